@@ -1,0 +1,3 @@
+"""Modelsmith: a promotion repository for domain-specialist language models."""
+
+__version__ = "0.1.0"

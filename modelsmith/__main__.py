@@ -1,0 +1,5 @@
+"""``python -m modelsmith``."""
+
+from modelsmith.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""Sealed, content-addressed output of training, and the store that keeps it."""

@@ -1,0 +1,91 @@
+"""Click commands made from the operations table: a request's fields become arguments and options."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from modelsmith.cli.output import print_result, reporter
+from modelsmith.operations.contract import Cli, Result
+from modelsmith.operations.table import Operation
+from modelsmith.repository.workspace import Workspace
+
+
+def command_for(operation: Operation) -> click.Command:
+    """The click command of one operation."""
+    verb = operation.load()
+    params: list[click.Parameter] = [_parameter(name, field) for name, field in verb.Request.model_fields.items()]
+    params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object on stdout."))
+    return click.Command(
+        operation.name.split()[-1],
+        params=params,
+        callback=_callback(operation),
+        short_help=operation.summary,
+        help=_help(operation, verb.Request.__doc__ or ""),
+    )
+
+
+def _help(operation: Operation, text: str) -> str:
+    paragraphs = [operation.summary, *text.strip().split("\n\n")]
+    return "\n\n".join(" ".join(p.split()) if not p.startswith("\b") else p for p in paragraphs)
+
+
+def _callback(operation: Operation) -> Callable[..., int]:
+    def call(as_json: bool, **values: Any) -> int:
+        verb = operation.load()
+        request = verb.Request.model_validate(values)
+        with reporter(as_json) as notify:
+            here = Path.cwd()
+            workspace = Workspace(here, notify=notify) if operation.anywhere else Workspace.find(here, notify)
+            result = verb.run(workspace, request)
+        assert isinstance(result, Result)
+        print_result(operation.name, result, as_json)
+        sys.stdout.flush()
+        return int(result.exit_code())
+
+    return call
+
+
+def _parameter(name: str, field: FieldInfo) -> click.Parameter:
+    cli = next((item for item in field.metadata if isinstance(item, Cli)), Cli())
+    kind, multiple = _click_type(field.annotation)
+    required = field.is_required()
+    default = None if field.default is PydanticUndefined else field.default
+    if cli.argument:
+        return click.Argument([name], type=kind, required=required, nargs=-1 if multiple else 1, default=default)
+    flag = cli.option or f"--{name.replace('_', '-')}"
+    return click.Option(
+        [flag, name],
+        type=None if kind is click.BOOL else kind,
+        is_flag=kind is click.BOOL,
+        multiple=multiple,
+        required=required,
+        default=default,
+        show_default=default not in (None, (), False),
+        help=field.description,
+    )
+
+
+def _click_type(annotation: Any) -> tuple[click.ParamType, bool]:
+    """Click type of a field's annotation, and whether it repeats."""
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return _click_type(next(part for part in get_args(annotation) if part is not type(None)))
+    if origin is tuple:
+        return _click_type(get_args(annotation)[0])[0], True
+    if origin is Literal:
+        return click.Choice([str(value) for value in get_args(annotation)]), False
+    simple: dict[Any, click.ParamType] = {
+        bool: click.BOOL,
+        int: click.INT,
+        float: click.FLOAT,
+        Path: click.Path(path_type=Path),
+    }
+    return simple.get(annotation, click.STRING), False

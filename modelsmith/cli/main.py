@@ -1,0 +1,138 @@
+"""The ``modelsmith`` command. Start-up imports click and the table, nothing else: an operation is imported when called."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Any, NoReturn
+
+import click
+
+from modelsmith import __version__
+from modelsmith.operations.table import OPERATIONS, Operation
+from modelsmith.schema.errors import Exit, InvalidInput, ModelsmithError
+
+INTERRUPTED = 130
+"""128 + SIGINT, the shells' convention."""
+
+EPILOG = """\
+Every command takes --json: one JSON object on stdout, everything else on stderr.
+
+Exit codes: 0 done or PASS, 1 a bug, 2 invalid input, 3 gate not cleared (FAIL or INCONCLUSIVE), 4 waiting for a
+person, 5 integrity failure, 6 infrastructure failure, 130 interrupted.
+"""
+
+
+class TableGroup(click.Group):
+    """A group whose commands are rows of the operations table, loaded on first use."""
+
+    def __init__(self, prefix: str = "", **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.prefix = prefix
+
+    def _rows(self) -> dict[str, Operation | str]:
+        """Next word after the prefix -> operation, or the summary of a sub-group."""
+        rows: dict[str, Operation | str] = {}
+        for operation in OPERATIONS:
+            words = operation.name.split()
+            if self.prefix and words[0] != self.prefix:
+                continue
+            rest = words[1:] if self.prefix else words
+            rows[rest[0]] = operation if len(rest) == 1 else f"See `modelsmith {rest[0]} --help`."
+        return rows
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self._rows(), *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        row = self._rows().get(cmd_name)
+        if isinstance(row, Operation):
+            from modelsmith.cli.commands import command_for
+
+            return command_for(row)
+        if row is not None:
+            return TableGroup(prefix=cmd_name, name=cmd_name, help=GROUP_HELP.get(cmd_name))
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for operation in OPERATIONS:
+            words = operation.name.split()
+            if not self.prefix or words[0] == self.prefix:
+                name = " ".join(words[1:] if self.prefix else words)
+                sections.setdefault(operation.group, []).append((name, operation.summary))
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+GROUP_HELP = {
+    "pr": "Pull requests: every change of state is one, and people decide on them.",
+    "schema": "JSON Schemas of the governed files.",
+}
+
+
+@click.group(
+    cls=TableGroup,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(__version__, "--version", message="modelsmith %(version)s")
+def cli() -> None:
+    """Turn a small open-weights model into a governed specialist.
+
+    The loop evaluates a model on your governed scenarios, trains on its failures and promotes what clears the gate by
+    pull request; people approve with a key of their own. Start with `modelsmith init DIR --kit adtech`.
+    """
+
+
+@cli.group(hidden=True)
+def hook() -> None:
+    """Entries for git hooks."""
+
+
+@hook.command("pre-receive")
+def pre_receive() -> None:
+    """Decide about the ref updates on stdin; git calls this in the bare repository of a local forge."""
+    from modelsmith.operations.pre_receive import run
+
+    run(sys.stdin.read())
+
+
+def fail(error: ModelsmithError, as_json: bool) -> NoReturn:
+    """Report an error once, as an object or as two lines, and leave with its exit code."""
+    from modelsmith.cli.output import print_error
+
+    print_error(error, as_json)
+    sys.exit(int(error.exit))
+
+
+def main() -> NoReturn:
+    """Entry point: every ending becomes one of the contract's exit codes."""
+    as_json = "--json" in sys.argv
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else int(Exit.DONE))
+    except ModelsmithError as error:
+        fail(error, as_json)
+    except click.UsageError as error:
+        usage = error.ctx.get_usage() if error.ctx else ""
+        fail(InvalidInput("usage", error.format_message(), usage or "See `modelsmith --help`."), as_json)
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        print("\nInterrupted. Run the same command again to go on from here.", file=sys.stderr)  # noqa: T201
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(int(Exit.DONE))
+    except Exception as error:
+        if os.environ.get("MODELSMITH_DEBUG"):
+            traceback.print_exc()
+        bug = ModelsmithError(
+            "bug",
+            f"{type(error).__name__}: {error}",
+            "This is a fault in Modelsmith. Run again with MODELSMITH_DEBUG=1 and report what it prints.",
+        )
+        fail(bug, as_json)

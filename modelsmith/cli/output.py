@@ -1,0 +1,95 @@
+"""What reaches the terminal: one JSON object or a view on stdout, progress and errors on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.progress import Notify, Progress
+
+if TYPE_CHECKING:
+    from modelsmith.operations.contract import Result
+
+PLAIN_EVERY_SECONDS = 5.0
+"""How often progress prints a line where there is no terminal."""
+
+
+def print_result(name: str, result: Result, as_json: bool) -> None:
+    """The result as one JSON object, or as the view of that operation."""
+    if as_json:
+        sys.stdout.write(json.dumps(result.model_dump(mode="json", by_alias=True), ensure_ascii=False) + "\n")
+        return
+    from rich.console import Console
+
+    from modelsmith.cli.views import render
+
+    render(name, result, Console(highlight=False, soft_wrap=not sys.stdout.isatty()))
+
+
+def print_error(error: ModelsmithError, as_json: bool) -> None:
+    """An error object on stdout, or message and mend on stderr."""
+    if as_json:
+        sys.stdout.write(json.dumps(error.envelope(), ensure_ascii=False, default=str) + "\n")
+        return
+    lines = [f"error ({error.code}): {error.message}"]
+    for problem in error.details.get("problems", []):
+        where = ":".join(str(part) for part in (problem["file"], problem["line"]) if part)
+        field = f" {problem['field']}:" if problem["field"] else ""
+        lines.append(f"  {where}:{field} {problem['message']}  -> {problem['mend']}")
+    sys.stderr.write("\n".join([*lines, f"  mend: {error.mend}"]) + "\n")
+
+
+@contextmanager
+def reporter(as_json: bool) -> Iterator[Notify]:
+    """A progress sink: bars on a terminal, a line now and then elsewhere; always on stderr."""
+    if not sys.stderr.isatty() or as_json:
+        yield _plain()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("[bold]{task.fields[phase]:>9}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    console = Console(stderr=True)
+    with Bars(*columns, console=console) as bars:
+        tasks: dict[str, int] = {}
+
+        def notify(progress: Progress) -> None:
+            if not progress.total:
+                console.print(f"[bold]{progress.phase:>9}[/]  {progress.message}", highlight=False)
+                return
+            task = tasks.get(progress.phase)
+            if task is None:
+                task = tasks[progress.phase] = bars.add_task("", total=progress.total, phase=progress.phase)
+            bars.update(task, completed=progress.done, total=progress.total, description=progress.message)
+            if progress.done >= progress.total:
+                del tasks[progress.phase]
+
+        yield notify
+
+
+def _plain() -> Notify:
+    last: dict[str, float] = {}
+
+    def notify(progress: Progress) -> None:
+        now = time.monotonic()
+        counted = f" {progress.done}/{progress.total}" if progress.total else ""
+        finished = progress.done >= progress.total
+        if not progress.total or finished or now - last.get(progress.phase, 0.0) >= PLAIN_EVERY_SECONDS:
+            last[progress.phase] = now
+            sys.stderr.write(f"{progress.phase}:{counted} {progress.message}\n")
+            sys.stderr.flush()
+
+    return notify

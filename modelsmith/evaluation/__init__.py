@@ -1,0 +1,1 @@
+"""Checks, scores, statistics, the headline, and the engine that asks the questions."""

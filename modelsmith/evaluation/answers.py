@@ -1,0 +1,126 @@
+"""Reading an answer as strict JSON, and comparing JSON values.
+
+Strict means: the answer, stripped of surrounding white space, is exactly one JSON value (RFC 8259). A code fence, text
+before or after it, a repeated key, ``NaN``, ``Infinity``, a number beyond the range of a 64-bit float, more than 1 MiB
+or more than 32 levels of nesting make it no answer. Nothing a model can write raises an exception here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import lru_cache
+
+from pydantic import JsonValue
+
+MAX_BYTES = 1_048_576
+"""Largest answer that is looked at, in UTF-8 bytes."""
+MAX_DEPTH = 32
+"""Deepest nesting of arrays and objects in an answer."""
+
+
+class _NotStrict(ValueError):
+    """Valid for Python's reader, but not for ours."""
+
+
+def too_long(text: str) -> str:
+    """Why the text is too long to be an answer, or an empty string."""
+    if len(text) > MAX_BYTES or (len(text) * 4 > MAX_BYTES and len(text.encode("utf-8", "replace")) > MAX_BYTES):
+        return f"the answer is longer than {MAX_BYTES} bytes"
+    return ""
+
+
+@lru_cache(maxsize=8)
+def read_answer(text: str) -> tuple[JsonValue, str]:
+    """The JSON value of an answer and an empty string; or ``None`` and the reason why it is not exactly one JSON value."""
+    if problem := too_long(text):
+        return None, problem
+    stripped = text.strip()
+    if not stripped:
+        return None, "the answer is empty"
+    if stripped.startswith("```"):
+        return None, "the answer is wrapped in a code fence instead of being exactly one JSON value"
+    try:
+        value: JsonValue = json.loads(
+            stripped, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_integer
+        )
+    except RecursionError:
+        return None, f"the answer is nested more than {MAX_DEPTH} levels deep"
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            return None, f"the answer goes on after its JSON value, from character {error.pos + 1}"
+        return None, f"the answer is not JSON: {error.msg} at character {error.pos + 1}"
+    except _NotStrict as error:
+        return None, f"the answer is not strict JSON: {error}"
+    if _deeper_than(value, MAX_DEPTH):
+        return None, f"the answer is nested more than {MAX_DEPTH} levels deep"
+    return value, ""
+
+
+def look_up(value: JsonValue, path: str) -> tuple[JsonValue, bool]:
+    """The value at a dotted path (keys of objects, positions in arrays) and whether it exists."""
+    for step in path.split("."):
+        if isinstance(value, dict) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and step.isascii() and step.isdigit() and len(step) < 10 and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None, False
+    return value, True
+
+
+def same(one: JsonValue, other: JsonValue) -> bool:
+    """Equality of JSON values: ``1`` equals ``1.0``, but ``true`` does not equal ``1``."""
+    if isinstance(one, bool) or isinstance(other, bool) or one is None or other is None:
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def shown(value: JsonValue, limit: int = 80) -> str:
+    """A value as short ASCII JSON for a reason."""
+    text = json.dumps(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _object(pairs: list[tuple[str, JsonValue]]) -> JsonValue:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _NotStrict(f"the key {shown(repeated)} appears more than once")
+    return members
+
+
+def _constant(name: str) -> JsonValue:
+    raise _NotStrict(f"{name} is not a JSON number")
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise _NotStrict(f"the number {shown(digits, 24)} is out of range")
+    return number
+
+
+def _integer(digits: str) -> int:
+    if not math.isfinite(float(digits)):
+        raise _NotStrict(f"the number {shown(digits, 24)} is out of range")
+    return int(digits)
+
+
+def _deeper_than(value: JsonValue, limit: int) -> bool:
+    level: list[JsonValue] = [value]
+    for _ in range(limit + 1):
+        level = [
+            child
+            for item in level
+            if isinstance(item, (dict, list))
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return False
+    return True

@@ -1,0 +1,1 @@
+"""Hosts, and executors that run jobs on them."""

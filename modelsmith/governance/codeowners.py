@@ -1,0 +1,204 @@
+"""CODEOWNERS in GitHub's dialect: the last matching line wins, lines with a mistake are skipped and reported.
+
+Format: https://docs.github.com/repositories/managing-your-repositorys-settings-and-features/customizing-your-repository/about-code-owners
+Matching walks path segments through the set of reachable pattern positions, so no pattern can make it backtrack.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+MAX_BYTES = 3 * 1024 * 1024
+"""GitHub does not load a larger file."""
+
+NOT_LOADED = 0
+"""Line number of an error that concerns the whole file."""
+
+_OWNER = re.compile(r"@[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9_.-]+)?|[^\s@]+@[^\s@]+\.[^\s@]+")
+_TOKEN = re.compile(r"(?:\\.|[^ \t\\])+")
+_UNIT = re.compile(r"\*+|\\.|[^\\]", re.DOTALL)
+
+_STAR, _ANY = "*", "?"
+_Unit = tuple[str, bool]
+"""One character of a segment and whether it is a wildcard (``*`` or ``?``)."""
+_Segment = tuple[_Unit, ...] | None
+"""A pattern segment; None is ``**``, any number of segments."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One path pattern, ready to match."""
+
+    text: str
+    segments: tuple[_Segment, ...] = field(repr=False)
+
+    def matches(self, path: str) -> bool:
+        """Whether the pattern covers the file at this '/'-separated path relative to the repository's root."""
+        reach = _past_any(self.segments, {0})
+        for part in path.split("/"):
+            step: set[int] = set()
+            for position in reach:
+                if position < len(self.segments):
+                    segment = self.segments[position]
+                    if segment is None:
+                        step.add(position)
+                    elif _segment_matches(segment, part):
+                        step.add(position + 1)
+            if not step:
+                return False
+            reach = _past_any(self.segments, step)
+        return len(self.segments) in reach
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line. Without owners it takes the path away from every earlier line: nobody owns it."""
+
+    line: int
+    pattern: str
+    owners: tuple[str, ...]
+    compiled: Pattern = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Codeowners:
+    """A parsed file."""
+
+    rules: tuple[Rule, ...]
+    """In the file's order."""
+    errors: tuple[tuple[int, str], ...]
+    """Line number and what is wrong with it; line 0 when the file as a whole is not loaded."""
+
+    @property
+    def loaded(self) -> bool:
+        """False when the file is too large for GitHub to read, so that no line of it counts."""
+        return not any(line == NOT_LOADED for line, _ in self.errors)
+
+    def rule(self, path: str) -> Rule | None:
+        """The line that decides about this path; None when none matches, which differs from a line without owners."""
+        return next((rule for rule in reversed(self.rules) if rule.compiled.matches(path)), None)
+
+    def owners(self, path: str) -> tuple[str, ...]:
+        """Owners of the path as written; empty when nobody owns it."""
+        rule = self.rule(path)
+        return rule.owners if rule else ()
+
+
+def parse(text: str) -> Codeowners:
+    """Read a CODEOWNERS file. Never raises: mistakes are in ``errors``, and their lines own nothing."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        return Codeowners((), ((NOT_LOADED, "the file is larger than 3 MB and is not loaded"),))
+    rules: list[Rule] = []
+    errors: list[tuple[int, str]] = []
+    for number, raw in enumerate(text.split("\n"), start=1):
+        line = raw.removesuffix("\r")
+        tokens, unreadable = _tokens(line)
+        if not tokens:
+            continue
+        pattern, *owners = tokens
+        problem = unreadable or pattern_problem(pattern) or _owner_problem(owners)
+        if problem:
+            errors.append((number, problem))
+        else:
+            rules.append(Rule(number, pattern, tuple(owners), compile_pattern(pattern)))
+    return Codeowners(tuple(rules), tuple(errors))
+
+
+def pattern_problem(pattern: str) -> str | None:
+    """Why GitHub's dialect does not support the pattern; None when it does."""
+    if pattern.startswith("!"):
+        return f"'{pattern}': negation with '!' is not supported"
+    if pattern.startswith("\\") and not pattern.startswith("\\ "):
+        return f"'{pattern}': a pattern cannot start with an escape (other than of a space)"
+    if re.search(r"\[", re.sub(r"\\.", "", pattern)):
+        return f"'{pattern}': character ranges with '[' are not supported"
+    if not pattern.strip("/"):
+        return f"'{pattern}' matches nothing"
+    if "\\/" in pattern:
+        return f"'{pattern}': a '/' cannot be escaped"
+    return None
+
+
+def compile_pattern(pattern: str) -> Pattern:
+    """Make a pattern of the dialect matchable; ask `pattern_problem` first."""
+    segments: list[_Segment] = [None if s == "**" else _segment(s) for s in pattern.strip("/").split("/")]
+    if "/" not in pattern.rstrip("/"):
+        segments.insert(0, None)
+    if pattern.endswith(("/", "/**")):
+        segments += [_segment("*")] if segments[-1] is None else [None, _segment("*")]
+    elif not pattern.endswith("/*"):
+        segments.append(None)
+    return Pattern(pattern, tuple(segments))
+
+
+def any_matches(patterns: Iterable[str], path: str) -> bool:
+    """Whether one of the patterns covers the path; patterns that the dialect does not support cover nothing."""
+    return any(compile_pattern(p).matches(path) for p in patterns if p and pattern_problem(p) is None)
+
+
+def _tokens(line: str) -> tuple[list[str], str | None]:
+    """Tokens before the comment, and what makes the line as a whole unreadable."""
+    tokens: list[str] = []
+    end = 0
+    for match in _TOKEN.finditer(line):
+        if match.group().startswith("#"):
+            end = match.start()
+            break
+        tokens.append(match.group())
+        end = len(line)
+    read = line[:end]
+    if any(not char.isprintable() and char != "\t" for char in read):
+        return tokens, "control or invisible characters are not allowed"
+    if re.search(r"\\$", re.sub(r"\\.", "", read)):
+        return tokens, "a line cannot end in a lone backslash"
+    return tokens, None
+
+
+def _owner_problem(owners: list[str]) -> str | None:
+    bad = next((owner for owner in owners if not _OWNER.fullmatch(owner)), None)
+    return None if bad is None else f"'{bad}' is not an owner (@name, @organisation/team or an e-mail address)"
+
+
+def _segment(text: str) -> tuple[_Unit, ...]:
+    """Units of one segment; a run of stars is one star."""
+    units = []
+    for unit in _UNIT.findall(text):
+        if unit[0] == _STAR:
+            units.append((_STAR, True))
+        elif unit == _ANY:
+            units.append((_ANY, True))
+        else:
+            units.append((unit[-1], False))
+    return tuple(units)
+
+
+def _segment_matches(segment: tuple[_Unit, ...], part: str) -> bool:
+    """Glob without backtracking further than the last star: at most len(segment) * len(part) steps."""
+    at = position = 0
+    star, retry = -1, 0
+    while position < len(part):
+        unit = segment[at] if at < len(segment) else None
+        if unit == (_STAR, True):
+            star, retry = at, position
+            at += 1
+        elif unit is not None and (unit == (_ANY, True) or unit == (part[position], False)):
+            at += 1
+            position += 1
+        elif star >= 0:
+            retry += 1
+            at, position = star + 1, retry
+        else:
+            return False
+    return all(unit == (_STAR, True) for unit in segment[at:])
+
+
+def _past_any(segments: tuple[_Segment, ...], reach: set[int]) -> set[int]:
+    """Positions reachable without consuming a path segment: ``**`` may match none."""
+    out = set(reach)
+    for position in sorted(reach):
+        while position < len(segments) and segments[position] is None:
+            position += 1
+            out.add(position)
+    return out

@@ -1,0 +1,189 @@
+"""Who serves which share of a cluster's requests, rendered from promotion records.
+
+Records carry no time. What orders them across specialists is ``expected_previous``: every record that starts, changes or
+ends serving names the digest of the one before it in its cluster, so that they form one chain and two that were
+prepared against the same past collide.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from modelsmith.governance.states import SERVING_STATES, Life
+from modelsmith.schema.base import State
+from modelsmith.schema.cluster import Routing, Serving
+from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.promotion import PromotionRecord
+
+BASE = "base"
+"""Name of the cluster's base model among those that serve."""
+
+HEADER = "# rendered from promotion records; do not edit\n"
+
+
+@dataclass(frozen=True)
+class Incumbent:
+    """The model that a candidate is compared with and that a rollback returns to."""
+
+    specialist: str
+    """Specialist id, or ``base``."""
+    artifact: str | None
+    record: str | None
+    """Digest of the record that validated it."""
+
+
+@dataclass(frozen=True)
+class _Link:
+    record: PromotionRecord
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """Where one specialist stands after the whole chain."""
+
+    state: State
+    link: _Link
+    """The record that put it into this state."""
+    deployed: int
+    """Position in the chain of the deployment that it serves under."""
+    validated: int
+    """Position of its validation, -1 when not validated."""
+
+
+def changes_routing(record: PromotionRecord) -> bool:
+    """Whether the record is a link of its cluster's chain: it enters, keeps or leaves a serving state."""
+    return record.from_state in SERVING_STATES or record.to_state in SERVING_STATES
+
+
+def routing_chain(cluster: str, lives: Sequence[Life]) -> tuple[tuple[PromotionRecord, str], ...]:
+    """Records that changed the cluster's traffic, oldest first, each with its digest.
+
+    Raises IntegrityFailure: ``mixed-clusters``, ``forked-routing`` (two records follow the same one),
+    ``broken-routing-chain`` (a record follows one that is not there, or its own specialist's later record).
+    """
+    links = [link for life in lives for link in _links(cluster, life)]
+    following: dict[str | None, _Link] = {}
+    for link in links:
+        other = following.setdefault(link.record.expected_previous, link)
+        if other is not link:
+            raise _broken(
+                "forked-routing",
+                cluster,
+                f"Records of {other.record.specialist} and {link.record.specialist} both follow the same record.",
+            )
+    chain: list[_Link] = []
+    at: str | None = None
+    while (link_ := following.pop(at, None)) is not None:
+        chain.append(link_)
+        at = link_.digest
+    if following:
+        lost = min(f"{link.record.specialist} {link.record.sequence}" for link in following.values())
+        raise _broken("broken-routing-chain", cluster, f"Record {lost} follows a record that is not there.")
+    seen: dict[str, int] = {}
+    for link in chain:
+        if link.record.sequence <= seen.get(link.record.specialist, 0):
+            raise _broken("broken-routing-chain", cluster, f"Records of {link.record.specialist} are out of order.")
+        seen[link.record.specialist] = link.record.sequence
+    return tuple((link.record, link.digest) for link in chain)
+
+
+def last_routing_record(cluster: str, lives: Sequence[Life]) -> str | None:
+    """Digest that the next traffic-changing record must name as ``expected_previous``; None when there was none yet."""
+    chain = routing_chain(cluster, lives)
+    return chain[-1][1] if chain else None
+
+
+def incumbent(cluster: str, lives: Sequence[Life]) -> Incumbent:
+    """The latest production-validated specialist, else the base model.
+
+    A customer-deployed specialist is under watch, whatever its share: it is not yet what others are measured against.
+    """
+    validated = _validated(_standings(cluster, lives))
+    if validated is None:
+        return Incumbent(BASE, None, None)
+    record = validated.link.record
+    return Incumbent(record.specialist, record.artifact, validated.link.digest)
+
+
+def render_routing(cluster: str, lives: Sequence[Life], traffic_share: float) -> Routing:
+    """Who serves after all records of the cluster.
+
+    The specialist under watch (the latest customer-deployed one, if deployed after the incumbent was) serves
+    ``traffic_share``, in 0 to 1; the incumbent serves the rest. Others are superseded and serve nothing, until a rollback
+    or deprecation makes them the latest again.
+    """
+    standings = _standings(cluster, lives)
+    validated = _validated(standings)
+    since = validated.deployed if validated else -1
+    watched = max(
+        (s for s in standings if s.state == "customer-deployed" and s.deployed > since),
+        key=lambda s: s.deployed,
+        default=None,
+    )
+    share = Decimal(repr(traffic_share)) if watched else Decimal(0)
+    rest = float(1 - share)
+    serving: list[Serving] = []
+    if rest > 0:
+        serving.append(_serving(validated, rest))
+    if watched:
+        serving.append(_serving(watched, float(share)))
+    return Routing(cluster=cluster, serving=tuple(serving))
+
+
+def routing_yaml(routing: Routing) -> bytes:
+    """The exact bytes of ``routing.yaml``; strings are always quoted, so that no name reads as another type."""
+    lines = [HEADER, f"cluster: {json.dumps(routing.cluster)}\n", "serving:\n"]
+    for entry in routing.serving:
+        lines.append(f"- specialist: {json.dumps(entry.specialist)}\n")
+        lines.append(f"  artifact: {json.dumps(entry.artifact)}\n")
+        lines.append(f"  share: {_plain(entry.share)}\n")
+        lines.append(f"  record: {json.dumps(entry.record)}\n")
+    return "".join(lines).encode()
+
+
+def _links(cluster: str, life: Life) -> list[_Link]:
+    if life.cluster != cluster:
+        raise _broken("mixed-clusters", cluster, f"{life.specialist} belongs to cluster {life.cluster}.")
+    return [_Link(r, d) for r, d in zip(life.records, life.digests, strict=True) if changes_routing(r)]
+
+
+def _standings(cluster: str, lives: Sequence[Life]) -> list[_Standing]:
+    """Each specialist that is in a serving state, after replaying the chain."""
+    standings: dict[str, _Standing] = {}
+    for position, (record, digest) in enumerate(routing_chain(cluster, lives)):
+        before = standings.pop(record.specialist, None)
+        if record.to_state in SERVING_STATES:
+            standings[record.specialist] = _Standing(
+                state=record.to_state,
+                link=_Link(record, digest),
+                deployed=before.deployed if before else position,
+                validated=position if record.to_state == "production-validated" else -1,
+            )
+    return list(standings.values())
+
+
+def _validated(standings: Sequence[_Standing]) -> _Standing | None:
+    return max((s for s in standings if s.validated >= 0), key=lambda s: s.validated, default=None)
+
+
+def _serving(standing: _Standing | None, share: float) -> Serving:
+    if standing is None:
+        return Serving(specialist=BASE, artifact=None, share=share, record=None)
+    record = standing.link.record
+    return Serving(specialist=record.specialist, artifact=record.artifact, share=share, record=standing.link.digest)
+
+
+def _plain(share: float) -> str:
+    """Decimal notation with a point: YAML 1.1 reads ``1e-05`` as text."""
+    text = format(Decimal(repr(share)), "f")
+    return text if "." in text else f"{text}.0"
+
+
+def _broken(code: str, cluster: str, message: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        code, message, "Prepare the promotion again on the latest main, or restore the records.", cluster=cluster
+    )

@@ -1,0 +1,166 @@
+"""The life of a specialist: its promotion records, folded into a state. No file summarises it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast, get_args
+
+from modelsmith.schema.base import Event, State
+from modelsmith.schema.canonical import digest
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.governance import Policy, Transition
+from modelsmith.schema.promotion import PromotionRecord
+
+SERVING_STATES: frozenset[State] = frozenset({"customer-deployed", "production-validated"})
+"""States in which a specialist may carry traffic."""
+
+
+def _edge(event: Event, sources: tuple[State, ...], target: State, gate: str) -> Transition:
+    return Transition.model_validate({"event": event, "from": sources, "to": target, "gate": gate})
+
+
+DEFAULT_TRANSITIONS: tuple[Transition, ...] = (
+    _edge("candidate", (), "candidate", "harness"),
+    _edge("eval-accepted", ("candidate",), "eval-accepted", "harness"),
+    _edge("artifact-exported", ("eval-accepted",), "artifact-exported", "harness"),
+    _edge("customer-deployed", ("artifact-exported",), "customer-deployed", "head-of-trading"),
+    _edge("production-validated", ("customer-deployed",), "production-validated", "head-of-trading"),
+    _edge(
+        "deprecated",
+        ("candidate", "eval-accepted", "artifact-exported", "customer-deployed", "production-validated"),
+        "deprecated",
+        "head-of-trading",
+    ),
+    _edge("rolled-back", ("customer-deployed", "production-validated"), "artifact-exported", "oncall-sre"),
+)
+"""What a new repository's policy starts with; a rolled-back specialist may be deployed again."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """One specialist as its records tell it."""
+
+    cluster: str
+    specialist: str
+    state: State
+    records: tuple[PromotionRecord, ...]
+    """In sequence."""
+    digests: tuple[str, ...]
+    """Digest of each record, in sequence."""
+
+    @property
+    def artifact(self) -> str:
+        """Artifact id; the same in every record."""
+        return self.records[-1].artifact
+
+    @property
+    def last(self) -> str:
+        """Digest of the last record: what the next record names as its previous one."""
+        return self.digests[-1]
+
+    @property
+    def routed(self) -> bool:
+        """Whether its state lets it carry traffic; routing decides whether it does."""
+        return self.state in SERVING_STATES
+
+
+class Folder(NamedTuple):
+    """A record's folder, read from its path."""
+
+    cluster: str
+    specialist: str
+    sequence: int
+    event: Event
+
+
+_FOLDER = re.compile(r"promotions/([a-z0-9][a-z0-9._-]*)/(iter-[0-9]{3,}-[0-9a-f]{8})/([0-9]{2,})-([a-z-]+)", re.ASCII)
+
+
+def folder_of(cluster: str, specialist: str, sequence: int, event: str) -> str:
+    """``promotions/<cluster>/<specialist>/<NN>-<event>``."""
+    return f"promotions/{cluster}/{specialist}/{sequence:02d}-{event}"
+
+
+def record_folder(record: PromotionRecord) -> str:
+    """The only folder where this record may stand."""
+    return folder_of(record.cluster, record.specialist, record.sequence, record.event)
+
+
+def parse_folder(path: str) -> Folder:
+    """Read a record folder's path. Raises InvalidInput (``bad-record-folder``) for any other spelling."""
+    match = _FOLDER.fullmatch(path)
+    if match and match[4] in get_args(Event):
+        folder = Folder(match[1], match[2], int(match[3]), cast("Event", match[4]))
+        if folder.sequence >= 1 and folder_of(*folder) == path:
+            return folder
+    raise InvalidInput(
+        "bad-record-folder",
+        f"{path!r} is not the folder of a promotion record.",
+        "Name it promotions/<cluster>/<specialist>/<NN>-<event>.",
+        path=path,
+    )
+
+
+def allowed_transition(policy: Policy, event: str, source: State | None) -> Transition | None:
+    """The policy's transition for this event from this state (None: before the first record)."""
+    for transition in policy.transitions:
+        from_here = source in transition.sources if source else not transition.sources
+        if transition.event == event and from_here:
+            return transition
+    return None
+
+
+def fold(records: Sequence[PromotionRecord], policy: Policy) -> Life:
+    """Replay one specialist's records, given in sequence, into its life.
+
+    Raises IntegrityFailure, naming specialist and sequence: ``no-records``, ``mixed-specialists``, ``misnamed-specialist``,
+    ``skipped-sequence``, ``changed-artifact``, ``broken-chain``, ``bad-transition``.
+    """
+    if not records:
+        raise IntegrityFailure(
+            "no-records", "A specialist without records has no state.", "Give the records of one specialist."
+        )
+    first = records[0]
+    state: State | None = None
+    digests: list[str] = []
+    for sequence, record in enumerate(records, start=1):
+        _check_identity(first, record, sequence)
+        previous = digests[-1] if digests else None
+        if record.previous_record != previous:
+            raise _broken("broken-chain", record, "does not name the digest of the record before it")
+        transition = allowed_transition(policy, record.event, state)
+        if record.from_state != state or transition is None or transition.target != record.to_state:
+            raise _broken(
+                "bad-transition",
+                record,
+                f"says {record.event} from {record.from_state} to {record.to_state}, which the policy does not allow "
+                f"from {state or 'the beginning'}",
+            )
+        state = record.to_state
+        digests.append(digest(record))
+    assert state is not None
+    return Life(first.cluster, first.specialist, state, tuple(records), tuple(digests))
+
+
+def _check_identity(first: PromotionRecord, record: PromotionRecord, sequence: int) -> None:
+    if (record.cluster, record.specialist) != (first.cluster, first.specialist):
+        raise _broken("mixed-specialists", record, f"stands among the records of {first.cluster}/{first.specialist}")
+    if record.specialist != f"iter-{record.iteration:03d}-{record.artifact.removeprefix('sha256:')[:8]}":
+        raise _broken("misnamed-specialist", record, "is not named after its iteration and artifact")
+    if record.sequence != sequence:
+        raise _broken("skipped-sequence", record, f"stands where record {sequence} is due")
+    if record.artifact != first.artifact:
+        raise _broken("changed-artifact", record, "names another artifact than the first record")
+
+
+def _broken(code: str, record: PromotionRecord, what: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        code,
+        f"Record {record.sequence} of {record.cluster}/{record.specialist} {what}.",
+        "Restore the promotion records from a trusted copy of the repository.",
+        cluster=record.cluster,
+        specialist=record.specialist,
+        sequence=record.sequence,
+    )

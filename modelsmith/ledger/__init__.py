@@ -1,0 +1,1 @@
+"""What happened: runs, attempts and typed events, queryable by tag."""

@@ -1,0 +1,1 @@
+"""Eval, diagnose, post-train, promote; resumable after every phase."""

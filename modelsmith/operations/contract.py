@@ -1,0 +1,39 @@
+"""What every operation's request and result share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.errors import Exit
+
+
+@dataclass(frozen=True)
+class Cli:
+    """How a request's field looks on the command line, where its name does not say it."""
+
+    argument: bool = False
+    """Positional instead of ``--name``."""
+    option: str | None = None
+    """Spelling of the option, when it differs from the field's name."""
+
+
+ARGUMENT = Cli(argument=True)
+
+ClusterName = Annotated[str, Field(description="Cluster, a folder name under clusters/.")]
+PullNumber = Annotated[int, Field(ge=1, description="Number of the pull request."), ARGUMENT]
+
+
+class Request(Frozen):
+    """What is asked for. Field descriptions are the help texts of command line and tools."""
+
+
+class Result(Frozen):
+    """What came of it: exactly the object that ``--json`` prints."""
+
+    def exit_code(self) -> Exit:
+        """Exit code of the command line for this result."""
+        return Exit.DONE

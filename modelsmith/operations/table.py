@@ -1,0 +1,82 @@
+"""The table that click commands, tools and docs are made of. Importing it imports none of the operations."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from modelsmith.repository.workspace import Workspace
+
+Role = Literal["operator", "reviewer", "promoter"]
+Effect = Literal["reads", "writes", "person"]
+"""``person``: only with a person's own key; no tool for agents is made of it."""
+
+
+class Verb(Protocol):
+    """What an operation's module defines. ``Request`` is a frozen pydantic model; ``run`` returns another."""
+
+    Request: type[BaseModel]
+
+    def run(self, workspace: Workspace, request: Any) -> BaseModel:
+        """Do it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One verb. ``name`` is the command line's words, ``module`` holds ``Request`` and ``run``."""
+
+    name: str
+    module: str
+    role: Role
+    effect: Effect
+    group: str
+    summary: str
+    anywhere: bool = False
+    """Runs outside a promotion repository too."""
+
+    def load(self) -> Verb:
+        """Import the module, and with it whatever heavy libraries the verb needs."""
+        return cast(Verb, importlib.import_module(f"modelsmith.operations.{self.module}"))
+
+
+LOOP = "Run the loop"
+LOOK = "Look"
+DECIDE = "Decide"
+PROVE = "Prove"
+SET_UP = "Set up"
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("init", "init", "operator", "writes", SET_UP, "Make a promotion repository from a kit.", anywhere=True),
+    Operation("validate", "validate", "reviewer", "reads", SET_UP, "Check every governed file and name each mistake."),
+    Operation("doctor", "doctor", "reviewer", "reads", SET_UP, "Say what this machine and clone can and cannot do."),
+    Operation("schema export", "schema_export", "reviewer", "writes", SET_UP,
+              "Write JSON Schemas of the governed files for editors.", anywhere=True),
+    Operation("iterate", "iterate", "operator", "writes", LOOP,
+              "Eval, diagnose, train and promote until a person must decide."),
+    Operation("eval", "evaluate", "operator", "writes", LOOP, "Run the governed eval set against a cluster's model."),
+    Operation("diagnose", "diagnose", "operator", "reads", LOOP, "Group an eval's failures and say what to train on."),
+    Operation("train", "train", "operator", "writes", LOOP, "Train a candidate on the failures of an eval."),
+    Operation("promote", "promote", "promoter", "writes", LOOP, "Take a specialist to its next state by pull request."),
+    Operation("status", "status", "reviewer", "reads", LOOK, "Who serves, what waits for whom, and what to do next."),
+    Operation("results", "results", "reviewer", "reads", LOOK, "Results of an eval run, by tag."),
+    Operation("compare", "compare", "reviewer", "reads", LOOK, "Two eval runs side by side: which scenarios flipped."),
+    Operation("lineage", "lineage", "reviewer", "reads", LOOK, "Where a specialist comes from, back to the base model."),
+    Operation("pr list", "pr_list", "reviewer", "reads", DECIDE, "Pull requests and what each waits for."),
+    Operation("pr show", "pr_show", "reviewer", "reads", DECIDE, "One pull request: evidence, gate and missing approvals."),
+    Operation("pr open", "pr_open", "promoter", "writes", DECIDE, "Propose the commits of a branch as a pull request."),
+    Operation("pr merge", "pr_merge", "promoter", "writes", DECIDE, "Merge a pull request whose gate is open."),
+    Operation("approve", "approve", "reviewer", "person", DECIDE, "Approve a change with your own key."),
+    Operation("reject", "reject", "reviewer", "person", DECIDE, "Reject a change with your own key."),
+    Operation("verify", "verify", "reviewer", "reads", PROVE,
+              "Replay the history offline: signatures, approvals, evidence."),
+)
+
+
+def find(name: str) -> Operation:
+    """The operation of that name."""
+    return next(operation for operation in OPERATIONS if operation.name == name)

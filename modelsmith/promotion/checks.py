@@ -1,0 +1,262 @@
+"""What the harness checks about a promotion before anyone may merge it. The proposal is read as data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from modelsmith.evidence.bundle import recompute
+from modelsmith.governance.gate import CheckResult
+from modelsmith.governance.routing import render_routing, routing_yaml
+from modelsmith.governance.states import fold, record_folder
+from modelsmith.promotion.history import PROMOTIONS, RECEIPTS, parse_record
+from modelsmith.promotion.main import Main
+from modelsmith.promotion.records import ROUTED, Facts, next_record
+from modelsmith.promotion.rule import effective_rule, expected_rows
+from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.tree import Revision
+from modelsmith.schema.canonical import sha256
+from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
+from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
+from modelsmith.schema.promotion import (
+    RECORD_FILE,
+    RECORD_SIGNATURE,
+    RECORD_TYPE,
+    PromotionRecord,
+    TrainingFacts,
+)
+from modelsmith.schema.pull import Change
+from modelsmith.signing.dsse import unseal
+from modelsmith.signing.oms import verify_manifest
+
+TRAINING_FILE = "training.json"
+SUMS_FILE = "SHA256SUMS"
+SIGNATURE_FILE = "model.sig"
+
+
+def is_promotion(change: Change) -> bool:
+    """Whether the change touches the promotions folder at all."""
+    return any(path.path.startswith(f"{PROMOTIONS}/") for path in change.paths)
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One promotion as proposed."""
+
+    main: Main
+    proposed: Revision
+    """The tree that main would have after the merge."""
+    record: PromotionRecord
+    files: dict[str, bytes]
+    """Files of the new folder by name, receipts left out."""
+    touched: frozenset[str]
+
+
+def promotion_checks(main: Main, proposed: Revision, change: Change) -> tuple[CheckResult, ...]:
+    """Every check, each with its sentence; the first lines say what could not even be read."""
+    touched = frozenset(path.path for path in change.paths)
+    try:
+        promotion = _read(main, proposed, touched)
+    except ModelsmithError as error:
+        return (CheckResult("record", False, error.message),)
+    results = [CheckResult("record", True, f"{record_folder(promotion.record)} is canonical and named as it says")]
+    results += [_run(name, check, promotion) for name, check in _checks_for(promotion.record)]
+    return tuple(results)
+
+
+def _read(main: Main, proposed: Revision, touched: frozenset[str]) -> Promotion:
+    folders = {"/".join(p.split("/")[:4]) for p in touched if p.startswith(f"{PROMOTIONS}/")}
+    if len(folders) != 1:
+        raise IntegrityFailure("bad-promotion", "A promotion adds exactly one folder", "Split the pull request.")
+    folder = folders.pop()
+    record = parse_record(f"{folder}/{RECORD_FILE}", proposed.read(f"{folder}/{RECORD_FILE}"))
+    paths = [p for p in proposed.paths(folder) if not p.startswith(f"{folder}/{RECEIPTS}/")]
+    files = {path.removeprefix(f"{folder}/"): proposed.read(path) for path in paths}
+    return Promotion(main, proposed, record, files, touched)
+
+
+def _run(name: str, check: Callable[[Promotion], str], promotion: Promotion) -> CheckResult:
+    try:
+        return CheckResult(name, True, check(promotion))
+    except ModelsmithError as error:
+        return CheckResult(name, False, error.message)
+
+
+def _checks_for(record: PromotionRecord) -> Iterator[tuple[str, Callable[[Promotion], str]]]:
+    yield "signature", _signature
+    yield "life", _life
+    yield "files", _files
+    yield "limits", _limits
+    yield "routing", _routing
+    if record.event == "candidate":
+        yield "training", _training
+    if record.event == "eval-accepted":
+        yield "evidence", _evidence
+        yield "question", _question
+        yield "verdict", _verdict
+    if record.event == "artifact-exported":
+        yield "artifact", _artifact
+    if record.event in ("customer-deployed", "production-validated"):
+        yield "fresh-evidence", _fresh
+
+
+def _refuse(condition: bool, message: str) -> None:
+    if condition:
+        raise IntegrityFailure("check-failed", message, "Prepare the promotion again.")
+
+
+def _signature(promotion: Promotion) -> str:
+    _refuse(RECORD_SIGNATURE not in promotion.files, "the record is not signed")
+    unseal(
+        promotion.files[RECORD_SIGNATURE], promotion.main.trusted, sha256(promotion.files[RECORD_FILE]), RECORD_TYPE
+    )
+    return "the record is signed by a key of the trust root"
+
+
+def _life(promotion: Promotion) -> str:
+    """The record is the one that main's own state leads to: chain, transition, policy, approvers, collision, contract."""
+    record, main = promotion.record, promotion.main
+    life = main.history.lives.get(record.specialist)
+    _refuse(life is not None and life.cluster != record.cluster, "the specialist belongs to another cluster")
+    fold([*(life.records if life else ()), record], main.policy)
+    cluster = load_cluster(main.tree, record.cluster)
+    facts = Facts(
+        cluster=cluster,
+        specialist=record.specialist,
+        artifact=record.artifact,
+        iteration=record.iteration,
+        eval_run=record.eval_run,
+        eval_tag=record.eval_tag,
+        composite=record.composite,
+        requested_by=record.requested_by,
+        prepared_by=record.prepared_by,
+    )
+    evidence = {k: v for k, v in promotion.files.items() if k not in (RECORD_FILE, RECORD_SIGNATURE)}
+    wanted = next_record(main, record.event, facts, evidence).model_dump(mode="json")
+    stated = record.model_dump(mode="json")
+    different = sorted(name for name in wanted if wanted[name] != stated[name])
+    _refuse(bool(different), f"the record's {', '.join(different)} do not follow from main")
+    _refuse(not record.specialist.endswith(f"-{record.artifact[7:15]}"), "the specialist is not named by its artifact")
+    return f"{record.from_state or 'nothing'} -> {record.to_state} follows from main"
+
+
+def _files(promotion: Promotion) -> str:
+    listed = set(promotion.record.evidence) | {RECORD_FILE, RECORD_SIGNATURE}
+    _refuse(set(promotion.files) != listed, "the folder holds other files than the record covers")
+    required = REQUIRED.get(promotion.record.event, frozenset())
+    missing = sorted(required - set(promotion.files))
+    _refuse(bool(missing), f"{', '.join(missing)} missing")
+    return f"{len(listed)} files, each covered by the record"
+
+
+REQUIRED: dict[str, frozenset[str]] = {
+    "candidate": frozenset({TRAINING_FILE}),
+    "eval-accepted": frozenset({EVIDENCE_FILE, EVIDENCE_SIGNATURE, "packet.md", "chart.svg"}),
+    "artifact-exported": frozenset({SUMS_FILE, SIGNATURE_FILE}),
+}
+
+
+def _limits(promotion: Promotion) -> str:
+    limits = promotion.main.policy.limits
+    _refuse(len(promotion.files[RECORD_FILE]) > limits.record_bytes, "the record is larger than policy allows")
+    size = sum(len(data) for data in promotion.files.values())
+    _refuse(size > limits.evidence_bytes, "the folder is larger than policy allows")
+    return f"{size} bytes"
+
+
+def _routing(promotion: Promotion) -> str:
+    """Routing is the exact rendering of the records, this one included, and is touched only when that changes it."""
+    record, main = promotion.record, promotion.main
+    path = f"clusters/{record.cluster}/routing.yaml"
+    others = [life for life in main.history.of_cluster(record.cluster) if life.specialist != record.specialist]
+    before = main.history.lives.get(record.specialist)
+    life = fold([*(before.records if before else ()), record], main.policy)
+    share = load_cluster(main.tree, record.cluster).deployment.traffic_share
+    rendered = routing_yaml(render_routing(record.cluster, (*others, life), share))
+    stray = {p for p in promotion.touched if not p.startswith(f"{record_folder(record)}/")} - {path}
+    _refuse(bool(stray), f"a promotion may not touch {', '.join(sorted(stray))}")
+    if record.event in ROUTED:
+        _refuse(not promotion.proposed.exists(path), f"{path} is missing")
+        _refuse(promotion.proposed.read(path) != rendered, f"{path} is not the rendering of the records")
+        return f"{path} is the exact rendering of the records"
+    _refuse(path in promotion.touched, f"{record.event} does not change routing")
+    return "routing is untouched"
+
+
+def _training_facts(main: Main, promotion: Promotion) -> TrainingFacts:
+    folder = f"{PROMOTIONS}/{promotion.record.cluster}/{promotion.record.specialist}/01-candidate"
+    tree = promotion.proposed if promotion.record.event == "candidate" else main.tree
+    return TrainingFacts.model_validate_json(tree.read(f"{folder}/{TRAINING_FILE}"))
+
+
+def _training(promotion: Promotion) -> str:
+    facts = _training_facts(promotion.main, promotion)
+    cluster = load_cluster(promotion.main.tree, promotion.record.cluster)
+    _refuse(facts.base_digest != cluster.base_model.digest, "trained from another base model than the cluster's")
+    governed = load_eval_set(promotion.main.tree, cluster.eval_set)
+    _refuse(facts.reward != governed.rubric_digest, "rows were checked with another rubric than the eval's")
+    return f"{facts.rows} rows, {facts.method}, rubric equals the eval's"
+
+
+def _read_evidence(promotion: Promotion) -> Evidence:
+    return Evidence.model_validate_json(promotion.files[EVIDENCE_FILE])
+
+
+def _evidence(promotion: Promotion) -> str:
+    """Signed, about this artifact and this run, and every headline number recomputes from the verdicts."""
+    data = promotion.files[EVIDENCE_FILE]
+    unseal(promotion.files[EVIDENCE_SIGNATURE], promotion.main.trusted, sha256(data), EVIDENCE_TYPE)
+    evidence, record = _read_evidence(promotion), promotion.record
+    _refuse(evidence.artifact != record.artifact, "the evidence is about another artifact")
+    _refuse(evidence.specialist != record.specialist, "the evidence is about another specialist")
+    _refuse(evidence.candidate.weights != record.artifact, "the eval ran other weights than the artifact")
+    _refuse(evidence.candidate.run_id != record.eval_run, "the record names another eval run")
+    _refuse(evidence.candidate.headline.composite.value != record.composite, "the record states another composite")
+    _refuse(evidence.training != _training_facts(promotion.main, promotion), "the lineage differs from the candidate's")
+    recompute(evidence)
+    return f"signed; {len(evidence.candidate.rows)} verdicts recompute to the stated figures"
+
+
+def _question(promotion: Promotion) -> str:
+    """Asked is what main governs today: every scenario, every wording, the registered rule, the rubric trained on."""
+    evidence, main = _read_evidence(promotion), promotion.main
+    cluster = load_cluster(main.tree, promotion.record.cluster)
+    governed = load_eval_set(main.tree, cluster.eval_set)
+    _refuse(evidence.question != governed.question(), "the eval answered an older or other question than main's")
+    _refuse(evidence.rubric != governed.rubric_digest, "the eval used another rubric than main's")
+    _refuse(evidence.training.reward != evidence.rubric, "training and eval used different rubrics")
+    _refuse(evidence.rule != effective_rule(governed, cluster), "the gate's rule is not the registered one")
+    wanted = expected_rows(governed)
+    for run in (evidence.candidate, evidence.incumbent):
+        asked = {(row.section, row.scenario, row.wording, row.repeat): row for row in run.rows}
+        _refuse(len(asked) != len(run.rows) or asked.keys() != wanted.keys(), f"{run.model} was not asked everything")
+        wrong = [key for key, row in asked.items() if (row.id, row.capability, row.critical) != wanted[key]]
+        _refuse(bool(wrong), "a verdict is labelled with another scenario's name")
+    return f"{evidence.eval_set} {evidence.eval_set_version}: {len(wanted)} answers of each model, the registered rule"
+
+
+def _verdict(promotion: Promotion) -> str:
+    headline = _read_evidence(promotion).candidate.headline
+    failed = "; ".join(check.sentence for check in headline.checks if check.outcome != "PASS")
+    _refuse(headline.verdict != "PASS", f"the verdict is {headline.verdict}: {failed}")
+    return f"PASS: composite {headline.composite.value:.3f}, held-out {headline.held_out.value:.3f}"
+
+
+def _artifact(promotion: Promotion) -> str:
+    sums = promotion.files[SUMS_FILE]
+    _refuse(sha256(sums) != promotion.record.artifact, "SHA256SUMS is not the artifact's")
+    verify_manifest(promotion.files[SIGNATURE_FILE], sums, promotion.main.trusted)
+    return "the artifact's file list is signed"
+
+
+def _fresh(promotion: Promotion) -> str:
+    """A deployment rests on an eval of the question that main asks today."""
+    record, main = promotion.record, promotion.main
+    life = main.history.find(record.specialist)
+    accepted = next(r for r in life.records if r.event == "eval-accepted")
+    evidence = json.loads(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
+    cluster = load_cluster(main.tree, record.cluster)
+    question = load_eval_set(main.tree, cluster.eval_set).question().model_dump(mode="json")
+    _refuse(evidence["question"] != question, "the eval set or rubric changed since this specialist was evaluated")
+    return "the eval answered the question that main asks today"

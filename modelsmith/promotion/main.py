@@ -1,0 +1,53 @@
+"""Everything that governs, read from one commit of main."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelsmith.governance.codeowners import Codeowners
+from modelsmith.promotion.history import History, read_history
+from modelsmith.promotion.root import GOVERNANCE
+from modelsmith.repository.git import Git
+from modelsmith.repository.load import load_codeowners, load_people, load_policy
+from modelsmith.repository.tree import Revision
+from modelsmith.schema.canonical import digest
+from modelsmith.schema.governance import People, Policy
+
+
+@dataclass(frozen=True)
+class Main:
+    """Policy, people, owners, trust roots and lives at one commit: what a proposal is judged by."""
+
+    tree: Revision
+    policy: Policy
+    people: People
+    codeowners: Codeowners
+    trusted: tuple[bytes, ...]
+    """PEM public keys that may sign records, evidence and artifacts."""
+    history: History
+
+    @property
+    def policy_digest(self) -> str:
+        """Digest that records carry of the policy they were prepared under."""
+        return digest(self.policy.model_dump(mode="json", by_alias=True))
+
+
+def read_main(git: Git, commit: str) -> Main:
+    """Read it all from the object database; the work tree plays no part.
+
+    Raises:
+        InvalidInput: a governed file does not parse.
+        IntegrityFailure: the promotions do not fold.
+    """
+    tree = Revision(git, commit)
+    policy = load_policy(tree)
+    people = load_people(tree)
+    trust = {name for harness in people.harness for name in harness.trust}
+    return Main(
+        tree=tree,
+        policy=policy,
+        people=people,
+        codeowners=load_codeowners(tree),
+        trusted=tuple(tree.read(f"{GOVERNANCE}/trust/{name}") for name in sorted(trust)),
+        history=read_history(tree, policy),
+    )

@@ -1,0 +1,155 @@
+"""Opening and merging promotion pull requests. Everything is built in the object database, never in the work tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from modelsmith.forges.port import Proposal
+from modelsmith.governance.routing import render_routing, routing_yaml
+from modelsmith.governance.states import fold, record_folder
+from modelsmith.promotion.harness import Harness
+from modelsmith.promotion.judge import Judgement, judge
+from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.receipts import receipt_files
+from modelsmith.promotion.records import ROUTED, Facts, next_record
+from modelsmith.repository.git import Signature
+from modelsmith.schema.base import Event
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import GateNotCleared, WaitingForPerson
+from modelsmith.schema.promotion import RECORD_FILE, RECORD_SIGNATURE, RECORD_TYPE, PromotionRecord
+from modelsmith.schema.pull import PullRequest
+from modelsmith.signing.dsse import seal, statement
+
+
+def signature(harness: Harness) -> Signature:
+    """Author of the harness's commits, now."""
+    return Signature(harness.actor, f"{harness.actor}@modelsmith.invalid", datetime.now(UTC))
+
+
+def open_promotion(
+    harness: Harness, event: Event, facts: Facts, evidence: Mapping[str, bytes], title: str, body: str
+) -> PullRequest:
+    """Propose the specialist's next event; an open proposal with the same record is adopted, signature and all."""
+    main = read_main(harness.workspace.git, sync(harness))
+    record = next_record(main, event, facts, evidence)
+    branch = f"promote/{record.cluster}/{record.specialist}/{record.sequence:02d}-{event}"
+    adopted = _open_with(harness, main, branch, record)
+    if adopted:
+        return adopted
+    files = _promotion_files(harness, main, record, evidence)
+    git = harness.workspace.git
+    head = git.commit_files(main.tree.commit, files, f"{title}\n", signature(harness))
+    return harness.forge.open(
+        Proposal(branch=branch, title=title, body=body, head=head, base=main.tree.commit, requester=facts.requested_by)
+    )
+
+
+def _open_with(harness: Harness, main: Main, branch: str, record: PromotionRecord) -> PullRequest | None:
+    path = f"{record_folder(record)}/{RECORD_FILE}"
+    for pull in harness.forge.list("open"):
+        if pull.branch == branch:
+            tree = harness.workspace.revision(pull.head)
+            if tree.exists(path) and tree.read(path) == canonical_json(record):
+                return pull
+    return None
+
+
+def _promotion_files(
+    harness: Harness, main: Main, record: PromotionRecord, evidence: Mapping[str, bytes]
+) -> dict[str, bytes | None]:
+    folder = record_folder(record)
+    data = canonical_json(record)
+    predicate = {"cluster": record.cluster, "specialist": record.specialist, "event": record.event}
+    files: dict[str, bytes | None] = {f"{folder}/{name}": content for name, content in evidence.items()}
+    files[f"{folder}/{RECORD_FILE}"] = data
+    files[f"{folder}/{RECORD_SIGNATURE}"] = seal(
+        statement(RECORD_FILE, data, RECORD_TYPE, predicate), harness.signing_key
+    )
+    if record.event in ROUTED:
+        files[f"clusters/{record.cluster}/routing.yaml"] = rendered_routing(main, record)
+    return files
+
+
+def rendered_routing(main: Main, record: PromotionRecord) -> bytes:
+    """``routing.yaml`` as it must be once the record is on main."""
+    from modelsmith.repository.load import load_cluster
+
+    others = [life for life in main.history.of_cluster(record.cluster) if life.specialist != record.specialist]
+    before = main.history.lives.get(record.specialist)
+    life = fold([*(before.records if before else ()), record], main.policy)
+    share = load_cluster(main.tree, record.cluster).deployment.traffic_share
+    return routing_yaml(render_routing(record.cluster, (*others, life), share))
+
+
+def merge_pull(harness: Harness, number: int) -> PullRequest:
+    """Merge a pull request whose gate is open, with its receipts, in one push; merged already is fine.
+
+    Raises:
+        WaitingForPerson: approvals are missing.
+        GateNotCleared: a check failed, someone rejected it, or it does not merge.
+    """
+    pull = harness.forge.get(number)
+    if pull.status == "merged":
+        sync(harness)
+        return pull
+    if pull.status == "closed":
+        raise GateNotCleared("closed", f"Pull request {number} is closed", "Open a new one.")
+    git = harness.workspace.git
+    main = sync(harness)
+    judgement = judge(git, pull, main)
+    refuse_unless_open(pull, judgement)
+    who = signature(harness)
+    merge = git.commit_tree(judgement.tree, [main, pull.head], merge_message(pull, judgement), who)
+    receipts = receipt_files(pull, judgement.change, judgement.decision)
+    tip = git.commit_files(merge, dict(receipts), f"Receipts of pull request {number}\n", who)
+    merged = harness.forge.merge(number, tip, main)
+    sync(harness)
+    return merged
+
+
+def refuse_unless_open(pull: PullRequest, judgement: Judgement) -> None:
+    """Raise what a closed gate means for the caller's exit code."""
+    decision = judgement.decision
+    if decision.open:
+        return
+    if decision.refusals:
+        raise GateNotCleared(
+            "gate-closed",
+            f"Pull request {pull.number}: " + "; ".join(refusal.sentence for refusal in decision.refusals),
+            f"See `modelsmith pr show {pull.number}`.",
+            refusals=[refusal.code for refusal in decision.refusals],
+        )
+    raise WaitingForPerson(
+        "approval-missing",
+        f"Pull request {pull.number} waits for {', '.join(decision.waiting_for)}",
+        f"One of them runs `modelsmith approve {pull.number} --key KEY`.",
+        waiting_for=list(decision.waiting_for),
+    )
+
+
+def merge_message(pull: PullRequest, judgement: Judgement) -> str:
+    """Message of the merge commit; its trailers are an index for people, never proof."""
+    trailers = [f"Reviewed-by: {actor}" for actor in sorted(judgement.decision.approvers)]
+    trailers += [f"Pull-request: {pull.number}", f"Change: {judgement.change.digest()}"]
+    return f"Merge pull request {pull.number}: {pull.title}\n\n" + "\n".join(trailers) + "\n"
+
+
+def sync(harness: Harness) -> str:
+    """Bring the forge's main into this clone and return its commit.
+
+    The work tree follows when main is checked out and nothing uncommitted would be lost.
+    """
+    workspace = harness.workspace
+    git = workspace.git
+    commit = harness.forge.fetch()
+    on_main = git.run("symbolic-ref", "-q", "HEAD").strip() == b"refs/heads/main"
+    local = git.rev("refs/heads/main")
+    if local == commit or (local is not None and not git.is_ancestor(local, commit)):
+        return commit
+    if on_main:
+        if not git.dirty_paths():
+            git.run("merge", "--quiet", "--ff-only", commit)
+    else:
+        git.update_ref("refs/heads/main", commit, local)
+    return commit

@@ -1,0 +1,72 @@
+"""Promotion records, as pure functions of main and of what was observed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelsmith.governance.routing import incumbent, last_routing_record
+from modelsmith.governance.states import Life, record_folder, transition_for
+from modelsmith.promotion.history import receipts_of
+from modelsmith.promotion.main import Main
+from modelsmith.schema.base import Event
+from modelsmith.schema.canonical import canonical_json, sha256
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.promotion import Preparer, PromotionRecord, RollbackContract
+
+ROUTED: frozenset[Event] = frozenset({"customer-deployed", "production-validated", "rolled-back", "deprecated"})
+"""Events that change who serves."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a record says besides what main already knows."""
+
+    cluster: Cluster
+    specialist: str
+    artifact: str
+    iteration: int
+    eval_run: str | None
+    eval_tag: str | None
+    composite: float | None
+    requested_by: str
+    prepared_by: Preparer
+
+
+def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, bytes]) -> PromotionRecord:
+    """The record that takes the specialist one event further from where main has it.
+
+    Raises:
+        InvalidInput: ``bad-transition`` when policy does not allow the event now.
+    """
+    life = main.history.lives.get(facts.specialist)
+    last = life.records[-1] if life else None
+    transition = transition_for(main.policy, event, life.state if life else None)
+    lives = main.history.of_cluster(facts.cluster.cluster)
+    return PromotionRecord(
+        cluster=facts.cluster.cluster,
+        specialist=facts.specialist,
+        sequence=last.sequence + 1 if last else 1,
+        event=event,
+        from_state=life.state if life else None,
+        to_state=transition.target,
+        artifact=facts.artifact,
+        iteration=facts.iteration,
+        eval_run=facts.eval_run,
+        eval_tag=facts.eval_tag,
+        composite=facts.composite,
+        policy=main.policy_digest,
+        evidence={name: sha256(data) for name, data in sorted(evidence.items())},
+        requested_by=facts.requested_by,
+        prepared_by=facts.prepared_by,
+        expected_previous=last_routing_record(lives) if event in ROUTED else None,
+        required_approvers=() if transition.gate == "harness" else (transition.gate,),
+        rollback=_contract(facts.cluster, lives) if event == "customer-deployed" else None,
+        previous_record=sha256(canonical_json(last)) if last else None,
+        previous_receipts=receipts_of(main.tree, record_folder(last)) if last else {},
+    )
+
+
+def _contract(cluster: Cluster, lives: tuple[Life, ...]) -> RollbackContract:
+    specialist, artifact, _ = incumbent(cluster.cluster, lives)
+    return RollbackContract(terms=cluster.rollback, prior_specialist=specialist, prior_artifact=artifact)

@@ -1,0 +1,1 @@
+"""The promotion repository on disk and in git: load, validate, address, append."""

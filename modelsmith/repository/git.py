@@ -1,0 +1,338 @@
+"""Git's plumbing as typed calls: everything here reads and writes the object database, never work tree or index.
+
+Nothing of a user's configuration, hooks, replacement refs or grafts can change an answer, so that two clones of one
+history agree on every tree, change and merge. Needs git 2.39.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from modelsmith.repository.paths import checked, folder
+from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput
+from modelsmith.schema.pull import Change, ChangedPath
+
+REGULAR = "100644"
+EXECUTABLE = "100755"
+SYMLINK = "120000"
+SUBMODULE = "160000"
+
+_SETTINGS = (
+    "core.quotePath=false",
+    "core.hooksPath=/dev/null",
+    "core.attributesFile=/dev/null",
+    "core.fsmonitor=false",
+    "advice.graftFileDeprecated=false",
+    "i18n.commitEncoding=UTF-8",
+    "i18n.logOutputEncoding=UTF-8",
+    "merge.renames=false",
+    "merge.directoryRenames=false",
+    "diff.renames=false",
+)
+_ENVIRONMENT = {
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_GRAFT_FILE": "/dev/null",
+    "GIT_LITERAL_PATHSPECS": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C",
+}
+_QUARANTINE = ("GIT_QUARANTINE_PATH", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES")
+_INHERITED = re.compile(r"GIT_(SSH|SSL|HTTP|PROXY|ASKPASS|EXEC_PATH|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)$)")
+
+
+class Signature(NamedTuple):
+    """Who made a commit, and when. Says nothing that is proven; proofs are signatures over content."""
+
+    name: str
+    email: str
+    when: datetime
+
+
+class Commit(NamedTuple):
+    """One commit of a log."""
+
+    id: str
+    parents: tuple[str, ...]
+    tree: str
+    subject: str
+
+
+class Git:
+    """Plumbing on one repository: a work tree's root or a bare repository. Enclosing repositories are never found."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def run(self, *args: str, input: bytes = b"", env: Mapping[str, str] | None = None) -> bytes:
+        """Run a git command and return its output.
+
+        Raises:
+            InfrastructureFailure: ``git-failed`` with the command and git's words; ``git-missing``.
+        """
+        done = self._run(args, input, env)
+        if done.returncode:
+            raise _failed(args, done)
+        return done.stdout
+
+    def text(self, *args: str, input: bytes = b"", env: Mapping[str, str] | None = None) -> str:
+        """`run`, decoded and stripped."""
+        return self.run(*args, input=input, env=env).decode("utf-8", "replace").strip()
+
+    def rev(self, name: str) -> str | None:
+        """Id of the commit that a ref, tag or abbreviation names; None when there is none."""
+        if name.startswith("-"):
+            return None
+        done = self._run(("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"))
+        return done.stdout.decode().strip() if done.returncode == 0 else None
+
+    def read_blob(self, oid: str) -> bytes:
+        """Content of one blob."""
+        return self.read_blobs([oid])[oid]
+
+    def read_blobs(self, oids: Sequence[str]) -> dict[str, bytes]:
+        """Contents by blob id, read by a single process.
+
+        Raises:
+            InfrastructureFailure: ``missing-object`` when one is not in the object database, or is not a blob.
+        """
+        wanted = sorted(set(oids))
+        if not wanted:
+            return {}
+        out = self.run("cat-file", "--batch", input="".join(f"{oid}\n" for oid in wanted).encode())
+        blobs: dict[str, bytes] = {}
+        at = 0
+        for oid in wanted:
+            end = out.index(b"\n", at)
+            header = out[at:end].decode("utf-8", "replace").split(" ")
+            if len(header) != 3 or header[:2] != [oid, "blob"]:
+                raise InfrastructureFailure(
+                    "missing-object",
+                    f"Object {oid} is not a file in this repository",
+                    "Fetch the full history (`git fetch --unshallow`), then run `git fsck`.",
+                    object=oid,
+                )
+            start, size = end + 1, int(header[2])
+            blobs[oid] = out[start : start + size]
+            at = start + size + 1
+        return blobs
+
+    def list_tree(self, rev: str, prefix: str = "") -> dict[str, tuple[str, str]]:
+        """Path to (mode, blob id) of every entry at or below ``prefix`` (a folder or file), submodules included."""
+        below = folder(prefix)
+        out = self.run("ls-tree", "-r", "-z", "--full-tree", _plain(rev), *(["--", below] if below else []))
+        entries: dict[str, tuple[str, str]] = {}
+        for entry in out.split(b"\0")[:-1]:
+            facts, path = entry.split(b"\t", 1)
+            mode, _, oid = facts.decode().split(" ")
+            entries[_name(path)] = (mode, oid)
+        return entries
+
+    def commit_files(
+        self,
+        parent: str | None,
+        files: Mapping[str, bytes | None],
+        message: str,
+        author: Signature,
+        extra_parents: Sequence[str] = (),
+    ) -> str:
+        """Commit ``files`` on top of ``parent``'s tree (None: on nothing) and return the commit; no ref moves.
+
+        None as content removes the file. A path that was executable stays so.
+
+        Raises:
+            InvalidInput: ``outside-repository`` for a path that leaves the repository.
+        """
+        written = {checked(path): data for path, data in files.items() if data is not None}
+        removed = [checked(path) for path, data in files.items() if data is None]
+        with tempfile.TemporaryDirectory(prefix="modelsmith-") as scratch:
+            env = {"GIT_INDEX_FILE": str(Path(scratch, "index"))}
+            self.run("read-tree", *([_plain(parent)] if parent else ["--empty"]), env=env)
+            before = {
+                _name(line.split(b"\t", 1)[1]): line.split(b" ", 2)[:2]
+                for line in self.run("ls-files", "--stage", "-z", env=env).split(b"\0")[:-1]
+            }
+            lines = [f"0 {before[path][1].decode()}\t{path}" for path in removed if path in before]
+            for path, oid in zip(written, self._write_blobs(list(written.values()), Path(scratch)), strict=True):
+                mode = EXECUTABLE if path in before and before[path][0] == EXECUTABLE.encode() else REGULAR
+                lines.append(f"{mode} {oid}\t{path}")
+            self.run("update-index", "-z", "--index-info", input="".join(f"{x}\0" for x in lines).encode(), env=env)
+            tree = self.text("write-tree", env=env)
+        return self.commit_tree(tree, [*([parent] if parent else []), *extra_parents], message, author)
+
+    def commit_tree(self, tree: str, parents: Sequence[str], message: str, author: Signature) -> str:
+        """Make a commit of a tree; no ref moves."""
+        when = f"@{int(author.when.timestamp())} {author.when.strftime('%z')[:5] or '+0000'}"
+        env = {
+            f"GIT_{role}_{fact}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for fact, value in (("NAME", author.name), ("EMAIL", author.email), ("DATE", when))
+        }
+        flags = [flag for parent in parents for flag in ("-p", _plain(parent))]
+        return self.text("commit-tree", _plain(tree), *flags, input=message.encode(), env=env)
+
+    def merge_tree(self, base: str, head: str) -> str:
+        """Tree of the merge of two commits, path by path: renames and ``.gitattributes`` have no say in it.
+
+        Raises:
+            GateNotCleared: ``conflict`` with the paths that do not merge cleanly.
+        """
+        args = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", _plain(base), _plain(head))
+        done = self._run(("--bare", f"--git-dir={self._git_dir()}", *args))
+        unrelated = b"unrelated histories" in done.stderr
+        if done.returncode > 1 and not unrelated:
+            raise _failed(args, done)
+        tree, *conflicts = [_name(part) for part in done.stdout.split(b"\0") if part] or [""]
+        if done.returncode:
+            raise GateNotCleared(
+                "conflict",
+                "The proposal shares no history with its base"
+                if unrelated
+                else f"The proposal does not merge cleanly: {', '.join(conflicts[:5])}",
+                "Rebase the proposal on the current base and ask for approval again.",
+                paths=conflicts,
+            )
+        return tree
+
+    def change(self, old: str, new: str) -> Change:
+        """What differs between two commits' (or trees') files; a rename is a removal and an addition."""
+        out = self.run(
+            "diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", "--ignore-submodules=none",
+            _plain(old), _plain(new), "--",
+        )  # fmt: skip
+        fields = out.split(b"\0")[:-1]
+        paths = []
+        for facts, path in zip(fields[::2], fields[1::2], strict=True):
+            old_mode, new_mode, old_blob, new_blob, _ = facts.decode().removeprefix(":").split(" ")
+            paths.append(
+                ChangedPath(
+                    path=_name(path), old_mode=old_mode, new_mode=new_mode, old_blob=old_blob, new_blob=new_blob
+                )
+            )
+        return Change(paths=tuple(sorted(paths, key=lambda changed: changed.path)))
+
+    def update_ref(self, ref: str, new: str, old: str | None) -> None:
+        """Move a ref from ``old`` to ``new`` in one step; ``old`` None: the ref must not exist yet.
+
+        Raises:
+            InfrastructureFailure: ``ref-moved`` when the ref is not at ``old``; it is left as it was.
+        """
+        expected = old or "0" * len(new)
+        args = ("update-ref", "--stdin", "-z")
+        done = self._run(args, f"update {ref}\0{new}\0{expected}\0".encode())
+        if not done.returncode:
+            return
+        now = self._run(("rev-parse", "--verify", "--quiet", _plain(ref))).stdout.decode().strip() or None
+        if now != old:
+            raise InfrastructureFailure(
+                "ref-moved",
+                f"{ref} was moved by someone else: it is at {now}, not at {old}",
+                "Run the command again; it will start from the new state.",
+                ref=ref,
+                expected=old,
+                found=now,
+            )
+        raise _failed(args, done)
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        """Whether ``new`` contains ``old`` (a commit contains itself)."""
+        args = ("merge-base", "--is-ancestor", _plain(old), _plain(new))
+        done = self._run(args)
+        if done.returncode > 1:
+            raise _failed(args, done)
+        return done.returncode == 0
+
+    def first_parent_log(self, tip: str) -> list[Commit]:
+        """Commits along the first parents, oldest first."""
+        out = self.run(
+            "rev-list", "--first-parent", "--reverse", "--no-commit-header", "--format=%H%x00%P%x00%T%x00%s%x00",
+            _plain(tip), "--",
+        )  # fmt: skip
+        fields = out.decode("utf-8", "replace").replace("\0\n", "\0").split("\0")[:-1]
+        return [
+            Commit(fields[i], tuple(fields[i + 1].split()), fields[i + 2], fields[i + 3])
+            for i in range(0, len(fields), 4)
+        ]
+
+    def dirty_paths(self) -> list[str]:
+        """Work tree only: paths that differ from the last commit, and untracked ones that are not ignored."""
+        out = self.run(
+            "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=none"
+        )
+        return sorted(entry[3:].decode("utf-8", "replace") for entry in out.split(b"\0")[:-1])
+
+    def _git_dir(self) -> str:
+        return self.text("rev-parse", "--absolute-git-dir")
+
+    def _write_blobs(self, contents: Sequence[bytes], scratch: Path) -> list[str]:
+        """Blob ids of contents, written by a single process."""
+        names = []
+        for number, data in enumerate(contents):
+            file = scratch / str(number)
+            file.write_bytes(data)
+            names.append(f"{file}\n")
+        out = self.run("hash-object", "-w", "--no-filters", "--stdin-paths", input="".join(names).encode())
+        return out.decode().split()
+
+    def _run(
+        self, args: Sequence[str], input: bytes = b"", env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        settings = [flag for setting in _SETTINGS for flag in ("-c", setting)]
+        try:
+            return subprocess.run(
+                ["git", "-C", str(self.path), *settings, *args],
+                input=input,
+                capture_output=True,
+                env={**self._environment(), **(env or {})},
+                check=False,
+            )
+        except FileNotFoundError:
+            raise InfrastructureFailure(
+                "git-missing", "The command `git` was not found", "Install git 2.39 or newer."
+            ) from None
+
+    def _environment(self) -> dict[str, str]:
+        """The process's environment without what a calling git put there, except a hook's quarantined objects."""
+        root = self.path.resolve()
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or _INHERITED.match(k)}
+        quarantine = os.environ.get("GIT_QUARANTINE_PATH")
+        if quarantine and Path(quarantine).resolve().is_relative_to(root):
+            kept |= {name: os.environ[name] for name in _QUARANTINE if name in os.environ}
+        return kept | _ENVIRONMENT | {"GIT_CEILING_DIRECTORIES": str(root.parent)}
+
+
+def _plain(rev: str) -> str:
+    """A revision that git cannot take for an option."""
+    if not rev or rev.startswith("-"):
+        raise InvalidInput("bad-revision", f"{rev!r} does not name a commit", "Name a branch, tag or commit id.")
+    return rev
+
+
+def _name(path: bytes) -> str:
+    try:
+        return path.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidInput(
+            "bad-path", f"The path {path!r} is not UTF-8", "Rename the file with plain characters, then commit again."
+        ) from None
+
+
+def _failed(args: Sequence[str], done: subprocess.CompletedProcess[bytes]) -> InfrastructureFailure:
+    words = done.stderr.decode("utf-8", "replace").strip()
+    words = re.sub(r"(\w+://)[^/\s@]+@", r"\1", words)
+    last = words.splitlines()[-1] if words else f"exit status {done.returncode}"
+    return InfrastructureFailure(
+        "git-failed",
+        f"git {args[0]} failed: {last}",
+        "Read git's message; check that the folder is a git repository that you may read and write.",
+        command=args[0],
+        status=done.returncode,
+        stderr=words[-2000:],
+    )

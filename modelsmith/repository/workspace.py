@@ -1,0 +1,126 @@
+"""A clone that someone works in: where it is, which forge it speaks to, and who acts in it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from modelsmith.repository.git import Git
+from modelsmith.repository.tree import Revision, WorkTree
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.progress import Notify, silent
+
+
+def home() -> Path:
+    """Folder for what outlives clones: keys, artifact store, converted base models.
+
+    ``MODELSMITH_HOME`` names it, else ``$XDG_DATA_HOME/modelsmith``, else ``~/.local/share/modelsmith``.
+    """
+    explicit = os.environ.get("MODELSMITH_HOME")
+    if explicit:
+        return Path(explicit).expanduser().resolve()
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "modelsmith"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One clone of a promotion repository."""
+
+    root: Path
+    home: Path = field(default_factory=home)
+    notify: Notify = silent
+
+    @classmethod
+    def find(cls, start: Path, notify: Notify = silent) -> Workspace:
+        """The workspace that ``start`` lies in.
+
+        Raises:
+            InvalidInput: ``not-a-repository`` when no parent is a git work tree with a promotion repository.
+        """
+        for folder in (start.resolve(), *start.resolve().parents):
+            if (folder / ".git").exists() and (folder / ".github" / "governance" / "policy.yaml").is_file():
+                return cls(folder, notify=notify)
+        raise InvalidInput(
+            "not-a-repository",
+            f"{start} is not inside a promotion repository",
+            "Change into one, or make one with `modelsmith init DIR --kit adtech`.",
+        )
+
+    @property
+    def git(self) -> Git:
+        """Plumbing on this clone."""
+        return Git(self.root)
+
+    @property
+    def files(self) -> WorkTree:
+        """Governed files as they are on disk."""
+        return WorkTree(self.root)
+
+    def revision(self, rev: str) -> Revision:
+        """Governed files as they are in a commit."""
+        return Revision(self.git, rev)
+
+    @property
+    def iterate(self) -> Path:
+        """Folder of runs, logs, caches and loop state; all of it rebuildable."""
+        return self.root / ".iterate"
+
+    def cluster_folder(self, cluster: str) -> Path:
+        """Folder of one cluster's runs, jobs and logs."""
+        return self.iterate / cluster
+
+    @property
+    def models(self) -> Path:
+        """Cache of converted base models, by digest."""
+        return self.home / "models"
+
+    def store(self, configured: str | None) -> Path:
+        """Folder of the artifact store; ``configured`` is the cluster's ``store:``."""
+        return Path(configured).expanduser() if configured else self.home / "store"
+
+    def setting(self, name: str) -> str | None:
+        """A setting of this clone, kept in ``.git/config`` under ``modelsmith.<name>``."""
+        try:
+            return self.git.text("config", "--local", "--get", f"modelsmith.{name}") or None
+        except InfrastructureFailure:
+            return None
+
+    def require_clean(self) -> None:
+        """Refuse to go on when governed files differ from the commit.
+
+        Raises:
+            InvalidInput: ``dirty-tree`` with the paths.
+        """
+        dirty = self.git.dirty_paths()
+        if dirty:
+            raise InvalidInput(
+                "dirty-tree",
+                f"The work tree has uncommitted changes: {', '.join(dirty[:5])}{' ...' if len(dirty) > 5 else ''}",
+                "Commit them (and open a pull request), or set them aside with `git stash -u`.",
+                paths=dirty,
+            )
+
+    def lock(self, name: str) -> FileLock:
+        """A lock held by this process; ``name`` says on what.
+
+        Raises:
+            InfrastructureFailure: ``busy`` when another process holds it.
+        """
+        folder = self.iterate / "locks"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / f"{name}.lock", timeout=0)
+            lock.acquire()
+        except Timeout:
+            raise InfrastructureFailure(
+                "busy", f"Another process is working on {name}", "Wait for it to end, then run the command again."
+            ) from None
+        except OSError as error:
+            raise InfrastructureFailure(
+                "not-writable", f"{folder}: {error.strerror}", "Make the clone writable for this user."
+            ) from None
+        return lock

@@ -1,0 +1,49 @@
+"""The base of every governed type, and the small vocabularies shared by them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+
+class Frozen(BaseModel):
+    """Immutable, strict (no coercion of "3" into 3), unknown fields refused, NaN and infinity refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+"""A SHA-256 digest, written ``sha256:<64 hex digits>``."""
+
+GitHash = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")]
+"""A git object id (SHA-1 or SHA-256 repositories)."""
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
+"""A name that is safe as a file name everywhere: lower-case ASCII letters, digits, dot, hyphen, underscore."""
+
+Share = Annotated[float, "0 to 1"]
+
+Actor = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+"""The id of a person or harness in ``people.yaml``."""
+
+Section = Literal["core", "robustness", "micro", "held_out"]
+"""Parts of an eval: ``core`` (each scenario's own wording), ``robustness`` (its rephrased variants), ``micro``, ``held_out``."""
+
+Event = Literal[
+    "candidate",
+    "eval-accepted",
+    "artifact-exported",
+    "customer-deployed",
+    "production-validated",
+    "deprecated",
+    "rolled-back",
+]
+"""What can happen to a specialist; the folder ``<seq>-<event>`` under ``promotions/`` carries it."""
+
+State = Literal[
+    "candidate", "eval-accepted", "artifact-exported", "customer-deployed", "production-validated", "deprecated"
+]
+"""The six states of a specialist."""

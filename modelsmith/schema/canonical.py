@@ -1,0 +1,31 @@
+"""Canonical JSON (RFC 8785) and the digests built on it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+from pydantic import BaseModel
+
+
+def canonical_json(value: Any) -> bytes:
+    """RFC 8785 bytes of a JSON value or pydantic model (dumped in JSON mode)."""
+    return rfc8785.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value)
+
+
+def sha256(data: bytes) -> str:
+    """``sha256:<64 hex>`` of the bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def digest(value: Any) -> str:
+    """``sha256:<64 hex>`` of the canonical JSON of the value."""
+    return sha256(canonical_json(value))
+
+
+def file_digest(path: Path) -> str:
+    """``sha256:<64 hex>`` of a file, read in blocks."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()

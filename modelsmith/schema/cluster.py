@@ -1,0 +1,142 @@
+"""Clusters: one specialist's line of work, from intake to serving."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelsmith.schema.base import Digest, Frozen, Slug
+from modelsmith.schema.evalset import Fraction, Thresholds
+
+
+class BaseModelSource(Frozen):
+    """Open weights, pinned."""
+
+    name: Slug
+    """Name shown to people."""
+    uri: Annotated[str, Field(pattern=r"^(package|file|hf)://.+$")]
+    """``package://<python package>/<file>``, ``file://<path>`` (a GGUF file or a safetensors folder), or ``hf://org/name@revision``."""
+    digest: Digest
+    """SHA-256 of the weights: of the GGUF file, or of the folder's ``SHA256SUMS`` listing."""
+    license: str
+    """SPDX id of the weights' licence."""
+
+
+class Lora(Frozen):
+    """Low-rank adapter on the linear layers."""
+
+    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    alpha: Annotated[int, Field(ge=1)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    top_layers: Annotated[int, Field(ge=1)] | None = None
+    """Adapt only this many layers counted from the output; all when not set."""
+
+
+class Training(Frozen):
+    """How a candidate is trained."""
+
+    method: Literal["sft", "dpo", "grpo"] = "sft"
+    seed: int = 17
+    rows: Annotated[int, Field(ge=1)] = 480
+    """Training rows drawn from the generators for one iteration."""
+    steps: Annotated[int, Field(ge=1)] = 48
+    """Optimizer steps."""
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    """Rows per optimizer step."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    lora: Lora = Lora()
+    checkpoint_every: Annotated[int, Field(ge=1)] = 16
+    """Steps between checkpoints; a killed run resumes from the last."""
+
+
+class Rollback(Frozen):
+    """What is approved together with a deployment: when and how traffic goes back."""
+
+    metric: Slug
+    """Live metric that is watched."""
+    max_drop: Fraction
+    """Drop against the incumbent, as a share, at which traffic returns on its own."""
+    window_minutes: Annotated[int, Field(ge=1)]
+    """Watch window in which rollback is automatic."""
+    manual_hours: Annotated[int, Field(ge=1)]
+    """How long the previous specialist stays ready for a manual rollback."""
+
+
+class Deployment(Frozen):
+    """How a deployed specialist receives traffic."""
+
+    traffic_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of requests before production is validated."""
+    target: Slug = "local"
+    """Name of the serving target; endpoints are configuration outside the repository."""
+
+
+class Prices(Frozen):
+    """What a decision costs on this hardware."""
+
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    compute_per_hour: Annotated[float, Field(ge=0)] = 0.0
+    """Cost of the machine for one hour."""
+
+
+class Loop(Frozen):
+    """When the iterate loop stops."""
+
+    max_iterations: Annotated[int, Field(ge=1)] = 3
+
+
+class ClusterDefaults(Frozen):
+    """``clusters/defaults.yaml``: what clusters share; each cluster may override it."""
+
+    store: str | None = None
+    """Folder of the artifact store, outside the clone; ``~/.local/share/modelsmith/store`` when not set."""
+    hosts: tuple[Slug, ...] = ("local",)
+    """Hosts on which training may run."""
+    training: Training = Training()
+    prices: Prices = Prices()
+    loop: Loop = Loop()
+
+
+class Cluster(Frozen):
+    """``clusters/<cluster>/cluster.yaml``: the intake."""
+
+    cluster: Slug
+    """Equals the folder's name."""
+    domain: Slug
+    owner: Slug
+    """Role that answers for this line of work."""
+    description: str
+    base_model: BaseModelSource
+    eval_set: Annotated[str, Field(pattern=r"^[a-z0-9._-]+/[a-z0-9._-]+$")]
+    """``<domain>/<set>`` under ``evals/``."""
+    gate: Thresholds
+    """Thresholds of this cluster; the stricter of these and the eval set's holds."""
+    rollback: Rollback
+    deployment: Deployment = Deployment()
+    store: str | None = None
+    hosts: tuple[Slug, ...] = ("local",)
+    training: Training = Training()
+    prices: Prices = Prices()
+    loop: Loop = Loop()
+
+
+class Serving(Frozen):
+    """One line of ``routing.yaml``: who serves which share."""
+
+    specialist: str
+    """Specialist id, or ``base`` for the cluster's base model."""
+    artifact: Digest | None
+    """Artifact id; none for the base model."""
+    share: Fraction
+    record: Digest | None
+    """Digest of the record that put it there."""
+
+
+class Routing(Frozen):
+    """``clusters/<cluster>/routing.yaml``: rendered from promotion records, never written by hand."""
+
+    cluster: Slug
+    serving: tuple[Serving, ...]
+    """Shares sum to one."""

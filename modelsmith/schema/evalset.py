@@ -1,0 +1,107 @@
+"""Eval sets: the registered rule by which a candidate passes or fails."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.schema.base import Digest, Frozen, Slug
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class PromptTemplate(Frozen):
+    """What stands around every scenario."""
+
+    system: str = Field(min_length=1)
+    """The system prompt."""
+
+
+class Sampling(Frozen):
+    """How completions are drawn. Temperature 0 is greedy decoding."""
+
+    max_new_tokens: Annotated[int, Field(ge=1, le=8192)]
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    repeats: Annotated[int, Field(ge=1, le=64)] = 1
+    """Completions for each wording."""
+    seed: int = 0
+
+
+class CompositeWeights(Frozen):
+    """Weights of the parts of the composite score; they need not sum to one."""
+
+    core: Annotated[float, Field(ge=0)]
+    robustness: Annotated[float, Field(ge=0)]
+    micro: Annotated[float, Field(ge=0)]
+
+
+class Thresholds(Frozen):
+    """Point estimates that must be reached."""
+
+    composite: Fraction
+    """Weighted mean score over core, robustness and micro."""
+    held_out: Fraction
+    """Share of held-out scenarios that pass."""
+
+
+class DecisionRule(Frozen):
+    """Registered before training: how sure one must be, and how much may be lost."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Confidence of every interval."""
+    margin: Fraction = 0.05
+    """Non-inferiority margin: the paired interval of candidate minus incumbent pass rate must lie above ``-margin``."""
+    max_regressions: Fraction = 0.05
+    """Share of the scenarios that the incumbent passes and the candidate may fail (critical ones: none)."""
+    min_scenarios: Annotated[int, Field(ge=1)] = 20
+    """Fewer held-out or core scenarios than this and the verdict is INCONCLUSIVE."""
+
+
+class Separation(Frozen):
+    """How near texts may come to each other, as similarity in 0 to 1 (1: the same words)."""
+
+    held_out_to_core: Fraction = 0.85
+    """Nearest allowed pair of a held-out and a core text."""
+    training_to_scored: Fraction = 0.80
+    """Nearest allowed pair of a training row and any scored text; nearer rows are dropped."""
+
+
+class QuickMode(Frozen):
+    """A representative part for a fast look; never enough to promote."""
+
+    scenarios: Annotated[int, Field(ge=1)] = 12
+    """Scenarios per section, spread over capabilities."""
+
+
+class EvalSet(Frozen):
+    """``evalset.yaml``: version, owner, prompt, sampling, weights, thresholds and decision rule."""
+
+    id: Slug
+    domain: Slug
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    owner: Slug
+    """Role of the domain owner."""
+    description: str
+    rubric: str
+    """Path of the rubric, relative to the eval set's folder."""
+    prompt: PromptTemplate
+    sampling: Sampling
+    composite: CompositeWeights
+    thresholds: Thresholds
+    decision: DecisionRule = DecisionRule()
+    separation: Separation = Separation()
+    quick: QuickMode = QuickMode()
+
+
+class Question(Frozen):
+    """Identity of what was asked: digests of scored content, prompt, sampling and rubric, held-out apart.
+
+    No path, URL, host or time enters, so a mirror keeps every identity.
+    """
+
+    core: Digest
+    """Core scenarios with variants, micro-benchmarks, rubric, prompt and sampling."""
+    held_out: Digest
+    """Held-out scenarios, rubric, prompt and sampling."""

@@ -1,0 +1,61 @@
+"""Evidence: one run's facts, without text, from which every headline number is recomputed."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from modelsmith.schema.base import Digest, Frozen, Section, Slug
+from modelsmith.schema.evalset import Question
+from modelsmith.schema.promotion import TrainingFacts
+from modelsmith.schema.run import Cost, EngineFacts, GateRule, Headline, VerdictRow
+
+EVIDENCE_FILE = "evidence.json"
+EVIDENCE_SIGNATURE = "evidence.sigstore.json"
+EVIDENCE_TYPE = "https://modelsmith.dev/evidence/v1"
+
+
+class RunEvidence(Frozen):
+    """One model's verdicts on the question."""
+
+    run_id: Digest
+    model: str
+    weights: Digest
+    rows: tuple[VerdictRow, ...]
+    headline: Headline
+    cost: Cost
+
+
+class Coverage(Frozen):
+    """How many scenarios speak for each value of a dimension."""
+
+    section: Section
+    dimension: Slug
+    """``capability``, ``risk``, ``operator_lens`` or ``outcome_type``."""
+    counts: dict[Slug, int]
+
+
+class Evidence(Frozen):
+    """``evidence.json``."""
+
+    cluster: Slug
+    specialist: str
+    artifact: Digest
+    question: Question
+    rubric: Digest
+    eval_set: str
+    eval_set_version: str
+    eval_tree: str
+    engine: EngineFacts
+    rule: GateRule
+    candidate: RunEvidence
+    incumbent: RunEvidence
+    """The model that serves today (``base`` at first); regressions are counted against it."""
+    baselines: tuple[RunEvidence, ...]
+    """Other models on the same question; always contains the base model unless it is the incumbent."""
+    attempts: int
+    coverage: tuple[Coverage, ...]
+    training: TrainingFacts
+    nearest: dict[str, float]
+    """Similarity of the nearest pair: ``held_out_to_core`` and ``training_to_scored``."""
+    environment: dict[str, JsonValue]
+    """Versions of libraries; no host, user or path."""

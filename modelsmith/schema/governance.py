@@ -1,0 +1,82 @@
+"""Policy and people: who decides what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field
+
+from modelsmith.schema.base import Actor, Event, Frozen, Slug, State
+
+
+class Transition(Frozen):
+    """One edge of the promotion state machine."""
+
+    event: Event
+    sources: tuple[State, ...] = Field(alias="from")
+    """States in which the event may happen; empty: only as a specialist's first event."""
+    target: State = Field(alias="to")
+    """State after the event."""
+    gate: Literal["harness"] | Slug
+    """``harness`` when checks alone decide, else the role whose approval is needed."""
+
+
+class Limits(Frozen):
+    """Sizes that a proposal may not exceed."""
+
+    record_bytes: Annotated[int, Field(ge=1)] = 262_144
+    evidence_bytes: Annotated[int, Field(ge=1)] = 16_777_216
+    changed_paths: Annotated[int, Field(ge=1)] = 3000
+
+
+class Policy(Frozen):
+    """``.github/governance/policy.yaml``."""
+
+    repository: Annotated[str, Field(min_length=8)]
+    """Identity of this promotion repository; approvals name it, so none can be replayed elsewhere."""
+    transitions: Annotated[tuple[Transition, ...], Field(min_length=1)]
+    harness_paths: tuple[str, ...]
+    """CODEOWNERS-style patterns of paths that no person owns because the harness's checks decide them."""
+    limits: Limits = Limits()
+    require_weights: bool = False
+    """``verify`` fails, rather than reports, when an artifact's weights are not at hand."""
+
+
+class SshKey(Frozen):
+    """A public key with its time of validity."""
+
+    key: Annotated[str, Field(pattern=r"^(ssh-ed25519|ecdsa-sha2-\S+|sk-\S+|ssh-rsa) [A-Za-z0-9+/=]+$")]
+    """Key type and base64 body, without comment."""
+    valid_after: AwareDatetime | None = None
+    valid_before: AwareDatetime | None = None
+
+
+class Person(Frozen):
+    """Someone who may own paths and approve."""
+
+    id: Actor
+    name: str
+    roles: tuple[Slug, ...]
+    logins: dict[Slug, str] = {}
+    """Login at each forge (``github: maya-t``)."""
+    keys: tuple[SshKey, ...] = ()
+
+
+class Harness(Frozen):
+    """A machine identity: opens pull requests, signs evidence, never approves on a person's gate."""
+
+    id: Actor
+    logins: dict[Slug, str] = {}
+    keys: tuple[SshKey, ...] = ()
+    """SSH keys that sign its pull request events."""
+    trust: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+\.pem$")], ...] = ()
+    """Files under ``.github/governance/trust/`` with the EC P-256 public keys that sign records, evidence and artifacts."""
+
+
+class People(Frozen):
+    """``.github/governance/people.yaml``."""
+
+    roles: dict[Slug, str]
+    """Role id and what it answers for."""
+    people: tuple[Person, ...] = ()
+    harness: tuple[Harness, ...] = ()

@@ -1,0 +1,25 @@
+"""What long work says while it runs; faces decide how to show it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Progress(NamedTuple):
+    """One sign of life."""
+
+    phase: str
+    """Short name of the work: ``eval``, ``train``, ``promote``."""
+    message: str
+    """What is happening, for people."""
+    done: int = 0
+    total: int = 0
+    """Units finished and in all; a total of 0 means that there is nothing to count."""
+
+
+Notify = Callable[[Progress], None]
+
+
+def silent(progress: Progress) -> None:
+    """Discard it."""

@@ -1,0 +1,126 @@
+"""Promotion records and receipts: the append-only life of a specialist."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field
+
+from modelsmith.schema.base import Actor, Digest, Event, Frozen, Slug, State
+from modelsmith.schema.cluster import Rollback
+
+SpecialistId = Annotated[str, Field(pattern=r"^iter-\d{3,}-[0-9a-f]{8}$")]
+"""``iter-NNN-<first 8 hex digits of the artifact id>``."""
+
+RECORD_FILE = "record.json"
+RECORD_SIGNATURE = "record.sigstore.json"
+RECORD_TYPE = "https://modelsmith.dev/promotion-record/v1"
+
+
+class Preparer(Frozen):
+    """Who wrote the record down."""
+
+    id: Actor
+    kind: Literal["human", "agent", "harness"]
+
+
+class RollbackContract(Frozen):
+    """The exact inverse of a deployment, approved together with it."""
+
+    terms: Rollback
+    prior_specialist: str
+    """Specialist that traffic returns to, or ``base``."""
+    prior_artifact: Digest | None
+
+
+class PromotionRecord(Frozen):
+    """``promotions/<cluster>/<specialist>/<seq>-<event>/record.json``, as canonical JSON."""
+
+    cluster: Slug
+    specialist: SpecialistId
+    sequence: Annotated[int, Field(ge=1)]
+    """Position in the specialist's life; the folder's number."""
+    event: Event
+    from_state: State | None
+    to_state: State
+    artifact: Digest
+    """Artifact id: SHA-256 of the artifact's ``SHA256SUMS``."""
+    iteration: Annotated[int, Field(ge=1)]
+    eval_run: Digest | None
+    """Run id of the governed eval; none before it has run."""
+    eval_tag: str | None
+    composite: float | None
+    policy: Digest
+    """Digest of ``policy.yaml`` under which it was prepared."""
+    evidence: dict[str, Digest]
+    """Digest of every other file of this folder, by name."""
+    requested_by: Actor
+    prepared_by: Preparer
+    expected_previous: Digest | None
+    """Digest of the record by which the cluster's traffic was last changed, as seen when prepared; two deployments collide on it."""
+    required_approvers: tuple[Slug, ...]
+    """Roles whose approval is needed; empty on the harness's gates."""
+    rollback: RollbackContract | None
+    previous_record: Digest | None
+    """Digest of this specialist's previous record."""
+    previous_receipts: dict[str, Digest]
+    """Digest of every receipt of this specialist's previous record, by file name."""
+
+
+class TrainingFacts(Frozen):
+    """``training.json`` of a candidate: lineage without text, paths or hosts."""
+
+    base_model: Slug
+    base_digest: Digest
+    parent: str
+    """Specialist the training started from, or ``base``."""
+    method: Literal["sft", "dpo", "grpo"]
+    seed: int
+    rows: int
+    rows_digest: Digest
+    """Digest of the training rows, in order."""
+    generators: dict[Slug, Digest]
+    """Digest of each generator that made rows."""
+    reward: Digest
+    """Digest of the rubric by which rows were checked; equals the eval's."""
+    diagnosed_run: Digest
+    """Run whose failures chose the rows."""
+    hyperparameters: Digest
+    """Digest of the cluster's ``training`` block."""
+    steps: int
+    final_loss: float
+    toolkit: str
+    """Version of Modelsmith and its training libraries."""
+
+
+class Receipt(Frozen):
+    """What decided one merge, written by the harness after it."""
+
+    pull: Annotated[int, Field(ge=1)]
+    change: Digest
+    gate: Literal["harness", "people"]
+    requested_by: Actor
+    prepared_by: Actor
+    """Who opened the pull request; neither of the two can have approved it."""
+    checks: tuple[str, ...]
+    """Checks that had passed."""
+    approvals: dict[Actor, str]
+    """Approver and the name of the file that holds the signed approval."""
+
+
+class Approval(Frozen):
+    """What a person signs: one verdict on one change of one pull request of one repository."""
+
+    repository: str
+    pull: Annotated[int, Field(ge=1)]
+    change: Digest
+    verdict: Literal["approve", "reject"]
+    actor: Actor
+    at: AwareDatetime
+    reason: str = ""
+
+
+APPROVAL_NAMESPACE = "modelsmith-approval"
+"""Namespace of ``ssh-keygen -Y`` for approvals."""
+EVENT_NAMESPACE = "modelsmith-event"
+"""Namespace of ``ssh-keygen -Y`` for pull request events of the local forge."""

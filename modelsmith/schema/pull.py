@@ -1,0 +1,77 @@
+"""Pull requests as the gate sees them, whichever forge holds them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field
+
+from modelsmith.schema.base import Actor, Digest, Frozen, GitHash
+from modelsmith.schema.canonical import digest
+
+
+class ChangedPath(Frozen):
+    """One path of a change; renames are a removal and an addition."""
+
+    path: str
+    old_mode: str
+    """Git file mode before, ``000000`` when added."""
+    new_mode: str
+    """Git file mode after, ``000000`` when removed."""
+    old_blob: GitHash
+    new_blob: GitHash
+
+
+class Change(Frozen):
+    """A set of changed paths: the subject of an approval."""
+
+    paths: tuple[ChangedPath, ...]
+
+    def digest(self) -> str:
+        """SHA-256 over the sorted (path, modes, blobs): it survives squash and rebase and dies with any other edit."""
+        return digest(sorted([p.path, p.old_mode, p.new_mode, p.old_blob, p.new_blob] for p in self.paths))
+
+
+class SignedApproval(Frozen):
+    """A verdict with what proves it."""
+
+    statement: str
+    """Canonical JSON of the `Approval`, exactly as signed."""
+    signature: str
+    """Armored ``ssh-keygen -Y`` signature in the namespace ``modelsmith-approval``."""
+
+
+class Review(Frozen):
+    """A verdict whose signer the forge has authenticated."""
+
+    actor: Actor
+    verdict: Literal["approve", "reject", "withdraw"]
+    change: Digest
+    """Change that the verdict speaks of."""
+    at: AwareDatetime
+    reason: str = ""
+    proof: SignedApproval | None = None
+    """The signature, where the forge keeps one."""
+
+
+class PullRequest(Frozen):
+    """One proposal and what was said about it."""
+
+    number: Annotated[int, Field(ge=1)]
+    title: str
+    body: str
+    status: Literal["open", "merged", "closed"]
+    branch: str
+    """Name of the proposal's branch; an identical proposal on the same branch is adopted, not opened again."""
+    base: GitHash
+    """Commit of main that the proposal was made on."""
+    head: GitHash
+    requester: Actor
+    """Who asked for it."""
+    preparer: Actor
+    """Who opened it, authenticated by the forge."""
+    opened_at: AwareDatetime
+    reviews: tuple[Review, ...] = ()
+    """Oldest first."""
+    merge: GitHash | None = None
+    """Merge commit, once merged."""

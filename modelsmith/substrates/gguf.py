@@ -1,0 +1,91 @@
+"""One-off conversion of a GGUF file into a folder of safetensors, tokenizer and chat template.
+
+Weights are kept in float32, exactly as the GGUF file dequantises (bfloat16 would round them), and load by memory map.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from modelsmith.schema.canonical import file_digest
+from modelsmith.schema.errors import InfrastructureFailure
+
+MARKER = "COMPLETE.json"
+"""Listing of file name to size and digest, written last: a folder without it is not used."""
+
+
+def converted(gguf: Path, digest: str, cache: Path) -> Path:
+    """Folder ``<cache>/<digest hex>`` with the converted model; converts when it is not there yet.
+
+    Two processes may ask at once: one converts, the other waits. The folder appears whole or not at all.
+
+    Raises:
+        InfrastructureFailure: ``base-model-conversion``, or ``extra-missing`` without the training libraries.
+    """
+    target = cache / digest.removeprefix("sha256:")
+    if is_complete(target):
+        return target
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")):
+        if is_complete(target):
+            return target
+        shutil.rmtree(target, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".convert-") as scratch:
+            folder = Path(scratch) / "model"
+            _convert(gguf, folder)
+            listing = {p.name: [p.stat().st_size, file_digest(p)] for p in sorted(folder.iterdir())}
+            (folder / MARKER).write_text(json.dumps(listing, indent=1) + "\n", encoding="utf-8")
+            folder.rename(target)
+    return target
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether every file that the marker lists is there in its full size."""
+    try:
+        listing = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        return bool(listing) and all((folder / name).stat().st_size == size for name, (size, _) in listing.items())
+    except (OSError, ValueError, TypeError, AttributeError):
+        return False
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from modelsmith.substrates.quiet import quiet
+    except ImportError as error:
+        raise InfrastructureFailure(
+            "extra-missing",
+            "Converting a GGUF model needs the training extra.",
+            "Install it with `pip install 'modelsmith[train]'`.",
+        ) from error
+    quiet()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, local_files_only=True)
+        quantised = AutoModelForCausalLM.from_pretrained(
+            str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32, local_files_only=True
+        )
+        config = quantised.config
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        model.load_state_dict(quantised.state_dict(), assign=True)
+        model.tie_weights()
+        model.generation_config = quantised.generation_config
+        folder.mkdir(parents=True)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    except Exception as error:
+        raise InfrastructureFailure(
+            "base-model-conversion",
+            f"{gguf.name} could not be converted to safetensors.",
+            "Check the free disk space and memory, then try again.",
+            reason=f"{type(error).__name__}: {error}",
+        ) from error

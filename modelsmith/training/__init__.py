@@ -1,0 +1,1 @@
+"""Training rows to adapter: the worker process, its failure classes and its recovery."""
