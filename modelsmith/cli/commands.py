@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from modelsmith.cli.output import print_result, reporter
-from modelsmith.operations.contract import Cli, Result
+from modelsmith.operations.contract import Cli
 from modelsmith.operations.table import Operation
 from modelsmith.repository.workspace import Workspace
 
@@ -21,14 +21,14 @@ from modelsmith.repository.workspace import Workspace
 def command_for(operation: Operation) -> click.Command:
     """The click command of one operation."""
     verb = operation.load()
-    params: list[click.Parameter] = [_parameter(name, field) for name, field in verb.Request.model_fields.items()]
+    params: list[click.Parameter] = [_parameter(name, field) for name, field in verb.request.model_fields.items()]
     params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object on stdout."))
     return click.Command(
         operation.name.split()[-1],
         params=params,
         callback=_callback(operation),
         short_help=operation.summary,
-        help=_help(operation, verb.Request.__doc__ or ""),
+        help=_help(operation, verb.request.__doc__ or ""),
     )
 
 
@@ -40,12 +40,11 @@ def _help(operation: Operation, text: str) -> str:
 def _callback(operation: Operation) -> Callable[..., int]:
     def call(as_json: bool, **values: Any) -> int:
         verb = operation.load()
-        request = verb.Request.model_validate(values)
+        request = verb.request.model_validate(values)
         with reporter(as_json) as notify:
             here = Path.cwd()
             workspace = Workspace(here, notify=notify) if operation.anywhere else Workspace.find(here, notify)
             result = verb.run(workspace, request)
-        assert isinstance(result, Result)
         print_result(operation.name, result, as_json)
         sys.stdout.flush()
         return int(result.exit_code())
@@ -73,7 +72,7 @@ def _parameter(name: str, field: FieldInfo) -> click.Parameter:
     )
 
 
-def _click_type(annotation: Any) -> tuple[click.ParamType, bool]:
+def _click_type(annotation: Any) -> tuple[click.ParamType[Any], bool]:
     """Click type of a field's annotation, and whether it repeats."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
@@ -82,7 +81,7 @@ def _click_type(annotation: Any) -> tuple[click.ParamType, bool]:
         return _click_type(get_args(annotation)[0])[0], True
     if origin is Literal:
         return click.Choice([str(value) for value in get_args(annotation)]), False
-    simple: dict[Any, click.ParamType] = {
+    simple: dict[Any, click.ParamType[Any]] = {
         bool: click.BOOL,
         int: click.INT,
         float: click.FLOAT,

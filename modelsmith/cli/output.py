@@ -51,7 +51,7 @@ def reporter(as_json: bool) -> Iterator[Notify]:
         yield _plain()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     columns = (
@@ -64,7 +64,7 @@ def reporter(as_json: bool) -> Iterator[Notify]:
     )
     console = Console(stderr=True)
     with Bars(*columns, console=console) as bars:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
         def notify(progress: Progress) -> None:
             if not progress.total:

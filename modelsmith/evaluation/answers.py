@@ -19,7 +19,7 @@ MAX_DEPTH = 32
 """Deepest nesting of arrays and objects in an answer."""
 
 
-class _NotStrict(ValueError):
+class _NotStrictError(ValueError):
     """Valid for Python's reader, but not for ours."""
 
 
@@ -32,7 +32,7 @@ def too_long(text: str) -> str:
 
 @lru_cache(maxsize=8)
 def read_answer(text: str) -> tuple[JsonValue, str]:
-    """The JSON value of an answer and an empty string; or ``None`` and the reason why it is not exactly one JSON value."""
+    """The JSON value of an answer and an empty string; or ``None`` and why it is not exactly one JSON value."""
     if problem := too_long(text):
         return None, problem
     stripped = text.strip()
@@ -50,7 +50,7 @@ def read_answer(text: str) -> tuple[JsonValue, str]:
         if error.msg == "Extra data":
             return None, f"the answer goes on after its JSON value, from character {error.pos + 1}"
         return None, f"the answer is not JSON: {error.msg} at character {error.pos + 1}"
-    except _NotStrict as error:
+    except _NotStrictError as error:
         return None, f"the answer is not strict JSON: {error}"
     if _deeper_than(value, MAX_DEPTH):
         return None, f"the answer is nested more than {MAX_DEPTH} levels deep"
@@ -62,7 +62,9 @@ def look_up(value: JsonValue, path: str) -> tuple[JsonValue, bool]:
     for step in path.split("."):
         if isinstance(value, dict) and step in value:
             value = value[step]
-        elif isinstance(value, list) and step.isascii() and step.isdigit() and len(step) < 10 and int(step) < len(value):
+        elif (
+            isinstance(value, list) and step.isascii() and step.isdigit() and len(step) < 10 and int(step) < len(value)
+        ):
             value = value[int(step)]
         else:
             return None, False
@@ -91,36 +93,33 @@ def _object(pairs: list[tuple[str, JsonValue]]) -> JsonValue:
     if len(members) != len(pairs):
         seen: set[str] = set()
         repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _NotStrict(f"the key {shown(repeated)} appears more than once")
+        raise _NotStrictError(f"the key {shown(repeated)} appears more than once")
     return members
 
 
 def _constant(name: str) -> JsonValue:
-    raise _NotStrict(f"{name} is not a JSON number")
+    raise _NotStrictError(f"{name} is not a JSON number")
 
 
 def _float(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
-        raise _NotStrict(f"the number {shown(digits, 24)} is out of range")
+        raise _NotStrictError(f"the number {shown(digits, 24)} is out of range")
     return number
 
 
 def _integer(digits: str) -> int:
     if not math.isfinite(float(digits)):
-        raise _NotStrict(f"the number {shown(digits, 24)} is out of range")
+        raise _NotStrictError(f"the number {shown(digits, 24)} is out of range")
     return int(digits)
 
 
 def _deeper_than(value: JsonValue, limit: int) -> bool:
     level: list[JsonValue] = [value]
-    for _ in range(limit + 1):
-        level = [
-            child
-            for item in level
-            if isinstance(item, (dict, list))
-            for child in (item.values() if isinstance(item, dict) else item)
-        ]
-        if not level:
-            return False
-    return True
+    depth = 0
+    while containers := [item for item in level if isinstance(item, (dict, list))]:
+        depth += 1
+        if depth > limit:
+            return True
+        level = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]
+    return False

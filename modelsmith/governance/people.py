@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import Harness, People, Person, SshKey
 
 
@@ -59,55 +58,39 @@ def claimed_actors(names: Iterable[str], people: People) -> frozenset[str]:
 
 
 def allowed_keys(people: People, at: datetime) -> tuple[ActorKey, ...]:
-    """Keys of people and harnesses that may sign at this time.
-
-    Raises InvalidInput (``shared-key``) when one key stands under two ids: a signature would not say who signed.
-    """
-    holder: dict[str, str] = {}
-    valid: list[ActorKey] = []
-    for actor, key in _all_keys(people):
-        first = holder.setdefault(key.key, actor)
-        if first != actor:
-            raise InvalidInput(
-                "shared-key",
-                f"The same SSH key stands under {first} and {actor} in people.yaml.",
-                "Give each person and harness a key of their own.",
-                actors=[first, actor],
-            )
-        started = key.valid_after is None or key.valid_after <= at
-        if started and (key.valid_before is None or at < key.valid_before):
-            valid.append(ActorKey(actor, key.key, key.valid_after, key.valid_before))
-    return tuple(valid)
+    """Keys of people and harnesses that may sign at this time: what a signature is verified against."""
+    return tuple(
+        ActorKey(actor, key.key, key.valid_after, key.valid_before)
+        for actor, key in _all_keys(people)
+        if (key.valid_after is None or key.valid_after <= at) and (key.valid_before is None or at < key.valid_before)
+    )
 
 
 def people_problems(people: People) -> tuple[str, ...]:
-    """Sentences about what makes people.yaml ambiguous: an id, login or key that two share, a role that is not listed."""
-    problems: list[str] = []
-    everyone: list[Person | Harness] = [*people.people, *people.harness]
-    for taken in _repeated(actor.id.lower() for actor in everyone):
-        problems.append(f"The id '{taken}' stands for more than one person or harness.")
-    for taken in _repeated(f"{forge}:{login.lower()}" for actor in everyone for forge, login in actor.logins.items()):
-        forge, _, login = taken.partition(":")
-        problems.append(f"The login '{login}' at {forge} stands for more than one person or harness.")
+    """What makes people.yaml ambiguous, in sentences: an id, login or key that two share, a role that is not listed."""
+    everyone: tuple[Person | Harness, ...] = (*people.people, *people.harness)
+    ids = [actor.id.lower() for actor in everyone]
+    logins = [f"{login.lower()} at {forge}" for actor in everyone for forge, login in actor.logins.items()]
     holders: dict[str, set[str]] = defaultdict(set)
     for actor_id, key in _all_keys(people):
         holders[key.key].add(actor_id)
-    for actors in holders.values():
-        if len(actors) > 1:
-            problems.append(f"The same SSH key stands under {' and '.join(sorted(actors))}.")
-    for person in people.people:
-        problems += [
+    return (
+        *(f"The id '{name}' stands for more than one person or harness." for name in _repeated(ids)),
+        *(f"The login '{name}' stands for more than one person or harness." for name in _repeated(logins)),
+        *(f"The same SSH key stands under {' and '.join(sorted(a))}." for a in holders.values() if len(a) > 1),
+        *(
             f"{person.id} has the role '{role}', which is not listed under roles."
+            for person in people.people
             for role in person.roles
             if role not in people.roles
-        ]
-    for named in sorted({actor.id.lower() for actor in everyone} & set(people.roles)):
-        problems.append(f"'{named}' is both a role and an id.")
-    return tuple(problems)
+        ),
+        *(f"'{name}' is both a role and an id." for name in sorted(set(ids) & set(people.roles))),
+    )
 
 
 def _all_keys(people: People) -> Iterable[tuple[str, SshKey]]:
-    for actor in (*people.people, *people.harness):
+    everyone: tuple[Person | Harness, ...] = (*people.people, *people.harness)
+    for actor in everyone:
         for key in actor.keys:
             yield actor.id, key
 

@@ -1,7 +1,7 @@
 """Who serves which share of a cluster's requests, rendered from promotion records.
 
-Records carry no time. What orders them across specialists is ``expected_previous``: every record that starts, changes or
-ends serving names the digest of the one before it in its cluster, so that they form one chain and two that were
+Records carry no time. What orders them across specialists is ``expected_previous``: every record that starts, changes
+or ends serving names the digest of the one before it in its cluster, so that they form one chain and two that were
 prepared against the same past collide.
 """
 
@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from modelsmith.governance.states import SERVING_STATES, Life
 from modelsmith.schema.base import State
@@ -24,8 +25,7 @@ BASE = "base"
 HEADER = "# rendered from promotion records; do not edit\n"
 
 
-@dataclass(frozen=True)
-class Incumbent:
+class Incumbent(NamedTuple):
     """The model that a candidate is compared with and that a rollback returns to."""
 
     specialist: str
@@ -59,12 +59,13 @@ def changes_routing(record: PromotionRecord) -> bool:
     return record.from_state in SERVING_STATES or record.to_state in SERVING_STATES
 
 
-def routing_chain(cluster: str, lives: Sequence[Life]) -> tuple[tuple[PromotionRecord, str], ...]:
-    """Records that changed the cluster's traffic, oldest first, each with its digest.
+def routing_chain(lives: Sequence[Life]) -> tuple[tuple[PromotionRecord, str], ...]:
+    """Records that changed one cluster's traffic, oldest first, each with its digest.
 
     Raises IntegrityFailure: ``mixed-clusters``, ``forked-routing`` (two records follow the same one),
     ``broken-routing-chain`` (a record follows one that is not there, or its own specialist's later record).
     """
+    cluster = lives[0].cluster if lives else ""
     links = [link for life in lives for link in _links(cluster, life)]
     following: dict[str | None, _Link] = {}
     for link in links:
@@ -91,9 +92,9 @@ def routing_chain(cluster: str, lives: Sequence[Life]) -> tuple[tuple[PromotionR
     return tuple((link.record, link.digest) for link in chain)
 
 
-def last_routing_record(cluster: str, lives: Sequence[Life]) -> str | None:
+def last_routing_record(lives: Sequence[Life]) -> str | None:
     """Digest that the next traffic-changing record must name as ``expected_previous``; None when there was none yet."""
-    chain = routing_chain(cluster, lives)
+    chain = routing_chain(lives)
     return chain[-1][1] if chain else None
 
 
@@ -113,8 +114,8 @@ def render_routing(cluster: str, lives: Sequence[Life], traffic_share: float) ->
     """Who serves after all records of the cluster.
 
     The specialist under watch (the latest customer-deployed one, if deployed after the incumbent was) serves
-    ``traffic_share``, in 0 to 1; the incumbent serves the rest. Others are superseded and serve nothing, until a rollback
-    or deprecation makes them the latest again.
+    ``traffic_share``, in 0 to 1; the incumbent serves the rest. Others are superseded and serve nothing, until a
+    rollback or deprecation makes them the latest again.
     """
     standings = _standings(cluster, lives)
     validated = _validated(standings)
@@ -153,8 +154,10 @@ def _links(cluster: str, life: Life) -> list[_Link]:
 
 def _standings(cluster: str, lives: Sequence[Life]) -> list[_Standing]:
     """Each specialist that is in a serving state, after replaying the chain."""
+    if any(life.cluster != cluster for life in lives):
+        raise _broken("mixed-clusters", cluster, f"Routing of {cluster} is asked for with lives of other clusters.")
     standings: dict[str, _Standing] = {}
-    for position, (record, digest) in enumerate(routing_chain(cluster, lives)):
+    for position, (record, digest) in enumerate(routing_chain(lives)):
         before = standings.pop(record.specialist, None)
         if record.to_state in SERVING_STATES:
             standings[record.specialist] = _Standing(

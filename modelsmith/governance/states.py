@@ -27,12 +27,7 @@ DEFAULT_TRANSITIONS: tuple[Transition, ...] = (
     _edge("artifact-exported", ("eval-accepted",), "artifact-exported", "harness"),
     _edge("customer-deployed", ("artifact-exported",), "customer-deployed", "head-of-trading"),
     _edge("production-validated", ("customer-deployed",), "production-validated", "head-of-trading"),
-    _edge(
-        "deprecated",
-        ("candidate", "eval-accepted", "artifact-exported", "customer-deployed", "production-validated"),
-        "deprecated",
-        "head-of-trading",
-    ),
+    _edge("deprecated", ("production-validated",), "deprecated", "head-of-trading"),
     _edge("rolled-back", ("customer-deployed", "production-validated"), "artifact-exported", "oncall-sre"),
 )
 """What a new repository's policy starts with; a rolled-back specialist may be deployed again."""
@@ -103,20 +98,30 @@ def parse_folder(path: str) -> Folder:
     )
 
 
-def allowed_transition(policy: Policy, event: str, source: State | None) -> Transition | None:
-    """The policy's transition for this event from this state (None: before the first record)."""
-    for transition in policy.transitions:
-        from_here = source in transition.sources if source else not transition.sources
-        if transition.event == event and from_here:
+def transition_for(policy: Policy, event: Event, state: State | None) -> Transition:
+    """The policy's transition for this event from this state (None: before the first record).
+
+    Raises InvalidInput (``bad-transition``), naming the events that the policy allows instead.
+    """
+    from_here = [t for t in policy.transitions if (state in t.sources if state else not t.sources)]
+    for transition in from_here:
+        if transition.event == event:
             return transition
-    return None
+    possible = ", ".join(sorted(t.event for t in from_here)) or "nothing"
+    raise InvalidInput(
+        "bad-transition",
+        f"The policy does not allow {event} for a specialist in state {state or 'none'}.",
+        f"Possible from here: {possible}.",
+        event=event,
+        state=state,
+    )
 
 
 def fold(records: Sequence[PromotionRecord], policy: Policy) -> Life:
     """Replay one specialist's records, given in sequence, into its life.
 
-    Raises IntegrityFailure, naming specialist and sequence: ``no-records``, ``mixed-specialists``, ``misnamed-specialist``,
-    ``skipped-sequence``, ``changed-artifact``, ``broken-chain``, ``bad-transition``.
+    Raises IntegrityFailure, naming specialist and sequence: ``no-records``, ``mixed-specialists``,
+    ``misnamed-specialist``, ``skipped-sequence``, ``changed-artifact``, ``broken-chain``, ``bad-transition``.
     """
     if not records:
         raise IntegrityFailure(
@@ -130,8 +135,7 @@ def fold(records: Sequence[PromotionRecord], policy: Policy) -> Life:
         previous = digests[-1] if digests else None
         if record.previous_record != previous:
             raise _broken("broken-chain", record, "does not name the digest of the record before it")
-        transition = allowed_transition(policy, record.event, state)
-        if record.from_state != state or transition is None or transition.target != record.to_state:
+        if not _allowed(policy, record, state):
             raise _broken(
                 "bad-transition",
                 record,
@@ -142,6 +146,14 @@ def fold(records: Sequence[PromotionRecord], policy: Policy) -> Life:
         digests.append(digest(record))
     assert state is not None
     return Life(first.cluster, first.specialist, state, tuple(records), tuple(digests))
+
+
+def _allowed(policy: Policy, record: PromotionRecord, state: State | None) -> bool:
+    try:
+        transition = transition_for(policy, record.event, state)
+    except InvalidInput:
+        return False
+    return record.from_state == state and record.to_state == transition.target
 
 
 def _check_identity(first: PromotionRecord, record: PromotionRecord, sequence: int) -> None:

@@ -166,8 +166,8 @@ def _person(root: Path, text: str) -> tuple[str, str, str]:
     if not equals or not role or not path.is_file():
         raise InvalidInput("bad-person", f"--person {text}: expected ROLE=KEY.pub with an existing file", "Name an SSH public key.")
     comment = path.read_text(encoding="utf-8", errors="replace").strip().split(" ", 2)[2:]
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", comment[0].split("@")[0]) if comment else role
-    return role, name.strip("-._") or role, public_key(path)
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", comment[0].split("@")[0]).strip("-._") if comment else ""
+    return role, name if name and name != role else f"holder-of-{role}", public_key(path)
 
 
 def _people_block(enrolled: list[tuple[str, str, str]]) -> list[dict[str, Any]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_type_hints
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
+    from modelsmith.operations.contract import Request, Result
     from modelsmith.repository.workspace import Workspace
 
 Role = Literal["operator", "reviewer", "promoter"]
@@ -16,19 +16,16 @@ Effect = Literal["reads", "writes", "person"]
 """``person``: only with a person's own key; no tool for agents is made of it."""
 
 
-class Verb(Protocol):
-    """What an operation's module defines. ``Request`` is a frozen pydantic model; ``run`` returns another."""
+class Verb(NamedTuple):
+    """An operation, loaded."""
 
-    Request: type[BaseModel]
-
-    def run(self, workspace: Workspace, request: Any) -> BaseModel:
-        """Do it."""
-        ...
+    request: type[Request]
+    run: Callable[[Workspace, Any], Result]
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One verb. ``name`` is the command line's words, ``module`` holds ``Request`` and ``run``."""
+    """One verb. ``name`` is the command line's words, ``module`` holds ``run(workspace, request) -> result``."""
 
     name: str
     module: str
@@ -41,7 +38,8 @@ class Operation:
 
     def load(self) -> Verb:
         """Import the module, and with it whatever heavy libraries the verb needs."""
-        return cast(Verb, importlib.import_module(f"modelsmith.operations.{self.module}"))
+        run = importlib.import_module(f"modelsmith.operations.{self.module}").run
+        return Verb(get_type_hints(run)["request"], run)
 
 
 LOOP = "Run the loop"
@@ -60,7 +58,6 @@ OPERATIONS: tuple[Operation, ...] = (
               "Eval, diagnose, train and promote until a person must decide."),
     Operation("eval", "evaluate", "operator", "writes", LOOP, "Run the governed eval set against a cluster's model."),
     Operation("diagnose", "diagnose", "operator", "reads", LOOP, "Group an eval's failures and say what to train on."),
-    Operation("train", "train", "operator", "writes", LOOP, "Train a candidate on the failures of an eval."),
     Operation("promote", "promote", "promoter", "writes", LOOP, "Take a specialist to its next state by pull request."),
     Operation("status", "status", "reviewer", "reads", LOOK, "Who serves, what waits for whom, and what to do next."),
     Operation("results", "results", "reviewer", "reads", LOOK, "Results of an eval run, by tag."),

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from modelsmith.evidence.bundle import recompute
 from modelsmith.governance.gate import CheckResult
-from modelsmith.governance.routing import render_routing, routing_yaml
+from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import fold, record_folder
 from modelsmith.promotion.history import PROMOTIONS, RECEIPTS, parse_record
 from modelsmith.promotion.main import Main
-from modelsmith.promotion.records import ROUTED, Facts, next_record
+from modelsmith.promotion.records import Facts, next_record, routing_after
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import Revision
@@ -137,7 +137,6 @@ def _life(promotion: Promotion) -> str:
     stated = record.model_dump(mode="json")
     different = sorted(name for name in wanted if wanted[name] != stated[name])
     _refuse(bool(different), f"the record's {', '.join(different)} do not follow from main")
-    _refuse(not record.specialist.endswith(f"-{record.artifact[7:15]}"), "the specialist is not named by its artifact")
     return f"{record.from_state or 'nothing'} -> {record.to_state} follows from main"
 
 
@@ -169,14 +168,10 @@ def _routing(promotion: Promotion) -> str:
     """Routing is the exact rendering of the records, this one included, and is touched only when that changes it."""
     record, main = promotion.record, promotion.main
     path = f"clusters/{record.cluster}/routing.yaml"
-    others = [life for life in main.history.of_cluster(record.cluster) if life.specialist != record.specialist]
-    before = main.history.lives.get(record.specialist)
-    life = fold([*(before.records if before else ()), record], main.policy)
-    share = load_cluster(main.tree, record.cluster).deployment.traffic_share
-    rendered = routing_yaml(render_routing(record.cluster, (*others, life), share))
+    rendered = routing_after(main, record)
     stray = {p for p in promotion.touched if not p.startswith(f"{record_folder(record)}/")} - {path}
     _refuse(bool(stray), f"a promotion may not touch {', '.join(sorted(stray))}")
-    if record.event in ROUTED:
+    if changes_routing(record):
         _refuse(not promotion.proposed.exists(path), f"{path} is missing")
         _refuse(promotion.proposed.read(path) != rendered, f"{path} is not the rendering of the records")
         return f"{path} is the exact rendering of the records"
@@ -246,7 +241,8 @@ def _verdict(promotion: Promotion) -> str:
 def _artifact(promotion: Promotion) -> str:
     sums = promotion.files[SUMS_FILE]
     _refuse(sha256(sums) != promotion.record.artifact, "SHA256SUMS is not the artifact's")
-    verify_manifest(promotion.files[SIGNATURE_FILE], sums, promotion.main.trusted)
+    signed = verify_manifest(promotion.files[SIGNATURE_FILE], sums, promotion.main.trusted)
+    _refuse(signed != promotion.record.artifact, "the signature is another artifact's")
     return "the artifact's file list is signed"
 
 

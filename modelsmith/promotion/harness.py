@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelsmith.forges.local import ForgeIdentity, LocalForge
-from modelsmith.forges.port import Forge
+from modelsmith.forges.local import LocalForge
+from modelsmith.forges.port import Forge, ForgeIdentity
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.promotion import Preparer
@@ -28,18 +28,41 @@ class Harness:
         return Preparer(id=self.actor, kind="harness")
 
 
-def open_harness(workspace: Workspace, actor: str | None = None, key: Path | None = None) -> Harness:
-    """The harness of this clone; with ``actor`` and ``key``, the forge is spoken to as that person instead.
+def open_harness(workspace: Workspace) -> Harness:
+    """The harness of this clone.
 
     Raises:
-        InvalidInput: ``no-forge`` when the clone is not set up.
+        InvalidInput: ``no-forge`` or ``no-harness`` when the clone is not set up.
     """
-    forge, identity, keys = (workspace.setting(name) for name in ("forge", "identity", "keys"))
-    if not forge or not identity or not keys:
+    identity, keys = _identity(workspace)
+    return Harness(workspace, identity, keys / "harness.pem", open_forge(workspace))
+
+
+def open_forge(workspace: Workspace, actor: str | None = None, key: Path | None = None) -> Forge:
+    """The clone's forge, spoken to as the harness, or as the person ``actor`` with their ``key``.
+
+    Raises:
+        InvalidInput: ``no-forge`` or ``no-harness``.
+    """
+    forge = workspace.setting("forge")
+    if not forge:
         raise InvalidInput(
             "no-forge",
-            "This clone knows no forge or no harness identity",
-            "Set modelsmith.forge, modelsmith.identity and modelsmith.keys with `git config`, as `modelsmith init` does.",
+            "This clone does not say where its forge is",
+            "Run `git config modelsmith.forge PATH` with the path of the bare repository.",
         )
-    speaker = ForgeIdentity(actor or identity, key or Path(keys) / "harness-ssh")
-    return Harness(workspace, identity, Path(keys) / "harness.pem", LocalForge(Path(forge), workspace.git, speaker))
+    if actor is None or key is None:
+        actor, keys = _identity(workspace)
+        key = keys / "harness-ssh"
+    return LocalForge(Path(forge), workspace.git, ForgeIdentity(actor, key))
+
+
+def _identity(workspace: Workspace) -> tuple[str, Path]:
+    identity, keys = workspace.setting("identity"), workspace.setting("keys")
+    if not identity or not keys:
+        raise InvalidInput(
+            "no-harness",
+            "This clone has no harness identity",
+            "Run `git config modelsmith.identity NAME` and `git config modelsmith.keys FOLDER`.",
+        )
+    return identity, Path(keys)

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from modelsmith.forges.port import Proposal
-from modelsmith.governance.routing import render_routing, routing_yaml
-from modelsmith.governance.states import fold, record_folder
+from modelsmith.governance.routing import changes_routing
+from modelsmith.governance.states import record_folder
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.judge import Judgement, judge
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.receipts import receipt_files
-from modelsmith.promotion.records import ROUTED, Facts, next_record
+from modelsmith.promotion.records import Facts, next_record, routing_after
 from modelsmith.repository.git import Signature
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json
@@ -66,20 +66,9 @@ def _promotion_files(
     files[f"{folder}/{RECORD_SIGNATURE}"] = seal(
         statement(RECORD_FILE, data, RECORD_TYPE, predicate), harness.signing_key
     )
-    if record.event in ROUTED:
-        files[f"clusters/{record.cluster}/routing.yaml"] = rendered_routing(main, record)
+    if changes_routing(record):
+        files[f"clusters/{record.cluster}/routing.yaml"] = routing_after(main, record)
     return files
-
-
-def rendered_routing(main: Main, record: PromotionRecord) -> bytes:
-    """``routing.yaml`` as it must be once the record is on main."""
-    from modelsmith.repository.load import load_cluster
-
-    others = [life for life in main.history.of_cluster(record.cluster) if life.specialist != record.specialist]
-    before = main.history.lives.get(record.specialist)
-    life = fold([*(before.records if before else ()), record], main.policy)
-    share = load_cluster(main.tree, record.cluster).deployment.traffic_share
-    return routing_yaml(render_routing(record.cluster, (*others, life), share))
 
 
 def merge_pull(harness: Harness, number: int) -> PullRequest:
@@ -142,7 +131,7 @@ def sync(harness: Harness) -> str:
     """
     workspace = harness.workspace
     git = workspace.git
-    commit = harness.forge.fetch()
+    commit = harness.forge.fetch_into(git)
     on_main = git.run("symbolic-ref", "-q", "HEAD").strip() == b"refs/heads/main"
     local = git.rev("refs/heads/main")
     if local == commit or (local is not None and not git.is_ancestor(local, commit)):

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modelsmith.governance.routing import incumbent, last_routing_record
-from modelsmith.governance.states import Life, record_folder, transition_for
+from modelsmith.governance.routing import incumbent, last_routing_record, render_routing, routing_yaml
+from modelsmith.governance.states import SERVING_STATES, Life, fold, record_folder, transition_for
 from modelsmith.promotion.history import receipts_of
 from modelsmith.promotion.main import Main
+from modelsmith.repository.load import load_cluster
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.promotion import Preparer, PromotionRecord, RollbackContract
-
-ROUTED: frozenset[Event] = frozenset({"customer-deployed", "production-validated", "rolled-back", "deprecated"})
-"""Events that change who serves."""
-
 
 @dataclass(frozen=True)
 class Facts:
@@ -41,14 +38,16 @@ def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, b
     """
     life = main.history.lives.get(facts.specialist)
     last = life.records[-1] if life else None
-    transition = transition_for(main.policy, event, life.state if life else None)
+    state = life.state if life else None
+    transition = transition_for(main.policy, event, state)
+    routed = state in SERVING_STATES or transition.target in SERVING_STATES
     lives = main.history.of_cluster(facts.cluster.cluster)
     return PromotionRecord(
         cluster=facts.cluster.cluster,
         specialist=facts.specialist,
         sequence=last.sequence + 1 if last else 1,
         event=event,
-        from_state=life.state if life else None,
+        from_state=state,
         to_state=transition.target,
         artifact=facts.artifact,
         iteration=facts.iteration,
@@ -59,7 +58,7 @@ def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, b
         evidence={name: sha256(data) for name, data in sorted(evidence.items())},
         requested_by=facts.requested_by,
         prepared_by=facts.prepared_by,
-        expected_previous=last_routing_record(lives) if event in ROUTED else None,
+        expected_previous=last_routing_record(lives) if routed else None,
         required_approvers=() if transition.gate == "harness" else (transition.gate,),
         rollback=_contract(facts.cluster, lives) if event == "customer-deployed" else None,
         previous_record=sha256(canonical_json(last)) if last else None,
@@ -68,5 +67,24 @@ def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, b
 
 
 def _contract(cluster: Cluster, lives: tuple[Life, ...]) -> RollbackContract:
-    specialist, artifact, _ = incumbent(cluster.cluster, lives)
-    return RollbackContract(terms=cluster.rollback, prior_specialist=specialist, prior_artifact=artifact)
+    prior = incumbent(cluster.cluster, lives)
+    return RollbackContract(
+        terms=cluster.rollback, prior_specialist=prior.specialist, prior_artifact=prior.artifact
+    )
+
+
+def lives_after(main: Main, record: PromotionRecord) -> tuple[Life, ...]:
+    """Lives of the record's cluster once the record is on main.
+
+    Raises:
+        IntegrityFailure: the record does not continue its specialist's life.
+    """
+    before = main.history.lives.get(record.specialist)
+    others = (life for life in main.history.of_cluster(record.cluster) if life.specialist != record.specialist)
+    return (*others, fold([*(before.records if before else ()), record], main.policy))
+
+
+def routing_after(main: Main, record: PromotionRecord) -> bytes:
+    """``routing.yaml`` once the record is on main: the exact rendering of the records."""
+    share = load_cluster(main.tree, record.cluster).deployment.traffic_share
+    return routing_yaml(render_routing(record.cluster, lives_after(main, record), share))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from modelsmith.evaluation.prompts import plan
+from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.repository.load import GovernedSet, scenario_digest
 from modelsmith.schema.base import Section
 from modelsmith.schema.cluster import Cluster
@@ -26,18 +28,12 @@ def effective_rule(governed: GovernedSet, cluster: Cluster) -> GateRule:
 
 
 def expected_rows(governed: GovernedSet) -> dict[RowKey, tuple[str, str, bool]]:
-    """Every verdict of a complete run, with the scenario's id, capability and whether it is critical.
-
-    Core and held-out are asked in their own wording, robustness in every variant, micro in its own wording.
-    """
-    rows: dict[RowKey, tuple[str, str, bool]] = {}
-    parts: tuple[tuple[Section, tuple[object, ...]], ...]
-    parts = (("core", governed.core), ("robustness", governed.core), ("micro", governed.micro), ("held_out", governed.held_out))
-    for section, scenarios in parts:
-        for scenario in scenarios:
-            wordings = range(1, 1 + len(scenario.variants)) if section == "robustness" else range(1)
-            for wording in wordings:
-                for repeat in range(governed.evalset.sampling.repeats):
-                    key = (section, scenario_digest(scenario), wording, repeat)
-                    rows[key] = (scenario.id, scenario.capability, scenario.critical)
-    return rows
+    """Every verdict of a complete run, with the scenario's id, capability and whether it is critical."""
+    return {
+        (ask.section, scenario_digest(ask.scenario), ask.wording, ask.repeat): (
+            ask.scenario.id,
+            ask.scenario.capability,
+            ask.scenario.critical,
+        )
+        for ask in plan(governed, SECTIONS, quick=False)
+    }

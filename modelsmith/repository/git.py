@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -88,10 +88,11 @@ class Git:
 
     def rev(self, name: str) -> str | None:
         """Id of the commit that a ref, tag or abbreviation names; None when there is none."""
-        if name.startswith("-"):
-            return None
-        done = self._run(("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"))
-        return done.stdout.decode().strip() if done.returncode == 0 else None
+        return self._named(name, "commit")
+
+    def tree(self, name: str) -> str | None:
+        """Id of the tree that an id names, or that a commit has; None when there is none."""
+        return self._named(name, "tree")
 
     def read_blob(self, oid: str) -> bytes:
         """Content of one blob."""
@@ -148,7 +149,8 @@ class Git:
         None as content removes the file. A path that was executable stays so.
 
         Raises:
-            InvalidInput: ``outside-repository`` for a path that leaves the repository.
+            InvalidInput: ``outside-repository`` for a path that leaves the repository, ``path-conflict`` when a path
+                would be a file and a folder at once.
         """
         written = {checked(path): data for path, data in files.items() if data is not None}
         removed = [checked(path) for path, data in files.items() if data is None]
@@ -159,6 +161,7 @@ class Git:
                 _name(line.split(b"\t", 1)[1]): line.split(b" ", 2)[:2]
                 for line in self.run("ls-files", "--stage", "-z", env=env).split(b"\0")[:-1]
             }
+            _refuse_overlaps((before.keys() - set(removed)) | written.keys())
             lines = [f"0 {before[path][1].decode()}\t{path}" for path in removed if path in before]
             for path, oid in zip(written, self._write_blobs(list(written.values()), Path(scratch)), strict=True):
                 mode = EXECUTABLE if path in before and before[path][0] == EXECUTABLE.encode() else REGULAR
@@ -179,13 +182,14 @@ class Git:
         return self.text("commit-tree", _plain(tree), *flags, input=message.encode(), env=env)
 
     def merge_tree(self, base: str, head: str) -> str:
-        """Tree of the merge of two commits, path by path: renames and ``.gitattributes`` have no say in it.
+        """Tree of the merge of two commits, path by path; neither renames nor the work tree have a say in it.
 
         Raises:
             GateNotCleared: ``conflict`` with the paths that do not merge cleanly.
         """
         args = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", _plain(base), _plain(head))
-        done = self._run(("--bare", f"--git-dir={self._git_dir()}", *args))
+        inside = self.text("rev-parse", "--absolute-git-dir")
+        done = self._run(args, env={"GIT_DIR": inside}, folder=inside)
         unrelated = b"unrelated histories" in done.stderr
         if done.returncode > 1 and not unrelated:
             raise _failed(args, done)
@@ -268,8 +272,11 @@ class Git:
         )
         return sorted(entry[3:].decode("utf-8", "replace") for entry in out.split(b"\0")[:-1])
 
-    def _git_dir(self) -> str:
-        return self.text("rev-parse", "--absolute-git-dir")
+    def _named(self, name: str, kind: str) -> str | None:
+        if not name or name.startswith("-"):
+            return None
+        done = self._run(("rev-parse", "--verify", "--quiet", f"{name}^{{{kind}}}"))
+        return done.stdout.decode().strip() if done.returncode == 0 else None
 
     def _write_blobs(self, contents: Sequence[bytes], scratch: Path) -> list[str]:
         """Blob ids of contents, written by a single process."""
@@ -282,12 +289,12 @@ class Git:
         return out.decode().split()
 
     def _run(
-        self, args: Sequence[str], input: bytes = b"", env: Mapping[str, str] | None = None
+        self, args: Sequence[str], input: bytes = b"", env: Mapping[str, str] | None = None, folder: str | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         settings = [flag for setting in _SETTINGS for flag in ("-c", setting)]
         try:
             return subprocess.run(
-                ["git", "-C", str(self.path), *settings, *args],
+                ["git", "-C", folder or str(self.path), *settings, *args],
                 input=input,
                 capture_output=True,
                 env={**self._environment(), **(env or {})},
@@ -313,6 +320,16 @@ def _plain(rev: str) -> str:
     if not rev or rev.startswith("-"):
         raise InvalidInput("bad-revision", f"{rev!r} does not name a commit", "Name a branch, tag or commit id.")
     return rev
+
+
+def _refuse_overlaps(paths: Set[str]) -> None:
+    for path in paths:
+        parts = path.split("/")
+        above = next((top for end in range(1, len(parts)) if (top := "/".join(parts[:end])) in paths), None)
+        if above:
+            raise InvalidInput(
+                "path-conflict", f"{path} needs a folder where the file {above} stands", f"Remove {above} in one go."
+            )
 
 
 def _name(path: bytes) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import modelsmith
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 
-SHARED = (".github/CODEOWNERS", ".github/governance", "clusters/defaults.yaml", "promotions", "runbooks")
+SHARED = (".github/CODEOWNERS", ".github/governance", "clusters/defaults.yaml", "promotions")
 """What every kit brings."""
 
 

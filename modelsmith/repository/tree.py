@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from modelsmith.repository.git import EXECUTABLE, REGULAR, Git
+from modelsmith.repository.git import EXECUTABLE, REGULAR, SYMLINK, Git
 from modelsmith.repository.paths import checked, folder
 from modelsmith.schema.errors import InvalidInput
 
@@ -99,7 +99,12 @@ class Revision:
     """Files as they are in one commit, read from the object database."""
 
     def __init__(self, git: Git, rev: str) -> None:
-        commit = git.rev(rev)
+        """Look the revision up; a tree (of a merge that is not committed yet) serves as well as a commit.
+
+        Raises:
+            InvalidInput: ``bad-revision``; ``no-commit`` when the repository has none at all.
+        """
+        commit = git.rev(rev) or git.tree(rev)
         if commit is None and not git.text("rev-list", "--all", "--max-count=1"):
             raise InvalidInput(
                 "no-commit",
@@ -110,6 +115,7 @@ class Revision:
             raise InvalidInput("bad-revision", f"{rev!r} does not name a commit", "Name a branch, tag or commit id.")
         self.git = git
         self.commit: str = commit
+        """Id of the commit, or of the tree when only a tree was named."""
 
     @cached_property
     def entries(self) -> dict[str, tuple[str, str]]:
@@ -125,12 +131,6 @@ class Revision:
         """See `Tree`."""
         return self.git.read_blob(self._blob(path))
 
-    def read_many(self, paths: Sequence[str]) -> dict[str, bytes]:
-        """Contents by path, read by a single process."""
-        blobs = {path: self._blob(path) for path in paths}
-        contents = self.git.read_blobs(list(blobs.values()))
-        return {path: contents[blob] for path, blob in blobs.items()}
-
     def exists(self, path: str) -> bool:
         """See `Tree`."""
         return checked(path) in self.entries
@@ -140,14 +140,27 @@ class Revision:
         if not mode:
             raise _missing(path)
         if mode not in (REGULAR, EXECUTABLE):
-            raise _not_a_file(path, "a symbolic link or submodule")
+            raise _not_a_file(path, "a symbolic link" if mode == SYMLINK else "a submodule")
         return blob
 
 
-def read_many(tree: Tree, paths: Iterable[str]) -> dict[str, bytes]:
-    """Contents by path; one git process for all of them when the tree is a `Revision`."""
-    wanted = list(paths)
-    return tree.read_many(wanted) if isinstance(tree, Revision) else {path: tree.read(path) for path in wanted}
+def read_each(tree: Tree, paths: Iterable[str]) -> tuple[dict[str, bytes], dict[str, InvalidInput]]:
+    """Contents by path, and why the others cannot be read. One git process for all of them when it is a `Revision`."""
+    blobs: dict[str, str] = {}
+    contents: dict[str, bytes] = {}
+    refused: dict[str, InvalidInput] = {}
+    for path in paths:
+        try:
+            if isinstance(tree, Revision):
+                blobs[path] = tree._blob(path)
+            else:
+                contents[path] = tree.read(path)
+        except InvalidInput as error:
+            refused[path] = error
+    if isinstance(tree, Revision):
+        read = tree.git.read_blobs(list(blobs.values()))
+        contents = {path: read[blob] for path, blob in blobs.items()}
+    return contents, refused
 
 
 def _walk(top: Path, prefix: str) -> Iterator[str]:

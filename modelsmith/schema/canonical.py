@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 def canonical_json(value: Any) -> bytes:
     """RFC 8785 bytes of a JSON value or pydantic model (dumped in JSON mode)."""
-    return rfc8785.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value)
+    data: bytes = rfc8785.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value)
+    return data
 
 
 def sha256(data: bytes) -> str:

@@ -114,7 +114,8 @@ class Approval(Frozen):
     repository: str
     pull: Annotated[int, Field(ge=1)]
     change: Digest
-    verdict: Literal["approve", "reject"]
+    verdict: Literal["approve", "reject", "withdraw"]
+    """``withdraw`` takes back the actor's earlier verdict on this change."""
     actor: Actor
     at: AwareDatetime
     reason: str = ""

@@ -75,3 +75,34 @@ class PullRequest(Frozen):
     """Oldest first."""
     merge: GitHash | None = None
     """Merge commit, once merged."""
+
+
+class PullEvent(Frozen):
+    """``event.json`` of the local forge: one thing that happened to a pull request, signed by whoever did it."""
+
+    repository: str
+    """Identity of the promotion repository, as policy has it."""
+    pull: Annotated[int, Field(ge=1)]
+    kind: Literal["opened", "reviewed", "commented", "closed", "merged"]
+    actor: Actor
+    at: AwareDatetime
+    head: GitHash
+    """The proposal's commit; the same in every event of a pull request."""
+    base: GitHash
+    """Commit of main when the event was made; of ``merged``, the one that was merged into."""
+    change: Digest
+    """Of ``opened``, what the merge into ``base`` would change; of ``reviewed``, what the verdict speaks of."""
+    previous: GitHash | None
+    """Commit of the event before; none for ``opened``."""
+    branch: str | None = None
+    """Of ``opened``: name of the proposal's branch."""
+    title: str | None = None
+    """Of ``opened``."""
+    requester: Actor | None = None
+    """Of ``opened``: who asked for the change."""
+    body: str = ""
+    """Of ``opened``, the description; of ``commented``, the comment; of ``closed``, the reason."""
+    verdict: Literal["approve", "reject", "withdraw"] | None = None
+    """Of ``reviewed``; equals the signed approval's."""
+    merge: GitHash | None = None
+    """Of ``merged``: the merge commit."""

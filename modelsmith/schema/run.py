@@ -47,7 +47,7 @@ class Observation(Frozen):
     seconds: float
     """Time of the request; in a batch, the batch's time."""
     wall_seconds: float = 0.0
-    """Time that the engine waited for this completion after the one before; over a run these add up to generation time."""
+    """Time that the engine waited for this completion after the one before; these add up to the time of generation."""
     error: dict[str, JsonValue] | None = None
     """Error envelope, when scoring or generation failed."""
 
@@ -71,7 +71,7 @@ class RunRequest(Frozen):
     question: Question
     rubric: Digest
     generation: Digest
-    """Digest of system prompt, sampling and the way context is rendered: all that shapes a completion besides the scenario."""
+    """Digest of system prompt, sampling and context format: what shapes a completion besides scenario and model."""
     engine: EngineFacts
     sections: tuple[Section, ...]
     quick: bool

@@ -1,8 +1,9 @@
 """A directory as a list of files and digests: what an artifact id and its signature speak of.
 
-The directory may hold regular files with plain names and folders that are not empty, nothing else. A symbolic link, a device, an empty
-folder or a name that a shell or ``sha256sum`` would read differently is refused, so two tools cannot disagree about the content. File modes
-and times are not content: they do not survive every file system, and no identity depends on them.
+The directory may hold regular files with plain names and folders that are not empty, nothing else. A symbolic link, a
+device, an empty folder or a name that a shell or ``sha256sum`` would read differently is refused, so two tools cannot
+disagree about the content. File modes and times are not content: they do not survive every file system, and no
+identity depends on them.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def compare(expected: Mapping[str, str], actual: Mapping[str, str], promise: str
         promise: What makes the promise (``the signature``), for the message.
 
     Raises:
-        IntegrityFailure: ``file-added``, ``file-missing`` or ``file-changed``, naming the first such file in order of name.
+        IntegrityFailure: ``file-added``, ``file-missing`` or ``file-changed``, naming the first such file in order of
+            name.
     """
     for name in sorted(expected.keys() | actual.keys()):
         if name not in expected:
@@ -100,7 +102,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         OSError: what the file system said.
     """
-    part = partial(path)
+    part = path.with_name(f".{path.name}.partial")
     with part.open("wb") as file:
         file.write(data)
         file.flush()
@@ -109,9 +111,10 @@ def write_atomically(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def partial(path: Path) -> Path:
-    """Where `write_atomically` prepares a file; left behind only by a crash, safe to remove."""
-    return path.with_name(f".{path.name}.partial")
+def clear_partials(directory: Path) -> None:
+    """Remove what a killed `write_atomically` has left in a directory."""
+    for part in directory.glob(".*.partial"):
+        part.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -134,14 +137,12 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
         name = prefix + entry.name
         if not _PLAIN_NAME.fullmatch(entry.name):
             raise _unsafe(name, "a name outside letters, digits and . _ + -, or a hidden file")
-        if entry.is_symlink():
-            raise _unsafe(name, "a symbolic link")
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(folder / entry.name, name + "/")
         elif entry.is_file(follow_symlinks=False):
             yield name, entry.stat(follow_symlinks=False).st_size
         else:
-            raise _unsafe(name, "not a regular file")
+            raise _unsafe(name, "a symbolic link or a special file")
 
 
 def _hash_file(directory: Path, name: str) -> Entry:
@@ -157,7 +158,7 @@ def _hash_file(directory: Path, name: str) -> Entry:
 def _unsafe(name: str, what: str) -> IntegrityFailure:
     return IntegrityFailure(
         "unsafe-entry",
-        f"{ascii(name)} is {what}; an artifact holds plain regular files only.",
+        f"{name!a} is {what}; an artifact holds plain regular files only.",
         "Remove it, or put a regular file with a plain name in its place.",
         file=ascii(name)[1:-1],
     )

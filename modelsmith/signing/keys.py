@@ -1,6 +1,7 @@
-"""Keys: EC P-256 for the harness's bundles, Ed25519 for SSH signatures. No key, and no password, is ever logged or put into an error.
+"""Keys: EC P-256 for the harness's bundles, Ed25519 for SSH signatures.
 
-A private signing key may be encrypted: its password is read from the environment variable ``MODELSMITH_KEY_PASSWORD``.
+No key, and no password, is ever logged or put into an error. A private signing key may be encrypted: its password is
+read from the environment variable ``MODELSMITH_KEY_PASSWORD``.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ def load_signing_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """The private key in a PEM file.
 
     Raises:
-        InvalidInput: ``missing-key``, ``key-permissions`` (readable by everyone or writable by the group), ``key-encrypted``,
-            ``wrong-password`` or ``not-a-signing-key`` (not an EC P-256 private key).
+        InvalidInput: ``missing-key``, ``key-permissions`` (readable by everyone or writable by the group),
+            ``key-encrypted``, ``wrong-password`` or ``not-a-signing-key`` (not an EC P-256 private key).
     """
     data = _read(path)
     if path.stat().st_mode & (stat.S_IRWXO | stat.S_IWGRP):
@@ -160,14 +161,12 @@ def to_pem(key: ec.EllipticCurvePublicKey) -> bytes:
 
 
 def fingerprint(pem: bytes) -> str:
-    """``sha256:<64 hex>`` of the public key's DER SubjectPublicKeyInfo: one key, one fingerprint, however its PEM is laid out.
+    """``sha256:<64 hex>`` of the key's DER SubjectPublicKeyInfo: one fingerprint, however its PEM is laid out.
 
     Raises:
         InvalidInput: ``invalid-public-key``.
     """
-    der = load_public_key(pem).public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    der = load_public_key(pem).public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return "sha256:" + hashlib.sha256(der).hexdigest()
 
 

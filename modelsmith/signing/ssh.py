@@ -1,7 +1,7 @@
-"""SSH signatures by people: ``ssh-keygen -Y``, so that keys stay in files, agents and security tokens that people already have.
+"""SSH signatures by people: ``ssh-keygen -Y``, so that keys stay in the files, agents and tokens that people have.
 
-Who signed follows from the signature's key alone: a name is looked up by the key, never offered by the signer. Format: PROTOCOL.sshsig and
-ALLOWED SIGNERS of ssh-keygen(1). Needs OpenSSH 8.9 or later.
+Who signed follows from the signature's key alone: a name is looked up by the key, never offered by the signer.
+Format: PROTOCOL.sshsig and ALLOWED SIGNERS of ssh-keygen(1). Needs OpenSSH 8.9 or later.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class AllowedKey(NamedTuple):
 def sign(payload: bytes, key: Path, namespace: str) -> str:
     """The armored signature of the payload.
 
-    The key file may be encrypted (``ssh-keygen`` asks on the terminal) or public, with the private half in an agent or a token.
+    The key file may be encrypted (``ssh-keygen`` asks on the terminal) or public, with the private half in an agent
+    or a token.
 
     Raises:
         InvalidInput: ``missing-key``, ``key-permissions``, ``wrong-passphrase`` or ``unusable-key``.
@@ -74,8 +75,8 @@ def verify(payload: bytes, signature: str, namespace: str, allowed: Sequence[All
         The actor that holds the key.
 
     Raises:
-        IntegrityFailure: ``unknown-key``, ``ambiguous-key`` (two actors hold it), ``key-not-valid`` at that moment, or ``bad-signature``
-            (not a signature, another namespace, or a changed payload).
+        IntegrityFailure: ``unknown-key``, ``ambiguous-key`` (two actors hold it), ``key-not-valid`` at that moment,
+            or ``bad-signature`` (not a signature, another namespace, or a changed payload).
         InvalidInput: ``invalid-allowed-key``, ``invalid-namespace`` or ``invalid-time``.
         InfrastructureFailure: ``missing-ssh-keygen``.
     """
@@ -117,7 +118,9 @@ def verify(payload: bytes, signature: str, namespace: str, allowed: Sequence[All
 
 
 def public_key(path: Path) -> str:
-    """The public key of a private or public key file: type and base64, without comment. Asks for no passphrase where the format allows.
+    """The public key of a private or public key file: type and base64, without comment.
+
+    A passphrase is asked for only where the file's format hides the public half.
 
     Raises:
         InvalidInput: ``missing-key``, ``key-permissions`` or ``unusable-key``.
@@ -156,7 +159,7 @@ def check_key(key: str) -> None:
     if not canonical:
         raise InvalidInput(
             "invalid-allowed-key",
-            f"{ascii(key[:40])} is not a plain SSH public key.",
+            f"{key[:40]!a} is not a plain SSH public key.",
             "Write the key's type and base64 as in its .pub file, without options and comment.",
         )
 
@@ -191,7 +194,7 @@ class _Check(NamedTuple):
         """Every actor that holds the signature's key, whether it is valid now or not."""
         result = self._run(
             [f"{','.join(actors)} {key}" for key, actors in holders.items()],
-            *("-Y", "find-principals", "-f", "allowed", "-s", "signature", "-O", f"verify-time={self.moment}"),
+            *("-Y", "find-principals", "-f", "allowed", "-s", "signature"),
         )
         return sorted(result.stdout.decode("ascii").split()) if result.returncode == 0 else []
 
@@ -216,7 +219,7 @@ def _holders(allowed: Sequence[AllowedKey]) -> dict[str, list[str]]:
         if not _ACTOR.fullmatch(entry.actor):
             raise InvalidInput(
                 "invalid-allowed-key",
-                f"{ascii(entry.actor[:64])} cannot name the holder of a key.",
+                f"{entry.actor[:64]!a} cannot name the holder of a key.",
                 "Use letters, digits, dot, hyphen and underscore.",
             )
         check_key(entry.key)
@@ -255,7 +258,7 @@ def _timestamp(moment: datetime) -> str:
 
 
 def _is_public_key(kind: str, blob: bytes) -> bool:
-    """Whether the blob is exactly one public key of this type, in the one encoding it may have (RFC 4253, 5656, 8709, PROTOCOL.u2f)."""
+    """Whether the blob is one public key of this type in its one encoding (RFC 4253, 5656, 8709; PROTOCOL.u2f)."""
     fields = _fields(blob)
     if fields[0] != kind.encode("ascii"):
         return False
@@ -301,7 +304,7 @@ def _bits(number: bytes) -> int:
 def _check_namespace(namespace: str) -> None:
     if not _NAMESPACE.fullmatch(namespace):
         raise InvalidInput(
-            "invalid-namespace", f"{ascii(namespace)} is not a namespace.", "Use lower-case letters, digits, - and dot."
+            "invalid-namespace", f"{namespace!a} is not a namespace.", "Use lower-case letters, digits, - and dot."
         )
 
 
@@ -317,7 +320,10 @@ def _check_present(key: Path) -> None:
 def _unusable(key: Path, reason: bytes) -> InvalidInput:
     if b"incorrect passphrase" in reason:
         return InvalidInput(
-            "wrong-passphrase", f"The SSH key {key} was not opened.", "Give its passphrase, or use an agent.", path=str(key)
+            "wrong-passphrase",
+            f"The SSH key {key} was not opened.",
+            "Give its passphrase, or use an agent.",
+            path=str(key),
         )
     if b"UNPROTECTED PRIVATE KEY" in reason or b"ermission" in reason:
         return InvalidInput(

@@ -5,10 +5,14 @@ Weights are kept in float32, exactly as the GGUF file dequantises (bfloat16 woul
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -55,22 +59,22 @@ def is_complete(folder: Path) -> bool:
 
 def _convert(gguf: Path, folder: Path) -> None:
     try:
+        from modelsmith.substrates.quiet import quiet
+
+        quiet()
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        from modelsmith.substrates.quiet import quiet
     except ImportError as error:
         raise InfrastructureFailure(
             "extra-missing",
             "Converting a GGUF model needs the training extra.",
             "Install it with `pip install 'modelsmith[train]'`.",
         ) from error
-    quiet()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, local_files_only=True)
-        quantised = AutoModelForCausalLM.from_pretrained(
-            str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32, local_files_only=True
-        )
+        with _parsed_once():
+            source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+            tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **source)
+            quantised = AutoModelForCausalLM.from_pretrained(str(gguf.parent), dtype=torch.float32, **source)
         config = quantised.config
         if hasattr(config, "quantization_config"):
             del config.quantization_config
@@ -89,3 +93,16 @@ def _convert(gguf: Path, folder: Path) -> None:
             "Check the free disk space and memory, then try again.",
             reason=f"{type(error).__name__}: {error}",
         ) from error
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Transformers parses the file anew for tokenizer, config and weights, several seconds each; let it share one parse."""
+    import gguf
+
+    reader = gguf.GGUFReader
+    gguf.GGUFReader = functools.cache(reader)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = reader

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 
 
 def quiet() -> None:
     """Switch off progress bars, advice and warnings of the libraries. Imports transformers."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
     import transformers
     from huggingface_hub.utils import disable_progress_bars
 

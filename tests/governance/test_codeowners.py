@@ -3,6 +3,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from modelsmith.governance.codeowners import MAX_BYTES, any_matches, compile_pattern, parse, pattern_problem
 
 

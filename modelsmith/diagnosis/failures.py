@@ -1,0 +1,270 @@
+"""From a run's observations to failure clusters.
+
+Only core, robustness and micro observations may come in: a held-out verdict that reached diagnosis would steer training
+and end the independence of the held-out score.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from pydantic import JsonValue
+
+from modelsmith.evaluation.answers import look_up, read_answer
+from modelsmith.repository.load import GovernedSet
+from modelsmith.schema.base import Slug
+from modelsmith.schema.diagnosis import Confusion, FailureCluster, Severity
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.rubric import JsonFieldCheck, JsonSchemaCheck
+from modelsmith.schema.run import Observation
+from modelsmith.schema.scenario import Scenario
+
+RISK_WEIGHT: Final = {"low": 1, "medium": 2, "high": 3}
+HIGH_SHARE: Final = 0.5
+"""From this risk-weighted failed share on, a cluster is of high severity; so is any with a critical case."""
+MEDIUM_SHARE: Final = 0.2
+"""From this risk-weighted failed share on, a cluster is of medium severity."""
+PATTERN_SHARE: Final = 0.5
+"""A wrong value is the pattern when at least this share of the failed cases gives it."""
+_SEVERITIES: Final[tuple[Severity, ...]] = ("high", "medium", "low")
+
+
+class _Case(NamedTuple):
+    scenario: Scenario
+    missed: frozenset[Slug]
+    own_wording: bool
+    unreadable: bool
+    wrong: frozenset[tuple[str, str | None, str]]
+
+
+def failure_clusters(governed: GovernedSet, observations: Iterable[Observation]) -> tuple[FailureCluster, ...]:
+    """The failures of a run, grouped by capability and missed rubric points, most severe first.
+
+    A case is a scenario: it misses a point when any of its wordings or repeats does. Observations that ended in an
+    error carry no verdict and count neither as asked nor as failed.
+
+    Raises:
+        IntegrityFailure: ``held-out-in-diagnosis`` when an observation is of a held-out scenario.
+        InvalidInput: ``unknown-scenario`` when an observation is of a scenario that the eval set does not have.
+    """
+    by_scenario = _by_scenario(governed, observations)
+    vocabulary = _vocabulary(governed)
+    asked: dict[Slug, list[Scenario]] = {}
+    groups: dict[tuple[Slug, tuple[Slug, ...]], list[_Case]] = {}
+    for scenario, answers in by_scenario.values():
+        asked.setdefault(scenario.capability, []).append(scenario)
+        case = _case(governed, scenario, answers, vocabulary)
+        if case.missed:
+            points = tuple(point.id for point in governed.rubric.points if point.id in case.missed)
+            groups.setdefault((scenario.capability, points), []).append(case)
+    clusters = [
+        _cluster(governed, capability, points, cases, asked[capability])
+        for (capability, points), cases in groups.items()
+    ]
+    return tuple(sorted(clusters, key=_order))
+
+
+def _order(cluster: FailureCluster) -> tuple[int, int, float, str, tuple[str, ...]]:
+    return (
+        _SEVERITIES.index(cluster.severity),
+        -cluster.critical_cases,
+        -cluster.risk_share,
+        cluster.capability,
+        cluster.points,
+    )
+
+
+def _by_scenario(
+    governed: GovernedSet, observations: Iterable[Observation]
+) -> dict[Slug, tuple[Scenario, list[Observation]]]:
+    held_out = {scenario.id for scenario in governed.held_out}
+    known = {scenario.id: scenario for scenario in (*governed.core, *governed.micro)}
+    found: dict[Slug, tuple[Scenario, list[Observation]]] = {}
+    for observation in observations:
+        section = observation.row.section if observation.row else observation.section
+        if "held_out" in (section, observation.section) or observation.id in held_out:
+            raise IntegrityFailure(
+                "held-out-in-diagnosis",
+                "A held-out verdict reached diagnosis, where it would steer training.",
+                "Diagnose a run's core, robustness and micro sections only.",
+            )
+        scenario = known.get(observation.id)
+        if scenario is None:
+            raise InvalidInput(
+                "unknown-scenario",
+                f"The run speaks of the scenario {observation.id}, which the eval set does not have.",
+                "Run the eval again on the eval set as it is now.",
+                scenario=observation.id,
+            )
+        if observation.row is not None:
+            found.setdefault(observation.id, (scenario, []))[1].append(observation)
+    return dict(sorted(found.items()))
+
+
+def _vocabulary(governed: GovernedSet) -> dict[str, frozenset[str]]:
+    """Known values of each reference field: what may be named in a sentence, since the rest is a model's own text."""
+    values: dict[str, set[str]] = {}
+    references = [source.reference for source in (*governed.core, *governed.micro)]
+    references += [generator.reference for generator in governed.generators]
+    for check in (point.check for point in governed.rubric.points):
+        if isinstance(check, JsonFieldCheck) and check.expected.reference:
+            known = values.setdefault(check.path, set())
+            for reference in references:
+                value, exists = look_up(reference, check.expected.reference)
+                if exists:
+                    known.add(_word(value))
+    return {path: frozenset(known) for path, known in values.items()}
+
+
+def _case(
+    governed: GovernedSet, scenario: Scenario, answers: Sequence[Observation], vocabulary: Mapping[str, frozenset[str]]
+) -> _Case:
+    missed: set[Slug] = set()
+    wrong: set[tuple[str, str | None, str]] = set()
+    own_wording = unreadable = False
+    formats = {point.id for point in governed.rubric.points if isinstance(point.check, JsonSchemaCheck)}
+    for answer in answers:
+        row = answer.row
+        lost = {point for point, passed in row.points.items() if not passed} if row else set()
+        if not lost:
+            continue
+        missed |= lost
+        own_wording |= answer.wording == 0
+        value, problem = read_answer(answer.completion)
+        unreadable |= bool(problem) and bool(formats & lost or any(lost & set(_fields(governed))))
+        if not problem:
+            wrong |= _wrong(governed, scenario, lost, value, vocabulary)
+    return _Case(scenario, frozenset(missed), own_wording, unreadable, frozenset(wrong))
+
+
+def _fields(governed: GovernedSet) -> dict[Slug, JsonFieldCheck]:
+    return {point.id: point.check for point in governed.rubric.points if isinstance(point.check, JsonFieldCheck)}
+
+
+def _wrong(
+    governed: GovernedSet,
+    scenario: Scenario,
+    lost: set[Slug],
+    value: JsonValue,
+    vocabulary: Mapping[str, frozenset[str]],
+) -> set[tuple[str, str | None, str]]:
+    found: set[tuple[str, str | None, str]] = set()
+    for point, check in _fields(governed).items():
+        if point not in lost or not check.expected.reference:
+            continue
+        right, known = look_up(scenario.reference, check.expected.reference)
+        given, exists = look_up(value, check.path)
+        if known and exists:
+            word = _word(given)
+            found.add((check.path, word if word in vocabulary[check.path] else None, _word(right)))
+    return found
+
+
+def _word(value: JsonValue) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+def _cluster(
+    governed: GovernedSet,
+    capability: Slug,
+    points: tuple[Slug, ...],
+    cases: Sequence[_Case],
+    asked: Sequence[Scenario],
+) -> FailureCluster:
+    lenses = Counter(case.scenario.operator_lens for case in cases)
+    critical = sum(case.scenario.critical for case in cases)
+    share = sum(RISK_WEIGHT[case.scenario.risk] for case in cases) / sum(RISK_WEIGHT[s.risk] for s in asked)
+    confusions = _confusions(governed, cases)
+    main = confusions[0] if confusions and confusions[0].cases >= PATTERN_SHARE * len(cases) else None
+    unreadable = sum(case.unreadable for case in cases)
+    garbled = unreadable > PATTERN_SHARE * len(cases)
+    return FailureCluster(
+        capability=capability,
+        points=points,
+        operator_lenses=dict(sorted(lenses.items(), key=lambda item: (-item[1], item[0]))),
+        failed_cases=len(cases),
+        total_cases=len(asked),
+        critical_cases=critical,
+        risk_share=share,
+        severity="high" if critical or share >= HIGH_SHARE else "medium" if share >= MEDIUM_SHARE else "low",
+        confusions=confusions,
+        pattern=_pattern(points, cases, confusions, main, unreadable, garbled),
+        reviewer_action=_action(governed, capability, points, cases, main, garbled),
+        next_target=_target(capability, points, cases, main, garbled),
+        cases=tuple(sorted(case.scenario.id for case in cases)),
+    )
+
+
+def _confusions(governed: GovernedSet, cases: Sequence[_Case]) -> tuple[Confusion, ...]:
+    """Wrong values, most frequent first; among equals the field that weighs most."""
+    counts = Counter(wrong for case in cases for wrong in case.wrong)
+    weight: dict[str, float] = {}
+    for point in governed.rubric.points:
+        if isinstance(point.check, JsonFieldCheck):
+            weight[point.check.path] = max(weight.get(point.check.path, 0.0), point.weight)
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], -weight[item[0][0]], item[0][0], item[0][1] or "~"))
+    return tuple(Confusion(field=field, given=given, right=right, cases=n) for (field, given, right), n in ranked)
+
+
+def _pattern(
+    points: tuple[Slug, ...],
+    cases: Sequence[_Case],
+    confusions: tuple[Confusion, ...],
+    main: Confusion | None,
+    unreadable: int,
+    garbled: bool,
+) -> str:
+    total = len(cases)
+    if garbled:
+        return f"gives no readable JSON answer ({unreadable} of {total})"
+    if main is not None:
+        given = main.given or f"an unknown {main.field}"
+        sentence = f"answers {given} where {main.right} is right ({main.cases} of {total})"
+    elif confusions:
+        seen = ", ".join(f"{c.given or 'unknown'} ({c.cases})" for c in confusions[:3])
+        sentence = f"no single wrong {confusions[0].field} where {confusions[0].right} is right: {seen} of {total}"
+    else:
+        sentence = f"misses {_listed(points)} ({total} of {total})"
+    if not any(case.own_wording for case in cases):
+        sentence += "; only in rephrased wordings"
+    return sentence
+
+
+def _action(
+    governed: GovernedSet,
+    capability: Slug,
+    points: tuple[Slug, ...],
+    cases: Sequence[_Case],
+    main: Confusion | None,
+    garbled: bool,
+) -> str:
+    if not any(g.capability == capability and set(g.points) & set(points) for g in governed.generators):
+        return f"no generator teaches {_listed(points)} for {capability}: write one"
+    if garbled:
+        return "none: the answer's form is not learned yet; continue targeted training"
+    if main is not None and main.given is None:
+        return f"look at the unknown {main.field}: a novel failure, or a value that the rubric lacks"
+    if len(cases) == 1:
+        return f"read {cases[0].scenario.id}: one case is no pattern yet"
+    if not any(case.own_wording for case in cases):
+        return "rubric is sound, only rephrasings fail; widen the generator's templates if training does not mend it"
+    return "rubric is sound; continue targeted training"
+
+
+def _target(
+    capability: Slug, points: tuple[Slug, ...], cases: Sequence[_Case], main: Confusion | None, garbled: bool
+) -> str:
+    if garbled:
+        return f"answer format under {capability}"
+    lens = Counter(case.scenario.operator_lens for case in cases)
+    name, count = min(lens.items(), key=lambda item: (-item[1], item[0]))
+    seen_by = f", as the {name} lens asks" if count > len(cases) / 2 and len(cases) > 1 else ""
+    if main is not None and main.given is not None:
+        return f"tell {main.right} from {main.given} under {capability}{seen_by}"
+    return f"{_listed(points)} under {capability}{seen_by}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,175 @@
+"""From failure clusters to training rows: declared templates, filled by plain replacement. Nothing here runs code.
+
+Same inputs, same rows, on every machine: the only source of chance is ``random.Random`` seeded with text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from modelsmith.evaluation.checks import check
+from modelsmith.repository.load import GovernedSet
+from modelsmith.schema.base import Slug
+from modelsmith.schema.diagnosis import FailureCluster
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.generator import Generator, Template
+from modelsmith.schema.rubric import JudgeCheck, Rubric
+from modelsmith.schema.scenario import Message
+from modelsmith.schema.training_row import TrainingRow
+
+REPLAY: Final = 0.5
+"""Weight that every generator has before failures are counted; its capability's failed share, 0 to 1, comes on top.
+
+So a capability that fails entirely gets three times the rows of one that does not fail at all. The rest is replay: it
+keeps skills that are there, and keeps one frequent answer from becoming the model's guess for everything."""
+
+_SLOT: Final = re.compile(r"\{([a-z0-9][a-z0-9._-]*)\}")
+
+
+def generate_rows(
+    governed: GovernedSet, clusters: Sequence[FailureCluster], count: int, seed: int
+) -> tuple[TrainingRow, ...]:
+    """``count`` training rows aimed at the clusters, in a shuffled order; none when nothing failed.
+
+    Templates of a generator are used equally often, and no text appears twice.
+
+    Raises:
+        InvalidInput: ``no-generator`` when no generator teaches any failed point, ``generator-answer`` when a
+            generator's reference does not score full marks, ``generator-slot`` when a template names a slot that
+            does not exist, ``generator-exhausted`` when a generator cannot make as many different rows.
+    """
+    if not clusters or count <= 0:
+        return ()
+    generators = sorted(governed.generators, key=lambda generator: generator.id)
+    failed = {generator.id: _failed_share(generator, clusters) for generator in generators}
+    if not any(failed.values()):
+        raise InvalidInput(
+            "no-generator",
+            "No generator teaches what failed.",
+            "Add a generator for one of these capabilities, or train on all.",
+            capabilities=sorted({cluster.capability for cluster in clusters}),
+        )
+    shares = _apportion([REPLAY + failed[generator.id] for generator in generators], count)
+    seen: set[str] = set()
+    rows = [
+        row
+        for generator, share in zip(generators, shares, strict=True)
+        for row in _rows(governed.rubric, generator, share, seed, seen)
+    ]
+    random.Random(f"order {seed}").shuffle(rows)  # noqa: S311
+    return tuple(rows)
+
+
+def _failed_share(generator: Generator, clusters: Sequence[FailureCluster]) -> float:
+    aimed = [c for c in clusters if c.capability == generator.capability and set(c.points) & set(generator.points)]
+    return sum(c.failed_cases for c in aimed) / max(c.total_cases for c in aimed) if aimed else 0.0
+
+
+def _apportion(weights: Sequence[float], count: int) -> list[int]:
+    """Whole shares that add up to ``count`` (largest remainder; earlier ones win ties)."""
+    total = math.fsum(weights)
+    exact = [count * weight / total for weight in weights]
+    shares = [int(value) for value in exact]
+    by_remainder = sorted(range(len(weights)), key=lambda i: (shares[i] - exact[i], i))
+    for i in by_remainder[: count - sum(shares)]:
+        shares[i] += 1
+    return shares
+
+
+def _rows(rubric: Rubric, generator: Generator, count: int, seed: int, seen: set[str]) -> Iterator[TrainingRow]:
+    if not count:
+        return
+    answer = _answer(rubric, generator)
+    chance = random.Random(f"{generator.id} {seed}")  # noqa: S311
+    order = list(generator.templates)
+    chance.shuffle(order)
+    texts = {template.id: _texts(generator, template, chance) for template in order}
+    made = 0
+    while made < count and texts:
+        for template in order:
+            text = next((t for t in texts.get(template.id, ()) if t not in seen), None)
+            if text is None:
+                texts.pop(template.id, None)
+                continue
+            seen.add(text)
+            made += 1
+            yield TrainingRow(
+                messages=(Message(role="user", content=text),),
+                answer=answer,
+                generator=generator.id,
+                template=template.id,
+                points=generator.points,
+            )
+            if made == count:
+                return
+    if made < count:
+        raise InvalidInput(
+            "generator-exhausted",
+            f"The generator {generator.id} can make only {made} different rows, and {count} are asked for.",
+            "Add templates or slot values to it, or ask for fewer rows.",
+            generator=generator.id,
+            possible=made,
+            asked=count,
+        )
+
+
+def _answer(rubric: Rubric, generator: Generator) -> str:
+    """The reference as JSON. Judged points are taken as passed: the reference is what a person declared right."""
+    answer = json.dumps(generator.reference, ensure_ascii=False)
+    for point in rubric.points:
+        if isinstance(point.check, JudgeCheck):
+            continue
+        verdict = check(point, answer, generator.reference)
+        if not verdict.passed:
+            raise InvalidInput(
+                "generator-answer",
+                f"The answer of generator {generator.id} misses the rubric point {point.id}: {verdict.reason}.",
+                "Correct the generator's reference, or the rubric.",
+                generator=generator.id,
+                point=point.id,
+            )
+    return answer
+
+
+def _texts(generator: Generator, template: Template, chance: random.Random) -> Iterator[str]:
+    """The template's texts, each combination of slot values once, in a random order."""
+    names: list[Slug] = list(dict.fromkeys(_SLOT.findall(template.user)))
+    for name in names:
+        if name not in generator.slots:
+            raise InvalidInput(
+                "generator-slot",
+                f"The template {template.id} of generator {generator.id} names a slot {name} that does not exist.",
+                "Declare the slot's values, or correct the name.",
+                generator=generator.id,
+                template=template.id,
+                slot=name,
+            )
+    values = [generator.slots[name] for name in names]
+    for number in _numbers(math.prod(len(options) for options in values), chance):
+        chosen = {}
+        for name, options in zip(names, values, strict=True):
+            number, position = divmod(number, len(options))
+            chosen[name] = options[position]
+        yield _filled(template.user, chosen)
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    return _SLOT.sub(lambda match: values[match.group(1)], text)
+
+
+def _numbers(total: int, chance: random.Random) -> Iterator[int]:
+    """Every number below ``total`` once, in a random order, without listing them when they are many."""
+    if total <= 10_000:
+        yield from chance.sample(range(total), total)
+        return
+    drawn: set[int] = set()
+    while len(drawn) < total:
+        number = chance.randrange(total)
+        if number not in drawn:
+            drawn.add(number)
+            yield number

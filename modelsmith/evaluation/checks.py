@@ -1,0 +1,186 @@
+"""One rubric point against one answer: the verdict, and why.
+
+A pure function of (point, completion, reference). Whatever a model writes ends in a verdict; what is wrong with the
+rubric or the reference is raised, never counted as a zero, and is found before the answer is looked at.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import NamedTuple, assert_never
+
+from pydantic import JsonValue
+
+from modelsmith.evaluation.answers import look_up, read_answer, same, shown, too_long
+from modelsmith.evaluation.json_schemas import first_problem, prepare
+from modelsmith.evaluation.patterns import found
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.rubric import (
+    Expected,
+    JsonFieldCheck,
+    JsonSchemaCheck,
+    JudgeCheck,
+    NumberCheck,
+    RegexCheck,
+    RubricPoint,
+    TextCheck,
+)
+
+MAX_REASON = 300
+"""Characters of a reason that are kept."""
+
+_NUMBER = re.compile(
+    r"(?<![\w.])[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,4})?", re.ASCII
+)
+"""A number in running text: not inside a word (``p95``), with or without thousands separators."""
+
+
+class PointVerdict(NamedTuple):
+    """Whether a rubric point passed; `reason` says why it failed and is empty when it passed."""
+
+    passed: bool
+    reason: str
+
+
+def check(point: RubricPoint, completion: str, reference: Mapping[str, JsonValue]) -> PointVerdict:
+    """Decide one rubric point. The answer is the completion without surrounding white space.
+
+    Raises:
+        InvalidInput: the point cannot be decided for any answer: ``bad-reference-path``, ``bad-expected``,
+            ``bad-pattern`` or ``bad-schema``.
+        InfrastructureFailure: ``judge-unavailable`` for a judged point.
+    """
+    reason = _reason(point, completion, reference)
+    return PointVerdict(not reason, reason.encode("utf-8", "replace").decode()[:MAX_REASON])
+
+
+def _reason(point: RubricPoint, completion: str, reference: Mapping[str, JsonValue]) -> str:
+    match point.check:
+        case JsonSchemaCheck():
+            return _schema_reason(point.check, completion)
+        case JsonFieldCheck():
+            expected = _expected(point.id, point.check.expected, reference)
+            return _field_reason(point.check, completion, expected)
+        case NumberCheck():
+            return _number_reason(point, point.check, completion, reference)
+        case TextCheck():
+            return _text_reason(point, point.check, completion, reference)
+        case RegexCheck():
+            return _regex_reason(point.check, completion)
+        case JudgeCheck():
+            raise InfrastructureFailure(
+                "judge-unavailable",
+                f"Rubric point '{point.id}' is decided by a judge model, and none is available.",
+                "Decide the point with a declarative check.",
+                point=point.id,
+            )
+        case never:
+            assert_never(never)
+
+
+def _expected(point: str, expected: Expected, reference: Mapping[str, JsonValue]) -> JsonValue:
+    if expected.reference is None:
+        return expected.value
+    value, exists = look_up(dict(reference), expected.reference)
+    if not exists:
+        raise InvalidInput(
+            "bad-reference-path",
+            f"Rubric point '{point}' compares with the reference field '{expected.reference}', which a scenario lacks.",
+            "Add the field to the scenario's reference, or correct the path in the rubric.",
+            point=point,
+            path=expected.reference,
+        )
+    return value
+
+
+def _unusable(point: str, wanted: str, value: JsonValue) -> InvalidInput:
+    return InvalidInput(
+        "bad-expected",
+        f"Rubric point '{point}' needs {wanted} to compare with, but the expected value is {shown(value)}.",
+        "Correct the expected value in the rubric or the scenario's reference.",
+        point=point,
+    )
+
+
+def _schema_reason(check: JsonSchemaCheck, completion: str) -> str:
+    prepare(check.schema_)
+    answer, problem = read_answer(completion)
+    return problem or first_problem(check.schema_, answer)
+
+
+def _field_reason(check: JsonFieldCheck, completion: str, expected: JsonValue) -> str:
+    answer, problem = read_answer(completion)
+    if problem:
+        return problem
+    value, exists = look_up(answer, check.path)
+    if not exists:
+        return f"the answer has no field '{check.path}'"
+    return "" if same(value, expected) else f"'{check.path}' is {shown(value)}, expected {shown(expected)}"
+
+
+def _number_reason(point: RubricPoint, check: NumberCheck, completion: str, reference: Mapping[str, JsonValue]) -> str:
+    expected = _expected(point.id, check.expected, reference)
+    if isinstance(expected, bool) or not isinstance(expected, (int, float)) or not _finite(expected):
+        raise _unusable(point.id, "a number", expected)
+    if check.path is None:
+        number, problem = _number_in_text(completion)
+    else:
+        number, problem = _number_in_field(check.path, completion)
+    if problem:
+        return problem
+    aim = Decimal(repr(expected))
+    allowed = Decimal(repr(check.absolute)) + Decimal(repr(check.relative)) * abs(aim)
+    if abs(Decimal(repr(number)) - aim) <= allowed:
+        return ""
+    return f"the number is {shown(number)}, expected {shown(expected)} give or take {allowed:g}"
+
+
+def _finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
+
+
+def _number_in_text(completion: str) -> tuple[float, str]:
+    if problem := too_long(completion):
+        return 0.0, problem
+    match = _NUMBER.search(completion)
+    number = float(match.group().replace(",", "")) if match else math.inf
+    return (number, "") if math.isfinite(number) else (0.0, "the answer contains no number")
+
+
+def _number_in_field(path: str, completion: str) -> tuple[float, str]:
+    answer, problem = read_answer(completion)
+    if problem:
+        return 0.0, problem
+    value, exists = look_up(answer, path)
+    if not exists:
+        return 0.0, f"the answer has no field '{path}'"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return 0.0, f"'{path}' is {shown(value)}, not a number"
+    return value, ""
+
+
+def _text_reason(point: RubricPoint, check: TextCheck, completion: str, reference: Mapping[str, JsonValue]) -> str:
+    expected = _expected(point.id, check.expected, reference)
+    if not isinstance(expected, str) or not expected.strip():
+        raise _unusable(point.id, "a text that is not empty", expected)
+    if problem := too_long(completion):
+        return problem
+    answer, wanted = completion.strip(), expected.strip()
+    if check.ignore_case:
+        answer, wanted = answer.casefold(), wanted.casefold()
+    if check.match == "equals":
+        return "" if answer == wanted else f"the answer is not {shown(expected)}"
+    return "" if wanted in answer else f"the answer does not contain {shown(expected)}"
+
+
+def _regex_reason(check: RegexCheck, completion: str) -> str:
+    found(check.pattern, "")
+    if problem := too_long(completion):
+        return problem
+    return "" if found(check.pattern, completion.strip()) else "the answer does not match the pattern"

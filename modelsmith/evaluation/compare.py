@@ -1,0 +1,107 @@
+"""Two runs side by side: which scenarios flipped, on which rubric points, and whether it is more than chance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from modelsmith.evaluation.statistics import mcnemar_exact, minimum_detectable_effect
+from modelsmith.evaluation.tally import (
+    Tally,
+    composite,
+    difference,
+    paired,
+    pass_rate,
+    require_same_scenarios,
+    tally,
+)
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.run import Comparison, Estimate, GateRule, PointFlip, ScenarioFlip, VerdictRow
+
+POWER = 0.8
+"""Power for which the smallest detectable difference is told."""
+
+
+def compare(a_rows: Sequence[VerdictRow], b_rows: Sequence[VerdictRow], rule: GateRule) -> Comparison:
+    """The second run seen against the first.
+
+    Raises:
+        InvalidInput: ``no-rows``; ``question-differs``; ``nothing-to-compare`` when the runs share no core or held-out
+            scenario.
+        IntegrityFailure: ``rows-disagree`` or ``points-differ``.
+    """
+    a, b = tally(a_rows, rule), tally(b_rows, rule)
+    require_same_scenarios(a, b)
+    pairs = paired(b, a)
+    if not pairs:
+        raise InvalidInput(
+            "nothing-to-compare",
+            "The two runs share no core or held-out scenario.",
+            "Run both evals with --type core, held_out or all.",
+        )
+    confidence = rule.decision.confidence
+    both = [(a[key], b[key]) for key in a if key in b]
+    change = difference(pairs, confidence)
+    gained = sum(second.passed and not first.passed for second, first in pairs)
+    lost = sum(first.passed and not second.passed for second, first in pairs)
+    p = round(mcnemar_exact(gained, lost), 9)
+    detectable = round(minimum_detectable_effect(len(pairs), confidence, POWER), 9)
+    return Comparison(
+        scenarios=len(pairs),
+        composite=(composite(a, rule), composite(b, rule)),
+        held_out=(pass_rate(a, "held_out", confidence), pass_rate(b, "held_out", confidence)),
+        difference=change,
+        gained=gained,
+        lost=lost,
+        mcnemar_p=p,
+        detectable=detectable,
+        flips=tuple(_flip(first, second) for first, second in both if first.passed != second.passed),
+        point_flips=_point_flips(both, rule),
+        outcome="better" if change.low > 0 else "worse" if change.high < 0 else "undecided",
+        sentence=_sentence(change, gained, lost, p, detectable),
+    )
+
+
+def _flip(first: Tally, second: Tally) -> ScenarioFlip:
+    changed = {point for point, _ in _changes(first, second)}
+    return ScenarioFlip(
+        section=second.section,
+        id=second.id,
+        scenario=second.scenario,
+        capability=second.capability,
+        critical=second.critical,
+        direction="gained" if second.passed else "lost",
+        points=tuple(sorted(changed)),
+    )
+
+
+def _changes(first: Tally, second: Tally) -> list[tuple[str, bool]]:
+    """Each rubric point of each common completion that changed, and whether it passes now."""
+    return [
+        (point, passed)
+        for asked, points in second.points.items()
+        if asked in first.points
+        for point, passed in points.items()
+        if first.points[asked][point] != passed
+    ]
+
+
+def _point_flips(both: Sequence[tuple[Tally, Tally]], rule: GateRule) -> tuple[PointFlip, ...]:
+    counts = Counter(change for first, second in both for change in _changes(first, second))
+    return tuple(
+        PointFlip(point=weight.id, gained=counts[weight.id, True], lost=counts[weight.id, False])
+        for weight in rule.points
+    )
+
+
+def _sentence(change: Estimate, gained: int, lost: int, p: float, detectable: float) -> str:
+    numbers = f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}] over {change.n} paired scenarios"
+    flips = f"{gained} gained, {lost} lost, exact McNemar p = {p:.4f}"
+    if change.low > 0:
+        return f"The second run passes more scenarios: {numbers} ({flips})."
+    if change.high < 0:
+        return f"The second run passes fewer scenarios: {numbers} ({flips})."
+    return (
+        f"No difference is shown: {numbers} ({flips}); "
+        f"a set of this size reliably shows differences of {detectable:.3f} and more."
+    )

@@ -1,0 +1,204 @@
+"""The registered rule applied to what was measured: one sentence for each condition, in words a reviewer can defend.
+
+FAIL: a threshold is missed, a critical scenario is lost, or more regressions than policy allows. INCONCLUSIVE: the set
+is too small or incompletely asked, or the paired interval does not exclude a loss beyond the margin. PASS: otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelsmith.evaluation.tally import SECTIONS, Tallies, composite_weights, section_tallies
+from modelsmith.schema.base import Section
+from modelsmith.schema.run import Estimate, GateCheck, GateRule, Outcome, Regression
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the rule looks at."""
+
+    candidate: Tallies
+    incumbent: Tallies | None
+    composite: Estimate
+    held_out: Estimate
+    regressions: tuple[Regression, ...]
+    compared: int
+    difference: Estimate | None
+
+
+def gate_checks(measured: Measured, rule: GateRule) -> tuple[GateCheck, ...]:
+    """Every condition of the verdict, in the order in which a reviewer reads them."""
+    checks = [
+        _composite(measured, rule),
+        _held_out(measured, rule),
+        _critical(measured),
+        _regressions(measured, rule),
+    ]
+    if measured.incumbent is not None:
+        checks.append(_non_inferiority(measured, rule))
+    return (*checks, _set_size(measured, rule), _coverage(measured, rule))
+
+
+def _composite(measured: Measured, rule: GateRule) -> GateCheck:
+    wanted = composite_weights(rule)
+    missing = [section for section in wanted if not section_tallies(measured.candidate, section)]
+    if missing:
+        return GateCheck(
+            name="composite",
+            outcome="INCONCLUSIVE",
+            sentence=f"the composite cannot be judged, because {_names(missing)} {_was(missing)} not asked",
+        )
+    if not measured.composite.n:
+        return GateCheck(name="composite", outcome="INCONCLUSIVE", sentence="no part of the eval has a weight")
+    return _threshold("composite", "composite", measured.composite, rule.thresholds.composite, "")
+
+
+def _held_out(measured: Measured, rule: GateRule) -> GateCheck:
+    inside = section_tallies(measured.candidate, "held_out")
+    if not inside:
+        return GateCheck(
+            name="held-out",
+            outcome="INCONCLUSIVE",
+            sentence="the held-out pass rate cannot be judged, because held-out was not asked",
+        )
+    passed = f"{sum(one.passed for one in inside)} of "
+    return _threshold("held-out", "held-out", measured.held_out, rule.thresholds.held_out, passed)
+
+
+def _threshold(name: str, label: str, estimate: Estimate, threshold: float, passed: str) -> GateCheck:
+    reached = estimate.value >= threshold
+    digits = 3 if f"{estimate.value:.3f}" != f"{threshold:.3f}" or estimate.value == threshold else 9
+    return GateCheck(
+        name=name,
+        outcome="PASS" if reached else "FAIL",
+        sentence=(
+            f"{label} {estimate.value:.{digits}f} [{estimate.low:.3f}, {estimate.high:.3f}] "
+            f"{'reaches' if reached else 'misses'} the threshold {threshold:.{digits}f} "
+            f"({passed}{_count(estimate.n, 'scenario')})"
+        ),
+    )
+
+
+def _critical(measured: Measured) -> GateCheck:
+    failed = sorted({one.id for one in measured.candidate.values() if one.critical and not one.passed})
+    total = len({one.id for one in measured.candidate.values() if one.critical})
+    outcome: Outcome = "PASS"
+    if not total:
+        sentence = "no critical scenario was asked"
+    elif measured.incumbent is None:
+        outcome = "FAIL" if failed else "PASS"
+        sentence = (
+            f"{_count(len(failed), 'critical scenario')} of {total} not passed, with no incumbent to compare: "
+            f"{_names(failed)}"
+            if failed
+            else f"every critical scenario passes ({total} of {total})"
+        )
+    elif lost := sorted({one.id for one in measured.regressions if one.critical}):
+        outcome = "FAIL"
+        sentence = f"{_count(len(lost), 'critical scenario')} lost that the incumbent passes: {_names(lost)}"
+    else:
+        kept = f"no critical scenario is lost ({total - len(failed)} of {total} pass"
+        sentence = f"{kept}; the incumbent does not pass the others)" if failed else f"{kept})"
+    return GateCheck(name="critical-scenarios", outcome=outcome, sentence=sentence)
+
+
+def _regressions(measured: Measured, rule: GateRule) -> GateCheck:
+    limit = rule.decision.max_regressions
+    count = len(measured.regressions)
+    outcome: Outcome = "PASS"
+    if measured.incumbent is None:
+        sentence = "no incumbent to regress against"
+    elif not measured.compared:
+        sentence = "nothing to lose: the incumbent passes none of the scenarios"
+    else:
+        share = count / measured.compared
+        within = share <= limit
+        outcome = "PASS" if within else "FAIL"
+        sentence = (
+            f"{count} of {measured.compared} results that the incumbent passes are lost ({share:.3f}), "
+            f"{'within' if within else 'more than'} the limit {limit:.3f}"
+        )
+    return GateCheck(name="regressions", outcome=outcome, sentence=sentence)
+
+
+def _non_inferiority(measured: Measured, rule: GateRule) -> GateCheck:
+    margin = rule.decision.margin
+    change = measured.difference
+    if change is None:
+        return GateCheck(
+            name="non-inferiority",
+            outcome="INCONCLUSIVE",
+            sentence="a loss cannot be excluded, because candidate and incumbent share no core or held-out scenario",
+        )
+    excluded = change.low > -margin
+    digits = 3 if f"{change.low:.3f}" != f"{-margin:.3f}" else 9
+    return GateCheck(
+        name="non-inferiority",
+        outcome="PASS" if excluded else "INCONCLUSIVE",
+        sentence=(
+            f"pass rate against the incumbent {change.value:+.3f} [{change.low:+.{digits}f}, {change.high:+.3f}] "
+            f"{'excludes' if excluded else 'does not exclude'} a loss beyond the margin {margin:.{digits}f} "
+            f"({_count(change.n, 'paired scenario')})"
+        ),
+    )
+
+
+def _set_size(measured: Measured, rule: GateRule) -> GateCheck:
+    sizes = {
+        "core": len(section_tallies(measured.candidate, "core")),
+        "held-out": len(section_tallies(measured.candidate, "held_out")),
+    }
+    needed = rule.decision.min_scenarios
+    enough = min(sizes.values()) >= needed
+    listed = " and ".join(f"{size} {name}" for name, size in sizes.items())
+    return GateCheck(
+        name="set-size",
+        outcome="PASS" if enough else "INCONCLUSIVE",
+        sentence=f"{listed} scenarios are {'enough' if enough else 'too few'} to tell (at least {needed} of each)",
+    )
+
+
+def _coverage(measured: Measured, rule: GateRule) -> GateCheck:
+    wanted: list[Section] = [section for section in SECTIONS if section in composite_weights(rule)]
+    wanted.append("held_out")
+    missing = [section for section in wanted if not section_tallies(measured.candidate, section)]
+    unequal = _unequally_asked(measured)
+    outcome: Outcome = "INCONCLUSIVE" if missing or unequal else "PASS"
+    if missing:
+        sentence = f"{_names(missing)} {_was(missing)} not asked, and a verdict needs every part"
+    elif unequal:
+        sentence = (
+            f"candidate and incumbent were not asked the same: {_count(unequal, 'result')} "
+            f"{'has' if unequal == 1 else 'have'} no equal counterpart"
+        )
+    else:
+        sizes = [f"{_label(section)} {len(section_tallies(measured.candidate, section))}" for section in wanted]
+        sentence = f"every part was asked (scenarios: {', '.join(sizes)})"
+    return GateCheck(name="coverage", outcome=outcome, sentence=sentence)
+
+
+def _unequally_asked(measured: Measured) -> int:
+    """Scenarios in a section that only one of the two runs answered, or in other wordings or repeats."""
+    if measured.incumbent is None:
+        return 0
+    candidate = {key: one.points.keys() for key, one in measured.candidate.items()}
+    incumbent = {key: one.points.keys() for key, one in measured.incumbent.items()}
+    return sum(candidate.get(key) != incumbent.get(key) for key in candidate.keys() | incumbent.keys())
+
+
+def _label(section: str) -> str:
+    return section.replace("_", "-")
+
+
+def _names(names: list[Section] | list[str]) -> str:
+    shown = [_label(name) for name in names[:5]]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return (", ".join(shown) if more or len(shown) < 2 else f"{', '.join(shown[:-1])} and {shown[-1]}") + more
+
+
+def _was(names: list[Section]) -> str:
+    return "was" if len(names) == 1 else "were"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,102 @@
+"""What is asked: which wordings of which scenarios, and how retrieved context is put before the conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelsmith.evaluation.quick import representative
+from modelsmith.evaluation.tally import SECTIONS
+from modelsmith.repository.load import GovernedSet
+from modelsmith.schema.base import Section
+from modelsmith.schema.canonical import digest
+from modelsmith.schema.scenario import Message, Passage, Scenario
+from modelsmith.substrates.port import Prompt
+
+CONTEXT_FORMAT = "Context ({source}):\n{text}\n\n"
+"""One retrieved passage as the model sees it; all of them stand before the first message of the user."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One completion to be made."""
+
+    section: Section
+    scenario: Scenario
+    wording: int
+    repeat: int
+
+    @property
+    def key(self) -> str:
+        """``<section>/<scenario>/<wording>/<repeat>``, unique in a run."""
+        return f"{self.section}/{self.scenario.id}/{self.wording}/{self.repeat}"
+
+    def prompt(self) -> Prompt:
+        """The conversation that a substrate continues."""
+        return Prompt(self.key, conversation(self.scenario, self.wording))
+
+
+def conversation(scenario: Scenario, wording: int) -> tuple[Message, ...]:
+    """The messages of one wording, retrieved context in front.
+
+    Each passage is written as `CONTEXT_FORMAT` says, in order, directly before the text of the first message; if that
+    is not the user's, the passages become a user message of their own before it.
+    """
+    messages = scenario.wordings()[wording]
+    context = "".join(map(_rendered, scenario.context))
+    first, *rest = messages
+    if not context:
+        return messages
+    if first.role == "user":
+        return (Message(role="user", content=context + first.content), *rest)
+    return (Message(role="user", content=context.rstrip()), *messages)
+
+
+def plan(governed: GovernedSet, sections: Sequence[Section], quick: bool) -> list[Ask]:
+    """Every completion of a run, in order.
+
+    Core asks each scenario's own wording, robustness the variants of the same scenarios; micro and held-out ask the own
+    wording and all variants. Quick mode takes a representative part of the scenarios of each section.
+    """
+    asks = []
+    for section in SECTIONS:
+        if section not in sections:
+            continue
+        scenarios = _scenarios(governed, section)
+        if quick:
+            scenarios = representative(scenarios, governed.evalset.quick.scenarios)
+        for scenario in sorted(scenarios, key=lambda one: one.id):
+            asks += [
+                Ask(section, scenario, wording, repeat)
+                for wording in _wordings(section, scenario)
+                for repeat in range(governed.evalset.sampling.repeats)
+            ]
+    return asks
+
+
+def generation_digest(governed: GovernedSet) -> str:
+    """Digest of all that shapes a completion besides the scenario and the model: prompt, sampling, context format."""
+    return digest(
+        {
+            "context": CONTEXT_FORMAT,
+            "prompt": governed.evalset.prompt.model_dump(mode="json"),
+            "sampling": governed.evalset.sampling.model_dump(mode="json"),
+        }
+    )
+
+
+def _rendered(passage: Passage) -> str:
+    return CONTEXT_FORMAT.replace("{text}", passage.text, 1).replace("{source}", passage.source, 1)
+
+
+def _scenarios(governed: GovernedSet, section: Section) -> tuple[Scenario, ...]:
+    if section == "held_out":
+        return governed.held_out
+    return governed.micro if section == "micro" else governed.core
+
+
+def _wordings(section: Section, scenario: Scenario) -> range:
+    last = len(scenario.variants) + 1
+    if section == "core":
+        return range(1)
+    return range(1, last) if section == "robustness" else range(last)

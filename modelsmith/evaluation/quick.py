@@ -1,0 +1,38 @@
+"""The part of a section that quick mode asks: small, spread over capabilities, the same on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from modelsmith.schema.scenario import Scenario
+
+
+def representative(scenarios: Sequence[Scenario], limit: int) -> tuple[Scenario, ...]:
+    """At most `limit` scenarios, drawn from the capabilities in turn, in the order of their names.
+
+    Inside a capability critical scenarios come first, then each next one is the scenario that adds most values of risk,
+    operator lens and outcome type not yet seen; the id breaks ties. The order of the input does not matter.
+    """
+    queues = [
+        _by_novelty(one for one in scenarios if one.capability == capability)
+        for capability in sorted({one.capability for one in scenarios})
+    ]
+    longest = max(map(len, queues), default=0)
+    turns = (queue[turn] for turn in range(longest) for queue in queues if turn < len(queue))
+    return tuple(scenario for scenario, _ in zip(turns, range(limit), strict=False))
+
+
+def _by_novelty(scenarios: Iterable[Scenario]) -> list[Scenario]:
+    left = sorted(scenarios, key=lambda one: one.id)
+    seen: set[tuple[str, str]] = set()
+    ordered: list[Scenario] = []
+    while left:
+        best = max(left, key=lambda one: (one.critical, len(_values(one) - seen)))
+        left.remove(best)
+        seen |= _values(best)
+        ordered.append(best)
+    return ordered
+
+
+def _values(scenario: Scenario) -> set[tuple[str, str]]:
+    return {("risk", scenario.risk), ("lens", scenario.operator_lens), ("outcome", scenario.outcome_type)}

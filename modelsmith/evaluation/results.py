@@ -1,0 +1,263 @@
+"""A run's folder: what was asked, every observation, and the result.
+
+``.iterate/<cluster>/runs/<tag>/`` holds ``request.json`` (canonical JSON; a tag answers one request for good),
+``observations.jsonl`` (append-only; one canonical JSON object a line, synced to disk by the batch) and ``result.json``.
+One process writes at a time. A process may be killed at any moment: the next one cuts off a torn last line and goes on.
+Two lines for one completion are legal only if all but the last are errors, or the lines are the same.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.run import Observation, RunRequest, RunResult
+
+_TAG = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
+_Record = TypeVar("_Record", bound=Frozen)
+
+
+class _Lines(NamedTuple):
+    """What a file of observations holds."""
+
+    by_key: dict[str, Observation]
+    whole: int
+    """Bytes up to the end of the last whole line."""
+
+
+def observation_key(observation: Observation) -> str:
+    """``<section>/<scenario>/<wording>/<repeat>``: the key of the prompt that it answers."""
+    return f"{observation.section}/{observation.id}/{observation.wording}/{observation.repeat}"
+
+
+class RunFolder:
+    """One run on disk. Reading needs no lock; writing happens inside `opened`."""
+
+    def __init__(self, iterate: Path, cluster: str, tag: str) -> None:
+        """Address a run under ``.iterate``; nothing is created.
+
+        Raises:
+            InvalidInput: ``bad-tag``.
+        """
+        for name in (cluster, tag):
+            if not _TAG.fullmatch(name) or ".." in name:
+                raise InvalidInput(
+                    "bad-tag",
+                    f"'{name}' cannot name a run's folder.",
+                    "Use lower-case letters, digits, dot, hyphen and underscore, at most 64 of them.",
+                )
+        self.path = iterate / cluster / "runs" / tag
+        self.cluster = cluster
+        self.tag = tag
+        self.executed = 0
+        """Completions that this process got from a substrate."""
+        self._file: int | None = None
+        self._end = 0
+
+    @contextmanager
+    def opened(self, request: RunRequest) -> Iterator[RunFolder]:
+        """Hold the folder for writing, and mend what a killed process left.
+
+        Raises:
+            InvalidInput: ``tag-taken`` when the folder belongs to another request.
+            InfrastructureFailure: ``busy`` when another process holds it; ``write-failed``.
+            IntegrityFailure: ``observations-damaged``.
+        """
+        with _writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock", timeout=0)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise InfrastructureFailure(
+                    "busy",
+                    f"Another process is writing run '{self.tag}'.",
+                    "Wait until it has ended, or choose another --tag.",
+                    tag=self.tag,
+                ) from None
+        try:
+            self._adopt_request(request)
+            with _writing(self.path):
+                self._file = os.open(self.path / "observations.jsonl", os.O_RDWR | os.O_CREAT, 0o644)
+                self._end = self._read().whole
+                os.ftruncate(self._file, self._end)
+                _sync_folder(self.path)
+            yield self
+        finally:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+            lock.release()
+
+    def request(self) -> RunRequest | None:
+        """What the folder holds the answers to; None where no run was begun.
+
+        Raises:
+            IntegrityFailure: ``run-damaged``.
+        """
+        return self._load("request.json", RunRequest)
+
+    def result(self) -> RunResult | None:
+        """The result; None while the run is incomplete.
+
+        Raises:
+            IntegrityFailure: ``run-damaged``.
+        """
+        return self._load("result.json", RunResult)
+
+    def observations(self) -> dict[str, Observation]:
+        """The latest observation for each prompt key, errors included; a torn last line does not count.
+
+        Raises:
+            IntegrityFailure: ``observations-damaged``.
+        """
+        return self._read().by_key
+
+    def append(self, batch: Sequence[Observation]) -> None:
+        """Add observations and sync them to disk; interrupted, it may be called again with the same batch.
+
+        Raises:
+            InfrastructureFailure: ``write-failed`` (disk full, quota); what was there before is intact.
+        """
+        file = self._open_file()
+        data = b"".join(canonical_json(observation) + b"\n" for observation in batch)
+        with _writing(self.path):
+            try:
+                os.ftruncate(file, self._end)
+                written = 0
+                while written < len(data):
+                    written += os.pwrite(file, data[written:], self._end + written)
+                os.fsync(file)
+            except OSError:
+                os.ftruncate(file, self._end)
+                raise
+        self._end += len(data)
+
+    def write_result(self, result: RunResult) -> None:
+        """Write ``result.json``, whole or not at all.
+
+        Raises:
+            InfrastructureFailure: ``write-failed``.
+        """
+        self._open_file()
+        _write_atomically(self.path / "result.json", canonical_json(result) + b"\n")
+
+    def _open_file(self) -> int:
+        if self._file is None:
+            raise InfrastructureFailure(
+                "run-not-open", f"Run '{self.tag}' is not open for writing.", "Open the run folder first."
+            )
+        return self._file
+
+    def _adopt_request(self, request: RunRequest) -> None:
+        present = self.request()
+        if present is None:
+            _write_atomically(self.path / "request.json", canonical_json(request) + b"\n")
+        elif present != request:
+            differing = sorted(
+                name for name in RunRequest.model_fields if getattr(present, name) != getattr(request, name)
+            )
+            raise InvalidInput(
+                "tag-taken",
+                f"Tag '{self.tag}' already holds another run: {', '.join(differing)} differ.",
+                "Choose another --tag.",
+                tag=self.tag,
+                differing=differing,
+            )
+
+    def _load(self, name: str, kind: type[_Record]) -> _Record | None:
+        try:
+            data = (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return kind.model_validate_json(data)
+        except ValidationError as error:
+            raise IntegrityFailure(
+                "run-damaged",
+                f"{name} of run '{self.tag}' cannot be read as what was written there.",
+                "Run the eval again under a new tag.",
+                tag=self.tag,
+                problems=error.error_count(),
+            ) from None
+
+    def _read(self) -> _Lines:
+        try:
+            data = (self.path / "observations.jsonl").read_bytes()
+        except FileNotFoundError:
+            return _Lines({}, 0)
+        whole = data.rfind(b"\n") + 1
+        by_key: dict[str, Observation] = {}
+        for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
+            observation = self._parse(line, number)
+            before = by_key.get(key := observation_key(observation))
+            if before is not None and before.error is None and before != observation:
+                raise self._damaged(number, "answers a prompt for the second time")
+            by_key[key] = observation
+        return _Lines(by_key, whole)
+
+    def _parse(self, line: bytes, number: int) -> Observation:
+        try:
+            observation = Observation.model_validate_json(line)
+        except ValidationError:
+            raise self._damaged(number, "is no observation") from None
+        if canonical_json(observation) != line:
+            raise self._damaged(number, "was not written by Modelsmith")
+        return observation
+
+    def _damaged(self, number: int, problem: str) -> IntegrityFailure:
+        return IntegrityFailure(
+            "observations-damaged",
+            f"Line {number} of observations.jsonl of run '{self.tag}' {problem}.",
+            "Run the eval again under a new tag.",
+            tag=self.tag,
+            line=number,
+        )
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InfrastructureFailure(
+            "write-failed",
+            f"The run folder '{path.name}' cannot be written: {error.strerror or type(error).__name__}.",
+            "Make room or mend the permissions, then run the same command again; nothing is lost.",
+            errno=error.errno,
+        ) from error
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    with _writing(path.parent):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

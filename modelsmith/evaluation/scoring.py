@@ -1,0 +1,84 @@
+"""What an answer is worth: the weighted share of its passed points.
+
+Evaluation, evidence and the training reward share these functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
+
+from modelsmith.evaluation.checks import check
+from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.run import PointWeight
+from modelsmith.schema.scenario import Scenario
+
+
+def point_weights(rubric: Rubric) -> tuple[PointWeight, ...]:
+    """The rubric's scoring rule as evidence carries it."""
+    return tuple(PointWeight(id=p.id, weight=p.weight, required=p.required) for p in rubric.points)
+
+
+def score_completion(rubric: Rubric, scenario: Scenario, completion: str) -> tuple[dict[str, bool], dict[str, str]]:
+    """Each rubric point and whether it passed; and, for each failed point, why.
+
+    Raises:
+        InvalidInput: rubric and reference do not fit (see `checks.check`).
+        InfrastructureFailure: ``judge-unavailable``.
+    """
+    return _decide(rubric, scenario.reference, completion)
+
+
+def reward(rubric: Rubric, reference: Mapping[str, JsonValue], completion: str) -> float:
+    """The training reward, 0 to 1: the very score that evaluation gives.
+
+    Raises:
+        InvalidInput: rubric and reference do not fit.
+        InfrastructureFailure: ``judge-unavailable``.
+    """
+    return row_score(_decide(rubric, reference, completion)[0], point_weights(rubric))
+
+
+def row_score(points: Mapping[str, bool], weights: Sequence[PointWeight]) -> float:
+    """Weighted share of passed points, 0 to 1.
+
+    Raises:
+        IntegrityFailure: ``points-differ`` when the verdicts do not speak of exactly the rule's points.
+    """
+    _require_same_points(points, weights)
+    return math.fsum(w.weight for w in weights if points[w.id]) / math.fsum(w.weight for w in weights)
+
+
+def row_passed(points: Mapping[str, bool], weights: Sequence[PointWeight]) -> bool:
+    """Whether every required point passed; every point counts as required when the rubric requires none.
+
+    Raises:
+        IntegrityFailure: ``points-differ``.
+    """
+    _require_same_points(points, weights)
+    needed = [w.id for w in weights if w.required] or [w.id for w in weights]
+    return all(points[point] for point in needed)
+
+
+def _decide(
+    rubric: Rubric, reference: Mapping[str, JsonValue], completion: str
+) -> tuple[dict[str, bool], dict[str, str]]:
+    verdicts = {point.id: check(point, completion, reference) for point in rubric.points}
+    return (
+        {point: verdict.passed for point, verdict in verdicts.items()},
+        {point: verdict.reason for point, verdict in verdicts.items() if not verdict.passed},
+    )
+
+
+def _require_same_points(points: Mapping[str, bool], weights: Sequence[PointWeight]) -> None:
+    if points.keys() != {w.id for w in weights}:
+        raise IntegrityFailure(
+            "points-differ",
+            "A verdict row does not speak of exactly the rubric points of the rule.",
+            "Run the eval again with the rubric that the rule was made from.",
+            verdicts=sorted(points),
+            rule=sorted(w.id for w in weights),
+        )

@@ -1,0 +1,249 @@
+"""Evidence: from runs to ``evidence.json``, and back from its verdict rows to every number it states."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from modelsmith.evaluation.headline import headline
+from modelsmith.evidence.sanitise import assert_clean
+from modelsmith.repository.load import GovernedSet
+from modelsmith.schema.base import Section
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, InvalidInput
+from modelsmith.schema.evidence import Coverage, Evidence, RunEvidence
+from modelsmith.schema.promotion import TrainingFacts
+from modelsmith.schema.run import GateRule, Observation, RunResult, VerdictRow
+from modelsmith.schema.scenario import Scenario
+
+RELATIVE_TOLERANCE = 1e-12
+"""Difference allowed between a stated and a recomputed number, for the last digit of another machine's arithmetic."""
+
+DIMENSIONS = ("capability", "risk", "operator_lens", "outcome_type")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model's run with its verdicts."""
+
+    result: RunResult
+    rows: tuple[VerdictRow, ...]
+
+
+def verdict_rows(observations: Iterable[Observation]) -> tuple[VerdictRow, ...]:
+    """The verdicts of a run, in the order of section, scenario, wording and repeat.
+
+    Raises:
+        GateNotCleared: ``unscored`` when an observation ended in an error: it is not a zero, and it blocks the gate.
+    """
+    rows = []
+    for observation in observations:
+        if observation.row is None:
+            raise GateNotCleared(
+                "unscored",
+                "The run holds an answer that could not be scored.",
+                "Mend the cause and run the eval again; it resumes where it stopped.",
+                section=observation.section,
+                error=(observation.error or {}).get("code"),
+            )
+        rows.append(observation.row)
+    return tuple(sorted(rows, key=_position))
+
+
+def build(
+    governed: GovernedSet,
+    specialist: str,
+    candidate: Run,
+    incumbent: Run,
+    baselines: Sequence[Run],
+    training: TrainingFacts,
+    nearest: Mapping[str, float],
+    environment: Mapping[str, JsonValue],
+) -> Evidence:
+    """The evidence of a candidate. The headlines are computed here from the rows; those of the results are not trusted.
+
+    Raises:
+        InvalidInput: ``runs-differ`` when the runs did not answer the same question under the same rule on the same
+            engine, ``quick-run`` when one of them asked a part only.
+        IntegrityFailure: ``evidence-does-not-recompute`` when the parts contradict each other (see `recompute`).
+    """
+    for run in (candidate, incumbent, *baselines):
+        _require_comparable(candidate.result, run.result)
+    result = candidate.result
+    evidence = Evidence(
+        cluster=result.cluster,
+        specialist=specialist,
+        artifact=result.weights,
+        question=result.question,
+        rubric=result.rubric,
+        eval_set=result.eval_set,
+        eval_set_version=result.eval_set_version,
+        eval_tree=result.eval_tree,
+        engine=result.engine,
+        rule=result.rule,
+        candidate=_run_evidence(candidate, incumbent.rows, result.rule),
+        incumbent=_run_evidence(incumbent, None, result.rule),
+        baselines=tuple(_run_evidence(run, None, result.rule) for run in baselines),
+        attempts=result.attempts,
+        coverage=coverage(governed),
+        training=training,
+        nearest=dict(sorted(nearest.items())),
+        environment=dict(sorted(environment.items())),
+    )
+    recompute(evidence)
+    return evidence
+
+
+def evidence_bytes(evidence: Evidence) -> bytes:
+    """``evidence.json``: RFC 8785 canonical JSON.
+
+    Raises:
+        IntegrityFailure: ``leak`` (see `sanitise.assert_clean`).
+    """
+    data = canonical_json(evidence)
+    assert_clean(data)
+    return data
+
+
+def coverage(governed: GovernedSet) -> tuple[Coverage, ...]:
+    """Scenarios by capability, risk, operator lens and outcome type, for each governed section."""
+    sections: tuple[tuple[Section, tuple[Scenario, ...]], ...] = (
+        ("core", governed.core),
+        ("micro", governed.micro),
+        ("held_out", governed.held_out),
+    )
+    return tuple(
+        Coverage(section=section, dimension=dimension, counts=_counts(scenarios, dimension))
+        for section, scenarios in sections
+        if scenarios
+        for dimension in DIMENSIONS
+    )
+
+
+def recompute(evidence: Evidence) -> None:
+    """Compute every headline number, and the coverage by capability, again from the verdict rows.
+
+    The candidate is measured against the incumbent's rows, the incumbent and each baseline alone.
+
+    Raises:
+        IntegrityFailure: ``evidence-does-not-recompute`` with the first field that differs, what is stated and what the
+            rows give; ``rows-disagree`` or ``points-differ`` when the rows contradict each other or the rule.
+    """
+    candidate, incumbent = evidence.candidate, evidence.incumbent
+    asked = _asked(candidate.rows)
+    named = [("incumbent", incumbent), *((f"baselines.{i}", run) for i, run in enumerate(evidence.baselines))]
+    for name, run in named:
+        other = _asked(run.rows)
+        if other != asked:
+            _refuse(f"{name}.rows", len(other.keys() & asked.keys()), len(asked), "is about other scenarios")
+    _compare("candidate.weights", candidate.weights, evidence.artifact)
+    _compare("training.reward", evidence.training.reward, evidence.rubric)
+    _compare("candidate.headline", candidate.headline, headline(candidate.rows, incumbent.rows, evidence.rule))
+    for name, run in named:
+        _compare(f"{name}.headline", run.headline, headline(run.rows, None, evidence.rule))
+    by_section: dict[str, Counter[str]] = {}
+    for section, _, capability in {(row.section, row.id, row.capability) for row in candidate.rows}:
+        by_section.setdefault(section, Counter())[capability] += 1
+    for part in evidence.coverage:
+        if part.dimension == "capability":
+            _compare(f"coverage.{part.section}.capability", part.counts, dict(by_section.get(part.section, {})))
+
+
+def _require_comparable(candidate: RunResult, run: RunResult) -> None:
+    different = [
+        field
+        for field in ("cluster", "question", "rubric", "eval_set", "eval_set_version", "rule", "engine")
+        if getattr(candidate, field) != getattr(run, field)
+    ]
+    if different:
+        raise InvalidInput(
+            "runs-differ",
+            f"The runs {candidate.tag} and {run.tag} cannot be compared: they differ in {', '.join(different)}.",
+            "Run the eval of both models again, on the same eval set and engine.",
+            runs=[candidate.tag, run.tag],
+            fields=different,
+        )
+    if run.quick:
+        raise InvalidInput(
+            "quick-run",
+            f"The run {run.tag} asked a part of the eval set only; that is never enough to promote.",
+            "Run the eval without --quick.",
+            run=run.tag,
+        )
+
+
+def _run_evidence(run: Run, incumbent: Sequence[VerdictRow] | None, rule: GateRule) -> RunEvidence:
+    rows = tuple(sorted(run.rows, key=_position))
+    return RunEvidence(
+        run_id=run.result.run_id,
+        model=run.result.model,
+        weights=run.result.weights,
+        rows=rows,
+        headline=headline(rows, incumbent, rule),
+        cost=run.result.cost,
+    )
+
+
+def _position(row: VerdictRow) -> tuple[int, str, int, int]:
+    return ("core", "robustness", "micro", "held_out").index(row.section), row.id, row.wording, row.repeat
+
+
+def _counts(scenarios: Sequence[Scenario], dimension: str) -> dict[str, int]:
+    return dict(sorted(Counter(str(getattr(scenario, dimension)) for scenario in scenarios).items()))
+
+
+def _asked(rows: Sequence[VerdictRow]) -> dict[tuple[str, str, int, int], tuple[str, str, bool]]:
+    """What was asked, and the labels it was asked under."""
+    return {
+        (row.section, row.scenario, row.wording, row.repeat): (row.id, row.capability, row.critical) for row in rows
+    }
+
+
+def _compare(field: str, stated: object, recomputed: object) -> None:
+    for path, one, other in _differences(field, _plain(stated), _plain(recomputed)):
+        _refuse(path, one, other, "does not follow from the verdict rows")
+
+
+def _plain(value: object) -> object:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def _differences(path: str, one: object, other: object) -> Iterator[tuple[str, JsonValue, JsonValue]]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            yield from _differences(f"{path}.{key}", one.get(key), other.get(key))
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            yield from _differences(f"{path}.{index}", *pair)
+    elif not _equal(one, other):
+        yield path, _short(one), _short(other)
+
+
+def _equal(one: object, other: object) -> bool:
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
+        return math.isclose(one, other, rel_tol=RELATIVE_TOLERANCE, abs_tol=0.0)
+    return one == other
+
+
+def _short(value: object) -> JsonValue:
+    """A number or text as it is, and how many of anything longer."""
+    if isinstance(value, (dict, list)):
+        return f"{len(value)} entries"
+    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
+
+
+def _refuse(field: str, stated: JsonValue, recomputed: JsonValue, problem: str) -> None:
+    raise IntegrityFailure(
+        "evidence-does-not-recompute",
+        f"The evidence's {field} {problem}.",
+        "Do not trust this evidence; run the governed eval again and build it anew.",
+        field=field,
+        stated=stated,
+        recomputed=recomputed,
+    )

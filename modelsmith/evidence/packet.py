@@ -1,0 +1,318 @@
+"""The review packet: what a reviewer with ten minutes reads, verdict first. A pure function; the pull request's body.
+
+It holds figures, names and digests; no prompt, completion, path of a machine or host.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from modelsmith.evaluation.tally import SECTIONS
+from modelsmith.evidence.risks import open_risks
+from modelsmith.governance.states import folder_of
+from modelsmith.schema.base import Event, Section, Slug
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence, RunEvidence
+from modelsmith.schema.promotion import Preparer, RollbackContract
+from modelsmith.schema.run import Cost, Estimate, Headline, SectionScore
+
+CHART: Final = "chart.svg"
+LABELS: Final[Mapping[Section, str]] = {
+    "core": "Core",
+    "robustness": "Robustness",
+    "micro": "Micro",
+    "held_out": "Held-out",
+}
+REGRESSIONS_SHOWN: Final = 20
+"""Lines of the list of regressions; critical ones come first, and more are counted."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What this pull request asks for, on top of what the evidence says."""
+
+    event: Event
+    requested_by: str
+    prepared_by: Preparer
+    required_approvers: tuple[Slug, ...]
+    """Roles; empty when the harness's checks alone decide."""
+    rollback: RollbackContract | None
+    pull: int | None = None
+    """Number of the pull request, when it is known."""
+
+
+def packet(evidence: Evidence, cluster: Cluster, asked: Asked | None = None) -> str:
+    """The packet as Markdown; without ``asked`` it speaks of the evidence only, as beside ``evidence.json``."""
+    parts = [
+        _verdict(evidence, asked),
+        f"![Scores of {_safe(evidence.specialist)} with intervals and thresholds, and each capability]({CHART})",
+        _scores(evidence),
+        _checks(evidence.candidate.headline),
+        _regressions(evidence),
+        _risks(evidence, cluster),
+        _approval(cluster, asked),
+        _rollback(evidence, cluster, asked),
+        _capabilities(evidence),
+        _points(evidence),
+        _operations(evidence, cluster),
+        _coverage(evidence),
+        _lineage(evidence, cluster),
+        _check_yourself(evidence, asked),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _verdict(evidence: Evidence, asked: Asked | None) -> str:
+    headline = evidence.candidate.headline
+    blockers = [check.sentence for check in headline.checks if check.outcome != "PASS"]
+    if blockers:
+        reason = "; ".join(blockers)
+    else:
+        reason = (
+            f"composite {headline.composite.value:.3f} and held-out {headline.held_out.value:.3f} reach their "
+            f"thresholds, and {_lost(headline)}"
+        )
+    line = f"**{headline.verdict}**: {_safe(evidence.specialist)} for {_safe(evidence.cluster)}: {_safe(reason)}."
+    if asked is None:
+        return line
+    who = f"Asked for: **{asked.event}**, by {_safe(asked.requested_by)}"
+    if asked.prepared_by.id != asked.requested_by:
+        who += f", prepared by {_safe(asked.prepared_by.id)} ({asked.prepared_by.kind})"
+    return f"{line}\n\n{who}."
+
+
+def _lost(headline: Headline) -> str:
+    if not headline.compared:
+        return "the incumbent passes nothing that could be lost"
+    return f"{len(headline.regressions)} of {headline.compared} results that the incumbent passes are lost"
+
+
+def _scores(evidence: Evidence) -> str:
+    base = next((run for run in evidence.baselines if run.model == "base"), None)
+    others = [("incumbent", evidence.incumbent.headline)] + ([("base", base.headline)] if base else [])
+    name = f"incumbent ({_safe(evidence.incumbent.model)})"
+    head = ["score", "candidate", f"{evidence.rule.decision.confidence * 100:g}% interval", "threshold", ""]
+    rows = [[*head, name, *(["base"] if base else [])]]
+    limits = evidence.rule.thresholds
+    mine = evidence.candidate.headline
+    rows.append(_row("**Composite**", mine.composite, limits.composite, [other.composite for _, other in others]))
+    for section in SECTIONS[:3]:
+        score = _section(mine, section)
+        if score:
+            theirs = [_section(other, section) for _, other in others]
+            rows.append(_row(LABELS[section], score.score, None, [one.score if one else None for one in theirs]))
+    rows.append(_row("**Held-out** passed", mine.held_out, limits.held_out, [other.held_out for _, other in others]))
+    return _table(rows, "lrrrlrr"[: len(rows[0])])
+
+
+def _row(label: str, score: Estimate, threshold: float | None, others: Sequence[Estimate | None]) -> list[str]:
+    result = "" if threshold is None or not score.n else "PASS" if score.value >= threshold else "**FAIL**"
+    return [
+        label,
+        _value(score),
+        f"{score.low:.3f} to {score.high:.3f}" if score.n else "-",
+        f"{threshold:.3f}" if threshold is not None else "",
+        result,
+        *(_value(other) for other in others),
+    ]
+
+
+def _value(score: Estimate | None) -> str:
+    return f"{score.value:.3f}" if score and score.n else "-"
+
+
+def _section(headline: Headline, section: Section) -> SectionScore | None:
+    return next((score for score in headline.sections if score.section == section), None)
+
+
+def _checks(headline: Headline) -> str:
+    lines = [f"- {_mark(check.outcome)} {_safe(check.sentence)}" for check in headline.checks]
+    return "\n".join(["### The registered rule", "", *lines])
+
+
+def _mark(outcome: str) -> str:
+    return "PASS" if outcome == "PASS" else f"**{outcome}**"
+
+
+def _regressions(evidence: Evidence) -> str:
+    found = sorted(evidence.candidate.headline.regressions, key=lambda one: (not one.critical, one.section, one.id))
+    lines = ["### Regressions", ""]
+    lines += [
+        f"- `{one.id}` ({LABELS[one.section].lower()}, {one.capability}){' **critical**' if one.critical else ''}"
+        for one in found[:REGRESSIONS_SHOWN]
+    ]
+    if len(found) > REGRESSIONS_SHOWN:
+        lines.append(f"- and {len(found) - REGRESSIONS_SHOWN} more, all in `{EVIDENCE_FILE}`")
+    if not found:
+        lines.append("None.")
+    return "\n".join(lines)
+
+
+def _capabilities(evidence: Evidence) -> str:
+    mine, before = _by_capability(evidence.candidate), _by_capability(evidence.incumbent)
+    sections = [section for section in SECTIONS if any(section in counts for counts in mine.values())]
+    rows = [["capability, weakest first", *(LABELS[section] for section in sections), "incumbent"]]
+    for name in sorted(mine, key=lambda name: (_share(mine[name]), name)):
+        counts = [f"{c[0]} / {c[1]}" if (c := mine[name].get(section)) else "-" for section in sections]
+        rows.append([name, *counts, f"{_share(before.get(name, {})):.0%}"])
+    return "### Cases passed by capability\n\n" + _table(rows, "l" + "r" * (len(sections) + 1))
+
+
+def _by_capability(run: RunEvidence) -> dict[str, dict[Section, tuple[int, int]]]:
+    found: dict[str, dict[Section, tuple[int, int]]] = {}
+    for rate in run.headline.per_capability:
+        found.setdefault(rate.capability, {})[rate.section] = (rate.passed, rate.total)
+    return found
+
+
+def _share(counts: Mapping[Section, tuple[int, int]]) -> float:
+    total = sum(n for _, n in counts.values())
+    return sum(passed for passed, _ in counts.values()) / total if total else 0.0
+
+
+def _points(evidence: Evidence) -> str:
+    before = {rate.point: rate for rate in evidence.incumbent.headline.per_rubric}
+    required = {point.id: point.required for point in evidence.rule.points}
+    rows = [["rubric point, weakest first", "passed", "share", "incumbent"]]
+    for rate in sorted(evidence.candidate.headline.per_rubric, key=lambda one: (one.passed / one.total, one.point)):
+        prior = before.get(rate.point)
+        name = rate.point if required[rate.point] else f"{rate.point} (not required)"
+        share = f"{prior.passed / prior.total:.1%}" if prior else "-"
+        rows.append([name, f"{rate.passed} / {rate.total}", f"{rate.passed / rate.total:.1%}", share])
+    return "### Answers passed by rubric point\n\n" + _table(rows, "lrrr")
+
+
+def _operations(evidence: Evidence, cluster: Cluster) -> str:
+    mine, theirs = evidence.candidate.cost, evidence.incumbent.cost
+    rows = [
+        ["", "candidate", f"incumbent ({_safe(evidence.incumbent.model)})"],
+        ["latency p50", f"{mine.p50_seconds:.3f} s", f"{theirs.p50_seconds:.3f} s"],
+        ["latency p95", f"{mine.p95_seconds:.3f} s", f"{theirs.p95_seconds:.3f} s"],
+        ["tokens per second", f"{mine.tokens_per_second:.1f}", f"{theirs.tokens_per_second:.1f}"],
+        ["cost per decision", *(_money(cost) for cost in (mine, theirs))],
+    ]
+    engine = evidence.engine
+    measured = f"Measured with {engine.substrate} ({_safe(engine.version)}) in {engine.dtype} on {engine.device}"
+    price = f"compute priced at {cluster.prices.compute_per_hour:g} {cluster.prices.currency} an hour"
+    return f"### Speed and cost\n\n{_table(rows, 'lrr')}\n\n{measured}; {price}."
+
+
+def _money(cost: Cost) -> str:
+    digits = 2 if cost.cost_per_decision <= 0 else max(2, 2 - math.floor(math.log10(cost.cost_per_decision)))
+    return f"{cost.cost_per_decision:.{digits}f} {cost.currency}"
+
+
+def _risks(evidence: Evidence, cluster: Cluster) -> str:
+    return "\n".join(["### Open risk", "", *(f"- {_safe(risk)}" for risk in open_risks(evidence, cluster))])
+
+
+def _approval(cluster: Cluster, asked: Asked | None) -> str:
+    if asked is None:
+        line = f"None here: the harness's checks decide this step. {cluster.owner} answers for the cluster."
+    elif asked.required_approvers:
+        roles = " and ".join(f"**{role}**" for role in asked.required_approvers)
+        line = f"{roles}. Whoever asked for this, prepared it or wrote its commits cannot approve it."
+    else:
+        line = "None: the harness's checks alone decide this step."
+    return f"### Required approvers\n\n{line}"
+
+
+def _rollback(evidence: Evidence, cluster: Cluster, asked: Asked | None) -> str:
+    contract = asked.rollback if asked else None
+    terms = contract.terms if contract else cluster.rollback
+    prior = contract.prior_specialist if contract else evidence.incumbent.model
+    back = f"to {_safe(prior)}" + (
+        f" (artifact {_short(contract.prior_artifact)})" if contract and contract.prior_artifact else ""
+    )
+    approves = "Approving this approves it" if contract else "Approving a deployment will approve this"
+    return (
+        f"### Rollback\n\n{approves}: if {terms.metric} drops by more than {terms.max_drop:.1%} against the incumbent "
+        f"within {terms.window_minutes} minutes, traffic goes back {back} on its own; for {terms.manual_hours} hours "
+        "it can be sent back by hand, without a redeploy."
+    )
+
+
+def _coverage(evidence: Evidence) -> str:
+    counts: dict[tuple[str, str], dict[Section, int]] = {}
+    for part in evidence.coverage:
+        for name, count in part.counts.items():
+            counts.setdefault((part.dimension, name), {})[part.section] = count
+    sections = [section for section in SECTIONS if any(part.section == section for part in evidence.coverage)]
+    rows = [["scenarios by", "", *(LABELS[section] for section in sections)]]
+    shown = ""
+    for (dimension, name), by_section in sorted(counts.items()):
+        label = dimension.replace("_", " ") if dimension != shown else ""
+        rows.append([label, _safe(name), *(str(by_section.get(section, 0)) for section in sections)])
+        shown = dimension
+    title = f"Coverage of {_safe(evidence.eval_set)} {evidence.eval_set_version}"
+    return _folded(title, _table(rows, "ll" + "r" * len(sections)))
+
+
+def _lineage(evidence: Evidence, cluster: Cluster) -> str:
+    facts = evidence.training
+    generators = ", ".join(f"{name} {_short(value)}" for name, value in sorted(facts.generators.items()))
+    rows = [
+        ["", ""],
+        ["base model", f"{facts.base_model}, {_safe(cluster.base_model.license)}, {_short(facts.base_digest)}"],
+        ["trained from", _safe(facts.parent)],
+        ["method", f"{facts.method}, {facts.steps} steps, seed {facts.seed}, final loss {facts.final_loss:.4f}"],
+        ["rows", f"{facts.rows} generated, {_short(facts.rows_digest)}"],
+        ["generators", generators],
+        ["aimed at failures of", f"run {_short(facts.diagnosed_run)}"],
+        ["reward and eval rubric", f"{_short(facts.reward)} and {_short(evidence.rubric)}"],
+        ["toolkit", _safe(facts.toolkit)],
+        ["artifact", _short(evidence.artifact)],
+        ["eval run", f"{_short(evidence.candidate.run_id)}, attempt {evidence.attempts}"],
+        ["question", f"core {_short(evidence.question.core)}, held-out {_short(evidence.question.held_out)}"],
+    ]
+    return _folded("Lineage from base model to candidate", _table(rows, "ll"))
+
+
+def _check_yourself(evidence: Evidence, asked: Asked | None) -> str:
+    folder = folder_of(evidence.cluster, evidence.specialist, 2, "eval-accepted")
+    show = [f"modelsmith pr show {asked.pull}"] if asked and asked.pull else []
+    commands = [
+        *show,
+        f"modelsmith verify promotions/{evidence.cluster}/{evidence.specialist}",
+        f"modelsmith lineage {evidence.specialist}",
+        "cosign verify-blob-attestation --insecure-ignore-tlog=true --new-bundle-format \\",
+        f"  --key .github/governance/trust/<signer>.pem --type {EVIDENCE_TYPE} \\",
+        f"  --bundle {folder}/{EVIDENCE_SIGNATURE} \\",
+        f"  {folder}/{EVIDENCE_FILE}",
+        "sha256sum -c SHA256SUMS      # inside the artifact's folder",
+        f"sha256sum SHA256SUMS         # is {evidence.artifact.removeprefix('sha256:')}",
+    ]
+    verdicts = len(evidence.candidate.rows)
+    text = f"`{EVIDENCE_FILE}` holds {verdicts} verdicts without text; every score above follows from them."
+    return "\n".join(["### Check it yourself", "", text, "", "```sh", *commands, "```"])
+
+
+def _folded(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
+
+
+def _table(rows: Sequence[Sequence[str]], alignment: str) -> str:
+    return "\n".join(_lines(rows, alignment))
+
+
+def _lines(rows: Sequence[Sequence[str]], alignment: str) -> Iterator[str]:
+    head, *body = rows
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'|'.join('---:' if side == 'r' else '---' for side in alignment)}|"
+    for row in body:
+        yield f"| {' | '.join(row)} |"
+
+
+def _short(digest: str) -> str:
+    return f"`{digest.removeprefix('sha256:')[:12]}`"
+
+
+def _safe(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    for mark, shown in (("\\", "\\\\"), ("|", "\\|"), ("*", "\\*"), ("`", "'"), ("](", "] ("), ("@", " at ")):
+        flat = flat.replace(mark, shown)
+    return flat.replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,132 @@
+"""Open risk: what the figures do not prove, said before anyone asks. A pure function of evidence and cluster."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+from modelsmith.evaluation.statistics import normal_quantile, two_sided
+from modelsmith.evaluation.tally import tally
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.evidence import Evidence
+from modelsmith.schema.run import Estimate
+
+POWER = 0.8
+"""Probability with which the minimum detectable effect would be noticed."""
+WEAK = 0.7
+"""A capability that passes a smaller share of its cases than this is named as weak even when the gate passes."""
+REPHRASING_LOSS = 0.05
+"""A robustness score this much below the core score is worth a sentence."""
+NEAR = 0.7
+"""From this similarity on, the nearest pair of texts is worth a warning; 1 means the same words."""
+
+
+def open_risks(evidence: Evidence, cluster: Cluster) -> tuple[str, ...]:
+    """Sentences about what remains uncertain, gravest first."""
+    return tuple(
+        sentence
+        for part in (_critical, _size, _interval, _weakest, _rephrasing, _incumbent, _attempts, _nearest, _serving)
+        for sentence in part(evidence, cluster)
+    )
+
+
+def minimum_detectable_effect(evidence: Evidence) -> float | None:
+    """Smallest true change of the pass rate that this set would probably notice.
+
+    With power `POWER`, two-sided at the rule's confidence. The standard error is read off the paired interval against
+    the incumbent, or, where no two results differ, off the held-out interval (``half width / z``); the effect is
+    ``(z_confidence + z_power)`` times it. None without both.
+    """
+    headline = evidence.candidate.headline
+    estimates = [one for one in (headline.difference, headline.held_out) if one and one.n and one.high > one.low]
+    if not estimates:
+        return None
+    z = two_sided(evidence.rule.decision.confidence)
+    return (z + normal_quantile(POWER)) * (estimates[0].high - estimates[0].low) / 2 / z
+
+
+def _critical(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
+    failed = sorted(
+        {one.id for one in tally(evidence.candidate.rows, evidence.rule).values() if one.critical and not one.passed}
+    )
+    if failed:
+        shown = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
+        yield f"Critical scenarios that the candidate does not pass, whether or not the incumbent did: {shown}."
+
+
+def _size(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
+    held_out = evidence.candidate.headline.held_out
+    if held_out.n:
+        width = held_out.high - held_out.low
+        text = f"{held_out.n} held-out scenarios leave the pass rate open by {_points(width)}"
+        effect = minimum_detectable_effect(evidence)
+        if effect is not None:
+            text += f"; a change against the incumbent of less than {_points(effect)} would probably go unnoticed"
+        yield f"{text}."
+
+
+def _interval(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
+    headline, limits = evidence.candidate.headline, evidence.rule.thresholds
+    pairs: tuple[tuple[str, Estimate, float], ...] = (
+        ("composite", headline.composite, limits.composite),
+        ("held-out pass rate", headline.held_out, limits.held_out),
+    )
+    for name, score, threshold in pairs:
+        if score.n and score.low < threshold <= score.value:
+            yield (
+                f"The {name} reaches {threshold:.3f}, but its interval begins at {score.low:.3f}: "
+                "the true value may lie below the threshold."
+            )
+
+
+def _weakest(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
+    passed: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for rate in evidence.candidate.headline.per_capability:
+        passed[rate.capability] += rate.passed
+        total[rate.capability] += rate.total
+    if len(total) > 1:
+        name = min(total, key=lambda one: (passed[one] / total[one], one))
+        weak = [one for one in total if passed[one] / total[one] < WEAK]
+        others = f"; {len(weak)} capabilities are below {WEAK:.0%}" if len(weak) > 1 else ""
+        yield f"The weakest capability is {name}: {passed[name]} of {total[name]} results pass{others}."
+
+
+def _rephrasing(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
+    scores = {one.section: one.score.value for one in evidence.candidate.headline.sections}
+    loss = scores.get("core", 0.0) - scores.get("robustness", math.inf)
+    if loss >= REPHRASING_LOSS:
+        yield f"Rephrasing costs {_points(loss)} of the score: part of what it knows is wording."
+
+
+def _incumbent(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
+    if evidence.incumbent.model == "base":
+        yield (
+            "The incumbent is the untrained base model and passes "
+            f"{evidence.candidate.headline.compared} results only, so a count of regressions says little."
+        )
+
+
+def _attempts(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
+    if evidence.attempts > 1:
+        yield f"This question was begun {evidence.attempts} times for these weights; the first complete attempt counts."
+
+
+def _nearest(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
+    names = {"training_to_scored": "a training row and a scored text", "held_out_to_core": "a held-out and a core text"}
+    for key, pair in names.items():
+        if evidence.nearest.get(key, 0.0) >= NEAR:
+            yield f"The nearest pair of {pair} is {evidence.nearest[key]:.2f} alike (1: the same words)."
+
+
+def _serving(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
+    engine = evidence.engine
+    yield (
+        f"Evaluated in {engine.dtype} on {engine.device} with {engine.substrate}; the serving target is "
+        f"{cluster.deployment.target}. Another precision or engine is another artifact and needs an eval of its own."
+    )
+
+
+def _points(share: float) -> str:
+    return f"{share * 100:.1f} points"

@@ -1,0 +1,236 @@
+"""What may leave the operator's machine: who may see which field, and a search for what nobody may commit.
+
+`AUDIENCE` says of each field of the machine-written records who may see it. `assert_clean` reads the finished bytes,
+since a leak comes by a way that no type foresaw.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import platform
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, NoReturn
+
+from pydantic import BaseModel
+
+from modelsmith.schema.errors import IntegrityFailure
+
+Audience = Literal["public", "reviewer", "operator"]
+"""``public``: anybody. ``reviewer``: who may read the promotion repository. ``operator``: who may use the machine."""
+
+_ORDER: Final[tuple[Audience, ...]] = ("public", "reviewer", "operator")
+
+AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
+    "Evidence": {
+        "public": ("cluster", "specialist", "eval_set", "eval_set_version", "rule", "attempts", "coverage", "nearest"),
+        "reviewer": (
+            *("artifact", "question", "rubric", "eval_tree", "engine", "candidate", "incumbent", "baselines"),
+            *("training", "environment"),
+        ),
+    },
+    "RunEvidence": {"public": ("model", "headline", "cost"), "reviewer": ("run_id", "weights", "rows")},
+    "PromotionRecord": {
+        "public": (
+            *("cluster", "specialist", "sequence", "event", "from_state", "to_state", "iteration", "composite"),
+            *("required_approvers",),
+        ),
+        "reviewer": (
+            *("artifact", "eval_run", "eval_tag", "policy", "evidence", "requested_by", "prepared_by", "rollback"),
+            *("expected_previous", "previous_record", "previous_receipts"),
+        ),
+    },
+    "TrainingFacts": {
+        "public": ("base_model", "parent", "method", "rows", "steps"),
+        "reviewer": (
+            *("base_digest", "seed", "rows_digest", "generators", "reward", "diagnosed_run", "hyperparameters"),
+            *("final_loss", "toolkit"),
+        ),
+    },
+    "Receipt": {"public": ("gate", "checks"), "reviewer": ("pull", "change", "approvals")},
+    "RunResult": {
+        "public": (
+            *("cluster", "model", "eval_set", "eval_set_version", "rule", "headline", "cost", "sections", "quick"),
+            *("attempts", "scenarios"),
+        ),
+        "reviewer": ("run_id", "tag", "weights", "question", "rubric", "eval_tree", "engine", "incumbent"),
+        "operator": ("executed", "started_at", "duration_seconds"),
+    },
+    "VerdictRow": {
+        "reviewer": ("section", "scenario", "id", "capability", "critical", "wording", "repeat", "points"),
+    },
+    "Observation": {
+        "reviewer": ("row", "section", "id", "wording", "repeat", "prompt_tokens", "completion_tokens"),
+        "operator": ("completion", "finish", "reasons", "seconds", "error"),
+    },
+    "FailureCluster": {
+        "public": ("capability", "points", "failed_cases", "total_cases", "critical_cases", "risk_share", "severity"),
+        "reviewer": ("operator_lenses", "confusions", "pattern", "reviewer_action", "next_target", "cases"),
+    },
+}
+"""Type name, audience, fields. Types that are not listed are seen by whoever sees the field that holds them."""
+
+
+def audience(kind: type[BaseModel], field: str) -> Audience:
+    """The widest audience of a field.
+
+    Raises:
+        KeyError: the type is listed and the field is not; a test keeps the lists complete.
+    """
+    lists = AUDIENCE.get(kind.__name__)
+    if lists is None:
+        return "public"
+    for name, fields in lists.items():
+        if field in fields:
+            return name
+    raise KeyError(f"{kind.__name__}.{field}")
+
+
+def view(record: BaseModel, reader: Audience) -> dict[str, Any]:
+    """The record as JSON values with only the fields that the reader may see, all the way down."""
+    return {
+        field: _view(getattr(record, field), reader)
+        for field in type(record).model_fields
+        if _ORDER.index(audience(type(record), field)) <= _ORDER.index(reader)
+    }
+
+
+def _view(value: Any, reader: Audience) -> Any:
+    if isinstance(value, BaseModel):
+        return view(value, reader)
+    if isinstance(value, Mapping):
+        return {key: _view(item, reader) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_view(item, reader) for item in value]
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+ALLOWED_HOSTS: Final = frozenset({"modelsmith.dev", "in-toto.io", "www.w3.org", "json-schema.org", "slsa.dev"})
+"""Hosts of type names and XML namespaces: names that look like addresses."""
+
+TEXT_FIELDS: Final = frozenset(
+    {
+        "answer",
+        "answers",
+        "completion",
+        "completions",
+        "content",
+        "messages",
+        "prompt",
+        "prompts",
+        "reasons",
+        "response",
+    }
+)
+"""JSON members that hold what was asked or answered."""
+
+SECRET_FIELDS: Final = re.compile(r"(?i)^(?:.*[_-])?(?:password|passwd|secret|api[_-]?key|access[_-]?token|token)$")
+
+_ROOTS = (
+    "bin|boot|data|dev|etc|home|lib|media|mnt|nix|opt|private|proc|root|run|sbin|srv|sys|tmp|usr|var|work|Users|Volumes"
+)
+_OURS = r"promotions|clusters|evals|runbooks|modelsmith|docs|tests|\.github"
+"""Folders of the repository: ``/evals/`` is a CODEOWNERS pattern, not a path of a machine."""
+_SUFFIX = "arpa|ai|app|au|cloud|com|corp|de|dev|edu|eu|fr|gov|intranet|internal|io|lan|local|localdomain|net|org|uk|us"
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_BEFORE_PATH = r"(?<![A-Za-z0-9_./<*~\\-])"
+
+LEAKS: Final[Mapping[str, re.Pattern[str]]] = {
+    "private key": re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY"),
+    "token": re.compile(
+        r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{30,}"
+        r"|sk-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}|xox[abprs]-[\w-]{10,}|pypi-[\w-]{20,}"
+        r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,})"
+        r"|(?i:\bbearer\s+[\w.~+/=-]{12,}|\b(?:password|passwd|secret|api[_-]?key|token)\s*[=:]\s*[^\s,;]{6,})"
+    ),
+    "e-mail address": re.compile(r"(?i)[\w.+-]+@(?:[\w-]+\.)+[a-z]{2,}\b|\b[a-z_][\w-]*@[a-z][\w.-]*:"),
+    "absolute path": re.compile(
+        rf"{_BEFORE_PATH}/(?:(?:{_ROOTS})(?![\w.-])|(?!(?:{_OURS})/)[\w.@+-]+/[\w.@+*-])|file:/|(?<!\w)~[\w-]*/\w|(?<!\w)[A-Za-z]:\\+\w"
+        r"|(?<![\w\\])\\\\[\w.-]+\\+\w"
+    ),
+    "host name": re.compile(
+        rf"(?i)(?<![\w.@/-])(?:{_LABEL}\.)+(?:{_SUFFIX})(?![\w-]|\.\w)"
+        r"|(?<![\w.-])[12]?\d\d(?:\.[12]?\d?\d){3}(?![\w.-])|\blocalhost\b|(?<![\w:])(?:[0-9a-f]{1,4}:){3,7}[0-9a-f]{1,4}(?![\w:])"
+        r"|\bip(?:-\d{1,3}){4}\b"
+    ),
+    "address": re.compile(r"(?i)\b(?:https?|wss?|ssh|ftp|s3|gs)://([^\s/\"'<>?#)]+)"),
+    "completion": re.compile(r"<\|(?:im_start|im_end|assistant|user|system|endoftext|eot_id)\|>|\[/?INST\]"),
+}
+"""What is searched for in every text, most telling first."""
+
+
+def assert_clean(data: bytes, private: Sequence[str] = ()) -> None:
+    """Refuse bytes that must not be committed: paths, hosts, e-mail addresses, keys, tokens, prompts or completions.
+
+    JSON is searched value by value, with escapes resolved; anything else as text. ``private`` are strings that this run
+    knows must not appear, such as `machine_names` and completions; those shorter than four characters are not looked
+    for.
+
+    Raises:
+        IntegrityFailure: ``leak``, naming the kind and the place, never the thing found.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        _refuse("bytes that are no text", "file")
+    try:
+        places = list(_strings(json.loads(text), "$"))
+    except (ValueError, RecursionError):
+        places = [(f"line {number}", line) for number, line in enumerate(text.splitlines(), start=1)]
+        places.append(("file", text))
+    known = [word for word in private if len(word) >= 4]
+    for place, value in places:
+        for kind, pattern in LEAKS.items():
+            if any(not _allowed(kind, match) for match in pattern.finditer(value)):
+                _refuse(kind, place)
+        if any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", value) for word in known):
+            _refuse("private string", place)
+
+
+def machine_names() -> tuple[str, ...]:
+    """This machine's name and its user's home folder and name, where they are telling enough to search for.
+
+    A name made of letters only may be an ordinary word, and is left out.
+    """
+    names = {platform.node(), platform.node().split(".")[0]}
+    with contextlib.suppress(KeyError, OSError, RuntimeError):
+        names |= {getpass.getuser(), str(Path.home())}
+    return tuple(sorted(name for name in names if len(name) >= 6 and not name.isalpha()))
+
+
+def _strings(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            inside = f"{place}.{key}" if re.fullmatch(r"[\w.-]{1,64}", key) else f"{place}.?"
+            yield inside, key
+            if key in TEXT_FIELDS and item not in (None, "", [], {}):
+                _refuse("completion", inside)
+            if isinstance(item, str) and item and SECRET_FIELDS.match(key):
+                _refuse("token", inside)
+            yield from _strings(item, inside)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _strings(item, f"{place}[{index}]")
+    elif isinstance(value, str):
+        yield place, value
+
+
+def _allowed(kind: str, match: re.Match[str]) -> bool:
+    if kind == "host name":
+        return match.group().lower() in ALLOWED_HOSTS
+    if kind == "address":
+        return match.group(1).lower() in ALLOWED_HOSTS
+    return False
+
+
+def _refuse(kind: str, place: str) -> NoReturn:
+    raise IntegrityFailure(
+        "leak",
+        f"Something that looks like a {kind} would be committed.",
+        "Find where it comes from and leave it out; nothing was written.",
+        kind=kind,
+        place=place,
+    )

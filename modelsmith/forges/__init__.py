@@ -1,0 +1,1 @@
+"""Pull requests, whichever forge holds them."""

@@ -1,0 +1,79 @@
+"""Logs of pull requests as they lie in git, many at a time: three git processes however many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from modelsmith.repository.git import REGULAR, Git
+from modelsmith.schema.errors import InfrastructureFailure
+
+
+@dataclass(frozen=True)
+class Link:
+    """One commit of a log and its files."""
+
+    commit: str
+    parents: tuple[str, ...]
+    files: Mapping[str, bytes]
+    """Content by name; entries that are no plain files with a wanted name are listed empty."""
+
+
+def read_chains(git: Git, tips: Collection[str], wanted: Collection[str]) -> dict[str, tuple[Link, ...]]:
+    """The commits along the first parents of each tip, oldest first, the root included.
+
+    Only top-level files with a ``wanted`` name are read, so that a ref that leads into other history costs little.
+
+    Raises InfrastructureFailure when git fails or an object is missing.
+    """
+    if not tips:
+        return {}
+    arguments = ("rev-list", "--first-parent", "--parents", "--stdin")
+    lines = git.text(*arguments, input="".join(f"{tip}\n" for tip in tips).encode()).splitlines()
+    parents = {commit: tuple(others) for commit, *others in (line.split() for line in lines)}
+    trees = _trees(git, parents)
+    blobs = git.read_blobs([oid for tree in trees.values() for name, oid in tree.items() if name in wanted and oid])
+    files = {
+        commit: {name: blobs[oid] if name in wanted and oid else b"" for name, oid in tree.items()}
+        for commit, tree in trees.items()
+    }
+    return {tip: tuple(Link(c, parents[c], files[c]) for c in _chain(tip, parents)) for tip in tips}
+
+
+def _chain(tip: str, parents: Mapping[str, tuple[str, ...]]) -> list[str]:
+    chain = [tip]
+    while parents[chain[-1]]:
+        chain.append(parents[chain[-1]][0])
+    return chain[::-1]
+
+
+def _trees(git: Git, commits: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Top-level names of each commit and their blob ids; the id is empty for all but plain files."""
+    asked = list(commits)
+    out = git.run("cat-file", "--batch", input="".join(f"{commit}^{{tree}}\n" for commit in asked).encode())
+    trees: dict[str, dict[str, str]] = {}
+    at = 0
+    for commit in asked:
+        end = out.index(b"\n", at)
+        header = out[at:end].decode("utf-8", "replace").split(" ")
+        if len(header) != 3 or header[1] != "tree":
+            raise InfrastructureFailure(
+                "missing-object", f"The tree of {commit} is not in this repository.", "Run `git fsck` there."
+            )
+        size, width = int(header[2]), len(header[0]) // 2
+        trees[commit] = _entries(out[end + 1 : end + 1 + size], width)
+        at = end + size + 2
+    return trees
+
+
+def _entries(tree: bytes, width: int) -> dict[str, str]:
+    """Entries of a raw tree object: ``<mode> <name>NUL<id of width bytes>``."""
+    entries: dict[str, str] = {}
+    at = 0
+    while at < len(tree):
+        end = tree.index(b"\0", at)
+        mode, name = tree[at:end].split(b" ", 1)
+        oid = tree[end + 1 : end + 1 + width].hex()
+        entries[name.decode("utf-8", "replace")] = oid if mode.decode() == REGULAR else ""
+        at = end + 1 + width
+    return entries

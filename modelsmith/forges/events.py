@@ -1,0 +1,214 @@
+"""The local forge's pull requests as logs of signed events, folded. Pure.
+
+A pull request is the ref ``refs/modelsmith/pulls/<N>``: a chain of commits over an empty root commit, one for each
+event. An event's tree holds ``event.json`` (canonical JSON of `PullEvent`) with the actor's SSH signature, and for a
+review the approval exactly as the person signed it. The second parent of ``opened`` is the proposal's head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.promotion import Approval
+from modelsmith.schema.pull import PullEvent, PullRequest, Review, SignedApproval
+
+EVENT_FILE = "event.json"
+EVENT_SIGNATURE = "event.json.sig"
+APPROVAL_FILE = "approval.json"
+APPROVAL_SIGNATURE = "approval.json.sig"
+
+_FILES = frozenset({EVENT_FILE, EVENT_SIGNATURE})
+EVENT_FILES = _FILES | {APPROVAL_FILE, APPROVAL_SIGNATURE}
+"""Every name that an event's tree may hold."""
+
+
+@dataclass(frozen=True)
+class LoggedEvent:
+    """One event as it stands in the log. That its signatures are good is for the reader to check."""
+
+    commit: str
+    event: PullEvent
+    statement: bytes
+    """``event.json`` exactly as signed."""
+    signature: str
+    approval: Approval | None
+    proof: SignedApproval | None
+    """Of a review: what the person signed."""
+
+
+def event_files(event: PullEvent, signature: str, proof: SignedApproval | None) -> dict[str, bytes]:
+    """Tree of an event's commit."""
+    files = {EVENT_FILE: canonical_json(event), EVENT_SIGNATURE: signature.encode()}
+    if proof is not None:
+        files |= {APPROVAL_FILE: proof.statement.encode(), APPROVAL_SIGNATURE: proof.signature.encode()}
+    return files
+
+
+def parse_event(commit: str, parents: Sequence[str], files: Mapping[str, bytes]) -> LoggedEvent:
+    """Read one event's commit; ``parents`` includes the empty root of ``opened``.
+
+    Raises IntegrityFailure (``bad-event``) unless every file is canonical and agrees with the others and the parents.
+    """
+    try:
+        statement = files[EVENT_FILE]
+        event = PullEvent.model_validate_json(statement)
+        review = event.kind == "reviewed"
+        approval = Approval.model_validate_json(files[APPROVAL_FILE]) if review else None
+        proof = None
+        if approval:
+            text, signature = files[APPROVAL_FILE].decode(), files[APPROVAL_SIGNATURE].decode("ascii")
+            proof = SignedApproval(statement=text, signature=signature)
+        logged = LoggedEvent(commit, event, statement, files[EVENT_SIGNATURE].decode("ascii"), approval, proof)
+    except (KeyError, ValidationError, UnicodeDecodeError) as error:
+        raise _bad(commit, f"cannot be read ({type(error).__name__})") from None
+    if files.keys() != (EVENT_FILES if review else _FILES):
+        raise _bad(commit, "holds other files than an event's")
+    if canonical_json(event) != statement or (approval and canonical_json(approval) != files[APPROVAL_FILE]):
+        raise _bad(commit, "is not canonical JSON")
+    follows = tuple(parents[1:]) == (event.head,) if event.kind == "opened" else tuple(parents) == (event.previous,)
+    if not follows:
+        raise _bad(commit, "does not follow what it says it follows")
+    if approval and not _agrees(event, approval):
+        raise _bad(commit, "is a review that says something else than its signed approval")
+    if not _complete(event):
+        raise _bad(commit, f"lacks what an event of kind {event.kind} must say")
+    return logged
+
+
+def opened(log: Sequence[LoggedEvent]) -> PullEvent:
+    """The first event of a log that `fold_pull` or `check_log` accepted."""
+    return log[0].event
+
+
+def check_log(log: Sequence[LoggedEvent]) -> None:
+    """Refuse a log whose events are not one pull request's, in order.
+
+    Raises IntegrityFailure (``bad-event``): something before ``opened``, two of them, anything but a comment after the
+    end, or another repository, number or head in between.
+    """
+    if not log:
+        raise IntegrityFailure(
+            "bad-event", "A pull request without events is none.", "Restore the ref from a trusted copy of the forge."
+        )
+    first, ended = log[0].event, False
+    for index, logged in enumerate(log):
+        event = logged.event
+        if (event.kind == "opened") != (index == 0) or (event.previous is None) != (index == 0):
+            raise _bad(logged.commit, "is out of order")
+        if index and event.previous != log[index - 1].commit:
+            raise _bad(logged.commit, "does not follow the event before it")
+        if (event.repository, event.pull, event.head) != (first.repository, first.pull, first.head):
+            raise _bad(logged.commit, "is about another pull request")
+        if ended and event.kind != "commented":
+            raise _bad(logged.commit, "comes after the pull request had ended")
+        ended = ended or event.kind in ("closed", "merged")
+
+
+def is_closed(log: Sequence[LoggedEvent]) -> bool:
+    """Whether it was closed without a merge."""
+    return any(logged.event.kind == "closed" for logged in log)
+
+
+def fold_pull(log: Sequence[LoggedEvent], merge: str | None) -> PullRequest:
+    """The pull request that a log tells of.
+
+    Args:
+        log: Its events, oldest first, their signatures checked.
+        merge: The merge of its head that main contains, if any. This, not an event, is what makes it merged: a forge
+            that was killed between moving main and saying so is read correctly.
+
+    Raises:
+        IntegrityFailure: ``bad-event`` as `check_log`, or ``false-merge`` when an event speaks of a merge that main
+            does not contain.
+    """
+    check_log(log)
+    first = opened(log)
+    assert first.title is not None
+    assert first.branch is not None
+    assert first.requester is not None
+    for logged in log:
+        if logged.event.kind == "merged" and logged.event.merge != merge:
+            raise IntegrityFailure(
+                "false-merge",
+                f"Pull request {first.pull} says that it was merged by a commit that main does not contain.",
+                "Restore main, or the pull request's ref, from a trusted copy of the forge.",
+                pull=first.pull,
+            )
+    closed = is_closed(log)
+    return PullRequest(
+        number=first.pull,
+        title=first.title,
+        body=first.body,
+        status="closed" if closed else "merged" if merge else "open",
+        branch=first.branch,
+        base=first.base,
+        head=first.head,
+        requester=first.requester,
+        preparer=first.actor,
+        opened_at=first.at,
+        reviews=tuple(_review(logged.approval, logged.proof) for logged in log if logged.approval),
+        merge=None if closed else merge,
+    )
+
+
+def new_event(previous: LoggedEvent, kind: str, actor: str, at: datetime, base: str, **said: object) -> PullEvent:
+    """The event that follows another one of the same pull request."""
+    before = previous.event
+    facts: dict[str, object] = {
+        "repository": before.repository,
+        "pull": before.pull,
+        "kind": kind,
+        "actor": actor,
+        "at": at,
+        "head": before.head,
+        "base": base,
+        "change": before.change,
+        "previous": previous.commit,
+    }
+    return PullEvent.model_validate(facts | said)
+
+
+def _review(approval: Approval, proof: SignedApproval | None) -> Review:
+    return Review(
+        actor=approval.actor,
+        verdict=approval.verdict,
+        change=approval.change,
+        at=approval.at,
+        reason=approval.reason,
+        proof=proof,
+    )
+
+
+def _agrees(event: PullEvent, approval: Approval) -> bool:
+    return (approval.repository, approval.pull, approval.change, approval.verdict, approval.actor) == (
+        event.repository,
+        event.pull,
+        event.change,
+        event.verdict,
+        event.actor,
+    )
+
+
+def _complete(event: PullEvent) -> bool:
+    """Whether exactly the fields of its kind are set."""
+    proposal = (event.branch is not None, event.title is not None, event.requester is not None)
+    return (
+        proposal == ((event.kind == "opened"),) * 3
+        and (event.verdict is not None) == (event.kind == "reviewed")
+        and (event.merge is not None) == (event.kind == "merged")
+    )
+
+
+def _bad(commit: str, what: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        "bad-event",
+        f"Event {commit[:12]} {what}.",
+        "Restore the pull request's ref from a trusted copy of the forge.",
+        event=commit,
+    )

@@ -1,0 +1,327 @@
+"""A forge inside a bare git repository: pull requests are refs, everything said about them is a signed commit.
+
+Refs move only by `git push` with a lease: the pre-receive hook judges every step, and two writers cannot overwrite
+each other. What a hook cannot enforce on one's own disk, reading detects: signatures are checked against the people
+listed on main.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from modelsmith.forges.events import LoggedEvent, event_files, is_closed, new_event, opened
+from modelsmith.forges.port import ForgeIdentity, Proposal, Status
+from modelsmith.forges.reader import MAIN, PULLS, Reader
+from modelsmith.forges.refusal import find_refusal
+from modelsmith.repository.git import Git, Signature
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.promotion import EVENT_NAMESPACE, Approval
+from modelsmith.schema.pull import PullEvent, PullRequest, SignedApproval
+from modelsmith.signing import ssh
+
+FETCHED_MAIN = "refs/modelsmith/main"
+"""Where `LocalForge.fetch_into` leaves main in a clone."""
+
+_ROOT = Signature("modelsmith", "modelsmith@modelsmith.invalid", datetime.fromtimestamp(1, UTC))
+_ATTEMPTS = 20
+_PUSH = ("-c", "push.followTags=false", "-c", "push.gpgSign=false", "push", "--no-verify", "--recurse-submodules=no")
+_FETCH = (
+    "fetch",
+    "--no-tags",
+    "--no-write-fetch-head",
+    "--no-recurse-submodules",
+    "--no-auto-maintenance",
+    "--refmap=",
+)
+
+
+class LocalForge:
+    """See `modelsmith.forges.port.Forge`.
+
+    Args:
+        bare: The bare repository.
+        clone: The clone that proposals and merges are made in; holds the acting person's new objects.
+        identity: Who acts, and with which key.
+    """
+
+    def __init__(self, bare: Path, clone: Git, identity: ForgeIdentity) -> None:
+        self.bare = bare
+        self.clone = clone
+        self.identity = identity
+        self._reader = Reader(Git(bare))
+
+    def main(self) -> str:
+        """See `Forge`."""
+        return self._reader.main()
+
+    def fetch_into(self, clone: Git) -> str:
+        """See `Forge`. Main lands in ``refs/modelsmith/main``, pull requests under their own names.
+
+        No ref is forced: a forge whose main or pull requests were rewound is refused.
+        """
+        refs = (f"{MAIN}:{FETCHED_MAIN}", f"{PULLS}*:{PULLS}*")
+        _patiently(lambda: clone.run(*_FETCH, str(self.bare.resolve()), *refs))
+        main = clone.rev(FETCHED_MAIN)
+        assert main is not None
+        return main
+
+    def get(self, number: int) -> PullRequest:
+        """See `Forge`."""
+        tip = self._tip(number)
+        return self._reader.pull(number, tip, self.main())
+
+    def list(self, status: Status | None = None) -> tuple[PullRequest, ...]:
+        """See `Forge`. Only those asked for are verified."""
+        tips, main = self._reader.tips(), self.main()
+        wanted = {n: tip for n, tip in tips.items() if status in (None, self._reader.status(tip, main))}
+        return tuple(self._reader.pull(number, tip, main) for number, tip in wanted.items())
+
+    def open(self, proposal: Proposal) -> PullRequest:
+        """See `Forge`."""
+        for _ in range(_ATTEMPTS):
+            main = self.fetch_into(self.clone)
+            self._check_base(proposal, main)
+            change = self.clone.change(main, self.clone.merge_tree(main, proposal.head))
+            if not change.paths:
+                raise InvalidInput("empty-change", "The proposal changes nothing on main.", "Commit a change first.")
+            adopted = self._adopt(proposal, change.digest())
+            if adopted:
+                return adopted
+            number = 1 + max(self._reader.tips(), default=0)
+            event = PullEvent(
+                repository=self._reader.governance(main).repository,
+                pull=number,
+                kind="opened",
+                actor=self.identity.actor,
+                at=_now(),
+                head=proposal.head,
+                base=main,
+                change=change.digest(),
+                previous=None,
+                branch=proposal.branch,
+                title=proposal.title,
+                requester=proposal.requester,
+                body=proposal.body,
+            )
+            try:
+                self._push(self._commit(event, None, (self._root(), proposal.head)), f"{PULLS}{number}", None)
+            except InfrastructureFailure as error:
+                if error.code != "ref-moved":
+                    raise
+                continue
+            return self.get(number)
+        raise _too_busy()
+
+    def review(self, number: int, approval: SignedApproval) -> PullRequest:
+        """See `Forge`."""
+        said = self._read_approval(number, approval)
+
+        def event(last: LoggedEvent, main: str) -> PullEvent | None:
+            pull = self.get(number)
+            if any(review.proof == approval for review in pull.reviews):
+                return None
+            if pull.status != "open":
+                raise _not_open(pull.number, pull.status)
+            facts = {"verdict": said.verdict, "change": said.change}
+            return new_event(last, "reviewed", self.identity.actor, _now(), main, **facts)
+
+        return self._append(number, event, approval)
+
+    def close(self, number: int, reason: str) -> PullRequest:
+        """See `Forge`. Works on a pull request whose signatures no longer verify, too."""
+
+        def event(last: LoggedEvent, main: str) -> PullEvent | None:
+            tip = self._tip(number)
+            if is_closed(self._reader.log(tip)):
+                return None
+            if self._reader.status(tip, main) == "merged":
+                raise _not_open(number, "merged")
+            return new_event(last, "closed", self.identity.actor, _now(), main, body=reason)
+
+        return self._append(number, event)
+
+    def merge(self, number: int, merge_commit: str, expected_main: str) -> PullRequest:
+        """See `Forge`. A caller that was killed between moving main and logging it may call again."""
+        pull = self.get(number)
+        if pull.status == "closed":
+            raise _not_open(number, pull.status)
+        if pull.status == "open":
+            self._check_merge(pull, merge_commit, expected_main)
+            try:
+                self._push(merge_commit, MAIN, expected_main)
+            except InfrastructureFailure as error:
+                if error.code != "ref-moved" or self.get(number).status != "merged":
+                    raise
+
+        def event(last: LoggedEvent, main: str) -> PullEvent | None:
+            merge = self._reader.merge_of(last.event.head, main)
+            if merge is None or any(e.event.kind == "merged" for e in self._reader.log(self._tip(number))):
+                return None
+            base = self._reader.git.text("rev-parse", f"{merge}^1")
+            return new_event(last, "merged", self.identity.actor, _now(), base, merge=merge)
+
+        return self._append(number, event)
+
+    def _tip(self, number: int) -> str:
+        tip = self._reader.tips().get(number)
+        if tip is None:
+            raise InvalidInput(
+                "unknown-pull", f"There is no pull request {number}.", "List them with `modelsmith pr list`."
+            )
+        return tip
+
+    def _check_base(self, proposal: Proposal, main: str) -> None:
+        base, head = self.clone.rev(proposal.base), self.clone.rev(proposal.head)
+        if head != proposal.head or base != proposal.base or not self.clone.is_ancestor(base, head):
+            raise InvalidInput(
+                "unrelated-base", "The proposal's head does not build on its base.", "Name two commits, head on base."
+            )
+        if not self.clone.is_ancestor(base, main):
+            raise InvalidInput(
+                "unrelated-base",
+                "The proposal is not based on the forge's main.",
+                "Fetch main, rebase the proposal on it and try again.",
+            )
+
+    def _adopt(self, proposal: Proposal, change: str) -> PullRequest | None:
+        """The open pull request that is this proposal already; others of the branch are closed."""
+        found = None
+        for pull in self.list("open"):
+            if pull.branch != proposal.branch:
+                continue
+            same = opened(self._reader.log(self._tip(pull.number))).change == change
+            if same and pull.requester == proposal.requester and found is None:
+                found = pull
+            else:
+                self.close(pull.number, f"superseded by a newer proposal of {proposal.branch}")
+        return found
+
+    def _read_approval(self, number: int, approval: SignedApproval) -> Approval:
+        try:
+            said = Approval.model_validate_json(approval.statement)
+        except ValidationError:
+            said = None
+        if said is None or canonical_json(said) != approval.statement.encode():
+            raise InvalidInput("wrong-approval", "The statement is not an approval.", "Sign the statement as prepared.")
+        repository = self._reader.governance(self.main()).repository
+        if (said.repository, said.pull) != (repository, number):
+            raise InvalidInput(
+                "wrong-approval",
+                f"The verdict is about pull request {said.pull} of {said.repository}.",
+                f"Sign one about pull request {number} of {repository}.",
+            )
+        if said.actor != self.identity.actor:
+            raise InvalidInput(
+                "not-your-verdict",
+                f"{self.identity.actor} cannot hand in a verdict of {said.actor}.",
+                "Give your own verdict, with your own key.",
+            )
+        return said
+
+    def _check_merge(self, pull: PullRequest, tip: str, expected_main: str) -> None:
+        def parents(commit: str) -> tuple[str, ...]:
+            found = self.clone.rev(commit)
+            return tuple(self.clone.text("rev-list", "--parents", "-n1", found).split()[1:]) if found else ()
+
+        above = parents(tip)
+        merge = parents(above[0]) if len(above) == 1 else above
+        if merge != (expected_main, pull.head):
+            raise InvalidInput(
+                "not-a-merge",
+                f"The commit does not merge the head of pull request {pull.number} into the main that was expected.",
+                "Build the merge again on the current main.",
+            )
+
+    def _append(
+        self,
+        number: int,
+        make: Callable[[LoggedEvent, str], PullEvent | None],
+        proof: SignedApproval | None = None,
+    ) -> PullRequest:
+        """Add the event that ``make`` wants after the last one (None: nothing), again when someone else was faster."""
+        for _ in range(_ATTEMPTS):
+            tip = self._tip(number)
+            event = make(self._reader.log(tip)[-1], self.main())
+            if event is None:
+                return self.get(number)
+            self.fetch_into(self.clone)
+            try:
+                self._push(self._commit(event, proof, (tip,)), f"{PULLS}{number}", tip)
+            except InfrastructureFailure as error:
+                if error.code != "ref-moved":
+                    raise
+                continue
+            return self.get(number)
+        raise _too_busy()
+
+    def _commit(self, event: PullEvent, proof: SignedApproval | None, parents: tuple[str, ...]) -> str:
+        signature = ssh.sign(canonical_json(event), self.identity.key, EVENT_NAMESPACE)
+        author = Signature(event.actor, f"{event.actor}@modelsmith.invalid", event.at)
+        files = event_files(event, signature, proof)
+        return self.clone.commit_files(None, files, f"{event.kind} {event.pull}\n", author, parents)
+
+    def _root(self) -> str:
+        """The empty commit under every log; the same in every repository."""
+        return self.clone.commit_tree(self.clone.text("mktree"), [], "modelsmith pull request\n", _ROOT)
+
+    def _push(self, commit: str, ref: str, expected: str | None) -> None:
+        """Move one ref of the forge by compare-and-swap.
+
+        Raises:
+            InfrastructureFailure: ``ref-moved`` when it is not at ``expected`` (None: it must not exist).
+            ModelsmithError: what the forge's hook refused, as the hook said it.
+        """
+        lease = f"--force-with-lease={ref}:{expected or ''}"
+        try:
+            self.clone.run(*_PUSH, lease, str(self.bare.resolve()), f"{commit}:{ref}")
+        except InfrastructureFailure as error:
+            refusal = find_refusal(str(error.details.get("stderr", "")))
+            if refusal:
+                raise refusal from None
+            now = self._reader.git.text("for-each-ref", "--format=%(objectname)", ref) or None
+            if now == commit:
+                return
+            if now != expected:
+                raise InfrastructureFailure(
+                    "ref-moved",
+                    f"{ref} was moved by someone else.",
+                    "Run the command again; it will start from the new state.",
+                    ref=ref,
+                    expected=expected,
+                    found=now,
+                ) from None
+            raise
+
+
+def _patiently(fetch: Callable[[], object]) -> None:
+    """Fetch, again when another process was just writing the same refs."""
+    for attempt in range(5):
+        try:
+            fetch()
+            return
+        except InfrastructureFailure as error:
+            if "lock" not in str(error.details.get("stderr", "")) or attempt == 4:
+                raise
+            time.sleep(0.05 * 2**attempt)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _not_open(number: int, status: str) -> InvalidInput:
+    return InvalidInput(
+        "not-open", f"Pull request {number} is {status}.", "Open a new one if the change is still wanted.", pull=number
+    )
+
+
+def _too_busy() -> InfrastructureFailure:
+    return InfrastructureFailure(
+        "ref-moved", "Others kept writing to the same pull request.", "Run the command again in a moment."
+    )

@@ -1,0 +1,102 @@
+"""What a forge is to the rest: somewhere to propose a change, hear verdicts about it, and merge it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from modelsmith.repository.git import Git
+from modelsmith.schema.pull import PullRequest, SignedApproval
+
+Status = Literal["open", "merged", "closed"]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A change to be proposed."""
+
+    branch: str
+    """Name under which at most one proposal is open at a time."""
+    title: str
+    body: str
+    head: str
+    """Commit to merge; its objects are in the clone."""
+    base: str
+    """Commit of main that ``head`` was made on; main may have moved on since."""
+    requester: str
+    """Actor who asked for the change; never an approver of it."""
+
+
+@dataclass(frozen=True)
+class ForgeIdentity:
+    """Who acts on the forge."""
+
+    actor: str
+    """Id in ``people.yaml``."""
+    key: Path
+    """Private SSH key, or a public one whose private half is in an agent or token."""
+
+
+class Forge(Protocol):
+    """A place that holds pull requests. Every answer is authenticated; a call that was killed may be made again.
+
+    All methods raise InfrastructureFailure when the forge cannot be reached, IntegrityFailure when what it holds does
+    not verify.
+    """
+
+    def main(self) -> str:
+        """Commit that main is at."""
+        ...
+
+    def fetch_into(self, clone: Git) -> str:
+        """Bring main and every pull request's objects into a clone, touching neither branch nor work tree.
+
+        Returns the commit of main.
+        """
+        ...
+
+    def open(self, proposal: Proposal) -> PullRequest:
+        """Propose a change.
+
+        An open pull request of the same branch, change and requester is adopted, not opened again; another change on
+        the same branch supersedes it: the old one is closed first.
+
+        Raises:
+            InvalidInput: ``empty-change``, ``unrelated-base``.
+            GateNotCleared: ``conflict`` when it does not merge cleanly into main.
+        """
+        ...
+
+    def get(self, number: int) -> PullRequest:
+        """One pull request. Raises InvalidInput (``unknown-pull``)."""
+        ...
+
+    def list(self, status: Status | None = None) -> tuple[PullRequest, ...]:
+        """Pull requests by number, all or of one status."""
+        ...
+
+    def review(self, number: int, approval: SignedApproval) -> PullRequest:
+        """Hand in a signed verdict of the acting person; the very same one again changes nothing.
+
+        Raises:
+            InvalidInput: ``not-open``, ``not-your-verdict``, ``wrong-approval`` (about something else).
+        """
+        ...
+
+    def close(self, number: int, reason: str) -> PullRequest:
+        """Close without merging; closing again changes nothing. Raises InvalidInput (``not-open``) once merged."""
+        ...
+
+    def merge(self, number: int, merge_commit: str, expected_main: str) -> PullRequest:
+        """Move main to a merge of the pull request, unless main has moved from ``expected_main``.
+
+        ``merge_commit`` has the parents main and head, or is the single receipts commit on top of such a merge. A
+        pull request that is merged already is returned as it is.
+
+        Raises:
+            InvalidInput: ``not-open`` when closed, ``not-a-merge``.
+            GateNotCleared: the forge refuses, with its reason.
+            InfrastructureFailure: ``ref-moved`` when main is elsewhere.
+        """
+        ...

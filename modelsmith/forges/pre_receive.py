@@ -1,0 +1,204 @@
+"""What the local forge's ``pre-receive`` hook lets through.
+
+It binds honest pushes. Whoever can write to the repository's disk can go round it; reading the forge and
+``modelsmith verify`` then detect what was done.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from modelsmith.forges.events import LoggedEvent, fold_pull, opened
+from modelsmith.forges.reader import MAIN, Reader, pull_number
+from modelsmith.repository.git import REGULAR, Git
+from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, ModelsmithError
+from modelsmith.schema.pull import PullRequest
+
+Decision = TypeVar("Decision")
+
+CLOCK_TOLERANCE = timedelta(minutes=10)
+"""How far an event's time may be from the forge's when it arrives: a key that is no longer valid cannot backdate."""
+
+_FREE = ("refs/heads/", "refs/tags/")
+_SETTINGS = {
+    "receive.denyDeletes": "true",
+    "receive.denyNonFastForwards": "true",
+    "receive.fsckObjects": "true",
+    "core.hooksPath": "hooks",
+}
+
+
+class RefUpdate(NamedTuple):
+    """One line of what a push asks for; an id of zeros stands for no commit."""
+
+    old: str
+    new: str
+    ref: str
+
+    @property
+    def creates(self) -> bool:
+        """Whether the ref did not exist."""
+        return not self.old.strip("0")
+
+    @property
+    def deletes(self) -> bool:
+        """Whether the ref is to go."""
+        return not self.new.strip("0")
+
+
+def parse_updates(text: str) -> list[RefUpdate]:
+    """What git gives a ``pre-receive`` hook on standard input."""
+    return [RefUpdate(*line.split(" ", 2)) for line in text.splitlines()]
+
+
+def check_push(
+    forge: Git,
+    updates: Sequence[RefUpdate],
+    judge: Callable[[PullRequest, str, str], Decision],
+    receipts: Callable[[PullRequest, Decision], Mapping[str, bytes]],
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> None:
+    """Refuse the push unless every update is one that the gate allows.
+
+    Args:
+        forge: The bare repository, as the hook sees it: new objects in quarantine, refs as before the push.
+        updates: What is pushed.
+        judge: Decides the gate again for (pull request, main, head), with the toolkit of the base; raises to refuse.
+        receipts: Path and content of the files that must be committed on top of the merge; none, no commit.
+        clock: The forge's time.
+
+    Raises:
+        ModelsmithError: the first refusal.
+    """
+    reader = Reader(forge)
+    for update in updates:
+        number = pull_number(update.ref)
+        if update.ref == MAIN:
+            _check_main(reader, update, judge, receipts)
+        elif number is not None:
+            _check_pull(reader, update, number, clock())
+        elif not update.ref.startswith(_FREE) or update.ref.lower() == MAIN:
+            raise _refused("reserved-ref", f"{update.ref} is not for pushing.", "Push a branch, and propose it.")
+
+
+def install_hook(bare: Path, python: str) -> None:
+    """Make a bare repository a forge: its ``pre-receive`` hook runs the toolkit with this Python interpreter.
+
+    ``core.hooksPath`` is set to the repository's own ``hooks`` folder, so that no user's setting leads elsewhere.
+
+    Raises InfrastructureFailure (``git-failed``, ``not-writable``).
+    """
+    git = Git(bare)
+    for name, value in _SETTINGS.items():
+        git.run("config", "--local", "--replace-all", name, value)
+    hook = bare / "hooks" / "pre-receive"
+    part = hook.with_name(".pre-receive.partial")
+    try:
+        hook.parent.mkdir(exist_ok=True)
+        part.write_text(
+            "#!/bin/sh\n# Refuses what the gate does not allow.\n"
+            f"exec {shlex.quote(python)} -P -m modelsmith hook pre-receive\n",
+            encoding="utf-8",
+        )
+        part.chmod(0o755)
+        part.replace(hook)
+    except OSError as error:
+        raise InfrastructureFailure(
+            "not-writable", f"{hook}: {error.strerror}.", "Make the forge writable for this user."
+        ) from None
+
+
+def _check_pull(reader: Reader, update: RefUpdate, number: int, now: datetime) -> None:
+    if update.deletes:
+        raise _refused("append-only", f"{update.ref} may only grow.", "Close the pull request instead.")
+    main, tips = reader.main(), reader.tips()
+    log = reader.log(update.new)
+    commits = [logged.commit for logged in log]
+    if not update.creates and update.old not in commits:
+        raise _refused("append-only", f"{update.ref} may only grow.", "Fetch the pull request and add to it.")
+    new = log if update.creates else log[commits.index(update.old) + 1 :]
+    if opened(log).pull != number:
+        raise _refused("bad-event", f"The events of {update.ref} are about another pull request.", "Use its own ref.")
+    if update.creates and number > 1 + max(tips, default=0):
+        raise _refused("skipped-number", f"{number} is not the next number.", "Fetch, and take the next number.")
+    fold_pull(log, reader.merge_of(opened(log).head, main))
+    for logged in new:
+        reader.verify(logged, main)
+        _check_event(reader, logged, main, now)
+
+
+def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) -> None:
+    """What holds of an event when it arrives, besides its signatures."""
+    event, git = logged.event, reader.git
+    if abs(event.at - now) > CLOCK_TOLERANCE:
+        raise _refused("wrong-time", "The event's time is not the present.", "Set the clock and try again.")
+    if not git.is_ancestor(event.base, main):
+        raise _refused("unrelated-base", "The event names a main that never was.", "Fetch main and try again.")
+    if event.kind == "closed" and reader.merge_of(event.head, main):
+        raise _refused("not-open", f"Pull request {event.pull} is merged.", "Open a new one.")
+    if event.kind == "opened":
+        change = git.change(event.base, git.merge_tree(event.base, event.head))
+        if change.digest() != event.change:
+            raise _refused("wrong-change", "The event's change is not that of its head.", "Open the proposal again.")
+
+
+def _check_main(
+    reader: Reader,
+    update: RefUpdate,
+    judge: Callable[[PullRequest, str, str], Decision],
+    receipts: Callable[[PullRequest, Decision], Mapping[str, bytes]],
+) -> None:
+    if update.creates and reader.git.rev(MAIN) is None:
+        return
+    if update.creates or update.deletes:
+        raise _protected("Main cannot be removed or made anew.")
+    git, base = reader.git, update.old
+    above = _parents(git, update.new)
+    merge = above[0] if len(above) == 1 else update.new
+    parents = above if merge == update.new else _parents(git, merge)
+    if len(parents) != 2 or parents[0] != base:
+        raise _protected("Main moves only by merging a pull request.")
+    head = parents[1]
+    if git.text("rev-parse", f"{merge}^{{tree}}") != git.merge_tree(base, head):
+        raise _refused("evil-merge", "The merge changes more than its pull request.", "Build the merge again.")
+    pull = _open_pull(reader, head, base)
+    decision = judge(pull, base, head)
+    _check_receipts(git, merge, update.new, receipts(pull, decision))
+
+
+def _open_pull(reader: Reader, head: str, main: str) -> PullRequest:
+    for number, tip in reader.tips().items():
+        if opened(reader.log(tip)).head == head and reader.status(tip, main) == "open":
+            return reader.pull(number, tip, main)
+    raise _protected("No open pull request has this head.")
+
+
+def _check_receipts(git: Git, merge: str, tip: str, wanted: Mapping[str, bytes]) -> None:
+    added = git.change(merge, tip).paths if tip != merge else ()
+    names = {path.path for path in added}
+    if names != set(wanted) or (not wanted and tip != merge):
+        raise _wrong_receipts(f"{len(names)} files follow the merge where {len(wanted)} are due")
+    contents = git.read_blobs([path.new_blob for path in added])
+    for path in added:
+        if path.old_mode.strip("0") or path.new_mode != REGULAR or contents[path.new_blob] != wanted[path.path]:
+            raise _wrong_receipts(f"{path.path} is not what the merge attests")
+
+
+def _parents(git: Git, commit: str) -> tuple[str, ...]:
+    return tuple(git.text("rev-list", "--parents", "-n1", commit).split()[1:])
+
+
+def _refused(code: str, message: str, mend: str) -> ModelsmithError:
+    return GateNotCleared(code, message, mend)
+
+
+def _protected(message: str) -> ModelsmithError:
+    return _refused("protected-main", message, "Propose the change: `modelsmith pr open`, then `modelsmith pr merge`.")
+
+
+def _wrong_receipts(what: str) -> ModelsmithError:
+    return _refused("wrong-receipts", f"The receipts do not fit: {what}.", "Merge with `modelsmith pr merge`.")

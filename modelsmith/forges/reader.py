@@ -1,0 +1,190 @@
+"""Reading the local forge: from refs and signed events to pull requests that can be relied on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from functools import cached_property
+
+from modelsmith.forges.chains import Link, read_chains
+from modelsmith.forges.events import EVENT_FILES, LoggedEvent, check_log, fold_pull, is_closed, opened, parse_event
+from modelsmith.governance.people import allowed_keys
+from modelsmith.repository.git import Git
+from modelsmith.repository.load import load_people, load_policy
+from modelsmith.repository.tree import Revision
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.governance import People
+from modelsmith.schema.promotion import APPROVAL_NAMESPACE, EVENT_NAMESPACE
+from modelsmith.schema.pull import PullRequest
+from modelsmith.signing import ssh
+
+MAIN = "refs/heads/main"
+PULLS = "refs/modelsmith/pulls/"
+
+
+class Governance:
+    """Who may sign, and for which repository, at one commit of main."""
+
+    def __init__(self, git: Git, commit: str) -> None:
+        self.commit = commit
+        self._tree = Revision(git, commit)
+
+    @cached_property
+    def people(self) -> People:
+        """People and harnesses."""
+        return load_people(self._tree)
+
+    @cached_property
+    def repository(self) -> str:
+        """The repository's identity."""
+        return load_policy(self._tree).repository
+
+    def verify(self, logged: LoggedEvent) -> None:
+        """Check the signatures of one event and that it is about this repository.
+
+        Raises IntegrityFailure: ``forged-event``, or as `ssh.verify`.
+        """
+        event = logged.event
+        if event.repository != self.repository:
+            raise _forged(logged, f"is about repository {event.repository}, not {self.repository}")
+        self._expect(logged, event.actor, logged.statement, logged.signature, EVENT_NAMESPACE, event.at)
+        if logged.approval and logged.proof:
+            statement, signature = logged.proof.statement.encode(), logged.proof.signature
+            self._expect(logged, event.actor, statement, signature, APPROVAL_NAMESPACE, logged.approval.at)
+
+    def _expect(
+        self, logged: LoggedEvent, actor: str, payload: bytes, signature: str, namespace: str, at: datetime
+    ) -> None:
+        keys = [ssh.AllowedKey(*key) for key in allowed_keys(self.people, at)]
+        try:
+            signer = ssh.verify(payload, signature, namespace, keys, at)
+        except IntegrityFailure as error:
+            raise IntegrityFailure(
+                error.code,
+                f"Event {logged.commit[:12]} of pull request {logged.event.pull}: {error.message}",
+                "Close this pull request and propose the change again; keep former keys in people.yaml, with an end "
+                "of validity.",
+                pull=logged.event.pull,
+                event=logged.commit,
+            ) from None
+        if signer != actor:
+            raise _forged(logged, f"speaks for {actor} but is signed by {signer}")
+
+
+class Reader:
+    """Reads one bare repository. What it has verified once it remembers while it lives; objects never change."""
+
+    def __init__(self, git: Git) -> None:
+        self.git = git
+        self._governance: dict[str, Governance] = {}
+        self._verified: set[tuple[str, str]] = set()
+        self._read: dict[str, tuple[Link, ...]] = {}
+        self._logs: dict[str, tuple[LoggedEvent, ...]] = {}
+        self._merges_by_main: dict[str, dict[str, str]] = {}
+
+    def main(self) -> str:
+        """Commit of main. Raises InvalidInput (``no-main``)."""
+        commit = self.git.rev(MAIN)
+        if commit is None:
+            raise InvalidInput("no-main", "The forge has no branch main.", "Push main to it first.")
+        return commit
+
+    def tips(self) -> dict[int, str]:
+        """Number and last event of every pull request. Read this before main: a merge then never looks false."""
+        lines = self.git.text("for-each-ref", "--format=%(refname) %(objectname)", PULLS).splitlines()
+        found = {number: tip for ref, tip in (line.split() for line in lines) if (number := pull_number(ref))}
+        self._chains(found.values())
+        return dict(sorted(found.items()))
+
+    def governance(self, commit: str) -> Governance:
+        """Who may sign at a commit of main."""
+        if commit not in self._governance:
+            self._governance[commit] = Governance(self.git, commit)
+        return self._governance[commit]
+
+    def log(self, tip: str) -> tuple[LoggedEvent, ...]:
+        """Events up to ``tip``, oldest first, in good order; signatures are not checked.
+
+        Raises IntegrityFailure (``bad-event``).
+        """
+        if tip not in self._logs:
+            self._logs[tip] = _parse(self._chains([tip])[tip])
+        return self._logs[tip]
+
+    def merge_of(self, head: str, main: str) -> str | None:
+        """The merge commit by which main took in this head."""
+        return self._merges(main).get(head)
+
+    def pull(self, number: int, tip: str, main: str) -> PullRequest:
+        """One pull request with every signature checked.
+
+        The keys are those that main lists today while it is open; for a merged one, those of the main it was merged
+        into; for a closed one, which decides nothing any more, those of main at each event.
+
+        Raises IntegrityFailure.
+        """
+        log = self.log(tip)
+        first = opened(log)
+        if first.pull != number:
+            raise IntegrityFailure(
+                "bad-event", f"Pull request {number} holds the events of {first.pull}.", "Restore the ref."
+            )
+        merge = self.merge_of(first.head, main)
+        pull = fold_pull(log, merge)
+        for logged in log:
+            self.verify(logged, self._trusted(log, logged, merge, main))
+        return pull
+
+    def status(self, tip: str, main: str) -> str:
+        """Status of a pull request without checking signatures: enough to leave it out of a list."""
+        log = self.log(tip)
+        return "closed" if is_closed(log) else "merged" if self.merge_of(opened(log).head, main) else "open"
+
+    def verify(self, logged: LoggedEvent, trusted: str) -> None:
+        """Check one event's signatures by the keys listed at the commit ``trusted``."""
+        if (logged.commit, trusted) not in self._verified:
+            self.governance(trusted).verify(logged)
+            self._verified.add((logged.commit, trusted))
+
+    def _trusted(self, log: Sequence[LoggedEvent], logged: LoggedEvent, merge: str | None, main: str) -> str:
+        if is_closed(log):
+            if not self.git.is_ancestor(logged.event.base, main):
+                raise _forged(logged, "names a main that never was")
+            return logged.event.base
+        return self.git.text("rev-parse", f"{merge}^1") if merge else main
+
+    def _chains(self, tips: Collection[str]) -> dict[str, tuple[Link, ...]]:
+        self._read |= read_chains(self.git, [tip for tip in tips if tip not in self._read], EVENT_FILES)
+        return self._read
+
+    def _merges(self, main: str) -> dict[str, str]:
+        if main not in self._merges_by_main:
+            log = self.git.first_parent_log(main)
+            self._merges_by_main[main] = {c.parents[1]: c.id for c in log if len(c.parents) == 2}
+        return self._merges_by_main[main]
+
+
+def _parse(chain: Sequence[Link]) -> tuple[LoggedEvent, ...]:
+    root, *links = chain
+    log = tuple(parse_event(link.commit, link.parents, link.files) for link in links)
+    check_log(log)
+    if root.files:
+        raise IntegrityFailure("bad-event", "A pull request's log has no empty root.", "Restore the ref.")
+    return log
+
+
+def pull_number(ref: str) -> int | None:
+    """Number of the pull request that a ref holds; None for any other ref or spelling."""
+    text = ref.removeprefix(PULLS)
+    canonical = ref.startswith(PULLS) and text.isascii() and text.isdecimal() and len(text) < 10 and text[0] != "0"
+    return int(text) if canonical else None
+
+
+def _forged(logged: LoggedEvent, what: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        "forged-event",
+        f"Event {logged.commit[:12]} {what}.",
+        "Restore the pull request's ref from a trusted copy of the forge.",
+        pull=logged.event.pull,
+        event=logged.commit,
+    )

@@ -1,0 +1,41 @@
+"""How a hook's refusal travels through ``git push``: one line of JSON, read back into the same error."""
+
+from __future__ import annotations
+
+import json
+
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import (
+    GateNotCleared,
+    InfrastructureFailure,
+    IntegrityFailure,
+    InvalidInput,
+    ModelsmithError,
+    WaitingForPerson,
+)
+
+_MARK = "modelsmith-refusal: "
+_KINDS: dict[int, type[ModelsmithError]] = {
+    kind.exit: kind
+    for kind in (InvalidInput, GateNotCleared, WaitingForPerson, IntegrityFailure, InfrastructureFailure)
+}
+
+
+def refusal_lines(error: ModelsmithError) -> str:
+    """What a hook writes to standard error: a sentence for people and a line for `find_refusal`."""
+    facts = {"exit": int(error.exit), "code": error.code, "message": error.message, "mend": error.mend}
+    return f"modelsmith: {error.code}: {error.message}\n{_MARK}{canonical_json(facts).decode()}\n"
+
+
+def find_refusal(stderr: str) -> ModelsmithError | None:
+    """The error that the other side's hook refused with, from what ``git push`` printed."""
+    for line in stderr.splitlines():
+        _, mark, text = line.partition(_MARK)
+        if not mark:
+            continue
+        try:
+            facts = json.loads(text)
+            return _KINDS[facts["exit"]](str(facts["code"]), str(facts["message"]), str(facts["mend"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return None

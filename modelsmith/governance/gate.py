@@ -1,0 +1,183 @@
+"""The gate's verdict on a pull request: a pure function of what governs at the base, the change, and what was said.
+
+An approval's subject is the change, so any other edit voids it. Whoever asked for, prepared or wrote the change
+approves nothing of it, and no harness ever does. What is refused cannot be approved away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from modelsmith.governance.codeowners import Codeowners, any_matches
+from modelsmith.governance.people import is_harness, principals
+from modelsmith.governance.shape import Refusal, promotion_folder, refusals
+from modelsmith.governance.states import parse_folder
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.governance import People, Policy
+from modelsmith.schema.pull import Change, Review
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one of the harness's checks found."""
+
+    name: str
+    passed: bool
+    sentence: str
+    """Why, in words that a reviewer can defend."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """One line of CODEOWNERS, or one role that the policy names, whose approval the change needs."""
+
+    pattern: str
+    """Pattern of the line, or ``policy: <event>``."""
+    owners: tuple[str, ...]
+    """Any one of them suffices."""
+    paths: tuple[str, ...]
+    """Changed paths that ask for it."""
+    satisfied_by: str | None
+    """Whose approval counts; None while it is waited for."""
+    eligible: tuple[str, ...]
+    """Who could give it: owners who are neither involved in the change nor a harness, sorted."""
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """Whether the pull request may be merged now, and if not, why."""
+
+    open: bool
+    gate: Literal["harness", "people"]
+    """``harness`` when the checks alone decide."""
+    needs: tuple[Need, ...]
+    approvers: tuple[str, ...]
+    """Everyone whose approval counts for some need, sorted."""
+    refusals: tuple[Refusal, ...]
+    waiting_for: tuple[str, ...]
+    """Owners of needs without an approval, as CODEOWNERS or the policy writes them, sorted."""
+    checks: tuple[CheckResult, ...]
+    """What the decision rests on besides approvals."""
+
+
+def decide(
+    *,
+    policy: Policy,
+    people: People,
+    codeowners: Codeowners,
+    change: Change,
+    reviews: Sequence[Review],
+    requester: str,
+    preparer: str,
+    authors: Collection[str],
+    checks: Sequence[CheckResult],
+) -> GateDecision:
+    """Decide.
+
+    Args:
+        policy: Policy at the base: never the proposal's own.
+        people: People at the base.
+        codeowners: CODEOWNERS at the base.
+        change: What the merge would change.
+        reviews: Authenticated verdicts, oldest first. Each actor's last verdict on this very change stands; a verdict
+            on another change counts for nothing.
+        requester: Who asked for the change.
+        preparer: Who opened the pull request.
+        authors: Everyone else who wrote, or may have written, the change.
+        checks: What the checks found; one that failed refuses.
+    """
+    verdicts = _standing(change, reviews)
+    involved = {actor.lower() for actor in (requester, preparer, *authors)}
+    asked = _asked_by_codeowners(codeowners, change)
+    asked += [ask for ask in _asked_by_policy(policy, change) if not _covered(ask, asked)]
+    found: list[Refusal] = [*refusals(change, policy.limits), *_unowned(policy, codeowners, change)]
+    found += [Refusal("check-failed", f"{check.name}: {check.sentence}") for check in checks if not check.passed]
+    if not asked and not checks:
+        found.append(Refusal("no-checks", "No person owns these paths and no check has run."))
+    needs: list[Need] = []
+    approvers: set[str] = set()
+    for ask in asked:
+        able = frozenset[str]().union(*(principals(owner, people) for owner in ask.owners))
+        free = {actor for actor in able if actor.lower() not in involved and not is_harness(actor, people)}
+        counted = sorted(actor for actor in free if verdicts.get(actor) == "approve")
+        approvers.update(counted)
+        found += [
+            Refusal("rejected", f"{actor} owns {ask.paths[0]} and rejects this change.")
+            for actor in sorted(able)
+            if verdicts.get(actor) == "reject"
+        ]
+        satisfied_by = counted[0] if counted else None
+        needs.append(Need(ask.pattern, ask.owners, ask.paths, satisfied_by, tuple(sorted(free))))
+    waiting = sorted({owner for need in needs if need.satisfied_by is None for owner in need.owners})
+    return GateDecision(
+        open=not found and not waiting,
+        gate="people" if needs else "harness",
+        needs=tuple(needs),
+        approvers=tuple(sorted(approvers)),
+        refusals=tuple(dict.fromkeys(found)),
+        waiting_for=tuple(waiting),
+        checks=tuple(checks),
+    )
+
+
+@dataclass(frozen=True)
+class _Ask:
+    pattern: str
+    owners: tuple[str, ...]
+    paths: tuple[str, ...]
+
+
+def _standing(change: Change, reviews: Sequence[Review]) -> dict[str, str]:
+    """Each actor's last verdict on this change."""
+    subject = change.digest()
+    return {review.actor: review.verdict for review in reviews if review.change == subject}
+
+
+def _asked_by_codeowners(codeowners: Codeowners, change: Change) -> list[_Ask]:
+    """One ask for each line that decides about a changed path and has owners, in the file's order."""
+    lines: dict[int, tuple[str, tuple[str, ...], list[str]]] = {}
+    for changed in change.paths:
+        rule = codeowners.rule(changed.path)
+        if rule and rule.owners:
+            lines.setdefault(rule.line, (rule.pattern, rule.owners, []))[2].append(changed.path)
+    return [_Ask(pattern, owners, tuple(sorted(paths))) for _, (pattern, owners, paths) in sorted(lines.items())]
+
+
+def _asked_by_policy(policy: Policy, change: Change) -> Iterator[_Ask]:
+    """A promotion's event asks for the roles that the policy gives it, whatever CODEOWNERS says about the folder."""
+    for event, paths in _promoted(change).items():
+        gates = {transition.gate for transition in policy.transitions if transition.event == event}
+        for role in sorted(gates - {"harness"}):
+            yield _Ask(f"policy: {event}", (f"@{role}",), tuple(sorted(paths)))
+
+
+def _promoted(change: Change) -> dict[str, list[str]]:
+    """Changed paths by the promotion event whose folder they lie in; malformed folders left out."""
+    events: dict[str, list[str]] = {}
+    for changed in change.paths:
+        folder = promotion_folder(changed.path)
+        try:
+            if folder:
+                events.setdefault(parse_folder(folder).event, []).append(changed.path)
+        except InvalidInput:
+            continue
+    return events
+
+
+def _covered(ask: _Ask, others: Sequence[_Ask]) -> bool:
+    """Whether another ask for the same owners already speaks for all its paths."""
+    return any(other.owners == ask.owners and set(ask.paths) <= set(other.paths) for other in others)
+
+
+def _unowned(policy: Policy, codeowners: Codeowners, change: Change) -> Iterator[Refusal]:
+    """Paths that nobody owns and that the policy does not give to the harness, either."""
+    if not codeowners.loaded:
+        yield Refusal("codeowners-not-loaded", "CODEOWNERS is too large to be read, so nobody owns anything.")
+    for changed in change.paths:
+        if not codeowners.owners(changed.path) and not any_matches(policy.harness_paths, changed.path):
+            sentence = f"Nobody owns {changed.path!r}, and the policy does not leave it to the checks."
+            yield Refusal("unowned-path", sentence)
+    for event in _promoted(change).keys() - {transition.event for transition in policy.transitions}:
+        yield Refusal("unknown-event", f"The policy knows no transition for {event}.")

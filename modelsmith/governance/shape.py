@@ -1,0 +1,145 @@
+"""What a change may look like, whoever approves it: append-only promotions, one concern at a time, plain files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from modelsmith.governance.states import parse_folder
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.governance import Limits
+from modelsmith.schema.promotion import RECORD_FILE
+from modelsmith.schema.pull import Change, ChangedPath
+
+Concern = Literal["governance", "governed", "toolkit", "other"]
+"""Who governs, what is governed, the code that checks it, and the rest."""
+
+ABSENT = "000000"
+REGULAR_MODE = "100644"
+EXECUTABLE_MODE = "100755"
+
+PROMOTIONS = "promotions"
+RECEIPTS = "receipts"
+GOVERNANCE_RECEIPTS = ".github/governance/receipts"
+
+_GOVERNANCE = frozenset({".github", "agents.md", "codeowners", ".gitattributes", ".gitmodules"})
+_GOVERNED = frozenset({"evals", "clusters", PROMOTIONS, "runbooks"})
+_TOOLKIT = frozenset({"modelsmith", "tests", "benchmarks", "pyproject.toml", "makefile"})
+_SPELLED = {"agents.md": "AGENTS.md", "codeowners": "CODEOWNERS", "makefile": "Makefile"}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a pull request cannot be merged, whoever approves it."""
+
+    code: str
+    """Stable kebab-case word."""
+    sentence: str
+
+
+def concern(path: str) -> Concern:
+    """What a path belongs to, by its first part in any case of letters: ``Evals/`` is ``evals/`` on some disks."""
+    top = path.split("/", 1)[0].lower()
+    if top in _GOVERNANCE or path.lower() == "docs/codeowners":
+        return "governance"
+    if top in _GOVERNED:
+        return "governed"
+    return "toolkit" if top in _TOOLKIT else "other"
+
+
+def promotion_folder(path: str) -> str | None:
+    """Folder of the promotion record that a path lies in, well formed or not; None outside ``promotions/``."""
+    parts = path.split("/")
+    return "/".join(parts[:4]) if parts[0] == PROMOTIONS else None
+
+
+def refusals(change: Change, limits: Limits) -> tuple[Refusal, ...]:
+    """Every rule that the change breaks.
+
+    Only what the change itself says is judged: whether a new name differs from an untouched one only by case, or a
+    folder holds what it must, is for the checks, which see both trees.
+    """
+    return tuple(_refusals(change, limits))
+
+
+def _refusals(change: Change, limits: Limits) -> Iterator[Refusal]:
+    paths = change.paths
+    if not paths:
+        yield Refusal("empty-change", "The proposal changes nothing.")
+    if len(paths) > limits.changed_paths:
+        yield Refusal("too-many-paths", f"{len(paths)} paths change; the policy allows {limits.changed_paths}.")
+    yield from _mixed(paths)
+    for path in paths:
+        yield from _of_path(path)
+    yield from _case_twins(paths)
+    yield from _promotion(paths)
+
+
+def _mixed(paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]:
+    concerns = {concern(path.path) for path in paths}
+    for ours in ("governance", "toolkit"):
+        if {ours, "governed"} <= concerns:
+            yield Refusal(
+                "mixed-change", f"A change to {ours} is never mixed with what is governed; propose them apart."
+            )
+
+
+def _of_path(changed: ChangedPath) -> Iterator[Refusal]:
+    path = changed.path
+    top = path.split("/", 1)[0]
+    if top != _SPELLED.get(top.lower(), top.lower()) and concern(path) != "other":
+        yield Refusal("case-alias", f"{path!r} differs only by case from a folder or file with a meaning.")
+    if path == GOVERNANCE_RECEIPTS or path.startswith(f"{GOVERNANCE_RECEIPTS}/"):
+        yield Refusal("receipts-are-not-proposed", f"{path!r}: receipts are written by the merge, not proposed.")
+    if concern(path) not in ("governed", "governance") or changed.new_mode == ABSENT:
+        return
+    if not (path.isascii() and path.isprintable()):
+        yield Refusal("odd-name", f"{path!r} has control or non-ASCII characters in its name.")
+    if changed.new_mode == EXECUTABLE_MODE:
+        yield Refusal("executable", f"{path!r} is executable; governed files are data.")
+    elif changed.new_mode != REGULAR_MODE:
+        yield Refusal("not-a-file", f"{path!r} is a link or submodule; governed files are plain files.")
+
+
+def _case_twins(paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]:
+    spelled: dict[str, str] = {}
+    for changed in paths:
+        if changed.new_mode == ABSENT:
+            continue
+        parts = changed.path.split("/")
+        for length in range(1, len(parts) + 1):
+            prefix = "/".join(parts[:length])
+            first = spelled.setdefault(prefix.casefold(), prefix)
+            if first != prefix:
+                yield Refusal("case-twins", f"{prefix!r} and {first!r} differ only by case.")
+                break
+
+
+def _promotion(paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]:
+    folders = {folder for path in paths if (folder := promotion_folder(path.path)) is not None}
+    if not folders:
+        return
+    for changed in paths:
+        if promotion_folder(changed.path) and changed.old_mode != ABSENT:
+            yield Refusal("append-only", f"{changed.path!r} stands under promotions/, where nothing changes or goes.")
+    if len(folders) > 1:
+        yield Refusal("several-promotions", f"A promotion adds one folder; this change touches {len(folders)}.")
+    for folder in sorted(folders):
+        yield from _in_folder(folder, paths)
+
+
+def _in_folder(folder: str, paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]:
+    try:
+        cluster = parse_folder(folder).cluster
+    except InvalidInput as error:
+        yield Refusal(error.code, error.message)
+        return
+    names = {path.path for path in paths}
+    if f"{folder}/{RECORD_FILE}" not in names:
+        yield Refusal("sealed-folder", f"{folder} is not new: its {RECORD_FILE} is not part of the change.")
+    for name in sorted(names):
+        if name.startswith(f"{folder}/{RECEIPTS}/") or name == f"{folder}/{RECEIPTS}":
+            yield Refusal("receipts-are-not-proposed", f"{name!r}: receipts are written by the merge, not proposed.")
+        elif promotion_folder(name) is None and name != f"clusters/{cluster}/routing.yaml":
+            yield Refusal("promotion-mixed", f"{name!r} does not belong to the promotion of {cluster}.")

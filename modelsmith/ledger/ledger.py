@@ -1,0 +1,267 @@
+"""The ledger: what happened, in one SQLite file under ``.iterate``, shared by every process of a workspace.
+
+It is an index, not the truth: run folders hold the results, and a missing ledger is made anew from them. Everything
+that is recorded has a key, so a command that is run again counts nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from filelock import FileLock, Timeout
+from pydantic import AwareDatetime, JsonValue, ValidationError
+
+from modelsmith.ledger import store
+from modelsmith.ledger.store import BUSY_SECONDS, Attempts, EventName
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.evalset import Question
+from modelsmith.schema.run import EngineFacts, RunRequest, RunResult
+
+_Record = TypeVar("_Record", bound=Frozen)
+
+
+class Rebuilt(NamedTuple):
+    """What a rebuild found."""
+
+    runs: int
+    skipped: tuple[str, ...]
+    """Run folders, as ``<cluster>/<tag>``, whose files cannot be read."""
+
+
+class LedgerEvent(Frozen):
+    """Something that happened, as subscribers see it."""
+
+    sequence: int
+    """Grows with every event; the cursor of `Ledger.events`."""
+    name: EventName
+    key: str
+    """Idempotency key: the same happening has the same key."""
+    payload: dict[str, JsonValue]
+    at: AwareDatetime
+    """When it was recorded."""
+
+
+class Ledger:
+    """The ledger of one workspace; every call is a transaction of its own, safe across threads and processes."""
+
+    def __init__(self, path: Path) -> None:
+        """Address the ledger, usually ``.iterate/ledger.db``; it is created, or rebuilt, at first use."""
+        self.path = path
+        self._lock = FileLock(path.with_name(path.name + ".lock"), timeout=BUSY_SECONDS)
+
+    def record_run(self, result: RunResult) -> bool:
+        """Record a result with its ``eval.complete`` and ``eval.regression`` events; False if the run is known.
+
+        A known run (cluster, tag, run id) keeps its place in time; its result is brought up to date.
+
+        Raises:
+            InfrastructureFailure: ``busy``, ``ledger-damaged`` or ``ledger-unwritable``.
+        """
+        with self._writing() as database:
+            return store.record_run(database, result)
+
+    def runs(self, tag: str | None = None, cluster: str | None = None) -> list[RunResult]:
+        """Recorded results, oldest first.
+
+        Raises:
+            InfrastructureFailure: ``busy`` or ``ledger-damaged``.
+        """
+        with self._reading() as database:
+            return [RunResult.model_validate_json(text) for text in store.runs(database, tag, cluster)]
+
+    def result(self, tag: str, cluster: str | None = None) -> RunResult:
+        """The latest result under a tag.
+
+        Raises:
+            InvalidInput: ``unknown-tag``; ``ambiguous-tag`` when several clusters use it and none is named.
+            InfrastructureFailure: ``busy`` or ``ledger-damaged``.
+        """
+        found = self.runs(tag, cluster)
+        if not found:
+            known = sorted({run.tag for run in self.runs(cluster=cluster)})
+            raise InvalidInput(
+                "unknown-tag",
+                f"No run is recorded under tag '{tag}'.",
+                "Name a recorded tag.",
+                tag=tag,
+                known=known[-20:],
+            )
+        if len(clusters := sorted({run.cluster for run in found})) > 1:
+            raise InvalidInput(
+                "ambiguous-tag", f"Several clusters have a run '{tag}'.", "Name the cluster as well.", clusters=clusters
+            )
+        return found[-1]
+
+    def begin_attempt(self, question: Question, weights: str, tag: str) -> int:
+        """Note that a question is put to these weights; returns how often it was begun.
+
+        Resuming a tag is no new attempt. A quick or partial run is one: it has seen the question.
+
+        Raises:
+            InfrastructureFailure: ``busy``, ``ledger-damaged`` or ``ledger-unwritable``.
+        """
+        with self._writing() as database:
+            store.begin_attempt(database, question, weights, tag)
+            return store.count_attempts(database, question, weights).begun
+
+    def attempts(self, question: Question, weights: str) -> Attempts:
+        """How often the question was begun for these weights, and how many of these attempts are complete.
+
+        Raises:
+            InfrastructureFailure: ``busy`` or ``ledger-damaged``.
+        """
+        with self._reading() as database:
+            return store.count_attempts(database, question, weights)
+
+    def binding_run(self, question: Question, weights: str, engine: EngineFacts) -> RunResult | None:
+        """The first complete run of the question by these weights on this engine: the one that counts.
+
+        Complete means: not quick, and every weighted section and held-out were asked.
+
+        Raises:
+            InfrastructureFailure: ``busy`` or ``ledger-damaged``.
+        """
+        with self._reading() as database:
+            text = store.first_complete_run(database, question, weights, engine)
+            return None if text is None else RunResult.model_validate_json(text)
+
+    def append_event(self, name: EventName, key: str, payload: Mapping[str, JsonValue]) -> bool:
+        """Record an event; False, and nothing is recorded, if its key is known.
+
+        Raises:
+            InfrastructureFailure: ``busy``, ``ledger-damaged`` or ``ledger-unwritable``.
+        """
+        with self._writing() as database:
+            return store.append_event(database, name, key, payload, datetime.now(UTC))
+
+    def events(self, since: int = 0) -> list[LedgerEvent]:
+        """Events after a cursor, oldest first. A ledger that had to be made anew without the old one counts from one.
+
+        Raises:
+            InfrastructureFailure: ``busy`` or ``ledger-damaged``.
+        """
+        with self._reading() as database:
+            rows = database.execute(
+                "SELECT sequence, name, key, payload, at FROM events WHERE sequence > ? ORDER BY sequence", (since,)
+            ).fetchall()
+        return [
+            LedgerEvent(
+                sequence=sequence, name=name, key=key, payload=json.loads(payload), at=datetime.fromisoformat(at)
+            )
+            for sequence, name, key, payload, at in rows
+        ]
+
+    def rebuild(self, iterate: Path) -> Rebuilt:
+        """Make the ledger anew from the run folders under ``.iterate``, keeping what the old one still tells.
+
+        Runs whose folder is gone, attempts, and events of other commands live only in the ledger: they are carried over
+        while it can be read.
+
+        Raises:
+            InfrastructureFailure: ``busy`` or ``ledger-unwritable``.
+        """
+        with self._locked(), self._translated():
+            return self._build(iterate)
+
+    def _build(self, iterate: Path) -> Rebuilt:
+        fresh = self.path.with_name(self.path.name + ".new")
+        store.remove(fresh)
+        runs, skipped = 0, []
+        with closing(store.connect(fresh)) as database, database:
+            database.execute("BEGIN")
+            store.carry_over(self.path, database)
+            results = []
+            for folder in sorted(iterate.glob("*/runs/*")):
+                request = _read(folder / "request.json", RunRequest)
+                result = _read(folder / "result.json", RunResult)
+                if isinstance(request, RunRequest):
+                    store.begin_attempt(database, request.question, request.weights, folder.name)
+                if isinstance(result, RunResult):
+                    results.append(result)
+                if isinstance(request, ValidationError) or isinstance(result, ValidationError):
+                    skipped.append(f"{folder.parent.parent.name}/{folder.name}")
+            for result in sorted(results, key=store.finished):
+                runs += store.record_run(database, result)
+        store.remove(self.path, keep=True)
+        fresh.replace(self.path)
+        return Rebuilt(runs, tuple(skipped))
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        self._require()
+        with self._translated(), closing(store.connect(self.path)) as database:
+            yield database
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        self._require()
+        with self._locked(), self._translated(), closing(store.connect(self.path)) as database, database:
+            database.execute("BEGIN IMMEDIATE")
+            yield database
+
+    def _require(self) -> None:
+        if not self.path.exists():
+            with self._locked(), self._translated():
+                if not self.path.exists():
+                    self._build(self.path.parent)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            raise _busy() from None
+        except OSError as error:
+            raise _unwritable(error.strerror) from error
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise _busy() from None
+            raise _unwritable(str(error)) from error
+        except (sqlite3.DatabaseError, ValidationError) as error:
+            raise InfrastructureFailure(
+                "ledger-damaged",
+                f"The ledger cannot be read ({type(error).__name__}).",
+                f"Remove {self.path.name} in .iterate; the next command rebuilds it from the run folders.",
+            ) from error
+        except OSError as error:
+            raise _unwritable(error.strerror) from error
+
+
+def _busy() -> InfrastructureFailure:
+    return InfrastructureFailure(
+        "busy", "Another process is writing the ledger.", "Run the same command again in a moment."
+    )
+
+
+def _unwritable(cause: str | None) -> InfrastructureFailure:
+    return InfrastructureFailure(
+        "ledger-unwritable",
+        f"The ledger cannot be used: {cause}.",
+        "Make room or mend the permissions of .iterate, then run the same command again.",
+    )
+
+
+def _read(path: Path, kind: type[_Record]) -> _Record | ValidationError | None:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        return error

@@ -1,0 +1,61 @@
+"""What one iteration works with: governed files of one commit, and the harness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelsmith.loop.evals import BASE, Setting, Subject, subject_of
+from modelsmith.loop.state import Iteration
+from modelsmith.promotion.harness import Harness
+from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.pulls import sync
+from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.cluster import Cluster
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Everything is read from the iteration's commit, so an edit in between changes nothing half-way."""
+
+    harness: Harness
+    cluster: Cluster
+    governed: GovernedSet
+    eval_tree: str
+    """Git tree hash of the eval set."""
+
+    @property
+    def workspace(self) -> Workspace:
+        """The clone."""
+        return self.harness.workspace
+
+    def folder(self, iteration: Iteration) -> Path:
+        """Where the iteration keeps rows, job, artifact and evidence."""
+        return self.workspace.cluster_folder(self.cluster.cluster) / "iterations" / f"{iteration.number:03d}"
+
+    def main(self) -> Main:
+        """Main as it is now; it moves while the iteration promotes."""
+        return read_main(self.workspace.git, sync(self.harness))
+
+    def subject(self, model: str) -> Subject:
+        """The base model, or a specialist that main knows."""
+        artifact = None if model == BASE else self.main().history.find(model).artifact
+        return subject_of(self.workspace, self.cluster, model, artifact)
+
+    def setting(self, tag: str) -> Setting:
+        """The whole governed eval under a tag."""
+        return Setting(self.cluster, self.governed, self.eval_tree, tag)
+
+
+def open_desk(harness: Harness, iteration: Iteration) -> Desk:
+    """The desk of an iteration.
+
+    Raises:
+        InvalidInput: cluster or eval set do not load.
+    """
+    tree = harness.workspace.revision(iteration.commit)
+    cluster = load_cluster(tree, iteration.cluster)
+    governed = load_eval_set(tree, cluster.eval_set)
+    eval_tree = harness.workspace.git.text("rev-parse", f"{iteration.commit}:{governed.folder}")
+    return Desk(harness, cluster, governed, eval_tree)

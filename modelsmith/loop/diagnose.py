@@ -1,0 +1,30 @@
+"""Failures of a run, grouped, and the training rows that answer them."""
+
+from __future__ import annotations
+
+from modelsmith.diagnosis.failures import failure_clusters
+from modelsmith.loop.evals import read_observations
+from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.diagnosis import FailureCluster
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.run import RunResult
+
+
+def diagnose_run(workspace: Workspace, run: RunResult) -> tuple[FailureCluster, ...]:
+    """Group the run's failures by the eval set as it is on disk.
+
+    Raises:
+        InvalidInput: ``other-question`` when the eval set has changed since the run.
+    """
+    governed = load_eval_set(workspace.files, load_cluster(workspace.files, run.cluster).eval_set)
+    if governed.question() != run.question:
+        raise InvalidInput(
+            "other-question", f"The eval set changed since {run.tag}", "Run `modelsmith eval` again under a new tag."
+        )
+    return diagnose(workspace, governed, run)
+
+
+def diagnose(workspace: Workspace, governed: GovernedSet, run: RunResult) -> tuple[FailureCluster, ...]:
+    """Group the failures; held-out observations are taken out before anything looks at them."""
+    return failure_clusters(governed, [o for o in read_observations(workspace, run) if o.section != "held_out"])

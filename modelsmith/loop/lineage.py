@@ -1,0 +1,66 @@
+"""Where a candidate comes from, as facts without text, paths or hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from modelsmith import __version__
+from modelsmith.diagnosis.firewall import scored_texts, separate
+from modelsmith.loop.desk import Desk
+from modelsmith.loop.state import Iteration
+from modelsmith.repository.sets import texts
+from modelsmith.repository.similarity import nearest as nearest_pair
+from modelsmith.schema.canonical import digest
+from modelsmith.schema.promotion import TrainingFacts
+from modelsmith.schema.run import RunResult
+from modelsmith.schema.training_row import TrainingRow
+from modelsmith.training.rows import rows_digest
+from modelsmith.training.supervisor import TrainOutcome
+
+LIBRARIES = ("torch", "transformers", "trl", "peft")
+
+
+def training_facts(
+    desk: Desk, iteration: Iteration, rows: Sequence[TrainingRow], outcome: TrainOutcome, diagnosed: RunResult
+) -> TrainingFacts:
+    """``training.json`` of the candidate."""
+    training, used = desk.cluster.training, {row.generator for row in rows}
+    return TrainingFacts(
+        base_model=desk.cluster.base_model.name,
+        base_digest=desk.cluster.base_model.digest,
+        parent=iteration.reference,
+        method=training.method,
+        seed=training.seed + iteration.number - 1,
+        rows=len(rows),
+        rows_digest=rows_digest(rows),
+        generators={g.id: digest(g) for g in desk.governed.generators if g.id in used},
+        reward=desk.governed.rubric_digest,
+        diagnosed_run=diagnosed.run_id,
+        hyperparameters=digest(training),
+        steps=outcome.steps,
+        final_loss=outcome.final_loss,
+        toolkit=", ".join([f"modelsmith {__version__}", *(f"{n} {v}" for n, v in environment().items())]),
+    )
+
+
+def environment() -> dict[str, str]:
+    """Versions of the libraries that shape weights and completions."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def nearest(desk: Desk, rows: Sequence[TrainingRow]) -> dict[str, float]:
+    """How near held-out comes to core, and training to anything scored; 1 is the same words."""
+    governed = desk.governed
+    held, core = ([text for one in part for text in texts(one)] for part in (governed.held_out, governed.core))
+    trained = separate(rows, scored_texts(governed), limit=1.01)
+    return {
+        "held_out_to_core": round(nearest_pair(held, core)[0], 4),
+        "training_to_scored": round(trained.nearest, 4),
+    }

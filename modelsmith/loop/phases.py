@@ -1,0 +1,174 @@
+"""The phases of one iteration. Each finds out what is already there, does the rest, and says what comes next."""
+
+from __future__ import annotations
+
+import shutil
+
+from modelsmith.artifacts.seal import describe, seal
+from modelsmith.artifacts.store import Store
+from modelsmith.diagnosis.firewall import scored_texts, separate
+from modelsmith.diagnosis.generate import generate_rows
+from modelsmith.loop.desk import Desk
+from modelsmith.loop.diagnose import diagnose
+from modelsmith.loop.evals import BASE, evaluate, ledger_of, subject_of
+from modelsmith.loop.lineage import nearest, training_facts
+from modelsmith.loop.promotions import promote_accepted, promote_candidate_record, promote_exported, promote_next
+from modelsmith.loop.state import Iteration
+from modelsmith.loop.training import train
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.progress import Progress
+from modelsmith.schema.run import RunResult
+from modelsmith.training.rows import read_rows, write_rows
+
+ROWS_FILE = "rows.jsonl"
+ARTIFACT_FOLDER = "artifact"
+
+
+def reference_tag(iteration: Iteration) -> str:
+    """Tag of the run that a candidate is measured against."""
+    return f"{iteration.cluster}-iter-{iteration.number:03d}-{iteration.reference}"
+
+
+def base_tag(iteration: Iteration) -> str:
+    """Tag of the base model's run."""
+    return f"{iteration.cluster}-iter-{iteration.number:03d}-{BASE}"
+
+
+def candidate_tag(iteration: Iteration) -> str:
+    """Tag of the candidate's run."""
+    return f"{iteration.cluster}-iter-{iteration.number:03d}-candidate"
+
+
+def eval_reference(desk: Desk, iteration: Iteration) -> Iteration:
+    """Evaluate the model that serves, and the base model as the baseline of every report."""
+    base = evaluate(desk.workspace, desk.setting(base_tag(iteration)), desk.subject(BASE), None)
+    run = base
+    if iteration.reference != BASE:
+        run = evaluate(desk.workspace, desk.setting(reference_tag(iteration)), desk.subject(iteration.reference), None)
+    if iteration.reference == BASE and run.headline.verdict == "PASS":
+        return iteration.model_copy(
+            update={"phase": "done", "outcome": "PASS", "reason": "the base model clears the gate; nothing to train"}
+        )
+    return iteration.model_copy(
+        update={"phase": "diagnose", "reason": f"{iteration.reference}: composite {run.headline.composite.value:.3f}"}
+    )
+
+
+def diagnose_failures(desk: Desk, iteration: Iteration) -> Iteration:
+    """Turn failures into training rows that are no scored text."""
+    run = lesson_run(desk, iteration)
+    clusters = diagnose(desk.workspace, desk.governed, run)
+    if not clusters:
+        return iteration.model_copy(
+            update={"phase": "done", "outcome": run.headline.verdict, "reason": "no failure is left to learn from"}
+        )
+    training = desk.cluster.training
+    made = generate_rows(desk.governed, clusters, training.rows, training.seed + iteration.number - 1)
+    kept = separate(made, scored_texts(desk.governed), desk.governed.evalset.separation.training_to_scored)
+    if not kept.rows:
+        raise InvalidInput(
+            "no-rows", "Every generated row is too near to a scored text", "Rewrite the generators in words of their own."
+        )
+    desk.folder(iteration).mkdir(parents=True, exist_ok=True)
+    write_rows(desk.folder(iteration) / ROWS_FILE, kept.rows)
+    failed = sum(cluster.failed_cases for cluster in clusters)
+    worst = clusters[0]
+    desk.workspace.notify(
+        Progress("diagnose", f"{failed} failed cases in {len(clusters)} clusters; most severe: {worst.capability}: {worst.pattern}")
+    )
+    desk.workspace.notify(
+        Progress(
+            "diagnose",
+            f"{len(kept.rows)} training rows, {len(kept.dropped)} dropped as too near to a scored text "
+            f"(nearest kept {kept.nearest:.2f})",
+        )
+    )
+    return iteration.model_copy(update={"phase": "train", "reason": f"{failed} failed cases in {len(clusters)} clusters"})
+
+
+def train_candidate(desk: Desk, iteration: Iteration) -> Iteration:
+    """Train the adapter in a worker process; a finished job is adopted."""
+    outcome = train(desk, iteration, desk.folder(iteration) / ROWS_FILE)
+    ledger_of(desk.workspace).append_event(
+        "training.complete",
+        f"training.complete/{iteration.cluster}/{iteration.number}",
+        {"run_id": lesson_run(desk, iteration).run_id, "steps": outcome.steps, "loss": outcome.final_loss},
+    )
+    return iteration.model_copy(update={"phase": "seal", "reason": f"trained {outcome.steps} steps"})
+
+
+def seal_candidate(desk: Desk, iteration: Iteration) -> Iteration:
+    """Fix the artifact's identity, keep it in the store, and let main know the candidate."""
+    outcome = train(desk, iteration, desk.folder(iteration) / ROWS_FILE)
+    folder = desk.folder(iteration) / ARTIFACT_FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(outcome.adapter, folder)
+    describe(folder, desk.cluster.base_model)
+    artifact = seal(folder)
+    Store(desk.workspace.store(desk.cluster.store)).put(folder, artifact)
+    specialist = f"iter-{iteration.number:03d}-{artifact.removeprefix('sha256:')[:8]}"
+    sealed = iteration.model_copy(update={"specialist": specialist, "artifact": artifact})
+    rows = read_rows(desk.folder(iteration) / ROWS_FILE)
+    facts = training_facts(desk, sealed, rows, outcome, lesson_run(desk, iteration))
+    promote_candidate_record(desk, sealed, facts)
+    return sealed.model_copy(update={"phase": "assess", "reason": f"candidate {specialist} sealed"})
+
+
+def assess_candidate(desk: Desk, iteration: Iteration) -> Iteration:
+    """Evaluate the candidate against the registered gate."""
+    assert iteration.specialist
+    assert iteration.artifact
+    subject = subject_of(desk.workspace, desk.cluster, iteration.specialist, iteration.artifact)
+    run = evaluate(desk.workspace, desk.setting(candidate_tag(iteration)), subject, reference_run(desk, iteration))
+    headline = run.headline
+    sentence = "; ".join(c.sentence for c in headline.checks if c.outcome != "PASS") or (
+        f"composite {headline.composite.value:.3f}, held-out {headline.held_out.value:.3f}"
+    )
+    desk.workspace.notify(Progress("assess", f"{headline.verdict}: {sentence}"))
+    return iteration.model_copy(
+        update={
+            "phase": "promote" if headline.verdict == "PASS" else "done",
+            "outcome": headline.verdict,
+            "reason": sentence,
+        }
+    )
+
+
+def promote_candidate(desk: Desk, iteration: Iteration) -> Iteration:
+    """Through the harness's gates by pull request, up to the one that a person decides."""
+    assert iteration.specialist
+    candidate = candidate_run(desk, iteration)
+    rows = read_rows(desk.folder(iteration) / ROWS_FILE)
+    runs = (candidate, reference_run(desk, iteration), base_run(desk, iteration))
+    promote_accepted(desk, iteration, runs, nearest(desk, rows))
+    promote_exported(desk, iteration, candidate)
+    main = desk.main()
+    life = main.history.find(iteration.specialist)
+    if life.routed:
+        return iteration.model_copy(update={"phase": "done", "reason": f"{iteration.specialist} is {life.state}"})
+    _, pull = promote_next(desk.harness, desk.cluster, life, main)
+    if pull.status == "merged":
+        return iteration.model_copy(update={"phase": "done", "reason": f"pull request {pull.number} is merged"})
+    return iteration.model_copy(
+        update={"phase": "waiting", "pull": pull.number, "reason": f"pull request {pull.number} waits for a person"}
+    )
+
+
+def lesson_run(desk: Desk, iteration: Iteration) -> RunResult:
+    """The run whose failures this iteration answers."""
+    return ledger_of(desk.workspace).result(iteration.lesson or reference_tag(iteration), iteration.cluster)
+
+
+def reference_run(desk: Desk, iteration: Iteration) -> RunResult:
+    """The run of the model that the candidate is compared with."""
+    return ledger_of(desk.workspace).result(reference_tag(iteration), iteration.cluster)
+
+
+def base_run(desk: Desk, iteration: Iteration) -> RunResult:
+    """The base model's run."""
+    return ledger_of(desk.workspace).result(base_tag(iteration), iteration.cluster)
+
+
+def candidate_run(desk: Desk, iteration: Iteration) -> RunResult:
+    """The candidate's run."""
+    return ledger_of(desk.workspace).result(candidate_tag(iteration), iteration.cluster)

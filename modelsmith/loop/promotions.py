@@ -1,0 +1,191 @@
+"""One event of a specialist's life: its files, its pull request, and the merge where the harness may."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from modelsmith.artifacts.seal import check_signed
+from modelsmith.artifacts.store import Store
+from modelsmith.evidence.bundle import Run, build, evidence_bytes, verdict_rows
+from modelsmith.evidence.chart import chart
+from modelsmith.evidence.packet import Asked, packet
+from modelsmith.governance.states import Life, record_folder
+from modelsmith.ledger.ledger import Ledger
+from modelsmith.loop.desk import Desk
+from modelsmith.loop.evals import BASE, ledger_of, read_observations
+from modelsmith.loop.lineage import environment
+from modelsmith.loop.state import Iteration, write_atomic
+from modelsmith.promotion.checks import SIGNATURE_FILE, SUMS_FILE, TRAINING_FILE
+from modelsmith.promotion.harness import Harness
+from modelsmith.promotion.main import Main
+from modelsmith.promotion.pulls import merge_pull, open_promotion
+from modelsmith.promotion.records import Facts, next_record
+from modelsmith.schema.base import Event, State
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.errors import InvalidInput, WaitingForPerson
+from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
+from modelsmith.schema.promotion import TrainingFacts
+from modelsmith.schema.pull import PullRequest
+from modelsmith.schema.run import RunResult
+from modelsmith.signing.dsse import adopt_or_seal, statement
+from modelsmith.signing.oms import sign_directory
+
+PACKET_FILE = "packet.md"
+CHART_FILE = "chart.svg"
+
+FORWARD: dict[State, Event] = {
+    "artifact-exported": "customer-deployed",
+    "customer-deployed": "production-validated",
+}
+"""What `modelsmith promote` asks people for; the events before are the loop's own."""
+
+
+def advance(
+    harness: Harness, main: Main, event: Event, facts: Facts, files: Mapping[str, bytes], title: str, body: str
+) -> PullRequest:
+    """The event's pull request: opened or adopted, and merged unless a person must decide first."""
+    life = main.history.lives.get(facts.specialist)
+    pull = open_promotion(harness, event, facts, files, title, body)
+    ledger = ledger_of(harness.workspace)
+    try:
+        merged = merge_pull(harness, pull.number)
+    except WaitingForPerson as waiting:
+        payload = {"candidate": facts.specialist, "pull": pull.number, "approver_chain": waiting.details["waiting_for"]}
+        ledger.append_event("promotion.pending_approval", f"pending/{pull.number}", payload)
+        return pull
+    record_advance(ledger, merged, facts, event, life.state if life else None)
+    return merged
+
+
+def record_advance(ledger: Ledger, pull: PullRequest, facts: Facts, event: Event, before: State | None) -> None:
+    """Note a transition in the ledger, once."""
+    payload = {"specialist": facts.specialist, "from_state": before, "to_state": event, "actor": pull.preparer}
+    ledger.append_event("promotion.advanced", f"advanced/{facts.specialist}/{event}/{pull.number}", payload)
+
+
+def promote_candidate_record(desk: Desk, iteration: Iteration, training: TrainingFacts) -> None:
+    """``candidate``: main learns of the new adapter and where it comes from."""
+    facts = _facts(desk, iteration, None)
+    main = desk.main()
+    if facts.specialist in main.history.lives:
+        return
+    body = f"Trained from {training.parent} on {training.rows} generated rows ({training.method}, {training.steps} steps)."
+    files = {TRAINING_FILE: canonical_json(training)}
+    advance(desk.harness, main, "candidate", facts, files, f"{facts.specialist}: candidate", body)
+
+
+def promote_accepted(
+    desk: Desk, iteration: Iteration, runs: tuple[RunResult, RunResult, RunResult], nearest: Mapping[str, float]
+) -> None:
+    """``eval-accepted``: evidence, signed, with the packet and the picture that reviewers read."""
+    candidate, reference, base = runs
+    facts = _facts(desk, iteration, candidate)
+    main = desk.main()
+    if _has(main, facts.specialist, "eval-accepted"):
+        return
+    evidence = _evidence(desk, main, facts, runs, nearest)
+    data = evidence_bytes(evidence)
+    kept = desk.folder(iteration) / EVIDENCE_SIGNATURE
+    predicate = {"cluster": facts.cluster.cluster, "specialist": facts.specialist, "run": candidate.run_id}
+    signed = adopt_or_seal(
+        kept.read_bytes() if kept.exists() else None,
+        statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, predicate),
+        desk.harness.signing_key,
+    )
+    write_atomic(kept, signed)
+    body = packet(evidence, desk.cluster)
+    files = {
+        EVIDENCE_FILE: data,
+        EVIDENCE_SIGNATURE: signed,
+        PACKET_FILE: body.encode(),
+        CHART_FILE: chart(evidence).encode(),
+    }
+    advance(desk.harness, main, "eval-accepted", facts, files, f"{facts.specialist}: eval accepted", body)
+
+
+def promote_exported(desk: Desk, iteration: Iteration, candidate: RunResult) -> None:
+    """``artifact-exported``: the sealed artifact is signed; main gets its file list and signature."""
+    facts = _facts(desk, iteration, candidate)
+    main = desk.main()
+    if _has(main, facts.specialist, "artifact-exported"):
+        return
+    store = Store(desk.workspace.store(desk.cluster.store))
+    folder = store.get(facts.artifact)
+    if folder is None:
+        raise InvalidInput(
+            "weights-missing", f"The weights of {facts.specialist} are not in the store", "Put them back, or iterate again."
+        )
+    if not (folder / SIGNATURE_FILE).exists():
+        working = desk.folder(iteration) / "artifact"
+        sign_directory(working, desk.harness.signing_key)
+        store.put_signature(facts.artifact, working / SIGNATURE_FILE)
+    check_signed(folder, facts.artifact, main.trusted)
+    files = {name: (folder / name).read_bytes() for name in (SUMS_FILE, SIGNATURE_FILE)}
+    body = f"Sealed and signed: artifact `{facts.artifact}`."
+    advance(desk.harness, main, "artifact-exported", facts, files, f"{facts.specialist}: artifact exported", body)
+
+
+def promote_next(harness: Harness, cluster: Cluster, life: Life, main: Main) -> tuple[Event, PullRequest]:
+    """Ask for the next event that people decide.
+
+    Raises:
+        InvalidInput: ``nothing-to-promote`` when the loop, or nobody, is next.
+    """
+    event = FORWARD.get(life.state)
+    if event is None:
+        raise InvalidInput(
+            "nothing-to-promote",
+            f"{life.specialist} is {life.state}; nothing follows that a person could be asked for",
+            f"Run `modelsmith iterate {cluster.cluster}` for a new candidate.",
+        )
+    last = life.records[-1]
+    facts = Facts(
+        cluster=cluster,
+        specialist=life.specialist,
+        artifact=life.artifact,
+        iteration=last.iteration,
+        eval_run=last.eval_run,
+        eval_tag=last.eval_tag,
+        composite=last.composite,
+        requested_by=harness.actor,
+        prepared_by=harness.preparer,
+    )
+    accepted = next(record for record in life.records if record.event == "eval-accepted")
+    evidence = Evidence.model_validate_json(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
+    title = f"{life.specialist}: {event.replace('-', ' ')}"
+    record = next_record(main, event, facts, {})
+    asked = Asked(event, record.requested_by, record.prepared_by, record.required_approvers, record.rollback)
+    return event, advance(harness, main, event, facts, {}, title, packet(evidence, cluster, asked))
+
+
+def _facts(desk: Desk, iteration: Iteration, run: RunResult | None) -> Facts:
+    assert iteration.specialist
+    assert iteration.artifact
+    return Facts(
+        cluster=desk.cluster,
+        specialist=iteration.specialist,
+        artifact=iteration.artifact,
+        iteration=iteration.number,
+        eval_run=run.run_id if run else None,
+        eval_tag=run.tag if run else None,
+        composite=run.headline.composite.value if run else None,
+        requested_by=desk.harness.actor,
+        prepared_by=desk.harness.preparer,
+    )
+
+
+def _has(main: Main, specialist: str, event: Event) -> bool:
+    return any(record.event == event for record in main.history.find(specialist).records)
+
+
+def _evidence(
+    desk: Desk, main: Main, facts: Facts, runs: tuple[RunResult, RunResult, RunResult], nearest: Mapping[str, float]
+) -> Evidence:
+    candidate, reference, base = (
+        Run(result, verdict_rows(read_observations(desk.workspace, result))) for result in runs
+    )
+    first = main.history.find(facts.specialist).records[0]
+    training = TrainingFacts.model_validate_json(main.tree.read(f"{record_folder(first)}/{TRAINING_FILE}"))
+    baselines = [] if reference.result.model == BASE else [base]
+    return build(desk.governed, facts.specialist, candidate, reference, baselines, training, nearest, environment())

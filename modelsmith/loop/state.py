@@ -1,0 +1,105 @@
+"""Where each cluster's loop stands: a pointer that survives a kill. What it points to is verified before it is believed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+from filelock import FileLock
+from pydantic import Field
+
+from modelsmith.schema.base import Digest, Frozen, GitHash, Slug
+from modelsmith.schema.errors import InfrastructureFailure
+
+Phase = Literal["eval", "diagnose", "train", "seal", "assess", "promote", "waiting", "done"]
+"""``assess`` is the eval of the candidate; ``waiting`` ends at a person."""
+
+
+class Iteration(Frozen):
+    """One pass of the loop in one cluster."""
+
+    cluster: Slug
+    number: Annotated[int, Field(ge=1)]
+    phase: Phase
+    """The phase to do next."""
+    commit: GitHash
+    """Commit of main whose governed files this iteration uses throughout."""
+    reference: str
+    """Model that is diagnosed, trained on from and compared with: a specialist, or ``base``."""
+    lesson: str | None = None
+    """Tag of a failed candidate's run, whose failures this iteration answers instead of the reference's."""
+    specialist: str | None = None
+    artifact: Digest | None = None
+    pull: int | None = None
+    """Pull request that waits for a person."""
+    outcome: Literal["PASS", "FAIL", "INCONCLUSIVE"] | None = None
+    reason: str = ""
+    """Why the loop took the latest step, for people."""
+
+
+class LoopState(Frozen):
+    """``.iterate/state.json``."""
+
+    clusters: dict[Slug, Iteration] = {}
+
+
+class StateFile:
+    """Reads and replaces the state atomically; clusters that iterate at the same time do not lose each other's step."""
+
+    def __init__(self, iterate: Path) -> None:
+        self.path = iterate / "state.json"
+
+    def read(self) -> LoopState:
+        """The state; an absent or unreadable file is an empty state, since everything in it can be found again."""
+        try:
+            return LoopState.model_validate_json(self.path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return LoopState()
+
+    def get(self, cluster: str) -> Iteration | None:
+        """The iteration of one cluster."""
+        return self.read().clusters.get(cluster)
+
+    def put(self, iteration: Iteration) -> Iteration:
+        """Record where a cluster stands.
+
+        Raises:
+            InfrastructureFailure: ``not-writable`` or ``disk-full``.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path.with_suffix(".lock")):
+                state = self.read()
+                clusters = {**state.clusters, iteration.cluster: iteration}
+                write_atomic(self.path, LoopState(clusters=clusters).model_dump_json(indent=2).encode())
+        except OSError as error:
+            raise disk_failure(self.path, error) from None
+        return iteration
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace a file so that a reader, or a crash, sees the old or the new content and nothing between."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+    Path(file.name).replace(path)
+
+
+def disk_failure(path: Path, error: OSError) -> InfrastructureFailure:
+    """The typed failure for an operating system error at a path of ours."""
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return InfrastructureFailure(
+            "disk-full", f"No space left to write {path.name}", "Free disk space, then run the same command again."
+        )
+    return InfrastructureFailure(
+        "not-writable", f"Cannot write {path.name}: {error.strerror}", "Make the folder writable for this user."
+    )

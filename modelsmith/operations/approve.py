@@ -1,0 +1,100 @@
+"""``modelsmith approve``: a person's verdict, signed with a key of their own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelsmith.governance.people import is_harness
+from modelsmith.operations.contract import PullNumber, Request, Result
+from modelsmith.operations.pull_view import PullView, view
+from modelsmith.promotion.harness import open_forge
+from modelsmith.promotion.judge import judge
+from modelsmith.promotion.main import read_main
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import GateNotCleared, IntegrityFailure
+from modelsmith.schema.governance import Harness, People, Person
+from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval
+from modelsmith.schema.pull import SignedApproval
+from modelsmith.signing.ssh import public_key, sign
+
+
+class ApproveRequest(Request):
+    """Signs a statement about exactly this change with KEY and adds it to the pull request.
+
+    The key must be listed in people.yaml under a person. Any later edit of the change voids the approval.
+    """
+
+    number: PullNumber
+    key: Annotated[Path, Field(description="Your private SSH key (or the public half of one in your agent).")]
+    reason: Annotated[str, Field(description="Why, for the record.")] = ""
+
+
+class VerdictResult(Result):
+    """The verdict and the gate after it."""
+
+    verdict: Literal["approve", "reject"]
+    actor: str
+    change: str
+    pull: PullView
+
+
+def run(workspace: Workspace, request: ApproveRequest) -> VerdictResult:
+    """Approve."""
+    return give_verdict(workspace, request.number, request.key, "approve", request.reason)
+
+
+def give_verdict(
+    workspace: Workspace, number: int, key: Path, verdict: Literal["approve", "reject"], reason: str
+) -> VerdictResult:
+    """Sign the verdict on the change as it is now, and add it to the pull request.
+
+    Raises:
+        IntegrityFailure: ``unknown-key`` when main's people.yaml does not list the key.
+        GateNotCleared: ``harness-key``, ``not-open``.
+    """
+    key = key.expanduser()
+    git = workspace.git
+    reader = open_forge(workspace)
+    main = reader.fetch_into(git)
+    governed = read_main(git, main)
+    actor = key_holder(governed.people, public_key(key))
+    if is_harness(actor, governed.people):
+        raise GateNotCleared(
+            "harness-key", f"{actor} is a machine; it decides nothing for people", "Use a key of your own."
+        )
+    pull = reader.get(number)
+    if pull.status != "open":
+        raise GateNotCleared("not-open", f"Pull request {number} is {pull.status}", "Look at `modelsmith pr list`.")
+    change = judge(git, pull, main).change.digest()
+    statement = Approval(
+        repository=governed.policy.repository,
+        pull=number,
+        change=change,
+        verdict=verdict,
+        actor=actor,
+        at=datetime.now(UTC).replace(microsecond=0),
+        reason=reason,
+    )
+    payload = canonical_json(statement)
+    signed = SignedApproval(statement=payload.decode(), signature=sign(payload, key, APPROVAL_NAMESPACE))
+    forge = open_forge(workspace, actor, key)
+    forge.review(number, signed)
+    return VerdictResult(verdict=verdict, actor=actor, change=change, pull=view(git, forge.get(number), main))
+
+
+def key_holder(people: People, key: str) -> str:
+    """Who holds the public key."""
+    holders: list[Person | Harness] = [*people.people, *people.harness]
+    for actor in holders:
+        if any(entry.key == key for entry in actor.keys):
+            return actor.id
+    raise IntegrityFailure(
+        "unknown-key",
+        "This key is not listed in people.yaml on main",
+        "Have its public half added to .github/governance/people.yaml by a pull request of its owners.",
+    )

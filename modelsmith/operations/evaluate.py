@@ -1,0 +1,73 @@
+"""``modelsmith eval``: the governed eval set against a cluster's model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelsmith.evaluation.tally import SECTIONS
+from modelsmith.loop.evals import BASE, Setting, evaluate, ledger_of, subject_of
+from modelsmith.operations.contract import Cli, Request, Result
+from modelsmith.promotion.main import read_main
+from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Section
+from modelsmith.schema.errors import Exit
+from modelsmith.schema.run import RunResult
+
+
+class EvalRequest(Request):
+    """Asks the model every governed question, scores the answers against the rubric and prints the verdict.
+
+    Interrupted, the same command goes on where it stopped. Answers that these weights already gave to an unchanged
+    question are adopted, not generated again. Ends with 0 on PASS, with 3 on FAIL or INCONCLUSIVE; a part of the set
+    (--quick, --type) is never enough for PASS.
+    """
+
+    cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/.")]
+    quick: Annotated[bool, Field(description="A small representative part only.")] = False
+    type: Annotated[
+        Literal["core", "held_out", "robustness", "micro", "all"], Field(description="Part of the eval set.")
+    ] = "all"
+    tag: Annotated[str | None, Field(description="Name of the run; made from cluster and model when not given.")] = None
+    model: Annotated[str, Field(description="`base` or a specialist id.")] = BASE
+    against: Annotated[
+        str | None, Field(description="Tag of a run to count regressions against."), Cli(option="--against")
+    ] = None
+
+
+class EvalResult(Result):
+    """The run."""
+
+    run: RunResult
+
+    def exit_code(self) -> Exit:
+        return Exit.DONE if self.run.headline.verdict == "PASS" else Exit.GATE_NOT_CLEARED
+
+
+def run(workspace: Workspace, request: EvalRequest) -> EvalResult:
+    """Evaluate the governed files as they are on disk."""
+    cluster = load_cluster(workspace.files, request.cluster)
+    governed = load_eval_set(workspace.files, cluster.eval_set)
+    artifact = None
+    if request.model != BASE:
+        artifact = read_main(workspace.git, "HEAD").history.find(request.model).artifact
+    sections: tuple[Section, ...] = SECTIONS if request.type == "all" else (request.type,)
+    tag = request.tag or _tag(request, governed)
+    incumbent = ledger_of(workspace).result(request.against, request.cluster) if request.against else None
+    setting = Setting(cluster, governed, _tree(workspace, governed), tag, sections, request.quick)
+    subject = subject_of(workspace, cluster, request.model, artifact)
+    return EvalResult(run=evaluate(workspace, setting, subject, incumbent))
+
+
+def _tag(request: EvalRequest, governed: GovernedSet) -> str:
+    """A tag of its own for every question, so that an edited eval set never meets an old run's folder."""
+    part = "quick" if request.quick else request.type
+    question = governed.question()
+    return f"{request.cluster}-{request.model}-{part}-{question.core[7:13]}{question.held_out[7:13]}"
+
+
+def _tree(workspace: Workspace, governed: GovernedSet) -> str:
+    dirty = any(path.startswith(governed.folder + "/") for path in workspace.git.dirty_paths())
+    return "uncommitted" if dirty else workspace.git.text("rev-parse", f"HEAD:{governed.folder}")

@@ -1,0 +1,94 @@
+"""``modelsmith iterate``: the whole loop, up to the next person."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.loop.evals import ledger_of
+from modelsmith.loop.iterate import Loop
+from modelsmith.loop.phases import candidate_tag, reference_tag
+from modelsmith.loop.state import Iteration
+from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.operations.pull_view import view
+from modelsmith.promotion.harness import open_harness
+from modelsmith.promotion.pulls import sync
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import Exit
+from modelsmith.schema.run import RunResult
+
+
+class IterateRequest(Request):
+    """Evaluates the model that serves, trains on its failures, and promotes a candidate that clears the gate through
+    every gate of the harness. The next gate is a person's: the pull request is left open and the command ends with 4.
+
+    Ends with 3 when no candidate cleared the gate. Killed or interrupted at any point, the same command goes on from
+    there and counts nothing twice.
+    """
+
+    cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/."), ARGUMENT]
+    max_iterations: Annotated[
+        int | None, Field(ge=1, description="Passes before giving up; the cluster's loop.max_iterations when not given.")
+    ] = None
+
+
+class IterateResult(Result):
+    """Where the loop stands."""
+
+    cluster: str
+    iteration: int
+    phase: str
+    outcome: str | None
+    reason: str
+    specialist: str | None
+    artifact: str | None
+    reference: RunResult | None
+    candidate: RunResult | None
+    pull: int | None
+    """Pull request that waits."""
+    waiting_for: tuple[str, ...]
+    """Owners one of whom must approve it."""
+    next: dict[str, str]
+    """What to do now: label -> command."""
+
+    def exit_code(self) -> Exit:
+        if self.phase == "waiting":
+            return Exit.WAITING_FOR_PERSON
+        return Exit.DONE if self.outcome == "PASS" else Exit.GATE_NOT_CLEARED
+
+
+def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
+    """Iterate."""
+    harness = open_harness(workspace)
+    iteration = Loop(harness, request.cluster).run(request.max_iterations)
+    waiting: tuple[str, ...] = ()
+    steps: dict[str, str] = {}
+    pull = iteration.pull if iteration.phase == "waiting" else None
+    if pull is not None:
+        waiting = view(workspace.git, harness.forge.get(pull), sync(harness)).waiting_for
+        steps = {
+            "look": f"modelsmith pr show {pull}",
+            "approve": f"modelsmith approve {pull} --key KEY",
+            "merge": f"modelsmith pr merge {pull}",
+            "prove": "modelsmith verify",
+        }
+    return IterateResult(
+        cluster=iteration.cluster,
+        iteration=iteration.number,
+        phase=iteration.phase,
+        outcome=iteration.outcome,
+        reason=iteration.reason,
+        specialist=iteration.specialist,
+        artifact=iteration.artifact,
+        reference=_run(workspace, iteration, reference_tag(iteration)),
+        candidate=_run(workspace, iteration, candidate_tag(iteration)),
+        pull=pull,
+        waiting_for=waiting,
+        next=steps,
+    )
+
+
+def _run(workspace: Workspace, iteration: Iteration, tag: str) -> RunResult | None:
+    found = ledger_of(workspace).runs(tag, iteration.cluster)
+    return found[-1] if found else None

@@ -1,0 +1,110 @@
+"""``modelsmith lineage``: where a specialist comes from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.governance.states import record_folder
+from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.promotion.checks import TRAINING_FILE
+from modelsmith.promotion.history import RECEIPTS
+from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.receipts import MERGE_RECEIPT
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.promotion import Receipt, TrainingFacts
+
+
+class LineageRequest(Request):
+    """Follows a specialist or artifact id back to the base model: training, eval run, every event and its approvers.
+
+    A deprecated specialist stays addressable.
+    """
+
+    id: Annotated[str, Field(description="Specialist id, artifact id or the beginning of one."), ARGUMENT]
+
+
+class EventView(Frozen):
+    """One event of a life."""
+
+    sequence: int
+    event: str
+    state: str
+    pull: int | None
+    approvers: tuple[str, ...]
+
+
+class Ancestor(Frozen):
+    """One specialist on the way back."""
+
+    specialist: str
+    cluster: str
+    artifact: str
+    state: str
+    composite: float | None
+    eval_run: str | None
+    training: TrainingFacts
+    events: tuple[EventView, ...]
+
+
+class LineageResult(Result):
+    """The specialist first, then each parent; the last one was trained from the base model."""
+
+    ancestors: tuple[Ancestor, ...]
+    base_model: str
+    base_digest: str
+
+
+def run(workspace: Workspace, request: LineageRequest) -> LineageResult:
+    """Follow it."""
+    main = read_main(workspace.git, "HEAD")
+    ancestors: list[Ancestor] = []
+    name = _resolve(main, request.id)
+    while name != "base":
+        ancestors.append(_ancestor(main, name))
+        name = ancestors[-1].training.parent
+    oldest = ancestors[-1].training
+    return LineageResult(ancestors=tuple(ancestors), base_model=oldest.base_model, base_digest=oldest.base_digest)
+
+
+def _resolve(main: Main, text: str) -> str:
+    digest = text if text.startswith("sha256:") else f"sha256:{text}"
+    found = [n for n, life in main.history.lives.items() if n == text or life.artifact.startswith(digest)]
+    if len(found) != 1:
+        what = "More than one" if found else "No"
+        raise InvalidInput(
+            "unknown-id", f"{what} specialist or artifact begins with '{text}'", "See `modelsmith status` for the ids."
+        )
+    return found[0]
+
+
+def _ancestor(main: Main, name: str) -> Ancestor:
+    life = main.history.find(name)
+    training = TrainingFacts.model_validate_json(main.tree.read(f"{record_folder(life.records[0])}/{TRAINING_FILE}"))
+    evaluated = [record for record in life.records if record.eval_run]
+    events = []
+    for record in life.records:
+        path = f"{record_folder(record)}/{RECEIPTS}/{MERGE_RECEIPT}"
+        receipt = Receipt.model_validate_json(main.tree.read(path)) if main.tree.exists(path) else None
+        events.append(
+            EventView(
+                sequence=record.sequence,
+                event=record.event,
+                state=record.to_state,
+                pull=receipt.pull if receipt else None,
+                approvers=tuple(sorted(receipt.approvals)) if receipt else (),
+            )
+        )
+    return Ancestor(
+        specialist=name,
+        cluster=life.cluster,
+        artifact=life.artifact,
+        state=life.state,
+        composite=evaluated[-1].composite if evaluated else None,
+        eval_run=evaluated[-1].eval_run if evaluated else None,
+        training=training,
+        events=tuple(events),
+    )

@@ -1,0 +1,32 @@
+"""``modelsmith pr list``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.operations.contract import Cli, Request, Result
+from modelsmith.operations.pull_view import PullView, view
+from modelsmith.promotion.harness import open_forge
+from modelsmith.repository.workspace import Workspace
+
+
+class PrListRequest(Request):
+    """Open pull requests with what each waits for; with --all, merged and closed ones too."""
+
+    everything: Annotated[bool, Field(description="Merged and closed ones too."), Cli(option="--all")] = False
+
+
+class PrListResult(Result):
+    """Newest first."""
+
+    pulls: tuple[PullView, ...]
+
+
+def run(workspace: Workspace, request: PrListRequest) -> PrListResult:
+    """Read them from the forge; nothing is changed."""
+    forge = open_forge(workspace)
+    main = forge.fetch_into(workspace.git)
+    pulls = forge.list(None if request.everything else "open")
+    return PrListResult(pulls=tuple(view(workspace.git, pull, main) for pull in reversed(pulls)))

@@ -1,0 +1,51 @@
+"""``modelsmith pr open``: propose a branch's commits, a scenario or rubric change for example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.forges.port import Proposal
+from modelsmith.operations.approve import key_holder
+from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.operations.pull_view import PullView, view
+from modelsmith.promotion.harness import open_forge
+from modelsmith.promotion.main import read_main
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.signing.ssh import public_key
+
+
+class PrOpenRequest(Request):
+    """Opens a pull request for BRANCH against main, signed with KEY; an identical open one is adopted."""
+
+    branch: Annotated[str, Field(description="Local branch with the proposed commits."), ARGUMENT]
+    title: Annotated[str, Field(min_length=1, description="One line: what changes.")]
+    key: Annotated[Path, Field(description="Your private SSH key, listed in people.yaml.")]
+    body: Annotated[str, Field(description="Why, in Markdown.")] = ""
+
+
+class PrOpenResult(Result):
+    """The pull request and its gate."""
+
+    pull: PullView
+
+
+def run(workspace: Workspace, request: PrOpenRequest) -> PrOpenResult:
+    """Open it."""
+    git = workspace.git
+    head = git.rev(f"refs/heads/{request.branch}")
+    if head is None:
+        raise InvalidInput(
+            "unknown-branch", f"There is no local branch '{request.branch}'", "Name one of `git branch`."
+        )
+    key = request.key.expanduser()
+    main = open_forge(workspace).fetch_into(git)
+    actor = key_holder(read_main(git, main).people, public_key(key))
+    forge = open_forge(workspace, actor, key)
+    proposal = Proposal(
+        branch=request.branch, title=request.title, body=request.body, head=head, base=main, requester=actor
+    )
+    return PrOpenResult(pull=view(git, forge.open(proposal), main))

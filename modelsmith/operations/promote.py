@@ -1,0 +1,83 @@
+"""``modelsmith promote``: a specialist's next state, by pull request."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.governance.states import folder_of
+from modelsmith.loop.promotions import promote_next
+from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.operations.pull_view import view
+from modelsmith.promotion.harness import open_harness
+from modelsmith.promotion.main import read_main
+from modelsmith.promotion.pulls import sync
+from modelsmith.repository.load import load_cluster
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import Exit, InvalidInput
+
+
+class PromoteRequest(Request):
+    """Prepares the record of the specialist's next event and opens the pull request; where the gate is the harness's and
+    its checks pass, it is merged. On a person's gate it is left open and the command ends with 4.
+
+    Without SPECIALIST, the cluster's newest one.
+    """
+
+    cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/."), ARGUMENT]
+    specialist: Annotated[str | None, Field(description="Specialist id."), ARGUMENT] = None
+
+
+class PromoteResult(Result):
+    """What was requested."""
+
+    cluster: str
+    model: str
+    specialist: str
+    iteration: int
+    event: str
+    composite: float | None
+    eval_tag: str | None
+    artifact: str
+    directory: str
+    pull: int
+    status: str
+    waiting_for: tuple[str, ...]
+
+    def exit_code(self) -> Exit:
+        return Exit.WAITING_FOR_PERSON if self.status == "open" else Exit.DONE
+
+
+def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
+    """Promote one step."""
+    workspace.require_clean()
+    harness = open_harness(workspace)
+    commit = sync(harness)
+    main = read_main(workspace.git, commit)
+    lives = main.history.of_cluster(request.cluster)
+    cluster = load_cluster(main.tree, request.cluster)
+    if request.specialist:
+        life = main.history.find(request.specialist)
+    elif lives:
+        life = max(lives, key=lambda one: one.records[-1].iteration)
+    else:
+        raise InvalidInput(
+            "no-specialist", f"{request.cluster} has no specialist yet", f"Run `modelsmith iterate {request.cluster}`."
+        )
+    event, pull = promote_next(harness, cluster, life, main)
+    last = life.records[-1]
+    return PromoteResult(
+        cluster=request.cluster,
+        model=cluster.base_model.name,
+        specialist=life.specialist,
+        iteration=last.iteration,
+        event=event,
+        composite=last.composite,
+        eval_tag=last.eval_tag,
+        artifact=life.artifact,
+        directory=folder_of(request.cluster, life.specialist, last.sequence + 1, event),
+        pull=pull.number,
+        status=pull.status,
+        waiting_for=view(workspace.git, pull, sync(harness)).waiting_for,
+    )

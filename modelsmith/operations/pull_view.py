@@ -1,0 +1,81 @@
+"""How pull requests are shown: what each waits for, decided by the same gate that merges."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from modelsmith.promotion.judge import Judgement, judge
+from modelsmith.repository.git import Git
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.pull import PullRequest
+
+
+class CheckView(Frozen):
+    """One check of the harness."""
+
+    name: str
+    passed: bool
+    sentence: str
+
+
+class PullView(Frozen):
+    """One pull request and its gate."""
+
+    number: int
+    title: str
+    status: Literal["open", "merged", "closed"]
+    branch: str
+    requester: str
+    preparer: str
+    head: str
+    change: str | None
+    """Digest that an approval speaks of; none when it does not merge cleanly."""
+    gate: Literal["open", "closed", "waiting", "merged", "conflict"]
+    waiting_for: tuple[str, ...]
+    """Owners whose approval is missing."""
+    approvers: tuple[str, ...]
+    refusals: tuple[str, ...]
+    checks: tuple[CheckView, ...]
+    paths: tuple[str, ...]
+
+
+def view(git: Git, pull: PullRequest, main: str) -> PullView:
+    """The pull request as it stands against this commit of main."""
+    if pull.status != "open":
+        return _view(pull, None, "merged" if pull.status == "merged" else "closed", ())
+    try:
+        judgement = judge(git, pull, main)
+    except ModelsmithError as error:
+        return _view(pull, None, "conflict", (error.message,))
+    decision = judgement.decision
+    gate: Literal["open", "closed", "waiting"]
+    gate = "open" if decision.open else "closed" if decision.refusals else "waiting"
+    return _view(pull, judgement, gate, tuple(refusal.sentence for refusal in decision.refusals))
+
+
+def _view(
+    pull: PullRequest,
+    judgement: Judgement | None,
+    gate: Literal["open", "closed", "waiting", "merged", "conflict"],
+    refusals: tuple[str, ...],
+) -> PullView:
+    decision = judgement.decision if judgement else None
+    return PullView(
+        number=pull.number,
+        title=pull.title,
+        status=pull.status,
+        branch=pull.branch,
+        requester=pull.requester,
+        preparer=pull.preparer,
+        head=pull.head,
+        change=judgement.change.digest() if judgement else None,
+        gate=gate,
+        waiting_for=decision.waiting_for if decision else (),
+        approvers=tuple(sorted(decision.approvers)) if decision else (),
+        refusals=refusals,
+        checks=tuple(CheckView(name=c.name, passed=c.passed, sentence=c.sentence) for c in decision.checks)
+        if decision
+        else (),
+        paths=tuple(path.path for path in judgement.change.paths) if judgement else (),
+    )

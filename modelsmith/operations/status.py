@@ -1,0 +1,128 @@
+"""``modelsmith status``: who serves, what waits for whom, and what to do next."""
+
+from __future__ import annotations
+
+from modelsmith.governance.routing import render_routing
+from modelsmith.governance.states import Life
+from modelsmith.loop.state import Iteration, StateFile
+from modelsmith.operations.contract import Request, Result
+from modelsmith.operations.pull_view import PullView, view
+from modelsmith.promotion.harness import open_forge
+from modelsmith.promotion.main import Main, read_main
+from modelsmith.repository.load import load_cluster
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Frozen
+
+
+class StatusRequest(Request):
+    """One block for each cluster: serving, latest iteration and why it stopped, specialists, open gates, next step."""
+
+
+class ServingView(Frozen):
+    """Who serves which share."""
+
+    specialist: str
+    share: float
+
+
+class SpecialistView(Frozen):
+    """One specialist."""
+
+    specialist: str
+    state: str
+    iteration: int
+    composite: float | None
+
+
+class WaitingView(Frozen):
+    """An open pull request."""
+
+    number: int
+    title: str
+    gate: str
+    waiting_for: tuple[str, ...]
+
+
+class ClusterStatus(Frozen):
+    """One cluster."""
+
+    cluster: str
+    base_model: str
+    serving: tuple[ServingView, ...]
+    iteration: int | None
+    phase: str | None
+    reason: str
+    composite: float | None
+    """Of the newest evaluated specialist."""
+    threshold: float
+    specialists: tuple[SpecialistView, ...]
+    waiting: tuple[WaitingView, ...]
+    next: str
+
+
+class StatusResult(Result):
+    """Every cluster."""
+
+    clusters: tuple[ClusterStatus, ...]
+
+
+def run(workspace: Workspace, request: StatusRequest) -> StatusResult:
+    """Read it from main, the forge's open pull requests and the loop's state; nothing is changed."""
+    git = workspace.git
+    commit = git.rev("HEAD") or "HEAD"
+    pulls: tuple[PullView, ...] = ()
+    if workspace.setting("forge"):
+        forge = open_forge(workspace)
+        commit = forge.fetch_into(git)
+        pulls = tuple(view(git, pull, commit) for pull in forge.list("open"))
+    main = read_main(git, commit)
+    names = sorted({p.split("/")[1] for p in main.tree.paths("clusters") if p.endswith("/cluster.yaml")})
+    states = StateFile(workspace.iterate)
+    return StatusResult(clusters=tuple(_cluster(main, name, states.get(name), pulls) for name in names))
+
+
+def _cluster(main: Main, name: str, iteration: Iteration | None, pulls: tuple[PullView, ...]) -> ClusterStatus:
+    cluster = load_cluster(main.tree, name)
+    lives = main.history.of_cluster(name)
+    routing = render_routing(name, lives, cluster.deployment.traffic_share)
+    waiting = tuple(
+        WaitingView(number=pull.number, title=pull.title, gate=pull.gate, waiting_for=pull.waiting_for)
+        for pull in pulls
+        if pull.branch.startswith(f"promote/{name}/")
+    )
+    specialists = tuple(_specialist(life) for life in sorted(lives, key=lambda life: life.records[-1].iteration))
+    evaluated = [one.composite for one in specialists if one.composite is not None]
+    return ClusterStatus(
+        cluster=name,
+        base_model=cluster.base_model.name,
+        serving=tuple(ServingView(specialist=one.specialist, share=one.share) for one in routing.serving),
+        iteration=iteration.number if iteration else None,
+        phase=iteration.phase if iteration else None,
+        reason=iteration.reason if iteration else "",
+        composite=evaluated[-1] if evaluated else None,
+        threshold=cluster.gate.composite,
+        specialists=specialists,
+        waiting=waiting,
+        next=_next(name, iteration, waiting),
+    )
+
+
+def _specialist(life: Life) -> SpecialistView:
+    composites = [record.composite for record in life.records if record.composite is not None]
+    return SpecialistView(
+        specialist=life.specialist,
+        state=life.state,
+        iteration=life.records[-1].iteration,
+        composite=composites[-1] if composites else None,
+    )
+
+
+def _next(name: str, iteration: Iteration | None, waiting: tuple[WaitingView, ...]) -> str:
+    if waiting:
+        pull = waiting[0]
+        if pull.gate == "open":
+            return f"modelsmith pr merge {pull.number}"
+        return f"modelsmith pr show {pull.number}, then {' or '.join(pull.waiting_for) or 'its author'} decides"
+    if iteration and iteration.phase not in ("done", "waiting"):
+        return f"modelsmith iterate {name} (goes on at {iteration.phase})"
+    return f"modelsmith iterate {name}"

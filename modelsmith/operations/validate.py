@@ -1,0 +1,68 @@
+"""``modelsmith validate``: every mistake in every governed file, at once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.repository.validate import validate
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.errors import Exit
+
+
+class ValidateRequest(Request):
+    """Names file, line, field and mend for every mistake; with PATHs, only what lies below them.
+
+    It also says how near the nearest held-out and core texts are to each other.
+    """
+
+    paths: Annotated[tuple[str, ...], Field(description="Files or folders; all when none is given."), ARGUMENT] = ()
+
+
+
+class ProblemView(Frozen):
+    """One mistake."""
+
+    file: str
+    line: int | None
+    field: str
+    message: str
+    mend: str
+
+
+class Nearest(Frozen):
+    """The nearest pair of two groups of texts that must stay apart."""
+
+    similarity: float
+    limit: float
+    first: str
+    second: str
+
+
+class ValidateResult(Result):
+    """What was checked and what is wrong."""
+
+    valid: bool
+    files: int
+    kinds: dict[str, int]
+    problems: tuple[ProblemView, ...]
+    nearest: dict[str, Nearest]
+    """By eval set."""
+
+    def exit_code(self) -> Exit:
+        return Exit.DONE if self.valid else Exit.INVALID
+
+
+def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
+    """Check the work tree as it is on disk."""
+    report = validate(workspace.files, request.paths)
+    return ValidateResult(
+        valid=not report.problems,
+        files=report.files,
+        kinds=report.kinds,
+        problems=tuple(ProblemView(**vars(problem)) for problem in report.problems),
+        nearest={name: Nearest(**vars(pair)) for name, pair in report.nearest.items()},
+    )

@@ -1,0 +1,181 @@
+"""Governed files of a repository as typed values. Every loader names all mistakes of its files at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from modelsmith.governance.codeowners import Codeowners, parse
+from modelsmith.repository.document import Document, Problem, Unreadable, read_yaml
+from modelsmith.repository.sets import PARTS, read_set
+from modelsmith.repository.tree import Tree, read_each
+from modelsmith.repository.yamlfile import check, invalid, parse_yaml, sort_key, with_model_problems
+from modelsmith.schema.canonical import digest
+from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, kind_of
+from modelsmith.schema.cluster import Cluster, ClusterDefaults
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.evalset import EvalSet, Question
+from modelsmith.schema.generator import Generator
+from modelsmith.schema.governance import People, Policy
+from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.scenario import Scenario
+
+T = TypeVar("T", bound=BaseModel)
+
+_DOCUMENTATION = {"criteria", "operator_lens", "outcome_type", "risk"}
+"""Fields of a scenario that change nothing about what is asked or scored."""
+_NAME = re.compile(r"[a-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class GovernedSet:
+    """An eval set whose files have all been checked, alone and together. Scenarios are sorted by id."""
+
+    evalset: EvalSet
+    rubric: Rubric
+    core: tuple[Scenario, ...]
+    micro: tuple[Scenario, ...]
+    held_out: tuple[Scenario, ...]
+    generators: tuple[Generator, ...]
+    folder: str
+    """``evals/<domain>/<set>``."""
+
+    @property
+    def rubric_digest(self) -> str:
+        """Identity of what "better" means: the same in eval, trainer and evidence."""
+        return digest(self.rubric.model_dump(mode="json", by_alias=True))
+
+    def question(self) -> Question:
+        """Identity of what is asked; see `Question`."""
+        asked = {
+            "rubric": self.rubric_digest,
+            "prompt": self.evalset.prompt.model_dump(mode="json"),
+            "sampling": self.evalset.sampling.model_dump(mode="json"),
+        }
+        return Question(
+            core=digest({**asked, "core": _digests(self.core), "micro": _digests(self.micro)}),
+            held_out=digest({**asked, "held_out": _digests(self.held_out)}),
+        )
+
+
+def scenario_digest(scenario: Scenario) -> str:
+    """Identity of a scenario's scored content: everything but criteria, risk, operator lens and outcome type."""
+    return digest(scenario.model_dump(mode="json", by_alias=True, exclude=_DOCUMENTATION))
+
+
+def load_eval_set(tree: Tree, name: str) -> GovernedSet:
+    """Read the eval set ``<domain>/<set>``.
+
+    Raises:
+        InvalidInput: ``unknown-eval-set``; ``invalid-file`` with every problem of every file of the set.
+    """
+    folder = f"evals/{name}"
+    if not re.fullmatch(rf"{_NAME.pattern}/{_NAME.pattern}", name) or not tree.exists(f"{folder}/evalset.yaml"):
+        known = [path.split("/") for path in tree.paths("evals") if path.endswith("/evalset.yaml")]
+        raise _unknown("eval-set", "eval set", name, (f"{parts[1]}/{parts[2]}" for parts in known if len(parts) == 4))
+    contents, refused = read_each(tree, [path for path in tree.paths(folder) if kind_of(path)])
+    files = read_set(folder, contents, refused)
+    if files.problems or files.evalset is None or files.rubric is None:
+        raise invalid(sorted(set(files.problems), key=sort_key))
+    core, micro, held_out = (
+        tuple(sorted((source.value for source in files.scenarios[part]), key=lambda one: one.id)) for part in PARTS
+    )
+    generators = tuple(sorted((source.value for source in files.generators), key=lambda one: one.id))
+    return GovernedSet(files.evalset.value, files.rubric.value, core, micro, held_out, generators, folder)
+
+
+def load_cluster(tree: Tree, name: str) -> Cluster:
+    """Read a cluster: ``clusters/defaults.yaml`` with ``clusters/<name>/cluster.yaml`` laid over it, key by key.
+
+    Raises:
+        InvalidInput: ``unknown-cluster``; ``invalid-file`` with problems that name the file where the value stands.
+    """
+    path = f"clusters/{name}/cluster.yaml"
+    if not _NAME.fullmatch(name) or not tree.exists(path):
+        known = [other.split("/") for other in tree.paths("clusters") if other.endswith("/cluster.yaml")]
+        raise _unknown("cluster", "cluster", name, (parts[1] for parts in known if len(parts) == 3))
+    defaults = tree.read(CLUSTER_DEFAULTS) if tree.exists(CLUSTER_DEFAULTS) else None
+    cluster, problems = find_cluster_problems(path, tree.read(path), defaults)
+    if cluster is None or problems:
+        raise invalid(problems)
+    return cluster
+
+
+def find_cluster_problems(path: str, data: bytes, defaults: bytes | None) -> tuple[Cluster | None, list[Problem]]:
+    """The merged cluster, or None, and what is wrong with it, defaults included."""
+    problems: list[Problem] = []
+    own = _document(path, data, Cluster, problems)
+    lower = _document(CLUSTER_DEFAULTS, defaults, ClusterDefaults, problems) if defaults is not None else None
+    if lower is not None:
+        problems += check(lower, ClusterDefaults)[1]
+    if own is None or problems:
+        return None, problems
+    merged = own.over(lower) if lower is not None and isinstance(own.data, dict) else own
+    cluster, found = check(merged, Cluster)
+    folder = path.split("/")[-2]
+    if cluster is not None and cluster.cluster != folder:
+        found = [
+            Problem(
+                *own.place(("cluster",)),
+                "cluster",
+                f"the name is not the folder's, '{folder}'",
+                f"Write cluster: {folder}.",
+            )
+        ]
+    return cluster, found
+
+
+def load_policy(tree: Tree) -> Policy:
+    """Read ``.github/governance/policy.yaml``.
+
+    Raises:
+        InvalidInput: ``missing-file`` or ``invalid-file``.
+    """
+    return parse_yaml(POLICY, tree.read(POLICY), Policy)
+
+
+def load_people(tree: Tree) -> People:
+    """Read ``.github/governance/people.yaml``.
+
+    Raises:
+        InvalidInput: ``missing-file`` or ``invalid-file``.
+    """
+    return parse_yaml(PEOPLE, tree.read(PEOPLE), People)
+
+
+def load_codeowners(tree: Tree) -> Codeowners:
+    """Read ``.github/CODEOWNERS``; mistakes in it are in ``errors``, as GitHub skips such lines.
+
+    Raises:
+        InvalidInput: ``missing-file``, or ``invalid-file`` when it is not UTF-8.
+    """
+    try:
+        return parse(tree.read(CODEOWNERS).decode("utf-8"))
+    except UnicodeDecodeError:
+        raise invalid([Problem(CODEOWNERS, None, "", "not UTF-8 text", "Save the file as UTF-8.")]) from None
+
+
+def _digests(scenarios: Iterable[Scenario]) -> list[str]:
+    return sorted(scenario_digest(scenario) for scenario in scenarios)
+
+
+def _document(path: str, data: bytes, model: type[T], problems: list[Problem]) -> Document | None:
+    try:
+        return read_yaml(path, data)
+    except Unreadable as error:
+        problems += with_model_problems(error, model)
+        return None
+
+
+def _unknown(code: str, what: str, name: str, known: Iterable[str]) -> InvalidInput:
+    names = sorted(known)
+    return InvalidInput(
+        f"unknown-{code}",
+        f"There is no {what} {name!r}",
+        f"Choose one of: {', '.join(names)}." if names else f"Add the first {what}.",
+        known=names,
+    )

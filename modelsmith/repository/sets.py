@@ -1,0 +1,357 @@
+"""One eval set's files as typed values, and the rules that hold between them. Pure: from contents to values."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Generic, Literal, TypeVar, cast
+
+from pydantic import BaseModel, JsonValue
+
+from modelsmith.repository.document import Document, Location, Problem, Unreadable, dotted, read_json, read_yaml
+from modelsmith.repository.similarity import nearest, nearest_to
+from modelsmith.repository.yamlfile import check, with_model_problems
+from modelsmith.schema.catalog import kind_of
+from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.evalset import EvalSet
+from modelsmith.schema.generator import Generator
+from modelsmith.schema.rubric import RegexCheck, Rubric
+from modelsmith.schema.scenario import Scenario
+
+T = TypeVar("T", bound=BaseModel)
+
+Part = Literal["scenarios", "micro", "held_out"]
+PARTS: tuple[Part, ...] = ("scenarios", "micro", "held_out")
+"""Folders of a set that hold scenarios."""
+
+SLOT = re.compile(r"\{([^{}\n]*)\}")
+"""A place in a generator's template."""
+
+
+@dataclass(frozen=True)
+class Source(Generic[T]):
+    """A typed value and the document it was read from."""
+
+    value: T
+    document: Document
+
+    @property
+    def path(self) -> str:
+        """Path of its file."""
+        return self.document.path
+
+    def problem(self, location: Location, message: str, mend: str) -> Problem:
+        """A mistake at a place of this file."""
+        return Problem(*self.document.place(location), dotted(location), message, mend)
+
+
+@dataclass(frozen=True)
+class NearestPair:
+    """The nearest held-out and core text of a set, by the names of their scenarios."""
+
+    similarity: float
+    limit: float
+    first: str
+    """Held-out scenario."""
+    second: str
+    """Core or micro scenario."""
+
+
+@dataclass
+class SetFiles:
+    """Everything read from one set's folder."""
+
+    folder: str
+    evalset: Source[EvalSet] | None = None
+    rubrics: dict[str, Source[Rubric]] = field(default_factory=dict)
+    """By path."""
+    scenarios: dict[Part, list[Source[Scenario]]] = field(default_factory=lambda: {part: [] for part in PARTS})
+    generators: list[Source[Generator]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    nearest: NearestPair | None = None
+
+    @property
+    def rubric(self) -> Source[Rubric] | None:
+        """The rubric that ``evalset.yaml`` names."""
+        if self.evalset is None:
+            return None
+        return self.rubrics.get(posixpath.normpath(f"{self.folder}/{self.evalset.value.rubric}"))
+
+
+def read_set(folder: str, contents: Mapping[str, bytes], refused: Mapping[str, ModelsmithError]) -> SetFiles:
+    """Read the governed files among ``contents`` that lie below ``folder``, and check each and all of them together.
+
+    ``refused`` are the files that could not be read, and why.
+    """
+    files = SetFiles(folder)
+    files.problems += unreadable(path for path in refused.items() if path[0].startswith(f"{folder}/"))
+    for path in sorted(contents):
+        kind = kind_of(path)
+        if kind is None or not path.startswith(f"{folder}/"):
+            continue
+        if kind.model is EvalSet:
+            files.evalset = _read(path, contents[path], EvalSet, files.problems)
+        elif kind.model is Rubric and (rubric := _read(path, contents[path], Rubric, files.problems)):
+            files.rubrics[path] = rubric
+        elif kind.model is Generator and (generator := _read(path, contents[path], Generator, files.problems)):
+            files.generators.append(generator)
+        elif kind.model is Scenario:
+            part = cast(Part, path.removeprefix(f"{folder}/").split("/")[0])
+            if kind.format == "jsonl":
+                files.scenarios[part] += _read_lines(path, contents[path], Scenario, files.problems)
+            elif scenario := _read(path, contents[path], Scenario, files.problems):
+                files.scenarios[part].append(scenario)
+    files.problems += _across(files)
+    return files
+
+
+def unreadable(refused: Iterable[tuple[str, ModelsmithError]]) -> Iterator[Problem]:
+    """Files that could not be read, as problems."""
+    return (Problem(path, None, "", error.message, error.mend) for path, error in refused)
+
+
+def read_source(path: str, data: bytes, model: type[T]) -> tuple[Source[T] | None, list[Problem]]:
+    """A YAML file's typed value with its document, or None and what is wrong with it."""
+    try:
+        document = read_yaml(path, data)
+    except Unreadable as error:
+        return None, with_model_problems(error, model)
+    value, problems = check(document, model)
+    return (None if value is None else Source(value, document)), problems
+
+
+def _read(path: str, data: bytes, model: type[T], problems: list[Problem]) -> Source[T] | None:
+    source, found = read_source(path, data, model)
+    problems += found
+    return source
+
+
+def _read_lines(path: str, data: bytes, model: type[T], problems: list[Problem]) -> Iterator[Source[T]]:
+    """Values of a JSONL file, one a line; empty lines are skipped."""
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if line.strip():
+            try:
+                document = read_json(path, line, number)
+            except Unreadable as error:
+                problems += error.problems
+                continue
+            value, found = check(document, model)
+            problems += found
+            if value is not None:
+                yield Source(value, document)
+
+
+def misnamed(source: Source[Any]) -> Iterator[Problem]:
+    """The id of a file must be the file's name."""
+    name = posixpath.basename(source.path)
+    if name.endswith(".yaml") and name != f"{source.value.id}.yaml":
+        yield source.problem(
+            ("id",),
+            f"the id '{source.value.id}' is not the file's name",
+            f"Write id: {name.removesuffix('.yaml')}, or rename the file to {source.value.id}.yaml.",
+        )
+
+
+def _across(files: SetFiles) -> Iterator[Problem]:
+    scenarios = list(chain.from_iterable(files.scenarios.values()))
+    rubric = files.rubric
+    if files.evalset:
+        yield from _evalset(files.evalset, files)
+    else:
+        path = f"{files.folder}/evalset.yaml"
+        if not any(problem.file == path for problem in files.problems):
+            yield Problem(path, None, "", "the eval set has no evalset.yaml", "Add it, or remove the folder.")
+    for one in files.rubrics.values():
+        yield from _rubric(one)
+    for scenario in scenarios:
+        yield from _scenario(scenario, rubric.value if rubric else None)
+    yield from _repeated_ids(scenarios)
+    capabilities = {scenario.value.capability for scenario in scenarios}
+    for generator in files.generators:
+        yield from _generator(generator, rubric.value if rubric else None, capabilities)
+    if files.evalset:
+        yield from _separation(files, files.evalset.value.separation.held_out_to_core)
+
+
+def _evalset(evalset: Source[EvalSet], files: SetFiles) -> Iterator[Problem]:
+    domain, name = files.folder.split("/")[-2:]
+    if evalset.value.id != name:
+        yield evalset.problem(("id",), f"the id is not the folder's name '{name}'", f"Write id: {name}.")
+    if evalset.value.domain != domain:
+        yield evalset.problem(
+            ("domain",), f"the domain is not the folder's name '{domain}'", f"Write domain: {domain}."
+        )
+    path = posixpath.normpath(f"{files.folder}/{evalset.value.rubric}")
+    if files.rubric is None and not any(problem.file == path for problem in files.problems):
+        yield evalset.problem(
+            ("rubric",),
+            f"there is no rubric at {path}",
+            "Name a file under rubrics/, for example rubrics/quality.yaml.",
+        )
+    if not files.scenarios["scenarios"] and not any("/scenarios/" in problem.file for problem in files.problems):
+        yield evalset.problem((), "the set has no core scenario", "Add one under scenarios/<capability>/.")
+
+
+def _rubric(rubric: Source[Rubric]) -> Iterator[Problem]:
+    yield from misnamed(rubric)
+    yield from _twice(rubric, ("points",), [point.id for point in rubric.value.points], "point")
+    for number, point in enumerate(rubric.value.points):
+        at: Location = ("points", number, "check")
+        expected = getattr(point.check, "expected", None)
+        if expected is not None and not expected.model_fields_set:
+            yield rubric.problem(
+                (*at, "expected"), "nothing is expected", "Add reference: <field>, or value: <literal>."
+            )
+        if isinstance(point.check, RegexCheck) and (reason := _pattern_problem(point.check.pattern)):
+            yield rubric.problem(
+                (*at, "pattern"),
+                f"the pattern is not RE2: {reason}",
+                "Correct it; RE2 has no look-around or back-references.",
+            )
+
+
+def _scenario(scenario: Source[Scenario], rubric: Rubric | None) -> Iterator[Problem]:
+    value = scenario.value
+    folder = posixpath.basename(posixpath.dirname(scenario.path))
+    yield from misnamed(scenario)
+    if value.capability != folder:
+        yield scenario.problem(
+            ("capability",),
+            f"the capability '{value.capability}' is not the folder's name",
+            f"Write capability: {folder}, or move the file to {value.capability}/.",
+        )
+    if value.messages[-1].role != "user":
+        last = len(value.messages) - 1
+        yield scenario.problem(
+            ("messages", last, "role"),
+            "the last message is not the user's",
+            "End the conversation with a role: user message.",
+        )
+    yield from _twice(scenario, ("criteria",), [criterion.point for criterion in value.criteria], "criterion for")
+    if rubric is None:
+        return
+    points = {point.id for point in rubric.points}
+    for number, criterion in enumerate(value.criteria):
+        if criterion.point not in points:
+            yield _unknown_point(scenario, ("criteria", number, "point"), criterion.point, points)
+    yield from _missing_references(scenario, value.reference, rubric)
+
+
+def _generator(generator: Source[Generator], rubric: Rubric | None, capabilities: set[str]) -> Iterator[Problem]:
+    value = generator.value
+    yield from misnamed(generator)
+    yield from _twice(generator, ("templates",), [template.id for template in value.templates], "template")
+    if value.capability not in capabilities:
+        yield generator.problem(
+            ("capability",),
+            f"no scenario has the capability '{value.capability}'",
+            f"Write one of: {', '.join(sorted(capabilities)) or 'none yet'}.",
+        )
+    used: set[str] = set()
+    for number, template in enumerate(value.templates):
+        names = SLOT.findall(template.user)
+        used.update(names)
+        for name in sorted(set(names) - value.slots.keys()):
+            yield generator.problem(
+                ("templates", number, "user"),
+                f"the slot {{{name}}} is not declared",
+                f"Add '{name}' under slots, or correct its name.",
+            )
+    for name in value.slots:
+        if name not in used:
+            yield generator.problem(("slots", name), f"no template uses the slot '{name}'", "Use it, or remove it.")
+    if rubric is None:
+        return
+    points = {point.id for point in rubric.points}
+    for number, point in enumerate(value.points):
+        if point not in points:
+            yield _unknown_point(generator, ("points", number), point, points)
+    yield from _missing_references(generator, value.reference, rubric)
+
+
+def _missing_references(source: Source[Any], reference: JsonValue, rubric: Rubric) -> Iterator[Problem]:
+    for point in rubric.points:
+        path = getattr(getattr(point.check, "expected", None), "reference", None)
+        if path is not None and not _reaches(reference, path):
+            yield source.problem(
+                ("reference",),
+                f"the rubric point '{point.id}' looks for '{path}', which is not in the reference",
+                f"Add {path} to the reference.",
+            )
+
+
+def _reaches(value: JsonValue, path: str) -> bool:
+    """Whether a dotted path leads to a value: keys of mappings, positions in lists."""
+    for step in path.split("."):
+        if isinstance(value, dict) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and step.isascii() and step.isdigit() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return False
+    return True
+
+
+def _unknown_point(source: Source[Any], at: Location, name: str, points: set[str]) -> Problem:
+    return source.problem(at, f"the rubric has no point '{name}'", f"Write one of: {', '.join(sorted(points))}.")
+
+
+def _twice(source: Source[Any], at: Location, names: Sequence[str], what: str) -> Iterator[Problem]:
+    counts = Counter(names)
+    for number, name in enumerate(names):
+        if counts[name] > 1 and name in names[:number]:
+            yield source.problem((*at, number), f"there is a second {what} '{name}'", "Remove it, or rename one.")
+
+
+def _repeated_ids(scenarios: Iterable[Source[Scenario]]) -> Iterator[Problem]:
+    by_id: dict[str, list[Source[Scenario]]] = defaultdict(list)
+    for scenario in scenarios:
+        by_id[scenario.value.id].append(scenario)
+    for name, (first, *others) in by_id.items():
+        for other in others:
+            yield other.problem(
+                ("id",), f"the id '{name}' is taken by {first.path}", "Give it an id that is unique in the eval set."
+            )
+
+
+def _separation(files: SetFiles, limit: float) -> Iterator[Problem]:
+    held = [(source, i, text) for source in files.scenarios["held_out"] for i, text in enumerate(texts(source.value))]
+    asked = [*files.scenarios["scenarios"], *files.scenarios["micro"]]
+    core = [(source, text) for source in asked for text in texts(source.value)]
+    others = [text for _, text in core]
+    score, i, j = nearest([text for *_, text in held], others)
+    if i < 0:
+        return
+    files.nearest = NearestPair(score, limit, held[i][0].value.id, core[j][0].value.id)
+    if score <= limit:
+        return
+    for source, wording, text in held:
+        score, j = nearest_to(text, others)
+        if score > limit:
+            last: Location = ("messages", len(source.value.messages) - 1, "content")
+            yield source.problem(
+                ("variants", wording - 1) if wording else last,
+                f"this held-out text is too near to {core[j][0].path} (similarity {score:.2f}, allowed {limit:.2f})",
+                "Tell another case, or move the scenario out of held_out/.",
+            )
+
+
+def texts(scenario: Scenario) -> list[str]:
+    """Every wording of a scenario as one text: what its users say, retrieved context left out."""
+    return ["\n".join(m.content for m in wording if m.role == "user") for wording in scenario.wordings()]
+
+
+def _pattern_problem(pattern: str) -> str:
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(pattern, options)
+    except re2.error as error:
+        return str(error.args[0].decode() if isinstance(error.args[0], bytes) else error)
+    return ""

@@ -1,0 +1,285 @@
+"""Every governed file of a repository, checked at once: each alone, and all of them together."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from modelsmith.governance.codeowners import Codeowners, parse
+from modelsmith.governance.people import people_problems
+from modelsmith.repository.document import Location, Problem, read_yaml
+from modelsmith.repository.load import find_cluster_problems
+from modelsmith.repository.paths import folder
+from modelsmith.repository.sets import NearestPair, Source, misnamed, read_set, read_source, unreadable
+from modelsmith.repository.tree import Tree, WorkTree, read_each
+from modelsmith.repository.yamlfile import find_json_problems, find_problems, sort_key
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, TRUST, Kind, kind_of
+from modelsmith.schema.cluster import Cluster, ClusterDefaults, Routing
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.governance import People, Policy
+from modelsmith.schema.promotion import PromotionRecord
+from modelsmith.schema.scenario import Scenario
+
+T = TypeVar("T", bound=BaseModel)
+
+_TOPS = ("evals", "clusters", "promotions", ".github")
+_SHARED = (CLUSTER_DEFAULTS, PEOPLE, POLICY, CODEOWNERS)
+"""Files that others refer to."""
+_SET_FOLDER = re.compile(r"evals/[^/]+/(?!pending/)[^/]+/")
+_STRAY = re.compile(r"(evals|clusters)(/.+)?|promotions|\.github|\.github/governance/[^/]+\.(ya?ml|json)")
+_WELCOME = re.compile(r"(.*/)?(\.gitkeep|\.gitignore|README\.md)|clusters/[^/]+/\.local/.*")
+_KEY = re.compile(rf"{re.escape(TRUST)}/[^/]+\.pem")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was checked, and everything that is wrong."""
+
+    problems: tuple[Problem, ...]
+    """Sorted by file, line and field."""
+    files: int
+    """Governed files checked."""
+    kinds: dict[str, int]
+    """How many of them, by kind."""
+    nearest: dict[str, NearestPair]
+    """By eval set (``<domain>/<set>``): how near its held-out texts come to its core texts."""
+
+
+def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
+    """Check every governed file, or only those at or below ``paths``.
+
+    A file is judged together with what it refers to, so a path below an eval set reads the whole set.
+
+    Raises:
+        InvalidInput: ``outside-repository``, or ``missing-file`` for a path at which nothing stands.
+    """
+    wanted = [_inside(tree, path) for path in paths]
+    for path in wanted:
+        if not tree.paths(path):
+            raise InvalidInput("missing-file", f"There is nothing at {path}", "Correct the path.", path=path)
+    present = [path for top in _TOPS for path in tree.paths(top)]
+    units = {_unit(path) for path in present if not wanted or any(_below(path, one) for one in wanted)}
+    governed = {path: kind for path in present if (kind := kind_of(path)) and (_unit(path) in units or path in _SHARED)}
+    contents, refused = read_each(tree, [*governed, *(path for path in present if _KEY.fullmatch(path))])
+    problems = [*unreadable(refused.items()), *(_stray(path) for path in present if _is_stray(path))]
+    everything = set(present)
+    nearest: dict[str, NearestPair] = {}
+    for set_folder in sorted(unit for unit in units if _SET_FOLDER.fullmatch(f"{unit}/")):
+        files = read_set(set_folder, contents, refused)
+        problems += files.problems
+        owned: list[Source[Any]] = [*filter(None, [files.evalset]), *files.rubrics.values()]
+        for source in owned:
+            problems += _owners(source, contents)
+        if files.nearest:
+            nearest[set_folder.removeprefix("evals/")] = files.nearest
+    for path, kind in governed.items():
+        if path in contents and not _SET_FOLDER.match(path):
+            problems += _alone(path, kind, contents, everything)
+    checked = {path: kind for path, kind in governed.items() if not wanted or any(_below(path, w) for w in wanted)}
+    kept = {problem for problem in problems if not wanted or any(_below(problem.file, w) for w in wanted)}
+    kinds = Counter(kind.name for kind in checked.values())
+    return Report(tuple(sorted(kept, key=sort_key)), len(checked), dict(sorted(kinds.items())), nearest)
+
+
+def _inside(tree: Tree, path: str) -> str:
+    if isinstance(tree, WorkTree) and Path(path).is_absolute():
+        path = posixpath.relpath(path, tree.root.as_posix())
+    plain = posixpath.normpath(path)
+    return "" if plain == "." else folder(plain)
+
+
+def _below(path: str, top: str) -> bool:
+    return not top or path == top or path.startswith(f"{top}/")
+
+
+def _unit(path: str) -> str:
+    """What is judged together: an eval set, or the file alone."""
+    found = _SET_FOLDER.match(path)
+    return found.group().rstrip("/") if found else path
+
+
+def _is_stray(path: str) -> bool:
+    return kind_of(path) is None and bool(_STRAY.fullmatch(path)) and not _WELCOME.fullmatch(path)
+
+
+def _stray(path: str) -> Problem:
+    mend = (
+        "Put scenarios into scenarios/, held_out/ or micro/<capability>/*.yaml, rubrics into rubrics/*.yaml, "
+        "generators into generators/*.yaml."
+    )
+    return Problem(
+        path,
+        None,
+        "",
+        "no governed file belongs at this path, so nothing would read it",
+        mend if path.startswith("evals/") else "Correct its name, or remove it.",
+    )
+
+
+def _alone(path: str, kind: Kind, contents: Mapping[str, bytes], present: Set[str]) -> Iterator[Problem]:
+    """Problems of one file outside the eval sets, and of what it refers to."""
+    data = contents[path]
+    if kind.model is Cluster:
+        yield from _cluster(path, contents, present)
+    elif kind.model is Policy:
+        yield from _policy(path, contents)
+    elif kind.model is People:
+        yield from _people(path, contents)
+    elif kind.format == "codeowners":
+        yield from _codeowners(path, contents)
+    elif kind.format == "json" and kind.model is not None:
+        value, problems = find_json_problems(path, data, kind.model)
+        yield from problems
+        if isinstance(value, PromotionRecord):
+            yield from _record(path, data, value)
+    elif kind.model is not None:
+        source, problems = read_source(path, data, kind.model)
+        yield from problems
+        if source and isinstance(source.value, Scenario):
+            yield from misnamed(source)
+        if source and isinstance(source.value, Routing):
+            yield from _routing(path, source.value)
+
+
+def _cluster(path: str, contents: Mapping[str, bytes], present: Set[str]) -> Iterator[Problem]:
+    defaults = contents.get(CLUSTER_DEFAULTS)
+    if defaults is not None and find_problems(CLUSTER_DEFAULTS, defaults, ClusterDefaults)[0] is None:
+        defaults = None
+    cluster, problems = find_cluster_problems(path, contents[path], defaults)
+    yield from problems
+    if cluster is None:
+        return
+    source = Source(cluster, read_yaml(path, contents[path]))
+    if f"evals/{cluster.eval_set}/evalset.yaml" not in present:
+        yield source.problem(
+            ("eval_set",), f"there is no eval set '{cluster.eval_set}'", "Name one of the folders evals/<domain>/<set>."
+        )
+    yield from _owners(source, contents)
+
+
+def _owners(source: Source[Any], contents: Mapping[str, bytes]) -> Iterator[Problem]:
+    """The role that owns a file must be a role of people.yaml."""
+    people = _value(PEOPLE, contents, People)
+    owner = source.value.owner
+    if people and owner not in people.roles:
+        yield source.problem(("owner",), f"people.yaml has no role '{owner}'", _one_of(people.roles))
+
+
+def _routing(path: str, routing: Routing) -> Iterator[Problem]:
+    mend = "Restore it from git; promotions write it, never people."
+    if routing.cluster != path.split("/")[1]:
+        yield Problem(path, None, "cluster", "the cluster is not the folder's name", mend)
+    if abs(sum(serving.share for serving in routing.serving) - 1) > 1e-9:
+        yield Problem(path, None, "serving", "the shares do not add up to 1", mend)
+
+
+def _record(path: str, data: bytes, record: PromotionRecord) -> Iterator[Problem]:
+    mend = "Restore the file from git; records are written by Modelsmith and never edited."
+    if canonical_json(record) != data:
+        yield Problem(path, None, "", "the record is not RFC 8785 canonical JSON", mend)
+    stated = f"promotions/{record.cluster}/{record.specialist}/{record.sequence:02d}-{record.event}/record.json"
+    if stated != path:
+        yield Problem(path, None, "", f"the record belongs at {stated}", mend)
+
+
+def _policy(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
+    policy, problems = read_source(path, contents[path], Policy)
+    yield from problems
+    people = _value(PEOPLE, contents, People)
+    if policy is None:
+        return
+    owners = parse(contents.get(CODEOWNERS, b"").decode("utf-8", "replace"))
+    seen: set[str] = set()
+    for number, transition in enumerate(policy.value.transitions):
+        at: Location = ("transitions", number)
+        if transition.event in seen:
+            yield policy.problem((*at, "event"), f"a second transition for '{transition.event}'", "Keep one of them.")
+        seen.add(transition.event)
+        if transition.gate == "harness":
+            continue
+        if people and transition.gate not in people.roles:
+            yield policy.problem((*at, "gate"), f"people.yaml has no role '{transition.gate}'", _one_of(people.roles))
+        elif CODEOWNERS in contents and transition.gate not in _asked(owners, transition.event):
+            yield policy.problem(
+                (*at, "gate"),
+                f"CODEOWNERS does not ask '{transition.gate}' about {transition.event}",
+                f"Add to CODEOWNERS: /promotions/*/*/*-{transition.event}/ @{transition.gate}",
+            )
+
+
+def _asked(owners: Codeowners, event: str) -> set[str]:
+    """Names that CODEOWNERS asks about an event's folder, without their organisation."""
+    asked = owners.owners(f"promotions/cluster/iter-001-00000000/01-{event}/record.json")
+    return {owner.removeprefix("@").rpartition("/")[2] for owner in asked}
+
+
+def _people(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
+    people, problems = read_source(path, contents[path], People)
+    yield from problems
+    if people is None:
+        return
+    yield from (Problem(path, None, "", words, "Correct people.yaml.") for words in people_problems(people.value))
+    for i, harness in enumerate(people.value.harness):
+        for j, name in enumerate(harness.trust):
+            at: Location = ("harness", i, "trust", j)
+            data = contents.get(f"{TRUST}/{name}")
+            reason = f"there is no {TRUST}/{name}" if data is None else _key_problem(name, data)
+            if reason:
+                yield people.problem(at, reason, "Put the public key there as PEM, or remove the name.")
+
+
+def _key_problem(name: str, data: bytes) -> str:
+    """Why the bytes are no EC P-256 public key; empty when they are."""
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(data)
+    except Exception:
+        return f"{name} holds no public key in PEM"
+    good = isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)
+    return "" if good else f"{name} is not an EC P-256 key"
+
+
+def _codeowners(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
+    try:
+        owners = parse(contents[path].decode("utf-8"))
+    except UnicodeDecodeError:
+        yield Problem(path, None, "", "not UTF-8 text", "Save the file as UTF-8.")
+        return
+    for line, words in owners.errors:
+        yield Problem(path, line or None, "", words, "Correct the line; GitHub skips it as it is.")
+    people = _value(PEOPLE, contents, People)
+    if people is None:
+        return
+    known = {person.id for person in people.people} | people.roles.keys()
+    logins = {login.lower() for person in people.people for login in person.logins.values()}
+    for rule in owners.rules:
+        for owner in rule.owners:
+            name = owner.removeprefix("@")
+            if not owner.startswith("@") or not (name.rpartition("/")[2] in known or name.lower() in logins):
+                yield Problem(
+                    path,
+                    rule.line,
+                    "",
+                    f"{owner} is no role, person or login of people.yaml",
+                    _one_of(people.roles, "@"),
+                )
+
+
+def _value(path: str, contents: Mapping[str, bytes], model: type[T]) -> T | None:
+    return find_problems(path, contents[path], model)[0] if path in contents else None
+
+
+def _one_of(names: Mapping[str, str], mark: str = "") -> str:
+    return (
+        f"Write one of: {', '.join(mark + name for name in sorted(names))}." if names else "Add the role there first."
+    )

@@ -1,0 +1,53 @@
+"""Diagnosis: what fails together, and what the next training run should aim at."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelsmith.schema.base import Frozen, Share, Slug
+
+Severity = Literal["high", "medium", "low"]
+
+
+class Confusion(Frozen):
+    """One wrong value that was given instead of the right one."""
+
+    field: str
+    """Dotted path of the field in the answer."""
+    given: str | None
+    """The value given; None when it is none of the values that the eval set or its generators know."""
+    right: str
+    """The value that the references ask for."""
+    cases: Annotated[int, Field(ge=1)]
+    """Failed cases in which it was given at least once."""
+
+
+class FailureCluster(Frozen):
+    """Scenarios of one capability that miss the same rubric points."""
+
+    capability: Slug
+    points: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    """Rubric points that these cases miss, in the rubric's order."""
+    operator_lenses: dict[Slug, int]
+    """Failed cases by operator lens, most first."""
+    failed_cases: Annotated[int, Field(ge=1)]
+    """Scenarios that miss these points in at least one wording or repeat."""
+    total_cases: Annotated[int, Field(ge=1)]
+    """Scenarios of this capability that were asked."""
+    critical_cases: Annotated[int, Field(ge=0)]
+    """Failed cases that must never regress."""
+    risk_share: Share
+    """Failed share of the capability's cases, each weighted by its risk (low 1, medium 2, high 3)."""
+    severity: Severity
+    confusions: tuple[Confusion, ...]
+    """Wrong values, most frequent first."""
+    pattern: str
+    """What goes wrong, in one sentence without any of the model's own text."""
+    reviewer_action: str
+    """What a person should do about it, if anything."""
+    next_target: str
+    """What the next training run aims at."""
+    cases: tuple[Slug, ...]
+    """Ids of the failed scenarios."""

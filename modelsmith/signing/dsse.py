@@ -1,0 +1,268 @@
+"""Records and evidence under seal: in-toto Statement, RFC 8785, DSSE, Sigstore bundle v0.3, a local EC P-256 key.
+
+A bundle has one signature and one spelling: any other byte in it is refused. ``keyid`` stays empty and ``hint`` is
+the SHA-256 of the public key's PEM, as cosign expects. Formats: in-toto attestation framework v1, DSSE v1.0.0 (PAE),
+Sigstore protobuf specs v0.3.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import Field, JsonValue, ValidationError
+
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.canonical import canonical_json, sha256
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.signing.keys import load_public_key, load_signing_key, public_pem, to_pem
+
+PAYLOAD_TYPE: Literal["application/vnd.in-toto+json"] = "application/vnd.in-toto+json"
+STATEMENT_TYPE: Literal["https://in-toto.io/Statement/v1"] = "https://in-toto.io/Statement/v1"
+BUNDLE_TYPE: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class SubjectDigest(Frozen):
+    """Digests of a subject: SHA-256 and no other."""
+
+    sha256: Hex64
+
+
+class Subject(Frozen):
+    """What a statement speaks of."""
+
+    name: str
+    digest: SubjectDigest
+
+
+class Statement(Frozen):
+    """An in-toto Statement about exactly one subject."""
+
+    type_: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
+    subject: Annotated[tuple[Subject, ...], Field(min_length=1, max_length=1)]
+    predicate_type: str = Field(alias="predicateType")
+    predicate: dict[str, JsonValue]
+
+
+class _Signature(Frozen):
+    sig: str
+    keyid: Literal[""]
+
+
+class _Envelope(Frozen):
+    payload: str
+    payload_type: Literal["application/vnd.in-toto+json"] = Field(alias="payloadType")
+    signatures: Annotated[tuple[_Signature, ...], Field(min_length=1, max_length=1)]
+
+
+class _PublicKey(Frozen):
+    hint: Hex64
+
+
+class _Material(Frozen):
+    public_key: _PublicKey = Field(alias="publicKey")
+    tlog_entries: Annotated[tuple[JsonValue, ...], Field(alias="tlogEntries", max_length=0)]
+
+
+class _Bundle(Frozen):
+    media_type: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = Field(alias="mediaType")
+    verification_material: _Material = Field(alias="verificationMaterial")
+    envelope: _Envelope = Field(alias="dsseEnvelope")
+
+
+def statement(name: str, subject: bytes, predicate_type: str, predicate: Mapping[str, Any]) -> dict[str, Any]:
+    """An in-toto Statement that says ``predicate`` about the file ``name`` with these bytes."""
+    digest = {"sha256": sha256(subject).removeprefix("sha256:")}
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": name, "digest": digest}],
+        "predicateType": predicate_type,
+        "predicate": dict(predicate),
+    }
+
+
+def seal(statement: Mapping[str, Any], key: Path) -> bytes:
+    """The statement, signed: a bundle's bytes. Two seals of one statement differ, because ECDSA draws at random.
+
+    Raises:
+        InvalidInput: ``invalid-statement`` for what RFC 8785 cannot write, and as `keys.load_signing_key`.
+    """
+    payload = _payload(statement)
+    private = load_signing_key(key)
+    signature = private.sign(_pae(payload), ec.ECDSA(hashes.SHA256()))
+    return canonical_json(
+        {
+            "mediaType": BUNDLE_TYPE,
+            "verificationMaterial": {"publicKey": {"hint": _hint(private.public_key())}, "tlogEntries": []},
+            "dsseEnvelope": {
+                "payload": base64.b64encode(payload).decode("ascii"),
+                "payloadType": PAYLOAD_TYPE,
+                "signatures": [{"sig": base64.b64encode(signature).decode("ascii"), "keyid": ""}],
+            },
+        }
+    )
+
+
+def unseal(bundle: bytes, trusted: Sequence[bytes], subject: bytes | str, predicate_type: str) -> dict[str, JsonValue]:
+    """The predicate that a trusted key has signed about the subject.
+
+    Args:
+        bundle: The bundle's bytes, as `seal` made them.
+        trusted: Public keys as PEM.
+        subject: The bytes that the statement must speak of, or their digest (``sha256:<64 hex>``).
+        predicate_type: The type that the statement must have.
+
+    Raises:
+        IntegrityFailure: ``not-a-bundle`` (including any other spelling of one), ``untrusted-key``,
+            ``bad-signature``, ``wrong-type`` or ``wrong-subject``.
+        InvalidInput: ``invalid-public-key`` for a trusted key that is none.
+    """
+    found = parse_statement(_canonical(open_envelope(_canonical(bundle), trusted)))
+    if found.predicate_type != predicate_type:
+        raise IntegrityFailure(
+            "wrong-type",
+            f"The signed statement is a {found.predicate_type}, not a {predicate_type}.",
+            "Put the signature that belongs to this file beside it.",
+        )
+    expected = subject if isinstance(subject, str) else sha256(subject)
+    if f"sha256:{found.subject[0].digest.sha256}" != expected:
+        raise IntegrityFailure(
+            "wrong-subject",
+            f"The signature is for another {found.subject[0].name}: this one was changed, or the signature was moved.",
+            "Restore the file as it was signed.",
+        )
+    return found.predicate
+
+
+def adopt_or_seal(
+    existing: bytes | None, statement: Mapping[str, Any], key: Path, trusted: Sequence[bytes] = ()
+) -> bytes:
+    """The existing bundle when it holds exactly this statement under this key or a trusted one; a new seal otherwise.
+
+    A signature that holds is never remade, so a rerun leaves every byte as it is.
+
+    Raises:
+        InvalidInput: as `seal`.
+    """
+    if existing is not None:
+        try:
+            if open_envelope(_canonical(existing), (public_pem(key), *trusted)) == _payload(statement):
+                return existing
+        except IntegrityFailure:
+            pass
+    return seal(statement, key)
+
+
+def open_envelope(bundle: bytes, trusted: Sequence[bytes]) -> bytes:
+    """The payload that a trusted key has signed, whatever it says.
+
+    Raises:
+        IntegrityFailure: ``not-a-bundle``, ``untrusted-key`` or ``bad-signature``.
+        InvalidInput: ``invalid-public-key``.
+    """
+    keys = {_hint(key): key for key in map(load_public_key, trusted)}
+    parsed = _parse(bundle)
+    payload = _base64(parsed.envelope.payload)
+    signature = _base64(parsed.envelope.signatures[0].sig)
+    key = keys.get(parsed.verification_material.public_key.hint)
+    if key is None:
+        raise IntegrityFailure(
+            "untrusted-key",
+            "The signature is by a key that is not in the trust root.",
+            "Sign with a trusted key, or have the key's owner add it to the trust root.",
+        )
+    try:
+        key.verify(signature, _pae(payload), ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        raise IntegrityFailure(
+            "bad-signature",
+            "The signature does not fit its statement: one of them was changed after signing.",
+            "Restore both files as they were signed.",
+        ) from None
+    return payload
+
+
+def peek(bundle: bytes) -> bytes:
+    """The payload of a bundle, **whoever signed it**: a claim, good for telling bundles apart and for nothing else.
+
+    Raises:
+        IntegrityFailure: ``not-a-bundle``.
+    """
+    return _base64(_parse(bundle).envelope.payload)
+
+
+def parse_statement(payload: bytes) -> Statement:
+    """The statement in a payload.
+
+    Raises:
+        IntegrityFailure: ``not-a-bundle``.
+    """
+    try:
+        return Statement.model_validate_json(payload)
+    except ValidationError:
+        raise not_a_bundle() from None
+
+
+def not_a_bundle() -> IntegrityFailure:
+    """The failure for bytes that are no bundle of the one form in use."""
+    return IntegrityFailure(
+        "not-a-bundle",
+        "The signature file is not a Sigstore bundle of one in-toto statement with one signature, in canonical form.",
+        "Restore the signature file as it was written.",
+    )
+
+
+def _parse(bundle: bytes) -> _Bundle:
+    try:
+        return _Bundle.model_validate_json(bundle)
+    except ValidationError:
+        raise not_a_bundle() from None
+
+
+def _canonical(data: bytes) -> bytes:
+    """The bytes, when they are the RFC 8785 form of what they say; so no two readers can read them differently."""
+    try:
+        if canonical_json(json.loads(data)) == data:
+            return data
+    except (ValueError, RecursionError):
+        pass
+    raise not_a_bundle()
+
+
+def _payload(statement: Mapping[str, Any]) -> bytes:
+    try:
+        return canonical_json(dict(statement))
+    except (ValueError, TypeError, RecursionError):
+        raise InvalidInput(
+            "invalid-statement",
+            "The statement cannot be written as canonical JSON.",
+            "Use text, booleans, finite numbers and integers below 2**53 only.",
+        ) from None
+
+
+def _base64(text: str) -> bytes:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise not_a_bundle() from None
+    if base64.b64encode(data).decode("ascii") != text:
+        raise not_a_bundle()
+    return data
+
+
+def _pae(payload: bytes) -> bytes:
+    """DSSE v1 pre-authentication encoding."""
+    return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode("ascii"), len(payload), payload)
+
+
+def _hint(key: ec.EllipticCurvePublicKey) -> str:
+    return hashlib.sha256(to_pem(key)).hexdigest()

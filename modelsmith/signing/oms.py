@@ -1,0 +1,206 @@
+"""Artifact signatures in the OpenSSF Model Signing format (OMS v1.0): ``model.sig`` beside the files that it lists.
+
+Signing is the reference implementation's (``model-signing``, the ``sign`` extra); verifying needs nothing but this
+package. The signature lists every file but itself, with SHA-256 and without any other exception, and the artifact
+must be sealed: its ``SHA256SUMS`` agrees with the list. So the artifact id follows from the signature alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.signing import dsse
+from modelsmith.signing.files import (
+    SIGNATURE_FILE,
+    SUMS_FILE,
+    clear_partials,
+    compare,
+    digests,
+    measure,
+    sums,
+    write_atomically,
+)
+from modelsmith.signing.keys import key_password, load_signing_key, to_pem
+
+PREDICATE_TYPE = "https://model_signing/signature/v1.0"
+
+
+class _Serialization(Frozen):
+    """Whole files, SHA-256, no symbolic link, nothing left out but the signature itself."""
+
+    method: Literal["files"]
+    hash_type: Literal["sha256"]
+    allow_symlinks: Literal[False]
+    ignore_paths: tuple[Literal["model.sig"]]
+
+
+class _Resource(Frozen):
+    algorithm: Literal["sha256"]
+    digest: dsse.Hex64
+    name: str
+
+
+class _Predicate(Frozen):
+    serialization: _Serialization
+    resources: tuple[_Resource, ...]
+
+
+def sign_directory(directory: Path, key: Path, files: Mapping[str, str] | None = None) -> None:
+    """Write ``model.sig``; a signature by this key that holds already is left as it is.
+
+    Args:
+        directory: A sealed artifact.
+        key: The EC P-256 private key.
+        files: Name to SHA-256 (hex) of every file, when the caller has just measured them; measured here when not
+            given.
+
+    Raises:
+        InvalidInput: ``not-sealed``, ``missing-directory``, and as `keys.load_signing_key`.
+        IntegrityFailure: ``unsafe-entry``.
+        InfrastructureFailure: ``missing-extra`` without ``model-signing``, ``signature-not-written``.
+    """
+    private = load_signing_key(key)
+    target = directory / SIGNATURE_FILE
+    clear_partials(directory)
+    measured = digests(measure(directory)) if files is None else files
+    if measured.get(SUMS_FILE) != hashlib.sha256(sums(measured)).hexdigest():
+        raise InvalidInput(
+            "not-sealed", f"{SUMS_FILE} does not list the files of {directory}.", "Seal the artifact, then sign it."
+        )
+    if target.exists():
+        try:
+            verify_directory(directory, [to_pem(private.public_key())], measured)
+        except IntegrityFailure:
+            pass
+        else:
+            return
+    try:
+        from model_signing import signing
+    except ImportError:
+        raise InfrastructureFailure(
+            "missing-extra", "Signing artifacts needs model-signing.", "Run: pip install 'modelsmith[sign]'"
+        ) from None
+    config = signing.Config().use_elliptic_key_signer(private_key=key, password=key_password())
+    try:
+        with tempfile.TemporaryDirectory(prefix="modelsmith-") as folder:
+            made = Path(folder) / SIGNATURE_FILE
+            config.set_hashing_config(_Measured(measured)).sign(directory, made)
+            write_atomically(target, made.read_bytes())
+    except OSError as error:
+        raise InfrastructureFailure(
+            "signature-not-written",
+            f"The signature could not be written: {error.strerror}.",
+            "Check the folder's permissions and the disk.",
+            path=str(target),
+        ) from error
+
+
+def verify_directory(directory: Path, trusted: Sequence[bytes], files: Mapping[str, str] | None = None) -> str:
+    """The id of the artifact, once a trusted key's signature holds for every file in the directory, and for no other.
+
+    Args:
+        directory: The artifact with its ``model.sig``.
+        trusted: EC P-256 public keys as PEM.
+        files: Name to SHA-256 (hex) of every file, when the caller has just measured them; measured here when not
+            given.
+
+    Raises:
+        IntegrityFailure: ``missing-signature``, ``not-a-bundle``, ``untrusted-key``, ``bad-signature``,
+            ``wrong-type``, ``not-sealed``; ``file-added``, ``file-missing``, ``file-changed`` or ``unsafe-entry``,
+            naming the first offending file.
+        InvalidInput: ``invalid-public-key``, ``missing-directory``.
+    """
+    try:
+        bundle = (directory / SIGNATURE_FILE).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise IntegrityFailure(
+            "missing-signature", f"The artifact has no {SIGNATURE_FILE}.", "Sign it, or fetch it with its signature."
+        ) from None
+    signed = _signed_files(dsse.open_envelope(bundle, trusted))
+    compare(signed, digests(measure(directory)) if files is None else files, "the signature")
+    return _artifact(signed)
+
+
+def verify_manifest(signature: bytes, listing: bytes, trusted: Sequence[bytes]) -> str:
+    """The id of the artifact, once a trusted key's signature holds for exactly the files of a ``SHA256SUMS``.
+
+    Needs no weights: it says what was signed, and `verify_directory` says whether the files at hand are that.
+
+    Raises:
+        IntegrityFailure: ``not-a-bundle``, ``untrusted-key``, ``bad-signature``, ``wrong-type``, ``not-sealed``, or
+            ``wrong-subject`` for the listing of other files.
+        InvalidInput: ``invalid-public-key``.
+    """
+    signed = _signed_files(dsse.open_envelope(signature, trusted))
+    artifact = _artifact(signed)
+    if sums(signed) != listing:
+        raise IntegrityFailure(
+            "wrong-subject", f"The signature is for another {SUMS_FILE}.", "Put the artifact's own signature beside it."
+        )
+    return artifact
+
+
+def artifact_of(signature: bytes) -> str:
+    """The id of the artifact that a ``model.sig`` claims to sign, **whoever signed it**.
+
+    Raises:
+        IntegrityFailure: ``not-a-bundle``, ``wrong-type``, ``not-sealed``.
+    """
+    return _artifact(_signed_files(dsse.peek(signature)))
+
+
+def _artifact(signed: Mapping[str, str]) -> str:
+    if signed.get(SUMS_FILE) != hashlib.sha256(sums(signed)).hexdigest():
+        raise IntegrityFailure(
+            "not-sealed",
+            f"{SUMS_FILE} does not list the files that are signed.",
+            "Fetch the artifact again.",
+            file=SUMS_FILE,
+        )
+    return f"sha256:{signed[SUMS_FILE]}"
+
+
+def _signed_files(payload: bytes) -> dict[str, str]:
+    statement = dsse.parse_statement(payload)
+    if statement.predicate_type != PREDICATE_TYPE:
+        raise IntegrityFailure(
+            "wrong-type", "The signature is not one of an artifact.", "Put the artifact's own signature beside it."
+        )
+    try:
+        predicate = _Predicate.model_validate_json(canonical_json(statement.predicate))
+    except ValidationError:
+        raise dsse.not_a_bundle() from None
+    signed = {resource.name: resource.digest for resource in predicate.resources}
+    root = hashlib.sha256(b"".join(bytes.fromhex(resource.digest) for resource in predicate.resources)).hexdigest()
+    if len(signed) != len(predicate.resources) or root != statement.subject[0].digest.sha256:
+        raise dsse.not_a_bundle()
+    return signed
+
+
+class _Measured:
+    """A hashing configuration of ``model-signing`` that answers with known digests, so no file is read twice."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self._files = files
+
+    def hash(self, model_path: Path, *, files_to_hash: None = None) -> Any:
+        """The manifest that ``model_signing.hashing.Config.hash`` would make; no path enters it."""
+        from model_signing import hashing, manifest
+
+        files = manifest.SerializationType.from_args(
+            {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": [SIGNATURE_FILE]}
+        )
+        items = [
+            files.new_item(name, hashing.hashing.Digest("sha256", bytes.fromhex(digest)))
+            for name, digest in self._files.items()
+        ]
+        return manifest.Manifest(f"sha256:{self._files[SUMS_FILE]}", items, files)

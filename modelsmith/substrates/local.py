@@ -1,0 +1,251 @@
+"""Completions from transformers in this process. Heavy: import it only inside an operation.
+
+Beyond a plain ``generate`` loop it computes the prompts' common beginning (system prompt and template) once, keeps keys and
+values in buffers that never move, and drops finished sequences from the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from modelsmith.substrates.quiet import quiet
+
+quiet()
+
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from transformers.cache_utils import Cache, CacheLayerMixin  # noqa: E402
+
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError  # noqa: E402
+from modelsmith.schema.evalset import Sampling  # noqa: E402
+from modelsmith.schema.run import EngineFacts  # noqa: E402
+from modelsmith.substrates.chat import common_prefix, prompt_ids  # noqa: E402
+from modelsmith.substrates.port import Completion, Prompt  # noqa: E402
+
+BATCH = {"cpu": 32, "cuda": 256}
+"""Sequences decoded together; measured best on two cores."""
+
+
+class _Request(NamedTuple):
+    prompt: Prompt
+    ids: list[int]
+
+
+class TransformersSubstrate:
+    """One model, with its adapter merged in, in float32 on a CPU and bfloat16 on a GPU.
+
+    The same prompts give the same completions: batches are formed by length and key, and sampling draws from a generator
+    seeded by ``sampling.seed`` and the prompt's key, so it does not depend on a prompt's neighbours.
+
+    Raises:
+        InfrastructureFailure: ``model-load`` or ``out-of-memory``.
+    """
+
+    facts: EngineFacts
+
+    def __init__(self, model_folder: Path, adapter: Path | None, threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(str(model_folder), local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                str(model_folder), dtype=dtype, local_files_only=True, use_safetensors=True
+            )
+            if adapter is not None:
+                from peft import PeftModel
+
+                model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+            self._model: Any = model.eval().to(device)
+        except Exception as error:
+            raise _failure("model-load", "The model could not be loaded.", error) from error
+        self._device = torch.device(device)
+        self._end = torch.tensor(_end_tokens(self._model, self._tokenizer), device=self._device)
+        self.facts = EngineFacts(
+            substrate="transformers",
+            version=f"transformers {transformers.__version__}, torch {torch.__version__}",
+            dtype=str(dtype).removeprefix("torch."),
+            device="cuda" if device == "cuda" else "cpu",
+        )
+
+    def complete(self, prompts: Sequence[Prompt], system: str, sampling: Sampling) -> Iterator[Completion]:
+        """Complete each prompt once, longest first, batch by batch; yields as they finish."""
+        requests = []
+        limit = getattr(self._model.config, "max_position_embeddings", None)
+        for prompt in prompts:
+            ids = prompt_ids(self._tokenizer, prompt.messages, system)
+            if limit is not None and len(ids) + sampling.max_new_tokens > limit:
+                yield _too_long(prompt, len(ids), limit)
+            else:
+                requests.append(_Request(prompt, ids))
+        if not requests:
+            return
+        requests.sort(key=lambda r: (-len(r.ids), r.prompt.key))
+        size = BATCH[self._device.type]
+        try:
+            with torch.inference_mode():
+                shared = self._shared(requests)
+                for start in range(0, len(requests), size):
+                    yield from self._batch(requests[start : start + size], shared, sampling)
+        except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+            raise _failure("generation-failed", "The model stopped while answering.", error) from error
+
+    def close(self) -> None:
+        """Release the weights."""
+        self._model = None
+
+    def _shared(self, requests: Sequence[_Request]) -> Cache:
+        """Keys and values of the tokens that all prompts begin with."""
+        length = common_prefix([r.ids for r in requests])
+        cache = self._cache(1, length)
+        if length:
+            ids = torch.tensor([requests[0].ids[:length]], device=self._device)
+            self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return cache
+
+    def _cache(self, batch: int, capacity: int) -> Cache:
+        return Cache(layers=[_Buffer(batch, capacity) for _ in range(self._model.config.num_hidden_layers)])
+
+    def _batch(self, requests: Sequence[_Request], shared: Cache, sampling: Sampling) -> Iterator[Completion]:
+        begin = time.perf_counter()
+        known = shared.get_seq_length()
+        tails = [r.ids[known:] for r in requests]
+        width = max(map(len, tails))
+        cache = self._cache(len(requests), known + width + sampling.max_new_tokens)
+        for ours, theirs in zip(cache.layers, shared.layers, strict=True):
+            ours.begin_with(theirs)  # type: ignore[union-attr]
+        pad = self._tokenizer.pad_token_id or 0
+        ids = torch.tensor([[pad] * (width - len(t)) + t for t in tails], device=self._device)
+        starts = torch.tensor([width - len(t) for t in tails], device=self._device)
+        columns = torch.arange(width + sampling.max_new_tokens, device=self._device)
+        visible = torch.cat([columns.new_ones(len(tails), known), (columns >= starts[:, None]).long()], dim=1)
+        positions = (known + columns - starts[:, None]).clamp(min=0)
+        generators = [_generator(sampling.seed, r.prompt.key) for r in requests] if sampling.temperature else []
+        active = list(range(len(requests)))
+        written: list[list[int]] = [[] for _ in requests]
+        step, at = ids, slice(0, width)
+        for count in range(1, sampling.max_new_tokens + 1):
+            output = self._model(
+                input_ids=step,
+                attention_mask=visible[:, : known + at.stop],
+                position_ids=positions[:, at],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            chosen = _choose(output.logits[:, -1].float(), sampling, [generators[i] for i in active] if generators else [])
+            ended = torch.isin(chosen, self._end).tolist()
+            kept = []
+            for row, (index, token, end) in enumerate(zip(active, chosen.tolist(), ended, strict=True)):
+                written[index].append(token)
+                if end or count == sampling.max_new_tokens:
+                    yield self._completion(requests[index], written[index], end, time.perf_counter() - begin)
+                else:
+                    kept.append(row)
+            if not kept:
+                return
+            if len(kept) < len(active):
+                rows = torch.tensor(kept, device=self._device)
+                cache.batch_select_indices(rows)
+                chosen, visible, positions = chosen[rows], visible[rows], positions[rows]
+                active = [active[row] for row in kept]
+            step, at = chosen[:, None], slice(at.stop, at.stop + 1)
+
+    def _completion(self, request: _Request, written: list[int], ended: bool, seconds: float) -> Completion:
+        text = self._tokenizer.decode(written[:-1] if ended else written, skip_special_tokens=True)
+        return Completion(
+            request.prompt.key, text, "stop" if ended else "length", len(request.ids), len(written), seconds
+        )
+
+
+class _Buffer(CacheLayerMixin):  # type: ignore[misc]
+    """Keys and values of one layer in a buffer of fixed capacity, so that a step writes its own tokens only."""
+
+    is_sliding = False
+
+    def __init__(self, batch: int, capacity: int) -> None:
+        super().__init__()
+        self._shape = (batch, capacity)
+        self._length = 0
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        batch, capacity = self._shape
+        self.keys = key_states.new_empty(batch, key_states.shape[1], capacity, key_states.shape[3])
+        self.values = value_states.new_empty(batch, value_states.shape[1], capacity, value_states.shape[3])
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = self._length + key_states.shape[2]
+        self.keys[:, :, self._length : end] = key_states
+        self.values[:, :, self._length : end] = value_states
+        self._length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def begin_with(self, other: _Buffer) -> None:
+        """Start every sequence with the tokens of a cache of one sequence."""
+        if other.get_seq_length():
+            self.update(other.keys.expand(self._shape[0], -1, -1, -1), other.values.expand(self._shape[0], -1, -1, -1))
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep these sequences."""
+        self.keys, self.values = self.keys[indices], self.values[indices]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self._length + query_length, 0
+
+    def get_seq_length(self) -> int:
+        return self._length
+
+    def get_max_length(self) -> int:
+        return self._shape[1]
+
+
+def _choose(logits: torch.Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    """Next token of each sequence: the likeliest, or a draw from the smallest set that holds ``top_p`` of the mass."""
+    if not generators:
+        return logits.argmax(dim=-1)
+    chances, tokens = torch.softmax(logits / sampling.temperature, dim=-1).sort(dim=-1, descending=True)
+    chances[chances.cumsum(dim=-1) - chances >= sampling.top_p] = 0.0
+    drawn = [torch.multinomial(row.cpu(), 1, generator=g) for row, g in zip(chances, generators, strict=True)]
+    return tokens.gather(1, torch.stack(drawn).to(tokens.device))[:, 0]
+
+
+def _generator(seed: int, key: str) -> torch.Generator:
+    material = hashlib.sha256(f"{seed}\x00{key}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(material[:8], "big") >> 1)
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    configured = model.generation_config.eos_token_id
+    ends = configured if isinstance(configured, list) else [configured]
+    return sorted({end for end in (*ends, tokenizer.eos_token_id) if end is not None})
+
+
+def _too_long(prompt: Prompt, length: int, limit: int) -> Completion:
+    error = InvalidInput(
+        "prompt-too-long",
+        f"The prompt has {length} tokens; with its answer it exceeds the model's {limit}.",
+        "Shorten the scenario, or lower sampling.max_new_tokens.",
+    )
+    return Completion(prompt.key, "", "error", length, 0, 0.0, error)
+
+
+def _failure(code: str, message: str, error: Exception) -> ModelsmithError:
+    text = str(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
+        return InfrastructureFailure(
+            "out-of-memory", "The model does not fit into memory.", "Close other programs, or use a larger machine."
+        )
+    return InfrastructureFailure(
+        code, message, "Check the model folder with `modelsmith doctor`.", reason=f"{type(error).__name__}: {text[:300]}"
+    )

@@ -1,0 +1,71 @@
+"""Training rows on disk: one canonical JSON object a line. The files stay on the operator's machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.training_row import TrainingRow
+
+__all__ = ["TrainingRow", "read_rows", "rows_digest", "write_rows"]
+
+
+def write_rows(path: Path, rows: Iterable[TrainingRow]) -> None:
+    """Write the rows as JSONL, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.writelines(_line(row) for row in rows)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_rows(path: Path) -> tuple[TrainingRow, ...]:
+    """The rows of a JSONL file, in order.
+
+    Raises:
+        InvalidInput: ``missing-rows`` when there is no such file, ``invalid-rows`` when a line is not a training row.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        raise InvalidInput(
+            "missing-rows", f"There are no training rows at {path.name}.", "Diagnose a run to make them."
+        ) from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(TrainingRow.model_validate_json(line))
+        except ValidationError:
+            raise InvalidInput(
+                "invalid-rows",
+                f"Line {number} of {path.name} is not a training row.",
+                "Diagnose the run again to make the rows anew.",
+                line=number,
+            ) from None
+    return tuple(rows)
+
+
+def rows_digest(rows: Iterable[TrainingRow]) -> str:
+    """``sha256:<64 hex>`` over the rows in order: the digest of the file that `write_rows` writes."""
+    total = hashlib.sha256()
+    for row in rows:
+        total.update(_line(row))
+    return "sha256:" + total.hexdigest()
+
+
+def _line(row: TrainingRow) -> bytes:
+    return canonical_json(row) + b"\n"

@@ -1,0 +1,183 @@
+"""Planted copies of scored texts, in every disguise we know, and the honest rows that must still pass."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+
+from modelsmith.diagnosis.failures import failure_clusters
+from modelsmith.diagnosis.firewall import HELD_OUT, ScoredText, scored_texts, separate
+from modelsmith.diagnosis.generate import generate_rows
+from modelsmith.schema.scenario import Message
+from modelsmith.training.rows import TrainingRow
+
+SYNONYMS = {
+    "spend": "outlay", "spent": "used", "budget": "funds", "requests": "calls", "bids": "offers", "bid": "offer",
+    "win": "winning", "lost": "missed", "lose": "miss", "price": "cost", "prices": "costs", "answers": "replies",
+    "answer": "reply", "fell": "dropped", "rose": "climbed", "traffic": "visits", "clicks": "taps", "users": "people",
+    "auction": "sale", "auctions": "sales", "publisher": "seller", "minimum": "lowest", "campaign": "flight",
+    "week": "seven days", "morning": "dawn", "normal": "usual", "late": "tardy", "same": "identical",
+}  # fmt: skip
+NAMES = ("Magnite", "OpenX", "Xandr", "Teads", "Brazil", "Poland", "Japan")
+HOMOGLYPHS = str.maketrans("aeopcxyi", "аеорсхуі")  # noqa: RUF001
+FILLER = (
+    "Good morning team, please read the following note from the desk before our weekly call and say what you think.",
+    "Thanks a lot, and let us talk about it tomorrow after lunch when everybody is back from the customer workshop.",
+)
+
+
+def reordered(text: str) -> str:
+    sentences = re.split(r"(?<=[.!?;:,]) ", text)
+    return " ".join([*sentences[1:], sentences[0]])
+
+
+def renumbered(text: str) -> str:
+    chance = random.Random(text)
+    numbers = re.sub(r"\d+", lambda m: str(chance.randrange(2, 999)), text)
+    return re.sub(r"(?<=[a-z,] )[A-Z][a-zA-Z]+", lambda m: chance.choice(NAMES), numbers)
+
+
+def reworded(text: str) -> str:
+    """A few synonyms: one word in eight at most."""
+    words = text.split()
+    left = len(words) // 8
+    for i, word in enumerate(words):
+        bare = word.strip(".,;:").lower()
+        if left and bare in SYNONYMS:
+            words[i] = SYNONYMS[bare]
+            left -= 1
+    return " ".join(words)
+
+
+def invented(text: str) -> str:
+    """Every eighth word replaced by one that occurs nowhere."""
+    return " ".join("zorvak" if i % 8 == 5 else word for i, word in enumerate(text.split()))
+
+
+def wrapped(text: str) -> str:
+    return f"{FILLER[0]} {text} {FILLER[1]}"
+
+
+def everything(text: str) -> str:
+    return wrapped(invisible(reworded(renumbered(reordered(text)))).upper())
+
+
+def invisible(text: str) -> str:
+    return "\u200b".join(text[i : i + 3] for i in range(0, len(text), 3))
+
+
+DISGUISES: dict[str, Callable[[str], str]] = {
+    "the same text": lambda text: text,
+    "sentences in another order": reordered,
+    "other numbers and names": renumbered,
+    "synonyms for a few words": reworded,
+    "one word in eight replaced": invented,
+    "case and punctuation": lambda text: re.sub(r"[.,;:%]", " !", text.upper()),
+    "letters of another alphabet": lambda text: text.translate(HOMOGLYPHS),
+    "full-width letters": lambda text: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text),
+    "invisible characters": invisible,
+    "accents": lambda text: re.sub(r"([aeou])", "\\1\u0301", text),
+    "underscores for spaces": lambda text: text.replace(" ", "_"),
+    "wrapped in other words": wrapped,
+    "all of it together": everything,
+}
+
+
+def row(*texts: str, answer: str = '{"cause": "pacing", "action": "reset_pacing_curve"}') -> TrainingRow:
+    roles = ("user", "assistant")
+    messages = tuple(Message(role=roles[i % 2], content=text) for i, text in enumerate(texts))
+    return TrainingRow(messages=messages, answer=answer, generator="g", template="t", points=("cause",))
+
+
+@pytest.fixture(scope="module")
+def limit(governed):
+    return governed.evalset.separation.training_to_scored
+
+
+@pytest.fixture(scope="module")
+def scored(governed):
+    return scored_texts(governed)
+
+
+@pytest.fixture(scope="module")
+def wordings(governed):
+    """Every fourth scored conversation: core, its variants, micro and held-out."""
+    scenarios = [*governed.core, *governed.micro, *governed.held_out]
+    return [wording[-1].content for scenario in scenarios for wording in scenario.wordings()][::4]
+
+
+@pytest.mark.parametrize("disguise", DISGUISES, ids=lambda name: name.replace(" ", "-"))
+def test_a_scored_text_is_caught_in_every_disguise(scored, wordings, limit, disguise):
+    planted = [row(DISGUISES[disguise](text)) for text in wordings]
+    passed = separate(planted, scored, limit)
+    assert [r.messages[0].content for r in passed.rows] == []
+    assert len(passed.dropped) == len(planted)
+
+
+def test_a_scored_text_split_over_messages_is_caught(scored, wordings, limit):
+    planted = []
+    for text in wordings:
+        words = text.split()
+        third = len(words) // 3
+        parts = (words[:third], words[third : 2 * third], words[2 * third :])
+        planted.append(row(*(" ".join(part) for part in parts)))
+    assert separate(planted, scored, limit).rows == ()
+
+
+def test_a_scored_text_hidden_in_the_answer_is_caught(scored, wordings, limit):
+    planted = [row("What was the note that we talked about yesterday?", answer=text) for text in wordings]
+    assert separate(planted, scored, limit).rows == ()
+
+
+def test_most_of_a_scored_text_is_caught_too(scored, wordings, limit):
+    planted = [row(" ".join(text.split()[: int(len(text.split()) * 0.8)])) for text in wordings if len(text) > 150]
+    assert separate(planted, scored, limit).rows == ()
+
+
+def test_honest_rows_pass_quickly(governed, observe, scored, limit):
+    clusters = failure_clusters(governed, observe(lambda *_: "no idea"))
+    rows = generate_rows(governed, clusters, 480, 17)
+    start = time.process_time()
+    passed = separate(rows, scored, limit)
+    assert time.process_time() - start < 2
+    assert len(passed.rows) >= 0.9 * len(rows)
+    assert 0 < passed.nearest < limit
+
+
+def test_each_generator_keeps_nine_rows_in_ten(governed, observe, scored, limit):
+    clusters = failure_clusters(governed, observe(lambda *_: "no idea"))
+    rows = generate_rows(governed, clusters, 480, 99)
+    kept = separate(rows, scored, limit).rows
+    for generator in governed.generators:
+        made = sum(r.generator == generator.id for r in rows)
+        assert sum(r.generator == generator.id for r in kept) >= 0.9 * made
+
+
+def test_a_dropped_row_names_its_scenario_but_never_a_held_out_one(governed, scored, limit):
+    core, held_out = governed.core[3], governed.held_out[5]
+    honest = row("Nothing here is about advertising: the recipe needs flour, butter, sugar and a pinch of salt.")
+    planted = [row(held_out.messages[-1].content), honest, row(core.variants[0])]
+    passed = separate(planted, scored, limit)
+    assert passed.rows == (honest,)
+    assert [(d.row, d.scenario) for d in passed.dropped] == [(0, HELD_OUT), (2, core.id)]
+    everything_said = repr(passed)
+    assert all(s.id not in everything_said for s in governed.held_out)
+    assert not any(text.scenario in {s.id for s in governed.held_out} for text in scored)
+
+
+def test_every_wording_of_every_part_is_guarded(governed, scored):
+    texts = {text.text for text in scored}
+    for scenario in (*governed.core, *governed.micro, *governed.held_out):
+        assert scenario.messages[-1].content in texts
+        assert set(scenario.variants) <= texts
+        assert {passage.text for passage in scenario.context} <= texts
+
+
+def test_without_rows_or_texts_nothing_is_dropped(scored, limit):
+    assert separate([], scored, limit).nearest == 0
+    assert len(separate([row("a text")], [], limit).rows) == 1
+    assert separate([row("a text")], [ScoredText("x", "another matter entirely")], limit).dropped == ()

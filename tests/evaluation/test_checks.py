@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelsmith.evaluation.answers import MAX_BYTES, MAX_DEPTH
+from modelsmith.evaluation.checks import PointVerdict, check
+from modelsmith.evaluation.scoring import point_weights, reward, row_passed, row_score, score_completion
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.rubric import Rubric, RubricPoint
+from modelsmith.schema.run import PointWeight
+from modelsmith.schema.scenario import Scenario
+
+REFERENCE = {"cause": "timeout", "bid": 2.5, "nested": {"list": ["a", "b"]}, "flag": True}
+
+
+def point(**check) -> RubricPoint:
+    return RubricPoint.model_validate({"id": "p", "text": "A point.", "weight": 1, "check": check})
+
+
+def verdict(completion: str, **declared) -> PointVerdict:
+    return check(point(**declared), completion, REFERENCE)
+
+
+SCHEMA = {
+    "type": "object",
+    "required": ["cause", "action"],
+    "additionalProperties": False,
+    "properties": {"cause": {"type": "string", "pattern": "^[a-z_]+$"}, "action": {"type": "string"}},
+}
+POINTS = (
+    point(type="json_schema", schema=SCHEMA),
+    point(type="json_schema", schema={"items": {"$ref": "#"}, "uniqueItems": True}),
+    point(type="json_schema", schema={"type": "array", "items": {"type": "number", "multipleOf": 0.01}}),
+    point(type="json_field", path="cause", expected={"reference": "cause"}),
+    point(type="json_field", path="0.1", expected={"value": None}),
+    point(type="number", path="bid", expected={"reference": "bid"}, absolute=0.1, relative=0.01),
+    point(type="number", expected={"reference": "bid"}),
+    point(type="text", expected={"reference": "cause"}),
+    point(type="text", match="contains", expected={"value": "late"}),
+    point(type="regex", pattern=r"(?i)\btime\s?out\b|(a+)+$"),
+)
+
+
+class TestReadingTheAnswer:
+    def test_exactly_one_json_value_with_white_space_around_it_is_an_answer(self):
+        assert verdict(' \n{"cause": "timeout", "action": "cut"}\t', type="json_schema", schema=SCHEMA).passed
+
+    @pytest.mark.parametrize(
+        ("completion", "reason"),
+        [
+            ('```json\n{"cause": "x", "action": "y"}\n```', "code fence"),
+            ('Sure: {"cause": "x", "action": "y"}', "not JSON"),
+            ('{"cause": "x", "action": "y"} as asked', "goes on after its JSON value"),
+            ('{"cause": "x", "action": "y"}{}', "goes on after"),
+            ('{"cause": "x", "cause": "timeout", "action": "y"}', '"cause" appears more than once'),
+            ('{"a": {"k": 1, "k": 1}}', '"k" appears more than once'),
+            ('{"cause": NaN}', "NaN"),
+            ('{"cause": -Infinity}', "-Infinity"),
+            ('{"cause": 1e999}', "out of range"),
+            ('{"cause": ' + "9" * 5000 + "}", "out of range"),
+            ("{'cause': 'x'}", "not JSON"),
+            ("", "empty"),
+            ('"' + "x" * MAX_BYTES + '"', "longer than"),
+            ('"' + "\u20ac" * (MAX_BYTES // 3) + '"', "longer than"),
+            ("[" * 200_000, "nested"),
+            ("[" * 200_000 + "]" * 200_000, "nested"),
+            ('{"a":' * 5_000 + "1" + "}" * 5_000, "nested"),
+            ("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), "nested"),
+        ],
+    )
+    def test_anything_else_fails_with_its_reason(self, completion, reason):
+        result = verdict(completion, type="json_schema", schema={})
+        assert not result.passed
+        assert reason in result.reason
+
+    def test_nesting_up_to_the_limit_is_read(self):
+        assert verdict("[" * MAX_DEPTH + "]" * MAX_DEPTH, type="json_schema", schema={"items": {"$ref": "#"}}).passed
+
+    def test_a_recursive_schema_follows_the_deepest_answer(self):
+        schema = {"$defs": {"t": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/t"}}, {"type": "null"}]}}}
+        answer = "[" * (MAX_DEPTH - 1) + "null" + "]" * (MAX_DEPTH - 1)
+        assert verdict(answer, type="json_schema", schema=schema | {"allOf": [{"$ref": "#/$defs/t"}]}).passed
+
+    @given(st.one_of(st.text(), st.text(st.characters()), st.text(alphabet='[]{}",:01eE-+.\\u`nultrfas \ud800\x00')))
+    def test_no_text_whatever_raises_and_every_failure_has_a_reason(self, completion):
+        for one in POINTS:
+            passed, reason = check(one, completion, REFERENCE)
+            assert passed == (reason == "")
+            reason.encode()
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+            lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["cause", "action", "bid", "x"]), inner),
+        )
+    )
+    def test_no_json_whatever_raises(self, value):
+        for one in POINTS:
+            check(one, json.dumps(value), REFERENCE)
+
+
+class TestJsonSchema:
+    def test_the_first_problem_is_named_with_its_place(self):
+        assert "$.cause" in verdict('{"cause": 3, "action": "x"}', type="json_schema", schema=SCHEMA).reason
+
+    def test_patterns_run_in_linear_time(self):
+        schema = {"type": "string", "pattern": "^(a+)+$"}
+        assert not verdict(json.dumps("a" * 50_000 + "!"), type="json_schema", schema=schema).passed
+
+    def test_unique_items_takes_linear_time_and_tells_true_from_one(self):
+        schema = {"uniqueItems": True}
+        assert verdict(json.dumps([{"n": n} for n in range(40_000)]), type="json_schema", schema=schema).passed
+        assert verdict('[1, true, "1", [1], {"a": 1}, null, "None"]', type="json_schema", schema=schema).passed
+        assert not verdict("[1, 2, 1.0]", type="json_schema", schema=schema).passed
+        assert not verdict('[{"a": [1]}, {"a": [1.0]}]', type="json_schema", schema=schema).passed
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            {"$ref": "https://example.com/schema.json"},
+            {"properties": {"const": {"$ref": "file:///etc/passwd"}}},
+            {"$ref": "#/$defs/missing"},
+            {"$ref": "#"},
+            {"$id": "https://example.com/a"},
+            {"type": "strng"},
+            {"pattern": "(?=look)"},
+            {"patternProperties": {"a": {}}},
+            {"$schema": "http://json-schema.org/draft-07/schema#"},
+        ],
+    )
+    def test_a_schema_that_cannot_be_used_is_an_error_and_never_a_zero(self, schema):
+        with pytest.raises(InvalidInput) as caught:
+            verdict("1", type="json_schema", schema=schema)
+        assert caught.value.code in ("bad-schema", "bad-pattern")
+
+    def test_literals_may_contain_anything(self):
+        assert verdict('{"$ref": "x"}', type="json_schema", schema={"const": {"$ref": "x"}}).passed
+
+
+class TestJsonField:
+    @pytest.mark.parametrize(
+        ("answer", "path", "expected", "passed"),
+        [
+            ('{"cause": "timeout"}', "cause", {"reference": "cause"}, True),
+            ('{"cause": "Timeout"}', "cause", {"reference": "cause"}, False),
+            ('{"a": {"b": ["x", "b"]}}', "a.b.1", {"reference": "nested.list.1"}, True),
+            ('{"a": 1.0}', "a", {"value": 1}, True),
+            ('{"a": true}', "a", {"value": 1}, False),
+            ('{"a": 1}', "a", {"reference": "flag"}, False),
+            ('{"a": null}', "a", {"value": None}, True),
+            ('{"a": 0}', "a", {"value": None}, False),
+            ('{"a": [1, {"b": 2}]}', "a", {"value": [1, {"b": 2.0}]}, True),
+            ('{"b": 1}', "a", {"value": None}, False),
+            ("[1]", "1", {"value": 1}, False),
+            ("[1]", "-1", {"value": 1}, False),
+        ],
+    )
+    def test_equality_is_that_of_json(self, answer, path, expected, passed):
+        assert verdict(answer, type="json_field", path=path, expected=expected).passed is passed
+
+    @pytest.mark.parametrize("completion", ['{"cause": "timeout"}', "rubbish", ""])
+    def test_a_wrong_reference_path_is_an_error_whatever_the_answer(self, completion):
+        with pytest.raises(InvalidInput) as caught:
+            verdict(completion, type="json_field", path="cause", expected={"reference": "course"})
+        assert caught.value.code == "bad-reference-path"
+
+
+class TestNumber:
+    @pytest.mark.parametrize(
+        ("answer", "declared", "passed"),
+        [
+            ('{"bid": 1.1}', {"path": "bid", "expected": {"value": 1.0}, "absolute": 0.1}, True),
+            ('{"bid": 1.1000001}', {"path": "bid", "expected": {"value": 1.0}, "absolute": 0.1}, False),
+            ('{"bid": -90}', {"path": "bid", "expected": {"value": -100}, "relative": 0.1}, True),
+            ('{"bid": 111}', {"path": "bid", "expected": {"value": 100}, "absolute": 1, "relative": 0.1}, True),
+            ('{"bid": "2.5"}', {"path": "bid", "expected": {"reference": "bid"}}, False),
+            ('{"bid": true}', {"path": "bid", "expected": {"value": 1}}, False),
+            ("The bid is 2.5 euros, not 7.", {"expected": {"reference": "bid"}}, True),
+            ("p95 latency is 1,250.5 ms", {"expected": {"value": 1250.5}}, True),
+            ("about -.5", {"expected": {"value": -0.5}}, True),
+            ("3e2", {"expected": {"value": 300}}, True),
+            ("no number", {"expected": {"value": 0}}, False),
+            ("1e9999", {"expected": {"value": 0}}, False),
+        ],
+    )
+    def test_tolerance_is_absolute_plus_relative_and_exact_in_decimals(self, answer, declared, passed):
+        assert verdict(answer, type="number", **declared).passed is passed
+
+    @pytest.mark.parametrize("expected", [{"reference": "cause"}, {"reference": "flag"}, {"value": None}])
+    def test_an_expected_value_that_is_no_number_is_an_error(self, expected):
+        with pytest.raises(InvalidInput, match="needs a number"):
+            verdict("1", type="number", expected=expected)
+
+
+class TestTextAndRegex:
+    def test_text_ignores_case_and_outer_white_space_unless_told(self):
+        assert verdict(" TimeOut\n", type="text", expected={"reference": "cause"}).passed
+        assert not verdict("TimeOut", type="text", expected={"reference": "cause"}, ignore_case=False).passed
+        assert verdict("a Timeout!", type="text", match="contains", expected={"reference": "cause"}).passed
+
+    @pytest.mark.parametrize("expected", [{"value": ""}, {"value": 3}, {"reference": "nested"}])
+    def test_an_expected_value_that_is_no_text_is_an_error(self, expected):
+        with pytest.raises(InvalidInput, match="needs a text"):
+            verdict("x", type="text", match="contains", expected=expected)
+
+    def test_a_pattern_may_match_anywhere_and_anchors_bind(self):
+        assert verdict("so: timeout", type="regex", pattern="timeout").passed
+        assert not verdict("so: timeout", type="regex", pattern="^timeout$").passed
+        assert verdict("  timeout  ", type="regex", pattern="^timeout$").passed
+
+    @pytest.mark.parametrize("pattern", ["(", r"(a)\1", "(?=x)", "((((x{100}){100}){100}){100})"])
+    def test_a_pattern_that_re2_refuses_is_an_error(self, pattern):
+        with pytest.raises(InvalidInput) as caught:
+            verdict("x", type="regex", pattern=pattern)
+        assert caught.value.code == "bad-pattern"
+
+    def test_a_judged_point_without_a_judge_is_an_error_and_never_a_zero(self):
+        with pytest.raises(InfrastructureFailure) as caught:
+            verdict("x", type="judge", instruction="Is it polite?")
+        assert caught.value.code == "judge-unavailable"
+
+
+RUBRIC = Rubric.model_validate(
+    {
+        "id": "r",
+        "owner": "o",
+        "description": "d",
+        "points": [
+            {"id": "format", "text": "t", "weight": 1, "check": {"type": "json_schema", "schema": SCHEMA}},
+            {
+                "id": "cause",
+                "text": "t",
+                "weight": 3,
+                "check": {"type": "json_field", "path": "cause", "expected": {"reference": "cause"}},
+            },
+            {
+                "id": "style",
+                "text": "t",
+                "weight": 1,
+                "required": False,
+                "check": {"type": "regex", "pattern": "please"},
+            },
+        ],
+    },
+    strict=False,
+)
+SCENARIO = Scenario.model_validate(
+    {
+        "id": "s",
+        "capability": "c",
+        "risk": "low",
+        "operator_lens": "l",
+        "outcome_type": "o",
+        "messages": [{"role": "user", "content": "?"}],
+        "reference": {"cause": "timeout"},
+        "criteria": [{"point": "cause", "pass": "p", "fail": "f"}],
+    },
+    strict=False,
+)
+
+
+class TestScoring:
+    def test_a_score_is_the_weighted_share_and_passing_needs_the_required_points_only(self):
+        points, reasons = score_completion(RUBRIC, SCENARIO, '{"cause": "timeout", "action": "cut"}')
+        assert points == {"format": True, "cause": True, "style": False}
+        assert set(reasons) == {"style"}
+        assert row_score(points, point_weights(RUBRIC)) == 0.8
+        assert row_passed(points, point_weights(RUBRIC))
+
+    def test_a_missed_required_point_fails_the_row(self):
+        points, _ = score_completion(RUBRIC, SCENARIO, '{"cause": "floor", "action": "please"}')
+        assert row_score(points, point_weights(RUBRIC)) == 0.4
+        assert not row_passed(points, point_weights(RUBRIC))
+
+    @given(st.sampled_from(['{"cause": "timeout", "action": "x"}', "please", "[]", '{"cause": "timeout"}']) | st.text())
+    def test_the_training_reward_is_the_eval_score(self, completion):
+        points, _ = score_completion(RUBRIC, SCENARIO, completion)
+        assert reward(RUBRIC, SCENARIO.reference, completion) == row_score(points, point_weights(RUBRIC))
+
+    @given(
+        st.lists(st.tuples(st.floats(0.01, 100), st.booleans(), st.booleans()), min_size=1, max_size=6), st.randoms()
+    )
+    def test_scores_lie_between_zero_and_one_and_no_order_matters(self, drawn, random):
+        weights = [
+            PointWeight(id=f"p{i}", weight=weight, required=needed) for i, (weight, needed, _) in enumerate(drawn)
+        ]
+        points = {f"p{i}": passed for i, (_, _, passed) in enumerate(drawn)}
+        shuffled = random.sample(weights, len(weights))
+        assert 0 <= row_score(points, weights) <= 1
+        assert row_score(points, shuffled) == row_score(points, weights)
+        assert row_passed(points, shuffled) == row_passed(points, weights)
+        assert row_score(dict.fromkeys(points, True), weights) == 1
+
+    def test_without_required_points_every_point_is_needed(self):
+        weights = [PointWeight(id="a", weight=1, required=False), PointWeight(id="b", weight=1, required=False)]
+        assert not row_passed({"a": True, "b": False}, weights)
+        assert row_passed({"a": True, "b": True}, weights)
+
+    @pytest.mark.parametrize("points", [{}, {"a": True, "b": True}, {"b": True}])
+    def test_verdicts_about_other_points_are_refused(self, points):
+        with pytest.raises(IntegrityFailure) as caught:
+            row_score(points, [PointWeight(id="a", weight=1, required=True)])
+        assert caught.value.code == "points-differ"

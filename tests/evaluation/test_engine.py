@@ -1,0 +1,541 @@
+"""Run as a script, this file is the process that the tests kill: ``python test_engine.py ITERATE TAG DELAY``."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import modelsmith
+from modelsmith.evaluation.engine import cost, run_eval, run_id, run_request
+from modelsmith.evaluation.prompts import conversation, plan
+from modelsmith.evaluation.quick import representative
+from modelsmith.evaluation.results import RunFolder, observation_key
+from modelsmith.evaluation.tally import SECTIONS
+from modelsmith.repository.load import GovernedSet
+from modelsmith.schema.canonical import canonical_json, digest, sha256
+from modelsmith.schema.cluster import Prices
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.evalset import EvalSet, Sampling
+from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.run import EngineFacts, Observation
+from modelsmith.schema.scenario import Scenario
+from modelsmith.substrates.port import Completion, Prompt
+
+ROOT = str(Path(modelsmith.__file__).parents[1])
+CAUSES = ("pacing", "price_floor", "timeout")
+
+
+def scenario(name: str, number: int, **changes) -> Scenario:
+    data = {
+        "id": name,
+        "capability": f"cap-{number % 3}",
+        "risk": ("low", "medium", "high")[number % 3],
+        "operator_lens": ("trader", "finance")[number % 2],
+        "outcome_type": "overpay",
+        "critical": number == 2,
+        "messages": [{"role": "user", "content": f"Case {name}: what is wrong?"}],
+        "reference": {"cause": CAUSES[number % 3]},
+        "criteria": [{"point": "cause", "pass": "Names it.", "fail": "Does not."}],
+        "variants": [f"{name}, told otherwise", f"{name}, told a third time"],
+    }
+    return Scenario.model_validate(data | changes, strict=False)
+
+
+def governed(**changes) -> GovernedSet:
+    rubric = Rubric.model_validate(
+        {
+            "id": "rubric",
+            "owner": "lead",
+            "description": "d",
+            "points": [
+                {
+                    "id": "format",
+                    "text": "JSON",
+                    "weight": 1,
+                    "check": {"type": "json_schema", "schema": {"type": "object"}},
+                },
+                {
+                    "id": "cause",
+                    "text": "cause",
+                    "weight": 3,
+                    "check": {"type": "json_field", "path": "cause", "expected": {"reference": "cause"}},
+                },
+            ],
+        },
+        strict=False,
+    )
+    evalset = EvalSet.model_validate(
+        {
+            "id": "set",
+            "domain": "adtech",
+            "version": "1.0.0",
+            "owner": "lead",
+            "description": "d",
+            "rubric": "rubrics/rubric.yaml",
+            "prompt": {"system": "Answer in JSON."},
+            "sampling": {"max_new_tokens": 16},
+            "composite": {"core": 0.5, "robustness": 0.3, "micro": 0.2},
+            "thresholds": {"composite": 0.5, "held_out": 0.5},
+            "quick": {"scenarios": 3},
+        },
+        strict=False,
+    )
+    whole = GovernedSet(
+        evalset=evalset,
+        rubric=rubric,
+        core=tuple(scenario(f"core-{n}", n) for n in range(8)),
+        micro=tuple(scenario(f"micro-{n}", n, variants=[]) for n in range(4)),
+        held_out=tuple(scenario(f"held-{n}", n) for n in range(8)),
+        generators=(),
+        folder="evals/adtech/set",
+    )
+    return replace(whole, **changes)
+
+
+TOTAL = 8 + 16 + 4 + 24
+
+
+class Parrot:
+    """Answers by the digest of what it is asked: a port implementation without a model."""
+
+    facts = EngineFacts(substrate="parrot", version="1", dtype="none", device="cpu")
+
+    def __init__(self, delay: float = 0.0, fail: frozenset[str] = frozenset(), stop_after: int | None = None) -> None:
+        self.delay, self.fail, self.stop_after = delay, fail, stop_after
+        self.asked: list[str] = []
+        self.settings: list[Sampling] = []
+        self.prompts: dict[str, Prompt] = {}
+
+    def complete(self, prompts: Sequence[Prompt], system: str, sampling: Sampling) -> Iterator[Completion]:
+        self.settings.append(sampling)
+        for prompt in reversed(prompts):
+            if self.stop_after is not None and len(self.asked) >= self.stop_after:
+                raise KeyboardInterrupt
+            time.sleep(self.delay)
+            self.asked.append(prompt.key)
+            self.prompts[prompt.key] = prompt
+            if prompt.key in self.fail:
+                error = InfrastructureFailure("endpoint-down", "It is down.", "Start it.", where=("a", "b"))
+                yield Completion(prompt.key, "", "error", 0, 0, 0.1, error)
+            else:
+                yield Completion(prompt.key, self.answer(prompt, sampling.seed), "stop", 10, 5, 0.25)
+
+    @staticmethod
+    def answer(prompt: Prompt, seed: int) -> str:
+        number = int(sha256(f"{prompt.messages[-1].content}{seed}".encode())[7:15], 16)
+        return json.dumps({"cause": CAUSES[number % 3]}) if number % 4 else "I do not know \ud800"
+
+    def close(self) -> None:
+        pass
+
+
+def request(subject: GovernedSet, sections=SECTIONS, quick=False, weights="weights"):
+    return run_request(
+        subject,
+        Parrot.facts,
+        cluster="rtb-pricing",
+        model="base",
+        weights=digest(weights),
+        sections=sections,
+        quick=quick,
+    )
+
+
+def evaluate(iterate: Path, tag="t1", substrate=None, subject=None, sections=SECTIONS, quick=False, **options):
+    subject = subject or governed()
+    with RunFolder(iterate, "rtb-pricing", tag).opened(request(subject, sections, quick)) as run:
+        return run_eval(subject, substrate or Parrot(), sections=sections, quick=quick, run=run, **options)
+
+
+def facts(observations: Sequence[Observation]) -> list[object]:
+    return [(observation_key(one), one.row, one.completion) for one in observations]
+
+
+class TestARun:
+    def test_every_wording_of_every_section_is_asked_once_and_scored(self, tmp_path):
+        parrot, heard = Parrot(), []
+        observations = evaluate(tmp_path, substrate=parrot, progress=lambda done, total: heard.append((done, total)))
+        assert len(observations) == len(parrot.asked) == TOTAL
+        assert heard[0] == (0, TOTAL)
+        assert heard[-1] == (TOTAL, TOTAL)
+        assert {(one.section, one.wording) for one in observations} == {
+            ("core", 0),
+            ("robustness", 1),
+            ("robustness", 2),
+            ("micro", 0),
+            *(("held_out", n) for n in range(3)),
+        }
+        assert {one.row.points["format"] for one in observations} == {True, False}
+        assert all(one.reasons.keys() == {p for p, ok in one.row.points.items() if not ok} for one in observations)
+
+    def test_a_second_call_asks_nothing_and_gives_the_same(self, tmp_path):
+        first, again = evaluate(tmp_path), Parrot()
+        assert evaluate(tmp_path, substrate=again) == first
+        assert again.asked == []
+
+    def test_sections_can_be_asked_alone(self, tmp_path):
+        assert {one.section for one in evaluate(tmp_path, sections=("robustness",))} == {"robustness"}
+        assert len(evaluate(tmp_path, tag="t2", sections=("held_out",))) == 24
+
+    def test_every_repeat_has_its_own_seed(self, tmp_path):
+        subject = governed()
+        sampling = Sampling(max_new_tokens=4, temperature=0.7, repeats=3, seed=10)
+        subject = replace(subject, evalset=subject.evalset.model_copy(update={"sampling": sampling}))
+        parrot = Parrot()
+        observations = evaluate(tmp_path, substrate=parrot, subject=subject, sections=("core",))
+        assert [one.seed for one in parrot.settings] == [10, 11, 12]
+        assert {one.repeats for one in parrot.settings} == {1}
+        assert len(observations) == 24
+        assert any(len({one.completion for one in observations if one.id == f"core-{n}"}) > 1 for n in range(8))
+
+    def test_no_scenarios_is_invalid_input(self, tmp_path):
+        with pytest.raises(InvalidInput) as caught:
+            evaluate(tmp_path, subject=governed(micro=()), sections=("micro",))
+        assert caught.value.code == "nothing-to-ask"
+
+    def test_a_wrong_reference_is_found_before_a_token_is_paid_for(self, tmp_path):
+        parrot = Parrot()
+        broken = governed(held_out=(scenario("held-0", 0, reference={"course": "x"}),))
+        with pytest.raises(InvalidInput) as caught:
+            evaluate(tmp_path, substrate=parrot, subject=broken)
+        assert (caught.value.code, caught.value.details["scenario"]) == ("bad-reference-path", "held-0")
+        assert parrot.asked == []
+
+    def test_a_judged_point_stops_the_run_before_it_begins(self, tmp_path):
+        subject = governed()
+        judge = {"id": "tone", "text": "t", "weight": 1, "check": {"type": "judge", "instruction": "Polite?"}}
+        points = [*subject.rubric.model_dump(by_alias=True)["points"], judge]
+        rubric = Rubric.model_validate(subject.rubric.model_dump(by_alias=True) | {"points": points}, strict=False)
+        with pytest.raises(InfrastructureFailure) as caught:
+            evaluate(tmp_path, subject=replace(subject, rubric=rubric))
+        assert caught.value.code == "judge-unavailable"
+
+
+class TestContext:
+    def test_passages_stand_before_the_first_message_in_every_wording(self):
+        one = scenario(
+            "s", 0, context=[{"source": "log", "text": "p95 {source} 300 ms"}, {"source": "runbook", "text": "Wait."}]
+        )
+        for wording, text in enumerate(["Case s: what is wrong?", "s, told otherwise", "s, told a third time"]):
+            (message,) = conversation(one, wording)
+            assert message.content == f"Context (log):\np95 {{source}} 300 ms\n\nContext (runbook):\nWait.\n\n{text}"
+
+    def test_before_an_assistant_message_they_are_a_message_of_their_own(self):
+        turns = [{"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Hi."}]
+        one = scenario("s", 0, messages=turns, context=[{"source": "log", "text": "x"}])
+        assert [m.content for m in conversation(one, 0)] == ["Context (log):\nx", "Hello.", "Hi."]
+
+
+class TestErrors:
+    failing = frozenset({"core/core-3/0/0", "held_out/held-2/1/0"})
+
+    def test_a_failed_completion_is_an_error_and_never_a_zero(self, tmp_path):
+        with pytest.raises(InfrastructureFailure) as caught:
+            evaluate(tmp_path, substrate=Parrot(fail=self.failing))
+        assert caught.value.code == "eval-incomplete"
+        assert caught.value.details["failed"] == 2
+        assert caught.value.details["first"][0]["error"]["code"] == "endpoint-down"
+        kept = RunFolder(tmp_path, "rtb-pricing", "t1").observations()
+        assert {key for key, one in kept.items() if one.row is None} == self.failing
+
+    def test_a_rerun_asks_only_for_what_failed(self, tmp_path):
+        with pytest.raises(InfrastructureFailure):
+            evaluate(tmp_path, substrate=Parrot(fail=self.failing))
+        again = Parrot()
+        observations = evaluate(tmp_path, substrate=again)
+        assert set(again.asked) == self.failing
+        assert facts(observations) == facts(evaluate(tmp_path / "other"))
+
+    def test_a_substrate_that_forgets_prompts_leaves_the_run_incomplete(self, tmp_path):
+        class Forgetful(Parrot):
+            def complete(self, prompts, system, sampling):
+                return super().complete(prompts[:-3], system, sampling)
+
+        with pytest.raises(InfrastructureFailure) as caught:
+            evaluate(tmp_path, substrate=Forgetful())
+        assert caught.value.details["missing"] == 3
+
+    def test_a_substrate_that_answers_twice_is_refused_and_the_rest_kept(self, tmp_path):
+        class Stutterer(Parrot):
+            def complete(self, prompts, system, sampling):
+                for completion in super().complete(prompts, system, sampling):
+                    yield completion
+                    yield completion
+
+        with pytest.raises(InfrastructureFailure) as caught:
+            evaluate(tmp_path, substrate=Stutterer())
+        assert caught.value.code == "substrate-confused"
+        assert len(RunFolder(tmp_path, "rtb-pricing", "t1").observations()) == 1
+
+    def test_interrupted_by_hand_the_folder_resumes(self, tmp_path):
+        first = Parrot(stop_after=17)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(tmp_path, substrate=first)
+        second = Parrot()
+        observations = evaluate(tmp_path, substrate=second)
+        assert len(second.asked) == TOTAL - 17
+        assert not set(first.asked) & set(second.asked)
+        assert facts(observations) == facts(evaluate(tmp_path / "other"))
+
+
+def _start(iterate: Path, tag: str, delay: float) -> subprocess.Popen[bytes]:
+    command = [sys.executable, __file__, str(iterate), tag, str(delay)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": ROOT})
+
+
+class TestCrashes:
+    def test_killed_again_and_again_nothing_is_lost_or_doubled(self, tmp_path):
+        path = tmp_path / "rtb-pricing" / "runs" / "t1" / "observations.jsonl"
+        kept = b""
+        for _ in range(2):
+            worker = _start(tmp_path, "t1", 0.05)
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and (not path.exists() or path.stat().st_size <= len(kept)):
+                time.sleep(0.01)
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.wait()
+            now = path.read_bytes()
+            assert now.startswith(kept)
+            assert len(now) > len(kept)
+            kept = now
+        parrot = Parrot()
+        observations = evaluate(tmp_path, substrate=parrot)
+        assert len(parrot.asked) == TOTAL - kept.count(b"\n")
+        assert path.read_bytes().count(b"\n") == TOTAL
+        assert facts(observations) == facts(evaluate(tmp_path / "other"))
+
+    def test_two_processes_cannot_write_one_run(self, tmp_path):
+        worker = _start(tmp_path, "t1", 30)
+        try:
+            assert worker.stdout.readline() == b"open\n"
+            with pytest.raises(InfrastructureFailure) as caught:
+                evaluate(tmp_path)
+            assert caught.value.code == "busy"
+            assert len(evaluate(tmp_path, tag="t2")) == TOTAL
+        finally:
+            worker.kill()
+            worker.wait()
+        assert len(evaluate(tmp_path)) == TOTAL
+
+    def test_a_full_disk_is_an_infrastructure_failure_and_loses_nothing(self, tmp_path):
+        path = tmp_path / "rtb-pricing" / "runs" / "t1" / "observations.jsonl"
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, before[1]))
+        try:
+            with pytest.raises(InfrastructureFailure) as caught:
+                evaluate(tmp_path, substrate=Parrot(delay=0.06))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert caught.value.code == "write-failed"
+        kept = path.read_bytes()
+        assert kept.endswith(b"\n")
+        parrot = Parrot()
+        assert facts(evaluate(tmp_path, substrate=parrot)) == facts(evaluate(tmp_path / "other"))
+        assert len(parrot.asked) == TOTAL - kept.count(b"\n") < TOTAL
+
+
+class TestAdopting:
+    def test_only_changed_scenarios_are_asked_again(self, tmp_path):
+        evaluate(tmp_path, "t1")
+        subject = governed()
+        changed = scenario("core-4", 4, variants=["new words"])
+        subject = replace(subject, core=(*subject.core[:4], changed, *subject.core[5:]))
+        parrot = Parrot()
+        evaluate(tmp_path, "t2", parrot, subject, earlier=[RunFolder(tmp_path, "rtb-pricing", "t1")])
+        assert sorted(parrot.asked) == ["core/core-4/0/0", "robustness/core-4/1/0"]
+
+    def test_adopted_answers_are_scored_by_the_new_rubric(self, tmp_path):
+        evaluate(tmp_path, "t1")
+        subject = governed()
+        rubric = subject.rubric.model_copy(update={"points": subject.rubric.points[1:]})
+        subject, parrot = replace(subject, rubric=rubric), Parrot()
+        observations = evaluate(tmp_path, "t2", parrot, subject, earlier=[RunFolder(tmp_path, "rtb-pricing", "t1")])
+        assert parrot.asked == []
+        assert {tuple(one.row.points) for one in observations} == {("cause",)}
+
+    def test_answers_of_other_weights_or_another_prompt_are_not_adopted(self, tmp_path):
+        evaluate(tmp_path, "t1")
+        earlier, subject = [RunFolder(tmp_path, "rtb-pricing", "t1")], governed()
+        parrot = Parrot()
+        with RunFolder(tmp_path, "rtb-pricing", "t2").opened(request(subject, weights="others")) as run:
+            run_eval(subject, parrot, sections=SECTIONS, quick=False, run=run, earlier=earlier)
+            assert run.executed == TOTAL
+        prompt = subject.evalset.prompt.model_copy(update={"system": "Answer at length."})
+        subject = replace(subject, evalset=subject.evalset.model_copy(update={"prompt": prompt}))
+        evaluate(tmp_path, "t3", parrot, subject, earlier=earlier)
+        assert len(parrot.asked) == 2 * TOTAL
+
+    def test_a_damaged_earlier_run_is_passed_over(self, tmp_path):
+        evaluate(tmp_path, "t1")
+        folder = RunFolder(tmp_path, "rtb-pricing", "t1")
+        (folder.path / "observations.jsonl").write_bytes(b"{}\n")
+        parrot = Parrot()
+        evaluate(tmp_path, "t2", parrot, earlier=[folder])
+        assert len(parrot.asked) == TOTAL
+
+
+class TestIdentityAndCost:
+    def test_the_run_id_does_not_depend_on_times_or_order(self, tmp_path):
+        one, other = evaluate(tmp_path / "a"), evaluate(tmp_path / "b", substrate=Parrot(delay=0.001))
+        question, engine, weights = governed().question(), Parrot.facts, digest("w")
+        assert run_id(question, weights, engine, one) == run_id(question, weights, engine, other[::-1])
+        assert run_id(question, digest("x"), engine, one) != run_id(question, weights, engine, one)
+
+    def test_another_completion_is_another_run(self, tmp_path):
+        one = evaluate(tmp_path)
+        changed = [one[0].model_copy(update={"completion": one[0].completion + " "}), *one[1:]]
+        question, engine = governed().question(), Parrot.facts
+        assert run_id(question, digest("w"), engine, one) != run_id(question, digest("w"), engine, changed)
+
+    def test_cost_counts_the_time_of_generation_once(self, tmp_path):
+        started = time.monotonic()
+        observations = evaluate(tmp_path, substrate=Parrot(delay=0.005))
+        elapsed = time.monotonic() - started
+        found = cost(observations, Prices(currency="EUR", compute_per_hour=3600.0))
+        assert (found.p50_seconds, found.p95_seconds) == (0.25, 0.25)
+        assert (found.prompt_tokens, found.completion_tokens) == (10 * TOTAL, 5 * TOTAL)
+        assert 0.005 <= found.cost_per_decision <= elapsed / TOTAL
+        assert found.tokens_per_second == pytest.approx(5 / found.cost_per_decision)
+        assert found.currency == "EUR"
+
+    def test_cost_of_nothing_is_invalid_input(self):
+        with pytest.raises(InvalidInput):
+            cost([], Prices())
+
+
+class TestQuick:
+    def test_quick_asks_a_part_spread_over_capabilities_with_critical_cases_first(self, tmp_path):
+        observations = evaluate(tmp_path, quick=True)
+        asked = {one.id for one in observations if one.section == "core"}
+        assert len(asked) == 3
+        assert "core-2" in asked
+        assert asked == {one.id for one in observations if one.section == "robustness"}
+        assert {one.row.capability for one in observations if one.section == "held_out"} == {"cap-0", "cap-1", "cap-2"}
+
+    @given(st.integers(1, 40), st.integers(1, 45), st.randoms(use_true_random=False))
+    def test_the_choice_is_fair_and_does_not_depend_on_order(self, count, limit, random):
+        whole = [scenario(f"s-{n:02d}", n) for n in range(count)]
+        chosen = representative(whole, limit)
+        assert chosen == representative(random.sample(whole, count), limit)
+        assert len({one.id for one in chosen}) == len(chosen) == min(count, limit)
+        sizes = [sum(one.capability == f"cap-{n}" for one in chosen) for n in range(min(3, count))]
+        assert max(sizes) - min(sizes) <= 1
+
+    def test_a_larger_choice_contains_the_smaller(self):
+        whole = governed().core
+        assert {one.id for one in representative(whole, 4)} < {one.id for one in representative(whole, 6)}
+
+    def test_the_plan_of_a_quick_run_is_part_of_the_whole(self):
+        part, whole = (plan(governed(), SECTIONS, quick) for quick in (True, False))
+        assert {ask.key for ask in part} < {ask.key for ask in whole}
+
+
+class TestTheFolder:
+    @pytest.fixture
+    def lines(self, tmp_path) -> Path:
+        evaluate(tmp_path)
+        return tmp_path / "rtb-pricing" / "runs" / "t1" / "observations.jsonl"
+
+    def test_a_torn_last_line_is_ignored_on_resume(self, tmp_path, lines):
+        whole = lines.read_bytes()
+        lines.write_bytes(whole[:-25])
+        parrot = Parrot()
+        assert len(evaluate(tmp_path, substrate=parrot)) == TOTAL
+        assert len(parrot.asked) == 1
+        assert lines.read_bytes().count(b"\n") == TOTAL
+
+    def test_torn_anywhere_only_the_last_line_is_asked_again(self, tmp_path, lines):
+        whole = lines.read_bytes()
+        for cut in range(len(whole) - 600, len(whole), 97):
+            lines.write_bytes(whole[:cut])
+            assert len(evaluate(tmp_path)) == TOTAL
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda line: b"{}",
+            lambda line: line.replace(b'"wording":', b'"wording": '),
+            lambda line: line[: len(line) // 2],
+            lambda line: b"\x00" * len(line),
+            lambda line: line.replace(b'"stop"', b'"halt"'),
+            lambda line: b"",
+        ],
+    )
+    def test_a_spoilt_earlier_line_is_an_integrity_failure(self, tmp_path, lines, spoil):
+        first, *rest = lines.read_bytes().split(b"\n")
+        lines.write_bytes(b"\n".join([spoil(first), *rest]))
+        with pytest.raises(IntegrityFailure) as caught:
+            evaluate(tmp_path)
+        assert (caught.value.code, caught.value.details["line"]) == ("observations-damaged", 1)
+
+    def test_a_second_and_different_answer_is_an_integrity_failure(self, tmp_path, lines):
+        first = json.loads(lines.read_bytes().split(b"\n")[0])
+        lines.write_bytes(lines.read_bytes() + canonical_json(first | {"completion": "other"}) + b"\n")
+        with pytest.raises(IntegrityFailure, match="for the second time"):
+            evaluate(tmp_path)
+
+    def test_the_same_line_twice_counts_once(self, tmp_path, lines):
+        first = lines.read_bytes().split(b"\n")[0] + b"\n"
+        lines.write_bytes(lines.read_bytes() + first)
+        assert len(evaluate(tmp_path)) == TOTAL
+
+    def test_answers_to_other_questions_are_an_integrity_failure(self, tmp_path, lines):
+        first = json.loads(lines.read_bytes().split(b"\n")[0])
+        lines.write_bytes(lines.read_bytes() + canonical_json(first | {"wording": 9}) + b"\n")
+        with pytest.raises(IntegrityFailure) as caught:
+            evaluate(tmp_path)
+        assert caught.value.code == "foreign-observations"
+
+    def test_a_tag_answers_one_request_for_good(self, tmp_path, lines):
+        with pytest.raises(InvalidInput) as caught:
+            evaluate(tmp_path, sections=("core",))
+        assert (caught.value.code, caught.value.details["differing"]) == ("tag-taken", ["sections"])
+        assert len(evaluate(tmp_path)) == TOTAL
+
+    @pytest.mark.parametrize("tag", ["../x", "a/b", "", "A", "a..b", ".hidden", "x" * 65, "a\n"])
+    def test_a_tag_never_leads_out_of_the_runs_folder(self, tmp_path, tag):
+        with pytest.raises(InvalidInput) as caught:
+            RunFolder(tmp_path, "rtb-pricing", tag)
+        assert caught.value.code == "bad-tag"
+
+    def test_a_folder_that_is_not_open_cannot_be_written(self, tmp_path):
+        with pytest.raises(InfrastructureFailure) as caught:
+            RunFolder(tmp_path, "rtb-pricing", "t1").append([])
+        assert caught.value.code == "run-not-open"
+
+    def test_a_damaged_request_or_result_is_an_integrity_failure(self, tmp_path, lines):
+        folder = RunFolder(tmp_path, "rtb-pricing", "t1")
+        assert folder.result() is None
+        (folder.path / "result.json").write_text('{"run_id": 1}')
+        with pytest.raises(IntegrityFailure):
+            folder.result()
+        (folder.path / "request.json").write_text("")
+        with pytest.raises(IntegrityFailure):
+            evaluate(tmp_path)
+
+    def test_observations_hold_only_canonical_lines(self, lines):
+        for line in lines.read_bytes().splitlines():
+            assert canonical_json(json.loads(line)) == line
+
+
+def _work(iterate: str, tag: str, delay: str) -> None:
+    subject = governed()
+    with RunFolder(Path(iterate), "rtb-pricing", tag).opened(request(subject)) as run:
+        print("open", flush=True)
+        run_eval(subject, Parrot(float(delay)), sections=SECTIONS, quick=False, run=run)
+
+
+if __name__ == "__main__":
+    _work(*sys.argv[1:])

@@ -1,0 +1,224 @@
+import json
+
+import pytest
+
+from modelsmith.forges.events import new_event
+from modelsmith.forges.local import LocalForge
+from modelsmith.forges.port import ForgeIdentity
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
+
+PULL = "refs/modelsmith/pulls/1"
+
+
+def files_of(world, commit):
+    return {path: world.forge_git.read_blob(blob) for path, (_, blob) in world.forge_git.list_tree(commit).items()}
+
+
+def tip(world):
+    return world.forge_git.rev(PULL)
+
+
+def rewrite(world, change, commit=None):
+    """Write the last event anew with other files, as someone with access to the disk could."""
+    last = commit or tip(world)
+    parents = world.forge_git.text("rev-list", "--parents", "-n1", last).split()[1:]
+    files = files_of(world, last)
+    change(files)
+    forged = world.forge_git.commit_files(None, files, "forged", world.who, parents)
+    world.forge_git.run("update-ref", PULL, forged)
+
+
+@pytest.fixture
+def pull(world):
+    return world.propose(requester="maya")
+
+
+def refused(world, *codes):
+    with pytest.raises(IntegrityFailure) as caught:
+        world.forge().get(1)
+    assert caught.value.code in codes
+    return caught.value
+
+
+def edit(files, name="event.json", **changes):
+    files[name] = canonical_json(json.loads(files[name]) | changes)
+
+
+def test_events_are_commits_with_signed_canonical_json(world, pull):
+    world.review("dana", pull)
+    files = files_of(world, tip(world))
+    assert sorted(files) == ["approval.json", "approval.json.sig", "event.json", "event.json.sig"]
+    assert json.loads(files["event.json"])["verdict"] == "approve"
+    assert world.forge_git.rev(f"{PULL}~1^2") == pull.head
+
+
+@pytest.mark.parametrize(
+    "change", [{"requester": "noor"}, {"title": "Other"}, {"actor": "maya"}, {"at": "2026-01-01T00:00:00Z"}]
+)
+def test_an_event_that_was_edited_is_detected(world, pull, change):
+    rewrite(world, lambda files: edit(files, **change))
+    refused(world, "bad-signature")
+
+
+def test_an_event_of_another_repository_is_detected(world, pull):
+    rewrite(world, lambda files: edit(files, repository="elsewhere"))
+    refused(world, "forged-event")
+
+
+def test_an_approval_that_says_something_else_than_its_event_is_detected(world, pull):
+    world.review("dana", pull, "reject")
+    rewrite(world, lambda files: edit(files, verdict="approve"))
+    refused(world, "bad-event")
+
+
+def test_an_approval_that_was_edited_with_its_event_is_detected(world, pull):
+    world.review("dana", pull, "reject")
+
+    def flip(files):
+        edit(files, verdict="approve")
+        edit(files, "approval.json", verdict="approve")
+
+    rewrite(world, flip)
+    refused(world, "bad-signature")
+
+
+def test_the_harness_cannot_sign_for_a_person(world, pull):
+    statement = world.statement("dana", pull)
+    forge = LocalForge(world.bare, world.git, ForgeIdentity("dana", world.keys / "smith"))
+    with pytest.raises(IntegrityFailure) as caught:
+        forge.review(1, world.sign(statement, "smith"))
+    assert caught.value.code == "forged-event"
+
+
+def test_somebody_unknown_cannot_open_a_pull_request_that_is_believed(world):
+    with pytest.raises(IntegrityFailure) as caught:
+        world.propose(actor="stranger")
+    assert caught.value.code == "unknown-key"
+
+
+def test_an_approval_cannot_be_moved_to_another_pull_request(world, pull):
+    world.review("dana", pull)
+    taken = files_of(world, tip(world))
+    world.propose({"evals/z.yaml": "z\n"}, branch="other")
+    second = world.forge_git.rev("refs/modelsmith/pulls/2")
+    forged = world.forge_git.commit_files(None, taken, "forged", world.who, (second,))
+    world.forge_git.run("update-ref", "refs/modelsmith/pulls/2", forged)
+    with pytest.raises(IntegrityFailure, match="does not follow"):
+        world.forge().get(2)
+    assert world.forge().get(1).reviews
+
+
+def test_a_pull_request_copied_to_another_number_is_detected(world, pull):
+    world.forge_git.run("update-ref", "refs/modelsmith/pulls/5", tip(world))
+    with pytest.raises(IntegrityFailure, match="holds the events of 1"):
+        world.forge().get(5)
+
+
+def test_a_dropped_event_leaves_an_earlier_state_but_a_middle_one_cannot_be_cut_out(world, pull):
+    world.review("dana", pull, "reject")
+    world.review("noor", pull)
+    files, opened = files_of(world, tip(world)), world.forge_git.rev(f"{PULL}~2")
+    world.forge_git.run("update-ref", PULL, world.forge_git.commit_files(None, files, "cut", world.who, (opened,)))
+    refused(world, "bad-event")
+
+
+@pytest.mark.parametrize(
+    "extra", [{"more.json": b"{}"}, {"event.json": b"not json"}, {"event.json.sig": "\u00e9".encode()}]
+)
+def test_odd_files_in_an_event_are_detected(world, pull, extra):
+    rewrite(world, lambda files: files.update(extra))
+    refused(world, "bad-event")
+
+
+def test_an_event_that_is_not_canonical_is_detected(world, pull):
+    rewrite(world, lambda files: files.update({"event.json": files["event.json"] + b"\n"}))
+    refused(world, "bad-event")
+
+
+def test_a_merge_that_is_only_claimed_is_detected(world, pull):
+    last = world.forge()._reader.log(tip(world))[-1]
+    event = new_event(last, "merged", "smith", world.who.when, world.main(), merge=pull.head)
+    forge = world.forge("smith")
+    forge._push(forge._commit(event, None, (tip(world),)), PULL, tip(world))
+    refused(world, "false-merge")
+
+
+def test_killed_after_main_moved_the_pull_request_reads_as_merged_and_a_rerun_only_logs_it(world, pull):
+    pull = world.review("dana", pull)
+    main, commit = world.main(), world.merge_commit(pull)
+    ok, _ = world.push(f"{commit}:refs/heads/main")
+    assert ok
+    before = tip(world)
+    merged = world.forge().get(1)
+    assert (merged.status, merged.merge) == ("merged", commit)
+    assert world.forge().merge(1, commit, main) == merged
+    assert world.main() == commit
+    assert world.forge_git.rev(f"{PULL}~1") == before
+    assert json.loads(files_of(world, tip(world))["event.json"])["kind"] == "merged"
+    after = tip(world)
+    world.forge().merge(1, commit, main)
+    assert tip(world) == after
+
+
+def test_killed_between_closing_the_old_and_opening_the_new_a_rerun_opens_it_once(world, pull):
+    world.forge().close(1, "superseded")
+    for _ in range(2):
+        assert world.propose({"evals/b.yaml": "new\n"}, requester="maya").number == 2
+
+
+def test_a_review_after_the_merge_does_not_change_that_it_is_merged(world, pull):
+    pull = world.review("dana", pull)
+    world.push(f"{world.merge_commit(pull)}:refs/heads/main")
+    assert world.forge().get(1).status == "merged"
+
+
+def people(world, change):
+    """Move main on to other people, by hand."""
+    path = ".github/governance/people.yaml"
+    _, blob = world.forge_git.list_tree("main")[path]
+    document = json.loads(world.forge_git.read_blob(blob))
+    change({person["id"]: person for person in document["people"]})
+    commit = world.forge_git.commit_files(world.main(), {path: canonical_json(document)}, "people", world.who)
+    world.forge_git.update_ref("refs/heads/main", commit, world.main())
+
+
+def test_an_approval_by_a_key_that_was_withdrawn_makes_an_open_pull_request_unusable(world, pull):
+    world.review("dana", pull)
+    people(world, lambda known: known["dana"].pop("keys"))
+    error = refused(world, "unknown-key")
+    assert error.details["pull"] == 1
+    assert world.forge("smith").close(1, "key withdrawn").status == "closed"
+
+
+def test_a_key_whose_validity_ended_before_the_event_is_refused(world, pull):
+    world.review("dana", pull)
+    people(world, lambda known: known["dana"]["keys"][0].update(valid_before="2026-01-01T00:00:00Z"))
+    refused(world, "unknown-key", "key-not-valid")
+
+
+def test_a_key_whose_validity_ends_later_keeps_its_word(world, pull):
+    world.review("dana", pull)
+    people(world, lambda known: known["dana"]["keys"][0].update(valid_before="2100-01-01T00:00:00Z"))
+    assert world.forge().get(1).reviews
+
+
+def test_a_merged_pull_request_stays_readable_when_its_reviewer_leaves(world, pull):
+    world.merge(world.review("dana", pull))
+    people(world, lambda known: known["dana"].pop("keys"))
+    assert world.forge().get(1).status == "merged"
+
+
+def test_a_rewound_forge_is_not_fetched(world, pull):
+    world.review("dana", pull)
+    world.forge().fetch_into(world.git)
+    world.forge_git.run("update-ref", PULL, f"{PULL}~1")
+    with pytest.raises(InfrastructureFailure):
+        world.forge().fetch_into(world.git)
+
+
+def test_reading_one_pull_request_is_quick(world, pull, benchmark_seconds):
+    world.review("dana", pull)
+    forge = world.forge()
+    assert benchmark_seconds(lambda: forge.get(1)) < 1
+    assert benchmark_seconds(lambda: forge.get(1)) < 0.3

@@ -1,0 +1,169 @@
+import json
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelsmith.governance.routing import incumbent, last_routing_record, render_routing, routing_chain, routing_yaml
+from modelsmith.schema.canonical import digest
+from modelsmith.schema.cluster import Routing, Serving
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+
+EXPORT = ("candidate", "eval-accepted", "artifact-exported")
+DEPLOY = (*EXPORT, "customer-deployed")
+VALIDATE = (*DEPLOY, "production-validated")
+
+
+def shares(cluster, share=0.1):
+    return {entry.specialist: entry.share for entry in render_routing("rtb", cluster.lives(), share).serving}
+
+
+def test_the_base_model_serves_until_something_is_deployed(cluster):
+    assert shares(cluster) == {"base": 1.0}
+    assert shares(cluster.add(1, *EXPORT)) == {"base": 1.0}
+    assert incumbent("rtb", cluster.lives()) == ("base", None, None)
+    assert last_routing_record(cluster.lives()) is None
+
+
+def test_a_deployed_specialist_gets_its_share_and_base_the_rest(cluster):
+    cluster.add(1, *DEPLOY)
+    assert shares(cluster) == {"base": 0.9, cluster.name_of(1): 0.1}
+    assert shares(cluster, 0.3) == {"base": 0.7, cluster.name_of(1): 0.3}
+    assert shares(cluster, 1.0) == {cluster.name_of(1): 1.0}
+
+
+def test_a_specialist_under_watch_is_not_yet_the_incumbent(cluster):
+    cluster.add(1, *DEPLOY)
+    assert incumbent("rtb", cluster.lives()).specialist == "base"
+    cluster.add(1, "production-validated")
+    specialist, artifact, record = incumbent("rtb", cluster.lives())
+    assert specialist == cluster.name_of(1)
+    assert artifact == cluster.records[1][-1].artifact
+    assert record == digest(cluster.records[1][-1]) == last_routing_record(cluster.lives())
+
+
+def test_a_validated_specialist_serves_everything_and_supersedes_older_ones(cluster):
+    cluster.add(1, *VALIDATE)
+    assert shares(cluster) == {cluster.name_of(1): 1.0}
+    cluster.add(2, *DEPLOY)
+    assert shares(cluster) == {cluster.name_of(1): 0.9, cluster.name_of(2): 0.1}
+    cluster.add(2, "production-validated")
+    assert shares(cluster) == {cluster.name_of(2): 1.0}
+
+
+def test_a_rollback_returns_exactly_to_what_served_before(cluster):
+    cluster.add(1, *VALIDATE)
+    before = shares(cluster)
+    cluster.add(2, *DEPLOY, "rolled-back")
+    assert shares(cluster) == before
+    cluster.add(2, "customer-deployed", "production-validated", "rolled-back")
+    assert shares(cluster) == before
+
+
+def test_deprecating_the_incumbent_returns_to_the_one_before_it(cluster):
+    cluster.add(1, *VALIDATE).add(2, *VALIDATE).add(2, "deprecated")
+    assert incumbent("rtb", cluster.lives()).specialist == cluster.name_of(1)
+    cluster.add(1, "deprecated")
+    assert shares(cluster) == {"base": 1.0}
+
+
+def test_only_the_latest_specialist_under_watch_gets_traffic(cluster):
+    cluster.add(1, *DEPLOY).add(2, *DEPLOY)
+    assert shares(cluster) == {"base": 0.9, cluster.name_of(2): 0.1}
+    cluster.add(2, "rolled-back")
+    assert shares(cluster) == {"base": 0.9, cluster.name_of(1): 0.1}
+
+
+def test_validating_a_newer_specialist_supersedes_an_older_one_under_watch(cluster):
+    cluster.add(1, *DEPLOY).add(2, *VALIDATE)
+    assert shares(cluster) == {cluster.name_of(2): 1.0}
+
+
+def test_two_deployments_prepared_against_the_same_past_collide(cluster):
+    cluster.add(1, *DEPLOY).add(2, *EXPORT)
+    cluster.add(2, "customer-deployed", expected_previous=None)
+    with pytest.raises(IntegrityFailure) as caught:
+        render_routing("rtb", cluster.lives(), 0.1)
+    assert caught.value.code == "forked-routing"
+
+
+def test_a_record_that_follows_nothing_known_is_refused(cluster):
+    cluster.add(1, *DEPLOY).add(2, *EXPORT)
+    cluster.add(2, "customer-deployed", expected_previous=digest("lost"))
+    with pytest.raises(IntegrityFailure) as caught:
+        routing_chain(cluster.lives())
+    assert caught.value.code == "broken-routing-chain"
+
+
+def test_lives_of_another_cluster_are_refused(cluster, cluster_factory):
+    cluster.add(1, *DEPLOY)
+    other = cluster_factory("other").add(2, *DEPLOY)
+    with pytest.raises(IntegrityFailure) as caught:
+        render_routing("rtb", cluster.lives() + other.lives(), 0.1)
+    assert caught.value.code == "mixed-clusters"
+
+
+def test_the_order_in_which_lives_are_given_does_not_matter(cluster):
+    cluster.add(1, *VALIDATE).add(2, *VALIDATE).add(3, *DEPLOY)
+    lives = cluster.lives()
+    rendered = {routing_yaml(render_routing("rtb", order, 0.1)) for order in (lives, lives[::-1])}
+    assert len(rendered) == 1
+
+
+def read(data):
+    return Routing.model_validate_json(json.dumps(yaml.safe_load(data)))
+
+
+def test_the_file_says_that_it_is_rendered(cluster):
+    cluster.add(1, *DEPLOY)
+    text = routing_yaml(render_routing("rtb", cluster.lives(), 0.1)).decode()
+    deployed = cluster.records[1][-1]
+    assert text == (
+        "# rendered from promotion records; do not edit\n"
+        'cluster: "rtb"\n'
+        "serving:\n"
+        '- specialist: "base"\n'
+        "  artifact: null\n"
+        "  share: 0.9\n"
+        "  record: null\n"
+        '- specialist: "iter-001-00000001"\n'
+        f'  artifact: "{deployed.artifact}"\n'
+        "  share: 0.1\n"
+        f'  record: "{digest(deployed)}"\n'
+    )
+
+
+@pytest.mark.parametrize("name", ["null", "on", "123", "1.0", "0x1f", "2024-01-01", "yes", "1e5", "0o7", "rtb-pricing"])
+@pytest.mark.parametrize("share", [1.0, 0.1, 1e-05, 1e-17, 0.30000000000000004])
+def test_whatever_the_names_and_shares_the_file_reads_back(name, share):
+    routing = Routing(cluster=name, serving=(Serving(specialist=name, artifact=None, share=share, record=None),))
+    assert read(routing_yaml(routing)) == routing
+
+
+EVENTS = (*VALIDATE, "rolled-back", "deprecated")
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.sampled_from(EVENTS)), max_size=30),
+    st.floats(0.001, 1.0, allow_nan=False),
+)
+def test_after_any_history_shares_sum_to_one_and_only_serving_states_serve(cluster_factory, steps, share):
+    cluster = cluster_factory()
+    for iteration in (1, 2, 3):
+        cluster.add(iteration, *EXPORT)
+    for iteration, event in steps:
+        try:
+            cluster.add(iteration, event)
+        except InvalidInput:
+            continue
+    lives = cluster.lives()
+    routing = render_routing("rtb", lives, share)
+    assert sum(entry.share for entry in routing.serving) == pytest.approx(1)
+    states = {life.specialist: life for life in lives}
+    for entry in routing.serving:
+        if entry.specialist != "base":
+            assert states[entry.specialist].routed
+            assert entry.artifact == states[entry.specialist].artifact
+    assert read(routing_yaml(routing)) == routing
+    assert last_routing_record(lives) == cluster.last_routing

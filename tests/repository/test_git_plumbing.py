@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.tree import Revision
+from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput
+from modelsmith.schema.pull import Change
+
+AUTHOR = Signature("Maya Tan", "maya@example.org", datetime(2026, 1, 31, 9, 0, tzinfo=timezone(timedelta(hours=5.5))))
+
+NAMES = st.text("abcäß 'é\"\n-_", min_size=1, max_size=6).map(lambda name: f"n{name}")
+PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
+FILES = st.dictionaries(PATHS, st.binary(max_size=64), min_size=1, max_size=6).filter(
+    lambda files: not any(other.startswith(f"{path}/") for path in files for other in files)
+)
+SLOW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(params=["work tree", "bare", "sha256"])
+def git(request: pytest.FixtureRequest, tmp_path: Path) -> Git:
+    flags = {"work tree": [], "bare": ["--bare"], "sha256": ["--object-format=sha256"]}[request.param]
+    subprocess.run(["git", "init", "--quiet", "--initial-branch=main", *flags, str(tmp_path / "g")], check=True)
+    return Git(tmp_path / "g")
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Git:
+    subprocess.run(["git", "init", "--quiet", "--initial-branch=main", str(tmp_path / "p")], check=True)
+    return Git(tmp_path / "p")
+
+
+@SLOW
+@given(files=FILES)
+def test_what_is_committed_is_what_is_read_back(plain: Git, files: dict[str, bytes]) -> None:
+    commit = plain.commit_files(None, files, "all", AUTHOR)
+    view = Revision(plain, commit)
+    assert view.paths() == sorted(files)
+    assert {path: view.read(path) for path in files} == files
+    assert plain.read_blobs([blob for _, blob in plain.list_tree(commit).values()]).values() is not None
+
+
+@SLOW
+@given(base=FILES, edits=st.dictionaries(PATHS, st.none() | st.binary(max_size=16), max_size=4))
+def test_editing_and_removing_files_leaves_the_rest_alone(
+    plain: Git, base: dict[str, bytes], edits: dict[str, bytes | None]
+) -> None:
+    parent = plain.commit_files(None, base, "base", AUTHOR)
+    wanted = {k: v for k, v in {**base, **edits}.items() if v is not None}
+    if any(b.startswith(f"{a}/") for a in wanted for b in wanted):
+        with pytest.raises(InvalidInput, match="needs a folder where"):
+            plain.commit_files(parent, edits, "edit", AUTHOR)
+        return
+    commit = plain.commit_files(parent, edits, "edit", AUTHOR)
+    view = Revision(plain, commit)
+    assert {path: view.read(path) for path in view.paths()} == wanted
+    assert {p.path for p in plain.change(parent, commit).paths} == {
+        path for path in {*base, *wanted} if base.get(path) != wanted.get(path)
+    }
+
+
+@SLOW
+@given(base=FILES, edits=st.dictionaries(PATHS, st.binary(max_size=16), min_size=1, max_size=4), data=st.data())
+def test_the_digest_of_a_change_survives_order_squash_and_rebase(
+    plain: Git, base: dict[str, bytes], edits: dict[str, bytes], data: st.DataObject
+) -> None:
+    edits = {f"edit/{path}": content for path, content in edits.items()}
+    if any(b.startswith(f"{a}/") for a in edits for b in edits):
+        return
+    root = plain.commit_files(None, base, "base", AUTHOR)
+    at_once = plain.change(root, plain.commit_files(root, edits, "at once", AUTHOR))
+
+    step = root
+    for path, content in data.draw(st.permutations(list(edits.items()))):
+        step = plain.commit_files(step, {path: content}, "step", AUTHOR)
+    assert plain.change(root, step).digest() == at_once.digest()
+
+    moved = plain.commit_files(root, {"elsewhere": b"moved on"}, "main moves", AUTHOR)
+    rebased = plain.commit_files(moved, edits, "rebased", AUTHOR)
+    assert plain.change(moved, rebased).digest() == at_once.digest()
+
+    paths = data.draw(st.permutations(at_once.paths))
+    assert Change(paths=tuple(paths)).digest() == at_once.digest()
+
+    also = plain.commit_files(rebased, {".github/CODEOWNERS": b""}, "one more file", AUTHOR)
+    assert plain.change(moved, also).digest() != at_once.digest()
+
+
+def test_a_commit_carries_the_given_author_and_no_user_configuration(git: Git) -> None:
+    git.run("config", "user.name", "Somebody Else")
+    git.run("config", "commit.gpgSign", "true")
+    commit = git.commit_files(None, {"a": b"1"}, "subject\n\nbody", AUTHOR, extra_parents=())
+    facts = git.text("log", "-1", "--format=%an|%ae|%cn|%ce|%aI|%s|%b", commit)
+    assert facts == "Maya Tan|maya@example.org|Maya Tan|maya@example.org|2026-01-31T09:00:00+05:30|subject|body"
+
+
+def test_committing_touches_neither_work_tree_nor_index_nor_refs(repo: Path) -> None:
+    git = Git(repo)
+    before = git.run("status", "--porcelain", "-z", "-uall")
+    git.commit_files(None, {"new.txt": b"x"}, "m", AUTHOR)
+    assert git.run("status", "--porcelain", "-z", "-uall") == before
+    assert not (repo / "new.txt").exists()
+    assert git.rev("main") is None
+
+
+def test_an_executable_file_stays_executable(plain: Git) -> None:
+    tool = plain.path / "tool.sh"
+    tool.write_text("one")
+    tool.chmod(0o755)
+    plain.run("add", "tool.sh")
+    first = plain.commit_tree(plain.text("write-tree"), [], "m", AUTHOR)
+    assert plain.list_tree(plain.commit_files(first, {"tool.sh": b"two"}, "m", AUTHOR))["tool.sh"][0] == "100755"
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../x", ".git/config", "a/.GIT/hooks/x", "", "a//b", "a\\b", "."])
+def test_a_commit_cannot_reach_outside_the_repository(plain: Git, path: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        plain.commit_files(None, {path: b""}, "m", AUTHOR)
+    assert refused.value.code == "outside-repository"
+
+
+def test_a_ref_moves_only_from_where_it_is_expected(git: Git) -> None:
+    one = git.commit_files(None, {"a": b"1"}, "1", AUTHOR)
+    two = git.commit_files(one, {"a": b"2"}, "2", AUTHOR)
+    git.update_ref("refs/heads/main", one, None)
+    git.update_ref("refs/heads/main", two, one)
+    for expected in (None, one):
+        with pytest.raises(InfrastructureFailure) as refused:
+            git.update_ref("refs/heads/main", one, expected)
+        assert refused.value.code == "ref-moved"
+    assert git.rev("main") == two
+    with pytest.raises(InfrastructureFailure) as refused:
+        git.update_ref("refs/heads/bad..name", one, None)
+    assert refused.value.code == "git-failed"
+
+
+def test_a_merge_takes_both_sides_and_names_conflicts(git: Git) -> None:
+    root = git.commit_files(None, {"a": b"1\n", "b": b"1\n"}, "root", AUTHOR)
+    left = git.commit_files(root, {"a": b"2\n"}, "left", AUTHOR)
+    right = git.commit_files(root, {"b": b"2\n"}, "right", AUTHOR)
+    merged = Revision(git, git.merge_tree(left, right))
+    assert (merged.read("a"), merged.read("b")) == (b"2\n", b"2\n")
+    with pytest.raises(GateNotCleared) as refused:
+        git.merge_tree(left, git.commit_files(root, {"a": b"3\n"}, "against", AUTHOR))
+    assert (refused.value.code, refused.value.details["paths"]) == ("conflict", ["a"])
+    with pytest.raises(GateNotCleared):
+        git.merge_tree(left, git.commit_files(None, {"a": b"3\n"}, "unrelated", AUTHOR))
+
+
+def test_a_merge_is_the_same_whatever_lies_in_the_work_tree_or_the_configuration(plain: Git) -> None:
+    root = plain.commit_files(None, {"a": b"1\n"}, "root", AUTHOR)
+    left = plain.commit_files(root, {"a": b"1\n2\n"}, "left", AUTHOR)
+    right = plain.commit_files(root, {"a": b"1\n3\n"}, "right", AUTHOR)
+    (plain.path / ".gitattributes").write_text("* merge=union\n")
+    with pytest.raises(GateNotCleared):
+        plain.merge_tree(left, right)
+
+    renamed = plain.commit_files(root, {"a": None, "b": b"1\n"}, "renamed", AUTHOR)
+    plain.run("config", "merge.renames", "true")
+    with pytest.raises(GateNotCleared):
+        plain.merge_tree(renamed, left)
+
+
+def test_a_change_cannot_hide_a_submodule(plain: Git) -> None:
+    root = plain.commit_files(None, {"a": b"1"}, "root", AUTHOR)
+    modules = b'[submodule "s"]\n\tpath = s\n\turl = ./s\n\tignore = all\n'
+    one = plain.commit_files(root, {".gitmodules": modules}, "m", AUTHOR)
+    plain.run("read-tree", one)
+    plain.run("update-index", "--add", "--cacheinfo", f"160000,{root},s")
+    plain.run("config", "submodule.s.ignore", "all")
+    (plain.path / ".gitmodules").write_bytes(modules)
+    two = plain.commit_tree(plain.text("write-tree"), [one], "submodule", AUTHOR)
+    assert [(p.path, p.new_mode) for p in plain.change(one, two).paths] == [("s", "160000")]
+    with pytest.raises(InvalidInput) as refused:
+        Revision(plain, two).read("s")
+    assert refused.value.code == "not-a-file"
+
+
+def test_replacement_refs_and_grafts_change_nothing(git: Git) -> None:
+    one = git.commit_files(None, {"a": b"1"}, "one", AUTHOR)
+    two = git.commit_files(one, {"a": b"2"}, "two", AUTHOR)
+    honest, forged = (git.list_tree(commit)["a"][1] for commit in (one, two))
+    subprocess.run(["git", "-C", str(git.path), "replace", honest, forged], check=True)
+    inside = Path(git.text("rev-parse", "--absolute-git-dir"))
+    (inside / "info").mkdir(exist_ok=True)
+    (inside / "info" / "grafts").write_text(f"{two}\n")
+    assert git.read_blob(honest) == b"1"
+    assert [commit.subject for commit in git.first_parent_log(two)] == ["one", "two"]
+    assert git.is_ancestor(one, two)
+    assert not git.is_ancestor(two, one)
+
+
+def test_the_log_follows_first_parents_oldest_first(git: Git) -> None:
+    one = git.commit_files(None, {"a": b"1"}, "one", AUTHOR)
+    side = git.commit_files(one, {"b": b"1"}, "side", AUTHOR)
+    two = git.commit_files(one, {"a": b"2"}, "two", AUTHOR, extra_parents=[side])
+    log = git.first_parent_log(two)
+    assert [(commit.id, commit.parents, commit.subject) for commit in log] == [
+        (one, (), "one"),
+        (two, (one, side), "two"),
+    ]
+    assert log[1].tree == git.text("rev-parse", f"{two}^{{tree}}")
+
+
+def test_a_missing_object_is_named(git: Git) -> None:
+    git.commit_files(None, {"a": b"1"}, "one", AUTHOR)
+    with pytest.raises(InfrastructureFailure) as failed:
+        git.read_blob("1" * 40)
+    assert failed.value.code == "missing-object"
+
+
+def test_names_that_look_like_options_are_no_revisions(git: Git) -> None:
+    assert git.rev("--all") is None
+    assert git.rev("nothing-here") is None
+    with pytest.raises(InvalidInput):
+        git.list_tree("--help")
+
+
+def test_git_failing_and_git_missing_are_told_apart(
+    plain: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InfrastructureFailure) as failed:
+        plain.run("fetch", "https://user:secret@127.0.0.1:1/x.git")
+    assert failed.value.code == "git-failed"
+    assert "secret" not in failed.value.message + str(failed.value.details)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InfrastructureFailure) as missing:
+        plain.run("version")
+    assert missing.value.code == "git-missing"
+
+
+def test_a_folder_inside_a_repository_is_not_taken_for_it(plain: Git) -> None:
+    (plain.path / "sub").mkdir()
+    with pytest.raises(InfrastructureFailure):
+        Git(plain.path / "sub").run("rev-parse", "HEAD")
+
+
+def test_a_calling_gits_environment_does_not_leak_in(plain: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = plain.commit_files(None, {"a": b"1"}, "one", AUTHOR)
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    monkeypatch.setenv("GIT_INDEX_FILE", "/nowhere/index")
+    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", "/nowhere/objects")
+    assert plain.rev(commit) == commit
+
+
+def test_objects_that_a_push_has_quarantined_can_be_read_in_its_hook(tmp_path: Path, plain: Git) -> None:
+    bare = tmp_path / "bare.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", str(bare)], check=True)
+    hook = bare / "hooks" / "pre-receive"
+    python = f"{os.sys.executable} -c"
+    code = (
+        "import sys; from pathlib import Path; from modelsmith.repository.git import Git;"
+        "new = sys.stdin.read().split()[1]; print(Git(Path('.').resolve()).list_tree(new))"
+    )
+    hook.write_text(f'#!/bin/sh\nPYTHONPATH="{Path.cwd()}" {python} "{code}"\n')
+    hook.chmod(0o755)
+    commit = plain.commit_files(None, {"pushed.txt": b"1"}, "one", AUTHOR)
+    done = subprocess.run(
+        ["git", "-C", str(plain.path), "push", str(bare), f"{commit}:refs/heads/main"], capture_output=True, text=True
+    )
+    assert "pushed.txt" in done.stderr, done.stderr
+    assert done.returncode == 0
+
+
+def test_dirty_paths_are_changes_and_untracked_files_but_not_ignored_ones(plain: Git) -> None:
+    commit = plain.commit_files(None, {"a": b"1", ".gitignore": b"skip/\n"}, "one", AUTHOR)
+    plain.update_ref("refs/heads/main", commit, None)
+    plain.run("reset", "--hard", "--quiet")
+    assert plain.dirty_paths() == []
+    (plain.path / "a").write_text("2")
+    (plain.path / "new ü.txt").write_text("")
+    (plain.path / "skip").mkdir()
+    (plain.path / "skip" / "x").write_text("")
+    assert plain.dirty_paths() == ["a", "new ü.txt"]
+
+
+def test_hooks_of_the_clone_do_not_run(plain: Git) -> None:
+    commit = plain.commit_files(None, {"a": b"1"}, "one", AUTHOR)
+    hook = plain.path / ".git" / "hooks" / "reference-transaction"
+    hook.write_text("#!/bin/sh\ntouch ran\nexit 1\n")
+    hook.chmod(0o755)
+    plain.update_ref("refs/heads/main", commit, None)
+    assert not list(plain.path.rglob("ran"))
+
+
+def test_a_time_without_a_zone_is_local_time_and_one_before_1973_is_kept(plain: Git) -> None:
+    when = datetime(1971, 1, 1, tzinfo=UTC)
+    commit = plain.commit_files(None, {"a": b""}, "m", Signature("M", "m@x", when))
+    assert plain.text("log", "-1", "--format=%at", commit) == str(int(when.timestamp()))

@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import base64
+import shutil
+import struct
+import subprocess
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.signing.ssh import AllowedKey, check_key, public_key, sign, verify
+
+NS = "modelsmith-approval"
+PAYLOAD = b'{"verdict":"approve"}'
+SECOND = timedelta(seconds=1)
+
+
+def refused(code, *arguments):
+    with pytest.raises(IntegrityFailure) as caught:
+        verify(*arguments)
+    assert caught.value.code == code
+    return caught.value
+
+
+def test_a_signature_names_the_actor_who_holds_its_key(alice, bob, noon):
+    allowed = [AllowedKey("bob", bob.public), AllowedKey("alice", alice.public)]
+    assert verify(PAYLOAD, sign(PAYLOAD, alice.path, NS), NS, allowed, noon) == "alice"
+    assert verify(PAYLOAD, sign(PAYLOAD, bob.path, NS), NS, allowed, noon) == "bob"
+
+
+def test_bobs_key_never_speaks_for_alice(alice, bob, noon):
+    signature = sign(PAYLOAD, bob.path, NS)
+    refused("unknown-key", PAYLOAD, signature, NS, [AllowedKey("alice", alice.public)], noon)
+
+
+def test_nobody_is_allowed_by_an_empty_list(alice, noon):
+    refused("unknown-key", PAYLOAD, sign(PAYLOAD, alice.path, NS), NS, [], noon)
+
+
+def test_a_changed_payload_is_refused(alice, noon):
+    signature = sign(PAYLOAD, alice.path, NS)
+    refused("bad-signature", PAYLOAD + b" ", signature, NS, [AllowedKey("alice", alice.public)], noon)
+
+
+def test_a_changed_payload_by_an_unknown_key_is_a_bad_signature(alice, noon):
+    refused("bad-signature", PAYLOAD + b" ", sign(PAYLOAD, alice.path, NS), NS, [], noon)
+
+
+def test_a_signature_made_for_another_purpose_is_refused(alice, noon):
+    signature = sign(PAYLOAD, alice.path, "modelsmith-event")
+    refused("bad-signature", PAYLOAD, signature, NS, [AllowedKey("alice", alice.public)], noon)
+
+
+def test_a_git_signature_is_no_approval(alice, noon):
+    signature = sign(PAYLOAD, alice.path, "git")
+    refused("bad-signature", PAYLOAD, signature, NS, [AllowedKey("alice", alice.public)], noon)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/St_Johns"])
+def test_a_key_counts_from_its_first_valid_moment_to_just_before_its_last(alice, noon, monkeypatch, zone):
+    monkeypatch.setenv("TZ", zone)
+    start, end = noon, noon + timedelta(hours=1)
+    allowed = [AllowedKey("alice", alice.public, start, end)]
+    signature = sign(PAYLOAD, alice.path, NS)
+    assert verify(PAYLOAD, signature, NS, allowed, start) == "alice"
+    assert verify(PAYLOAD, signature, NS, allowed, end - SECOND) == "alice"
+    elsewhere = (end - SECOND).astimezone(timezone(timedelta(hours=-9)))
+    assert verify(PAYLOAD, signature, NS, allowed, elsewhere) == "alice"
+    refused("key-not-valid", PAYLOAD, signature, NS, allowed, start - SECOND)
+    refused("key-not-valid", PAYLOAD, signature, NS, allowed, start - timedelta(microseconds=1))
+    error = refused("key-not-valid", PAYLOAD, signature, NS, allowed, end)
+    assert error.details == {"actor": "alice"}
+    refused("bad-signature", b"other", signature, NS, allowed, end)
+
+
+def test_one_key_may_have_two_times_of_validity(alice, noon):
+    day = timedelta(days=1)
+    allowed = [AllowedKey("alice", alice.public, None, noon), AllowedKey("alice", alice.public, noon + day, None)]
+    signature = sign(PAYLOAD, alice.path, NS)
+    assert verify(PAYLOAD, signature, NS, allowed, noon - day) == "alice"
+    assert verify(PAYLOAD, signature, NS, allowed, noon + day) == "alice"
+    refused("key-not-valid", PAYLOAD, signature, NS, allowed, noon)
+
+
+def test_an_expired_key_is_not_saved_by_the_same_persons_valid_one(alice, bob, noon):
+    allowed = [AllowedKey("alice", alice.public, None, noon), AllowedKey("alice", bob.public)]
+    refused("key-not-valid", PAYLOAD, sign(PAYLOAD, alice.path, NS), NS, allowed, noon + SECOND)
+
+
+def test_bounds_before_1970_mean_what_they_say(alice, noon):
+    signature = sign(PAYLOAD, alice.path, NS)
+    past = datetime(1960, 1, 1, tzinfo=UTC)
+    assert verify(PAYLOAD, signature, NS, [AllowedKey("alice", alice.public, past)], noon) == "alice"
+    for end in (past, datetime(1970, 1, 1, tzinfo=UTC)):
+        refused("key-not-valid", PAYLOAD, signature, NS, [AllowedKey("alice", alice.public, None, end)], noon)
+
+
+@pytest.mark.parametrize("second", ["expired", "valid"])
+def test_a_key_held_by_two_actors_names_nobody(alice, noon, second):
+    end = noon if second == "expired" else None
+    allowed = [AllowedKey("alice", alice.public), AllowedKey("mallory", alice.public, None, end)]
+    for entries in (allowed, allowed[::-1]):
+        error = refused("ambiguous-key", PAYLOAD, sign(PAYLOAD, alice.path, NS), NS, entries, noon)
+        assert error.details == {"actors": ["alice", "mallory"]}
+
+
+@pytest.mark.parametrize(
+    "actor",
+    [
+        "*",
+        "alice,bob",
+        "al?ce",
+        "!alice",
+        "alice bob",
+        "alice\nbob",
+        "alice\r\nmallory",
+        "alice\n",
+        "",
+        "-alice",
+        "# alice",
+        '"alice"',
+        "älice",
+        "alice\x00",
+        "alice\u2028",
+    ],
+)
+def test_an_actor_cannot_widen_the_list_of_signers(alice, bob, noon, actor):
+    signature = sign(PAYLOAD, bob.path, NS)
+    with pytest.raises(InvalidInput, match="cannot name the holder") as caught:
+        verify(PAYLOAD, signature, NS, [AllowedKey(actor, alice.public)], noon)
+    assert caught.value.code == "invalid-allowed-key"
+
+
+def test_a_key_cannot_carry_options_comments_or_lines(alice, bob, noon):
+    body = alice.public.split()[1]
+    signature = sign(PAYLOAD, bob.path, NS)
+    for key in (
+        alice.public + "\nalice " + bob.public,
+        alice.public + "\r\nalice " + bob.public,
+        alice.public + "\n",
+        alice.public + " comment",
+        "cert-authority " + alice.public,
+        'namespaces="git" ' + alice.public,
+        "ssh-ed25519  " + body,
+        "ssh-ed25519\t" + body,
+        " " + alice.public,
+        "ssh-rsa " + body,
+        "ssh-ed25519-cert-v01@openssh.com " + body,
+        "ecdsa-sha2-nistp256 " + body,
+        "ssh-ed25519 " + body[:-4],
+        "ssh-ed25519 " + body + "AAAA",
+        "ssh-ed25519 ",
+        "ssh-ed25519",
+        "",
+        "ssh-ed25519 " + body + "ä",
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            verify(PAYLOAD, signature, NS, [AllowedKey("alice", key)], noon)
+        assert caught.value.code == "invalid-allowed-key", key
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(at=st.integers(0, 79), put=st.text(max_size=3))
+def test_a_key_has_exactly_one_spelling(alice, at, put):
+    changed = alice.public[:at] + put + alice.public[at + 1 :]
+    try:
+        check_key(changed)
+    except InvalidInput:
+        return
+    kind, body = changed.split(" ")
+    assert kind == "ssh-ed25519"
+    assert base64.b64encode(base64.b64decode(body)).decode() == body
+
+
+def test_a_padded_rsa_number_is_not_a_second_key(tmp_path):
+    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", tmp_path / "rsa"], check=True)
+    key = public_key(tmp_path / "rsa")
+    blob = base64.b64decode(key.split()[1])
+    (first,) = struct.unpack_from(">I", blob)
+    (size,) = struct.unpack_from(">I", blob, 4 + first)
+    end = 8 + first + size
+    exponent = b"\x00" + blob[8 + first : end]
+    padded = blob[: 4 + first] + struct.pack(">I", len(exponent)) + exponent + blob[end:]
+    with pytest.raises(InvalidInput):
+        check_key("ssh-rsa " + base64.b64encode(padded).decode())
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521"), ("rsa", "2048")])
+def test_people_may_use_other_kinds_of_keys(tmp_path, noon, kind, bits):
+    path = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-b", bits, "-N", "", "-f", path], check=True)
+    assert verify(PAYLOAD, sign(PAYLOAD, path, NS), NS, [AllowedKey("alice", public_key(path))], noon) == "alice"
+
+
+def test_security_token_keys_are_plain_keys(noon):
+    text, curve = b"ssh:", b"nistp256"
+
+    def spell(kind, *fields):
+        blob = b"".join(struct.pack(">I", len(field)) + field for field in (kind.encode(), *fields))
+        return f"{kind} {base64.b64encode(blob).decode()}"
+
+    check_key(spell("sk-ssh-ed25519@openssh.com", b"k" * 32, text))
+    check_key(spell("sk-ecdsa-sha2-nistp256@openssh.com", curve, b"\x04" + b"k" * 64, text))
+    with pytest.raises(InvalidInput):
+        check_key(spell("sk-ssh-ed25519@openssh.com", b"k" * 32))
+    with pytest.raises(InvalidInput):
+        check_key(spell("ssh-rsa", b"\x01\x00\x01", b"\x40" + b"\x01" * 127))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: "",
+        lambda text: "x",
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text + "more\n",
+        lambda text: "\n" + text,
+        lambda text: text + text,
+        lambda text: text.replace("SSH SIGNATURE", "PGP SIGNATURE"),
+        lambda text: text[:60] + "=" + text[61:],
+        lambda text: text[:31] + "AAAA" + text[31:],
+        lambda text: text.replace("-----END", "A" * 20_000 + "\n-----END"),
+        lambda text: text.replace("U1NIU0lH", "\x00\x00\x00\x00\x00\x00\x00\x00"),
+        lambda text: "é" + text,
+    ],
+)
+def test_what_is_no_signature_is_refused(alice, noon, spoil):
+    signature = spoil(sign(PAYLOAD, alice.path, NS))
+    refused("bad-signature", PAYLOAD, signature, NS, [AllowedKey("alice", alice.public)], noon)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
+@given(data=st.data())
+def test_any_changed_character_of_a_signature_is_refused(alice, data):
+    signature = sign(PAYLOAD, alice.path, NS)
+    body = [n for n, c in enumerate(signature) if 31 <= n < len(signature) - 30 and c not in "=\n"]
+    at = data.draw(st.sampled_from(body))
+    other = data.draw(st.sampled_from(sorted(set("ABab01+/") - {signature[at]})))
+    allowed = [AllowedKey("alice", alice.public)]
+    with pytest.raises(IntegrityFailure):
+        verify(PAYLOAD, signature[:at] + other + signature[at + 1 :], NS, allowed, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    "at", [datetime(2026, 1, 1), datetime(1970, 1, 1, tzinfo=UTC), datetime(1960, 1, 1, tzinfo=UTC)]
+)
+def test_a_moment_without_meaning_is_refused_rather_than_read_as_now(alice, at):
+    with pytest.raises(InvalidInput) as caught:
+        verify(PAYLOAD, sign(PAYLOAD, alice.path, NS), NS, [AllowedKey("alice", alice.public)], at)
+    assert caught.value.code == "invalid-time"
+
+
+@pytest.mark.parametrize("namespace", ["", "a b", "a\nb", 'a"', "*", "a,b", "-n", "ä"])
+def test_a_namespace_cannot_carry_options(alice, noon, namespace):
+    with pytest.raises(InvalidInput):
+        sign(PAYLOAD, alice.path, namespace)
+    with pytest.raises(InvalidInput):
+        verify(PAYLOAD, "", namespace, [], noon)
+
+
+def test_ssh_keygen_itself_accepts_the_signature(alice, tmp_path):
+    (tmp_path / "s").write_text(sign(PAYLOAD, alice.path, NS))
+    (tmp_path / "allowed").write_text(f"alice {alice.public}\n")
+    command = ["ssh-keygen", "-Y", "verify", "-f", "allowed", "-I", "alice", "-n", NS, "-s", "s"]
+    subprocess.run(command, input=PAYLOAD, check=True, cwd=tmp_path)
+
+
+def test_the_public_key_is_read_from_either_half(alice):
+    assert public_key(alice.path) == public_key(alice.path.with_name("alice.pub")) == alice.public
+    assert alice.path.with_name("alice.pub").read_text().split()[:2] == alice.public.split()
+
+
+def test_the_public_key_of_an_encrypted_key_needs_no_passphrase(tmp_path):
+    path = tmp_path / "locked"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "a long passphrase", "-f", path], check=True)
+    expected = public_key(tmp_path / "locked.pub")
+    (tmp_path / "locked.pub").unlink()
+    assert public_key(path) == expected
+
+
+def test_an_encrypted_key_is_opened_by_its_passphrase_only(tmp_path, noon, monkeypatch):
+    path = tmp_path / "locked"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "a long passphrase", "-f", path], check=True)
+    ask = tmp_path / "ask"
+    ask.write_text('#!/bin/sh\necho "$PASSPHRASE"\n')
+    ask.chmod(0o755)
+    monkeypatch.setenv("SSH_ASKPASS", str(ask))
+    monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
+    monkeypatch.setenv("PASSPHRASE", "wrong")
+    with pytest.raises(InvalidInput) as caught:
+        sign(PAYLOAD, path, NS)
+    assert caught.value.code == "wrong-passphrase"
+    monkeypatch.setenv("PASSPHRASE", "a long passphrase")
+    assert verify(PAYLOAD, sign(PAYLOAD, path, NS), NS, [AllowedKey("alice", public_key(path))], noon) == "alice"
+
+
+def test_a_key_in_an_agent_signs_by_its_public_half(tmp_path, noon, monkeypatch):
+    path = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    socket = tmp_path / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as agent:
+        try:
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+            for _ in range(100):
+                if subprocess.run(["ssh-add", "-q", path], check=False, capture_output=True).returncode == 0:
+                    break
+            path.unlink()
+            public = tmp_path / "key.pub"
+            allowed = [AllowedKey("alice", public_key(public))]
+            assert verify(PAYLOAD, sign(PAYLOAD, public, NS), NS, allowed, noon) == "alice"
+        finally:
+            agent.kill()
+
+
+def test_a_missing_key_says_so(tmp_path):
+    for act in (lambda: sign(PAYLOAD, tmp_path / "none", NS), lambda: public_key(tmp_path / "none")):
+        with pytest.raises(InvalidInput) as caught:
+            act()
+        assert caught.value.code == "missing-key"
+
+
+def test_a_key_that_others_can_read_is_refused_with_its_mend(alice, tmp_path):
+    path = tmp_path / "open"
+    shutil.copy(alice.path, path)
+    path.chmod(0o644)
+    with pytest.raises(InvalidInput) as caught:
+        sign(PAYLOAD, path, NS)
+    assert caught.value.code == "key-permissions"
+    assert "chmod 600" in caught.value.mend
+
+
+@pytest.mark.parametrize("content", [b"", b"junk\n", b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n", b"\xff" * 99])
+def test_a_file_that_is_no_key_is_refused(tmp_path, content):
+    path = tmp_path / "junk"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    for act in (lambda: sign(PAYLOAD, path, NS), lambda: public_key(path)):
+        with pytest.raises(InvalidInput) as caught:
+            act()
+        assert caught.value.code == "unusable-key"
+
+
+def test_without_ssh_keygen_the_error_says_what_to_install(alice, noon, monkeypatch, tmp_path):
+    signature = sign(PAYLOAD, alice.path, NS)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InfrastructureFailure) as caught:
+        verify(PAYLOAD, signature, NS, [AllowedKey("alice", alice.public)], noon)
+    assert caught.value.code == "missing-ssh-keygen"
