@@ -149,7 +149,7 @@ LEAKS: Final[Mapping[str, re.Pattern[str]]] = {
     "e-mail address": re.compile(r"(?i)[\w.+-]+@(?:[\w-]+\.)+[a-z]{2,}\b|\b[a-z_][\w-]*@[a-z][\w.-]*:"),
     "absolute path": re.compile(
         rf"{_BEFORE_PATH}/(?:(?:{_ROOTS})(?![\w.-])|(?!(?:{_OURS})/)[\w.@+-]+/[\w.@+*-])|file:/|(?<!\w)~[\w-]*/\w|(?<!\w)[A-Za-z]:\\+\w"
-        r"|(?<![\w\\])\\\\[\w.-]+\\+\w"
+        r"|(?<![\w\\])\\\\+[\w.-]+\\+\w"
     ),
     "host name": re.compile(
         rf"(?i)(?<![\w.@/-])(?:{_LABEL}\.)+(?:{_SUFFIX})(?![\w-]|\.\w)"
@@ -205,7 +205,7 @@ def _strings(value: Any, place: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, item in value.items():
             inside = f"{place}.{key}" if re.fullmatch(r"[\w.-]{1,64}", key) else f"{place}.?"
-            yield inside, key
+            yield f"{place}.?", key
             if key in TEXT_FIELDS and item not in (None, "", [], {}):
                 _refuse("completion", inside)
             if isinstance(item, str) and item and SECRET_FIELDS.match(key):

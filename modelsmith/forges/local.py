@@ -20,7 +20,7 @@ from modelsmith.forges.reader import MAIN, PULLS, Reader
 from modelsmith.forges.refusal import find_refusal
 from modelsmith.repository.git import Git, Signature
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.promotion import EVENT_NAMESPACE, Approval
 from modelsmith.schema.pull import PullEvent, PullRequest, SignedApproval
 from modelsmith.signing import ssh
@@ -63,7 +63,7 @@ class LocalForge:
     def fetch_into(self, clone: Git) -> str:
         """See `Forge`. Main lands in ``refs/modelsmith/main``, pull requests under their own names.
 
-        No ref is forced: a forge whose main or pull requests were rewound is refused.
+        No ref is forced. Raises IntegrityFailure (``rewound-forge``) when main or a pull request was rewound since.
         """
         refs = (f"{MAIN}:{FETCHED_MAIN}", f"{PULLS}*:{PULLS}*")
         _patiently(lambda: clone.run(*_FETCH, str(self.bare.resolve()), *refs))
@@ -306,7 +306,15 @@ def _patiently(fetch: Callable[[], object]) -> None:
             fetch()
             return
         except InfrastructureFailure as error:
-            if "lock" not in str(error.details.get("stderr", "")) or attempt == 4:
+            said = str(error.details.get("stderr", ""))
+            if "non-fast-forward" in said:
+                raise IntegrityFailure(
+                    "rewound-forge",
+                    "The forge's main or one of its pull requests was rewound since it was last fetched.",
+                    "Restore it from this clone: refs/modelsmith/ holds what was there.",
+                    stderr=said,
+                ) from None
+            if "lock" not in said or attempt == 4:
                 raise
             time.sleep(0.05 * 2**attempt)
 

@@ -28,7 +28,10 @@ def refusal_lines(error: ModelsmithError) -> str:
 
 
 def find_refusal(stderr: str) -> ModelsmithError | None:
-    """The error that the other side's hook refused with, from what ``git push`` printed."""
+    """The error that the other side's hook refused with, from what ``git push`` printed; None when no hook refused.
+
+    A hook that says so in other words than `refusal_lines` refuses all the same: ``push-refused``.
+    """
     for line in stderr.splitlines():
         _, mark, text = line.partition(_MARK)
         if not mark:
@@ -38,4 +41,11 @@ def find_refusal(stderr: str) -> ModelsmithError | None:
             return _KINDS[facts["exit"]](str(facts["code"]), str(facts["message"]), str(facts["mend"]))
         except (ValueError, KeyError, TypeError):
             continue
-    return None
+    if "hook declined" not in stderr:
+        return None
+    said = [line.removeprefix("remote: ").strip() for line in stderr.splitlines() if line.startswith("remote: ")]
+    return GateNotCleared(
+        "push-refused",
+        f"The forge's hook refused: {' '.join(said) or 'without a word'}",
+        "Do what the hook asks for, then run the command again.",
+    )

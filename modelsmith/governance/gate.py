@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modelsmith.governance.codeowners import Codeowners, any_matches
-from modelsmith.governance.people import is_harness, principals
+from modelsmith.governance.people import claimed_actors, is_harness, principals
 from modelsmith.governance.shape import Refusal, promotion_folder, refusals
 from modelsmith.governance.states import parse_folder
 from modelsmith.schema.errors import InvalidInput
@@ -85,11 +85,12 @@ def decide(
             on another change counts for nothing.
         requester: Who asked for the change.
         preparer: Who opened the pull request.
-        authors: Everyone else who wrote, or may have written, the change.
+        authors: Ids, and names or addresses that commits claim, of everyone else who may have written the change; see
+            `claimed_actors`.
         checks: What the checks found; one that failed refuses.
     """
     verdicts = _standing(change, reviews)
-    involved = {actor.lower() for actor in (requester, preparer, *authors)}
+    involved = {actor.lower() for actor in (requester, preparer, *authors, *claimed_actors(authors, people))}
     asked = _asked_by_codeowners(codeowners, change)
     asked += [ask for ask in _asked_by_policy(policy, change) if not _covered(ask, asked)]
     found: list[Refusal] = [*refusals(change, policy.limits), *_unowned(policy, codeowners, change)]

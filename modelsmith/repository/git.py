@@ -32,9 +32,11 @@ _SETTINGS = (
     "advice.graftFileDeprecated=false",
     "i18n.commitEncoding=UTF-8",
     "i18n.logOutputEncoding=UTF-8",
-    "merge.renames=false",
+    "merge.renames=true",
+    "merge.renameLimit=7000",
     "merge.directoryRenames=false",
-    "diff.renames=false",
+    "merge.renormalize=false",
+    "diff.renames=true",
 )
 _ENVIRONMENT = {
     "GIT_NO_REPLACE_OBJECTS": "1",
@@ -182,7 +184,7 @@ class Git:
         return self.text("commit-tree", _plain(tree), *flags, input=message.encode(), env=env)
 
     def merge_tree(self, base: str, head: str) -> str:
-        """Tree of the merge of two commits, path by path; neither renames nor the work tree have a say in it.
+        """Tree of the merge of two commits: the same in every clone, as neither work tree nor configuration has a say.
 
         Raises:
             GateNotCleared: ``conflict`` with the paths that do not merge cleanly.

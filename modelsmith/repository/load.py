@@ -28,7 +28,7 @@ T = TypeVar("T", bound=BaseModel)
 
 _DOCUMENTATION = {"criteria", "operator_lens", "outcome_type", "risk"}
 """Fields of a scenario that change nothing about what is asked or scored."""
-_NAME = re.compile(r"[a-z0-9._-]+")
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
 
 
 @dataclass(frozen=True)

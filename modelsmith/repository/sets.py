@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 from pydantic import BaseModel, JsonValue
 
 from modelsmith.repository.document import Document, Location, Problem, Unreadable, dotted, read_json, read_yaml
-from modelsmith.repository.similarity import nearest, nearest_to
+from modelsmith.repository.similarity import Index
 from modelsmith.repository.yamlfile import check, with_model_problems
 from modelsmith.schema.catalog import kind_of
 from modelsmith.schema.errors import ModelsmithError
@@ -322,15 +322,14 @@ def _separation(files: SetFiles, limit: float) -> Iterator[Problem]:
     held = [(source, i, text) for source in files.scenarios["held_out"] for i, text in enumerate(texts(source.value))]
     asked = [*files.scenarios["scenarios"], *files.scenarios["micro"]]
     core = [(source, text) for source in asked for text in texts(source.value)]
-    others = [text for _, text in core]
-    score, i, j = nearest([text for *_, text in held], others)
-    if i < 0:
+    if not held or not core:
         return
+    index = Index(text for _, text in core)
+    found = [index.nearest(text) for *_, text in held]
+    i = max(range(len(held)), key=lambda place: found[place][0])
+    score, j = found[i]
     files.nearest = NearestPair(score, limit, held[i][0].value.id, core[j][0].value.id)
-    if score <= limit:
-        return
-    for source, wording, text in held:
-        score, j = nearest_to(text, others)
+    for (source, wording, _), (score, j) in zip(held, found, strict=True):
         if score > limit:
             last: Location = ("messages", len(source.value.messages) - 1, "content")
             yield source.problem(

@@ -99,7 +99,9 @@ def _local_path(source: BaseModelSource, rest: str, root: Path) -> Path:
             "Use a path inside the repository, or an absolute one.",
         )
     if not path.exists():
-        raise InvalidInput("base-model-missing", f"{source.uri} does not exist.", "Put the weights there, or correct base_model.uri.")
+        raise InvalidInput(
+            "base-model-missing", f"{source.uri} does not exist.", "Put the weights there, or correct base_model.uri."
+        )
     return path
 
 

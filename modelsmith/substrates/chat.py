@@ -27,7 +27,7 @@ def prompt_ids(tokenizer: Any, messages: Sequence[Message], system: str) -> list
     return ids
 
 
-def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+def common_prefix(sequences: Sequence[list[int]]) -> int:
     """Length of the longest common prefix that leaves every sequence at least one token of its own.
 
     >>> common_prefix([[1, 2, 3], [1, 2, 4, 5]])

@@ -97,7 +97,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 @contextmanager
 def _parsed_once() -> Iterator[None]:
-    """Transformers parses the file anew for tokenizer, config and weights, several seconds each; let it share one parse."""
+    """Transformers parses the file for tokenizer, config and weights, several seconds each: share one parse."""
     import gguf
 
     reader = gguf.GGUFReader

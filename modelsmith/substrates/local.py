@@ -1,7 +1,7 @@
 """Completions from transformers in this process. Heavy: import it only inside an operation.
 
-Beyond a plain ``generate`` loop it computes the prompts' common beginning (system prompt and template) once, keeps keys and
-values in buffers that never move, and drops finished sequences from the batch.
+Beyond a plain ``generate`` loop it computes the prompts' common beginning (system prompt and template) once, keeps keys
+and values in buffers that never move, and drops finished sequences from the batch.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class _Request(NamedTuple):
 class TransformersSubstrate:
     """One model, with its adapter merged in, in float32 on a CPU and bfloat16 on a GPU.
 
-    The same prompts give the same completions: batches are formed by length and key, and sampling draws from a generator
-    seeded by ``sampling.seed`` and the prompt's key, so it does not depend on a prompt's neighbours.
+    The same prompts give the same completions: batches are formed by length and key, and sampling draws from a
+    generator seeded by ``sampling.seed`` and the prompt's key, so it does not depend on a prompt's neighbours.
 
     Raises:
         InfrastructureFailure: ``model-load`` or ``out-of-memory``.
@@ -119,7 +119,7 @@ class TransformersSubstrate:
         width = max(map(len, tails))
         cache = self._cache(len(requests), known + width + sampling.max_new_tokens)
         for ours, theirs in zip(cache.layers, shared.layers, strict=True):
-            ours.begin_with(theirs)  # type: ignore[union-attr]
+            ours.begin_with(theirs)
         pad = self._tokenizer.pad_token_id or 0
         ids = torch.tensor([[pad] * (width - len(t)) + t for t in tails], device=self._device)
         starts = torch.tensor([width - len(t) for t in tails], device=self._device)
@@ -139,7 +139,9 @@ class TransformersSubstrate:
                 use_cache=True,
                 logits_to_keep=1,
             )
-            chosen = _choose(output.logits[:, -1].float(), sampling, [generators[i] for i in active] if generators else [])
+            chosen = _choose(
+                output.logits[:, -1].float(), sampling, [generators[i] for i in active] if generators else []
+            )
             ended = torch.isin(chosen, self._end).tolist()
             kept = []
             for row, (index, token, end) in enumerate(zip(active, chosen.tolist(), ended, strict=True)):
@@ -247,5 +249,8 @@ def _failure(code: str, message: str, error: Exception) -> ModelsmithError:
             "out-of-memory", "The model does not fit into memory.", "Close other programs, or use a larger machine."
         )
     return InfrastructureFailure(
-        code, message, "Check the model folder with `modelsmith doctor`.", reason=f"{type(error).__name__}: {text[:300]}"
+        code,
+        message,
+        "Check the model folder with `modelsmith doctor`.",
+        reason=f"{type(error).__name__}: {text[:300]}",
     )

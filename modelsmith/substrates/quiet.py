@@ -11,7 +11,7 @@ def quiet() -> None:
     """Switch off progress bars, advice and warnings of the libraries. Imports transformers."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     import transformers
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

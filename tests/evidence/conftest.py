@@ -162,19 +162,32 @@ def make_evidence(
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def evidence() -> Evidence:
-    """A candidate that passes against the untrained base model."""
-    return make_evidence()
+    """A candidate of real size that passes against the untrained base model."""
+    return make_evidence(candidate=make_rows(0.95))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def small() -> Evidence:
+    """Few verdicts of three models, so that each verdict can be tried; the candidate loses a scenario or two."""
+    sizes: Mapping[Section, int] = {"core": 2, "robustness": 2, "micro": 1, "held_out": 2}
+    capabilities = ("bid-shading", "supply-path")
+    return make_evidence(
+        candidate=make_rows(0.8, capabilities=capabilities, sizes=sizes),
+        incumbent=make_rows(0.5, seed=3, capabilities=capabilities, sizes=sizes),
+        incumbent_model="iter-000-00000000",
+        baseline=make_rows(0.1, formatted=0.5, capabilities=capabilities, sizes=sizes),
+    )
+
+
+@pytest.fixture(scope="session")
 def evidence_with() -> Callable[..., Evidence]:
     """Makes evidence of another shape."""
     return make_evidence
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rows_with() -> Callable[..., tuple[VerdictRow, ...]]:
     """Makes verdict rows."""
     return make_rows

@@ -27,33 +27,6 @@ def governed():
     return load_eval_set(TREE, "adtech/rtb-root-cause")
 
 
-@pytest.fixture(scope="module")
-def small(rows_module):
-    """Evidence of few verdicts, so that each of them can be tried."""
-    sizes = {"core": 2, "robustness": 2, "micro": 1, "held_out": 2}
-    return rows_module(sizes)
-
-
-@pytest.fixture(scope="module")
-def rows_module():
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("evidence_shapes", Path(__file__).with_name("conftest.py"))
-    shapes = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(shapes)
-
-    def make(sizes):
-        capabilities = ("bid-shading", "supply-path")
-        return shapes.make_evidence(
-            candidate=shapes.make_rows(0.8, capabilities=capabilities, sizes=sizes),
-            incumbent=shapes.make_rows(0.5, seed=3, capabilities=capabilities, sizes=sizes),
-            incumbent_model="iter-000-00000000",
-            baseline=shapes.make_rows(0.1, formatted=0.5, capabilities=capabilities, sizes=sizes),
-        )
-
-    return make
-
-
 def through_json(evidence: Evidence) -> Evidence:
     return Evidence.model_validate_json(canonical_json(evidence))
 
@@ -106,10 +79,10 @@ def test_one_changed_figure_is_found(small, path, value):
 
 def test_the_changed_figure_is_named_with_both_values(small):
     with pytest.raises(IntegrityFailure) as refused:
-        recompute(change(small, "candidate.headline.held_out.value", 0.5))
+        recompute(change(small, "candidate.headline.held_out.value", 0.123))
     assert refused.value.details == {
         "field": "candidate.headline.held_out.value",
-        "stated": 0.5,
+        "stated": 0.123,
         "recomputed": small.candidate.headline.held_out.value,
     }
 
@@ -136,7 +109,8 @@ def test_any_flipped_verdict_is_found_or_changes_no_figure(small, who):
             except IntegrityFailure:
                 continue
             rows = {r.model: r for r in (flipped.candidate, flipped.incumbent, *flipped.baselines)}
-            assert headline(rows[flipped.candidate.model].rows, flipped.incumbent.rows, small.rule) == small.candidate.headline
+            again = headline(rows[flipped.candidate.model].rows, flipped.incumbent.rows, small.rule)
+            assert again == small.candidate.headline
             for model, stated in ((small.incumbent.model, small.incumbent), ("base", small.baselines[0])):
                 assert headline(rows[model].rows, None, small.rule) == stated.headline
 

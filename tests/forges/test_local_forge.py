@@ -6,7 +6,7 @@ from modelsmith.forges.events import new_event
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.port import ForgeIdentity
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
+from modelsmith.schema.errors import IntegrityFailure
 
 PULL = "refs/modelsmith/pulls/1"
 
@@ -213,8 +213,9 @@ def test_a_rewound_forge_is_not_fetched(world, pull):
     world.review("dana", pull)
     world.forge().fetch_into(world.git)
     world.forge_git.run("update-ref", PULL, f"{PULL}~1")
-    with pytest.raises(InfrastructureFailure):
+    with pytest.raises(IntegrityFailure) as caught:
         world.forge().fetch_into(world.git)
+    assert caught.value.code == "rewound-forge"
 
 
 def test_reading_one_pull_request_is_quick(world, pull, benchmark_seconds):

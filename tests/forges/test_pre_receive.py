@@ -289,6 +289,14 @@ def test_a_refusal_travels_through_git_unchanged(kind):
     assert (error.code, error.message, error.mend) == ("some-code", 'It says "no".', "Mend \u00e4.")
 
 
+def test_a_hook_that_refuses_in_its_own_words_is_understood():
+    error = find_refusal(
+        "remote: Not on        \nremote: Fridays.        \n ! [remote rejected] x (pre-receive hook declined)\n"
+    )
+    assert isinstance(error, GateNotCleared)
+    assert error.message == "The forge's hook refused: Not on Fridays."
+
+
 def test_other_output_is_no_refusal():
     assert find_refusal("remote: modelsmith-refusal: {}\nremote: modelsmith-refusal: nonsense\nfatal: x") is None
 

@@ -144,8 +144,10 @@ def test_who_asked_for_or_prepared_a_change_does_not_approve_it(gate, role):
     )
 
 
-def test_an_author_does_not_approve_their_own_change(gate):
-    assert not gate(DEPLOYMENT, review("maya", DEPLOYMENT), authors=["maya"]).open
+@pytest.mark.parametrize("claim", ["maya", "Maya", "maya@example.org", "MAYA"])
+def test_an_author_does_not_approve_their_own_change(gate, claim):
+    assert not gate(DEPLOYMENT, review("maya", DEPLOYMENT), authors=[claim]).open
+    assert gate(DEPLOYMENT, review("noor", DEPLOYMENT), authors=[claim]).open
 
 
 def test_an_approval_of_another_change_counts_for_nothing(gate):

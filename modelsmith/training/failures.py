@@ -1,0 +1,68 @@
+"""Failure classes of training: how an exception is named, and what each class means for the person who waits."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
+from modelsmith.training.job import FailureClass, WorkerError
+
+RECOVERABLE: frozenset[FailureClass] = frozenset({"corrupt-checkpoint", "killed", "stalled"})
+"""Classes after which the same job may succeed when it goes on from a checkpoint."""
+
+
+class DivergedError(Exception):
+    """The loss is not a number any more."""
+
+
+class CorruptCheckpointError(Exception):
+    """A checkpoint whose files are whole cannot be loaded; the message is its name."""
+
+
+def classify(error: BaseException) -> FailureClass:
+    """Class of a worker's exception, from it or what caused it."""
+    for cause in _chain(error):
+        text = str(cause).lower()
+        if isinstance(cause, CorruptCheckpointError):
+            return "corrupt-checkpoint"
+        if isinstance(cause, DivergedError):
+            return "nan-loss"
+        if isinstance(cause, MemoryError) or "allocate memory" in text or "out of memory" in text:
+            return "oom"
+        if (isinstance(cause, OSError) and cause.errno == errno.ENOSPC) or "no space left on device" in text:
+            return "disk-full"
+    return "crash"
+
+
+def as_error(error: WorkerError, log_tail: str) -> ModelsmithError:
+    """What the person is told when a worker has failed for good."""
+    message, mend = _WORDS[error.failure]
+    kind = InvalidInput if error.failure == "nan-loss" else InfrastructureFailure
+    details = {"reason": error.message, "log": log_tail} if error.failure == "crash" else {"reason": error.message}
+    return kind(f"training-{error.failure}", message, mend, **details)
+
+
+_AGAIN = "Run the command again; training goes on from its last checkpoint."
+_WORDS: dict[FailureClass, tuple[str, str]] = {
+    "oom": (
+        "Training needs more memory than there is.",
+        "Lower training.batch_size or lora.rank, or use a larger host.",
+    ),
+    "corrupt-checkpoint": (
+        "No checkpoint of the training could be loaded.",
+        "Delete the job's folder and train again.",
+    ),
+    "disk-full": ("The disk is full.", f"Free some space. {_AGAIN}"),
+    "nan-loss": ("The loss is not a number any more: training diverged.", "Lower training.learning_rate."),
+    "crash": ("The training worker crashed.", "Read the worker's log in the job's folder."),
+    "killed": ("The training worker was killed twice, perhaps for want of memory.", f"Close other programs. {_AGAIN}"),
+    "stalled": ("The training worker stopped making progress twice.", f"Check what else runs on the host. {_AGAIN}"),
+}
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__ or current.__context__

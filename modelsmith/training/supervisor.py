@@ -1,0 +1,197 @@
+"""The supervisor of a training worker: starts it, listens, restarts it once where that helps, and adopts its result."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from modelsmith.fleet.executor import LOG, Executor, Running
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.training import job as names
+from modelsmith.training.failures import RECOVERABLE, as_error
+from modelsmith.training.job import Heartbeat, JobFile, TrainJob, TrainResult, WorkerError
+
+WORKERS = {"sft": "modelsmith.training.sft"}
+"""Module of the worker for each training method."""
+START_GRACE = 900.0
+"""Seconds until the first heartbeat of a worker: loading, tokenising, one step."""
+BEAT_GRACE = 600.0
+"""Seconds between heartbeats after which a worker counts as stalled."""
+STOP_GRACE = 120.0
+"""Seconds that a stopping worker gets for its checkpoint."""
+_POLL = 0.25
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """A finished training."""
+
+    adapter: Path
+    steps: int
+    final_loss: float
+    seconds: float
+    peak_bytes: int
+    versions: dict[str, str]
+    restarts: int
+    """How often the worker was restarted from a checkpoint."""
+    adopted: bool
+    """The result was there already."""
+
+
+def train(job_dir: Path, job: TrainJob, executor: Executor, progress: Callable[[Heartbeat], None]) -> TrainOutcome:
+    """Run the job to its end, or adopt its result when the same job was finished before.
+
+    A worker that was killed, stalled or met a checkpoint that cannot be loaded is restarted once, from the checkpoint
+    before. On Ctrl-C the worker saves a checkpoint and ends; the next call goes on from there.
+
+    Raises:
+        InvalidInput: ``method-not-available``, ``job-folder-taken`` (by another job), ``parent-shape``,
+            ``training-nan-loss``.
+        InfrastructureFailure: ``job-busy``, ``training-oom``, ``training-disk-full``, ``training-crash``,
+            ``training-killed``, ``training-stalled``, ``training-corrupt-checkpoint``.
+        KeyboardInterrupt: interrupted; the worker has ended.
+    """
+    module = WORKERS.get(job.training.method)
+    if module is None:
+        raise InvalidInput(
+            "method-not-available",
+            f"Training by {job.training.method} is not available yet.",
+            f"Use one of: {', '.join(sorted(WORKERS))}.",
+        )
+    _check_parent(job)
+    job_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(job_dir / ".supervisor.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InfrastructureFailure(
+            "job-busy", "Another process trains this job.", "Wait until it has finished, then run the command again."
+        ) from None
+    try:
+        identity = _claim(job_dir, job)
+        adopted = _finished(job_dir, identity)
+        if adopted is not None:
+            return _outcome(job_dir, adopted, restarts=0, adopted=True)
+        restarts = 0
+        while True:
+            (job_dir / names.ERROR_FILE).unlink(missing_ok=True)
+            failure = _attempt(executor.start(module, job_dir), job_dir, progress)
+            result = _finished(job_dir, identity)
+            if failure is None and result is not None:
+                return _outcome(job_dir, result, restarts, adopted=False)
+            failure = failure or WorkerError(failure="crash", message="The worker ended without a result.")
+            if restarts or failure.failure not in RECOVERABLE:
+                raise as_error(failure, _tail(job_dir / LOG))
+            restarts += 1
+            if failure.checkpoint:
+                shutil.rmtree(job_dir / names.CHECKPOINT_FOLDER / failure.checkpoint, ignore_errors=True)
+    finally:
+        lock.release()
+
+
+def _check_parent(job: TrainJob) -> None:
+    if job.parent is None:
+        return
+    config = json.loads((Path(job.parent) / "adapter_config.json").read_text(encoding="utf-8"))
+    lora = job.training.lora
+    if (config.get("r"), config.get("lora_alpha")) != (lora.rank, lora.alpha):
+        raise InvalidInput(
+            "parent-shape",
+            f"The parent's adapter has rank {config.get('r')} and alpha {config.get('lora_alpha')}; "
+            f"the cluster asks for {lora.rank} and {lora.alpha}.",
+            "Keep lora.rank and lora.alpha as they were, or start from the base model.",
+        )
+
+
+def _claim(folder: Path, job: TrainJob) -> str:
+    """Write ``job.json``, unless the folder belongs to another job."""
+    identity = job.identity()
+    path = folder / names.JOB_FILE
+    if path.exists():
+        try:
+            owner = JobFile.model_validate_json(path.read_bytes()).identity
+        except ValidationError:
+            owner = "unreadable"
+        if owner != identity:
+            raise InvalidInput(
+                "job-folder-taken",
+                "The job's folder belongs to a different training job.",
+                "Use a new folder, or delete this one to train anew.",
+                found=owner,
+                expected=identity,
+            )
+    names.write_atomically(path, JobFile(identity=identity, job=job))
+    return identity
+
+
+def _finished(folder: Path, identity: str) -> TrainResult | None:
+    """The result, when it answers this job and its adapter is intact."""
+    try:
+        result = TrainResult.model_validate_json((folder / names.RESULT_FILE).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    adapter = folder / names.ADAPTER_FOLDER
+    if result.identity != identity or not adapter.is_dir() or names.folder_listing(adapter) != result.adapter:
+        return None
+    return result
+
+
+def _attempt(worker: Running, folder: Path, progress: Callable[[Heartbeat], None]) -> WorkerError | None:
+    """Follow one worker to its end; None when it says that it succeeded."""
+    path = folder / names.HEARTBEAT_FILE
+    offset = path.stat().st_size if path.exists() else 0
+    deadline = time.monotonic() + START_GRACE
+    try:
+        while True:
+            status = worker.wait(_POLL)
+            beats, offset = names.read_heartbeats(path, offset)
+            for beat in beats:
+                progress(beat)
+            if status is not None:
+                return _verdict(status, folder)
+            if beats:
+                deadline = time.monotonic() + BEAT_GRACE
+            elif time.monotonic() > deadline:
+                worker.stop(0)
+                return WorkerError(failure="stalled", message="No heartbeat came in time.")
+    except BaseException:
+        worker.stop(STOP_GRACE)
+        raise
+
+
+def _verdict(status: int, folder: Path) -> WorkerError | None:
+    if status == 0:
+        return None
+    try:
+        return WorkerError.model_validate_json((folder / names.ERROR_FILE).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        gone = status < 0 or status == names.STOPPED
+        return WorkerError(failure="killed" if gone else "crash", message=f"The worker ended with status {status}.")
+
+
+def _outcome(folder: Path, result: TrainResult, restarts: int, adopted: bool) -> TrainOutcome:
+    return TrainOutcome(
+        adapter=folder / names.ADAPTER_FOLDER,
+        steps=result.steps,
+        final_loss=result.final_loss,
+        seconds=result.seconds,
+        peak_bytes=result.peak_bytes,
+        versions=result.versions,
+        restarts=restarts,
+        adopted=adopted,
+    )
+
+
+def _tail(log: Path) -> str:
+    """The last lines of the worker's log."""
+    try:
+        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+    except FileNotFoundError:
+        return ""

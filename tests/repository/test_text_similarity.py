@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelsmith.repository.load import load_eval_set
+from modelsmith.repository.sets import texts
+from modelsmith.repository.similarity import Index, nearest, similarity
+from modelsmith.repository.tree import WorkTree
+
+NOTE = (
+    "Publishers in Spain raised their minimum price on Monday and 41 percent of our answers came back as too cheap, "
+    "while win rate on the other sites stays at 12.5 percent."
+)
+WORDS = st.lists(st.sampled_from(NOTE.replace(",", "").split()), min_size=1, max_size=20)
+
+
+def test_other_numbers_another_order_case_and_punctuation_hide_nothing() -> None:
+    first, second = NOTE.split(", ")
+    assert similarity(NOTE, f"{second} {first}!".upper().replace("41", "7").replace("12.5", "1,300")) == 1.0
+
+
+def test_a_copy_inside_a_longer_text_is_found() -> None:
+    assert similarity(NOTE, f"Good morning everybody, here is what the desk in Paris wrote me: {NOTE} Thanks.") > 0.85
+
+
+def test_two_notes_of_one_domain_are_told_apart_in_the_set_that_ships() -> None:
+    governed = load_eval_set(WorkTree(Path(__file__).parents[2]), "adtech/rtb-root-cause")
+    held = [text for scenario in governed.held_out for text in texts(scenario)]
+    asked = [text for scenario in governed.core + governed.micro for text in texts(scenario)]
+    score, i, j = nearest(held, asked)
+    assert similarity(held[i], asked[j]) == score < governed.evalset.separation.held_out_to_core
+    scores = sorted(Index(asked).nearest(text)[0] for text in held)
+    assert scores[len(scores) // 2] < 0.7
+
+
+@given(WORDS, st.randoms(use_true_random=False))
+def test_order_never_matters(words: list[str], chance: random.Random) -> None:
+    shuffled = chance.sample(words, len(words))
+    assert similarity(" ".join(words), " ".join(shuffled)) == 1.0
+
+
+@given(WORDS, WORDS)
+def test_similarity_is_symmetric_and_within_bounds(one: list[str], other: list[str]) -> None:
+    a, b = " ".join(one), " ".join(other)
+    assert 0.0 <= similarity(a, b) == similarity(b, a) <= 1.0
+
+
+def test_an_empty_group_has_no_nearest_pair() -> None:
+    assert nearest([], ["a"]) == nearest(["a"], []) == (0.0, -1, -1)
