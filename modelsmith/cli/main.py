@@ -97,7 +97,7 @@ def pre_receive() -> None:
     """Decide about the ref updates on stdin; git calls this in the bare repository of a local forge."""
     from modelsmith.operations.pre_receive import run
 
-    run(sys.stdin.read())
+    sys.exit(run(sys.stdin.read()))
 
 
 def fail(error: ModelsmithError, as_json: bool) -> NoReturn:

@@ -45,10 +45,6 @@ def eval_reference(desk: Desk, iteration: Iteration) -> Iteration:
     run = base
     if iteration.reference != BASE:
         run = evaluate(desk.workspace, desk.setting(reference_tag(iteration)), desk.subject(iteration.reference), None)
-    if iteration.reference == BASE and run.headline.verdict == "PASS":
-        return iteration.model_copy(
-            update={"phase": "done", "outcome": "PASS", "reason": "the base model clears the gate; nothing to train"}
-        )
     return iteration.model_copy(
         update={"phase": "diagnose", "reason": f"{iteration.reference}: composite {run.headline.composite.value:.3f}"}
     )

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from modelsmith.forges.pre_receive import check_push, parse_updates
+from modelsmith.forges.refusal import refusal_lines
 from modelsmith.promotion.judge import Judgement, judge
 from modelsmith.promotion.pulls import refuse_unless_open
 from modelsmith.promotion.receipts import receipt_files
 from modelsmith.repository.git import Git
-from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.pull import PullRequest
 
 
-def run(stdin: str) -> None:
-    """Judge every update that git announces on stdin; returning means that all of them are allowed.
+def run(stdin: str) -> int:
+    """Judge every update that git announces on stdin; the hook's exit status, with the reason on stderr when refused."""
+    try:
+        _check(stdin)
+    except ModelsmithError as error:
+        sys.stderr.write(refusal_lines(error))
+        return 1
+    return 0
 
-    Raises:
-        ModelsmithError: the push is refused, and why.
-    """
+
+def _check(stdin: str) -> None:
     git = Git(Path(os.environ.get("GIT_DIR", ".")).resolve())
 
     def decide(pull: PullRequest, main: str, head: str) -> Judgement:

@@ -1,0 +1,111 @@
+"""A model small enough for a test: a real Llama of a few thousand random weights with a real tokenizer, on disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import yaml
+
+from modelsmith.substrates.base_models import listing_digest
+
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def write_tiny_model(folder: Path) -> str:
+    """Write config, weights and tokenizer; return the digest that a cluster file pins."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate([*special, *letters])}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    fast.add_special_tokens({"additional_special_tokens": special})
+    fast.chat_template = TEMPLATE
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(fast), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=2, max_position_embeddings=1024, bos_token_id=1, eos_token_id=2, pad_token_id=2,
+        )
+    )  # fmt: skip
+    folder.mkdir(parents=True)
+    model.save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return listing_digest(folder)
+
+
+def shrink(repository: Path, model: Path, digest: str, thresholds: float = 0.0) -> None:
+    """Turn a fresh adtech repository's files into a set of two capabilities with six scenarios, for the tiny model."""
+    name = "evals/adtech/rtb-root-cause"
+    folder = repository / name
+    for part in ("scenarios", "held_out", "micro"):
+        for capability in sorted((folder / part).iterdir()):
+            if capability.name not in ("auction-timeout", "invalid-traffic"):
+                shutil.rmtree(capability)
+                continue
+            for path in sorted(capability.iterdir())[2:]:
+                path.unlink()
+    for path in (folder / "generators").iterdir():
+        if path.stem not in ("auction-timeout", "invalid-traffic"):
+            path.unlink()
+    for path in folder.glob("*/*/*.yaml"):
+        scenario = yaml.safe_load(path.read_text())
+        scenario["critical"] = False
+        scenario["variants"] = scenario["variants"][:1]
+        path.write_text(yaml.safe_dump(scenario, sort_keys=False))
+    _edit(
+        folder / "evalset.yaml",
+        thresholds={"composite": thresholds, "held_out": thresholds},
+        decision={"confidence": 0.95, "margin": 0.99, "max_regressions": 1.0, "min_scenarios": 1},
+        sampling={"max_new_tokens": 4, "temperature": 0.0, "repeats": 1},
+    )
+    _edit(
+        repository / "clusters/rtb-pricing/cluster.yaml",
+        base_model={"name": "tiny", "uri": f"file://{model}", "digest": digest, "license": "Apache-2.0"},
+        gate={"composite": thresholds, "held_out": thresholds},
+        training={
+            "method": "sft", "seed": 17, "rows": 12, "steps": 4, "batch_size": 2, "learning_rate": 0.001,
+            "schedule": "constant", "lora": {"rank": 2, "alpha": 4}, "checkpoint_every": 2,
+        },
+    )  # fmt: skip
+
+
+def _edit(path: Path, **values: object) -> None:
+    document = yaml.safe_load(path.read_text())
+    document.update(values)
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+def commit_to_root(repository: Path, forge: Path) -> None:
+    """Make the edited files the first commit of clone and forge, so that history starts with them."""
+    for command in (
+        ["git", "-C", repository, "add", "--all"],
+        ["git", "-C", repository, "commit", "--quiet", "--amend", "--no-edit"],
+    ):
+        subprocess.run(
+            command, check=True, capture_output=True,
+            env={"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t.invalid", "GIT_COMMITTER_NAME": "t",
+                 "GIT_COMMITTER_EMAIL": "t@t.invalid", "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
+        )  # fmt: skip
+    head = subprocess.check_output(["git", "-C", repository, "rev-parse", "HEAD"], text=True).strip()
+    subprocess.run(["git", "-C", forge, "fetch", "--quiet", str(repository), head], check=True)
+    subprocess.run(["git", "-C", forge, "update-ref", "refs/heads/main", head], check=True)
+
+
+def read_json(text: str) -> dict[str, object]:
+    """The one object that a command with --json prints."""
+    document = json.loads(text)
+    assert isinstance(document, dict)
+    return document
