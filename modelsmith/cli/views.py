@@ -324,7 +324,9 @@ def _status(result: Any, console: Console) -> None:
         if cluster.composite is not None:
             rows.append(("composite", f"{cluster.composite:.3f}  (threshold {cluster.threshold:.3f})"))
         rows += [("specialist", f"{one.specialist}  {one.state}") for one in cluster.specialists]
-        rows += [("waiting", f"pull request {w.number} ({w.title}) for {', '.join(w.waiting_for)}") for w in cluster.waiting]
+        rows += [
+            ("waiting", f"pull request {w.number} ({w.title}) for {', '.join(w.waiting_for)}") for w in cluster.waiting
+        ]
         rows.append(("next", cluster.next))
         _rows(console, rows)
 

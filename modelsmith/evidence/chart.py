@@ -253,19 +253,16 @@ def _footer(evidence: Evidence, top: int, body: list[str]) -> int:
     headline = evidence.candidate.headline
     body.append(_line(MARGIN, top, WIDTH - MARGIN, top, RULE))
     y = top + 5
-    lines = [
-        (check.sentence, VERDICT_COLOURS[check.outcome], True) for check in headline.checks if check.outcome != "PASS"
-    ]
-    named = {check.name for check in headline.checks if check.outcome != "PASS"}
-    if "regressions" not in named:
-        lines.append((_regressions(evidence), INK, False))
-    if headline.difference is not None and "non-inferiority" not in named:
+    open_checks = {check.name: check for check in headline.checks if check.outcome != "PASS"}
+    lines = [(f"{check.outcome}: {check.sentence}", VERDICT_COLOURS[check.outcome]) for check in open_checks.values()]
+    if "regressions" not in open_checks:
+        lines.append((_regressions(evidence), INK))
+    if headline.difference is not None and "non-inferiority" not in open_checks:
         d = headline.difference
-        change = f"pass rate against the incumbent {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
-        lines.append((change, INK, False))
-    for sentence, colour, bold in lines:
+        lines.append((f"pass rate against the incumbent {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]", INK))
+    for sentence, colour in lines:
         y += 20
-        body.append(_text(MARGIN, y, _fit(sentence, 13, WIDTH - 2 * MARGIN, bold=bold), colour, bold=bold))
+        body.append(_text(MARGIN, y, _fit(sentence, 12, WIDTH - 2 * MARGIN), colour, size=12))
     return _legend(evidence, y + 28, body) + 26
 
 

@@ -50,7 +50,10 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
             *("final_loss", "toolkit"),
         ),
     },
-    "Receipt": {"public": ("gate", "checks"), "reviewer": ("pull", "change", "approvals")},
+    "Receipt": {
+        "public": ("gate", "checks"),
+        "reviewer": ("pull", "change", "requested_by", "prepared_by", "approvals"),
+    },
     "RunResult": {
         "public": (
             *("cluster", "model", "eval_set", "eval_set_version", "rule", "headline", "cost", "sections", "quick"),
@@ -64,7 +67,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     },
     "Observation": {
         "reviewer": ("row", "section", "id", "wording", "repeat", "prompt_tokens", "completion_tokens"),
-        "operator": ("completion", "finish", "reasons", "seconds", "error"),
+        "operator": ("completion", "finish", "reasons", "seconds", "wall_seconds", "error"),
     },
     "FailureCluster": {
         "public": ("capability", "points", "failed_cases", "total_cases", "critical_cases", "risk_share", "severity"),
@@ -136,7 +139,7 @@ _OURS = r"promotions|clusters|evals|runbooks|modelsmith|docs|tests|\.github"
 """Folders of the repository: ``/evals/`` is a CODEOWNERS pattern, not a path of a machine."""
 _SUFFIX = "arpa|ai|app|au|cloud|com|corp|de|dev|edu|eu|fr|gov|intranet|internal|io|lan|local|localdomain|net|org|uk|us"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_BEFORE_PATH = r"(?<![A-Za-z0-9_./<*~\\-])"
+_BEFORE_PATH = r"(?<![A-Za-z0-9_./<*~+\\-])"
 
 LEAKS: Final[Mapping[str, re.Pattern[str]]] = {
     "private key": re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY"),
@@ -146,7 +149,7 @@ LEAKS: Final[Mapping[str, re.Pattern[str]]] = {
         r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,})"
         r"|(?i:\bbearer\s+[\w.~+/=-]{12,}|\b(?:password|passwd|secret|api[_-]?key|token)\s*[=:]\s*[^\s,;]{6,})"
     ),
-    "e-mail address": re.compile(r"(?i)[\w.+-]+@(?:[\w-]+\.)+[a-z]{2,}\b|\b[a-z_][\w-]*@[a-z][\w.-]*:"),
+    "e-mail address": re.compile(r"(?i)(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[a-z]{2,}\b|\b[a-z_][\w-]*@[a-z][\w.-]*:"),
     "absolute path": re.compile(
         rf"{_BEFORE_PATH}/(?:(?:{_ROOTS})(?![\w.-])|(?!(?:{_OURS})/)[\w.@+-]+/[\w.@+*-])|file:/|(?<!\w)~[\w-]*/\w|(?<!\w)[A-Za-z]:\\+\w"
         r"|(?<![\w\\])\\\\+[\w.-]+\\+\w"

@@ -209,6 +209,8 @@ def read_observations(workspace: Workspace, run: RunResult) -> list[Observation]
     observations = list(RunFolder(workspace.iterate, run.cluster, run.tag).observations().values())
     if run_id(run.question, run.weights, run.engine, observations) != run.run_id:
         raise IntegrityFailure(
-            "run-damaged", f"The observations of run {run.tag} are not those it was recorded with", "Run the eval again."
+            "run-damaged",
+            f"The observations of run {run.tag} are not those it was recorded with",
+            "Run the eval again.",
         )
     return observations

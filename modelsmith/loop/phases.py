@@ -63,14 +63,19 @@ def diagnose_failures(desk: Desk, iteration: Iteration) -> Iteration:
     kept = separate(made, scored_texts(desk.governed), desk.governed.evalset.separation.training_to_scored)
     if not kept.rows:
         raise InvalidInput(
-            "no-rows", "Every generated row is too near to a scored text", "Rewrite the generators in words of their own."
+            "no-rows",
+            "Every generated row is too near to a scored text",
+            "Rewrite the generators in words of their own.",
         )
     desk.folder(iteration).mkdir(parents=True, exist_ok=True)
     write_rows(desk.folder(iteration) / ROWS_FILE, kept.rows)
     failed = sum(cluster.failed_cases for cluster in clusters)
     worst = clusters[0]
     desk.workspace.notify(
-        Progress("diagnose", f"{failed} failed cases in {len(clusters)} clusters; most severe: {worst.capability}: {worst.pattern}")
+        Progress(
+            "diagnose",
+            f"{failed} failed cases in {len(clusters)} clusters; most severe: {worst.capability}: {worst.pattern}",
+        )
     )
     desk.workspace.notify(
         Progress(
@@ -79,7 +84,9 @@ def diagnose_failures(desk: Desk, iteration: Iteration) -> Iteration:
             f"(nearest kept {kept.nearest:.2f})",
         )
     )
-    return iteration.model_copy(update={"phase": "train", "reason": f"{failed} failed cases in {len(clusters)} clusters"})
+    return iteration.model_copy(
+        update={"phase": "train", "reason": f"{failed} failed cases in {len(clusters)} clusters"}
+    )
 
 
 def train_candidate(desk: Desk, iteration: Iteration) -> Iteration:

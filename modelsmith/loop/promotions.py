@@ -70,7 +70,9 @@ def promote_candidate_record(desk: Desk, iteration: Iteration, training: Trainin
     main = desk.main()
     if facts.specialist in main.history.lives:
         return
-    body = f"Trained from {training.parent} on {training.rows} generated rows ({training.method}, {training.steps} steps)."
+    body = (
+        f"Trained from {training.parent} on {training.rows} generated rows ({training.method}, {training.steps} steps)."
+    )
     files = {TRAINING_FILE: canonical_json(training)}
     advance(desk.harness, main, "candidate", facts, files, f"{facts.specialist}: candidate", body)
 
@@ -114,7 +116,9 @@ def promote_exported(desk: Desk, iteration: Iteration, candidate: RunResult) -> 
     folder = store.get(facts.artifact)
     if folder is None:
         raise InvalidInput(
-            "weights-missing", f"The weights of {facts.specialist} are not in the store", "Put them back, or iterate again."
+            "weights-missing",
+            f"The weights of {facts.specialist} are not in the store",
+            "Put them back, or iterate again.",
         )
     if not (folder / SIGNATURE_FILE).exists():
         working = desk.folder(iteration) / "artifact"
@@ -154,9 +158,11 @@ def promote_next(harness: Harness, cluster: Cluster, life: Life, main: Main) -> 
     accepted = next(record for record in life.records if record.event == "eval-accepted")
     evidence = Evidence.model_validate_json(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
     title = f"{life.specialist}: {event.replace('-', ' ')}"
-    record = next_record(main, event, facts, {})
+    record = next_record(main, event, facts, evidence={})
     asked = Asked(event, record.requested_by, record.prepared_by, record.required_approvers, record.rollback)
-    return event, advance(harness, main, event, facts, {}, title, packet(evidence, cluster, asked))
+    body = packet(evidence, cluster, asked)
+    files = {PACKET_FILE: body.encode(), CHART_FILE: chart(evidence).encode()}
+    return event, advance(harness, main, event, facts, files, title, body)
 
 
 def _facts(desk: Desk, iteration: Iteration, run: RunResult | None) -> Facts:

@@ -39,4 +39,3 @@ def train(desk: Desk, iteration: Iteration, rows: Path) -> TrainOutcome:
         desk.workspace.notify(Progress("train", text, beat.step, beat.steps))
 
     return supervise(desk.folder(iteration) / JOB_FOLDER, job, LocalExecutor(), progress)
-

@@ -51,9 +51,9 @@ class InitRequest(Request):
 
     directory: Annotated[Path, Field(description="Folder to create."), ARGUMENT]
     kit: Annotated[str, Field(description="Domain to start from.")] = "adtech"
-    forge: Annotated[Path | None, Field(description="Bare repository to create as the forge; DIR.git when not set.")] = (
-        None
-    )
+    forge: Annotated[
+        Path | None, Field(description="Bare repository to create as the forge; DIR.git when not set.")
+    ] = None
     people: Annotated[
         tuple[str, ...],
         Field(description="ROLE=KEY.pub: enrol the holder of this SSH key. Repeat for more."),
@@ -164,7 +164,9 @@ def _person(root: Path, text: str) -> tuple[str, str, str]:
     role, equals, name = text.partition("=")
     path = (root / name).expanduser()
     if not equals or not role or not path.is_file():
-        raise InvalidInput("bad-person", f"--person {text}: expected ROLE=KEY.pub with an existing file", "Name an SSH public key.")
+        raise InvalidInput(
+            "bad-person", f"--person {text}: expected ROLE=KEY.pub with an existing file", "Name an SSH public key."
+        )
     comment = path.read_text(encoding="utf-8", errors="replace").strip().split(" ", 2)[2:]
     name = re.sub(r"[^A-Za-z0-9._-]", "-", comment[0].split("@")[0]).strip("-._") if comment else ""
     return role, name if name and name != role else f"holder-of-{role}", public_key(path)

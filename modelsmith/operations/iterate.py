@@ -29,7 +29,8 @@ class IterateRequest(Request):
 
     cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/."), ARGUMENT]
     max_iterations: Annotated[
-        int | None, Field(ge=1, description="Passes before giving up; the cluster's loop.max_iterations when not given.")
+        int | None,
+        Field(ge=1, description="Passes before giving up; the cluster's loop.max_iterations when not given."),
     ] = None
 
 

@@ -52,25 +52,43 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("init", "init", "operator", "writes", SET_UP, "Make a promotion repository from a kit.", anywhere=True),
     Operation("validate", "validate", "reviewer", "reads", SET_UP, "Check every governed file and name each mistake."),
     Operation("doctor", "doctor", "reviewer", "reads", SET_UP, "Say what this machine and clone can and cannot do."),
-    Operation("schema export", "schema_export", "reviewer", "writes", SET_UP,
-              "Write JSON Schemas of the governed files for editors.", anywhere=True),
-    Operation("iterate", "iterate", "operator", "writes", LOOP,
-              "Eval, diagnose, train and promote until a person must decide."),
+    Operation(
+        "schema export",
+        "schema_export",
+        "reviewer",
+        "writes",
+        SET_UP,
+        "Write JSON Schemas of the governed files for editors.",
+        anywhere=True,
+    ),
+    Operation(
+        "iterate",
+        "iterate",
+        "operator",
+        "writes",
+        LOOP,
+        "Eval, diagnose, train and promote until a person must decide.",
+    ),
     Operation("eval", "evaluate", "operator", "writes", LOOP, "Run the governed eval set against a cluster's model."),
     Operation("diagnose", "diagnose", "operator", "reads", LOOP, "Group an eval's failures and say what to train on."),
     Operation("promote", "promote", "promoter", "writes", LOOP, "Take a specialist to its next state by pull request."),
     Operation("status", "status", "reviewer", "reads", LOOK, "Who serves, what waits for whom, and what to do next."),
     Operation("results", "results", "reviewer", "reads", LOOK, "Results of an eval run, by tag."),
     Operation("compare", "compare", "reviewer", "reads", LOOK, "Two eval runs side by side: which scenarios flipped."),
-    Operation("lineage", "lineage", "reviewer", "reads", LOOK, "Where a specialist comes from, back to the base model."),
+    Operation(
+        "lineage", "lineage", "reviewer", "reads", LOOK, "Where a specialist comes from, back to the base model."
+    ),
     Operation("pr list", "pr_list", "reviewer", "reads", DECIDE, "Pull requests and what each waits for."),
-    Operation("pr show", "pr_show", "reviewer", "reads", DECIDE, "One pull request: evidence, gate and missing approvals."),
+    Operation(
+        "pr show", "pr_show", "reviewer", "reads", DECIDE, "One pull request: evidence, gate and missing approvals."
+    ),
     Operation("pr open", "pr_open", "promoter", "writes", DECIDE, "Propose the commits of a branch as a pull request."),
     Operation("pr merge", "pr_merge", "promoter", "writes", DECIDE, "Merge a pull request whose gate is open."),
     Operation("approve", "approve", "reviewer", "person", DECIDE, "Approve a change with your own key."),
     Operation("reject", "reject", "reviewer", "person", DECIDE, "Reject a change with your own key."),
-    Operation("verify", "verify", "reviewer", "reads", PROVE,
-              "Replay the history offline: signatures, approvals, evidence."),
+    Operation(
+        "verify", "verify", "reviewer", "reads", PROVE, "Replay the history offline: signatures, approvals, evidence."
+    ),
 )
 
 

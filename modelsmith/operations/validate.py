@@ -22,7 +22,6 @@ class ValidateRequest(Request):
     paths: Annotated[tuple[str, ...], Field(description="Files or folders; all when none is given."), ARGUMENT] = ()
 
 
-
 class ProblemView(Frozen):
     """One mistake."""
 

@@ -108,9 +108,7 @@ def _refuse(condition: bool, message: str) -> None:
 
 def _signature(promotion: Promotion) -> str:
     _refuse(RECORD_SIGNATURE not in promotion.files, "the record is not signed")
-    unseal(
-        promotion.files[RECORD_SIGNATURE], promotion.main.trusted, sha256(promotion.files[RECORD_FILE]), RECORD_TYPE
-    )
+    unseal(promotion.files[RECORD_SIGNATURE], promotion.main.trusted, sha256(promotion.files[RECORD_FILE]), RECORD_TYPE)
     return "the record is signed by a key of the trust root"
 
 

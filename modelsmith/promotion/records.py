@@ -15,6 +15,7 @@ from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.promotion import Preparer, PromotionRecord, RollbackContract
 
+
 @dataclass(frozen=True)
 class Facts:
     """What a record says besides what main already knows."""
@@ -68,9 +69,7 @@ def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, b
 
 def _contract(cluster: Cluster, lives: tuple[Life, ...]) -> RollbackContract:
     prior = incumbent(cluster.cluster, lives)
-    return RollbackContract(
-        terms=cluster.rollback, prior_specialist=prior.specialist, prior_artifact=prior.artifact
-    )
+    return RollbackContract(terms=cluster.rollback, prior_specialist=prior.specialist, prior_artifact=prior.artifact)
 
 
 def lives_after(main: Main, record: PromotionRecord) -> tuple[Life, ...]:

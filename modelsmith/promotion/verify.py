@@ -174,18 +174,24 @@ def authenticate(signed: SignedApproval, people: People, repository: str, pull: 
     if (approval.repository, approval.pull) != (repository, pull):
         _broken("has an approval of another pull request or repository")
     return Review(
-        actor=signer, verdict=approval.verdict, change=approval.change, at=approval.at, reason=approval.reason, proof=signed
+        actor=signer,
+        verdict=approval.verdict,
+        change=approval.change,
+        at=approval.at,
+        reason=approval.reason,
+        proof=signed,
     )
 
 
-def check_weights(main: Main, stores: dict[str, Path]) -> dict[str, str]:
-    """Check every sealed artifact that is at hand; ``stores`` gives each cluster's store folder.
+def check_weights(main: Main, stores: dict[str, Path], specialists: frozenset[str]) -> dict[str, str]:
+    """Check these specialists' sealed artifacts where they are at hand; ``stores`` gives each cluster's store folder.
 
     Raises:
         IntegrityFailure: an artifact differs from its id or signature, or is missing where policy requires it.
     """
     found: dict[str, str] = {}
-    for name, life in sorted(main.history.lives.items()):
+    for name in sorted(specialists):
+        life = main.history.lives[name]
         artifact = Store(stores[life.cluster]).get(life.artifact)
         if artifact is None:
             if main.policy.require_weights:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import base64
 import json
+import random
+import time
 
 import pytest
 
@@ -156,6 +158,13 @@ def test_real_evidence_its_signature_and_its_record_raise_no_alarm(evidence, sma
             "dsseEnvelope": {"payload": base64.b64encode(data).decode(), "signatures": [{"sig": "MEUCIQ/ab/cd+e=="}]},
         }
         assert_clean(canonical_json(envelope))
+
+
+def test_random_base64_raises_no_alarm_and_long_files_are_read_in_linear_time():
+    noise = base64.b64encode(random.Random(1).randbytes(1_500_000)).decode()
+    start = time.process_time()
+    assert_clean(json.dumps({"payload": noise, "letters": "a" * 500_000, "dots": "a." * 100_000}).encode())
+    assert time.process_time() - start < 10
 
 
 def test_a_path_in_the_environment_stops_evidence_from_being_written(small):

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from modelsmith.evidence.packet import Asked, packet
+from modelsmith.evidence.risks import minimum_detectable_effect, open_risks
+from modelsmith.evidence.sanitise import assert_clean
+from modelsmith.repository.load import load_cluster
+from modelsmith.repository.tree import WorkTree
+from modelsmith.schema.promotion import Preparer, RollbackContract
+
+GOLDEN = Path(__file__).parent / "golden" / "packet.md"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    return load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing")
+
+
+@pytest.fixture(scope="module")
+def asked(cluster):
+    return Asked(
+        event="customer-deployed",
+        requested_by="maya",
+        prepared_by=Preparer(id="harness", kind="harness"),
+        required_approvers=("head-of-trading",),
+        rollback=RollbackContract(terms=cluster.rollback, prior_specialist="iter-000-00000000", prior_artifact=None),
+        pull=7,
+    )
+
+
+def test_the_packet_reads_as_it_did(small, cluster, asked):
+    """Set MODELSMITH_WRITE_GOLDEN=1 to write it anew, and read the difference."""
+    text = packet(small, cluster, asked)
+    if os.environ.get("MODELSMITH_WRITE_GOLDEN"):
+        GOLDEN.write_text(text, encoding="utf-8")
+    assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_the_verdict_comes_first_and_in_one_sentence(evidence, small, cluster, asked):
+    assert packet(evidence, cluster, asked).splitlines()[0] == (
+        "**PASS**: iter-001-3f9c2a7e for rtb-pricing: composite 0.948 and held-out 0.983 reach their thresholds, and "
+        "0 of 9 results that the incumbent passes are lost."
+    )
+    first = packet(small, cluster, asked).splitlines()[0]
+    assert first.startswith("**FAIL**: ")
+    assert all(c.sentence in first for c in small.candidate.headline.checks if c.outcome != "PASS")
+
+
+def test_every_regression_is_named_and_a_critical_one_is_marked(small, cluster):
+    text = packet(small, cluster)
+    assert small.candidate.headline.regressions
+    for one in small.candidate.headline.regressions:
+        line = next(line for line in text.splitlines() if line.startswith(f"- `{one.id}`"))
+        assert one.capability in line
+    critical = [one for one in small.candidate.headline.regressions if one.critical]
+    assert text.count("**critical**") == len(critical) > 0
+
+
+def test_without_regressions_it_says_none(evidence, cluster):
+    assert "### Regressions\n\nNone.\n" in packet(evidence, cluster)
+
+
+def test_many_regressions_are_cut_but_counted_critical_ones_first(evidence_with, rows_with, cluster):
+    bad = evidence_with(
+        candidate=rows_with(0.1), incumbent=rows_with(0.95, seed=2), incumbent_model="iter-000-00000000"
+    )
+    text = packet(bad, cluster)
+    lost = bad.candidate.headline.regressions
+    assert f"- and {len(lost) - 20} more, all in `evidence.json`" in text
+    lines = [line for line in text.splitlines() if line.startswith("- `")]
+    flags = ["**critical**" in line for line in lines]
+    assert flags == sorted(flags, reverse=True)
+
+
+def test_tables_put_the_weakest_first_and_count_up(evidence, cluster):
+    text = packet(evidence, cluster)
+    names = [
+        line.split(" | ")[0].removeprefix("| ")
+        for line in text.split("### Cases passed by capability")[1].split("###")[0].splitlines()
+        if line.startswith("| ") and "weakest" not in line
+    ]
+    assert names[0] == "auction-timeout"
+    assert len(names) == 6
+    widths = {len(row.split("|")) for row in text.split("| score |")[1].split("\n\n")[0].splitlines()[1:]}
+    assert len(widths) == 1
+
+
+def test_the_base_model_has_a_column_only_when_it_is_not_the_incumbent(evidence, small, cluster):
+    assert "| incumbent (base) |\n" in packet(evidence, cluster)
+    assert "| incumbent (iter-000-00000000) | base |\n" in packet(small, cluster)
+
+
+def test_the_rollback_contract_and_the_approvers_are_those_of_the_record(small, cluster, asked):
+    text = packet(small, cluster, asked)
+    assert "drops by more than 4.0% against the incumbent within 60 minutes" in text
+    assert "traffic goes back to iter-000-00000000 on its own" in text
+    assert "**head-of-trading**. Whoever asked for this" in text
+    assert "by maya, prepared by harness (harness)" in text
+
+
+def test_it_says_how_to_check_it(small, cluster, asked):
+    text = packet(small, cluster, asked)
+    for command in ("modelsmith pr show 7", "modelsmith verify promotions/", "cosign verify-blob-attestation",
+                    "sha256sum -c SHA256SUMS", small.artifact.removeprefix("sha256:")):  # fmt: skip
+        assert command in text
+    assert "pr show" not in packet(small, cluster)
+
+
+def test_nothing_private_is_in_it(evidence, small, cluster, asked):
+    for one in (evidence, small):
+        assert_clean(packet(one, cluster, asked).encode())
+
+
+def test_text_from_outside_cannot_become_markup(small, cluster):
+    sly = small.model_copy(
+        update={
+            "incumbent": small.incumbent.model_copy(update={"model": "x | y](http)<script>\n# **PASS** `@maya"}),
+            "training": small.training.model_copy(update={"toolkit": "[a](b)|<img src=x>"}),
+        }
+    )
+    text = packet(sly, cluster)
+    assert "<script>" not in text
+    assert "](http" not in text
+    assert "](b)" not in text
+    assert "\n# " not in text
+    assert "@maya" not in text
+
+
+def test_risk_names_what_the_figures_do_not_prove(evidence, small, cluster, evidence_with, rows_with):
+    said = " ".join(open_risks(evidence, cluster))
+    assert "auction-timeout-micro-01, bid-shading-core-01" in said
+    assert "60 held-out scenarios leave the pass rate open by 8.6 points" in said
+    assert "The incumbent is the untrained base model and passes 9 results only" in said
+    assert "float32 on cpu" in said
+    assert "trading-desk" in said
+    assert "begun" not in said
+    assert "begun 3 times" in " ".join(open_risks(evidence_with(attempts=3), cluster))
+    assert "untrained" not in " ".join(open_risks(small, cluster))
+    shy = evidence_with(candidate=rows_with(0.65))
+    assert "its interval begins at" in " ".join(open_risks(shy, cluster))
+
+
+def test_a_larger_set_detects_a_smaller_effect(evidence_with, rows_with):
+    effects = []
+    for size in (5, 20, 80):
+        sizes = {"core": size, "held_out": size}
+        effects.append(
+            minimum_detectable_effect(
+                evidence_with(candidate=rows_with(0.8, sizes=sizes), incumbent=rows_with(0.7, seed=2, sizes=sizes))
+            )
+        )
+    assert effects == sorted(effects, reverse=True)
+    assert effects[0] > 2.5 * effects[2]
+
+
+def test_a_tiny_set_of_equal_results_still_makes_a_packet(evidence_with, rows_with, cluster):
+    sizes = {"core": 1, "held_out": 1}
+    rows = rows_with(5.0, capabilities=["one"], sizes=sizes)
+    text = packet(evidence_with(candidate=rows, incumbent=rows), cluster)
+    assert text.startswith("**INCONCLUSIVE**")
+    assert packet(
+        evidence_with(candidate=rows_with(1.0, sizes={"core": 2}), incumbent=rows_with(0.5, sizes={"core": 2})), cluster
+    )
