@@ -1,4 +1,4 @@
-"""The ``modelsmith`` command. Start-up imports click and the table, nothing else: an operation is imported when called."""
+"""The ``modelsmith`` command. Start-up imports click and the table only; an operation is imported when it is called."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import traceback
 from typing import Any, NoReturn
 
 import click
+from typing_extensions import override
 
 from modelsmith import __version__
 from modelsmith.operations.table import OPERATIONS, Operation
@@ -42,9 +43,11 @@ class TableGroup(click.Group):
             rows[rest[0]] = operation if len(rest) == 1 else f"See `modelsmith {rest[0]} --help`."
         return rows
 
+    @override
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self._rows(), *super().list_commands(ctx)]
 
+    @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         row = self._rows().get(cmd_name)
         if isinstance(row, Operation):
@@ -55,6 +58,7 @@ class TableGroup(click.Group):
             return TableGroup(prefix=cmd_name, name=cmd_name, help=GROUP_HELP.get(cmd_name))
         return super().get_command(ctx, cmd_name)
 
+    @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
         for operation in OPERATIONS:

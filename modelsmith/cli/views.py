@@ -140,8 +140,8 @@ def _init(result: Any, console: Console) -> None:
     )
     if result.unheld_roles:
         console.print(
-            f"{INDENT}[yellow]Nobody holds {', '.join(result.unheld_roles)}[/]: their gates stay shut until people.yaml "
-            "lists someone with a key."
+            f"{INDENT}[yellow]Nobody holds {', '.join(result.unheld_roles)}[/]: their gates stay shut until "
+            "people.yaml lists someone with a key."
         )
     console.print(f"\n{INDENT}Next: cd {result.directory} && modelsmith iterate {result.clusters[0]}")
 

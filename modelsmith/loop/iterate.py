@@ -10,11 +10,13 @@ from modelsmith.loop import phases
 from modelsmith.loop.desk import Desk, open_desk
 from modelsmith.loop.state import Iteration, Phase, StateFile
 from modelsmith.promotion.harness import Harness
+from modelsmith.promotion.judge import judge
 from modelsmith.promotion.main import read_main
 from modelsmith.promotion.pulls import sync
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.progress import Progress
+from modelsmith.schema.pull import PullRequest
 
 PHASES: dict[Phase, Callable[[Desk, Iteration], Iteration]] = {
     "eval": phases.eval_reference,
@@ -35,7 +37,7 @@ class Loop:
     cluster: str
 
     def run(self, max_iterations: int | None) -> Iteration:
-        """Go on from where the last call ended until a person must decide, nothing is left to do, or the limit is reached.
+        """Go on from where the last call ended, to a person's gate, to nothing left to do, or to the limit.
 
         Raises:
             InvalidInput: ``dirty-tree``, ``diverged-main``, an unknown cluster.
@@ -79,10 +81,20 @@ class Loop:
             return self._begin(main, None)
         if last.phase == "waiting" and last.pull is not None:
             pull = self.harness.forge.get(last.pull)
-            return last if pull.status == "open" else self._begin(main, last)
+            if pull.status == "open" and not self._rejected(pull, main):
+                return last
+            return self._begin(main, last)
         if last.phase == "done" or not self.harness.workspace.git.is_ancestor(last.commit, main):
             return self._begin(main, last)
         return last
+
+    def _rejected(self, pull: PullRequest, main: str) -> bool:
+        """Whether an owner said no to the waiting pull request; then it is closed, for its answer has come."""
+        refusals = judge(self.harness.workspace.git, pull, main).decision.refusals
+        no = next((refusal for refusal in refusals if refusal.code == "rejected"), None)
+        if no is not None:
+            self.harness.forge.close(pull.number, no.sentence)
+        return no is not None
 
     def _begin(self, commit: str, last: Iteration | None) -> Iteration:
         main = read_main(self.harness.workspace.git, commit)

@@ -81,7 +81,7 @@ def promote_accepted(
     desk: Desk, iteration: Iteration, runs: tuple[RunResult, RunResult, RunResult], nearest: Mapping[str, float]
 ) -> None:
     """``eval-accepted``: evidence, signed, with the packet and the picture that reviewers read."""
-    candidate, reference, base = runs
+    candidate, _, _ = runs
     facts = _facts(desk, iteration, candidate)
     main = desk.main()
     if _has(main, facts.specialist, "eval-accepted"):

@@ -1,4 +1,4 @@
-"""Where each cluster's loop stands: a pointer that survives a kill. What it points to is verified before it is believed."""
+"""Where each cluster's loop stands: a pointer that survives a kill and is verified before it is believed."""
 
 from __future__ import annotations
 

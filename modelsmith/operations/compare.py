@@ -16,7 +16,7 @@ from modelsmith.schema.run import Comparison, RunResult, VerdictRow
 
 
 class CompareRequest(Request):
-    """Shows which scenarios flipped between two runs, per rubric point, with both intervals and the paired difference."""
+    """Shows which scenarios flipped between two runs, by rubric point, with intervals and the paired difference."""
 
     first: Annotated[str, Field(description="Tag of the earlier run."), ARGUMENT]
     second: Annotated[str, Field(description="Tag of the later run."), ARGUMENT]

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from typing_extensions import override
+
 from modelsmith.operations.contract import Request, Result
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.root import governance_fingerprint
@@ -25,7 +27,7 @@ EXTRAS = {"train": ("torch", "transformers", "trl", "peft"), "sign": ("model_sig
 
 
 class DoctorRequest(Request):
-    """Looks at tools, extras, keys, forge, roles, store and base models, and says what is missing and how to mend it."""
+    """Looks at tools, extras, keys, forge, roles, store and base models; says what is missing and how to mend it."""
 
 
 class Finding(Frozen):
@@ -42,6 +44,7 @@ class DoctorResult(Result):
 
     findings: tuple[Finding, ...]
 
+    @override
     def exit_code(self) -> Exit:
         bad = any(finding.level == "bad" for finding in self.findings)
         return Exit.INFRASTRUCTURE if bad else Exit.DONE
@@ -128,7 +131,8 @@ def _roles(main: Main) -> Iterator[Finding]:
     for transition in main.policy.transitions:
         if transition.gate != "harness" and transition.gate not in held:
             yield Finding(
-                subject="roles", level="note", sentence=f"nobody with a key decides {transition.event} ({transition.gate})",
+                subject="roles", level="note",
+                sentence=f"nobody with a key decides {transition.event} ({transition.gate})",
                 mend="Add a person to people.yaml.",
             )  # fmt: skip
 

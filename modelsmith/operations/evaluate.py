@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.loop.evals import BASE, Setting, evaluate, ledger_of, subject_of
@@ -42,6 +43,7 @@ class EvalResult(Result):
 
     run: RunResult
 
+    @override
     def exit_code(self) -> Exit:
         return Exit.DONE if self.run.headline.verdict == "PASS" else Exit.GATE_NOT_CLEARED
 

@@ -23,7 +23,7 @@ from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.validate import validate
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
-from modelsmith.signing.keys import create_signing_key, create_ssh_key, fingerprint
+from modelsmith.signing.keys import create_signing_key, create_ssh_key
 from modelsmith.signing.ssh import public_key
 
 HARNESS = "modelsmith-harness"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Field
+from typing_extensions import override
 
 from modelsmith.loop.evals import ledger_of
 from modelsmith.loop.iterate import Loop
@@ -20,8 +21,10 @@ from modelsmith.schema.run import RunResult
 
 
 class IterateRequest(Request):
-    """Evaluates the model that serves, trains on its failures, and promotes a candidate that clears the gate through
-    every gate of the harness. The next gate is a person's: the pull request is left open and the command ends with 4.
+    """Evaluates the model that serves, trains on its failures, and promotes a candidate that clears the gate.
+
+    It goes through every gate of the harness. The next gate is a person's: the pull request is left open and the
+    command ends with 4.
 
     Ends with 3 when no candidate cleared the gate. Killed or interrupted at any point, the same command goes on from
     there and counts nothing twice.
@@ -53,6 +56,7 @@ class IterateResult(Result):
     next: dict[str, str]
     """What to do now: label -> command."""
 
+    @override
     def exit_code(self) -> Exit:
         if self.phase == "waiting":
             return Exit.WAITING_FOR_PERSON

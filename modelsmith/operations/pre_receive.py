@@ -17,7 +17,7 @@ from modelsmith.schema.pull import PullRequest
 
 
 def run(stdin: str) -> int:
-    """Judge every update that git announces on stdin; the hook's exit status, with the reason on stderr when refused."""
+    """Judge every update that git announces on stdin; returns the hook's exit status, the reason is on stderr."""
     try:
         _check(stdin)
     except ModelsmithError as error:

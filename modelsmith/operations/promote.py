@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Field
+from typing_extensions import override
 
 from modelsmith.governance.states import folder_of
 from modelsmith.loop.promotions import promote_next
@@ -19,8 +20,10 @@ from modelsmith.schema.errors import Exit, InvalidInput
 
 
 class PromoteRequest(Request):
-    """Prepares the record of the specialist's next event and opens the pull request; where the gate is the harness's and
-    its checks pass, it is merged. On a person's gate it is left open and the command ends with 4.
+    """Prepares the record of the specialist's next event and opens the pull request.
+
+    Where the gate is the harness's and its checks pass, it is merged. On a person's gate it is left open and the
+    command ends with 4.
 
     Without SPECIALIST, the cluster's newest one.
     """
@@ -45,6 +48,7 @@ class PromoteResult(Result):
     status: str
     waiting_for: tuple[str, ...]
 
+    @override
     def exit_code(self) -> Exit:
         return Exit.WAITING_FOR_PERSON if self.status == "open" else Exit.DONE
 

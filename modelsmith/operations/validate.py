@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Field
+from typing_extensions import override
 
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.repository.validate import validate
@@ -51,6 +52,7 @@ class ValidateResult(Result):
     nearest: dict[str, Nearest]
     """By eval set."""
 
+    @override
     def exit_code(self) -> Exit:
         return Exit.DONE if self.valid else Exit.INVALID
 

@@ -20,8 +20,9 @@ from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 
 
 class VerifyRequest(Request):
-    """Judges every change of main again, offline: signatures, approvals, receipts, folds, routing, and the gate's
-    arithmetic from each verdict of the evidence. It needs no forge and trusts no hook and no merge commit.
+    """Judges every change of main again, offline, without a forge, trusting no hook and no merge commit.
+
+    That is: signatures, approvals, receipts, folds, routing, and the gate's arithmetic from each verdict of evidence.
 
     Pin the governance root with --root, from a source other than this clone; without it, the first commit is trusted.
     Artifacts in the store are checked against their id and signature; the others are reported as not checked. Each PATH

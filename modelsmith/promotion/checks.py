@@ -113,7 +113,7 @@ def _signature(promotion: Promotion) -> str:
 
 
 def _life(promotion: Promotion) -> str:
-    """The record is the one that main's own state leads to: chain, transition, policy, approvers, collision, contract."""
+    """The record is the one that main's state leads to: chain, transition, policy, approvers, collision, contract."""
     record, main = promotion.record, promotion.main
     life = main.history.lives.get(record.specialist)
     _refuse(life is not None and life.cluster != record.cluster, "the specialist belongs to another cluster")

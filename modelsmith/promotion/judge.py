@@ -78,7 +78,14 @@ def checks_for(git: Git, main: Main, tree: str, change: Change) -> tuple[CheckRe
     if problems:
         first = problems[0]
         sentence = f"{first.file}:{first.line}: {first.message} ({len(problems)} problems in all)"
-    return (CheckResult("valid-files", not problems, sentence),)
+    return (CheckResult("valid-files", not problems, sentence), _rendered(change))
+
+
+def _rendered(change: Change) -> CheckResult:
+    """Routing follows from promotion records, so nothing but a promotion may touch it."""
+    touched = [p.path for p in change.paths if p.path.startswith("clusters/") and p.path.endswith("/routing.yaml")]
+    sentence = f"{', '.join(touched)} is rendered from promotion records" if touched else "no rendered file is touched"
+    return CheckResult("rendered-files", not touched, sentence)
 
 
 def commit_authors(git: Git, base: str, head: str) -> list[str]:

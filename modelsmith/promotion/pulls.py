@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from modelsmith.evidence.sanitise import assert_clean, machine_names
 from modelsmith.forges.port import Proposal
 from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import record_folder
@@ -38,6 +39,8 @@ def open_promotion(
     if adopted:
         return adopted
     files = _promotion_files(harness, main, record, evidence)
+    for data in (body.encode(), *(data for data in files.values() if data)):
+        assert_clean(data, machine_names())
     git = harness.workspace.git
     head = git.commit_files(main.tree.commit, files, f"{title}\n", signature(harness))
     return harness.forge.open(

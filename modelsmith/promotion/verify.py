@@ -1,4 +1,4 @@
-"""Replay of main from its governance root, offline, from a plain clone. Trusts no hook, no merge commit and no summary."""
+"""Replay of main from its governance root, offline, in a plain clone. Trusts no hook, merge commit or summary."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput, ModelsmithError
-from modelsmith.schema.progress import Notify, Progress
 from modelsmith.schema.governance import People
+from modelsmith.schema.progress import Notify, Progress
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval, Receipt
 from modelsmith.schema.pull import Change, Review, SignedApproval
 from modelsmith.signing import ssh

@@ -75,7 +75,7 @@ class Document:
         return Document(self.path, data, values | self.values, keys | self.keys)
 
 
-class Unreadable(Exception):  # noqa: N818
+class Unreadable(Exception):
     """The file cannot be read as data; carries every reason found.
 
     ``document`` holds what could be read all the same, with None where a single value could not.

@@ -30,7 +30,7 @@ Actor = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,
 """The id of a person or harness in ``people.yaml``."""
 
 Section = Literal["core", "robustness", "micro", "held_out"]
-"""Parts of an eval: ``core`` (each scenario's own wording), ``robustness`` (its rephrased variants), ``micro``, ``held_out``."""
+"""Parts of an eval: ``core`` (own wordings), ``robustness`` (rephrased variants of core), ``micro``, ``held_out``."""
 
 Event = Literal[
     "candidate",

@@ -70,7 +70,7 @@ class Harness(Frozen):
     keys: tuple[SshKey, ...] = ()
     """SSH keys that sign its pull request events."""
     trust: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+\.pem$")], ...] = ()
-    """Files under ``.github/governance/trust/`` with the EC P-256 public keys that sign records, evidence and artifacts."""
+    """Files under ``.github/governance/trust/``: EC P-256 public keys that sign records, evidence and artifacts."""
 
 
 class People(Frozen):

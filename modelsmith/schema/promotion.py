@@ -57,7 +57,7 @@ class PromotionRecord(Frozen):
     requested_by: Actor
     prepared_by: Preparer
     expected_previous: Digest | None
-    """Digest of the record by which the cluster's traffic was last changed, as seen when prepared; two deployments collide on it."""
+    """Digest of the record that last changed the cluster's traffic as seen when prepared: deployments collide on it."""
     required_approvers: tuple[Slug, ...]
     """Roles whose approval is needed; empty on the harness's gates."""
     rollback: RollbackContract | None

@@ -1,7 +1,7 @@
 """Completions from transformers in this process. Heavy: import it only inside an operation.
 
 Beyond a plain ``generate`` loop it computes the prompts' common beginning (system prompt and template) once, keeps keys
-and values in buffers that never move, and drops finished sequences from the batch.
+and values in buffers that are never reallocated, and drops finished sequences from the batch.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ from modelsmith.substrates.port import Completion, Prompt  # noqa: E402
 
 BATCH = {"cpu": 32, "cuda": 256}
 """Sequences decoded together; measured best on two cores."""
+
+
+COMPACT_BELOW = 0.75
+"""Share of unfinished sequences at which the finished ones leave the batch; moving the buffers costs about a step."""
 
 
 class _Request(NamedTuple):
@@ -75,7 +79,7 @@ class TransformersSubstrate:
         )
 
     def complete(self, prompts: Sequence[Prompt], system: str, sampling: Sampling) -> Iterator[Completion]:
-        """Complete each prompt once, longest first, batch by batch; yields as they finish."""
+        """Complete each prompt once, longest first; yields batch by batch."""
         requests = []
         limit = getattr(self._model.config, "max_position_embeddings", None)
         for prompt in prompts:
@@ -89,17 +93,17 @@ class TransformersSubstrate:
         requests.sort(key=lambda r: (-len(r.ids), r.prompt.key))
         size = BATCH[self._device.type]
         try:
-            with torch.inference_mode():
-                shared = self._shared(requests)
-                for start in range(0, len(requests), size):
-                    yield from self._batch(requests[start : start + size], shared, sampling)
-        except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+            shared = self._shared(requests)
+            for start in range(0, len(requests), size):
+                yield from self._batch(requests[start : start + size], shared, sampling)
+        except (MemoryError, RuntimeError) as error:
             raise _failure("generation-failed", "The model stopped while answering.", error) from error
 
     def close(self) -> None:
         """Release the weights."""
         self._model = None
 
+    @torch.inference_mode()
     def _shared(self, requests: Sequence[_Request]) -> Cache:
         """Keys and values of the tokens that all prompts begin with."""
         length = common_prefix([r.ids for r in requests])
@@ -112,7 +116,8 @@ class TransformersSubstrate:
     def _cache(self, batch: int, capacity: int) -> Cache:
         return Cache(layers=[_Buffer(batch, capacity) for _ in range(self._model.config.num_hidden_layers)])
 
-    def _batch(self, requests: Sequence[_Request], shared: Cache, sampling: Sampling) -> Iterator[Completion]:
+    @torch.inference_mode()
+    def _batch(self, requests: Sequence[_Request], shared: Cache, sampling: Sampling) -> list[Completion]:
         begin = time.perf_counter()
         known = shared.get_seq_length()
         tails = [r.ids[known:] for r in requests]
@@ -121,42 +126,40 @@ class TransformersSubstrate:
         for ours, theirs in zip(cache.layers, shared.layers, strict=True):
             ours.begin_with(theirs)
         pad = self._tokenizer.pad_token_id or 0
-        ids = torch.tensor([[pad] * (width - len(t)) + t for t in tails], device=self._device)
-        starts = torch.tensor([width - len(t) for t in tails], device=self._device)
+        step = torch.tensor([[pad] * (width - len(t)) + t for t in tails], device=self._device)
+        starts = torch.tensor([[width - len(t)] for t in tails], device=self._device)
         columns = torch.arange(width + sampling.max_new_tokens, device=self._device)
-        visible = torch.cat([columns.new_ones(len(tails), known), (columns >= starts[:, None]).long()], dim=1)
-        positions = (known + columns - starts[:, None]).clamp(min=0)
+        visible = torch.cat([columns.new_ones(len(tails), known), (columns >= starts).long()], dim=1)
+        positions = (known + columns - starts).clamp(min=0)
         generators = [_generator(sampling.seed, r.prompt.key) for r in requests] if sampling.temperature else []
-        active = list(range(len(requests)))
         written: list[list[int]] = [[] for _ in requests]
-        step, at = ids, slice(0, width)
-        for count in range(1, sampling.max_new_tokens + 1):
-            output = self._model(
+        rows = list(range(len(requests)))
+        done: dict[int, Completion] = {}
+        at = slice(0, width)
+        while True:
+            logits = self._model(
                 input_ids=step,
                 attention_mask=visible[:, : known + at.stop],
                 position_ids=positions[:, at],
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
-            )
-            chosen = _choose(
-                output.logits[:, -1].float(), sampling, [generators[i] for i in active] if generators else []
-            )
+            ).logits[:, -1]
+            chosen = _choose(logits.float(), sampling, [generators[index] for index in rows] if generators else [])
             ended = torch.isin(chosen, self._end).tolist()
-            kept = []
-            for row, (index, token, end) in enumerate(zip(active, chosen.tolist(), ended, strict=True)):
-                written[index].append(token)
-                if end or count == sampling.max_new_tokens:
-                    yield self._completion(requests[index], written[index], end, time.perf_counter() - begin)
-                else:
-                    kept.append(row)
-            if not kept:
-                return
-            if len(kept) < len(active):
-                rows = torch.tensor(kept, device=self._device)
-                cache.batch_select_indices(rows)
-                chosen, visible, positions = chosen[rows], visible[rows], positions[rows]
-                active = [active[row] for row in kept]
+            for index, token, end in zip(rows, chosen.tolist(), ended, strict=True):
+                if index not in done:
+                    written[index].append(token)
+                    if end or len(written[index]) == sampling.max_new_tokens:
+                        seconds = time.perf_counter() - begin
+                        done[index] = self._completion(requests[index], written[index], end, seconds)
+            if len(done) == len(requests):
+                return list(done.values())
+            kept = [row for row, index in enumerate(rows) if index not in done]
+            if len(kept) <= len(rows) * COMPACT_BELOW:
+                cache.batch_select_indices(torch.tensor(kept, device=self._device))
+                chosen, visible, positions = chosen[kept], visible[kept], positions[kept]
+                rows = [rows[row] for row in kept]
             step, at = chosen[:, None], slice(at.stop, at.stop + 1)
 
     def _completion(self, request: _Request, written: list[int], ended: bool, seconds: float) -> Completion:

@@ -1,8 +1,8 @@
 """The worker of supervised fine-tuning: ``python -m modelsmith.training.sft JOB_FOLDER``.
 
 Reads ``job.json``, trains a LoRA adapter with TRL's `SFTTrainer` on the answers only, and leaves ``adapter/`` and
-``result.json``, or ``error.json``. Killed at any moment, the same command goes on from the last intact checkpoint and ends
-in the same adapter. When standard input is a pipe that closes, it saves a checkpoint and ends with status 75.
+``result.json``, or ``error.json``. Killed at any moment, the same command goes on from the last intact checkpoint and
+ends in the same adapter. When standard input is a pipe that closes, it saves a checkpoint and ends with status 75.
 
 Three things make a step cheap: rows share the system prompt's tokens (`packing`), logits are computed only where an
 answer is learned, and with ``lora.top_layers`` the layers below take no part in the backward pass.
@@ -74,6 +74,9 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         if not math.isfinite(self.last_loss):
             raise DivergedError(f"loss {self.last_loss} at step {self.state.global_step + 1}")
         return loss
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write none: lineage lives in the promotion record."""
 
 
 class _Signs(TrainerCallback):  # type: ignore[misc]

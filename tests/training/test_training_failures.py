@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.training.checkpoints import is_intact, last_intact, seal_checkpoint
+from modelsmith.training.failures import CorruptCheckpointError, DivergedError, as_error, classify
+from modelsmith.training.job import Heartbeat, WorkerError, read_heartbeats
+
+BEAT = Heartbeat(step=1, steps=2, loss=0.5, seconds=1.0, eta=1.0)
+
+
+def raised(action: object) -> BaseException:
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        action()  # type: ignore[operator]
+    return caught.value
+
+
+def test_a_real_allocation_failure_is_oom() -> None:
+    assert classify(raised(lambda: torch.empty(10**15))) == "oom"
+
+
+def test_a_full_disk_is_named_whichever_library_writes() -> None:
+    def plain() -> None:
+        with Path("/dev/full").open("wb", buffering=0) as file:
+            file.write(b"x")
+
+    assert classify(raised(plain)) == "disk-full"
+    assert classify(raised(lambda: save_file({"a": torch.zeros(9)}, "/dev/full"))) in {"disk-full", "crash"}
+    assert classify(RuntimeError("write failed: No space left on device")) == "disk-full"
+
+
+def test_the_cause_of_an_exception_counts() -> None:
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "full")
+        except OSError as error:
+            raise RuntimeError("while saving") from error
+    except RuntimeError as error:
+        assert classify(error) == "disk-full"
+
+
+def test_other_classes() -> None:
+    assert classify(DivergedError("nan")) == "nan-loss"
+    assert classify(CorruptCheckpointError("checkpoint-3")) == "corrupt-checkpoint"
+    assert classify(KeyError("x")) == "crash"
+
+
+def test_every_class_has_words_for_people() -> None:
+    for failure in ("oom", "corrupt-checkpoint", "disk-full", "crash", "killed", "stalled"):
+        error = as_error(WorkerError(failure=failure, message="m"), "log")
+        assert isinstance(error, InfrastructureFailure)
+        assert error.mend.endswith(".")
+    assert isinstance(as_error(WorkerError(failure="nan-loss", message="m"), ""), InvalidInput)
+
+
+def checkpoint(folder: Path, step: int) -> Path:
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "adapter_model.safetensors").write_bytes(b"weights %d" % step)
+    seal_checkpoint(path)
+    return path
+
+
+def test_the_newest_intact_checkpoint_is_taken_and_torn_ones_are_removed(tmp_path: Path) -> None:
+    nine, twelve, hundred = checkpoint(tmp_path, 9), checkpoint(tmp_path, 12), checkpoint(tmp_path, 100)
+    (hundred / "COMPLETE.json").unlink()
+    assert last_intact(tmp_path) == twelve
+    assert not hundred.exists()
+    (twelve / "adapter_model.safetensors").write_bytes(b"torn")
+    assert last_intact(tmp_path) == nine
+    assert sorted(tmp_path.iterdir()) == [nine]
+
+
+def test_an_added_or_removed_file_breaks_a_checkpoint(tmp_path: Path) -> None:
+    one = checkpoint(tmp_path, 1)
+    assert is_intact(one)
+    (one / "optimizer.pt").write_bytes(b"x")
+    assert not is_intact(one)
+    seal_checkpoint(one)
+    (one / "optimizer.pt").unlink()
+    assert not is_intact(one)
+
+
+def test_a_torn_last_heartbeat_waits_for_its_rest(tmp_path: Path) -> None:
+    path = tmp_path / "heartbeat.jsonl"
+    assert read_heartbeats(path, 0) == ([], 0)
+    line = BEAT.model_dump_json().encode() + b"\n"
+    path.write_bytes(line + line[:10])
+    beats, offset = read_heartbeats(path, 0)
+    assert (beats, offset) == ([BEAT], len(line))
+    with path.open("ab") as file:
+        file.write(line[10:])
+    assert read_heartbeats(path, offset) == ([BEAT], 2 * len(line))
