@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -29,19 +29,21 @@ class Spent(NamedTuple):
     cpu: float
 
 
-def spend(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None, expect: int = 0) -> Spent:
+def spend(
+    command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None, stdin: IO[bytes] | None = None
+) -> Spent:
     """Run a process to its end, its output discarded.
 
     Raises:
-        RuntimeError: it ended with another status than ``expect``.
+        RuntimeError: it ended with another status than zero.
     """
     with tempfile.TemporaryFile() as errors:
         begin = time.perf_counter()
-        process = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=errors)
+        process = subprocess.Popen(command, cwd=cwd, env=env, stdin=stdin, stdout=subprocess.DEVNULL, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != expect:
+        if process.returncode:
             errors.seek(0)
             words = errors.read()[-2000:].decode(errors="replace")
             raise RuntimeError(f"{command[0]} ended with status {process.returncode}: {words}")

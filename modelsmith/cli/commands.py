@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from modelsmith.cli.output import print_result, reporter
-from modelsmith.operations.contract import Cli
+from modelsmith.operations.contract import Cli, Request
 from modelsmith.operations.table import Operation
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InvalidInput
 
 
 def command_for(operation: Operation) -> click.Command:
@@ -40,7 +42,7 @@ def _help(operation: Operation, text: str) -> str:
 def _callback(operation: Operation) -> Callable[..., int]:
     def call(as_json: bool, **values: Any) -> int:
         verb = operation.load()
-        request = verb.request.model_validate(values)
+        request = _request(verb.request, values)
         with reporter(as_json) as notify:
             here = Path.cwd()
             workspace = Workspace(here, notify=notify) if operation.anywhere else Workspace.find(here, notify)
@@ -52,13 +54,28 @@ def _callback(operation: Operation) -> Callable[..., int]:
     return call
 
 
+def _request(kind: type[Request], values: dict[str, Any]) -> Request:
+    """The request that the words on the command line make.
+
+    Raises:
+        InvalidInput: ``usage`` for a value out of bounds.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput("usage", f"{name}: {first['msg']}", "See the command's --help.") from None
+
+
 def _parameter(name: str, field: FieldInfo) -> click.Parameter:
     cli = next((item for item in field.metadata if isinstance(item, Cli)), Cli())
     kind, multiple = _click_type(field.annotation)
     required = field.is_required()
     default = None if field.default is PydanticUndefined else field.default
+    given: dict[str, Any] = {} if required else {"default": default}
     if cli.argument:
-        return click.Argument([name], type=kind, required=required, nargs=-1 if multiple else 1, default=default)
+        return click.Argument([name], type=kind, required=required, nargs=-1 if multiple else 1, **given)
     flag = cli.option or f"--{name.replace('_', '-')}"
     return click.Option(
         [flag, name],
@@ -66,7 +83,7 @@ def _parameter(name: str, field: FieldInfo) -> click.Parameter:
         is_flag=kind is click.BOOL,
         multiple=multiple,
         required=required,
-        default=default,
+        **given,
         show_default=default not in (None, (), False),
         help=field.description,
     )

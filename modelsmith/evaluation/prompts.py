@@ -55,8 +55,8 @@ def conversation(scenario: Scenario, wording: int) -> tuple[Message, ...]:
 def plan(governed: GovernedSet, sections: Sequence[Section], quick: bool) -> list[Ask]:
     """Every completion of a run, in order.
 
-    Core asks each scenario's own wording, robustness the variants of the same scenarios; micro and held-out ask the own
-    wording and all variants. Quick mode takes a representative part of the scenarios of each section.
+    Core asks each scenario's own wording, robustness the variants of the same scenarios, micro the own wording and all
+    variants, held-out what the eval set registers. Quick mode takes a representative part of each section.
     """
     asks = []
     for section in SECTIONS:
@@ -68,7 +68,7 @@ def plan(governed: GovernedSet, sections: Sequence[Section], quick: bool) -> lis
         for scenario in sorted(scenarios, key=lambda one: one.id):
             asks += [
                 Ask(section, scenario, wording, repeat)
-                for wording in _wordings(section, scenario)
+                for wording in _wordings(governed, section, scenario)
                 for repeat in range(governed.evalset.sampling.repeats)
             ]
     return asks
@@ -95,8 +95,8 @@ def _scenarios(governed: GovernedSet, section: Section) -> tuple[Scenario, ...]:
     return governed.micro if section == "micro" else governed.core
 
 
-def _wordings(section: Section, scenario: Scenario) -> range:
+def _wordings(governed: GovernedSet, section: Section, scenario: Scenario) -> range:
     last = len(scenario.variants) + 1
-    if section == "core":
+    if section == "core" or (section == "held_out" and governed.evalset.held_out_wordings == "own"):
         return range(1)
     return range(1, last) if section == "robustness" else range(last)

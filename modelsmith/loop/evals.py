@@ -79,10 +79,17 @@ class Setting:
     quick: bool = False
 
 
-def evaluate(workspace: Workspace, setting: Setting, subject: Subject, incumbent: RunResult | None) -> RunResult:
+def evaluate(
+    workspace: Workspace,
+    setting: Setting,
+    subject: Subject,
+    incumbent: RunResult | None,
+    threads: int | None = None,
+) -> RunResult:
     """Run the eval, or adopt the run that already answered this question for these weights.
 
-    ``incumbent`` is the run that regressions are counted against. Interrupted, the same call goes on where it stopped.
+    ``incumbent`` is the run that regressions are counted against; ``threads`` the engine's CPU threads, all cores when
+    not given. Interrupted, the same call goes on where it stopped.
 
     Raises:
         InvalidInput: ``tag-taken`` when the tag holds another request.
@@ -94,7 +101,7 @@ def evaluate(workspace: Workspace, setting: Setting, subject: Subject, incumbent
         ledger_of(workspace).record_run(finished)
         return finished
     ledger_of(workspace).begin_attempt(setting.governed.question(), subject.weights, setting.tag)
-    return _execute(workspace, setting, subject, incumbent, folder)
+    return _execute(workspace, setting, subject, incumbent, folder, threads)
 
 
 def _answers(run: RunResult, setting: Setting, subject: Subject, incumbent: RunResult | None) -> bool:
@@ -104,7 +111,12 @@ def _answers(run: RunResult, setting: Setting, subject: Subject, incumbent: RunR
 
 
 def _execute(
-    workspace: Workspace, setting: Setting, subject: Subject, incumbent: RunResult | None, folder: RunFolder
+    workspace: Workspace,
+    setting: Setting,
+    subject: Subject,
+    incumbent: RunResult | None,
+    folder: RunFolder,
+    threads: int | None,
 ) -> RunResult:
     from modelsmith.substrates.base_models import resolve
     from modelsmith.substrates.local import TransformersSubstrate
@@ -112,7 +124,7 @@ def _execute(
     started, clock = datetime.now(UTC), time.monotonic()
     workspace.notify(Progress("eval", f"loading {subject.name} ({setting.cluster.base_model.name})"))
     model = resolve(setting.cluster.base_model, workspace.root, workspace.models)
-    substrate = TransformersSubstrate(model.folder, subject.adapter)
+    substrate = TransformersSubstrate(model.folder, subject.adapter, threads)
     try:
         request = run_request(
             setting.governed,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from modelsmith.governance.routing import render_routing
 from modelsmith.loop import phases
 from modelsmith.loop.desk import Desk, open_desk
+from modelsmith.loop.evals import ledger_of
+from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.state import Iteration, Phase, StateFile
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.judge import judge
@@ -98,6 +100,7 @@ class Loop:
 
     def _begin(self, commit: str, last: Iteration | None) -> Iteration:
         main = read_main(self.harness.workspace.git, commit)
+        note_advances(ledger_of(self.harness.workspace), main)
         lives = main.history.of_cluster(self.cluster)
         recorded = max((record.iteration for life in lives for record in life.records), default=0)
         share = load_cluster(main.tree, self.cluster).deployment.traffic_share

@@ -12,7 +12,13 @@ from modelsmith.loop.desk import Desk
 from modelsmith.loop.diagnose import diagnose
 from modelsmith.loop.evals import BASE, evaluate, ledger_of, subject_of
 from modelsmith.loop.lineage import nearest, training_facts
-from modelsmith.loop.promotions import promote_accepted, promote_candidate_record, promote_exported, promote_next
+from modelsmith.loop.promotions import (
+    note_advances,
+    promote_accepted,
+    promote_candidate_record,
+    promote_exported,
+    promote_next,
+)
 from modelsmith.loop.state import Iteration
 from modelsmith.loop.training import train
 from modelsmith.schema.errors import InvalidInput
@@ -114,6 +120,7 @@ def seal_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     rows = read_rows(desk.folder(iteration) / ROWS_FILE)
     facts = training_facts(desk, sealed, rows, outcome, lesson_run(desk, iteration))
     promote_candidate_record(desk, sealed, facts)
+    note_advances(ledger_of(desk.workspace), desk.main())
     return sealed.model_copy(update={"phase": "assess", "reason": f"candidate {specialist} sealed"})
 
 
@@ -146,6 +153,7 @@ def promote_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     promote_accepted(desk, iteration, runs, nearest(desk, rows))
     promote_exported(desk, iteration, candidate)
     main = desk.main()
+    note_advances(ledger_of(desk.workspace), main)
     life = main.history.find(iteration.specialist)
     if life.routed:
         return iteration.model_copy(update={"phase": "done", "reason": f"{iteration.specialist} is {life.state}"})

@@ -17,15 +17,17 @@ from modelsmith.loop.lineage import environment
 from modelsmith.loop.state import Iteration, write_atomic
 from modelsmith.promotion.checks import SIGNATURE_FILE, SUMS_FILE, TRAINING_FILE
 from modelsmith.promotion.harness import Harness
+from modelsmith.promotion.history import RECEIPTS
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.pulls import merge_pull, open_promotion
+from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.records import Facts, next_record
 from modelsmith.schema.base import Event, State
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InvalidInput, WaitingForPerson
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
-from modelsmith.schema.promotion import TrainingFacts
+from modelsmith.schema.promotion import Receipt, TrainingFacts
 from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.run import RunResult
 from modelsmith.signing.dsse import adopt_or_seal, statement
@@ -42,26 +44,34 @@ FORWARD: dict[State, Event] = {
 
 
 def advance(
-    harness: Harness, main: Main, event: Event, facts: Facts, files: Mapping[str, bytes], title: str, body: str
+    harness: Harness, event: Event, facts: Facts, files: Mapping[str, bytes], title: str, body: str
 ) -> PullRequest:
     """The event's pull request: opened or adopted, and merged unless a person must decide first."""
-    life = main.history.lives.get(facts.specialist)
     pull = open_promotion(harness, event, facts, files, title, body)
-    ledger = ledger_of(harness.workspace)
     try:
-        merged = merge_pull(harness, pull.number)
+        return merge_pull(harness, pull.number)
     except WaitingForPerson as waiting:
         payload = {"candidate": facts.specialist, "pull": pull.number, "approver_chain": waiting.details["waiting_for"]}
-        ledger.append_event("promotion.pending_approval", f"pending/{pull.number}", payload)
+        ledger_of(harness.workspace).append_event("promotion.pending_approval", f"pending/{pull.number}", payload)
         return pull
-    record_advance(ledger, merged, facts, event, life.state if life else None)
-    return merged
 
 
-def record_advance(ledger: Ledger, pull: PullRequest, facts: Facts, event: Event, before: State | None) -> None:
-    """Note a transition in the ledger, once."""
-    payload = {"specialist": facts.specialist, "from_state": before, "to_state": event, "actor": pull.preparer}
-    ledger.append_event("promotion.advanced", f"advanced/{facts.specialist}/{event}/{pull.number}", payload)
+def note_advances(ledger: Ledger, main: Main) -> None:
+    """Let the ledger know every transition that main holds, once, whoever merged it and whatever was killed since."""
+    known = {event.key for event in ledger.events()}
+    for life in main.history.lives.values():
+        for record in life.records:
+            receipt = Receipt.model_validate_json(main.tree.read(f"{record_folder(record)}/{RECEIPTS}/{MERGE_RECEIPT}"))
+            key = f"advanced/{record.specialist}/{record.event}/{receipt.pull}"
+            if key in known:
+                continue
+            payload = {
+                "specialist": record.specialist,
+                "from_state": record.from_state,
+                "to_state": record.to_state,
+                "actor": receipt.prepared_by,
+            }
+            ledger.append_event("promotion.advanced", key, payload)
 
 
 def promote_candidate_record(desk: Desk, iteration: Iteration, training: TrainingFacts) -> None:
@@ -74,7 +84,7 @@ def promote_candidate_record(desk: Desk, iteration: Iteration, training: Trainin
         f"Trained from {training.parent} on {training.rows} generated rows ({training.method}, {training.steps} steps)."
     )
     files = {TRAINING_FILE: canonical_json(training)}
-    advance(desk.harness, main, "candidate", facts, files, f"{facts.specialist}: candidate", body)
+    advance(desk.harness, "candidate", facts, files, f"{facts.specialist}: candidate", body)
 
 
 def promote_accepted(
@@ -103,7 +113,7 @@ def promote_accepted(
         PACKET_FILE: body.encode(),
         CHART_FILE: chart(evidence).encode(),
     }
-    advance(desk.harness, main, "eval-accepted", facts, files, f"{facts.specialist}: eval accepted", body)
+    advance(desk.harness, "eval-accepted", facts, files, f"{facts.specialist}: eval accepted", body)
 
 
 def promote_exported(desk: Desk, iteration: Iteration, candidate: RunResult) -> None:
@@ -127,7 +137,7 @@ def promote_exported(desk: Desk, iteration: Iteration, candidate: RunResult) -> 
     check_signed(folder, facts.artifact, main.trusted)
     files = {name: (folder / name).read_bytes() for name in (SUMS_FILE, SIGNATURE_FILE)}
     body = f"Sealed and signed: artifact `{facts.artifact}`."
-    advance(desk.harness, main, "artifact-exported", facts, files, f"{facts.specialist}: artifact exported", body)
+    advance(desk.harness, "artifact-exported", facts, files, f"{facts.specialist}: artifact exported", body)
 
 
 def promote_next(harness: Harness, cluster: Cluster, life: Life, main: Main) -> tuple[Event, PullRequest]:
@@ -162,7 +172,7 @@ def promote_next(harness: Harness, cluster: Cluster, life: Life, main: Main) -> 
     asked = Asked(event, record.requested_by, record.prepared_by, record.required_approvers, record.rollback)
     body = packet(evidence, cluster, asked)
     files = {PACKET_FILE: body.encode(), CHART_FILE: chart(evidence).encode()}
-    return event, advance(harness, main, event, facts, files, title, body)
+    return event, advance(harness, event, facts, files, title, body)
 
 
 def _facts(desk: Desk, iteration: Iteration, run: RunResult | None) -> Facts:

@@ -33,6 +33,9 @@ class EvalRequest(Request):
     ] = "all"
     tag: Annotated[str | None, Field(description="Name of the run; made from cluster and model when not given.")] = None
     model: Annotated[str, Field(description="`base` or a specialist id.")] = BASE
+    workers: Annotated[int | None, Field(ge=1, description="CPU threads of the engine; all cores when not given.")] = (
+        None
+    )
     against: Annotated[
         str | None, Field(description="Tag of a run to count regressions against."), Cli(option="--against")
     ] = None
@@ -60,7 +63,7 @@ def run(workspace: Workspace, request: EvalRequest) -> EvalResult:
     incumbent = ledger_of(workspace).result(request.against, request.cluster) if request.against else None
     setting = Setting(cluster, governed, _tree(workspace, governed), tag, sections, request.quick)
     subject = subject_of(workspace, cluster, request.model, artifact)
-    return EvalResult(run=evaluate(workspace, setting, subject, incumbent))
+    return EvalResult(run=evaluate(workspace, setting, subject, incumbent, request.workers))
 
 
 def _tag(request: EvalRequest, governed: GovernedSet) -> str:

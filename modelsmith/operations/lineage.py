@@ -24,7 +24,7 @@ class LineageRequest(Request):
     A deprecated specialist stays addressable.
     """
 
-    id: Annotated[str, Field(description="Specialist id, artifact id or the beginning of one."), ARGUMENT]
+    id: Annotated[str, Field(description="Specialist id or artifact id, or the beginning of one."), ARGUMENT]
 
 
 class EventView(Frozen):
@@ -72,7 +72,12 @@ def run(workspace: Workspace, request: LineageRequest) -> LineageResult:
 
 def _resolve(main: Main, text: str) -> str:
     digest = text if text.startswith("sha256:") else f"sha256:{text}"
-    found = [n for n, life in main.history.lives.items() if n == text or life.artifact.startswith(digest)]
+    lives = main.history.lives
+    found = (
+        [text]
+        if text in lives
+        else [name for name, life in lives.items() if name.startswith(text) or life.artifact.startswith(digest)]
+    )
     if len(found) != 1:
         what = "More than one" if found else "No"
         raise InvalidInput(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from modelsmith.loop.evals import ledger_of
+from modelsmith.loop.promotions import note_advances
 from modelsmith.operations.contract import PullNumber, Request, Result
 from modelsmith.promotion.harness import open_harness
-from modelsmith.promotion.pulls import merge_pull
+from modelsmith.promotion.main import read_main
+from modelsmith.promotion.pulls import merge_pull, sync
 from modelsmith.repository.workspace import Workspace
 
 
@@ -28,6 +31,8 @@ class PrMergeResult(Result):
 
 def run(workspace: Workspace, request: PrMergeRequest) -> PrMergeResult:
     """Merge it."""
-    pull = merge_pull(open_harness(workspace), request.number)
+    harness = open_harness(workspace)
+    pull = merge_pull(harness, request.number)
     assert pull.merge is not None
+    note_advances(ledger_of(workspace), read_main(workspace.git, sync(harness)))
     return PrMergeResult(number=pull.number, title=pull.title, merge=pull.merge)

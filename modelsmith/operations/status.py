@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelsmith.forges.port import Forge
 from modelsmith.governance.routing import render_routing
 from modelsmith.governance.states import Life
 from modelsmith.loop.state import Iteration, StateFile
@@ -71,14 +72,26 @@ def run(workspace: Workspace, request: StatusRequest) -> StatusResult:
     git = workspace.git
     commit = git.rev("HEAD") or "HEAD"
     pulls: tuple[PullView, ...] = ()
-    if workspace.setting("forge"):
-        forge = open_forge(workspace)
+    forge = open_forge(workspace) if workspace.setting("forge") else None
+    if forge:
         commit = forge.fetch_into(git)
         pulls = tuple(view(git, pull, commit) for pull in forge.list("open"))
     main = read_main(git, commit)
     names = sorted({p.split("/")[1] for p in main.tree.paths("clusters") if p.endswith("/cluster.yaml")})
     states = StateFile(workspace.iterate)
-    return StatusResult(clusters=tuple(_cluster(main, name, states.get(name), pulls) for name in names))
+    return StatusResult(
+        clusters=tuple(_cluster(main, name, _settled(forge, states.get(name)), pulls) for name in names)
+    )
+
+
+def _settled(forge: Forge | None, iteration: Iteration | None) -> Iteration | None:
+    """The iteration as it stands now that people may have decided about what it waits for."""
+    if forge is None or iteration is None or iteration.phase != "waiting" or iteration.pull is None:
+        return iteration
+    status = forge.get(iteration.pull).status
+    if status == "open":
+        return iteration
+    return iteration.model_copy(update={"phase": "done", "reason": f"pull request {iteration.pull} is {status}"})
 
 
 def _cluster(main: Main, name: str, iteration: Iteration | None, pulls: tuple[PullView, ...]) -> ClusterStatus:

@@ -58,7 +58,7 @@ class GovernedSet:
         }
         return Question(
             core=digest({**asked, "core": _digests(self.core), "micro": _digests(self.micro)}),
-            held_out=digest({**asked, "held_out": _digests(self.held_out)}),
+            held_out=digest({**asked, "wordings": self.evalset.held_out_wordings, "held_out": _digests(self.held_out)}),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -88,6 +88,8 @@ class EvalSet(Frozen):
     """Path of the rubric, relative to the eval set's folder."""
     prompt: PromptTemplate
     sampling: Sampling
+    held_out_wordings: Literal["own", "all"] = "all"
+    """Asked wordings of each held-out scenario: its own, or its variants too; it passes when all that are asked do."""
     composite: CompositeWeights
     thresholds: Thresholds
     decision: DecisionRule = DecisionRule()

@@ -93,9 +93,12 @@ class TransformersSubstrate:
         requests.sort(key=lambda r: (-len(r.ids), r.prompt.key))
         size = BATCH[self._device.type]
         try:
-            shared = self._shared(requests)
+            with torch.inference_mode():
+                shared = self._shared(requests)
             for start in range(0, len(requests), size):
-                yield from self._batch(requests[start : start + size], shared, sampling)
+                with torch.inference_mode():
+                    completions = self._batch(requests[start : start + size], shared, sampling)
+                yield from completions
         except (MemoryError, RuntimeError) as error:
             raise _failure("generation-failed", "The model stopped while answering.", error) from error
 
@@ -103,7 +106,6 @@ class TransformersSubstrate:
         """Release the weights."""
         self._model = None
 
-    @torch.inference_mode()
     def _shared(self, requests: Sequence[_Request]) -> Cache:
         """Keys and values of the tokens that all prompts begin with."""
         length = common_prefix([r.ids for r in requests])
@@ -116,7 +118,6 @@ class TransformersSubstrate:
     def _cache(self, batch: int, capacity: int) -> Cache:
         return Cache(layers=[_Buffer(batch, capacity) for _ in range(self._model.config.num_hidden_layers)])
 
-    @torch.inference_mode()
     def _batch(self, requests: Sequence[_Request], shared: Cache, sampling: Sampling) -> list[Completion]:
         begin = time.perf_counter()
         known = shared.get_seq_length()

@@ -265,10 +265,8 @@ def _follow_lifeline(stop: threading.Event) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, stop: threading.Event) -> int:
     """Exit status: 0 trained, 75 stopped with a checkpoint, 1 failed (``error.json`` says why)."""
-    stop = threading.Event()
-    _follow_lifeline(stop)
     try:
         with FileLock(folder / ".worker.lock", timeout=STOP_GRACE + 30):
             run(folder, stop)
@@ -285,4 +283,6 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    asked = threading.Event()
+    _follow_lifeline(asked)
+    sys.exit(main(Path(sys.argv[1]), asked))

@@ -21,7 +21,13 @@ from modelsmith.signing.keys import create_ssh_key
 CLUSTER = "rtb-pricing"
 COMMAND = Path(sys.executable).with_name("modelsmith")
 DRIVER = Path(__file__).with_name("stop_at.py")
-PEOPLE = {"maya": "head-of-trading", "noor": "head-of-trading", "dana": "domain-lead", "petra": "platform", "oli": "oncall-sre"}
+PEOPLE = {
+    "maya": "head-of-trading",
+    "noor": "head-of-trading",
+    "dana": "domain-lead",
+    "petra": "platform",
+    "oli": "oncall-sre",
+}
 
 
 def _tiny() -> Any:
@@ -162,18 +168,17 @@ class World:
         """The folder of the newest specialist's event, as checked out."""
         return sorted((self.clone / "promotions" / CLUSTER).glob(f"*/*-{event}"))[-1]
 
-
-def copy_world(world: World, folder: Path) -> World:
-    """A copy that knows nothing of where it came from."""
-    shutil.copytree(world.folder, folder, symlinks=True)
-    copy = World(folder)
-    for name, value in (
-        ("modelsmith.forge", copy.forge),
-        ("modelsmith.keys", copy.harness_keys),
-        ("remote.origin.url", copy.forge),
-    ):
-        copy.must("config", "--local", name, str(value))
-    return copy
+    def copied_to(self, folder: Path) -> World:
+        """A copy that knows nothing of where it came from."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        copy = World(folder)
+        for name, value in (
+            ("modelsmith.forge", copy.forge),
+            ("modelsmith.keys", copy.harness_keys),
+            ("remote.origin.url", copy.forge),
+        ):
+            copy.must("config", "--local", name, str(value))
+        return copy
 
 
 @pytest.fixture(scope="session")
@@ -197,7 +202,7 @@ def fresh_template(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="session")
 def first_iterate(fresh_template: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Ran]:
     """The first `modelsmith iterate` and what it printed; it ended at a pull request that waits."""
-    world = copy_world(fresh_template, tmp_path_factory.mktemp("waiting") / "world")
+    world = fresh_template.copied_to(tmp_path_factory.mktemp("waiting") / "world")
     ran = world.modelsmith("iterate", CLUSTER, "--json")
     assert ran.code == 4, ran.out + ran.err
     return world, ran
@@ -206,7 +211,7 @@ def first_iterate(fresh_template: World, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="session")
 def deployed_template(first_iterate: tuple[World, Ran], tmp_path_factory: pytest.TempPathFactory) -> World:
     """Approved and merged: the first specialist serves."""
-    world = copy_world(first_iterate[0], tmp_path_factory.mktemp("deployed") / "world")
+    world = first_iterate[0].copied_to(tmp_path_factory.mktemp("deployed") / "world")
     for words in (("approve", "4", "--key", world.key("maya")), ("pr", "merge", "4")):
         ran = world.modelsmith(*words, "--json")
         assert ran.code == 0, ran.out
@@ -223,7 +228,7 @@ def copies(tmp_path: Path) -> Iterator[Copies]:
 
     def make(world: World) -> World:
         made.append(tmp_path / f"world-{len(made)}")
-        return copy_world(world, made[-1])
+        return world.copied_to(made[-1])
 
     yield make
     for folder in made:
