@@ -169,7 +169,9 @@ def make_repository(folder: Path, env: dict[str, str]) -> Path:
     subprocess.run([*modelsmith_command(), "init", str(root)], cwd=folder, env=env, check=True, capture_output=True)
     write_scenarios(root)
     write_records(root)
-    author = {f"GIT_{who}_{what}": "bench@bench.invalid" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    author = {
+        f"GIT_{who}_{what}": "bench@bench.invalid" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
     for command in (["add", "--all"], ["commit", "--quiet", "--amend", "--no-edit"]):
         subprocess.run(["git", *command], cwd=root, env={**env, **author}, check=True, capture_output=True)
     forge = folder / "repository.git"

@@ -35,7 +35,9 @@ def main() -> None:
     save(RESULTS / "startup.json", result)
     rows = [(name, f["median"], f["least"], f["most"], f["median_cpu"]) for name, f in figures.items()]
     print(table(("seconds", "median", "least", "most", "cpu"), rows))
-    print(f"\nratio to bare imports: {result['ratio']['wall']} on the clock, {result['ratio']['cpu']} of processor time")
+    print(
+        f"\nratio to bare imports: {result['ratio']['wall']} on the clock, {result['ratio']['cpu']} of processor time"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """``python stop_at.py POINT WORD...``: runs ``modelsmith WORD...`` and stops it at a point of its work.
 
-POINT is ``MODULE:NAME[.ATTRIBUTE] NUMBER before|after SIGNAL|PAUSE``: the process sends itself the signal before or after
-the call of that number of the function; with PAUSE it prints ``paused`` on standard error and sleeps until it is killed.
+POINT is ``MODULE:NAME[.ATTRIBUTE] NUMBER before|after SIGNAL|PAUSE``: the process sends itself the signal before or
+after the call of that number of the function; with PAUSE it prints ``paused`` on standard error and sleeps until it is
+killed.
 The product itself knows nothing of this.
 """
 

@@ -1,0 +1,100 @@
+"""A real promotion repository in git, and specialists whose records are committed straight to its history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from modelsmith.governance.routing import changes_routing
+from modelsmith.governance.states import record_folder
+from modelsmith.operations.init import InitRequest, run
+from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.receipts import MERGE_RECEIPT
+from modelsmith.promotion.records import Facts, next_record, routing_after
+from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.load import load_cluster
+from modelsmith.repository.tree import Revision
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.canonical import canonical_json, sha256
+from modelsmith.schema.promotion import RECORD_FILE, RECORD_SIGNATURE, RECORD_TYPE, Preparer, PromotionRecord, Receipt
+from modelsmith.signing.dsse import seal, statement
+from modelsmith.signing.keys import create_ssh_key
+
+WHO = Signature("Somebody", "somebody@example.org", datetime(2026, 1, 1, tzinfo=UTC))
+LIFE = ("candidate", "eval-accepted", "artifact-exported", "customer-deployed", "production-validated")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository and the commit of it that a test looks at."""
+
+    git: Git
+    key: Path
+    tip: str
+
+    @property
+    def main(self) -> Main:
+        return read_main(self.git, self.tip)
+
+    def facts(self, number: int = 1, **other) -> Facts:
+        artifact = sha256(b"artifact %d" % number)
+        cluster = load_cluster(self.main.tree, "rtb-pricing")
+        facts = Facts(
+            cluster=cluster,
+            specialist=f"iter-{number:03d}-{artifact.removeprefix('sha256:')[:8]}",
+            artifact=artifact,
+            iteration=number,
+            eval_run=None,
+            eval_tag=None,
+            composite=None,
+            requested_by="modelsmith-harness",
+            prepared_by=Preparer(id="modelsmith-harness", kind="harness"),
+        )
+        return replace(facts, **other)
+
+    def commit(self, files) -> Repository:
+        return replace(self, tip=self.git.commit_files(self.tip, files, "A change\n", WHO))
+
+    def files_of(self, record: PromotionRecord, evidence=None):
+        """What a pull request of this record holds: signed, with its evidence and the rendered routing."""
+        folder, data = record_folder(record), canonical_json(record)
+        files = {f"{folder}/{name}": content for name, content in (evidence or {}).items()}
+        files[f"{folder}/{RECORD_FILE}"] = data
+        files[f"{folder}/{RECORD_SIGNATURE}"] = seal(statement(RECORD_FILE, data, RECORD_TYPE, {}), self.key)
+        if changes_routing(record):
+            files[f"clusters/{record.cluster}/routing.yaml"] = routing_after(self.main, record)
+        return files
+
+    def after(self, *events: str, number: int = 1) -> Repository:
+        """The repository after these events of one specialist, with a receipt for each; no evidence."""
+        here = self
+        for event in events:
+            record = next_record(here.main, event, here.facts(number), {})
+            here = here.commit(here.files_of(record))
+            receipt = Receipt(
+                pull=record.sequence, change=sha256(b"change"), gate="harness", requested_by="modelsmith-harness",
+                prepared_by="modelsmith-harness", checks=("record",), approvals={},
+            )  # fmt: skip
+            here = here.commit({f"{record_folder(record)}/receipts/{MERGE_RECEIPT}": canonical_json(receipt)})
+        return here
+
+    def proposed(self, files):
+        """The tree with these files on top, and what changed."""
+        commit = self.git.commit_files(self.tip, files, "Proposal\n", WHO)
+        return Revision(self.git, commit), self.git.change(self.tip, commit)
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory) -> Repository:
+    """Just made by `modelsmith init`; commits are added to the object database only, so tests may share it."""
+    folder = tmp_path_factory.mktemp("promotion")
+    create_ssh_key(folder / "maya", "maya@example.org")
+    workspace = Workspace(folder, home=folder / "home")
+    run(workspace, InitRequest(directory=Path("clone"), people=("head-of-trading=maya.pub",)))
+    git = Git(folder / "clone")
+    tip = git.rev("main")
+    assert tip
+    return Repository(git, next((folder / "home" / "keys").iterdir()) / "harness.pem", tip)

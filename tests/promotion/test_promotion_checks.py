@@ -1,0 +1,191 @@
+"""The harness's checks of a promotion: each names what is wrong, and a proposal is never trusted to describe itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from modelsmith.governance.states import record_folder
+from modelsmith.promotion.checks import is_promotion, promotion_checks
+from modelsmith.promotion.history import parse_record, read_history
+from modelsmith.promotion.records import next_record
+from modelsmith.promotion.rule import effective_rule, expected_rows
+from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.promotion import TrainingFacts
+from modelsmith.signing.keys import create_signing_key
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def training(repository, **other):
+    cluster = load_cluster(repository.main.tree, "rtb-pricing")
+    facts = {
+        "base_model": cluster.base_model.name, "base_digest": cluster.base_model.digest, "parent": "base",
+        "method": "sft", "seed": 17, "rows": 3, "rows_digest": DIGEST, "generators": {}, "diagnosed_run": DIGEST,
+        "reward": load_eval_set(repository.main.tree, cluster.eval_set).rubric_digest,
+        "hyperparameters": DIGEST, "steps": 4, "final_loss": 1.0, "toolkit": "test",
+    }  # fmt: skip
+    return canonical_json(TrainingFacts(**(facts | other)))
+
+
+def candidate(repository, **other):
+    evidence = {"training.json": training(repository, **other)}
+    record = next_record(repository.main, "candidate", repository.facts(), evidence)
+    return record, repository.files_of(record, evidence)
+
+
+def failures(repository, files):
+    proposed, change = repository.proposed(files)
+    return {c.name: c.sentence for c in promotion_checks(repository.main, proposed, change) if not c.passed}
+
+
+def test_a_candidate_as_the_harness_makes_it_passes_every_check(repository):
+    record, files = candidate(repository)
+    proposed, change = repository.proposed(files)
+    assert is_promotion(change)
+    results = promotion_checks(repository.main, proposed, change)
+    assert [check.name for check in results] == [
+        "record",
+        "signature",
+        "life",
+        "files",
+        "limits",
+        "routing",
+        "training",
+    ]
+    assert all(check.passed for check in results), results
+    assert record_folder(record) in results[0].sentence
+
+
+def test_two_promotions_in_one_change_are_refused(repository):
+    _, files = candidate(repository)
+    other = {path.replace("01-candidate", "02-eval-accepted"): data for path, data in files.items()}
+    assert failures(repository, files | other).keys() == {"record"}
+
+
+def test_a_record_that_is_not_canonical_or_lies_elsewhere_is_refused(repository):
+    record, files = candidate(repository)
+    path = f"{record_folder(record)}/record.json"
+    assert "canonical" in failures(repository, files | {path: files[path] + b"\n"})["record"]
+    moved = {path.replace("rtb-pricing/iter", "other/iter"): data for path, data in files.items()}
+    assert "holds the record of" in failures(repository, moved)["record"]
+    with pytest.raises(IntegrityFailure) as refused:
+        parse_record(path, b"{}")
+    assert refused.value.code == "bad-record"
+
+
+def test_a_record_signed_by_a_key_outside_the_trust_root_is_refused(repository, tmp_path):
+    create_signing_key(tmp_path / "mallory.pem")
+    record, files = candidate(repository)
+    evidence = {"training.json": training(repository)}
+    forged = type(repository)(repository.git, tmp_path / "mallory.pem", repository.tip).files_of(record, evidence)
+    assert failures(repository, forged).keys() == {"signature"}
+    unsigned = {path: data for path, data in files.items() if not path.endswith("record.sigstore.json")}
+    assert failures(repository, unsigned).keys() == {"signature", "files"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("policy", DIGEST),
+        ("required_approvers", ["platform"]),
+        ("previous_record", DIGEST),
+        ("expected_previous", DIGEST),
+    ],
+)
+def test_whatever_does_not_follow_from_main_is_refused_although_it_is_signed(repository, field, value):
+    evidence = {"training.json": training(repository)}
+    stated = json.loads(canonical_json(next_record(repository.main, "candidate", repository.facts(), evidence)))
+    forged = parse_like(repository, stated | {field: value})
+    failed = failures(repository, repository.files_of(forged, evidence))
+    assert failed.keys() == {"life"}
+
+
+def parse_like(repository, stated):
+    record = next_record(repository.main, "candidate", repository.facts(), {})
+    return type(record).model_validate_json(json.dumps(stated))
+
+
+def test_files_that_the_record_does_not_cover_are_refused(repository):
+    record, files = candidate(repository)
+    folder = record_folder(record)
+    assert "other files" in failures(repository, files | {f"{folder}/extra.md": b"x"})["files"]
+    changed = failures(repository, files | {f"{folder}/training.json": training(repository, rows=4)})
+    assert "evidence" in changed["life"]
+
+
+def test_a_candidate_without_its_training_facts_is_refused(repository):
+    record = next_record(repository.main, "candidate", repository.facts(), {})
+    failed = failures(repository, repository.files_of(record))
+    assert failed["files"] == "training.json missing"
+
+
+def test_a_promotion_touches_nothing_outside_its_folder(repository):
+    _, files = candidate(repository)
+    assert "evals/note.md" in failures(repository, files | {"evals/note.md": b"x"})["routing"]
+    routed = failures(repository, files | {"clusters/rtb-pricing/routing.yaml": b"x"})
+    assert routed["routing"] == "candidate does not change routing"
+
+
+def test_routing_must_be_the_exact_rendering_of_the_records(repository):
+    here = repository.after("candidate", "eval-accepted", "artifact-exported")
+    record = next_record(here.main, "customer-deployed", here.facts(), {})
+    files = here.files_of(record)
+    path = "clusters/rtb-pricing/routing.yaml"
+    assert "exact rendering" not in failures(here, files).get("routing", "")
+    assert "not the rendering" in failures(here, files | {path: files[path].replace(b"0.1", b"1.0")})["routing"]
+    assert "missing" in failures(here, {p: data for p, data in files.items() if p != path})["routing"]
+
+
+def test_a_candidate_of_another_base_model_or_rubric_is_refused(repository):
+    assert "another base model" in failures(repository, candidate(repository, base_digest=DIGEST)[1])["training"]
+    assert "another rubric" in failures(repository, candidate(repository, reward=DIGEST)[1])["training"]
+
+
+def test_an_oversized_record_folder_is_refused(repository):
+    limit = repository.main.policy.limits.evidence_bytes
+    evidence = {"training.json": training(repository), "weights.bin": bytes(limit)}
+    record = next_record(repository.main, "candidate", repository.facts(), evidence)
+    assert (
+        failures(repository, repository.files_of(record, evidence))["limits"]
+        == "the folder is larger than policy allows"
+    )
+
+
+def test_a_removed_record_breaks_the_chain_and_main_is_not_read(repository):
+    here = repository.after("candidate", "eval-accepted", "artifact-exported")
+    life = here.main.history.find(here.facts().specialist)
+    gone, _ = here.proposed({f"{record_folder(life.records[1])}/record.json": None})
+    with pytest.raises(IntegrityFailure) as broken:
+        read_history(gone, here.main.policy)
+    assert broken.value.code == "skipped-sequence"
+
+
+def test_an_unknown_specialist_is_answered_with_the_known_ones(repository):
+    here = repository.after("candidate")
+    with pytest.raises(InvalidInput) as unknown:
+        here.main.history.find("iter-009-00000000")
+    assert here.facts().specialist in unknown.value.mend
+
+
+def test_the_stricter_threshold_of_eval_set_and_cluster_holds(repository):
+    cluster = load_cluster(repository.main.tree, "rtb-pricing")
+    governed = load_eval_set(repository.main.tree, cluster.eval_set)
+    ours = governed.evalset.thresholds
+    for composite, held_out in ((0.0, 0.0), (1.0, 1.0), (1.0, 0.0)):
+        gate = cluster.gate.model_copy(update={"composite": composite, "held_out": held_out})
+        rule = effective_rule(governed, cluster.model_copy(update={"gate": gate}))
+        assert rule.thresholds.composite == max(ours.composite, composite)
+        assert rule.thresholds.held_out == max(ours.held_out, held_out)
+
+
+def test_a_complete_run_answers_every_scenario_of_every_section(repository):
+    cluster = load_cluster(repository.main.tree, "rtb-pricing")
+    governed = load_eval_set(repository.main.tree, cluster.eval_set)
+    wanted = expected_rows(governed)
+    ids = {row[0] for row in wanted.values()}
+    assert ids == {scenario.id for part in (governed.core, governed.micro, governed.held_out) for scenario in part}
+    assert {key[0] for key in wanted} == {"core", "robustness", "micro", "held_out"}

@@ -1,0 +1,101 @@
+"""Records follow from main: chain, gate, routing, collision and rollback contract."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelsmith.governance.states import fold, record_folder
+from modelsmith.promotion.checks import promotion_checks
+from modelsmith.promotion.history import receipts_of
+from modelsmith.promotion.records import next_record, routing_after
+from modelsmith.schema.canonical import digest, sha256
+from modelsmith.schema.errors import InvalidInput
+
+TO_DEPLOYED = ("candidate", "eval-accepted", "artifact-exported", "customer-deployed")
+
+
+def test_a_life_begins_with_candidate_and_nothing_before_it(repository):
+    record = next_record(repository.main, "candidate", repository.facts(), {"training.json": b"{}"})
+    assert (record.sequence, record.from_state, record.to_state) == (1, None, "candidate")
+    assert (record.previous_record, record.previous_receipts, record.expected_previous) == (None, {}, None)
+    assert record.evidence == {"training.json": sha256(b"{}")}
+    assert record.required_approvers == ()
+    assert record.policy == repository.main.policy_digest
+
+
+def test_each_record_names_the_one_before_it_and_its_receipts(repository):
+    here = repository.after("candidate")
+    first = here.main.history.find(here.facts().specialist).records[0]
+    record = next_record(here.main, "eval-accepted", here.facts(), {})
+    assert record.previous_record == digest(first)
+    assert record.previous_receipts == receipts_of(here.main.tree, record_folder(first))
+    assert list(record.previous_receipts) == ["merge.json"]
+
+
+@pytest.mark.parametrize(
+    "event", ["eval-accepted", "artifact-exported", "customer-deployed", "deprecated", "rolled-back"]
+)
+def test_no_event_comes_before_candidate(repository, event):
+    with pytest.raises(InvalidInput) as refused:
+        next_record(repository.main, event, repository.facts(), {})
+    assert refused.value.code == "bad-transition"
+    assert "candidate" in refused.value.mend
+
+
+def test_a_deployment_asks_the_head_of_trading_and_carries_its_own_inverse(repository):
+    here = repository.after(*TO_DEPLOYED[:3])
+    record = next_record(here.main, "customer-deployed", here.facts(), {})
+    assert record.required_approvers == ("head-of-trading",)
+    assert (record.rollback.prior_specialist, record.rollback.prior_artifact) == ("base", None)
+    assert record.rollback.terms == here.facts().cluster.rollback
+    assert record.expected_previous is None
+
+
+def test_the_next_deployment_rolls_back_to_the_one_that_serves_now(repository):
+    here = repository.after(*TO_DEPLOYED).after(*TO_DEPLOYED[:3], number=2)
+    first = here.main.history.find(here.facts(1).specialist)
+    record = next_record(here.main, "customer-deployed", here.facts(2), {})
+    assert (record.rollback.prior_specialist, record.rollback.prior_artifact) == (first.specialist, first.artifact)
+    assert record.expected_previous == digest(first.records[-1])
+
+
+def test_two_deployments_prepared_at_once_collide(repository):
+    both = repository.after(*TO_DEPLOYED[:3]).after(*TO_DEPLOYED[:3], number=2)
+    late = both.files_of(next_record(both.main, "customer-deployed", both.facts(2), {}))
+    now = both.after("customer-deployed")
+    proposed, change = now.proposed(late)
+    failed = {check.name: check.sentence for check in promotion_checks(now.main, proposed, change) if not check.passed}
+    assert "expected_previous" in failed["life"]
+
+
+def test_routing_is_rendered_from_the_records_with_the_cluster_s_share(repository):
+    here = repository.after(*TO_DEPLOYED[:3])
+    record = next_record(here.main, "customer-deployed", here.facts(), {})
+    routing = yaml.safe_load(routing_after(here.main, record))
+    assert [(one["specialist"], one["share"]) for one in routing["serving"]] == [
+        ("base", 0.9), (here.facts().specialist, 0.1),
+    ]  # fmt: skip
+    validated = here.after("customer-deployed")
+    record = next_record(validated.main, "production-validated", validated.facts(), {})
+    assert routing_after(validated.main, record) == routing_after(validated.main, record)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(0, 5), max_size=7))
+def test_whatever_the_policy_allows_can_be_recorded_and_folds(repository, choices):
+    here, records = repository.after("candidate"), []
+    for choice in choices:
+        life = here.main.history.find(here.facts().specialist)
+        able = [t.event for t in here.main.policy.transitions if life.state in t.sources]
+        if not able:
+            break
+        event = able[choice % len(able)]
+        target = next(t.target for t in here.main.policy.transitions if t.event == event)
+        here = here.after(event)
+        records = here.main.history.find(here.facts().specialist).records
+        assert (records[-1].sequence, records[-1].to_state) == (len(records), target)
+    if records:
+        assert fold(records, here.main.policy).state == records[-1].to_state
