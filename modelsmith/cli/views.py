@@ -233,7 +233,7 @@ def _compare(result: Any, console: Console) -> None:
     console.print(f"{INDENT}{comparison.sentence}", markup=False)
     table = _table("scenario", "section", "flip")
     for flip in comparison.flips:
-        table.add_row(f"{INDENT}{flip.id}", flip.section, "gained" if flip.passes else "lost")
+        table.add_row(f"{INDENT}{flip.id}", flip.section, flip.direction)
     console.print(table)
 
 

@@ -47,14 +47,29 @@ class LocalForge:
     Args:
         bare: The bare repository.
         clone: The clone that proposals and merges are made in; holds the acting person's new objects.
-        identity: Who acts, and with which key.
+        identity: Who acts, and with which key; None to read only.
     """
 
-    def __init__(self, bare: Path, clone: Git, identity: ForgeIdentity) -> None:
+    def __init__(self, bare: Path, clone: Git, identity: ForgeIdentity | None) -> None:
         self.bare = bare
         self.clone = clone
-        self.identity = identity
+        self._identity = identity
         self._reader = Reader(Git(bare))
+
+    @property
+    def identity(self) -> ForgeIdentity:
+        """Who acts.
+
+        Raises:
+            InvalidInput: ``no-identity`` when the forge was opened to read only.
+        """
+        if self._identity is None:
+            raise InvalidInput(
+                "no-identity",
+                "This clone has no identity of its own to act with.",
+                "Say who acts with --key, or set modelsmith.identity and modelsmith.keys with `git config`.",
+            )
+        return self._identity
 
     def main(self) -> str:
         """See `Forge`."""

@@ -89,7 +89,7 @@ class Ledger:
             raise InvalidInput(
                 "unknown-tag",
                 f"No run is recorded under tag '{tag}'.",
-                "Name a recorded tag.",
+                f"Known tags: {', '.join(known[-20:])}." if known else "Run `modelsmith eval` first.",
                 tag=tag,
                 known=known[-20:],
             )

@@ -11,7 +11,7 @@ from modelsmith.loop.desk import Desk
 from modelsmith.loop.state import Iteration
 from modelsmith.repository.sets import texts
 from modelsmith.repository.similarity import nearest as nearest_pair
-from modelsmith.schema.canonical import digest
+from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.promotion import TrainingFacts
 from modelsmith.schema.run import RunResult
 from modelsmith.schema.training_row import TrainingRow
@@ -34,10 +34,10 @@ def training_facts(
         seed=training.seed + iteration.number - 1,
         rows=len(rows),
         rows_digest=rows_digest(rows),
-        generators={g.id: digest(g) for g in desk.governed.generators if g.id in used},
+        generators={g.id: content_digest(g) for g in desk.governed.generators if g.id in used},
         reward=desk.governed.rubric_digest,
         diagnosed_run=diagnosed.run_id,
-        hyperparameters=digest(training),
+        hyperparameters=content_digest(training),
         steps=outcome.steps,
         final_loss=outcome.final_loss,
         toolkit=", ".join([f"modelsmith {__version__}", *(f"{n} {v}" for n, v in environment().items())]),

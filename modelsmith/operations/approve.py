@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from modelsmith.forges.port import ForgeIdentity
 from modelsmith.governance.people import is_harness
 from modelsmith.operations.contract import PullNumber, Request, Result
 from modelsmith.operations.pull_view import PullView, view
@@ -82,7 +83,7 @@ def give_verdict(
     )
     payload = canonical_json(statement)
     signed = SignedApproval(statement=payload.decode(), signature=sign(payload, key, APPROVAL_NAMESPACE))
-    forge = open_forge(workspace, actor, key)
+    forge = open_forge(workspace, ForgeIdentity(actor, key))
     forge.review(number, signed)
     return VerdictResult(verdict=verdict, actor=actor, change=change, pull=view(git, forge.get(number), main))
 

@@ -140,7 +140,18 @@ def _roles(main: Main) -> Iterator[Finding]:
 def _models(workspace: Workspace, main: Main) -> Iterator[Finding]:
     names = sorted({p.split("/")[1] for p in main.tree.paths("clusters") if p.endswith("/cluster.yaml")})
     for name in names:
-        source = load_cluster(main.tree, name).base_model
+        cluster = load_cluster(main.tree, name)
+        source, store = cluster.base_model, workspace.store(cluster.store)
+        place = next(folder for folder in (store, *store.parents) if folder.exists())
+        if os.access(place, os.W_OK):
+            yield Finding(subject=f"store of {name}", level="ok", sentence=str(store))
+        else:
+            yield Finding(
+                subject=f"store of {name}",
+                level="bad",
+                sentence=f"{store} is not writable",
+                mend="Mend its permissions.",
+            )
         if (workspace.models / source.digest.removeprefix("sha256:")).is_dir():
             yield Finding(subject=f"model {source.name}", level="ok", sentence="converted and cached")
             continue

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.forges.port import ForgeIdentity
 from modelsmith.loop.evals import ledger_of
 from modelsmith.loop.promotions import note_advances
+from modelsmith.operations.approve import key_holder
 from modelsmith.operations.contract import PullNumber, Request, Result
-from modelsmith.promotion.harness import open_harness
+from modelsmith.promotion.harness import Merger, open_forge, open_harness
 from modelsmith.promotion.main import read_main
 from modelsmith.promotion.pulls import merge_pull, sync
 from modelsmith.repository.workspace import Workspace
+from modelsmith.signing.ssh import public_key
 
 
 class PrMergeRequest(Request):
@@ -18,6 +26,9 @@ class PrMergeRequest(Request):
     """
 
     number: PullNumber
+    key: Annotated[
+        Path | None, Field(description="Merge as the holder of this SSH key instead of as the clone's harness.")
+    ] = None
 
 
 class PrMergeResult(Result):
@@ -31,8 +42,17 @@ class PrMergeResult(Result):
 
 def run(workspace: Workspace, request: PrMergeRequest) -> PrMergeResult:
     """Merge it."""
-    harness = open_harness(workspace)
-    pull = merge_pull(harness, request.number)
+    merger = _merger(workspace, request.key)
+    pull = merge_pull(merger, request.number)
     assert pull.merge is not None
-    note_advances(ledger_of(workspace), read_main(workspace.git, sync(harness)))
+    note_advances(ledger_of(workspace), read_main(workspace.git, sync(merger)))
     return PrMergeResult(number=pull.number, title=pull.title, merge=pull.merge)
+
+
+def _merger(workspace: Workspace, key: Path | None) -> Merger:
+    if key is None:
+        return open_harness(workspace)
+    key = key.expanduser()
+    main = open_forge(workspace).fetch_into(workspace.git)
+    actor = key_holder(read_main(workspace.git, main).people, public_key(key))
+    return Merger(workspace, actor, open_forge(workspace, ForgeIdentity(actor, key)))

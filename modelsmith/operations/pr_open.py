@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from modelsmith.forges.port import Proposal
+from modelsmith.forges.port import ForgeIdentity, Proposal
 from modelsmith.operations.approve import key_holder
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import PullView, view
@@ -44,7 +44,7 @@ def run(workspace: Workspace, request: PrOpenRequest) -> PrOpenResult:
     key = request.key.expanduser()
     main = open_forge(workspace).fetch_into(git)
     actor = key_holder(read_main(git, main).people, public_key(key))
-    forge = open_forge(workspace, actor, key)
+    forge = open_forge(workspace, ForgeIdentity(actor, key))
     proposal = Proposal(
         branch=request.branch, title=request.title, body=request.body, head=head, base=main, requester=actor
     )

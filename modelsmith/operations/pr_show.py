@@ -46,7 +46,7 @@ def run(workspace: Workspace, request: PrShowRequest) -> PrShowResult:
             actor=review.actor,
             verdict=review.verdict,
             at=review.at.isoformat(),
-            current=review.change == shown.change,
+            current=shown.change in (None, review.change),
             reason=review.reason,
         )
         for review in pull.reviews

@@ -19,7 +19,7 @@ class ResultsRequest(Request):
     With --failures, each failed core, robustness or micro case with the model's answer; held-out cases never show.
     """
 
-    tag: Annotated[str, Field(description="Tag of the run; `modelsmith status` lists them.")]
+    tag: Annotated[str, Field(description="Tag of the run; a wrong one lists the known.")]
     failures: Annotated[bool, Field(description="Failed cases too, with the model's answers.")] = False
 
 

@@ -16,7 +16,7 @@ from modelsmith.schema.catalog import json_schemas
 class SchemaExportRequest(Request):
     """Writes one JSON Schema for each kind of governed file into DIR, generated from the types that check them."""
 
-    directory: Annotated[Path, Field(description="Folder to write into."), ARGUMENT] = Path("schemas")
+    directory: Annotated[Path, Field(description="Folder to write into."), ARGUMENT] = Path(".iterate/schemas")
 
 
 class SchemaExportResult(Result):

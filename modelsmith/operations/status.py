@@ -12,7 +12,9 @@ from modelsmith.promotion.harness import open_forge
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
+from modelsmith.repository.yamlfile import parse_yaml
 from modelsmith.schema.base import Frozen
+from modelsmith.schema.evalset import EvalSet
 
 
 class StatusRequest(Request):
@@ -96,6 +98,8 @@ def _settled(forge: Forge | None, iteration: Iteration | None) -> Iteration | No
 
 def _cluster(main: Main, name: str, iteration: Iteration | None, pulls: tuple[PullView, ...]) -> ClusterStatus:
     cluster = load_cluster(main.tree, name)
+    path = f"evals/{cluster.eval_set}/evalset.yaml"
+    evalset = parse_yaml(path, main.tree.read(path), EvalSet)
     lives = main.history.of_cluster(name)
     routing = render_routing(name, lives, cluster.deployment.traffic_share)
     waiting = tuple(
@@ -113,7 +117,7 @@ def _cluster(main: Main, name: str, iteration: Iteration | None, pulls: tuple[Pu
         phase=iteration.phase if iteration else None,
         reason=iteration.reason if iteration else "",
         composite=evaluated[-1] if evaluated else None,
-        threshold=cluster.gate.composite,
+        threshold=max(cluster.gate.composite, evalset.thresholds.composite),
         specialists=specialists,
         waiting=waiting,
         next=_next(name, iteration, waiting),
@@ -135,6 +139,8 @@ def _next(name: str, iteration: Iteration | None, waiting: tuple[WaitingView, ..
         pull = waiting[0]
         if pull.gate == "open":
             return f"modelsmith pr merge {pull.number}"
+        if pull.gate in ("closed", "conflict"):
+            return f"modelsmith pr show {pull.number}: its gate is shut; then modelsmith iterate {name}"
         return f"modelsmith pr show {pull.number}, then {' or '.join(pull.waiting_for) or 'its author'} decides"
     if iteration and iteration.phase not in ("done", "waiting"):
         return f"modelsmith iterate {name} (goes on at {iteration.phase})"

@@ -11,16 +11,25 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.promotion import Preparer
 
+READER = "reader"
+"""Who speaks to the forge from a clone without harness; it signs nothing."""
+
 
 @dataclass(frozen=True)
-class Harness:
-    """Who acts, with which keys, at which forge."""
+class Merger:
+    """Who merges, in which clone, at which forge: the harness or a person."""
 
     workspace: Workspace
     actor: str
+    forge: Forge
+
+
+@dataclass(frozen=True)
+class Harness(Merger):
+    """The machine that prepares: it can also sign."""
+
     signing_key: Path
     """EC P-256 key for records, evidence and artifacts."""
-    forge: Forge
 
     @property
     def preparer(self) -> Preparer:
@@ -34,15 +43,22 @@ def open_harness(workspace: Workspace) -> Harness:
     Raises:
         InvalidInput: ``no-forge`` or ``no-harness`` when the clone is not set up.
     """
-    identity, keys = _identity(workspace)
-    return Harness(workspace, identity, keys / "harness.pem", open_forge(workspace))
+    found = _identity(workspace)
+    if found is None:
+        raise InvalidInput(
+            "no-harness",
+            "This clone has no harness identity",
+            "Run `git config modelsmith.identity NAME` and `git config modelsmith.keys FOLDER`.",
+        )
+    identity, keys = found
+    return Harness(workspace, identity, open_forge(workspace), keys / "harness.pem")
 
 
-def open_forge(workspace: Workspace, actor: str | None = None, key: Path | None = None) -> Forge:
-    """The clone's forge, spoken to as the harness, or as the person ``actor`` with their ``key``.
+def open_forge(workspace: Workspace, speaker: ForgeIdentity | None = None) -> Forge:
+    """The clone's forge, spoken to as ``speaker``, else as the harness; read only when the clone has none.
 
     Raises:
-        InvalidInput: ``no-forge`` or ``no-harness``.
+        InvalidInput: ``no-forge``.
     """
     forge = workspace.setting("forge")
     if not forge:
@@ -51,18 +67,12 @@ def open_forge(workspace: Workspace, actor: str | None = None, key: Path | None 
             "This clone does not say where its forge is",
             "Run `git config modelsmith.forge PATH` with the path of the bare repository.",
         )
-    if actor is None or key is None:
-        actor, keys = _identity(workspace)
-        key = keys / "harness-ssh"
-    return LocalForge(Path(forge), workspace.git, ForgeIdentity(actor, key))
+    found = _identity(workspace)
+    if speaker is None and found:
+        speaker = ForgeIdentity(found[0], found[1] / "harness-ssh")
+    return LocalForge(Path(forge), workspace.git, speaker)
 
 
-def _identity(workspace: Workspace) -> tuple[str, Path]:
+def _identity(workspace: Workspace) -> tuple[str, Path] | None:
     identity, keys = workspace.setting("identity"), workspace.setting("keys")
-    if not identity or not keys:
-        raise InvalidInput(
-            "no-harness",
-            "This clone has no harness identity",
-            "Run `git config modelsmith.identity NAME` and `git config modelsmith.keys FOLDER`.",
-        )
-    return identity, Path(keys)
+    return (identity, Path(keys)) if identity and keys else None

@@ -10,7 +10,7 @@ from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_codeowners, load_people, load_policy
 from modelsmith.repository.tree import Revision
-from modelsmith.schema.canonical import digest
+from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.governance import People, Policy
 
 
@@ -29,7 +29,7 @@ class Main:
     @property
     def policy_digest(self) -> str:
         """Digest that records carry of the policy they were prepared under."""
-        return digest(self.policy.model_dump(mode="json", by_alias=True))
+        return content_digest(self.policy)
 
 
 def read_main(git: Git, commit: str) -> Main:

@@ -9,7 +9,7 @@ from modelsmith.evidence.sanitise import assert_clean, machine_names
 from modelsmith.forges.port import Proposal
 from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import record_folder
-from modelsmith.promotion.harness import Harness
+from modelsmith.promotion.harness import Harness, Merger
 from modelsmith.promotion.judge import Judgement, judge
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.receipts import receipt_files
@@ -23,9 +23,9 @@ from modelsmith.schema.pull import PullRequest
 from modelsmith.signing.dsse import seal, statement
 
 
-def signature(harness: Harness) -> Signature:
-    """Author of the harness's commits, now."""
-    return Signature(harness.actor, f"{harness.actor}@modelsmith.invalid", datetime.now(UTC))
+def signature(merger: Merger) -> Signature:
+    """Author of commits made now."""
+    return Signature(merger.actor, f"{merger.actor}@modelsmith.invalid", datetime.now(UTC))
 
 
 def open_promotion(
@@ -74,29 +74,29 @@ def _promotion_files(
     return files
 
 
-def merge_pull(harness: Harness, number: int) -> PullRequest:
+def merge_pull(merger: Merger, number: int) -> PullRequest:
     """Merge a pull request whose gate is open, with its receipts, in one push; merged already is fine.
 
     Raises:
         WaitingForPerson: approvals are missing.
         GateNotCleared: a check failed, someone rejected it, or it does not merge.
     """
-    pull = harness.forge.get(number)
+    pull = merger.forge.get(number)
     if pull.status == "merged":
-        sync(harness)
+        sync(merger)
         return pull
     if pull.status == "closed":
         raise GateNotCleared("closed", f"Pull request {number} is closed", "Open a new one.")
-    git = harness.workspace.git
-    main = sync(harness)
+    git = merger.workspace.git
+    main = sync(merger)
     judgement = judge(git, pull, main)
     refuse_unless_open(pull, judgement)
-    who = signature(harness)
+    who = signature(merger)
     merge = git.commit_tree(judgement.tree, [main, pull.head], merge_message(pull, judgement), who)
     receipts = receipt_files(pull, judgement.change, judgement.decision)
     tip = git.commit_files(merge, dict(receipts), f"Receipts of pull request {number}\n", who)
-    merged = harness.forge.merge(number, tip, main)
-    sync(harness)
+    merged = merger.forge.merge(number, tip, main)
+    sync(merger)
     return merged
 
 
@@ -127,14 +127,14 @@ def merge_message(pull: PullRequest, judgement: Judgement) -> str:
     return f"Merge pull request {pull.number}: {pull.title}\n\n" + "\n".join(trailers) + "\n"
 
 
-def sync(harness: Harness) -> str:
+def sync(merger: Merger) -> str:
     """Bring the forge's main into this clone and return its commit.
 
     The work tree follows when main is checked out and nothing uncommitted would be lost.
     """
-    workspace = harness.workspace
+    workspace = merger.workspace
     git = workspace.git
-    commit = harness.forge.fetch_into(git)
+    commit = merger.forge.fetch_into(git)
     on_main = git.run("symbolic-ref", "-q", "HEAD").strip() == b"refs/heads/main"
     local = git.rev("refs/heads/main")
     if local == commit or (local is not None and not git.is_ancestor(local, commit)):

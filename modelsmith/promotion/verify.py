@@ -18,7 +18,7 @@ from modelsmith.promotion.root import governance_fingerprint
 from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import IntegrityFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.governance import People
 from modelsmith.schema.progress import Notify, Progress
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval, Receipt
@@ -46,8 +46,8 @@ def replay(git: Git, tip: str, root: str | None, notify: Notify) -> Replay:
     """Judge every step of main again, by the rules and keys that main had before it.
 
     Raises:
-        IntegrityFailure: the first step that does not hold, with its commit in ``details``.
-        InvalidInput: ``unknown-root`` when no commit has the pinned fingerprint.
+        IntegrityFailure: the first step that does not hold, with its commit in ``details``; ``unknown-root`` when no
+            commit has the pinned fingerprint.
     """
     log = git.first_parent_log(tip)
     start = _start(git, log, root)
@@ -81,7 +81,7 @@ def _start(git: Git, log: list[Commit], root: str | None) -> int:
         tree = Revision(git, commit.id)
         if tree.exists(".github/governance/policy.yaml") and governance_fingerprint(tree) == root:
             return index
-    raise InvalidInput(
+    raise IntegrityFailure(
         "unknown-root",
         "No commit of main has the pinned governance root",
         "Check the fingerprint with whoever gave it to you; if it is right, do not trust this repository.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -14,7 +14,7 @@ from modelsmith.repository.document import Document, Problem, Unreadable, read_y
 from modelsmith.repository.sets import PARTS, read_set
 from modelsmith.repository.tree import Tree, read_each
 from modelsmith.repository.yamlfile import check, invalid, parse_yaml, sort_key, with_model_problems
-from modelsmith.schema.canonical import digest
+from modelsmith.schema.canonical import content_digest, digest
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, kind_of
 from modelsmith.schema.cluster import Cluster, ClusterDefaults
 from modelsmith.schema.errors import InvalidInput
@@ -47,24 +47,25 @@ class GovernedSet:
     @property
     def rubric_digest(self) -> str:
         """Identity of what "better" means: the same in eval, trainer and evidence."""
-        return digest(self.rubric.model_dump(mode="json", by_alias=True))
+        return content_digest(self.rubric)
 
     def question(self) -> Question:
         """Identity of what is asked; see `Question`."""
-        asked = {
-            "rubric": self.rubric_digest,
-            "prompt": self.evalset.prompt.model_dump(mode="json"),
-            "sampling": self.evalset.sampling.model_dump(mode="json"),
-        }
+        own = {"rubric": self.rubric_digest, **self._says("prompt", "sampling")}
+        held_out = {**own, **self._says("held_out_wordings"), "held_out": _digests(self.held_out)}
         return Question(
-            core=digest({**asked, "core": _digests(self.core), "micro": _digests(self.micro)}),
-            held_out=digest({**asked, "wordings": self.evalset.held_out_wordings, "held_out": _digests(self.held_out)}),
+            core=digest({**own, "core": _digests(self.core), "micro": _digests(self.micro)}),
+            held_out=digest(held_out),
         )
+
+    def _says(self, *fields: str) -> dict[str, Any]:
+        """What ``evalset.yaml`` says in these fields beyond their defaults."""
+        return self.evalset.model_dump(mode="json", include=set(fields), exclude_defaults=True)
 
 
 def scenario_digest(scenario: Scenario) -> str:
     """Identity of a scenario's scored content: everything but criteria, risk, operator lens and outcome type."""
-    return digest(scenario.model_dump(mode="json", by_alias=True, exclude=_DOCUMENTATION))
+    return content_digest(scenario, _DOCUMENTATION)
 
 
 def load_eval_set(tree: Tree, name: str) -> GovernedSet:

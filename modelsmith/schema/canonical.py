@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,14 @@ def sha256(data: bytes) -> str:
 def digest(value: Any) -> str:
     """``sha256:<64 hex>`` of the canonical JSON of the value."""
     return sha256(canonical_json(value))
+
+
+def content_digest(value: BaseModel, exclude: Set[str] = frozenset()) -> str:
+    """``sha256:<64 hex>`` of what a governed file says.
+
+    Fields at their default do not count, so a toolkit that adds an optional field changes no identity.
+    """
+    return digest(value.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=set(exclude)))
 
 
 def file_digest(path: Path) -> str:

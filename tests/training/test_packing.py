@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -32,6 +32,7 @@ def network() -> LlamaForCausalLM:
     ).eval()
 
 
+@settings(deadline=None, max_examples=40)
 @given(rows=rows_with_a_common_beginning)
 def test_a_packed_row_has_the_logits_that_it_has_alone(network: LlamaForCausalLM, rows: list[Tokens]) -> None:
     batch = pack(rows)
@@ -45,6 +46,7 @@ def test_a_packed_row_has_the_logits_that_it_has_alone(network: LlamaForCausalLM
     torch.testing.assert_close(packed, torch.cat(alone), atol=1e-4, rtol=1e-4)
 
 
+@settings(deadline=None, max_examples=40)
 @given(rows=rows_with_a_common_beginning)
 def test_only_answers_are_learned_and_the_common_beginning_appears_once(rows: list[Tokens]) -> None:
     batch = pack(rows)
