@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -185,15 +184,3 @@ def _strange_user_settings(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     for name in [name for name in os.environ if name.startswith("GIT_") and "CONFIG" not in name]:
         monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def benchmark_seconds():
-    """Seconds that a call takes."""
-
-    def measure(call):
-        start = time.perf_counter()
-        call()
-        return time.perf_counter() - start
-
-    return measure

