@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 from common import RESULTS, ROOT, alternate, machine, modelsmith_command, ratio, save, spend, summary, table
 
@@ -22,7 +23,7 @@ def main() -> None:
     facts = machine("click", "pydantic")
     for command in commands.values():
         spend(command, ROOT)
-    runs = alternate({name: lambda c=command: spend(c, ROOT) for name, command in commands.items()}, repeats)
+    runs = alternate({name: partial(spend, command, ROOT) for name, command in commands.items()}, repeats)
     ours, bare = runs["modelsmith --help"], runs["import click, pydantic"]
     figures = {name: summary(found) for name, found in runs.items()}
     result = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelsmith.governance.states import Life, fold, parse_folder, record_folder
-from modelsmith.repository.tree import Tree
+from modelsmith.repository.tree import Tree, read_each
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.governance import Policy
@@ -67,12 +67,16 @@ def read_history(tree: Tree, policy: Policy) -> History:
     Raises:
         IntegrityFailure: a record is malformed, a chain broken or a transition not allowed.
     """
+    paths = [path for path in tree.paths(PROMOTIONS) if path.count("/") == 4 and path.endswith(f"/{RECORD_FILE}")]
+    contents, refused = read_each(tree, paths)
+    for error in refused.values():
+        raise error
     records: dict[str, list[PromotionRecord]] = {}
-    for path in tree.paths(PROMOTIONS):
-        parts = path.split("/")
-        if len(parts) == 5 and parts[-1] == RECORD_FILE:
-            parse_folder("/".join(parts[:-1]))
-            records.setdefault(f"{parts[1]}/{parts[2]}", []).append(parse_record(path, tree.read(path)))
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        parse_folder(folder)
+        life = folder.removeprefix(f"{PROMOTIONS}/").rpartition("/")[0]
+        records.setdefault(life, []).append(parse_record(path, contents[path]))
     lives = {
         name.split("/")[1]: fold(sorted(found, key=lambda r: r.sequence), policy) for name, found in records.items()
     }

@@ -77,7 +77,8 @@ def checks_for(git: Git, main: Main, tree: str, change: Change) -> tuple[CheckRe
     sentence = "every governed file validates"
     if problems:
         first = problems[0]
-        sentence = f"{first.file}:{first.line}: {first.message} ({len(problems)} problems in all)"
+        place = f"{first.file}:{first.line}" if first.line else first.file
+        sentence = f"{place}: {first.message} ({len(problems)} problems in all)"
     return (CheckResult("valid-files", not problems, sentence), _rendered(change))
 
 

@@ -325,7 +325,11 @@ def _separation(files: SetFiles, limit: float) -> Iterator[Problem]:
     if not held or not core:
         return
     index = Index(text for _, text in core)
-    found = [index.nearest(text) for *_, text in held]
+    found: list[tuple[float, int]] = []
+    least = 0.0
+    for *_, text in held:
+        found.append(index.nearest(text, least))
+        least = max(least, min(limit, found[-1][0]))
     i = max(range(len(held)), key=lambda place: found[place][0])
     score, j = found[i]
     files.nearest = NearestPair(score, limit, held[i][0].value.id, core[j][0].value.id)

@@ -72,7 +72,7 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
     problems = [*unreadable(refused.items()), *(_stray(path) for path in present if _is_stray(path))]
     everything = set(present)
     nearest: dict[str, NearestPair] = {}
-    for set_folder in sorted(unit for unit in units if _SET_FOLDER.fullmatch(f"{unit}/")):
+    for set_folder in sorted(unit for unit in units - everything if _SET_FOLDER.fullmatch(f"{unit}/")):
         files = read_set(set_folder, contents, refused)
         problems += files.problems
         owned: list[Source[Any]] = [*filter(None, [files.evalset]), *files.rubrics.values()]

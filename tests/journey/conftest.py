@@ -122,7 +122,7 @@ class World:
 
     def git_command(self, *words: str) -> Ran:
         """Run plain git in the clone, as a user would."""
-        who = ["-c", "user.name=Dana", "-c", "user.email=dana@example.org"]
+        who = ["-c", "user.name=Petra", "-c", "user.email=petra@example.org"]
         return self.run("git", *who, *words)
 
     def commit(self, branch: str, files: dict[str, str | None]) -> str:

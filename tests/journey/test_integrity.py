@@ -140,7 +140,7 @@ def test_nobody_pushes_to_main_directly(deployed):
     deployed.must("commit", "--quiet", "--message", "Quick fix")
     for words in (
         ("push", "origin", "main"),
-        ("push", "--force", "origin", "main~1:main"),
+        ("push", "--force", "origin", "main~2:main"),
         ("push", "origin", ":main"),
     ):
         ran = deployed.git_command(*words)
@@ -256,7 +256,7 @@ def test_an_approval_dies_when_the_change_grows(waiting):
     number = propose(waiting, "notes", "petra")
     assert approve(waiting, number, "dana").json["pull"]["gate"] == "open"
     waiting.must("checkout", "--quiet", "notes")
-    (waiting.clone / "evals/adtech/pending/more.md").write_text("Two.\n")
+    (waiting.clone / "evals/adtech/README.md").write_text("Two.\n")
     waiting.must("add", "--all")
     waiting.must("commit", "--quiet", "--message", "More")
     waiting.must("checkout", "--quiet", "main")

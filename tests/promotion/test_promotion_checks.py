@@ -101,7 +101,8 @@ def test_whatever_does_not_follow_from_main_is_refused_although_it_is_signed(rep
     stated = json.loads(canonical_json(next_record(repository.main, "candidate", repository.facts(), evidence)))
     forged = parse_like(repository, stated | {field: value})
     failed = failures(repository, repository.files_of(forged, evidence))
-    assert failed.keys() == {"life"}
+    assert "life" in failed
+    assert failed.keys() <= {"life", "routing"}, "the signature and the files are right"
 
 
 def parse_like(repository, stated):

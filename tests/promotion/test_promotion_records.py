@@ -54,8 +54,8 @@ def test_a_deployment_asks_the_head_of_trading_and_carries_its_own_inverse(repos
     assert record.expected_previous is None
 
 
-def test_the_next_deployment_rolls_back_to_the_one_that_serves_now(repository):
-    here = repository.after(*TO_DEPLOYED).after(*TO_DEPLOYED[:3], number=2)
+def test_the_next_deployment_rolls_back_to_the_validated_one(repository):
+    here = repository.after(*TO_DEPLOYED, "production-validated").after(*TO_DEPLOYED[:3], number=2)
     first = here.main.history.find(here.facts(1).specialist)
     record = next_record(here.main, "customer-deployed", here.facts(2), {})
     assert (record.rollback.prior_specialist, record.rollback.prior_artifact) == (first.specialist, first.artifact)

@@ -34,7 +34,7 @@ def review(actor, change, proof="signed"):
 def pull_of(*reviews):
     return PullRequest(
         number=7, status="open", branch="b", title="t", body="", requester="dana", preparer="smith", head="a" * 40,
-        base="b" * 40, reviews=reviews, merge=None,
+        base="b" * 40, reviews=reviews, merge=None, opened_at=AT,
     )  # fmt: skip
 
 

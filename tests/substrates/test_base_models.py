@@ -161,6 +161,6 @@ def test_the_135m_model_converts_once_and_answers(tmp_path: Path) -> None:
 
     prompt = Prompt("capital", (Message(role="user", content="What is the capital of France?"),))
     (answer,) = TransformersSubstrate(found.folder, None).complete(
-        [prompt], "Answer briefly.", Sampling(max_new_tokens=16)
+        [prompt], "You are a helpful AI assistant named SmolLM, trained by Hugging Face", Sampling(max_new_tokens=16)
     )
     assert "Paris" in answer.text
