@@ -42,7 +42,7 @@ clean-demo:
 	rm -rf demo $(DEMO)
 
 test: setup
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 check: setup
 	@$(BIN)/ruff format --check modelsmith tests benchmarks

@@ -146,7 +146,6 @@ def test_names_that_do_not_exist_are_answered_with_those_that_do(waiting):
         ("promote", "rtb-pricing", "iter-999-00000000"): ("unknown-specialist", "iter-001-"),
         ("approve", "4", "--key", "/nowhere/key"): ("missing-key", "key"),
         ("validate", "../outside"): ("outside-repository", "repository"),
-        ("verify", "--root", "sha256:" + "0" * 64): ("unknown-root", "fingerprint"),
     }
     for words, (code, hint) in wrong.items():
         ran = waiting.modelsmith(*words, "--json")

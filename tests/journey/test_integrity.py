@@ -130,7 +130,7 @@ def test_rewritten_history_has_another_root_or_does_not_hold(tampered):
     orphan = tampered.git.commit_tree(tampered.git.text("rev-parse", f"{first}^{{tree}}"), [], "Start\n", MALLORY)
     assert tampered.modelsmith("verify", "--revision", orphan, "--json").code == 0, "consistent in itself"
     pinned = tampered.modelsmith("verify", "--revision", orphan, "--root", root, "--json")
-    assert (pinned.code, pinned.json["code"]) == (2, "unknown-root")
+    assert (pinned.code, pinned.json["code"]) == (5, "unknown-root")
 
 
 def test_nobody_pushes_to_main_directly(deployed):
