@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.run import Observation, RunRequest, RunResult
+from modelsmith.signing.files import sync_folder, write_atomically
 
 _TAG = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 _Record = TypeVar("_Record", bound=Frozen)
@@ -92,7 +92,7 @@ class RunFolder:
                 self._file = os.open(self.path / "observations.jsonl", os.O_RDWR | os.O_CREAT, 0o644)
                 self._end = self._read().whole
                 os.ftruncate(self._file, self._end)
-                _sync_folder(self.path)
+                sync_folder(self.path)
             yield self
         finally:
             if self._file is not None:
@@ -151,7 +151,8 @@ class RunFolder:
             InfrastructureFailure: ``write-failed``.
         """
         self._open_file()
-        _write_atomically(self.path / "result.json", canonical_json(result) + b"\n")
+        with _writing(self.path):
+            write_atomically(self.path / "result.json", canonical_json(result) + b"\n")
 
     def _open_file(self) -> int:
         if self._file is None:
@@ -163,7 +164,8 @@ class RunFolder:
     def _adopt_request(self, request: RunRequest) -> None:
         present = self.request()
         if present is None:
-            _write_atomically(self.path / "request.json", canonical_json(request) + b"\n")
+            with _writing(self.path):
+                write_atomically(self.path / "request.json", canonical_json(request) + b"\n")
         elif present != request:
             differing = sorted(
                 name for name in RunRequest.model_fields if getattr(present, name) != getattr(request, name)
@@ -237,27 +239,3 @@ def _writing(path: Path) -> Iterator[None]:
             "Make room or mend the permissions, then run the same command again; nothing is lost.",
             errno=error.errno,
         ) from error
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    with _writing(path.parent):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

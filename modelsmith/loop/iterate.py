@@ -11,12 +11,13 @@ from modelsmith.loop.desk import Desk, open_desk
 from modelsmith.loop.evals import ledger_of
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.state import Iteration, Phase, StateFile
+from modelsmith.promotion.checks import FRESH
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.judge import judge
 from modelsmith.promotion.main import read_main
 from modelsmith.promotion.pulls import sync
 from modelsmith.repository.load import load_cluster
-from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.errors import GateNotCleared, InvalidInput
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.pull import PullRequest
 
@@ -83,20 +84,28 @@ class Loop:
             return self._begin(main, None)
         if last.phase == "waiting" and last.pull is not None:
             pull = self.harness.forge.get(last.pull)
-            if pull.status == "open" and not self._rejected(pull, main):
-                return last
-            return self._begin(main, last)
+            return self._begin(main, last) if pull.status != "open" else self._still_waiting(last, pull, main)
         if last.phase == "done" or not self.harness.workspace.git.is_ancestor(last.commit, main):
             return self._begin(main, last)
         return last
 
-    def _rejected(self, pull: PullRequest, main: str) -> bool:
-        """Whether an owner said no to the waiting pull request; then it is closed, for its answer has come."""
-        refusals = judge(self.harness.workspace.git, pull, main).decision.refusals
-        no = next((refusal for refusal in refusals if refusal.code == "rejected"), None)
-        if no is not None:
-            self.harness.forge.close(pull.number, no.sentence)
-        return no is not None
+    def _still_waiting(self, last: Iteration, pull: PullRequest, main: str) -> Iteration:
+        """Go on waiting, unless the pull request can no longer be merged.
+
+        When an owner said no, or main asks another question by now, it is closed and a new iteration begins. Anything
+        else (main has moved on beneath it) is mended by proposing the same specialist again.
+        """
+        try:
+            decision = judge(self.harness.workspace.git, pull, main).decision
+        except GateNotCleared:
+            return last.model_copy(update={"phase": "promote", "pull": None})
+        if not decision.refusals:
+            return last
+        stale = [check for check in decision.checks if check.name == FRESH and not check.passed]
+        if stale or any(refusal.code == "rejected" for refusal in decision.refusals):
+            self.harness.forge.close(pull.number, "; ".join(refusal.sentence for refusal in decision.refusals))
+            return self._begin(main, last)
+        return last.model_copy(update={"phase": "promote", "pull": None})
 
     def _begin(self, commit: str, last: Iteration | None) -> Iteration:
         main = read_main(self.harness.workspace.git, commit)

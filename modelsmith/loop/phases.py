@@ -21,6 +21,7 @@ from modelsmith.loop.promotions import (
 )
 from modelsmith.loop.state import Iteration
 from modelsmith.loop.training import train
+from modelsmith.repository.load import load_cluster
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import RunResult
@@ -157,7 +158,8 @@ def promote_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     life = main.history.find(iteration.specialist)
     if life.routed:
         return iteration.model_copy(update={"phase": "done", "reason": f"{iteration.specialist} is {life.state}"})
-    _, pull = promote_next(desk.harness, desk.cluster, life, main)
+    cluster = load_cluster(main.tree, iteration.cluster)
+    _, pull = promote_next(desk.harness, cluster, life, main)
     if pull.status == "merged":
         return iteration.model_copy(update={"phase": "done", "reason": f"pull request {pull.number} is merged"})
     return iteration.model_copy(

@@ -14,7 +14,7 @@ from modelsmith.ledger.ledger import Ledger
 from modelsmith.loop.desk import Desk
 from modelsmith.loop.evals import BASE, ledger_of, read_observations
 from modelsmith.loop.lineage import environment
-from modelsmith.loop.state import Iteration, write_atomic
+from modelsmith.loop.state import Iteration
 from modelsmith.promotion.checks import SIGNATURE_FILE, SUMS_FILE, TRAINING_FILE
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.history import RECEIPTS
@@ -31,6 +31,7 @@ from modelsmith.schema.promotion import Receipt, TrainingFacts
 from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.run import RunResult
 from modelsmith.signing.dsse import adopt_or_seal, statement
+from modelsmith.signing.files import write_atomically
 from modelsmith.signing.oms import sign_directory
 
 PACKET_FILE = "packet.md"
@@ -105,7 +106,7 @@ def promote_accepted(
         statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, predicate),
         desk.harness.signing_key,
     )
-    write_atomic(kept, signed)
+    write_atomically(kept, signed)
     body = packet(evidence, desk.cluster)
     files = {
         EVIDENCE_FILE: data,

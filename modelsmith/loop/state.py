@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +10,7 @@ from pydantic import Field
 
 from modelsmith.schema.base import Digest, Frozen, GitHash, Slug
 from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.signing.files import write_atomically
 
 Phase = Literal["eval", "diagnose", "train", "seal", "assess", "promote", "waiting", "done"]
 """``assess`` is the eval of the candidate; ``waiting`` ends at a person."""
@@ -73,23 +72,10 @@ class StateFile:
             with FileLock(self.path.with_suffix(".lock")):
                 state = self.read()
                 clusters = {**state.clusters, iteration.cluster: iteration}
-                write_atomic(self.path, LoopState(clusters=clusters).model_dump_json(indent=2).encode())
+                write_atomically(self.path, LoopState(clusters=clusters).model_dump_json(indent=2).encode())
         except OSError as error:
             raise disk_failure(self.path, error) from None
         return iteration
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace a file so that a reader, or a crash, sees the old or the new content and nothing between."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        except BaseException:
-            Path(file.name).unlink()
-            raise
-    Path(file.name).replace(path)
 
 
 def disk_failure(path: Path, error: OSError) -> InfrastructureFailure:

@@ -33,6 +33,8 @@ from modelsmith.signing.oms import verify_manifest
 TRAINING_FILE = "training.json"
 SUMS_FILE = "SHA256SUMS"
 SIGNATURE_FILE = "model.sig"
+FRESH = "fresh-evidence"
+"""Check that a deployment rests on an eval of what main asks today."""
 
 
 def is_promotion(change: Change) -> bool:
@@ -98,7 +100,7 @@ def _checks_for(record: PromotionRecord) -> Iterator[tuple[str, Callable[[Promot
     if record.event == "artifact-exported":
         yield "artifact", _artifact
     if record.event in ("customer-deployed", "production-validated"):
-        yield "fresh-evidence", _fresh
+        yield FRESH, _fresh
 
 
 def _refuse(condition: bool, message: str) -> None:
@@ -245,12 +247,19 @@ def _artifact(promotion: Promotion) -> str:
 
 
 def _fresh(promotion: Promotion) -> str:
-    """A deployment rests on an eval of the question that main asks today."""
+    """A deployment rests on an eval of the question that main asks today, judged by the rule registered today."""
     record, main = promotion.record, promotion.main
-    life = main.history.find(record.specialist)
-    accepted = next(r for r in life.records if r.event == "eval-accepted")
+    accepted = next(r for r in main.history.find(record.specialist).records if r.event == "eval-accepted")
     evidence = json.loads(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
     cluster = load_cluster(main.tree, record.cluster)
-    question = load_eval_set(main.tree, cluster.eval_set).question().model_dump(mode="json")
-    _refuse(evidence["question"] != question, "the eval set or rubric changed since this specialist was evaluated")
-    return "the eval answered the question that main asks today"
+    governed = load_eval_set(main.tree, cluster.eval_set)
+    question, rule = governed.question(), effective_rule(governed, cluster)
+    _refuse(
+        evidence["question"] != question.model_dump(mode="json"),
+        "the eval set or rubric changed since this specialist was evaluated",
+    )
+    _refuse(
+        evidence["rule"] != rule.model_dump(mode="json"),
+        "the gate's registered rule changed since this specialist was evaluated",
+    )
+    return "the eval answered the question that main asks today, by today's rule"

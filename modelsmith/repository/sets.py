@@ -194,6 +194,32 @@ def _evalset(evalset: Source[EvalSet], files: SetFiles) -> Iterator[Problem]:
         )
     if not files.scenarios["scenarios"] and not any("/scenarios/" in problem.file for problem in files.problems):
         yield evalset.problem((), "the set has no core scenario", "Add one under scenarios/<capability>/.")
+    yield from _weights(evalset, files)
+
+
+def _weights(evalset: Source[EvalSet], files: SetFiles) -> Iterator[Problem]:
+    """A weight on a section that asks nothing would keep every model from ever clearing the gate."""
+    core, weights = files.scenarios["scenarios"], evalset.value.composite
+    if not (weights.core or weights.robustness or weights.micro):
+        yield evalset.problem(("composite",), "no part of the composite has a weight", "Give core a weight.")
+    unreadable_parts = {problem.file.removeprefix(f"{files.folder}/").split("/")[0] for problem in files.problems}
+    if (
+        weights.robustness
+        and core
+        and not any(one.value.variants for one in core)
+        and "scenarios" not in unreadable_parts
+    ):
+        yield evalset.problem(
+            ("composite", "robustness"),
+            "robustness has a weight, and no core scenario has variants",
+            "Write variants, or weigh it 0.",
+        )
+    if weights.micro and not files.scenarios["micro"] and "micro" not in unreadable_parts:
+        yield evalset.problem(
+            ("composite", "micro"),
+            "micro has a weight, and the set has no micro-benchmark",
+            "Add one under micro/<capability>/, or weigh it 0.",
+        )
 
 
 def _rubric(rubric: Source[Rubric]) -> Iterator[Problem]:

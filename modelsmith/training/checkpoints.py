@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.training.job import COMPLETE, folder_listing, write_bytes
+from modelsmith.signing.files import write_atomically
+from modelsmith.training.job import COMPLETE, folder_listing
 
 
 def seal_checkpoint(folder: Path) -> None:
     """Mark the checkpoint as whole."""
-    write_bytes(folder / COMPLETE, canonical_json(folder_listing(folder)))
+    write_atomically(folder / COMPLETE, canonical_json(folder_listing(folder)))
 
 
 def is_intact(folder: Path) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +10,7 @@ from pydantic import Field, ValidationError
 from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.canonical import canonical_json, digest, file_digest
 from modelsmith.schema.cluster import Training
+from modelsmith.signing.files import write_atomically
 
 JOB_FILE = "job.json"
 HEARTBEAT_FILE = "heartbeat.jsonl"
@@ -99,23 +98,9 @@ class WorkerError(Frozen):
     """Name of the checkpoint that could not be loaded."""
 
 
-def write_atomically(path: Path, value: Frozen) -> None:
+def write_json(path: Path, value: Frozen) -> None:
     """Canonical JSON, whole or not at all."""
-    write_bytes(path, canonical_json(value) + b"\n")
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """The file, whole or not at all."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(path, canonical_json(value) + b"\n")
 
 
 def read_heartbeats(path: Path, offset: int) -> tuple[list[Heartbeat], int]:

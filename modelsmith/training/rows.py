@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from pydantic import ValidationError
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.training_row import TrainingRow
+from modelsmith.signing.files import write_atomically
 
 __all__ = ["TrainingRow", "read_rows", "rows_digest", "write_rows"]
 
@@ -20,17 +19,7 @@ __all__ = ["TrainingRow", "read_rows", "rows_digest", "write_rows"]
 def write_rows(path: Path, rows: Iterable[TrainingRow]) -> None:
     """Write the rows as JSONL, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.writelines(_line(row) for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomically(path, b"".join(_line(row) for row in rows))
 
 
 def read_rows(path: Path) -> tuple[TrainingRow, ...]:

@@ -147,7 +147,7 @@ def run(folder: Path, stop: threading.Event) -> TrainResult:
         versions={name: version(name) for name in LIBRARIES},
         adapter=_save_adapter(trainer.model, folder / names.ADAPTER_FOLDER),
     )
-    names.write_atomically(folder / names.RESULT_FILE, result)
+    names.write_json(folder / names.RESULT_FILE, result)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return result
 
@@ -277,7 +277,7 @@ def main(folder: Path, stop: threading.Event) -> int:
         text = f"{type(error).__name__}: {error}"[:500]
         checkpoint = str(error) if isinstance(error, CorruptCheckpointError) else None
         failure = WorkerError(failure=classify(error), message=text, checkpoint=checkpoint)
-        names.write_atomically(folder / names.ERROR_FILE, failure)
+        names.write_json(folder / names.ERROR_FILE, failure)
         return 1
     return 0
 

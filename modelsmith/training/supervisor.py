@@ -127,7 +127,7 @@ def _claim(folder: Path, job: TrainJob) -> str:
                 found=owner,
                 expected=identity,
             )
-    names.write_atomically(path, JobFile(identity=identity, job=job))
+    names.write_json(path, JobFile(identity=identity, job=job))
     return identity
 
 

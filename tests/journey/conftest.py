@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 
 from modelsmith.repository.git import Git
 from modelsmith.signing.keys import create_ssh_key
@@ -28,15 +28,6 @@ PEOPLE = {
     "petra": "platform",
     "oli": "oncall-sre",
 }
-
-
-def _tiny() -> Any:
-    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclass(frozen=True)
@@ -184,7 +175,6 @@ class World:
 @pytest.fixture(scope="session")
 def fresh_template(tmp_path_factory: pytest.TempPathFactory) -> World:
     """After `modelsmith init`, made tiny; nothing has run yet."""
-    tiny = _tiny()
     world = World(tmp_path_factory.mktemp("fresh"))
     people = world.folder / "people"
     for name in (*PEOPLE, "stranger"):

@@ -42,7 +42,7 @@ STOPS = (
     ("seal", f"{PUSH} 1 after SIGKILL", "main of the forge has moved, the clone and the log do not know"),
     ("assess", f"{APPEND} 2 before SIGKILL", "answers of the candidate are lost"),
     ("assess", f"{STATE} 1 before SIGKILL", "the verdict is reached"),
-    ("promote", "modelsmith.loop.promotions:write_atomic 1 after SIGKILL", "the evidence is signed"),
+    ("promote", "modelsmith.loop.promotions:write_atomically 1 after SIGKILL", "the evidence is signed"),
     ("promote", f"{PUSH} 2 before SIGKILL", "eval-accepted is open"),
     ("promote", f"{PUSH} 2 after SIGKILL", "eval-accepted is merged"),
     (

@@ -136,6 +136,21 @@ def test_pending_scenarios_are_checked_and_need_no_capability_folder(repo: Path,
     assert _check(repo) == [("evals/ads/pending/from-run/floor-8.yaml", 1, "id")]
 
 
+def test_a_weight_on_a_section_that_asks_nothing_is_named_for_no_model_could_ever_pass(
+    repo: Path, put: Put, change: Edit
+) -> None:
+    evalset, scenario = f"{SET}/evalset.yaml", f"{SET}/scenarios/floors/floor-1.yaml"
+    change(evalset, "micro: 0", "micro: 0.5")
+    assert _check(repo) == []
+    put(f"{SET}/micro/floors/floor-micro-1.yaml", None)
+    assert _check(repo) == [(evalset, 9, "composite.micro")]
+    text = (repo / scenario).read_text()
+    put(scenario, text[: text.index("variants:")])
+    assert _check(repo) == [(evalset, 9, "composite.micro"), (evalset, 9, "composite.robustness")]
+    change(evalset, "{core: 1, robustness: 1, micro: 0.5}", "{core: 0, robustness: 0, micro: 0}")
+    assert _check(repo) == [(evalset, 9, "composite")]
+
+
 def test_codeowners_must_be_sound_and_name_known_owners(repo: Path, put: Put) -> None:
     put(
         ".github/CODEOWNERS",
