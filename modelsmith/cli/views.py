@@ -215,6 +215,9 @@ def _verify(result: Any, console: Console) -> None:
         ("approvals", f"{result.approvals} signatures by people"),
     ]
     rows += [("weights", f"{name}: {state}") for name, state in result.weights.items()]
+    for one in result.stale:
+        rows.append(("stale", f"{one.specialist}: {'; '.join(one.reasons)}"))
+        rows.append(("renew", one.renewal))
     _rows(console, rows)
 
 
@@ -323,7 +326,11 @@ def _status(result: Any, console: Console) -> None:
             rows.append(("latest", cluster.reason.replace("[", r"\[")))
         if cluster.composite is not None:
             rows.append(("composite", f"{cluster.composite:.3f}  (threshold {cluster.threshold:.3f})"))
-        rows += [("specialist", f"{one.specialist}  {one.state}") for one in cluster.specialists]
+        for one in cluster.specialists:
+            rows.append(("specialist", f"{one.specialist}  {one.state}"))
+            rows += [("", f"[yellow]stale evidence[/]: {reason}") for reason in one.stale]
+        if cluster.renewal:
+            rows.append(("renew", cluster.renewal))
         rows += [
             ("waiting", f"pull request {w.number} ({w.title}) for {', '.join(w.waiting_for)}") for w in cluster.waiting
         ]

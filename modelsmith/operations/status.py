@@ -8,6 +8,7 @@ from modelsmith.governance.states import Life
 from modelsmith.loop.state import Iteration, StateFile
 from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.pull_view import PullView, view
+from modelsmith.promotion.freshness import Stale, stale_deployments
 from modelsmith.promotion.harness import open_forge
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.repository.load import load_cluster
@@ -35,6 +36,8 @@ class SpecialistView(Frozen):
     state: str
     iteration: int
     composite: float | None
+    stale: tuple[str, ...] = ()
+    """Of a deployed one: why its evidence no longer speaks of what main asks."""
 
 
 class WaitingView(Frozen):
@@ -60,6 +63,8 @@ class ClusterStatus(Frozen):
     threshold: float
     specialists: tuple[SpecialistView, ...]
     waiting: tuple[WaitingView, ...]
+    renewal: str
+    """What renews stale evidence; empty when none is stale."""
     next: str
 
 
@@ -81,8 +86,9 @@ def run(workspace: Workspace, request: StatusRequest) -> StatusResult:
     main = read_main(git, commit)
     names = sorted({p.split("/")[1] for p in main.tree.paths("clusters") if p.endswith("/cluster.yaml")})
     states = StateFile(workspace.iterate)
+    stale = stale_deployments(main)
     return StatusResult(
-        clusters=tuple(_cluster(main, name, _settled(forge, states.get(name)), pulls) for name in names)
+        clusters=tuple(_cluster(main, name, _settled(forge, states.get(name)), pulls, stale) for name in names)
     )
 
 
@@ -96,7 +102,9 @@ def _settled(forge: Forge | None, iteration: Iteration | None) -> Iteration | No
     return iteration.model_copy(update={"phase": "done", "reason": f"pull request {iteration.pull} is {status}"})
 
 
-def _cluster(main: Main, name: str, iteration: Iteration | None, pulls: tuple[PullView, ...]) -> ClusterStatus:
+def _cluster(
+    main: Main, name: str, iteration: Iteration | None, pulls: tuple[PullView, ...], outdated: tuple[Stale, ...]
+) -> ClusterStatus:
     cluster = load_cluster(main.tree, name)
     path = f"evals/{cluster.eval_set}/evalset.yaml"
     evalset = parse_yaml(path, main.tree.read(path), EvalSet)
@@ -107,7 +115,11 @@ def _cluster(main: Main, name: str, iteration: Iteration | None, pulls: tuple[Pu
         for pull in pulls
         if pull.branch.startswith(f"promote/{name}/")
     )
-    specialists = tuple(_specialist(life) for life in sorted(lives, key=lambda life: life.records[-1].iteration))
+    stale = {one.specialist: one for one in outdated if one.cluster == name}
+    specialists = tuple(
+        _specialist(life, stale.get(life.specialist))
+        for life in sorted(lives, key=lambda life: life.records[-1].iteration)
+    )
     evaluated = [one.composite for one in specialists if one.composite is not None]
     return ClusterStatus(
         cluster=name,
@@ -120,17 +132,19 @@ def _cluster(main: Main, name: str, iteration: Iteration | None, pulls: tuple[Pu
         threshold=max(cluster.gate.composite, evalset.thresholds.composite),
         specialists=specialists,
         waiting=waiting,
+        renewal="; ".join(one.renewal for one in stale.values()),
         next=_next(name, iteration, waiting),
     )
 
 
-def _specialist(life: Life) -> SpecialistView:
+def _specialist(life: Life, stale: Stale | None) -> SpecialistView:
     composites = [record.composite for record in life.records if record.composite is not None]
     return SpecialistView(
         specialist=life.specialist,
         state=life.state,
         iteration=life.records[-1].iteration,
         composite=composites[-1] if composites else None,
+        stale=stale.reasons if stale else (),
     )
 
 

@@ -10,11 +10,13 @@ from pydantic import Field
 from modelsmith.artifacts.seal import check_signed
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.promotion.checks import SUMS_FILE
+from modelsmith.promotion.freshness import stale_deployments
 from modelsmith.promotion.history import PROMOTIONS
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.verify import check_weights, replay
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 
@@ -37,6 +39,14 @@ class VerifyRequest(Request):
     revision: Annotated[str, Field(description="Commit or branch to verify.")] = "main"
 
 
+class StaleView(Frozen):
+    """A deployed specialist that rests on what main no longer asks; nothing was tampered with."""
+
+    specialist: str
+    reasons: tuple[str, ...]
+    renewal: str
+
+
 class VerifyResult(Result):
     """What held."""
 
@@ -50,6 +60,8 @@ class VerifyResult(Result):
     approvals: int
     weights: dict[str, str]
     """Specialist -> ``checked`` or ``not checked``."""
+    stale: tuple[StaleView, ...]
+    """Deployed specialists whose evidence has expired."""
 
 
 def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
@@ -72,6 +84,10 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
         promotions=found.promotions,
         approvals=found.approvals,
         weights=check_weights(main, stores, chosen) | copies,
+        stale=tuple(
+            StaleView(specialist=one.specialist, reasons=one.reasons, renewal=one.renewal)
+            for one in stale_deployments(main)
+        ),
     )
 
 

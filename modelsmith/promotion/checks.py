@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from modelsmith.evidence.bundle import recompute
 from modelsmith.governance.gate import CheckResult
 from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import fold, record_folder
+from modelsmith.promotion.freshness import outdated
 from modelsmith.promotion.history import PROMOTIONS, RECEIPTS, parse_record
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.records import Facts, next_record, routing_after
@@ -248,18 +248,6 @@ def _artifact(promotion: Promotion) -> str:
 
 def _fresh(promotion: Promotion) -> str:
     """A deployment rests on an eval of the question that main asks today, judged by the rule registered today."""
-    record, main = promotion.record, promotion.main
-    accepted = next(r for r in main.history.find(record.specialist).records if r.event == "eval-accepted")
-    evidence = json.loads(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
-    cluster = load_cluster(main.tree, record.cluster)
-    governed = load_eval_set(main.tree, cluster.eval_set)
-    question, rule = governed.question(), effective_rule(governed, cluster)
-    _refuse(
-        evidence["question"] != question.model_dump(mode="json"),
-        "the eval set or rubric changed since this specialist was evaluated",
-    )
-    _refuse(
-        evidence["rule"] != rule.model_dump(mode="json"),
-        "the gate's registered rule changed since this specialist was evaluated",
-    )
+    reasons = outdated(promotion.main, promotion.main.history.find(promotion.record.specialist))
+    _refuse(bool(reasons), "; ".join(reasons))
     return "the eval answered the question that main asks today, by today's rule"

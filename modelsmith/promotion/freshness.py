@@ -1,0 +1,86 @@
+"""Evidence that expires: what main has changed since a specialist was evaluated and approved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelsmith.governance.routing import BASE, render_routing
+from modelsmith.governance.states import Life, record_folder
+from modelsmith.promotion.main import Main
+from modelsmith.promotion.rule import effective_rule
+from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.evidence import EVIDENCE_FILE, Evidence
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A deployed specialist whose promotion rests on what main no longer says."""
+
+    cluster: str
+    specialist: str
+    reasons: tuple[str, ...]
+    renewal: str
+    """What a person or agent does about it."""
+
+
+def evidence_of(main: Main, life: Life) -> Evidence:
+    """The evidence that the specialist was accepted on."""
+    accepted = next(record for record in life.records if record.event == "eval-accepted")
+    return Evidence.model_validate_json(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
+
+
+def outdated(main: Main, life: Life) -> tuple[str, ...]:
+    """What the specialist's eval no longer answers, in sentences; none when main still asks the same by the same rule.
+
+    Raises:
+        InvalidInput: cluster or eval set do not load.
+    """
+    evidence = evidence_of(main, life)
+    cluster = load_cluster(main.tree, life.cluster)
+    governed = load_eval_set(main.tree, cluster.eval_set)
+    asked = governed.question()
+    reasons: list[str] = []
+    if evidence.rubric != governed.rubric_digest:
+        reasons.append("the rubric changed since it was evaluated")
+    elif evidence.question.core != asked.core:
+        reasons.append("the core or micro scenarios, the prompt or the sampling changed since it was evaluated")
+    elif evidence.question.held_out != asked.held_out:
+        reasons.append("the held-out scenarios changed since it was evaluated")
+    if evidence.rule != effective_rule(governed, cluster):
+        reasons.append("the gate's registered rule changed since it was evaluated")
+    if evidence.training.base_digest != cluster.base_model.digest:
+        reasons.append("the cluster names another base model than it was trained from")
+    return tuple(reasons)
+
+
+def stale_deployments(main: Main) -> tuple[Stale, ...]:
+    """Every specialist that carries traffic and rests on stale evidence or on an older policy, by id."""
+    found = []
+    for name in sorted(_serving(main)):
+        life = main.history.lives[name]
+        try:
+            reasons = outdated(main, life)
+        except InvalidInput as error:
+            reasons = (f"what it was evaluated on no longer loads: {error.message}",)
+        renewal = (
+            f"`modelsmith eval --cluster {life.cluster} --model {name}` shows whether it still clears the gate; "
+            f"`modelsmith iterate {life.cluster}` prepares a successor on today's evidence"
+        )
+        if life.records[-1].policy != main.policy_digest:
+            if not reasons:
+                renewal = f"its evidence stands; the next promotion of {life.cluster} is decided under today's policy"
+            reasons = (*reasons, "the policy changed since it was approved")
+        if reasons:
+            found.append(Stale(life.cluster, name, reasons, renewal))
+    return tuple(found)
+
+
+def _serving(main: Main) -> set[str]:
+    """Specialists with a share of some cluster's traffic."""
+    names: set[str] = set()
+    for cluster in {life.cluster for life in main.history.lives.values() if life.routed}:
+        share = load_cluster(main.tree, cluster).deployment.traffic_share
+        routing = render_routing(cluster, main.history.of_cluster(cluster), share)
+        names |= {entry.specialist for entry in routing.serving}
+    return names - {BASE}
