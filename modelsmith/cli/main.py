@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -93,7 +94,7 @@ def cli() -> None:
 
 @cli.group(hidden=True)
 def hook() -> None:
-    """Entries for git hooks."""
+    """The gate of a forge: `install` makes a bare repository one, git calls `pre-receive`."""
 
 
 @hook.command("pre-receive")
@@ -102,6 +103,22 @@ def pre_receive() -> None:
     from modelsmith.operations.pre_receive import run
 
     sys.exit(run(sys.stdin.read()))
+
+
+@hook.command("install")
+@click.argument("repository", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def install(repository: Path) -> None:
+    """Make the bare REPOSITORY a forge whose pushes this installation of Modelsmith decides.
+
+    Run it on the forge's host, as the forge's own user, with the toolkit installed where proposers cannot write.
+    """
+    from modelsmith.forges.pre_receive import install_hook
+
+    try:
+        install_hook(repository, sys.executable)
+    except ModelsmithError as error:
+        fail(error, as_json=False)
+    click.echo(f"{repository / 'hooks' / 'pre-receive'} decides about every push")
 
 
 def fail(error: ModelsmithError, as_json: bool) -> NoReturn:

@@ -7,7 +7,6 @@ listed on main.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +14,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from modelsmith.forges.events import LoggedEvent, event_files, is_closed, new_event, opened
+from modelsmith.forges.mirror import FETCH, Mirror, patiently
 from modelsmith.forges.port import ForgeIdentity, Proposal, Status
 from modelsmith.forges.reader import MAIN, PULLS, Reader
 from modelsmith.forges.refusal import find_refusal
 from modelsmith.repository.git import Git, Signature
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.promotion import EVENT_NAMESPACE, Approval
 from modelsmith.schema.pull import PullEvent, PullRequest, SignedApproval
 from modelsmith.signing import ssh
@@ -31,27 +31,21 @@ FETCHED_MAIN = "refs/modelsmith/main"
 _ROOT = Signature("modelsmith", "modelsmith@modelsmith.invalid", datetime.fromtimestamp(1, UTC))
 _ATTEMPTS = 20
 _PUSH = ("-c", "push.followTags=false", "-c", "push.gpgSign=false", "push", "--no-verify", "--recurse-submodules=no")
-_FETCH = (
-    "fetch",
-    "--no-tags",
-    "--no-write-fetch-head",
-    "--no-recurse-submodules",
-    "--no-auto-maintenance",
-    "--refmap=",
-)
 
 
 class LocalForge:
     """See `modelsmith.forges.port.Forge`.
 
     Args:
-        bare: The bare repository.
+        bare: The bare repository, or the mirror of one on another host.
         clone: The clone that proposals and merges are made in; holds the acting person's new objects.
         identity: Who acts, and with which key; None to read only.
+        mirror: Set when the forge is on another host: what is read comes through it, what is pushed goes to its URL.
     """
 
-    def __init__(self, bare: Path, clone: Git, identity: ForgeIdentity | None) -> None:
+    def __init__(self, bare: Path, clone: Git, identity: ForgeIdentity | None, mirror: Mirror | None = None) -> None:
         self.bare = bare
+        self._mirror = mirror
         self.clone = clone
         self._identity = identity
         self._reader = Reader(Git(bare))
@@ -73,6 +67,7 @@ class LocalForge:
 
     def main(self) -> str:
         """See `Forge`."""
+        self._refresh()
         return self._reader.main()
 
     def fetch_into(self, clone: Git) -> str:
@@ -80,20 +75,23 @@ class LocalForge:
 
         No ref is forced. Raises IntegrityFailure (``rewound-forge``) when main or a pull request was rewound since.
         """
+        self._refresh()
         refs = (f"{MAIN}:{FETCHED_MAIN}", f"{PULLS}*:{PULLS}*")
-        _patiently(lambda: clone.run(*_FETCH, str(self.bare.resolve()), *refs))
+        patiently(lambda: clone.run(*FETCH, str(self.bare.resolve()), *refs))
         main = clone.rev(FETCHED_MAIN)
         assert main is not None
         return main
 
     def get(self, number: int) -> PullRequest:
         """See `Forge`."""
+        self._refresh()
         tip = self._tip(number)
-        return self._reader.pull(number, tip, self.main())
+        return self._reader.pull(number, tip, self._reader.main())
 
     def list(self, status: Status | None = None) -> tuple[PullRequest, ...]:
         """See `Forge`. Only those asked for are verified."""
-        tips, main = self._reader.tips(), self.main()
+        self._refresh()
+        tips, main = self._reader.tips(), self._reader.main()
         wanted = {n: tip for n, tip in tips.items() if status in (None, self._reader.status(tip, main))}
         return tuple(self._reader.pull(number, tip, main) for number, tip in wanted.items())
 
@@ -183,6 +181,10 @@ class LocalForge:
 
         return self._append(number, event)
 
+    def _refresh(self) -> None:
+        if self._mirror:
+            self._mirror.refresh()
+
     def _tip(self, number: int) -> str:
         tip = self._reader.tips().get(number)
         if tip is None:
@@ -261,8 +263,9 @@ class LocalForge:
     ) -> PullRequest:
         """Add the event that ``make`` wants after the last one (None: nothing), again when someone else was faster."""
         for _ in range(_ATTEMPTS):
+            self._refresh()
             tip = self._tip(number)
-            event = make(self._reader.log(tip)[-1], self.main())
+            event = make(self._reader.log(tip)[-1], self._reader.main())
             if event is None:
                 return self.get(number)
             self.fetch_into(self.clone)
@@ -294,11 +297,13 @@ class LocalForge:
         """
         lease = f"--force-with-lease={ref}:{expected or ''}"
         try:
-            self.clone.run(*_PUSH, lease, str(self.bare.resolve()), f"{commit}:{ref}")
+            where = self._mirror.url if self._mirror else str(self.bare.resolve())
+            self.clone.run(*_PUSH, lease, where, f"{commit}:{ref}")
         except InfrastructureFailure as error:
             refusal = find_refusal(str(error.details.get("stderr", "")))
             if refusal:
                 raise refusal from None
+            self._refresh()
             now = self._reader.git.text("for-each-ref", "--format=%(objectname)", ref) or None
             if now == commit:
                 return
@@ -312,26 +317,6 @@ class LocalForge:
                     found=now,
                 ) from None
             raise
-
-
-def _patiently(fetch: Callable[[], object]) -> None:
-    """Fetch, again when another process was just writing the same refs."""
-    for attempt in range(5):
-        try:
-            fetch()
-            return
-        except InfrastructureFailure as error:
-            said = str(error.details.get("stderr", ""))
-            if "non-fast-forward" in said:
-                raise IntegrityFailure(
-                    "rewound-forge",
-                    "The forge's main or one of its pull requests was rewound since it was last fetched.",
-                    "Restore it from this clone: refs/modelsmith/ holds what was there.",
-                    stderr=said,
-                ) from None
-            if "lock" not in said or attempt == 4:
-                raise
-            time.sleep(0.05 * 2**attempt)
 
 
 def _now() -> datetime:

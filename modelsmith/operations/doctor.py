@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -15,6 +16,7 @@ from typing import Literal
 from typing_extensions import override
 
 from modelsmith.operations.contract import Request, Result
+from modelsmith.promotion.harness import is_url
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.root import governance_fingerprint
 from modelsmith.repository.load import load_cluster
@@ -91,12 +93,10 @@ def _clone(workspace: Workspace) -> Iterator[Finding]:
     if not forge:
         yield Finding(
             subject="forge", level="note", sentence="this clone knows none; it can only read",
-            mend="git config modelsmith.forge PATH",
+            mend="git config modelsmith.forge PATH-OR-URL",
         )  # fmt: skip
-    elif not (Path(forge) / "HEAD").is_file():
-        yield Finding(subject="forge", level="bad", sentence=f"{forge} is no bare repository", mend="Mend the setting.")
     else:
-        yield from _forge(Path(forge))
+        yield from _forge(forge)
     if identity and keys:
         for name in ("harness.pem", "harness-ssh"):
             path = Path(keys) / name
@@ -110,19 +110,38 @@ def _clone(workspace: Workspace) -> Iterator[Finding]:
                 yield Finding(subject="keys", level="ok", sentence=f"{identity}'s {name} is private")
 
 
-def _forge(path: Path) -> Iterator[Finding]:
+def _forge(forge: str) -> Iterator[Finding]:
+    """Where the gate is enforced, in the words of the threat model's three deployments."""
+    path = Path(forge.removeprefix("file://"))
+    if is_url(forge) and not forge.startswith("file://"):
+        yield Finding(subject="forge", level="ok", sentence=f"at {re.sub(r'//[^/@]*@', '//', forge)}")
+        yield Finding(
+            subject="deployment",
+            level="ok",
+            sentence="forge on another user or host: its hook prevents what this account could do to a forge of its "
+            "own; that the hook is there cannot be seen from here",
+            mend="See docs/threat-model.md; on the forge's host, `modelsmith hook install REPOSITORY`.",
+        )
+        return
+    if not (path / "HEAD").is_file():
+        yield Finding(subject="forge", level="bad", sentence=f"{path} is no bare repository", mend="Mend the setting.")
+        return
     hook = path / "hooks" / "pre-receive"
     if os.access(hook, os.X_OK):
         yield Finding(subject="forge", level="ok", sentence="local, with its pre-receive hook")
     else:
-        yield Finding(subject="forge", level="bad", sentence="its pre-receive hook is missing", mend=f"Restore {hook}.")
-    if os.access(path, os.W_OK):
         yield Finding(
-            subject="deployment",
-            level="note",
-            sentence="same user and disk: whoever uses this account can write past the hook; `verify` detects it",
-            mend="Put the forge under another user or on another host to prevent it.",
+            subject="forge",
+            level="bad",
+            sentence="its pre-receive hook is missing",
+            mend=f"modelsmith hook install {path}",
         )
+    yield Finding(
+        subject="deployment",
+        level="note",
+        sentence="same user and disk: whoever uses this account can write past the hook; `verify` detects it",
+        mend="Put the forge under another user or on another host to prevent it; see docs/threat-model.md.",
+    )
 
 
 def _roles(main: Main) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelsmith.forges.local import LocalForge
+from modelsmith.forges.mirror import Mirror
 from modelsmith.forges.port import Forge, ForgeIdentity
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
@@ -65,12 +66,20 @@ def open_forge(workspace: Workspace, speaker: ForgeIdentity | None = None) -> Fo
         raise InvalidInput(
             "no-forge",
             "This clone does not say where its forge is",
-            "Run `git config modelsmith.forge PATH` with the path of the bare repository.",
+            "Run `git config modelsmith.forge` with the path of the bare repository, or its git URL on another host.",
         )
     found = _identity(workspace)
     if speaker is None and found:
         speaker = ForgeIdentity(found[0], found[1] / "harness-ssh")
+    if is_url(forge):
+        mirror = Mirror(forge, workspace.iterate / "forge.git")
+        return LocalForge(mirror.path, workspace.git, speaker, mirror)
     return LocalForge(Path(forge), workspace.git, speaker)
+
+
+def is_url(forge: str) -> bool:
+    """Whether a forge's place is a URL (``ssh://...``) or ``host:path``, by git's own rule, rather than a path."""
+    return "://" in forge or ":" in forge.split("/", 1)[0]
 
 
 def _identity(workspace: Workspace) -> tuple[str, Path] | None:

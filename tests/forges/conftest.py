@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from modelsmith.forges.local import LocalForge
+from modelsmith.forges.mirror import Mirror
 from modelsmith.forges.port import ForgeIdentity, Proposal
 from modelsmith.forges.pre_receive import install_hook
 from modelsmith.governance.states import DEFAULT_TRANSITIONS
@@ -68,9 +69,19 @@ class World:
         self.git = Git(folder / "clone")
         self.forge_git = Git(self.bare)
         self.who = WHO
+        self.url = None
 
     def forge(self, actor="smith", clone=None):
-        return LocalForge(self.bare, clone or self.git, ForgeIdentity(actor, self.keys / actor))
+        identity = ForgeIdentity(actor, self.keys / actor)
+        if self.url:
+            mirror = Mirror(self.url, self.folder / "mirror.git")
+            return LocalForge(mirror.path, clone or self.git, identity, mirror)
+        return LocalForge(self.bare, clone or self.git, identity)
+
+    def elsewhere(self):
+        """The same forge on a host that is reached over ssh only."""
+        self.url = f"ssh://forge.example{self.bare}"
+        return self
 
     def another_clone(self, name):
         path = self.folder / name
@@ -170,6 +181,16 @@ def world(template, tmp_path, keys):
 def guarded(world):
     """With the pre-receive hook."""
     return world.install()
+
+
+@pytest.fixture(autouse=True)
+def _ssh(tmp_path, _strange_user_settings, monkeypatch):
+    """In place of ssh: runs the command on this machine, as the other host would."""
+    script = tmp_path / "reach"
+    script.write_text('#!/bin/sh\nunset GIT_DIR\nexec sh -c "$2"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH", str(script))
+    monkeypatch.setenv("GIT_SSH_VARIANT", "simple")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,81 @@
+"""A forge on another host, as this machine last saw it: a bare repository that only ever grows.
+
+The other host's hook decides what enters; this side never forces a ref, so that a forge which takes something back is
+found out by whoever saw it before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from modelsmith.forges.reader import MAIN, PULLS
+from modelsmith.repository.git import Git
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
+
+FETCH = (
+    "fetch",
+    "--no-tags",
+    "--no-write-fetch-head",
+    "--no-recurse-submodules",
+    "--no-auto-maintenance",
+    "--refmap=",
+)
+
+
+class Mirror:
+    """Main and the pull requests of the forge at ``url``, kept in the bare repository ``path``."""
+
+    def __init__(self, url: str, path: Path) -> None:
+        self.url = url
+        self.path = path
+
+    def refresh(self) -> None:
+        """Take over what the forge shows now.
+
+        Raises:
+            IntegrityFailure: ``rewound-forge`` when main or a pull request is gone or was rewound.
+            InfrastructureFailure: the forge cannot be reached.
+        """
+        git = Git(self.path)
+        if not (self.path / "HEAD").exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            git.run("init", "--quiet", "--bare", "--initial-branch=main")
+        held = _refs(git.text("for-each-ref", "--format=%(objectname) %(refname)", MAIN, PULLS))
+        shown = _refs(git.text("ls-remote", "--refs", self.url, MAIN, f"{PULLS}*"))
+        gone = sorted(held.keys() - shown.keys())
+        if gone:
+            raise _rewound(f"{gone[0]} was removed from the forge since it was last fetched.", "")
+        if held != shown:
+            patiently(lambda: git.run(*FETCH, self.url, f"{MAIN}:{MAIN}", f"{PULLS}*:{PULLS}*"))
+
+
+def patiently(fetch: Callable[[], object]) -> None:
+    """Fetch, again when another process was just writing the same refs.
+
+    Raises:
+        IntegrityFailure: ``rewound-forge`` when a ref does not follow what was fetched before.
+    """
+    for attempt in range(5):
+        try:
+            fetch()
+            return
+        except InfrastructureFailure as error:
+            said = str(error.details.get("stderr", ""))
+            if "non-fast-forward" in said:
+                what = "The forge's main or one of its pull requests was rewound since it was last fetched."
+                raise _rewound(what, said) from None
+            if "lock" not in said or attempt == 4:
+                raise
+            time.sleep(0.05 * 2**attempt)
+
+
+def _refs(lines: str) -> dict[str, str]:
+    return {ref: commit for commit, ref in (line.split() for line in lines.splitlines())}
+
+
+def _rewound(what: str, said: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        "rewound-forge", what, "Restore it from this clone: refs/modelsmith/ holds what was there.", stderr=said
+    )
