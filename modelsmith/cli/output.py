@@ -37,7 +37,9 @@ def print_error(error: ModelsmithError, as_json: bool) -> None:
         sys.stdout.write(json.dumps(error.envelope(), ensure_ascii=False, default=str) + "\n")
         return
     lines = [f"error ({error.code}): {error.message}"]
-    lines += [f"  {name}: {error.details[name]}" for name in ("commit", "path") if isinstance(error.details.get(name), str)]
+    lines += [
+        f"  {name}: {error.details[name]}" for name in ("commit", "path") if isinstance(error.details.get(name), str)
+    ]
     for problem in error.details.get("problems", []):
         where = ":".join(str(part) for part in (problem["file"], problem["line"]) if part)
         field = f" {problem['field']}:" if problem["field"] else ""

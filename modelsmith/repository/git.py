@@ -237,9 +237,7 @@ class Git:
         for facts, path in zip(fields[::2], fields[1::2], strict=True):
             old_mode, new_mode, old_blob, new_blob, _ = facts.decode().removeprefix(":").split(" ")
             paths.append(
-                ChangedPath(
-                    path=utf8(path), old_mode=old_mode, new_mode=new_mode, old_blob=old_blob, new_blob=new_blob
-                )
+                ChangedPath(path=utf8(path), old_mode=old_mode, new_mode=new_mode, old_blob=old_blob, new_blob=new_blob)
             )
         return Change(paths=tuple(sorted(paths, key=lambda changed: changed.path)))
 
