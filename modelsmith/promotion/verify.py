@@ -94,7 +94,11 @@ def _step(git: Git, step: Commit, receipts: Commit | None, result: Replay) -> No
     _only_receipts(git, step, receipts, folder, receipt)
     if receipt.change != change.digest():
         _broken("is not the change that its receipts speak of", f"{folder}/{MERGE_RECEIPT}")
-    reviews = list(_reviews(main, after, folder, receipt))
+    try:
+        reviews = list(_reviews(main, after, folder, receipt))
+    except IntegrityFailure as error:
+        error.details.setdefault("path", folder)
+        raise
     authors = commit_authors(git, main.tree.commit, step.parents[1]) if len(step.parents) == 2 else []
     judgement = judge_tree(
         git, main, step.tree,
