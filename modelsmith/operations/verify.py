@@ -19,7 +19,7 @@ from modelsmith.promotion.weights import check_copy, check_weights
 from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.objects import ObjectReader
-from modelsmith.repository.tree import Revision
+from modelsmith.repository.tree import unknown_revision
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -124,7 +124,10 @@ def _tip(git: Git, revision: str) -> str:
     Raises:
         InvalidInput: ``no-commit`` or ``bad-revision``.
     """
-    return git.rev(f"refs/heads/{revision}") or git.rev(revision) or Revision(git, revision).commit
+    commit = git.rev(f"refs/heads/{revision}") or git.rev(revision)
+    if commit is None:
+        raise unknown_revision(git, revision)
+    return commit
 
 
 def _other_root(memory: Verified, root: str) -> IntegrityFailure:

@@ -106,14 +106,8 @@ class Revision:
             InvalidInput: ``bad-revision``; ``no-commit`` when the repository has none at all.
         """
         commit = git.rev(rev) or git.tree(rev)
-        if commit is None and not git.text("rev-list", "--all", "--max-count=1"):
-            raise InvalidInput(
-                "no-commit",
-                "The repository has no commit yet",
-                "Make one: `git add . && git commit -m 'First commit'`.",
-            )
         if commit is None:
-            raise InvalidInput("bad-revision", f"{rev!r} does not name a commit", "Name a branch, tag or commit id.")
+            raise unknown_revision(git, rev)
         self.git = git
         self.commit: str = commit
         """Id of the commit, or of the tree when only a tree was named."""
@@ -176,6 +170,17 @@ def _walk(top: Path, prefix: str) -> Iterator[str]:
                     yield from _walk(Path(entry.path), path)
             elif entry.name not in IGNORED:
                 yield path
+
+
+def unknown_revision(git: Git, rev: str) -> InvalidInput:
+    """The failure for a name that is no commit: ``no-commit`` when there is none at all, else ``bad-revision``."""
+    if not git.text("rev-list", "--all", "--max-count=1"):
+        return InvalidInput(
+            "no-commit",
+            "The repository has no commit yet",
+            "Make one: `git add . && git commit -m 'First commit'`.",
+        )
+    return InvalidInput("bad-revision", f"{rev!r} does not name a commit", "Name a branch, tag or commit id.")
 
 
 def _missing(path: str) -> InvalidInput:
