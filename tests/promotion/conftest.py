@@ -55,8 +55,8 @@ class Repository:
     def main(self) -> Main:
         return read_main(self.git, self.tip)
 
-    def facts(self, number: int = 1, **other) -> Facts:
-        artifact = sha256(b"artifact %d" % number)
+    def facts(self, number: int = 1, sums: bytes | None = None, **other) -> Facts:
+        artifact = sha256(sums or b"artifact %d" % number)
         cluster = load_cluster(self.main.tree, "rtb-pricing")
         facts = Facts(
             cluster=cluster,
