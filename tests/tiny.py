@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from modelsmith.promotion.root import root_fingerprint
+from modelsmith.repository.objects import ObjectReader
 from modelsmith.substrates.base_models import listing_digest
 
 TEMPLATE = (
@@ -89,7 +91,7 @@ def _edit(path: Path, **values: object) -> None:
 
 
 def commit_to_root(repository: Path, forge: Path) -> None:
-    """Make the edited files the first commit of clone and forge, so that history starts with them."""
+    """Make the edited files the first commit of clone and forge, so that history starts with them; pin that root."""
     for command in (
         ["git", "-C", repository, "add", "--all"],
         ["git", "-C", repository, "commit", "--quiet", "--amend", "--no-edit"],
@@ -102,6 +104,9 @@ def commit_to_root(repository: Path, forge: Path) -> None:
     head = subprocess.check_output(["git", "-C", repository, "rev-parse", "HEAD"], text=True).strip()
     subprocess.run(["git", "-C", forge, "fetch", "--quiet", str(repository), head], check=True)
     subprocess.run(["git", "-C", forge, "update-ref", "refs/heads/main", head], check=True)
+    with ObjectReader(repository) as git:
+        root = root_fingerprint(git, head)
+    subprocess.run(["git", "-C", repository, "config", "modelsmith.root", root], check=True)
 
 
 def read_json(text: str) -> dict[str, object]:

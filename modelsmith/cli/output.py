@@ -37,6 +37,9 @@ def print_error(error: ModelsmithError, as_json: bool) -> None:
         sys.stdout.write(json.dumps(error.envelope(), ensure_ascii=False, default=str) + "\n")
         return
     lines = [f"error ({error.code}): {error.message}"]
+    lines += [
+        f"  {name}: {error.details[name]}" for name in ("commit", "path") if isinstance(error.details.get(name), str)
+    ]
     for problem in error.details.get("problems", []):
         where = ":".join(str(part) for part in (problem["file"], problem["line"]) if part)
         field = f" {problem['field']}:" if problem["field"] else ""
@@ -60,11 +63,13 @@ def reporter(as_json: bool) -> Iterator[Notify]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]}"),
         TextColumn("{task.description}"),
     )
     console = Console(stderr=True)
     with Bars(*columns, console=console) as bars:
         tasks: dict[str, TaskID] = {}
+        rates = _Rates()
 
         def notify(progress: Progress) -> None:
             if not progress.total:
@@ -72,8 +77,9 @@ def reporter(as_json: bool) -> Iterator[Notify]:
                 return
             task = tasks.get(progress.phase)
             if task is None:
-                task = tasks[progress.phase] = bars.add_task("", total=progress.total, phase=progress.phase)
-            bars.update(task, completed=progress.done, total=progress.total, description=progress.message)
+                task = tasks[progress.phase] = bars.add_task("", total=progress.total, phase=progress.phase, rate="")
+            rate = rates.said(progress)
+            bars.update(task, completed=progress.done, total=progress.total, description=progress.message, rate=rate)
             if progress.done >= progress.total:
                 del tasks[progress.phase]
 
@@ -82,10 +88,12 @@ def reporter(as_json: bool) -> Iterator[Notify]:
 
 def _plain() -> Notify:
     last: dict[str, float] = {}
+    rates = _Rates()
 
     def notify(progress: Progress) -> None:
         now = time.monotonic()
-        counted = f" {progress.done}/{progress.total}" if progress.total else ""
+        rate = rates.said(progress)
+        counted = f" {progress.done}/{progress.total}{rate and f' ({rate})'}" if progress.total else ""
         finished = progress.done >= progress.total
         if not progress.total or finished or now - last.get(progress.phase, 0.0) >= PLAIN_EVERY_SECONDS:
             last[progress.phase] = now
@@ -93,3 +101,18 @@ def _plain() -> Notify:
             sys.stderr.flush()
 
     return notify
+
+
+class _Rates:
+    """How fast each phase goes, since the first that was heard of it."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[float, int]] = {}
+
+    def said(self, progress: Progress) -> str:
+        """``12.3/s``; empty while there is nothing to say."""
+        now = time.monotonic()
+        since, done = self._first.setdefault(progress.phase, (now, progress.done))
+        if progress.done >= progress.total:
+            del self._first[progress.phase]
+        return f"{(progress.done - done) / (now - since):.1f}/s" if progress.done > done and now > since else ""

@@ -207,13 +207,16 @@ def _pr_open(result: Any, console: Console) -> None:
 
 
 def _verify(result: Any, console: Console) -> None:
-    pinned = "pinned" if result.pinned else "not pinned: pass --root FINGERPRINT from a source you trust"
+    pinned = f"pinned by {result.pin}" if result.pin else "not pinned: pass --root FINGERPRINT from a source you trust"
     rows = [
         ("verified", f"[green]yes[/], up to {result.tip[:12]}"),
         ("root", f"{result.root} ({pinned})"),
         ("changes", f"{result.changes}, of which {result.promotions} promotions"),
+        ("judged now", f"{result.changes - result.remembered}; {result.remembered} were verified here before"),
         ("approvals", f"{result.approvals} signatures by people"),
     ]
+    if result.rewound_from:
+        rows.insert(1, ("warning", f"[red]main was rewound[/]: {result.rewound_from[:12]} is no longer on it"))
     rows += [("weights", f"{name}: {state}") for name, state in result.weights.items()]
     for one in result.stale:
         rows.append(("stale", f"{one.specialist}: {'; '.join(one.reasons)}"))

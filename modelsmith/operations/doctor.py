@@ -18,8 +18,9 @@ from typing_extensions import override
 from modelsmith.operations.contract import Request, Result
 from modelsmith.promotion.harness import is_url
 from modelsmith.promotion.main import Main, read_main
-from modelsmith.promotion.root import governance_fingerprint
+from modelsmith.promotion.root import find_root
 from modelsmith.repository.load import load_cluster
+from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import Exit, ModelsmithError
@@ -57,7 +58,7 @@ def run(workspace: Workspace, request: DoctorRequest) -> DoctorResult:
     findings = [*_machine(workspace), *_clone(workspace)]
     try:
         main = read_main(workspace.git, "HEAD")
-        findings += [*_roles(main), *_models(workspace, main)]
+        findings += [_root(workspace), *_roles(main), *_models(workspace, main)]
     except ModelsmithError as error:
         findings.append(Finding(subject="repository", level="bad", sentence=error.message, mend=error.mend))
     return DoctorResult(findings=tuple(findings))
@@ -144,8 +145,22 @@ def _forge(forge: str) -> Iterator[Finding]:
     )
 
 
+def _root(workspace: Workspace) -> Finding:
+    """The root to pin: of the commit from which main is governed, whatever has changed since."""
+    pinned = workspace.setting("root")
+    with ObjectReader(workspace.root) as git:
+        _, root = find_root(git, git.first_parent_log("HEAD"), pinned)
+    if pinned:
+        return Finding(subject="governance root", level="ok", sentence=f"{root}, pinned by this clone")
+    return Finding(
+        subject="governance root",
+        level="note",
+        sentence=f"{root}, not pinned",
+        mend=f"Compare it with a source that you trust, then: git config modelsmith.root {root}",
+    )
+
+
 def _roles(main: Main) -> Iterator[Finding]:
-    yield Finding(subject="governance root", level="ok", sentence=governance_fingerprint(main.tree))
     held = {role for person in main.people.people if person.keys for role in person.roles}
     for transition in main.policy.transitions:
         if transition.gate != "harness" and transition.gate not in held:

@@ -19,6 +19,7 @@ from modelsmith.forges.pre_receive import install_hook
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
 from modelsmith.repository.git import Git, Signature
 from modelsmith.repository.kits import find_kit, kit_files
+from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.validate import validate
 from modelsmith.repository.workspace import Workspace
@@ -74,7 +75,7 @@ class InitResult(Result):
     unheld_roles: tuple[str, ...]
     """Roles that nobody holds yet: their gates cannot open."""
     root: str
-    """Fingerprint of the governance root, to be pinned by `modelsmith verify --root`."""
+    """Fingerprint of the governance root, to be pinned by `modelsmith verify --root`; this clone pins it already."""
 
 
 def run(workspace: Workspace, request: InitRequest) -> InitResult:
@@ -99,7 +100,7 @@ def run(workspace: Workspace, request: InitRequest) -> InitResult:
 def _create(
     workspace: Workspace, target: Path, forge: Path, kit_name: str, enrolled: list[tuple[str, str, str]]
 ) -> InitResult:
-    from modelsmith.promotion.root import governance_fingerprint
+    from modelsmith.promotion.root import root_fingerprint
 
     kit = find_kit(kit_name)
     repository = f"{kit.name}-{uuid.uuid4()}"
@@ -141,7 +142,9 @@ def _create(
     _git(target, "push", "--quiet", "origin", "main")
     _git(target, "branch", "--quiet", "--set-upstream-to=origin/main", "main")
     install_hook(forge, sys.executable)
-    settings = {"forge": str(forge), "identity": HARNESS, "keys": str(keys)}
+    with ObjectReader(target) as objects:
+        root = root_fingerprint(objects, first)
+    settings = {"forge": str(forge), "identity": HARNESS, "keys": str(keys), "root": root}
     for name, value in settings.items():
         _git(target, "config", f"modelsmith.{name}", value)
 
@@ -155,7 +158,7 @@ def _create(
         clusters=clusters,
         people={person["id"]: tuple(person["roles"]) for person in people},
         unheld_roles=tuple(sorted(set(roles) - held)),
-        root=governance_fingerprint(Workspace(target, workspace.home).revision("main")),
+        root=root,
     )
 
 

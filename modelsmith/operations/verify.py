@@ -7,18 +7,29 @@ from typing import Annotated
 
 from pydantic import Field
 
-from modelsmith.artifacts.seal import check_signed
+from modelsmith import __version__
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.promotion.checks import SUMS_FILE
 from modelsmith.promotion.freshness import stale_deployments
 from modelsmith.promotion.history import PROMOTIONS
-from modelsmith.promotion.main import Main, read_main
-from modelsmith.promotion.verify import check_weights, replay
+from modelsmith.promotion.main import Main
+from modelsmith.promotion.remembered import MEMORY_FILE, Verified, recall, remember
+from modelsmith.promotion.root import find_root
+from modelsmith.promotion.verify import replay
+from modelsmith.promotion.weights import check_copy, check_weights
+from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_cluster
+from modelsmith.repository.objects import ObjectReader
+from modelsmith.repository.tree import unknown_revision
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.progress import Progress
+
+MAIN = "refs/heads/main"
+ROOT_SETTING = "root"
+"""``git config modelsmith.root``: the fingerprint that this clone pins."""
 
 
 class VerifyRequest(Request):
@@ -26,7 +37,10 @@ class VerifyRequest(Request):
 
     That is: signatures, approvals, receipts, folds, routing, and the gate's arithmetic from each verdict of evidence.
 
-    Pin the governance root with --root, from a source other than this clone; without it, the first commit is trusted.
+    Pin the governance root with --root, from a source other than this clone, or once and for all with `git config
+    modelsmith.root`. Without either, the first commit that has a policy is trusted. What this clone has verified before
+    from the same root is not judged again; if that is no longer on main, main was rewound, and this says so.
+
     Artifacts in the store are checked against their id and signature; the others are reported as not checked. Each PATH
     is a copy of an artifact (its folder) that must be one of main's, or a specialist's folder under promotions/ to
     report on alone.
@@ -37,6 +51,9 @@ class VerifyRequest(Request):
     ] = ()
     root: Annotated[str | None, Field(description="Fingerprint of the governance root that you trust.")] = None
     revision: Annotated[str, Field(description="Commit or branch to verify.")] = "main"
+    full: Annotated[
+        bool, Field(description="Judge everything, also what was verified before; accepts a main that was rewound.")
+    ] = False
 
 
 class StaleView(Frozen):
@@ -54,10 +71,16 @@ class VerifyResult(Result):
     root: str
     pinned: bool
     """Whether the root was given from outside."""
+    pin: str | None
+    """Where the pin came from: ``--root`` or ``git config modelsmith.root``."""
     tip: str
     changes: int
     promotions: int
     approvals: int
+    remembered: int
+    """How many of the changes were verified in an earlier run of this clone; the others were judged now."""
+    rewound_from: str | None
+    """With --full: the tip that was verified here before and is no longer on main."""
     weights: dict[str, str]
     """Specialist -> ``checked`` or ``not checked``."""
     stale: tuple[StaleView, ...]
@@ -66,46 +89,112 @@ class VerifyResult(Result):
 
 def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
     """Replay; the first thing that does not hold ends it with exit code 5."""
-    git = workspace.git
-    tip = git.rev(request.revision)
-    if tip is None:
-        raise IntegrityFailure("no-history", f"There is no commit '{request.revision}'", "Commit or fetch it first.")
-    found = replay(git, tip, request.root, workspace.notify)
-    main = read_main(git, tip)
-    clusters = {life.cluster for life in main.history.lives.values()}
-    copies, chosen = _sort(workspace, main, request.paths)
-    stores = {name: workspace.store(load_cluster(main.tree, name).store) for name in clusters}
-    return VerifyResult(
-        verified=True,
-        root=found.root,
-        pinned=request.root is not None,
-        tip=tip,
-        changes=found.changes,
-        promotions=found.promotions,
-        approvals=found.approvals,
-        weights=check_weights(main, stores, chosen) | copies,
-        stale=tuple(
-            StaleView(specialist=one.specialist, reasons=one.reasons, renewal=one.renewal)
-            for one in stale_deployments(main)
-        ),
+    setting = workspace.setting(ROOT_SETTING)
+    with ObjectReader(workspace.root) as git:
+        tip = _tip(git, request.revision)
+        log = git.first_parent_log(tip)
+        begin, root = find_root(git, log, request.root or setting)
+        is_main = tip == git.rev(MAIN)
+        memory = recall(workspace.iterate)
+        if memory and memory.root != root and not request.root:
+            raise _other_root(memory, root)
+        rewound = memory.tip if memory and is_main and memory.tip not in (commit.id for commit in log) else None
+        if rewound and not request.full:
+            raise _rewound(rewound, tip)
+        before = Verified.nothing(__version__, root, log[begin].id)
+        if memory and memory.continues(before) and not request.full:
+            begin, before = next(((i, memory) for i, c in enumerate(log) if c.id == memory.tip), (begin, before))
+        found = replay(git, before.tip, log[begin + 1 :], workspace.notify)
+        now = before.model_copy(
+            update={
+                "tip": tip,
+                "changes": before.changes + found.changes,
+                "promotions": before.promotions + found.promotions,
+                "approvals": before.approvals + found.approvals,
+            }
+        )
+        if is_main and now != memory:
+            _remember(workspace, now)
+        return VerifyResult(
+            verified=True,
+            root=root,
+            pinned=bool(request.root or setting),
+            pin="--root" if request.root else f"git config modelsmith.{ROOT_SETTING}" if setting else None,
+            tip=tip,
+            changes=now.changes,
+            promotions=now.promotions,
+            approvals=now.approvals,
+            remembered=before.changes,
+            rewound_from=rewound,
+            weights=_weights(workspace, found.main, request.paths),
+            stale=tuple(
+                StaleView(specialist=one.specialist, reasons=one.reasons, renewal=one.renewal)
+                for one in stale_deployments(found.main)
+            ),
+        )
+
+
+def _tip(git: Git, revision: str) -> str:
+    """The commit to verify. A branch comes before a tag of the same name, which anyone may have pushed.
+
+    Raises:
+        InvalidInput: ``no-commit`` or ``bad-revision``.
+    """
+    commit = git.rev(f"refs/heads/{revision}") or git.rev(revision)
+    if commit is None:
+        raise unknown_revision(git, revision)
+    return commit
+
+
+def _other_root(memory: Verified, root: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        "other-root",
+        "Main has another governance root than when it was last verified here",
+        "Pin the root that you trust with --root FINGERPRINT; if it is the former one, do not trust main.",
+        root=root,
+        remembered=memory.root,
     )
+
+
+def _rewound(tip: str, now: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        "rewound-main",
+        f"Main was rewound or rewritten since it was last verified here: {tip[:12]} is no longer on it",
+        "Compare with another clone. If that was agreed, accept main as it is with `modelsmith verify --full`.",
+        commit=tip,
+        tip=now,
+    )
+
+
+def _remember(workspace: Workspace, verified: Verified) -> None:
+    try:
+        remember(workspace.iterate, verified)
+    except OSError as error:
+        workspace.notify(Progress("verify", f"{MEMORY_FILE} cannot be written ({error.strerror}): nothing remembered"))
+
+
+def _weights(workspace: Workspace, main: Main, paths: tuple[str, ...]) -> dict[str, str]:
+    copies, chosen = _sort(workspace, main, paths)
+    clusters = {life.cluster for life in main.history.lives.values()}
+    stores = {name: workspace.store(load_cluster(main.tree, name).store) for name in clusters}
+    return check_weights(main, stores, chosen) | copies
 
 
 def _sort(workspace: Workspace, main: Main, paths: tuple[str, ...]) -> tuple[dict[str, str], frozenset[str]]:
     """Copies of artifacts, checked, by path; and the specialists to look for in the store (all when none is named)."""
-    by_artifact = {life.artifact: name for name, life in main.history.lives.items()}
+    by_artifact = {life.artifact: life for life in main.history.lives.values()}
     copies: dict[str, str] = {}
     chosen: set[str] = set()
     for path in paths:
         folder = Path(path)
         if (folder / SUMS_FILE).is_file() and not path.startswith(f"{PROMOTIONS}/"):
-            artifact = file_digest(folder / SUMS_FILE)
-            if artifact not in by_artifact:
+            life = by_artifact.get(file_digest(folder / SUMS_FILE))
+            if life is None:
                 raise IntegrityFailure(
                     "unknown-artifact", f"{path} holds an artifact that main does not know", "Do not use this copy."
                 )
-            check_signed(folder, artifact, main.trusted)
-            copies[path] = f"checked, {by_artifact[artifact]}"
+            check_copy(main, life, folder)
+            copies[path] = f"checked, {life.specialist}"
             continue
         parts = (
             folder.absolute().relative_to(workspace.root).parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelsmith.governance.states import Life, fold, parse_folder, record_folder
@@ -10,6 +11,7 @@ from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.governance import Policy
 from modelsmith.schema.promotion import RECORD_FILE, PromotionRecord
+from modelsmith.schema.pull import Change
 
 PROMOTIONS = "promotions"
 RECEIPTS = "receipts"
@@ -61,28 +63,71 @@ class History:
         return self.lives[specialist]
 
 
+def record_paths(paths: Iterable[str]) -> list[str]:
+    """Those of the paths at which promotion records stand."""
+    return [p for p in paths if p.startswith(f"{PROMOTIONS}/") and p.count("/") == 4 and p.endswith(f"/{RECORD_FILE}")]
+
+
 def read_history(tree: Tree, policy: Policy) -> History:
     """Fold every record of the tree into lives.
 
     Raises:
         IntegrityFailure: a record is malformed, a chain broken or a transition not allowed.
     """
-    paths = [path for path in tree.paths(PROMOTIONS) if path.count("/") == 4 and path.endswith(f"/{RECORD_FILE}")]
+    return _history({}, _read_records(tree, record_paths(tree.paths(PROMOTIONS))), policy)
+
+
+def history_after(before: History, change: Change, tree: Tree, policy: Policy, same_policy: bool) -> History:
+    """`read_history` of ``tree``, which is the tree of ``before`` with ``change``, reading only lives that it touches.
+
+    Args:
+        before: Lives before the change.
+        change: Everything that differs.
+        tree: Files after it.
+        policy: Policy after it.
+        same_policy: Whether ``before`` was folded by an equal policy; its other lives are folded again when not.
+
+    Raises:
+        IntegrityFailure: as `read_history`.
+    """
+    touched = {_life_folder(path) for path in record_paths(path.path for path in change.paths)}
+    if same_policy and not touched:
+        return before
+    paths = [path for folder in sorted(touched) for path in record_paths(tree.paths(folder))]
+    kept = {name: life for life in before.lives.values() if (name := _name(life)) not in touched}
+    records = _read_records(tree, paths)
+    if same_policy:
+        return _history(kept, records, policy)
+    return _history({}, {name: life.records for name, life in kept.items()} | records, policy)
+
+
+def _read_records(tree: Tree, paths: Sequence[str]) -> dict[str, Sequence[PromotionRecord]]:
+    """Records in sequence, by the folder of their life."""
     contents, refused = read_each(tree, paths)
     for error in refused.values():
         raise error
     records: dict[str, list[PromotionRecord]] = {}
     for path in paths:
-        folder = path.rpartition("/")[0]
-        parse_folder(folder)
-        life = folder.removeprefix(f"{PROMOTIONS}/").rpartition("/")[0]
-        records.setdefault(life, []).append(parse_record(path, contents[path]))
-    lives = {
-        name.split("/")[1]: fold(sorted(found, key=lambda r: r.sequence), policy) for name, found in records.items()
-    }
-    if len(lives) != len(records):
+        parse_folder(path.rpartition("/")[0])
+        records.setdefault(_life_folder(path), []).append(parse_record(path, contents[path]))
+    return {folder: sorted(found, key=lambda r: r.sequence) for folder, found in records.items()}
+
+
+def _history(folded: dict[str, Life], records: Mapping[str, Sequence[PromotionRecord]], policy: Policy) -> History:
+    """Lives that are folded already and lives still to be folded, by folder, as one history."""
+    lives = folded | {folder: fold(found, policy) for folder, found in records.items()}
+    by_specialist = {life.specialist: life for life in lives.values()}
+    if len(by_specialist) != len(lives):
         raise IntegrityFailure("duplicate-specialist", "Two clusters name the same specialist", "Remove one of them.")
-    return History(lives)
+    return History(by_specialist)
+
+
+def _life_folder(path: str) -> str:
+    return path.rsplit("/", 2)[0]
+
+
+def _name(life: Life) -> str:
+    return f"{PROMOTIONS}/{life.cluster}/{life.specialist}"
 
 
 def receipts_of(tree: Tree, folder: str) -> dict[str, str]:

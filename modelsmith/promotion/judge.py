@@ -91,5 +91,5 @@ def _rendered(change: Change) -> CheckResult:
 
 def commit_authors(git: Git, base: str, head: str) -> list[str]:
     """Names and mail names that the proposal's commits claim. Claims can only take an approval away, never give one."""
-    out = git.text("log", "--format=%an%n%cn%n%ae%n%ce", f"{base}..{head}")
-    return sorted({name for line in out.splitlines() for name in (line, line.split("@")[0]) if name})
+    claims = git.claimed_authors(base, head)
+    return sorted({name for claim in claims for name in (claim, claim.split("@")[0]) if name})

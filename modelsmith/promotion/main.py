@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelsmith.governance.codeowners import Codeowners
-from modelsmith.promotion.history import History, read_history
+from modelsmith.promotion.history import History, history_after, read_history
 from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_codeowners, load_people, load_policy
@@ -41,6 +41,23 @@ def read_main(git: Git, commit: str) -> Main:
     """
     tree = Revision(git, commit)
     policy = load_policy(tree)
+    return _governed(tree, policy, read_history(tree, policy))
+
+
+def main_after(before: Main, commit: str) -> Main:
+    """`read_main` at ``commit``, from main as it was before: costs what changed in between, not what main holds.
+
+    Raises:
+        ModelsmithError: as `read_main`.
+    """
+    git = before.tree.git
+    tree = Revision(git, commit)
+    policy = load_policy(tree)
+    change = git.change(before.tree.commit, commit)
+    return _governed(tree, policy, history_after(before.history, change, tree, policy, policy == before.policy))
+
+
+def _governed(tree: Revision, policy: Policy, history: History) -> Main:
     people = load_people(tree)
     trust = {name for harness in people.harness for name in harness.trust}
     return Main(
@@ -49,5 +66,5 @@ def read_main(git: Git, commit: str) -> Main:
         people=people,
         codeowners=load_codeowners(tree),
         trusted=tuple(tree.read(f"{GOVERNANCE}/trust/{name}") for name in sorted(trust)),
-        history=read_history(tree, policy),
+        history=history,
     )

@@ -1,24 +1,25 @@
-"""Replay of main from its governance root, offline, in a plain clone. Trusts no hook, merge commit or summary."""
+"""Replay of main from its governance root, offline, in a plain clone. Trusts no hook, merge commit or summary.
+
+At each step main is what `read_main` would read at that commit: the step is judged by the rules, keys and lives that
+main had before it. Main is carried from step to step (`main_after`), so a step costs what it changes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
-from modelsmith.artifacts.seal import check, check_signed
-from modelsmith.artifacts.store import Store
 from modelsmith.governance.people import allowed_keys
-from modelsmith.governance.states import record_folder
+from modelsmith.promotion.checks import is_promotion
+from modelsmith.promotion.history import PROMOTIONS
 from modelsmith.promotion.judge import commit_authors, judge_tree
-from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.main import Main, main_after, read_main
 from modelsmith.promotion.receipts import MERGE_RECEIPT, receipts_folder
-from modelsmith.promotion.root import governance_fingerprint
 from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, ModelsmithError
 from modelsmith.schema.governance import People
 from modelsmith.schema.progress import Notify, Progress
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval, Receipt
@@ -28,69 +29,60 @@ from modelsmith.signing import ssh
 
 @dataclass
 class Replay:
-    """What was found. The first thing that does not hold ends the replay."""
+    """What held."""
 
-    root: str
-    """Fingerprint of the governance root that the replay started from."""
-    start: str
-    tip: str
-    commits: int = 0
+    main: Main
+    """Main at the last step."""
     changes: int = 0
     promotions: int = 0
     approvals: int = 0
-    weights: dict[str, str] = field(default_factory=dict)
-    """Specialist -> ``checked`` or ``not checked``."""
 
 
-def replay(git: Git, tip: str, root: str | None, notify: Notify) -> Replay:
-    """Judge every step of main again, by the rules and keys that main had before it.
+def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify) -> Replay:
+    """Judge steps of main again, by the rules and keys that main had before each.
+
+    Args:
+        git: The repository; an `ObjectReader`, unless the steps are few.
+        start: Commit of main that is trusted: the governance root, or a tip that was replayed before.
+        steps: Main's first parents after it, oldest first.
+        notify: Told of each change.
 
     Raises:
-        IntegrityFailure: the first step that does not hold, with its commit in ``details``; ``unknown-root`` when no
-            commit has the pinned fingerprint.
+        IntegrityFailure: ``history-does-not-hold`` for the first step that does not, with its ``commit``, the ``cause``
+            and, where one file is to blame, its ``path`` in the details.
+        InfrastructureFailure: git or ``ssh-keygen`` failed, so that nothing can be said.
     """
-    log = git.first_parent_log(tip)
-    start = _start(git, log, root)
-    main = read_main(git, log[start].id)
-    result = Replay(root=governance_fingerprint(main.tree), start=main.tree.commit, tip=tip)
-    steps = log[start + 1 :]
-    at = 0
-    while at < len(steps):
-        change_commit = steps[at]
-        receipts_commit = steps[at + 1] if at + 1 < len(steps) else None
+    result = Replay(read_main(git, start))
+    for at in range(0, len(steps), 2):
+        change, *receipts = steps[at : at + 2]
         try:
-            main = _step(git, main, change_commit, receipts_commit, result)
+            _step(git, change, receipts[0] if receipts else None, result)
+        except InfrastructureFailure:
+            raise
         except ModelsmithError as error:
-            raise IntegrityFailure(
-                "history-does-not-hold",
-                f"Commit {change_commit.id[:12]} ({change_commit.subject}): {error.message}",
-                "Do not trust main from here on; compare with a clone that verifies.",
-                commit=change_commit.id,
-                cause=error.code,
-            ) from None
-        at += 2
-        result.commits += 2
-        notify(Progress("verify", change_commit.subject, at, len(steps)))
+            raise _does_not_hold(change, error.message, error.code, error.details.get("path")) from None
+        except ValueError as error:
+            words = str(error).splitlines()[0]
+            raise _does_not_hold(change, f"holds a file that cannot be read: {words}", "unreadable-file") from None
+        notify(Progress("verify", change.subject, at + 2, len(steps)))
     return result
 
 
-def _start(git: Git, log: list[Commit], root: str | None) -> int:
-    if root is None:
-        return 0
-    for index, commit in enumerate(log):
-        tree = Revision(git, commit.id)
-        if tree.exists(".github/governance/policy.yaml") and governance_fingerprint(tree) == root:
-            return index
-    raise IntegrityFailure(
-        "unknown-root",
-        "No commit of main has the pinned governance root",
-        "Check the fingerprint with whoever gave it to you; if it is right, do not trust this repository.",
-        root=root,
+def _does_not_hold(commit: Commit, what: str, cause: str, path: str | None = None) -> IntegrityFailure:
+    place = {"path": path} if path else {}
+    return IntegrityFailure(
+        "history-does-not-hold",
+        f"Commit {commit.id[:12]} ({commit.subject}): {what}",
+        "Do not trust main from here on; compare with a clone that verifies.",
+        commit=commit.id,
+        cause=cause,
+        **place,
     )
 
 
-def _step(git: Git, main: Main, step: Commit, receipts: Commit | None, result: Replay) -> Main:
+def _step(git: Git, step: Commit, receipts: Commit | None, result: Replay) -> None:
     """One change of main with the receipts that follow it."""
+    main = result.main
     if step.parents[0] != main.tree.commit or len(step.parents) > 2:
         _broken("is not a change of the commit before it")
     if receipts is None or receipts.parents != (step.id,):
@@ -101,8 +93,12 @@ def _step(git: Git, main: Main, step: Commit, receipts: Commit | None, result: R
     receipt = _receipt(after, folder)
     _only_receipts(git, step, receipts, folder, receipt)
     if receipt.change != change.digest():
-        _broken("is not the change that its receipts speak of")
-    reviews = list(_reviews(main, after, folder, receipt))
+        _broken("is not the change that its receipts speak of", f"{folder}/{MERGE_RECEIPT}")
+    try:
+        reviews = list(_reviews(main, after, folder, receipt))
+    except IntegrityFailure as error:
+        error.details.setdefault("path", folder)
+        raise
     authors = commit_authors(git, main.tree.commit, step.parents[1]) if len(step.parents) == 2 else []
     judgement = judge_tree(
         git, main, step.tree,
@@ -112,27 +108,31 @@ def _step(git: Git, main: Main, step: Commit, receipts: Commit | None, result: R
     if not decision.open:
         reasons = [refusal.sentence for refusal in decision.refusals]
         reasons += [f"the approval of {owner} is missing" for owner in decision.waiting_for]
-        _broken(f"does not pass its gate: {'; '.join(reasons)}")
+        _broken(f"does not pass its gate: {'; '.join(reasons)}", _subject(change))
     if set(receipt.approvals) != set(decision.approvers):
-        _broken("has receipts of approvals that do not count")
+        _broken("has receipts of approvals that do not count", folder)
     result.changes += 1
     result.approvals += len(reviews)
-    result.promotions += _is_promotion(change)
-    return read_main(git, receipts.id)
+    result.promotions += is_promotion(change)
+    result.main = main_after(main, receipts.id)
 
 
-def _is_promotion(change: Change) -> bool:
-    return any(path.path.startswith("promotions/") for path in change.paths)
+def _subject(change: Change) -> str | None:
+    """The path that a change is about: a promotion's folder, or the only file."""
+    folder = receipts_folder(change).rpartition("/")[0]
+    if folder.startswith(f"{PROMOTIONS}/"):
+        return folder
+    return change.paths[0].path if len(change.paths) == 1 else None
 
 
 def _receipt(tree: Revision, folder: str) -> Receipt:
     path = f"{folder}/{MERGE_RECEIPT}"
     if not tree.exists(path):
-        _broken("has no receipt of its merge")
+        _broken("has no receipt of its merge", path)
     data = tree.read(path)
     receipt = Receipt.model_validate_json(data)
     if canonical_json(receipt) != data:
-        _broken("has a receipt that is not canonical JSON")
+        _broken("has a receipt that is not canonical JSON", path)
     return receipt
 
 
@@ -140,10 +140,12 @@ def _only_receipts(git: Git, step: Commit, receipts: Commit, folder: str, receip
     """The receipts commit adds what the receipt names, and nothing else."""
     names = {MERGE_RECEIPT, *receipt.approvals.values(), *(f"{name}.sig" for name in receipt.approvals.values())}
     added = git.change(step.id, receipts.id).paths
-    if {path.path for path in added} != {f"{folder}/{name}" for name in names}:
-        _broken("is followed by a commit that holds other files than its receipts")
-    if any(path.old_mode != "000000" or path.new_mode != "100644" for path in added):
-        _broken("is followed by a commit that changes receipts")
+    odd = {path.path for path in added} ^ {f"{folder}/{name}" for name in names}
+    if odd:
+        _broken("is followed by a commit that holds other files than its receipts", min(odd))
+    for path in added:
+        if path.old_mode != "000000" or path.new_mode != "100644":
+            _broken("is followed by a commit that changes receipts", path.path)
 
 
 def _reviews(main: Main, after: Revision, folder: str, receipt: Receipt) -> Iterator[Review]:
@@ -155,7 +157,7 @@ def _reviews(main: Main, after: Revision, folder: str, receipt: Receipt) -> Iter
             main.people, main.policy.repository, receipt.pull,
         )  # fmt: skip
         if review.actor != actor:
-            _broken(f"has a receipt of {actor} that {review.actor} signed")
+            _broken(f"has a receipt of {actor} that {review.actor} signed", f"{folder}/{name}")
         yield review
 
 
@@ -183,36 +185,6 @@ def authenticate(signed: SignedApproval, people: People, repository: str, pull: 
     )
 
 
-def check_weights(main: Main, stores: dict[str, Path], specialists: frozenset[str]) -> dict[str, str]:
-    """Check these specialists' sealed artifacts where they are at hand; ``stores`` gives each cluster's store folder.
-
-    Raises:
-        IntegrityFailure: an artifact differs from its id or signature, or is missing where policy requires it.
-    """
-    found: dict[str, str] = {}
-    for name in sorted(specialists):
-        life = main.history.lives[name]
-        artifact = Store(stores[life.cluster]).get(life.artifact)
-        if artifact is None:
-            if main.policy.require_weights:
-                raise IntegrityFailure(
-                    "weights-missing", f"The weights of {name} are not in the store", "Fetch them into the store."
-                )
-            found[name] = "not checked"
-            continue
-        exported = next((r for r in life.records if r.event == "artifact-exported"), None)
-        if exported:
-            signed = main.tree.read(f"{record_folder(exported)}/model.sig")
-            if (artifact / "model.sig").read_bytes() != signed:
-                raise IntegrityFailure(
-                    "signature-differs", f"{name} carries another signature than main", "Restore model.sig from main."
-                )
-            check_signed(artifact, life.artifact, main.trusted)
-        else:
-            check(artifact, life.artifact)
-        found[name] = "checked"
-    return found
-
-
-def _broken(what: str) -> NoReturn:
-    raise IntegrityFailure("broken-step", what, "Compare with a clone that verifies.")
+def _broken(what: str, path: str | None = None) -> NoReturn:
+    place = {"path": path} if path else {}
+    raise IntegrityFailure("broken-step", what, "Compare with a clone that verifies.", **place)

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from modelsmith.repository.listing import Entry, FlatListing, Listing
 from modelsmith.repository.paths import checked, folder
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput
 from modelsmith.schema.pull import Change, ChangedPath
@@ -84,6 +85,20 @@ class Git:
             raise _failed(args, done)
         return done.stdout
 
+    def start(self, *args: str) -> subprocess.Popen[bytes]:
+        """Start a git command that is spoken to through its pipes; what it says on stderr is lost.
+
+        Raises:
+            InfrastructureFailure: ``git-missing``.
+        """
+        pipe = subprocess.PIPE
+        try:
+            return subprocess.Popen(
+                self._command(args), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=self._environment()
+            )
+        except FileNotFoundError:
+            raise _git_missing() from None
+
     def text(self, *args: str, input: bytes = b"", env: Mapping[str, str] | None = None) -> str:
         """`run`, decoded and stripped."""
         return self.run(*args, input=input, env=env).decode("utf-8", "replace").strip()
@@ -127,15 +142,19 @@ class Git:
             at = start + size + 1
         return blobs
 
-    def list_tree(self, rev: str, prefix: str = "") -> dict[str, tuple[str, str]]:
+    def listing(self, rev: str) -> Listing:
+        """Every file of a commit or tree."""
+        return FlatListing(self.list_tree(rev))
+
+    def list_tree(self, rev: str, prefix: str = "") -> dict[str, Entry]:
         """Path to (mode, blob id) of every entry at or below ``prefix`` (a folder or file), submodules included."""
         below = folder(prefix)
         out = self.run("ls-tree", "-r", "-z", "--full-tree", _plain(rev), *(["--", below] if below else []))
-        entries: dict[str, tuple[str, str]] = {}
+        entries: dict[str, Entry] = {}
         for entry in out.split(b"\0")[:-1]:
             facts, path = entry.split(b"\t", 1)
             mode, _, oid = facts.decode().split(" ")
-            entries[_name(path)] = (mode, oid)
+            entries[utf8(path)] = (mode, oid)
         return entries
 
     def commit_files(
@@ -160,7 +179,7 @@ class Git:
             env = {"GIT_INDEX_FILE": str(Path(scratch, "index"))}
             self.run("read-tree", *([_plain(parent)] if parent else ["--empty"]), env=env)
             before = {
-                _name(line.split(b"\t", 1)[1]): line.split(b" ", 2)[:2]
+                utf8(line.split(b"\t", 1)[1]): line.split(b" ", 2)[:2]
                 for line in self.run("ls-files", "--stage", "-z", env=env).split(b"\0")[:-1]
             }
             _refuse_overlaps((before.keys() - set(removed)) | written.keys())
@@ -195,7 +214,7 @@ class Git:
         unrelated = b"unrelated histories" in done.stderr
         if done.returncode > 1 and not unrelated:
             raise _failed(args, done)
-        tree, *conflicts = [_name(part) for part in done.stdout.split(b"\0") if part] or [""]
+        tree, *conflicts = [utf8(part) for part in done.stdout.split(b"\0") if part] or [""]
         if done.returncode:
             raise GateNotCleared(
                 "conflict",
@@ -218,9 +237,7 @@ class Git:
         for facts, path in zip(fields[::2], fields[1::2], strict=True):
             old_mode, new_mode, old_blob, new_blob, _ = facts.decode().removeprefix(":").split(" ")
             paths.append(
-                ChangedPath(
-                    path=_name(path), old_mode=old_mode, new_mode=new_mode, old_blob=old_blob, new_blob=new_blob
-                )
+                ChangedPath(path=utf8(path), old_mode=old_mode, new_mode=new_mode, old_blob=old_blob, new_blob=new_blob)
             )
         return Change(paths=tuple(sorted(paths, key=lambda changed: changed.path)))
 
@@ -267,6 +284,10 @@ class Git:
             for i in range(0, len(fields), 4)
         ]
 
+    def claimed_authors(self, base: str, head: str) -> set[str]:
+        """Names and addresses that commits of ``head``, but not of ``base``, give as author or committer."""
+        return set(self.text("log", "--format=%an%n%cn%n%ae%n%ce", f"{base}..{head}", "--").splitlines())
+
     def dirty_paths(self) -> list[str]:
         """Work tree only: paths that differ from the last commit, and untracked ones that are not ignored."""
         out = self.run(
@@ -293,19 +314,20 @@ class Git:
     def _run(
         self, args: Sequence[str], input: bytes = b"", env: Mapping[str, str] | None = None, folder: str | None = None
     ) -> subprocess.CompletedProcess[bytes]:
-        settings = [flag for setting in _SETTINGS for flag in ("-c", setting)]
         try:
             return subprocess.run(
-                ["git", "-C", folder or str(self.path), *settings, *args],
+                self._command(args, folder),
                 input=input,
                 capture_output=True,
                 env={**self._environment(), **(env or {})},
                 check=False,
             )
         except FileNotFoundError:
-            raise InfrastructureFailure(
-                "git-missing", "The command `git` was not found", "Install git 2.39 or newer."
-            ) from None
+            raise _git_missing() from None
+
+    def _command(self, args: Sequence[str], folder: str | None = None) -> list[str]:
+        settings = [flag for setting in _SETTINGS for flag in ("-c", setting)]
+        return ["git", "-C", folder or str(self.path), *settings, *args]
 
     def _environment(self) -> dict[str, str]:
         """The process's environment without what a calling git put there, except a hook's quarantined objects."""
@@ -315,6 +337,10 @@ class Git:
         if quarantine and Path(quarantine).resolve().is_relative_to(root):
             kept |= {name: os.environ[name] for name in _QUARANTINE if name in os.environ}
         return kept | _ENVIRONMENT | {"GIT_CEILING_DIRECTORIES": str(root.parent)}
+
+
+def _git_missing() -> InfrastructureFailure:
+    return InfrastructureFailure("git-missing", "The command `git` was not found", "Install git 2.39 or newer.")
 
 
 def _plain(rev: str) -> str:
@@ -334,7 +360,8 @@ def _refuse_overlaps(paths: Set[str]) -> None:
             )
 
 
-def _name(path: bytes) -> str:
+def utf8(path: bytes) -> str:
+    """A path as text. Raises InvalidInput (``bad-path``) when it is not UTF-8."""
     try:
         return path.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,18 +1,24 @@
-"""Governed files of a repository as typed values. Every loader names all mistakes of its files at once."""
+"""Governed files of a repository as typed values. Every loader names all mistakes of its files at once.
+
+The values are frozen and follow from the files' bytes alone, so the last ones are kept: who replays a history parses a
+file again when it changed, not at every commit.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from modelsmith.governance.codeowners import Codeowners, parse
 from modelsmith.repository.document import Document, Problem, Unreadable, read_yaml
+from modelsmith.repository.listing import Entry
 from modelsmith.repository.sets import PARTS, read_set
-from modelsmith.repository.tree import Tree, read_each
+from modelsmith.repository.tree import Revision, Tree, read_each
 from modelsmith.repository.yamlfile import check, invalid, parse_yaml, sort_key, with_model_problems
 from modelsmith.schema.canonical import content_digest, digest
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, kind_of
@@ -44,13 +50,17 @@ class GovernedSet:
     folder: str
     """``evals/<domain>/<set>``."""
 
-    @property
+    @cached_property
     def rubric_digest(self) -> str:
         """Identity of what "better" means: the same in eval, trainer and evidence."""
         return content_digest(self.rubric)
 
     def question(self) -> Question:
         """Identity of what is asked; see `Question`."""
+        return self._question
+
+    @cached_property
+    def _question(self) -> Question:
         own = {"rubric": self.rubric_digest, **self._says("prompt", "sampling")}
         held_out = {**own, **self._says("held_out_wordings"), "held_out": _digests(self.held_out)}
         return Question(
@@ -78,6 +88,26 @@ def load_eval_set(tree: Tree, name: str) -> GovernedSet:
     if not re.fullmatch(rf"{_NAME.pattern}/{_NAME.pattern}", name) or not tree.exists(f"{folder}/evalset.yaml"):
         known = [path.split("/") for path in tree.paths("evals") if path.endswith("/evalset.yaml")]
         raise _unknown("eval-set", "eval set", name, (f"{parts[1]}/{parts[2]}" for parts in known if len(parts) == 4))
+    if isinstance(tree, Revision):
+        return _load_set_once(_SetInGit(folder, tuple(tree.entries(folder)), tree))
+    return _load_set(tree, folder)
+
+
+@dataclass(frozen=True)
+class _SetInGit:
+    """An eval set's folder in some commit; equal to every other with the same content."""
+
+    folder: str
+    entries: tuple[tuple[str, Entry], ...]
+    tree: Revision = field(compare=False)
+
+
+@lru_cache(maxsize=8)
+def _load_set_once(found: _SetInGit) -> GovernedSet:
+    return _load_set(found.tree, found.folder)
+
+
+def _load_set(tree: Tree, folder: str) -> GovernedSet:
     contents, refused = read_each(tree, [path for path in tree.paths(folder) if kind_of(path)])
     files = read_set(folder, contents, refused)
     if files.problems or files.evalset is None or files.rubric is None:
@@ -100,7 +130,12 @@ def load_cluster(tree: Tree, name: str) -> Cluster:
         known = [other.split("/") for other in tree.paths("clusters") if other.endswith("/cluster.yaml")]
         raise _unknown("cluster", "cluster", name, (parts[1] for parts in known if len(parts) == 3))
     defaults = tree.read(CLUSTER_DEFAULTS) if tree.exists(CLUSTER_DEFAULTS) else None
-    cluster, problems = find_cluster_problems(path, tree.read(path), defaults)
+    return _parse_cluster(path, tree.read(path), defaults)
+
+
+@lru_cache(maxsize=64)
+def _parse_cluster(path: str, data: bytes, defaults: bytes | None) -> Cluster:
+    cluster, problems = find_cluster_problems(path, data, defaults)
     if cluster is None or problems:
         raise invalid(problems)
     return cluster
@@ -136,7 +171,12 @@ def load_policy(tree: Tree) -> Policy:
     Raises:
         InvalidInput: ``missing-file`` or ``invalid-file``.
     """
-    return parse_yaml(POLICY, tree.read(POLICY), Policy)
+    return _parse_policy(tree.read(POLICY))
+
+
+@lru_cache(maxsize=8)
+def _parse_policy(data: bytes) -> Policy:
+    return parse_yaml(POLICY, data, Policy)
 
 
 def load_people(tree: Tree) -> People:
@@ -145,7 +185,12 @@ def load_people(tree: Tree) -> People:
     Raises:
         InvalidInput: ``missing-file`` or ``invalid-file``.
     """
-    return parse_yaml(PEOPLE, tree.read(PEOPLE), People)
+    return _parse_people(tree.read(PEOPLE))
+
+
+@lru_cache(maxsize=8)
+def _parse_people(data: bytes) -> People:
+    return parse_yaml(PEOPLE, data, People)
 
 
 def load_codeowners(tree: Tree) -> Codeowners:
@@ -154,8 +199,13 @@ def load_codeowners(tree: Tree) -> Codeowners:
     Raises:
         InvalidInput: ``missing-file``, or ``invalid-file`` when it is not UTF-8.
     """
+    return _parse_codeowners(tree.read(CODEOWNERS))
+
+
+@lru_cache(maxsize=8)
+def _parse_codeowners(data: bytes) -> Codeowners:
     try:
-        return parse(tree.read(CODEOWNERS).decode("utf-8"))
+        return parse(data.decode("utf-8"))
     except UnicodeDecodeError:
         raise invalid([Problem(CODEOWNERS, None, "", "not UTF-8 text", "Save the file as UTF-8.")]) from None
 

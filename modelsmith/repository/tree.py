@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from modelsmith.repository.git import EXECUTABLE, REGULAR, SYMLINK, Git
+from modelsmith.repository.listing import Entry, Listing
 from modelsmith.repository.paths import checked, folder
 from modelsmith.schema.errors import InvalidInput
 
@@ -105,27 +106,23 @@ class Revision:
             InvalidInput: ``bad-revision``; ``no-commit`` when the repository has none at all.
         """
         commit = git.rev(rev) or git.tree(rev)
-        if commit is None and not git.text("rev-list", "--all", "--max-count=1"):
-            raise InvalidInput(
-                "no-commit",
-                "The repository has no commit yet",
-                "Make one: `git add . && git commit -m 'First commit'`.",
-            )
         if commit is None:
-            raise InvalidInput("bad-revision", f"{rev!r} does not name a commit", "Name a branch, tag or commit id.")
+            raise unknown_revision(git, rev)
         self.git = git
         self.commit: str = commit
         """Id of the commit, or of the tree when only a tree was named."""
 
     @cached_property
-    def entries(self) -> dict[str, tuple[str, str]]:
-        """Path to (mode, object id) of every entry."""
-        return self.git.list_tree(self.commit)
+    def _listing(self) -> Listing:
+        return self.git.listing(self.commit)
+
+    def entries(self, prefix: str = "") -> list[tuple[str, Entry]]:
+        """Path, mode and object id of every file at or below the folder ``prefix``, sorted: what it holds, unread."""
+        return sorted(self._listing.below(folder(prefix)).items())
 
     def paths(self, prefix: str = "") -> list[str]:
         """See `Tree`."""
-        below = folder(prefix)
-        return sorted(p for p in self.entries if not below or p == below or p.startswith(f"{below}/"))
+        return sorted(self._listing.below(folder(prefix)))
 
     def read(self, path: str) -> bytes:
         """See `Tree`."""
@@ -133,12 +130,13 @@ class Revision:
 
     def exists(self, path: str) -> bool:
         """See `Tree`."""
-        return checked(path) in self.entries
+        return self._listing.entry(checked(path)) is not None
 
     def _blob(self, path: str) -> str:
-        mode, blob = self.entries.get(checked(path), ("", ""))
-        if not mode:
+        entry = self._listing.entry(checked(path))
+        if entry is None:
             raise _missing(path)
+        mode, blob = entry
         if mode not in (REGULAR, EXECUTABLE):
             raise _not_a_file(path, "a symbolic link" if mode == SYMLINK else "a submodule")
         return blob
@@ -172,6 +170,17 @@ def _walk(top: Path, prefix: str) -> Iterator[str]:
                     yield from _walk(Path(entry.path), path)
             elif entry.name not in IGNORED:
                 yield path
+
+
+def unknown_revision(git: Git, rev: str) -> InvalidInput:
+    """The failure for a name that is no commit: ``no-commit`` when there is none at all, else ``bad-revision``."""
+    if not git.text("rev-list", "--all", "--max-count=1"):
+        return InvalidInput(
+            "no-commit",
+            "The repository has no commit yet",
+            "Make one: `git add . && git commit -m 'First commit'`.",
+        )
+    return InvalidInput("bad-revision", f"{rev!r} does not name a commit", "Name a branch, tag or commit id.")
 
 
 def _missing(path: str) -> InvalidInput:

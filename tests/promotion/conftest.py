@@ -11,18 +11,32 @@ import pytest
 from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import record_folder
 from modelsmith.operations.init import InitRequest, run
+from modelsmith.promotion.judge import commit_authors, judge_tree
 from modelsmith.promotion.main import Main, read_main
-from modelsmith.promotion.receipts import MERGE_RECEIPT
+from modelsmith.promotion.receipts import MERGE_RECEIPT, receipt_files
 from modelsmith.promotion.records import Facts, next_record, routing_after
 from modelsmith.repository.git import Git, Signature
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.tree import Revision
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, sha256
-from modelsmith.schema.promotion import RECORD_FILE, RECORD_SIGNATURE, RECORD_TYPE, Preparer, PromotionRecord, Receipt
+from modelsmith.schema.promotion import (
+    APPROVAL_NAMESPACE,
+    RECORD_FILE,
+    RECORD_SIGNATURE,
+    RECORD_TYPE,
+    Approval,
+    Preparer,
+    PromotionRecord,
+    Receipt,
+)
+from modelsmith.schema.pull import PullRequest, Review, SignedApproval
+from modelsmith.signing import ssh
 from modelsmith.signing.dsse import seal, statement
 from modelsmith.signing.keys import create_ssh_key
 
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+HARNESS = Signature("modelsmith-harness", "modelsmith-harness@example.org", AT)
 WHO = Signature("Somebody", "somebody@example.org", datetime(2026, 1, 1, tzinfo=UTC))
 LIFE = ("candidate", "eval-accepted", "artifact-exported", "customer-deployed", "production-validated")
 
@@ -34,13 +48,15 @@ class Repository:
     git: Git
     key: Path
     tip: str
+    people: Path = Path()
+    """Folder of everybody's SSH keys."""
 
     @property
     def main(self) -> Main:
         return read_main(self.git, self.tip)
 
-    def facts(self, number: int = 1, **other) -> Facts:
-        artifact = sha256(b"artifact %d" % number)
+    def facts(self, number: int = 1, sums: bytes | None = None, **other) -> Facts:
+        artifact = sha256(sums or b"artifact %d" % number)
         cluster = load_cluster(self.main.tree, "rtb-pricing")
         facts = Facts(
             cluster=cluster,
@@ -81,6 +97,37 @@ class Repository:
             here = here.commit({f"{record_folder(record)}/receipts/{MERGE_RECEIPT}": canonical_json(receipt)})
         return here
 
+    def merge(self, files, approvals=(), *, number=1, at=AT, smuggled=False) -> Repository:
+        """A pull request of these files, opened by the harness, as main holds it: a merge, then its receipts.
+
+        ``approvals`` are (person, key) pairs. A gate that stays shut fails, unless the merge is ``smuggled`` past it.
+        """
+        head = self.git.commit_files(self.tip, files, "Proposal\n", HARNESS)
+        tree = self.git.merge_tree(self.tip, head)
+        change = self.git.change(self.tip, tree)
+        reviews = tuple(self.review(change, number, *approval, at) for approval in approvals)
+        judgement = judge_tree(
+            self.git, self.main, tree, reviews=reviews, requester=HARNESS.name, preparer=HARNESS.name,
+            authors=commit_authors(self.git, self.tip, head),
+        )  # fmt: skip
+        assert smuggled or judgement.decision.open, judgement.decision
+        pull = PullRequest(
+            number=number, status="open", branch="b", title="t", body="", requester=HARNESS.name,
+            preparer=HARNESS.name, head=head, base=self.tip, reviews=reviews, opened_at=at,
+        )  # fmt: skip
+        merge = self.git.commit_tree(tree, [self.tip, head], f"Merge pull request {number}\n", WHO)
+        receipts = dict(receipt_files(pull, change, judgement.decision))
+        return replace(self, tip=self.git.commit_files(merge, receipts, f"Receipts of {number}\n", WHO))
+
+    def review(self, change, number, person, key, at):
+        statement = Approval(
+            repository=self.main.policy.repository, pull=number, change=change.digest(), verdict="approve",
+            actor=person, at=at,
+        )  # fmt: skip
+        data = canonical_json(statement)
+        proof = SignedApproval(statement=data.decode(), signature=ssh.sign(data, self.people / key, APPROVAL_NAMESPACE))
+        return Review(actor=person, verdict="approve", change=change.digest(), at=at, proof=proof)
+
     def proposed(self, files):
         """The tree with these files on top, and what changed."""
         commit = self.git.commit_files(self.tip, files, "Proposal\n", WHO)
@@ -91,10 +138,12 @@ class Repository:
 def repository(tmp_path_factory) -> Repository:
     """Just made by `modelsmith init`; commits are added to the object database only, so tests may share it."""
     folder = tmp_path_factory.mktemp("promotion")
-    create_ssh_key(folder / "maya", "maya@example.org")
+    for name in ("maya", "petra", "petra-new", "mallory"):
+        create_ssh_key(folder / name, f"{name}@example.org")
     workspace = Workspace(folder, home=folder / "home")
-    run(workspace, InitRequest(directory=Path("clone"), people=("head-of-trading=maya.pub",)))
+    people = ("head-of-trading=maya.pub", "platform=petra.pub")
+    run(workspace, InitRequest(directory=Path("clone"), people=people))
     git = Git(folder / "clone")
     tip = git.rev("main")
     assert tip
-    return Repository(git, next((folder / "home" / "keys").iterdir()) / "harness.pem", tip)
+    return Repository(git, next((folder / "home" / "keys").iterdir()) / "harness.pem", tip, folder)

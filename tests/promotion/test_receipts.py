@@ -8,7 +8,6 @@ import pytest
 
 from modelsmith.governance.gate import CheckResult, GateDecision
 from modelsmith.promotion.receipts import receipt_files, receipts_folder
-from modelsmith.promotion.root import governance_fingerprint
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.promotion import Receipt
 from modelsmith.schema.pull import Change, ChangedPath, PullRequest, Review, SignedApproval
@@ -86,11 +85,3 @@ def test_the_same_decision_gives_the_same_bytes():
     assert receipt_files(pull_of(review("maya", change)), change, decision("maya")) == receipt_files(
         pull_of(review("maya", change)), change, decision("maya")
     )
-
-
-def test_the_root_changes_with_every_rule_and_key_and_with_nothing_else(repository):
-    root = governance_fingerprint(repository.main.tree)
-    for path in (".github/CODEOWNERS", ".github/governance/policy.yaml", ".github/governance/trust/harness.pem"):
-        text = repository.main.tree.read(path) + b"\n"
-        assert governance_fingerprint(repository.proposed({path: text})[0]) != root
-    assert governance_fingerprint(repository.proposed({"notes.md": b"x"})[0]) == root

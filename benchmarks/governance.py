@@ -1,0 +1,525 @@
+"""Governance at 10, 100 and 1,000 promotions: gate decision, push through the hook, ``verify``; time, memory, growth.
+
+Each repository is made with `modelsmith init` and holds whole lives of specialists, one after the other: candidate,
+eval accepted, artifact exported, customer deployed, production validated. Everything is real and made by the product's
+own functions: records and evidence signed by the harness's key, evidence with a verdict for each answer that the kit's
+eval set asks for, signed artifact listings, approvals by a person's SSH key where policy asks for one, merges with
+receipts, and the signed events of every pull request in the forge. Two things are not: the verdicts are drawn from a
+seed, since no model runs here, and the merges and events are written straight into the object database, since a push
+for each would take hours. Each merge has passed `judge_tree` all the same. One more promotion is open, not merged.
+
+The peers run in turn with it on the same repository: ``git fsck --full``, ``git log -p``, and ``ssh-keygen -Y verify``
+once for each approval. They check less: objects against their ids, nothing, and signatures.
+
+A repository is built once and kept in ``.work/governance``; 1,000 promotions take several minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count, islice, pairwise
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, WORK, Spent, alternate, machine, modelsmith_command, save, spend, summary, table, timed
+
+from modelsmith.artifacts.seal import seal_and_sign
+from modelsmith.evaluation.headline import headline
+from modelsmith.evidence.bundle import Run, build, evidence_bytes
+from modelsmith.evidence.chart import chart
+from modelsmith.evidence.packet import Asked, packet
+from modelsmith.forges.events import LoggedEvent, event_files, new_event, parse_event
+from modelsmith.governance.routing import changes_routing
+from modelsmith.governance.states import record_folder
+from modelsmith.operations.init import HARNESS, InitRequest
+from modelsmith.operations.init import run as init
+from modelsmith.promotion.checks import SIGNATURE_FILE, SUMS_FILE, TRAINING_FILE
+from modelsmith.promotion.judge import Judgement, commit_authors, judge, judge_tree
+from modelsmith.promotion.main import main_after, read_main
+from modelsmith.promotion.pulls import merge_message
+from modelsmith.promotion.receipts import receipt_files
+from modelsmith.promotion.records import Facts, next_record, routing_after
+from modelsmith.promotion.rule import effective_rule, expected_rows
+from modelsmith.repository import load
+from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.objects import ObjectReader
+from modelsmith.repository.tree import Revision, read_each
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Event
+from modelsmith.schema.canonical import canonical_json, digest, file_digest
+from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
+from modelsmith.schema.promotion import (
+    APPROVAL_NAMESPACE,
+    EVENT_NAMESPACE,
+    RECORD_FILE,
+    RECORD_SIGNATURE,
+    RECORD_TYPE,
+    Approval,
+    Preparer,
+    TrainingFacts,
+)
+from modelsmith.schema.pull import Change, PullEvent, PullRequest, Review, SignedApproval
+from modelsmith.schema.run import Cost, EngineFacts, RunResult, VerdictRow
+from modelsmith.signing import ssh
+from modelsmith.signing.dsse import seal, statement
+from modelsmith.signing.keys import create_ssh_key
+
+CLUSTER = "rtb-pricing"
+EVENTS: tuple[Event, ...] = (
+    "candidate",
+    "eval-accepted",
+    "artifact-exported",
+    "customer-deployed",
+    "production-validated",
+)
+SIZES = (10, 100, 1000)
+GOAL_SECONDS = 60.0
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+APPROVER = "maya"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One repository of the benchmark."""
+
+    folder: Path
+    promotions: int
+
+    @property
+    def clone(self) -> Path:
+        return self.folder / "clone"
+
+    @property
+    def forge(self) -> Path:
+        return self.folder / "clone.git"
+
+    @property
+    def approver_key(self) -> Path:
+        return self.folder / APPROVER
+
+    @property
+    def pending(self) -> Path:
+        """The pull request that is open, as JSON."""
+        return self.folder / "pending.json"
+
+    @property
+    def harness_keys(self) -> Path:
+        return next((self.folder / "home" / "keys").iterdir())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "MODELSMITH_HOME": str(self.folder / "home")}
+
+
+class Builder:
+    """Makes promotions, one pull request after the other."""
+
+    def __init__(self, place: Place, git: ObjectReader) -> None:
+        self.place, self.git = place, git
+        self.main = read_main(git, "main")
+        self.cluster = load_cluster(self.main.tree, CLUSTER)
+        self.governed = load_eval_set(self.main.tree, self.cluster.eval_set)
+        self.wanted = expected_rows(self.governed)
+        self.chance = random.Random("governance")
+        self.pem = place.harness_keys / "harness.pem"
+        self.number = 0
+        self.root = git.commit_tree(
+            git.text("mktree"), [], "modelsmith pull request\n", Signature("m", "m@invalid", BEGIN)
+        )
+        self.refs: dict[str, str] = {}
+
+    @property
+    def at(self) -> datetime:
+        """The time of what happens to the current pull request: an hour after the one before."""
+        return BEGIN + timedelta(hours=self.number)
+
+    def lives(self) -> Iterator[tuple[Facts, Event]]:
+        """What is promoted to what, in order, without end."""
+        for number in count():
+            iteration, event = 1 + number // len(EVENTS), EVENTS[number % len(EVENTS)]
+            if event == "candidate":
+                facts = self._facts(iteration, self._artifact(iteration))
+            elif event == "eval-accepted":
+                self.evidence = self._evidence(facts)
+                run = self.evidence.candidate
+                facts = replace(
+                    facts,
+                    eval_run=run.run_id,
+                    eval_tag=f"{facts.specialist}-candidate",
+                    composite=run.headline.composite.value,
+                )
+            yield facts, event
+
+    def propose(self, facts: Facts, event: Event) -> PullRequest:
+        """The pull request of a promotion, opened."""
+        self.number += 1
+        files = self._evidence_files(facts, event)
+        record = next_record(self.main, event, facts, files)
+        folder, data = record_folder(record), canonical_json(record)
+        tree = {f"{folder}/{name}": content for name, content in files.items()}
+        tree[f"{folder}/{RECORD_FILE}"] = data
+        tree[f"{folder}/{RECORD_SIGNATURE}"] = seal(statement(RECORD_FILE, data, RECORD_TYPE, {}), self.pem)
+        if changes_routing(record):
+            tree[f"clusters/{CLUSTER}/routing.yaml"] = routing_after(self.main, record)
+        base = self.main.tree.commit
+        head = self.git.commit_files(base, tree, f"{facts.specialist}: {event}\n", self._who())
+        self.change = self.git.change(base, head)
+        opened = PullEvent(
+            repository=self.main.policy.repository, pull=self.number, kind="opened", actor=HARNESS, at=self.at,
+            head=head, base=base, change=self.change.digest(), previous=None,
+            branch=f"promote/{facts.specialist}/{event}", title=f"{facts.specialist}: {event}", requester=HARNESS, body="Drawn from a seed.",
+        )  # fmt: skip
+        self.last = self._log(opened, (self.root, head))
+        return PullRequest(
+            number=self.number, title=opened.title or "", body=opened.body, status="open", branch=opened.branch or "",
+            base=base, head=head, requester=HARNESS, preparer=HARNESS, opened_at=self.at,
+        )  # fmt: skip
+
+    def merge(self, pull: PullRequest, event: Event) -> None:
+        """Approve it where a person must, judge it, and carry main forward."""
+        if event in ("customer-deployed", "production-validated"):
+            pull = pull.model_copy(update={"reviews": (self._approve(pull, self.change),)})
+        tree = self.git.tree(pull.head)
+        assert tree
+        judgement = judge_tree(
+            self.git, self.main, tree, reviews=pull.reviews, requester=HARNESS, preparer=HARNESS,
+            authors=commit_authors(self.git, pull.base, pull.head),
+        )  # fmt: skip
+        if not judgement.decision.open:
+            raise RuntimeError(f"{pull.title}: {judgement.decision.refusals or judgement.decision.waiting_for}")
+        merge, tip = merge_commits(self.git, pull, judgement, self._who())
+        self._log(new_event(self.last, "merged", HARNESS, self.at, pull.base, merge=merge), (self.last.commit,))
+        self.main = main_after(self.main, tip)
+        self.refs["refs/heads/main"] = tip
+
+    def _who(self) -> Signature:
+        return Signature(HARNESS, f"{HARNESS}@modelsmith.invalid", self.at)
+
+    def _approve(self, pull: PullRequest, change: Change) -> Review:
+        said = Approval(
+            repository=self.main.policy.repository, pull=pull.number, change=change.digest(), verdict="approve",
+            actor=APPROVER, at=self.at,
+        )  # fmt: skip
+        data = canonical_json(said)
+        proof = SignedApproval(
+            statement=data.decode(), signature=ssh.sign(data, self.place.approver_key, APPROVAL_NAMESPACE)
+        )
+        reviewed = new_event(self.last, "reviewed", APPROVER, self.at, pull.base, verdict="approve", change=said.change)
+        self.last = self._log(reviewed, (self.last.commit,), proof)
+        return Review(actor=APPROVER, verdict="approve", change=said.change, at=self.at, proof=proof)
+
+    def _log(self, event: PullEvent, parents: tuple[str, ...], proof: SignedApproval | None = None) -> LoggedEvent:
+        key = self.place.approver_key if event.actor == APPROVER else self.place.harness_keys / "harness-ssh"
+        files = event_files(event, ssh.sign(canonical_json(event), key, EVENT_NAMESPACE), proof)
+        commit = self.git.commit_files(None, files, f"{event.kind} {event.pull}\n", self._who(), parents)
+        self.refs[f"refs/modelsmith/pulls/{event.pull}"] = commit
+        return parse_event(commit, parents, files)
+
+    def _artifact(self, iteration: int) -> Path:
+        folder = self.place.folder / "artifacts" / str(iteration)
+        folder.mkdir(parents=True)
+        (folder / "adapter_model.safetensors").write_bytes(b"weights %d" % iteration)
+        seal_and_sign(folder, self.pem)
+        return folder
+
+    def _facts(self, iteration: int, artifact: Path) -> Facts:
+        self.artifact = artifact
+        identity = file_digest(artifact / SUMS_FILE)
+        return Facts(
+            cluster=self.cluster,
+            specialist=f"iter-{iteration:03d}-{identity.removeprefix('sha256:')[:8]}",
+            artifact=identity,
+            iteration=iteration,
+            eval_run=None,
+            eval_tag=None,
+            composite=None,
+            requested_by=HARNESS,
+            prepared_by=Preparer(id=HARNESS, kind="harness"),
+        )
+
+    def _training(self, facts: Facts) -> TrainingFacts:
+        made = digest(["made", facts.iteration])
+        return TrainingFacts(
+            base_model=self.cluster.base_model.name, base_digest=self.cluster.base_model.digest, parent="base",
+            method="sft", seed=facts.iteration, rows=320, rows_digest=made, generators={},
+            reward=self.governed.rubric_digest, diagnosed_run=made, hyperparameters=made,
+            steps=40, final_loss=0.5, toolkit="benchmark",
+        )  # fmt: skip
+
+    def _rows(self, skill: float) -> tuple[VerdictRow, ...]:
+        """Verdicts on all that the eval set asks, right with this chance; critical scenarios are always right."""
+        right: dict[str, bool] = {}
+        return tuple(
+            VerdictRow(
+                section=section,
+                scenario=scenario,
+                id=name,
+                capability=capability,
+                critical=critical,
+                wording=wording,
+                repeat=repeat,
+                points={
+                    point.id: critical or right.setdefault(name, self.chance.random() < skill)
+                    for point in self.governed.rubric.points
+                },
+            )
+            for (section, scenario, wording, repeat), (name, capability, critical) in self.wanted.items()
+        )
+
+    def _run(self, model: str, weights: str, skill: float) -> Run:
+        rows, rule = self._rows(skill), effective_rule(self.governed, self.cluster)
+        result = RunResult(
+            run_id=digest(["run", model, weights]),
+            tag=f"{model}-candidate",
+            cluster=CLUSTER,
+            model=model,
+            weights=weights,
+            question=self.governed.question(),
+            rubric=self.governed.rubric_digest,
+            eval_set=self.cluster.eval_set,
+            eval_set_version=self.governed.evalset.version,
+            eval_tree="0" * 40,
+            engine=EngineFacts(substrate="transformers", version="0", dtype="float32", device="cpu"),
+            rule=rule,
+            headline=headline(rows, None, rule),
+            incumbent=None,
+            cost=Cost(
+                p50_seconds=1.0, p95_seconds=1.0, prompt_tokens=1, completion_tokens=1, tokens_per_second=1.0,
+                cost_per_decision=0.0, currency="EUR",
+            ),
+            sections=("core", "robustness", "micro", "held_out"),
+            quick=False,
+            attempts=1,
+            scenarios=len(rows),
+            executed=len(rows),
+            started_at=BEGIN,
+            duration_seconds=1.0,
+        )  # fmt: skip
+        return Run(result, rows)
+
+    def _evidence(self, facts: Facts) -> Evidence:
+        candidate = self._run(facts.specialist, facts.artifact, 0.97)
+        base = self._run("base", self.cluster.base_model.digest, 0.05)
+        nearest = {"held_out_to_core": 0.5, "training_to_scored": 0.5}
+        return build(self.governed, facts.specialist, candidate, base, [], self._training(facts), nearest, {})
+
+    def _evidence_files(self, facts: Facts, event: Event) -> dict[str, bytes]:
+        if event == "candidate":
+            return {TRAINING_FILE: canonical_json(self._training(facts))}
+        if event == "artifact-exported":
+            return {name: (self.artifact / name).read_bytes() for name in (SUMS_FILE, SIGNATURE_FILE)}
+        if event == "eval-accepted":
+            data = evidence_bytes(self.evidence)
+            signed = seal(statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, {}), self.pem)
+            body = packet(self.evidence, self.cluster)
+            files = {EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: signed}
+        else:
+            record = next_record(self.main, event, facts, {})
+            asked = Asked(event, HARNESS, record.prepared_by, record.required_approvers, record.rollback)
+            body, files = packet(self.evidence, self.cluster, asked), {}
+        return files | {"packet.md": body.encode(), "chart.svg": chart(self.evidence).encode()}
+
+
+def merge_commits(git: Git, pull: PullRequest, judgement: Judgement, who: Signature) -> tuple[str, str]:
+    """The merge of a pull request, and the commit of its receipts on top."""
+    merge = git.commit_tree(judgement.tree, [pull.base, pull.head], merge_message(pull, judgement), who)
+    receipts = dict(receipt_files(pull, judgement.change, judgement.decision))
+    return merge, git.commit_files(merge, receipts, f"Receipts of pull request {pull.number}\n", who)
+
+
+def make_repository(place: Place) -> None:
+    """Build clone and forge; the file ``pending.json``, written last, says that they are complete."""
+    shutil.rmtree(place.folder, ignore_errors=True)
+    place.folder.mkdir(parents=True)
+    create_ssh_key(place.approver_key, f"{APPROVER}@bench.invalid")
+    workspace = Workspace(place.folder, home=place.folder / "home")
+    enrol = (f"head-of-trading={APPROVER}.pub",)
+    init(workspace, InitRequest(directory=Path("clone"), forge=Path("clone.git"), people=enrol))
+    with ObjectReader(place.clone) as git:
+        builder = Builder(place, git)
+        lives = builder.lives()
+        for facts, event in islice(lives, place.promotions):
+            builder.merge(builder.propose(facts, event), event)
+            if builder.number % 50 == 0:
+                sys.stderr.write(f"built {builder.number} of {place.promotions}\n")
+        pending = builder.propose(*next(lives))
+    updates = "".join(f"update {ref} {commit}\n" for ref, commit in builder.refs.items())
+    Git(place.clone).run("update-ref", "--stdin", input=updates.encode())
+    Git(place.clone).run("reset", "--quiet", "--hard")
+    Git(place.forge).run("fetch", "--quiet", str(place.clone), "+refs/*:refs/*")
+    for repository in (place.clone, place.forge):
+        Git(repository).run("gc", "--quiet")
+    place.pending.write_text(pending.model_dump_json())
+
+
+LAUNCHER = """
+import json, resource, subprocess, sys, time
+begin = time.perf_counter()
+subprocess.run(sys.argv[2:], stdout=subprocess.DEVNULL, check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as out:
+    json.dump([time.perf_counter() - begin, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024], out)
+"""
+"""Runs a command and writes its time and peak memory: a child of this large process would inherit this one's peak."""
+
+
+def measured(command: Sequence[str], place: Place) -> tuple[Spent, float]:
+    """Time of a process, its children included, and the peak memory in MiB of the largest of them."""
+    with tempfile.NamedTemporaryFile("r") as out:
+        spend([sys.executable, "-S", "-c", LAUNCHER, out.name, *command], place.clone, place.environment)
+        wall, cpu, memory = json.loads(out.read())
+    return Spent(wall, cpu), memory
+
+
+class Subjects:
+    """What is measured at one size, and the most memory that each took."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.memory: dict[str, float] = {}
+        self.pull = PullRequest.model_validate_json(place.pending.read_text())
+        git = Git(place.clone)
+        judgement = judge(git, self.pull, self.pull.base)
+        self.tip = merge_commits(git, self.pull, judgement, Signature(HARNESS, f"{HARNESS}@modelsmith.invalid", BEGIN))[
+            1
+        ]
+
+    def all(self) -> dict[str, Callable[[], Spent]]:
+        """Name and one measurement of each."""
+        return {
+            "gate decision": self.gate,
+            "push of a merge through the hook": self.push,
+            "verify, cold": lambda: self.verify("verify, cold", "--full"),
+            "verify, warm": lambda: self.verify("verify, warm"),
+            "git fsck --full": lambda: self.run("git fsck --full", "git", "fsck", "--full"),
+            "git log -p": lambda: self.run("git log -p", "git", "log", "-p", "main"),
+            "ssh-keygen -Y verify, each approval": self.signatures,
+        }
+
+    def gate(self) -> Spent:
+        """One decision in a running process, as `modelsmith pr show` and the hook take it."""
+        git = Git(self.place.clone)
+        _parse_again()
+        return timed(lambda: judge(git, self.pull, self.pull.base))
+
+    def push(self) -> Spent:
+        """Merge and receipts, judged by the pre-receive hook; undone afterwards."""
+        forge = Git(self.place.forge)
+        command = ["git", "push", "--quiet", str(self.place.forge), f"{self.tip}:refs/heads/main"]
+        try:
+            return spend(command, self.place.clone, self.place.environment)
+        finally:
+            forge.run("update-ref", "refs/heads/main", self.pull.base)
+
+    def verify(self, name: str, *options: str) -> Spent:
+        return self.run(name, *modelsmith_command(), "verify", "--json", *options)
+
+    def run(self, name: str, *command: str) -> Spent:
+        spent, memory = measured(command, self.place)
+        self.memory[name] = max(memory, self.memory.get(name, 0.0))
+        return spent
+
+    def signatures(self) -> Spent:
+        """The approvals of main, each by a process of its own; files are written before the clock starts."""
+        tree = Revision(Git(self.place.clone), "main")
+        names = [path for path in tree.paths("promotions") if path.endswith(f"approval-{APPROVER}.json")]
+        contents, _ = read_each(tree, [name + suffix for name in names for suffix in ("", ".sig")])
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            (folder / "allowed").write_text(f"{APPROVER} {ssh.public_key(self.place.approver_key)}\n")
+            for number, name in enumerate(names):
+                (folder / f"{number}").write_bytes(contents[name])
+                (folder / f"{number}.sig").write_bytes(contents[f"{name}.sig"])
+            command = ["ssh-keygen", "-Y", "verify", "-f", "allowed", "-I", APPROVER, "-n", APPROVAL_NAMESPACE, "-s"]
+
+            def each() -> None:
+                for number in range(len(names)):
+                    with (folder / f"{number}").open("rb") as signed:
+                        spend([*command, f"{number}.sig"], folder, stdin=signed)
+
+            return timed(each)
+
+
+def _parse_again() -> None:
+    """Forget what loaders keep of files, as a new process would not have it."""
+    for value in vars(load).values():
+        if hasattr(value, "cache_clear"):
+            value.cache_clear()
+
+
+def compare(place: Place, repeats: int) -> dict[str, Any]:
+    """Figures of one size."""
+    subjects = Subjects(place)
+    runs = alternate(subjects.all(), repeats)
+    counts = json.loads(
+        subprocess.run(
+            [*modelsmith_command(), "verify", "--json"],
+            cwd=place.clone, env=place.environment, check=True, capture_output=True,
+        ).stdout
+    )  # fmt: skip
+    return {
+        "promotions": counts["promotions"],
+        "approvals": counts["approvals"],
+        "commits": int(Git(place.clone).text("rev-list", "--count", "main")),
+        "seconds": {name: summary(found) for name, found in runs.items()},
+        "peak_mib": {name: round(memory, 1) for name, memory in subjects.memory.items()},
+    }
+
+
+def growth(sizes: dict[int, dict[str, Any]], kind: str) -> dict[str, list[float]]:
+    """By subject: how much more each size takes than the size before."""
+    found = [sizes[size][kind] for size in sorted(sizes)]
+    value = {"seconds": lambda figure: figure["median"], "peak_mib": lambda figure: figure}[kind]
+    return {
+        name: [round(value(more[name]) / max(value(less[name]), 1e-4), 2) for less, more in pairwise(found)]
+        for name in (found[0] if found else {})
+    }
+
+
+def show(sizes: dict[int, dict[str, Any]], grown: dict[str, dict[str, list[float]]]) -> None:
+    names = sorted(sizes)
+    steps = [f"{more}/{less}" for less, more in pairwise(names)]
+    for kind, title in (("seconds", "seconds (median)"), ("peak_mib", "peak memory (MiB)")):
+        rows = []
+        for subject in sizes[names[0]][kind]:
+            values = [sizes[size][kind][subject] for size in names]
+            plain = [value["median"] if isinstance(value, dict) else value for value in values]
+            rows.append((subject, *plain, *grown[kind][subject]))
+        print(f"\n{table((title, *names, *(f'growth {step}' for step in steps)), rows)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="Promotions; multiples of five.")
+    parser.add_argument("--rebuild", action="store_true", help="Build repositories again that are there already.")
+    given = parser.parse_args()
+    facts = machine("pydantic", "PyYAML", "rfc8785", "cryptography")
+    facts["versions"] |= {"git": Git(Path()).text("--version").removeprefix("git version ")}
+    sizes: dict[int, dict[str, Any]] = {}
+    for size in given.sizes:
+        place = Place(WORK / "governance" / str(size), size)
+        if given.rebuild or not place.pending.exists():
+            make_repository(place)
+        sizes[size] = compare(place, given.repeats)
+    grown = {kind: growth(sizes, kind) for kind in ("seconds", "peak_mib")}
+    show(sizes, grown)
+    cold = sizes[max(sizes)]["seconds"]["verify, cold"]["median"]
+    goal = {"promotions": 1000, "median_seconds_below": GOAL_SECONDS, "met": max(sizes) >= 1000 and cold < GOAL_SECONDS}
+    result = {"machine": facts, "repeats": given.repeats, "sizes": sizes, "growth": grown, "goal": goal}
+    save(RESULTS / "governance.json", result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Sealed artifacts at hand, held against what main says about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelsmith.artifacts.seal import check
+from modelsmith.artifacts.store import Store
+from modelsmith.governance.states import Life, record_folder
+from modelsmith.promotion.checks import SIGNATURE_FILE
+from modelsmith.promotion.main import Main
+from modelsmith.schema.errors import IntegrityFailure
+
+
+def check_weights(main: Main, stores: dict[str, Path], specialists: frozenset[str]) -> dict[str, str]:
+    """Check these specialists' artifacts where they are at hand; ``stores`` gives each cluster's store folder.
+
+    Returns:
+        Specialist -> ``checked`` or ``not checked``.
+
+    Raises:
+        IntegrityFailure: as `check_copy`, or ``weights-missing`` where policy requires them.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(specialists):
+        life = main.history.lives[name]
+        artifact = Store(stores[life.cluster]).get(life.artifact)
+        if artifact is not None:
+            check_copy(main, life, artifact)
+        elif main.policy.require_weights:
+            raise IntegrityFailure(
+                "weights-missing", f"The weights of {name} are not in the store", "Fetch them into the store."
+            )
+        found[name] = "checked" if artifact else "not checked"
+    return found
+
+
+def check_copy(main: Main, life: Life, folder: Path) -> None:
+    """Refuse a folder that is not exactly the specialist's artifact, with the signature that main holds of it.
+
+    Main's ``model.sig`` was verified when its promotion was judged, under the keys of that time. So an equal copy of it
+    needs no key of today: it still holds after the key that made it was replaced.
+
+    Raises:
+        IntegrityFailure: ``signature-differs``, or as `check`.
+    """
+    exported = next((record for record in life.records if record.event == "artifact-exported"), None)
+    if exported:
+        signature, signed = folder / SIGNATURE_FILE, main.tree.read(f"{record_folder(exported)}/{SIGNATURE_FILE}")
+        if not signature.is_file() or signature.read_bytes() != signed:
+            raise IntegrityFailure(
+                "signature-differs",
+                f"{life.specialist} carries another signature than main",
+                f"Restore {SIGNATURE_FILE} from main.",
+                path=str(signature),
+            )
+    check(folder, life.artifact)

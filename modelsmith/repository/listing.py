@@ -1,0 +1,38 @@
+"""Which files a tree holds, without their content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+Entry = tuple[str, str]
+"""Git file mode (``100644``) and object id."""
+
+
+class Listing(Protocol):
+    """Every file of one tree, links and submodules included, folders not."""
+
+    def entry(self, path: str) -> Entry | None:
+        """What stands at a path; None for a folder and for nothing."""
+        ...
+
+    def below(self, prefix: str) -> Mapping[str, Entry]:
+        """Path to entry of everything at or below ``prefix``; all of it for the empty prefix."""
+        ...
+
+
+class FlatListing:
+    """A listing that was read as a whole."""
+
+    def __init__(self, entries: Mapping[str, Entry]) -> None:
+        self._entries = entries
+
+    def entry(self, path: str) -> Entry | None:
+        """See `Listing`."""
+        return self._entries.get(path)
+
+    def below(self, prefix: str) -> Mapping[str, Entry]:
+        """See `Listing`."""
+        if not prefix:
+            return self._entries
+        return {path: entry for path, entry in self._entries.items() if f"{path}/".startswith(f"{prefix}/")}

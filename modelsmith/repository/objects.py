@@ -1,0 +1,303 @@
+"""Git's object database read by one process, for work that looks at a whole history.
+
+Content addresses do the rest: two commits share every folder in which they agree, so comparing them costs what
+differs between them, however large the repository is. What is read is checked against its id, so that an object that
+was overwritten on disk is found. A history that is cut short (a shallow clone) is an error, never a beginning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from typing_extensions import override
+
+from modelsmith.repository.git import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Commit, Git, utf8
+from modelsmith.repository.listing import Entry
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
+from modelsmith.schema.pull import Change, ChangedPath
+
+FOLDER = "040000"
+LARGEST_BYTES = 1 << 28
+"""Largest object that is read into memory (256 MiB); `ObjectReader.sha256` has no limit."""
+
+_BLOCK = 1 << 20
+_TREES_KEPT = 1024
+_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_MODES = {b"40000": FOLDER, **{mode.encode(): mode for mode in (REGULAR, EXECUTABLE, SYMLINK, SUBMODULE)}}
+_COMMIT = re.compile(rb"tree ([0-9a-f]+)\n((?:parent [0-9a-f]+\n)*)(?=author )")
+_AUTHORED = re.compile(rb"^(?:author|committer) (.*?) ?<([^<>\n]*)>", re.MULTILINE)
+
+
+class _Commit(NamedTuple):
+    tree: str
+    parents: tuple[str, ...]
+    claims: frozenset[str]
+    """Names and addresses of author and committer."""
+    subject: str
+
+
+class ObjectReader(Git):
+    """`Git` whose answers about commits, trees and files come from one ``git cat-file`` process; use it as a context.
+
+    The answers are those of `Git`, for full object ids; names of refs are resolved as there. It is stricter: an object
+    that does not fit its id, a tree that ``git fsck`` would refuse and an object above `LARGEST_BYTES` raise
+    IntegrityFailure.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._commits: dict[str, _Commit] = {}
+        self._trees = lru_cache(_TREES_KEPT)(self._read_tree)
+        self._digests: dict[str, str] = {}
+        self._before: set[str] = set()
+        self._before_tip = ""
+
+    def __enter__(self) -> Self:
+        self._process = self.start("cat-file", "--batch-command")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process, self._process = self._process, None
+        assert process
+        if error is not None:
+            process.kill()
+        process.communicate()
+
+    @override
+    def read_blobs(self, oids: Sequence[str]) -> dict[str, bytes]:
+        return {oid: self._read(oid, "blob") for oid in oids}
+
+    @override
+    def list_tree(self, rev: str, prefix: str = "") -> dict[str, Entry]:
+        return dict(self.listing(rev).below(prefix.removesuffix("/")))
+
+    @override
+    def listing(self, rev: str) -> TreeListing:
+        return TreeListing(self, self._root(rev))
+
+    @override
+    def change(self, old: str, new: str) -> Change:
+        paths = self._differences("", self._root(old), self._root(new))
+        return Change(paths=tuple(sorted(paths, key=lambda changed: changed.path)))
+
+    @override
+    def first_parent_log(self, tip: str) -> list[Commit]:
+        log: list[Commit] = []
+        at: str | None = self.rev(tip)
+        while at:
+            commit = self._commit(at)
+            log.append(Commit(at, commit.parents, commit.tree, commit.subject))
+            at = commit.parents[0] if commit.parents else None
+        return log[::-1]
+
+    @override
+    def claimed_authors(self, base: str, head: str) -> set[str]:
+        known = self._ancestors(base)
+        return {claim for commit in self._walk(head, known) for claim in self._commit(commit).claims}
+
+    def sha256(self, oid: str) -> str:
+        """``sha256:<64 hex>`` of a blob's content, of any size; read once."""
+        if oid not in self._digests:
+            content = hashlib.sha256()
+            for block in self._blocks(oid, "blob", None):
+                content.update(block)
+            self._digests[oid] = f"sha256:{content.hexdigest()}"
+        return self._digests[oid]
+
+    def entries(self, tree: str) -> Mapping[str, Entry]:
+        """Name to entry of one folder, sub-folders included (mode `FOLDER`)."""
+        return self._trees(tree)
+
+    @override
+    def _named(self, name: str, kind: str) -> str | None:
+        if not _ID.fullmatch(name):
+            return super()._named(name, kind)
+        found = self._ask(f"info {name}^{{{kind}}}").split(" ")
+        return found[0] if len(found) == 3 and found[1] == kind else None
+
+    def _root(self, rev: str) -> str:
+        """The tree of a commit, or the tree itself."""
+        commit = rev if rev in self._commits else self.rev(rev)
+        return self._commit(commit).tree if commit else self.tree(rev) or rev
+
+    def _commit(self, oid: str) -> _Commit:
+        if oid not in self._commits:
+            data = self._read(oid, "commit")
+            links = _COMMIT.match(data)
+            if not links:
+                raise _damaged(oid, "is not a sound commit")
+            headers, _, message = data.partition(b"\n\n")
+            claims = (part for pair in _AUTHORED.findall(headers) for part in pair)
+            subject = message.lstrip(b"\n").partition(b"\n\n")[0].replace(b"\n", b" ")
+            self._commits[oid] = _Commit(
+                tree=links[1].decode(),
+                parents=tuple(links[2].decode().split()[1::2]),
+                claims=frozenset(claim.decode("utf-8", "replace").strip() for claim in claims),
+                subject=subject.decode("utf-8", "replace").strip(),
+            )
+        return self._commits[oid]
+
+    def _ancestors(self, tip: str) -> set[str]:
+        """A commit and everything before it; grown from the last answer when that one lies before this commit."""
+        fresh = set(self._walk(tip, self._before))
+        if tip not in self._before and any(self._before_tip in self._commit(one).parents for one in fresh):
+            self._before |= fresh
+        elif tip != self._before_tip:
+            self._before = set(self._walk(tip, set()))
+        self._before_tip = tip
+        return self._before
+
+    def _walk(self, tip: str, known: set[str]) -> Iterator[str]:
+        """Commits from which ``tip`` descends, itself included, without known ones and what lies behind them."""
+        seen: set[str] = set()
+        open_ = [tip]
+        while open_:
+            commit = open_.pop()
+            if commit not in seen and commit not in known:
+                seen.add(commit)
+                yield commit
+                open_ += self._commit(commit).parents
+
+    def _differences(self, prefix: str, old: str | None, new: str | None) -> Iterator[ChangedPath]:
+        if old == new:
+            return
+        before = self.entries(old) if old else {}
+        after = self.entries(new) if new else {}
+        absent = ("000000", "0" * len(old or new or ""))
+        for name in before.keys() | after.keys():
+            was, now = before.get(name, absent), after.get(name, absent)
+            if was == now:
+                continue
+            folders = [oid if mode == FOLDER else None for mode, oid in (was, now)]
+            if any(folders):
+                yield from self._differences(f"{prefix}{name}/", *folders)
+            (old_mode, old_blob), (new_mode, new_blob) = (absent if e[0] == FOLDER else e for e in (was, now))
+            if old_mode != new_mode or old_blob != new_blob:
+                yield ChangedPath(
+                    path=f"{prefix}{name}", old_mode=old_mode, new_mode=new_mode, old_blob=old_blob, new_blob=new_blob
+                )
+
+    def _read_tree(self, oid: str) -> dict[str, Entry]:
+        data, width = self._read(oid, "tree"), len(oid) // 2
+        entries: dict[str, Entry] = {}
+        at, last = 0, b""
+        while at < len(data):
+            end = data.find(b"\0", at)
+            mode, _, name = data[at:end].partition(b" ")
+            place = name + b"/" if mode == b"40000" else name
+            sound = mode in _MODES and b"/" not in name and name.lower() not in (b"", b".", b"..", b".git")
+            if end < 0 or not sound or place <= last or (decoded := utf8(name)) in entries:
+                raise _damaged(oid, "is not a sound tree")
+            entries[decoded] = (_MODES[mode], data[end + 1 : end + 1 + width].hex())
+            at, last = end + 1 + width, place
+        return entries
+
+    def _read(self, oid: str, kind: str) -> bytes:
+        return b"".join(self._blocks(oid, kind, LARGEST_BYTES))
+
+    def _blocks(self, oid: str, kind: str, limit: int | None) -> Iterator[bytes]:
+        """Content of an object, block by block; raises once all of it was read when it does not fit its id."""
+        header = self._ask(f"contents {oid}").split(" ") if _ID.fullmatch(oid) else []
+        if len(header) != 3:
+            raise InfrastructureFailure(
+                "missing-object",
+                f"Object {oid} is not in this repository",
+                "Fetch the full history (`git fetch --unshallow`), then run `git fsck`.",
+                object=oid,
+            )
+        size = left = int(header[2])
+        content = hashlib.new("sha1" if len(oid) == 40 else "sha256", usedforsecurity=len(oid) != 40)
+        content.update(f"{header[1]} {size}\0".encode())
+        while left:
+            block = self._take(min(left, _BLOCK))
+            left -= len(block)
+            content.update(block)
+            if limit is None or size <= limit:
+                yield block
+        self._take(1)
+        if header[:2] != [oid, kind] or content.hexdigest() != oid:
+            raise _damaged(oid, f"is not the {kind} that its id names")
+        if limit is not None and size > limit:
+            raise _damaged(oid, f"has {size} bytes, more than is ever read")
+
+    def _ask(self, question: str) -> str:
+        """The line that the process answers with."""
+        process = self._running()
+        assert process.stdin
+        assert process.stdout
+        try:
+            process.stdin.write(f"{question}\n".encode())
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except BrokenPipeError:
+            answer = b""
+        if not answer.endswith(b"\n"):
+            raise self._ended()
+        return answer.decode("utf-8", "replace").rstrip("\n")
+
+    def _take(self, count: int) -> bytes:
+        out = self._running().stdout
+        assert out
+        data = out.read(count)
+        if len(data) != count:
+            raise self._ended()
+        return data
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise self._ended()
+        return self._process
+
+    def _ended(self) -> InfrastructureFailure:
+        return InfrastructureFailure(
+            "git-failed", "git cat-file has ended", "Check that the folder is a git repository that you may read."
+        )
+
+
+class TreeListing:
+    """A tree's files, found by descending from its root."""
+
+    def __init__(self, git: ObjectReader, root: str) -> None:
+        self._git = git
+        self._root = root
+
+    def entry(self, path: str) -> Entry | None:
+        """See `Listing`."""
+        found = self._find(path)
+        return None if found is None or found[0] == FOLDER else found
+
+    def below(self, prefix: str) -> dict[str, Entry]:
+        """See `Listing`."""
+        found = self._find(prefix) if prefix else (FOLDER, self._root)
+        return dict(self._files(prefix, found)) if found else {}
+
+    def _find(self, path: str) -> Entry | None:
+        at: Entry | None = (FOLDER, self._root)
+        for name in path.split("/"):
+            if at is None or at[0] != FOLDER:
+                return None
+            at = self._git.entries(at[1]).get(name)
+        return at
+
+    def _files(self, path: str, entry: Entry) -> Iterator[tuple[str, Entry]]:
+        if entry[0] != FOLDER:
+            yield path, entry
+            return
+        for name, inner in self._git.entries(entry[1]).items():
+            yield from self._files(f"{path}/{name}" if path else name, inner)
+
+
+def _damaged(oid: str, what: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        "damaged-object", f"Object {oid} {what}.", "Fetch the repository anew from a copy that you trust.", object=oid
+    )

@@ -1,0 +1,125 @@
+"""Main carried from commit to commit is main as it is read at each of them, whatever changed in between."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelsmith.governance.states import record_folder
+from modelsmith.promotion.main import main_after, read_main
+from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.objects import ObjectReader
+from modelsmith.schema.errors import ModelsmithError
+
+POLICY, PEOPLE = ".github/governance/policy.yaml", ".github/governance/people.yaml"
+EDITED = (
+    POLICY,
+    PEOPLE,
+    ".github/CODEOWNERS",
+    ".github/governance/trust/harness.pem",
+    "clusters/defaults.yaml",
+    "clusters/rtb-pricing/cluster.yaml",
+    "evals/adtech/rtb-root-cause/evalset.yaml",
+    "README.md",
+)
+
+
+def everything(main):
+    """All that a proposal is judged by."""
+    cluster = load_cluster(main.tree, "rtb-pricing")
+    governed = load_eval_set(main.tree, cluster.eval_set)
+    rules = (main.policy, main.people, main.codeowners, main.trusted, main.history)
+    return main.tree.commit, main.tree.entries(), *rules, cluster, governed, governed.question()
+
+
+def edit(here, path, old=b"", new=b"# edited\n"):
+    """The file with one piece of text replaced."""
+    text = here.main.tree.read(path)
+    assert old in text
+    return here.commit({path: text.replace(old, new, 1)})
+
+
+@pytest.fixture(scope="module")
+def tips(repository):
+    """Commits of a repository in which everything changes that main is made of."""
+    here = repository
+    tips = [here.tip]
+    for path in EDITED:
+        here = edit(here, path)
+        tips.append(here.tip)
+    for number, events in ((1, 5), (2, 2)):
+        for end in range(events):
+            event = ("candidate", "eval-accepted", "artifact-exported", "customer-deployed", "production-validated")[
+                end
+            ]
+            here = here.after(event, number=number)
+            tips += [here.git.text("rev-parse", f"{here.tip}^"), here.tip]
+    here = edit(here, POLICY, b"gate: oncall-sre", b"gate: platform")
+    tips.append(here.tip)
+    here = edit(here, "clusters/rtb-pricing/cluster.yaml", b"cluster: rtb-pricing", b"# new\ncluster: rtb-pricing")
+    tips.append(here.tip)
+    here = here.after("artifact-exported", number=2)
+    return [*tips, here.tip]
+
+
+def test_it_equals_what_is_read_anew_at_every_commit(repository, tips):
+    with ObjectReader(repository.git.path) as reader:
+        main = read_main(reader, tips[0])
+        for tip in tips[1:]:
+            main = main_after(main, tip)
+            assert everything(main) == everything(read_main(repository.git, tip))
+
+
+def test_it_equals_what_is_read_anew_over_any_distance_and_backwards(repository, tips):
+    tips = tips[::6]
+    with ObjectReader(repository.git.path) as reader:
+        for one in tips:
+            for other in tips:
+                main = main_after(read_main(reader, one), other)
+                assert everything(main) == everything(read_main(repository.git, other))
+
+
+def broken(here):
+    """Commits that cannot be read, by what is wrong."""
+    life = here.main.history.find(here.facts().specialist)
+    folders = [record_folder(record) for record in life.records]
+    record = here.main.tree.read(f"{folders[1]}/record.json")
+    other = folders[0].replace("rtb-pricing", "other")
+    return {
+        "a record removed": here.commit({f"{folders[1]}/record.json": None}),
+        "a record that is not canonical": here.commit({f"{folders[1]}/record.json": record + b"\n"}),
+        "a record in another folder": here.commit({f"{folders[1].replace('02', '07')}/record.json": record}),
+        "a folder with no meaning": here.commit({f"{folders[1]}x/record.json": record}),
+        "a cluster that copies a life": here.commit({f"{other}/record.json": record}),
+        "a policy that forbids what happened": edit(
+            here, POLICY, b"event: eval-accepted, from: [candidate]", b"event: eval-accepted, from: [deprecated]"
+        ),
+        "a policy that does not parse": here.commit({POLICY: b"transitions: ["}),
+        "people gone": here.commit({PEOPLE: None}),
+        "a trust root gone": here.commit({".github/governance/trust/harness.pem": None}),
+    }
+
+
+@pytest.fixture(scope="module")
+def lived(repository):
+    return repository.after("candidate", "eval-accepted", "artifact-exported").after("candidate", number=2)
+
+
+def outcome(read):
+    try:
+        read()
+    except ModelsmithError as error:
+        return type(error), error.code
+    return None
+
+
+def test_it_fails_where_reading_anew_fails_and_for_the_same_reason(lived):
+    for what, there in broken(lived).items():
+        anew = outcome(lambda tip=there.tip: read_main(lived.git, tip))
+        carried = outcome(lambda tip=there.tip: main_after(lived.main, tip))
+        assert (what, carried) == (what, anew)
+        assert anew is not None, what
+
+
+def test_a_policy_that_forbids_what_happened_is_found_in_lives_that_the_change_does_not_touch(lived):
+    refused = broken(lived)["a policy that forbids what happened"]
+    assert outcome(lambda: main_after(lived.main, refused.tip))[1] == "bad-transition"

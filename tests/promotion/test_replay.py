@@ -1,0 +1,214 @@
+"""Replay: every step of main is judged by the rules and keys that main had before it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from modelsmith.governance.states import record_folder
+from modelsmith.promotion.records import next_record
+from modelsmith.promotion.verify import replay
+from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.objects import ObjectReader
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
+from modelsmith.schema.progress import silent
+from modelsmith.schema.promotion import TrainingFacts
+from modelsmith.signing.ssh import public_key
+
+from .conftest import AT, HARNESS, WHO
+
+PEOPLE = ".github/governance/people.yaml"
+PETRA = ("petra", "petra")
+
+
+def replayed(repository, here, notify=silent):
+    """The replay of main from the repository's first commit to where it is here."""
+    with ObjectReader(repository.git.path) as reader:
+        return replay(reader, repository.tip, reader.first_parent_log(here.tip)[1:], notify)
+
+
+def refusal(repository, here):
+    with pytest.raises(IntegrityFailure) as refused:
+        replayed(repository, here)
+    assert refused.value.code == "history-does-not-hold"
+    return refused.value
+
+
+def candidate(here, number):
+    """Files of a candidate's pull request, as the harness makes them."""
+    cluster = load_cluster(here.main.tree, "rtb-pricing")
+    digest = "sha256:" + "a" * 64
+    facts = TrainingFacts(
+        base_model=cluster.base_model.name, base_digest=cluster.base_model.digest, parent="base", method="sft", seed=17,
+        rows=3, rows_digest=digest, generators={}, diagnosed_run=digest, hyperparameters=digest, steps=4,
+        reward=load_eval_set(here.main.tree, cluster.eval_set).rubric_digest, final_loss=1.0, toolkit="test",
+    )  # fmt: skip
+    evidence = {"training.json": canonical_json(facts)}
+    return here.files_of(next_record(here.main, "candidate", here.facts(number), evidence), evidence)
+
+
+def with_key_of_petra(here, name):
+    """people.yaml with another key for Petra."""
+    old, new = (public_key(here.people / f"{key}.pub") for key in ("petra", name))
+    return {PEOPLE: here.main.tree.read(PEOPLE).replace(old.encode(), new.encode())}
+
+
+def test_promotions_and_approved_changes_hold_and_are_counted(repository):
+    said = []
+    here = repository.merge(candidate(repository, 1), number=1)
+    here = here.merge({"docs/note.md": b"x"}, [PETRA], number=2)
+    here = here.merge(candidate(here, 2), number=3)
+    found = replayed(repository, here, said.append)
+    assert (found.changes, found.promotions, found.approvals) == (3, 2, 1)
+    assert found.main.tree.commit == here.tip
+    assert found.main.history == here.main.history
+    assert [(progress.done, progress.total) for progress in said] == [(2, 6), (4, 6), (6, 6)]
+
+
+def test_a_key_that_its_owners_approved_works_from_then_on_and_the_former_one_no_more(repository):
+    rotated = repository.merge(with_key_of_petra(repository, "petra-new"), [PETRA], number=1)
+    after = rotated.merge({"docs/note.md": b"x"}, [("petra", "petra-new")], number=2)
+    assert replayed(repository, after).approvals == 2
+
+    former = rotated.merge({"docs/note.md": b"x"}, [PETRA], number=2)
+    refused = refusal(repository, former)
+    assert "a key that nobody here holds" in refused.message
+    assert refused.details["cause"] == "unknown-key"
+    before = repository.merge({"docs/note.md": b"x"}, [PETRA], number=1)
+    kept = before.merge(with_key_of_petra(before, "petra-new"), [PETRA], number=2)
+    assert replayed(repository, kept).approvals == 2, "what the former key signed before stays"
+
+
+@pytest.mark.parametrize("approvals", [[], [("mallory", "mallory")], [("maya", "maya")]])
+def test_the_same_key_smuggled_in_is_refused_and_named(repository, approvals):
+    files = with_key_of_petra(repository, "mallory")
+    smuggled = repository.merge(files, approvals, number=1, smuggled=True)
+    after = smuggled.merge({"docs/note.md": b"x"}, [("petra", "mallory")], number=2)
+    refused = refusal(repository, after)
+    assert refused.details["commit"] == smuggled.git.text("rev-parse", f"{smuggled.tip}^")
+    assert refused.details["path"] == PEOPLE
+    assert "@platform is missing" in refused.message
+
+
+def test_a_signature_by_the_key_that_the_change_itself_brings_is_refused(repository):
+    files = with_key_of_petra(repository, "mallory")
+    refused = refusal(repository, repository.merge(files, [("petra", "mallory")], smuggled=True))
+    assert refused.details["cause"] == "unknown-key"
+    assert refused.details["path"].startswith(".github/governance/receipts/")
+
+
+def test_a_change_that_brings_its_own_approver_is_refused(repository):
+    people = repository.main.tree.read(PEOPLE)
+    key = public_key(repository.people / "mallory.pub").encode()
+    entry = b"people:\n  - {id: mallory, name: mallory, roles: [platform], keys: [{key: %s}]}\n" % key
+    files = {PEOPLE: people.replace(b"people:\n", entry, 1)}
+    refused = refusal(repository, repository.merge(files, [("mallory", "mallory")], smuggled=True))
+    assert (refused.details["cause"], refused.details["path"]) == ("broken-step", PEOPLE)
+
+
+def test_governance_may_not_change_together_with_what_it_governs(repository):
+    files = with_key_of_petra(repository, "petra-new") | {"clusters/defaults.yaml": b"{}\n"}
+    refused = refusal(repository, repository.merge(files, [PETRA], smuggled=True))
+    assert "never mixed with what is governed" in refused.message
+
+
+def test_a_promotion_that_does_not_follow_names_its_folder(repository):
+    files = candidate(repository, 1)
+    (record,) = (path for path in files if path.endswith("record.json"))
+    folder = record.rpartition("/")[0]
+    forged = files | {f"{folder}/extra.md": b"x"}
+    refused = refusal(repository, repository.merge(forged, smuggled=True))
+    assert (refused.details["path"], "other files" in refused.message) == (folder, True)
+
+
+def receipts_of(here):
+    """Receipts that the last commit added."""
+    git = here.git
+    return {p.path: git.read_blob(p.new_blob) for p in git.change(f"{here.tip}^", here.tip).paths}
+
+
+def with_receipts(here, files):
+    merge = here.git.text("rev-parse", f"{here.tip}^")
+    return replace(here, tip=here.git.commit_files(merge, files, "Receipts\n", WHO))
+
+
+@pytest.mark.parametrize(
+    ("tamper", "said"),
+    [
+        (lambda name, data: {name: None}, "no receipt of its merge"),
+        (lambda name, data: {name: b"not json"}, "cannot be read"),
+        (lambda name, data: {name: data + b"\n"}, "not canonical"),
+        (lambda name, data: {name: data, "evals/x.md": b"x"}, "other files than its receipts"),
+        (lambda name, data: {name: data, f"{name}.more": b"x"}, "other files than its receipts"),
+        (lambda name, data: {name: _edited(data, change="sha256:" + "1" * 64)}, "not the change"),
+        (lambda name, data: {name: _edited(data, approvals={"maya": "approval-maya.json"})}, "other files than"),
+    ],
+)
+def test_receipts_are_exactly_what_decided_the_merge(repository, tamper, said):
+    here = repository.merge(candidate(repository, 1))
+    ((name, data),) = receipts_of(here).items()
+    refused = refusal(repository, with_receipts(here, tamper(name, data)))
+    assert said in refused.message
+    assert refused.details["commit"] == here.git.text("rev-parse", f"{here.tip}^")
+
+
+def _edited(data, **fields):
+    return canonical_json(json.loads(data) | fields)
+
+
+def test_receipts_of_someone_whose_approval_was_not_needed_are_refused(repository):
+    here = repository.merge({"docs/note.md": b"x"}, [PETRA])
+    files = receipts_of(here)
+    folder = next(iter(files)).rpartition("/")[0]
+    git = here.git
+    change = git.change(repository.tip, f"{here.tip}^")
+    proof = repository.review(change, 1, "maya", "maya", AT + timedelta(days=1)).proof
+    files[f"{folder}/approval-maya.json"] = proof.statement.encode()
+    files[f"{folder}/approval-maya.json.sig"] = proof.signature.encode()
+    approvals = {"petra": "approval-petra.json", "maya": "approval-maya.json"}
+    files[f"{folder}/merge.json"] = _edited(files[f"{folder}/merge.json"], approvals=approvals)
+    refused = refusal(repository, with_receipts(here, files))
+    assert ("do not count" in refused.message, refused.details["path"]) == (True, folder)
+
+
+def test_a_commit_without_pull_request_is_named_wherever_it_stands(repository):
+    here = repository.merge(candidate(repository, 1)).commit({"notes.md": b"quick fix"})
+    direct = here.tip
+    here = here.merge(candidate(here, 2), number=2)
+    assert refusal(repository, here).details["commit"] == direct
+    removed = repository.merge(candidate(repository, 1))
+    folder = record_folder(removed.main.history.find(removed.facts(1).specialist).records[0])
+    removed = removed.commit({f"{folder}/record.json": None})
+    assert refusal(repository, removed).details["commit"] == removed.tip
+
+
+def test_nothing_is_said_about_history_when_the_tools_fail(repository, monkeypatch):
+    here = repository.merge({"docs/note.md": b"x"}, [PETRA])
+
+    def missing(*arguments, **more):
+        raise FileNotFoundError
+
+    with ObjectReader(repository.git.path) as reader:
+        log = reader.first_parent_log(here.tip)[1:]
+        monkeypatch.setattr("modelsmith.signing.ssh.subprocess.run", missing)
+        with pytest.raises(InfrastructureFailure) as failed:
+            replay(reader, repository.tip, log, silent)
+    assert failed.value.code == "missing-ssh-keygen"
+
+
+def test_the_one_who_wrote_a_change_cannot_have_approved_it(repository):
+    git = repository.git
+    tip = git.commit_files(repository.tip, {"docs/note.md": b"x"}, "By Petra\n", HARNESS._replace(name="petra"))
+    tip = git.commit_files(tip, {"docs/note.md": b"y"}, "On top\n", HARNESS)
+    by_petra = replace(repository, tip=repository.tip)
+    change = git.change(repository.tip, tip)
+    honest = by_petra.merge({"docs/note.md": b"y"}, [PETRA])
+    assert git.change(repository.tip, f"{honest.tip}^") == change
+    tree = git.text("rev-parse", f"{tip}^{{tree}}")
+    merge = git.commit_tree(tree, [repository.tip, tip], "Merge\n", WHO)
+    forged = replace(honest, tip=git.commit_files(merge, receipts_of(honest), "Receipts\n", WHO))
+    assert "@platform is missing" in refusal(repository, forged).message

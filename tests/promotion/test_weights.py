@@ -1,0 +1,98 @@
+"""Artifacts at hand are held against main, which vouches for their signatures under the keys of their time."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from modelsmith.artifacts.seal import seal_and_sign
+from modelsmith.artifacts.store import Store
+from modelsmith.promotion.checks import SIGNATURE_FILE, SUMS_FILE
+from modelsmith.promotion.records import next_record
+from modelsmith.promotion.weights import check_copy, check_weights
+from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.signing.keys import create_signing_key
+
+TRUST = ".github/governance/trust/harness.pem"
+
+
+@pytest.fixture
+def artifact(tmp_path, repository):
+    """A sealed artifact, signed by the harness."""
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    seal_and_sign(folder, repository.key)
+    return folder
+
+
+@pytest.fixture
+def life(repository, artifact):
+    """Main with that artifact exported, and the specialist's name."""
+
+    def after(*events):
+        here, sums = repository, (artifact / SUMS_FILE).read_bytes()
+        facts = repository.facts(sums=sums)
+        for event in events:
+            names = (SUMS_FILE, SIGNATURE_FILE) if event == "artifact-exported" else ()
+            evidence = {name: (artifact / name).read_bytes() for name in names}
+            here = here.commit(here.files_of(next_record(here.main, event, facts, evidence), evidence))
+        return here, facts.specialist
+
+    return after
+
+
+def check(here, specialist, folder):
+    check_copy(here.main, here.main.history.lives[specialist], folder)
+
+
+def refused(here, specialist, folder):
+    with pytest.raises(IntegrityFailure) as failure:
+        check(here, specialist, folder)
+    return failure.value.code
+
+
+def test_an_artifact_still_holds_after_the_key_that_signed_it_was_replaced(life, artifact, tmp_path):
+    here, specialist = life("candidate", "eval-accepted", "artifact-exported")
+    check(here, specialist, artifact)
+    rotated = here.commit({TRUST: create_signing_key(tmp_path / "new.pem")})
+    assert rotated.main.trusted != here.main.trusted
+    check(rotated, specialist, artifact)
+    Store(tmp_path / "store").put(artifact, rotated.main.history.lives[specialist].artifact)
+    stores = {"rtb-pricing": tmp_path / "store"}
+    assert check_weights(rotated.main, stores, frozenset({specialist})) == {specialist: "checked"}
+
+
+def test_a_signature_by_today_s_key_does_not_replace_the_one_that_main_holds(life, artifact, tmp_path):
+    here, specialist = life("candidate", "eval-accepted", "artifact-exported")
+    rotated = here.commit({TRUST: create_signing_key(tmp_path / "new.pem")})
+    again = shutil.copytree(artifact, tmp_path / "again")
+    seal_and_sign(again, tmp_path / "new.pem")
+    assert refused(rotated, specialist, again) == "signature-differs"
+    (again / SIGNATURE_FILE).unlink()
+    assert refused(rotated, specialist, again) == "signature-differs"
+
+
+def test_main_s_signature_beside_other_weights_is_refused(life, artifact):
+    here, specialist = life("candidate", "eval-accepted", "artifact-exported")
+    (artifact / "adapter_model.safetensors").write_bytes(b"Weights")
+    assert refused(here, specialist, artifact) == "file-changed"
+
+
+def test_before_the_export_the_id_alone_speaks_for_the_files(life, artifact):
+    here, specialist = life("candidate")
+    check(here, specialist, artifact)
+    (artifact / "more.json").write_text("{}")
+    assert refused(here, specialist, artifact) == "file-added"
+
+
+def test_weights_that_are_elsewhere_are_not_checked_unless_policy_wants_them(life, tmp_path):
+    here, specialist = life("candidate")
+    stores = {"rtb-pricing": tmp_path / "empty"}
+    assert check_weights(here.main, stores, frozenset({specialist})) == {specialist: "not checked"}
+    path = ".github/governance/policy.yaml"
+    strict = here.commit({path: here.main.tree.read(path).replace(b"require_weights: false", b"require_weights: true")})
+    with pytest.raises(IntegrityFailure) as missing:
+        check_weights(strict.main, stores, frozenset({specialist}))
+    assert missing.value.code == "weights-missing"

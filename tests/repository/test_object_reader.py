@@ -1,0 +1,214 @@
+"""One process reads a whole history: its answers are git's own, and what does not fit its id is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from modelsmith.repository import objects
+from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.objects import ObjectReader
+from modelsmith.repository.tree import Revision
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput, ModelsmithError
+
+from .test_git_plumbing import AUTHOR
+
+NAMES = st.sampled_from(["a", "b", "a.b", "a-", "ä", "c d", "z"])
+FILES = st.dictionaries(st.lists(NAMES, min_size=1, max_size=3).map("/".join), st.binary(max_size=3), max_size=8)
+SLOW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(params=["sha1", "sha256"])
+def git(request: pytest.FixtureRequest, tmp_path: Path) -> Git:
+    subprocess.run(["git", "init", "--quiet", f"--object-format={request.param}", str(tmp_path / "g")], check=True)
+    return Git(tmp_path / "g")
+
+
+def without_overlaps(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {path: data for path, data in files.items() if not any(other.startswith(f"{path}/") for other in files)}
+
+
+@SLOW
+@given(first=FILES, second=FILES, prefix=st.sampled_from(["", "a", "a/b", "ä", "z/z"]))
+def test_what_a_tree_holds_and_what_two_differ_in_is_what_git_says(
+    git: Git, first: dict[str, bytes], second: dict[str, bytes], prefix: str
+) -> None:
+    one, two = (git.commit_files(None, without_overlaps(files), "m", AUTHOR) for files in (first, second))
+    with ObjectReader(git.path) as reader:
+        assert reader.change(one, two) == git.change(one, two)
+        assert reader.list_tree(one, prefix) == git.list_tree(one, prefix)
+        for rev in (one, git.text("rev-parse", f"{two}^{{tree}}")):
+            ours, theirs = Revision(reader, rev), Revision(git, rev)
+            assert ours.entries(prefix) == theirs.entries(prefix)
+            assert {path: ours.read(path) for path in ours.paths()} == {p: theirs.read(p) for p in theirs.paths()}
+            assert [ours.exists(path) for path in first] == [theirs.exists(path) for path in first]
+
+
+def test_modes_links_submodules_and_folders_that_become_files_are_seen_as_git_sees_them(git: Git) -> None:
+    blob = git.text("hash-object", "-w", "--stdin", input=b"content")
+    commit = git.commit_files(None, {"x": b"1"}, "m", AUTHOR)
+
+    def tree(*lines: str) -> str:
+        return git.text("mktree", "--missing", input="".join(f"{line}\n" for line in lines).encode())
+
+    below = tree(f"100644 blob {blob}\tinner")
+    trees = [
+        tree(f"100644 blob {blob}\ta", f"100644 blob {blob}\tb"),
+        tree(f"100755 blob {blob}\ta", f"040000 tree {below}\tb"),
+        tree(f"120000 blob {blob}\ta", f"160000 commit {commit}\tb"),
+    ]
+    with ObjectReader(git.path) as reader:
+        for old in trees:
+            assert reader.list_tree(old) == git.list_tree(old)
+            for new in trees:
+                assert reader.change(old, new) == git.change(old, new)
+
+
+@SLOW
+@given(shape=st.lists(st.tuples(st.integers(0, 9), st.none() | st.integers(0, 9)), min_size=1, max_size=9))
+def test_who_wrote_what_a_branch_adds_is_what_git_says_in_whatever_order_it_is_asked(
+    git: Git, shape: list[tuple[int, int | None]]
+) -> None:
+    start = git.commit_files(None, {"x": b"1"}, "Start\n", AUTHOR)
+    tree, commits = git.text("rev-parse", f"{start}^{{tree}}"), [start]
+    for number, parents in enumerate(shape):
+        chosen = dict.fromkeys(commits[parent % len(commits)] for parent in parents if parent is not None)
+        who = Signature(f"Author {number}", f"{number}@example.org", AUTHOR.when)
+        commits.append(git.commit_tree(tree, list(chosen), f"Commit\nnumber {number}\n\nBody.\n", who))
+    with ObjectReader(git.path) as reader:
+        for base in commits:
+            assert reader.first_parent_log(base) == git.first_parent_log(base)
+            assert reader.claimed_authors(base, commits[-1]) == git.claimed_authors(base, commits[-1])
+
+
+def test_names_of_refs_are_resolved_and_nonsense_is_not(git: Git) -> None:
+    commit = git.commit_files(None, {"x": b"1"}, "m", AUTHOR)
+    git.update_ref("refs/heads/main", commit, None)
+    with ObjectReader(git.path) as reader:
+        assert reader.rev("main") == reader.rev(commit) == commit
+        assert reader.tree("main") == reader.tree(commit) == git.tree(commit)
+        for name in ("nowhere", "", "--all", "1" * len(commit), f"main\n{commit}", git.tree(commit)):
+            assert reader.rev(str(name)) is None
+        for name in ("1" * len(commit), "--all", f"main\ncontents {commit}"):
+            with pytest.raises(ModelsmithError):
+                reader.list_tree(name)
+        assert reader.list_tree("main") == git.list_tree("main")
+
+
+def overwrite(git: Git, oid: str, kind: str, data: bytes) -> None:
+    """Put another object's bytes where git keeps this one, as someone with the disk can."""
+    file = git.path / ".git" / "objects" / oid[:2] / oid[2:]
+    file.chmod(0o644)
+    file.write_bytes(zlib.compress(f"{kind} {len(data)}\0".encode() + data))
+
+
+def test_an_object_overwritten_on_disk_is_found(git: Git) -> None:
+    commit = git.commit_files(None, {"policy": b"strict"}, "m", AUTHOR)
+    blob = git.list_tree(commit)["policy"][1]
+    overwrite(git, blob, "blob", b"loosen")
+    assert git.read_blob(blob) == b"loosen", "plain git believes the disk"
+    with ObjectReader(git.path) as reader:
+        for read in (reader.read_blob, reader.sha256):
+            with pytest.raises(IntegrityFailure) as refused:
+                read(blob)
+            assert (refused.value.code, refused.value.details["object"]) == ("damaged-object", blob)
+        assert reader.list_tree(commit)["policy"][1] == blob, "the process still answers"
+
+
+def test_an_object_of_another_kind_than_its_place_says_is_refused(git: Git) -> None:
+    commit = git.commit_files(None, {"x": b"1"}, "m", AUTHOR)
+    with ObjectReader(git.path) as reader, pytest.raises(IntegrityFailure):
+        reader.read_blob(commit)
+
+
+@pytest.mark.parametrize(
+    "names", [["b", "a"], ["a", "a"], [".git"], [".GIT"], [".."], ["a/b"], [""]], ids=lambda names: "+".join(names)
+)
+def test_a_tree_that_two_programs_could_read_differently_is_refused(git: Git, names: list[str]) -> None:
+    blob = git.text("hash-object", "-w", "--stdin", input=b"content")
+    raw = b"".join(b"100644 %s\0" % name.encode() + bytes.fromhex(blob) for name in names)
+    tree = git.text("hash-object", "-t", "tree", "--literally", "-w", "--stdin", input=raw)
+    with ObjectReader(git.path) as reader, pytest.raises(IntegrityFailure) as refused:
+        reader.list_tree(tree)
+    assert refused.value.code == "damaged-object"
+
+
+def test_a_file_and_a_folder_of_one_name_are_refused(git: Git) -> None:
+    blob = git.text("hash-object", "-w", "--stdin", input=b"content")
+    inner = git.text("mktree", input=f"100644 blob {blob}\tx\n".encode())
+    raw = b"100644 a\0" + bytes.fromhex(blob) + b"40000 a\0" + bytes.fromhex(inner)
+    tree = git.text("hash-object", "-t", "tree", "--literally", "-w", "--stdin", input=raw)
+    with ObjectReader(git.path) as reader, pytest.raises(IntegrityFailure):
+        reader.list_tree(tree)
+
+
+def test_a_parent_named_where_git_does_not_look_is_no_parent(git: Git) -> None:
+    first = git.commit_files(None, {"x": b"1"}, "m", AUTHOR)
+    raw = git.run("cat-file", "commit", first).replace(b"\n\nm", b"\nparent %s\n\nm" % first.encode())
+    odd = git.text("hash-object", "-t", "commit", "--literally", "-w", "--stdin", input=raw)
+    with ObjectReader(git.path) as reader:
+        assert reader.first_parent_log(odd) == git.first_parent_log(odd)
+        assert len(reader.first_parent_log(odd)) == 1
+
+
+def test_a_history_that_is_cut_short_is_an_error_not_a_beginning(git: Git, tmp_path: Path) -> None:
+    one = git.commit_files(None, {"x": b"1"}, "one", AUTHOR)
+    two = git.commit_files(one, {"x": b"2"}, "two", AUTHOR)
+    git.update_ref("refs/heads/main", two, None)
+    shallow = tmp_path / "shallow"
+    subprocess.run(
+        ["git", "clone", "--quiet", "--depth=1", "--branch=main", f"file://{git.path}", str(shallow)], check=True
+    )
+    assert len(Git(shallow).first_parent_log(two)) == 1
+    with ObjectReader(shallow) as reader, pytest.raises(InfrastructureFailure) as missing:
+        reader.first_parent_log(two)
+    assert "--unshallow" in missing.value.mend
+
+
+def test_an_object_too_large_to_hold_is_refused_or_hashed_and_what_follows_is_still_read(
+    git: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, small = b"x" * 5000, b"y"
+    listing = git.list_tree(git.commit_files(None, {"large": large, "small": small}, "m", AUTHOR))
+    monkeypatch.setattr(objects, "LARGEST_BYTES", 4999)
+    monkeypatch.setattr(objects, "_BLOCK", 512)
+    with ObjectReader(git.path) as reader:
+        with pytest.raises(IntegrityFailure, match="5000 bytes"):
+            reader.read_blob(listing["large"][1])
+        assert reader.read_blob(listing["small"][1]) == small
+        assert reader.sha256(listing["large"][1]) == f"sha256:{hashlib.sha256(large).hexdigest()}"
+
+
+def test_no_process_is_left_behind(git: Git) -> None:
+    commit = git.commit_files(None, {"x": b"1"}, "m", AUTHOR)
+    started = []
+    for crash in (None, KeyboardInterrupt):
+        with suppress(KeyboardInterrupt), ObjectReader(git.path) as reader:
+            started.append(reader._process)
+            reader.list_tree(commit)
+            if crash:
+                raise crash
+    assert all(process and process.poll() is not None for process in started)
+    with pytest.raises(InfrastructureFailure):
+        reader.read_blob(git.list_tree(commit)["x"][1])
+
+
+def test_a_folder_that_is_no_repository_is_an_infrastructure_failure(tmp_path: Path) -> None:
+    with ObjectReader(tmp_path) as reader, pytest.raises(InfrastructureFailure):
+        reader.first_parent_log("1" * 40)
+
+
+def test_names_that_are_not_utf8_are_refused_as_elsewhere(git: Git) -> None:
+    blob = git.text("hash-object", "-w", "--stdin", input=b"content")
+    tree = git.text("mktree", input=b"100644 blob %s\t\xff\n" % blob.encode())
+    with pytest.raises(InvalidInput):
+        git.list_tree(tree)
+    with ObjectReader(git.path) as reader, pytest.raises(InvalidInput):
+        reader.list_tree(tree)
