@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from modelsmith.governance.routing import render_routing
+from modelsmith.governance.routing import hold_of, render_routing
 from modelsmith.loop import phases
 from modelsmith.loop.desk import Desk, open_desk
 from modelsmith.loop.evals import ledger_of
@@ -18,7 +19,6 @@ from modelsmith.promotion.pulls import sync
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.progress import Progress
-from modelsmith.schema.pull import PullRequest
 
 PHASES: dict[Phase, Callable[[Desk, Iteration], Iteration]] = {
     "eval": phases.eval_reference,
@@ -29,6 +29,8 @@ PHASES: dict[Phase, Callable[[Desk, Iteration], Iteration]] = {
     "promote": phases.promote_candidate,
 }
 ENDS: tuple[Phase, ...] = ("waiting", "done")
+BEFORE_CANDIDATE: tuple[Phase, ...] = ("eval", "diagnose", "train", "seal")
+"""Phases after which main knows what the candidate was trained from."""
 
 
 @dataclass(frozen=True)
@@ -81,22 +83,34 @@ class Loop:
         """The iteration to work on: the unfinished one, the one that waits, or a new one."""
         if last is None:
             return self._begin(main, None)
-        if last.phase == "waiting" and last.pull is not None:
-            pull = self.harness.forge.get(last.pull)
-            if pull.status == "open" and not self._rejected(pull, main):
-                return last
-            return self._begin(main, last)
-        if last.phase == "done" or not self.harness.workspace.git.is_ancestor(last.commit, main):
+        if last.phase == "waiting":
+            return self._waited(last, main)
+        gone = last.phase in BEFORE_CANDIDATE and self._retired(last.reference, main)
+        if last.phase == "done" or gone or not self.harness.workspace.git.is_ancestor(last.commit, main):
             return self._begin(main, last)
         return last
 
-    def _rejected(self, pull: PullRequest, main: str) -> bool:
-        """Whether an owner said no to the waiting pull request; then it is closed, for its answer has come."""
-        refusals = judge(self.harness.workspace.git, pull, main).decision.refusals
+    def _waited(self, last: Iteration, main: str) -> Iteration:
+        """What to do now with an iteration that ended at a person: wait on, go on, or begin the next one."""
+        if last.pull is None:
+            return last.model_copy(update={"phase": "promote"})
+        pull = self.harness.forge.get(last.pull)
+        if pull.status != "open":
+            return self._begin(main, last)
+        refusals = judge(self.harness.workspace.git, pull, main, datetime.now(UTC)).decision.refusals
         no = next((refusal for refusal in refusals if refusal.code == "rejected"), None)
         if no is not None:
             self.harness.forge.close(pull.number, no.sentence)
-        return no is not None
+            return self._begin(main, last)
+        hold = hold_of(self.cluster, read_main(self.harness.workspace.git, main).history.of_cluster(self.cluster))
+        if hold:
+            self.harness.forge.close(pull.number, hold.sentence)
+        return last.model_copy(update={"phase": "promote"}) if refusals else last
+
+    def _retired(self, specialist: str, main: str) -> bool:
+        """Whether nothing may be trained from the specialist any more."""
+        life = read_main(self.harness.workspace.git, main).history.lives.get(specialist)
+        return life is not None and life.state == "deprecated"
 
     def _begin(self, commit: str, last: Iteration | None) -> Iteration:
         main = read_main(self.harness.workspace.git, commit)

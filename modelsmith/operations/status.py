@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from modelsmith.forges.port import Forge
-from modelsmith.governance.routing import render_routing
+from modelsmith.governance.hold import hold_clearers
+from modelsmith.governance.routing import hold_of, render_routing
 from modelsmith.governance.states import Life
 from modelsmith.loop.state import Iteration, StateFile
 from modelsmith.operations.contract import Request, Result
@@ -46,6 +47,15 @@ class WaitingView(Frozen):
     waiting_for: tuple[str, ...]
 
 
+class HoldView(Frozen):
+    """Why nothing is deployed to a cluster now."""
+
+    specialist: str
+    """Who was rolled back."""
+    waiting_for: tuple[str, ...]
+    """Roles one of which clears the hold."""
+
+
 class ClusterStatus(Frozen):
     """One cluster."""
 
@@ -60,6 +70,8 @@ class ClusterStatus(Frozen):
     threshold: float
     specialists: tuple[SpecialistView, ...]
     waiting: tuple[WaitingView, ...]
+    hold: HoldView | None
+    """None when a specialist may be deployed."""
     next: str
 
 
@@ -108,6 +120,8 @@ def _cluster(main: Main, name: str, iteration: Iteration | None, pulls: tuple[Pu
         if pull.branch.startswith(f"promote/{name}/")
     )
     specialists = tuple(_specialist(life) for life in sorted(lives, key=lambda life: life.records[-1].iteration))
+    held = hold_of(name, lives)
+    hold = HoldView(specialist=held.specialist, waiting_for=hold_clearers(main.policy)) if held else None
     evaluated = [one.composite for one in specialists if one.composite is not None]
     return ClusterStatus(
         cluster=name,
@@ -120,7 +134,8 @@ def _cluster(main: Main, name: str, iteration: Iteration | None, pulls: tuple[Pu
         threshold=max(cluster.gate.composite, evalset.thresholds.composite),
         specialists=specialists,
         waiting=waiting,
-        next=_next(name, iteration, waiting),
+        hold=hold,
+        next=_next(name, iteration, waiting, hold),
     )
 
 
@@ -134,7 +149,9 @@ def _specialist(life: Life) -> SpecialistView:
     )
 
 
-def _next(name: str, iteration: Iteration | None, waiting: tuple[WaitingView, ...]) -> str:
+def _next(name: str, iteration: Iteration | None, waiting: tuple[WaitingView, ...], hold: HoldView | None) -> str:
+    if hold and not any(pull.gate in ("open", "waiting") for pull in waiting):
+        return f"modelsmith rollback {name} --clear-hold, which {' or '.join(hold.waiting_for)} decides"
     if waiting:
         pull = waiting[0]
         if pull.gate == "open":

@@ -115,6 +115,8 @@ def _step(git: Git, main: Main, step: Commit, receipts: Commit | None, result: R
         _broken(f"does not pass its gate: {'; '.join(reasons)}")
     if set(receipt.approvals) != set(decision.approvers):
         _broken("has receipts of approvals that do not count")
+    if receipt.gate != decision.gate:
+        _broken(f"has a receipt that says {receipt.gate} opened its gate, where {decision.gate} did")
     result.changes += 1
     result.approvals += len(reviews)
     result.promotions += _is_promotion(change)
