@@ -230,9 +230,11 @@ def _rollback(evidence: Evidence, cluster: Cluster, asked: Asked | None) -> str:
     )
     approves = "Approving this approves it" if contract else "Approving a deployment will approve this"
     return (
-        f"### Rollback\n\n{approves}: if {terms.metric} drops by more than {terms.max_drop:.1%} against the incumbent "
-        f"within {terms.window_minutes} minutes, traffic goes back {back} on its own; for {terms.manual_hours} hours "
-        "it can be sent back by hand, without a redeploy."
+        f"### Rollback\n\n{approves}: {terms.metric} must not drop by more than {terms.max_drop:.1%} against the "
+        f"incumbent. For {terms.window_minutes} minutes after your approval `modelsmith rollback` sends traffic back "
+        f"{back}, to exactly the routing before this, without asking anyone again; later it asks. For "
+        f"{terms.manual_hours} hours that model is kept ready. After a rollback nothing is deployed until a person "
+        "clears the hold. So merge soon after you approve: the minutes count from the approval."
     )
 
 
