@@ -130,7 +130,9 @@ def records(policy: Policy, terms: Rollback) -> Iterator[PromotionRecord]:
                 prepared_by=Preparer(id="modelsmith-harness", kind="harness"),
                 expected_previous=deployed if is_deployment else None,
                 required_approvers=() if transition.gate == "harness" else (transition.gate,),
-                rollback=RollbackContract(terms=terms, prior_specialist="base", prior_artifact=None)
+                rollback=RollbackContract(
+                    terms=terms, prior_specialist="base", prior_artifact=None, prior_routing=sha256(b"before")
+                )
                 if is_deployment
                 else None,
                 previous_record=digest(previous) if previous else None,

@@ -291,10 +291,11 @@ def _iterate(result: Any, console: Console) -> None:
     for run in (result.reference, result.candidate):
         if run:
             run_view(run, console)
-    if result.pull:
-        console.print(f"\n{INDENT}Pull request {result.pull} waits for {', '.join(result.waiting_for)}.\n")
-        for label, command in result.next.items():
-            console.print(f"{INDENT}{label:<9}{command}", markup=False)
+    if result.waiting_for:
+        what = f"Pull request {result.pull}" if result.pull else "The hold of the cluster"
+        console.print(f"\n{INDENT}{what} waits for {', '.join(result.waiting_for)}.\n")
+    for label, command in result.next.items():
+        console.print(f"{INDENT}{label:<9}{command}", markup=False)
 
 
 def _promote(result: Any, console: Console) -> None:
@@ -313,6 +314,22 @@ def _promote(result: Any, console: Console) -> None:
     console.print(f"    Pull request {result.pull} to {result.event}: {result.status}")
     if result.waiting_for:
         console.print(f"    Waits for:  {', '.join(result.waiting_for)}")
+
+
+def _rollback(result: Any, console: Console) -> None:
+    serving = ", ".join(f"{one.specialist} {one.share:.0%}" for one in result.serving)
+    rows = [
+        ("cluster", result.cluster),
+        ("serves now", serving),
+        (result.event, result.specialist),
+        ("pull request", f"{result.pull}  {result.status}"),
+        ("decision", result.decision),
+    ]
+    if result.readiness:
+        rows.append(("ready", result.readiness))
+    if result.waiting_for:
+        rows.append(("waits for", ", ".join(result.waiting_for)))
+    _rows(console, [*rows, ("next", result.next)])
 
 
 def _status(result: Any, console: Console) -> None:
@@ -337,6 +354,13 @@ def _status(result: Any, console: Console) -> None:
         rows += [
             ("waiting", f"pull request {w.number} ({w.title}) for {', '.join(w.waiting_for)}") for w in cluster.waiting
         ]
+        if cluster.hold:
+            rows.append(
+                (
+                    "on hold",
+                    f"{cluster.hold.specialist} was rolled back; {', '.join(cluster.hold.waiting_for)} clears it",
+                )
+            )
         rows.append(("next", cluster.next))
         _rows(console, rows)
 
@@ -356,6 +380,7 @@ VIEWS: dict[str, View] = {
     "eval": _eval,
     "diagnose": _diagnose,
     "promote": _promote,
+    "rollback": _rollback,
     "status": _status,
     "results": _results,
     "compare": _compare,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelsmith.evaluation.tally import SECTIONS
+from modelsmith.evidence.markdown import safe, short
 from modelsmith.evidence.risks import open_risks
 from modelsmith.governance.states import folder_of
 from modelsmith.schema.base import Event, Section, Slug
@@ -48,7 +49,7 @@ def packet(evidence: Evidence, cluster: Cluster, asked: Asked | None = None) -> 
     """The packet as Markdown; without ``asked`` it speaks of the evidence only, as beside ``evidence.json``."""
     parts = [
         _verdict(evidence, asked),
-        f"![Scores of {_safe(evidence.specialist)} with intervals and thresholds, and each capability]({CHART})",
+        f"![Scores of {safe(evidence.specialist)} with intervals and thresholds, and each capability]({CHART})",
         _scores(evidence),
         _checks(evidence.candidate.headline),
         _regressions(evidence),
@@ -75,12 +76,12 @@ def _verdict(evidence: Evidence, asked: Asked | None) -> str:
             f"composite {headline.composite.value:.3f} and held-out {headline.held_out.value:.3f} reach their "
             f"thresholds, and {_lost(headline)}"
         )
-    line = f"**{headline.verdict}**: {_safe(evidence.specialist)} for {_safe(evidence.cluster)}: {_safe(reason)}."
+    line = f"**{headline.verdict}**: {safe(evidence.specialist)} for {safe(evidence.cluster)}: {safe(reason)}."
     if asked is None:
         return line
-    who = f"Asked for: **{asked.event}**, by {_safe(asked.requested_by)}"
+    who = f"Asked for: **{asked.event}**, by {safe(asked.requested_by)}"
     if asked.prepared_by.id != asked.requested_by:
-        who += f", prepared by {_safe(asked.prepared_by.id)} ({asked.prepared_by.kind})"
+        who += f", prepared by {safe(asked.prepared_by.id)} ({asked.prepared_by.kind})"
     return f"{line}\n\n{who}."
 
 
@@ -93,7 +94,7 @@ def _lost(headline: Headline) -> str:
 def _scores(evidence: Evidence) -> str:
     base = next((run for run in evidence.baselines if run.model == "base"), None)
     others = [("incumbent", evidence.incumbent.headline)] + ([("base", base.headline)] if base else [])
-    name = f"incumbent ({_safe(evidence.incumbent.model)})"
+    name = f"incumbent ({safe(evidence.incumbent.model)})"
     head = ["score", "candidate", f"{evidence.rule.decision.confidence * 100:g}% interval", "threshold", ""]
     rows = [[*head, name, *(["base"] if base else [])]]
     limits = evidence.rule.thresholds
@@ -129,7 +130,7 @@ def _section(headline: Headline, section: Section) -> SectionScore | None:
 
 
 def _checks(headline: Headline) -> str:
-    lines = [f"- {_mark(check.outcome)} {_safe(check.sentence)}" for check in headline.checks]
+    lines = [f"- {_mark(check.outcome)} {safe(check.sentence)}" for check in headline.checks]
     return "\n".join(["### The registered rule", "", *lines])
 
 
@@ -188,14 +189,14 @@ def _points(evidence: Evidence) -> str:
 def _operations(evidence: Evidence, cluster: Cluster) -> str:
     mine, theirs = evidence.candidate.cost, evidence.incumbent.cost
     rows = [
-        ["", "candidate", f"incumbent ({_safe(evidence.incumbent.model)})"],
+        ["", "candidate", f"incumbent ({safe(evidence.incumbent.model)})"],
         ["latency p50", f"{mine.p50_seconds:.3f} s", f"{theirs.p50_seconds:.3f} s"],
         ["latency p95", f"{mine.p95_seconds:.3f} s", f"{theirs.p95_seconds:.3f} s"],
         ["tokens per second", f"{mine.tokens_per_second:.1f}", f"{theirs.tokens_per_second:.1f}"],
         ["cost per decision", *(_money(cost) for cost in (mine, theirs))],
     ]
     engine = evidence.engine
-    measured = f"Measured with {engine.substrate} ({_safe(engine.version)}) in {engine.dtype} on {engine.device}"
+    measured = f"Measured with {engine.substrate} ({safe(engine.version)}) in {engine.dtype} on {engine.device}"
     price = f"compute priced at {cluster.prices.compute_per_hour:g} {cluster.prices.currency} an hour"
     return f"### Speed and cost\n\n{_table(rows, 'lrr')}\n\n{measured}; {price}."
 
@@ -206,7 +207,7 @@ def _money(cost: Cost) -> str:
 
 
 def _risks(evidence: Evidence, cluster: Cluster) -> str:
-    return "\n".join(["### Open risk", "", *(f"- {_safe(risk)}" for risk in open_risks(evidence, cluster))])
+    return "\n".join(["### Open risk", "", *(f"- {safe(risk)}" for risk in open_risks(evidence, cluster))])
 
 
 def _approval(cluster: Cluster, asked: Asked | None) -> str:
@@ -224,14 +225,16 @@ def _rollback(evidence: Evidence, cluster: Cluster, asked: Asked | None) -> str:
     contract = asked.rollback if asked else None
     terms = contract.terms if contract else cluster.rollback
     prior = contract.prior_specialist if contract else evidence.incumbent.model
-    back = f"to {_safe(prior)}" + (
-        f" (artifact {_short(contract.prior_artifact)})" if contract and contract.prior_artifact else ""
+    back = f"to {safe(prior)}" + (
+        f" (artifact {short(contract.prior_artifact)})" if contract and contract.prior_artifact else ""
     )
     approves = "Approving this approves it" if contract else "Approving a deployment will approve this"
     return (
-        f"### Rollback\n\n{approves}: if {terms.metric} drops by more than {terms.max_drop:.1%} against the incumbent "
-        f"within {terms.window_minutes} minutes, traffic goes back {back} on its own; for {terms.manual_hours} hours "
-        "it can be sent back by hand, without a redeploy."
+        f"### Rollback\n\n{approves}: {terms.metric} must not drop by more than {terms.max_drop:.1%} against the "
+        f"incumbent. For {terms.window_minutes} minutes after your approval `modelsmith rollback` sends traffic back "
+        f"{back}, to exactly the routing before this, without asking anyone again; later it asks. For "
+        f"{terms.manual_hours} hours that model is kept ready. After a rollback nothing is deployed until a person "
+        "clears the hold. So merge soon after you approve: the minutes count from the approval."
     )
 
 
@@ -245,28 +248,28 @@ def _coverage(evidence: Evidence) -> str:
     shown = ""
     for (dimension, name), by_section in sorted(counts.items()):
         label = dimension.replace("_", " ") if dimension != shown else ""
-        rows.append([label, _safe(name), *(str(by_section.get(section, 0)) for section in sections)])
+        rows.append([label, safe(name), *(str(by_section.get(section, 0)) for section in sections)])
         shown = dimension
-    title = f"Coverage of {_safe(evidence.eval_set)} {evidence.eval_set_version}"
+    title = f"Coverage of {safe(evidence.eval_set)} {evidence.eval_set_version}"
     return _folded(title, _table(rows, "ll" + "r" * len(sections)))
 
 
 def _lineage(evidence: Evidence, cluster: Cluster) -> str:
     facts = evidence.training
-    generators = ", ".join(f"{name} {_short(value)}" for name, value in sorted(facts.generators.items()))
+    generators = ", ".join(f"{name} {short(value)}" for name, value in sorted(facts.generators.items()))
     rows = [
         ["", ""],
-        ["base model", f"{facts.base_model}, {_safe(cluster.base_model.license)}, {_short(facts.base_digest)}"],
-        ["trained from", _safe(facts.parent)],
+        ["base model", f"{facts.base_model}, {safe(cluster.base_model.license)}, {short(facts.base_digest)}"],
+        ["trained from", safe(facts.parent)],
         ["method", f"{facts.method}, {facts.steps} steps, seed {facts.seed}, final loss {facts.final_loss:.4f}"],
-        ["rows", f"{facts.rows} generated, {_short(facts.rows_digest)}"],
+        ["rows", f"{facts.rows} generated, {short(facts.rows_digest)}"],
         ["generators", generators],
-        ["aimed at failures of", f"run {_short(facts.diagnosed_run)}"],
-        ["reward and eval rubric", f"{_short(facts.reward)} and {_short(evidence.rubric)}"],
-        ["toolkit", _safe(facts.toolkit)],
-        ["artifact", _short(evidence.artifact)],
-        ["eval run", f"{_short(evidence.candidate.run_id)}, attempt {evidence.attempts}"],
-        ["question", f"core {_short(evidence.question.core)}, held-out {_short(evidence.question.held_out)}"],
+        ["aimed at failures of", f"run {short(facts.diagnosed_run)}"],
+        ["reward and eval rubric", f"{short(facts.reward)} and {short(evidence.rubric)}"],
+        ["toolkit", safe(facts.toolkit)],
+        ["artifact", short(evidence.artifact)],
+        ["eval run", f"{short(evidence.candidate.run_id)}, attempt {evidence.attempts}"],
+        ["question", f"core {short(evidence.question.core)}, held-out {short(evidence.question.held_out)}"],
     ]
     return _folded("Lineage from base model to candidate", _table(rows, "ll"))
 
@@ -304,15 +307,3 @@ def _lines(rows: Sequence[Sequence[str]], alignment: str) -> Iterator[str]:
     yield f"|{'|'.join('---:' if side == 'r' else '---' for side in alignment)}|"
     for row in body:
         yield f"| {' | '.join(row)} |"
-
-
-def _short(digest: str) -> str:
-    return f"`{digest.removeprefix('sha256:')[:12]}`"
-
-
-def _safe(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    for mark, shown in (("\\", "\\\\"), ("|", "\\|"), ("*", "\\*"), ("`", "'"), ("](", "] ("), ("@", " at ")):
-        flat = flat.replace(mark, shown)
-    return flat.replace("<", "&lt;").replace(">", "&gt;")

@@ -50,6 +50,10 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
             *("final_loss", "toolkit"),
         ),
     },
+    "RollbackOrder": {
+        "public": ("trigger", "decided_at"),
+        "reviewer": ("undoes", "prior_specialist", "prior_artifact", "reason"),
+    },
     "Receipt": {
         "public": ("gate", "checks"),
         "reviewer": ("pull", "change", "requested_by", "prepared_by", "approvals"),

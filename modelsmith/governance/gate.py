@@ -1,7 +1,8 @@
 """The gate's verdict on a pull request: a pure function of what governs at the base, the change, and what was said.
 
 An approval's subject is the change, so any other edit voids it. Whoever asked for, prepared or wrote the change
-approves nothing of it, and no harness ever does. What is refused cannot be approved away.
+approves nothing of it, and no harness ever does. What is refused cannot be approved away. Only one thing was approved
+before it was proposed: the rollback contract of a deployment.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Literal
 
 from modelsmith.governance.codeowners import Codeowners, any_matches
 from modelsmith.governance.people import claimed_actors, is_harness, principals
+from modelsmith.governance.person_gates import PERSON_EVENTS, transition_problem
 from modelsmith.governance.shape import Refusal, promotion_folder, refusals
 from modelsmith.governance.states import parse_folder
 from modelsmith.schema.errors import InvalidInput
@@ -40,9 +42,23 @@ class Need:
     paths: tuple[str, ...]
     """Changed paths that ask for it."""
     satisfied_by: str | None
-    """Whose approval counts; None while it is waited for."""
+    """Whose approval counts, or the name of the contract that speaks for it; None while it is waited for."""
     eligible: tuple[str, ...]
     """Who could give it: owners who are neither involved in the change nor a harness, sorted."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """An approval that people gave in advance, with a deployment: it speaks for the folder that rolls it back."""
+
+    folder: str
+    """``promotions/<cluster>/<specialist>/<NN>-rolled-back``; nothing outside it is approved by the contract."""
+    deployment: str
+    """Name of the deployment's folder, ``<NN>-customer-deployed``."""
+
+    def covers(self, paths: Collection[str]) -> bool:
+        """Whether all the paths lie in its folder."""
+        return all(path.startswith(f"{self.folder}/") for path in paths)
 
 
 @dataclass(frozen=True)
@@ -50,8 +66,8 @@ class GateDecision:
     """Whether the pull request may be merged now, and if not, why."""
 
     open: bool
-    gate: Literal["harness", "people"]
-    """``harness`` when the checks alone decide."""
+    gate: Literal["harness", "people", "contract"]
+    """``harness`` when the checks alone decide, ``contract`` when a need is met by one instead of by a person."""
     needs: tuple[Need, ...]
     approvers: tuple[str, ...]
     """Everyone whose approval counts for some need, sorted."""
@@ -73,6 +89,7 @@ def decide(
     preparer: str,
     authors: Collection[str],
     checks: Sequence[CheckResult],
+    contract: Contract | None = None,
 ) -> GateDecision:
     """Decide.
 
@@ -88,6 +105,7 @@ def decide(
         authors: Ids, and names or addresses that commits claim, of everyone else who may have written the change; see
             `claimed_actors`.
         checks: What the checks found; one that failed refuses.
+        contract: What was approved in advance about this very change, as the checks found out.
     """
     verdicts = _standing(change, reviews)
     involved = {actor.lower() for actor in (requester, preparer, *authors, *claimed_actors(authors, people))}
@@ -99,6 +117,7 @@ def decide(
         found.append(Refusal("no-checks", "No person owns these paths and no check has run."))
     needs: list[Need] = []
     approvers: set[str] = set()
+    by_contract = False
     for ask in asked:
         able = frozenset[str]().union(*(principals(owner, people) for owner in ask.owners))
         free = {actor for actor in able if actor.lower() not in involved and not is_harness(actor, people)}
@@ -110,11 +129,14 @@ def decide(
             if verdicts.get(actor) == "reject"
         ]
         satisfied_by = counted[0] if counted else None
+        if satisfied_by is None and contract and contract.covers(ask.paths):
+            satisfied_by = f"contract of {contract.deployment}"
+            by_contract = True
         needs.append(Need(ask.pattern, ask.owners, ask.paths, satisfied_by, tuple(sorted(free))))
     waiting = sorted({owner for need in needs if need.satisfied_by is None for owner in need.owners})
     return GateDecision(
         open=not found and not waiting,
-        gate="people" if needs else "harness",
+        gate="contract" if by_contract else "people" if needs else "harness",
         needs=tuple(needs),
         approvers=tuple(sorted(approvers)),
         refusals=tuple(dict.fromkeys(found)),
@@ -182,3 +204,16 @@ def _unowned(policy: Policy, codeowners: Codeowners, change: Change) -> Iterator
             yield Refusal("unowned-path", sentence)
     for event in _promoted(change).keys() - {transition.event for transition in policy.transitions}:
         yield Refusal("unknown-event", f"The policy knows no transition for {event}.")
+    yield from _left_to_the_harness(policy, codeowners, change)
+
+
+def _left_to_the_harness(policy: Policy, codeowners: Codeowners, change: Change) -> Iterator[Refusal]:
+    """Steps of people that policy or CODEOWNERS take from them."""
+    for event, paths in _promoted(change).items():
+        for transition in policy.transitions:
+            problem = transition_problem(transition) if transition.event == event else None
+            if problem:
+                yield Refusal("harness-gate", f"The policy is not to be followed: {problem}.")
+        for path in paths:
+            if event in PERSON_EVENTS and not codeowners.owners(path):
+                yield Refusal("unowned-gate", f"People decide about {event}, but nobody owns {path!r}.")

@@ -1,8 +1,8 @@
 """Who serves which share of a cluster's requests, rendered from promotion records.
 
 Records carry no time. What orders them across specialists is ``expected_previous``: every record that starts, changes
-or ends serving names the digest of the one before it in its cluster, so that they form one chain and two that were
-prepared against the same past collide.
+or ends serving, and every one that clears a hold, names the digest of the one before it in its cluster, so that they
+form one chain and two that were prepared against the same past collide.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
+from modelsmith.governance.hold import Hold, fold_hold
 from modelsmith.governance.states import SERVING_STATES, Life
 from modelsmith.schema.base import State
+from modelsmith.schema.canonical import sha256
 from modelsmith.schema.cluster import Routing, Serving
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.promotion import PromotionRecord
@@ -55,15 +57,21 @@ class _Standing:
 
 
 def changes_routing(record: PromotionRecord) -> bool:
-    """Whether the record is a link of its cluster's chain: it enters, keeps or leaves a serving state."""
+    """Whether the record enters, keeps or leaves a serving state, so that routing is rendered anew."""
     return record.from_state in SERVING_STATES or record.to_state in SERVING_STATES
 
 
+def is_link(record: PromotionRecord) -> bool:
+    """Whether the record is a link of its cluster's chain: it changes routing, or clears the hold on it."""
+    return changes_routing(record) or record.event == "hold-cleared"
+
+
 def routing_chain(lives: Sequence[Life]) -> tuple[tuple[PromotionRecord, str], ...]:
-    """Records that changed one cluster's traffic, oldest first, each with its digest.
+    """Records that changed one cluster's traffic or cleared its hold, oldest first, each with its digest.
 
     Raises IntegrityFailure: ``mixed-clusters``, ``forked-routing`` (two records follow the same one),
-    ``broken-routing-chain`` (a record follows one that is not there, or its own specialist's later record).
+    ``broken-routing-chain`` (a record follows one that is not there, or its own specialist's later record), and as
+    `fold_hold`.
     """
     cluster = lives[0].cluster if lives else ""
     links = [link for life in lives for link in _links(cluster, life)]
@@ -89,11 +97,25 @@ def routing_chain(lives: Sequence[Life]) -> tuple[tuple[PromotionRecord, str], .
         if link.record.sequence <= seen.get(link.record.specialist, 0):
             raise _broken("broken-routing-chain", cluster, f"Records of {link.record.specialist} are out of order.")
         seen[link.record.specialist] = link.record.sequence
-    return tuple((link.record, link.digest) for link in chain)
+    ordered = tuple((link.record, link.digest) for link in chain)
+    fold_hold(cluster, ordered)
+    return ordered
+
+
+def hold_of(cluster: str, lives: Sequence[Life]) -> Hold | None:
+    """Why nothing may be deployed to the cluster now; None when it is not on hold. Raises as `routing_chain`."""
+    return fold_hold(cluster, routing_chain(lives))
+
+
+def latest_deployment(lives: Sequence[Life]) -> Life | None:
+    """The specialist that was deployed last among those whose deployment still stands; None when none does."""
+    routed = {life.specialist: life for life in lives if life.routed}
+    deployed = [r for r, _ in routing_chain(lives) if r.event == "customer-deployed" and r.specialist in routed]
+    return routed[deployed[-1].specialist] if deployed else None
 
 
 def last_routing_record(lives: Sequence[Life]) -> str | None:
-    """Digest that the next traffic-changing record must name as ``expected_previous``; None when there was none yet."""
+    """Digest that the next record of the chain must name as ``expected_previous``; None when there was none yet."""
     chain = routing_chain(lives)
     return chain[-1][1] if chain else None
 
@@ -135,6 +157,11 @@ def render_routing(cluster: str, lives: Sequence[Life], traffic_share: float) ->
     return Routing(cluster=cluster, serving=tuple(serving))
 
 
+def routing_digest(routing: Routing) -> str:
+    """SHA-256 of the exact bytes of ``routing.yaml``."""
+    return sha256(routing_yaml(routing))
+
+
 def routing_yaml(routing: Routing) -> bytes:
     """The exact bytes of ``routing.yaml``; strings are always quoted, so that no name reads as another type."""
     lines = [HEADER, f"cluster: {json.dumps(routing.cluster)}\n", "serving:\n"]
@@ -149,7 +176,7 @@ def routing_yaml(routing: Routing) -> bytes:
 def _links(cluster: str, life: Life) -> list[_Link]:
     if life.cluster != cluster:
         raise _broken("mixed-clusters", cluster, f"{life.specialist} belongs to cluster {life.cluster}.")
-    return [_Link(r, d) for r, d in zip(life.records, life.digests, strict=True) if changes_routing(r)]
+    return [_Link(r, d) for r, d in zip(life.records, life.digests, strict=True) if is_link(r)]
 
 
 def _standings(cluster: str, lives: Sequence[Life]) -> list[_Standing]:

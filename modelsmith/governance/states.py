@@ -29,8 +29,9 @@ DEFAULT_TRANSITIONS: tuple[Transition, ...] = (
     _edge("production-validated", ("customer-deployed",), "production-validated", "head-of-trading"),
     _edge("deprecated", ("production-validated",), "deprecated", "head-of-trading"),
     _edge("rolled-back", ("customer-deployed", "production-validated"), "artifact-exported", "oncall-sre"),
+    _edge("hold-cleared", ("artifact-exported",), "artifact-exported", "oncall-sre"),
 )
-"""What a new repository's policy starts with; a rolled-back specialist may be deployed again."""
+"""What a new repository's policy starts with; a rolled-back specialist may be deployed again after that."""
 
 
 @dataclass(frozen=True)

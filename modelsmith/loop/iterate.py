@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from modelsmith.governance.routing import render_routing
+from modelsmith.governance.routing import hold_of, render_routing
 from modelsmith.loop import phases
 from modelsmith.loop.desk import Desk, open_desk
 from modelsmith.loop.evals import ledger_of
@@ -19,7 +20,6 @@ from modelsmith.promotion.pulls import sync
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.errors import GateNotCleared, InvalidInput
 from modelsmith.schema.progress import Progress
-from modelsmith.schema.pull import PullRequest
 
 PHASES: dict[Phase, Callable[[Desk, Iteration], Iteration]] = {
     "eval": phases.eval_reference,
@@ -30,6 +30,8 @@ PHASES: dict[Phase, Callable[[Desk, Iteration], Iteration]] = {
     "promote": phases.promote_candidate,
 }
 ENDS: tuple[Phase, ...] = ("waiting", "done")
+BEFORE_CANDIDATE: tuple[Phase, ...] = ("eval", "diagnose", "train", "seal")
+"""Phases after which main knows what the candidate was trained from."""
 
 
 @dataclass(frozen=True)
@@ -82,30 +84,44 @@ class Loop:
         """The iteration to work on: the unfinished one, the one that waits, or a new one."""
         if last is None:
             return self._begin(main, None)
-        if last.phase == "waiting" and last.pull is not None:
-            pull = self.harness.forge.get(last.pull)
-            return self._begin(main, last) if pull.status != "open" else self._still_waiting(last, pull, main)
-        if last.phase == "done" or not self.harness.workspace.git.is_ancestor(last.commit, main):
+        if last.phase == "waiting":
+            return self._waited(last, main)
+        gone = last.phase in BEFORE_CANDIDATE and self._retired(last.reference, main)
+        if last.phase == "done" or gone or not self.harness.workspace.git.is_ancestor(last.commit, main):
             return self._begin(main, last)
         return last
 
-    def _still_waiting(self, last: Iteration, pull: PullRequest, main: str) -> Iteration:
-        """Go on waiting, unless the pull request can no longer be merged.
+    def _waited(self, last: Iteration, main: str) -> Iteration:
+        """What to do now with an iteration that ended at a person: wait on, go on, or begin the next one.
 
-        When an owner said no, or main asks another question by now, it is closed and a new iteration begins. Anything
-        else (main has moved on beneath it) is mended by proposing the same specialist again.
+        When an owner said no, or main asks another question by now, its pull request is closed and a new iteration
+        begins. Anything else that shuts the gate (main has moved on beneath it) is mended by proposing it again.
         """
-        try:
-            decision = judge(self.harness.workspace.git, pull, main).decision
-        except GateNotCleared:
-            return last.model_copy(update={"phase": "promote", "pull": None})
-        if not decision.refusals:
-            return last
-        stale = [check for check in decision.checks if check.name == FRESH and not check.passed]
-        if stale or any(refusal.code == "rejected" for refusal in decision.refusals):
-            self.harness.forge.close(pull.number, "; ".join(refusal.sentence for refusal in decision.refusals))
+        again = last.model_copy(update={"phase": "promote", "pull": None})
+        if last.pull is None:
+            return again
+        git, forge = self.harness.workspace.git, self.harness.forge
+        pull = forge.get(last.pull)
+        if pull.status != "open":
             return self._begin(main, last)
-        return last.model_copy(update={"phase": "promote", "pull": None})
+        hold = hold_of(self.cluster, read_main(git, main).history.of_cluster(self.cluster))
+        if hold:
+            forge.close(pull.number, hold.sentence)
+            return again
+        try:
+            decision = judge(git, pull, main, datetime.now(UTC)).decision
+        except GateNotCleared:
+            return again
+        stale = any(check.name == FRESH and not check.passed for check in decision.checks)
+        if stale or any(refusal.code == "rejected" for refusal in decision.refusals):
+            forge.close(pull.number, "; ".join(refusal.sentence for refusal in decision.refusals))
+            return self._begin(main, last)
+        return again if decision.refusals else last
+
+    def _retired(self, specialist: str, main: str) -> bool:
+        """Whether nothing may be trained from the specialist any more."""
+        life = read_main(self.harness.workspace.git, main).history.lives.get(specialist)
+        return life is not None and life.state == "deprecated"
 
     def _begin(self, commit: str, last: Iteration | None) -> Iteration:
         main = read_main(self.harness.workspace.git, commit)

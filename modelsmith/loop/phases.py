@@ -18,11 +18,12 @@ from modelsmith.loop.promotions import (
     promote_candidate_record,
     promote_exported,
     promote_next,
+    refuse_on_hold,
 )
 from modelsmith.loop.state import Iteration
 from modelsmith.loop.training import train
 from modelsmith.repository.load import load_cluster
-from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.errors import InvalidInput, WaitingForPerson
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import RunResult
 from modelsmith.training.rows import read_rows, write_rows
@@ -158,6 +159,10 @@ def promote_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     life = main.history.find(iteration.specialist)
     if life.routed:
         return iteration.model_copy(update={"phase": "done", "reason": f"{iteration.specialist} is {life.state}"})
+    try:
+        refuse_on_hold(main, iteration.cluster)
+    except WaitingForPerson as held:
+        return iteration.model_copy(update={"phase": "waiting", "pull": None, "reason": f"{held.message}. {held.mend}"})
     cluster = load_cluster(main.tree, iteration.cluster)
     _, pull = promote_next(desk.harness, cluster, life, main)
     if pull.status == "merged":

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+
+from pydantic import JsonValue
 
 from modelsmith.artifacts.seal import check_signed
 from modelsmith.artifacts.store import Store
 from modelsmith.evidence.bundle import Run, build, evidence_bytes, verdict_rows
 from modelsmith.evidence.chart import chart
 from modelsmith.evidence.packet import Asked, packet
-from modelsmith.governance.states import Life, record_folder
+from modelsmith.governance.hold import hold_clearers
+from modelsmith.governance.routing import hold_of
+from modelsmith.governance.states import Life, record_folder, transition_for
 from modelsmith.ledger.ledger import Ledger
+from modelsmith.ledger.store import EventName
 from modelsmith.loop.desk import Desk
 from modelsmith.loop.evals import BASE, ledger_of, read_observations
 from modelsmith.loop.lineage import environment
@@ -22,12 +27,13 @@ from modelsmith.promotion.main import Main
 from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.records import Facts, next_record
+from modelsmith.promotion.rollbacks import deployment_of, recorded_order
 from modelsmith.schema.base import Event, State
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InvalidInput, WaitingForPerson
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
-from modelsmith.schema.promotion import Receipt, TrainingFacts
+from modelsmith.schema.promotion import PromotionRecord, Receipt, TrainingFacts
 from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.run import RunResult
 from modelsmith.signing.dsse import adopt_or_seal, statement
@@ -63,16 +69,36 @@ def note_advances(ledger: Ledger, main: Main) -> None:
     for life in main.history.lives.values():
         for record in life.records:
             receipt = Receipt.model_validate_json(main.tree.read(f"{record_folder(record)}/{RECEIPTS}/{MERGE_RECEIPT}"))
-            key = f"advanced/{record.specialist}/{record.event}/{receipt.pull}"
-            if key in known:
-                continue
-            payload = {
+            for name, key, payload in _events_of(main, record, receipt):
+                if key not in known:
+                    ledger.append_event(name, key, payload)
+
+
+def _events_of(
+    main: Main, record: PromotionRecord, receipt: Receipt
+) -> Iterator[tuple[EventName, str, Mapping[str, JsonValue]]]:
+    """Name, key and payload of each event that a record on main is."""
+    yield (
+        "promotion.advanced",
+        f"advanced/{record.specialist}/{record.event}/{receipt.pull}",
+        {
+            "specialist": record.specialist,
+            "from_state": record.from_state,
+            "to_state": record.to_state,
+            "actor": receipt.prepared_by,
+        },
+    )
+    if record.event == "rolled-back":
+        terms = deployment_of(main, record.specialist).contract.terms
+        yield (
+            "rollback.triggered",
+            f"rollback/{record.specialist}/{receipt.pull}",
+            {
                 "specialist": record.specialist,
-                "from_state": record.from_state,
-                "to_state": record.to_state,
-                "actor": receipt.prepared_by,
-            }
-            ledger.append_event("promotion.advanced", key, payload)
+                "reason": recorded_order(main, record).reason,
+                "metric_window": {"metric": terms.metric, "window_minutes": terms.window_minutes},
+            },
+        )
 
 
 def promote_candidate_record(desk: Desk, iteration: Iteration, training: TrainingFacts) -> None:
@@ -141,31 +167,27 @@ def promote_exported(desk: Desk, iteration: Iteration, candidate: RunResult) -> 
     advance(desk.harness, "artifact-exported", facts, files, f"{facts.specialist}: artifact exported", body)
 
 
-def promote_next(harness: Harness, cluster: Cluster, life: Life, main: Main) -> tuple[Event, PullRequest]:
-    """Ask for the next event that people decide.
+def promote_next(
+    harness: Harness, cluster: Cluster, life: Life, main: Main, to: Event | None = None
+) -> tuple[Event, PullRequest]:
+    """Ask for the event ``to``, else for the next one that people decide.
 
     Raises:
-        InvalidInput: ``nothing-to-promote`` when the loop, or nobody, is next.
+        InvalidInput: ``nothing-to-promote`` when the loop, or nobody, is next; ``bad-transition`` when ``to`` cannot
+            follow.
+        WaitingForPerson: ``on-hold`` when a person must clear the cluster's hold first.
     """
-    event = FORWARD.get(life.state)
+    event = to or FORWARD.get(life.state)
     if event is None:
         raise InvalidInput(
             "nothing-to-promote",
             f"{life.specialist} is {life.state}; nothing follows that a person could be asked for",
             f"Run `modelsmith iterate {cluster.cluster}` for a new candidate.",
         )
-    last = life.records[-1]
-    facts = Facts(
-        cluster=cluster,
-        specialist=life.specialist,
-        artifact=life.artifact,
-        iteration=last.iteration,
-        eval_run=last.eval_run,
-        eval_tag=last.eval_tag,
-        composite=last.composite,
-        requested_by=harness.actor,
-        prepared_by=harness.preparer,
-    )
+    transition_for(main.policy, event, life.state)
+    if event == "customer-deployed":
+        refuse_on_hold(main, cluster.cluster)
+    facts = Facts.of(life.records[-1], cluster, harness.actor, harness.preparer)
     accepted = next(record for record in life.records if record.event == "eval-accepted")
     evidence = Evidence.model_validate_json(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
     title = f"{life.specialist}: {event.replace('-', ' ')}"
@@ -174,6 +196,20 @@ def promote_next(harness: Harness, cluster: Cluster, life: Life, main: Main) -> 
     body = packet(evidence, cluster, asked)
     files = {PACKET_FILE: body.encode(), CHART_FILE: chart(evidence).encode()}
     return event, advance(harness, event, facts, files, title, body)
+
+
+def refuse_on_hold(main: Main, cluster: str) -> None:
+    """Raise WaitingForPerson (``on-hold``), saying who clears it and how, while nothing may be deployed."""
+    hold = hold_of(cluster, main.history.of_cluster(cluster))
+    if hold:
+        clearers = list(hold_clearers(main.policy))
+        raise WaitingForPerson(
+            "on-hold",
+            hold.sentence,
+            f"`modelsmith rollback {cluster} --clear-hold` asks {' or '.join(clearers)} to clear it.",
+            waiting_for=clearers,
+            specialist=hold.specialist,
+        )
 
 
 def _facts(desk: Desk, iteration: Iteration, run: RunResult | None) -> Facts:

@@ -32,7 +32,7 @@ class Iteration(Frozen):
     specialist: str | None = None
     artifact: Digest | None = None
     pull: int | None = None
-    """Pull request that waits for a person."""
+    """Pull request that waits for a person; none while ``waiting`` for a person to clear the cluster's hold."""
     outcome: Literal["PASS", "FAIL", "INCONCLUSIVE"] | None = None
     reason: str = ""
     """Why the loop took the latest step, for people."""

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from typing_extensions import override
 
+from modelsmith.governance.hold import hold_clearers
 from modelsmith.loop.evals import ledger_of
 from modelsmith.loop.iterate import Loop
 from modelsmith.loop.phases import candidate_tag, reference_tag
@@ -14,6 +15,7 @@ from modelsmith.loop.state import Iteration
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
 from modelsmith.promotion.harness import open_harness
+from modelsmith.promotion.main import read_main
 from modelsmith.promotion.pulls import sync
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import Exit
@@ -52,7 +54,7 @@ class IterateResult(Result):
     pull: int | None
     """Pull request that waits."""
     waiting_for: tuple[str, ...]
-    """Owners one of whom must approve it."""
+    """Owners one of whom must approve it, or clear the hold of the cluster when no pull request waits."""
     next: dict[str, str]
     """What to do now: label -> command."""
 
@@ -78,6 +80,9 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
             "merge": f"modelsmith pr merge {pull}",
             "prove": "modelsmith verify",
         }
+    elif iteration.phase == "waiting":
+        waiting = hold_clearers(read_main(workspace.git, sync(harness)).policy)
+        steps = {"clear": f"modelsmith rollback {iteration.cluster} --clear-hold"}
     return IterateResult(
         cluster=iteration.cluster,
         iteration=iteration.number,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from modelsmith.forges.pre_receive import check_push, parse_updates
@@ -32,7 +33,7 @@ def _check(stdin: str) -> None:
     def decide(pull: PullRequest, main: str, head: str) -> Judgement:
         if pull.head != head:
             raise IntegrityFailure("head-moved", f"Pull request {pull.number} has another head", "Merge its own head.")
-        judgement = judge(git, pull, main)
+        judgement = judge(git, pull, main, datetime.now(UTC))
         refuse_unless_open(pull, judgement)
         return judgement
 

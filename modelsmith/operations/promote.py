@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from typing_extensions import override
 
-from modelsmith.governance.states import folder_of
+from modelsmith.governance.states import Life, folder_of
 from modelsmith.loop.promotions import promote_next
+from modelsmith.loop.rollback import retire
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
-from modelsmith.promotion.harness import open_harness
-from modelsmith.promotion.main import read_main
+from modelsmith.promotion.harness import Harness, open_harness
+from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.pulls import sync
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Event
+from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import Exit, InvalidInput
+from modelsmith.schema.pull import PullRequest
 
 
 class PromoteRequest(Request):
@@ -25,11 +29,19 @@ class PromoteRequest(Request):
     Where the gate is the harness's and its checks pass, it is merged. On a person's gate it is left open and the
     command ends with 4.
 
-    Without SPECIALIST, the cluster's newest one.
+    Without SPECIALIST, the cluster's newest one. Without --to, the next state that a person can be asked for. --to
+    deprecated retires the named specialist for good: its artifact and evidence stay, it serves nothing and nothing is
+    trained from it.
+
+    On a cluster that is on hold after a rollback no deployment is proposed; the command ends with 4.
     """
 
     cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/."), ARGUMENT]
     specialist: Annotated[str | None, Field(description="Specialist id."), ARGUMENT] = None
+    to: Annotated[
+        Literal["customer-deployed", "production-validated", "deprecated"] | None,
+        Field(description="State to ask for."),
+    ] = None
 
 
 class PromoteResult(Result):
@@ -63,13 +75,15 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
     cluster = load_cluster(main.tree, request.cluster)
     if request.specialist:
         life = main.history.find(request.specialist)
+    elif request.to == "deprecated":
+        raise InvalidInput("name-it", "Which specialist retires is not said", "Name the SPECIALIST.")
     elif lives:
         life = max(lives, key=lambda one: one.records[-1].iteration)
     else:
         raise InvalidInput(
             "no-specialist", f"{request.cluster} has no specialist yet", f"Run `modelsmith iterate {request.cluster}`."
         )
-    event, pull = promote_next(harness, cluster, life, main)
+    event, pull = _ask(harness, cluster, life, main, request)
     last = life.records[-1]
     return PromoteResult(
         cluster=request.cluster,
@@ -85,3 +99,11 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
         status=pull.status,
         waiting_for=view(workspace.git, pull, sync(harness)).waiting_for,
     )
+
+
+def _ask(
+    harness: Harness, cluster: Cluster, life: Life, main: Main, request: PromoteRequest
+) -> tuple[Event, PullRequest]:
+    if request.to == "deprecated":
+        return "deprecated", retire(harness, main, cluster, life)
+    return promote_next(harness, cluster, life, main, request.to)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal
 
 from modelsmith.promotion.judge import Judgement, judge
@@ -45,7 +46,7 @@ def view(git: Git, pull: PullRequest, main: str) -> PullView:
     if pull.status != "open":
         return _view(pull, None, "merged" if pull.status == "merged" else "closed", ())
     try:
-        judgement = judge(git, pull, main)
+        judgement = judge(git, pull, main, datetime.now(UTC))
     except ModelsmithError as error:
         return _view(pull, None, "conflict", (error.message,))
     decision = judgement.decision

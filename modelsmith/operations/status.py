@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from modelsmith.forges.port import Forge
-from modelsmith.governance.routing import render_routing
+from modelsmith.governance.hold import hold_clearers
+from modelsmith.governance.routing import hold_of, render_routing
 from modelsmith.governance.states import Life
 from modelsmith.loop.state import Iteration, StateFile
 from modelsmith.operations.contract import Request, Result
@@ -49,6 +50,15 @@ class WaitingView(Frozen):
     waiting_for: tuple[str, ...]
 
 
+class HoldView(Frozen):
+    """Why nothing is deployed to a cluster now."""
+
+    specialist: str
+    """Who was rolled back."""
+    waiting_for: tuple[str, ...]
+    """Roles one of which clears the hold."""
+
+
 class ClusterStatus(Frozen):
     """One cluster."""
 
@@ -65,6 +75,8 @@ class ClusterStatus(Frozen):
     waiting: tuple[WaitingView, ...]
     renewal: str
     """What renews stale evidence; empty when none is stale."""
+    hold: HoldView | None
+    """None when a specialist may be deployed."""
     next: str
 
 
@@ -120,6 +132,8 @@ def _cluster(
         _specialist(life, stale.get(life.specialist))
         for life in sorted(lives, key=lambda life: life.records[-1].iteration)
     )
+    held = hold_of(name, lives)
+    hold = HoldView(specialist=held.specialist, waiting_for=hold_clearers(main.policy)) if held else None
     evaluated = [one.composite for one in specialists if one.composite is not None]
     return ClusterStatus(
         cluster=name,
@@ -133,7 +147,8 @@ def _cluster(
         specialists=specialists,
         waiting=waiting,
         renewal="; ".join(one.renewal for one in stale.values()),
-        next=_next(name, iteration, waiting),
+        hold=hold,
+        next=_next(name, iteration, waiting, hold),
     )
 
 
@@ -148,7 +163,9 @@ def _specialist(life: Life, stale: Stale | None) -> SpecialistView:
     )
 
 
-def _next(name: str, iteration: Iteration | None, waiting: tuple[WaitingView, ...]) -> str:
+def _next(name: str, iteration: Iteration | None, waiting: tuple[WaitingView, ...], hold: HoldView | None) -> str:
+    if hold and not any(pull.gate in ("open", "waiting") for pull in waiting):
+        return f"modelsmith rollback {name} --clear-hold, which {' or '.join(hold.waiting_for)} decides"
     if waiting:
         pull = waiting[0]
         if pull.gate == "open":

@@ -72,6 +72,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("eval", "evaluate", "operator", "writes", LOOP, "Run the governed eval set against a cluster's model."),
     Operation("diagnose", "diagnose", "operator", "reads", LOOP, "Group an eval's failures and say what to train on."),
     Operation("promote", "promote", "promoter", "writes", LOOP, "Take a specialist to its next state by pull request."),
+    Operation("rollback", "rollback", "promoter", "writes", LOOP, "Undo the latest deployment; ask to clear the hold."),
     Operation("status", "status", "reviewer", "reads", LOOK, "Who serves, what waits for whom, and what to do next."),
     Operation("results", "results", "reviewer", "reads", LOOK, "Results of an eval run, by tag."),
     Operation("compare", "compare", "reviewer", "reads", LOOK, "Two eval runs side by side: which scenarios flipped."),

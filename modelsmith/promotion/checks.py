@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from modelsmith.evidence.bundle import recompute
 from modelsmith.governance.gate import CheckResult
-from modelsmith.governance.routing import changes_routing
+from modelsmith.governance.routing import BASE, changes_routing
 from modelsmith.governance.states import fold, record_folder
 from modelsmith.promotion.freshness import outdated
 from modelsmith.promotion.history import PROMOTIONS, RECEIPTS, parse_record
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.records import Facts, next_record, routing_after
+from modelsmith.promotion.rollbacks import check_order, read_order, who_decides
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import Revision
@@ -23,6 +25,7 @@ from modelsmith.schema.promotion import (
     RECORD_FILE,
     RECORD_SIGNATURE,
     RECORD_TYPE,
+    ROLLBACK_FILE,
     PromotionRecord,
     TrainingFacts,
 )
@@ -55,15 +58,20 @@ class Promotion:
     touched: frozenset[str]
 
 
-def promotion_checks(main: Main, proposed: Revision, change: Change) -> tuple[CheckResult, ...]:
-    """Every check, each with its sentence; the first lines say what could not even be read."""
+def promotion_checks(
+    main: Main, proposed: Revision, change: Change, now: datetime | None = None
+) -> tuple[CheckResult, ...]:
+    """Every check, each with its sentence; the first lines say what could not even be read.
+
+    ``now`` is the present of whoever merges; None when history is replayed.
+    """
     touched = frozenset(path.path for path in change.paths)
     try:
         promotion = _read(main, proposed, touched)
     except ModelsmithError as error:
         return (CheckResult("record", False, error.message),)
     results = [CheckResult("record", True, f"{record_folder(promotion.record)} is canonical and named as it says")]
-    results += [_run(name, check, promotion) for name, check in _checks_for(promotion.record)]
+    results += [_run(name, check, promotion) for name, check in _checks_for(promotion.record, now)]
     return tuple(results)
 
 
@@ -85,7 +93,7 @@ def _run(name: str, check: Callable[[Promotion], str], promotion: Promotion) -> 
         return CheckResult(name, False, error.message)
 
 
-def _checks_for(record: PromotionRecord) -> Iterator[tuple[str, Callable[[Promotion], str]]]:
+def _checks_for(record: PromotionRecord, now: datetime | None) -> Iterator[tuple[str, Callable[[Promotion], str]]]:
     yield "signature", _signature
     yield "life", _life
     yield "files", _files
@@ -101,6 +109,12 @@ def _checks_for(record: PromotionRecord) -> Iterator[tuple[str, Callable[[Promot
         yield "artifact", _artifact
     if record.event in ("customer-deployed", "production-validated"):
         yield FRESH, _fresh
+    if record.event == "rolled-back":
+        yield "inverse", _inverse
+        yield (
+            "contract",
+            lambda promotion: who_decides(promotion.main, promotion.record, read_order(promotion.files), now),
+        )
 
 
 def _refuse(condition: bool, message: str) -> None:
@@ -121,17 +135,7 @@ def _life(promotion: Promotion) -> str:
     _refuse(life is not None and life.cluster != record.cluster, "the specialist belongs to another cluster")
     fold([*(life.records if life else ()), record], main.policy)
     cluster = load_cluster(main.tree, record.cluster)
-    facts = Facts(
-        cluster=cluster,
-        specialist=record.specialist,
-        artifact=record.artifact,
-        iteration=record.iteration,
-        eval_run=record.eval_run,
-        eval_tag=record.eval_tag,
-        composite=record.composite,
-        requested_by=record.requested_by,
-        prepared_by=record.prepared_by,
-    )
+    facts = Facts.of(record, cluster, record.requested_by, record.prepared_by)
     evidence = {k: v for k, v in promotion.files.items() if k not in (RECORD_FILE, RECORD_SIGNATURE)}
     wanted = next_record(main, record.event, facts, evidence).model_dump(mode="json")
     stated = record.model_dump(mode="json")
@@ -153,6 +157,7 @@ REQUIRED: dict[str, frozenset[str]] = {
     "candidate": frozenset({TRAINING_FILE}),
     "eval-accepted": frozenset({EVIDENCE_FILE, EVIDENCE_SIGNATURE, "packet.md", "chart.svg"}),
     "artifact-exported": frozenset({SUMS_FILE, SIGNATURE_FILE}),
+    "rolled-back": frozenset({ROLLBACK_FILE}),
 }
 
 
@@ -187,11 +192,19 @@ def _training_facts(main: Main, promotion: Promotion) -> TrainingFacts:
 
 def _training(promotion: Promotion) -> str:
     facts = _training_facts(promotion.main, promotion)
+    _parent(promotion.main, promotion.record.cluster, facts.parent)
     cluster = load_cluster(promotion.main.tree, promotion.record.cluster)
     _refuse(facts.base_digest != cluster.base_model.digest, "trained from another base model than the cluster's")
     governed = load_eval_set(promotion.main.tree, cluster.eval_set)
     _refuse(facts.reward != governed.rubric_digest, "rows were checked with another rubric than the eval's")
     return f"{facts.rows} rows, {facts.method}, rubric equals the eval's"
+
+
+def _parent(main: Main, cluster: str, name: str) -> None:
+    """Training goes on from the base model, or from a specialist of the cluster that is not retired."""
+    parent = main.history.lives.get(name)
+    _refuse(name != BASE and (parent is None or parent.cluster != cluster), f"{cluster} has no specialist {name}")
+    _refuse(parent is not None and parent.state == "deprecated", f"trained from {name}, which is deprecated")
 
 
 def _read_evidence(promotion: Promotion) -> Evidence:
@@ -244,6 +257,10 @@ def _artifact(promotion: Promotion) -> str:
     signed = verify_manifest(promotion.files[SIGNATURE_FILE], sums, promotion.main.trusted)
     _refuse(signed != promotion.record.artifact, "the signature is another artifact's")
     return "the artifact's file list is signed"
+
+
+def _inverse(promotion: Promotion) -> str:
+    return check_order(promotion.main, promotion.record, read_order(promotion.files))
 
 
 def _fresh(promotion: Promotion) -> str:

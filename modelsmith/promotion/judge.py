@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from modelsmith.governance.gate import CheckResult, GateDecision, decide
 from modelsmith.promotion.checks import is_promotion, promotion_checks
 from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.rollbacks import contract_for
 from modelsmith.repository.git import Git
 from modelsmith.repository.tree import Revision
 from modelsmith.repository.validate import validate
@@ -24,8 +26,8 @@ class Judgement:
     """Tree that main would have after the merge."""
 
 
-def judge(git: Git, pull: PullRequest, main_commit: str) -> Judgement:
-    """Decide about merging the pull request into main as it is at ``main_commit``.
+def judge(git: Git, pull: PullRequest, main_commit: str, now: datetime) -> Judgement:
+    """Decide about merging the pull request into main as it is at ``main_commit``, at the time ``now``.
 
     Raises:
         GateNotCleared: ``conflict`` when it does not merge cleanly.
@@ -39,6 +41,7 @@ def judge(git: Git, pull: PullRequest, main_commit: str) -> Judgement:
         requester=pull.requester,
         preparer=pull.preparer,
         authors=commit_authors(git, main_commit, pull.head),
+        now=now,
     )
 
 
@@ -51,9 +54,15 @@ def judge_tree(
     requester: str,
     preparer: str,
     authors: Sequence[str],
+    now: datetime | None = None,
 ) -> Judgement:
-    """The same decision from its parts; replaying history calls this with what the receipts say."""
+    """The same decision from its parts.
+
+    Replaying history calls this with what the receipts say and without ``now``: the past has no present.
+    """
     change = git.change(main.tree.commit, tree)
+    checks = checks_for(git, main, tree, change, now)
+    passed = is_promotion(change) and all(check.passed for check in checks)
     decision = decide(
         policy=main.policy,
         people=main.people,
@@ -63,16 +72,17 @@ def judge_tree(
         requester=requester,
         preparer=preparer,
         authors=authors,
-        checks=checks_for(git, main, tree, change),
+        checks=checks,
+        contract=contract_for(main, Revision(git, tree), change, now) if passed else None,
     )
     return Judgement(decision, change, tree)
 
 
-def checks_for(git: Git, main: Main, tree: str, change: Change) -> tuple[CheckResult, ...]:
+def checks_for(git: Git, main: Main, tree: str, change: Change, now: datetime | None) -> tuple[CheckResult, ...]:
     """Promotion checks for a promotion; for every other change, that the governed files still validate."""
     proposed = Revision(git, tree)
     if is_promotion(change):
-        return promotion_checks(main, proposed, change)
+        return promotion_checks(main, proposed, change, now)
     problems = validate(proposed).problems
     sentence = "every governed file validates"
     if problems:

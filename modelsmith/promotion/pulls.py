@@ -89,7 +89,7 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
         raise GateNotCleared("closed", f"Pull request {number} is closed", "Open a new one.")
     git = merger.workspace.git
     main = sync(merger)
-    judgement = judge(git, pull, main)
+    judgement = judge(git, pull, main, datetime.now(UTC))
     refuse_unless_open(pull, judgement)
     who = signature(merger)
     merge = git.commit_tree(judgement.tree, [main, pull.head], merge_message(pull, judgement), who)

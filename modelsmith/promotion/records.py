@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modelsmith.governance.routing import incumbent, last_routing_record, render_routing, routing_yaml
+from modelsmith.governance.hold import hold_refusal
+from modelsmith.governance.routing import (
+    hold_of,
+    incumbent,
+    last_routing_record,
+    render_routing,
+    routing_digest,
+    routing_yaml,
+)
 from modelsmith.governance.states import SERVING_STATES, Life, fold, record_folder, transition_for
 from modelsmith.promotion.history import receipts_of
 from modelsmith.promotion.main import Main
@@ -13,6 +21,7 @@ from modelsmith.repository.load import load_cluster
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.promotion import Preparer, PromotionRecord, RollbackContract
 
 
@@ -30,19 +39,38 @@ class Facts:
     requested_by: str
     prepared_by: Preparer
 
+    @classmethod
+    def of(cls, record: PromotionRecord, cluster: Cluster, requested_by: str, prepared_by: Preparer) -> Facts:
+        """The facts that a specialist's record states, as asked for and prepared by these two."""
+        return cls(
+            cluster=cluster,
+            specialist=record.specialist,
+            artifact=record.artifact,
+            iteration=record.iteration,
+            eval_run=record.eval_run,
+            eval_tag=record.eval_tag,
+            composite=record.composite,
+            requested_by=requested_by,
+            prepared_by=prepared_by,
+        )
+
 
 def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, bytes]) -> PromotionRecord:
     """The record that takes the specialist one event further from where main has it.
 
     Raises:
-        InvalidInput: ``bad-transition`` when policy does not allow the event now.
+        InvalidInput: ``bad-transition`` when policy does not allow the event now, ``on-hold`` when the cluster's hold
+            does not.
     """
     life = main.history.lives.get(facts.specialist)
     last = life.records[-1] if life else None
     state = life.state if life else None
     transition = transition_for(main.policy, event, state)
-    routed = state in SERVING_STATES or transition.target in SERVING_STATES
+    linked = state in SERVING_STATES or transition.target in SERVING_STATES or event == "hold-cleared"
     lives = main.history.of_cluster(facts.cluster.cluster)
+    refusal = hold_refusal(hold_of(facts.cluster.cluster, lives), facts.cluster.cluster, event, facts.specialist)
+    if refusal:
+        raise InvalidInput("on-hold", refusal, "See `modelsmith status`.")
     return PromotionRecord(
         cluster=facts.cluster.cluster,
         specialist=facts.specialist,
@@ -59,7 +87,7 @@ def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, b
         evidence={name: sha256(data) for name, data in sorted(evidence.items())},
         requested_by=facts.requested_by,
         prepared_by=facts.prepared_by,
-        expected_previous=last_routing_record(lives) if routed else None,
+        expected_previous=last_routing_record(lives) if linked else None,
         required_approvers=() if transition.gate == "harness" else (transition.gate,),
         rollback=_contract(facts.cluster, lives) if event == "customer-deployed" else None,
         previous_record=sha256(canonical_json(last)) if last else None,
@@ -69,7 +97,13 @@ def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, b
 
 def _contract(cluster: Cluster, lives: tuple[Life, ...]) -> RollbackContract:
     prior = incumbent(cluster.cluster, lives)
-    return RollbackContract(terms=cluster.rollback, prior_specialist=prior.specialist, prior_artifact=prior.artifact)
+    before = render_routing(cluster.cluster, lives, cluster.deployment.traffic_share)
+    return RollbackContract(
+        terms=cluster.rollback,
+        prior_specialist=prior.specialist,
+        prior_artifact=prior.artifact,
+        prior_routing=routing_digest(before),
+    )
 
 
 def lives_after(main: Main, record: PromotionRecord) -> tuple[Life, ...]:

@@ -111,6 +111,8 @@ def _step(git: Git, step: Commit, receipts: Commit | None, result: Replay) -> No
         _broken(f"does not pass its gate: {'; '.join(reasons)}", _subject(change))
     if set(receipt.approvals) != set(decision.approvers):
         _broken("has receipts of approvals that do not count", folder)
+    if receipt.gate != decision.gate:
+        _broken(f"has a receipt that says {receipt.gate} opened its gate, where {decision.gate} did", folder)
     result.changes += 1
     result.approvals += len(reviews)
     result.promotions += is_promotion(change)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from modelsmith.governance.codeowners import Codeowners, parse
 from modelsmith.governance.people import people_problems
+from modelsmith.governance.person_gates import transition_problem
 from modelsmith.repository.document import Location, Problem, read_yaml
 from modelsmith.repository.load import find_cluster_problems
 from modelsmith.repository.paths import folder
@@ -203,6 +204,9 @@ def _policy(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
         if transition.event in seen:
             yield policy.problem((*at, "event"), f"a second transition for '{transition.event}'", "Keep one of them.")
         seen.add(transition.event)
+        problem = transition_problem(transition)
+        if problem:
+            yield policy.problem(at, problem, "Write the gate's role, and the state that the event is named after.")
         if transition.gate == "harness":
             continue
         if people and transition.gate not in people.roles:

@@ -40,6 +40,7 @@ Event = Literal[
     "production-validated",
     "deprecated",
     "rolled-back",
+    "hold-cleared",
 ]
 """What can happen to a specialist; the folder ``<seq>-<event>`` under ``promotions/`` carries it."""
 

@@ -13,7 +13,7 @@ from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.evidence import Evidence
 from modelsmith.schema.generator import Generator
 from modelsmith.schema.governance import People, Policy
-from modelsmith.schema.promotion import Approval, PromotionRecord, Receipt, TrainingFacts
+from modelsmith.schema.promotion import Approval, PromotionRecord, Receipt, RollbackOrder, TrainingFacts
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.scenario import Scenario
 
@@ -62,6 +62,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("record", "promotions/*/*/*/record.json", PromotionRecord, "json"),
     Kind("evidence", "promotions/*/*/*/evidence.json", Evidence, "json"),
     Kind("training", "promotions/*/*/*/training.json", TrainingFacts, "json"),
+    Kind("rollback", "promotions/*/*/*/rollback.json", RollbackOrder, "json"),
     Kind("receipt", "promotions/*/*/*/receipts/merge.json", Receipt, "json"),
     Kind("approval", "promotions/*/*/*/receipts/approval-*.json", Approval, "json"),
 )

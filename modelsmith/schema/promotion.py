@@ -14,6 +14,7 @@ SpecialistId = Annotated[str, Field(pattern=r"^iter-\d{3,}-[0-9a-f]{8}$")]
 
 RECORD_FILE = "record.json"
 RECORD_SIGNATURE = "record.sigstore.json"
+ROLLBACK_FILE = "rollback.json"
 RECORD_TYPE = "https://modelsmith.dev/promotion-record/v1"
 
 
@@ -31,6 +32,24 @@ class RollbackContract(Frozen):
     prior_specialist: str
     """Specialist that traffic returns to, or ``base``."""
     prior_artifact: Digest | None
+    prior_routing: Digest
+    """SHA-256 of ``routing.yaml`` as rendered before the deployment: what a rollback must give again, byte for byte."""
+
+
+class RollbackOrder(Frozen):
+    """``rollback.json`` of a rolled-back event: what is undone, to whom traffic returns, and why."""
+
+    undoes: Digest
+    """Digest of the customer-deployed record that it undoes."""
+    prior_specialist: str
+    """The incumbent after it, or ``base``."""
+    prior_artifact: Digest | None
+    trigger: Literal["manual"]
+    """Who noticed: ``manual`` is a person or agent that asked for it."""
+    reason: Annotated[str, Field(max_length=500)]
+    """In the words of who asked for it; may be empty."""
+    decided_at: AwareDatetime
+    """The harness's clock when it was asked for. Whoever merges compares it with a clock of their own."""
 
 
 class PromotionRecord(Frozen):
@@ -57,7 +76,7 @@ class PromotionRecord(Frozen):
     requested_by: Actor
     prepared_by: Preparer
     expected_previous: Digest | None
-    """Digest of the record that last changed the cluster's traffic as seen when prepared: deployments collide on it."""
+    """Digest of the record that last changed the cluster's traffic or hold as seen when prepared: two collide on it."""
     required_approvers: tuple[Slug, ...]
     """Roles whose approval is needed; empty on the harness's gates."""
     rollback: RollbackContract | None
@@ -98,7 +117,8 @@ class Receipt(Frozen):
 
     pull: Annotated[int, Field(ge=1)]
     change: Digest
-    gate: Literal["harness", "people"]
+    gate: Literal["harness", "people", "contract"]
+    """What opened it: the checks alone, approvals, or the rollback contract approved with the deployment."""
     requested_by: Actor
     prepared_by: Actor
     """Who opened the pull request; neither of the two can have approved it."""

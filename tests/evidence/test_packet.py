@@ -27,7 +27,12 @@ def asked(cluster):
         requested_by="maya",
         prepared_by=Preparer(id="harness", kind="harness"),
         required_approvers=("head-of-trading",),
-        rollback=RollbackContract(terms=cluster.rollback, prior_specialist="iter-000-00000000", prior_artifact=None),
+        rollback=RollbackContract(
+            terms=cluster.rollback,
+            prior_specialist="iter-000-00000000",
+            prior_artifact=None,
+            prior_routing="sha256:" + "0" * 64,
+        ),
         pull=7,
     )
 
@@ -96,8 +101,8 @@ def test_the_base_model_has_a_column_only_when_it_is_not_the_incumbent(evidence,
 
 def test_the_rollback_contract_and_the_approvers_are_those_of_the_record(small, cluster, asked):
     text = packet(small, cluster, asked)
-    assert "drops by more than 4.0% against the incumbent within 60 minutes" in text
-    assert "traffic goes back to iter-000-00000000 on its own" in text
+    assert "auction_win_rate must not drop by more than 4.0% against the incumbent" in text
+    assert "For 60 minutes after your approval `modelsmith rollback` sends traffic back to iter-000-00000000" in text
     assert "**head-of-trading**. Whoever asked for this" in text
     assert "by maya, prepared by harness (harness)" in text
 

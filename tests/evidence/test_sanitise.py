@@ -13,7 +13,7 @@ from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.evidence import Evidence, RunEvidence
-from modelsmith.schema.promotion import PromotionRecord, Receipt, TrainingFacts
+from modelsmith.schema.promotion import PromotionRecord, Receipt, RollbackOrder, TrainingFacts
 from modelsmith.schema.run import Observation, RunResult, VerdictRow
 
 LISTED = (
@@ -21,6 +21,7 @@ LISTED = (
     RunEvidence,
     PromotionRecord,
     TrainingFacts,
+    RollbackOrder,
     Receipt,
     RunResult,
     VerdictRow,

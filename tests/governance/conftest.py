@@ -1,6 +1,6 @@
 import pytest
 
-from modelsmith.governance.states import DEFAULT_TRANSITIONS, fold, transition_for
+from modelsmith.governance.states import DEFAULT_TRANSITIONS, SERVING_STATES, fold, transition_for
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.governance import Policy
 from modelsmith.schema.promotion import Preparer, PromotionRecord
@@ -35,7 +35,7 @@ class Cluster:
             records = self.records.setdefault(iteration, [])
             state = records[-1].to_state if records else None
             target = transition_for(POLICY, event, state).target
-            routing = event in ("customer-deployed", "production-validated", "rolled-back", "deprecated")
+            routing = event not in EXPORTED and (event != "deprecated" or state in SERVING_STATES)
             record = PromotionRecord(
                 **{
                     "cluster": self.name,

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from modelsmith import governance
 from modelsmith.governance.codeowners import MAX_BYTES, parse
-from modelsmith.governance.gate import CheckResult, decide
+from modelsmith.governance.gate import CheckResult, Contract, decide
+from modelsmith.governance.person_gates import PERSON_EVENTS
 from modelsmith.schema.governance import Harness, Limits, People, Person
 from modelsmith.schema.pull import Change, ChangedPath, Review
 
@@ -463,3 +464,97 @@ def test_a_persons_path_never_opens_without_a_person(policy, subject, verdicts, 
     if decision.open and personal:
         assert decision.approvers
     assert decision.open == (not decision.refusals and not decision.waiting_for)
+
+
+ROLLBACK = promotion("rolled-back", 5, modified("clusters/rtb/routing.yaml"))
+CONTRACT = Contract(f"{FOLDER}/05-rolled-back", "04-customer-deployed")
+
+
+def test_a_rollback_asks_oncall(gate):
+    decision = gate(ROLLBACK)
+    assert (decision.open, decision.gate, decision.waiting_for) == (False, "people", ("@oncall-sre",))
+    assert gate(ROLLBACK, review("noor", ROLLBACK)).open
+
+
+def test_a_contract_that_was_approved_with_the_deployment_asks_nobody_again_and_is_nobody_s_approval(gate):
+    decision = gate(ROLLBACK, contract=CONTRACT)
+    assert (decision.open, decision.gate, decision.approvers) == (True, "contract", ())
+    assert [need.satisfied_by for need in decision.needs] == ["contract of 04-customer-deployed"]
+
+
+def test_a_person_who_approves_a_rollback_decides_it_whatever_the_contract_says(gate):
+    decision = gate(ROLLBACK, review("noor", ROLLBACK), contract=CONTRACT)
+    assert (decision.open, decision.gate, decision.approvers) == (True, "people", ("noor",))
+
+
+def test_an_owner_s_rejection_stops_a_rollback_within_its_contract(gate):
+    decision = gate(ROLLBACK, review("noor", ROLLBACK, "reject"), contract=CONTRACT)
+    assert not decision.open
+    assert codes(decision) == {"rejected"}
+
+
+@pytest.mark.parametrize("more", ["evals/a/one.yaml", ".github/CODEOWNERS", "clusters/rtb/cluster.yaml"])
+def test_a_contract_speaks_for_its_own_folder_only(gate, more):
+    decision = gate(promotion("rolled-back", 5, modified(more)), contract=CONTRACT)
+    assert not decision.open
+    assert not gate(promotion("customer-deployed", 4), contract=CONTRACT).open
+
+
+@pytest.mark.parametrize("event", sorted(PERSON_EVENTS))
+def test_no_policy_gives_a_person_s_step_to_the_harness(gate, policy, event):
+    moved = tuple(t.model_copy(update={"gate": "harness"}) if t.event == event else t for t in policy.transitions)
+    paths = (*policy.harness_paths, f"/promotions/*/*/*-{event}/")
+    lax = policy.model_copy(update={"transitions": moved, "harness_paths": paths})
+    subject = promotion(event, 4)
+    decision = gate(subject, policy=lax, codeowners=parse(f"{OWNERS}/promotions/*/*/*-{event}/\n"))
+    assert not decision.open
+    assert {"harness-gate", "unowned-gate"} <= codes(decision)
+    assert not gate(subject, *(review(actor, subject) for actor in ACTORS), policy=lax).open
+
+
+@pytest.mark.parametrize("event", sorted(PERSON_EVENTS))
+def test_a_person_s_step_needs_an_owner_even_where_the_policy_names_a_role(gate, policy, event):
+    lax = policy.model_copy(update={"harness_paths": ("/promotions/",)})
+    subject = promotion(event, 4)
+    reviews = [review(actor, subject) for actor in ("maya", "noor", "pat")]
+    decision = gate(subject, *reviews, policy=lax, codeowners=parse(f"{OWNERS}/promotions/*/*/*-{event}/\n"))
+    assert "unowned-gate" in codes(decision)
+
+
+@pytest.mark.parametrize(
+    ("event", "changed", "words"),
+    [
+        ("eval-accepted", {"target": "customer-deployed"}, "leads to eval-accepted"),
+        ("candidate", {"target": "production-validated", "gate": "platform"}, "leads to candidate"),
+        ("artifact-exported", {"sources": ("customer-deployed",)}, "take a specialist out of customer-deployed"),
+        ("eval-accepted", {"sources": ("candidate", "deprecated")}, "out of deprecated"),
+    ],
+)
+def test_no_policy_reaches_or_leaves_a_serving_state_by_an_event_of_the_harness(gate, policy, event, changed, words):
+    moved = tuple(t.model_copy(update=changed) if t.event == event else t for t in policy.transitions)
+    decision = gate(promotion(event, 4), policy=policy.model_copy(update={"transitions": moved}))
+    assert not decision.open
+    assert [refusal.sentence for refusal in decision.refusals if words in refusal.sentence]
+
+
+def contracted(policy, subject, reviews, involved, contract):
+    requester, preparer, authors = involved
+    return decide(
+        policy=policy, people=PEOPLE, codeowners=parse(OWNERS), change=subject, reviews=reviews, requester=requester,
+        preparer=preparer, authors=authors, checks=GREEN, contract=contract,
+    )  # fmt: skip
+
+
+@given(CHANGE, VERDICTS, INVOLVED)
+def test_a_contract_opens_nothing_but_what_lies_in_its_folder(policy, subject, verdicts, involved):
+    reviews = heard(subject, verdicts)
+    without = contracted(policy, subject, reviews, involved, None)
+    decision = contracted(policy, subject, reviews, involved, CONTRACT)
+    assert decision.approvers == without.approvers
+    assert decision.refusals == without.refusals
+    if decision.open and not without.open:
+        assert decision.gate == "contract"
+        assert {path.path for path in subject.paths} <= {
+            f"{FOLDER}/05-rolled-back/record.json",
+            "clusters/rtb/routing.yaml",
+        }

@@ -5,7 +5,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsmith.governance.routing import incumbent, last_routing_record, render_routing, routing_chain, routing_yaml
+from modelsmith.governance.routing import (
+    hold_of,
+    incumbent,
+    last_routing_record,
+    render_routing,
+    routing_chain,
+    routing_yaml,
+)
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.cluster import Routing, Serving
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -57,7 +64,7 @@ def test_a_rollback_returns_exactly_to_what_served_before(cluster):
     before = shares(cluster)
     cluster.add(2, *DEPLOY, "rolled-back")
     assert shares(cluster) == before
-    cluster.add(2, "customer-deployed", "production-validated", "rolled-back")
+    cluster.add(2, "hold-cleared", "customer-deployed", "production-validated", "rolled-back")
     assert shares(cluster) == before
 
 
@@ -141,7 +148,7 @@ def test_whatever_the_names_and_shares_the_file_reads_back(name, share):
     assert read(routing_yaml(routing)) == routing
 
 
-EVENTS = (*VALIDATE, "rolled-back", "deprecated")
+EVENTS = (*VALIDATE, "rolled-back", "deprecated", "hold-cleared")
 
 
 @given(
@@ -152,12 +159,18 @@ def test_after_any_history_shares_sum_to_one_and_only_serving_states_serve(clust
     cluster = cluster_factory()
     for iteration in (1, 2, 3):
         cluster.add(iteration, *EXPORT)
+    held = None
     for iteration, event in steps:
+        if (event == "customer-deployed" and held) or (event == "hold-cleared" and held != iteration):
+            continue
         try:
             cluster.add(iteration, event)
         except InvalidInput:
             continue
+        held = {"rolled-back": iteration, "hold-cleared": None}.get(event, held)
     lives = cluster.lives()
+    hold = hold_of("rtb", lives)
+    assert (hold.specialist if hold else None) == (cluster.name_of(held) if held else None)
     routing = render_routing("rtb", lives, share)
     assert sum(entry.share for entry in routing.serving) == pytest.approx(1)
     states = {life.specialist: life for life in lives}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ class Repository:
     people: Path = Path()
     """Folder of everybody's SSH keys."""
 
-    @property
+    @cached_property
     def main(self) -> Main:
         return read_main(self.git, self.tip)
 
@@ -84,17 +85,29 @@ class Repository:
             files[f"clusters/{record.cluster}/routing.yaml"] = routing_after(self.main, record)
         return files
 
-    def after(self, *events: str, number: int = 1) -> Repository:
-        """The repository after these events of one specialist, with a receipt for each; no evidence."""
+    def after(self, *events: str, number: int = 1, approved: datetime | None = None, evidence=None) -> Repository:
+        """The repository after these events of one specialist, with a receipt for each.
+
+        Events carry ``evidence``, else none; ``approved`` is the time of maya's approval of each of them.
+        """
         here = self
         for event in events:
-            record = next_record(here.main, event, here.facts(number), {})
-            here = here.commit(here.files_of(record))
+            record = next_record(here.main, event, here.facts(number), evidence or {})
+            here = here.commit(here.files_of(record, evidence))
+            folder = f"{record_folder(record)}/receipts"
             receipt = Receipt(
                 pull=record.sequence, change=sha256(b"change"), gate="harness", requested_by="modelsmith-harness",
-                prepared_by="modelsmith-harness", checks=("record",), approvals={},
+                prepared_by="modelsmith-harness", checks=("record",),
+                approvals={"maya": "approval-maya.json"} if approved else {},
             )  # fmt: skip
-            here = here.commit({f"{record_folder(record)}/receipts/{MERGE_RECEIPT}": canonical_json(receipt)})
+            files = {f"{folder}/{MERGE_RECEIPT}": canonical_json(receipt)}
+            if approved:
+                said = Approval(
+                    repository=here.main.policy.repository, pull=record.sequence, change=receipt.change,
+                    verdict="approve", actor="maya", at=approved,
+                )  # fmt: skip
+                files[f"{folder}/approval-maya.json"] = canonical_json(said)
+            here = here.commit(files)
         return here
 
     def merge(self, files, approvals=(), *, number=1, at=AT, smuggled=False) -> Repository:

@@ -84,15 +84,20 @@ def test_routing_is_rendered_from_the_records_with_the_cluster_s_share(repositor
 
 
 @settings(max_examples=8, deadline=None)
-@given(st.lists(st.integers(0, 5), max_size=7))
+@given(st.lists(st.integers(0, 5), max_size=9))
 def test_whatever_the_policy_allows_can_be_recorded_and_folds(repository, choices):
-    here, records = repository.after("candidate"), []
+    here, records, held = repository.after("candidate"), [], False
     for choice in choices:
         life = here.main.history.find(here.facts().specialist)
         able = [t.event for t in here.main.policy.transitions if life.state in t.sources]
         if not able:
             break
         event = able[choice % len(able)]
+        if (event in ("customer-deployed", "deprecated") and held) or (event == "hold-cleared" and not held):
+            with pytest.raises(InvalidInput, match="hold"):
+                next_record(here.main, event, here.facts(), {})
+            continue
+        held = {"rolled-back": True, "hold-cleared": False}.get(event, held)
         target = next(t.target for t in here.main.policy.transitions if t.event == event)
         here = here.after(event)
         records = here.main.history.find(here.facts().specialist).records

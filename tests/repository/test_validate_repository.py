@@ -170,6 +170,22 @@ def test_codeowners_must_ask_the_role_that_the_policy_names(repo: Path, change: 
     assert "/promotions/*/*/*-customer-deployed/ @head" in report.problems[0].mend
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("gate: head", "gate: harness", "the policy leaves it to the harness"),
+        ("to: customer-deployed", "to: production-validated", "customer-deployed leads to customer-deployed"),
+    ],
+)
+def test_no_policy_leaves_a_person_s_step_to_the_harness(
+    repo: Path, change: Edit, old: str, new: str, words: str
+) -> None:
+    change(POLICY, old, new)
+    report = validate(WorkTree(repo))
+    assert [(p.file, p.line) for p in report.problems] == [(POLICY, 4)]
+    assert words in report.problems[0].message
+
+
 def test_people_must_be_unambiguous_and_their_trust_files_ec_p256_keys(repo: Path, put: Put) -> None:
     def pem(curve: ec.EllipticCurve) -> bytes:
         public = ec.generate_private_key(curve).public_key()

@@ -1,0 +1,133 @@
+"""Bodies of the short pull requests: a rollback, the end of a hold, a retirement. Pure functions, first things first.
+
+The first lines are for whoever is woken at night: what serves, what will serve, why, who decides. At most ten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC
+
+from modelsmith.evidence.markdown import safe, short
+from modelsmith.governance.hold import Hold
+from modelsmith.governance.rollback import RollbackVerdict
+from modelsmith.governance.states import Life
+from modelsmith.schema.cluster import Routing
+from modelsmith.schema.promotion import PromotionRecord, RollbackContract, RollbackOrder
+
+NO_REASON = "no reason was given"
+
+
+def rollback_notice(
+    deployment: PromotionRecord,
+    order: RollbackOrder,
+    verdict: RollbackVerdict,
+    ready: str,
+    routing: tuple[Routing, Routing],
+    deciders: Sequence[str],
+) -> str:
+    """Body of a rolled-back pull request.
+
+    Args:
+        deployment: The record that is undone.
+        order: What was asked for.
+        verdict: Whether the contract covers it.
+        ready: Whether who served before is still kept ready.
+        routing: Who serves before and after.
+        deciders: Roles that decide it when the contract does not.
+    """
+    before, after = routing
+    roles = " or ".join(f"**{role}**" for role in deciders)
+    decides = "nobody further; the approval of the deployment was the approval of this" if verdict.automatic else roles
+    lines = [
+        f"**ROLLBACK** of {safe(deployment.specialist)} in {deployment.cluster}",
+        "",
+        f"- Serves now: {_shares(before)}",
+        f"- Will serve: {_shares(after)}",
+        f"- Why: {safe(order.reason) or NO_REASON}",
+        f"- Contract: {safe(verdict.sentence)}",
+        f"- Decides: {decides}",
+        f"- Ready: {safe(ready)}",
+        f"- Then: {deployment.cluster} is on hold; `modelsmith rollback {deployment.cluster} --clear-hold` ends that",
+    ]
+    return "\n".join([*lines, "", *_details(deployment, order)]) + "\n"
+
+
+def hold_notice(hold: Hold, rolled_back: RollbackOrder, routing: Routing, deciders: Sequence[str], reason: str) -> str:
+    """Body of a hold-cleared pull request."""
+    when = f"{rolled_back.decided_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    lines = [
+        f"**CLEAR THE HOLD** on {hold.cluster}",
+        "",
+        f"- Serves now, and after it: {_shares(routing)}",
+        f"- Held since: {safe(hold.specialist)} was rolled back, {when}: {safe(rolled_back.reason) or NO_REASON}",
+        f"- Why clear it: {safe(reason) or NO_REASON}",
+        "- Then: a specialist may be proposed for deployment again; each deployment still needs its own approval",
+        f"- Decides: {' or '.join(f'**{role}**' for role in deciders)}",
+        "",
+        f"Rolled-back record {short(hold.record)}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def retirement_notice(
+    life: Life,
+    routing: tuple[Routing, Routing],
+    watched: Sequence[tuple[str, RollbackContract]],
+    deciders: Sequence[str],
+) -> str:
+    """Body of a deprecated pull request.
+
+    Args:
+        life: Who is retired.
+        routing: Who serves before and after.
+        watched: Specialists under watch, each with the contract of its deployment.
+        deciders: Roles that decide it.
+    """
+    before, after = routing
+    moved = before != after
+    returning = [name for name, contract in watched if contract.prior_specialist == life.specialist]
+    lines = [
+        f"**RETIRE** {safe(life.specialist)} of {life.cluster} ({life.state})",
+        "",
+        f"- Serves now: {_shares(before)}",
+        f"- Will serve: {_shares(after)}" + (" - **this moves live traffic**" if moved else ", unchanged"),
+        *(
+            f"- **{name}** is under watch and its contract returns to it: a rollback will need a person"
+            for name in returning
+        ),
+        "- Final: it serves nothing any more and nothing is trained from it; no event follows",
+        "- Kept: artifact, evidence and records stay addressable (`modelsmith lineage`, `compare`, `verify`)",
+        f"- Decides: {' or '.join(f'**{role}**' for role in deciders)}",
+        "",
+        f"Artifact `{life.artifact}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _shares(routing: Routing) -> str:
+    return ", ".join(f"{safe(one.specialist)} {one.share * 100:g}%" for one in routing.serving)
+
+
+def _details(deployment: PromotionRecord, order: RollbackOrder) -> list[str]:
+    rows = [
+        ("undoes", f"record {deployment.sequence} of {safe(deployment.specialist)}, {short(order.undoes)}"),
+        ("returns to", f"{safe(order.prior_specialist)}, {_artifact(order.prior_artifact)}"),
+        ("takes away", _artifact(deployment.artifact)),
+        ("asked for", f"{order.decided_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, {order.trigger}"),
+    ]
+    if deployment.rollback:
+        terms = deployment.rollback.terms
+        rows.append(
+            (
+                "contract",
+                f"{terms.metric}, drop of {terms.max_drop:.1%}, {terms.window_minutes} minutes; "
+                f"by hand for {terms.manual_hours} hours",
+            )
+        )
+        rows.append(("routing before", short(deployment.rollback.prior_routing)))
+    return ["### Details", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+
+
+def _artifact(digest: str | None) -> str:
+    return f"artifact {short(digest)}" if digest else "no artifact of its own"

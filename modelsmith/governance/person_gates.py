@@ -1,0 +1,43 @@
+"""Steps that only people decide, whatever a repository's policy says.
+
+Policy is data that its owners may change. It may name which role decides a deployment; it may not give the deployment
+to the harness, nor reach a serving state by an event of another name.
+"""
+
+from __future__ import annotations
+
+from modelsmith.governance.states import SERVING_STATES
+from modelsmith.schema.base import Event, State
+from modelsmith.schema.governance import Transition
+
+PERSON_EVENTS: frozenset[Event] = frozenset(
+    {"customer-deployed", "production-validated", "deprecated", "rolled-back", "hold-cleared"}
+)
+"""A person decides each of these; a rollback within its contract was decided with the deployment."""
+
+STATE_AFTER: dict[Event, State] = {
+    "candidate": "candidate",
+    "eval-accepted": "eval-accepted",
+    "artifact-exported": "artifact-exported",
+    "customer-deployed": "customer-deployed",
+    "production-validated": "production-validated",
+    "deprecated": "deprecated",
+    "rolled-back": "artifact-exported",
+    "hold-cleared": "artifact-exported",
+}
+"""Where each event leads."""
+
+
+def transition_problem(transition: Transition) -> str | None:
+    """Why no policy may hold this transition; None when it may."""
+    event = transition.event
+    if transition.target != STATE_AFTER[event]:
+        return f"{event} leads to {STATE_AFTER[event]}, not to {transition.target}"
+    if transition.gate != "harness":
+        return None
+    if event in PERSON_EVENTS:
+        return f"{event} is decided by people; the policy leaves it to the harness"
+    taken = sorted(SERVING_STATES.union({"deprecated"}).intersection(transition.sources))
+    if taken:
+        return f"{event} would let the harness take a specialist out of {' or '.join(taken)}"
+    return None

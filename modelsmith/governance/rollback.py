@@ -1,0 +1,89 @@
+"""Whether a rollback is the one that people approved together with the deployment. A pure decision: no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from modelsmith.schema.base import State
+from modelsmith.schema.promotion import RollbackContract, RollbackOrder
+
+
+@dataclass(frozen=True)
+class RollbackVerdict:
+    """Who decides a rollback, and why."""
+
+    automatic: bool
+    """The contract approved with the deployment covers it: no new approval."""
+    sentence: str
+    """Why, or why not."""
+
+
+def judge_rollback(
+    *,
+    contract: RollbackContract,
+    deployed_at: datetime | None,
+    state: State | None,
+    order: RollbackOrder,
+    routing_after: str,
+) -> RollbackVerdict:
+    """Automatic within the contract's window and only as the exact inverse of the deployment.
+
+    Args:
+        contract: Approved with the deployment.
+        deployed_at: Time of the last approval of the deployment: the window starts then, at the latest. None when no
+            person's approval is on record.
+        state: State of the specialist before the rollback.
+        order: What is asked for, and when.
+        routing_after: SHA-256 of the routing that would follow.
+    """
+    elapsed = _elapsed(deployed_at, order.decided_at)
+    refusal = _outside(contract, elapsed, state, order, routing_after)
+    if refusal:
+        return RollbackVerdict(False, f"outside the contract: {refusal}")
+    minute = f"minute {int(elapsed or 0) // 60} of the {contract.terms.window_minutes} approved with the deployment"
+    return RollbackVerdict(True, f"within the contract: {minute}, and routing returns to exactly what it was before")
+
+
+def readiness(contract: RollbackContract, deployed_at: datetime | None, at: datetime) -> tuple[bool, str]:
+    """Whether the contract still has the previous specialist kept ready, and the same for people."""
+    elapsed = _elapsed(deployed_at, at)
+    hours, prior = f"{contract.terms.manual_hours} hours", contract.prior_specialist
+    if elapsed is not None and elapsed <= contract.terms.manual_hours * 3600:
+        return True, f"{prior} is kept ready for {hours} after the deployment"
+    return False, f"the {hours} in which {prior} is kept ready are over, so make sure that it can serve"
+
+
+def _elapsed(start: datetime | None, at: datetime) -> float | None:
+    return (at - start).total_seconds() if start else None
+
+
+def _outside(
+    contract: RollbackContract,
+    elapsed: float | None,
+    state: State | None,
+    order: RollbackOrder,
+    routing_after: str,
+) -> str | None:
+    """Why the contract does not cover it; None when it does."""
+    window = contract.terms.window_minutes
+    if elapsed is None:
+        return "no person's approval says when the deployment began"
+    if elapsed < 0:
+        return "it is dated before the deployment was approved"
+    if elapsed > window * 60:
+        return f"its window of {window} minutes ended {_long(elapsed - window * 60)} ago"
+    if state != "customer-deployed":
+        return f"the specialist is {state} since"
+    if (order.prior_specialist, order.prior_artifact) != (contract.prior_specialist, contract.prior_artifact):
+        return f"traffic would return to {order.prior_specialist}, not to {contract.prior_specialist}"
+    if routing_after != contract.prior_routing:
+        return "routing changed since the deployment, so that it would not return to what it was before"
+    return None
+
+
+def _long(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    if minutes < 120:
+        return f"{minutes} minute{'s' if minutes > 1 else ''}"
+    return f"{minutes // 60} hours" if minutes < 48 * 60 else f"{minutes // (24 * 60)} days"

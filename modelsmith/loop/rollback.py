@@ -1,0 +1,124 @@
+"""Taking a deployment back, ending the hold that follows, and retiring a specialist: each by pull request."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from modelsmith.evidence.notices import hold_notice, retirement_notice, rollback_notice
+from modelsmith.evidence.sanitise import assert_clean, machine_names
+from modelsmith.governance.hold import Hold
+from modelsmith.governance.rollback import readiness
+from modelsmith.governance.routing import render_routing
+from modelsmith.governance.states import Life, folder_of
+from modelsmith.loop.promotions import PACKET_FILE, advance
+from modelsmith.promotion.harness import Harness
+from modelsmith.promotion.main import Main
+from modelsmith.promotion.records import Facts, lives_after, next_record
+from modelsmith.promotion.rollbacks import deployment_of, is_present, order_for, read_order, recorded_order, verdict_on
+from modelsmith.schema.base import Event
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.cluster import Cluster, Routing
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.promotion import ROLLBACK_FILE, PromotionRecord, RollbackOrder
+from modelsmith.schema.pull import PullRequest
+
+
+def roll_back(harness: Harness, main: Main, cluster: Cluster, life: Life, reason: str) -> PullRequest:
+    """Undo the specialist's deployment: merged at once within its contract, left open for a person outside it.
+
+    An open pull request of the same rollback is adopted while what it says of the time still holds.
+
+    Raises:
+        InvalidInput: ``bad-transition`` when the deployment does not stand; ``private-reason``.
+        GateNotCleared: an owner rejected it, or a check failed.
+    """
+    _require_clean(reason)
+    now = datetime.now(UTC).replace(microsecond=0)
+    facts = _facts(harness, cluster, life)
+    fresh = order_for(main, facts, reason, now)
+    order = _standing_order(harness, main, facts, fresh) or fresh
+    data = canonical_json(order)
+    record = next_record(main, "rolled-back", facts, {ROLLBACK_FILE: data})
+    deployment = deployment_of(main, life.specialist)
+    body = rollback_notice(
+        deployment.record,
+        order,
+        verdict_on(main, record, order),
+        readiness(deployment.contract, deployment.approved_at, order.decided_at)[1],
+        _around(main, cluster, record),
+        record.required_approvers,
+    )
+    files = {ROLLBACK_FILE: data, PACKET_FILE: body.encode()}
+    return advance(harness, "rolled-back", facts, files, f"{life.specialist}: rolled back", body)
+
+
+def clear_hold(harness: Harness, main: Main, cluster: Cluster, hold: Hold, reason: str) -> PullRequest:
+    """Ask for the end of a cluster's hold."""
+    _require_clean(reason)
+    life = main.history.find(hold.specialist)
+    facts = _facts(harness, cluster, life)
+    record = next_record(main, "hold-cleared", facts, {})
+    rolled_back = life.records[life.digests.index(hold.record)]
+    routing, _ = _around(main, cluster, record)
+    body = hold_notice(hold, recorded_order(main, rolled_back), routing, record.required_approvers, reason)
+    files = {PACKET_FILE: body.encode()}
+    return advance(harness, "hold-cleared", facts, files, f"{cluster.cluster}: clear the hold", body)
+
+
+def retire(harness: Harness, main: Main, cluster: Cluster, life: Life) -> PullRequest:
+    """Ask for a specialist's deprecation; when it serves, routing returns to who served before."""
+    facts = _facts(harness, cluster, life)
+    record = next_record(main, "deprecated", facts, {})
+    watched = [
+        (other.specialist, deployment_of(main, other.specialist).contract)
+        for other in main.history.of_cluster(cluster.cluster)
+        if other.state == "customer-deployed" and other.specialist != life.specialist
+    ]
+    body = retirement_notice(life, _around(main, cluster, record), watched, record.required_approvers)
+    files = {PACKET_FILE: body.encode()}
+    return advance(harness, "deprecated", facts, files, f"{life.specialist}: deprecated", body)
+
+
+def branch_of(life: Life, event: Event) -> str:
+    """Branch on which the specialist's next record is proposed."""
+    return f"promote/{life.cluster}/{life.specialist}/{len(life.records) + 1:02d}-{event}"
+
+
+def _facts(harness: Harness, cluster: Cluster, life: Life) -> Facts:
+    return Facts.of(life.records[-1], cluster, harness.actor, harness.preparer)
+
+
+def _around(main: Main, cluster: Cluster, record: PromotionRecord) -> tuple[Routing, Routing]:
+    """Who serves before and after the record."""
+    name, share = cluster.cluster, cluster.deployment.traffic_share
+    lives = main.history.of_cluster(name), lives_after(main, record)
+    before, after = (render_routing(name, some, share) for some in lives)
+    return before, after
+
+
+def _standing_order(harness: Harness, main: Main, facts: Facts, fresh: RollbackOrder) -> RollbackOrder | None:
+    """The order of an open pull request that says the same and may still be merged as it is."""
+    life = main.history.find(facts.specialist)
+    path = f"{folder_of(life.cluster, life.specialist, len(life.records) + 1, 'rolled-back')}/{ROLLBACK_FILE}"
+    for pull in harness.forge.list("open"):
+        if pull.branch != branch_of(life, "rolled-back"):
+            continue
+        tree = harness.workspace.revision(pull.head)
+        try:
+            order = read_order({ROLLBACK_FILE: tree.read(path)})
+        except (IntegrityFailure, InvalidInput):
+            continue
+        same = fresh.model_copy(update={"decided_at": order.decided_at, "reason": fresh.reason or order.reason})
+        record = next_record(main, "rolled-back", facts, {ROLLBACK_FILE: canonical_json(order)})
+        timely = is_present(order, fresh.decided_at) or not verdict_on(main, record, order).automatic
+        if order == same and timely:
+            return order
+    return None
+
+
+def _require_clean(reason: str) -> None:
+    """The reason goes into the repository, where no secret, address or path of a machine may stand."""
+    try:
+        assert_clean(reason.encode(), machine_names())
+    except IntegrityFailure as error:
+        raise InvalidInput("private-reason", f"The reason: {error.message}", "Say it without that.") from None

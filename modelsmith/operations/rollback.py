@@ -1,0 +1,156 @@
+"""``modelsmith rollback``: traffic back to who served before, and the end of the hold that follows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from typing_extensions import override
+
+from modelsmith.governance.hold import Hold
+from modelsmith.governance.rollback import readiness
+from modelsmith.governance.routing import hold_of, latest_deployment, render_routing
+from modelsmith.governance.states import Life, folder_of
+from modelsmith.loop.evals import ledger_of
+from modelsmith.loop.promotions import note_advances
+from modelsmith.loop.rollback import clear_hold, roll_back
+from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.operations.pull_view import view
+from modelsmith.operations.status import ServingView
+from modelsmith.promotion.harness import Harness, open_harness
+from modelsmith.promotion.history import RECEIPTS
+from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.pulls import sync
+from modelsmith.promotion.receipts import MERGE_RECEIPT
+from modelsmith.promotion.rollbacks import deployment_of, read_order
+from modelsmith.repository.load import load_cluster
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Event
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.errors import Exit, InvalidInput
+from modelsmith.schema.promotion import ROLLBACK_FILE, Receipt
+from modelsmith.schema.pull import PullRequest
+
+
+class RollbackRequest(Request):
+    """Undoes the latest deployment of the cluster that still stands, or SPECIALIST's.
+
+    Inside the watch window that was approved with the deployment, and when routing returns to exactly what it was, it
+    is merged without a further approval. Otherwise the pull request is left open for the role that decides it, and the
+    command ends with 4. Run again, it goes on with the same pull request.
+
+    A rollback puts the cluster on hold: nothing is deployed until a person clears it. --clear-hold asks for that.
+    """
+
+    cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/."), ARGUMENT]
+    specialist: Annotated[str | None, Field(description="Specialist id."), ARGUMENT] = None
+    reason: Annotated[str, Field(max_length=500, description="Why, for the record and for who decides.")] = ""
+    clear_hold: Annotated[bool, Field(description="Ask a person to end the hold instead.")] = False
+
+
+class RollbackResult(Result):
+    """What was done, or waits."""
+
+    cluster: str
+    event: str
+    """``rolled-back`` or ``hold-cleared``."""
+    specialist: str
+    """Whose deployment is undone, or was."""
+    decision: str
+    """What decided it, or why a person must."""
+    readiness: str | None
+    """Whether who served before is still kept ready; none for the end of a hold."""
+    pull: int
+    status: str
+    waiting_for: tuple[str, ...]
+    serving: tuple[ServingView, ...]
+    """Who serves now."""
+    next: str
+
+    @override
+    def exit_code(self) -> Exit:
+        return Exit.WAITING_FOR_PERSON if self.status == "open" else Exit.DONE
+
+
+def run(workspace: Workspace, request: RollbackRequest) -> RollbackResult:
+    """Roll back, or ask to; or ask for the end of a hold."""
+    harness = open_harness(workspace)
+    main = read_main(workspace.git, sync(harness))
+    note_advances(ledger_of(workspace), main)
+    cluster = load_cluster(main.tree, request.cluster)
+    lives = main.history.of_cluster(request.cluster)
+    hold = hold_of(request.cluster, lives)
+    if request.clear_hold:
+        if hold is None:
+            raise InvalidInput("no-hold", f"{request.cluster} is not on hold", "See `modelsmith status`.")
+        life = main.history.find(hold.specialist)
+        pull = clear_hold(harness, main, cluster, hold, request.reason)
+        return _result(harness, cluster, "hold-cleared", life, pull)
+    life = _target(main, request, hold)
+    if hold and life.specialist == hold.specialist:
+        return _result(harness, cluster, "rolled-back", life, _done(harness, main, life))
+    return _result(harness, cluster, "rolled-back", life, roll_back(harness, main, cluster, life, request.reason))
+
+
+def _target(main: Main, request: RollbackRequest, hold: Hold | None) -> Life:
+    """Whose deployment is meant. On hold that is the one that was rolled back last, so that no rerun undoes another."""
+    if request.specialist or hold:
+        return main.history.find(request.specialist or (hold.specialist if hold else ""))
+    life = latest_deployment(main.history.of_cluster(request.cluster))
+    if life is None:
+        raise InvalidInput(
+            "nothing-to-roll-back", f"No deployment of {request.cluster} stands", "See `modelsmith status`."
+        )
+    return life
+
+
+def _done(harness: Harness, main: Main, life: Life) -> PullRequest:
+    """The merged pull request of the rollback that holds the cluster."""
+    return harness.forge.get(_receipt(main, life, "rolled-back")[1].pull)
+
+
+def _receipt(main: Main, life: Life, event: Event) -> tuple[str, Receipt]:
+    """Folder of the specialist's last record of the event, and its receipt."""
+    sequence = max(record.sequence for record in life.records if record.event == event)
+    folder = folder_of(life.cluster, life.specialist, sequence, event)
+    return folder, Receipt.model_validate_json(main.tree.read(f"{folder}/{RECEIPTS}/{MERGE_RECEIPT}"))
+
+
+def _result(harness: Harness, cluster: Cluster, event: Event, life: Life, pull: PullRequest) -> RollbackResult:
+    workspace, name = harness.workspace, cluster.cluster
+    commit = sync(harness)
+    main = read_main(workspace.git, commit)
+    note_advances(ledger_of(workspace), main)
+    shown = view(workspace.git, pull, commit)
+    if pull.status == "merged":
+        tree = main.tree
+        folder, receipt = _receipt(main, main.history.find(life.specialist), event)
+        decision = f"approved by {', '.join(sorted(receipt.approvals))}"
+        if receipt.gate == "contract":
+            decision = "within the contract that was approved with the deployment"
+        step = f"modelsmith rollback {name} --clear-hold" if event == "rolled-back" else f"modelsmith iterate {name}"
+    else:
+        tree = workspace.revision(pull.head)
+        folder = folder_of(name, life.specialist, len(life.records) + 1, event)
+        decision = next((check.sentence for check in shown.checks if check.name == "contract"), "a person decides")
+        step = f"modelsmith pr show {pull.number}, then {' or '.join(shown.waiting_for)} decides"
+    ready = None
+    if event == "rolled-back":
+        order, deployment = (
+            read_order({ROLLBACK_FILE: tree.read(f"{folder}/{ROLLBACK_FILE}")}),
+            deployment_of(main, life.specialist),
+        )
+        ready = readiness(deployment.contract, deployment.approved_at, order.decided_at)[1]
+    routing = render_routing(name, main.history.of_cluster(name), cluster.deployment.traffic_share)
+    return RollbackResult(
+        cluster=name,
+        event=event,
+        specialist=life.specialist,
+        decision=decision,
+        readiness=ready,
+        pull=pull.number,
+        status=pull.status,
+        waiting_for=shown.waiting_for,
+        serving=tuple(ServingView(specialist=one.specialist, share=one.share) for one in routing.serving),
+        next=step,
+    )

@@ -1,0 +1,160 @@
+"""Rolled-back records against main: what they undo, when that was deployed, and whether its contract covers them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from modelsmith.forges.pre_receive import CLOCK_TOLERANCE
+from modelsmith.governance.gate import Contract
+from modelsmith.governance.rollback import RollbackVerdict, judge_rollback
+from modelsmith.governance.routing import incumbent
+from modelsmith.governance.shape import promotion_folder
+from modelsmith.governance.states import parse_folder, record_folder
+from modelsmith.promotion.history import RECEIPTS, parse_record
+from modelsmith.promotion.main import Main
+from modelsmith.promotion.receipts import MERGE_RECEIPT
+from modelsmith.promotion.records import Facts, lives_after, next_record, routing_after
+from modelsmith.repository.tree import Revision
+from modelsmith.schema.canonical import canonical_json, digest, sha256
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.promotion import (
+    RECORD_FILE,
+    ROLLBACK_FILE,
+    Approval,
+    PromotionRecord,
+    Receipt,
+    RollbackContract,
+    RollbackOrder,
+)
+from modelsmith.schema.pull import Change
+
+
+class Deployment(NamedTuple):
+    """The deployment that a rollback undoes."""
+
+    record: PromotionRecord
+    contract: RollbackContract
+    approved_at: datetime | None
+    """Time of the last approval that its receipts hold; None when they hold none."""
+
+
+def deployment_of(main: Main, specialist: str) -> Deployment:
+    """A specialist's latest deployment.
+
+    Raises:
+        InvalidInput: ``unknown-specialist``, ``not-deployed``.
+    """
+    life = main.history.find(specialist)
+    for record in reversed(life.records):
+        if record.event == "customer-deployed" and record.rollback:
+            folder = f"{record_folder(record)}/{RECEIPTS}"
+            receipt = Receipt.model_validate_json(main.tree.read(f"{folder}/{MERGE_RECEIPT}"))
+            signed = [main.tree.read(f"{folder}/{name}") for name in receipt.approvals.values()]
+            times = [Approval.model_validate_json(data).at for data in signed]
+            return Deployment(record, record.rollback, max(times, default=None))
+    raise InvalidInput("not-deployed", f"{specialist} was never deployed", "See `modelsmith status`.")
+
+
+def order_for(main: Main, facts: Facts, reason: str, decided_at: datetime) -> RollbackOrder:
+    """What a rollback of the specialist says now.
+
+    Raises:
+        InvalidInput: ``not-deployed``; ``bad-transition`` when its deployment does not stand.
+    """
+    after = incumbent(facts.cluster.cluster, lives_after(main, next_record(main, "rolled-back", facts, {})))
+    return RollbackOrder(
+        undoes=digest(deployment_of(main, facts.specialist).record),
+        prior_specialist=after.specialist,
+        prior_artifact=after.artifact,
+        trigger="manual",
+        reason=reason,
+        decided_at=decided_at,
+    )
+
+
+def read_order(files: Mapping[str, bytes]) -> RollbackOrder:
+    """The order among the files of a rolled-back folder.
+
+    Raises:
+        IntegrityFailure: ``bad-rollback`` when it is missing, malformed or not canonical.
+    """
+    data = files.get(ROLLBACK_FILE, b"")
+    try:
+        order = RollbackOrder.model_validate_json(data)
+    except ValueError:
+        order = None
+    if order is None or canonical_json(order) != data:
+        raise IntegrityFailure(
+            "bad-rollback", f"{ROLLBACK_FILE} is not a rollback order in canonical JSON", "Prepare the rollback again."
+        )
+    return order
+
+
+def recorded_order(main: Main, record: PromotionRecord) -> RollbackOrder:
+    """The order of a rollback that main holds."""
+    return read_order({ROLLBACK_FILE: main.tree.read(f"{record_folder(record)}/{ROLLBACK_FILE}")})
+
+
+def check_order(main: Main, record: PromotionRecord, order: RollbackOrder) -> str:
+    """The order undoes the specialist's latest deployment and names who is the incumbent after it.
+
+    Raises:
+        IntegrityFailure: ``bad-rollback``.
+    """
+    deployment = deployment_of(main, record.specialist).record
+    after = incumbent(record.cluster, lives_after(main, record))
+    for wrong, what in (
+        (order.undoes != digest(deployment), "another record than the specialist's latest deployment"),
+        (order.prior_specialist != after.specialist, f"a return to another specialist than {after.specialist}"),
+        (order.prior_artifact != after.artifact, f"another artifact than that of {after.specialist}"),
+    ):
+        if wrong:
+            raise IntegrityFailure("bad-rollback", f"{ROLLBACK_FILE} names {what}", "Prepare the rollback again.")
+    return f"undoes {record_folder(deployment).rpartition('/')[2]}; {after.specialist} is the incumbent after it"
+
+
+def verdict_on(main: Main, record: PromotionRecord, order: RollbackOrder) -> RollbackVerdict:
+    """Whether the contract approved with the deployment covers this rollback, by what main and the order say."""
+    deployment = deployment_of(main, record.specialist)
+    return judge_rollback(
+        contract=deployment.contract,
+        deployed_at=deployment.approved_at,
+        state=record.from_state,
+        order=order,
+        routing_after=sha256(routing_after(main, record)),
+    )
+
+
+def is_present(order: RollbackOrder, now: datetime) -> bool:
+    """Whether the order is dated now, as far as clocks agree."""
+    return abs(now - order.decided_at) <= CLOCK_TOLERANCE
+
+
+def who_decides(main: Main, record: PromotionRecord, order: RollbackOrder, now: datetime | None) -> str:
+    """For people: whether the contract decides, or why a person does.
+
+    With ``now``, an order that is not dated now is outside the contract: else a rollback could be dated back into the
+    window. Without it (in a replay) the harness's date is taken, as it was when it was merged.
+    """
+    verdict = verdict_on(main, record, order)
+    if verdict.automatic and now and not is_present(order, now):
+        then = f"{order.decided_at.astimezone(UTC):%H:%M} UTC"
+        return f"outside the contract: it was asked for at {then}, which is not now; ask again, or have it approved"
+    return verdict.sentence
+
+
+def contract_for(main: Main, proposed: Revision, change: Change, now: datetime | None) -> Contract | None:
+    """The contract that speaks for a change whose checks have all passed; None when people must be asked.
+
+    ``now`` is as in `who_decides`.
+    """
+    folder = next(name for path in change.paths if (name := promotion_folder(path.path)))
+    if parse_folder(folder).event != "rolled-back":
+        return None
+    record = parse_record(f"{folder}/{RECORD_FILE}", proposed.read(f"{folder}/{RECORD_FILE}"))
+    order = read_order({ROLLBACK_FILE: proposed.read(f"{folder}/{ROLLBACK_FILE}")})
+    if not verdict_on(main, record, order).automatic or (now and not is_present(order, now)):
+        return None
+    return Contract(folder, record_folder(deployment_of(main, record.specialist).record).rpartition("/")[2])

@@ -1,0 +1,144 @@
+"""A rollback needs no new approval only as the exact inverse of the deployment, within the window approved with it."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from modelsmith.governance.rollback import judge_rollback, readiness
+from modelsmith.governance.routing import render_routing, routing_digest, routing_yaml
+from modelsmith.schema.canonical import digest
+from modelsmith.schema.cluster import Rollback
+from modelsmith.schema.promotion import RollbackContract, RollbackOrder
+
+DEPLOYED = datetime(2026, 5, 1, 12, tzinfo=UTC)
+BEFORE = digest("routing before")
+ARTIFACT = digest("artifact")
+
+
+def contract(window=60, hours=48):
+    terms = Rollback(metric="auction_win_rate", max_drop=0.04, window_minutes=window, manual_hours=hours)
+    return RollbackContract(
+        terms=terms, prior_specialist="iter-001-00000001", prior_artifact=ARTIFACT, prior_routing=BEFORE
+    )
+
+
+def order(after=timedelta(minutes=10), **other):
+    facts = {
+        "undoes": digest("deployment"), "prior_specialist": "iter-001-00000001", "prior_artifact": ARTIFACT,
+        "trigger": "manual", "reason": "win rate fell", "decided_at": DEPLOYED + after,
+    }  # fmt: skip
+    return RollbackOrder(**(facts | other))
+
+
+def verdict(asked=None, **other):
+    facts = {
+        "contract": contract(), "deployed_at": DEPLOYED, "state": "customer-deployed", "order": asked or order(),
+        "routing_after": BEFORE,
+    }  # fmt: skip
+    return judge_rollback(**(facts | other))
+
+
+def test_the_exact_inverse_within_the_window_was_approved_with_the_deployment():
+    found = verdict()
+    assert found.automatic
+    assert "minute 10 of the 60" in found.sentence
+
+
+@pytest.mark.parametrize("after", [timedelta(0), timedelta(minutes=60)])
+def test_the_window_includes_both_its_ends(after):
+    assert verdict(order(after)).automatic
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"order": order(timedelta(minutes=60, seconds=1))}, "its window of 60 minutes ended 1 minute ago"),
+        ({"order": order(timedelta(hours=5))}, "ended 4 hours ago"),
+        ({"order": order(timedelta(days=9))}, "ended 8 days ago"),
+        ({"order": order(-timedelta(seconds=1))}, "dated before the deployment was approved"),
+        ({"deployed_at": None}, "no person's approval"),
+        ({"state": "production-validated"}, "is production-validated since"),
+        ({"routing_after": digest("other")}, "routing changed since the deployment"),
+        ({"order": order(prior_specialist="base", prior_artifact=None)}, "would return to base"),
+        ({"order": order(prior_artifact=digest("other"))}, "not to iter-001-00000001"),
+    ],
+)
+def test_anything_else_is_for_a_person_and_says_why(changed, words):
+    found = verdict(**changed)
+    assert not found.automatic
+    assert found.sentence.startswith("outside the contract: ")
+    assert words in found.sentence
+
+
+def test_the_same_moment_in_another_time_zone_is_the_same_moment():
+    local = (DEPLOYED + timedelta(minutes=59)).astimezone(timezone(timedelta(hours=-11)))
+    assert verdict(order(decided_at=local)).automatic
+
+
+@pytest.mark.parametrize(("hours", "ready"), [(0, True), (48, True), (49, False)])
+def test_who_served_before_is_kept_ready_for_the_hours_of_the_contract(hours, ready):
+    found, sentence = readiness(contract(), DEPLOYED, DEPLOYED + timedelta(hours=hours))
+    assert found is ready
+    assert ("is kept ready for 48 hours" in sentence) is ready
+    assert ("make sure that it can serve" in sentence) is not ready
+
+
+def test_a_deployment_that_nobody_approved_keeps_nobody_ready():
+    assert readiness(contract(), None, DEPLOYED)[0] is False
+
+
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+
+
+@given(
+    st.one_of(st.none(), MOMENTS),
+    MOMENTS,
+    st.integers(1, 10**12),
+    st.sampled_from(["customer-deployed", "production-validated", "artifact-exported", None]),
+    st.sampled_from([BEFORE, digest("other")]),
+    st.sampled_from(["iter-001-00000001", "base"]),
+    st.sampled_from([ARTIFACT, None, digest("other")]),
+)
+def test_nothing_makes_a_rollback_outside_the_window_automatic(
+    deployed, decided, window, state, after, prior, artifact
+):
+    asked = order(decided_at=decided, prior_specialist=prior, prior_artifact=artifact)
+    found = judge_rollback(
+        contract=contract(window), deployed_at=deployed, state=state, order=asked, routing_after=after
+    )
+    inside = deployed is not None and 0 <= (decided - deployed).total_seconds() / 60 <= window
+    exact = (state, after, prior, artifact) == ("customer-deployed", BEFORE, "iter-001-00000001", ARTIFACT)
+    assert found.automatic is (inside and exact)
+
+
+STEPS = ("customer-deployed", "production-validated", "rolled-back", "deprecated")
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.sampled_from(STEPS)), max_size=12),
+    st.integers(1, 3),
+    st.floats(0.001, 1.0),
+)
+def test_an_automatic_rollback_returns_routing_to_the_very_bytes_before(cluster_factory, steps, iteration, share):
+    """Whatever happened before: deploy and roll back gives the same file, so that the digest in the contract holds."""
+    from modelsmith.schema.errors import InvalidInput
+
+    cluster = cluster_factory()
+    for one in (1, 2, 3):
+        cluster.add(one, "candidate", "eval-accepted", "artifact-exported")
+    for one, event in steps:
+        try:
+            cluster.add(one, event)
+        except InvalidInput:
+            continue
+        if event == "rolled-back":
+            cluster.add(one, "hold-cleared")
+    assume(cluster.records[iteration][-1].to_state == "artifact-exported")
+    before = render_routing("rtb", cluster.lives(), share)
+    cluster.add(iteration, "customer-deployed", "rolled-back")
+    after = render_routing("rtb", cluster.lives(), share)
+    assert routing_yaml(after) == routing_yaml(before)
+    assert verdict(contract=contract().model_copy(update={"prior_routing": routing_digest(before)}),
+                   routing_after=routing_digest(after)).automatic  # fmt: skip
