@@ -1,16 +1,18 @@
 """The gate's verdict on a pull request: a pure function of what governs at the base, the change, and what was said.
 
-An approval's subject is the change, so any other edit voids it. Whoever asked for, prepared or wrote the change
-approves nothing of it, and no harness ever does. What is refused cannot be approved away.
+An approval's subject is the change, so any other edit voids it. Whoever asked for, prepared or, by signed commits,
+wrote the change approves nothing of it, and no harness ever does. What is refused cannot be approved away.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from modelsmith.governance.codeowners import Codeowners, any_matches
+from modelsmith.governance.keys import merge_time, review_doubt
 from modelsmith.governance.people import claimed_actors, is_harness, principals
 from modelsmith.governance.shape import Refusal, promotion_folder, refusals
 from modelsmith.governance.states import parse_folder
@@ -55,11 +57,15 @@ class GateDecision:
     needs: tuple[Need, ...]
     approvers: tuple[str, ...]
     """Everyone whose approval counts for some need, sorted."""
+    approvals: tuple[Review, ...]
+    """The approval of each of them, in the same order."""
     refusals: tuple[Refusal, ...]
     waiting_for: tuple[str, ...]
     """Owners of needs without an approval, as CODEOWNERS or the policy writes them, sorted."""
     checks: tuple[CheckResult, ...]
     """What the decision rests on besides approvals."""
+    notes: tuple[str, ...]
+    """What a reviewer should know although it opens and closes nothing: verdicts that do not count, claims."""
 
 
 def decide(
@@ -72,7 +78,9 @@ def decide(
     requester: str,
     preparer: str,
     authors: Collection[str],
+    claims: Collection[str],
     checks: Sequence[CheckResult],
+    now: datetime,
 ) -> GateDecision:
     """Decide.
 
@@ -85,12 +93,15 @@ def decide(
             on another change counts for nothing.
         requester: Who asked for the change.
         preparer: Who opened the pull request.
-        authors: Ids, and names or addresses that commits claim, of everyone else who may have written the change; see
-            `claimed_actors`.
+        authors: Ids of everyone whose key signed a commit of the proposal.
+        claims: Names and addresses that its commits claim. They are noted, and give and take nothing.
         checks: What the checks found; one that failed refuses.
+        now: A time that the merge is not before: the present where it is merged, in replay the latest time that
+            history has seen signed. See `merge_time`.
     """
-    verdicts = _standing(change, reviews)
-    involved = {actor.lower() for actor in (requester, preparer, *authors, *claimed_actors(authors, people))}
+    verdicts, notes = _standing(change, reviews, policy, people, merge_time(now, reviews))
+    involved = {actor.lower() for actor in (requester, preparer, *authors)}
+    claimed = claimed_actors(claims, people)
     asked = _asked_by_codeowners(codeowners, change)
     asked += [ask for ask in _asked_by_policy(policy, change) if not _covered(ask, asked)]
     found: list[Refusal] = [*refusals(change, policy.limits), *_unowned(policy, codeowners, change)]
@@ -99,15 +110,17 @@ def decide(
         found.append(Refusal("no-checks", "No person owns these paths and no check has run."))
     needs: list[Need] = []
     approvers: set[str] = set()
+    able_claimed: set[str] = set()
     for ask in asked:
         able = frozenset[str]().union(*(principals(owner, people) for owner in ask.owners))
         free = {actor for actor in able if actor.lower() not in involved and not is_harness(actor, people)}
-        counted = sorted(actor for actor in free if verdicts.get(actor) == "approve")
+        able_claimed |= free & claimed
+        counted = sorted(actor for actor in free if actor in verdicts and verdicts[actor].verdict == "approve")
         approvers.update(counted)
         found += [
             Refusal("rejected", f"{actor} owns {ask.paths[0]} and rejects this change.")
             for actor in sorted(able)
-            if verdicts.get(actor) == "reject"
+            if actor in verdicts and verdicts[actor].verdict == "reject"
         ]
         satisfied_by = counted[0] if counted else None
         needs.append(Need(ask.pattern, ask.owners, ask.paths, satisfied_by, tuple(sorted(free))))
@@ -117,9 +130,17 @@ def decide(
         gate="people" if needs else "harness",
         needs=tuple(needs),
         approvers=tuple(sorted(approvers)),
+        approvals=tuple(verdicts[actor] for actor in sorted(approvers)),
         refusals=tuple(dict.fromkeys(found)),
         waiting_for=tuple(waiting),
         checks=tuple(checks),
+        notes=(
+            *notes,
+            *(
+                f"A commit claims {actor} as author, unauthenticated; that takes no approval away."
+                for actor in sorted(able_claimed)
+            ),
+        ),
     )
 
 
@@ -130,10 +151,25 @@ class _Ask:
     paths: tuple[str, ...]
 
 
-def _standing(change: Change, reviews: Sequence[Review]) -> dict[str, str]:
-    """Each actor's last verdict on this change."""
+_NOUNS = {"approve": "approval", "reject": "rejection", "withdraw": "withdrawal"}
+
+
+def _standing(
+    change: Change, reviews: Sequence[Review], policy: Policy, people: People, now: datetime
+) -> tuple[dict[str, Review], list[str]]:
+    """Each actor's last verdict on this change that counts, and why others do not."""
     subject = change.digest()
-    return {review.actor: review.verdict for review in reviews if review.change == subject}
+    verdicts: dict[str, Review] = {}
+    notes: list[str] = []
+    for review in reviews:
+        if review.change != subject:
+            continue
+        doubt = review_doubt(review, policy, people, now)
+        if doubt is None:
+            verdicts[review.actor] = review
+        else:
+            notes.append(f"The {_NOUNS[review.verdict]} of {review.actor} does not count: {doubt}.")
+    return verdicts, list(dict.fromkeys(notes))
 
 
 def _asked_by_codeowners(codeowners: Codeowners, change: Change) -> list[_Ask]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from modelsmith.governance.routing import render_routing
 from modelsmith.loop import phases
@@ -92,7 +93,7 @@ class Loop:
 
     def _rejected(self, pull: PullRequest, main: str) -> bool:
         """Whether an owner said no to the waiting pull request; then it is closed, for its answer has come."""
-        refusals = judge(self.harness.workspace.git, pull, main).decision.refusals
+        refusals = judge(self.harness.workspace.git, pull, main, datetime.now(UTC)).decision.refusals
         no = next((refusal for refusal in refusals if refusal.code == "rejected"), None)
         if no is not None:
             self.harness.forge.close(pull.number, no.sentence)

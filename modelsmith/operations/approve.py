@@ -71,7 +71,7 @@ def give_verdict(
     pull = reader.get(number)
     if pull.status != "open":
         raise GateNotCleared("not-open", f"Pull request {number} is {pull.status}", "Look at `modelsmith pr list`.")
-    change = judge(git, pull, main).change.digest()
+    change = judge(git, pull, main, datetime.now(UTC)).change.digest()
     statement = Approval(
         repository=governed.policy.repository,
         pull=number,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal
 
 from modelsmith.promotion.judge import Judgement, judge
@@ -36,6 +37,8 @@ class PullView(Frozen):
     """Owners whose approval is missing."""
     approvers: tuple[str, ...]
     refusals: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What neither opens nor closes the gate: approvals that do not count, authors that are only claimed."""
     checks: tuple[CheckView, ...]
     paths: tuple[str, ...]
 
@@ -45,7 +48,7 @@ def view(git: Git, pull: PullRequest, main: str) -> PullView:
     if pull.status != "open":
         return _view(pull, None, "merged" if pull.status == "merged" else "closed", ())
     try:
-        judgement = judge(git, pull, main)
+        judgement = judge(git, pull, main, datetime.now(UTC))
     except ModelsmithError as error:
         return _view(pull, None, "conflict", (error.message,))
     decision = judgement.decision
@@ -74,6 +77,7 @@ def _view(
         waiting_for=decision.waiting_for if decision else (),
         approvers=tuple(sorted(decision.approvers)) if decision else (),
         refusals=refusals,
+        notes=decision.notes if decision else (),
         checks=tuple(CheckView(name=c.name, passed=c.passed, sentence=c.sentence) for c in decision.checks)
         if decision
         else (),

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
 from modelsmith.artifacts.seal import check, check_signed
 from modelsmith.artifacts.store import Store
-from modelsmith.governance.people import allowed_keys
+from modelsmith.governance.people import listed_keys
 from modelsmith.governance.states import record_folder
-from modelsmith.promotion.judge import commit_authors, judge_tree
+from modelsmith.promotion.attestation import attested_review
+from modelsmith.promotion.authors import Commits, authorship
+from modelsmith.promotion.clock import BEGINNING, latest_approval
+from modelsmith.promotion.judge import judge_tree
 from modelsmith.promotion.main import Main, read_main
-from modelsmith.promotion.receipts import MERGE_RECEIPT, receipts_folder
+from modelsmith.promotion.receipts import MERGE_RECEIPT, proof_files, receipts_folder, signed_name
 from modelsmith.promotion.root import governance_fingerprint
 from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.tree import Revision
@@ -40,6 +44,8 @@ class Replay:
     approvals: int = 0
     weights: dict[str, str] = field(default_factory=dict)
     """Specialist -> ``checked`` or ``not checked``."""
+    seen: datetime = BEGINNING
+    """Latest time of an approval so far: the only clock that replay has."""
 
 
 def replay(git: Git, tip: str, root: str | None, notify: Notify) -> Replay:
@@ -53,13 +59,15 @@ def replay(git: Git, tip: str, root: str | None, notify: Notify) -> Replay:
     start = _start(git, log, root)
     main = read_main(git, log[start].id)
     result = Replay(root=governance_fingerprint(main.tree), start=main.tree.commit, tip=tip)
+    result.seen = latest_approval(main.tree)
+    commits = Commits(git, main.tree.commit, tip)
     steps = log[start + 1 :]
     at = 0
     while at < len(steps):
         change_commit = steps[at]
         receipts_commit = steps[at + 1] if at + 1 < len(steps) else None
         try:
-            main = _step(git, main, change_commit, receipts_commit, result)
+            main = _step(git, main, change_commit, receipts_commit, commits, result)
         except ModelsmithError as error:
             raise IntegrityFailure(
                 "history-does-not-hold",
@@ -89,7 +97,7 @@ def _start(git: Git, log: list[Commit], root: str | None) -> int:
     )
 
 
-def _step(git: Git, main: Main, step: Commit, receipts: Commit | None, result: Replay) -> Main:
+def _step(git: Git, main: Main, step: Commit, receipts: Commit | None, commits: Commits, result: Replay) -> Main:
     """One change of main with the receipts that follow it."""
     if step.parents[0] != main.tree.commit or len(step.parents) > 2:
         _broken("is not a change of the commit before it")
@@ -103,16 +111,19 @@ def _step(git: Git, main: Main, step: Commit, receipts: Commit | None, result: R
     if receipt.change != change.digest():
         _broken("is not the change that its receipts speak of")
     reviews = list(_reviews(main, after, folder, receipt))
-    authors = commit_authors(git, main.tree.commit, step.parents[1]) if len(step.parents) == 2 else []
+    result.seen = max([result.seen, *(review.at for review in reviews)])
+    proposal = commits.take(step.parents[-1] if len(step.parents) == 2 else step.id)
+    commits.take(receipts.id)
     judgement = judge_tree(
         git, main, step.tree,
-        reviews=reviews, requester=receipt.requested_by, preparer=receipt.prepared_by, authors=authors,
+        reviews=reviews, requester=receipt.requested_by, preparer=receipt.prepared_by,
+        authorship=authorship(proposal, main.people), now=result.seen,
     )  # fmt: skip
     decision = judgement.decision
     if not decision.open:
         reasons = [refusal.sentence for refusal in decision.refusals]
         reasons += [f"the approval of {owner} is missing" for owner in decision.waiting_for]
-        _broken(f"does not pass its gate: {'; '.join(reasons)}")
+        _broken(f"does not pass its gate: {'; '.join([*reasons, *decision.notes])}")
     if set(receipt.approvals) != set(decision.approvers):
         _broken("has receipts of approvals that do not count")
     result.changes += 1
@@ -138,7 +149,7 @@ def _receipt(tree: Revision, folder: str) -> Receipt:
 
 def _only_receipts(git: Git, step: Commit, receipts: Commit, folder: str, receipt: Receipt) -> None:
     """The receipts commit adds what the receipt names, and nothing else."""
-    names = {MERGE_RECEIPT, *receipt.approvals.values(), *(f"{name}.sig" for name in receipt.approvals.values())}
+    names = {MERGE_RECEIPT, *(file for item in receipt.approvals.items() for file in proof_files(*item))}
     added = git.change(step.id, receipts.id).paths
     if {path.path for path in added} != {f"{folder}/{name}" for name in names}:
         _broken("is followed by a commit that holds other files than its receipts")
@@ -148,6 +159,14 @@ def _only_receipts(git: Git, step: Commit, receipts: Commit, folder: str, receip
 
 def _reviews(main: Main, after: Revision, folder: str, receipt: Receipt) -> Iterator[Review]:
     for actor, name in receipt.approvals.items():
+        if not proof_files(actor, name):
+            _broken(f"has a receipt of {actor} under the name {name}")
+        if name != signed_name(actor):
+            attested = attested_review(after.read(f"{folder}/{name}"), main, receipt.pull, receipt.change)
+            if attested.actor != actor:
+                _broken(f"has a receipt of {actor} that is of {attested.actor}")
+            yield attested
+            continue
         statement = after.read(f"{folder}/{name}").decode()
         signature = after.read(f"{folder}/{name}.sig").decode()
         review = authenticate(
@@ -162,13 +181,15 @@ def _reviews(main: Main, after: Revision, folder: str, receipt: Receipt) -> Iter
 def authenticate(signed: SignedApproval, people: People, repository: str, pull: int) -> Review:
     """The verdict that a receipt holds, if its signature, repository and pull request are right.
 
+    Whether its key counts at the merge is for the gate.
+
     Raises:
         IntegrityFailure: ``broken-step``, or as `ssh.verify`.
     """
     payload = signed.statement.encode()
     approval = Approval.model_validate_json(payload)
-    keys = [ssh.AllowedKey(*key) for key in allowed_keys(people, approval.at)]
-    signer = ssh.verify(payload, signed.signature, APPROVAL_NAMESPACE, keys, approval.at)
+    keys = [ssh.AllowedKey(*key) for key in listed_keys(people)]
+    signer, key = ssh.verify(payload, signed.signature, APPROVAL_NAMESPACE, keys)
     if signer != approval.actor or canonical_json(approval) != payload:
         _broken(f"has an approval in the name of {approval.actor} that {signer} signed")
     if (approval.repository, approval.pull) != (repository, pull):
@@ -180,6 +201,7 @@ def authenticate(signed: SignedApproval, people: People, repository: str, pull: 
         at=approval.at,
         reason=approval.reason,
         proof=signed,
+        key=key,
     )
 
 
