@@ -384,7 +384,19 @@ def test_three_thousand_paths_can_be_approved_at_once(gate):
 
 
 def test_governance_imports_nothing_that_reaches_clock_disk_or_network():
-    allowed = {"__future__", "bisect", "re", "json", "collections", "unicodedata", "dataclasses", "decimal", "typing", "datetime", "modelsmith"}
+    allowed = {
+        "__future__",
+        "bisect",
+        "re",
+        "json",
+        "collections",
+        "unicodedata",
+        "dataclasses",
+        "decimal",
+        "typing",
+        "datetime",
+        "modelsmith",
+    }
     for module in Path(governance.__path__[0]).glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -3,7 +3,14 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsmith.governance.people import claimed_actors, is_harness, listed_keys, login_holder, people_problems, principals
+from modelsmith.governance.people import (
+    claimed_actors,
+    is_harness,
+    listed_keys,
+    login_holder,
+    people_problems,
+    principals,
+)
 from modelsmith.schema.governance import Harness, People, Person, SshKey
 
 KEY_A, KEY_B, KEY_C = (f"ssh-ed25519 AAAA{letter}" for letter in "ABC")
