@@ -91,7 +91,7 @@ def _bounds_doubt(key: SshKey, at: datetime, now: datetime | None) -> str | None
     if key.valid_after is not None and at < key.valid_after:
         return f"its key is valid only from {_words(key.valid_after)} on"
     if key.valid_before is not None and at >= key.valid_before:
-        return f"its key had ended on {_words(key.valid_before)}, before it was signed"
+        return f"its key had ended on {_words(key.valid_before)}"
     if key.valid_before is not None and now is not None and now >= key.valid_before:
         return f"its key ended on {_words(key.valid_before)}"
     return None
