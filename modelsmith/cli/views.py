@@ -183,6 +183,9 @@ def _pr_show(result: Any, console: Console) -> None:
     for refusal in pull.refusals:
         console.print(f"{INDENT}[red]refused[/]  ", end="")
         console.print(refusal, markup=False)
+    for note in pull.notes:
+        console.print(f"{INDENT}[yellow]note[/]  ", end="")
+        console.print(note, markup=False)
     for review in result.reviews:
         stale = "" if review.current else " (stale: the change was edited since)"
         console.print(f"{INDENT}{review.verdict} by {review.actor} at {review.at}{stale} {review.reason}", markup=False)

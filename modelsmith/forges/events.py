@@ -17,6 +17,7 @@ from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.promotion import Approval
 from modelsmith.schema.pull import PullEvent, PullRequest, Review, SignedApproval
+from modelsmith.signing.ssh import signing_key
 
 EVENT_FILE = "event.json"
 EVENT_SIGNATURE = "event.json.sig"
@@ -152,6 +153,7 @@ def fold_pull(log: Sequence[LoggedEvent], merge: str | None) -> PullRequest:
         requester=first.requester,
         preparer=first.actor,
         opened_at=first.at,
+        key=signing_key(log[0].signature),
         reviews=tuple(_review(logged.approval, logged.proof) for logged in log if logged.approval),
         merge=None if closed else merge,
     )
@@ -182,6 +184,7 @@ def _review(approval: Approval, proof: SignedApproval | None) -> Review:
         at=approval.at,
         reason=approval.reason,
         proof=proof,
+        key=signing_key(proof.signature) if proof else None,
     )
 
 

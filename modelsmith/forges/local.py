@@ -18,6 +18,7 @@ from modelsmith.forges.mirror import FETCH, Mirror, patiently
 from modelsmith.forges.port import ForgeIdentity, Proposal, Status
 from modelsmith.forges.reader import MAIN, PULLS, Reader
 from modelsmith.forges.refusal import find_refusal
+from modelsmith.governance.keys import opener_doubt
 from modelsmith.repository.git import Git, Signature
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
@@ -213,6 +214,7 @@ class LocalForge:
             if pull.branch != proposal.branch:
                 continue
             same = opened(self._reader.log(self._tip(pull.number))).change == change
+            same = same and opener_doubt(pull, self._reader.governance(self.main()).people) is None
             if same and pull.requester == proposal.requester and found is None:
                 found = pull
             else:

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from modelsmith.forges.events import LoggedEvent, fold_pull, opened
 from modelsmith.forges.reader import MAIN, Reader, pull_number
+from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
 from modelsmith.repository.git import REGULAR, Git
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, ModelsmithError
 from modelsmith.schema.pull import PullRequest
+from modelsmith.signing.ssh import signing_key
 
 Decision = TypeVar("Decision")
-
-CLOCK_TOLERANCE = timedelta(minutes=10)
-"""How far an event's time may be from the forge's when it arrives: a key that is no longer valid cannot backdate."""
 
 _FREE = ("refs/heads/", "refs/tags/")
 _SETTINGS = {
@@ -59,7 +58,7 @@ def check_push(
     forge: Git,
     updates: Sequence[RefUpdate],
     judge: Callable[[PullRequest, str, str], Decision],
-    receipts: Callable[[PullRequest, Decision], Mapping[str, bytes]],
+    receipts: Callable[[PullRequest, Decision, Mapping[str, bytes]], Mapping[str, bytes]],
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> None:
     """Refuse the push unless every update is one that the gate allows.
@@ -68,7 +67,8 @@ def check_push(
         forge: The bare repository, as the hook sees it: new objects in quarantine, refs as before the push.
         updates: What is pushed.
         judge: Decides the gate again for (pull request, main, head), with the toolkit of the base; raises to refuse.
-        receipts: Path and content of the files that must be committed on top of the merge; none, no commit.
+        receipts: Path and content of the files that must be committed on top of the merge; none, no commit. It is given
+            those that were pushed, for what can be checked but not made again.
         clock: The forge's time.
 
     Raises:
@@ -127,14 +127,30 @@ def _check_pull(reader: Reader, update: RefUpdate, number: int, now: datetime) -
         raise _refused("skipped-number", f"{number} is not the next number.", "Fetch, and take the next number.")
     fold_pull(log, reader.merge_of(opened(log).head, main))
     for logged in new:
-        reader.verify(logged, main)
+        merge = reader.merge_of(logged.event.head, main) if logged.event.kind == "merged" else None
+        people_at = reader.git.text("rev-parse", f"{merge}^1") if merge else main
+        reader.verify(logged, people_at)
         _check_event(reader, logged, main, now)
+        _check_keys(reader, logged, people_at)
+
+
+def _check_keys(reader: Reader, logged: LoggedEvent, people_at: str) -> None:
+    """Keys that have ended, are revoked or are not valid yet say nothing new. ``people_at``: whose keys count."""
+    people, event = reader.governance(people_at).people, logged.event
+    signed = [(logged.signature, event.at)]
+    if logged.approval and logged.proof:
+        signed.append((logged.proof.signature, logged.approval.at))
+    for signature, at in signed:
+        doubt = key_doubt(people, event.actor, str(signing_key(signature)), at, event.at)
+        if doubt:
+            raise _refused("key-not-valid", f"{event.actor} cannot sign this: {doubt}.", "Use a key that is valid.")
 
 
 def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) -> None:
     """What holds of an event when it arrives, besides its signatures."""
     event, git = logged.event, reader.git
-    if abs(event.at - now) > CLOCK_TOLERANCE:
+    times = [event.at, *([logged.approval.at] if logged.approval else [])]
+    if any(abs(at - now) > CLOCK_TOLERANCE for at in times):
         raise _refused("wrong-time", "The event's time is not the present.", "Set the clock and try again.")
     if not git.is_ancestor(event.base, main):
         raise _refused("unrelated-base", "The event names a main that never was.", "Fetch main and try again.")
@@ -150,7 +166,7 @@ def _check_main(
     reader: Reader,
     update: RefUpdate,
     judge: Callable[[PullRequest, str, str], Decision],
-    receipts: Callable[[PullRequest, Decision], Mapping[str, bytes]],
+    receipts: Callable[[PullRequest, Decision, Mapping[str, bytes]], Mapping[str, bytes]],
 ) -> None:
     if update.creates and reader.git.rev(MAIN) is None:
         return
@@ -167,7 +183,7 @@ def _check_main(
         raise _refused("evil-merge", "The merge changes more than its pull request.", "Build the merge again.")
     pull = _open_pull(reader, head, base)
     decision = judge(pull, base, head)
-    _check_receipts(git, merge, update.new, receipts(pull, decision))
+    _check_receipts(git, merge, update.new, lambda pushed: receipts(pull, decision, pushed))
 
 
 def _open_pull(reader: Reader, head: str, main: str) -> PullRequest:
@@ -177,12 +193,13 @@ def _open_pull(reader: Reader, head: str, main: str) -> PullRequest:
     raise _protected("No open pull request has this head.")
 
 
-def _check_receipts(git: Git, merge: str, tip: str, wanted: Mapping[str, bytes]) -> None:
+def _check_receipts(git: Git, merge: str, tip: str, due: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]) -> None:
     added = git.change(merge, tip).paths if tip != merge else ()
     names = {path.path for path in added}
+    contents = git.read_blobs([path.new_blob for path in added if path.new_mode == REGULAR])
+    wanted = due({path.path: contents[path.new_blob] for path in added if path.new_blob in contents})
     if names != set(wanted) or (not wanted and tip != merge):
         raise _wrong_receipts(f"{len(names)} files follow the merge where {len(wanted)} are due")
-    contents = git.read_blobs([path.new_blob for path in added])
     for path in added:
         if path.old_mode.strip("0") or path.new_mode != REGULAR or contents[path.new_blob] != wanted[path.path]:
             raise _wrong_receipts(f"{path.path} is not what the merge attests")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
 from functools import cached_property
 
 from modelsmith.forges.chains import Link, read_chains
 from modelsmith.forges.events import EVENT_FILES, LoggedEvent, check_log, fold_pull, is_closed, opened, parse_event
-from modelsmith.governance.people import allowed_keys
+from modelsmith.governance.people import listed_keys
 from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_people, load_policy
 from modelsmith.repository.tree import Revision
@@ -23,7 +22,7 @@ PULLS = "refs/modelsmith/pulls/"
 
 
 class Governance:
-    """Who may sign, and for which repository, at one commit of main."""
+    """Who holds which key, and for which repository, at one commit of main."""
 
     def __init__(self, git: Git, commit: str) -> None:
         self.commit = commit
@@ -40,30 +39,27 @@ class Governance:
         return load_policy(self._tree).repository
 
     def verify(self, logged: LoggedEvent) -> None:
-        """Check the signatures of one event and that it is about this repository.
+        """Check that an event is by whom it says it is, and about this repository; not whether the keys still count.
 
         Raises IntegrityFailure: ``forged-event``, or as `ssh.verify`.
         """
         event = logged.event
         if event.repository != self.repository:
             raise _forged(logged, f"is about repository {event.repository}, not {self.repository}")
-        self._expect(logged, event.actor, logged.statement, logged.signature, EVENT_NAMESPACE, event.at)
+        self._expect(logged, event.actor, logged.statement, logged.signature, EVENT_NAMESPACE)
         if logged.approval and logged.proof:
             statement, signature = logged.proof.statement.encode(), logged.proof.signature
-            self._expect(logged, event.actor, statement, signature, APPROVAL_NAMESPACE, logged.approval.at)
+            self._expect(logged, event.actor, statement, signature, APPROVAL_NAMESPACE)
 
-    def _expect(
-        self, logged: LoggedEvent, actor: str, payload: bytes, signature: str, namespace: str, at: datetime
-    ) -> None:
-        keys = [ssh.AllowedKey(*key) for key in allowed_keys(self.people, at)]
+    def _expect(self, logged: LoggedEvent, actor: str, payload: bytes, signature: str, namespace: str) -> None:
+        keys = [ssh.AllowedKey(*key) for key in listed_keys(self.people)]
         try:
-            signer = ssh.verify(payload, signature, namespace, keys, at)
+            signer = ssh.verify(payload, signature, namespace, keys).actor
         except IntegrityFailure as error:
             raise IntegrityFailure(
                 error.code,
                 f"Event {logged.commit[:12]} of pull request {logged.event.pull}: {error.message}",
-                "Close this pull request and propose the change again; keep former keys in people.yaml, with an end "
-                "of validity.",
+                "Close this pull request and propose the change again.",
                 pull=logged.event.pull,
                 event=logged.commit,
             ) from None
@@ -116,12 +112,14 @@ class Reader:
         return self._merges(main).get(head)
 
     def pull(self, number: int, tip: str, main: str) -> PullRequest:
-        """One pull request with every signature checked.
+        """One pull request with every signature checked; whether a key still counts is for the gate.
 
         The keys are those that main lists today while it is open; for a merged one, those of the main it was merged
-        into; for a closed one, which decides nothing any more, those of main at each event.
+        into; for a closed one, which decides nothing any more, those of main at each event. A key that is listed
+        there no more, but was on the main that the event names, is authentic too: the gate finds that it speaks for
+        nobody now.
 
-        Raises IntegrityFailure.
+        Raises IntegrityFailure for what nobody signed who ever held the key.
         """
         log = self.log(tip)
         first = opened(log)
@@ -132,7 +130,7 @@ class Reader:
         merge = self.merge_of(first.head, main)
         pull = fold_pull(log, merge)
         for logged in log:
-            self.verify(logged, self._trusted(log, logged, merge, main))
+            self._verify_or_remember(logged, self._trusted(log, logged, merge, main), main)
         return pull
 
     def status(self, tip: str, main: str) -> str:
@@ -145,6 +143,19 @@ class Reader:
         if (logged.commit, trusted) not in self._verified:
             self.governance(trusted).verify(logged)
             self._verified.add((logged.commit, trusted))
+
+    def _verify_or_remember(self, logged: LoggedEvent, trusted: str, main: str) -> None:
+        """`verify`, where the key may have been taken out of people.yaml since the event."""
+        try:
+            self.verify(logged, trusted)
+        except IntegrityFailure as error:
+            then = logged.event.base
+            if error.code == "bad-signature" or not self.git.rev(then) or not self.git.is_ancestor(then, main):
+                raise
+            try:
+                self.verify(logged, then)
+            except IntegrityFailure:
+                raise error from None
 
     def _trusted(self, log: Sequence[LoggedEvent], logged: LoggedEvent, merge: str | None, main: str) -> str:
         if is_closed(log):

@@ -1,17 +1,19 @@
 """The gate's verdict on a pull request: a pure function of what governs at the base, the change, and what was said.
 
-An approval's subject is the change, so any other edit voids it. Whoever asked for, prepared or wrote the change
-approves nothing of it, and no harness ever does. What is refused cannot be approved away. Only one thing was approved
-before it was proposed: the rollback contract of a deployment.
+An approval's subject is the change, so any other edit voids it. Whoever asked for, prepared or, by signed commits,
+wrote the change approves nothing of it, and no harness ever does. What is refused cannot be approved away. Only one
+thing was approved before it was proposed: the rollback contract of a deployment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from modelsmith.governance.codeowners import Codeowners, any_matches
+from modelsmith.governance.keys import merge_time, review_doubt
 from modelsmith.governance.people import claimed_actors, is_harness, principals
 from modelsmith.governance.person_gates import PERSON_EVENTS, transition_problem
 from modelsmith.governance.shape import Refusal, promotion_folder, refusals
@@ -71,11 +73,15 @@ class GateDecision:
     needs: tuple[Need, ...]
     approvers: tuple[str, ...]
     """Everyone whose approval counts for some need, sorted."""
+    approvals: tuple[Review, ...]
+    """The approval of each of them, in the same order."""
     refusals: tuple[Refusal, ...]
     waiting_for: tuple[str, ...]
     """Owners of needs without an approval, as CODEOWNERS or the policy writes them, sorted."""
     checks: tuple[CheckResult, ...]
     """What the decision rests on besides approvals."""
+    notes: tuple[str, ...]
+    """What a reviewer should know although it opens and closes nothing: verdicts that do not count, claims."""
 
 
 def decide(
@@ -88,7 +94,9 @@ def decide(
     requester: str,
     preparer: str,
     authors: Collection[str],
+    claims: Collection[str],
     checks: Sequence[CheckResult],
+    now: datetime,
     contract: Contract | None = None,
 ) -> GateDecision:
     """Decide.
@@ -102,13 +110,16 @@ def decide(
             on another change counts for nothing.
         requester: Who asked for the change.
         preparer: Who opened the pull request.
-        authors: Ids, and names or addresses that commits claim, of everyone else who may have written the change; see
-            `claimed_actors`.
+        authors: Ids of everyone whose key signed a commit of the proposal.
+        claims: Names and addresses that its commits claim. They are noted, and give and take nothing.
         checks: What the checks found; one that failed refuses.
+        now: A time that the merge is not before: the present where it is merged, in replay the latest time that
+            history has seen signed. See `merge_time`.
         contract: What was approved in advance about this very change, as the checks found out.
     """
-    verdicts = _standing(change, reviews)
-    involved = {actor.lower() for actor in (requester, preparer, *authors, *claimed_actors(authors, people))}
+    verdicts, notes = _standing(change, reviews, policy, people, merge_time(now, reviews))
+    involved = {actor.lower() for actor in (requester, preparer, *authors)}
+    claimed = claimed_actors(claims, people)
     asked = _asked_by_codeowners(codeowners, change)
     asked += [ask for ask in _asked_by_policy(policy, change) if not _covered(ask, asked)]
     found: list[Refusal] = [*refusals(change, policy.limits), *_unowned(policy, codeowners, change)]
@@ -118,15 +129,17 @@ def decide(
     needs: list[Need] = []
     approvers: set[str] = set()
     by_contract = False
+    able_claimed: set[str] = set()
     for ask in asked:
         able = frozenset[str]().union(*(principals(owner, people) for owner in ask.owners))
         free = {actor for actor in able if actor.lower() not in involved and not is_harness(actor, people)}
-        counted = sorted(actor for actor in free if verdicts.get(actor) == "approve")
+        able_claimed |= free & claimed
+        counted = sorted(actor for actor in free if actor in verdicts and verdicts[actor].verdict == "approve")
         approvers.update(counted)
         found += [
             Refusal("rejected", f"{actor} owns {ask.paths[0]} and rejects this change.")
             for actor in sorted(able)
-            if verdicts.get(actor) == "reject"
+            if actor in verdicts and verdicts[actor].verdict == "reject"
         ]
         satisfied_by = counted[0] if counted else None
         if satisfied_by is None and contract and contract.covers(ask.paths):
@@ -139,9 +152,17 @@ def decide(
         gate="contract" if by_contract else "people" if needs else "harness",
         needs=tuple(needs),
         approvers=tuple(sorted(approvers)),
+        approvals=tuple(verdicts[actor] for actor in sorted(approvers)),
         refusals=tuple(dict.fromkeys(found)),
         waiting_for=tuple(waiting),
         checks=tuple(checks),
+        notes=(
+            *notes,
+            *(
+                f"A commit claims {actor} as author, unauthenticated; that takes no approval away."
+                for actor in sorted(able_claimed)
+            ),
+        ),
     )
 
 
@@ -152,10 +173,25 @@ class _Ask:
     paths: tuple[str, ...]
 
 
-def _standing(change: Change, reviews: Sequence[Review]) -> dict[str, str]:
-    """Each actor's last verdict on this change."""
+_NOUNS = {"approve": "approval", "reject": "rejection", "withdraw": "withdrawal"}
+
+
+def _standing(
+    change: Change, reviews: Sequence[Review], policy: Policy, people: People, now: datetime
+) -> tuple[dict[str, Review], list[str]]:
+    """Each actor's last verdict on this change that counts, and why others do not."""
     subject = change.digest()
-    return {review.actor: review.verdict for review in reviews if review.change == subject}
+    verdicts: dict[str, Review] = {}
+    notes: list[str] = []
+    for review in reviews:
+        if review.change != subject:
+            continue
+        doubt = review_doubt(review, policy, people, now)
+        if doubt is None:
+            verdicts[review.actor] = review
+        else:
+            notes.append(f"The {_NOUNS[review.verdict]} of {review.actor} does not count: {doubt}.")
+    return verdicts, list(dict.fromkeys(notes))
 
 
 def _asked_by_codeowners(codeowners: Codeowners, change: Change) -> list[_Ask]:

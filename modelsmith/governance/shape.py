@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from modelsmith.governance.names import fold_name
 from modelsmith.governance.states import parse_folder
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import Limits
@@ -110,9 +111,9 @@ def _case_twins(paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]:
         parts = changed.path.split("/")
         for length in range(1, len(parts) + 1):
             prefix = "/".join(parts[:length])
-            first = spelled.setdefault(prefix.casefold(), prefix)
+            first = spelled.setdefault(fold_name(prefix), prefix)
             if first != prefix:
-                yield Refusal("case-twins", f"{prefix!r} and {first!r} differ only by case.")
+                yield Refusal("case-twins", f"{prefix!r} and {first!r} differ only by case or Unicode form.")
                 break
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from pydantic import JsonValue
 
@@ -31,7 +32,7 @@ from modelsmith.promotion.rollbacks import deployment_of, recorded_order
 from modelsmith.schema.base import Event, State
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
-from modelsmith.schema.errors import InvalidInput, WaitingForPerson
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput, WaitingForPerson
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
 from modelsmith.schema.promotion import PromotionRecord, Receipt, TrainingFacts
 from modelsmith.schema.pull import PullRequest
@@ -144,7 +145,10 @@ def promote_accepted(
 
 
 def promote_exported(desk: Desk, iteration: Iteration, candidate: RunResult) -> None:
-    """``artifact-exported``: the sealed artifact is signed; main gets its file list and signature."""
+    """``artifact-exported``: the sealed artifact is signed; main gets its file list and signature.
+
+    A signature that is there already is kept, unless main no longer trusts its key.
+    """
     facts = _facts(desk, iteration, candidate)
     main = desk.main()
     if _has(main, facts.specialist, "artifact-exported"):
@@ -157,14 +161,26 @@ def promote_exported(desk: Desk, iteration: Iteration, candidate: RunResult) -> 
             f"The weights of {facts.specialist} are not in the store",
             "Put them back, or iterate again.",
         )
-    if not (folder / SIGNATURE_FILE).exists():
+    if not _is_signed(folder, facts.artifact, main):
         working = desk.folder(iteration) / "artifact"
         sign_directory(working, desk.harness.signing_key)
         store.put_signature(facts.artifact, working / SIGNATURE_FILE)
-    check_signed(folder, facts.artifact, main.trusted)
+        check_signed(folder, facts.artifact, main.trusted)
     files = {name: (folder / name).read_bytes() for name in (SUMS_FILE, SIGNATURE_FILE)}
     body = f"Sealed and signed: artifact `{facts.artifact}`."
     advance(desk.harness, "artifact-exported", facts, files, f"{facts.specialist}: artifact exported", body)
+
+
+def _is_signed(folder: Path, artifact: str, main: Main) -> bool:
+    if not (folder / SIGNATURE_FILE).exists():
+        return False
+    try:
+        check_signed(folder, artifact, main.trusted)
+    except IntegrityFailure as error:
+        if error.code != "untrusted-key":
+            raise
+        return False
+    return True
 
 
 def promote_next(

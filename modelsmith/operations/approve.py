@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelsmith.forges.port import ForgeIdentity
+from modelsmith.governance.keys import key_doubt
+from modelsmith.governance.names import holders
 from modelsmith.governance.people import is_harness
 from modelsmith.operations.contract import PullNumber, Request, Result
 from modelsmith.operations.pull_view import PullView, view
@@ -18,7 +20,7 @@ from modelsmith.promotion.main import read_main
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure
-from modelsmith.schema.governance import Harness, People, Person
+from modelsmith.schema.governance import People
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval
 from modelsmith.schema.pull import SignedApproval
 from modelsmith.signing.ssh import public_key, sign
@@ -55,7 +57,7 @@ def give_verdict(
     """Sign the verdict on the change as it is now, and add it to the pull request.
 
     Raises:
-        IntegrityFailure: ``unknown-key`` when main's people.yaml does not list the key.
+        IntegrityFailure: as `key_holder`, by main's people.yaml.
         GateNotCleared: ``harness-key``, ``not-open``.
     """
     key = key.expanduser()
@@ -89,11 +91,20 @@ def give_verdict(
 
 
 def key_holder(people: People, key: str) -> str:
-    """Who holds the public key."""
-    holders: list[Person | Harness] = [*people.people, *people.harness]
-    for actor in holders:
-        if any(entry.key == key for entry in actor.keys):
-            return actor.id
+    """Who holds the public key and may sign with it now.
+
+    Raises:
+        IntegrityFailure: ``unknown-key``; ``key-not-valid`` for one that has ended, is revoked or not valid yet.
+    """
+    now = datetime.now(UTC)
+    for holder in holders(people):
+        if any(entry.key == key for entry in holder.keys):
+            doubt = key_doubt(people, holder.id, key, now, now)
+            if doubt is None:
+                return holder.id
+            raise IntegrityFailure(
+                "key-not-valid", f"{holder.id} cannot sign with this key: {doubt}", "Use a key that is valid."
+            )
     raise IntegrityFailure(
         "unknown-key",
         "This key is not listed in people.yaml on main",

@@ -10,11 +10,14 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 from typing_extensions import override
 
+from modelsmith.governance.keys import may_sign
+from modelsmith.governance.names import holders
 from modelsmith.operations.contract import Request, Result
 from modelsmith.promotion.harness import is_url
 from modelsmith.promotion.main import Main, read_main
@@ -26,6 +29,7 @@ from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import Exit, ModelsmithError
 
 FREE_GIGABYTES = 5
+ENDING_SOON = timedelta(days=30)
 EXTRAS = {"train": ("torch", "transformers", "trl", "peft"), "sign": ("model_signing", "sigstore")}
 
 
@@ -58,7 +62,8 @@ def run(workspace: Workspace, request: DoctorRequest) -> DoctorResult:
     findings = [*_machine(workspace), *_clone(workspace)]
     try:
         main = read_main(workspace.git, "HEAD")
-        findings += [_root(workspace), *_roles(main), *_models(workspace, main)]
+        now = datetime.now(UTC)
+        findings += [_root(workspace), *_roles(main, now), *_keys(main, now), *_models(workspace, main)]
     except ModelsmithError as error:
         findings.append(Finding(subject="repository", level="bad", sentence=error.message, mend=error.mend))
     return DoctorResult(findings=tuple(findings))
@@ -160,15 +165,34 @@ def _root(workspace: Workspace) -> Finding:
     )
 
 
-def _roles(main: Main) -> Iterator[Finding]:
-    held = {role for person in main.people.people if person.keys for role in person.roles}
-    for transition in main.policy.transitions:
-        if transition.gate != "harness" and transition.gate not in held:
-            yield Finding(
-                subject="roles", level="note",
-                sentence=f"nobody with a key decides {transition.event} ({transition.gate})",
-                mend="Add a person to people.yaml.",
-            )  # fmt: skip
+def _roles(main: Main, now: datetime) -> Iterator[Finding]:
+    able = [person for person in main.people.people if any(may_sign(key, now) for key in person.keys)]
+    held = {role for person in able for role in person.roles}
+    for role in sorted(main.people.roles.keys() - held):
+        decides = [transition.event for transition in main.policy.transitions if transition.gate == role]
+        yield Finding(
+            subject="roles", level="note",
+            sentence=f"nobody with a valid key holds {role}" + (f" (decides {', '.join(decides)})" if decides else ""),
+            mend="Add a person or a key to people.yaml.",
+        )  # fmt: skip
+
+
+def _keys(main: Main, now: datetime) -> Iterator[Finding]:
+    """Keys that say nothing, or soon will not: see docs/key-rotation.md."""
+    for holder in holders(main.people):
+        for key in holder.keys:
+            said, mend = "", "Rotate it while it is valid."
+            if key.revoked_at is not None:
+                said, mend = f"revoked on {key.revoked_at:%Y-%m-%d}", ""
+            elif key.valid_before is not None and key.valid_before <= now:
+                said, mend = f"ended on {key.valid_before:%Y-%m-%d}", ""
+            elif key.valid_before is not None and key.valid_before <= now + ENDING_SOON:
+                said = f"ends on {key.valid_before:%Y-%m-%d}"
+            if said:
+                kind, _, body = key.key.partition(" ")
+                yield Finding(
+                    subject=f"key of {holder.id}", level="note", sentence=f"{kind} ...{body[-8:]} {said}", mend=mend
+                )
 
 
 def _models(workspace: Workspace, main: Main) -> Iterator[Finding]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from modelsmith.forges.pre_receive import check_push, parse_updates
 from modelsmith.forges.refusal import refusal_lines
+from modelsmith.promotion.attestation import adopt, attestation
 from modelsmith.promotion.judge import Judgement, judge
 from modelsmith.promotion.pulls import refuse_unless_open
 from modelsmith.promotion.receipts import receipt_files
 from modelsmith.repository.git import Git
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
-from modelsmith.schema.pull import PullRequest
+from modelsmith.schema.pull import PullRequest, Review
 
 
 def run(stdin: str) -> int:
@@ -37,7 +39,12 @@ def _check(stdin: str) -> None:
         refuse_unless_open(pull, judgement)
         return judgement
 
-    def receipts(pull: PullRequest, judgement: Judgement) -> dict[str, bytes]:
-        return receipt_files(pull, judgement.change, judgement.decision)
+    def receipts(pull: PullRequest, judgement: Judgement, pushed: Mapping[str, bytes]) -> dict[str, bytes]:
+        main = judgement.main
+
+        def adopted(path: str, review: Review) -> bytes:
+            return adopt(path, attestation(review, main.policy.repository, pull.number), pushed, main)
+
+        return receipt_files(pull, judgement.change, judgement.decision, adopted)
 
     check_push(git, parse_updates(stdin), decide, receipts)

@@ -37,6 +37,8 @@ class PullView(Frozen):
     """Owners whose approval is missing."""
     approvers: tuple[str, ...]
     refusals: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What neither opens nor closes the gate: approvals that do not count, authors that are only claimed."""
     checks: tuple[CheckView, ...]
     paths: tuple[str, ...]
 
@@ -75,6 +77,7 @@ def _view(
         waiting_for=decision.waiting_for if decision else (),
         approvers=tuple(sorted(decision.approvers)) if decision else (),
         refusals=refusals,
+        notes=decision.notes if decision else (),
         checks=tuple(CheckView(name=c.name, passed=c.passed, sentence=c.sentence) for c in decision.checks)
         if decision
         else (),

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from modelsmith.governance.gate import CheckResult, GateDecision, decide
+from modelsmith.governance.keys import opener_doubt
+from modelsmith.governance.names import find_twin
+from modelsmith.governance.shape import ABSENT
+from modelsmith.promotion.authors import Authorship, Commits, authorship
 from modelsmith.promotion.checks import is_promotion, promotion_checks
+from modelsmith.promotion.clock import latest_approval
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.rollbacks import contract_for
 from modelsmith.repository.git import Git
@@ -24,24 +29,29 @@ class Judgement:
     change: Change
     tree: str
     """Tree that main would have after the merge."""
+    main: Main
+    """What it was judged by."""
 
 
 def judge(git: Git, pull: PullRequest, main_commit: str, now: datetime) -> Judgement:
-    """Decide about merging the pull request into main as it is at ``main_commit``, at the time ``now``.
+    """Decide about merging the pull request, now, into main as it is at ``main_commit``.
 
     Raises:
         GateNotCleared: ``conflict`` when it does not merge cleanly.
     """
     tree = git.merge_tree(main_commit, pull.head)
+    main = read_main(git, main_commit)
     return judge_tree(
         git,
-        read_main(git, main_commit),
+        main,
         tree,
         reviews=pull.reviews,
         requester=pull.requester,
         preparer=pull.preparer,
-        authors=commit_authors(git, main_commit, pull.head),
+        authorship=authorship(Commits(git, main_commit, pull.head).take(pull.head), main.people),
+        seen=max(now, latest_approval(main.tree)),
         now=now,
+        opener=_opener(pull, main),
     )
 
 
@@ -53,12 +63,27 @@ def judge_tree(
     reviews: Sequence[Review],
     requester: str,
     preparer: str,
-    authors: Sequence[str],
+    authorship: Authorship,
+    seen: datetime,
     now: datetime | None = None,
+    opener: Sequence[CheckResult] = (),
 ) -> Judgement:
     """The same decision from its parts.
 
     Replaying history calls this with what the receipts say and without ``now``: the past has no present.
+
+    Args:
+        git: Where the trees are.
+        main: What governs.
+        tree: Tree that main would have after the merge.
+        reviews: Authentic verdicts, oldest first.
+        requester: Who asked for the change.
+        preparer: Who opened the pull request.
+        authorship: What the proposal's commits prove and claim.
+        seen: A time that the merge is not before: the latest that history has seen signed, the approvals of this
+            merge included, or the present.
+        now: The present, where the merge is made.
+        opener: What the forge adds about who opened the pull request; nothing of it outlives the merge.
     """
     change = git.change(main.tree.commit, tree)
     checks = checks_for(git, main, tree, change, now)
@@ -71,25 +96,46 @@ def judge_tree(
         reviews=reviews,
         requester=requester,
         preparer=preparer,
-        authors=authors,
-        checks=checks,
+        authors=authorship.authors,
+        claims=authorship.claims,
+        checks=(*opener, *checks),
+        now=seen,
         contract=contract_for(main, Revision(git, tree), change, now) if passed else None,
     )
-    return Judgement(decision, change, tree)
+    return Judgement(decision, change, tree, main)
+
+
+def _opener(pull: PullRequest, main: Main) -> tuple[CheckResult, ...]:
+    """Whoever opens a pull request may not approve it, so who it was must be certain."""
+    if pull.key is None:
+        return ()
+    doubt = opener_doubt(pull, main.people)
+    said = f"opened by {pull.preparer}" if doubt is None else f"{doubt}; have the change proposed again"
+    return (CheckResult("opener", doubt is None, said),)
 
 
 def checks_for(git: Git, main: Main, tree: str, change: Change, now: datetime | None) -> tuple[CheckResult, ...]:
     """Promotion checks for a promotion; for every other change, that the governed files still validate."""
     proposed = Revision(git, tree)
+    names = _names(proposed, change)
     if is_promotion(change):
-        return promotion_checks(main, proposed, change, now)
+        return (*promotion_checks(main, proposed, change, now), names)
     problems = validate(proposed).problems
     sentence = "every governed file validates"
     if problems:
         first = problems[0]
         place = f"{first.file}:{first.line}" if first.line else first.file
         sentence = f"{place}: {first.message} ({len(problems)} problems in all)"
-    return (CheckResult("valid-files", not problems, sentence), _rendered(change))
+    return (CheckResult("valid-files", not problems, sentence), _rendered(change), names)
+
+
+def _names(proposed: Revision, change: Change) -> CheckResult:
+    """On disks that fold case or Unicode form, two such paths would be one file."""
+    added = [path.path for path in change.paths if path.old_mode == ABSENT]
+    twin = find_twin(proposed.paths(), added)
+    if twin is None:
+        return CheckResult("names", True, "no new name differs from another only by case or Unicode form")
+    return CheckResult("names", False, f"{twin[0]!a} and {twin[1]!a} differ only by case or Unicode form")
 
 
 def _rendered(change: Change) -> CheckResult:
@@ -97,9 +143,3 @@ def _rendered(change: Change) -> CheckResult:
     touched = [p.path for p in change.paths if p.path.startswith("clusters/") and p.path.endswith("/routing.yaml")]
     sentence = f"{', '.join(touched)} is rendered from promotion records" if touched else "no rendered file is touched"
     return CheckResult("rendered-files", not touched, sentence)
-
-
-def commit_authors(git: Git, base: str, head: str) -> list[str]:
-    """Names and mail names that the proposal's commits claim. Claims can only take an approval away, never give one."""
-    claims = git.claimed_authors(base, head)
-    return sorted({name for claim in claims for name in (claim, claim.split("@")[0]) if name})

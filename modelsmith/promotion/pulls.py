@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from modelsmith.evidence.sanitise import assert_clean, machine_names
 from modelsmith.forges.port import Proposal
+from modelsmith.governance.keys import opener_doubt
 from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import record_folder
+from modelsmith.promotion.attestation import attestation
 from modelsmith.promotion.harness import Harness, Merger
 from modelsmith.promotion.judge import Judgement, judge
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.receipts import receipt_files
 from modelsmith.promotion.records import Facts, next_record, routing_after
 from modelsmith.repository.git import Signature
+from modelsmith.repository.tree import read_each
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import GateNotCleared, WaitingForPerson
 from modelsmith.schema.promotion import RECORD_FILE, RECORD_SIGNATURE, RECORD_TYPE, PromotionRecord
-from modelsmith.schema.pull import PullRequest
-from modelsmith.signing.dsse import seal, statement
+from modelsmith.schema.pull import PullRequest, Review
+from modelsmith.signing.dsse import holds, seal, statement
 
 
 def signature(merger: Merger) -> Signature:
@@ -31,7 +35,11 @@ def signature(merger: Merger) -> Signature:
 def open_promotion(
     harness: Harness, event: Event, facts: Facts, evidence: Mapping[str, bytes], title: str, body: str
 ) -> PullRequest:
-    """Propose the specialist's next event; an open proposal with the same record is adopted, signature and all."""
+    """Propose the specialist's next event; an open proposal with the same record is adopted, signature and all.
+
+    Not when main no longer trusts the key that signed the record, or the one that opened the proposal: then it is
+    signed and proposed anew.
+    """
     main = read_main(harness.workspace.git, sync(harness))
     record = next_record(main, event, facts, evidence)
     branch = f"promote/{record.cluster}/{record.specialist}/{record.sequence:02d}-{event}"
@@ -49,13 +57,21 @@ def open_promotion(
 
 
 def _open_with(harness: Harness, main: Main, branch: str, record: PromotionRecord) -> PullRequest | None:
-    path = f"{record_folder(record)}/{RECORD_FILE}"
+    folder, data = record_folder(record), canonical_json(record)
     for pull in harness.forge.list("open"):
-        if pull.branch == branch:
-            tree = harness.workspace.revision(pull.head)
-            if tree.exists(path) and tree.read(path) == canonical_json(record):
+        if pull.branch == branch and opener_doubt(pull, main.people) is None:
+            files, _ = read_each(
+                harness.workspace.revision(pull.head), [f"{folder}/{RECORD_FILE}", f"{folder}/{RECORD_SIGNATURE}"]
+            )
+            signed = files.get(f"{folder}/{RECORD_SIGNATURE}", b"")
+            if files.get(f"{folder}/{RECORD_FILE}") == data and holds(signed, _sealed(record), main.trusted):
                 return pull
     return None
+
+
+def _sealed(record: PromotionRecord) -> dict[str, Any]:
+    predicate = {"cluster": record.cluster, "specialist": record.specialist, "event": record.event}
+    return statement(RECORD_FILE, canonical_json(record), RECORD_TYPE, predicate)
 
 
 def _promotion_files(
@@ -63,12 +79,9 @@ def _promotion_files(
 ) -> dict[str, bytes | None]:
     folder = record_folder(record)
     data = canonical_json(record)
-    predicate = {"cluster": record.cluster, "specialist": record.specialist, "event": record.event}
     files: dict[str, bytes | None] = {f"{folder}/{name}": content for name, content in evidence.items()}
     files[f"{folder}/{RECORD_FILE}"] = data
-    files[f"{folder}/{RECORD_SIGNATURE}"] = seal(
-        statement(RECORD_FILE, data, RECORD_TYPE, predicate), harness.signing_key
-    )
+    files[f"{folder}/{RECORD_SIGNATURE}"] = seal(_sealed(record), harness.signing_key)
     if changes_routing(record):
         files[f"clusters/{record.cluster}/routing.yaml"] = routing_after(main, record)
     return files
@@ -93,11 +106,23 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
     refuse_unless_open(pull, judgement)
     who = signature(merger)
     merge = git.commit_tree(judgement.tree, [main, pull.head], merge_message(pull, judgement), who)
-    receipts = receipt_files(pull, judgement.change, judgement.decision)
+    receipts = receipt_files(
+        pull, judgement.change, judgement.decision, lambda _, review: _attest(merger, judgement.main, pull, review)
+    )
     tip = git.commit_files(merge, dict(receipts), f"Receipts of pull request {number}\n", who)
     merged = merger.forge.merge(number, tip, main)
     sync(merger)
     return merged
+
+
+def _attest(merger: Merger, main: Main, pull: PullRequest, review: Review) -> bytes:
+    if not isinstance(merger, Harness):
+        raise GateNotCleared(
+            "needs-harness",
+            f"The approval of {review.actor} has no signature; only the harness attests what a forge said",
+            f"Run `modelsmith pr merge {pull.number}` as the harness.",
+        )
+    return seal(attestation(review, main.policy.repository, pull.number), merger.signing_key)
 
 
 def refuse_unless_open(pull: PullRequest, judgement: Judgement) -> None:

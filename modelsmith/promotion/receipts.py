@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from modelsmith.governance.gate import GateDecision
 from modelsmith.promotion.history import PROMOTIONS, RECEIPTS
 from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.promotion import Receipt
-from modelsmith.schema.pull import Change, PullRequest
+from modelsmith.schema.pull import Change, PullRequest, Review
 
 MERGE_RECEIPT = "merge.json"
 
@@ -21,17 +23,41 @@ def receipts_folder(change: Change) -> str:
     return f"{GOVERNANCE}/{RECEIPTS}/{change.digest().removeprefix('sha256:')[:16]}"
 
 
-def receipt_files(pull: PullRequest, change: Change, decision: GateDecision) -> dict[str, bytes]:
-    """Path and content of every receipt of a merge; equal inputs give equal bytes."""
+def signed_name(actor: str) -> str:
+    """Name of the receipt that holds an actor's signed approval; its signature lies beside it as ``.sig``."""
+    return f"approval-{actor}.json"
+
+
+def attested_name(actor: str) -> str:
+    """Name of the receipt that attests an actor's approval at a forge."""
+    return f"attested-{actor}.sigstore.json"
+
+
+def proof_files(actor: str, name: str) -> tuple[str, ...]:
+    """Names of the files that prove an approval, by the name that the receipt gives; none for any other name."""
+    if name == signed_name(actor):
+        return name, f"{name}.sig"
+    return (name,) if name == attested_name(actor) else ()
+
+
+def receipt_files(
+    pull: PullRequest, change: Change, decision: GateDecision, attest: Callable[[str, Review], bytes]
+) -> dict[str, bytes]:
+    """Path and content of every receipt of a merge; equal inputs give equal bytes.
+
+    ``attest`` gives the attestation at a path of an approval that has no signature of its own.
+    """
     folder = receipts_folder(change)
     files: dict[str, bytes] = {}
     approvals: dict[str, str] = {}
-    for review in pull.reviews:
-        if review.actor in decision.approvers and review.proof and review.change == change.digest():
-            name = f"approval-{review.actor}.json"
-            approvals[review.actor] = name
+    for review in decision.approvals:
+        if review.proof:
+            name = approvals[review.actor] = signed_name(review.actor)
             files[f"{folder}/{name}"] = review.proof.statement.encode()
             files[f"{folder}/{name}.sig"] = review.proof.signature.encode()
+        else:
+            name = approvals[review.actor] = attested_name(review.actor)
+            files[f"{folder}/{name}"] = attest(f"{folder}/{name}", review)
     receipt = Receipt(
         pull=pull.number,
         change=change.digest(),

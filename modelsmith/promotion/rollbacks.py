@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from modelsmith.forges.pre_receive import CLOCK_TOLERANCE
 from modelsmith.governance.gate import Contract
+from modelsmith.governance.keys import CLOCK_TOLERANCE
 from modelsmith.governance.rollback import RollbackVerdict, judge_rollback
 from modelsmith.governance.routing import incumbent
 from modelsmith.governance.shape import promotion_folder

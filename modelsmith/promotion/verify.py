@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NoReturn
 
-from modelsmith.governance.people import allowed_keys
+from modelsmith.governance.people import listed_keys
+from modelsmith.promotion.attestation import attested_review
+from modelsmith.promotion.authors import Commits, authorship
 from modelsmith.promotion.checks import is_promotion
+from modelsmith.promotion.clock import latest_approval
 from modelsmith.promotion.history import PROMOTIONS
-from modelsmith.promotion.judge import commit_authors, judge_tree
+from modelsmith.promotion.judge import judge_tree
 from modelsmith.promotion.main import Main, main_after, read_main
-from modelsmith.promotion.receipts import MERGE_RECEIPT, receipts_folder
+from modelsmith.promotion.receipts import MERGE_RECEIPT, proof_files, receipts_folder, signed_name
 from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import canonical_json
@@ -33,6 +37,8 @@ class Replay:
 
     main: Main
     """Main at the last step."""
+    seen: datetime
+    """Latest time of an approval so far: the only clock that replay has."""
     changes: int = 0
     promotions: int = 0
     approvals: int = 0
@@ -52,11 +58,13 @@ def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify) -> Rep
             and, where one file is to blame, its ``path`` in the details.
         InfrastructureFailure: git or ``ssh-keygen`` failed, so that nothing can be said.
     """
-    result = Replay(read_main(git, start))
+    begin = read_main(git, start)
+    result = Replay(begin, latest_approval(begin.tree))
+    commits = Commits(git, start, steps[-1].id if steps else start)
     for at in range(0, len(steps), 2):
         change, *receipts = steps[at : at + 2]
         try:
-            _step(git, change, receipts[0] if receipts else None, result)
+            _step(git, change, receipts[0] if receipts else None, commits, result)
         except InfrastructureFailure:
             raise
         except ModelsmithError as error:
@@ -80,7 +88,7 @@ def _does_not_hold(commit: Commit, what: str, cause: str, path: str | None = Non
     )
 
 
-def _step(git: Git, step: Commit, receipts: Commit | None, result: Replay) -> None:
+def _step(git: Git, step: Commit, receipts: Commit | None, commits: Commits, result: Replay) -> None:
     """One change of main with the receipts that follow it."""
     main = result.main
     if step.parents[0] != main.tree.commit or len(step.parents) > 2:
@@ -99,16 +107,19 @@ def _step(git: Git, step: Commit, receipts: Commit | None, result: Replay) -> No
     except IntegrityFailure as error:
         error.details.setdefault("path", folder)
         raise
-    authors = commit_authors(git, main.tree.commit, step.parents[1]) if len(step.parents) == 2 else []
+    result.seen = max([result.seen, *(review.at for review in reviews)])
+    proposal = commits.take(step.parents[-1] if len(step.parents) == 2 else step.id)
+    commits.take(receipts.id)
     judgement = judge_tree(
         git, main, step.tree,
-        reviews=reviews, requester=receipt.requested_by, preparer=receipt.prepared_by, authors=authors,
+        reviews=reviews, requester=receipt.requested_by, preparer=receipt.prepared_by,
+        authorship=authorship(proposal, main.people), seen=result.seen,
     )  # fmt: skip
     decision = judgement.decision
     if not decision.open:
         reasons = [refusal.sentence for refusal in decision.refusals]
         reasons += [f"the approval of {owner} is missing" for owner in decision.waiting_for]
-        _broken(f"does not pass its gate: {'; '.join(reasons)}", _subject(change))
+        _broken(f"does not pass its gate: {'; '.join([*reasons, *decision.notes])}", _subject(change))
     if set(receipt.approvals) != set(decision.approvers):
         _broken("has receipts of approvals that do not count", folder)
     if receipt.gate != decision.gate:
@@ -140,7 +151,7 @@ def _receipt(tree: Revision, folder: str) -> Receipt:
 
 def _only_receipts(git: Git, step: Commit, receipts: Commit, folder: str, receipt: Receipt) -> None:
     """The receipts commit adds what the receipt names, and nothing else."""
-    names = {MERGE_RECEIPT, *receipt.approvals.values(), *(f"{name}.sig" for name in receipt.approvals.values())}
+    names = {MERGE_RECEIPT, *(file for item in receipt.approvals.items() for file in proof_files(*item))}
     added = git.change(step.id, receipts.id).paths
     odd = {path.path for path in added} ^ {f"{folder}/{name}" for name in names}
     if odd:
@@ -152,6 +163,14 @@ def _only_receipts(git: Git, step: Commit, receipts: Commit, folder: str, receip
 
 def _reviews(main: Main, after: Revision, folder: str, receipt: Receipt) -> Iterator[Review]:
     for actor, name in receipt.approvals.items():
+        if not proof_files(actor, name):
+            _broken(f"has a receipt of {actor} under the name {name}")
+        if name != signed_name(actor):
+            attested = attested_review(after.read(f"{folder}/{name}"), main, receipt.pull, receipt.change)
+            if attested.actor != actor:
+                _broken(f"has a receipt of {actor} that is of {attested.actor}")
+            yield attested
+            continue
         statement = after.read(f"{folder}/{name}").decode()
         signature = after.read(f"{folder}/{name}.sig").decode()
         review = authenticate(
@@ -166,13 +185,15 @@ def _reviews(main: Main, after: Revision, folder: str, receipt: Receipt) -> Iter
 def authenticate(signed: SignedApproval, people: People, repository: str, pull: int) -> Review:
     """The verdict that a receipt holds, if its signature, repository and pull request are right.
 
+    Whether its key counts at the merge is for the gate.
+
     Raises:
         IntegrityFailure: ``broken-step``, or as `ssh.verify`.
     """
     payload = signed.statement.encode()
     approval = Approval.model_validate_json(payload)
-    keys = [ssh.AllowedKey(*key) for key in allowed_keys(people, approval.at)]
-    signer = ssh.verify(payload, signed.signature, APPROVAL_NAMESPACE, keys, approval.at)
+    keys = [ssh.AllowedKey(*key) for key in listed_keys(people)]
+    signer, key = ssh.verify(payload, signed.signature, APPROVAL_NAMESPACE, keys)
     if signer != approval.actor or canonical_json(approval) != payload:
         _broken(f"has an approval in the name of {approval.actor} that {signer} signed")
     if (approval.repository, approval.pull) != (repository, pull):
@@ -184,6 +205,7 @@ def authenticate(signed: SignedApproval, people: People, repository: str, pull: 
         at=approval.at,
         reason=approval.reason,
         proof=signed,
+        key=key,
     )
 
 

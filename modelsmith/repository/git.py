@@ -47,6 +47,7 @@ _ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "LC_ALL": "C",
 }
+_KINDS = {"blob": "file", "commit": "commit"}
 _QUARANTINE = ("GIT_QUARANTINE_PATH", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES")
 _INHERITED = re.compile(r"GIT_(SSH|SSL|HTTP|PROXY|ASKPASS|EXEC_PATH|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)$)")
 
@@ -121,26 +122,37 @@ class Git:
         Raises:
             InfrastructureFailure: ``missing-object`` when one is not in the object database, or is not a blob.
         """
+        return self._read_objects(oids, "blob")
+
+    def _read_objects(self, oids: Sequence[str], kind: str) -> dict[str, bytes]:
         wanted = sorted(set(oids))
         if not wanted:
             return {}
         out = self.run("cat-file", "--batch", input="".join(f"{oid}\n" for oid in wanted).encode())
-        blobs: dict[str, bytes] = {}
+        contents: dict[str, bytes] = {}
         at = 0
         for oid in wanted:
             end = out.index(b"\n", at)
             header = out[at:end].decode("utf-8", "replace").split(" ")
-            if len(header) != 3 or header[:2] != [oid, "blob"]:
+            if len(header) != 3 or header[:2] != [oid, kind]:
                 raise InfrastructureFailure(
                     "missing-object",
-                    f"Object {oid} is not a file in this repository",
+                    f"Object {oid} is not a {_KINDS[kind]} in this repository",
                     "Fetch the full history (`git fetch --unshallow`), then run `git fsck`.",
                     object=oid,
                 )
             start, size = end + 1, int(header[2])
-            blobs[oid] = out[start : start + size]
+            contents[oid] = out[start : start + size]
             at = start + size + 1
-        return blobs
+        return contents
+
+    def read_commits(self, commits: Sequence[str]) -> dict[str, bytes]:
+        """Raw commit objects by id, read by a single process.
+
+        Raises:
+            InfrastructureFailure: ``missing-object``.
+        """
+        return self._read_objects(commits, "commit")
 
     def listing(self, rev: str) -> Listing:
         """Every file of a commit or tree."""

@@ -28,12 +28,15 @@ from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import People, Policy
 from modelsmith.schema.promotion import PromotionRecord
 from modelsmith.schema.scenario import Scenario
+from modelsmith.signing.ssh import check_key
 
 T = TypeVar("T", bound=BaseModel)
 
 _TOPS = ("evals", "clusters", "promotions", ".github")
 _SHARED = (CLUSTER_DEFAULTS, PEOPLE, POLICY, CODEOWNERS)
 """Files that others refer to."""
+_GOVERNING = (POLICY, PEOPLE, CODEOWNERS)
+"""Files that every promotion repository has."""
 _SET_FOLDER = re.compile(r"evals/[^/]+/(?!pending/)[^/]+/")
 _STRAY = re.compile(r"(evals|clusters)(/.+)?|promotions|\.github|\.github/governance/[^/]+\.(ya?ml|json)")
 _WELCOME = re.compile(r"(.*/)?(\.gitkeep|\.gitignore|README\.md)|clusters/[^/]+/\.local/.*")
@@ -72,6 +75,8 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
     contents, refused = read_each(tree, [*governed, *(path for path in present if _KEY.fullmatch(path))])
     problems = [*unreadable(refused.items()), *(_stray(path) for path in present if _is_stray(path))]
     everything = set(present)
+    if not wanted:
+        problems += [_missing(path) for path in _GOVERNING if path not in everything]
     nearest: dict[str, NearestPair] = {}
     for set_folder in sorted(unit for unit in units - everything if _SET_FOLDER.fullmatch(f"{unit}/")):
         files = read_set(set_folder, contents, refused)
@@ -109,6 +114,10 @@ def _unit(path: str) -> str:
 
 def _is_stray(path: str) -> bool:
     return kind_of(path) is None and bool(_STRAY.fullmatch(path)) and not _WELCOME.fullmatch(path)
+
+
+def _missing(path: str) -> Problem:
+    return Problem(path, None, "", "the file is missing; without it nothing can be decided", "Restore it from git.")
 
 
 def _stray(path: str) -> Problem:
@@ -231,6 +240,13 @@ def _people(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
     if people is None:
         return
     yield from (Problem(path, None, "", words, "Correct people.yaml.") for words in people_problems(people.value))
+    for group in ("people", "harness"):
+        for i, holder in enumerate(getattr(people.value, group)):
+            for j, key in enumerate(holder.keys):
+                try:
+                    check_key(key.key)
+                except InvalidInput as error:
+                    yield people.problem((group, i, "keys", j, "key"), error.message, error.mend)
     for i, harness in enumerate(people.value.harness):
         for j, name in enumerate(harness.trust):
             at: Location = ("harness", i, "trust", j)
@@ -260,7 +276,8 @@ def _codeowners(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
         yield Problem(path, None, "", "not UTF-8 text", "Save the file as UTF-8.")
         return
     for line, words in owners.errors:
-        yield Problem(path, line or None, "", words, "Correct the line; GitHub skips it as it is.")
+        mend = "Correct the line; GitHub skips it as it is." if line else "Shorten it; as it is, nobody owns anything."
+        yield Problem(path, line or None, "", words, mend)
     people = _value(PEOPLE, contents, People)
     if people is None:
         return

@@ -38,6 +38,8 @@ class Policy(Frozen):
     harness_paths: tuple[str, ...]
     """CODEOWNERS-style patterns of paths that no person owns because the harness's checks decide them."""
     limits: Limits = Limits()
+    attested_forges: tuple[Slug, ...] = ()
+    """Forges whose reviews count when the harness attests them at the merge; with none, only SSH approvals count."""
     require_weights: bool = False
     """``verify`` fails, rather than reports, when an artifact's weights are not at hand."""
 
@@ -48,7 +50,12 @@ class SshKey(Frozen):
     key: Annotated[str, Field(pattern=r"^(ssh-ed25519|ecdsa-sha2-\S+|sk-\S+|ssh-rsa) [A-Za-z0-9+/=]+$")]
     """Key type and base64 body, without comment."""
     valid_after: AwareDatetime | None = None
+    """First moment of validity."""
     valid_before: AwareDatetime | None = None
+    """First moment at which it is no longer valid: an approval must be given, and merged, before."""
+    revoked_at: AwareDatetime | None = None
+    """When it was lost. From the merge that lists it on, nothing signed with this key counts any more, whatever time
+    it claims; what was merged before stays valid, because it is judged by the people of its time."""
 
 
 class Person(Frozen):

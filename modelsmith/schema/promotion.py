@@ -125,7 +125,8 @@ class Receipt(Frozen):
     checks: tuple[str, ...]
     """Checks that had passed."""
     approvals: dict[Actor, str]
-    """Approver and the name of the file that holds the signed approval."""
+    """Approver and the name of the file that proves it: ``approval-<actor>.json`` with its ``.sig``, or
+    ``attested-<actor>.sigstore.json``."""
 
 
 class Approval(Frozen):
@@ -141,6 +142,24 @@ class Approval(Frozen):
     reason: str = ""
 
 
+class Attestation(Frozen):
+    """What the harness says it saw at a merge: a forge that authenticated someone's approval by login.
+
+    Predicate of an in-toto statement whose subject is the change. Who the login belongs to is for people.yaml to say.
+    """
+
+    repository: str
+    pull: Annotated[int, Field(ge=1)]
+    change: Digest
+    verdict: Literal["approve"]
+    forge: Slug
+    login: str
+    review: str
+    """The forge's id of the review."""
+    at: AwareDatetime
+
+
+ATTESTATION_TYPE = "https://modelsmith.dev/review-attestation/v1"
 APPROVAL_NAMESPACE = "modelsmith-approval"
 """Namespace of ``ssh-keygen -Y`` for approvals."""
 EVENT_NAMESPACE = "modelsmith-event"

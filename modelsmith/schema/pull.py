@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from modelsmith.schema.base import Actor, Digest, Frozen, GitHash
+from modelsmith.schema.base import Actor, Digest, Frozen, GitHash, Slug
 from modelsmith.schema.canonical import digest
 
 
@@ -41,8 +41,20 @@ class SignedApproval(Frozen):
     """Armored ``ssh-keygen -Y`` signature in the namespace ``modelsmith-approval``."""
 
 
+class ForgeReview(Frozen):
+    """Where a forge authenticated a verdict by its own login, without a signature of the person."""
+
+    forge: Slug
+    login: str
+    review: str
+    """The forge's id of the review."""
+
+
 class Review(Frozen):
-    """A verdict whose signer the forge has authenticated."""
+    """A verdict that is authentic; whether it counts is for the gate.
+
+    It has a key with the proof that it made, or a source: with neither it counts for nothing.
+    """
 
     actor: Actor
     verdict: Literal["approve", "reject", "withdraw"]
@@ -52,6 +64,10 @@ class Review(Frozen):
     reason: str = ""
     proof: SignedApproval | None = None
     """The signature, where the forge keeps one."""
+    key: str | None = None
+    """Public SSH key that made the proof: type and base64."""
+    source: ForgeReview | None = None
+    """Who says so where there is no proof."""
 
 
 class PullRequest(Frozen):
@@ -71,6 +87,8 @@ class PullRequest(Frozen):
     preparer: Actor
     """Who opened it, authenticated by the forge."""
     opened_at: AwareDatetime
+    key: str | None = None
+    """Public SSH key that signed the opening; none where the forge authenticates by login."""
     reviews: tuple[Review, ...] = ()
     """Oldest first."""
     merge: GitHash | None = None

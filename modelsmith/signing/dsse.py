@@ -79,9 +79,9 @@ class _Bundle(Frozen):
     envelope: _Envelope = Field(alias="dsseEnvelope")
 
 
-def statement(name: str, subject: bytes, predicate_type: str, predicate: Mapping[str, Any]) -> dict[str, Any]:
-    """An in-toto Statement that says ``predicate`` about the file ``name`` with these bytes."""
-    digest = {"sha256": sha256(subject).removeprefix("sha256:")}
+def statement(name: str, subject: bytes | str, predicate_type: str, predicate: Mapping[str, Any]) -> dict[str, Any]:
+    """An in-toto Statement that says ``predicate`` about what has this name and these bytes, or this digest."""
+    digest = {"sha256": (subject if isinstance(subject, str) else sha256(subject)).removeprefix("sha256:")}
     return {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": name, "digest": digest}],
@@ -143,23 +143,29 @@ def unseal(bundle: bytes, trusted: Sequence[bytes], subject: bytes | str, predic
     return found.predicate
 
 
-def adopt_or_seal(
-    existing: bytes | None, statement: Mapping[str, Any], key: Path, trusted: Sequence[bytes] = ()
-) -> bytes:
-    """The existing bundle when it holds exactly this statement under this key or a trusted one; a new seal otherwise.
+def adopt_or_seal(existing: bytes | None, statement: Mapping[str, Any], key: Path) -> bytes:
+    """The existing bundle when it holds exactly this statement under this key; a new seal otherwise.
 
-    A signature that holds is never remade, so a rerun leaves every byte as it is.
+    A signature that holds is never remade, so a rerun leaves every byte as it is; one of a former key is.
 
     Raises:
         InvalidInput: as `seal`.
     """
-    if existing is not None:
-        try:
-            if open_envelope(_canonical(existing), (public_pem(key), *trusted)) == _payload(statement):
-                return existing
-        except IntegrityFailure:
-            pass
+    if existing is not None and holds(existing, statement, [public_pem(key)]):
+        return existing
     return seal(statement, key)
+
+
+def holds(bundle: bytes, statement: Mapping[str, Any], trusted: Sequence[bytes]) -> bool:
+    """Whether the bundle is exactly this statement under a trusted key.
+
+    Raises:
+        InvalidInput: as `open_envelope` and `seal`.
+    """
+    try:
+        return open_envelope(_canonical(bundle), trusted) == _payload(statement)
+    except IntegrityFailure:
+        return False
 
 
 def open_envelope(bundle: bytes, trusted: Sequence[bytes]) -> bytes:

@@ -13,8 +13,7 @@ import re
 import struct
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,19 +27,15 @@ _ARMOR = re.compile(
 _LARGEST_SIGNATURE = 16_384
 _SMALLEST_RSA_BITS = 2048
 _CURVES = {"nistp256": 65, "nistp384": 97, "nistp521": 133}
-_EPOCH = datetime.fromtimestamp(0, UTC)
+_MAGIC = b"SSHSIG\x00\x00\x00\x01"
 
 
 class AllowedKey(NamedTuple):
-    """A public key that speaks for one actor while it is valid."""
+    """A public key that speaks for one actor."""
 
     actor: str
     key: str
     """``ssh-ed25519 AAAA...``: type and base64, without comment."""
-    valid_after: datetime | None = None
-    """First moment of validity."""
-    valid_before: datetime | None = None
-    """First moment at which it is no longer valid."""
 
 
 def sign(payload: bytes, key: Path, namespace: str) -> str:
@@ -61,60 +56,62 @@ def sign(payload: bytes, key: Path, namespace: str) -> str:
     return result.stdout.decode("ascii").replace("\r\n", "\n")
 
 
-def verify(payload: bytes, signature: str, namespace: str, allowed: Sequence[AllowedKey], at: datetime) -> str:
-    """Who signed the payload, by the signature's key only.
+def verify(payload: bytes, signature: str, namespace: str, allowed: Sequence[AllowedKey]) -> AllowedKey:
+    """Who signed the payload and with which key, by the signature's key only.
+
+    When a key may sign, and whether what it signed still counts, is for `modelsmith.governance.keys` to say: this
+    function knows no time.
 
     Args:
         payload: What was signed.
         signature: The armored signature.
         namespace: What the signature is for; one made for another purpose is refused.
         allowed: Every key that may speak, from the governed people file.
-        at: The moment at which the key must be valid.
-
-    Returns:
-        The actor that holds the key.
 
     Raises:
-        IntegrityFailure: ``unknown-key``, ``ambiguous-key`` (two actors hold it), ``key-not-valid`` at that moment,
-            or ``bad-signature`` (not a signature, another namespace, or a changed payload).
-        InvalidInput: ``invalid-allowed-key``, ``invalid-namespace`` or ``invalid-time``.
+        IntegrityFailure: ``unknown-key``, ``ambiguous-key`` (two actors hold it), or ``bad-signature`` (not a
+            signature, another namespace, or a changed payload).
+        InvalidInput: ``invalid-allowed-key`` or ``invalid-namespace``.
         InfrastructureFailure: ``missing-ssh-keygen``.
     """
     _check_namespace(namespace)
-    moment = _timestamp(at)
     holders = _holders(allowed)
-    if len(signature) > _LARGEST_SIGNATURE or not _ARMOR.fullmatch(signature):
+    key = signing_key(signature)
+    if key is None:
         raise _bad("The signature is not an armored SSH signature.")
+    actors = holders.get(key, [])
+    if len(actors) > 1:
+        raise IntegrityFailure(
+            "ambiguous-key",
+            f"The signing key is held by {' and '.join(sorted(actors))}, so it names nobody.",
+            "Give each actor a key of their own in people.yaml.",
+            actors=sorted(actors),
+        )
     with tempfile.TemporaryDirectory(prefix="modelsmith-") as folder:
-        check = _Check(Path(folder), payload, signature, namespace, moment)
-        found = check.find_principals(holders)
-        if not found:
-            if check.is_sound():
-                raise IntegrityFailure(
-                    "unknown-key",
-                    "The signature is by a key that nobody here holds.",
-                    "Sign with a key that is listed in people.yaml.",
-                )
-            raise _bad("The signature does not fit what it is said to sign.")
-        if len(found) > 1:
+        check = _Check(Path(folder), payload, signature, namespace)
+        if actors and check.is_signed_by(actors[0], key):
+            return AllowedKey(actors[0], key)
+        if not actors and check.is_sound():
             raise IntegrityFailure(
-                "ambiguous-key",
-                f"The signing key is held by {' and '.join(found)}, so it names nobody.",
-                "Give each actor a key of their own in people.yaml.",
-                actors=found,
+                "unknown-key",
+                "The signature is by a key that nobody here holds.",
+                "Sign with a key that is listed in people.yaml.",
             )
-        actor = found[0]
-        own = [entry for entry in allowed if entry.actor == actor]
-        if check.is_signed_by(actor, [_line(entry, namespace) for entry in own if _is_valid(entry, at)]):
-            return actor
-        if check.is_signed_by(actor, [_line(AllowedKey(actor, entry.key), namespace) for entry in own]):
-            raise IntegrityFailure(
-                "key-not-valid",
-                f"The key of {actor} was not valid at {at.isoformat()}.",
-                "Sign with a key that is valid, or have its validity changed in people.yaml.",
-                actor=actor,
-            )
-        raise _bad("The signature does not fit what it is said to sign.")
+    raise _bad("The signature does not fit what it is said to sign.")
+
+
+def signing_key(signature: str) -> str | None:
+    """The public key that an armored signature says made it, **verified by nobody**; None when it is no signature."""
+    if len(signature) > _LARGEST_SIGNATURE or not _ARMOR.fullmatch(signature):
+        return None
+    try:
+        blob = base64.b64decode("".join(signature.strip("\n").split("\n")[1:-1]), validate=True)
+        if blob[: len(_MAGIC)] != _MAGIC:
+            return None
+        public = _fields(blob[len(_MAGIC) :])[0]
+        return f"{_fields(public)[0].decode('ascii')} {base64.b64encode(public).decode('ascii')}"
+    except (ValueError, struct.error):
+        return None
 
 
 def public_key(path: Path) -> str:
@@ -188,29 +185,20 @@ class _Check(NamedTuple):
     payload: bytes
     signature: str
     namespace: str
-    moment: str
-
-    def find_principals(self, holders: Mapping[str, Sequence[str]]) -> list[str]:
-        """Every actor that holds the signature's key, whether it is valid now or not."""
-        result = self._run(
-            [f"{','.join(actors)} {key}" for key, actors in holders.items()],
-            *("-Y", "find-principals", "-f", "allowed", "-s", "signature"),
-        )
-        return sorted(result.stdout.decode("ascii").split()) if result.returncode == 0 else []
 
     def is_sound(self) -> bool:
         """Whether the signature fits payload and namespace, by whatever key."""
-        return self._run([], "-Y", "check-novalidate", "-n", self.namespace, "-s", "signature").returncode == 0
+        return self._run("check-novalidate", "-n", self.namespace)
 
-    def is_signed_by(self, actor: str, lines: Sequence[str]) -> bool:
-        """Whether the signature fits payload and namespace, by a key of these lines."""
-        options = ("-n", self.namespace, "-s", "signature", "-O", f"verify-time={self.moment}")
-        return self._run(lines, "-Y", "verify", "-f", "allowed", "-I", actor, *options).returncode == 0
+    def is_signed_by(self, actor: str, key: str) -> bool:
+        """Whether the signature fits payload and namespace, by this key."""
+        line = f'{actor} namespaces="{self.namespace}" {key}\n'
+        (self.folder / "allowed").write_text(line, "ascii")
+        return self._run("verify", "-f", "allowed", "-I", actor, "-n", self.namespace)
 
-    def _run(self, lines: Sequence[str], *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        (self.folder / "allowed").write_text("".join(line + "\n" for line in lines), "ascii")
+    def _run(self, *arguments: str) -> bool:
         (self.folder / "signature").write_text(self.signature, "ascii")
-        return keygen(*arguments, stdin=self.payload, folder=self.folder)
+        return keygen("-Y", *arguments, "-s", "signature", stdin=self.payload, folder=self.folder).returncode == 0
 
 
 def _holders(allowed: Sequence[AllowedKey]) -> dict[str, list[str]]:
@@ -227,34 +215,6 @@ def _holders(allowed: Sequence[AllowedKey]) -> dict[str, list[str]]:
         if entry.actor not in actors:
             actors.append(entry.actor)
     return holders
-
-
-def _line(entry: AllowedKey, namespace: str) -> str:
-    options = [f'namespaces="{namespace}"']
-    if entry.valid_after is not None and entry.valid_after > _EPOCH:
-        options.append(f'valid-after="{_timestamp(entry.valid_after)}"')
-    if entry.valid_before is not None:
-        options.append(f'valid-before="{_timestamp(entry.valid_before)}"')
-    return f"{entry.actor} {','.join(options)} {entry.key}"
-
-
-def _is_valid(entry: AllowedKey, at: datetime) -> bool:
-    for bound in (entry.valid_after, entry.valid_before):
-        if bound is not None and bound.tzinfo is None:
-            raise _bad_time(bound)
-    return (entry.valid_after is None or entry.valid_after <= at) and (
-        entry.valid_before is None or at < entry.valid_before
-    )
-
-
-def _timestamp(moment: datetime) -> str:
-    """``YYYYMMDDHHMMSS`` in UTC. ``ssh-keygen`` reads 0 as "now", so only times after 1970 have a meaning."""
-    if moment.tzinfo is None or moment <= _EPOCH:
-        raise _bad_time(moment)
-    try:
-        return moment.astimezone(UTC).strftime("%Y%m%d%H%M%S")
-    except OverflowError:
-        raise _bad_time(moment) from None
 
 
 def _is_public_key(kind: str, blob: bytes) -> bool:
@@ -342,11 +302,3 @@ def _unusable(key: Path, reason: bytes) -> InvalidInput:
 
 def _bad(message: str) -> IntegrityFailure:
     return IntegrityFailure("bad-signature", message, "Have it signed again, by the person themselves.")
-
-
-def _bad_time(moment: datetime) -> InvalidInput:
-    return InvalidInput(
-        "invalid-time",
-        f"{moment.isoformat()} is not a time at which a key can be valid.",
-        "Use a time after 1970 with its time zone.",
-    )

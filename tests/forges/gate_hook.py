@@ -1,6 +1,7 @@
 """The pre-receive entry of the tests: the real gate, a receipt for every merge of evals/."""
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from modelsmith.forges.pre_receive import check_push, parse_updates
@@ -24,7 +25,9 @@ def judge(git):
             requester=pull.requester,
             preparer=pull.preparer,
             authors=(),
+            claims=(),
             checks=(CheckResult("always", True, "Fine."),),
+            now=datetime.now(UTC),
         )
         if not decision.open:
             raise GateNotCleared("gate-closed", f"Waiting for {decision.waiting_for}.", "Have it approved.")
@@ -33,7 +36,7 @@ def judge(git):
     return run
 
 
-def receipts(pull, decision):
+def receipts(pull, decision, pushed):
     text = ",".join(decision.approvers).encode()
     return {f"receipts/{pull.number}.txt": text} if decision.approvers else {}
 

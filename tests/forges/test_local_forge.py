@@ -7,6 +7,7 @@ from modelsmith.forges.local import LocalForge
 from modelsmith.forges.port import ForgeIdentity
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.signing import ssh
 
 PULL = "refs/modelsmith/pulls/1"
 
@@ -183,24 +184,42 @@ def people(world, change):
     world.forge_git.update_ref("refs/heads/main", commit, world.main())
 
 
-def test_an_approval_by_a_key_that_was_withdrawn_makes_an_open_pull_request_unusable(world, pull):
-    world.review("dana", pull)
+@pytest.mark.parametrize(
+    "edit_key",
+    [
+        lambda known: known["dana"].pop("keys"),
+        lambda known: known["dana"]["keys"][0].update(valid_before="2026-01-01T00:00:00Z"),
+        lambda known: known["dana"]["keys"][0].update(revoked_at="2026-01-01T00:00:00Z"),
+    ],
+    ids=["removed", "ended", "revoked"],
+)
+def test_an_approval_whose_key_is_no_good_any_more_stays_readable_and_speaks_by_its_key(world, pull, edit_key):
+    approved = world.review("dana", pull)
+    people(world, edit_key)
+    (review,) = world.forge().get(1).reviews
+    assert (review.actor, review.key) == ("dana", ssh.public_key(world.keys / "dana"))
+    assert world.forge().list("open") == (approved,)
+
+
+def test_a_signature_by_a_key_that_the_actor_never_held_is_a_forgery_whatever_main_it_names(world, pull):
+    before = world.main()
     people(world, lambda known: known["dana"].pop("keys"))
-    error = refused(world, "unknown-key")
-    assert error.details["pull"] == 1
-    assert world.forge("smith").close(1, "key withdrawn").status == "closed"
+    statement = world.statement("dana", pull)
+    log = world.forge()._reader.log(tip(world))
+    facts = {"verdict": "approve", "change": statement.change}
+    event = new_event(log[-1], "reviewed", "dana", statement.at, before, **facts)
+    forge = LocalForge(world.bare, world.git, ForgeIdentity("dana", world.keys / "noor"))
+    forge._push(forge._commit(event, world.sign(statement, "noor"), (tip(world),)), PULL, tip(world))
+    refused(world, "forged-event")
 
 
-def test_a_key_whose_validity_ended_before_the_event_is_refused(world, pull):
-    world.review("dana", pull)
-    people(world, lambda known: known["dana"]["keys"][0].update(valid_before="2026-01-01T00:00:00Z"))
-    refused(world, "unknown-key", "key-not-valid")
-
-
-def test_a_key_whose_validity_ends_later_keeps_its_word(world, pull):
-    world.review("dana", pull)
-    people(world, lambda known: known["dana"]["keys"][0].update(valid_before="2100-01-01T00:00:00Z"))
-    assert world.forge().get(1).reviews
+def test_a_proposal_of_a_revoked_key_is_not_adopted_but_proposed_again(world):
+    first = world.propose(actor="noor", requester="maya")
+    people(world, lambda known: known["noor"]["keys"][0].update(revoked_at="2026-01-01T00:00:00Z"))
+    world.forge().fetch_into(world.git)
+    second = world.propose(requester="maya")
+    assert (second.number, second.preparer) == (2, "smith")
+    assert world.forge().get(first.number).status == "closed"
 
 
 def test_a_merged_pull_request_stays_readable_when_its_reviewer_leaves(world, pull):

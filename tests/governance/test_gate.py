@@ -10,7 +10,7 @@ from modelsmith import governance
 from modelsmith.governance.codeowners import MAX_BYTES, parse
 from modelsmith.governance.gate import CheckResult, Contract, decide
 from modelsmith.governance.person_gates import PERSON_EVENTS
-from modelsmith.schema.governance import Harness, Limits, People, Person
+from modelsmith.schema.governance import Harness, Limits, People, Person, SshKey
 from modelsmith.schema.pull import Change, ChangedPath, Review
 
 AT = datetime(2026, 5, 1, tzinfo=UTC)
@@ -33,7 +33,11 @@ OWNERS = """\
 
 
 def person(name, *roles):
-    return Person(id=name, name=name.title(), roles=roles)
+    return Person(id=name, name=name.title(), roles=roles, keys=(SshKey(key=key_of(name)),))
+
+
+def key_of(name):
+    return f"ssh-ed25519 {name}"
 
 
 PEOPLE = People(
@@ -69,8 +73,9 @@ def change(*paths):
     return Change(paths=tuple(added(path) if isinstance(path, str) else path for path in paths))
 
 
-def review(actor, subject, verdict="approve"):
-    return Review(actor=actor, verdict=verdict, change=subject.digest(), at=AT)
+def review(actor, subject, verdict="approve", **other):
+    facts = {"actor": actor, "verdict": verdict, "change": subject.digest(), "at": AT, "key": key_of(actor)}
+    return Review(**(facts | other))
 
 
 def promotion(event, number=4, *more):
@@ -92,7 +97,9 @@ def gate(policy):
             "requester": "zoe",
             "preparer": "smith",
             "authors": (),
+            "claims": (),
             "checks": GREEN,
+            "now": AT,
         }
         return decide(**(facts | other))
 
@@ -145,10 +152,22 @@ def test_who_asked_for_or_prepared_a_change_does_not_approve_it(gate, role):
     )
 
 
+@pytest.mark.parametrize("author", ["maya", "MAYA"])
+def test_an_author_does_not_approve_their_own_change(gate, author):
+    assert not gate(DEPLOYMENT, review("maya", DEPLOYMENT), authors=[author]).open
+    assert gate(DEPLOYMENT, review("noor", DEPLOYMENT), authors=[author]).open
+
+
 @pytest.mark.parametrize("claim", ["maya", "Maya", "maya@example.org", "MAYA"])
-def test_an_author_does_not_approve_their_own_change(gate, claim):
-    assert not gate(DEPLOYMENT, review("maya", DEPLOYMENT), authors=[claim]).open
-    assert gate(DEPLOYMENT, review("noor", DEPLOYMENT), authors=[claim]).open
+def test_a_name_that_a_commit_claims_is_noted_and_takes_nothing(gate, claim):
+    decision = gate(DEPLOYMENT, review("maya", DEPLOYMENT), claims=[claim, "someone@example.org"])
+    assert decision.open
+    assert decision.notes == ("A commit claims maya as author, unauthenticated; that takes no approval away.",)
+    assert gate(DEPLOYMENT, claims=[claim]).notes == decision.notes, "before she approves, too"
+
+
+def test_a_claim_about_someone_who_may_not_approve_anyway_is_no_news(gate):
+    assert gate(DEPLOYMENT, review("noor", DEPLOYMENT), claims=["maya", "dana"], requester="maya").notes == ()
 
 
 def test_an_approval_of_another_change_counts_for_nothing(gate):
@@ -366,7 +385,19 @@ def test_three_thousand_paths_can_be_approved_at_once(gate):
 
 
 def test_governance_imports_nothing_that_reaches_clock_disk_or_network():
-    allowed = {"__future__", "re", "json", "collections", "dataclasses", "decimal", "typing", "datetime", "modelsmith"}
+    allowed = {
+        "__future__",
+        "bisect",
+        "re",
+        "json",
+        "collections",
+        "unicodedata",
+        "dataclasses",
+        "decimal",
+        "typing",
+        "datetime",
+        "modelsmith",
+    }
     for module in Path(governance.__path__[0]).glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -414,7 +445,9 @@ def judged(policy, subject, reviews, involved):
         requester=requester,
         preparer=preparer,
         authors=authors,
+        claims=(),
         checks=GREEN,
+        now=AT,
     )
 
 
@@ -541,7 +574,7 @@ def contracted(policy, subject, reviews, involved, contract):
     requester, preparer, authors = involved
     return decide(
         policy=policy, people=PEOPLE, codeowners=parse(OWNERS), change=subject, reviews=reviews, requester=requester,
-        preparer=preparer, authors=authors, checks=GREEN, contract=contract,
+        preparer=preparer, authors=authors, claims=[], checks=GREEN, contract=contract, now=AT,
     )  # fmt: skip
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
 import pytest
+import yaml
 
 from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import record_folder
 from modelsmith.operations.init import InitRequest, run
-from modelsmith.promotion.judge import commit_authors, judge_tree
+from modelsmith.promotion.attestation import attestation
+from modelsmith.promotion.authors import Commits, authorship
+from modelsmith.promotion.judge import judge, judge_tree
 from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.pulls import refuse_unless_open
 from modelsmith.promotion.receipts import MERGE_RECEIPT, receipt_files
 from modelsmith.promotion.records import Facts, next_record, routing_after
+from modelsmith.promotion.verify import replay
 from modelsmith.repository.git import Git, Signature
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.tree import Revision
@@ -31,15 +37,20 @@ from modelsmith.schema.promotion import (
     PromotionRecord,
     Receipt,
 )
-from modelsmith.schema.pull import PullRequest, Review, SignedApproval
+from modelsmith.schema.pull import ForgeReview, PullRequest, Review, SignedApproval
 from modelsmith.signing import ssh
 from modelsmith.signing.dsse import seal, statement
 from modelsmith.signing.keys import create_ssh_key
+from modelsmith.signing.ssh import public_key, sign
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 HARNESS = Signature("modelsmith-harness", "modelsmith-harness@example.org", AT)
 WHO = Signature("Somebody", "somebody@example.org", datetime(2026, 1, 1, tzinfo=UTC))
 LIFE = ("candidate", "eval-accepted", "artifact-exported", "customer-deployed", "production-validated")
+
+
+def no_forge(path, review):
+    raise AssertionError(f"{path}: every review here is signed")
 
 
 @dataclass(frozen=True)
@@ -121,7 +132,7 @@ class Repository:
         reviews = tuple(self.review(change, number, *approval, at) for approval in approvals)
         judgement = judge_tree(
             self.git, self.main, tree, reviews=reviews, requester=HARNESS.name, preparer=HARNESS.name,
-            authors=commit_authors(self.git, self.tip, head),
+            authorship=authorship(Commits(self.git, self.tip, head).take(head), self.main.people), seen=at,
         )  # fmt: skip
         assert smuggled or judgement.decision.open, judgement.decision
         pull = PullRequest(
@@ -129,7 +140,8 @@ class Repository:
             preparer=HARNESS.name, head=head, base=self.tip, reviews=reviews, opened_at=at,
         )  # fmt: skip
         merge = self.git.commit_tree(tree, [self.tip, head], f"Merge pull request {number}\n", WHO)
-        receipts = dict(receipt_files(pull, change, judgement.decision))
+        decision = replace(judgement.decision, approvals=reviews) if smuggled else judgement.decision
+        receipts = dict(receipt_files(pull, change, decision, no_forge))
         return replace(self, tip=self.git.commit_files(merge, receipts, f"Receipts of {number}\n", WHO))
 
     def review(self, change, number, person, key, at):
@@ -139,7 +151,10 @@ class Repository:
         )  # fmt: skip
         data = canonical_json(statement)
         proof = SignedApproval(statement=data.decode(), signature=ssh.sign(data, self.people / key, APPROVAL_NAMESPACE))
-        return Review(actor=person, verdict="approve", change=change.digest(), at=at, proof=proof)
+        return Review(
+            actor=person, verdict="approve", change=change.digest(), at=at, proof=proof,
+            key=public_key(self.people / f"{key}.pub"),
+        )  # fmt: skip
 
     def proposed(self, files):
         """The tree with these files on top, and what changed."""
@@ -160,3 +175,136 @@ def repository(tmp_path_factory) -> Repository:
     tip = git.rev("main")
     assert tip
     return Repository(git, next((folder / "home" / "keys").iterdir()) / "harness.pem", tip, folder)
+
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+NOTES = {"notes.md": b"A note.\n"}
+
+
+class Line:
+    """Main as it grows: merges judged and attested by the product, without a forge, in one clone's object database.
+
+    ``keys``: folder with everyone's private key.
+    """
+
+    def __init__(self, git: Git, tip: str, keys: Path, harness: Path) -> None:
+        self.git, self.tip, self.keys, self.harness = git, tip, keys, harness
+        self.start = tip
+        self.pulls = 0
+
+    def main(self):
+        return read_main(self.git, self.tip)
+
+    def edited(self, path, change):
+        """A governed YAML file after an edit of what it says."""
+        document = yaml.safe_load(self.main().tree.read(path))
+        change(document)
+        return {path: yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode()}
+
+    def person(self, document, name):
+        return next(person for person in document["people"] if person["id"] == name)
+
+    def public(self, name):
+        return public_key(self.keys / f"{name}.pub")
+
+    def pull(self, files=NOTES, preparer="modelsmith-harness", head=None, **other):
+        """An open pull request of these files; add reviews with `approved` or `reviewed_at_forge`."""
+        self.pulls += 1
+        head = head or self.git.commit_files(self.tip, files, "A change\n", WHO)
+        facts = {
+            "number": self.pulls, "title": "A change", "body": "", "status": "open", "branch": f"b{self.pulls}",
+            "base": self.tip, "head": head, "requester": preparer, "preparer": preparer, "opened_at": NOON,
+        }  # fmt: skip
+        return PullRequest(**(facts | other))
+
+    def change(self, pull):
+        return self.git.change(self.tip, self.git.merge_tree(self.tip, pull.head)).digest()
+
+    def approved(self, pull, actor, at=NOON, key=None, **other):
+        """The pull request with one more approval, signed with a real key."""
+        facts = {
+            "repository": self.main().policy.repository, "pull": pull.number, "change": self.change(pull),
+            "verdict": "approve", "actor": actor, "at": at,
+        }  # fmt: skip
+        payload = canonical_json(Approval(**(facts | other)))
+        proof = SignedApproval(
+            statement=payload.decode(), signature=sign(payload, self.keys / (key or actor), APPROVAL_NAMESPACE)
+        )
+        said = Approval.model_validate_json(payload)
+        review = Review(
+            actor=actor, verdict=said.verdict, change=said.change, at=at, proof=proof, key=self.public(key or actor)
+        )
+        return self._with(pull, review)
+
+    def reviewed_at_forge(self, pull, actor, login, at=NOON, forge="github", review="R_1"):
+        """The pull request with an approval that a forge authenticated by login."""
+        source = ForgeReview(forge=forge, login=login, review=review)
+        return self._with(pull, Review(actor=actor, verdict="approve", change=self.change(pull), at=at, source=source))
+
+    def judge(self, pull, now=NOON):
+        return judge(self.git, pull, self.tip, now)
+
+    def land(self, pull, now=NOON, edit=None):
+        """Merge it as `modelsmith pr merge` does. ``edit`` changes the receipts, as someone with the disk could."""
+        judgement = self.judge(pull, now)
+        if edit is None:
+            refuse_unless_open(pull, judgement)
+        merge = self.git.commit_tree(judgement.tree, [self.tip, pull.head], "Merge\n", WHO)
+        repository = judgement.main.policy.repository
+
+        def attest(_, review):
+            return seal(attestation(review, repository, pull.number), self.harness)
+
+        decision = judgement.decision
+        if edit:
+            approvals = tuple(review for review in pull.reviews if review.verdict == "approve")
+            decision = replace(decision, approvals=approvals)
+        files = receipt_files(pull, judgement.change, decision, attest)
+        if edit:
+            files = edit(files)
+        self.tip = self.git.commit_files(merge, files, "Receipts\n", WHO)
+        return self
+
+    def verify(self):
+        log = self.git.first_parent_log(self.tip)
+        steps = log[[commit.id for commit in log].index(self.start) + 1 :]
+        return replay(self.git, self.start, steps, lambda _: None)
+
+    def signed_commit(self, files, key, parent=None, author="Somebody <somebody@example.org>"):
+        """A commit signed the way ``git commit -S`` does with an SSH key."""
+        parent = parent or self.tip
+        unsigned = self.git.commit_files(parent, files, "A change\n", WHO)
+        tree = self.git.text("rev-parse", f"{unsigned}^{{tree}}")
+        name, _, mail = author.partition(" <")
+        environment = {
+            "GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": mail.rstrip(">"), "GIT_COMMITTER_NAME": name,
+            "GIT_COMMITTER_EMAIL": mail.rstrip(">"), "GIT_CONFIG_GLOBAL": "/dev/null", "PATH": "/usr/bin:/bin",
+        }  # fmt: skip
+        config = ["-c", "gpg.format=ssh", "-c", f"user.signingkey={self.keys / key}"]
+        done = subprocess.run(
+            ["git", "-C", self.git.path, *config, "commit-tree", "-S", tree, "-p", parent, "-m", "A signed change"],
+            capture_output=True, text=True, env=environment, check=True,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    def _with(self, pull, review):
+        return pull.model_copy(update={"reviews": (*pull.reviews, review)})
+
+
+@pytest.fixture(scope="session")
+def line_template(tmp_path_factory):
+    """A repository with people for every role, two of them for the platform; and who is nobody there."""
+    folder = tmp_path_factory.mktemp("line")
+    people = {"petra": "platform", "piet": "platform", "maya": "head-of-trading", "dana": "domain-lead"}
+    for name in (*people, "petra-new", "maya-new", "stranger"):
+        create_ssh_key(folder / name, f"{name}@example.org")
+    enrolled = tuple(f"{role}={name}.pub" for name, role in people.items())
+    run(Workspace(folder, home=folder / "home"), InitRequest(directory=Path("clone"), people=enrolled))
+    git = Git(folder / "clone")
+    return git, git.rev("main"), folder, next((folder / "home" / "keys").iterdir()) / "harness.pem"
+
+
+@pytest.fixture
+def line(line_template) -> Line:
+    """Main of such a repository; objects are shared between tests, refs are not used."""
+    return Line(*line_template)

@@ -37,9 +37,15 @@ def pull_of(*reviews):
     )  # fmt: skip
 
 
-def decision(*approvers):
+def decision(*approvals):
     checks = (CheckResult("record", True, "fine"),)
-    return GateDecision(True, "people", (), tuple(approvers), (), (), checks)
+    approvers = tuple(approval.actor for approval in approvals)
+    return GateDecision(True, "people", (), approvers, approvals, (), (), checks, ())
+
+
+def receipts(pull, change, decided):
+    """Receipts of a merge in which every approval is signed."""
+    return receipt_files(pull, change, decided, attest=None)
 
 
 def test_a_promotion_keeps_its_receipts_in_its_own_folder():
@@ -54,10 +60,11 @@ def test_any_other_change_keeps_them_with_governance_under_its_own_digest(path):
     assert folder != receipts_folder(change_of(path, "more.md"))
 
 
-def test_only_approvals_of_this_change_that_counted_are_kept():
+def test_only_approvals_that_counted_are_kept():
     change, other = change_of("evals/a.yaml"), change_of("evals/b.yaml")
-    pull = pull_of(review("maya", change), review("noor", other), review("oli", change))
-    files = receipt_files(pull, change, decision("maya", "noor"))
+    maya = review("maya", change)
+    pull = pull_of(maya, review("noor", other), review("oli", change))
+    files = receipts(pull, change, decision(maya))
     folder = receipts_folder(change)
     assert files.keys() == {
         f"{folder}/{name}" for name in ("approval-maya.json", "approval-maya.json.sig", "merge.json")
@@ -73,15 +80,14 @@ def test_only_approvals_of_this_change_that_counted_are_kept():
     assert canonical_json(receipt) == files[f"{folder}/merge.json"]
 
 
-def test_the_last_of_several_approvals_of_one_person_is_the_receipt():
+def test_the_approval_that_counted_is_the_receipt_not_another_one_of_the_same_person():
     change = change_of("evals/a.yaml")
-    pull = pull_of(review("maya", change, "first"), review("maya", change, "second"))
-    files = receipt_files(pull, change, decision("maya"))
-    assert files[f"{receipts_folder(change)}/approval-maya.json"] == b"maya second"
+    first = review("maya", change, "first")
+    files = receipts(pull_of(first, review("maya", change, "second")), change, decision(first))
+    assert files[f"{receipts_folder(change)}/approval-maya.json"] == b"maya first"
 
 
 def test_the_same_decision_gives_the_same_bytes():
     change = change_of("evals/a.yaml")
-    assert receipt_files(pull_of(review("maya", change)), change, decision("maya")) == receipt_files(
-        pull_of(review("maya", change)), change, decision("maya")
-    )
+    first, again = (receipts(pull_of(r), change, decision(r)) for r in (review("maya", change), review("maya", change)))
+    assert first == again

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from modelsmith.governance.states import record_folder
+from modelsmith.promotion.authors import Authorship
 from modelsmith.promotion.checks import promotion_checks
 from modelsmith.promotion.judge import judge_tree
 from modelsmith.promotion.records import next_record, routing_after
@@ -18,7 +19,7 @@ EXPORT = ("candidate", "eval-accepted", "artifact-exported")
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SOON = AT + timedelta(minutes=5)
 ROUTING = "clusters/rtb-pricing/routing.yaml"
-SUBSTANCE = {"record", "signature", "life", "files", "limits", "routing", "inverse", "contract"}
+SUBSTANCE = {"record", "signature", "life", "files", "limits", "routing", "inverse", "contract", "names"}
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,9 @@ def rollback(here, number=1, at=SOON, **other):
     return record, here.files_of(record, evidence)
 
 
+NOBODY = Authorship(frozenset(), frozenset())
+
+
 def order_in(files):
     return {"rollback.json": next(data for path, data in files.items() if path.endswith("rollback.json"))}
 
@@ -47,7 +51,8 @@ def judged(here, files, now=None):
     proposed, _ = here.proposed(files)
     return judge_tree(
         here.git, here.main, here.git.text("rev-parse", f"{proposed.commit}^{{tree}}"), reviews=[],
-        requester="modelsmith-harness", preparer="modelsmith-harness", authors=[], now=now,
+        requester="modelsmith-harness", preparer="modelsmith-harness", authorship=NOBODY, seen=AT,
+        now=now,
     ).decision  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from modelsmith.repository.validate import Report, validate
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.promotion import Preparer, PromotionRecord
+from modelsmith.signing.keys import create_ssh_key
 
 Edit = Callable[[str, str, str], None]
 Put = Callable[[str, str | bytes | None], None]
@@ -267,3 +268,42 @@ def test_a_thousand_scenarios_validate_in_seconds(repo: Path, put: Put) -> None:
     report = validate(WorkTree(repo))
     assert report.problems == ()
     assert report.files == 1011
+
+
+@pytest.mark.parametrize("path", [POLICY, PEOPLE, ".github/CODEOWNERS"])
+def test_what_every_repository_is_governed_by_must_be_there(repo: Path, put: Put, path: str) -> None:
+    put(path, None)
+    assert (path, None, "") in _check(repo)
+    assert _check(repo, f"{SET}/held_out/") == [], "a part is judged alone"
+
+
+def test_a_codeowners_that_no_forge_loads_is_named(repo: Path, put: Put) -> None:
+    put(".github/CODEOWNERS", (repo / ".github/CODEOWNERS").read_bytes() + b"#" * (3 * 1024 * 1024))
+    (problem,) = [p for p in validate(WorkTree(repo)).problems if p.file == ".github/CODEOWNERS"]
+    assert "3 MB" in problem.message
+
+
+def test_a_key_that_is_none_is_named_where_it_stands(repo: Path, change: Edit) -> None:
+    change(PEOPLE, "{github: maya-t}", "{github: maya-t}, keys: [{key: ssh-ed25519 AAAA}]")
+    assert _check(repo) == [(PEOPLE, 5, "people[0].keys[0].key")]
+
+
+def test_one_key_or_one_look_for_two_people_is_named(repo: Path, put: Put, tmp_path: Path) -> None:
+    key = create_ssh_key(tmp_path / "key", "maya")
+    people = (
+        (repo / PEOPLE).read_text()
+        + f"""\
+  - {{id: zoe, name: Zoë, roles: [], keys: [{{key: {key}}}]}}
+  - {{id: yamada, name: 山田 太郎, roles: [], keys: [{{key: {key}}}]}}
+  - {{id: lukasz, name: Łukasz, roles: []}}
+  - {{id: mallory, name: "M\\u0430ya", roles: []}}
+"""
+    )
+    put(PEOPLE, people)
+    said = {problem.message for problem in validate(WorkTree(repo)).problems}
+    assert said == {
+        "The display name 'Maya' of maya and the display name 'M\u0430ya' of mallory look alike: "
+        "U+0430 CYRILLIC SMALL LETTER A.",
+        "The display name 'M\u0430ya' of mallory mixes alphabets in one word: U+0430 CYRILLIC SMALL LETTER A.",
+        "The same SSH key stands under yamada and zoe.",
+    }

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,8 +40,3 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> SigningPair:
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> SigningPair:
     path = tmp_path_factory.mktemp("ec") / "stranger.pem"
     return SigningPair(path, create_signing_key(path))
-
-
-@pytest.fixture
-def noon() -> datetime:
-    return datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
-from modelsmith.signing.dsse import adopt_or_seal, seal, statement, unseal
+from modelsmith.signing.dsse import adopt_or_seal, holds, seal, statement, unseal
 
 TYPE = "https://modelsmith.dev/evidence/v1"
 SUBJECT = b'{"figure":0.92}'
@@ -226,7 +226,9 @@ def test_what_canonical_json_cannot_write_is_not_sealed(harness):
 def test_a_signature_that_holds_is_adopted_and_never_remade(bundle, harness, stranger):
     assert seal(STATEMENT, harness.path) != bundle
     assert adopt_or_seal(bundle, STATEMENT, harness.path) == bundle
-    assert adopt_or_seal(bundle, STATEMENT, stranger.path, [harness.pem]) == bundle
+    remade = adopt_or_seal(bundle, STATEMENT, stranger.path)
+    assert not holds(remade, STATEMENT, [harness.pem]), "a signature of a former key is made anew"
+    assert holds(remade, STATEMENT, [stranger.pem])
 
 
 @pytest.mark.parametrize("case", ["none", "torn", "another statement", "another key"])

@@ -1,0 +1,141 @@
+"""Names that people confuse: the same but for case or form, or spelled with another alphabet's look-alike letters.
+
+Names in any one writing are welcome (Łukasz, Zoë, 山田). What is refused: invisible characters, a word that mixes
+alphabets whose letters look alike, and two holders whose names read the same. Digits that look like letters are not
+covered.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from modelsmith.schema.governance import Harness, People, Person
+
+_ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "COPTIC", "ARMENIAN", "CHEROKEE"})
+"""Alphabets that share shapes of letters; no honest word mixes two of them."""
+_JOINERS = "\u200c\u200d"
+"""Invisible, and part of how some languages are written."""
+_FILLERS = "\u115f\u1160\u3164\uffa0"
+"""Letters without a shape."""
+_SHAPES = {
+    ord(letter): shape
+    for letters, shapes in (
+        ("авеһԁіјӏкмнорԛсѕтухԝ", "abehdijlkmhopqcstyxw"),
+        ("αβεζηικμνορτυχ", "abezhikmnoptyx"),
+        ("ıɑɡ", "iag"),  # noqa: RUF001
+    )
+    for letter, shape in zip(letters, shapes, strict=True)
+}
+"""Letters by the Latin letter that their small or capital form looks like."""
+_AFTER_SLASH = "0"
+"""The character that follows ``/``: sorts after everything in a folder."""
+_FORGETTABLE = dict.fromkeys(map(ord, _JOINERS))
+
+
+def holders(people: People) -> tuple[Person | Harness, ...]:
+    """Everyone who may have keys and logins."""
+    return (*people.people, *people.harness)
+
+
+def fold_name(name: str) -> str:
+    """The name without differences of case and of Unicode form (NFKC): what file systems and people take for one."""
+    return name.lower() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
+
+
+def find_twin(paths: Sequence[str], added: Sequence[str]) -> tuple[str, str] | None:
+    """An added path, or a folder of it, and another path that differs from it only by case or Unicode form.
+
+    ``paths`` are all paths, the added ones included, sorted. Looks only into folders that something was added to.
+    """
+    new: dict[str, set[str]] = {}
+    for path in added:
+        parts = path.split("/")
+        for depth, name in enumerate(parts):
+            new.setdefault("".join(f"{part}/" for part in parts[:depth]), set()).add(name)
+    for folder, names in new.items():
+        spelled: dict[str, str] = {}
+        for name in _children(paths, folder):
+            first = spelled.setdefault(fold_name(name), name)
+            if first != name and names & {first, name}:
+                return f"{folder}{first}", f"{folder}{name}"
+    return None
+
+
+def _children(paths: Sequence[str], folder: str) -> Iterator[str]:
+    """Names in one folder (empty, or ending in ``/``) of sorted paths, without a look into the folders below."""
+    at = bisect_left(paths, folder)
+    while at < len(paths) and paths[at].startswith(folder):
+        name, below, _ = paths[at][len(folder) :].partition("/")
+        yield name
+        at = bisect_left(paths, f"{folder}{name}{_AFTER_SLASH}", at) if below else at + 1
+
+
+def name_problems(people: People) -> Iterator[str]:
+    """Ids, logins and display names by which one holder could pass for another, in sentences."""
+    named: dict[str, list[_Name]] = {}
+    told: set[tuple[int, int]] = set()
+    for name in _names(people):
+        yield from _spelling_problems(name)
+        same = named.setdefault(_look(name.text), [])
+        first = next((other for other in same if other.number != name.number), None)
+        if first and (first.number, name.number) not in told:
+            told.add((first.number, name.number))
+            odd = {c for c in first.text + name.text if any(ord(low) in _SHAPES for low in c.casefold())}
+            how = f"look alike: {_described(odd)}" if odd else "are the same"
+            yield f"T{first.words[1:]} and {name.words} {how}."
+        same.append(name)
+
+
+class _Name(NamedTuple):
+    number: int
+    """Whose: position among people and harnesses, since two may have one id."""
+    kind: str
+    text: str
+    actor: str
+
+    @property
+    def words(self) -> str:
+        return f"the {self.kind} '{self.text}' of {self.actor}"
+
+
+def _names(people: People) -> Iterator[_Name]:
+    for number, holder in enumerate(holders(people)):
+        yield _Name(number, "id", holder.id, holder.id)
+        for forge, login in holder.logins.items():
+            yield _Name(number, f"login at {forge}", login, holder.id)
+        if isinstance(holder, Person):
+            yield _Name(number, "display name", holder.name, holder.id)
+
+
+def _look(name: str) -> str:
+    """What a reader sees: equal for names that look alike."""
+    return re.sub(r"\s+", " ", fold_name(name.translate(_FORGETTABLE))).strip().translate(_SHAPES)
+
+
+def _spelling_problems(name: _Name) -> Iterator[str]:
+    hidden = {c for c in name.text if c in _FILLERS or not (c.isprintable() or c in _JOINERS or _is_space(c))}
+    if hidden:
+        yield f"The {name.kind} {name.text!a} of {name.actor} has invisible characters: {_described(hidden)}."
+    for word in re.split(r"[\W\d_]+", name.text):
+        alphabets = Counter(alphabet for c in word if (alphabet := _alphabet(c)) in _ALIKE)
+        if len(alphabets) > 1:
+            usual = "LATIN" if "LATIN" in alphabets else max(sorted(alphabets), key=alphabets.__getitem__)
+            odd = {c for c in word if _alphabet(c) in _ALIKE - {usual}}
+            yield f"T{name.words[1:]} mixes alphabets in one word: {_described(odd)}."
+
+
+def _is_space(letter: str) -> bool:
+    return unicodedata.category(letter) == "Zs"
+
+
+def _alphabet(letter: str) -> str:
+    return unicodedata.name(letter, "").partition(" ")[0]
+
+
+def _described(characters: set[str]) -> str:
+    return ", ".join(f"U+{ord(c):04X} {unicodedata.name(c, 'without a name')}" for c in sorted(characters))

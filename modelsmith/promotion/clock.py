@@ -1,0 +1,43 @@
+"""The one clock that replay has: the latest time of an approval that history has merged."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from modelsmith.promotion.attestation import claimed
+from modelsmith.promotion.history import PROMOTIONS, RECEIPTS
+from modelsmith.promotion.root import GOVERNANCE
+from modelsmith.repository.tree import Tree, read_each
+from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.promotion import Approval
+
+_PROOF = re.compile(r"/receipts/(?:[0-9a-f]{16}/)?(?:approval-[^/]+\.json|attested-[^/]+\.sigstore\.json)$")
+BEGINNING = datetime.fromtimestamp(0, UTC)
+
+
+def latest_approval(tree: Tree) -> datetime:
+    """Latest time among the receipts of a tree; `BEGINNING` without any.
+
+    A merge is not before it, whatever the clock of the machine says: so a clock set back, or an approval dated back,
+    revives no key that had ended by what history has seen.
+
+    Raises:
+        IntegrityFailure: ``bad-receipt``.
+    """
+    below = [path for top in (PROMOTIONS, f"{GOVERNANCE}/{RECEIPTS}") for path in tree.paths(top)]
+    paths = [path for path in below if _PROOF.search(path)]
+    contents, refused = read_each(tree, paths)
+    for error in refused.values():
+        raise error
+    return max((_time(path, data) for path, data in contents.items()), default=BEGINNING)
+
+
+def _time(path: str, data: bytes) -> datetime:
+    try:
+        name = path.rpartition("/")[2]
+        return claimed(data).at if name.startswith("attested-") else Approval.model_validate_json(data).at
+    except (ValidationError, IntegrityFailure):
+        raise IntegrityFailure("bad-receipt", f"{path} is no approval", "Restore it from history.") from None

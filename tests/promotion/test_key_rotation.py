@@ -1,0 +1,165 @@
+"""Keys are rotated by pull requests of their owners: old records stay valid, new ones need the new key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from modelsmith.operations import approve, doctor, pr_list, pr_merge, pr_open, pr_show, verify
+from modelsmith.operations.init import InitRequest
+from modelsmith.operations.init import run as init
+from modelsmith.promotion.harness import open_harness
+from modelsmith.promotion.main import read_main
+from modelsmith.promotion.pulls import merge_pull, open_promotion, signature, sync
+from modelsmith.promotion.records import Facts
+from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.canonical import canonical_json, sha256
+from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, ModelsmithError
+from modelsmith.schema.promotion import Preparer, TrainingFacts
+from modelsmith.signing.keys import create_signing_key, create_ssh_key
+
+PEOPLE = ".github/governance/people.yaml"
+TRUST = ".github/governance/trust"
+DIGEST = "sha256:" + "a" * 64
+
+
+class Place:
+    """A repository made by `modelsmith init`, its forge with the hook, and everyone's keys."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        roles = {"petra": "platform", "piet": "platform", "maya": "head-of-trading"}
+        for name in roles:
+            create_ssh_key(folder / name, f"{name}@example.org")
+        enrolled = tuple(f"{role}={name}.pub" for name, role in roles.items())
+        made = init(Workspace(folder, home=folder / "home"), InitRequest(directory=Path("clone"), people=enrolled))
+        self.root = made.root
+        self.workspace = Workspace(folder / "clone", home=folder / "home")
+        self.keys = next((folder / "home" / "keys").iterdir())
+
+    def main(self):
+        return read_main(self.workspace.git, self.workspace.git.rev("refs/heads/main"))
+
+    def propose(self, opener: str, files: dict[str, bytes]) -> int:
+        """A pull request of these files, opened with that key."""
+        git = self.workspace.git
+        base = self.main().tree.commit
+
+        head = git.commit_files(base, files, "A change\n", signature(open_harness(self.workspace)))
+        branch = f"change-{head[:12]}"
+        git.run("update-ref", f"refs/heads/{branch}", head)
+        request = pr_open.PrOpenRequest(branch=branch, title="A change", key=self.folder / opener)
+        return pr_open.run(self.workspace, request).pull.number
+
+    def approve(self, number: int, key: str):
+        return approve.run(self.workspace, approve.ApproveRequest(number=number, key=self.folder / key)).pull
+
+    def merge(self, number: int) -> None:
+        pr_merge.run(self.workspace, pr_merge.PrMergeRequest(number=number))
+
+    def people(self, change) -> dict[str, bytes]:
+        document = yaml.safe_load(self.main().tree.read(PEOPLE))
+        change(document)
+        return {PEOPLE: yaml.safe_dump(document, sort_keys=False).encode()}
+
+    def candidate(self, number: int):
+        """The harness's own promotion of a new specialist, opened or adopted."""
+        harness = open_harness(self.workspace)
+        main = read_main(self.workspace.git, sync(harness))
+        cluster = load_cluster(main.tree, "rtb-pricing")
+        artifact = sha256(b"artifact %d" % number)
+        training = TrainingFacts(
+            base_model=cluster.base_model.name, base_digest=cluster.base_model.digest, parent="base", method="sft",
+            seed=17, rows=3, rows_digest=DIGEST, generators={}, diagnosed_run=DIGEST, steps=4, final_loss=1.0,
+            reward=load_eval_set(main.tree, cluster.eval_set).rubric_digest, hyperparameters=DIGEST, toolkit="test",
+        )  # fmt: skip
+        facts = Facts(
+            cluster=cluster, specialist=f"iter-{number:03d}-{artifact[7:15]}", artifact=artifact, iteration=number,
+            eval_run=None, eval_tag=None, composite=None, requested_by=harness.actor,
+            prepared_by=Preparer(id=harness.actor, kind="harness"),
+        )  # fmt: skip
+        files = {"training.json": canonical_json(training)}
+        return open_promotion(harness, "candidate", facts, files, f"Candidate {number}", "A candidate.")
+
+    def verify(self):
+        return verify.run(self.workspace, verify.VerifyRequest(root=self.root))
+
+    def shown(self, number: int):
+        return pr_show.run(self.workspace, pr_show.PrShowRequest(number=number)).pull
+
+    def gates(self) -> dict[int, str]:
+        return {pull.number: pull.gate for pull in pr_list.run(self.workspace, pr_list.PrListRequest()).pulls}
+
+
+@pytest.fixture
+def place(tmp_path) -> Place:
+    return Place(tmp_path)
+
+
+def test_a_persons_key_is_rotated_and_a_lost_one_revoked(place):
+    waiting = place.propose("petra", {"notes.md": b"x"})
+    assert place.approve(waiting, "piet").gate == "open"
+
+    new = create_ssh_key(place.folder / "piet-new", "piet@example.org")
+
+    def rotate(document):
+        piet = next(person for person in document["people"] if person["id"] == "piet")
+        piet["keys"][0]["revoked_at"] = "2026-01-01T00:00:00Z"
+        piet["keys"].append({"key": new})
+
+    rotation = place.propose("piet", place.people(rotate))
+    assert place.approve(rotation, "petra").gate == "open"
+    place.merge(rotation)
+
+    shown = place.shown(waiting)
+    assert (shown.gate, shown.waiting_for) == ("waiting", ("@platform",))
+    assert shown.notes == ("The approval of piet does not count: its key was revoked on 2026-01-01 00:00 UTC.",)
+    with pytest.raises(IntegrityFailure) as caught:
+        place.approve(waiting, "piet")
+    assert caught.value.code == "key-not-valid"
+    assert place.approve(waiting, "piet-new").gate == "open"
+    place.merge(waiting)
+    assert place.verify().approvals == 2
+    said = [f.sentence for f in doctor.run(place.workspace, doctor.DoctorRequest()).findings if "piet" in f.subject]
+    assert len(said) == 1
+    assert "revoked on 2026-01-01" in said[0]
+
+
+def test_the_harnesss_keys_are_rotated_and_what_was_open_is_signed_anew(place):
+    merge_pull(open_harness(place.workspace), place.candidate(1).number)
+    old = place.candidate(2)
+    assert place.candidate(2) == old, "adopted while its signature holds"
+
+    pem = create_signing_key(place.folder / "new" / "harness.pem")
+    ssh = create_ssh_key(place.folder / "new" / "harness-ssh", "modelsmith-harness")
+
+    def rotate(document):
+        document["harness"][0].update(keys=[{"key": ssh}], trust=["harness-2.pem"])
+
+    rotation = place.propose("petra", place.people(rotate) | {f"{TRUST}/harness-2.pem": pem})
+    assert place.approve(rotation, "piet").gate == "open"
+    place.merge(rotation)
+
+    assert place.gates() == {old.number: "closed"}, "the list stays readable"
+    refusals = " ".join(place.shown(old.number).refusals)
+    assert "not listed under modelsmith-harness any more" in refusals
+    assert "not in the trust root" in refusals
+    with pytest.raises(ModelsmithError) as caught:
+        place.candidate(2)
+    assert caught.value.code in ("unknown-key", "key-not-valid"), "the old SSH key opens nothing"
+
+    (place.folder / "new" / "harness-ssh").replace(place.keys / "harness-ssh")
+    again = place.candidate(2)
+    with pytest.raises(GateNotCleared, match="not in the trust root"):
+        merge_pull(open_harness(place.workspace), again.number)
+
+    (place.folder / "new" / "harness.pem").replace(place.keys / "harness.pem")
+    anew = place.candidate(2)
+    assert anew.number > again.number > old.number
+    merge_pull(open_harness(place.workspace), anew.number)
+    found = place.verify()
+    assert (found.promotions, found.approvals, found.pinned) == (2, 1, True)
+    assert place.gates() == {}
