@@ -39,7 +39,8 @@ class Policy(Frozen):
     """CODEOWNERS-style patterns of paths that no person owns because the harness's checks decide them."""
     limits: Limits = Limits()
     attested_forges: tuple[Slug, ...] = ()
-    """Forges whose reviews count when the harness attests them at the merge; with none, only SSH approvals count."""
+    """Forges whose reviews count when the harness attests them at the merge; with none, only SSH approvals count.
+    Whoever has the harness's key can then attest what no forge said."""
     require_weights: bool = False
     """``verify`` fails, rather than reports, when an artifact's weights are not at hand."""
 

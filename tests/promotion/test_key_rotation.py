@@ -151,7 +151,8 @@ def test_the_harnesss_keys_are_rotated_and_what_was_open_is_signed_anew(place):
         place.candidate(2)
     assert caught.value.code in ("unknown-key", "key-not-valid"), "the old SSH key opens nothing"
 
-    (place.folder / "new" / "harness-ssh").replace(place.keys / "harness-ssh")
+    for name in ("harness-ssh", "harness-ssh.pub"):
+        (place.folder / "new" / name).replace(place.keys / name)
     again = place.candidate(2)
     with pytest.raises(GateNotCleared, match="not in the trust root"):
         merge_pull(open_harness(place.workspace), again.number)
