@@ -45,7 +45,7 @@ def rollback_notice(
         f"- Serves now: {_shares(before)}",
         f"- Will serve: {_shares(after)}",
         f"- Why: {safe(order.reason) or NO_REASON}",
-        f"- Contract: {safe(verdict.sentence)}",
+        f"- Approval: {safe(verdict.sentence)}",
         f"- Decides: {decides}",
         f"- Ready: {safe(ready)}",
         f"- Then: {deployment.cluster} is on hold; `modelsmith rollback {deployment.cluster} --clear-hold` ends that",
