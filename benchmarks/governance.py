@@ -5,8 +5,8 @@ eval accepted, artifact exported, customer deployed, production validated. Every
 own functions: records and evidence signed by the harness's key, evidence with a verdict for each answer that the kit's
 eval set asks for, signed artifact listings, approvals by a person's SSH key where policy asks for one, merges with
 receipts, and the signed events of every pull request in the forge. Two things are not: the verdicts are drawn from a
-seed, since no model runs here, and the merges and events are written straight into the object database, since a push
-for each would take hours. Each merge has passed `judge_tree` all the same. One more promotion is open, not merged.
+seed, since no model runs here, and commits are written straight into the object database, since a push for each would
+take hours. Each merge has passed `judge_tree` all the same. One more promotion is open, not merged.
 
 The peers run in turn with it on the same repository: ``git fsck --full``, ``git log -p``, and ``ssh-keygen -Y verify``
 once for each approval. They check less: objects against their ids, nothing, and signatures.
@@ -17,6 +17,7 @@ A repository is built once and kept in ``.work/governance``; 1,000 promotions ta
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -24,7 +25,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice, pairwise
@@ -51,9 +53,9 @@ from modelsmith.promotion.receipts import receipt_files
 from modelsmith.promotion.records import Facts, next_record, routing_after
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository import load
-from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.git import REGULAR, Git, Signature
 from modelsmith.repository.load import load_cluster, load_eval_set
-from modelsmith.repository.objects import ObjectReader
+from modelsmith.repository.objects import FOLDER, ObjectReader
 from modelsmith.repository.tree import Revision, read_each
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event
@@ -122,10 +124,57 @@ class Place:
         return {**os.environ, "MODELSMITH_HOME": str(self.folder / "home")}
 
 
+class ObjectWriter(ObjectReader):
+    """Writes commits by itself, where `Git` starts a handful of processes for each."""
+
+    def commit_files(
+        self,
+        parent: str | None,
+        files: Mapping[str, bytes | None],
+        message: str,
+        author: Signature,
+        extra_parents: Sequence[str] = (),
+    ) -> str:
+        """As `Git.commit_files`; nothing is ever removed here."""
+        tree = self._edited(self.tree(parent) if parent else None, files)
+        return self.commit_tree(tree, [*([parent] if parent else []), *extra_parents], message, author)
+
+    def commit_tree(self, tree: str, parents: Sequence[str], message: str, author: Signature) -> str:
+        """As `Git.commit_tree`."""
+        who = f"{author.name} <{author.email}> {int(author.when.timestamp())} +0000"
+        above = "".join(f"parent {parent}\n" for parent in parents)
+        return self._write("commit", f"tree {tree}\n{above}author {who}\ncommitter {who}\n\n{message}".encode())
+
+    def _edited(self, tree: str | None, files: Mapping[str, bytes | None]) -> str:
+        entries = dict(self.entries(tree)) if tree else {}
+        inner: dict[str, dict[str, bytes | None]] = {}
+        for path, data in files.items():
+            name, slash, rest = path.partition("/")
+            if slash:
+                inner.setdefault(name, {})[rest] = data
+            else:
+                assert data is not None
+                entries[name] = (REGULAR, self._write("blob", data))
+        for name, below in inner.items():
+            entries[name] = (FOLDER, self._edited(entries[name][1] if name in entries else None, below))
+        in_order = sorted(entries.items(), key=lambda item: f"{item[0]}/" if item[1][0] == FOLDER else item[0])
+        lines = [f"{mode.lstrip('0')} {name}\0".encode() + bytes.fromhex(oid) for name, (mode, oid) in in_order]
+        return self._write("tree", b"".join(lines))
+
+    def _write(self, kind: str, data: bytes) -> str:
+        content = f"{kind} {len(data)}\0".encode() + data
+        oid = hashlib.sha1(content).hexdigest()
+        path = self.path / ".git" / "objects" / oid[:2] / oid[2:]
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(zlib.compress(content, 1))
+        return oid
+
+
 class Builder:
     """Makes promotions, one pull request after the other."""
 
-    def __init__(self, place: Place, git: ObjectReader) -> None:
+    def __init__(self, place: Place, git: ObjectWriter) -> None:
         self.place, self.git = place, git
         self.main = read_main(git, "main")
         self.cluster = load_cluster(self.main.tree, CLUSTER)
@@ -178,7 +227,8 @@ class Builder:
         opened = PullEvent(
             repository=self.main.policy.repository, pull=self.number, kind="opened", actor=HARNESS, at=self.at,
             head=head, base=base, change=self.change.digest(), previous=None,
-            branch=f"promote/{facts.specialist}/{event}", title=f"{facts.specialist}: {event}", requester=HARNESS, body="Drawn from a seed.",
+            branch=f"promote/{facts.specialist}/{event}", title=f"{facts.specialist}: {event}",
+            requester=HARNESS, body="Drawn from a seed.",
         )  # fmt: skip
         self.last = self._log(opened, (self.root, head))
         return PullRequest(
@@ -346,7 +396,7 @@ def make_repository(place: Place) -> None:
     workspace = Workspace(place.folder, home=place.folder / "home")
     enrol = (f"head-of-trading={APPROVER}.pub",)
     init(workspace, InitRequest(directory=Path("clone"), forge=Path("clone.git"), people=enrol))
-    with ObjectReader(place.clone) as git:
+    with ObjectWriter(place.clone) as git:
         builder = Builder(place, git)
         lives = builder.lives()
         for facts, event in islice(lives, place.promotions):

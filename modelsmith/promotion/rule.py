@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.repository.load import GovernedSet, scenario_digest
+from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Section
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evalset import Thresholds
@@ -30,7 +30,7 @@ def effective_rule(governed: GovernedSet, cluster: Cluster) -> GateRule:
 def expected_rows(governed: GovernedSet) -> dict[RowKey, tuple[str, str, bool]]:
     """Every verdict of a complete run, with the scenario's id, capability and whether it is critical."""
     return {
-        (ask.section, scenario_digest(ask.scenario), ask.wording, ask.repeat): (
+        (ask.section, governed.digests[ask.scenario.id], ask.wording, ask.repeat): (
             ask.scenario.id,
             ask.scenario.capability,
             ask.scenario.critical,

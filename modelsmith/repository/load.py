@@ -55,6 +55,11 @@ class GovernedSet:
         """Identity of what "better" means: the same in eval, trainer and evidence."""
         return content_digest(self.rubric)
 
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Digest of each scenario, by its id, which no two scenarios of a set share."""
+        return {one.id: scenario_digest(one) for one in (*self.core, *self.micro, *self.held_out)}
+
     def question(self) -> Question:
         """Identity of what is asked; see `Question`."""
         return self._question
@@ -62,11 +67,14 @@ class GovernedSet:
     @cached_property
     def _question(self) -> Question:
         own = {"rubric": self.rubric_digest, **self._says("prompt", "sampling")}
-        held_out = {**own, **self._says("held_out_wordings"), "held_out": _digests(self.held_out)}
+        held_out = {**own, **self._says("held_out_wordings"), "held_out": self._digests(self.held_out)}
         return Question(
-            core=digest({**own, "core": _digests(self.core), "micro": _digests(self.micro)}),
+            core=digest({**own, "core": self._digests(self.core), "micro": self._digests(self.micro)}),
             held_out=digest(held_out),
         )
+
+    def _digests(self, scenarios: Iterable[Scenario]) -> list[str]:
+        return sorted(self.digests[scenario.id] for scenario in scenarios)
 
     def _says(self, *fields: str) -> dict[str, Any]:
         """What ``evalset.yaml`` says in these fields beyond their defaults."""
@@ -208,10 +216,6 @@ def _parse_codeowners(data: bytes) -> Codeowners:
         return parse(data.decode("utf-8"))
     except UnicodeDecodeError:
         raise invalid([Problem(CODEOWNERS, None, "", "not UTF-8 text", "Save the file as UTF-8.")]) from None
-
-
-def _digests(scenarios: Iterable[Scenario]) -> list[str]:
-    return sorted(scenario_digest(scenario) for scenario in scenarios)
 
 
 def _document(path: str, data: bytes, model: type[T], problems: list[Problem]) -> Document | None:

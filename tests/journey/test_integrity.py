@@ -128,9 +128,17 @@ def test_rewritten_history_has_another_root_or_does_not_hold(tampered):
     text = (tampered.clone / people).read_bytes().replace(b"id: maya", b"id: mallory")
     first = tampered.git.commit_files(tampered.git.first_parent_log("main")[0].id, {people: text}, "Start\n", MALLORY)
     orphan = tampered.git.commit_tree(tampered.git.text("rev-parse", f"{first}^{{tree}}"), [], "Start\n", MALLORY)
-    assert tampered.modelsmith("verify", "--revision", orphan, "--json").code == 0, "consistent in itself"
     pinned = tampered.modelsmith("verify", "--revision", orphan, "--root", root, "--json")
     assert (pinned.code, pinned.json["code"]) == (5, "unknown-root")
+    pinned_by_init = tampered.modelsmith("verify", "--revision", orphan, "--json")
+    assert (pinned_by_init.code, pinned_by_init.json["code"]) == (5, "unknown-root")
+
+    tampered.must("config", "--unset", "modelsmith.root")
+    unpinned = tampered.modelsmith("verify", "--revision", orphan, "--json")
+    assert (unpinned.code, unpinned.json["code"]) == (5, "other-root")
+    (tampered.iterate / "verified.json").unlink()
+    assert tampered.modelsmith("verify", "--revision", orphan, "--json").code == 0, "consistent in itself"
+    tampered.must("config", "modelsmith.root", root)
 
 
 def test_nobody_pushes_to_main_directly(deployed):
