@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from filelock import FileLock
+
 from modelsmith.forges.reader import MAIN, PULLS
 from modelsmith.repository.git import Git
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
@@ -38,9 +40,13 @@ class Mirror:
             IntegrityFailure: ``rewound-forge`` when main or a pull request is gone or was rewound.
             InfrastructureFailure: the forge cannot be reached.
         """
-        git = Git(self.path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_suffix(".lock")):
+            self._refresh(Git(self.path))
+
+    def _refresh(self, git: Git) -> None:
         if not (self.path / "HEAD").exists():
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(exist_ok=True)
             git.run("init", "--quiet", "--bare", "--initial-branch=main")
         held = _refs(git.text("for-each-ref", "--format=%(objectname) %(refname)", MAIN, PULLS))
         shown = _refs(git.text("ls-remote", "--refs", self.url, MAIN, f"{PULLS}*"))

@@ -95,13 +95,17 @@ class Loop:
         """What to do now with an iteration that ended at a person: wait on, go on, or begin the next one.
 
         When an owner said no, or main asks another question by now, its pull request is closed and a new iteration
-        begins. Anything else that shuts the gate (main has moved on beneath it) is mended by proposing it again.
+        begins. Anything else that shuts the gate (main has moved on beneath it) is mended by proposing it again. One
+        that `modelsmith promote` has replaced is left for its successor.
         """
         again = last.model_copy(update={"phase": "promote", "pull": None})
         if last.pull is None:
             return again
         git, forge = self.harness.workspace.git, self.harness.forge
         pull = forge.get(last.pull)
+        if pull.status == "closed":
+            pull = next((other for other in forge.list("open") if other.branch == pull.branch), pull)
+            last = last.model_copy(update={"pull": pull.number})
         if pull.status != "open":
             return self._begin(main, last)
         hold = hold_of(self.cluster, read_main(git, main).history.of_cluster(self.cluster))
