@@ -1,6 +1,7 @@
 # make demo   set up, make a promotion repository in demo/ and run the whole loop in it (real model, CPU)
 # make test   set up and run the tests
 # make check  formatting, lint, types and layers
+# make cosign fetch cosign, with which some tests verify our signatures (Debian only; nothing is installed)
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -12,7 +13,7 @@ KEY := $(DEMO)/you
 export MODELSMITH_HOME = $(DEMO)/home
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check setup clean-demo
+.PHONY: demo test check setup clean-demo cosign
 
 setup: $(INSTALLED)
 
@@ -40,6 +41,9 @@ demo: setup
 
 clean-demo:
 	rm -rf demo $(DEMO)
+
+cosign:
+	@tests/foreign/get_cosign.sh .cache/cosign
 
 test: setup
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
