@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,9 +13,9 @@ from modelsmith.promotion.history import PROMOTIONS, RECEIPTS, parse_record
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.records import Facts, next_record, routing_after
 from modelsmith.promotion.rule import effective_rule, expected_rows
-from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.load import load_cluster, load_eval_set, load_machine_file
 from modelsmith.repository.tree import Revision
-from modelsmith.schema.canonical import sha256
+from modelsmith.schema.canonical import parse_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
 from modelsmith.schema.promotion import (
@@ -180,7 +179,7 @@ def _routing(promotion: Promotion) -> str:
 def _training_facts(main: Main, promotion: Promotion) -> TrainingFacts:
     folder = f"{PROMOTIONS}/{promotion.record.cluster}/{promotion.record.specialist}/01-candidate"
     tree = promotion.proposed if promotion.record.event == "candidate" else main.tree
-    return TrainingFacts.model_validate_json(tree.read(f"{folder}/{TRAINING_FILE}"))
+    return load_machine_file(tree, f"{folder}/{TRAINING_FILE}", TrainingFacts)
 
 
 def _training(promotion: Promotion) -> str:
@@ -193,7 +192,7 @@ def _training(promotion: Promotion) -> str:
 
 
 def _read_evidence(promotion: Promotion) -> Evidence:
-    return Evidence.model_validate_json(promotion.files[EVIDENCE_FILE])
+    return parse_canonical(EVIDENCE_FILE, promotion.files[EVIDENCE_FILE], Evidence)
 
 
 def _evidence(promotion: Promotion) -> str:
@@ -249,8 +248,8 @@ def _fresh(promotion: Promotion) -> str:
     record, main = promotion.record, promotion.main
     life = main.history.find(record.specialist)
     accepted = next(r for r in life.records if r.event == "eval-accepted")
-    evidence = json.loads(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
+    evidence = load_machine_file(main.tree, f"{record_folder(accepted)}/{EVIDENCE_FILE}", Evidence)
     cluster = load_cluster(main.tree, record.cluster)
-    question = load_eval_set(main.tree, cluster.eval_set).question().model_dump(mode="json")
-    _refuse(evidence["question"] != question, "the eval set or rubric changed since this specialist was evaluated")
+    question = load_eval_set(main.tree, cluster.eval_set).question()
+    _refuse(evidence.question != question, "the eval set or rubric changed since this specialist was evaluated")
     return "the eval answered the question that main asks today"

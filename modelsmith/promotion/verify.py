@@ -16,8 +16,9 @@ from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.receipts import MERGE_RECEIPT, receipts_folder
 from modelsmith.promotion.root import governance_fingerprint
 from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.tree import Revision
-from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.canonical import parse_canonical
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.governance import People
 from modelsmith.schema.progress import Notify, Progress
@@ -129,11 +130,7 @@ def _receipt(tree: Revision, folder: str) -> Receipt:
     path = f"{folder}/{MERGE_RECEIPT}"
     if not tree.exists(path):
         _broken("has no receipt of its merge")
-    data = tree.read(path)
-    receipt = Receipt.model_validate_json(data)
-    if canonical_json(receipt) != data:
-        _broken("has a receipt that is not canonical JSON")
-    return receipt
+    return load_machine_file(tree, path, Receipt)
 
 
 def _only_receipts(git: Git, step: Commit, receipts: Commit, folder: str, receipt: Receipt) -> None:
@@ -148,8 +145,7 @@ def _only_receipts(git: Git, step: Commit, receipts: Commit, folder: str, receip
 
 def _reviews(main: Main, after: Revision, folder: str, receipt: Receipt) -> Iterator[Review]:
     for actor, name in receipt.approvals.items():
-        statement = after.read(f"{folder}/{name}").decode()
-        signature = after.read(f"{folder}/{name}.sig").decode()
+        statement, signature = (_text(after, path) for path in (f"{folder}/{name}", f"{folder}/{name}.sig"))
         review = authenticate(
             SignedApproval(statement=statement, signature=signature),
             main.people, main.policy.repository, receipt.pull,
@@ -159,17 +155,24 @@ def _reviews(main: Main, after: Revision, folder: str, receipt: Receipt) -> Iter
         yield review
 
 
+def _text(tree: Revision, path: str) -> str:
+    try:
+        return tree.read(path).decode()
+    except UnicodeDecodeError:
+        _broken(f"has a receipt {path} that is no text")
+
+
 def authenticate(signed: SignedApproval, people: People, repository: str, pull: int) -> Review:
     """The verdict that a receipt holds, if its signature, repository and pull request are right.
 
     Raises:
-        IntegrityFailure: ``broken-step``, or as `ssh.verify`.
+        IntegrityFailure: ``bad-file``, ``broken-step``, or as `ssh.verify`.
     """
     payload = signed.statement.encode()
-    approval = Approval.model_validate_json(payload)
+    approval = parse_canonical("the approval", payload, Approval)
     keys = [ssh.AllowedKey(*key) for key in allowed_keys(people, approval.at)]
     signer = ssh.verify(payload, signed.signature, APPROVAL_NAMESPACE, keys, approval.at)
-    if signer != approval.actor or canonical_json(approval) != payload:
+    if signer != approval.actor:
         _broken(f"has an approval in the name of {approval.actor} that {signer} signed")
     if (approval.repository, approval.pull) != (repository, pull):
         _broken("has an approval of another pull request or repository")

@@ -14,7 +14,7 @@ from modelsmith.repository.document import Document, Problem, Unreadable, read_y
 from modelsmith.repository.sets import PARTS, read_set
 from modelsmith.repository.tree import Tree, read_each
 from modelsmith.repository.yamlfile import check, invalid, parse_yaml, sort_key, with_model_problems
-from modelsmith.schema.canonical import content_digest, digest
+from modelsmith.schema.canonical import content_digest, digest, parse_canonical
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, kind_of
 from modelsmith.schema.cluster import Cluster, ClusterDefaults
 from modelsmith.schema.errors import InvalidInput
@@ -158,6 +158,16 @@ def load_codeowners(tree: Tree) -> Codeowners:
         return parse(tree.read(CODEOWNERS).decode("utf-8"))
     except UnicodeDecodeError:
         raise invalid([Problem(CODEOWNERS, None, "", "not UTF-8 text", "Save the file as UTF-8.")]) from None
+
+
+def load_machine_file(tree: Tree, path: str, model: type[T]) -> T:
+    """Read a file that a machine wrote: a receipt, training facts, evidence.
+
+    Raises:
+        IntegrityFailure: ``bad-file`` unless it is the canonical JSON of a value of this type.
+        InvalidInput: ``missing-file``.
+    """
+    return parse_canonical(path, tree.read(path), model)
 
 
 def _digests(scenarios: Iterable[Scenario]) -> list[str]:

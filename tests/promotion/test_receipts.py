@@ -9,7 +9,10 @@ import pytest
 from modelsmith.governance.gate import CheckResult, GateDecision
 from modelsmith.promotion.receipts import receipt_files, receipts_folder
 from modelsmith.promotion.root import governance_fingerprint
+from modelsmith.promotion.verify import authenticate
+from modelsmith.repository.load import load_machine_file
 from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.promotion import Receipt
 from modelsmith.schema.pull import Change, ChangedPath, PullRequest, Review, SignedApproval
 
@@ -94,3 +97,18 @@ def test_the_root_changes_with_every_rule_and_key_and_with_nothing_else(reposito
         text = repository.main.tree.read(path) + b"\n"
         assert governance_fingerprint(repository.proposed({path: text})[0]) != root
     assert governance_fingerprint(repository.proposed({"notes.md": b"x"})[0]) == root
+
+
+@pytest.mark.parametrize("data", [b"", b"null", b"\xff", b"[" * 100_000, b'{"pull":' + b"1" * 30 + b"}"])
+def test_a_receipt_that_cannot_be_read_is_an_integrity_failure(repository, data):
+    path = f"{FOLDER}/receipts/merge.json"
+    with pytest.raises(IntegrityFailure) as caught:
+        load_machine_file(repository.proposed({path: data})[0], path, Receipt)
+    assert (caught.value.code, caught.value.details["path"]) == ("bad-file", path)
+
+
+@pytest.mark.parametrize("statement", ["", "{}", "[" * 100_000, '{"actor":"maya"}'])
+def test_a_receipt_of_what_is_no_approval_is_an_integrity_failure(repository, statement):
+    with pytest.raises(IntegrityFailure) as caught:
+        authenticate(SignedApproval(statement=statement, signature="x"), repository.main.people, "repository", 1)
+    assert caught.value.code == "bad-file"
