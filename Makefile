@@ -1,6 +1,8 @@
 # make demo   set up, make a promotion repository in demo/ and run the whole loop in it (real model, CPU)
 # make test   set up and run the tests
 # make check  formatting, lint, types and layers
+# make fuzz   every parser that reads what others wrote, FUZZ_SECONDS each; FUZZ="record event" names some
+# make cosign fetch cosign, with which some tests verify our signatures (Debian only; nothing is installed)
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -10,9 +12,10 @@ INSTALLED := $(VENV)/.installed
 DEMO := $(CURDIR)/.demo
 KEY := $(DEMO)/you
 export MODELSMITH_HOME = $(DEMO)/home
+FUZZ_SECONDS ?= 60
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check setup clean-demo
+.PHONY: demo test check setup clean-demo cosign fuzz
 
 setup: $(INSTALLED)
 
@@ -41,11 +44,23 @@ demo: setup
 clean-demo:
 	rm -rf demo $(DEMO)
 
+fuzz: $(VENV)/.fuzz
+	@failed=; for target in $(or $(FUZZ),$$($(BIN)/python -m fuzz --list)); do \
+	  echo "fuzz: $$target"; $(BIN)/python -m fuzz $$target $(FUZZ_SECONDS) || failed="$$failed $$target"; done; \
+	  test -z "$$failed" || { echo "broken:$$failed; see fuzz/crashes" >&2; exit 1; }
+
+$(VENV)/.fuzz: $(INSTALLED)
+	@$(PIP) --editable '.[fuzz]'
+	@touch $@
+
+cosign:
+	@tests/foreign/get_cosign.sh .cache/cosign
+
 test: setup
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 check: setup
-	@$(BIN)/ruff format --check modelsmith tests benchmarks
-	@$(BIN)/ruff check modelsmith tests benchmarks
+	@$(BIN)/ruff format --check modelsmith tests benchmarks fuzz
+	@$(BIN)/ruff check modelsmith tests benchmarks fuzz
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports

@@ -71,7 +71,11 @@ def scrub_adapter_config(path: Path, base_name: str) -> None:
         values = config.get(name)
         if isinstance(values, list):
             config[name] = sorted(values, key=str)
-    _write(path, canonical_json(config))
+    try:
+        scrubbed = canonical_json(config)
+    except (ValueError, RecursionError):
+        raise _not_a_config(path) from None
+    _write(path, scrubbed)
 
 
 def manifest(directory: Path) -> list[Entry]:
@@ -196,10 +200,14 @@ def _adapter_config(path: Path) -> dict[str, object]:
     except (OSError, ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
-        raise InvalidInput(
-            "invalid-adapter-config", f"{path} is not an adapter's configuration.", "Save the adapter again with PEFT."
-        )
+        raise _not_a_config(path)
     return config
+
+
+def _not_a_config(path: Path) -> InvalidInput:
+    return InvalidInput(
+        "invalid-adapter-config", f"{path} is not an adapter's configuration.", "Save the adapter again with PEFT."
+    )
 
 
 def _refuse_paths(base: object) -> None:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from modelsmith.schema.base import Frozen
-from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.canonical import canonical_json, is_canonical
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.run import Observation, RunRequest, RunResult
 from modelsmith.signing.files import sync_folder, write_atomically
@@ -214,7 +214,7 @@ class RunFolder:
             observation = Observation.model_validate_json(line)
         except ValidationError:
             raise self._damaged(number, "is no observation") from None
-        if canonical_json(observation) != line:
+        if not is_canonical(line, observation):
             raise self._damaged(number, "was not written by Modelsmith")
         return observation
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from modelsmith.repository.git import REGULAR, Git
-from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ def read_chains(git: Git, tips: Collection[str], wanted: Collection[str]) -> dic
 
     Only top-level files with a ``wanted`` name are read, so that a ref that leads into other history costs little.
 
-    Raises InfrastructureFailure when git fails or an object is missing.
+    Raises InfrastructureFailure when git fails or an object is missing, IntegrityFailure (``bad-tree``) when one is
+    damaged.
     """
     if not tips:
         return {}
@@ -67,13 +68,15 @@ def _trees(git: Git, commits: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def _entries(tree: bytes, width: int) -> dict[str, str]:
-    """Entries of a raw tree object: ``<mode> <name>NUL<id of width bytes>``."""
+    """Entries of a raw tree object: ``<mode> <name>NUL<id of width bytes>``. git hands out what is in it unchecked."""
     entries: dict[str, str] = {}
     at = 0
     while at < len(tree):
-        end = tree.index(b"\0", at)
-        mode, name = tree[at:end].split(b" ", 1)
+        end = tree.find(b"\0", at)
+        mode, space, name = tree[at : max(at, end)].partition(b" ")
         oid = tree[end + 1 : end + 1 + width].hex()
-        entries[name.decode("utf-8", "replace")] = oid if mode.decode() == REGULAR else ""
+        if not space or len(oid) != 2 * width:
+            raise IntegrityFailure("bad-tree", "A tree object is damaged.", "Restore the forge from a trusted copy.")
+        entries[name.decode("utf-8", "replace")] = oid if mode == REGULAR.encode() else ""
         at = end + 1 + width
     return entries

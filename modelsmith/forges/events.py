@@ -13,7 +13,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.canonical import canonical_json, is_canonical
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.promotion import Approval
 from modelsmith.schema.pull import PullEvent, PullRequest, Review, SignedApproval
@@ -70,7 +70,7 @@ def parse_event(commit: str, parents: Sequence[str], files: Mapping[str, bytes])
         raise _bad(commit, f"cannot be read ({type(error).__name__})") from None
     if files.keys() != (EVENT_FILES if review else _FILES):
         raise _bad(commit, "holds other files than an event's")
-    if canonical_json(event) != statement or (approval and canonical_json(approval) != files[APPROVAL_FILE]):
+    if not is_canonical(statement, event) or (approval and not is_canonical(files[APPROVAL_FILE], approval)):
         raise _bad(commit, "is not canonical JSON")
     follows = tuple(parents[1:]) == (event.head,) if event.kind == "opened" else tuple(parents) == (event.previous,)
     if not follows:

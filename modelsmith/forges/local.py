@@ -20,7 +20,7 @@ from modelsmith.forges.reader import MAIN, PULLS, Reader
 from modelsmith.forges.refusal import find_refusal
 from modelsmith.governance.keys import opener_doubt
 from modelsmith.repository.git import Git, Signature
-from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.canonical import canonical_json, is_canonical
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.promotion import EVENT_NAMESPACE, Approval
 from modelsmith.schema.pull import PullEvent, PullRequest, SignedApproval
@@ -226,7 +226,7 @@ class LocalForge:
             said = Approval.model_validate_json(approval.statement)
         except ValidationError:
             said = None
-        if said is None or canonical_json(said) != approval.statement.encode():
+        if said is None or not is_canonical(approval.statement.encode(), said):
             raise InvalidInput("wrong-approval", "The statement is not an approval.", "Sign the statement as prepared.")
         repository = self._reader.governance(self.main()).repository
         if (said.repository, said.pull) != (repository, number):

@@ -50,8 +50,14 @@ class RefUpdate(NamedTuple):
 
 
 def parse_updates(text: str) -> list[RefUpdate]:
-    """What git gives a ``pre-receive`` hook on standard input."""
-    return [RefUpdate(*line.split(" ", 2)) for line in text.splitlines()]
+    """What git gives a ``pre-receive`` hook on standard input. Only a line feed ends a line: a ref may hold others.
+
+    Raises InfrastructureFailure (``bad-updates``) for anything else.
+    """
+    updates = [line.split(" ", 2) for line in text.removesuffix("\n").split("\n")] if text else []
+    if any(len(update) != 3 for update in updates):
+        raise InfrastructureFailure("bad-updates", "This is not what git gives a hook.", "Let git call the hook.")
+    return [RefUpdate(*update) for update in updates]
 
 
 def check_push(

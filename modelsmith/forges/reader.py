@@ -87,8 +87,9 @@ class Reader:
 
     def tips(self) -> dict[int, str]:
         """Number and last event of every pull request. Read this before main: a merge then never looks false."""
-        lines = self.git.text("for-each-ref", "--format=%(refname) %(objectname)", PULLS).splitlines()
-        found = {number: tip for ref, tip in (line.split() for line in lines) if (number := pull_number(ref))}
+        listed = self.git.run("for-each-ref", "--format=%(objectname) %(refname)", PULLS).decode("utf-8", "replace")
+        lines = listed.split("\n")
+        found = {number: tip for tip, _, ref in (line.partition(" ") for line in lines) if (number := pull_number(ref))}
         self._chains(found.values())
         return dict(sorted(found.items()))
 

@@ -39,7 +39,7 @@ def find_refusal(stderr: str) -> ModelsmithError | None:
         try:
             facts = json.loads(text)
             return _KINDS[facts["exit"]](str(facts["code"]), str(facts["message"]), str(facts["mend"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     if "hook declined" not in stderr:
         return None

@@ -29,6 +29,7 @@ from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.records import Facts, next_record
 from modelsmith.promotion.rollbacks import deployment_of, recorded_order
+from modelsmith.repository.load import load_machine_file
 from modelsmith.schema.base import Event, State
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
@@ -69,7 +70,7 @@ def note_advances(ledger: Ledger, main: Main) -> None:
     known = {event.key for event in ledger.events()}
     for life in main.history.lives.values():
         for record in life.records:
-            receipt = Receipt.model_validate_json(main.tree.read(f"{record_folder(record)}/{RECEIPTS}/{MERGE_RECEIPT}"))
+            receipt = load_machine_file(main.tree, f"{record_folder(record)}/{RECEIPTS}/{MERGE_RECEIPT}", Receipt)
             for name, key, payload in _events_of(main, record, receipt):
                 if key not in known:
                     ledger.append_event(name, key, payload)
@@ -205,7 +206,7 @@ def promote_next(
         refuse_on_hold(main, cluster.cluster)
     facts = Facts.of(life.records[-1], cluster, harness.actor, harness.preparer)
     accepted = next(record for record in life.records if record.event == "eval-accepted")
-    evidence = Evidence.model_validate_json(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
+    evidence = load_machine_file(main.tree, f"{record_folder(accepted)}/{EVIDENCE_FILE}", Evidence)
     title = f"{life.specialist}: {event.replace('-', ' ')}"
     record = next_record(main, event, facts, evidence={})
     asked = Asked(event, record.requested_by, record.prepared_by, record.required_approvers, record.rollback)
@@ -255,6 +256,6 @@ def _evidence(
         Run(result, verdict_rows(read_observations(desk.workspace, result))) for result in runs
     )
     first = main.history.find(facts.specialist).records[0]
-    training = TrainingFacts.model_validate_json(main.tree.read(f"{record_folder(first)}/{TRAINING_FILE}"))
+    training = load_machine_file(main.tree, f"{record_folder(first)}/{TRAINING_FILE}", TrainingFacts)
     baselines = [] if reference.result.model == BASE else [base]
     return build(desk.governed, facts.specialist, candidate, reference, baselines, training, nearest, environment())

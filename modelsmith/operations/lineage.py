@@ -12,6 +12,7 @@ from modelsmith.promotion.checks import TRAINING_FILE
 from modelsmith.promotion.history import RECEIPTS
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.receipts import MERGE_RECEIPT
+from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import InvalidInput
@@ -88,12 +89,12 @@ def _resolve(main: Main, text: str) -> str:
 
 def _ancestor(main: Main, name: str) -> Ancestor:
     life = main.history.find(name)
-    training = TrainingFacts.model_validate_json(main.tree.read(f"{record_folder(life.records[0])}/{TRAINING_FILE}"))
+    training = load_machine_file(main.tree, f"{record_folder(life.records[0])}/{TRAINING_FILE}", TrainingFacts)
     evaluated = [record for record in life.records if record.eval_run]
     events = []
     for record in life.records:
         path = f"{record_folder(record)}/{RECEIPTS}/{MERGE_RECEIPT}"
-        receipt = Receipt.model_validate_json(main.tree.read(path)) if main.tree.exists(path) else None
+        receipt = load_machine_file(main.tree, path, Receipt) if main.tree.exists(path) else None
         events.append(
             EventView(
                 sequence=record.sequence,

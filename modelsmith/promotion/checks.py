@@ -16,9 +16,9 @@ from modelsmith.promotion.main import Main
 from modelsmith.promotion.records import Facts, next_record, routing_after
 from modelsmith.promotion.rollbacks import check_order, read_order, who_decides
 from modelsmith.promotion.rule import effective_rule, expected_rows
-from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.load import load_cluster, load_eval_set, load_machine_file
 from modelsmith.repository.tree import Revision
-from modelsmith.schema.canonical import sha256
+from modelsmith.schema.canonical import parse_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
 from modelsmith.schema.promotion import (
@@ -187,7 +187,7 @@ def _routing(promotion: Promotion) -> str:
 def _training_facts(main: Main, promotion: Promotion) -> TrainingFacts:
     folder = f"{PROMOTIONS}/{promotion.record.cluster}/{promotion.record.specialist}/01-candidate"
     tree = promotion.proposed if promotion.record.event == "candidate" else main.tree
-    return TrainingFacts.model_validate_json(tree.read(f"{folder}/{TRAINING_FILE}"))
+    return load_machine_file(tree, f"{folder}/{TRAINING_FILE}", TrainingFacts)
 
 
 def _training(promotion: Promotion) -> str:
@@ -208,7 +208,7 @@ def _parent(main: Main, cluster: str, name: str) -> None:
 
 
 def _read_evidence(promotion: Promotion) -> Evidence:
-    return Evidence.model_validate_json(promotion.files[EVIDENCE_FILE])
+    return parse_canonical(EVIDENCE_FILE, promotion.files[EVIDENCE_FILE], Evidence)
 
 
 def _evidence(promotion: Promotion) -> str:

@@ -8,7 +8,7 @@ from modelsmith.governance.routing import BASE, render_routing
 from modelsmith.governance.states import Life, record_folder
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.rule import effective_rule
-from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.load import load_cluster, load_eval_set, load_machine_file
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evidence import EVIDENCE_FILE, Evidence
 
@@ -27,7 +27,7 @@ class Stale:
 def evidence_of(main: Main, life: Life) -> Evidence:
     """The evidence that the specialist was accepted on."""
     accepted = next(record for record in life.records if record.event == "eval-accepted")
-    return Evidence.model_validate_json(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
+    return load_machine_file(main.tree, f"{record_folder(accepted)}/{EVIDENCE_FILE}", Evidence)
 
 
 def outdated(main: Main, life: Life) -> tuple[str, ...]:

@@ -21,8 +21,9 @@ from modelsmith.promotion.judge import judge_tree
 from modelsmith.promotion.main import Main, main_after, read_main
 from modelsmith.promotion.receipts import MERGE_RECEIPT, proof_files, receipts_folder, signed_name
 from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.tree import Revision
-from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.canonical import parse_canonical
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, ModelsmithError
 from modelsmith.schema.governance import People
 from modelsmith.schema.progress import Notify, Progress
@@ -142,11 +143,7 @@ def _receipt(tree: Revision, folder: str) -> Receipt:
     path = f"{folder}/{MERGE_RECEIPT}"
     if not tree.exists(path):
         _broken("has no receipt of its merge", path)
-    data = tree.read(path)
-    receipt = Receipt.model_validate_json(data)
-    if canonical_json(receipt) != data:
-        _broken("has a receipt that is not canonical JSON", path)
-    return receipt
+    return load_machine_file(tree, path, Receipt)
 
 
 def _only_receipts(git: Git, step: Commit, receipts: Commit, folder: str, receipt: Receipt) -> None:
@@ -171,8 +168,7 @@ def _reviews(main: Main, after: Revision, folder: str, receipt: Receipt) -> Iter
                 _broken(f"has a receipt of {actor} that is of {attested.actor}")
             yield attested
             continue
-        statement = after.read(f"{folder}/{name}").decode()
-        signature = after.read(f"{folder}/{name}.sig").decode()
+        statement, signature = (_text(after, path) for path in (f"{folder}/{name}", f"{folder}/{name}.sig"))
         review = authenticate(
             SignedApproval(statement=statement, signature=signature),
             main.people, main.policy.repository, receipt.pull,
@@ -182,19 +178,26 @@ def _reviews(main: Main, after: Revision, folder: str, receipt: Receipt) -> Iter
         yield review
 
 
+def _text(tree: Revision, path: str) -> str:
+    try:
+        return tree.read(path).decode()
+    except UnicodeDecodeError:
+        _broken(f"has a receipt {path} that is no text")
+
+
 def authenticate(signed: SignedApproval, people: People, repository: str, pull: int) -> Review:
     """The verdict that a receipt holds, if its signature, repository and pull request are right.
 
     Whether its key counts at the merge is for the gate.
 
     Raises:
-        IntegrityFailure: ``broken-step``, or as `ssh.verify`.
+        IntegrityFailure: ``bad-file``, ``broken-step``, or as `ssh.verify`.
     """
     payload = signed.statement.encode()
-    approval = Approval.model_validate_json(payload)
+    approval = parse_canonical("the approval", payload, Approval)
     keys = [ssh.AllowedKey(*key) for key in listed_keys(people)]
     signer, key = ssh.verify(payload, signed.signature, APPROVAL_NAMESPACE, keys)
-    if signer != approval.actor or canonical_json(approval) != payload:
+    if signer != approval.actor:
         _broken(f"has an approval in the name of {approval.actor} that {signer} signed")
     if (approval.repository, approval.pull) != (repository, pull):
         _broken("has an approval of another pull request or repository")

@@ -20,7 +20,7 @@ from modelsmith.repository.listing import Entry
 from modelsmith.repository.sets import PARTS, read_set
 from modelsmith.repository.tree import Revision, Tree, read_each
 from modelsmith.repository.yamlfile import check, invalid, parse_yaml, sort_key, with_model_problems
-from modelsmith.schema.canonical import content_digest, digest
+from modelsmith.schema.canonical import content_digest, digest, parse_canonical
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, kind_of
 from modelsmith.schema.cluster import Cluster, ClusterDefaults
 from modelsmith.schema.errors import InvalidInput
@@ -216,6 +216,16 @@ def _parse_codeowners(data: bytes) -> Codeowners:
         return parse(data.decode("utf-8"))
     except UnicodeDecodeError:
         raise invalid([Problem(CODEOWNERS, None, "", "not UTF-8 text", "Save the file as UTF-8.")]) from None
+
+
+def load_machine_file(tree: Tree, path: str, model: type[T]) -> T:
+    """Read a file that a machine wrote: a receipt, training facts, evidence.
+
+    Raises:
+        IntegrityFailure: ``bad-file`` unless it is the canonical JSON of a value of this type.
+        InvalidInput: ``missing-file``.
+    """
+    return parse_canonical(path, tree.read(path), model)
 
 
 def _document(path: str, data: bytes, model: type[T], problems: list[Problem]) -> Document | None:

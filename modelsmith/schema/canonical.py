@@ -5,16 +5,43 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Set
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import rfc8785
 from pydantic import BaseModel
+
+from modelsmith.schema.errors import IntegrityFailure
+
+T = TypeVar("T", bound=BaseModel)
 
 
 def canonical_json(value: Any) -> bytes:
     """RFC 8785 bytes of a JSON value or pydantic model (dumped in JSON mode)."""
     data: bytes = rfc8785.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value)
     return data
+
+
+def is_canonical(data: bytes, value: Any) -> bool:
+    """Whether the bytes are the canonical JSON of the value; no bytes are that of one that RFC 8785 cannot write."""
+    try:
+        return canonical_json(value) == data
+    except ValueError:
+        return False
+
+
+def parse_canonical(path: str, data: bytes, model: type[T]) -> T:
+    """The value in a machine-written file; ``path`` is for messages.
+
+    Raises:
+        IntegrityFailure: ``bad-file`` unless the bytes are the canonical JSON of a value of this type.
+    """
+    try:
+        value = model.model_validate_json(data)
+    except ValueError:
+        raise _bad(path, f"of type {model.__name__}") from None
+    if not is_canonical(data, value):
+        raise _bad(path, "canonical JSON (RFC 8785)")
+    return value
 
 
 def sha256(data: bytes) -> str:
@@ -39,3 +66,7 @@ def file_digest(path: Path) -> str:
     """``sha256:<64 hex>`` of a file, read in blocks."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _bad(path: str, what: str) -> IntegrityFailure:
+    return IntegrityFailure("bad-file", f"{path} is not {what}", "Restore it from history.", path=path)

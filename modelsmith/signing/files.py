@@ -21,7 +21,9 @@ from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, In
 SUMS_FILE = "SHA256SUMS"
 SIGNATURE_FILE = "model.sig"
 
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
+PLAIN_NAME = r"[A-Za-z0-9_][A-Za-z0-9._+-]*"
+"""A file's or folder's name as an artifact may hold it."""
+
 _HASHING_THREADS = 4
 
 
@@ -135,7 +137,7 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
         raise _unsafe(prefix.rstrip("/"), "an empty folder")
     for entry in entries:
         name = prefix + entry.name
-        if not _PLAIN_NAME.fullmatch(entry.name):
+        if not re.fullmatch(PLAIN_NAME, entry.name):
             raise _unsafe(name, "a name outside letters, digits and . _ + -, or a hidden file")
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(folder / entry.name, name + "/")

@@ -11,15 +11,16 @@ import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field
 
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.signing import dsse
 from modelsmith.signing.files import (
+    PLAIN_NAME,
     SIGNATURE_FILE,
     SUMS_FILE,
     clear_partials,
@@ -46,7 +47,7 @@ class _Serialization(Frozen):
 class _Resource(Frozen):
     algorithm: Literal["sha256"]
     digest: dsse.Hex64
-    name: str
+    name: Annotated[str, Field(pattern=rf"^{PLAIN_NAME}(/{PLAIN_NAME})*$")]
 
 
 class _Predicate(Frozen):
@@ -177,7 +178,7 @@ def _signed_files(payload: bytes) -> dict[str, str]:
         )
     try:
         predicate = _Predicate.model_validate_json(canonical_json(statement.predicate))
-    except ValidationError:
+    except ValueError:
         raise dsse.not_a_bundle() from None
     signed = {resource.name: resource.digest for resource in predicate.resources}
     root = hashlib.sha256(b"".join(bytes.fromhex(resource.digest) for resource in predicate.resources)).hexdigest()

@@ -45,12 +45,15 @@ def resolve(source: BaseModelSource, root: Path, cache: Path) -> ResolvedModel:
         InfrastructureFailure: ``base-model-download`` or ``base-model-conversion``.
     """
     scheme, _, rest = source.uri.partition("://")
-    if scheme == "package":
-        return _from_file(source, _package_file(source, rest), cache)
-    if scheme == "file":
-        path = _local_path(source, rest, root)
-        return _from_folder(source, path) if path.is_dir() else _from_file(source, path, cache)
-    return _from_folder(source, _hub_snapshot(source, rest))
+    if scheme == "hf":
+        return _from_folder(source, _hub_snapshot(source, rest))
+    try:
+        path = _package_file(source, rest) if scheme == "package" else _local_path(source, rest, root)
+    except (OSError, ValueError):
+        raise InvalidInput(
+            "base-model-uri", f"{source.uri[:200]!a} cannot be looked up.", "Correct base_model.uri in the cluster."
+        ) from None
+    return _from_folder(source, path) if path.is_dir() else _from_file(source, path, cache)
 
 
 def listing_digest(folder: Path) -> str:

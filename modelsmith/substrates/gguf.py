@@ -53,7 +53,7 @@ def is_complete(folder: Path) -> bool:
     try:
         listing = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         return bool(listing) and all((folder / name).stat().st_size == size for name, (size, _) in listing.items())
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return False
 
 

@@ -20,7 +20,7 @@ def is_intact(folder: Path) -> bool:
     """Whether every file is as it was when the checkpoint was sealed."""
     try:
         listing = json.loads((folder / COMPLETE).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return bool(listing) and listing == folder_listing(folder)
 

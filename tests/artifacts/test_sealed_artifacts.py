@@ -230,3 +230,11 @@ def test_an_artifact_says_which_base_it_belongs_to_without_saying_where_it_lay(f
     for path in folder.rglob("*.*"):
         assert path.is_dir() or b"/home/trainer" not in path.read_bytes()
     check(folder, seal(folder))
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", "9007199254740993", '"\\ud800"', "[" * 20_000 + "]" * 20_000])
+def test_a_configuration_that_has_no_canonical_form_is_refused(tmp_path, value):
+    (tmp_path / "adapter_config.json").write_text(f'{{"r": {value}}}')
+    with pytest.raises(InvalidInput) as caught:
+        scrub_adapter_config(tmp_path / "adapter_config.json", "base")
+    assert caught.value.code == "invalid-adapter-config"

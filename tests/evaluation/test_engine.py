@@ -469,6 +469,7 @@ class TestTheFolder:
             lambda line: line.replace(b'"wording":', b'"wording": '),
             lambda line: line[: len(line) // 2],
             lambda line: b"\x00" * len(line),
+            lambda line: line.replace(b'"prompt_tokens":', b'"prompt_tokens":1' + b"0" * 30),
             lambda line: line.replace(b'"stop"', b'"halt"'),
             lambda line: b"",
         ],

@@ -132,6 +132,29 @@ def test_odd_files_in_an_event_are_detected(world, pull, extra):
     refused(world, "bad-event")
 
 
+def test_a_number_that_json_readers_disagree_on_is_detected(world, pull):
+    def enlarge(files):
+        files["event.json"] = files["event.json"].replace(b'"pull":1', b'"pull":' + b"1" * 30)
+
+    rewrite(world, enlarge)
+    refused(world, "bad-event")
+
+
+def test_an_event_whose_tree_is_damaged_is_detected(world, pull):
+    literally = ("hash-object", "-w", "--literally", "--stdin", "-t")
+    tree = world.forge_git.text(*literally, "tree", input=b"100644 event.json")
+    who = "smith <smith@example.org> 1767225600 +0000"
+    commit = f"tree {tree}\nparent {tip(world)}\nauthor {who}\ncommitter {who}\n\nx\n"
+    world.forge_git.update_ref(PULL, world.forge_git.text(*literally, "commit", input=commit.encode()), tip(world))
+    refused(world, "bad-tree")
+
+
+@pytest.mark.parametrize("name", ["1\u00a02", "2\u2028", "x\u0085y"])
+def test_a_ref_with_an_odd_name_hides_no_pull_request(world, pull, name):
+    world.forge_git.run("update-ref", f"refs/modelsmith/pulls/{name}", world.main())
+    assert [one.number for one in world.forge().list(None)] == [1]
+
+
 def test_an_event_that_is_not_canonical_is_detected(world, pull):
     rewrite(world, lambda files: files.update({"event.json": files["event.json"] + b"\n"}))
     refused(world, "bad-event")

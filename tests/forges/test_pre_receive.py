@@ -8,7 +8,13 @@ from modelsmith.forges import pre_receive
 from modelsmith.forges.events import new_event
 from modelsmith.forges.pre_receive import RefUpdate, check_push, install_hook, parse_updates
 from modelsmith.forges.refusal import find_refusal, refusal_lines
-from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.errors import (
+    GateNotCleared,
+    InfrastructureFailure,
+    IntegrityFailure,
+    InvalidInput,
+    ModelsmithError,
+)
 
 PULL = "refs/modelsmith/pulls/1"
 MAIN = "refs/heads/main"
@@ -33,6 +39,29 @@ def refused(code, *args, **more):
         push(*args, **more)
     assert caught.value.code == code
     return caught.value
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\u0085", "\x0b", "\r"])
+def test_a_ref_may_hold_what_other_tools_take_for_the_end_of_a_line(odd):
+    ref = f"refs/heads/a{odd}b"
+    assert parse_updates(f"{ZERO} {ZERO} {ref}\n{ZERO} {ZERO} {MAIN}\n") == [
+        RefUpdate(ZERO, ZERO, ref),
+        RefUpdate(ZERO, ZERO, MAIN),
+    ]
+
+
+def test_what_git_does_not_say_to_a_hook_is_refused():
+    assert parse_updates("") == []
+    with pytest.raises(InfrastructureFailure) as caught:
+        parse_updates("nonsense")
+    assert caught.value.code == "bad-updates"
+
+
+def test_a_refusal_that_is_no_json_a_reader_can_hold_is_passed_over():
+    mark = refusal_lines(InvalidInput("code", "Said.", "Mend.")).splitlines()[1].partition("{")[0]
+    found = find_refusal(f"remote: {mark}{'[' * 100_000}\n! [remote rejected] main (pre-receive hook declined)\n")
+    assert found is not None
+    assert found.code == "push-refused"
 
 
 def test_a_merge_of_an_approved_pull_request_may_move_main(world, pull):

@@ -190,3 +190,12 @@ def test_a_complete_run_answers_every_scenario_of_every_section(repository):
     ids = {row[0] for row in wanted.values()}
     assert ids == {scenario.id for part in (governed.core, governed.micro, governed.held_out) for scenario in part}
     assert {key[0] for key in wanted} == {"core", "robustness", "micro", "held_out"}
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff", b"[" * 100_000, b'{"seed":' + b"1" * 5000 + b"}"])
+def test_training_facts_that_cannot_be_read_are_refused_in_words(repository, data):
+    evidence = {"training.json": data}
+    record = next_record(repository.main, "candidate", repository.facts(), evidence)
+    found = failures(repository, repository.files_of(record, evidence))
+    assert found.keys() == {"training"}
+    assert "training.json is not of type TrainingFacts" in found["training"]

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from modelsmith.governance.states import fold, record_folder
 from modelsmith.promotion.checks import promotion_checks
-from modelsmith.promotion.history import receipts_of
+from modelsmith.promotion.history import parse_record, receipts_of
 from modelsmith.promotion.records import next_record, routing_after
-from modelsmith.schema.canonical import digest, sha256
-from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.canonical import canonical_json, digest, sha256
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 
 TO_DEPLOYED = ("candidate", "eval-accepted", "artifact-exported", "customer-deployed")
 
@@ -104,3 +104,11 @@ def test_whatever_the_policy_allows_can_be_recorded_and_folds(repository, choice
         assert (records[-1].sequence, records[-1].to_state) == (len(records), target)
     if records:
         assert fold(records, here.main.policy).state == records[-1].to_state
+
+
+def test_a_record_with_a_number_that_json_readers_disagree_on_is_refused(repository):
+    record = next_record(repository.main, "candidate", repository.facts(), {})
+    data = canonical_json(record).replace(b'"iteration":1', b'"iteration":' + b"1" * 30)
+    with pytest.raises(IntegrityFailure) as caught:
+        parse_record(f"{record_folder(record)}/record.json", data)
+    assert caught.value.code == "bad-record"

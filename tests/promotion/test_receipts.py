@@ -8,7 +8,10 @@ import pytest
 
 from modelsmith.governance.gate import CheckResult, GateDecision
 from modelsmith.promotion.receipts import receipt_files, receipts_folder
+from modelsmith.promotion.verify import authenticate
+from modelsmith.repository.load import load_machine_file
 from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.promotion import Receipt
 from modelsmith.schema.pull import Change, ChangedPath, PullRequest, Review, SignedApproval
 
@@ -91,3 +94,18 @@ def test_the_same_decision_gives_the_same_bytes():
     change = change_of("evals/a.yaml")
     first, again = (receipts(pull_of(r), change, decision(r)) for r in (review("maya", change), review("maya", change)))
     assert first == again
+
+
+@pytest.mark.parametrize("data", [b"", b"null", b"\xff", b"[" * 100_000, b'{"pull":' + b"1" * 30 + b"}"])
+def test_a_receipt_that_cannot_be_read_is_an_integrity_failure(repository, data):
+    path = f"{FOLDER}/receipts/merge.json"
+    with pytest.raises(IntegrityFailure) as caught:
+        load_machine_file(repository.proposed({path: data})[0], path, Receipt)
+    assert (caught.value.code, caught.value.details["path"]) == ("bad-file", path)
+
+
+@pytest.mark.parametrize("statement", ["", "{}", "[" * 100_000, '{"actor":"maya"}'])
+def test_a_receipt_of_what_is_no_approval_is_an_integrity_failure(repository, statement):
+    with pytest.raises(IntegrityFailure) as caught:
+        authenticate(SignedApproval(statement=statement, signature="x"), repository.main.people, "repository", 1)
+    assert caught.value.code == "bad-file"

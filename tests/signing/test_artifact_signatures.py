@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -268,3 +269,16 @@ def test_a_missing_folder_is_bad_input(tmp_path, harness):
     with pytest.raises(InvalidInput) as caught:
         sign_directory(tmp_path / "none", harness.path)
     assert caught.value.code == "missing-directory"
+
+
+@pytest.mark.parametrize(
+    "swap",
+    [('"adapter_config.json"', '"\u00e4.json"'), ('"adapter_config.json"', '"../x.json"'), ('"sha256"', "1e999")],
+)
+def test_a_signature_over_what_no_artifact_may_hold_is_refused(signed, swap):
+    bundle = json.loads((signed / "model.sig").read_bytes())
+    said = base64.b64decode(bundle["dsseEnvelope"]["payload"]).decode().replace(*swap)
+    bundle["dsseEnvelope"]["payload"] = base64.b64encode(said.encode()).decode()
+    with pytest.raises(IntegrityFailure) as caught:
+        artifact_of(json.dumps(bundle).encode())
+    assert caught.value.code == "not-a-bundle"

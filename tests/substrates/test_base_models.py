@@ -164,3 +164,13 @@ def test_the_135m_model_converts_once_and_answers(tmp_path: Path) -> None:
         [prompt], "You are a helpful AI assistant named SmolLM, trained by Hugging Face", Sampling(max_new_tokens=16)
     )
     assert "Paris" in answer.text
+
+
+@pytest.mark.parametrize("uri", ["file://" + "a" * 300, "file://a\0b"])
+def test_an_address_that_the_system_cannot_look_up_is_refused(uri: str, tmp_path: Path) -> None:
+    assert refusal(uri, tmp_path).code == "base-model-uri"
+
+
+def test_a_marker_that_is_nested_too_deeply_marks_nothing(tmp_path: Path) -> None:
+    (tmp_path / gguf.MARKER).write_text('{"model.safetensors":' + "[" * 100_000)
+    assert not gguf.is_complete(tmp_path)

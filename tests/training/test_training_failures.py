@@ -9,7 +9,7 @@ import torch
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.training.checkpoints import is_intact, last_intact, seal_checkpoint
 from modelsmith.training.failures import CorruptCheckpointError, DivergedError, as_error, classify
-from modelsmith.training.job import Heartbeat, WorkerError, read_heartbeats
+from modelsmith.training.job import COMPLETE, Heartbeat, WorkerError, read_heartbeats
 
 BEAT = Heartbeat(step=1, steps=2, loss=0.5, seconds=1.0, eta=1.0)
 
@@ -100,3 +100,8 @@ def test_a_torn_last_heartbeat_waits_for_its_rest(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(line[10:])
     assert read_heartbeats(path, offset) == ([BEAT], 2 * len(line))
+
+
+def test_a_checkpoint_with_a_marker_that_is_nested_too_deeply_is_not_intact(tmp_path):
+    (tmp_path / COMPLETE).write_text("[" * 100_000)
+    assert not is_intact(tmp_path)

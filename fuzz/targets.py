@@ -1,0 +1,8 @@
+"""What is fuzzed: every parser that reads what others wrote, each as one function of bytes."""
+
+from __future__ import annotations
+
+from fuzz import governed, machine, proofs
+
+TARGETS = {target.name: target for target in (*governed.TARGETS, *proofs.TARGETS, *machine.TARGETS)}
+"""By name."""

@@ -1,0 +1,43 @@
+"""Every parser that reads what others wrote: an input parses or is refused with a typed error, whatever it is."""
+
+from __future__ import annotations
+
+import resource
+import time
+from functools import partial
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fuzz.mutate import mutated
+from fuzz.targets import TARGETS
+
+SECONDS = 10.0
+"""Processor time that no input may need; the slowest take milliseconds."""
+MEMORY = 512 * 1024
+"""Kilobytes by which no target may make the process grow."""
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_its_valid_inputs_are_read(name):
+    target = TARGETS[name]
+    for seed in target.seeds():
+        target.read(seed)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_it_answers_or_refuses_whatever_it_is_given(name):
+    target = TARGETS[name]
+    seeds = target.seeds()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    @settings(max_examples=30 if target.slow else 250, suppress_health_check=list(HealthCheck), database=None)
+    @given(st.one_of(st.integers(0, 2**64).map(partial(mutated, seeds)), st.binary(max_size=200)))
+    def holds(data):
+        started = time.process_time()
+        target.run(data)
+        assert time.process_time() - started < SECONDS
+
+    holds()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY
