@@ -78,10 +78,16 @@ class LocalForge:
     def fetch_into(self, clone: Git) -> str:
         """See `Forge`. Main lands in ``refs/modelsmith/main``, pull requests under their own names.
 
-        No ref is forced. Raises IntegrityFailure (``rewound-forge``) when main or a pull request was rewound since.
+        No ref is forced. Raises IntegrityFailure (``rewound-forge``) when main or a pull request was rewound or removed
+        since.
         """
         refs = (f"{MAIN}:{FETCHED_MAIN}", f"{PULLS}*:{PULLS}*")
         _patiently(lambda: clone.run(*_FETCH, str(self.bare.resolve()), *refs))
+        known, there = (
+            set(g.text("for-each-ref", "--format=%(refname)", PULLS).split()) for g in (clone, self._reader.git)
+        )
+        if known - there:
+            raise _rewound(f"gone: {', '.join(sorted(known - there))}")
         main = clone.rev(FETCHED_MAIN)
         assert main is not None
         return main
@@ -323,15 +329,19 @@ def _patiently(fetch: Callable[[], object]) -> None:
         except InfrastructureFailure as error:
             said = str(error.details.get("stderr", ""))
             if "non-fast-forward" in said:
-                raise IntegrityFailure(
-                    "rewound-forge",
-                    "The forge's main or one of its pull requests was rewound since it was last fetched.",
-                    "Restore it from this clone: refs/modelsmith/ holds what was there.",
-                    stderr=said,
-                ) from None
+                raise _rewound(said) from None
             if "lock" not in said or attempt == 4:
                 raise
             time.sleep(0.05 * 2**attempt)
+
+
+def _rewound(said: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        "rewound-forge",
+        "The forge's main or one of its pull requests was rewound or removed since it was last fetched.",
+        "Restore it from this clone: refs/modelsmith/ holds what was there.",
+        stderr=said,
+    )
 
 
 def _now() -> datetime:

@@ -58,6 +58,7 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
     tip = git.rev(request.revision)
     if tip is None:
         raise IntegrityFailure("no-history", f"There is no commit '{request.revision}'", "Commit or fetch it first.")
+    git.require_sound()
     found = replay(git, tip, request.root, workspace.notify)
     main = read_main(git, tip)
     clusters = {life.cluster for life in main.history.lives.values()}

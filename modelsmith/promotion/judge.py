@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelsmith.governance.gate import CheckResult, GateDecision, decide
-from modelsmith.promotion.checks import is_promotion, promotion_checks
+from modelsmith.promotion.checks import is_promotion, named_actors, promotion_checks
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.repository.git import Git
 from modelsmith.repository.tree import Revision
@@ -62,7 +62,7 @@ def judge_tree(
         reviews=reviews,
         requester=requester,
         preparer=preparer,
-        authors=authors,
+        authors=[*authors, *named_actors(Revision(git, tree), change)],
         checks=checks_for(git, main, tree, change),
     )
     return Judgement(decision, change, tree)

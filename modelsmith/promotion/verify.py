@@ -61,13 +61,9 @@ def replay(git: Git, tip: str, root: str | None, notify: Notify) -> Replay:
         try:
             main = _step(git, main, change_commit, receipts_commit, result)
         except ModelsmithError as error:
-            raise IntegrityFailure(
-                "history-does-not-hold",
-                f"Commit {change_commit.id[:12]} ({change_commit.subject}): {error.message}",
-                "Do not trust main from here on; compare with a clone that verifies.",
-                commit=change_commit.id,
-                cause=error.code,
-            ) from None
+            raise _does_not_hold(change_commit, error.message, error.code) from None
+        except ValueError:
+            raise _does_not_hold(change_commit, "holds a receipt that cannot be read", "bad-receipt") from None
         at += 2
         result.commits += 2
         notify(Progress("verify", change_commit.subject, at, len(steps)))
@@ -212,6 +208,16 @@ def check_weights(main: Main, stores: dict[str, Path], specialists: frozenset[st
             check(artifact, life.artifact)
         found[name] = "checked"
     return found
+
+
+def _does_not_hold(commit: Commit, why: str, cause: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        "history-does-not-hold",
+        f"Commit {commit.id[:12]} ({commit.subject}): {why}",
+        "Do not trust main from here on; compare with a clone that verifies.",
+        commit=commit.id,
+        cause=cause,
+    )
 
 
 def _broken(what: str) -> NoReturn:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from modelsmith.repository.paths import checked, folder
-from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput
+from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.pull import Change, ChangedPath
 
 REGULAR = "100644"
@@ -29,6 +29,8 @@ _SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.attributesFile=/dev/null",
     "core.fsmonitor=false",
+    "core.commitGraph=false",
+    "log.showSignature=false",
     "advice.graftFileDeprecated=false",
     "i18n.commitEncoding=UTF-8",
     "i18n.logOutputEncoding=UTF-8",
@@ -39,6 +41,7 @@ _SETTINGS = (
     "diff.renames=true",
 )
 _ENVIRONMENT = {
+    "GIT_NO_LAZY_FETCH": "1",
     "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_GRAFT_FILE": "/dev/null",
     "GIT_LITERAL_PATHSPECS": "1",
@@ -46,6 +49,8 @@ _ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "LC_ALL": "C",
 }
+_NAME = re.compile(r"[A-Za-z0-9._/-]+")
+_ID = re.compile(r"[0-9a-f]{7,64}")
 _QUARANTINE = ("GIT_QUARANTINE_PATH", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES")
 _INHERITED = re.compile(r"GIT_(SSH|SSL|HTTP|PROXY|ASKPASS|EXEC_PATH|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)$)")
 
@@ -89,7 +94,10 @@ class Git:
         return self.run(*args, input=input, env=env).decode("utf-8", "replace").strip()
 
     def rev(self, name: str) -> str | None:
-        """Id of the commit that a ref, tag or abbreviation names; None when there is none."""
+        """Id of the commit that a ref or abbreviation names; None when there is none.
+
+        A branch comes before a tag of its name, and a name that reads as an id is one.
+        """
         return self._named(name, "commit")
 
     def tree(self, name: str) -> str | None:
@@ -267,6 +275,30 @@ class Git:
             for i in range(0, len(fields), 4)
         ]
 
+    def require_sound(self) -> None:
+        """Refuse a repository whose history is cut off or whose objects are not what their ids say.
+
+        A clone made by path copies the other side's objects without reading them, and git does not compare what it
+        reads with the id: whoever can write to that disk can put other content under the id of an approved file.
+
+        Raises:
+            IntegrityFailure: ``shallow-history`` or ``damaged-objects``.
+        """
+        if self.text("rev-parse", "--is-shallow-repository") == "true":
+            raise IntegrityFailure(
+                "shallow-history",
+                "The history of this clone is cut off, so what lies before it cannot be judged",
+                "Fetch the rest: `git fetch --unshallow`. If the forge itself is cut off, do not trust it.",
+            )
+        done = self._run(("fsck", "--no-dangling", "--no-reflogs", "--no-progress"))
+        if done.returncode:
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise IntegrityFailure(
+                "damaged-objects",
+                f"Objects of this clone are missing or not what their ids say: {said[0] if said else 'see git fsck'}",
+                "Clone the forge again over a connection (`git clone --no-local`); if that fails, do not trust it.",
+            )
+
     def dirty_paths(self) -> list[str]:
         """Work tree only: paths that differ from the last commit, and untracked ones that are not ignored."""
         out = self.run(
@@ -277,8 +309,14 @@ class Git:
     def _named(self, name: str, kind: str) -> str | None:
         if not name or name.startswith("-"):
             return None
-        done = self._run(("rev-parse", "--verify", "--quiet", f"{name}^{{{kind}}}"))
-        return done.stdout.decode().strip() if done.returncode == 0 else None
+        plain = _NAME.fullmatch(name) and not name.startswith("refs/") and name != "HEAD"
+        is_id = _ID.fullmatch(name)
+        for full in (f"refs/heads/{name}", f"refs/remotes/{name}", name) if plain and not is_id else (name,):
+            done = self._run(("rev-parse", "--verify", "--quiet", f"{full}^{{{kind}}}"))
+            found = done.stdout.decode().strip()
+            if done.returncode == 0:
+                return found if kind != "commit" or not is_id or found.startswith(name) else None
+        return None
 
     def _write_blobs(self, contents: Sequence[bytes], scratch: Path) -> list[str]:
         """Blob ids of contents, written by a single process."""
