@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from modelsmith.forges.events import LoggedEvent, event_files, is_closed, new_event, opened
-from modelsmith.forges.mirror import FETCH, Mirror, patiently
+from modelsmith.forges.mirror import FETCH, Mirror, patiently, rewound
 from modelsmith.forges.port import ForgeIdentity, Proposal, Status
 from modelsmith.forges.reader import MAIN, PULLS, Reader
 from modelsmith.forges.refusal import find_refusal
@@ -74,11 +74,17 @@ class LocalForge:
     def fetch_into(self, clone: Git) -> str:
         """See `Forge`. Main lands in ``refs/modelsmith/main``, pull requests under their own names.
 
-        No ref is forced. Raises IntegrityFailure (``rewound-forge``) when main or a pull request was rewound since.
+        No ref is forced. Raises IntegrityFailure (``rewound-forge``) when main or a pull request was rewound or removed
+        since.
         """
         self._refresh()
         refs = (f"{MAIN}:{FETCHED_MAIN}", f"{PULLS}*:{PULLS}*")
         patiently(lambda: clone.run(*FETCH, str(self.bare.resolve()), *refs))
+        known, there = (
+            set(g.text("for-each-ref", "--format=%(refname)", PULLS).split()) for g in (clone, self._reader.git)
+        )
+        if known - there:
+            raise rewound(f"{min(known - there)} was removed from the forge since it was last fetched.")
         main = clone.rev(FETCHED_MAIN)
         assert main is not None
         return main

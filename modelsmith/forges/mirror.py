@@ -52,7 +52,7 @@ class Mirror:
         shown = _refs(git.text("ls-remote", "--refs", self.url, MAIN, f"{PULLS}*"))
         gone = sorted(held.keys() - shown.keys())
         if gone:
-            raise _rewound(f"{gone[0]} was removed from the forge since it was last fetched.", "")
+            raise rewound(f"{gone[0]} was removed from the forge since it was last fetched.")
         if held != shown:
             patiently(lambda: git.run(*FETCH, self.url, f"{MAIN}:{MAIN}", f"{PULLS}*:{PULLS}*"))
 
@@ -71,7 +71,7 @@ def patiently(fetch: Callable[[], object]) -> None:
             said = str(error.details.get("stderr", ""))
             if "non-fast-forward" in said:
                 what = "The forge's main or one of its pull requests was rewound since it was last fetched."
-                raise _rewound(what, said) from None
+                raise rewound(what, said) from None
             if "lock" not in said or attempt == 4:
                 raise
             time.sleep(0.05 * 2**attempt)
@@ -81,7 +81,8 @@ def _refs(lines: str) -> dict[str, str]:
     return {ref: commit for commit, ref in (line.split() for line in lines.splitlines())}
 
 
-def _rewound(what: str, said: str) -> IntegrityFailure:
+def rewound(what: str, said: str = "") -> IntegrityFailure:
+    """The error that a forge took something back; ``said`` is what git said."""
     return IntegrityFailure(
         "rewound-forge", what, "Restore it from this clone: refs/modelsmith/ holds what was there.", stderr=said
     )

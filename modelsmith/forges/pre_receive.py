@@ -6,6 +6,7 @@ It binds honest pushes. Whoever can write to the repository's disk can go round 
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from modelsmith.signing.ssh import signing_key
 Decision = TypeVar("Decision")
 
 _FREE = ("refs/heads/", "refs/tags/")
+_MISTAKABLE = re.compile(r"HEAD|[0-9a-f]{7,64}")
+"""Names of branches and tags that read as a commit."""
 _SETTINGS = {
     "receive.denyDeletes": "true",
     "receive.denyNonFastForwards": "true",
@@ -87,8 +90,19 @@ def check_push(
             _check_main(reader, update, judge, receipts)
         elif number is not None:
             _check_pull(reader, update, number, clock())
-        elif not update.ref.startswith(_FREE) or update.ref.lower() == MAIN:
+        elif not _is_free(update.ref):
             raise _refused("reserved-ref", f"{update.ref} is not for pushing.", "Push a branch, and propose it.")
+
+
+def _is_free(ref: str) -> bool:
+    """Whether a ref has no meaning of its own and cannot be mistaken for main or a commit where names are looked up."""
+    kind = next((kind for kind in _FREE if ref.startswith(kind)), None)
+    if kind is None or ref.lower() == MAIN:
+        return False
+    first, _, last = ref.removeprefix(kind).rpartition("/")
+    if kind == "refs/tags/" and last.lower() == "main":
+        return False
+    return not _MISTAKABLE.fullmatch(last) or bool(first)
 
 
 def install_hook(bare: Path, python: str) -> None:
@@ -157,7 +171,9 @@ def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) 
     event, git = logged.event, reader.git
     times = [event.at, *([logged.approval.at] if logged.approval else [])]
     if any(abs(at - now) > CLOCK_TOLERANCE for at in times):
-        raise _refused("wrong-time", "The event's time is not the present.", "Set the clock and try again.")
+        raise _refused(
+            "wrong-time", "The event's or approval's time is not the present.", "Set the clock and try again."
+        )
     if not git.is_ancestor(event.base, main):
         raise _refused("unrelated-base", "The event names a main that never was.", "Fetch main and try again.")
     if event.kind == "closed" and reader.merge_of(event.head, main):

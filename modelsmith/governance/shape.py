@@ -41,8 +41,8 @@ class Refusal:
 
 def concern(path: str) -> Concern:
     """What a path belongs to, by its first part in any case of letters: ``Evals/`` is ``evals/`` on some disks."""
-    top = path.split("/", 1)[0].lower()
-    if top in _GOVERNANCE or path.lower() == "docs/codeowners":
+    top = path.split("/", 1)[0].casefold()
+    if top in _GOVERNANCE or path.casefold() == "docs/codeowners":
         return "governance"
     if top in _GOVERNED:
         return "governed"
@@ -89,14 +89,17 @@ def _mixed(paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]:
 def _of_path(changed: ChangedPath) -> Iterator[Refusal]:
     path = changed.path
     top = path.split("/", 1)[0]
-    if top != _SPELLED.get(top.lower(), top.lower()) and concern(path) != "other":
+    if top != _SPELLED.get(top.casefold(), top.casefold()) and concern(path) != "other":
         yield Refusal("case-alias", f"{path!r} differs only by case from a folder or file with a meaning.")
     if path == GOVERNANCE_RECEIPTS or path.startswith(f"{GOVERNANCE_RECEIPTS}/"):
         yield Refusal("receipts-are-not-proposed", f"{path!r}: receipts are written by the merge, not proposed.")
-    if concern(path) not in ("governed", "governance") or changed.new_mode == ABSENT:
+    if changed.new_mode == ABSENT:
         return
-    if not (path.isascii() and path.isprintable()):
-        yield Refusal("odd-name", f"{path!r} has control or non-ASCII characters in its name.")
+    governs = concern(path) in ("governed", "governance")
+    if not path.isprintable() or (governs and not path.isascii()):
+        yield Refusal("odd-name", f"{path!r} has control, invisible or non-ASCII characters in its name.")
+    if not governs:
+        return
     if changed.new_mode == EXECUTABLE_MODE:
         yield Refusal("executable", f"{path!r} is executable; governed files are data.")
     elif changed.new_mode != REGULAR_MODE:

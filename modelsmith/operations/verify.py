@@ -20,6 +20,7 @@ from modelsmith.promotion.weights import check_copy, check_weights
 from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.objects import ObjectReader
+from modelsmith.repository.soundness import require_sound
 from modelsmith.repository.tree import unknown_revision
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
@@ -92,6 +93,7 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
     setting = workspace.setting(ROOT_SETTING)
     with ObjectReader(workspace.root) as git:
         tip = _tip(git, request.revision)
+        require_sound(git)
         log = git.first_parent_log(tip)
         begin, root = find_root(git, log, request.root or setting)
         is_main = tip == git.rev(MAIN)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from modelsmith.evidence.bundle import recompute
 from modelsmith.governance.gate import CheckResult
-from modelsmith.governance.routing import BASE, changes_routing
+from modelsmith.governance.routing import BASE, changes_routing, render_routing
 from modelsmith.governance.states import fold, record_folder
 from modelsmith.promotion.freshness import outdated
 from modelsmith.promotion.history import PROMOTIONS, RECEIPTS, parse_record
@@ -43,6 +44,20 @@ FRESH = "fresh-evidence"
 def is_promotion(change: Change) -> bool:
     """Whether the change touches the promotions folder at all."""
     return any(path.path.startswith(f"{PROMOTIONS}/") for path in change.paths)
+
+
+def named_actors(proposed: Revision, change: Change) -> tuple[str, ...]:
+    """Whom the change's promotion records name as having asked for them and prepared them.
+
+    A record that cannot be read names nobody; `promotion_checks` refuses it.
+    """
+    named: list[str] = []
+    for path in (p.path for p in change.paths if p.path.startswith(f"{PROMOTIONS}/") and p.path.count("/") == 4):
+        if path.endswith(f"/{RECORD_FILE}") and proposed.exists(path):
+            with suppress(ModelsmithError):
+                record = parse_record(path, proposed.read(path))
+                named += [record.requested_by, record.prepared_by.id]
+    return tuple(named)
 
 
 @dataclass(frozen=True)
@@ -134,12 +149,16 @@ def _life(promotion: Promotion) -> str:
     life = main.history.lives.get(record.specialist)
     _refuse(life is not None and life.cluster != record.cluster, "the specialist belongs to another cluster")
     fold([*(life.records if life else ()), record], main.policy)
+    accepted = next((r for r in life.records if r.event == "eval-accepted"), None) if life else None
+    known = (accepted.eval_run, accepted.eval_tag, accepted.composite) if accepted else (None, None, None)
+    stated = (record.eval_run, record.eval_tag, record.composite)
+    _refuse(record.event != "eval-accepted" and stated != known, "the record names another eval than the accepted one")
     cluster = load_cluster(main.tree, record.cluster)
     facts = Facts.of(record, cluster, record.requested_by, record.prepared_by)
     evidence = {k: v for k, v in promotion.files.items() if k not in (RECORD_FILE, RECORD_SIGNATURE)}
     wanted = next_record(main, record.event, facts, evidence).model_dump(mode="json")
-    stated = record.model_dump(mode="json")
-    different = sorted(name for name in wanted if wanted[name] != stated[name])
+    found = record.model_dump(mode="json")
+    different = sorted(name for name in wanted if wanted[name] != found[name])
     _refuse(bool(different), f"the record's {', '.join(different)} do not follow from main")
     return f"{record.from_state or 'nothing'} -> {record.to_state} follows from main"
 
@@ -222,6 +241,7 @@ def _evidence(promotion: Promotion) -> str:
     _refuse(evidence.candidate.run_id != record.eval_run, "the record names another eval run")
     _refuse(evidence.candidate.headline.composite.value != record.composite, "the record states another composite")
     _refuse(evidence.training != _training_facts(promotion.main, promotion), "the lineage differs from the candidate's")
+    _refuse(evidence.attempts < 1, "the evidence counts no attempt")
     recompute(evidence)
     return f"signed; {len(evidence.candidate.rows)} verdicts recompute to the stated figures"
 
@@ -232,6 +252,18 @@ def _question(promotion: Promotion) -> str:
     cluster = load_cluster(main.tree, promotion.record.cluster)
     governed = load_eval_set(main.tree, cluster.eval_set)
     _refuse(evidence.question != governed.question(), "the eval answered an older or other question than main's")
+    named = (evidence.cluster, evidence.eval_set, evidence.eval_set_version)
+    _refuse(
+        named != (cluster.cluster, cluster.eval_set, governed.evalset.version),
+        "the evidence names another cluster, eval set or version than main's",
+    )
+    lives = main.history.of_cluster(cluster.cluster)
+    routing = render_routing(cluster.cluster, lives, cluster.deployment.traffic_share)
+    serving = {(one.specialist, one.artifact or cluster.base_model.digest) for one in routing.serving}
+    _refuse(
+        (evidence.incumbent.model, evidence.incumbent.weights) not in serving,
+        f"regressions are counted against {evidence.incumbent.model}, which does not serve",
+    )
     _refuse(evidence.rubric != governed.rubric_digest, "the eval used another rubric than main's")
     _refuse(evidence.training.reward != evidence.rubric, "training and eval used different rubrics")
     _refuse(evidence.rule != effective_rule(governed, cluster), "the gate's rule is not the registered one")

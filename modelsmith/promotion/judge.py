@@ -11,7 +11,7 @@ from modelsmith.governance.keys import opener_doubt
 from modelsmith.governance.names import find_twin
 from modelsmith.governance.shape import ABSENT
 from modelsmith.promotion.authors import Authorship, Commits, authorship
-from modelsmith.promotion.checks import is_promotion, promotion_checks
+from modelsmith.promotion.checks import is_promotion, named_actors, promotion_checks
 from modelsmith.promotion.clock import latest_approval
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.rollbacks import contract_for
@@ -96,7 +96,7 @@ def judge_tree(
         reviews=reviews,
         requester=requester,
         preparer=preparer,
-        authors=authorship.authors,
+        authors=[*authorship.authors, *named_actors(Revision(git, tree), change)],
         claims=authorship.claims,
         checks=(*opener, *checks),
         now=seen,

@@ -6,7 +6,6 @@ history agree on every tree, change and merge. Needs git 2.39.
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import tempfile
@@ -15,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from modelsmith.repository.invocation import command, environment, git_failed, git_missing
 from modelsmith.repository.listing import Entry, FlatListing, Listing
 from modelsmith.repository.paths import checked, folder
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput
@@ -25,31 +25,9 @@ EXECUTABLE = "100755"
 SYMLINK = "120000"
 SUBMODULE = "160000"
 
-_SETTINGS = (
-    "core.quotePath=false",
-    "core.hooksPath=/dev/null",
-    "core.attributesFile=/dev/null",
-    "core.fsmonitor=false",
-    "advice.graftFileDeprecated=false",
-    "i18n.commitEncoding=UTF-8",
-    "i18n.logOutputEncoding=UTF-8",
-    "merge.renames=true",
-    "merge.renameLimit=7000",
-    "merge.directoryRenames=false",
-    "merge.renormalize=false",
-    "diff.renames=true",
-)
-_ENVIRONMENT = {
-    "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_GRAFT_FILE": "/dev/null",
-    "GIT_LITERAL_PATHSPECS": "1",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_TERMINAL_PROMPT": "0",
-    "LC_ALL": "C",
-}
 _KINDS = {"blob": "file", "commit": "commit"}
-_QUARANTINE = ("GIT_QUARANTINE_PATH", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES")
-_INHERITED = re.compile(r"GIT_(SSH|SSL|HTTP|PROXY|ASKPASS|EXEC_PATH|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)$)")
+_NAME = re.compile(r"[A-Za-z0-9._/-]+")
+_ID = re.compile(r"[0-9a-f]{7,64}")
 
 
 class Signature(NamedTuple):
@@ -83,7 +61,7 @@ class Git:
         """
         done = self._run(args, input, env)
         if done.returncode:
-            raise _failed(args, done)
+            raise git_failed(args, done)
         return done.stdout
 
     def start(self, *args: str) -> subprocess.Popen[bytes]:
@@ -95,17 +73,20 @@ class Git:
         pipe = subprocess.PIPE
         try:
             return subprocess.Popen(
-                self._command(args), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=self._environment()
+                command(self.path, args), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment(self.path)
             )
         except FileNotFoundError:
-            raise _git_missing() from None
+            raise git_missing() from None
 
     def text(self, *args: str, input: bytes = b"", env: Mapping[str, str] | None = None) -> str:
         """`run`, decoded and stripped."""
         return self.run(*args, input=input, env=env).decode("utf-8", "replace").strip()
 
     def rev(self, name: str) -> str | None:
-        """Id of the commit that a ref, tag or abbreviation names; None when there is none."""
+        """Id of the commit that a ref or abbreviation names; None when there is none.
+
+        A branch comes before a tag of its name, and a name that reads as an id is one.
+        """
         return self._named(name, "commit")
 
     def tree(self, name: str) -> str | None:
@@ -225,7 +206,7 @@ class Git:
         done = self._run(args, env={"GIT_DIR": inside}, folder=inside)
         unrelated = b"unrelated histories" in done.stderr
         if done.returncode > 1 and not unrelated:
-            raise _failed(args, done)
+            raise git_failed(args, done)
         tree, *conflicts = [utf8(part) for part in done.stdout.split(b"\0") if part] or [""]
         if done.returncode:
             raise GateNotCleared(
@@ -274,14 +255,14 @@ class Git:
                 expected=old,
                 found=now,
             )
-        raise _failed(args, done)
+        raise git_failed(args, done)
 
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether ``new`` contains ``old`` (a commit contains itself)."""
         args = ("merge-base", "--is-ancestor", _plain(old), _plain(new))
         done = self._run(args)
         if done.returncode > 1:
-            raise _failed(args, done)
+            raise git_failed(args, done)
         return done.returncode == 0
 
     def first_parent_log(self, tip: str) -> list[Commit]:
@@ -296,10 +277,6 @@ class Git:
             for i in range(0, len(fields), 4)
         ]
 
-    def claimed_authors(self, base: str, head: str) -> set[str]:
-        """Names and addresses that commits of ``head``, but not of ``base``, give as author or committer."""
-        return set(self.text("log", "--format=%an%n%cn%n%ae%n%ce", f"{base}..{head}", "--").splitlines())
-
     def dirty_paths(self) -> list[str]:
         """Work tree only: paths that differ from the last commit, and untracked ones that are not ignored."""
         out = self.run(
@@ -310,8 +287,14 @@ class Git:
     def _named(self, name: str, kind: str) -> str | None:
         if not name or name.startswith("-"):
             return None
-        done = self._run(("rev-parse", "--verify", "--quiet", f"{name}^{{{kind}}}"))
-        return done.stdout.decode().strip() if done.returncode == 0 else None
+        plain = _NAME.fullmatch(name) and not name.startswith("refs/") and name != "HEAD"
+        is_id = _ID.fullmatch(name)
+        for full in (f"refs/heads/{name}", f"refs/remotes/{name}", name) if plain and not is_id else (name,):
+            done = self._run(("rev-parse", "--verify", "--quiet", f"{full}^{{{kind}}}"))
+            found = done.stdout.decode().strip()
+            if done.returncode == 0:
+                return found if kind != "commit" or not is_id or found.startswith(name) else None
+        return None
 
     def _write_blobs(self, contents: Sequence[bytes], scratch: Path) -> list[str]:
         """Blob ids of contents, written by a single process."""
@@ -328,31 +311,14 @@ class Git:
     ) -> subprocess.CompletedProcess[bytes]:
         try:
             return subprocess.run(
-                self._command(args, folder),
+                command(folder or self.path, args),
                 input=input,
                 capture_output=True,
-                env={**self._environment(), **(env or {})},
+                env={**environment(self.path), **(env or {})},
                 check=False,
             )
         except FileNotFoundError:
-            raise _git_missing() from None
-
-    def _command(self, args: Sequence[str], folder: str | None = None) -> list[str]:
-        settings = [flag for setting in _SETTINGS for flag in ("-c", setting)]
-        return ["git", "-C", folder or str(self.path), *settings, *args]
-
-    def _environment(self) -> dict[str, str]:
-        """The process's environment without what a calling git put there, except a hook's quarantined objects."""
-        root = self.path.resolve()
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or _INHERITED.match(k)}
-        quarantine = os.environ.get("GIT_QUARANTINE_PATH")
-        if quarantine and Path(quarantine).resolve().is_relative_to(root):
-            kept |= {name: os.environ[name] for name in _QUARANTINE if name in os.environ}
-        return kept | _ENVIRONMENT | {"GIT_CEILING_DIRECTORIES": str(root.parent)}
-
-
-def _git_missing() -> InfrastructureFailure:
-    return InfrastructureFailure("git-missing", "The command `git` was not found", "Install git 2.39 or newer.")
+            raise git_missing() from None
 
 
 def _plain(rev: str) -> str:
@@ -380,17 +346,3 @@ def utf8(path: bytes) -> str:
         raise InvalidInput(
             "bad-path", f"The path {path!r} is not UTF-8", "Rename the file with plain characters, then commit again."
         ) from None
-
-
-def _failed(args: Sequence[str], done: subprocess.CompletedProcess[bytes]) -> InfrastructureFailure:
-    words = done.stderr.decode("utf-8", "replace").strip()
-    words = re.sub(r"(\w+://)[^/\s@]+@", r"\1", words)
-    last = words.splitlines()[-1] if words else f"exit status {done.returncode}"
-    return InfrastructureFailure(
-        "git-failed",
-        f"git {args[0]} failed: {last}",
-        "Read git's message; check that the folder is a git repository that you may read and write.",
-        command=args[0],
-        status=done.returncode,
-        stderr=words[-2000:],
-    )

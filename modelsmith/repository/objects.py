@@ -32,14 +32,11 @@ _TREES_KEPT = 1024
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _MODES = {b"40000": FOLDER, **{mode.encode(): mode for mode in (REGULAR, EXECUTABLE, SYMLINK, SUBMODULE)}}
 _COMMIT = re.compile(rb"tree ([0-9a-f]+)\n((?:parent [0-9a-f]+\n)*)(?=author )")
-_AUTHORED = re.compile(rb"^(?:author|committer) (.*?) ?<([^<>\n]*)>", re.MULTILINE)
 
 
 class _Commit(NamedTuple):
     tree: str
     parents: tuple[str, ...]
-    claims: frozenset[str]
-    """Names and addresses of author and committer."""
     subject: str
 
 
@@ -57,8 +54,6 @@ class ObjectReader(Git):
         self._commits: dict[str, _Commit] = {}
         self._trees = lru_cache(_TREES_KEPT)(self._read_tree)
         self._digests: dict[str, str] = {}
-        self._before: set[str] = set()
-        self._before_tip = ""
 
     def __enter__(self) -> Self:
         self._process = self.start("cat-file", "--batch-command")
@@ -100,11 +95,6 @@ class ObjectReader(Git):
             at = commit.parents[0] if commit.parents else None
         return log[::-1]
 
-    @override
-    def claimed_authors(self, base: str, head: str) -> set[str]:
-        known = self._ancestors(base)
-        return {claim for commit in self._walk(head, known) for claim in self._commit(commit).claims}
-
     def sha256(self, oid: str) -> str:
         """``sha256:<64 hex>`` of a blob's content, of any size; read once."""
         if oid not in self._digests:
@@ -136,37 +126,14 @@ class ObjectReader(Git):
             links = _COMMIT.match(data)
             if not links:
                 raise _damaged(oid, "is not a sound commit")
-            headers, _, message = data.partition(b"\n\n")
-            claims = (part for pair in _AUTHORED.findall(headers) for part in pair)
+            message = data.partition(b"\n\n")[2]
             subject = message.lstrip(b"\n").partition(b"\n\n")[0].replace(b"\n", b" ")
             self._commits[oid] = _Commit(
                 tree=links[1].decode(),
                 parents=tuple(links[2].decode().split()[1::2]),
-                claims=frozenset(claim.decode("utf-8", "replace").strip() for claim in claims),
                 subject=subject.decode("utf-8", "replace").strip(),
             )
         return self._commits[oid]
-
-    def _ancestors(self, tip: str) -> set[str]:
-        """A commit and everything before it; grown from the last answer when that one lies before this commit."""
-        fresh = set(self._walk(tip, self._before))
-        if tip not in self._before and any(self._before_tip in self._commit(one).parents for one in fresh):
-            self._before |= fresh
-        elif tip != self._before_tip:
-            self._before = set(self._walk(tip, set()))
-        self._before_tip = tip
-        return self._before
-
-    def _walk(self, tip: str, known: set[str]) -> Iterator[str]:
-        """Commits from which ``tip`` descends, itself included, without known ones and what lies behind them."""
-        seen: set[str] = set()
-        open_ = [tip]
-        while open_:
-            commit = open_.pop()
-            if commit not in seen and commit not in known:
-                seen.add(commit)
-                yield commit
-                open_ += self._commit(commit).parents
 
     def _differences(self, prefix: str, old: str | None, new: str | None) -> Iterator[ChangedPath]:
         if old == new:

@@ -1,0 +1,32 @@
+"""Whether a clone's objects are what their ids say: git itself does not look when it reads."""
+
+from __future__ import annotations
+
+from modelsmith.repository.git import Git
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
+
+
+def require_sound(git: Git) -> None:
+    """Refuse a repository whose history is cut off or whose objects are not what their ids say.
+
+    A clone made by path copies the other side's objects without reading them, and git does not compare what it reads
+    with the id: whoever can write to that disk can put other content under the id of an approved file.
+
+    Raises:
+        IntegrityFailure: ``shallow-history`` or ``damaged-objects``.
+    """
+    if git.text("rev-parse", "--is-shallow-repository") == "true":
+        raise IntegrityFailure(
+            "shallow-history",
+            "The history of this clone is cut off, so what lies before it cannot be judged",
+            "Fetch the rest: `git fetch --unshallow`. If the forge itself is cut off, do not trust it.",
+        )
+    try:
+        git.run("fsck", "--no-dangling", "--no-reflogs", "--no-progress")
+    except InfrastructureFailure as error:
+        said = str(error.details.get("stderr", "")).splitlines()
+        raise IntegrityFailure(
+            "damaged-objects",
+            f"Objects of this clone are missing or not what their ids say: {said[0] if said else 'see git fsck'}",
+            "Clone the forge again over a connection (`git clone --no-local`); if that fails, do not trust it.",
+        ) from None

@@ -1,0 +1,162 @@
+"""A tiny promotion repository, promoted once by the product's own functions; every test attacks a copy of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from attacker import HARNESS, PEOPLE, World
+
+from modelsmith.operations.init import InitRequest, run
+from modelsmith.promotion.root import governance_fingerprint
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.canonical import sha256
+from modelsmith.signing.keys import create_ssh_key
+from modelsmith.signing.ssh import public_key
+
+
+def _devcache(name):  # DEVCACHE
+    import functools  # DEVCACHE
+
+    def wrap(make):  # DEVCACHE
+        @functools.wraps(make)  # DEVCACHE
+        def inner(**kw):  # DEVCACHE
+            place = Path("/tmp/attackcache") / name  # DEVCACHE
+            if (place / "ROOT").exists():  # DEVCACHE
+                return World(place, (place / "ROOT").read_text())  # DEVCACHE
+            made = make(**kw)  # DEVCACHE
+            made.copied_to(place)  # DEVCACHE
+            (place / "ROOT").write_text(made.root)  # DEVCACHE
+            return World(place, made.root)  # DEVCACHE
+
+        return inner  # DEVCACHE
+
+    return wrap  # DEVCACHE
+
+
+def _tiny() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_git() -> Iterator[None]:
+    """No setting of this machine's user or of a calling git has a say."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("GIT_", "MODELSMITH_"))]:
+            patch.delenv(name)
+        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+@_devcache("fresh")  # DEVCACHE
+def fresh_template(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """After `modelsmith init`: rules, people and a small eval set; nothing is promoted yet."""
+    folder = tmp_path_factory.mktemp("fresh")
+    for name in (*PEOPLE, "mallory", "erin"):
+        create_ssh_key(folder / "people" / name, f"{name}@example.org")
+    enrolled = tuple(f"{role}=people/{name}.pub" for name, roles in PEOPLE.items() for role in roles)
+    made = run(
+        Workspace(folder, home=folder / "home"),
+        InitRequest(directory=Path("clone"), forge=Path("forge.git"), people=enrolled),
+    )
+    assert made.unheld_roles == ()
+    clone, tiny = folder / "clone", _tiny()
+    tiny.shrink(clone, folder / "model", sha256(b"base model"))
+    people = clone / ".github" / "governance" / "people.yaml"
+    document = yaml.safe_load(people.read_text())
+    former = {"key": public_key(folder / "people" / "erin"), "valid_before": "2026-01-01T00:00:00Z"}
+    document["people"].append({"id": "erin", "name": "Erin", "roles": ["head-of-trading"], "keys": [former]})
+    people.write_text(yaml.safe_dump(document, sort_keys=False))
+    tiny.commit_to_root(clone, folder / "forge.git")
+    workspace = Workspace(clone, folder / "home")
+    assert workspace.setting("identity") == HARNESS
+    return World(folder, governance_fingerprint(workspace.revision("main")))
+
+
+@pytest.fixture(scope="session")
+@_devcache("candidate")  # DEVCACHE
+def candidate_template(fresh_template: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Main knows the first candidate; its evidence is due."""
+    world = fresh_template.copied_to(tmp_path_factory.mktemp("candidate") / "world")
+    assert world.merge(world.promote("candidate")).status == "merged"
+    return world
+
+
+@pytest.fixture(scope="session")
+@_devcache("accepted")  # DEVCACHE
+def accepted_template(candidate_template: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Its evidence is accepted; the signed artifact is due."""
+    world = candidate_template.copied_to(tmp_path_factory.mktemp("accepted") / "world")
+    assert world.merge(world.promote("eval-accepted")).status == "merged"
+    return world
+
+
+@pytest.fixture(scope="session")
+@_devcache("waiting")  # DEVCACHE
+def waiting_template(accepted_template: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The first specialist is exported; its deployment waits for the head of trading as pull request 4."""
+    world = accepted_template.copied_to(tmp_path_factory.mktemp("waiting") / "world")
+    assert world.merge(world.promote("artifact-exported")).status == "merged"
+    assert world.promote("customer-deployed") == 4
+    return world
+
+
+@pytest.fixture(scope="session")
+@_devcache("deployed")  # DEVCACHE
+def deployed_template(waiting_template: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Approved by Maya and merged."""
+    world = waiting_template.copied_to(tmp_path_factory.mktemp("deployed") / "world")
+    world.approve(4, "maya")
+    assert world.merge(4).status == "merged"
+    assert world.holds().approvals == 1
+    return world
+
+
+def _copy(template: World, tmp_path: Path) -> Iterator[World]:
+    world = template.copied_to(tmp_path / "world")
+    world.hook(False)
+    yield world
+    shutil.rmtree(world.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def fresh(fresh_template: World, tmp_path: Path) -> Iterator[World]:
+    """Nothing is promoted yet."""
+    yield from _copy(fresh_template, tmp_path)
+
+
+@pytest.fixture
+def candidate(candidate_template: World, tmp_path: Path) -> Iterator[World]:
+    """The first candidate's evidence is due."""
+    yield from _copy(candidate_template, tmp_path)
+
+
+@pytest.fixture
+def accepted(accepted_template: World, tmp_path: Path) -> Iterator[World]:
+    """The first candidate's signed artifact is due."""
+    yield from _copy(accepted_template, tmp_path)
+
+
+@pytest.fixture
+def waiting(waiting_template: World, tmp_path: Path) -> Iterator[World]:
+    """Pull request 4 waits for the head of trading."""
+    yield from _copy(waiting_template, tmp_path)
+
+
+@pytest.fixture
+def deployed(deployed_template: World, tmp_path: Path) -> Iterator[World]:
+    """The first specialist serves."""
+    yield from _copy(deployed_template, tmp_path)

@@ -1,0 +1,43 @@
+"""The table of README.md and the tests tell the same."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROW = re.compile(r"\| (?P<attack>[^|]+) \| (?P<who>[^|]+) \| (?P<stop>[^|]+) \| `(?P<test>[a-z_]+::[A-Za-z_0-9]+)` \|")
+OUTCOMES = ("prevented", "detected", "neither", "waits")
+
+
+def tests():
+    """Every test of the suite that performs an attack, with its docstring and whether it is expected to fail."""
+    found = {}
+    for path in sorted(HERE.glob("test_*.py")):
+        if path.stem in ("test_table", "test_properties"):
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                marks = " ".join(ast.unparse(mark) for mark in node.decorator_list)
+                found[f"{path.stem.removeprefix('test_')}::{node.name}"] = (ast.get_docstring(node), "xfail" in marks)
+    return found
+
+
+def rows():
+    return {row["test"]: row for row in map(ROW.fullmatch, (HERE / "README.md").read_text().splitlines()) if row}
+
+
+def test_every_attack_has_a_row_and_every_row_a_test():
+    assert rows().keys() == tests().keys()
+
+
+def test_every_test_says_what_stops_the_attack():
+    assert [name for name, (docstring, _) in tests().items() if not docstring] == []
+
+
+def test_what_is_not_stopped_is_marked_in_both_places():
+    for name, row in rows().items():
+        outcome = row["stop"].split()[0].strip("*").rstrip(":;,")
+        assert outcome in (*OUTCOMES, "control"), row["stop"]
+        assert (outcome in ("neither", "waits")) == tests()[name][1], name
