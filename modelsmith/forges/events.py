@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from modelsmith.schema.canonical import canonical_json, is_canonical
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.promotion import Approval
-from modelsmith.schema.pull import PullEvent, PullRequest, Review, SignedApproval
+from modelsmith.schema.pull import PullEvent, PullRequest, Review, SignedApproval, SignedEvent
 from modelsmith.signing.ssh import signing_key
 
 EVENT_FILE = "event.json"
@@ -154,6 +154,7 @@ def fold_pull(log: Sequence[LoggedEvent], merge: str | None) -> PullRequest:
         preparer=first.actor,
         opened_at=first.at,
         key=signing_key(log[0].signature),
+        opening=SignedEvent(statement=log[0].statement.decode(), signature=log[0].signature),
         reviews=tuple(_review(logged.approval, logged.proof) for logged in log if logged.approval),
         merge=None if closed else merge,
     )

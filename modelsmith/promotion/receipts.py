@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from modelsmith.governance.gate import GateDecision
 from modelsmith.promotion.history import PROMOTIONS, RECEIPTS
+from modelsmith.promotion.openings import opening_files
 from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.promotion import Receipt
@@ -48,7 +49,7 @@ def receipt_files(
     ``attest`` gives the attestation at a path of an approval that has no signature of its own.
     """
     folder = receipts_folder(change)
-    files: dict[str, bytes] = {}
+    files = opening_files(folder, pull)
     approvals: dict[str, str] = {}
     for review in decision.approvals:
         if review.proof:

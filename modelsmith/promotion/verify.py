@@ -19,6 +19,7 @@ from modelsmith.promotion.clock import latest_approval
 from modelsmith.promotion.history import PROMOTIONS
 from modelsmith.promotion.judge import judge_tree
 from modelsmith.promotion.main import Main, main_after, read_main
+from modelsmith.promotion.openings import OPENING, OPENING_SIGNATURE, check_opening
 from modelsmith.promotion.receipts import MERGE_RECEIPT, proof_files, receipts_folder, signed_name
 from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.load import load_machine_file
@@ -101,6 +102,7 @@ def _step(git: Git, step: Commit, receipts: Commit | None, commits: Commits, res
     after = Revision(git, receipts.id)
     receipt = _receipt(after, folder)
     _only_receipts(git, step, receipts, folder, receipt)
+    check_opening(main, after, folder, receipt, step.parents[1] if len(step.parents) == 2 else None)
     if receipt.change != change.digest():
         _broken("is not the change that its receipts speak of", f"{folder}/{MERGE_RECEIPT}")
     try:
@@ -149,6 +151,8 @@ def _receipt(tree: Revision, folder: str) -> Receipt:
 def _only_receipts(git: Git, step: Commit, receipts: Commit, folder: str, receipt: Receipt) -> None:
     """The receipts commit adds what the receipt names, and nothing else."""
     names = {MERGE_RECEIPT, *(file for item in receipt.approvals.items() for file in proof_files(*item))}
+    if Revision(git, receipts.id).exists(f"{folder}/{OPENING}"):
+        names |= {OPENING, OPENING_SIGNATURE}
     added = git.change(step.id, receipts.id).paths
     odd = {path.path for path in added} ^ {f"{folder}/{name}" for name in names}
     if odd:

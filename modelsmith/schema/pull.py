@@ -50,6 +50,15 @@ class ForgeReview(Frozen):
     """The forge's id of the review."""
 
 
+class SignedEvent(Frozen):
+    """What somebody did at the local forge, with what proves it."""
+
+    statement: str
+    """Canonical JSON of the `PullEvent`, exactly as signed."""
+    signature: str
+    """Armored ``ssh-keygen -Y`` signature in the namespace ``modelsmith-event``."""
+
+
 class Review(Frozen):
     """A verdict that is authentic; whether it counts is for the gate.
 
@@ -89,6 +98,8 @@ class PullRequest(Frozen):
     opened_at: AwareDatetime
     key: str | None = None
     """Public SSH key that signed the opening; none where the forge authenticates by login."""
+    opening: SignedEvent | None = None
+    """The signed opening; none where the forge authenticates by login."""
     reviews: tuple[Review, ...] = ()
     """Oldest first."""
     merge: GitHash | None = None

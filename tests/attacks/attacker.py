@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openings import opened
 
 from modelsmith.artifacts.seal import seal as seal_artifact
 from modelsmith.artifacts.store import Store
@@ -31,6 +32,7 @@ from modelsmith.governance.gate import GateDecision
 from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import record_folder
 from modelsmith.operations import approve, pr_merge, reject, verify
+from modelsmith.promotion.authors import Authorship
 from modelsmith.promotion.harness import Harness, open_harness
 from modelsmith.promotion.judge import Judgement, judge, judge_tree
 from modelsmith.promotion.main import Main, read_main
@@ -94,6 +96,11 @@ def plain_git(*words: str | Path, folder: Path | None = None, **environment: str
     where = ["-C", str(folder)] if folder else []
     command = ["git", *where, *who, *(str(word) for word in words)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+
+
+def no_forge(path: str, review: Review) -> bytes:
+    """Every review here is signed."""
+    raise AssertionError(path)
 
 
 @contextmanager
@@ -318,8 +325,12 @@ class World:
             number=pull, title="A change", body="", status="open", branch="change", base=main, head=head,
             requester=requester, preparer=preparer, opened_at=AT, reviews=reviews,
         )  # fmt: skip
-        decision = GateDecision(True, "people", (), tuple(review.actor for review in reviews), (), (), ())
-        files = {**receipt_files(said, change, decision), **(more or {})}
+        said = opened(said, self.governed().policy.repository, change.digest(), self.key(preparer))
+        decision = GateDecision(
+            open=True, gate="people", needs=(), approvers=tuple(review.actor for review in reviews), approvals=reviews,
+            refusals=(), waiting_for=(), checks=(), notes=(),
+        )  # fmt: skip
+        files = {**receipt_files(said, change, decision, no_forge), **(more or {})}
         tip = self.git.commit_files(merge, files, f"Receipts of pull request {pull}\n", NOBODY)
         self.rewrite_on_disk(MAIN, tip)
         return merge
@@ -353,7 +364,10 @@ class World:
     def review(self, actor: str, signed: SignedApproval) -> Review:
         """The review that a receipt is made of, in whosever name."""
         said = Approval.model_validate_json(signed.statement)
-        return Review(actor=actor, verdict=said.verdict, change=said.change, at=said.at, proof=signed)
+        return Review(
+            actor=actor, verdict=said.verdict, change=said.change, at=said.at, proof=signed,
+            key=ssh.signing_key(signed.signature),
+        )  # fmt: skip
 
     def raw_tree(self, entries: Sequence[tuple[str, str, str]]) -> str:
         """A tree object of exactly these (mode, name, id), in this order, however little sense it makes."""
@@ -378,7 +392,7 @@ class World:
         reviews = [self.review(actor, one) for actor, one in zip(EVERYBODY, signed, strict=True)]
         decision = judge_tree(
             self.git, read_main(self.git, main), tree, reviews=reviews, requester=requester, preparer=requester,
-            authors=[],
+            authorship=Authorship(frozenset(), frozenset()), seen=datetime.now(UTC),
         ).decision  # fmt: skip
         assert not decision.open
         assert not code or code in {refusal.code for refusal in decision.refusals}, decision.refusals

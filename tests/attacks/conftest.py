@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import tiny
 import yaml
 from attacker import HARNESS, PEOPLE, World
 
 from modelsmith.operations.init import InitRequest, run
-from modelsmith.promotion.root import governance_fingerprint
+from modelsmith.promotion.root import root_fingerprint
+from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import sha256
 from modelsmith.signing.keys import create_ssh_key
 from modelsmith.signing.ssh import public_key
-
-
-def _devcache(name):  # DEVCACHE
-    import functools  # DEVCACHE
-
-    def wrap(make):  # DEVCACHE
-        @functools.wraps(make)  # DEVCACHE
-        def inner(**kw):  # DEVCACHE
-            place = Path("/tmp/attackcache") / name  # DEVCACHE
-            if (place / "ROOT").exists():  # DEVCACHE
-                return World(place, (place / "ROOT").read_text())  # DEVCACHE
-            made = make(**kw)  # DEVCACHE
-            made.copied_to(place)  # DEVCACHE
-            (place / "ROOT").write_text(made.root)  # DEVCACHE
-            return World(place, made.root)  # DEVCACHE
-
-        return inner  # DEVCACHE
-
-    return wrap  # DEVCACHE
-
-
-def _tiny() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,7 +33,6 @@ def _own_git() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-@_devcache("fresh")  # DEVCACHE
 def fresh_template(tmp_path_factory: pytest.TempPathFactory) -> World:
     """After `modelsmith init`: rules, people and a small eval set; nothing is promoted yet."""
     folder = tmp_path_factory.mktemp("fresh")
@@ -73,7 +44,7 @@ def fresh_template(tmp_path_factory: pytest.TempPathFactory) -> World:
         InitRequest(directory=Path("clone"), forge=Path("forge.git"), people=enrolled),
     )
     assert made.unheld_roles == ()
-    clone, tiny = folder / "clone", _tiny()
+    clone = folder / "clone"
     tiny.shrink(clone, folder / "model", sha256(b"base model"))
     people = clone / ".github" / "governance" / "people.yaml"
     document = yaml.safe_load(people.read_text())
@@ -83,11 +54,12 @@ def fresh_template(tmp_path_factory: pytest.TempPathFactory) -> World:
     tiny.commit_to_root(clone, folder / "forge.git")
     workspace = Workspace(clone, folder / "home")
     assert workspace.setting("identity") == HARNESS
-    return World(folder, governance_fingerprint(workspace.revision("main")))
+    with ObjectReader(clone) as git:
+        root = root_fingerprint(git, "main")
+    return World(folder, root)
 
 
 @pytest.fixture(scope="session")
-@_devcache("candidate")  # DEVCACHE
 def candidate_template(fresh_template: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Main knows the first candidate; its evidence is due."""
     world = fresh_template.copied_to(tmp_path_factory.mktemp("candidate") / "world")
@@ -96,7 +68,6 @@ def candidate_template(fresh_template: World, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="session")
-@_devcache("accepted")  # DEVCACHE
 def accepted_template(candidate_template: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Its evidence is accepted; the signed artifact is due."""
     world = candidate_template.copied_to(tmp_path_factory.mktemp("accepted") / "world")
@@ -105,7 +76,6 @@ def accepted_template(candidate_template: World, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="session")
-@_devcache("waiting")  # DEVCACHE
 def waiting_template(accepted_template: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     """The first specialist is exported; its deployment waits for the head of trading as pull request 4."""
     world = accepted_template.copied_to(tmp_path_factory.mktemp("waiting") / "world")
@@ -115,7 +85,6 @@ def waiting_template(accepted_template: World, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(scope="session")
-@_devcache("deployed")  # DEVCACHE
 def deployed_template(waiting_template: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Approved by Maya and merged."""
     world = waiting_template.copied_to(tmp_path_factory.mktemp("deployed") / "world")

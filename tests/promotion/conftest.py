@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from openings import opened
 
 from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import record_folder
@@ -139,6 +140,7 @@ class Repository:
             number=number, status="open", branch="b", title="t", body="", requester=HARNESS.name,
             preparer=HARNESS.name, head=head, base=self.tip, reviews=reviews, opened_at=at,
         )  # fmt: skip
+        pull = opened(pull, self.main.policy.repository, change.digest(), self.key.with_name("harness-ssh"))
         merge = self.git.commit_tree(tree, [self.tip, head], f"Merge pull request {number}\n", WHO)
         decision = replace(judgement.decision, approvals=reviews) if smuggled else judgement.decision
         receipts = dict(receipt_files(pull, change, decision, no_forge))
@@ -215,7 +217,9 @@ class Line:
             "number": self.pulls, "title": "A change", "body": "", "status": "open", "branch": f"b{self.pulls}",
             "base": self.tip, "head": head, "requester": preparer, "preparer": preparer, "opened_at": NOON,
         }  # fmt: skip
-        return PullRequest(**(facts | other))
+        pull = PullRequest(**(facts | other))
+        key = self.harness.with_name("harness-ssh") if pull.preparer == HARNESS.name else self.keys / pull.preparer
+        return opened(pull, self.main().policy.repository, self.change(pull), key)
 
     def change(self, pull):
         return self.git.change(self.tip, self.git.merge_tree(self.tip, pull.head)).digest()

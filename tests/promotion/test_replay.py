@@ -154,14 +154,41 @@ def with_receipts(here, files):
         (lambda name, data: {name: data, f"{name}.more": b"x"}, "other files than its receipts"),
         (lambda name, data: {name: _edited(data, change="sha256:" + "1" * 64)}, "not the change"),
         (lambda name, data: {name: _edited(data, approvals={"maya": "approval-maya.json"})}, "other files than"),
+        (lambda name, data: {name: _edited(data, prepared_by="petra")}, "not who its receipts say"),
+        (lambda name, data: {name: _edited(data, requested_by="petra")}, "not who its receipts say"),
+        (lambda name, data: {name: _edited(data, pull=7)}, "not who its receipts say"),
     ],
 )
 def test_receipts_are_exactly_what_decided_the_merge(repository, tamper, said):
     here = repository.merge(candidate(repository, 1))
-    ((name, data),) = receipts_of(here).items()
-    refused = refusal(repository, with_receipts(here, tamper(name, data)))
+    files = receipts_of(here)
+    name = next(path for path in files if path.endswith("/merge.json"))
+    refused = refusal(repository, with_receipts(here, files | tamper(name, files[name])))
     assert said in refused.message
     assert refused.details["commit"] == here.git.text("rev-parse", f"{here.tip}^")
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"), [((".json", ".json.sig"), "nobody has signed"), ((".json.sig",), "other")]
+)
+def test_a_merge_that_nobody_signed_for_is_refused(repository, missing, said):
+    here = repository.merge(candidate(repository, 1))
+    files = receipts_of(here)
+    kept = {path: data for path, data in files.items() if not path.endswith(tuple(f"/opened{end}" for end in missing))}
+    assert len(kept) < len(files)
+    assert said in refusal(repository, with_receipts(here, kept)).message
+
+
+def test_an_opening_in_another_s_name_or_of_another_proposal_is_refused(repository):
+    here = repository.merge(candidate(repository, 1))
+    other = receipts_of(repository.merge(candidate(repository, 2)))
+    files = receipts_of(here)
+    taken = {path: next(d for o, d in other.items() if o.endswith(path.rpartition("/")[2])) for path in files}
+    openings = {path: data for path, data in taken.items() if "/opened.json" in path}
+    assert "not who its receipts say" in refusal(repository, with_receipts(here, files | openings)).message
+    (path,) = (path for path in files if path.endswith("/opened.json"))
+    edited = files | {path: _edited(files[path], actor="petra")}
+    assert refusal(repository, with_receipts(here, edited)).details["cause"] == "broken-signature"
 
 
 def _edited(data, **fields):

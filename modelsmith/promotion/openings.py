@@ -1,0 +1,62 @@
+"""Who opened a pull request, as a receipt that proves it: whoever opens a change may not approve it."""
+
+from __future__ import annotations
+
+from modelsmith.governance.keys import key_doubt
+from modelsmith.governance.people import listed_keys
+from modelsmith.promotion.main import Main
+from modelsmith.repository.load import load_machine_file
+from modelsmith.repository.tree import Revision
+from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.promotion import EVENT_NAMESPACE, Receipt
+from modelsmith.schema.pull import PullEvent, PullRequest
+from modelsmith.signing import ssh
+
+OPENING = "opened.json"
+OPENING_SIGNATURE = "opened.json.sig"
+
+
+def opening_files(folder: str, pull: PullRequest) -> dict[str, bytes]:
+    """The opening exactly as it was signed; nothing where a forge authenticated it by login."""
+    if pull.opening is None:
+        return {}
+    return {
+        f"{folder}/{OPENING}": pull.opening.statement.encode(),
+        f"{folder}/{OPENING_SIGNATURE}": pull.opening.signature.encode(),
+    }
+
+
+def check_opening(main: Main, tree: Revision, folder: str, receipt: Receipt, head: str | None) -> None:
+    """Refuse a merge whose receipts name another opener or requester than the one who signed.
+
+    Args:
+        main: What governed before the merge.
+        tree: Main with the receipts.
+        folder: Where they lie.
+        receipt: What the harness says about the merge.
+        head: Commit that was merged; None when the merge has no second parent.
+
+    Raises:
+        IntegrityFailure: ``unproven-opening``, or as `ssh.verify`. Where policy takes the word of a forge for reviews,
+            it takes it for openings, too, and only an opening that is there is checked.
+    """
+    path = f"{folder}/{OPENING}"
+    if not tree.exists(path):
+        if main.policy.attested_forges:
+            return
+        raise _unproven("nobody has signed for having opened its pull request", folder)
+    event = load_machine_file(tree, path, PullEvent)
+    signature = tree.read(f"{folder}/{OPENING_SIGNATURE}").decode("utf-8", "replace")
+    keys = [ssh.AllowedKey(*key) for key in listed_keys(main.people)]
+    signer, key = ssh.verify(tree.read(path), signature, EVENT_NAMESPACE, keys)
+    stated = (event.kind, event.repository, event.pull, event.head, event.actor, event.requester)
+    due = ("opened", main.policy.repository, receipt.pull, head, receipt.prepared_by, receipt.requested_by)
+    if signer != event.actor or stated != due:
+        raise _unproven("who opened its pull request is not who its receipts say", path)
+    doubt = key_doubt(main.people, event.actor, key, event.at, None)
+    if doubt:
+        raise _unproven(f"the opening of its pull request proves nothing: {doubt}", path)
+
+
+def _unproven(what: str, path: str) -> IntegrityFailure:
+    return IntegrityFailure("unproven-opening", what, "Compare with a clone that verifies.", path=path)
