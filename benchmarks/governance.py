@@ -183,6 +183,7 @@ class Builder:
         self.names = sorted({name for name, _, _ in self.wanted.values()})
         self.easy = set(self.names[::10]) | {name for name, _, critical in self.wanted.values() if critical}
         self.chance = random.Random("governance")
+        self.base = self.incumbent = self._run("base", self.cluster.base_model.digest, self.easy)
         self.pem = place.harness_keys / "harness.pem"
         self.number = 0
         self.root = git.commit_tree(
@@ -253,6 +254,8 @@ class Builder:
         merge, tip = merge_commits(self.git, pull, judgement, self._who())
         self._log(new_event(self.last, "merged", HARNESS, self.at, pull.base, merge=merge), (self.last.commit,))
         self.main = main_after(self.main, tip)
+        if event == "production-validated":
+            self.incumbent = self.candidate
         self.refs["refs/heads/main"] = tip
 
     def _who(self) -> Signature:
@@ -358,10 +361,11 @@ class Builder:
 
     def _evidence(self, facts: Facts) -> Evidence:
         hard = set(self.chance.sample(self.names, 4))
-        candidate = self._run(facts.specialist, facts.artifact, set(self.names) - hard | self.easy)
-        base = self._run("base", self.cluster.base_model.digest, self.easy)
+        self.candidate = self._run(facts.specialist, facts.artifact, set(self.names) - hard | self.easy)
+        baselines = [] if self.incumbent is self.base else [self.base]
         nearest = {"held_out_to_core": 0.5, "training_to_scored": 0.5}
-        return build(self.governed, facts.specialist, candidate, base, [], self._training(facts), nearest, {})
+        training = self._training(facts)
+        return build(self.governed, facts.specialist, self.candidate, self.incumbent, baselines, training, nearest, {})
 
     def _evidence_files(self, facts: Facts, event: Event) -> dict[str, bytes]:
         if event == "candidate":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from modelsmith.evidence.bundle import recompute
 from modelsmith.governance.gate import CheckResult
@@ -51,6 +52,11 @@ class Promotion:
     files: dict[str, bytes]
     """Files of the new folder by name, receipts left out."""
     touched: frozenset[str]
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What ``evidence.json`` says; nothing of it is proven by reading it."""
+        return Evidence.model_validate_json(self.files[EVIDENCE_FILE])
 
 
 def promotion_checks(main: Main, proposed: Revision, change: Change) -> tuple[CheckResult, ...]:
@@ -192,15 +198,11 @@ def _training(promotion: Promotion) -> str:
     return f"{facts.rows} rows, {facts.method}, rubric equals the eval's"
 
 
-def _read_evidence(promotion: Promotion) -> Evidence:
-    return Evidence.model_validate_json(promotion.files[EVIDENCE_FILE])
-
-
 def _evidence(promotion: Promotion) -> str:
     """Signed, about this artifact and this run, and every headline number recomputes from the verdicts."""
     data = promotion.files[EVIDENCE_FILE]
     unseal(promotion.files[EVIDENCE_SIGNATURE], promotion.main.trusted, sha256(data), EVIDENCE_TYPE)
-    evidence, record = _read_evidence(promotion), promotion.record
+    evidence, record = promotion.evidence, promotion.record
     _refuse(evidence.artifact != record.artifact, "the evidence is about another artifact")
     _refuse(evidence.specialist != record.specialist, "the evidence is about another specialist")
     _refuse(evidence.candidate.weights != record.artifact, "the eval ran other weights than the artifact")
@@ -213,7 +215,7 @@ def _evidence(promotion: Promotion) -> str:
 
 def _question(promotion: Promotion) -> str:
     """Asked is what main governs today: every scenario, every wording, the registered rule, the rubric trained on."""
-    evidence, main = _read_evidence(promotion), promotion.main
+    evidence, main = promotion.evidence, promotion.main
     cluster = load_cluster(main.tree, promotion.record.cluster)
     governed = load_eval_set(main.tree, cluster.eval_set)
     _refuse(evidence.question != governed.question(), "the eval answered an older or other question than main's")
@@ -230,7 +232,7 @@ def _question(promotion: Promotion) -> str:
 
 
 def _verdict(promotion: Promotion) -> str:
-    headline = _read_evidence(promotion).candidate.headline
+    headline = promotion.evidence.candidate.headline
     failed = "; ".join(check.sentence for check in headline.checks if check.outcome != "PASS")
     _refuse(headline.verdict != "PASS", f"the verdict is {headline.verdict}: {failed}")
     return f"PASS: composite {headline.composite.value:.3f}, held-out {headline.held_out.value:.3f}"
