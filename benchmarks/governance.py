@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice, pairwise
@@ -172,7 +172,7 @@ class ObjectWriter(ObjectReader):
 
 
 class Builder:
-    """Makes promotions, one pull request after the other."""
+    """Makes promotions, one after the other. Every model knows the easy scenarios; candidates know most others too."""
 
     def __init__(self, place: Place, git: ObjectWriter) -> None:
         self.place, self.git = place, git
@@ -180,7 +180,10 @@ class Builder:
         self.cluster = load_cluster(self.main.tree, CLUSTER)
         self.governed = load_eval_set(self.main.tree, self.cluster.eval_set)
         self.wanted = expected_rows(self.governed)
+        self.names = sorted({name for name, _, _ in self.wanted.values()})
+        self.easy = set(self.names[::10]) | {name for name, _, critical in self.wanted.values() if critical}
         self.chance = random.Random("governance")
+        self.base = self.incumbent = self._run("base", self.cluster.base_model.digest, self.easy)
         self.pem = place.harness_keys / "harness.pem"
         self.number = 0
         self.root = git.commit_tree(
@@ -251,6 +254,8 @@ class Builder:
         merge, tip = merge_commits(self.git, pull, judgement, self._who())
         self._log(new_event(self.last, "merged", HARNESS, self.at, pull.base, merge=merge), (self.last.commit,))
         self.main = main_after(self.main, tip)
+        if event == "production-validated":
+            self.incumbent = self.candidate
         self.refs["refs/heads/main"] = tip
 
     def _who(self) -> Signature:
@@ -307,9 +312,8 @@ class Builder:
             steps=40, final_loss=0.5, toolkit="benchmark",
         )  # fmt: skip
 
-    def _rows(self, skill: float) -> tuple[VerdictRow, ...]:
-        """Verdicts on all that the eval set asks, right with this chance; critical scenarios are always right."""
-        right: dict[str, bool] = {}
+    def _rows(self, right: Container[str]) -> tuple[VerdictRow, ...]:
+        """Verdicts on all that the eval set asks: these scenarios are right in every wording and point."""
         return tuple(
             VerdictRow(
                 section=section,
@@ -319,16 +323,13 @@ class Builder:
                 critical=critical,
                 wording=wording,
                 repeat=repeat,
-                points={
-                    point.id: critical or right.setdefault(name, self.chance.random() < skill)
-                    for point in self.governed.rubric.points
-                },
+                points={point.id: name in right for point in self.governed.rubric.points},
             )
             for (section, scenario, wording, repeat), (name, capability, critical) in self.wanted.items()
         )
 
-    def _run(self, model: str, weights: str, skill: float) -> Run:
-        rows, rule = self._rows(skill), effective_rule(self.governed, self.cluster)
+    def _run(self, model: str, weights: str, right: Container[str]) -> Run:
+        rows, rule = self._rows(right), effective_rule(self.governed, self.cluster)
         result = RunResult(
             run_id=digest(["run", model, weights]),
             tag=f"{model}-candidate",
@@ -359,10 +360,12 @@ class Builder:
         return Run(result, rows)
 
     def _evidence(self, facts: Facts) -> Evidence:
-        candidate = self._run(facts.specialist, facts.artifact, 0.97)
-        base = self._run("base", self.cluster.base_model.digest, 0.05)
+        hard = set(self.chance.sample(self.names, 4))
+        self.candidate = self._run(facts.specialist, facts.artifact, set(self.names) - hard | self.easy)
+        baselines = [] if self.incumbent is self.base else [self.base]
         nearest = {"held_out_to_core": 0.5, "training_to_scored": 0.5}
-        return build(self.governed, facts.specialist, candidate, base, [], self._training(facts), nearest, {})
+        training = self._training(facts)
+        return build(self.governed, facts.specialist, self.candidate, self.incumbent, baselines, training, nearest, {})
 
     def _evidence_files(self, facts: Facts, event: Event) -> dict[str, bytes]:
         if event == "candidate":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 MAX_BYTES = 3 * 1024 * 1024
 """GitHub does not load a larger file."""
@@ -174,6 +175,7 @@ def _segment(text: str) -> tuple[_Unit, ...]:
     return tuple(units)
 
 
+@lru_cache(maxsize=4096)
 def _segment_matches(segment: tuple[_Unit, ...], part: str) -> bool:
     """Glob without backtracking further than the last star: at most len(segment) * len(part) steps."""
     at = position = 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from modelsmith.evidence.bundle import recompute
 from modelsmith.governance.gate import CheckResult
@@ -71,6 +72,11 @@ class Promotion:
     files: dict[str, bytes]
     """Files of the new folder by name, receipts left out."""
     touched: frozenset[str]
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What ``evidence.json`` says; nothing of it is proven by reading it."""
+        return parse_canonical(EVIDENCE_FILE, self.files[EVIDENCE_FILE], Evidence)
 
 
 def promotion_checks(
@@ -226,15 +232,11 @@ def _parent(main: Main, cluster: str, name: str) -> None:
     _refuse(parent is not None and parent.state == "deprecated", f"trained from {name}, which is deprecated")
 
 
-def _read_evidence(promotion: Promotion) -> Evidence:
-    return parse_canonical(EVIDENCE_FILE, promotion.files[EVIDENCE_FILE], Evidence)
-
-
 def _evidence(promotion: Promotion) -> str:
     """Signed, about this artifact and this run, and every headline number recomputes from the verdicts."""
     data = promotion.files[EVIDENCE_FILE]
     unseal(promotion.files[EVIDENCE_SIGNATURE], promotion.main.trusted, sha256(data), EVIDENCE_TYPE)
-    evidence, record = _read_evidence(promotion), promotion.record
+    evidence, record = promotion.evidence, promotion.record
     _refuse(evidence.artifact != record.artifact, "the evidence is about another artifact")
     _refuse(evidence.specialist != record.specialist, "the evidence is about another specialist")
     _refuse(evidence.candidate.weights != record.artifact, "the eval ran other weights than the artifact")
@@ -248,7 +250,7 @@ def _evidence(promotion: Promotion) -> str:
 
 def _question(promotion: Promotion) -> str:
     """Asked is what main governs today: every scenario, every wording, the registered rule, the rubric trained on."""
-    evidence, main = _read_evidence(promotion), promotion.main
+    evidence, main = promotion.evidence, promotion.main
     cluster = load_cluster(main.tree, promotion.record.cluster)
     governed = load_eval_set(main.tree, cluster.eval_set)
     _refuse(evidence.question != governed.question(), "the eval answered an older or other question than main's")
@@ -277,7 +279,7 @@ def _question(promotion: Promotion) -> str:
 
 
 def _verdict(promotion: Promotion) -> str:
-    headline = _read_evidence(promotion).candidate.headline
+    headline = promotion.evidence.candidate.headline
     failed = "; ".join(check.sentence for check in headline.checks if check.outcome != "PASS")
     _refuse(headline.verdict != "PASS", f"the verdict is {headline.verdict}: {failed}")
     return f"PASS: composite {headline.composite.value:.3f}, held-out {headline.held_out.value:.3f}"

@@ -188,7 +188,7 @@ def test_an_opening_in_another_s_name_or_of_another_proposal_is_refused(reposito
     assert "not who its receipts say" in refusal(repository, with_receipts(here, files | openings)).message
     (path,) = (path for path in files if path.endswith("/opened.json"))
     edited = files | {path: _edited(files[path], actor="petra")}
-    assert refusal(repository, with_receipts(here, edited)).details["cause"] == "broken-signature"
+    assert refusal(repository, with_receipts(here, edited)).details["cause"] == "bad-signature"
 
 
 def _edited(data, **fields):

@@ -1,0 +1,25 @@
+"""Canonical JSON is RFC 8785's, byte for byte, and refuses what that cannot write."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelsmith.schema.canonical import canonical_json
+
+
+def test_the_rfc_s_own_example():
+    value = {
+        "numbers": [333333333.33333329, 1e30, 4.50, 2e-3, 0.000000000000000000000000001],
+        "string": "\u20ac$\u000f\u000aA'\u0042\u0022\u005c\\\"\u002f",
+        "literals": [None, True, False],
+    }
+    assert canonical_json(value) == (
+        b'{"literals":[null,true,false],"numbers":[333333333.3333333,1e+30,4.5,0.002,1e-27],'
+        b'"string":"\xe2\x82\xac$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}'
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), 2**53, "\udfff", {1: 2}, b"bytes"])
+def test_what_json_cannot_say_exactly_is_refused(value):
+    with pytest.raises(ValueError):  # noqa: PT011
+        canonical_json([value])
