@@ -12,7 +12,11 @@ import pytest
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.port import ForgeIdentity, Proposal
 from modelsmith.ledger.ledger import Ledger
+from modelsmith.loop.iterate import Loop
+from modelsmith.loop.state import Iteration
+from modelsmith.promotion.harness import open_harness
 from modelsmith.repository.git import Signature
+from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.promotion import RECORD_TYPE
 from modelsmith.signing.dsse import seal, statement
@@ -285,6 +289,9 @@ def test_a_retired_specialist_serves_nothing_and_stays_addressable(served, copie
     assert must(world, 0, "verify")["weights"] == {specialist: "checked"}
     assert must(world, 0, "lineage", specialist)["ancestors"][0]["state"] == "deprecated"
     must(world, 0, "compare", f"{CLUSTER}-iter-001-base", f"{CLUSTER}-iter-001-candidate")
+    unfinished = Iteration.model_validate_json(json.dumps(world.state() | {"phase": "train", "reference": specialist}))
+    resumed = Loop(open_harness(Workspace(world.clone, world.home)), CLUSTER)._resume(unfinished, world.main())
+    assert (resumed.number, resumed.phase, resumed.reference) == (2, "eval", "base"), "nothing is trained from it"
     for words, code in ((("promote", CLUSTER), "nothing-to-promote"), (("rollback", CLUSTER), "nothing-to-roll-back")):
         assert must(world, 2, *words)["code"] == code
     assert must(world, 2, "promote", CLUSTER, specialist, "--to", "customer-deployed")["code"] == "bad-transition"
