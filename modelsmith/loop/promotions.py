@@ -28,7 +28,7 @@ from modelsmith.promotion.main import Main
 from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.records import Facts, next_record
-from modelsmith.promotion.rollbacks import deployment_of, recorded_order
+from modelsmith.promotion.rollbacks import recorded_order
 from modelsmith.repository.load import load_machine_file
 from modelsmith.schema.base import Event, State
 from modelsmith.schema.canonical import canonical_json
@@ -91,14 +91,19 @@ def _events_of(
         },
     )
     if record.event == "rolled-back":
-        terms = deployment_of(main, record.specialist).contract.terms
+        order, life = recorded_order(main, record), main.history.find(record.specialist)
+        contract = life.records[life.digests.index(order.undoes)].rollback
+        assert contract
         yield (
             "rollback.triggered",
             f"rollback/{record.specialist}/{receipt.pull}",
             {
                 "specialist": record.specialist,
-                "reason": recorded_order(main, record).reason,
-                "metric_window": {"metric": terms.metric, "window_minutes": terms.window_minutes},
+                "reason": order.reason,
+                "metric_window": {
+                    "metric": contract.terms.metric,
+                    "window_minutes": contract.terms.window_minutes,
+                },
             },
         )
 

@@ -97,11 +97,11 @@ def _around(main: Main, cluster: Cluster, record: PromotionRecord) -> tuple[Rout
 
 
 def _standing_order(harness: Harness, main: Main, facts: Facts, fresh: RollbackOrder) -> RollbackOrder | None:
-    """The order of an open pull request that says the same and may still be merged as it is."""
+    """The order of this harness's open pull request that says the same and is decided by the same as a fresh one."""
     life = main.history.find(facts.specialist)
     path = f"{folder_of(life.cluster, life.specialist, len(life.records) + 1, 'rolled-back')}/{ROLLBACK_FILE}"
     for pull in harness.forge.list("open"):
-        if pull.branch != branch_of(life, "rolled-back"):
+        if pull.branch != branch_of(life, "rolled-back") or pull.preparer != harness.actor:
             continue
         tree = harness.workspace.revision(pull.head)
         try:
@@ -109,11 +109,16 @@ def _standing_order(harness: Harness, main: Main, facts: Facts, fresh: RollbackO
         except (IntegrityFailure, InvalidInput):
             continue
         same = fresh.model_copy(update={"decided_at": order.decided_at, "reason": fresh.reason or order.reason})
-        record = next_record(main, "rolled-back", facts, {ROLLBACK_FILE: canonical_json(order)})
-        timely = is_present(order, fresh.decided_at) or not verdict_on(main, record, order).automatic
-        if order == same and timely:
+        automatic = _automatic(main, facts, order)
+        timely = is_present(order, fresh.decided_at) or not automatic
+        if order == same and timely and automatic == _automatic(main, facts, fresh):
             return order
     return None
+
+
+def _automatic(main: Main, facts: Facts, order: RollbackOrder) -> bool:
+    record = next_record(main, "rolled-back", facts, {ROLLBACK_FILE: canonical_json(order)})
+    return verdict_on(main, record, order).automatic
 
 
 def _require_clean(reason: str) -> None:

@@ -12,7 +12,11 @@ import pytest
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.port import ForgeIdentity, Proposal
 from modelsmith.ledger.ledger import Ledger
+from modelsmith.loop.iterate import Loop
+from modelsmith.loop.state import Iteration
+from modelsmith.promotion.harness import open_harness
 from modelsmith.repository.git import Signature
+from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.promotion import RECORD_TYPE
 from modelsmith.signing.dsse import seal, statement
@@ -156,7 +160,8 @@ def test_iterate_on_hold_goes_as_far_as_it_may_and_says_who_is_next(rolled, copi
     assert (said["phase"], said["pull"], said["waiting_for"]) == ("waiting", None, ["@oncall-sre"])
     assert "on hold" in said["reason"]
     assert said["next"] == {"clear": f"modelsmith rollback {CLUSTER} --clear-hold"}
-    assert [title for title in world.pulls().values() if said["specialist"] in title][-1].endswith("artifact exported")
+    steps = {title.partition(": ")[2] for title in world.pulls().values() if said["specialist"] in title}
+    assert steps == {"candidate", "eval accepted", "artifact exported"}
     assert must(world, 4, "iterate", CLUSTER)["pull"] is None
 
     decide(world, must(world, 4, "rollback", CLUSTER, "--clear-hold")["pull"], "oli")
@@ -285,6 +290,9 @@ def test_a_retired_specialist_serves_nothing_and_stays_addressable(served, copie
     assert must(world, 0, "verify")["weights"] == {specialist: "checked"}
     assert must(world, 0, "lineage", specialist)["ancestors"][0]["state"] == "deprecated"
     must(world, 0, "compare", f"{CLUSTER}-iter-001-base", f"{CLUSTER}-iter-001-candidate")
+    unfinished = Iteration.model_validate_json(json.dumps(world.state() | {"phase": "train", "reference": specialist}))
+    resumed = Loop(open_harness(Workspace(world.clone, world.home)), CLUSTER)._resume(unfinished, world.main())
+    assert (resumed.number, resumed.phase, resumed.reference) == (2, "eval", "base"), "nothing is trained from it"
     for words, code in ((("promote", CLUSTER), "nothing-to-promote"), (("rollback", CLUSTER), "nothing-to-roll-back")):
         assert must(world, 2, *words)["code"] == code
     assert must(world, 2, "promote", CLUSTER, specialist, "--to", "customer-deployed")["code"] == "bad-transition"

@@ -146,6 +146,15 @@ def test_a_candidate_of_another_base_model_or_rubric_is_refused(repository):
     assert "another rubric" in failures(repository, candidate(repository, reward=DIGEST)[1])["training"]
 
 
+def test_nothing_is_trained_from_a_retired_or_unknown_specialist(repository):
+    parent = repository.facts(2).specialist
+    known = repository.after("candidate", "eval-accepted", number=2)
+    assert "training" not in failures(known, candidate(known, parent=parent)[1])
+    assert f"has no specialist {parent}" in failures(repository, candidate(repository, parent=parent)[1])["training"]
+    retired = known.after("deprecated", number=2)
+    assert "which is deprecated" in failures(retired, candidate(retired, parent=parent)[1])["training"]
+
+
 def test_an_oversized_record_folder_is_refused(repository):
     limit = repository.main.policy.limits.evidence_bytes
     evidence = {"training.json": training(repository), "weights.bin": bytes(limit)}

@@ -148,7 +148,7 @@ def with_receipts(here, files):
     ("tamper", "said"),
     [
         (lambda name, data: {name: None}, "no receipt of its merge"),
-        (lambda name, data: {name: b"not json"}, "cannot be read"),
+        (lambda name, data: {name: b"not json"}, "not of type Receipt"),
         (lambda name, data: {name: data + b"\n"}, "not canonical"),
         (lambda name, data: {name: data, "evals/x.md": b"x"}, "other files than its receipts"),
         (lambda name, data: {name: data, f"{name}.more": b"x"}, "other files than its receipts"),
