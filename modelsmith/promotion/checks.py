@@ -76,7 +76,16 @@ class Promotion:
     @cached_property
     def evidence(self) -> Evidence:
         """What ``evidence.json`` says; nothing of it is proven by reading it."""
-        return parse_canonical(EVIDENCE_FILE, self.files[EVIDENCE_FILE], Evidence)
+        return parse_canonical(EVIDENCE_FILE, self.file(EVIDENCE_FILE), Evidence)
+
+    def file(self, name: str) -> bytes:
+        """One file of the new folder.
+
+        Raises:
+            IntegrityFailure: ``check-failed`` when it is missing.
+        """
+        _refuse(name not in self.files, f"{name} is missing")
+        return self.files[name]
 
 
 def promotion_checks(
@@ -234,8 +243,8 @@ def _parent(main: Main, cluster: str, name: str) -> None:
 
 def _evidence(promotion: Promotion) -> str:
     """Signed, about this artifact and this run, and every headline number recomputes from the verdicts."""
-    data = promotion.files[EVIDENCE_FILE]
-    unseal(promotion.files[EVIDENCE_SIGNATURE], promotion.main.trusted, sha256(data), EVIDENCE_TYPE)
+    data = promotion.file(EVIDENCE_FILE)
+    unseal(promotion.file(EVIDENCE_SIGNATURE), promotion.main.trusted, sha256(data), EVIDENCE_TYPE)
     evidence, record = promotion.evidence, promotion.record
     _refuse(evidence.artifact != record.artifact, "the evidence is about another artifact")
     _refuse(evidence.specialist != record.specialist, "the evidence is about another specialist")
@@ -286,9 +295,9 @@ def _verdict(promotion: Promotion) -> str:
 
 
 def _artifact(promotion: Promotion) -> str:
-    sums = promotion.files[SUMS_FILE]
+    sums = promotion.file(SUMS_FILE)
     _refuse(sha256(sums) != promotion.record.artifact, "SHA256SUMS is not the artifact's")
-    signed = verify_manifest(promotion.files[SIGNATURE_FILE], sums, promotion.main.trusted)
+    signed = verify_manifest(promotion.file(SIGNATURE_FILE), sums, promotion.main.trusted)
     _refuse(signed != promotion.record.artifact, "the signature is another artifact's")
     return "the artifact's file list is signed"
 

@@ -532,7 +532,7 @@ class World:
         main = self.governed()
         if event == "eval-accepted":
             honest = self.evidence(number)
-            data = evidence or evidence_bytes(honest)
+            data = evidence_bytes(honest) if evidence is None else evidence
             key = self.harness_keys / "harness.pem"
             signed = seal(statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, {"cluster": CLUSTER}), key)
             texts = {"packet.md": packet(honest, self.facts().cluster).encode(), "chart.svg": chart(honest).encode()}
@@ -575,7 +575,7 @@ class World:
         files[f"{folder}/{RECORD_SIGNATURE}"] = signed
         return files
 
-    def next_files(self, event: str, number: int = 1, **lie: Any) -> dict[str, bytes]:
+    def next_files(self, event: str, number: int = 1, /, **lie: Any) -> dict[str, bytes]:
         """The files of the specialist's next event, the record stating ``lie`` where it differs, signed again."""
         main = self.governed()
         evidence = self.files_for(event, number)
@@ -599,7 +599,7 @@ class World:
         evidence = json.loads(evidence_bytes(self.evidence()))
         if edit:
             edit(evidence)
-        files = self.files_for("eval-accepted", evidence=data or canonical_json(evidence))
+        files = self.files_for("eval-accepted", evidence=canonical_json(evidence) if data is None else data)
         run = evidence["candidate"]
         facts = replace(
             self.facts_for("eval-accepted"), eval_run=run["run_id"], composite=run["headline"]["composite"]["value"]

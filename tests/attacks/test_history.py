@@ -14,6 +14,7 @@ from attacker import CLUSTER, HARNESS, MAIN, NOBODY, PEOPLE_FILE, ROUTING, RUBRI
 
 from modelsmith.repository.git import Git
 from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import ModelsmithError
 
 
 def approved(world, actor="maya", number=4):
@@ -70,7 +71,8 @@ def test_an_evil_merge_that_leaves_something_out_is_found(waiting):
     """Less is another change, too: the deployment without the routing that it leads to."""
     head, approval = approved(waiting)
     main = waiting.main()
-    less = waiting.git.commit_files(head, {ROUTING: waiting.governed().tree.read(ROUTING)}, "x\n", NOBODY)
+    assert ROUTING in {path.path for path in waiting.git.change(main, head).paths}
+    less = waiting.git.commit_files(head, {ROUTING: None}, "x\n", NOBODY)
     tree = waiting.git.merge_tree(main, less)
     waiting.detected(waiting.force(head, [approval], tree=tree))
 
@@ -82,7 +84,7 @@ def test_octopus_and_swapped_merges_are_found(waiting):
     tip, main = waiting.main(), waiting.git.text("rev-parse", f"{merge}^1")
     receipts_tree = waiting.bare.text("rev-parse", f"{tip}^{{tree}}")
     other = waiting.commit({"notes.md": b"x\n"}, main)
-    for parents in ([main, head, other], [head, main], [main, head, main]):
+    for parents in ([main, head, other], [head, main], [main, other, head]):
         odd = waiting.git.commit_tree(f"{merge}^{{tree}}", parents, "Merge pull request 4\n", NOBODY)
         waiting.fetch()
         waiting.rewrite_on_disk(MAIN, waiting.git.commit_tree(receipts_tree, [odd], "Receipts\n", NOBODY))
@@ -222,7 +224,15 @@ def test_a_partial_clone_is_said_to_lack_objects_and_fetches_nothing(deployed):
     clone = deployed.folder / "partial"
     done = plain_git("clone", "--quiet", "--no-checkout", "--filter=blob:none", f"file://{deployed.forge}", clone)
     assert done.returncode == 0, done.stderr
-    assert int(deployed.detected(clone=clone).exit) == 5
+    trap = deployed.folder / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch {deployed.folder}/sprung\n")
+    trap.chmod(0o755)
+    plain_git("config", "remote.origin.uploadpack", trap, folder=clone)
+    with pytest.raises(ModelsmithError, match="promisor"):
+        deployed.verify(clone)
+    assert not (deployed.folder / "sprung").exists()
+    plain_git("cat-file", "blob", f"{MAIN}:{PEOPLE_FILE}", folder=clone)
+    assert (deployed.folder / "sprung").exists(), "git itself runs it"
     whole = plain_git("clone", "--quiet", f"file://{deployed.forge}", deployed.folder / "whole")
     assert whole.returncode == 0
     assert deployed.verify(deployed.folder / "whole").verified
@@ -257,13 +267,13 @@ def test_other_content_under_the_id_of_an_approved_object_is_found(deployed, kin
     oid = {
         "blob": tree.entries[RUBRIC][1],
         "tree": deployed.bare.text("rev-parse", f"{deployed.main()}:evals"),
-        "commit": deployed.main(),
+        "commit": deployed.bare.text("rev-parse", f"{deployed.main()}~1"),
     }[kind]
     data = deployed.bare.run("cat-file", kind, oid)
     other = {
         "blob": data.replace(b"weight: 2", b"weight: 9", 1),
         "tree": deployed.bare.run("cat-file", "tree", f"{deployed.main()}:clusters"),
-        "commit": data.replace(b"Receipts", b"receipts", 1),
+        "commit": data.replace(b"Merge", b"merge", 1),
     }[kind]
     assert other != data
     deployed.holds()
@@ -390,9 +400,10 @@ def test_a_signed_commit_does_not_make_verify_run_a_signing_program(fresh):
     trap = fresh.folder / "trap"
     trap.write_text(f"#!/bin/sh\ntouch {fresh.folder}/sprung\n")
     trap.chmod(0o755)
-    for name, value in (("log.showSignature", "true"), ("gpg.ssh.program", trap), ("gpg.format", "ssh")):
+    settings = {"log.showSignature": "true", "gpg.ssh.program": trap, "gpg.ssh.allowedSignersFile": "/dev/null"}
+    for name, value in settings.items():
         plain_git("config", name, value, folder=clone)
-    plain_git("log", "-2", "--all", head, folder=clone)
+    plain_git("log", "-1", head, folder=clone)
     assert (fresh.folder / "sprung").exists(), "git itself runs it"
     (fresh.folder / "sprung").unlink()
     assert fresh.verify(clone).approvals == 1

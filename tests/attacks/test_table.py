@@ -11,7 +11,7 @@ ROW = re.compile(r"\| (?P<attack>[^|]+) \| (?P<who>[^|]+) \| (?P<stop>[^|]+) \| 
 OUTCOMES = ("prevented", "detected", "neither", "waits")
 
 
-def tests():
+def attacks():
     """Every test of the suite that performs an attack, with its docstring and whether it is expected to fail."""
     found = {}
     for path in sorted(HERE.glob("test_*.py")):
@@ -29,15 +29,15 @@ def rows():
 
 
 def test_every_attack_has_a_row_and_every_row_a_test():
-    assert rows().keys() == tests().keys()
+    assert rows().keys() == attacks().keys()
 
 
 def test_every_test_says_what_stops_the_attack():
-    assert [name for name, (docstring, _) in tests().items() if not docstring] == []
+    assert [name for name, (docstring, _) in attacks().items() if not docstring] == []
 
 
 def test_what_is_not_stopped_is_marked_in_both_places():
     for name, row in rows().items():
         outcome = row["stop"].split()[0].strip("*").rstrip(":;,")
         assert outcome in (*OUTCOMES, "control"), row["stop"]
-        assert (outcome in ("neither", "waits")) == tests()[name][1], name
+        assert (outcome in ("neither", "waits")) == attacks()[name][1], name
