@@ -10,8 +10,6 @@ from pydantic import JsonValue
 from modelsmith.artifacts.seal import check_signed
 from modelsmith.artifacts.store import Store
 from modelsmith.evidence.bundle import Run, build, evidence_bytes, verdict_rows
-from modelsmith.evidence.chart import chart
-from modelsmith.evidence.packet import Asked, packet
 from modelsmith.governance.hold import hold_clearers
 from modelsmith.governance.routing import hold_of
 from modelsmith.governance.states import Life, record_folder, transition_for
@@ -22,14 +20,16 @@ from modelsmith.loop.evals import BASE, ledger_of, read_observations
 from modelsmith.loop.lineage import environment
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.checks import SIGNATURE_FILE, SUMS_FILE, TRAINING_FILE
+from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.history import RECEIPTS
 from modelsmith.promotion.main import Main
+from modelsmith.promotion.packets import PACKET_FILE, packet_files
 from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.records import Facts, next_record
 from modelsmith.promotion.rollbacks import recorded_order
-from modelsmith.repository.load import load_machine_file
+from modelsmith.repository.load import load_cluster, load_machine_file
 from modelsmith.schema.base import Event, State
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
@@ -41,9 +41,6 @@ from modelsmith.schema.run import RunResult
 from modelsmith.signing.dsse import adopt_or_seal, statement
 from modelsmith.signing.files import write_atomically
 from modelsmith.signing.oms import sign_directory
-
-PACKET_FILE = "packet.md"
-CHART_FILE = "chart.svg"
 
 FORWARD: dict[State, Event] = {
     "artifact-exported": "customer-deployed",
@@ -140,14 +137,11 @@ def promote_accepted(
         desk.harness.signing_key,
     )
     write_atomically(kept, signed)
-    body = packet(evidence, desk.cluster)
-    files = {
-        EVIDENCE_FILE: data,
-        EVIDENCE_SIGNATURE: signed,
-        PACKET_FILE: body.encode(),
-        CHART_FILE: chart(evidence).encode(),
-    }
-    advance(desk.harness, "eval-accepted", facts, files, f"{facts.specialist}: eval accepted", body)
+    read = packet_files(evidence, load_cluster(main.tree, desk.cluster.cluster), None)
+    files = {EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: signed, **read}
+    advance(
+        desk.harness, "eval-accepted", facts, files, f"{facts.specialist}: eval accepted", read[PACKET_FILE].decode()
+    )
 
 
 def promote_exported(desk: Desk, iteration: Iteration, candidate: RunResult) -> None:
@@ -210,14 +204,11 @@ def promote_next(
     if event == "customer-deployed":
         refuse_on_hold(main, cluster.cluster)
     facts = Facts.of(life.records[-1], cluster, harness.actor, harness.preparer)
-    accepted = next(record for record in life.records if record.event == "eval-accepted")
-    evidence = load_machine_file(main.tree, f"{record_folder(accepted)}/{EVIDENCE_FILE}", Evidence)
+    evidence = evidence_of(main, life)
     title = f"{life.specialist}: {event.replace('-', ' ')}"
     record = next_record(main, event, facts, evidence={})
-    asked = Asked(event, record.requested_by, record.prepared_by, record.required_approvers, record.rollback)
-    body = packet(evidence, cluster, asked)
-    files = {PACKET_FILE: body.encode(), CHART_FILE: chart(evidence).encode()}
-    return event, advance(harness, event, facts, files, title, body)
+    files = packet_files(evidence, cluster, record)
+    return event, advance(harness, event, facts, files, title, files[PACKET_FILE].decode())
 
 
 def refuse_on_hold(main: Main, cluster: str) -> None:

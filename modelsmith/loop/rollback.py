@@ -10,9 +10,10 @@ from modelsmith.governance.hold import Hold
 from modelsmith.governance.rollback import readiness
 from modelsmith.governance.routing import render_routing
 from modelsmith.governance.states import Life, folder_of
-from modelsmith.loop.promotions import PACKET_FILE, advance
+from modelsmith.loop.promotions import advance
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.main import Main
+from modelsmith.promotion.packets import PACKET_FILE
 from modelsmith.promotion.records import Facts, lives_after, next_record
 from modelsmith.promotion.rollbacks import deployment_of, is_present, order_for, read_order, recorded_order, verdict_on
 from modelsmith.schema.base import Event

@@ -5,8 +5,10 @@ from __future__ import annotations
 from modelsmith.operations.contract import PullNumber, Request, Result
 from modelsmith.operations.pull_view import PullView, view
 from modelsmith.promotion.harness import open_forge
+from modelsmith.promotion.packets import PACKET_FILE
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
+from modelsmith.schema.pull import PullRequest
 
 
 class PrShowRequest(Request):
@@ -32,7 +34,7 @@ class PrShowResult(Result):
     pull: PullView
     reviews: tuple[ReviewView, ...]
     body: str
-    """Markdown."""
+    """Markdown: the review packet of a promotion, else the description."""
 
 
 def run(workspace: Workspace, request: PrShowRequest) -> PrShowResult:
@@ -51,4 +53,12 @@ def run(workspace: Workspace, request: PrShowRequest) -> PrShowResult:
         )
         for review in pull.reviews
     )
-    return PrShowResult(pull=shown, reviews=reviews, body=pull.body)
+    return PrShowResult(pull=shown, reviews=reviews, body=_packet(workspace, pull, main) or pull.body)
+
+
+def _packet(workspace: Workspace, pull: PullRequest, main: str) -> str | None:
+    """The packet that the proposal brings: unlike the description, the gate holds it against the evidence."""
+    git = workspace.git
+    base = git.text("rev-parse", f"{pull.merge}^1") if pull.merge else git.text("merge-base", main, pull.head)
+    added = [path.path for path in git.change(base, pull.head).paths if path.path.endswith(f"/{PACKET_FILE}")]
+    return workspace.revision(pull.head).read(added[0]).decode() if len(added) == 1 else None

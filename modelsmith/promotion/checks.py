@@ -12,9 +12,10 @@ from modelsmith.evidence.bundle import recompute
 from modelsmith.governance.gate import CheckResult
 from modelsmith.governance.routing import BASE, changes_routing, render_routing
 from modelsmith.governance.states import fold, record_folder
-from modelsmith.promotion.freshness import outdated
+from modelsmith.promotion.freshness import evidence_of, outdated
 from modelsmith.promotion.history import PROMOTIONS, RECEIPTS, parse_record
 from modelsmith.promotion.main import Main
+from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE, packet_files
 from modelsmith.promotion.records import Facts, next_record, routing_after
 from modelsmith.promotion.rollbacks import check_order, read_order, who_decides
 from modelsmith.promotion.rule import effective_rule, expected_rows
@@ -139,6 +140,8 @@ def _checks_for(record: PromotionRecord, now: datetime | None) -> Iterator[tuple
         yield "artifact", _artifact
     if record.event in ("customer-deployed", "production-validated"):
         yield FRESH, _fresh
+    if now is not None and record.event in ("eval-accepted", "customer-deployed", "production-validated"):
+        yield "packet", _packet
     if record.event == "rolled-back":
         yield "inverse", _inverse
         yield (
@@ -189,7 +192,7 @@ def _files(promotion: Promotion) -> str:
 
 REQUIRED: dict[str, frozenset[str]] = {
     "candidate": frozenset({TRAINING_FILE}),
-    "eval-accepted": frozenset({EVIDENCE_FILE, EVIDENCE_SIGNATURE, "packet.md", "chart.svg"}),
+    "eval-accepted": frozenset({EVIDENCE_FILE, EVIDENCE_SIGNATURE, PACKET_FILE, CHART_FILE}),
     "artifact-exported": frozenset({SUMS_FILE, SIGNATURE_FILE}),
     "rolled-back": frozenset({ROLLBACK_FILE}),
 }
@@ -292,6 +295,22 @@ def _verdict(promotion: Promotion) -> str:
     failed = "; ".join(check.sentence for check in headline.checks if check.outcome != "PASS")
     _refuse(headline.verdict != "PASS", f"the verdict is {headline.verdict}: {failed}")
     return f"PASS: composite {headline.composite.value:.3f}, held-out {headline.held_out.value:.3f}"
+
+
+def _packet(promotion: Promotion) -> str:
+    """What people read is rendered from the evidence.
+
+    Replay leaves this out: what an older toolkit rendered need not be what this one renders.
+    """
+    record, main = promotion.record, promotion.main
+    cluster = load_cluster(main.tree, record.cluster)
+    if record.event == "eval-accepted":
+        due = packet_files(promotion.evidence, cluster, None)
+    else:
+        due = packet_files(evidence_of(main, main.history.find(record.specialist)), cluster, record)
+    other = sorted(name for name, data in due.items() if promotion.files.get(name) != data)
+    _refuse(bool(other), f"{' and '.join(other)} say something else than the evidence does")
+    return "packet and chart are the rendering of the evidence"
 
 
 def _artifact(promotion: Promotion) -> str:

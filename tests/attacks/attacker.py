@@ -275,7 +275,7 @@ class World:
 
     def gate(self, number: int) -> Judgement:
         """The gate's decision as it stands."""
-        return judge(self.bare, self.as_(HARNESS).get(number), self.main())
+        return judge(self.bare, self.as_(HARNESS).get(number), self.main(), datetime.now(UTC))
 
     def refusals(self, number: int) -> str:
         """Why the gate is closed, in one text."""

@@ -128,7 +128,7 @@ SPELLINGS = {
 def test_evidence_in_any_other_form_is_refused_in_words(candidate, name):
     """Not a crash, and nothing that two readers could read differently."""
     text = SPELLINGS[name](evidence_bytes(candidate.evidence()).decode())
-    stopped(candidate, candidate.accepted_with(data=text.encode()), "evidence.json is not canonical JSON of its kind")
+    stopped(candidate, candidate.accepted_with(data=text.encode()), "evidence.json is not ")
 
 
 def changed_rubric(world):
@@ -152,9 +152,9 @@ def test_a_deployment_on_evidence_of_an_older_question_is_refused(waiting):
     approval = waiting.as_(HARNESS).get(4).reviews[-1]
     with refused("gate-closed") as errors:
         waiting.merge(4)
-    assert "changed since this specialist was evaluated" in errors[0].message
+    assert "changed since it was evaluated" in errors[0].message
     head = waiting.head(4)
-    waiting.detected(waiting.force(head, [approval]), "changed since this specialist was evaluated")
+    waiting.detected(waiting.force(head, [approval]), "changed since it was evaluated")
 
 
 def test_a_composite_whose_weight_lies_on_an_empty_section_passes_nothing(candidate):
@@ -164,8 +164,11 @@ def test_a_composite_whose_weight_lies_on_an_empty_section_passes_nothing(candid
     document["composite"] = {"core": 0.0, "robustness": 0.0, "micro": 1.0}
     emptied = dict.fromkeys(tree.paths(f"{SET}/micro"))
     changed = {f"{SET}/evalset.yaml": yaml.safe_dump(document, sort_keys=False).encode(), **emptied}
-    candidate.force_honestly(changed, "dana")
-    stopped(candidate, candidate.accepted_with(lambda evidence: None), "INCONCLUSIVE")
+    number = candidate.propose(changed, "petra", "emptied")
+    candidate.approve(number, "dana")
+    with refused("gate-closed") as errors:
+        candidate.merge(number)
+    assert "micro has a weight, and the set has no micro-benchmark" in errors[0].message
 
 
 def test_a_packet_is_what_a_reviewer_reads_and_is_the_rendering_of_the_evidence(candidate):
@@ -175,14 +178,16 @@ def test_a_packet_is_what_a_reviewer_reads_and_is_the_rendering_of_the_evidence(
     assert files["packet.md"] == packet(candidate.evidence(), cluster).encode()
 
 
-@pytest.mark.xfail(strict=True, reason="neither yet: packet and chart are not rendered again from the evidence")
 def test_a_packet_that_tells_another_story_than_the_evidence_is_refused(candidate):
     """The evidence is honest; what the reviewer reads in ten minutes is not."""
     files = candidate.files_for("eval-accepted")
     files["packet.md"] = files["packet.md"].replace(b"base", b"the market leader")
     facts = candidate.facts_for("eval-accepted")
     record = next_record(candidate.governed(), "eval-accepted", facts, files)
-    stopped(candidate, candidate.record_files(record, files), "")
+    number = candidate.open(candidate.commit(candidate.record_files(record, files)), HARNESS, branch="told")
+    with refused("gate-closed") as errors:
+        candidate.merge(number)
+    assert "packet.md say something else than the evidence does" in errors[0].message
 
 
 @pytest.mark.xfail(strict=True, reason="neither: verdicts are the harness's word; a second eval elsewhere finds it")

@@ -238,7 +238,7 @@ def test_a_rubric_that_changed_since_the_eval_closes_the_deployment(waiting):
     approve(waiting, "4", "maya")
     ran = waiting.modelsmith("pr", "merge", "4", "--json")
     assert (ran.code, ran.json["details"]["refusals"]) == (3, ["check-failed"])
-    assert "changed since this specialist was evaluated" in ran.json["message"]
+    assert "changed since it was evaluated" in ran.json["message"]
     assert waiting.modelsmith("verify", "--json").code == 0
 
 
