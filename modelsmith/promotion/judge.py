@@ -12,7 +12,7 @@ from modelsmith.governance.names import find_twin
 from modelsmith.governance.shape import ABSENT
 from modelsmith.promotion.authors import Authorship, Commits, authorship
 from modelsmith.promotion.checks import is_promotion, named_actors, promotion_checks
-from modelsmith.promotion.clock import latest_approval
+from modelsmith.promotion.clock import latest_signed
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.rollbacks import contract_for
 from modelsmith.repository.git import Git
@@ -49,7 +49,7 @@ def judge(git: Git, pull: PullRequest, main_commit: str, now: datetime) -> Judge
         requester=pull.requester,
         preparer=pull.preparer,
         authorship=authorship(Commits(git, main_commit, pull.head).take(pull.head), main.people),
-        seen=max(now, latest_approval(main.tree)),
+        seen=max(now, pull.opened_at, latest_signed(main.tree)),
         now=now,
         opener=_opener(pull, main),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from modelsmith.governance.keys import key_doubt
 from modelsmith.governance.people import listed_keys
 from modelsmith.promotion.main import Main
@@ -26,8 +28,8 @@ def opening_files(folder: str, pull: PullRequest) -> dict[str, bytes]:
     }
 
 
-def check_opening(main: Main, tree: Revision, folder: str, receipt: Receipt, head: str | None) -> None:
-    """Refuse a merge whose receipts name another opener or requester than the one who signed.
+def check_opening(main: Main, tree: Revision, folder: str, receipt: Receipt, head: str | None) -> datetime | None:
+    """When the pull request was opened, by who signed for it; refuses receipts that name another opener or requester.
 
     Args:
         main: What governed before the merge.
@@ -43,7 +45,7 @@ def check_opening(main: Main, tree: Revision, folder: str, receipt: Receipt, hea
     path = f"{folder}/{OPENING}"
     if not tree.exists(path):
         if main.policy.attested_forges:
-            return
+            return None
         raise _unproven("nobody has signed for having opened its pull request", folder)
     event = load_machine_file(tree, path, PullEvent)
     signature = tree.read(f"{folder}/{OPENING_SIGNATURE}").decode("utf-8", "replace")
@@ -56,6 +58,7 @@ def check_opening(main: Main, tree: Revision, folder: str, receipt: Receipt, hea
     doubt = key_doubt(main.people, event.actor, key, event.at, None)
     if doubt:
         raise _unproven(f"the opening of its pull request proves nothing: {doubt}", path)
+    return event.at
 
 
 def _unproven(what: str, path: str) -> IntegrityFailure:

@@ -15,7 +15,7 @@ from modelsmith.governance.people import listed_keys
 from modelsmith.promotion.attestation import attested_review
 from modelsmith.promotion.authors import Commits, authorship
 from modelsmith.promotion.checks import is_promotion
-from modelsmith.promotion.clock import latest_approval
+from modelsmith.promotion.clock import latest_signed
 from modelsmith.promotion.history import PROMOTIONS
 from modelsmith.promotion.judge import judge_tree
 from modelsmith.promotion.main import Main, main_after, read_main
@@ -40,7 +40,7 @@ class Replay:
     main: Main
     """Main at the last step."""
     seen: datetime
-    """Latest time of an approval so far: the only clock that replay has."""
+    """Latest time that somebody has signed so far: the only clock that replay has."""
     changes: int = 0
     promotions: int = 0
     approvals: int = 0
@@ -61,7 +61,7 @@ def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify) -> Rep
         InfrastructureFailure: git or ``ssh-keygen`` failed, so that nothing can be said.
     """
     begin = read_main(git, start)
-    result = Replay(begin, latest_approval(begin.tree))
+    result = Replay(begin, latest_signed(begin.tree))
     commits = Commits(git, start, steps[-1].id if steps else start)
     for at in range(0, len(steps), 2):
         change, *receipts = steps[at : at + 2]
@@ -102,7 +102,7 @@ def _step(git: Git, step: Commit, receipts: Commit | None, commits: Commits, res
     after = Revision(git, receipts.id)
     receipt = _receipt(after, folder)
     _only_receipts(git, step, receipts, folder, receipt)
-    check_opening(main, after, folder, receipt, step.parents[1] if len(step.parents) == 2 else None)
+    opened_at = check_opening(main, after, folder, receipt, step.parents[1] if len(step.parents) == 2 else None)
     if receipt.change != change.digest():
         _broken("is not the change that its receipts speak of", f"{folder}/{MERGE_RECEIPT}")
     try:
@@ -110,7 +110,7 @@ def _step(git: Git, step: Commit, receipts: Commit | None, commits: Commits, res
     except IntegrityFailure as error:
         error.details.setdefault("path", folder)
         raise
-    result.seen = max([result.seen, *(review.at for review in reviews)])
+    result.seen = max([result.seen, *filter(None, [opened_at]), *(review.at for review in reviews)])
     proposal = commits.take(step.parents[-1] if len(step.parents) == 2 else step.id)
     commits.take(receipts.id)
     judgement = judge_tree(

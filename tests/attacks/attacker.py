@@ -36,6 +36,7 @@ from modelsmith.promotion.authors import Authorship
 from modelsmith.promotion.harness import Harness, open_harness
 from modelsmith.promotion.judge import Judgement, judge, judge_tree
 from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import receipt_files
 from modelsmith.promotion.records import Facts, next_record, routing_after
@@ -309,12 +310,14 @@ class World:
         pull: int = 4,
         requester: str = HARNESS,
         preparer: str = HARNESS,
+        opener: str | None = None,
         tree: str | None = None,
         more: Files | None = None,
     ) -> str:
         """Merge past the hook, with receipts as the attacker would like them; the forge's main is there afterwards.
 
-        ``tree`` makes the merge evil; ``more`` adds to the receipts or changes them. Returns the merge commit.
+        ``opener`` is whose key signs the opening, if not the preparer's. ``tree`` makes the merge evil;
+        ``more`` adds to the receipts or changes them. Returns the merge commit.
         """
         main, reviews = self.main(), tuple(reviews)
         self.fetch()
@@ -325,9 +328,10 @@ class World:
             number=pull, title="A change", body="", status="open", branch="change", base=main, head=head,
             requester=requester, preparer=preparer, opened_at=AT, reviews=reviews,
         )  # fmt: skip
-        said = opened(said, self.governed().policy.repository, change.digest(), self.key(preparer))
+        said = opened(said, self.governed().policy.repository, change.digest(), self.key(opener or preparer))
         decision = GateDecision(
-            open=True, gate="people", needs=(), approvers=tuple(review.actor for review in reviews), approvals=reviews,
+            open=True, gate="people" if reviews else "harness", needs=(),
+            approvers=tuple(review.actor for review in reviews), approvals=reviews,
             refusals=(), waiting_for=(), checks=(), notes=(),
         )  # fmt: skip
         files = {**receipt_files(said, change, decision, no_forge), **(more or {})}
@@ -580,6 +584,10 @@ class World:
         main = self.governed()
         evidence = self.files_for(event, number)
         honest = next_record(main, event, self.facts_for(event, number), evidence)
+        if event in ("customer-deployed", "production-validated"):
+            told = PromotionRecord.model_validate_json(json.dumps({**honest.model_dump(mode="json"), **lie}))
+            evidence = packet_files(self.stated_evidence(number), self.cluster(), told)
+            honest = next_record(main, event, self.facts_for(event, number), evidence)
         record = PromotionRecord.model_validate_json(json.dumps({**honest.model_dump(mode="json"), **lie}))
         files = self.record_files(record, evidence)
         if changes_routing(record):

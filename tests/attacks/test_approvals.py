@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
-from attacker import CODEOWNERS, HARNESS, NOBODY, PEOPLE_FILE, ROUTING, merge_pull_request, refused
+from attacker import CODEOWNERS, HARNESS, MAIN, NOBODY, PEOPLE_FILE, ROUTING, merge_pull_request, refused
 
 from modelsmith.forges.events import new_event
 from modelsmith.schema.canonical import canonical_json
@@ -134,7 +134,6 @@ def test_an_expired_key_does_not_approve(waiting):
     waiting.detected(merge)
 
 
-@pytest.mark.xfail(strict=True, reason="waits for revocation of keys that no longer trusts the time in the statement")
 def test_an_expired_key_with_a_backdated_statement_does_not_approve_past_the_hook(waiting):
     """The clock of a stolen key is the thief's: a time in a statement proves nothing about when it was signed."""
     backdated = signed_by(waiting, "erin", at=datetime(2025, 12, 31, tzinfo=UTC))
@@ -374,7 +373,6 @@ def test_a_spoofed_author_never_gives_anyone_an_approval(fresh):
         fresh.merge(number)
 
 
-@pytest.mark.xfail(strict=True, reason="waits for authenticated authorship")
 def test_a_spoofed_author_takes_nobody_s_approval_away(fresh):
     """Anyone can write the owners' names into a commit; that must not lock the owners out of the decision."""
     head = fresh.git.commit_files(fresh.main(), {"evals/adtech/README.md": b"x\n"}, "x\n", spoofed("dana"))
@@ -383,7 +381,6 @@ def test_a_spoofed_author_takes_nobody_s_approval_away(fresh):
     assert fresh.merge(number).status == "merged"
 
 
-@pytest.mark.xfail(strict=True, reason="waits for authenticated authorship")
 def test_the_author_of_a_signed_commit_approves_nothing_of_it_under_whatever_name(fresh):
     """Dana signs her commit with her own key, calls herself Oli, and lets the harness open it: it is still hers."""
     fresh.fetch()
@@ -399,10 +396,20 @@ def test_the_author_of_a_signed_commit_approves_nothing_of_it_under_whatever_nam
         fresh.merge(number)
 
 
-@pytest.mark.xfail(strict=True, reason="neither: nothing that the opener signed reaches the receipts")
 def test_a_requester_written_out_of_the_receipt_past_the_hook_is_detected(fresh):
-    """Petra opened it and approves it; who merges past the hook writes that the harness had asked."""
+    """Petra opened it and approves it; who merges past the hook writes that the harness, or Oli, had asked."""
     number = fresh.propose({"notes.md": b"by Petra\n"}, "petra")
+    own, main = signed_by(fresh, "petra", number), fresh.main()
+    for said in (HARNESS, "oli"):
+        merge = fresh.force(head_of(fresh, number), [own], pull=number, requester=said, preparer=said, opener="petra")
+        fresh.detected(merge, "who opened its pull request is not who its receipts say")
+        fresh.rewrite_on_disk(MAIN, main)
+
+
+@pytest.mark.xfail(strict=True, reason="neither: whoever holds the harness's key can open what somebody else wrote")
+def test_a_change_handed_to_the_harness_and_approved_by_its_writer_is_detected(fresh):
+    """Petra writes it without signing it, has the harness open it in its own name, and approves it."""
+    number = fresh.propose({"notes.md": b"by Petra\n"}, HARNESS)
     own = signed_by(fresh, "petra", number)
     fresh.detected(fresh.force(head_of(fresh, number), [own], pull=number))
 

@@ -76,8 +76,7 @@ def test_a_harness_with_a_person_s_entry_and_role_is_still_a_harness(fresh):
     """Listed twice it is ambiguous, which is refused as a file."""
     key = {"key": fresh.public(HARNESS)}
     person = {"id": HARNESS, "name": "Smith", "roles": ["head-of-trading"], "keys": [key]}
-    closed_to_all(fresh, edited(fresh, PEOPLE_FILE, lambda people: people["people"].append(person)), "stands for more")
-    person["id"] = person["id"].upper()
+    closed_to_all(fresh, edited(fresh, PEOPLE_FILE, lambda people: people["people"].append(person)), "are the same")
 
 
 @pytest.mark.parametrize("name", ["another case of its name", "another name for its key"])
@@ -106,27 +105,31 @@ def test_a_harness_cannot_merge_what_policy_does_not_leave_to_it(fresh):
 # Rules that would let it.
 
 
+LEFT_TO_HARNESS = "customer-deployed is decided by people; the policy leaves it to the harness"
+
+
 def gate_to_harness(policy):
     for transition in policy["transitions"]:
         if transition["event"] == "customer-deployed":
             transition["gate"] = "harness"
 
 
-@pytest.mark.xfail(strict=True, reason="waits for: policy may not make a person's event a harness gate")
 def test_a_policy_that_gives_a_deployment_to_the_harness_is_refused(fresh):
     """The platform alone cannot take the decision from the head of trading."""
-    closed_to_all(fresh, edited(fresh, POLICY, gate_to_harness))
+    closed_to_all(fresh, edited(fresh, POLICY, gate_to_harness), LEFT_TO_HARNESS)
 
 
-def test_a_policy_that_gives_a_deployment_to_the_harness_does_not_outdo_codeowners(fresh):
-    """Two independent rules ask for the head of trading; changing one leaves the other."""
-    fresh.force_honestly(edited(fresh, POLICY, gate_to_harness), "paul")
+def test_a_policy_that_gives_a_deployment_to_the_harness_is_not_followed_once_it_is_there(fresh):
+    """On main by force it is found, opens no gate meanwhile, and CODEOWNERS still asks for the head of trading."""
+    there = fresh.force_honestly(edited(fresh, POLICY, gate_to_harness), "paul")
     for event in ("candidate", "eval-accepted", "artifact-exported"):
         fresh.merge(fresh.promote(event))
     number = fresh.promote("customer-deployed")
-    with refused("approval-missing"):
+    assert LEFT_TO_HARNESS in fresh.refusals(number)
+    assert fresh.gate(number).decision.waiting_for == ("@head-of-trading",)
+    with refused("gate-closed"):
         fresh.merge(number)
-    fresh.detected(fresh.force(fresh.head(number), pull=number), "approval of @head-of-trading is missing")
+    fresh.detected(there, LEFT_TO_HARNESS)
 
 
 def test_owners_that_no_longer_ask_the_head_of_trading_are_refused(fresh):
@@ -214,14 +217,27 @@ def test_a_people_file_that_names_nobody_clearly_is_refused(fresh, name):
     closed_to_all(fresh, edited(fresh, PEOPLE_FILE, PEOPLE_LIES[name]), "people.yaml")
 
 
-@pytest.mark.xfail(strict=True, reason="waits for look-alike names")
-@pytest.mark.parametrize("name", ["rnaya", "may\u0430"])
-def test_a_person_whose_name_looks_like_another_s_is_refused(fresh, name):
+@pytest.mark.parametrize(
+    ("person", "saying"),
+    [
+        ({"id": "other", "name": "May\u0430"}, "mixes alphabets in one word: U+0430 CYRILLIC SMALL LETTER A"),
+        ({"id": "other", "name": "MAYA"}, "are the same"),
+        ({"id": "other", "name": "\u039c\u0391\u03a5\u0391"}, "look alike"),
+        ({"id": "other", "name": "Ma\u200bya"}, "has invisible characters"),
+    ],
+    ids=["a Cyrillic letter", "capitals", "Greek capitals", "an invisible character"],
+)
+def test_a_person_whose_name_looks_like_another_s_is_refused(fresh, person, saying):
     """A reviewer who reads receipts would take the one for the other."""
-    person = {"id": "other", "name": name.title(), "roles": ["platform"], "keys": [{"key": fresh.public("mallory")}]}
-    if name.isascii():
-        person["id"] = name
-    closed_to_all(fresh, edited(fresh, PEOPLE_FILE, lambda people: people["people"].append(person)))
+    listed = {**person, "roles": ["platform"], "keys": [{"key": fresh.public("mallory")}]}
+    closed_to_all(fresh, edited(fresh, PEOPLE_FILE, lambda people: people["people"].append(listed)), saying)
+
+
+@pytest.mark.xfail(strict=True, reason="neither: letters of one alphabet that look alike are not compared")
+def test_a_person_whose_name_looks_like_another_s_in_plain_letters_is_refused(fresh):
+    """With ``rn`` for ``m``."""
+    listed = {"id": "rnaya", "name": "Rnaya", "roles": ["platform"], "keys": [{"key": fresh.public("mallory")}]}
+    closed_to_all(fresh, edited(fresh, PEOPLE_FILE, lambda people: people["people"].append(listed)), "alike")
 
 
 def test_a_trust_root_added_beside_people_signs_nothing(fresh):

@@ -189,7 +189,6 @@ def test_history_rewritten_from_another_root_has_another_fingerprint(deployed):
     assert deployed.detected().code == "unknown-root"
 
 
-@pytest.mark.xfail(strict=True, reason="waits for the pinned root: promotions in the first commit are believed")
 def test_promotions_in_a_first_commit_with_the_pinned_governance_are_found(deployed):
     """The rules and keys are the pinned ones, and the first commit brings a deployment that nobody approved."""
     files = {f"{receipts(deployed)}/approval-maya.json": None, f"{receipts(deployed)}/approval-maya.json.sig": None}
@@ -251,10 +250,15 @@ def loose(world, oid):
     return path
 
 
+def blob_of(world, path):
+    """Id of a file's content on main."""
+    return world.bare.text("rev-parse", f"{world.main()}:{path}")
+
+
 def test_a_missing_object_is_found(deployed):
     """Somebody removed the evidence from the forge's disk; a clone by path does not notice."""
     path = next(p for p in deployed.governed().tree.paths("promotions") if p.endswith("/evidence.json"))
-    oid = deployed.governed().tree.entries[path][1]
+    oid = blob_of(deployed, path)
     loose(deployed, oid).unlink()
     clone = deployed.plain_clone("incomplete", "--no-checkout")
     assert deployed.detected(clone=clone).code == "damaged-objects"
@@ -263,9 +267,8 @@ def test_a_missing_object_is_found(deployed):
 @pytest.mark.parametrize("kind", ["blob", "tree", "commit"])
 def test_other_content_under_the_id_of_an_approved_object_is_found(deployed, kind):
     """A clone by path copies objects unread, and git believes their names: an approval speaks of ids."""
-    tree = deployed.governed().tree
     oid = {
-        "blob": tree.entries[RUBRIC][1],
+        "blob": blob_of(deployed, RUBRIC),
         "tree": deployed.bare.text("rev-parse", f"{deployed.main()}:evals"),
         "commit": deployed.bare.text("rev-parse", f"{deployed.main()}~1"),
     }[kind]

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from modelsmith.governance.codeowners import parse
 from modelsmith.governance.gate import CheckResult, decide
-from modelsmith.governance.routing import changes_routing, incumbent, last_routing_record, render_routing
+from modelsmith.governance.routing import incumbent, is_link, last_routing_record, render_routing
 from modelsmith.governance.states import DEFAULT_TRANSITIONS, fold
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import IntegrityFailure
@@ -21,7 +21,7 @@ from modelsmith.schema.pull import Change, ChangedPath, Review
 
 CLUSTER = "rtb"
 STATES = ("candidate", "eval-accepted", "artifact-exported", "customer-deployed", "production-validated", "deprecated")
-EVENTS = (*STATES, "rolled-back")
+EVENTS = (*STATES, "rolled-back", "hold-cleared")
 SERVING = {"customer-deployed", "production-validated"}
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -40,6 +40,7 @@ class Promotions(RuleBasedStateMachine):
         self.table = {(t.event, source, t.target) for t in self.policy.transitions for source in (t.sources or (None,))}
         self.records = {}
         self.traffic = None
+        self.held = None
 
     def lives(self):
         return tuple(fold(records, self.policy) for records in self.records.values())
@@ -49,7 +50,7 @@ class Promotions(RuleBasedStateMachine):
         known = self.records.get(iteration, [])
         state = known[-1].to_state if known else None
         target = next((t.target for t in self.policy.transitions if t.event == event), event)
-        routed = state in SERVING or target in SERVING
+        routed = state in SERVING or target in SERVING or event == "hold-cleared"
         return {
             "cluster": CLUSTER, "specialist": f"iter-{iteration:03d}-{iteration:08x}", "sequence": len(known) + 1,
             "event": event, "from_state": state, "to_state": target if target in STATES else "candidate",
@@ -67,19 +68,21 @@ class Promotions(RuleBasedStateMachine):
         try:
             lives = (*others, fold([*before, record], self.policy))
             render_routing(CLUSTER, lives, 0.1)
-            accepted = not changes_routing(record) or last_routing_record(lives) == digest(record)
+            accepted = not is_link(record) or last_routing_record(lives) == digest(record)
         except IntegrityFailure:
             accepted = False
         assert accepted == self.allowed(record, before)
         if accepted:
             self.records.setdefault(iteration, []).append(record)
-            if {record.from_state, record.to_state} & SERVING:
+            if {record.from_state, record.to_state} & SERVING or record.event == "hold-cleared":
                 self.traffic = digest(record)
+            if record.event in ("rolled-back", "hold-cleared"):
+                self.held = iteration if record.event == "rolled-back" else None
 
     def allowed(self, record, before):
         state = before[-1].to_state if before else None
         due = self.due(record.iteration, record.event)
-        routed = bool({record.from_state, record.to_state} & SERVING)
+        routed = bool({record.from_state, record.to_state} & SERVING) or record.event == "hold-cleared"
         return (
             (record.event, state, record.to_state) in self.table
             and record.from_state == state
@@ -88,6 +91,8 @@ class Promotions(RuleBasedStateMachine):
             and record.cluster == CLUSTER
             and record.previous_record == due["previous_record"]
             and (not routed or record.expected_previous == self.traffic)
+            and (record.event != "customer-deployed" or self.held is None)
+            and (record.event != "hold-cleared" or self.held == record.iteration)
         )
 
     @rule(iteration=st.integers(1, 3), event=st.sampled_from(EVENTS))
@@ -209,6 +214,8 @@ def decided(entries, owners, gates, reviews, involved):
         requester=requester,
         preparer=preparer,
         authors=sorted(authors),
+        claims=(),
+        now=AT,
         checks=(CheckResult("fine", True, "Fine."),),
     )
 
