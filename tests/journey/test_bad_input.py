@@ -126,7 +126,8 @@ def test_a_repository_without_a_first_commit_says_so(fresh):
     assert "git commit" in looked.json["mend"]
     assert fresh.modelsmith("validate", "--json").code == 0, "files can be checked before the first commit"
     assert fresh.modelsmith("iterate", "rtb-pricing", "--json").code == 2
-    assert fresh.modelsmith("verify", "--json").code == 5
+    verified = fresh.modelsmith("verify", "--json")
+    assert (verified.code, verified.json["code"]) == (2, "no-commit")
 
 
 def test_a_folder_that_is_no_promotion_repository_says_so(fresh, tmp_path):
