@@ -42,7 +42,7 @@ def resolve(source: BaseModelSource, root: Path, cache: Path) -> ResolvedModel:
     Raises:
         InvalidInput: ``base-model-missing`` or ``base-model-format`` (anything but safetensors or GGUF).
         IntegrityFailure: ``base-model-digest`` when the weights are not the pinned ones.
-        InfrastructureFailure: ``base-model-download`` or ``base-model-conversion``.
+        InfrastructureFailure: ``base-model-download``, ``base-model-conversion`` or ``base-model-unreadable``.
     """
     scheme, _, rest = source.uri.partition("://")
     if scheme == "hf":
@@ -53,7 +53,14 @@ def resolve(source: BaseModelSource, root: Path, cache: Path) -> ResolvedModel:
         raise InvalidInput(
             "base-model-uri", f"{source.uri[:200]!a} cannot be looked up.", "Correct base_model.uri in the cluster."
         ) from None
-    return _from_folder(source, path) if path.is_dir() else _from_file(source, path, cache)
+    try:
+        return _from_folder(source, path) if path.is_dir() else _from_file(source, path, cache)
+    except OSError as error:
+        raise InfrastructureFailure(
+            "base-model-unreadable",
+            f"The weights of {source.name} cannot be read: {error.strerror}.",
+            "Check the permissions and the disk.",
+        ) from error
 
 
 def listing_digest(folder: Path) -> str:
@@ -120,8 +127,10 @@ def _from_file(source: BaseModelSource, path: Path, cache: Path) -> ResolvedMode
 
 
 def _from_folder(source: BaseModelSource, folder: Path) -> ResolvedModel:
-    refused = sorted(p.name for p in folder.rglob("*") if p.suffix.lower() in _PICKLES or p.suffix == ".py")
-    if refused or not any(folder.glob("*.safetensors")):
+    safe = any(folder.glob("*.safetensors"))
+    files = folder.rglob("*") if safe else folder.iterdir()
+    refused = sorted(p.name for p in files if p.suffix.lower() in _PICKLES or p.suffix == ".py")
+    if refused or not safe:
         what = f"holds {', '.join(refused)}" if refused else "holds no safetensors"
         raise InvalidInput(
             "base-model-format",

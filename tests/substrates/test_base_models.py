@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelsmith.schema.cluster import BaseModelSource
-from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.substrates import gguf
 from modelsmith.substrates.base_models import listing_digest, resolve
 
@@ -174,3 +174,22 @@ def test_an_address_that_the_system_cannot_look_up_is_refused(uri: str, tmp_path
 def test_a_marker_that_is_nested_too_deeply_marks_nothing(tmp_path: Path) -> None:
     (tmp_path / gguf.MARKER).write_text('{"model.safetensors":' + "[" * 100_000)
     assert not gguf.is_complete(tmp_path)
+
+
+def test_a_folder_that_is_no_model_is_not_searched_through(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "code.py").write_text("")
+    found = refusal(f"file://{tmp_path}", tmp_path)
+    assert (found.code, found.details["files"]) == ("base-model-format", [])
+
+
+def test_weights_that_cannot_be_read_are_no_bug(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("modelsmith.substrates.base_models.file_digest", fail)
+    with pytest.raises(InfrastructureFailure) as caught:
+        resolve(source(f"file://{tiny_model}"), tmp_path, tmp_path)
+    assert caught.value.code == "base-model-unreadable"
