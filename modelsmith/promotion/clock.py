@@ -36,10 +36,15 @@ def latest_signed(tree: Tree) -> datetime:
     contents, refused = read_each(tree, paths)
     for error in refused.values():
         raise error
-    return max((_time(path, data) for path, data in contents.items()), default=BEGINNING)
+    return max((signed_at(path, data) for path, data in contents.items()), default=BEGINNING)
 
 
-def _time(path: str, data: bytes) -> datetime:
+def signed_at(path: str, data: bytes) -> datetime:
+    """The time that was signed in a receipt: an approval, an attestation or an opening.
+
+    Raises:
+        IntegrityFailure: ``bad-receipt``.
+    """
     try:
         name = path.rpartition("/")[2]
         if name == OPENING:

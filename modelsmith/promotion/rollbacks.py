@@ -12,6 +12,7 @@ from modelsmith.governance.rollback import RollbackVerdict, judge_rollback
 from modelsmith.governance.routing import incumbent
 from modelsmith.governance.shape import promotion_folder
 from modelsmith.governance.states import parse_folder, record_folder
+from modelsmith.promotion.clock import signed_at
 from modelsmith.promotion.history import RECEIPTS, parse_record
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.receipts import MERGE_RECEIPT
@@ -22,7 +23,6 @@ from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.promotion import (
     RECORD_FILE,
     ROLLBACK_FILE,
-    Approval,
     PromotionRecord,
     Receipt,
     RollbackContract,
@@ -51,8 +51,8 @@ def deployment_of(main: Main, specialist: str) -> Deployment:
         if record.event == "customer-deployed" and record.rollback:
             folder = f"{record_folder(record)}/{RECEIPTS}"
             receipt = Receipt.model_validate_json(main.tree.read(f"{folder}/{MERGE_RECEIPT}"))
-            signed = [main.tree.read(f"{folder}/{name}") for name in receipt.approvals.values()]
-            times = [Approval.model_validate_json(data).at for data in signed]
+            paths = [f"{folder}/{name}" for name in receipt.approvals.values()]
+            times = [signed_at(path, main.tree.read(path)) for path in paths]
             return Deployment(record, record.rollback, max(times, default=None))
     raise InvalidInput("not-deployed", f"{specialist} was never deployed", "See `modelsmith status`.")
 
