@@ -45,8 +45,9 @@ from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import record_folder
 from modelsmith.operations.init import HARNESS, InitRequest
 from modelsmith.operations.init import run as init
+from modelsmith.promotion.authors import Authorship
 from modelsmith.promotion.checks import SIGNATURE_FILE, SUMS_FILE, TRAINING_FILE
-from modelsmith.promotion.judge import Judgement, commit_authors, judge, judge_tree
+from modelsmith.promotion.judge import Judgement, judge, judge_tree
 from modelsmith.promotion.main import main_after, read_main
 from modelsmith.promotion.pulls import merge_message
 from modelsmith.promotion.receipts import receipt_files
@@ -71,7 +72,7 @@ from modelsmith.schema.promotion import (
     Preparer,
     TrainingFacts,
 )
-from modelsmith.schema.pull import Change, PullEvent, PullRequest, Review, SignedApproval
+from modelsmith.schema.pull import Change, PullEvent, PullRequest, Review, SignedApproval, SignedEvent
 from modelsmith.schema.run import Cost, EngineFacts, RunResult, VerdictRow
 from modelsmith.signing import ssh
 from modelsmith.signing.dsse import seal, statement
@@ -237,6 +238,8 @@ class Builder:
         return PullRequest(
             number=self.number, title=opened.title or "", body=opened.body, status="open", branch=opened.branch or "",
             base=base, head=head, requester=HARNESS, preparer=HARNESS, opened_at=self.at,
+            key=ssh.signing_key(self.last.signature),
+            opening=SignedEvent(statement=self.last.statement.decode(), signature=self.last.signature),
         )  # fmt: skip
 
     def merge(self, pull: PullRequest, event: Event) -> None:
@@ -247,7 +250,7 @@ class Builder:
         assert tree
         judgement = judge_tree(
             self.git, self.main, tree, reviews=pull.reviews, requester=HARNESS, preparer=HARNESS,
-            authors=commit_authors(self.git, pull.base, pull.head),
+            authorship=Authorship(frozenset(), frozenset()), seen=self.at,
         )  # fmt: skip
         if not judgement.decision.open:
             raise RuntimeError(f"{pull.title}: {judgement.decision.refusals or judgement.decision.waiting_for}")
@@ -272,7 +275,10 @@ class Builder:
         )
         reviewed = new_event(self.last, "reviewed", APPROVER, self.at, pull.base, verdict="approve", change=said.change)
         self.last = self._log(reviewed, (self.last.commit,), proof)
-        return Review(actor=APPROVER, verdict="approve", change=said.change, at=self.at, proof=proof)
+        return Review(
+            actor=APPROVER, verdict="approve", change=said.change, at=self.at, proof=proof,
+            key=ssh.signing_key(proof.signature),
+        )  # fmt: skip
 
     def _log(self, event: PullEvent, parents: tuple[str, ...], proof: SignedApproval | None = None) -> LoggedEvent:
         key = self.place.approver_key if event.actor == APPROVER else self.place.harness_keys / "harness-ssh"
@@ -384,10 +390,15 @@ class Builder:
         return files | {"packet.md": body.encode(), "chart.svg": chart(self.evidence).encode()}
 
 
+def no_forge(path: str, review: Review) -> bytes:
+    """Every review here is signed."""
+    raise RuntimeError(path)
+
+
 def merge_commits(git: Git, pull: PullRequest, judgement: Judgement, who: Signature) -> tuple[str, str]:
     """The merge of a pull request, and the commit of its receipts on top."""
     merge = git.commit_tree(judgement.tree, [pull.base, pull.head], merge_message(pull, judgement), who)
-    receipts = dict(receipt_files(pull, judgement.change, judgement.decision))
+    receipts = dict(receipt_files(pull, judgement.change, judgement.decision, no_forge))
     return merge, git.commit_files(merge, receipts, f"Receipts of pull request {pull.number}\n", who)
 
 
@@ -443,7 +454,7 @@ class Subjects:
         self.memory: dict[str, float] = {}
         self.pull = PullRequest.model_validate_json(place.pending.read_text())
         git = Git(place.clone)
-        judgement = judge(git, self.pull, self.pull.base)
+        judgement = judge(git, self.pull, self.pull.base, datetime.now(UTC))
         self.tip = merge_commits(git, self.pull, judgement, Signature(HARNESS, f"{HARNESS}@modelsmith.invalid", BEGIN))[
             1
         ]
@@ -464,7 +475,7 @@ class Subjects:
         """One decision in a running process, as `modelsmith pr show` and the hook take it."""
         git = Git(self.place.clone)
         _parse_again()
-        return timed(lambda: judge(git, self.pull, self.pull.base))
+        return timed(lambda: judge(git, self.pull, self.pull.base, datetime.now(UTC)))
 
     def push(self) -> Spent:
         """Merge and receipts, judged by the pre-receive hook; undone afterwards."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from modelsmith.schema.governance import Harness, People, Person
@@ -32,8 +31,6 @@ _SHAPES = {
     for letter, shape in zip(letters, shapes, strict=True)
 }
 """Letters by the Latin letter that their small or capital form looks like."""
-_AFTER_SLASH = "0"
-"""The character that follows ``/``: sorts after everything in a folder."""
 _FORGETTABLE = dict.fromkeys(map(ord, _JOINERS))
 
 
@@ -47,32 +44,25 @@ def fold_name(name: str) -> str:
     return name.lower() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
 
 
-def find_twin(paths: Sequence[str], added: Sequence[str]) -> tuple[str, str] | None:
+def find_twin(names: Callable[[str], Iterable[str]], added: Iterable[str]) -> tuple[str, str] | None:
     """An added path, or a folder of it, and another path that differs from it only by case or Unicode form.
 
-    ``paths`` are all paths, the added ones included, sorted. Looks only into folders that something was added to.
+    ``names`` gives the names in a folder (the root when empty), the added ones and those of folders included. Only
+    folders that something was added to are looked into.
     """
     new: dict[str, set[str]] = {}
     for path in added:
         parts = path.split("/")
         for depth, name in enumerate(parts):
-            new.setdefault("".join(f"{part}/" for part in parts[:depth]), set()).add(name)
-    for folder, names in new.items():
+            new.setdefault("/".join(parts[:depth]), set()).add(name)
+    for folder, ours in new.items():
         spelled: dict[str, str] = {}
-        for name in _children(paths, folder):
+        for name in sorted(names(folder)):
             first = spelled.setdefault(fold_name(name), name)
-            if first != name and names & {first, name}:
-                return f"{folder}{first}", f"{folder}{name}"
+            if first != name and ours & {first, name}:
+                above = f"{folder}/" if folder else ""
+                return f"{above}{first}", f"{above}{name}"
     return None
-
-
-def _children(paths: Sequence[str], folder: str) -> Iterator[str]:
-    """Names in one folder (empty, or ending in ``/``) of sorted paths, without a look into the folders below."""
-    at = bisect_left(paths, folder)
-    while at < len(paths) and paths[at].startswith(folder):
-        name, below, _ = paths[at][len(folder) :].partition("/")
-        yield name
-        at = bisect_left(paths, f"{folder}{name}{_AFTER_SLASH}", at) if below else at + 1
 
 
 def name_problems(people: People) -> Iterator[str]:

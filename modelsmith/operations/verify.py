@@ -137,12 +137,12 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
 
 
 def _tip(git: Git, revision: str) -> str:
-    """The commit to verify. A branch comes before a tag of the same name, which anyone may have pushed.
+    """The commit to verify, as `Git.rev` names it: anyone may have pushed a tag or branch of any name.
 
     Raises:
         InvalidInput: ``no-commit`` or ``bad-revision``.
     """
-    commit = git.rev(f"refs/heads/{revision}") or git.rev(revision)
+    commit = git.rev(revision)
     if commit is None:
         raise unknown_revision(git, revision)
     return commit

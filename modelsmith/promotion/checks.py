@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 
 from modelsmith.evidence.bundle import recompute
 from modelsmith.governance.gate import CheckResult
 from modelsmith.governance.routing import BASE, changes_routing, render_routing
 from modelsmith.governance.states import fold, record_folder
-from modelsmith.promotion.freshness import evidence_of, outdated
+from modelsmith.promotion.freshness import evidence_of, outdated, read_evidence
 from modelsmith.promotion.history import PROMOTIONS, RECEIPTS, parse_record
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE, packet_files
@@ -21,7 +20,7 @@ from modelsmith.promotion.rollbacks import check_order, read_order, who_decides
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.load import load_cluster, load_eval_set, load_machine_file
 from modelsmith.repository.tree import Revision
-from modelsmith.schema.canonical import parse_canonical, sha256
+from modelsmith.schema.canonical import sha256
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
 from modelsmith.schema.promotion import (
@@ -74,10 +73,10 @@ class Promotion:
     """Files of the new folder by name, receipts left out."""
     touched: frozenset[str]
 
-    @cached_property
+    @property
     def evidence(self) -> Evidence:
-        """What ``evidence.json`` says; nothing of it is proven by reading it."""
-        return parse_canonical(EVIDENCE_FILE, self.file(EVIDENCE_FILE), Evidence)
+        """What its ``evidence.json`` says."""
+        return read_evidence(self.file(EVIDENCE_FILE))
 
     def file(self, name: str) -> bytes:
         """One file of the new folder.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from modelsmith.governance.routing import BASE, render_routing
 from modelsmith.governance.states import Life, record_folder
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.rule import effective_rule
-from modelsmith.repository.load import load_cluster, load_eval_set, load_machine_file
+from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.schema.canonical import parse_canonical
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evidence import EVIDENCE_FILE, Evidence
 
@@ -24,10 +26,16 @@ class Stale:
     """What a person or agent does about it."""
 
 
+@lru_cache(maxsize=16)
+def read_evidence(data: bytes) -> Evidence:
+    """What ``evidence.json`` says; nothing of it is proven by reading it. Raises IntegrityFailure (``bad-file``)."""
+    return parse_canonical(EVIDENCE_FILE, data, Evidence)
+
+
 def evidence_of(main: Main, life: Life) -> Evidence:
     """The evidence that the specialist was accepted on."""
     accepted = next(record for record in life.records if record.event == "eval-accepted")
-    return load_machine_file(main.tree, f"{record_folder(accepted)}/{EVIDENCE_FILE}", Evidence)
+    return read_evidence(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
 
 
 def outdated(main: Main, life: Life) -> tuple[str, ...]:

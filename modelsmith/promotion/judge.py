@@ -132,7 +132,7 @@ def checks_for(git: Git, main: Main, tree: str, change: Change, now: datetime | 
 def _names(proposed: Revision, change: Change) -> CheckResult:
     """On disks that fold case or Unicode form, two such paths would be one file."""
     added = [path.path for path in change.paths if path.old_mode == ABSENT]
-    twin = find_twin(proposed.paths(), added)
+    twin = find_twin(proposed.names, added)
     if twin is None:
         return CheckResult("names", True, "no new name differs from another only by case or Unicode form")
     return CheckResult("names", False, f"{twin[0]!a} and {twin[1]!a} differ only by case or Unicode form")

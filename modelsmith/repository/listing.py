@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 Entry = tuple[str, str]
@@ -18,6 +18,10 @@ class Listing(Protocol):
 
     def below(self, prefix: str) -> Mapping[str, Entry]:
         """Path to entry of everything at or below ``prefix``; all of it for the empty prefix."""
+        ...
+
+    def names(self, folder: str) -> Iterable[str]:
+        """Names in one folder (the root when empty), those of folders included; none when there is no such folder."""
         ...
 
 
@@ -36,3 +40,8 @@ class FlatListing:
         if not prefix:
             return self._entries
         return {path: entry for path, entry in self._entries.items() if f"{path}/".startswith(f"{prefix}/")}
+
+    def names(self, folder: str) -> set[str]:
+        """See `Listing`."""
+        prefix = f"{folder}/" if folder else ""
+        return {path[len(prefix) :].partition("/")[0] for path in self._entries if path.startswith(prefix)}

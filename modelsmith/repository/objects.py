@@ -249,6 +249,11 @@ class TreeListing:
         found = self._find(prefix) if prefix else (FOLDER, self._root)
         return dict(self._files(prefix, found)) if found else {}
 
+    def names(self, folder: str) -> tuple[str, ...]:
+        """See `Listing`."""
+        found = self._find(folder) if folder else (FOLDER, self._root)
+        return tuple(self._git.entries(found[1])) if found and found[0] == FOLDER else ()
+
     def _find(self, path: str) -> Entry | None:
         at: Entry | None = (FOLDER, self._root)
         for name in path.split("/"):

@@ -124,6 +124,10 @@ class Revision:
         """See `Tree`."""
         return sorted(self._listing.below(folder(prefix)))
 
+    def names(self, folder: str) -> Iterable[str]:
+        """Names in one folder, the root when empty, those of folders included."""
+        return self._listing.names(folder)
+
     def read(self, path: str) -> bytes:
         """See `Tree`."""
         return self.git.read_blob(self._blob(path))

@@ -3,6 +3,7 @@
 import pytest
 
 from modelsmith.governance.names import find_twin, fold_name, name_problems
+from modelsmith.repository.listing import FlatListing
 from modelsmith.schema.governance import Harness, People, Person
 
 
@@ -72,14 +73,18 @@ def test_a_name_may_not_be_somebody_elses_id_or_login_either():
     assert said(maya, harness=(Harness(id="bot", logins={"github": "Maya-T"}),))
 
 
+def names_in(paths):
+    return FlatListing(dict.fromkeys(paths, ("100644", "0" * 40))).names
+
+
 def test_what_a_disk_takes_for_one_name_is_found_beside_a_new_path():
     paths = sorted(["docs/A.md", "docs/A-b", "docs/A/x", "docs/a.md", "evals/x", "docs/\u00e9", "docs/e\u0301"])
-    assert find_twin(paths, ["docs/a.md"]) == ("docs/A.md", "docs/a.md")
-    assert find_twin(paths, ["docs/A/x"]) is None
-    assert find_twin(sorted([*paths, "Evals/y"]), ["Evals/y"]) == ("Evals", "evals")
-    assert find_twin(paths, ["docs/e\u0301"]) == ("docs/e\u0301", "docs/\u00e9")
-    assert find_twin(paths, ["evals/x"]) is None, "old twins are not this change's"
-    assert find_twin(["a", "a-b", "a.c", "b/a", "b/a-b/c", "b/a/c", "b/a0"], ["b/a0", "a.c"]) is None
+    assert find_twin(names_in(paths), ["docs/a.md"]) == ("docs/A.md", "docs/a.md")
+    assert find_twin(names_in(paths), ["docs/A/x"]) is None
+    assert find_twin(names_in([*paths, "Evals/y"]), ["Evals/y"]) == ("Evals", "evals")
+    assert find_twin(names_in(paths), ["docs/e\u0301"]) == ("docs/e\u0301", "docs/\u00e9")
+    assert find_twin(names_in(paths), ["evals/x"]) is None, "old twins are not this change's"
+    assert find_twin(names_in(["a", "a-b", "a.c", "b/a", "b/a-b/c", "b/a/c", "b/a0"]), ["b/a0", "a.c"]) is None
 
 
 def test_folding_is_what_file_systems_do():
