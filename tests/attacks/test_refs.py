@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from attacker import HARNESS, MAIN, NOBODY, ZERO, plain_git, refused
 from modelsmith.forges.events import new_event
 from modelsmith.forges.local import LocalForge
 from modelsmith.repository.git import Git
+from modelsmith.signing import ssh
 
 PULL = "refs/modelsmith/pulls/4"
 
@@ -247,7 +249,17 @@ def test_a_toolkit_of_the_pusher_s_at_the_hook_is_found_by_verify(waiting, tmp_p
     waiting.detected(fix, "without receipts")
 
 
-def test_an_ssh_keygen_of_the_pusher_s_at_the_hook_is_found_when_reading(waiting, tmp_path):
+def claiming(world, actor, signature):
+    """Mallory's signature with another's public key written into it, which names them as the signer."""
+    first, *lines, last = signature.strip("\n").split("\n")
+    own, claimed = (base64.b64decode(world.public(who).split()[1]) for who in ("mallory", actor))
+    blob = base64.b64decode("".join(lines))
+    assert own in blob
+    text = base64.b64encode(blob.replace(own, claimed)).decode()
+    return "\n".join([first, *(text[at : at + 70] for at in range(0, len(text), 70)), last, ""])
+
+
+def test_an_ssh_keygen_of_the_pusher_s_at_the_hook_is_found_when_reading(waiting, tmp_path, monkeypatch):
     """On one machine the pusher's ``PATH`` reaches the hook: a program that finds every signature Maya's."""
     fake = tmp_path / "ssh-keygen"
     fake.write_text("#!/bin/sh\necho maya\n")
@@ -256,11 +268,13 @@ def test_an_ssh_keygen_of_the_pusher_s_at_the_hook_is_found_when_reading(waiting
     forge.fetch_into(waiting.git)
     last = forge._reader.log(waiting.pull_tip(4))[-1]
     event = new_event(last, "commented", "maya", datetime.now(UTC).replace(microsecond=0), waiting.main())
-    forged = waiting.as_("maya", "mallory")._commit(event, None, (last.commit,))
-    turned_away(waiting, "unknown-key", f"{forged}:{PULL}")
+    with monkeypatch.context() as patch:
+        patch.setattr(ssh, "sign", lambda *words, sign=ssh.sign: claiming(waiting, "maya", sign(*words)))
+        forged = waiting.as_("maya", "mallory")._commit(event, None, (last.commit,))
+    turned_away(waiting, "bad-signature", f"{forged}:{PULL}")
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     assert waiting.push(f"{forged}:{PULL}", PATH=path).returncode == 0
-    with refused("unknown-key"):
+    with refused("bad-signature"):
         waiting.as_(HARNESS).get(4)
 
 
