@@ -10,9 +10,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from modelsmith.promotion.root import governance_fingerprint
+from modelsmith.promotion.root import root_fingerprint
 from modelsmith.repository.git import Git, Signature
-from modelsmith.repository.tree import Revision
+from modelsmith.repository.objects import ObjectReader
 from modelsmith.signing import ssh
 
 SECTIONS = {
@@ -46,8 +46,8 @@ def test_a_reader_without_our_code_confirms(reader, heading):
 
 class TestTheGovernanceRoot:
     def test_it_is_the_fingerprint_that_verify_pins(self, reader):
-        git = Git(reader.clone)
-        root = governance_fingerprint(Revision(git, git.first_parent_log("main")[0].id))
+        with ObjectReader(reader.clone) as git:
+            root = root_fingerprint(git, git.first_parent_log("main")[0].id)
         assert reader.run("The governance root").stdout.split()[0] == root.removeprefix("sha256:")
 
 
