@@ -193,7 +193,7 @@ def model_signature_seeds() -> list[bytes]:
 def read_ssh_signature(data: bytes) -> object:
     payload, signature = parts(data, 2)
     allowed = [ssh.AllowedKey("maya", ssh.public_key(ssh_key().with_suffix(".pub")))]
-    return ssh.verify(payload, signature.decode("utf-8", "replace"), "modelsmith-approval", allowed, NOON)
+    return ssh.verify(payload, signature.decode("utf-8", "replace"), "modelsmith-approval", allowed)
 
 
 def ssh_signature_seeds() -> list[bytes]:

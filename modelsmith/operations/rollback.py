@@ -23,7 +23,7 @@ from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.pulls import sync
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.rollbacks import deployment_of, read_order
-from modelsmith.repository.load import load_cluster
+from modelsmith.repository.load import load_cluster, load_machine_file
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event
 from modelsmith.schema.cluster import Cluster
@@ -113,7 +113,7 @@ def _receipt(main: Main, life: Life, event: Event) -> tuple[str, Receipt]:
     """Folder of the specialist's last record of the event, and its receipt."""
     sequence = max(record.sequence for record in life.records if record.event == event)
     folder = folder_of(life.cluster, life.specialist, sequence, event)
-    return folder, Receipt.model_validate_json(main.tree.read(f"{folder}/{RECEIPTS}/{MERGE_RECEIPT}"))
+    return folder, load_machine_file(main.tree, f"{folder}/{RECEIPTS}/{MERGE_RECEIPT}", Receipt)
 
 
 def _result(harness: Harness, cluster: Cluster, event: Event, life: Life, pull: PullRequest) -> RollbackResult:

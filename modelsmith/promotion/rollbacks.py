@@ -17,6 +17,7 @@ from modelsmith.promotion.history import RECEIPTS, parse_record
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.records import Facts, lives_after, next_record, routing_after
+from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import canonical_json, digest, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -50,7 +51,7 @@ def deployment_of(main: Main, specialist: str) -> Deployment:
     for record in reversed(life.records):
         if record.event == "customer-deployed" and record.rollback:
             folder = f"{record_folder(record)}/{RECEIPTS}"
-            receipt = Receipt.model_validate_json(main.tree.read(f"{folder}/{MERGE_RECEIPT}"))
+            receipt = load_machine_file(main.tree, f"{folder}/{MERGE_RECEIPT}", Receipt)
             paths = [f"{folder}/{name}" for name in receipt.approvals.values()]
             times = [signed_at(path, main.tree.read(path)) for path in paths]
             return Deployment(record, record.rollback, max(times, default=None))

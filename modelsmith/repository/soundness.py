@@ -13,13 +13,19 @@ def require_sound(git: Git) -> None:
     with the id: whoever can write to that disk can put other content under the id of an approved file.
 
     Raises:
-        IntegrityFailure: ``shallow-history`` or ``damaged-objects``.
+        IntegrityFailure: ``shallow-history``, ``partial-clone`` or ``damaged-objects``.
     """
     if git.text("rev-parse", "--is-shallow-repository") == "true":
         raise IntegrityFailure(
             "shallow-history",
             "The history of this clone is cut off, so what lies before it cannot be judged",
             "Fetch the rest: `git fetch --unshallow`. If the forge itself is cut off, do not trust it.",
+        )
+    if "promisor" in git.text("config", "--local", "--name-only", "--list"):
+        raise IntegrityFailure(
+            "partial-clone",
+            "This clone was made without some of its objects, and verify fetches nothing",
+            "Clone the forge as a whole: `git clone` without --filter.",
         )
     try:
         git.run("fsck", "--no-dangling", "--no-reflogs", "--no-progress")

@@ -226,7 +226,7 @@ def test_a_partial_clone_is_said_to_lack_objects_and_fetches_nothing(deployed):
     trap.write_text(f"#!/bin/sh\ntouch {deployed.folder}/sprung\n")
     trap.chmod(0o755)
     plain_git("config", "remote.origin.uploadpack", trap, folder=clone)
-    with refused("git-failed"):
+    with refused("partial-clone"):
         deployed.verify(clone)
     assert not (deployed.folder / "sprung").exists()
     plain_git("cat-file", "blob", f"{MAIN}:{PEOPLE_FILE}", folder=clone)
