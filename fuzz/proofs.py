@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fuzz.examples import example
-from fuzz.target import BETWEEN, NOON, Files, Target, each, parts, public, signing_key, spellings, ssh_key, trusted
+from fuzz.target import BETWEEN, Files, Target, each, parts, public, signing_key, spellings, ssh_key, trusted
 from modelsmith.evaluation.headline import headline
 from modelsmith.evidence import bundle
 from modelsmith.forges import events
