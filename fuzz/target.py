@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from modelsmith.signing import keys, ssh
 ROOT = Path(__file__).parents[1]
 BETWEEN = b"\n%%%%\n"
 """Stands between the parts of an input that has several."""
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
