@@ -394,6 +394,7 @@ def test_governance_imports_nothing_that_reaches_clock_disk_or_network():
         "unicodedata",
         "dataclasses",
         "decimal",
+        "functools",
         "typing",
         "datetime",
         "modelsmith",

@@ -24,6 +24,11 @@ def stop(action: str) -> None:
     os.kill(os.getpid(), signal.Signals[action])
 
 
+def obey_ctrl_c() -> None:
+    """A shell that runs the tests in the background has told its children to ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def arm(point: str) -> None:
     target, number, moment, action = point.split()
     module, _, name = target.partition(":")
@@ -49,6 +54,7 @@ def arm(point: str) -> None:
 
 
 if __name__ == "__main__":
+    obey_ctrl_c()
     arm(sys.argv[1])
     sys.argv = ["modelsmith", *sys.argv[2:]]
     from modelsmith.cli.main import main
