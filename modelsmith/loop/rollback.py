@@ -14,9 +14,9 @@ from modelsmith.loop.promotions import advance
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.packets import PACKET_FILE
+from modelsmith.promotion.pulls import branch_of
 from modelsmith.promotion.records import Facts, lives_after, next_record
 from modelsmith.promotion.rollbacks import deployment_of, is_present, order_for, read_order, recorded_order, verdict_on
-from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster, Routing
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -80,11 +80,6 @@ def retire(harness: Harness, main: Main, cluster: Cluster, life: Life) -> PullRe
     return advance(harness, "deprecated", facts, files, f"{life.specialist}: deprecated", body)
 
 
-def branch_of(life: Life, event: Event) -> str:
-    """Branch on which the specialist's next record is proposed."""
-    return f"promote/{life.cluster}/{life.specialist}/{len(life.records) + 1:02d}-{event}"
-
-
 def _facts(harness: Harness, cluster: Cluster, life: Life) -> Facts:
     return Facts.of(life.records[-1], cluster, harness.actor, harness.preparer)
 
@@ -100,9 +95,10 @@ def _around(main: Main, cluster: Cluster, record: PromotionRecord) -> tuple[Rout
 def _standing_order(harness: Harness, main: Main, facts: Facts, fresh: RollbackOrder) -> RollbackOrder | None:
     """The order of this harness's open pull request that says the same and is decided by the same as a fresh one."""
     life = main.history.find(facts.specialist)
-    path = f"{folder_of(life.cluster, life.specialist, len(life.records) + 1, 'rolled-back')}/{ROLLBACK_FILE}"
+    due = (life.cluster, life.specialist, len(life.records) + 1)
+    path = f"{folder_of(*due, 'rolled-back')}/{ROLLBACK_FILE}"
     for pull in harness.forge.list("open"):
-        if pull.branch != branch_of(life, "rolled-back") or pull.preparer != harness.actor:
+        if pull.branch != branch_of(*due, "rolled-back") or pull.preparer != harness.actor:
             continue
         tree = harness.workspace.revision(pull.head)
         try:

@@ -136,10 +136,8 @@ def _result(harness: Harness, cluster: Cluster, event: Event, life: Life, pull: 
         step = f"modelsmith pr show {pull.number}, then {' or '.join(shown.waiting_for)} decides"
     ready = None
     if event == "rolled-back":
-        order, deployment = (
-            read_order({ROLLBACK_FILE: tree.read(f"{folder}/{ROLLBACK_FILE}")}),
-            deployment_of(main, life.specialist),
-        )
+        order = read_order({ROLLBACK_FILE: tree.read(f"{folder}/{ROLLBACK_FILE}")})
+        deployment = deployment_of(main, life.specialist)
         ready = readiness(deployment.contract, deployment.approved_at, order.decided_at)[1]
     routing = render_routing(name, main.history.of_cluster(name), cluster.deployment.traffic_share)
     return RollbackResult(

@@ -10,7 +10,7 @@ from modelsmith.evidence.sanitise import assert_clean, machine_names
 from modelsmith.forges.port import Proposal
 from modelsmith.governance.keys import opener_doubt
 from modelsmith.governance.routing import changes_routing
-from modelsmith.governance.states import record_folder
+from modelsmith.governance.states import folder_of, record_folder
 from modelsmith.promotion.attestation import attestation
 from modelsmith.promotion.harness import Harness, Merger
 from modelsmith.promotion.judge import Judgement, judge
@@ -32,6 +32,11 @@ def signature(merger: Merger) -> Signature:
     return Signature(merger.actor, f"{merger.actor}@modelsmith.invalid", datetime.now(UTC))
 
 
+def branch_of(cluster: str, specialist: str, sequence: int, event: Event) -> str:
+    """Branch on which a record is proposed: its folder, under ``promote/``."""
+    return f"promote/{folder_of(cluster, specialist, sequence, event).removeprefix('promotions/')}"
+
+
 def open_promotion(
     harness: Harness, event: Event, facts: Facts, evidence: Mapping[str, bytes], title: str, body: str
 ) -> PullRequest:
@@ -42,7 +47,7 @@ def open_promotion(
     """
     main = read_main(harness.workspace.git, sync(harness))
     record = next_record(main, event, facts, evidence)
-    branch = f"promote/{record.cluster}/{record.specialist}/{record.sequence:02d}-{event}"
+    branch = branch_of(record.cluster, record.specialist, record.sequence, event)
     adopted = _open_with(harness, main, branch, record)
     if adopted:
         return adopted

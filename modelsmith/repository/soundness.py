@@ -21,7 +21,8 @@ def require_sound(git: Git) -> None:
             "The history of this clone is cut off, so what lies before it cannot be judged",
             "Fetch the rest: `git fetch --unshallow`. If the forge itself is cut off, do not trust it.",
         )
-    if "promisor" in git.text("config", "--local", "--name-only", "--list"):
+    settings = git.text("config", "--local", "--name-only", "--list").splitlines()
+    if any(name == "extensions.partialclone" or name.endswith(".promisor") for name in settings):
         raise IntegrityFailure(
             "partial-clone",
             "This clone was made without some of its objects, and verify fetches nothing",

@@ -128,7 +128,8 @@ SPELLINGS = {
 def test_evidence_in_any_other_form_is_refused_in_words(candidate, name):
     """Not a crash, and nothing that two readers could read differently."""
     text = SPELLINGS[name](evidence_bytes(candidate.evidence()).decode())
-    stopped(candidate, candidate.accepted_with(data=text.encode()), "evidence.json is not ")
+    wrong = "canonical JSON (RFC 8785)" if name in ("a duplicate key", "trailing bytes") else "of type Evidence"
+    stopped(candidate, candidate.accepted_with(data=text.encode()), f"evidence.json is not {wrong}")
 
 
 def changed_rubric(world):
