@@ -17,7 +17,7 @@ from pathlib import Path
 from common import RESULTS, Spent, alternate, machine, ratio, save, spend, summary, table, timed
 
 from modelsmith.artifacts.seal import check_signed, describe, seal_and_sign
-from modelsmith.schema.cluster import BaseModelSource
+from modelsmith.schema.source import BaseModelSource
 from modelsmith.signing.keys import create_signing_key
 
 MEGABYTE = 1_000_000

@@ -10,9 +10,9 @@ from modelsmith.artifacts import seal
 from modelsmith.evaluation.results import RunFolder
 from modelsmith.forges import chains, pre_receive, reader, refusal
 from modelsmith.schema.canonical import canonical_json, sha256
-from modelsmith.schema.cluster import BaseModelSource
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.run import Observation, RunRequest, RunResult
+from modelsmith.schema.source import BaseModelSource
 from modelsmith.schema.training_row import TrainingRow
 from modelsmith.signing.files import SUMS_FILE, sums
 from modelsmith.substrates import base_models, gguf

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from modelsmith.schema.canonical import canonical_json, sha256
-from modelsmith.schema.cluster import BaseModelSource
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.source import BaseModelSource
 from modelsmith.signing import oms
 from modelsmith.signing.files import (
     SUMS_FILE,

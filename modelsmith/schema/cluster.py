@@ -8,19 +8,7 @@ from pydantic import Field
 
 from modelsmith.schema.base import Digest, Frozen, Slug
 from modelsmith.schema.evalset import Fraction, Thresholds
-
-
-class BaseModelSource(Frozen):
-    """Open weights, pinned."""
-
-    name: Slug
-    """Name shown to people."""
-    uri: Annotated[str, Field(pattern=r"^(package|file|hf)://.+$")]
-    """``package://<python package>/<file>``, ``file://<path>`` (a GGUF file or a safetensors folder), or ``hf://org/name@revision``."""
-    digest: Digest
-    """SHA-256 of the weights: of the GGUF file, or of the folder's ``SHA256SUMS`` listing."""
-    license: str
-    """SPDX id of the weights' licence."""
+from modelsmith.schema.source import Baseline, BaseModelSource
 
 
 class Lora(Frozen):
@@ -109,6 +97,10 @@ class Cluster(Frozen):
     """Role that answers for this line of work."""
     description: str
     base_model: BaseModelSource
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What runs the base model and its specialists in an eval: this process, or a vLLM server started for it."""
+    baselines: tuple[Baseline, ...] = ()
+    """Other models that are evaluated on the same set."""
     eval_set: Annotated[str, Field(pattern=r"^[a-z0-9._-]+/[a-z0-9._-]+$")]
     """``<domain>/<set>`` under ``evals/``."""
     gate: Thresholds

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelsmith.schema.base import Digest, Frozen, Slug
+from modelsmith.schema.source import JudgeModel
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -95,6 +96,8 @@ class EvalSet(Frozen):
     decision: DecisionRule = DecisionRule()
     separation: Separation = Separation()
     quick: QuickMode = QuickMode()
+    judge: JudgeModel | None = None
+    """Decides the rubric points whose check is ``judge``."""
 
 
 class Question(Frozen):

@@ -48,6 +48,8 @@ class Observation(Frozen):
     """Time of the request; in a batch, the batch's time."""
     wall_seconds: float = 0.0
     """Time that the engine waited for this completion after the one before; these add up to the time of generation."""
+    first_token_seconds: float | None = None
+    """Time from the request to the first token, where the engine streams."""
     error: dict[str, JsonValue] | None = None
     """Error envelope, when scoring or generation failed."""
 
@@ -59,6 +61,8 @@ class EngineFacts(Frozen):
     version: str
     dtype: str
     device: Literal["cpu", "cuda", "remote"]
+    weights: Literal["pinned", "unknown"] = "pinned"
+    """``unknown``: a server's model that nobody outside can pin; its answers count within their own run only."""
 
 
 class RunRequest(Frozen):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelsmith.schema.canonical import file_digest
-from modelsmith.schema.cluster import BaseModelSource
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.source import BaseModelSource
 from modelsmith.substrates import gguf
 
 LISTING = "SHA256SUMS"

@@ -35,6 +35,8 @@ class Completion:
     """Time of the request; in a batch, the batch's time."""
     error: ModelsmithError | None = None
     """Why there is no text; an error is never an empty answer."""
+    first_token_seconds: float | None = None
+    """Time from the request to the first token, where the engine streams."""
 
 
 class Substrate(Protocol):

@@ -20,8 +20,8 @@ from modelsmith.artifacts.seal import (
     seal,
     seal_and_sign,
 )
-from modelsmith.schema.cluster import BaseModelSource
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.source import BaseModelSource
 from modelsmith.signing.files import sums
 from modelsmith.signing.oms import verify_directory
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from modelsmith.schema.cluster import BaseModelSource
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.source import BaseModelSource
 from modelsmith.substrates import gguf
 from modelsmith.substrates.base_models import listing_digest, resolve
 

@@ -1,0 +1,78 @@
+"""Where a model comes from: pinned open weights, or a server that is asked."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from modelsmith.schema.base import Digest, Frozen, Slug
+
+
+class BaseModelSource(Frozen):
+    """Open weights, pinned."""
+
+    name: Slug
+    """Name shown to people."""
+    uri: Annotated[str, Field(pattern=r"^(package|file|hf)://.+$")]
+    """``package://<python package>/<file>``, ``file://<path>`` (a GGUF file or a safetensors folder), or ``hf://org/name@revision``."""
+    digest: Digest
+    """SHA-256 of the weights: of the GGUF file, or of the folder's ``SHA256SUMS`` listing."""
+    license: str
+    """SPDX id of the weights' licence."""
+
+
+class TokenPrices(Frozen):
+    """What a server charges, in the cluster's currency."""
+
+    prompt_per_million: Annotated[float, Field(ge=0)] = 0.0
+    completion_per_million: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Endpoint(Frozen):
+    """A server with an OpenAI-compatible ``/chat/completions``: vLLM, Groq, Fireworks, a team's own."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$")]
+    """Base URL up to and with the version (``https://host/v1``); no identity depends on it. No user, no password."""
+    model: Annotated[str, Field(min_length=1)]
+    """Name by which the server knows the model."""
+    key_env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
+    """Environment variable that holds the key; no key is sent when not set. A key itself never stands in a file."""
+    max_connections: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Most requests under way at once; fewer while the server answers 429 or 503."""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
+    """Longest wait for one answer."""
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 6
+    """How often one prompt is sent before it counts as failed."""
+    stream: bool = False
+    """Ask for a stream, to measure the time to the first token."""
+    prices: TokenPrices = TokenPrices()
+
+
+def _free_name(name: str) -> str:
+    if name == "base" or name.startswith("iter-"):
+        raise ValueError("names the base model or a specialist")
+    return name
+
+
+class Baseline(Frozen):
+    """A frontier or incumbent model that candidates are compared with on the same set; it is never promoted."""
+
+    name: Annotated[Slug, AfterValidator(_free_name)]
+    """What ``modelsmith eval --model`` calls it."""
+    endpoint: Endpoint
+
+
+class JudgeModel(Frozen):
+    """The model that decides judged rubric points: pinned weights, or an endpoint."""
+
+    name: Slug
+    base_model: BaseModelSource | None = None
+    endpoint: Endpoint | None = None
+    """Exactly one of the two."""
+    labels: str | None = None
+    """Path, in the eval set's folder, of answers that people labelled; the judge's agreement with them is measured."""
+    min_kappa: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """Least agreement (Cohen's kappa) with the labels; below it the verdict is INCONCLUSIVE."""
+    max_new_tokens: Annotated[int, Field(ge=16, le=4096)] = 256
+    """Tokens for the reason and the verdict."""
