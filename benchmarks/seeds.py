@@ -114,14 +114,13 @@ def answers(bench: Bench, tag: str, adapter: Path | None) -> tuple[list[Observat
             quick=False,
         )
         with RunFolder(bench.work / "evals", CLUSTER, tag).opened(request) as folder:
-            observations = run_eval(
+            executed = run_eval(
                 bench.governed,
                 substrate,
-                sections=SECTIONS,
-                quick=False,
-                run=folder,
+                folder,
                 progress=lambda done, total: say(f"{tag}: {done} of {total} answers") if done % 32 == 0 else None,
             )
+            observations = list(folder.observations(executed.keys))
     finally:
         substrate.close()
     return observations, sum(one.wall_seconds for one in observations)

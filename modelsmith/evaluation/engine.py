@@ -1,34 +1,51 @@
 """Ask a substrate every question of a run, score the answers, and keep them.
 
-What the run folder already holds is not asked again; what earlier runs of the same weights hold may be adopted. A
-failed completion is kept as an error and never scored; the run is then incomplete, and calling it again asks only for
-what failed.
+What the run folder already holds is not asked again, nor is what the cache holds. A failed completion is kept as an
+error and never scored; the run is then incomplete, and calling it again asks only for what failed. A completion whose
+scoring failed is scored again, not generated again.
 """
 
 from __future__ import annotations
 
-import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
+from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion, kept
+from modelsmith.evaluation.causes import Before, cause
+from modelsmith.evaluation.grading import Grader, unanswered, unjudged, unscored
+from modelsmith.evaluation.judging import Judge
 from modelsmith.evaluation.prompts import Ask, generation_digest, plan
 from modelsmith.evaluation.results import RunFolder, observation_key
-from modelsmith.evaluation.scoring import score_completion
-from modelsmith.evaluation.statistics import percentile
-from modelsmith.repository.load import GovernedSet, scenario_digest
+from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Section
-from modelsmith.schema.canonical import digest, sha256
-from modelsmith.schema.cluster import Prices
-from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput, ModelsmithError
-from modelsmith.schema.evalset import Question
-from modelsmith.schema.rubric import Rubric
-from modelsmith.schema.run import Cost, EngineFacts, Observation, RunRequest, VerdictRow
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.run import Cause, EngineFacts, Observation, RunRequest
 from modelsmith.substrates.port import Completion, Substrate
 
 SYNC_SECONDS = 1.0
 """Longest time for which finished completions wait to be synced to disk."""
 SYNC_COMPLETIONS = 64
 """Most completions that wait to be synced to disk."""
+BATCH = 4096
+"""Most prompts that are handed to a substrate at once: what bounds memory."""
+
+T = TypeVar("T")
+
+
+@dataclass
+class Executed:
+    """What one call of `run_eval` did."""
+
+    keys: tuple[str, ...]
+    """Every prompt of the run, in the order of the plan."""
+    because: Counter[Cause] = field(default_factory=Counter)
+    """Why completions were generated, counted."""
+    judged: int = 0
+    """Verdicts asked of the judge."""
 
 
 def run_request(
@@ -40,6 +57,7 @@ def run_request(
     weights: str,
     sections: Sequence[Section],
     quick: bool,
+    only: Sequence[str] | None = None,
 ) -> RunRequest:
     """What a run folder is opened with."""
     return RunRequest(
@@ -52,113 +70,194 @@ def run_request(
         engine=engine,
         sections=tuple(sections),
         quick=quick,
+        only=None if only is None else tuple(sorted(only)),
     )
 
 
 def run_eval(
     governed: GovernedSet,
     substrate: Substrate,
-    *,
-    sections: Sequence[Section],
-    quick: bool,
     run: RunFolder,
-    earlier: Iterable[RunFolder] = (),
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Observation]:
-    """All observations of the run, in the order of the plan; the run folder must be open.
+    *,
+    judge: Judge | None = None,
+    cache: Cache | None = None,
+    last: Callable[[], Before | None] = lambda: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Executed:
+    """Answer and score every prompt of the run, whose folder must be open; ``run.observations(keys)`` then has them.
 
-    Every repeat is drawn with its own seed, ``sampling.seed`` plus the repeat. Answers of `earlier` runs by the same
-    weights, engine and generation settings are adopted where the scenario is unchanged, and scored anew. `progress`
-    gets the number of answered prompts and their total. Interrupted at any moment, the folder can be resumed.
+    Every repeat is drawn with its own seed, ``sampling.seed`` plus the repeat. `cache` is used where the weights are
+    known. `last` finds what the run is seen against when it says why something was generated. `progress` gets the
+    number of answered prompts and their total. Interrupted at any moment, the folder can be resumed.
 
     Raises:
         InvalidInput: ``nothing-to-ask``; or rubric and references do not fit, before anything is generated.
         InfrastructureFailure: ``eval-incomplete`` when completions failed; ``judge-unavailable``; what the substrate
-            raises.
+            or the judge raises.
         IntegrityFailure: ``foreign-observations`` when the folder holds answers that this run never asked for.
     """
-    asks = {ask.key: ask for ask in plan(governed, sections, quick)}
-    _require_askable(asks, governed.rubric)
-    kept = run.observations()
-    _require_own(kept.keys() - asks.keys(), run)
-    done = {key for key, observation in kept.items() if observation.error is None}
-    adopted = _adopted([ask for key, ask in asks.items() if key not in done], governed.rubric, run, earlier)
-    run.append(adopted)
-    done |= set(map(observation_key, adopted))
-    report = progress or (lambda _done, _total: None)
-    report(len(done), len(asks))
-    waiting: list[Observation] = []
-    synced = time.monotonic()
-    try:
-        for observation in _ask([ask for key, ask in asks.items() if key not in done], governed, substrate):
-            waiting.append(observation)
-            if observation.error is None:
-                run.executed += 1
-                done.add(observation_key(observation))
-            if len(waiting) >= SYNC_COMPLETIONS or time.monotonic() - synced > SYNC_SECONDS:
-                run.append(waiting)
-                waiting = []
-                synced = time.monotonic()
-            report(len(done), len(asks))
-    finally:
-        run.append(waiting)
-    return _complete(run.observations(), asks)
-
-
-def run_id(question: Question, weights: str, engine: EngineFacts, observations: Iterable[Observation]) -> str:
-    """Identity of a run: digest of question, weights, engine, verdicts and the digests of the completions.
-
-    Tokens, times and the order of the observations do not enter.
-    """
-    facts = sorted(
-        [observation_key(one), one.row.scenario, dict(one.row.points), sha256(one.completion.encode())]
-        for one in observations
-        if one.row is not None
-    )
-    return digest(
-        {
-            "question": question.model_dump(mode="json"),
-            "weights": weights,
-            "engine": engine.model_dump(mode="json"),
-            "observations": facts,
-        }
-    )
-
-
-def cost(observations: Sequence[Observation], prices: Prices) -> Cost:
-    """What answering cost: percentiles of request times, tokens, and the machine's price for the time of generation.
-
-    Raises:
-        InvalidInput: ``no-rows``.
-    """
-    if not observations:
-        raise InvalidInput("no-rows", "There is not one completion to reckon with.", "Run the eval first.")
-    seconds = [one.seconds for one in observations]
-    wall = sum(one.wall_seconds for one in observations)
-    completion_tokens = sum(one.completion_tokens for one in observations)
-    return Cost(
-        p50_seconds=percentile(seconds, 0.50),
-        p95_seconds=percentile(seconds, 0.95),
-        prompt_tokens=sum(one.prompt_tokens for one in observations),
-        completion_tokens=completion_tokens,
-        tokens_per_second=completion_tokens / wall if wall > 0 else 0.0,
-        cost_per_decision=prices.compute_per_hour * wall / 3600 / len(observations),
-        currency=prices.currency,
-    )
-
-
-def _require_askable(asks: Mapping[str, Ask], rubric: Rubric) -> None:
-    """Find what is wrong with rubric or references before a token is paid for: checks look at those first."""
+    request = run.request()
+    if request is None:
+        raise InfrastructureFailure("run-not-open", f"Run '{run.tag}' is not open.", "Open the run folder first.")
+    asks = {ask.key: ask for ask in plan(governed, request.sections, request.quick, request.only)}
     if not asks:
         raise InvalidInput(
             "nothing-to-ask", "The eval set has no scenario in the sections asked for.", "Ask for other sections."
         )
-    for scenario in {ask.scenario.id: ask.scenario for ask in asks.values()}.values():
-        try:
-            score_completion(rubric, scenario, "")
-        except ModelsmithError as error:
-            error.details.setdefault("scenario", scenario.id)
-            raise
+    grader = Grader(governed.rubric, asks, judge, cache)
+    grader.require_gradable()
+    _require_own(run.answered().keys() - asks.keys(), run)
+    executed = Executed(tuple(asks))
+    pinned = cache if request.engine.weights == "pinned" else None
+    session = _Session(governed, request, run, asks, grader, pinned, progress)
+    try:
+        session.grade_again()
+        session.adopt()
+        session.ask(substrate, last, executed.because)
+    finally:
+        executed.judged = grader.asked
+    _require_complete(run, asks)
+    return executed
+
+
+class _Session:
+    """One call of `run_eval`: what is open, and the steps that close it."""
+
+    def __init__(
+        self,
+        governed: GovernedSet,
+        request: RunRequest,
+        run: RunFolder,
+        asks: Mapping[str, Ask],
+        grader: Grader,
+        cache: Cache | None,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._governed, self._request, self._run, self._asks = governed, request, run, asks
+        self._grader, self._cache = grader, cache
+        self._keys = CompletionKeys(
+            request.weights, request.engine, governed.evalset.prompt.system, governed.evalset.sampling
+        )
+        self._done = {key for key, line in run.answered().items() if not line.failed}
+        self._progress = progress
+        self._report()
+
+    def grade_again(self) -> None:
+        """Grade the completions whose grading failed before."""
+        for keys in _chunks(self._failed(), SYNC_COMPLETIONS):
+            self._finish([one for one in self._run.observations(keys) if one.finish != "error"])
+
+    def adopt(self) -> None:
+        """Take from the cache what it holds."""
+        if self._cache is None:
+            return
+        for some in _chunks(self._open(), 4 * SYNC_COMPLETIONS):
+            keys = {ask.key: self._key(ask) for ask in some}
+            found = self._cache.find(KeptCompletion, set(keys.values()))
+            self._finish([unscored(ask, found[keys[ask.key]], None) for ask in some if keys[ask.key] in found])
+
+    def ask(self, substrate: Substrate, last: Callable[[], Before | None], because: Counter[Cause]) -> None:
+        """Generate the rest."""
+        todo = self._open()
+        before = last() if todo else None
+        for some in _batches(todo):
+            waiting: list[Observation] = []
+            fresh: dict[str, KeptCompletion] = {}
+            synced = time.monotonic()
+            try:
+                for answer in _answers(some, self._governed, substrate):
+                    why = cause(answer.ask, self._request, before)
+                    completion = kept(answer.completion, answer.wall)
+                    if completion is None:
+                        waiting.append(unanswered(answer.ask, answer.completion, answer.wall, why))
+                    else:
+                        because[why] += 1
+                        fresh[self._key(answer.ask)] = completion
+                        waiting.append(unscored(answer.ask, completion, why))
+                    if len(waiting) >= SYNC_COMPLETIONS or time.monotonic() - synced > SYNC_SECONDS:
+                        self._keep(fresh)
+                        self._finish(waiting)
+                        waiting, fresh, synced = [], {}, time.monotonic()
+            except BaseException:
+                self._keep(fresh)
+                self._rescue(waiting)
+                raise
+            self._keep(fresh)
+            self._finish(waiting)
+
+    def _keep(self, fresh: Mapping[str, KeptCompletion]) -> None:
+        if self._cache is not None:
+            self._cache.keep(fresh)
+
+    def _finish(self, observations: Sequence[Observation]) -> None:
+        if not observations:
+            return
+        if self._grader.judges:
+            self._run.append([unjudged(one) for one in observations])
+        graded = self._grader.grade(observations)
+        self._run.append(graded)
+        self._done |= {observation_key(one) for one in graded if one.error is None}
+        self._report()
+
+    def _rescue(self, observations: Sequence[Observation]) -> None:
+        """Write down what is not yet, without asking a judge."""
+        answered = self._run.answered()
+        left = [one for one in observations if (line := answered.get(observation_key(one))) is None or line.failed]
+        self._run.append([unjudged(one) for one in left] if self._grader.judges else self._grader.grade(left))
+
+    def _open(self) -> list[Ask]:
+        """Prompts without a completion."""
+        failed = self._run.observations(self._failed())
+        held = {observation_key(one) for one in failed if one.finish != "error"}
+        return [ask for key, ask in self._asks.items() if key not in self._done and key not in held]
+
+    def _failed(self) -> list[str]:
+        return [key for key, line in self._run.answered().items() if line.failed]
+
+    def _key(self, ask: Ask) -> str:
+        return self._keys.key(ask.prompt(), ask.repeat)
+
+    def _report(self) -> None:
+        self._progress(len(self._done), len(self._asks))
+
+
+class _Answer(NamedTuple):
+    ask: Ask
+    completion: Completion
+    wall: float
+    """Seconds since the answer before."""
+
+
+def _answers(asks: Sequence[Ask], governed: GovernedSet, substrate: Substrate) -> Iterator[_Answer]:
+    """Answers to prompts of one repeat, as they come."""
+    sampling = governed.evalset.sampling
+    settings = sampling.model_copy(update={"seed": sampling.seed + asks[0].repeat, "repeats": 1})
+    waiting = {ask.key: ask for ask in asks}
+    completions = substrate.complete([ask.prompt() for ask in asks], governed.evalset.prompt.system, settings)
+    started = time.perf_counter()
+    for completion in completions:
+        wall = time.perf_counter() - started
+        ask = waiting.pop(completion.key, None)
+        if ask is None:
+            raise InfrastructureFailure(
+                "substrate-confused",
+                "The substrate answered a prompt that is not waiting for an answer.",
+                "Report the substrate's version; the answers so far are kept.",
+                key=completion.key,
+            )
+        yield _Answer(ask, completion, wall)
+        started = time.perf_counter()
+
+
+def _batches(asks: Sequence[Ask]) -> Iterator[list[Ask]]:
+    for repeat in sorted({ask.repeat for ask in asks}):
+        yield from _chunks((ask for ask in asks if ask.repeat == repeat), BATCH)
+
+
+def _chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    rest = iter(values)
+    while some := list(islice(rest, size)):
+        yield some
 
 
 def _require_own(foreign: Iterable[str], run: RunFolder) -> None:
@@ -172,116 +271,17 @@ def _require_own(foreign: Iterable[str], run: RunFolder) -> None:
         )
 
 
-def _adopted(asks: Sequence[Ask], rubric: Rubric, run: RunFolder, earlier: Iterable[RunFolder]) -> list[Observation]:
-    """Answers of earlier runs to unchanged questions; a folder that cannot be read is passed over."""
-    folders = [folder for folder in earlier if folder.path != run.path]
-    if not folders:
-        return []
-    wanted = {(ask.section, scenario_digest(ask.scenario), ask.wording, ask.repeat): ask for ask in asks}
-    adopted: list[Observation] = []
-    request = run.request()
-    for folder in folders:
-        try:
-            other = folder.request()
-            if request is None or other is None or _generation(other) != _generation(request):
-                continue
-            observations = folder.observations().values()
-        except IntegrityFailure:
-            continue
-        for one in observations:
-            if one.row is None:
-                continue
-            ask = wanted.pop((one.section, one.row.scenario, one.wording, one.repeat), None)
-            if ask is not None:
-                adopted.append(_scored(one, ask, rubric))
-    return adopted
-
-
-def _generation(request: RunRequest) -> tuple[str, str, EngineFacts]:
-    return request.weights, request.generation, request.engine
-
-
-def _ask(asks: Sequence[Ask], governed: GovernedSet, substrate: Substrate) -> Iterator[Observation]:
-    sampling = governed.evalset.sampling
-    for repeat in sorted({ask.repeat for ask in asks}):
-        waiting = {ask.key: ask for ask in asks if ask.repeat == repeat}
-        settings = sampling.model_copy(update={"seed": sampling.seed + repeat, "repeats": 1})
-        completions = substrate.complete(
-            [ask.prompt() for ask in waiting.values()], governed.evalset.prompt.system, settings
-        )
-        started = time.perf_counter()
-        for completion in completions:
-            wall = time.perf_counter() - started
-            ask = waiting.pop(completion.key, None)
-            if ask is None:
-                raise InfrastructureFailure(
-                    "substrate-confused",
-                    "The substrate answered a prompt that is not waiting for an answer.",
-                    "Report the substrate's version; the answers so far are kept.",
-                    key=completion.key,
-                )
-            yield _observation(ask, completion, wall, governed.rubric)
-            started = time.perf_counter()
-
-
-def _observation(ask: Ask, completion: Completion, wall: float, rubric: Rubric) -> Observation:
-    observation = Observation(
-        row=None,
-        section=ask.section,
-        id=ask.scenario.id,
-        wording=ask.wording,
-        repeat=ask.repeat,
-        completion=completion.text.encode("utf-8", "replace").decode(),
-        finish=completion.finish,
-        reasons={},
-        prompt_tokens=completion.prompt_tokens,
-        completion_tokens=completion.completion_tokens,
-        seconds=completion.seconds,
-        wall_seconds=wall,
-    )
-    if completion.error is not None:
-        return _failed(observation, completion.error)
-    if completion.finish == "error":
-        return _failed(
-            observation, InfrastructureFailure("no-completion", "The substrate gave no answer.", "Run again.")
-        )
-    try:
-        return _scored(observation, ask, rubric)
-    except ModelsmithError as error:
-        return _failed(observation, error)
-
-
-def _scored(observation: Observation, ask: Ask, rubric: Rubric) -> Observation:
-    points, reasons = score_completion(rubric, ask.scenario, observation.completion)
-    row = VerdictRow(
-        section=ask.section,
-        scenario=scenario_digest(ask.scenario),
-        id=ask.scenario.id,
-        capability=ask.scenario.capability,
-        critical=ask.scenario.critical,
-        wording=ask.wording,
-        repeat=ask.repeat,
-        points=points,
-    )
-    return observation.model_copy(update={"row": row, "id": ask.scenario.id, "reasons": reasons})
-
-
-def _failed(observation: Observation, error: ModelsmithError) -> Observation:
-    envelope = json.loads(json.dumps(error.envelope(), default=str))
-    return observation.model_copy(update={"finish": "error", "error": envelope})
-
-
-def _complete(observations: Mapping[str, Observation], asks: Mapping[str, Ask]) -> list[Observation]:
-    missing = [key for key in asks if key not in observations]
-    failed = [one for one in observations.values() if one.error is not None]
-    if missing or failed:
+def _require_complete(run: RunFolder, asks: Mapping[str, Ask]) -> None:
+    answered = run.answered()
+    missing = [key for key in asks if key not in answered]
+    broken = [key for key, line in answered.items() if line.failed]
+    if missing or broken:
         raise InfrastructureFailure(
             "eval-incomplete",
-            f"{len(failed) + len(missing)} of {len(asks)} completions failed, so there is no verdict.",
-            "Run the same command again: only the failed completions are asked again.",
-            failed=len(failed),
+            f"{len(broken) + len(missing)} of {len(asks)} completions failed, so there is no verdict.",
+            "Run the same command again: only what failed is asked again.",
+            failed=len(broken),
             missing=len(missing),
             total=len(asks),
-            first=[{"key": observation_key(one), "error": one.error} for one in failed[:5]],
+            first=[{"key": observation_key(one), "error": one.error} for one in run.observations(broken[:5])],
         )
-    return [observations[key] for key in asks]

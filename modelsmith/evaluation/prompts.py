@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from modelsmith.evaluation.quick import representative
@@ -52,8 +52,10 @@ def conversation(scenario: Scenario, wording: int) -> tuple[Message, ...]:
     return (Message(role="user", content=context.rstrip()), *messages)
 
 
-def plan(governed: GovernedSet, sections: Sequence[Section], quick: bool) -> list[Ask]:
-    """Every completion of a run, in order.
+def plan(
+    governed: GovernedSet, sections: Sequence[Section], quick: bool, only: Collection[str] | None = None
+) -> list[Ask]:
+    """Every completion of a run, in order; of the scenarios `only`, where they are named by id.
 
     Core asks each scenario's own wording, robustness the variants of the same scenarios, micro the own wording and all
     variants, held-out what the eval set registers. Quick mode takes a representative part of each section.
@@ -66,6 +68,8 @@ def plan(governed: GovernedSet, sections: Sequence[Section], quick: bool) -> lis
         if quick:
             scenarios = representative(scenarios, governed.evalset.quick.scenarios)
         for scenario in sorted(scenarios, key=lambda one: one.id):
+            if only is not None and scenario.id not in only:
+                continue
             asks += [
                 Ask(section, scenario, wording, repeat)
                 for wording in _wordings(governed, section, scenario)

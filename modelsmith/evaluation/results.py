@@ -1,4 +1,4 @@
-"""A run's folder: what was asked, every observation, and the result.
+"""A run's folder: what was asked, every observation, and the result. Observations are read one at a time.
 
 ``.iterate/<cluster>/runs/<tag>/`` holds ``request.json`` (canonical JSON; a tag answers one request for good),
 ``observations.jsonl`` (append-only; one canonical JSON object a line, synced to disk by the batch) and ``result.json``.
@@ -8,9 +8,10 @@ Two lines for one completion are legal only if all but the last are errors, or t
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -28,12 +29,15 @@ _TAG = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 _Record = TypeVar("_Record", bound=Frozen)
 
 
-class _Lines(NamedTuple):
-    """What a file of observations holds."""
+class Line(NamedTuple):
+    """Where an observation stands in its file."""
 
-    by_key: dict[str, Observation]
-    whole: int
-    """Bytes up to the end of the last whole line."""
+    number: int
+    start: int
+    length: int
+    """In bytes, without the line's end."""
+    failed: bool
+    digest: bytes
 
 
 def observation_key(observation: Observation) -> str:
@@ -60,10 +64,9 @@ class RunFolder:
         self.path = iterate / cluster / "runs" / tag
         self.cluster = cluster
         self.tag = tag
-        self.executed = 0
-        """Completions that this process got from a substrate."""
         self._file: int | None = None
         self._end = 0
+        self._index: dict[str, Line] = {}
 
     @contextmanager
     def opened(self, request: RunRequest) -> Iterator[RunFolder]:
@@ -90,7 +93,8 @@ class RunFolder:
             self._adopt_request(request)
             with _writing(self.path):
                 self._file = os.open(self.path / "observations.jsonl", os.O_RDWR | os.O_CREAT, 0o644)
-                self._end = self._read().whole
+                self._index = self._scan()
+                self._end = _whole(self._index)
                 os.ftruncate(self._file, self._end)
                 sync_folder(self.path)
             yield self
@@ -116,13 +120,28 @@ class RunFolder:
         """
         return self._load("result.json", RunResult)
 
-    def observations(self) -> dict[str, Observation]:
-        """The latest observation for each prompt key, errors included; a torn last line does not count.
+    def answered(self) -> Mapping[str, Line]:
+        """Keys of the prompts that have an observation, errors included; a torn last line does not count.
 
         Raises:
             IntegrityFailure: ``observations-damaged``.
         """
-        return self._read().by_key
+        return self._index if self._file is not None else self._scan()
+
+    def observations(self, keys: Iterable[str] | None = None) -> Iterator[Observation]:
+        """The latest observation for each of these keys, in their order; without keys for all, as they stand.
+
+        Raises:
+            IntegrityFailure: ``observations-damaged``.
+        """
+        index = self.answered()
+        if not index:
+            return
+        with (self.path / "observations.jsonl").open("rb") as file:
+            for key in index if keys is None else keys:
+                line = index[key]
+                file.seek(line.start)
+                yield self._parse(file.read(line.length), line.number)
 
     def append(self, batch: Sequence[Observation]) -> None:
         """Add observations and sync them to disk; interrupted, it may be called again with the same batch.
@@ -131,7 +150,8 @@ class RunFolder:
             InfrastructureFailure: ``write-failed`` (disk full, quota); what was there before is intact.
         """
         file = self._open_file()
-        data = b"".join(canonical_json(observation) + b"\n" for observation in batch)
+        lines = [canonical_json(observation) for observation in batch]
+        data = b"".join(line + b"\n" for line in lines)
         with _writing(self.path):
             try:
                 os.ftruncate(file, self._end)
@@ -142,7 +162,9 @@ class RunFolder:
             except OSError:
                 os.ftruncate(file, self._end)
                 raise
-        self._end += len(data)
+        for line, observation in zip(lines, batch, strict=True):
+            self._index[observation_key(observation)] = _line(len(self._index) + 1, self._end, line, observation)
+            self._end += len(line) + 1
 
     def write_result(self, result: RunResult) -> None:
         """Write ``result.json``, whole or not at all.
@@ -194,29 +216,33 @@ class RunFolder:
                 problems=error.error_count(),
             ) from None
 
-    def _read(self) -> _Lines:
+    def _scan(self) -> dict[str, Line]:
+        index: dict[str, Line] = {}
+        start = 0
         try:
-            data = (self.path / "observations.jsonl").read_bytes()
+            file = (self.path / "observations.jsonl").open("rb")
         except FileNotFoundError:
-            return _Lines({}, 0)
-        whole = data.rfind(b"\n") + 1
-        by_key: dict[str, Observation] = {}
-        for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
-            observation = self._parse(line, number)
-            before = by_key.get(key := observation_key(observation))
-            if before is not None and before.error is None and before != observation:
-                raise self._damaged(number, "answers a prompt for the second time")
-            by_key[key] = observation
-        return _Lines(by_key, whole)
+            return index
+        with file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break
+                observation = self._parse(line[:-1], number)
+                if not is_canonical(line[:-1], observation):
+                    raise self._damaged(number, "was not written by Modelsmith")
+                found = _line(number, start, line[:-1], observation)
+                before = index.pop(key := observation_key(observation), None)
+                if before is not None and not before.failed and before.digest != found.digest:
+                    raise self._damaged(number, "answers a prompt for the second time")
+                index[key] = found
+                start += len(line)
+        return index
 
     def _parse(self, line: bytes, number: int) -> Observation:
         try:
-            observation = Observation.model_validate_json(line)
+            return Observation.model_validate_json(line)
         except ValidationError:
             raise self._damaged(number, "is no observation") from None
-        if not is_canonical(line, observation):
-            raise self._damaged(number, "was not written by Modelsmith")
-        return observation
 
     def _damaged(self, number: int, problem: str) -> IntegrityFailure:
         return IntegrityFailure(
@@ -226,6 +252,15 @@ class RunFolder:
             tag=self.tag,
             line=number,
         )
+
+
+def _line(number: int, start: int, line: bytes, observation: Observation) -> Line:
+    return Line(number, start, len(line), observation.error is not None, hashlib.sha256(line).digest())
+
+
+def _whole(index: Mapping[str, Line]) -> int:
+    """Bytes up to the end of the last whole line."""
+    return max((line.start + line.length + 1 for line in index.values()), default=0)
 
 
 @contextmanager

@@ -71,7 +71,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     },
     "Observation": {
         "reviewer": ("row", "section", "id", "wording", "repeat", "prompt_tokens", "completion_tokens"),
-        "operator": ("completion", "finish", "reasons", "seconds", "wall_seconds", "error"),
+        "operator": ("completion", "finish", "reasons", "seconds", "wall_seconds", "first_token_seconds", "error"),
     },
     "FailureCluster": {
         "public": ("capability", "points", "failed_cases", "total_cases", "critical_cases", "risk_share", "severity"),

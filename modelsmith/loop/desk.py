@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelsmith.loop.evals import BASE, Setting, Subject, subject_of
+from modelsmith.loop.engines import Subject
+from modelsmith.loop.evals import BASE, Setting, subject_of
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.main import Main, read_main

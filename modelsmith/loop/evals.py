@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from modelsmith.artifacts.seal import check
 from modelsmith.artifacts.store import Store
-from modelsmith.evaluation.engine import cost, run_eval, run_id, run_request
+from modelsmith.evaluation.cache import Cache
+from modelsmith.evaluation.causes import Before, before
+from modelsmith.evaluation.engine import run_eval, run_request
 from modelsmith.evaluation.headline import headline
+from modelsmith.evaluation.judging import Judge
 from modelsmith.evaluation.results import RunFolder
+from modelsmith.evaluation.summary import cost, run_id
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.ledger.ledger import Ledger
+from modelsmith.loop.engines import Subject, open_judge, open_substrate, unknown_weights
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
@@ -23,7 +28,8 @@ from modelsmith.schema.base import Section
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.progress import Progress
-from modelsmith.schema.run import EngineFacts, Observation, RunResult
+from modelsmith.schema.run import Observation, RunResult
+from modelsmith.substrates.port import Substrate
 
 BASE = "base"
 
@@ -33,27 +39,18 @@ def ledger_of(workspace: Workspace) -> Ledger:
     return Ledger(workspace.iterate / "ledger.db")
 
 
-@dataclass(frozen=True)
-class Subject:
-    """The model to evaluate."""
-
-    name: str
-    """``base`` or a specialist id."""
-    weights: str
-    """Base model digest, or artifact id."""
-    adapter: Path | None
-    """Sealed artifact folder with the LoRA adapter."""
-
-
 def subject_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str | None) -> Subject:
-    """The base model, or a specialist whose sealed artifact is in the store and intact.
+    """The base model, a baseline of the cluster, or a specialist whose sealed artifact is in the store and intact.
 
     Raises:
         InvalidInput: ``weights-missing`` when the store does not hold the artifact.
         IntegrityFailure: the stored artifact is not what its id says.
     """
+    for baseline in cluster.baselines:
+        if baseline.name == model:
+            return Subject(model, unknown_weights(baseline.endpoint), endpoint=baseline.endpoint)
     if artifact is None:
-        return Subject(BASE, cluster.base_model.digest, None)
+        return Subject(BASE, cluster.base_model.digest)
     folder = Store(workspace.store(cluster.store)).get(artifact)
     if folder is None:
         raise InvalidInput(
@@ -77,6 +74,8 @@ class Setting:
     tag: str
     sections: tuple[Section, ...] = SECTIONS
     quick: bool = False
+    only: tuple[str, ...] | None = None
+    """Ids of the scenarios to ask, when not all."""
 
 
 def evaluate(
@@ -99,14 +98,22 @@ def evaluate(
     finished = folder.result()
     if finished and _answers(finished, setting, subject, incumbent):
         ledger_of(workspace).record_run(finished)
-        return finished
+        return finished.model_copy(update={"executed": 0, "because": {}, "judged": 0})
     ledger_of(workspace).begin_attempt(setting.governed.question(), subject.weights, setting.tag)
-    return _execute(workspace, setting, subject, incumbent, folder, threads)
+    with contextlib.ExitStack() as closing:
+        substrate = open_substrate(workspace, setting.cluster, subject, threads)
+        closing.callback(substrate.close)
+        judge = open_judge(workspace, setting.governed)
+        if judge is not None:
+            closing.callback(judge.close)
+        result = _execute(workspace, setting, subject, incumbent, folder, substrate, judge)
+    ledger_of(workspace).record_run(result)
+    return result
 
 
 def _answers(run: RunResult, setting: Setting, subject: Subject, incumbent: RunResult | None) -> bool:
-    asked = (setting.governed.question(), subject.weights, setting.sections, setting.quick)
-    answered = (run.question, run.weights, run.sections, run.quick)
+    asked = (setting.governed.question(), subject.weights, setting.sections, setting.quick, setting.only)
+    answered = (run.question, run.weights, run.sections, run.quick, run.only)
     return asked == answered and run.incumbent == (incumbent.run_id if incumbent else None)
 
 
@@ -116,113 +123,100 @@ def _execute(
     subject: Subject,
     incumbent: RunResult | None,
     folder: RunFolder,
-    threads: int | None,
+    substrate: Substrate,
+    judge: Judge | None,
 ) -> RunResult:
-    from modelsmith.substrates.base_models import resolve
-    from modelsmith.substrates.local import TransformersSubstrate
-
     started, clock = datetime.now(UTC), time.monotonic()
-    workspace.notify(Progress("eval", f"loading {subject.name} ({setting.cluster.base_model.name})"))
-    model = resolve(setting.cluster.base_model, workspace.root, workspace.models)
-    substrate = TransformersSubstrate(model.folder, subject.adapter, threads)
-    try:
-        request = run_request(
-            setting.governed,
-            substrate.facts,
-            cluster=setting.cluster.cluster,
-            model=subject.name,
-            weights=subject.weights,
-            sections=setting.sections,
-            quick=setting.quick,
-        )
-
-        def progress(done: int, total: int) -> None:
-            workspace.notify(Progress("eval", f"{subject.name} answers", done, total))
-
-        with folder.opened(request):
-            observations = run_eval(
-                setting.governed,
-                substrate,
-                sections=setting.sections,
-                quick=setting.quick,
-                run=folder,
-                earlier=_earlier(workspace, setting, subject),
-                progress=progress,
-            )
-            result = _result(workspace, setting, subject, incumbent, observations, substrate.facts)
-            result = result.model_copy(
-                update={
-                    "executed": folder.executed,
-                    "started_at": started,
-                    "duration_seconds": time.monotonic() - clock,
-                }
-            )
-            folder.write_result(result)
-    finally:
-        substrate.close()
-    ledger_of(workspace).record_run(result)
-    return result
-
-
-def _result(
-    workspace: Workspace,
-    setting: Setting,
-    subject: Subject,
-    incumbent: RunResult | None,
-    observations: Sequence[Observation],
-    engine: EngineFacts,
-) -> RunResult:
-    rule = effective_rule(setting.governed, setting.cluster)
-    rows = verdict_rows(observations)
-    against = verdict_rows(read_observations(workspace, incumbent)) if incumbent else None
-    question = setting.governed.question()
-    return RunResult(
-        run_id=run_id(question, subject.weights, engine, observations),
-        tag=setting.tag,
+    request = run_request(
+        setting.governed,
+        substrate.facts,
         cluster=setting.cluster.cluster,
         model=subject.name,
         weights=subject.weights,
-        question=question,
-        rubric=setting.governed.rubric_digest,
-        eval_set=setting.cluster.eval_set,
-        eval_set_version=setting.governed.evalset.version,
-        eval_tree=setting.eval_tree,
-        engine=engine,
-        rule=rule,
-        headline=headline(rows, against, rule),
-        incumbent=incumbent.run_id if incumbent else None,
-        cost=cost(observations, setting.cluster.prices),
         sections=setting.sections,
         quick=setting.quick,
-        attempts=max(1, ledger_of(workspace).attempts(question, subject.weights).begun),
-        scenarios=len({(row.section, row.id) for row in rows if row.section != "robustness"}),
-        executed=len(rows),
-        started_at=datetime.now(UTC),
-        duration_seconds=0.0,
+        only=setting.only,
     )
 
+    def progress(done: int, total: int) -> None:
+        workspace.notify(Progress("eval", f"{subject.name} answers", done, total))
 
-def _earlier(workspace: Workspace, setting: Setting, subject: Subject) -> list[RunFolder]:
-    """Folders of earlier runs of these weights, oldest first: the first complete attempt at a question binds."""
-    runs = ledger_of(workspace).runs(cluster=setting.cluster.cluster)
-    return [
-        RunFolder(workspace.iterate, run.cluster, run.tag)
-        for run in runs
-        if run.weights == subject.weights and run.tag != setting.tag
+    with folder.opened(request):
+        executed = run_eval(
+            setting.governed,
+            substrate,
+            folder,
+            judge=judge,
+            cache=Cache(workspace.iterate / "cache"),
+            last=lambda: _last_run(workspace, setting, subject),
+            progress=progress,
+        )
+        rule = effective_rule(setting.governed, setting.cluster)
+        rows = verdict_rows(folder.observations())
+        against = verdict_rows(read_observations(workspace, incumbent)) if incumbent else None
+        question = setting.governed.question()
+        tokens = subject.endpoint.prices if subject.endpoint else None
+        result = RunResult(
+            run_id=run_id(question, subject.weights, substrate.facts, folder.observations()),
+            tag=setting.tag,
+            cluster=setting.cluster.cluster,
+            model=subject.name,
+            weights=subject.weights,
+            question=question,
+            rubric=setting.governed.rubric_digest,
+            eval_set=setting.cluster.eval_set,
+            eval_set_version=setting.governed.evalset.version,
+            eval_tree=setting.eval_tree,
+            engine=substrate.facts,
+            rule=rule,
+            headline=headline(rows, against, rule),
+            incumbent=incumbent.run_id if incumbent else None,
+            cost=cost(folder.observations(), setting.cluster.prices, tokens),
+            sections=setting.sections,
+            quick=setting.quick,
+            only=setting.only,
+            attempts=max(1, ledger_of(workspace).attempts(question, subject.weights).begun),
+            scenarios=len({(row.section, row.id) for row in rows if row.section != "robustness"}),
+            completions=len(rows),
+            executed=executed.because.total(),
+            because=dict(executed.because),
+            judged=executed.judged,
+            started_at=started,
+            duration_seconds=time.monotonic() - clock,
+        )
+        folder.write_result(result)
+    return result
+
+
+def _last_run(workspace: Workspace, setting: Setting, subject: Subject) -> Before | None:
+    """The run before this one, of the same model or, if it never ran, of any; for the reasons of a bill only."""
+    runs = [
+        run
+        for run in ledger_of(workspace).runs(cluster=setting.cluster.cluster)
+        if run.model == subject.name and run.tag != setting.tag
     ]
+    for run in sorted(runs, key=lambda one: (one.weights == subject.weights, one.started_at), reverse=True):
+        folder = RunFolder(workspace.iterate, run.cluster, run.tag)
+        try:
+            request = folder.request()
+            if request is not None:
+                return before(request, folder.observations())
+        except IntegrityFailure:
+            continue
+    return None
 
 
-def read_observations(workspace: Workspace, run: RunResult) -> list[Observation]:
-    """Every observation of a finished run, from its folder.
+def read_observations(workspace: Workspace, run: RunResult) -> Iterator[Observation]:
+    """Every observation of a finished run, one at a time, after all of them were found to be those of the run.
 
     Raises:
         IntegrityFailure: ``run-damaged`` when they no longer give the run's id.
     """
-    observations = list(RunFolder(workspace.iterate, run.cluster, run.tag).observations().values())
-    if run_id(run.question, run.weights, run.engine, observations) != run.run_id:
+    folder = RunFolder(workspace.iterate, run.cluster, run.tag)
+    if run_id(run.question, run.weights, run.engine, folder.observations()) != run.run_id:
         raise IntegrityFailure(
             "run-damaged",
             f"The observations of run {run.tag} are not those it was recorded with",
             "Run the eval again.",
         )
-    return observations
+    return folder.observations()

@@ -18,7 +18,6 @@ from modelsmith.substrates.quiet import quiet
 quiet()
 
 import torch  # noqa: E402
-import transformers  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 from transformers.cache_utils import Cache, CacheLayerMixin  # noqa: E402
 
@@ -26,6 +25,7 @@ from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, Models
 from modelsmith.schema.evalset import Sampling  # noqa: E402
 from modelsmith.schema.run import EngineFacts  # noqa: E402
 from modelsmith.substrates.chat import common_prefix, prompt_ids  # noqa: E402
+from modelsmith.substrates.local_facts import local_facts  # noqa: E402
 from modelsmith.substrates.port import Completion, Prompt  # noqa: E402
 
 BATCH = {"cpu": 32, "cuda": 256}
@@ -56,8 +56,9 @@ class TransformersSubstrate:
     def __init__(self, model_folder: Path, adapter: Path | None, threads: int | None = None) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        self.facts = local_facts()
+        device = self.facts.device
+        dtype = getattr(torch, self.facts.dtype)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(str(model_folder), local_files_only=True)
             model = AutoModelForCausalLM.from_pretrained(
@@ -74,12 +75,6 @@ class TransformersSubstrate:
             raise _failure("model-load", "The model could not be loaded.", error) from error
         self._device = torch.device(device)
         self._end = torch.tensor(_end_tokens(self._model, self._tokenizer), device=self._device)
-        self.facts = EngineFacts(
-            substrate="transformers",
-            version=f"transformers {transformers.__version__}, torch {torch.__version__}",
-            dtype=str(dtype).removeprefix("torch."),
-            device="cuda" if device == "cuda" else "cpu",
-        )
 
     def complete(self, prompts: Sequence[Prompt], system: str, sampling: Sampling) -> Iterator[Completion]:
         """Complete each prompt once, longest first; yields batch by batch."""

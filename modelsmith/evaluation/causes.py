@@ -1,0 +1,64 @@
+"""Why a completion has to be generated, seen against the run before it: what a reviewer of the bill asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+
+from modelsmith.evaluation.prompts import Ask
+from modelsmith.evaluation.results import observation_key
+from modelsmith.repository.load import scenario_digest
+from modelsmith.schema.run import Cause, Observation, RunRequest
+
+
+@dataclass(frozen=True)
+class Before:
+    """The last run of the same model in the same cluster."""
+
+    request: RunRequest
+    scenarios: Mapping[str, str]
+    """Digest of each scenario that it asked, by id."""
+    keys: Set[str]
+    """Keys of its prompts that got an answer."""
+    failed: Set[str]
+    """Keys of its prompts that got none."""
+
+
+def before(request: RunRequest, observations: Iterable[Observation]) -> Before:
+    """What later runs are seen against."""
+    scenarios: dict[str, str] = {}
+    keys, failed = set(), set()
+    for one in observations:
+        key = observation_key(one)
+        if one.row is None:
+            failed.add(key)
+        else:
+            keys.add(key)
+            scenarios[one.id] = one.row.scenario
+    return Before(request, scenarios, keys, failed)
+
+
+def cause(ask: Ask, request: RunRequest, last: Before | None) -> Cause:
+    """The first thing that keeps an earlier answer from serving.
+
+    What holds for the whole run comes first (weights that nobody can pin, other weights, engine, or prompt and
+    sampling), then the scenario, then the single wording or repeat. ``not-cached``: the answer was given and is gone.
+    """
+    if request.engine.weights == "unknown":
+        return "weights-unknown"
+    if last is None:
+        return "first-run"
+    if last.request.weights != request.weights:
+        return "weights-changed"
+    if last.request.engine != request.engine:
+        return "engine-changed"
+    if last.request.generation != request.generation:
+        return "prompt-changed"
+    if ask.key in last.failed:
+        return "failed-before"
+    known = last.scenarios.get(ask.scenario.id)
+    if known is None:
+        return "scenario-new"
+    if known != scenario_digest(ask.scenario):
+        return "scenario-changed"
+    return "not-cached" if ask.key in last.keys else "not-asked-before"

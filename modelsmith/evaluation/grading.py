@@ -1,0 +1,188 @@
+"""From completions to scored observations: declarative points at once, judged points by the judge and its cache.
+
+Declarative points are decided anew each time, which costs less than looking them up; a judge's verdict on the same
+point of the same answer is asked once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from modelsmith.evaluation.cache import Cache, KeptCompletion, KeptVerdict, verdict_key
+from modelsmith.evaluation.judging import Judge, JudgeQuestion, JudgeVerdict
+from modelsmith.evaluation.prompts import Ask
+from modelsmith.evaluation.results import observation_key
+from modelsmith.evaluation.scoring import judged_points, score_completion
+from modelsmith.repository.load import scenario_digest
+from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
+from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.run import Cause, Observation, VerdictRow
+from modelsmith.substrates.port import Completion
+
+UNJUDGED = "unjudged"
+"""Code of the error that stands in an observation whose completion waits for the judge."""
+
+
+def unscored(ask: Ask, completion: KeptCompletion, because: Cause | None) -> Observation:
+    """A completion that waits to be graded."""
+    return Observation(
+        row=None,
+        section=ask.section,
+        id=ask.scenario.id,
+        wording=ask.wording,
+        repeat=ask.repeat,
+        completion=completion.text,
+        finish=completion.finish,
+        reasons={},
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.completion_tokens,
+        seconds=completion.seconds,
+        wall_seconds=completion.wall_seconds,
+        first_token_seconds=completion.first_token_seconds,
+        because=because,
+    )
+
+
+def unanswered(ask: Ask, completion: Completion, wall: float, because: Cause | None) -> Observation:
+    """A prompt that got no completion."""
+    observation = Observation(
+        row=None,
+        section=ask.section,
+        id=ask.scenario.id,
+        wording=ask.wording,
+        repeat=ask.repeat,
+        completion="",
+        finish="error",
+        reasons={},
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.completion_tokens,
+        seconds=completion.seconds,
+        wall_seconds=wall,
+        because=because,
+    )
+    silent = InfrastructureFailure("no-completion", "The substrate gave no answer.", "Run again.")
+    return failed(observation, completion.error or silent)
+
+
+def failed(observation: Observation, error: ModelsmithError) -> Observation:
+    """The observation without a verdict, and why; an error is never a zero."""
+    envelope = json.loads(json.dumps(error.envelope(), default=str))
+    return observation.model_copy(update={"row": None, "reasons": {}, "error": envelope})
+
+
+def unjudged(observation: Observation) -> Observation:
+    """A completion that is kept until the judge has spoken; without a completion, the observation as it is."""
+    if observation.finish == "error":
+        return observation
+    waiting = InfrastructureFailure(
+        UNJUDGED, "The answer waits for the judge.", "Run the same command again: only the judge is asked."
+    )
+    return failed(observation, waiting)
+
+
+class Grader:
+    """Scores the observations of one run."""
+
+    def __init__(self, rubric: Rubric, asks: Mapping[str, Ask], judge: Judge | None, cache: Cache | None) -> None:
+        self._rubric = rubric
+        self._asks = asks
+        self._judge = judge
+        self._cache = cache if judge is not None and judge.lasting else None
+        self._judged = judged_points(rubric)
+        self.asked = 0
+        """Verdicts that were asked of the judge."""
+
+    @property
+    def judges(self) -> bool:
+        """Whether a judge is asked at all."""
+        return bool(self._judged)
+
+    def require_gradable(self) -> None:
+        """Find what is wrong with rubric, references or judge before a token is paid for.
+
+        Raises:
+            InvalidInput: rubric and reference do not fit.
+            InfrastructureFailure: ``judge-unavailable`` when points are judged and there is no judge.
+        """
+        unspoken = {point.id: JudgeVerdict("", False, "") for point in self._judged} if self._judge else {}
+        for scenario in {ask.scenario.id: ask.scenario for ask in self._asks.values()}.values():
+            try:
+                score_completion(self._rubric, scenario, "", unspoken)
+            except ModelsmithError as error:
+                error.details.setdefault("scenario", scenario.id)
+                raise
+
+    def grade(self, observations: Sequence[Observation]) -> list[Observation]:
+        """Each observation with its verdicts, or with the error that kept it from them; failed completions stay so.
+
+        Raises:
+            ModelsmithError: what stops the judge altogether.
+        """
+        answered = [one for one in observations if one.finish != "error"]
+        verdicts = self._judge_all(answered) if self._judged else {}
+        return [self._graded(one, verdicts.get(observation_key(one), {})) for one in observations]
+
+    def _graded(self, observation: Observation, judged: Mapping[str, JudgeVerdict]) -> Observation:
+        if observation.finish == "error":
+            return observation
+        ask = self._asks[observation_key(observation)]
+        try:
+            points, reasons = score_completion(self._rubric, ask.scenario, observation.completion, judged)
+        except ModelsmithError as error:
+            return failed(observation, error)
+        row = VerdictRow(
+            section=ask.section,
+            scenario=scenario_digest(ask.scenario),
+            id=ask.scenario.id,
+            capability=ask.scenario.capability,
+            critical=ask.scenario.critical,
+            wording=ask.wording,
+            repeat=ask.repeat,
+            points=points,
+        )
+        return observation.model_copy(update={"row": row, "reasons": reasons, "error": None})
+
+    def _judge_all(self, observations: Sequence[Observation]) -> dict[str, dict[str, JudgeVerdict]]:
+        if self._judge is None:
+            return {}
+        questions: dict[str, tuple[str, JudgeQuestion]] = {}
+        for one in observations:
+            where = observation_key(one)
+            for point in self._judged:
+                question = JudgeQuestion(f"{where}#{point.id}", point, self._asks[where].scenario, one.completion)
+                questions[question.key] = (where, question)
+        keys = {key: verdict_key(question, self._judge.identity) for key, (_, question) in questions.items()}
+        known = self._cache.find(KeptVerdict, set(keys.values())) if self._cache else {}
+        verdicts: dict[str, dict[str, JudgeVerdict]] = {}
+        open_questions: list[JudgeQuestion] = []
+        for key, (where, question) in questions.items():
+            kept = known.get(keys[key])
+            if kept is None:
+                open_questions.append(question)
+            else:
+                told = JudgeVerdict(key, kept.passed, kept.reason)
+                verdicts.setdefault(where, {})[question.point.id] = told
+        for verdict in self._ask(open_questions, keys):
+            where, question = questions[verdict.key]
+            verdicts.setdefault(where, {})[question.point.id] = verdict
+        return verdicts
+
+    def _ask(self, questions: Sequence[JudgeQuestion], keys: Mapping[str, str]) -> list[JudgeVerdict]:
+        if not questions or self._judge is None:
+            return []
+        told: list[JudgeVerdict] = []
+        try:
+            for verdict in self._judge.decide(questions):
+                told.append(verdict)
+                self.asked += 1
+        finally:
+            if self._cache:
+                self._cache.keep(
+                    {
+                        keys[one.key]: KeptVerdict(passed=one.passed, reason=one.reason)
+                        for one in told
+                        if one.error is None
+                    }
+                )
+        return told

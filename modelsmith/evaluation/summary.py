@@ -1,0 +1,79 @@
+"""A run in short: its identity, and what answering cost. Both read the observations one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from modelsmith.evaluation.results import observation_key
+from modelsmith.evaluation.statistics import percentile
+from modelsmith.schema.canonical import digest, sha256
+from modelsmith.schema.cluster import Prices
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.evalset import Question
+from modelsmith.schema.run import Cost, EngineFacts, Observation
+from modelsmith.schema.source import TokenPrices
+
+
+def run_id(question: Question, weights: str, engine: EngineFacts, observations: Iterable[Observation]) -> str:
+    """Identity of a run: digest of question, weights, engine, verdicts and the digests of the completions.
+
+    Tokens, times and the order of the observations do not enter.
+    """
+    facts = sorted(
+        [observation_key(one), one.row.scenario, dict(one.row.points), sha256(one.completion.encode())]
+        for one in observations
+        if one.row is not None
+    )
+    return digest(
+        {
+            "question": question.model_dump(mode="json"),
+            "weights": weights,
+            "engine": engine.model_dump(mode="json"),
+            "observations": facts,
+        }
+    )
+
+
+class _Spent(NamedTuple):
+    seconds: float
+    wall: float
+    prompt_tokens: int
+    completion_tokens: int
+    first_token: float | None
+
+
+def cost(observations: Iterable[Observation], prices: Prices, tokens: TokenPrices | None = None) -> Cost:
+    """What answering cost: percentiles of request times, tokens, and money.
+
+    The price is that of the machine for the time of generation or, where a server charges by `tokens`, of the tokens.
+
+    Raises:
+        InvalidInput: ``no-rows``.
+    """
+    spent = [
+        _Spent(one.seconds, one.wall_seconds, one.prompt_tokens, one.completion_tokens, one.first_token_seconds)
+        for one in observations
+    ]
+    if not spent:
+        raise InvalidInput("no-rows", "There is not one completion to reckon with.", "Run the eval first.")
+    seconds = [one.seconds for one in spent]
+    first = [one.first_token for one in spent if one.first_token is not None]
+    wall = sum(one.wall for one in spent)
+    prompt_tokens = sum(one.prompt_tokens for one in spent)
+    completion_tokens = sum(one.completion_tokens for one in spent)
+    price = prices.compute_per_hour * wall / 3600
+    if tokens is not None:
+        per_million = prompt_tokens * tokens.prompt_per_million + completion_tokens * tokens.completion_per_million
+        price = per_million / 1_000_000
+    return Cost(
+        p50_seconds=percentile(seconds, 0.50),
+        p95_seconds=percentile(seconds, 0.95),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        tokens_per_second=completion_tokens / wall if wall > 0 else 0.0,
+        first_token_p50_seconds=percentile(first, 0.50) if first else None,
+        first_token_p95_seconds=percentile(first, 0.95) if first else None,
+        cost_per_decision=price / len(spent),
+        currency=prices.currency,
+    )

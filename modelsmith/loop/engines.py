@@ -1,0 +1,100 @@
+"""Which substrate answers for a model: this process, a vLLM server, or the endpoint of a baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelsmith.evaluation.judging import Judge
+from modelsmith.repository.load import GovernedSet
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.canonical import digest
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.progress import Progress
+from modelsmith.schema.source import BaseModelSource, Endpoint
+from modelsmith.substrates.lazy import LazySubstrate
+from modelsmith.substrates.port import Substrate
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model to evaluate."""
+
+    name: str
+    """``base``, a specialist id or a baseline's name."""
+    weights: str
+    """Base model digest, artifact id, or `unknown_weights` of an endpoint."""
+    adapter: Path | None = None
+    """Sealed artifact folder with the LoRA adapter."""
+    endpoint: Endpoint | None = None
+    """Where a baseline answers."""
+
+
+def unknown_weights(endpoint: Endpoint) -> str:
+    """What stands for the weights of a server's model: the digest of its name and of the word that they are unknown."""
+    return digest({"model": endpoint.model, "weights": "unknown"})
+
+
+def open_substrate(workspace: Workspace, cluster: Cluster, subject: Subject, threads: int | None) -> Substrate:
+    """The engine that answers for the subject; weights are loaded, or a server started, when the first prompt comes.
+
+    Raises:
+        InvalidInput: ``extra-missing``; ``key-missing`` when the environment lacks an endpoint's key.
+    """
+    if subject.endpoint is not None:
+        return _endpoint(subject.endpoint)
+    return _pinned(workspace, cluster.base_model, subject, cluster.engine, threads)
+
+
+def open_judge(workspace: Workspace, governed: GovernedSet) -> Judge | None:
+    """The judge that the eval set names, or None.
+
+    Raises:
+        InvalidInput: as `open_substrate`.
+    """
+    from modelsmith.evaluation.judge import ModelJudge
+
+    model = governed.evalset.judge
+    if model is None:
+        return None
+    if model.endpoint is not None:
+        return ModelJudge(_endpoint(model.endpoint), model, unknown_weights(model.endpoint))
+    assert model.base_model is not None
+    subject = Subject(f"the judge {model.name}", model.base_model.digest)
+    return ModelJudge(
+        _pinned(workspace, model.base_model, subject, "transformers", None), model, model.base_model.digest
+    )
+
+
+def _endpoint(endpoint: Endpoint) -> Substrate:
+    from modelsmith.substrates.endpoint import EndpointSubstrate
+
+    return EndpointSubstrate(endpoint)
+
+
+def _pinned(
+    workspace: Workspace, source: BaseModelSource, subject: Subject, engine: str, threads: int | None
+) -> Substrate:
+    from modelsmith.substrates.local_facts import local_facts
+
+    def load() -> Substrate:
+        from modelsmith.substrates.base_models import resolve
+        from modelsmith.substrates.local import TransformersSubstrate
+
+        workspace.notify(Progress("eval", f"loading {subject.name} ({source.name})"))
+        folder = resolve(source, workspace.root, workspace.models).folder
+        return TransformersSubstrate(folder, subject.adapter, threads)
+
+    def serve() -> Substrate:
+        from modelsmith.substrates.base_models import resolve
+        from modelsmith.substrates.vllm_server import VllmSubstrate
+
+        workspace.notify(Progress("eval", f"starting a vLLM server with {subject.name} ({source.name})"))
+        folder = resolve(source, workspace.root, workspace.models).folder
+        return VllmSubstrate(folder, subject.adapter)
+
+    if engine == "vllm":
+        from modelsmith.substrates.vllm_server import vllm_facts
+
+        return LazySubstrate(vllm_facts(), serve)
+    return LazySubstrate(local_facts(), load)

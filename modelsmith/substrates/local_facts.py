@@ -1,0 +1,45 @@
+"""What the in-process engine is, told without loading it: torch and transformers take seconds to import."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.run import EngineFacts
+
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""Without one of these no GPU can be used, and torch need not be asked."""
+
+
+@cache
+def local_facts() -> EngineFacts:
+    """Facts of `modelsmith.substrates.local.TransformersSubstrate` on this machine.
+
+    Raises:
+        InvalidInput: ``extra-missing`` when torch or transformers is not installed.
+    """
+    try:
+        versions = f"transformers {version('transformers')}, torch {version('torch')}"
+    except PackageNotFoundError as error:
+        raise InvalidInput(
+            "extra-missing",
+            f"The in-process engine needs {error.name}, which is not installed.",
+            "Run `pip install 'modelsmith[train]'`, or let the cluster name another engine.",
+        ) from None
+    cuda = _has_cuda()
+    return EngineFacts(
+        substrate="transformers",
+        version=versions,
+        dtype="bfloat16" if cuda else "float32",
+        device="cuda" if cuda else "cpu",
+    )
+
+
+def _has_cuda() -> bool:
+    if not any(Path(device).exists() for device in _GPU_DEVICES):
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
