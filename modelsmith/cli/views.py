@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
+from modelsmith.cli.views_change import change_eval_view, diff_rubric_view
+
 if TYPE_CHECKING:
     from modelsmith.schema.run import Estimate, RunResult
 
@@ -59,6 +61,13 @@ def duration(seconds: float) -> str:
     return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
 
 
+def executed(run: RunResult) -> str:
+    """``7 of 412 (scenario-changed 7)``."""
+    why = ", ".join(f"{cause} {count}" for cause, count in sorted(run.because.items()))
+    judged = f"; {run.judged} verdicts asked of the judge" if run.judged else ""
+    return f"{run.executed} of {run.completions}{f' ({why})' if why else ''}{judged}"
+
+
 def run_view(run: RunResult, console: Console) -> None:
     """One eval run: the headline, then rubric points and capabilities."""
     headline, thresholds = run.headline, run.rule.thresholds
@@ -76,7 +85,8 @@ def run_view(run: RunResult, console: Console) -> None:
         rows.append(("regressions", f"{len(headline.regressions)} / {headline.compared}"))
     rows += [
         ("verdict", _verdict(headline.verdict)),
-        ("duration", f"{duration(run.duration_seconds)}, {run.executed} answers generated"),
+        ("executed", executed(run)),
+        ("duration", duration(run.duration_seconds)),
         ("per decision", f"p50 {run.cost.p50_seconds:.2f}s, {run.cost.cost_per_decision:.6f} {run.cost.currency}"),
     ]
     console.print()
@@ -99,7 +109,10 @@ def run_view(run: RunResult, console: Console) -> None:
 
 
 def _eval(result: Any, console: Console) -> None:
-    run_view(result.run, console)
+    if result.run is not None:
+        run_view(result.run, console)
+    if result.change is not None:
+        change_eval_view(result, console)
 
 
 def _results(result: Any, console: Console) -> None:
@@ -382,6 +395,7 @@ VIEWS: dict[str, View] = {
     "iterate": _iterate,
     "eval": _eval,
     "diagnose": _diagnose,
+    "diff-rubric": diff_rubric_view,
     "promote": _promote,
     "rollback": _rollback,
     "status": _status,

@@ -71,6 +71,7 @@ def run_request(
         sections=tuple(sections),
         quick=quick,
         only=None if only is None else tuple(sorted(only)),
+        held_out=governed.held_out_digest if "held_out" in sections else None,
     )
 
 

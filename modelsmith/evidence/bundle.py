@@ -89,6 +89,7 @@ def build(
         incumbent=_run_evidence(incumbent, None, result.rule),
         baselines=tuple(_run_evidence(run, None, result.rule) for run in baselines),
         attempts=result.attempts,
+        held_out_consulted=result.held_out_consulted,
         coverage=coverage(governed),
         training=training,
         nearest=dict(sorted(nearest.items())),

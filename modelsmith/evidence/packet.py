@@ -269,6 +269,7 @@ def _lineage(evidence: Evidence, cluster: Cluster) -> str:
         ["toolkit", safe(facts.toolkit)],
         ["artifact", short(evidence.artifact)],
         ["eval run", f"{short(evidence.candidate.run_id)}, attempt {evidence.attempts}"],
+        ["held-out set", f"consulted {evidence.held_out_consulted} times up to this run"],
         ["question", f"core {short(evidence.question.core)}, held-out {short(evidence.question.held_out)}"],
     ]
     return _folded("Lineage from base model to candidate", _table(rows, "ll"))

@@ -18,6 +18,8 @@ WEAK = 0.7
 """A capability that passes a smaller share of its cases than this is named as weak even when the gate passes."""
 REPHRASING_LOSS = 0.05
 """A robustness score this much below the core score is worth a sentence."""
+MANY_CONSULTATIONS = 10
+"""Looks at the held-out scenarios beyond which they are worth a warning."""
 NEAR = 0.7
 """From this similarity on, the nearest pair of texts is worth a warning; 1 means the same words."""
 
@@ -111,6 +113,11 @@ def _incumbent(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
 def _attempts(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
     if evidence.attempts > 1:
         yield f"This question was begun {evidence.attempts} times for these weights; the first complete attempt counts."
+    if evidence.held_out_consulted > MANY_CONSULTATIONS:
+        yield (
+            f"The held-out scenarios had been consulted {evidence.held_out_consulted} times by then; each look makes "
+            "their pass rate a little too favourable. Add fresh ones."
+        )
 
 
 def _nearest(evidence: Evidence, cluster: Cluster) -> Iterator[str]:

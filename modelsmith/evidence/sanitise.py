@@ -26,7 +26,17 @@ _ORDER: Final[tuple[Audience, ...]] = ("public", "reviewer", "operator")
 
 AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     "Evidence": {
-        "public": ("cluster", "specialist", "eval_set", "eval_set_version", "rule", "attempts", "coverage", "nearest"),
+        "public": (
+            "cluster",
+            "specialist",
+            "eval_set",
+            "eval_set_version",
+            "rule",
+            "attempts",
+            "held_out_consulted",
+            "coverage",
+            "nearest",
+        ),
         "reviewer": (
             *("artifact", "question", "rubric", "eval_tree", "engine", "candidate", "incumbent", "baselines"),
             *("training", "environment"),
@@ -61,17 +71,26 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     "RunResult": {
         "public": (
             *("cluster", "model", "eval_set", "eval_set_version", "rule", "headline", "cost", "sections", "quick"),
-            *("attempts", "scenarios"),
+            *("only", "attempts", "held_out_consulted", "scenarios", "completions"),
         ),
         "reviewer": ("run_id", "tag", "weights", "question", "rubric", "eval_tree", "engine", "incumbent"),
-        "operator": ("executed", "started_at", "duration_seconds"),
+        "operator": ("executed", "because", "judged", "started_at", "duration_seconds"),
     },
     "VerdictRow": {
         "reviewer": ("section", "scenario", "id", "capability", "critical", "wording", "repeat", "points"),
     },
     "Observation": {
         "reviewer": ("row", "section", "id", "wording", "repeat", "prompt_tokens", "completion_tokens"),
-        "operator": ("completion", "finish", "reasons", "seconds", "wall_seconds", "first_token_seconds", "error"),
+        "operator": (
+            "completion",
+            "finish",
+            "reasons",
+            "seconds",
+            "wall_seconds",
+            "first_token_seconds",
+            "because",
+            "error",
+        ),
     },
     "FailureCluster": {
         "public": ("capability", "points", "failed_cases", "total_cases", "critical_cases", "risk_share", "severity"),

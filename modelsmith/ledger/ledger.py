@@ -120,6 +120,28 @@ class Ledger:
         with self._reading() as database:
             return store.count_attempts(database, question, weights)
 
+    def consult(self, held_out: str, question: Question, weights: str) -> int:
+        """Note that some weights are put to a held-out set; returns how often it has been consulted.
+
+        ``held_out`` is the digest of its scenarios. The same weights at the same question look once: an answer that is
+        known tells nothing new.
+
+        Raises:
+            InfrastructureFailure: ``busy``, ``ledger-damaged`` or ``ledger-unwritable``.
+        """
+        with self._writing() as database:
+            store.consult(database, held_out, question, weights)
+            return store.count_consultations(database, held_out)
+
+    def consultations(self, held_out: str) -> int:
+        """How often a held-out set has been consulted, whatever was asked of it and whoever answered.
+
+        Raises:
+            InfrastructureFailure: ``busy`` or ``ledger-damaged``.
+        """
+        with self._reading() as database:
+            return store.count_consultations(database, held_out)
+
     def binding_run(self, question: Question, weights: str, engine: EngineFacts) -> RunResult | None:
         """The first complete run of the question by these weights on this engine: the one that counts.
 
@@ -183,6 +205,8 @@ class Ledger:
                 result = _read(folder / "result.json", RunResult)
                 if isinstance(request, RunRequest):
                     store.begin_attempt(database, request.question, request.weights, folder.name)
+                    if request.held_out is not None:
+                        store.consult(database, request.held_out, request.question, request.weights)
                 if isinstance(result, RunResult):
                     results.append(result)
                 if isinstance(request, ValidationError) or isinstance(result, ValidationError):

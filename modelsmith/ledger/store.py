@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE INDEX IF NOT EXISTS runs_by_question ON runs (question, weights, engine, finished);
 CREATE TABLE IF NOT EXISTS attempts (
     question TEXT NOT NULL, weights TEXT NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (question, weights, tag));
+CREATE TABLE IF NOT EXISTS consultations (
+    held_out TEXT NOT NULL, question TEXT NOT NULL, weights TEXT NOT NULL, PRIMARY KEY (held_out, question, weights));
 CREATE TABLE IF NOT EXISTS events (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, key TEXT NOT NULL UNIQUE, payload TEXT NOT NULL,
     at TEXT NOT NULL);
@@ -79,11 +81,14 @@ def carry_over(old: Path, database: sqlite3.Connection) -> None:
             runs = source.execute("SELECT * FROM runs").fetchall()
             attempts = source.execute("SELECT * FROM attempts").fetchall()
             events = source.execute("SELECT * FROM events ORDER BY sequence").fetchall()
+            source.executescript(_SCHEMA)
+            looks = source.execute("SELECT * FROM consultations").fetchall()
     except sqlite3.DatabaseError:
         return
     database.executemany("INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", runs)
     database.executemany("INSERT OR IGNORE INTO attempts VALUES (?, ?, ?)", attempts)
     database.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?)", events)
+    database.executemany("INSERT OR IGNORE INTO consultations VALUES (?, ?, ?)", looks)
 
 
 def record_run(database: sqlite3.Connection, result: RunResult) -> bool:
@@ -158,6 +163,17 @@ def begin_attempt(database: sqlite3.Connection, question: Question, weights: str
     database.execute("INSERT OR IGNORE INTO attempts VALUES (?, ?, ?)", (digest(question), weights, tag))
 
 
+def consult(database: sqlite3.Connection, held_out: str, question: Question, weights: str) -> None:
+    """Insert a look at a held-out set unless it is known."""
+    database.execute("INSERT OR IGNORE INTO consultations VALUES (?, ?, ?)", (held_out, digest(question), weights))
+
+
+def count_consultations(database: sqlite3.Connection, held_out: str) -> int:
+    """Looks at a held-out set."""
+    found = database.execute("SELECT count(*) FROM consultations WHERE held_out = ?", (held_out,)).fetchone()
+    return int(found[0])
+
+
 def count_attempts(database: sqlite3.Connection, question: Question, weights: str) -> Attempts:
     """Attempts begun and complete; a run whose beginning was never noted still counts as begun."""
     key = (digest(question), weights)
@@ -172,7 +188,7 @@ def _is_complete(result: RunResult) -> bool:
     weights = result.rule.composite
     weighted = {"core": weights.core, "robustness": weights.robustness, "micro": weights.micro}
     needed = {"held_out", *(section for section, weight in weighted.items() if weight > 0)}
-    return not result.quick and needed <= set(result.sections)
+    return not result.quick and result.only is None and needed <= set(result.sections)
 
 
 def runs(database: sqlite3.Connection, tag: str | None, cluster: str | None) -> list[str]:

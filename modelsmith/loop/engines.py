@@ -52,11 +52,11 @@ def open_judge(workspace: Workspace, governed: GovernedSet) -> Judge | None:
     Raises:
         InvalidInput: as `open_substrate`.
     """
-    from modelsmith.evaluation.judge import ModelJudge
-
     model = governed.evalset.judge
     if model is None:
         return None
+    from modelsmith.evaluation.judge import ModelJudge
+
     if model.endpoint is not None:
         return ModelJudge(_endpoint(model.endpoint), model, unknown_weights(model.endpoint))
     assert model.base_model is not None

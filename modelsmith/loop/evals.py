@@ -99,7 +99,10 @@ def evaluate(
     if finished and _answers(finished, setting, subject, incumbent):
         ledger_of(workspace).record_run(finished)
         return finished.model_copy(update={"executed": 0, "because": {}, "judged": 0})
-    ledger_of(workspace).begin_attempt(setting.governed.question(), subject.weights, setting.tag)
+    question, ledger = setting.governed.question(), ledger_of(workspace)
+    ledger.begin_attempt(question, subject.weights, setting.tag)
+    if "held_out" in setting.sections:
+        ledger.consult(setting.governed.held_out_digest, question, subject.weights)
     with contextlib.ExitStack() as closing:
         substrate = open_substrate(workspace, setting.cluster, subject, threads)
         closing.callback(substrate.close)
@@ -107,7 +110,7 @@ def evaluate(
         if judge is not None:
             closing.callback(judge.close)
         result = _execute(workspace, setting, subject, incumbent, folder, substrate, judge)
-    ledger_of(workspace).record_run(result)
+    ledger.record_run(result)
     return result
 
 
@@ -176,6 +179,7 @@ def _execute(
             quick=setting.quick,
             only=setting.only,
             attempts=max(1, ledger_of(workspace).attempts(question, subject.weights).begun),
+            held_out_consulted=ledger_of(workspace).consultations(setting.governed.held_out_digest),
             scenarios=len({(row.section, row.id) for row in rows if row.section != "robustness"}),
             completions=len(rows),
             executed=executed.because.total(),

@@ -8,14 +8,18 @@ from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.evaluation.tally import SECTIONS
+from modelsmith.loop.changed import evaluate_change
+from modelsmith.loop.engines import Subject
 from modelsmith.loop.evals import BASE, Setting, evaluate, ledger_of, subject_of
 from modelsmith.operations.contract import Cli, Request, Result
 from modelsmith.promotion.main import read_main
+from modelsmith.repository.kept_sets import load_kept_eval_set
 from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Section
-from modelsmith.schema.errors import Exit
-from modelsmith.schema.run import RunResult
+from modelsmith.schema.change import SetChange
+from modelsmith.schema.errors import Exit, InvalidInput
+from modelsmith.schema.run import Headline, RunResult
 
 
 class EvalRequest(Request):
@@ -24,6 +28,10 @@ class EvalRequest(Request):
     Interrupted, the same command goes on where it stopped. Answers that these weights already gave to an unchanged
     question are adopted, not generated again. Ends with 0 on PASS, with 3 on FAIL or INCONCLUSIVE; a part of the set
     (--quick, --type) is never enough for PASS.
+
+    For CI: --changed-since REV asks only scenarios that changed, takes the verdicts on the others from the evidence on
+    main or from an earlier run, and judges the whole set. It ends with 0 when nothing that is scored changed, or when
+    the rest has no known verdicts and there is thus nothing to hold against the change.
     """
 
     cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/.")]
@@ -32,38 +40,67 @@ class EvalRequest(Request):
         Literal["core", "held_out", "robustness", "micro", "all"], Field(description="Part of the eval set.")
     ] = "all"
     tag: Annotated[str | None, Field(description="Name of the run; made from cluster and model when not given.")] = None
-    model: Annotated[str, Field(description="`base` or a specialist id.")] = BASE
+    model: Annotated[str, Field(description="`base`, a specialist id, or a baseline's name.")] = BASE
     workers: Annotated[int | None, Field(ge=1, description="CPU threads of the engine; all cores when not given.")] = (
         None
     )
     against: Annotated[
         str | None, Field(description="Tag of a run to count regressions against."), Cli(option="--against")
     ] = None
+    changed_since: Annotated[
+        str | None, Field(description="Ask only what changed since this revision; the rest keeps its known verdicts.")
+    ] = None
 
 
 class EvalResult(Result):
     """The run."""
 
-    run: RunResult
+    run: RunResult | None
+    """None when `changed_since` found nothing to ask."""
+    change: SetChange | None = None
+    """What changed since the revision."""
+    whole: Headline | None = None
+    """Headline of the whole set after a change, where the verdicts on what did not change are known."""
+    sentence: str = ""
+    """What the verdict rests on after a change."""
 
     @override
     def exit_code(self) -> Exit:
-        return Exit.DONE if self.run.headline.verdict == "PASS" else Exit.GATE_NOT_CLEARED
+        if self.change is None:
+            verdict = self.run.headline.verdict if self.run else "PASS"
+        else:
+            verdict = self.whole.verdict if self.whole else "PASS"
+        return Exit.DONE if verdict == "PASS" else Exit.GATE_NOT_CLEARED
 
 
 def run(workspace: Workspace, request: EvalRequest) -> EvalResult:
     """Evaluate the governed files as they are on disk."""
     cluster = load_cluster(workspace.files, request.cluster)
-    governed = load_eval_set(workspace.files, cluster.eval_set)
+    governed = load_kept_eval_set(workspace.files, cluster.eval_set, workspace.iterate / "cache" / "sets")
     artifact = None
-    if request.model != BASE:
+    if request.model not in {BASE, *(baseline.name for baseline in cluster.baselines)}:
         artifact = read_main(workspace.git, "HEAD").history.find(request.model).artifact
     sections: tuple[Section, ...] = SECTIONS if request.type == "all" else (request.type,)
     tag = request.tag or _tag(request, governed)
-    incumbent = ledger_of(workspace).result(request.against, request.cluster) if request.against else None
     setting = Setting(cluster, governed, _tree(workspace, governed), tag, sections, request.quick)
     subject = subject_of(workspace, cluster, request.model, artifact)
+    if request.changed_since is not None:
+        return _changed(workspace, request, request.changed_since, setting, subject)
+    incumbent = ledger_of(workspace).result(request.against, request.cluster) if request.against else None
     return EvalResult(run=evaluate(workspace, setting, subject, incumbent, request.workers))
+
+
+def _changed(workspace: Workspace, request: EvalRequest, since: str, setting: Setting, subject: Subject) -> EvalResult:
+    if request.quick or request.type != "all" or request.against:
+        raise InvalidInput(
+            "usage",
+            "--changed-since chooses itself what is asked and against whom.",
+            "Leave out --quick, --type and --against.",
+        )
+    old = load_eval_set(workspace.revision(since), setting.cluster.eval_set)
+    main = read_main(workspace.git, "HEAD")
+    found = evaluate_change(workspace, main, old, setting, subject, request.workers)
+    return EvalResult(run=found.run, change=found.change, whole=found.whole, sentence=found.sentence)
 
 
 def _tag(request: EvalRequest, governed: GovernedSet) -> str:

@@ -77,6 +77,14 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("results", "results", "reviewer", "reads", LOOK, "Results of an eval run, by tag."),
     Operation("compare", "compare", "reviewer", "reads", LOOK, "Two eval runs side by side: which scenarios flipped."),
     Operation(
+        "diff-rubric",
+        "diff_rubric",
+        "reviewer",
+        "reads",
+        LOOK,
+        "What a rubric or scenario change does to verdicts and gates.",
+    ),
+    Operation(
         "lineage", "lineage", "reviewer", "reads", LOOK, "Where a specialist comes from, back to the base model."
     ),
     Operation("pr list", "pr_list", "reviewer", "reads", DECIDE, "Pull requests and what each waits for."),

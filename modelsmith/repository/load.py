@@ -60,6 +60,11 @@ class GovernedSet:
         """Digest of each scenario, by its id, which no two scenarios of a set share."""
         return {one.id: scenario_digest(one) for one in (*self.core, *self.micro, *self.held_out)}
 
+    @cached_property
+    def held_out_digest(self) -> str:
+        """Identity of the held-out scenarios, whatever is asked of them."""
+        return digest(self._digests(self.held_out))
+
     def question(self) -> Question:
         """Identity of what is asked; see `Question`."""
         return self._question

@@ -146,6 +146,30 @@ class Revision:
         return blob
 
 
+class Planted:
+    """A tree shown at a folder: an eval set by the hash of its own tree, at the path where its loader looks."""
+
+    def __init__(self, tree: Revision, folder: str) -> None:
+        self._tree = tree
+        self._prefix = folder + "/"
+
+    def paths(self, prefix: str = "") -> list[str]:
+        """See `Tree`."""
+        below = folder(prefix)
+        found = (self._prefix + path for path in self._tree.paths())
+        return [path for path in found if not below or path == below or path.startswith(below + "/")]
+
+    def read(self, path: str) -> bytes:
+        """See `Tree`."""
+        if not path.startswith(self._prefix):
+            raise _missing(path)
+        return self._tree.read(path.removeprefix(self._prefix))
+
+    def exists(self, path: str) -> bool:
+        """See `Tree`."""
+        return path.startswith(self._prefix) and self._tree.exists(path.removeprefix(self._prefix))
+
+
 def read_each(tree: Tree, paths: Iterable[str]) -> tuple[dict[str, bytes], dict[str, InvalidInput]]:
     """Contents by path, and why the others cannot be read. One git process for all of them when it is a `Revision`."""
     blobs: dict[str, str] = {}

@@ -11,7 +11,7 @@ class Frozen(BaseModel):
     """Immutable, strict (no coercion of "3" into 3), unknown fields refused, NaN and infinity refused."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True, defer_build=True
     )
 
 

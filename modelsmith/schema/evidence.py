@@ -53,6 +53,8 @@ class Evidence(Frozen):
     baselines: tuple[RunEvidence, ...]
     """Other models on the same question; always contains the base model unless it is the incumbent."""
     attempts: int
+    held_out_consulted: int = 0
+    """How often the held-out scenarios had been consulted, by any weights, up to the candidate's run."""
     coverage: tuple[Coverage, ...]
     training: TrainingFacts
     nearest: dict[str, float]

@@ -97,6 +97,8 @@ class RunRequest(Frozen):
     quick: bool
     only: tuple[Slug, ...] | None = None
     """Ids of the scenarios asked, sorted, when not all were: the run of a change."""
+    held_out: Digest | None = None
+    """Digest of the held-out scenarios, where the run asks them."""
 
 
 class PointWeight(Frozen):
@@ -233,6 +235,8 @@ class RunResult(Frozen):
     """Ids of the scenarios asked, when not all were."""
     attempts: int
     """How often this question was begun for these weights; the first complete attempt binds."""
+    held_out_consulted: int = 0
+    """How often these held-out scenarios were consulted, by any weights, this run included; each look uses them up."""
     scenarios: int
     completions: int = 0
     """Completions of the run."""

@@ -100,7 +100,7 @@ def result(tag="t1", run="a", minute=0, **changes) -> RunResult:
     )
 
 
-def write_folder(iterate: Path, one: RunResult, finished=True) -> Path:
+def write_folder(iterate: Path, one: RunResult, finished=True, held_out: str | None = None) -> Path:
     folder = iterate / one.cluster / "runs" / one.tag
     folder.mkdir(parents=True)
     request = RunRequest(
@@ -113,6 +113,7 @@ def write_folder(iterate: Path, one: RunResult, finished=True) -> Path:
         engine=one.engine,
         sections=one.sections,
         quick=one.quick,
+        held_out=held_out,
     )
     (folder / "request.json").write_bytes(canonical_json(request))
     if finished:
@@ -272,6 +273,31 @@ class TestManyAtOnce:
         kept = {event.key for event in Ledger(path).events()}
         assert {f"k{number}" for number in reported} <= kept
         assert not Ledger(path).append_event("training.complete", "k0", {})
+
+
+class TestBurn:
+    """How often a held-out set has been consulted."""
+
+    def test_each_model_and_each_question_looks_once(self, ledger):
+        held_out = digest("held-out scenarios")
+        assert ledger.consult(held_out, QUESTION, WEIGHTS) == 1
+        assert ledger.consult(held_out, QUESTION, WEIGHTS) == 1
+        assert ledger.consult(held_out, QUESTION, digest("other weights")) == 2
+        assert ledger.consult(held_out, OTHER_QUESTION, WEIGHTS) == 3
+        assert ledger.consult(digest("fresh scenarios"), QUESTION, WEIGHTS) == 1
+        assert ledger.consultations(held_out) == 3
+
+    def test_a_lost_ledger_counts_the_looks_again_from_the_run_folders(self, ledger):
+        iterate = ledger.path.parent
+        for tag in ("t1", "t2"):
+            write_folder(iterate, result(tag), held_out=digest("held-out scenarios"))
+        write_folder(iterate, result("t3"), held_out=None)
+        assert ledger.consultations(digest("held-out scenarios")) == 1
+
+    def test_a_rebuild_keeps_the_looks_of_runs_whose_folders_are_gone(self, ledger):
+        ledger.consult(digest("held-out scenarios"), QUESTION, WEIGHTS)
+        ledger.rebuild(ledger.path.parent)
+        assert ledger.consultations(digest("held-out scenarios")) == 1
 
 
 class TestRebuild:

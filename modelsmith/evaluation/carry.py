@@ -1,0 +1,141 @@
+"""Verdicts carried from one version of an eval set to the next: what holds, what is scored again, what is unknown.
+
+A verdict still holds when prompt, sampling and scenario are what they were and the point's check is. Any other is
+decided from the completion, where that is at hand. Nothing here asks a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from modelsmith.evaluation.checks import check
+from modelsmith.evaluation.judging import JudgeQuestion
+from modelsmith.evaluation.prompts import Ask, generation_digest, plan
+from modelsmith.evaluation.scoring import judged_points
+from modelsmith.evaluation.tally import SECTIONS
+from modelsmith.repository.load import GovernedSet
+from modelsmith.schema.base import Section
+from modelsmith.schema.rubric import JudgeCheck, RubricPoint
+from modelsmith.schema.run import VerdictRow
+from modelsmith.schema.scenario import Criterion, Scenario
+
+JudgedBefore = Callable[[JudgeQuestion], bool | None]
+"""A judge's verdict that is known, or None."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Verdicts under the new version."""
+
+    rows: tuple[VerdictRow, ...]
+    unknown: tuple[str, ...]
+    """Keys of the completions of which at least one verdict is not known."""
+
+
+class _Key(NamedTuple):
+    section: Section
+    id: str
+    wording: int
+    repeat: int
+
+
+def carry(
+    old: GovernedSet,
+    new: GovernedSet,
+    rows: Sequence[VerdictRow],
+    answers: Mapping[str, str],
+    judged: JudgedBefore = lambda _: None,
+) -> Carried:
+    """Verdicts of one model on the new version.
+
+    Args:
+        old: The version that `rows` speak of.
+        new: The version to carry them to.
+        rows: The model's verdicts.
+        answers: Completions that are at hand, by the key of the new version's prompt.
+        judged: Looks up what a judge said.
+    """
+    holds = _unchanged_points(old, new) if generation_digest(old) == generation_digest(new) else frozenset()
+    worded = _judged_wordings(old)
+    known = {_Key(row.section, row.id, row.wording, row.repeat): row for row in rows}
+    carried: list[VerdictRow] = []
+    unknown: list[str] = []
+    for ask in plan(new, SECTIONS, quick=False):
+        before = known.get(_Key(ask.section, ask.scenario.id, ask.wording, ask.repeat))
+        if before is not None and before.scenario != new.digests[ask.scenario.id]:
+            before = None
+        told = _still_told(before, ask, holds, worded) if before else {}
+        points = _points(new, ask, told, answers.get(ask.key), judged)
+        if None in points.values():
+            unknown.append(ask.key)
+            continue
+        carried.append(
+            VerdictRow(
+                section=ask.section,
+                scenario=new.digests[ask.scenario.id],
+                id=ask.scenario.id,
+                capability=ask.scenario.capability,
+                critical=ask.scenario.critical,
+                wording=ask.wording,
+                repeat=ask.repeat,
+                points={point: bool(passed) for point, passed in points.items()},
+            )
+        )
+    return Carried(tuple(carried), tuple(unknown))
+
+
+def _unchanged_points(old: GovernedSet, new: GovernedSet) -> frozenset[str]:
+    before = {point.id: _decided_by(point, old) for point in old.rubric.points}
+    return frozenset(point.id for point in new.rubric.points if before.get(point.id) == _decided_by(point, new))
+
+
+def _decided_by(point: RubricPoint, governed: GovernedSet) -> object:
+    """What a verdict on the point depends on, besides scenario and answer; a judge also reads the point's words."""
+    if isinstance(point.check, JudgeCheck):
+        return point.check, point.text, governed.evalset.judge
+    return point.check
+
+
+def _judged_wordings(governed: GovernedSet) -> dict[str, dict[str, Criterion | None]]:
+    """By scenario and judged point: the words by which the judge tells right from wrong there."""
+    judged = [point.id for point in judged_points(governed.rubric)]
+    scenarios = (*governed.core, *governed.micro, *governed.held_out)
+    return {one.id: {point: _criterion(one, point) for point in judged} for one in scenarios}
+
+
+def _criterion(scenario: Scenario, point: str) -> Criterion | None:
+    return next((one for one in scenario.criteria if one.point == point), None)
+
+
+def _still_told(
+    before: VerdictRow, ask: Ask, holds: frozenset[str], worded: Mapping[str, Mapping[str, Criterion | None]]
+) -> dict[str, bool]:
+    """Verdicts of the row that still hold for this prompt."""
+    then = worded.get(ask.scenario.id, {})
+    return {
+        point: passed
+        for point, passed in before.points.items()
+        if point in holds and (point not in then or then[point] == _criterion(ask.scenario, point))
+    }
+
+
+def _points(
+    governed: GovernedSet,
+    ask: Ask,
+    told: Mapping[str, bool],
+    answer: str | None,
+    judged: JudgedBefore,
+) -> dict[str, bool | None]:
+    verdicts: dict[str, bool | None] = {}
+    for point in governed.rubric.points:
+        if point.id in told:
+            verdicts[point.id] = told[point.id]
+        elif answer is None:
+            verdicts[point.id] = None
+        elif isinstance(point.check, JudgeCheck):
+            verdicts[point.id] = judged(JudgeQuestion(f"{ask.key}#{point.id}", point, ask.scenario, answer))
+        else:
+            verdicts[point.id] = check(point, answer, ask.scenario.reference).passed
+    return verdicts

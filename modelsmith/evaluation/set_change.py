@@ -1,0 +1,127 @@
+"""What differs between two versions of an eval set, in words that a domain lead reads. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel
+
+from modelsmith.repository.load import GovernedSet, scenario_digest
+from modelsmith.schema.change import Kind, PointChange, ScenarioChange, SetChange
+from modelsmith.schema.rubric import RubricPoint
+from modelsmith.schema.scenario import Scenario
+
+Part = Literal["scenarios", "micro", "held_out"]
+_SHOWN = 80
+"""Characters of a value that a sentence shows."""
+_NOT_SETTINGS = {"id", "domain", "owner", "description", "version", "rubric"}
+
+
+def set_change(old: GovernedSet | None, new: GovernedSet) -> SetChange:
+    """Every difference that a reviewer judges; without an old version everything is new."""
+    return SetChange(
+        points=tuple(_points(old, new)),
+        scenarios=tuple(_scenarios(old, new)),
+        settings=tuple(_settings(old, new)) if old else (),
+    )
+
+
+def changed_ids(change: SetChange) -> tuple[str, ...]:
+    """Ids of the scenarios that are asked or scored otherwise, sorted; those that are gone are not among them."""
+    return tuple(sorted({one.id for one in change.scenarios if one.kind != "removed" and one.scored}))
+
+
+def _points(old: GovernedSet | None, new: GovernedSet) -> Iterator[PointChange]:
+    before = {point.id: point for point in old.rubric.points} if old else {}
+    after = {point.id: point for point in new.rubric.points}
+    shares = (_shares(before.values()), _shares(after.values()))
+    for name in (*after, *(gone for gone in before if gone not in after)):
+        if name not in before:
+            point = after[name]
+            required = "required" if point.required else "not required"
+            sentences = [f"{point.text} ({point.check.type}, {shares[1][name]:.0%} of the score, {required})"]
+            yield PointChange(point=name, kind="added", sentences=tuple(sentences))
+        elif name not in after:
+            sentences = [f"{before[name].text} ({shares[0][name]:.0%} of the score)"]
+            yield PointChange(point=name, kind="removed", sentences=tuple(sentences))
+        elif found := [*_differences(before[name], after[name]), *_share(name, *shares)]:
+            yield PointChange(point=name, kind="changed", sentences=tuple(found))
+
+
+def _shares(points: Iterable[RubricPoint]) -> dict[str, float]:
+    weights = {point.id: point.weight for point in points}
+    whole = sum(weights.values())
+    return {name: weight / whole for name, weight in weights.items()}
+
+
+def _share(name: str, before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    if abs(before[name] - after[name]) < 1e-12:
+        return []
+    return [f"share of the score: {before[name]:.0%} -> {after[name]:.0%}"]
+
+
+def _scenarios(old: GovernedSet | None, new: GovernedSet) -> Iterator[ScenarioChange]:
+    before, after = _by_id(old) if old else {}, _by_id(new)
+    for name in sorted({*before, *after}):
+        then, now = before.get(name), after.get(name)
+        if now is None and then is not None:
+            yield ScenarioChange(id=name, part=then[0], kind="removed", fields=(), scored=True)
+        elif then is None and now is not None:
+            yield ScenarioChange(id=name, part=now[0], kind="added", fields=(), scored=True)
+        elif then is not None and now is not None and then != now:
+            (was, old_scenario), (part, scenario) = then, now
+            fields = [
+                field for field in Scenario.model_fields if getattr(old_scenario, field) != getattr(scenario, field)
+            ]
+            if was != part:
+                fields.insert(0, f"moved from {was} to {part}")
+            scored = was != part or scenario_digest(old_scenario) != scenario_digest(scenario)
+            kind: Kind = "changed"
+            yield ScenarioChange(id=name, part=part, kind=kind, fields=tuple(fields), scored=scored)
+
+
+def _by_id(governed: GovernedSet) -> dict[str, tuple[Part, Scenario]]:
+    parts: dict[Part, tuple[Scenario, ...]] = {
+        "scenarios": governed.core,
+        "micro": governed.micro,
+        "held_out": governed.held_out,
+    }
+    return {one.id: (part, one) for part in get_args(Part) for one in parts[part]}
+
+
+def _settings(old: GovernedSet, new: GovernedSet) -> Iterator[str]:
+    for field in type(new.evalset).model_fields:
+        if field not in _NOT_SETTINGS:
+            then, now = getattr(old.evalset, field), getattr(new.evalset, field)
+            if isinstance(then, BaseModel) and isinstance(now, BaseModel):
+                yield from (f"{field}.{sentence}" for sentence in _differences(then, now))
+            elif then != now:
+                yield f"{field}: {_value(then)} -> {_value(now)}"
+
+
+def _differences(old: BaseModel, new: BaseModel) -> list[str]:
+    """One sentence for each value that is not what it was, named by its dotted path."""
+    then, now = (dict(_leaves(one.model_dump(mode="json", by_alias=True))) for one in (old, new))
+    absent = object()
+    return [
+        f"{path}: {_value(then.get(path, absent), absent)} -> {_value(now.get(path, absent), absent)}"
+        for path in {**then, **now}
+        if then.get(path, absent) != now.get(path, absent)
+    ]
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inside in value.items():
+            yield from _leaves(inside, f"{path}.{key}" if path else key)
+    else:
+        yield path, value
+
+
+def _value(value: Any, absent: object = None) -> str:
+    if value is absent:
+        return "nothing"
+    text = json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -1,0 +1,80 @@
+"""What a change of the eval set does to the specialists that were promoted on it; no model is asked."""
+
+from __future__ import annotations
+
+from modelsmith.evaluation.effects import flips, point_flips
+from modelsmith.evaluation.headline import headline
+from modelsmith.governance.states import Life
+from modelsmith.loop.known import Known, accepted, carried, evaluated_on
+from modelsmith.promotion.main import Main
+from modelsmith.promotion.rule import effective_rule
+from modelsmith.repository.load import GovernedSet
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.change import Effect, Flip
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.evidence import Evidence
+from modelsmith.schema.run import Headline, PointFlip
+
+
+def effects(workspace: Workspace, main: Main, cluster: Cluster, new: GovernedSet) -> tuple[Effect, ...]:
+    """What the new version of the set does to each accepted specialist of the cluster, by id."""
+    return tuple(_effect(workspace, life, evidence, cluster, new) for life, evidence in accepted(main, cluster.cluster))
+
+
+def _effect(workspace: Workspace, life: Life, evidence: Evidence, cluster: Cluster, new: GovernedSet) -> Effect:
+    before = evidence.candidate.headline
+    try:
+        old = evaluated_on(workspace, evidence)
+    except InvalidInput as error:
+        return _told(life, before, None, (), (), 0, f"cannot be told: {error.message} {error.mend}")
+    candidate, incumbent = (
+        carried(workspace, Known(old, model.weights, evidence.engine, model.rows), new)
+        for model in (evidence.candidate, evidence.incumbent)
+    )
+    rule = effective_rule(new, cluster)
+    turned = flips(evidence.candidate.rows, evidence.rule, candidate.rows, rule)
+    points = point_flips(evidence.candidate.rows, candidate.rows)
+    unknown = len(candidate.unknown) + len(incumbent.unknown)
+    if unknown:
+        who = f"{len(candidate.unknown)} answers of {life.specialist} and {len(incumbent.unknown)} of its incumbent"
+        sentence = (
+            f"cannot be told without a model: {who} are not known; "
+            f"`modelsmith eval --cluster {life.cluster} --model {life.specialist} --changed-since REV` asks for them"
+        )
+        return _told(life, before, None, turned, points, unknown, sentence)
+    after = headline(candidate.rows, incumbent.rows, rule)
+    return _told(life, before, after, turned, points, 0, _sentence(before, after))
+
+
+def _told(
+    life: Life,
+    before: Headline,
+    after: Headline | None,
+    turned: tuple[Flip, ...],
+    points: tuple[PointFlip, ...],
+    unknown: int,
+    sentence: str,
+) -> Effect:
+    return Effect(
+        cluster=life.cluster,
+        specialist=life.specialist,
+        state=life.state,
+        before=before.verdict,
+        after=after.verdict if after else None,
+        composite=(before.composite, after.composite if after else None),
+        held_out=(before.held_out, after.held_out if after else None),
+        flips=turned,
+        point_flips=points,
+        unknown=unknown,
+        sentence=sentence,
+    )
+
+
+def _sentence(before: Headline, after: Headline) -> str:
+    if before.verdict == after.verdict:
+        return f"stays {after.verdict}"
+    failing = [check.sentence for check in after.checks if check.outcome != "PASS"]
+    if after.verdict == "PASS":
+        return f"would clear its gate: {before.verdict} becomes PASS"
+    return f"would no longer clear its gate: {before.verdict} becomes {after.verdict}, {'; '.join(failing)}"

@@ -1,0 +1,101 @@
+"""Verdicts and answers that are known without asking a model: from evidence, from earlier runs, from the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion, KeptVerdict, verdict_key
+from modelsmith.evaluation.carry import Carried, JudgedBefore, carry
+from modelsmith.evaluation.judging import JudgeQuestion
+from modelsmith.evaluation.prompts import plan
+from modelsmith.evaluation.tally import SECTIONS
+from modelsmith.evidence.bundle import verdict_rows
+from modelsmith.governance.states import Life
+from modelsmith.loop.engines import open_judge
+from modelsmith.loop.evals import ledger_of, read_observations
+from modelsmith.promotion.freshness import evidence_of
+from modelsmith.promotion.main import Main
+from modelsmith.repository.load import GovernedSet, load_eval_set
+from modelsmith.repository.tree import Planted, Revision
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.evidence import Evidence
+from modelsmith.schema.run import EngineFacts, VerdictRow
+
+
+@dataclass(frozen=True)
+class Known:
+    """Verdicts of one model on one version of the eval set."""
+
+    governed: GovernedSet
+    weights: str
+    engine: EngineFacts
+    rows: tuple[VerdictRow, ...]
+
+
+def accepted(main: Main, cluster: str) -> Iterator[tuple[Life, Evidence]]:
+    """Each specialist of the cluster that was accepted on evidence and is not deprecated, by id."""
+    for life in main.history.of_cluster(cluster):
+        if life.state != "deprecated" and any(record.event == "eval-accepted" for record in life.records):
+            yield life, evidence_of(main, life)
+
+
+def evaluated_on(workspace: Workspace, evidence: Evidence) -> GovernedSet:
+    """The eval set as it was when the evidence was made.
+
+    Raises:
+        InvalidInput: ``unknown-tree`` when this clone does not have it.
+    """
+    try:
+        tree = Planted(Revision(workspace.git, evidence.eval_tree), f"evals/{evidence.eval_set}")
+        governed = load_eval_set(tree, evidence.eval_set)
+    except InvalidInput:
+        governed = None
+    if governed is None or governed.question() != evidence.question:
+        raise InvalidInput(
+            "unknown-tree",
+            f"The eval set that {evidence.specialist} was evaluated on is not in this clone.",
+            "Fetch the whole history: `git fetch --unshallow`.",
+        )
+    return governed
+
+
+def known_verdicts(workspace: Workspace, main: Main, cluster: str, governed: GovernedSet, weights: str) -> Known | None:
+    """What these weights answered to this very version: a complete run of this clone, or evidence on main."""
+    question = governed.question()
+    for run in reversed(ledger_of(workspace).runs(cluster=cluster)):
+        whole = not run.quick and run.only is None and set(run.sections) == set(SECTIONS)
+        if whole and run.question == question and run.weights == weights:
+            try:
+                return Known(governed, weights, run.engine, verdict_rows(read_observations(workspace, run)))
+            except IntegrityFailure:
+                continue
+    for _, evidence in accepted(main, cluster):
+        for model in (evidence.candidate, evidence.incumbent, *evidence.baselines):
+            if evidence.question == question and model.weights == weights:
+                return Known(governed, weights, evidence.engine, model.rows)
+    return None
+
+
+def carried(workspace: Workspace, known: Known, new: GovernedSet) -> Carried:
+    """The known verdicts under a new version of the set; answers in the cache are scored, no model is asked."""
+    cache = Cache(workspace.iterate / "cache")
+    keys = CompletionKeys(known.weights, known.engine, new.evalset.prompt.system, new.evalset.sampling)
+    addresses = {ask.key: keys.key(ask.prompt(), ask.repeat) for ask in plan(new, SECTIONS, quick=False)}
+    found = cache.find(KeptCompletion, set(addresses.values()))
+    answers = {key: found[address].text for key, address in addresses.items() if address in found}
+    return carry(known.governed, new, known.rows, answers, _judged(workspace, cache, new))
+
+
+def _judged(workspace: Workspace, cache: Cache, governed: GovernedSet) -> JudgedBefore:
+    judge = open_judge(workspace, governed)
+    if judge is None or not judge.lasting:
+        return lambda _: None
+
+    def find(question: JudgeQuestion) -> bool | None:
+        key = verdict_key(question, judge.identity)
+        kept = cache.find(KeptVerdict, {key}).get(key)
+        return kept.passed if kept else None
+
+    return find

@@ -1,0 +1,64 @@
+"""``modelsmith diff-rubric``: what a change of rubric or scenarios does, before anyone accepts it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.evaluation.set_change import set_change
+from modelsmith.loop.diff import effects
+from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.promotion.main import read_main
+from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.change import Effect, SetChange
+from modelsmith.schema.errors import InvalidInput
+
+
+class DiffRubricRequest(Request):
+    """Shows a rubric or scenario change as what it does: points and scenarios that changed, and verdicts that flip.
+
+    No model is asked: verdicts are carried over from the evidence on main, and those that changed are decided again
+    from answers in the cache. Says of every accepted specialist whether it would still clear its gate.
+    """
+
+    cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/."), ARGUMENT]
+    since: Annotated[str, Field(description="Revision to compare with: a branch, tag or commit.")] = "HEAD"
+    to: Annotated[
+        str | None, Field(description="Revision with the change; the files as they are on disk when not given.")
+    ] = None
+
+
+class DiffRubricResult(Result):
+    """The change and its effects."""
+
+    cluster: str
+    since: str
+    change: SetChange
+    effects: tuple[Effect, ...]
+    lost_gates: tuple[str, ...]
+    """Specialists that would no longer clear their gate."""
+
+
+def run(workspace: Workspace, request: DiffRubricRequest) -> DiffRubricResult:
+    """Compare the two versions."""
+    before = workspace.revision(request.since)
+    after = workspace.revision(request.to) if request.to else workspace.files
+    cluster = load_cluster(after, request.cluster)
+    new = load_eval_set(after, cluster.eval_set)
+    try:
+        old = load_eval_set(before, load_cluster(before, request.cluster).eval_set)
+    except InvalidInput as error:
+        if error.code not in ("unknown-cluster", "unknown-eval-set"):
+            raise
+        old = None
+    change = set_change(old, new)
+    found = effects(workspace, read_main(workspace.git, request.to or "HEAD"), cluster, new)
+    return DiffRubricResult(
+        cluster=request.cluster,
+        since=request.since,
+        change=change,
+        effects=found,
+        lost_gates=tuple(one.specialist for one in found if one.before == "PASS" and one.after not in ("PASS", None)),
+    )

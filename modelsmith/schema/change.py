@@ -1,0 +1,71 @@
+"""What a change of an eval set does: to points and scenarios, to verdicts that were given, to who clears the gate."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from modelsmith.schema.base import Frozen, Section, Slug, State
+from modelsmith.schema.run import Estimate, Outcome, PointFlip
+
+Kind = Literal["added", "removed", "changed"]
+
+
+class PointChange(Frozen):
+    """One rubric point that is not what it was."""
+
+    point: Slug
+    kind: Kind
+    sentences: tuple[str, ...]
+    """What changed, in words."""
+
+
+class ScenarioChange(Frozen):
+    """One scenario that is not what it was."""
+
+    id: Slug
+    part: Literal["scenarios", "micro", "held_out"]
+    """Folder in which it stands now, or stood when it was removed."""
+    kind: Kind
+    fields: tuple[str, ...]
+    """Fields that changed; the texts of held-out scenarios are not shown."""
+    scored: bool
+    """Whether anything changed that is asked or scored."""
+
+
+class SetChange(Frozen):
+    """Everything that differs between two versions of an eval set."""
+
+    points: tuple[PointChange, ...]
+    scenarios: tuple[ScenarioChange, ...]
+    settings: tuple[str, ...]
+    """What changed in prompt, sampling, judge, weights, thresholds and decision rule, in words."""
+
+
+class Flip(Frozen):
+    """A scenario whose verdict the change turns."""
+
+    section: Section
+    id: Slug
+    critical: bool
+    direction: Literal["gained", "lost"]
+    points: tuple[Slug, ...]
+    """Rubric points that decide otherwise, were added or removed, in at least one of its completions."""
+
+
+class Effect(Frozen):
+    """What the change does to one promoted specialist's evidence."""
+
+    cluster: Slug
+    specialist: str
+    state: State
+    before: Outcome
+    after: Outcome | None
+    """None when verdicts are missing that only a model can give."""
+    composite: tuple[Estimate, Estimate | None]
+    """Before and after."""
+    held_out: tuple[Estimate, Estimate | None]
+    flips: tuple[Flip, ...]
+    point_flips: tuple[PointFlip, ...]
+    unknown: int
+    """Completions, of the specialist or its incumbent, of which a verdict is not known."""
+    sentence: str

@@ -1,0 +1,205 @@
+"""A change of rubric or scenarios, seen as what it does: differences in words, verdicts carried over, flips."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelsmith.evaluation.carry import carry
+from modelsmith.evaluation.effects import flips, point_flips
+from modelsmith.evaluation.grading import Grader
+from modelsmith.evaluation.prompts import plan
+from modelsmith.evaluation.set_change import changed_ids, set_change
+from modelsmith.evaluation.tally import SECTIONS
+from modelsmith.promotion.rule import effective_rule
+from modelsmith.repository.load import GovernedSet
+from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.run import Observation, VerdictRow
+
+sys.path.insert(0, str(Path(__file__).parent))
+from test_engine import Parrot, governed, scenario
+from test_paying_only_for_what_changed import judged
+
+
+def answered(subject: GovernedSet) -> tuple[dict[str, str], list[VerdictRow]]:
+    """The parrot's completions of every prompt, and the verdicts that grading gives them."""
+    asks = {ask.key: ask for ask in plan(subject, SECTIONS, quick=False)}
+    answers = {
+        key: Parrot.answer(ask.prompt(), ask.repeat).encode("utf-8", "replace").decode() for key, ask in asks.items()
+    }
+    grader = Grader(subject.rubric, asks, None, None)
+    rows = [one.row for one in grader.grade([observation(asks[key], text) for key, text in answers.items()])]
+    return answers, [row for row in rows if row]
+
+
+def observation(ask, text: str) -> Observation:
+    return Observation(
+        row=None, section=ask.section, id=ask.scenario.id, wording=ask.wording, repeat=ask.repeat, completion=text,
+        finish="stop", reasons={}, prompt_tokens=1, completion_tokens=1, seconds=0.1,
+    )  # fmt: skip
+
+
+def with_points(subject: GovernedSet, **changes: dict[str, object]) -> GovernedSet:
+    """The set with fields of rubric points changed; a point set to None is gone."""
+    points = []
+    for point in subject.rubric.model_dump(mode="json", by_alias=True)["points"]:
+        change = changes.pop(point["id"], {})
+        if change is not None:
+            points.append(point | change)
+    points += [{"id": name, **value} for name, value in changes.items()]
+    document = subject.rubric.model_dump(mode="json", by_alias=True) | {"points": points}
+    return replace(subject, rubric=Rubric.model_validate(document, strict=False))
+
+
+OTHER_FIELD = {"check": {"type": "json_field", "path": "cause", "expected": {"value": "pacing"}}}
+NEW_POINT = {
+    "text": "Says pacing",
+    "weight": 1,
+    "check": {"type": "text", "match": "contains", "expected": {"value": "pacing"}},
+}
+
+
+class TestWhatDiffers:
+    def test_nothing_changed_nothing_is_said(self):
+        change = set_change(governed(), governed())
+        assert (change.points, change.scenarios, change.settings) == ((), (), ())
+
+    def test_a_point_says_its_new_weight_share_and_check(self):
+        change = set_change(governed(), with_points(governed(), cause={"weight": 1.0, "required": False}))
+        told = {point.point: point.sentences for point in change.points}
+        assert told["cause"] == ("weight: 3.0 -> 1.0", "required: true -> false", "share of the score: 75% -> 50%")
+        assert told["format"] == ("share of the score: 25% -> 50%",)
+
+    def test_points_come_and_go(self):
+        change = set_change(governed(), with_points(governed(), format=None, pacing=NEW_POINT))
+        assert {(one.point, one.kind) for one in change.points} == {("pacing", "added"), ("format", "removed")}
+
+    def test_scenarios_come_go_move_and_change_and_only_scored_changes_are_asked(self):
+        subject = governed()
+        core = list(subject.core)
+        core[0] = scenario("core-0", 0, messages=[{"role": "user", "content": "New words"}])
+        core[1] = scenario("core-1", 1, operator_lens="supply")
+        moved = core.pop(7)
+        core.pop(6)
+        changed = replace(subject, core=(*core, scenario("core-9", 9)), held_out=(*subject.held_out, moved))
+        change = set_change(subject, changed)
+        told = {one.id: (one.kind, one.fields, one.scored) for one in change.scenarios}
+        assert told == {
+            "core-0": ("changed", ("messages",), True),
+            "core-1": ("changed", ("operator_lens",), False),
+            "core-6": ("removed", (), True),
+            "core-7": ("changed", ("moved from scenarios to held_out",), True),
+            "core-9": ("added", (), True),
+        }
+        assert changed_ids(change) == ("core-0", "core-7", "core-9")
+
+    def test_settings_name_the_value_before_and_after(self):
+        subject = governed()
+        stricter = subject.evalset.model_copy(
+            update={"thresholds": subject.evalset.thresholds.model_copy(update={"held_out": 0.9})}
+        )
+        assert set_change(subject, replace(subject, evalset=stricter)).settings == ("thresholds.held_out: 0.5 -> 0.9",)
+
+
+class TestCarriedVerdicts:
+    def test_without_a_change_every_verdict_holds_and_no_answer_is_needed(self):
+        _, rows = answered(governed())
+        carried = carry(governed(), governed(), rows, {})
+        assert carried.unknown == ()
+        assert sorted(carried.rows, key=str) == sorted(rows, key=str)
+
+    def test_weights_thresholds_and_gone_points_need_no_answer(self):
+        _, rows = answered(governed())
+        lighter = with_points(governed(), format=None, cause={"weight": 9.0, "required": False})
+        carried = carry(governed(), lighter, rows, {})
+        assert carried.unknown == ()
+        assert {tuple(row.points) for row in carried.rows} == {("cause",)}
+
+    @pytest.mark.parametrize("change", [{"cause": OTHER_FIELD}, {"pacing": NEW_POINT}])
+    def test_an_edited_or_new_point_is_decided_from_answers_as_a_run_would(self, change):
+        answers, rows = answered(governed())
+        edited = with_points(governed(), **change)
+        assert len(carry(governed(), edited, rows, {}).unknown) == len(rows)
+        carried = carry(governed(), edited, rows, answers)
+        assert carried.unknown == ()
+        assert sorted(carried.rows, key=str) == sorted(answered(edited)[1], key=str)
+
+    def test_an_edited_scenario_is_unknown_unless_its_answer_is_at_hand(self):
+        answers, rows = answered(governed())
+        subject = governed()
+        edited = replace(subject, core=(scenario("core-0", 0, reference={"cause": "timeout"}), *subject.core[1:]))
+        unknown = carry(subject, edited, rows, {}).unknown
+        assert set(unknown) == {"core/core-0/0/0", "robustness/core-0/1/0", "robustness/core-0/2/0"}
+        carried = carry(subject, edited, rows, answers)
+        assert sorted(carried.rows, key=str) == sorted(answered(edited)[1], key=str)
+
+    def test_another_prompt_or_sampling_lets_no_verdict_hold(self):
+        _, rows = answered(governed())
+        subject = governed()
+        warmer = subject.evalset.model_copy(update={"sampling": Sampling(max_new_tokens=16, temperature=0.5)})
+        carried = carry(subject, replace(subject, evalset=warmer), rows, {})
+        assert carried.rows == ()
+
+    def test_a_judged_point_holds_only_while_its_words_and_the_scenarios_criteria_do(self):
+        before = judged()
+        rows = [row.model_copy(update={"points": {**row.points, "tone": True}}) for row in answered(governed())[1]]
+        assert carry(before, judged(), rows, {}).unknown == ()
+        assert len(carry(before, judged(text="Other words."), rows, {}).unknown) == len(rows)
+        criteria = [{"point": "tone", "pass": "Polite.", "fail": "Rude."}]
+        worded = replace(before, core=(scenario("core-0", 0, criteria=criteria), *before.core[1:]))
+        assert {key.split("/")[1] for key in carry(before, worded, rows, {}).unknown} == {"core-0"}
+
+    @given(st.sets(st.sampled_from(["format", "cause"]), max_size=1), st.integers(0, 7), st.booleans())
+    def test_whatever_is_carried_is_what_a_fresh_run_would_say(self, gone, edited_scenario, edit_point):
+        subject = governed()
+        answers, rows = answered(subject)
+        new = with_points(subject, **dict.fromkeys(gone), **({"pacing": NEW_POINT} if edit_point else {}))
+        core = [
+            scenario(one.id, n, reference={"cause": "price_floor"}) if n == edited_scenario else one
+            for n, one in enumerate(subject.core)
+        ]
+        new = replace(new, core=tuple(core))
+        fresh = {str((row.section, row.id, row.wording)): row for row in answered(new)[1]}
+        for row in carry(subject, new, rows, {}).rows + carry(subject, new, rows, answers).rows:
+            assert fresh[str((row.section, row.id, row.wording))] == row
+
+
+class TestFlips:
+    def test_a_stricter_point_turns_scenarios_and_names_itself(self, cluster):
+        _, rows = answered(governed())
+        edited = with_points(governed(), cause=OTHER_FIELD)
+        answers, _ = answered(governed())
+        after = carry(governed(), edited, rows, answers).rows
+        turned = flips(rows, effective_rule(governed(), cluster), after, effective_rule(edited, cluster))
+        assert turned
+        assert {point for one in turned for point in one.points} == {"cause"}
+        counted = {one.point: (one.gained, one.lost) for one in point_flips(rows, after)}
+        assert set(counted) == {"cause"}
+        assert sum(counted["cause"]) == sum(
+            before.points["cause"] != now.points["cause"]
+            for before, now in zip(sorted(rows, key=place), sorted(after, key=place), strict=True)
+        )
+
+    def test_no_change_flips_nothing(self, cluster):
+        _, rows = answered(governed())
+        rule = effective_rule(governed(), cluster)
+        assert flips(rows, rule, rows, rule) == ()
+        assert point_flips(rows, rows) == ()
+
+
+def place(row: VerdictRow) -> tuple[str, str, int, int]:
+    return row.section, row.id, row.wording, row.repeat
+
+
+@pytest.fixture
+def cluster():
+    from modelsmith.repository.load import load_cluster
+    from modelsmith.repository.tree import WorkTree
+
+    return load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing")
