@@ -54,7 +54,12 @@ def check(point: RubricPoint, completion: str, reference: Mapping[str, JsonValue
         InfrastructureFailure: ``judge-unavailable`` for a judged point.
     """
     reason = _reason(point, completion, reference)
-    return PointVerdict(not reason, reason.encode("utf-8", "replace").decode()[:MAX_REASON])
+    return PointVerdict(not reason, bounded(reason))
+
+
+def bounded(reason: str) -> str:
+    """A reason as it is kept: at most `MAX_REASON` characters, all of which can be written as UTF-8."""
+    return reason.encode("utf-8", "replace").decode()[:MAX_REASON]
 
 
 def _reason(point: RubricPoint, completion: str, reference: Mapping[str, JsonValue]) -> str:
@@ -74,7 +79,7 @@ def _reason(point: RubricPoint, completion: str, reference: Mapping[str, JsonVal
             raise InfrastructureFailure(
                 "judge-unavailable",
                 f"Rubric point '{point.id}' is decided by a judge model, and none is available.",
-                "Decide the point with a declarative check.",
+                "Name a judge under judge: in evalset.yaml, or decide the point with a declarative check.",
                 point=point.id,
             )
         case never:

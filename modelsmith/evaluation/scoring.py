@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from pydantic import JsonValue
 
-from modelsmith.evaluation.checks import check
+from modelsmith.evaluation.checks import PointVerdict, bounded, check
+from modelsmith.evaluation.judging import JudgeVerdict
 from modelsmith.schema.errors import IntegrityFailure
-from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.rubric import JudgeCheck, Rubric, RubricPoint
 from modelsmith.schema.run import PointWeight
 from modelsmith.schema.scenario import Scenario
+
+NOT_JUDGED: Final[Mapping[str, JudgeVerdict]] = {}
 
 
 def point_weights(rubric: Rubric) -> tuple[PointWeight, ...]:
@@ -22,14 +26,24 @@ def point_weights(rubric: Rubric) -> tuple[PointWeight, ...]:
     return tuple(PointWeight(id=p.id, weight=p.weight, required=p.required) for p in rubric.points)
 
 
-def score_completion(rubric: Rubric, scenario: Scenario, completion: str) -> tuple[dict[str, bool], dict[str, str]]:
+def judged_points(rubric: Rubric) -> tuple[RubricPoint, ...]:
+    """The points that a judge model decides."""
+    return tuple(point for point in rubric.points if isinstance(point.check, JudgeCheck))
+
+
+def score_completion(
+    rubric: Rubric, scenario: Scenario, completion: str, judged: Mapping[str, JudgeVerdict] = NOT_JUDGED
+) -> tuple[dict[str, bool], dict[str, str]]:
     """Each rubric point and whether it passed; and, for each failed point, why.
+
+    ``judged`` holds the judge's verdicts on this completion by the id of the judged point.
 
     Raises:
         InvalidInput: rubric and reference do not fit (see `checks.check`).
-        InfrastructureFailure: ``judge-unavailable``.
+        InfrastructureFailure: ``judge-unavailable`` for a judged point without a verdict.
+        ModelsmithError: what kept the judge from a verdict: a failed judge is an error, never a zero.
     """
-    return _decide(rubric, scenario.reference, completion)
+    return _decide(rubric, scenario.reference, completion, judged)
 
 
 def reward(rubric: Rubric, reference: Mapping[str, JsonValue], completion: str) -> float:
@@ -64,13 +78,24 @@ def row_passed(points: Mapping[str, bool], weights: Sequence[PointWeight]) -> bo
 
 
 def _decide(
-    rubric: Rubric, reference: Mapping[str, JsonValue], completion: str
+    rubric: Rubric, reference: Mapping[str, JsonValue], completion: str, judged: Mapping[str, JudgeVerdict] = NOT_JUDGED
 ) -> tuple[dict[str, bool], dict[str, str]]:
-    verdicts = {point.id: check(point, completion, reference) for point in rubric.points}
+    verdicts = {
+        point.id: _by_judge(judged[point.id])
+        if isinstance(point.check, JudgeCheck) and point.id in judged
+        else check(point, completion, reference)
+        for point in rubric.points
+    }
     return (
         {point: verdict.passed for point, verdict in verdicts.items()},
         {point: verdict.reason for point, verdict in verdicts.items() if not verdict.passed},
     )
+
+
+def _by_judge(verdict: JudgeVerdict) -> PointVerdict:
+    if verdict.error is not None:
+        raise verdict.error
+    return PointVerdict(verdict.passed, "" if verdict.passed else bounded(verdict.reason))
 
 
 def _require_same_points(points: Mapping[str, bool], weights: Sequence[PointWeight]) -> None:
