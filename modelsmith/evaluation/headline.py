@@ -26,6 +26,7 @@ from modelsmith.schema.run import (
     GateCheck,
     GateRule,
     Headline,
+    JudgeAgreement,
     Outcome,
     PointRate,
     Regression,
@@ -34,8 +35,15 @@ from modelsmith.schema.run import (
 )
 
 
-def headline(rows: Sequence[VerdictRow], incumbent: Sequence[VerdictRow] | None, rule: GateRule) -> Headline:
+def headline(
+    rows: Sequence[VerdictRow],
+    incumbent: Sequence[VerdictRow] | None,
+    rule: GateRule,
+    judge: JudgeAgreement | None = None,
+) -> Headline:
     """The headline of a run, against the incumbent's rows on the same question where there are any.
+
+    ``judge`` is the agreement of whoever decided the judged points of both.
 
     Raises:
         InvalidInput: ``no-rows``; ``question-differs`` when the incumbent answered other scenarios of the same names.
@@ -60,6 +68,7 @@ def headline(rows: Sequence[VerdictRow], incumbent: Sequence[VerdictRow] | None,
         regressions=regressions,
         compared=compared,
         difference=difference(pairs, confidence) if pairs else None,
+        judge=judge,
     )
     checks = gate_checks(measured, rule)
     return Headline(

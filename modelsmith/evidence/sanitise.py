@@ -26,7 +26,17 @@ _ORDER: Final[tuple[Audience, ...]] = ("public", "reviewer", "operator")
 
 AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     "Evidence": {
-        "public": ("cluster", "specialist", "eval_set", "eval_set_version", "rule", "attempts", "coverage", "nearest"),
+        "public": (
+            "cluster",
+            "specialist",
+            "eval_set",
+            "eval_set_version",
+            "rule",
+            "attempts",
+            "coverage",
+            "judge",
+            "nearest",
+        ),
         "reviewer": (
             *("artifact", "question", "rubric", "eval_tree", "engine", "candidate", "incumbent", "baselines"),
             *("training", "environment"),
@@ -61,17 +71,22 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     "RunResult": {
         "public": (
             *("cluster", "model", "eval_set", "eval_set_version", "rule", "headline", "cost", "sections", "quick"),
-            *("attempts", "scenarios"),
+            *("attempts", "scenarios", "judge"),
         ),
         "reviewer": ("run_id", "tag", "weights", "question", "rubric", "eval_tree", "engine", "incumbent"),
         "operator": ("executed", "started_at", "duration_seconds"),
     },
+    "JudgeAgreement": {
+        "public": ("judge", "agreed", "unclear", "kappa", "points", "met"),
+        "reviewer": ("identity", "labels", "verdicts"),
+    },
+    "LabelVerdict": {"reviewer": ("label", "point", "person", "judge")},
     "VerdictRow": {
         "reviewer": ("section", "scenario", "id", "capability", "critical", "wording", "repeat", "points"),
     },
     "Observation": {
         "reviewer": ("row", "section", "id", "wording", "repeat", "prompt_tokens", "completion_tokens"),
-        "operator": ("completion", "finish", "reasons", "seconds", "wall_seconds", "error"),
+        "operator": ("completion", "finish", "reasons", "seconds", "wall_seconds", "first_token_seconds", "error"),
     },
     "FailureCluster": {
         "public": ("capability", "points", "failed_cases", "total_cases", "critical_cases", "risk_share", "severity"),

@@ -96,15 +96,63 @@ class GateRule(Frozen):
     composite: CompositeWeights
     thresholds: Thresholds
     decision: DecisionRule
+    min_kappa: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """Least agreement of the judge with people's labels; None where none is asked for."""
 
 
 class Estimate(Frozen):
-    """A point estimate with its interval; ``n`` is the number of scenarios (the statistical clusters)."""
+    """A point estimate with its interval; ``n`` is the number of scenarios (the statistical clusters), or of labels."""
 
     value: float
     low: float
     high: float
     n: int
+
+
+class LabelVerdict(Frozen):
+    """What a person and the judge say about one labelled answer, without its text."""
+
+    label: Digest
+    """Digest of scenario, point, answer and the person's verdict."""
+    point: Slug
+    person: bool
+    judge: bool | None
+    """None when the judge's reply was no verdict."""
+
+
+class PointAgreement(Frozen):
+    """Judge and people on one rubric point."""
+
+    point: Slug
+    agreed: int
+    """Labelled answers on which both say the same."""
+    total: int
+    """Labelled answers, those without a clear reply included."""
+    kappa: Estimate | None
+    """See `JudgeAgreement`."""
+
+
+class JudgeAgreement(Frozen):
+    """How well the judge agrees with people, a pure function of its verdicts on their labels."""
+
+    judge: Slug
+    """Name of the judge."""
+    identity: Digest
+    """Digest of all that shapes its verdicts: weights, engine, prompt, sampling."""
+    labels: Digest
+    """Digest of the labels."""
+    agreed: int
+    unclear: int
+    """Labelled answers to which its reply was no verdict; they count for neither side of kappa."""
+    kappa: Estimate | None
+    """Cohen's kappa over the labels with a verdict: 1 is full agreement, 0 what chance alone gives. None where it is
+    not defined: no verdict at all, or judge and people gave every answer one and the same."""
+    points: tuple[PointAgreement, ...]
+    """By the point's id; points without labels are left out."""
+    met: bool | None
+    """Whether the least agreement is reached, with every reply clear; None where none is asked for."""
+    verdicts: tuple[LabelVerdict, ...]
+    """Sorted by label."""
 
 
 class SectionScore(Frozen):
@@ -154,7 +202,7 @@ class GateCheck(Frozen):
 
 
 class Headline(Frozen):
-    """Every number a reviewer reads, a pure function of verdict rows and `GateRule`."""
+    """Every number a reviewer reads, a pure function of verdicts (rows, and the judge on labels) and `GateRule`."""
 
     composite: Estimate
     held_out: Estimate
@@ -203,6 +251,8 @@ class RunResult(Frozen):
     engine: EngineFacts
     rule: GateRule
     headline: Headline
+    judge: JudgeAgreement | None = None
+    """Who decided the judged points, and how well it agrees with people; None without judged points."""
     incumbent: str | None
     """Run id of the incumbent that regressions were counted against."""
     cost: Cost
