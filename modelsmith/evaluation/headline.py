@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from modelsmith.evaluation.gate_checks import Measured, gate_checks
+from modelsmith.evaluation.repeats import repeat_rates
 from modelsmith.evaluation.tally import (
     SECTIONS,
     Tallies,
@@ -79,6 +80,7 @@ def headline(
                 section=section,
                 score=section_score(candidate, section, confidence),
                 pass_rate=pass_rate(candidate, section, confidence),
+                repeats=repeat_rates(candidate, section, rule),
             )
             for section in SECTIONS
             if any(where == section for where, _ in candidate)

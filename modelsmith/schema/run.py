@@ -155,6 +155,25 @@ class JudgeAgreement(Frozen):
     """Sorted by label."""
 
 
+class RepeatRate(Frozen):
+    """What k tries of a scenario come to, a try being one repeat in all wordings of the section."""
+
+    k: int
+    at_least_one: Estimate
+    """pass@k: share of scenarios of which at least one of k tries passes, clustered by scenario."""
+    every: Estimate
+    """pass^k: share of scenarios of which all k tries pass, clustered by scenario."""
+
+
+class RepeatRates(Frozen):
+    """What repeats tell about a section."""
+
+    drawn: int
+    """Tries of each scenario."""
+    rates: tuple[RepeatRate, ...]
+    """For 1, 2, 4 ... tries and for as many as were drawn; fewer than drawn are unbiased estimates."""
+
+
 class SectionScore(Frozen):
     """One part of the eval."""
 
@@ -163,6 +182,8 @@ class SectionScore(Frozen):
     """Mean scenario score (weighted share of rubric points), clustered by scenario."""
     pass_rate: Estimate
     """Share of scenarios that pass in every wording and repeat of the section (Wilson interval)."""
+    repeats: RepeatRates | None = None
+    """None when each wording was answered once."""
 
 
 class PointRate(Frozen):
