@@ -102,9 +102,13 @@ def test_with_unequal_clusters_inspect_weighs_samples_and_we_weigh_scenarios():
     values = {str(n): [0.3 + 0.1 * (n % 4)] * (1 if n % 4 else 5) for n in range(40)}
     bounds = ours.clustered_mean(values, 0.95)
     assert bounds.value == pytest.approx(0.45)
-    assert np.mean([value for inside in values.values() for value in inside]) == pytest.approx(0.375)
-    reach = stats.t.ppf(0.975, 39) * _inspects_error(values)
-    assert abs((bounds.high - bounds.low) / 2 - reach) > 1e-3
+    outcome = [value for inside in values.values() for value in inside]
+    groups = np.array([int(name) for name, inside in values.items() for _ in inside])
+    plain = sm.OLS(outcome, np.ones(len(outcome))).fit(cov_type="cluster", cov_kwds={"groups": groups})
+    assert plain.params[0] == pytest.approx(0.375)
+    assert _inspects_error(values) == pytest.approx(plain.bse[0], **CLOSE)
+    reach = stats.t.ppf(0.975, 39) * plain.bse[0]
+    assert abs((bounds.high - bounds.low) / 2 - reach) > 1e-4
 
 
 @given(scores, st.integers(1, 60), st.integers(1, 4))
