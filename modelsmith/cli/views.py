@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.table import Table
 
+from modelsmith.cli.measures import judge_line, repeat_table
+from modelsmith.cli.tables import INDENT
+from modelsmith.cli.tables import interval as _interval
+from modelsmith.cli.tables import rows as _rows
+from modelsmith.cli.tables import table as _table
+from modelsmith.cli.tables import verdict as _verdict
 from modelsmith.cli.views_change import change_eval_view, diff_rubric_view
 
 if TYPE_CHECKING:
     from modelsmith.schema.run import Estimate, RunResult
 
 View = Callable[[Any, Console], None]
-INDENT = "  "
-COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
 
 
 def render(name: str, result: Any, console: Console) -> None:
@@ -24,30 +27,8 @@ def render(name: str, result: Any, console: Console) -> None:
     VIEWS.get(name, _fields)(result, console)
 
 
-def _rows(console: Console, rows: list[tuple[str, str]]) -> None:
-    width = max(len(label) for label, _ in rows) + 3
-    for label, text in rows:
-        console.print(f"{INDENT}{label:<{width}}{text}")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        name, right, _ = column.partition(">")
-        table.add_column(f"{INDENT}{name}" if column == columns[0] else name, justify="right" if right else "left")
-    return table
-
-
 def _fields(result: Any, console: Console) -> None:
     _rows(console, [(name, str(value)) for name, value in result.model_dump(mode="json").items()])
-
-
-def _verdict(outcome: str) -> str:
-    return f"[{COLOURS[outcome]}]{outcome}[/]"
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f}  [{estimate.low:.3f}, {estimate.high:.3f}]".replace("[", r"\[")
 
 
 def _against(estimate: Estimate, threshold: float) -> str:
@@ -83,6 +64,8 @@ def run_view(run: RunResult, console: Console) -> None:
         rows.append(("held_out", _against(headline.held_out, thresholds.held_out)))
     if run.incumbent:
         rows.append(("regressions", f"{len(headline.regressions)} / {headline.compared}"))
+    if run.judge:
+        rows.append(("judge", judge_line(run.judge)))
     rows += [
         ("verdict", _verdict(headline.verdict)),
         ("executed", executed(run)),
@@ -104,6 +87,9 @@ def run_view(run: RunResult, console: Console) -> None:
         table.add_row(f"{INDENT}{capability}", *(rates.get((section, capability), "") for section in sections))
     console.print(table)
     console.print()
+    if any(one.repeats for one in headline.sections):
+        console.print(repeat_table(headline.sections))
+        console.print()
     for check in headline.checks:
         console.print(f"{INDENT}{_verdict(check.outcome)}  {check.sentence}".replace(" [", r" \[", 0), markup=True)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from modelsmith.evaluation.answers import read_answer
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.similarity import Index
 from modelsmith.schema.scenario import Scenario
@@ -51,13 +52,25 @@ class Separation:
 
 
 def scored_texts(governed: GovernedSet) -> tuple[ScoredText, ...]:
-    """Every text of the eval set that a model is scored on: wordings, earlier messages and retrieved passages."""
-    return tuple(
+    """Every text of the eval set that a model is scored on: wordings, earlier messages and retrieved passages.
+
+    Answers that people labelled count with them: they were written about a scenario, and say what passes. An answer
+    that is nothing but what a generator teaches is left out; it would drop every row of that generator.
+    """
+    asked = [
         ScoredText(name if name else scenario.id, text)
         for scenarios, name in ((governed.core, ""), (governed.micro, ""), (governed.held_out, HELD_OUT))
         for scenario in scenarios
         for text in _texts(scenario)
-    )
+    ]
+    hidden = {scenario.id for scenario in governed.held_out}
+    taught = [generator.reference for generator in governed.generators]
+    labelled = [
+        ScoredText(HELD_OUT if label.scenario in hidden else label.scenario, label.answer)
+        for label in governed.labels
+        if read_answer(label.answer)[0] not in taught
+    ]
+    return (*asked, *labelled)
 
 
 def separate(rows: Sequence[TrainingRow], texts: Iterable[ScoredText], limit: float) -> Separation:

@@ -44,8 +44,6 @@ class Executed:
     """Every prompt of the run, in the order of the plan."""
     because: Counter[Cause] = field(default_factory=Counter)
     """Why completions were generated, counted."""
-    judged: int = 0
-    """Verdicts asked of the judge."""
 
 
 def run_request(
@@ -105,18 +103,15 @@ def run_eval(
         raise InvalidInput(
             "nothing-to-ask", "The eval set has no scenario in the sections asked for.", "Ask for other sections."
         )
-    grader = Grader(governed.rubric, asks, judge, cache)
+    grader = Grader(governed.rubric, asks, judge)
     grader.require_gradable()
     _require_own(run.answered().keys() - asks.keys(), run)
     executed = Executed(tuple(asks))
     pinned = cache if request.engine.weights == "pinned" else None
     session = _Session(governed, request, run, asks, grader, pinned, progress)
-    try:
-        session.grade_again()
-        session.adopt()
-        session.ask(substrate, last, executed.because)
-    finally:
-        executed.judged = grader.asked
+    session.grade_again()
+    session.adopt()
+    session.ask(substrate, last, executed.because)
     _require_complete(run, asks)
     return executed
 

@@ -1,7 +1,8 @@
 """The registered rule applied to what was measured: one sentence for each condition, in words a reviewer can defend.
 
 FAIL: a threshold is missed, a critical scenario is lost, or more regressions than policy allows. INCONCLUSIVE: the set
-is too small or incompletely asked, or the paired interval does not exclude a loss beyond the margin. PASS: otherwise.
+is too small or incompletely asked, the paired interval does not exclude a loss beyond the margin, or the judge agrees
+too little with people. PASS: otherwise.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from modelsmith.evaluation.tally import SECTIONS, Tallies, composite_weights, section_tallies
 from modelsmith.schema.base import Section
-from modelsmith.schema.run import Estimate, GateCheck, GateRule, Outcome, Regression
+from modelsmith.schema.run import Estimate, GateCheck, GateRule, JudgeAgreement, Outcome, Regression
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Measured:
     regressions: tuple[Regression, ...]
     compared: int
     difference: Estimate | None
+    judge: JudgeAgreement | None
 
 
 def gate_checks(measured: Measured, rule: GateRule) -> tuple[GateCheck, ...]:
@@ -36,6 +38,8 @@ def gate_checks(measured: Measured, rule: GateRule) -> tuple[GateCheck, ...]:
     ]
     if measured.incumbent is not None:
         checks.append(_non_inferiority(measured, rule))
+    if rule.min_kappa is not None:
+        checks.append(_judge(measured.judge, rule.min_kappa))
     return (*checks, _set_size(measured, rule), _coverage(measured, rule))
 
 
@@ -141,6 +145,32 @@ def _non_inferiority(measured: Measured, rule: GateRule) -> GateCheck:
             f"({_count(change.n, 'paired scenario')})"
         ),
     )
+
+
+def _judge(judge: JudgeAgreement | None, needed: float) -> GateCheck:
+    """A judge that people would not agree with proves nothing, good or bad."""
+    if judge is None:
+        sentence = "no judge was measured against people's labels, and the rule asks for it"
+    elif judge.unclear:
+        sentence = (
+            f"the judge {judge.judge} gave no clear verdict on {judge.unclear} of "
+            f"{_count(len(judge.verdicts), 'labelled answer')}"
+        )
+    elif judge.kappa is None:
+        sentence = (
+            f"whether the judge {judge.judge} agrees with people cannot be told from "
+            f"{_count(len(judge.verdicts), 'labelled answer')} with one and the same verdict"
+        )
+    else:
+        kappa = judge.kappa
+        digits = 3 if f"{kappa.value:.3f}" != f"{needed:.3f}" or kappa.value == needed else 9
+        sentence = (
+            f"the judge {judge.judge} {'agrees' if judge.met else 'does not agree enough'} with people: Cohen's kappa "
+            f"{kappa.value:.{digits}f} [{kappa.low:.3f}, {kappa.high:.3f}], asked for {needed:.{digits}f} "
+            f"({judge.agreed} of {_count(kappa.n, 'labelled answer')} judged alike)"
+        )
+    met = judge is not None and judge.met is True
+    return GateCheck(name="judge-agreement", outcome="PASS" if met else "INCONCLUSIVE", sentence=sentence)
 
 
 def _set_size(measured: Measured, rule: GateRule) -> GateCheck:

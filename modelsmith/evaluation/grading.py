@@ -1,7 +1,6 @@
-"""From completions to scored observations: declarative points at once, judged points by the judge and its cache.
+"""From completions to scored observations: declarative points at once, judged points by the judge.
 
-Declarative points are decided anew each time, which costs less than looking them up; a judge's verdict on the same
-point of the same answer is asked once.
+Declarative points are decided anew each time, which costs less than looking them up.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from modelsmith.evaluation.cache import Cache, KeptCompletion, KeptVerdict, verdict_key
+from modelsmith.evaluation.cache import KeptCompletion
 from modelsmith.evaluation.judging import Judge, JudgeQuestion, JudgeVerdict
 from modelsmith.evaluation.prompts import Ask
 from modelsmith.evaluation.results import observation_key
@@ -84,14 +83,11 @@ def unjudged(observation: Observation) -> Observation:
 class Grader:
     """Scores the observations of one run."""
 
-    def __init__(self, rubric: Rubric, asks: Mapping[str, Ask], judge: Judge | None, cache: Cache | None) -> None:
+    def __init__(self, rubric: Rubric, asks: Mapping[str, Ask], judge: Judge | None) -> None:
         self._rubric = rubric
         self._asks = asks
         self._judge = judge
-        self._cache = cache if judge is not None and judge.lasting else None
         self._judged = judged_points(rubric)
-        self.asked = 0
-        """Verdicts that were asked of the judge."""
 
     @property
     def judges(self) -> bool:
@@ -144,45 +140,19 @@ class Grader:
         return observation.model_copy(update={"row": row, "reasons": reasons, "error": None})
 
     def _judge_all(self, observations: Sequence[Observation]) -> dict[str, dict[str, JudgeVerdict]]:
+        """Verdicts by observation and point."""
         if self._judge is None:
             return {}
-        questions: dict[str, tuple[str, JudgeQuestion]] = {}
+        places: dict[str, tuple[str, str]] = {}
+        questions = []
         for one in observations:
             where = observation_key(one)
             for point in self._judged:
                 question = JudgeQuestion(f"{where}#{point.id}", point, self._asks[where].scenario, one.completion)
-                questions[question.key] = (where, question)
-        keys = {key: verdict_key(question, self._judge.identity) for key, (_, question) in questions.items()}
-        known = self._cache.find(KeptVerdict, set(keys.values())) if self._cache else {}
+                places[question.key] = (where, point.id)
+                questions.append(question)
         verdicts: dict[str, dict[str, JudgeVerdict]] = {}
-        open_questions: list[JudgeQuestion] = []
-        for key, (where, question) in questions.items():
-            kept = known.get(keys[key])
-            if kept is None:
-                open_questions.append(question)
-            else:
-                told = JudgeVerdict(key, kept.passed, kept.reason)
-                verdicts.setdefault(where, {})[question.point.id] = told
-        for verdict in self._ask(open_questions, keys):
-            where, question = questions[verdict.key]
-            verdicts.setdefault(where, {})[question.point.id] = verdict
+        for verdict in self._judge.decide(questions) if questions else ():
+            where, judged = places[verdict.key]
+            verdicts.setdefault(where, {})[judged] = verdict
         return verdicts
-
-    def _ask(self, questions: Sequence[JudgeQuestion], keys: Mapping[str, str]) -> list[JudgeVerdict]:
-        if not questions or self._judge is None:
-            return []
-        told: list[JudgeVerdict] = []
-        try:
-            for verdict in self._judge.decide(questions):
-                told.append(verdict)
-                self.asked += 1
-        finally:
-            if self._cache:
-                self._cache.keep(
-                    {
-                        keys[one.key]: KeptVerdict(passed=one.passed, reason=one.reason)
-                        for one in told
-                        if one.error is None
-                    }
-                )
-        return told

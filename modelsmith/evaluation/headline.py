@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from modelsmith.evaluation.gate_checks import Measured, gate_checks
+from modelsmith.evaluation.repeats import repeat_rates
 from modelsmith.evaluation.tally import (
     SECTIONS,
     Tallies,
@@ -26,6 +27,7 @@ from modelsmith.schema.run import (
     GateCheck,
     GateRule,
     Headline,
+    JudgeAgreement,
     Outcome,
     PointRate,
     Regression,
@@ -34,8 +36,15 @@ from modelsmith.schema.run import (
 )
 
 
-def headline(rows: Sequence[VerdictRow], incumbent: Sequence[VerdictRow] | None, rule: GateRule) -> Headline:
+def headline(
+    rows: Sequence[VerdictRow],
+    incumbent: Sequence[VerdictRow] | None,
+    rule: GateRule,
+    judge: JudgeAgreement | None = None,
+) -> Headline:
     """The headline of a run, against the incumbent's rows on the same question where there are any.
+
+    ``judge`` is the agreement of whoever decided the judged points of both.
 
     Raises:
         InvalidInput: ``no-rows``; ``question-differs`` when the incumbent answered other scenarios of the same names.
@@ -60,6 +69,7 @@ def headline(rows: Sequence[VerdictRow], incumbent: Sequence[VerdictRow] | None,
         regressions=regressions,
         compared=compared,
         difference=difference(pairs, confidence) if pairs else None,
+        judge=judge,
     )
     checks = gate_checks(measured, rule)
     return Headline(
@@ -70,6 +80,7 @@ def headline(rows: Sequence[VerdictRow], incumbent: Sequence[VerdictRow] | None,
                 section=section,
                 score=section_score(candidate, section, confidence),
                 pass_rate=pass_rate(candidate, section, confidence),
+                repeats=repeat_rates(candidate, section, rule),
             )
             for section in SECTIONS
             if any(where == section for where, _ in candidate)

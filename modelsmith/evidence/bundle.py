@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from modelsmith.evaluation.agreement import agreement
 from modelsmith.evaluation.headline import headline
 from modelsmith.evidence.sanitise import assert_clean
 from modelsmith.repository.load import GovernedSet
@@ -17,7 +18,7 @@ from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, InvalidInput
 from modelsmith.schema.evidence import Coverage, Evidence, RunEvidence
 from modelsmith.schema.promotion import TrainingFacts
-from modelsmith.schema.run import GateRule, Observation, RunResult, VerdictRow
+from modelsmith.schema.run import Observation, RunResult, VerdictRow
 from modelsmith.schema.scenario import Scenario
 
 RELATIVE_TOLERANCE = 1e-12
@@ -85,13 +86,14 @@ def build(
         eval_tree=result.eval_tree,
         engine=result.engine,
         rule=result.rule,
-        candidate=_run_evidence(candidate, incumbent.rows, result.rule),
-        incumbent=_run_evidence(incumbent, None, result.rule),
-        baselines=tuple(_run_evidence(run, None, result.rule) for run in baselines),
+        candidate=_run_evidence(candidate, incumbent.rows, result),
+        incumbent=_run_evidence(incumbent, None, result),
+        baselines=tuple(_run_evidence(run, None, result) for run in baselines),
         attempts=result.attempts,
         held_out_consulted=result.held_out_consulted,
         coverage=coverage(governed),
         training=training,
+        judge=result.judge,
         nearest=dict(sorted(nearest.items())),
         environment=dict(sorted(environment.items())),
     )
@@ -128,6 +130,8 @@ def coverage(governed: GovernedSet) -> tuple[Coverage, ...]:
 def recompute(evidence: Evidence) -> None:
     """Compute every headline number, and the coverage by capability, again from the verdict rows.
 
+    The judge's agreement with people follows from its verdicts on their labels.
+
     The candidate is measured against the incumbent's rows, the incumbent and each baseline alone.
 
     Raises:
@@ -143,9 +147,14 @@ def recompute(evidence: Evidence) -> None:
             _refuse(f"{name}.rows", len(other.keys() & asked.keys()), len(asked), "is about other scenarios")
     _compare("candidate.weights", candidate.weights, evidence.artifact)
     _compare("training.reward", evidence.training.reward, evidence.rubric)
-    _compare("candidate.headline", candidate.headline, headline(candidate.rows, incumbent.rows, evidence.rule))
+    rule, judge = evidence.rule, evidence.judge
+    if judge is not None:
+        confidence = rule.decision.confidence
+        again = agreement(judge.judge, judge.identity, judge.verdicts, confidence, rule.min_kappa)
+        _compare("judge", judge, again)
+    _compare("candidate.headline", candidate.headline, headline(candidate.rows, incumbent.rows, rule, judge))
     for name, run in named:
-        _compare(f"{name}.headline", run.headline, headline(run.rows, None, evidence.rule))
+        _compare(f"{name}.headline", run.headline, headline(run.rows, None, rule, judge))
     by_section: dict[str, Counter[str]] = {}
     for section, _, capability in {(row.section, row.id, row.capability) for row in candidate.rows}:
         by_section.setdefault(section, Counter())[capability] += 1
@@ -160,6 +169,8 @@ def _require_comparable(candidate: RunResult, run: RunResult) -> None:
         for field in ("cluster", "question", "rubric", "eval_set", "eval_set_version", "rule", "engine")
         if getattr(candidate, field) != getattr(run, field)
     ]
+    if _judged_by(candidate) != _judged_by(run):
+        different.append("judge")
     if different:
         raise InvalidInput(
             "runs-differ",
@@ -177,14 +188,20 @@ def _require_comparable(candidate: RunResult, run: RunResult) -> None:
         )
 
 
-def _run_evidence(run: Run, incumbent: Sequence[VerdictRow] | None, rule: GateRule) -> RunEvidence:
+def _judged_by(run: RunResult) -> str | None:
+    """Whose verdicts the run rests on. What the judge of an endpoint says about labels may vary; who it is may not."""
+    return run.judge.identity if run.judge else None
+
+
+def _run_evidence(run: Run, incumbent: Sequence[VerdictRow] | None, candidate: RunResult) -> RunEvidence:
+    """Rule and judge are the candidate's, and those of every run: see `_require_comparable`."""
     rows = tuple(sorted(run.rows, key=_position))
     return RunEvidence(
         run_id=run.result.run_id,
         model=run.result.model,
         weights=run.result.weights,
         rows=rows,
-        headline=headline(rows, incumbent, rule),
+        headline=headline(rows, incumbent, candidate.rule, candidate.judge),
         cost=run.result.cost,
     )
 

@@ -1,6 +1,8 @@
-"""Words and digests as Markdown that cannot be mistaken for anything else."""
+"""Words, digests and tables as Markdown that cannot be mistaken for anything else."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def short(digest: str) -> str:
@@ -14,3 +16,9 @@ def safe(text: str) -> str:
     for mark, shown in (("\\", "\\\\"), ("|", "\\|"), ("*", "\\*"), ("`", "'"), ("](", "] ("), ("@", " at ")):
         flat = flat.replace(mark, shown)
     return flat.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def table(rows: Sequence[Sequence[str]], alignment: str) -> str:
+    """Rows of cells, the first being the head; ``alignment`` holds ``l`` or ``r`` for each column."""
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, f"|{'|'.join('---:' if side == 'r' else '---' for side in alignment)}|", *body])

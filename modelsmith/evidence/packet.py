@@ -6,12 +6,14 @@ It holds figures, names and digests; no prompt, completion, path of a machine or
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.markdown import safe, short
+from modelsmith.evidence.markdown import table as _table
+from modelsmith.evidence.measures import LABELS, judge_section, repeats_section
 from modelsmith.evidence.risks import open_risks
 from modelsmith.governance.states import folder_of
 from modelsmith.schema.base import Event, Section, Slug
@@ -21,12 +23,6 @@ from modelsmith.schema.promotion import Preparer, RollbackContract
 from modelsmith.schema.run import Cost, Estimate, Headline, SectionScore
 
 CHART: Final = "chart.svg"
-LABELS: Final[Mapping[Section, str]] = {
-    "core": "Core",
-    "robustness": "Robustness",
-    "micro": "Micro",
-    "held_out": "Held-out",
-}
 REGRESSIONS_SHOWN: Final = 20
 """Lines of the list of regressions; critical ones come first, and more are counted."""
 
@@ -58,6 +54,8 @@ def packet(evidence: Evidence, cluster: Cluster, asked: Asked | None = None) -> 
         _rollback(evidence, cluster, asked),
         _capabilities(evidence),
         _points(evidence),
+        judge_section(evidence),
+        repeats_section(evidence),
         _operations(evidence, cluster),
         _coverage(evidence),
         _lineage(evidence, cluster),
@@ -296,15 +294,3 @@ def _check_yourself(evidence: Evidence, asked: Asked | None) -> str:
 
 def _folded(title: str, body: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
-
-
-def _table(rows: Sequence[Sequence[str]], alignment: str) -> str:
-    return "\n".join(_lines(rows, alignment))
-
-
-def _lines(rows: Sequence[Sequence[str]], alignment: str) -> Iterator[str]:
-    head, *body = rows
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'|'.join('---:' if side == 'r' else '---' for side in alignment)}|"
-    for row in body:
-        yield f"| {' | '.join(row)} |"

@@ -35,6 +35,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
             "attempts",
             "held_out_consulted",
             "coverage",
+            "judge",
             "nearest",
         ),
         "reviewer": (
@@ -71,11 +72,16 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     "RunResult": {
         "public": (
             *("cluster", "model", "eval_set", "eval_set_version", "rule", "headline", "cost", "sections", "quick"),
-            *("only", "attempts", "held_out_consulted", "scenarios", "completions"),
+            *("only", "attempts", "held_out_consulted", "scenarios", "completions", "judge"),
         ),
         "reviewer": ("run_id", "tag", "weights", "question", "rubric", "eval_tree", "engine", "incumbent"),
         "operator": ("executed", "because", "judged", "started_at", "duration_seconds"),
     },
+    "JudgeAgreement": {
+        "public": ("judge", "agreed", "unclear", "kappa", "points", "met"),
+        "reviewer": ("identity", "labels", "verdicts"),
+    },
+    "LabelVerdict": {"reviewer": ("label", "point", "person", "judge")},
     "VerdictRow": {
         "reviewer": ("section", "scenario", "id", "capability", "critical", "wording", "repeat", "points"),
     },

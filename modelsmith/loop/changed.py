@@ -62,7 +62,8 @@ def evaluate_change(
     if rows is None or isinstance(against, str):
         why = against if isinstance(against, str) else f"some verdicts of {subject.name} are not known"
         return ChangeEval(change, run, None, why)
-    whole = headline(rows, against, effective_rule(new, setting.cluster))
+    judge = run.judge if run else known.judge_of(new)
+    whole = headline(rows, against, effective_rule(new, setting.cluster), judge)
     asked = len(ids) if run else 0
     total = len(new.digests)
     return ChangeEval(change, run, whole, f"{asked} of {total} scenarios were asked; the others' verdicts are known")
@@ -90,7 +91,7 @@ def _incumbent(
             except InvalidInput as error:
                 return f"{error.message}, so the change cannot be judged against the incumbent"
             fresh = evaluate(workspace, replace(setting, tag=f"{setting.tag}-incumbent"), other, None, threads)
-        known = Known(old, model.weights, evidence.engine, model.rows)
+        known = Known(old, model.weights, evidence.engine, model.rows, evidence.judge)
         rows = _whole(workspace, known, setting.governed, fresh)
         return rows if rows is not None else f"some verdicts of {model.model} are not known"
     return None

@@ -28,10 +28,11 @@ def _effect(workspace: Workspace, life: Life, evidence: Evidence, cluster: Clust
         old = evaluated_on(workspace, evidence)
     except InvalidInput as error:
         return _told(life, before, None, (), (), 0, f"cannot be told: {error.message} {error.mend}")
-    candidate, incumbent = (
-        carried(workspace, Known(old, model.weights, evidence.engine, model.rows), new)
+    known = [
+        Known(old, model.weights, evidence.engine, model.rows, evidence.judge)
         for model in (evidence.candidate, evidence.incumbent)
-    )
+    ]
+    candidate, incumbent = (carried(workspace, one, new) for one in known)
     rule = effective_rule(new, cluster)
     turned = flips(evidence.candidate.rows, evidence.rule, candidate.rows, rule)
     points = point_flips(evidence.candidate.rows, candidate.rows)
@@ -43,7 +44,7 @@ def _effect(workspace: Workspace, life: Life, evidence: Evidence, cluster: Clust
             f"`modelsmith eval --cluster {life.cluster} --model {life.specialist} --changed-since REV` asks for them"
         )
         return _told(life, before, None, turned, points, unknown, sentence)
-    after = headline(candidate.rows, incumbent.rows, rule)
+    after = headline(candidate.rows, incumbent.rows, rule, known[0].judge_of(new))
     return _told(life, before, after, turned, points, 0, _sentence(before, after))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelsmith.evaluation.judging import Judge
+from modelsmith.evaluation.cache import Cache
+from modelsmith.evaluation.remembering import RememberingJudge
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import digest
@@ -46,8 +47,8 @@ def open_substrate(workspace: Workspace, cluster: Cluster, subject: Subject, thr
     return _pinned(workspace, cluster.base_model, subject, cluster.engine, threads)
 
 
-def open_judge(workspace: Workspace, governed: GovernedSet) -> Judge | None:
-    """The judge that the eval set names, or None.
+def open_judge(workspace: Workspace, governed: GovernedSet) -> RememberingJudge | None:
+    """The judge that the eval set names, with the clone's cache in front; or None.
 
     Raises:
         InvalidInput: as `open_substrate`.
@@ -57,13 +58,14 @@ def open_judge(workspace: Workspace, governed: GovernedSet) -> Judge | None:
         return None
     from modelsmith.evaluation.judge import ModelJudge
 
-    if model.endpoint is not None:
-        return ModelJudge(_endpoint(model.endpoint), model, unknown_weights(model.endpoint))
-    assert model.base_model is not None
-    subject = Subject(f"the judge {model.name}", model.base_model.digest)
-    return ModelJudge(
-        _pinned(workspace, model.base_model, subject, "transformers", None), model, model.base_model.digest
-    )
+    if model.base_model is not None:
+        subject = Subject(f"the judge {model.name}", model.base_model.digest)
+        substrate = _pinned(workspace, model.base_model, subject, "transformers", None)
+        judge = ModelJudge(substrate, model, model.base_model.digest)
+    else:
+        assert model.endpoint is not None
+        judge = ModelJudge(_endpoint(model.endpoint), model, unknown_weights(model.endpoint))
+    return RememberingJudge(judge, Cache(workspace.iterate / "cache"))
 
 
 def _endpoint(endpoint: Endpoint) -> Substrate:

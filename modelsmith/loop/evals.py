@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 
 from modelsmith.artifacts.seal import check
 from modelsmith.artifacts.store import Store
+from modelsmith.evaluation.agreement import measure_agreement
 from modelsmith.evaluation.cache import Cache
 from modelsmith.evaluation.causes import Before, before
 from modelsmith.evaluation.engine import run_eval, run_request
 from modelsmith.evaluation.headline import headline
-from modelsmith.evaluation.judging import Judge
+from modelsmith.evaluation.remembering import RememberingJudge
 from modelsmith.evaluation.results import RunFolder
 from modelsmith.evaluation.summary import cost, run_id
 from modelsmith.evaluation.tally import SECTIONS
@@ -127,7 +128,7 @@ def _execute(
     incumbent: RunResult | None,
     folder: RunFolder,
     substrate: Substrate,
-    judge: Judge | None,
+    judge: RememberingJudge | None,
 ) -> RunResult:
     started, clock = datetime.now(UTC), time.monotonic()
     request = run_request(
@@ -154,6 +155,7 @@ def _execute(
             last=lambda: _last_run(workspace, setting, subject),
             progress=progress,
         )
+        measured = measure_agreement(judge, setting.governed) if judge else None
         rule = effective_rule(setting.governed, setting.cluster)
         rows = verdict_rows(folder.observations())
         against = verdict_rows(read_observations(workspace, incumbent)) if incumbent else None
@@ -172,7 +174,8 @@ def _execute(
             eval_tree=setting.eval_tree,
             engine=substrate.facts,
             rule=rule,
-            headline=headline(rows, against, rule),
+            headline=headline(rows, against, rule, measured),
+            judge=measured,
             incumbent=incumbent.run_id if incumbent else None,
             cost=cost(folder.observations(), setting.cluster.prices, tokens),
             sections=setting.sections,
@@ -184,7 +187,7 @@ def _execute(
             completions=len(rows),
             executed=executed.because.total(),
             because=dict(executed.because),
-            judged=executed.judged,
+            judged=judge.asked if judge else 0,
             started_at=started,
             duration_seconds=time.monotonic() - clock,
         )

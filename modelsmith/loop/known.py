@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion, KeptVerdict, verdict_key
-from modelsmith.evaluation.carry import Carried, JudgedBefore, carry
-from modelsmith.evaluation.judging import JudgeQuestion
+from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion
+from modelsmith.evaluation.carry import Carried, carry
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
@@ -21,7 +20,7 @@ from modelsmith.repository.tree import Planted, Revision
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.evidence import Evidence
-from modelsmith.schema.run import EngineFacts, VerdictRow
+from modelsmith.schema.run import EngineFacts, JudgeAgreement, VerdictRow
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,13 @@ class Known:
     weights: str
     engine: EngineFacts
     rows: tuple[VerdictRow, ...]
+    judge: JudgeAgreement | None
+    """How well the judge of these verdicts agrees with people."""
+
+    def judge_of(self, new: GovernedSet) -> JudgeAgreement | None:
+        """The agreement, where the new version has the same judge and labels."""
+        old = self.governed
+        return self.judge if (old.evalset.judge, old.labels) == (new.evalset.judge, new.labels) else None
 
 
 def accepted(main: Main, cluster: str) -> Iterator[tuple[Life, Evidence]]:
@@ -68,13 +74,14 @@ def known_verdicts(workspace: Workspace, main: Main, cluster: str, governed: Gov
         whole = not run.quick and run.only is None and set(run.sections) == set(SECTIONS)
         if whole and run.question == question and run.weights == weights:
             try:
-                return Known(governed, weights, run.engine, verdict_rows(read_observations(workspace, run)))
+                rows = verdict_rows(read_observations(workspace, run))
+                return Known(governed, weights, run.engine, rows, run.judge)
             except IntegrityFailure:
                 continue
     for _, evidence in accepted(main, cluster):
         for model in (evidence.candidate, evidence.incumbent, *evidence.baselines):
             if evidence.question == question and model.weights == weights:
-                return Known(governed, weights, evidence.engine, model.rows)
+                return Known(governed, weights, evidence.engine, model.rows, evidence.judge)
     return None
 
 
@@ -85,17 +92,5 @@ def carried(workspace: Workspace, known: Known, new: GovernedSet) -> Carried:
     addresses = {ask.key: keys.key(ask.prompt(), ask.repeat) for ask in plan(new, SECTIONS, quick=False)}
     found = cache.find(KeptCompletion, set(addresses.values()))
     answers = {key: found[address].text for key, address in addresses.items() if address in found}
-    return carry(known.governed, new, known.rows, answers, _judged(workspace, cache, new))
-
-
-def _judged(workspace: Workspace, cache: Cache, governed: GovernedSet) -> JudgedBefore:
-    judge = open_judge(workspace, governed)
-    if judge is None or not judge.lasting:
-        return lambda _: None
-
-    def find(question: JudgeQuestion) -> bool | None:
-        key = verdict_key(question, judge.identity)
-        kept = cache.find(KeptVerdict, {key}).get(key)
-        return kept.passed if kept else None
-
-    return find
+    judge = open_judge(workspace, new)
+    return carry(known.governed, new, known.rows, answers, judge.known if judge else lambda _: None)

@@ -18,7 +18,7 @@ from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE, packet_files
 from modelsmith.promotion.records import Facts, next_record, routing_after
 from modelsmith.promotion.rollbacks import check_order, read_order, who_decides
 from modelsmith.promotion.rule import effective_rule, expected_rows
-from modelsmith.repository.load import load_cluster, load_eval_set, load_machine_file
+from modelsmith.repository.load import GovernedSet, label_digest, load_cluster, load_eval_set, load_machine_file
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import sha256
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
@@ -32,6 +32,7 @@ from modelsmith.schema.promotion import (
     TrainingFacts,
 )
 from modelsmith.schema.pull import Change
+from modelsmith.schema.run import JudgeAgreement
 from modelsmith.signing.dsse import unseal
 from modelsmith.signing.oms import verify_manifest
 
@@ -280,6 +281,7 @@ def _question(promotion: Promotion) -> str:
     _refuse(evidence.rubric != governed.rubric_digest, "the eval used another rubric than main's")
     _refuse(evidence.training.reward != evidence.rubric, "training and eval used different rubrics")
     _refuse(evidence.rule != effective_rule(governed, cluster), "the gate's rule is not the registered one")
+    _refuse_judge(evidence.judge, governed)
     wanted = expected_rows(governed)
     for run in (evidence.candidate, evidence.incumbent):
         asked = {(row.section, row.scenario, row.wording, row.repeat): row for row in run.rows}
@@ -287,6 +289,20 @@ def _question(promotion: Promotion) -> str:
         wrong = [key for key, row in asked.items() if (row.id, row.capability, row.critical) != wanted[key]]
         _refuse(bool(wrong), "a verdict is labelled with another scenario's name")
     return f"{evidence.eval_set} {evidence.eval_set_version}: {len(wanted)} answers of each model, the registered rule"
+
+
+def _refuse_judge(judge: JudgeAgreement | None, governed: GovernedSet) -> None:
+    """The judge is the registered one, and it spoke about every label as people wrote it, once."""
+    registered = governed.evalset.judge
+    if registered is None:
+        _refuse(judge is not None, "the evidence names a judge, and the eval set has none")
+        return
+    _refuse(
+        judge is None or judge.judge != registered.name, "the judged points were not decided by the registered judge"
+    )
+    people = sorted((label_digest(one), one.point, one.verdict == "pass") for one in governed.labels)
+    said = sorted((one.label, one.point, one.person) for one in judge.verdicts) if judge else []
+    _refuse(said != people, "the judge was measured against other labels than the registered ones")
 
 
 def _verdict(promotion: Promotion) -> str:

@@ -52,7 +52,9 @@ def outdated(main: Main, life: Life) -> tuple[str, ...]:
     if evidence.rubric != governed.rubric_digest:
         reasons.append("the rubric changed since it was evaluated")
     elif evidence.question.core != asked.core:
-        reasons.append("the core or micro scenarios, the prompt or the sampling changed since it was evaluated")
+        reasons.append(
+            "the core or micro scenarios, the prompt, the sampling or the judge changed since it was evaluated"
+        )
     elif evidence.question.held_out != asked.held_out:
         reasons.append("the held-out scenarios changed since it was evaluated")
     if evidence.rule != effective_rule(governed, cluster):

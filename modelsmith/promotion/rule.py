@@ -24,6 +24,7 @@ def effective_rule(governed: GovernedSet, cluster: Cluster) -> GateRule:
             composite=max(ours.composite, theirs.composite), held_out=max(ours.held_out, theirs.held_out)
         ),
         decision=governed.evalset.decision,
+        min_kappa=governed.evalset.judge.min_kappa if governed.evalset.judge else None,
     )
 
 

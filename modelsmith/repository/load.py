@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from modelsmith.governance.codeowners import Codeowners, parse
+from modelsmith.repository import judges
 from modelsmith.repository.document import Document, Problem, Unreadable, read_yaml
 from modelsmith.repository.listing import Entry
 from modelsmith.repository.sets import PARTS, read_set
@@ -27,7 +28,8 @@ from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evalset import EvalSet, Question
 from modelsmith.schema.generator import Generator
 from modelsmith.schema.governance import People, Policy
-from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.labels import Label
+from modelsmith.schema.rubric import JudgeCheck, Rubric
 from modelsmith.schema.scenario import Scenario
 
 T = TypeVar("T", bound=BaseModel)
@@ -49,6 +51,8 @@ class GovernedSet:
     generators: tuple[Generator, ...]
     folder: str
     """``evals/<domain>/<set>``."""
+    labels: tuple[Label, ...] = ()
+    """Answers that people labelled, for the judge; sorted by digest."""
 
     @cached_property
     def rubric_digest(self) -> str:
@@ -72,11 +76,35 @@ class GovernedSet:
     @cached_property
     def _question(self) -> Question:
         own = {"rubric": self.rubric_digest, **self._says("prompt", "sampling")}
+        core = {**own, "core": self._digests(self.core), "micro": self._digests(self.micro)}
         held_out = {**own, **self._says("held_out_wordings"), "held_out": self._digests(self.held_out)}
         return Question(
-            core=digest({**own, "core": self._digests(self.core), "micro": self._digests(self.micro)}),
-            held_out=digest(held_out),
+            core=digest(core | self._judged((*self.core, *self.micro))),
+            held_out=digest(held_out | self._judged(self.held_out)),
         )
+
+    def _judged(self, scenarios: Iterable[Scenario]) -> dict[str, Any]:
+        """The judge, its labels and what it is shown beyond rubric and scored content; nothing without a judge."""
+        judge = self.evalset.judge
+        if judge is None:
+            return {}
+        points = {point.id for point in self.rubric.points if isinstance(point.check, JudgeCheck)}
+        criteria = {
+            scenario.id: [
+                criterion.model_dump(mode="json") for criterion in scenario.criteria if criterion.point in points
+            ]
+            for scenario in scenarios
+        }
+        return {
+            "judge": {
+                "name": judge.name,
+                "weights": judge.base_model.digest if judge.base_model else None,
+                "model": judge.endpoint.model if judge.endpoint else None,
+                "max_new_tokens": judge.max_new_tokens,
+                "labels": labels_digest(map(label_digest, self.labels)),
+            },
+            "criteria": criteria,
+        }
 
     def _digests(self, scenarios: Iterable[Scenario]) -> list[str]:
         return sorted(self.digests[scenario.id] for scenario in scenarios)
@@ -89,6 +117,16 @@ class GovernedSet:
 def scenario_digest(scenario: Scenario) -> str:
     """Identity of a scenario's scored content: everything but criteria, risk, operator lens and outcome type."""
     return content_digest(scenario, _DOCUMENTATION)
+
+
+def label_digest(label: Label) -> str:
+    """Identity of a labelled answer: everything but who labelled it."""
+    return content_digest(label, {"by"})
+
+
+def labels_digest(labels: Iterable[str]) -> str:
+    """Identity of a set's labels, from the digest of each."""
+    return digest(sorted(labels))
 
 
 def load_eval_set(tree: Tree, name: str) -> GovernedSet:
@@ -129,7 +167,9 @@ def _load_set(tree: Tree, folder: str) -> GovernedSet:
         tuple(sorted((source.value for source in files.scenarios[part]), key=lambda one: one.id)) for part in PARTS
     )
     generators = tuple(sorted((source.value for source in files.generators), key=lambda one: one.id))
-    return GovernedSet(files.evalset.value, files.rubric.value, core, micro, held_out, generators, folder)
+    named = judges.labels(files)
+    labels = tuple(sorted(named.value.root if named else (), key=label_digest))
+    return GovernedSet(files.evalset.value, files.rubric.value, core, micro, held_out, generators, folder, labels)
 
 
 def load_cluster(tree: Tree, name: str) -> Cluster:

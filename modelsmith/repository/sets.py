@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from pydantic import BaseModel, JsonValue
 
+from modelsmith.repository import judges
 from modelsmith.repository.document import Document, Location, Problem, Unreadable, dotted, read_json, read_yaml
 from modelsmith.repository.similarity import Index
 from modelsmith.repository.yamlfile import check, with_model_problems
@@ -19,6 +20,7 @@ from modelsmith.schema.catalog import kind_of
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.generator import Generator
+from modelsmith.schema.labels import Labels
 from modelsmith.schema.rubric import RegexCheck, Rubric
 from modelsmith.schema.scenario import Scenario
 
@@ -71,6 +73,8 @@ class SetFiles:
     """By path."""
     scenarios: dict[Part, list[Source[Scenario]]] = field(default_factory=lambda: {part: [] for part in PARTS})
     generators: list[Source[Generator]] = field(default_factory=list)
+    labels: dict[str, Source[Labels]] = field(default_factory=dict)
+    """By path."""
     problems: list[Problem] = field(default_factory=list)
     nearest: NearestPair | None = None
 
@@ -99,6 +103,8 @@ def read_set(folder: str, contents: Mapping[str, bytes], refused: Mapping[str, M
             files.rubrics[path] = rubric
         elif kind.model is Generator and (generator := _read(path, contents[path], Generator, files.problems)):
             files.generators.append(generator)
+        elif kind.model is Labels and (labels := _read(path, contents[path], Labels, files.problems)):
+            files.labels[path] = labels
         elif kind.model is Scenario:
             part = cast(Part, path.removeprefix(f"{folder}/").split("/")[0])
             if kind.format == "jsonl":
@@ -173,6 +179,7 @@ def _across(files: SetFiles) -> Iterator[Problem]:
     capabilities = {scenario.value.capability for scenario in scenarios}
     for generator in files.generators:
         yield from _generator(generator, rubric.value if rubric else None, capabilities)
+    yield from judges.problems(files)
     if files.evalset:
         yield from _separation(files, files.evalset.value.separation.held_out_to_core)
 

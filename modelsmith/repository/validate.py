@@ -123,7 +123,7 @@ def _missing(path: str) -> Problem:
 def _stray(path: str) -> Problem:
     mend = (
         "Put scenarios into scenarios/, held_out/ or micro/<capability>/*.yaml, rubrics into rubrics/*.yaml, "
-        "generators into generators/*.yaml."
+        "generators into generators/*.yaml, labelled answers into labels/*.yaml."
     )
     return Problem(
         path,

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from difflib import get_close_matches
 from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from modelsmith.repository.document import Document, Location, Place, Problem, Unreadable, dotted, read_json, read_yaml
@@ -135,7 +135,7 @@ def _written(data: Any, details: ErrorDetails) -> Location:
 
 def _models_at(model: type[BaseModel], location: Location) -> list[type[BaseModel]]:
     """Models whose fields may stand at a location; several where a union leaves it open."""
-    models = [model]
+    models = [model] if not issubclass(model, RootModel) else _models_in(model.model_fields["root"].annotation)
     for part in location:
         if isinstance(part, str):
             inner = [

@@ -13,6 +13,7 @@ from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.evidence import Evidence
 from modelsmith.schema.generator import Generator
 from modelsmith.schema.governance import People, Policy
+from modelsmith.schema.labels import Labels
 from modelsmith.schema.promotion import Approval, PromotionRecord, Receipt, RollbackOrder, TrainingFacts
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.scenario import Scenario
@@ -46,6 +47,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("evalset", "evals/*/*/evalset.yaml", EvalSet),
     Kind("rubric", "evals/*/*/rubrics/*.yaml", Rubric),
     Kind("generator", "evals/*/*/generators/*.yaml", Generator),
+    Kind("labels", "evals/*/*/labels/*.yaml", Labels),
     Kind("scenario", "evals/*/*/scenarios/*/*.yaml", Scenario),
     Kind("scenario", "evals/*/*/held_out/*/*.yaml", Scenario),
     Kind("scenario", "evals/*/*/micro/*/*.yaml", Scenario),

@@ -107,6 +107,6 @@ class Question(Frozen):
     """
 
     core: Digest
-    """Core scenarios with variants, micro-benchmarks, rubric, prompt and sampling."""
+    """Core scenarios with variants, micro-benchmarks, rubric, prompt, sampling; judge and labels, if any."""
     held_out: Digest
-    """Held-out scenarios, rubric, prompt and sampling."""
+    """Held-out scenarios, rubric, prompt, sampling; judge and labels, if any."""

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 from modelsmith.schema.base import Digest, Frozen, Section, Slug
 from modelsmith.schema.evalset import Question
 from modelsmith.schema.promotion import TrainingFacts
-from modelsmith.schema.run import Cost, EngineFacts, GateRule, Headline, VerdictRow
+from modelsmith.schema.run import Cost, EngineFacts, GateRule, Headline, JudgeAgreement, VerdictRow
 
 EVIDENCE_FILE = "evidence.json"
 EVIDENCE_SIGNATURE = "evidence.sigstore.json"
@@ -57,6 +57,8 @@ class Evidence(Frozen):
     """How often the held-out scenarios had been consulted, by any weights, up to the candidate's run."""
     coverage: tuple[Coverage, ...]
     training: TrainingFacts
+    judge: JudgeAgreement | None = None
+    """Who decided the judged points of every run, and its verdicts on people's labels; None without judged points."""
     nearest: dict[str, float]
     """Similarity of the nearest pair: ``held_out_to_core`` and ``training_to_scored``."""
     environment: dict[str, JsonValue]

@@ -116,15 +116,82 @@ class GateRule(Frozen):
     composite: CompositeWeights
     thresholds: Thresholds
     decision: DecisionRule
+    min_kappa: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """Least agreement of the judge with people's labels; None where none is asked for."""
 
 
 class Estimate(Frozen):
-    """A point estimate with its interval; ``n`` is the number of scenarios (the statistical clusters)."""
+    """A point estimate with its interval; ``n`` is the number of scenarios (the statistical clusters), or of labels."""
 
     value: float
     low: float
     high: float
     n: int
+
+
+class LabelVerdict(Frozen):
+    """What a person and the judge say about one labelled answer, without its text."""
+
+    label: Digest
+    """Digest of scenario, point, answer and the person's verdict."""
+    point: Slug
+    person: bool
+    judge: bool | None
+    """None when the judge's reply was no verdict."""
+
+
+class PointAgreement(Frozen):
+    """Judge and people on one rubric point."""
+
+    point: Slug
+    agreed: int
+    """Labelled answers on which both say the same."""
+    total: int
+    """Labelled answers, those without a clear reply included."""
+    kappa: Estimate | None
+    """See `JudgeAgreement`."""
+
+
+class JudgeAgreement(Frozen):
+    """How well the judge agrees with people, a pure function of its verdicts on their labels."""
+
+    judge: Slug
+    """Name of the judge."""
+    identity: Digest
+    """Digest of all that shapes its verdicts: weights, engine, prompt, sampling."""
+    labels: Digest
+    """Digest of the labels."""
+    agreed: int
+    unclear: int
+    """Labelled answers to which its reply was no verdict; they count for neither side of kappa."""
+    kappa: Estimate | None
+    """Cohen's kappa over the labels with a verdict: 1 is full agreement, 0 what chance alone gives. None where it is
+    not defined: no verdict at all, or judge and people gave every answer one and the same."""
+    points: tuple[PointAgreement, ...]
+    """By the point's id; points without labels are left out."""
+    met: bool | None
+    """Whether the least agreement is reached, with every reply clear; None where none is asked for."""
+    verdicts: tuple[LabelVerdict, ...]
+    """Sorted by label."""
+
+
+class RepeatRate(Frozen):
+    """What k tries of a scenario come to, a try being one repeat in all wordings of the section."""
+
+    k: int
+    at_least_one: Estimate
+    """pass@k: share of scenarios of which at least one of k tries passes, clustered by scenario."""
+    every: Estimate
+    """pass^k: share of scenarios of which all k tries pass, clustered by scenario."""
+
+
+class RepeatRates(Frozen):
+    """What repeats tell about a section."""
+
+    drawn: int
+    """Tries of each scenario."""
+    rates: tuple[RepeatRate, ...]
+    """For 1, 2, 4 ... tries and for as many as were drawn; fewer than drawn are unbiased estimates."""
 
 
 class SectionScore(Frozen):
@@ -135,6 +202,8 @@ class SectionScore(Frozen):
     """Mean scenario score (weighted share of rubric points), clustered by scenario."""
     pass_rate: Estimate
     """Share of scenarios that pass in every wording and repeat of the section (Wilson interval)."""
+    repeats: RepeatRates | None = None
+    """None when each wording was answered once."""
 
 
 class PointRate(Frozen):
@@ -174,7 +243,7 @@ class GateCheck(Frozen):
 
 
 class Headline(Frozen):
-    """Every number a reviewer reads, a pure function of verdict rows and `GateRule`."""
+    """Every number a reviewer reads, a pure function of verdicts (rows, and the judge on labels) and `GateRule`."""
 
     composite: Estimate
     held_out: Estimate
@@ -226,6 +295,8 @@ class RunResult(Frozen):
     engine: EngineFacts
     rule: GateRule
     headline: Headline
+    judge: JudgeAgreement | None = None
+    """Who decided the judged points, and how well it agrees with people; None without judged points."""
     incumbent: str | None
     """Run id of the incumbent that regressions were counted against."""
     cost: Cost

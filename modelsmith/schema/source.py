@@ -71,7 +71,8 @@ class JudgeModel(Frozen):
     endpoint: Endpoint | None = None
     """Exactly one of the two."""
     labels: str | None = None
-    """Path, in the eval set's folder, of answers that people labelled; the judge's agreement with them is measured."""
+    """Path, in the eval set's folder, of answers that people labelled (``labels/<name>.yaml``); the judge's agreement
+    with them is measured."""
     min_kappa: Annotated[float, Field(ge=-1, le=1)] | None = None
     """Least agreement (Cohen's kappa) with the labels; below it the verdict is INCONCLUSIVE."""
     max_new_tokens: Annotated[int, Field(ge=16, le=4096)] = 256

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from modelsmith.diagnosis.failures import failure_clusters
 from modelsmith.diagnosis.firewall import HELD_OUT, ScoredText, scored_texts, separate
 from modelsmith.diagnosis.generate import generate_rows
+from modelsmith.schema.labels import Label
 from modelsmith.schema.scenario import Message
 from modelsmith.training.rows import TrainingRow
 
@@ -181,3 +184,32 @@ def test_without_rows_or_texts_nothing_is_dropped(scored, limit):
     assert separate([], scored, limit).nearest == 0
     assert len(separate([row("a text")], [], limit).rows) == 1
     assert separate([row("a text")], [ScoredText("x", "another matter entirely")], limit).dropped == ()
+
+
+class TestLabelledAnswers:
+    """What people wrote about a scenario is an answer to it: a row that repeats it would teach the exam."""
+
+    ANSWER = (
+        "Good afternoon. Half of the responses miss the deadline because they cross the ocean first; "
+        "serve European auctions from Frankfurt again and the loss ends the same day."
+    )
+
+    def _texts(self, governed, scenario, answer):
+        label = Label(scenario=scenario, point="tone", answer=answer, verdict="pass")
+        with_label, without = scored_texts(replace(governed, labels=(label,))), scored_texts(governed)
+        return with_label[len(without) :]
+
+    def test_a_row_that_repeats_a_labelled_answer_is_dropped(self, governed):
+        texts = self._texts(governed, governed.core[0].id, self.ANSWER)
+        honest = row("Win rate fell on Tuesday after the margin rule changed; which rule was it?")
+        copied = honest.model_copy(update={"answer": wrapped(renumbered(self.ANSWER))})
+        outcome = separate([honest, copied], texts, 0.8)
+        assert outcome.rows == (honest,)
+        assert [dropped.scenario for dropped in outcome.dropped] == [governed.core[0].id]
+
+    def test_the_scenario_of_a_held_out_label_stays_unnamed(self, governed):
+        assert self._texts(governed, governed.held_out[0].id, self.ANSWER) == (ScoredText(HELD_OUT, self.ANSWER),)
+
+    def test_an_answer_that_a_generator_teaches_costs_no_row(self, governed):
+        taught = json.dumps(governed.generators[0].reference, indent=1)
+        assert self._texts(governed, governed.core[0].id, taught) == ()

@@ -464,7 +464,7 @@ class TestTheFolder:
     def test_a_tag_answers_one_request_for_good(self, tmp_path, lines):
         with pytest.raises(InvalidInput) as caught:
             evaluate(tmp_path, sections=("core",))
-        assert (caught.value.code, caught.value.details["differing"]) == ("tag-taken", ["sections"])
+        assert (caught.value.code, caught.value.details["differing"]) == ("tag-taken", ["held_out", "sections"])
         assert len(evaluate(tmp_path)) == TOTAL
 
     @pytest.mark.parametrize("tag", ["../x", "a/b", "", "A", "a..b", ".hidden", "x" * 65, "a\n"])

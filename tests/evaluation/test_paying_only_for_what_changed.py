@@ -21,6 +21,7 @@ from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion
 from modelsmith.evaluation.causes import before
 from modelsmith.evaluation.engine import Executed, run_eval, run_request
 from modelsmith.evaluation.judging import JudgeQuestion, JudgeVerdict
+from modelsmith.evaluation.remembering import RememberingJudge
 from modelsmith.evaluation.results import RunFolder
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.repository.load import GovernedSet
@@ -67,12 +68,13 @@ class Bench:
             quick=False,
         )
         last = self.last
+        self.judge = RememberingJudge(judge, self.cache) if judge else None
         with RunFolder(self.folder, CLUSTER, tag).opened(request) as run:
             self.executed = run_eval(
                 subject,
                 substrate,
                 run,
-                judge=judge,
+                judge=self.judge,
                 cache=self.cache,
                 last=lambda: before(last.request(), last.observations()) if last else None,
             )
@@ -211,7 +213,7 @@ class TestJudgedPoints:
     def test_the_judge_is_asked_once_for_each_point_of_each_different_answer(self, bench):
         judge = Judge()
         observations = bench.eval("t1", judged(), judge=judge)[1]
-        assert len(judge.asked) == TOTAL == bench.executed.judged
+        assert len(judge.asked) == TOTAL == bench.judge.asked
         assert all(one.row.points["tone"] == ("cause" in one.completion) for one in observations)
         again = Judge()
         bench.eval("t2", judged(), judge=again)

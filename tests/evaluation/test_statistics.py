@@ -67,6 +67,50 @@ def test_with_equal_clusters_it_is_ordinary_least_squares(clusters, size, random
     assert tuple(bounds) == pytest.approx((fit.params[0], max(0.0, low), min(1.0, high)), **CLOSE)
 
 
+def _inspects_error(values: dict[str, list[float]]) -> float:
+    scorer = pytest.importorskip(
+        "inspect_ai.scorer", reason="inspect_ai is a second reference, in the extra 'inspect'; statsmodels is the first"
+    )
+    return scorer.stderr(cluster="scenario")(
+        [
+            scorer.SampleScore(score=scorer.Score(value=value), sample_metadata={"scenario": name})
+            for name, inside in values.items()
+            for value in inside
+        ]
+    )
+
+
+@settings(max_examples=40)
+@given(st.integers(2, 30), st.integers(1, 4), st.randoms(use_true_random=False), confidences)
+def test_with_equal_clusters_the_error_is_inspects_to_the_factor_one(clusters, size, random, confidence):
+    """Ours is s / sqrt(G) of the cluster means; theirs sums raw samples within clusters, times G / (G - 1).
+
+    With ``size`` values in each of G clusters both are ``sqrt(sum of squared deviations of the means / (G (G - 1)))``.
+    """
+    values = {str(c): [random.random() for _ in range(size)] for c in range(clusters)}
+    means = [sum(inside) / size for inside in values.values()]
+    assume(np.std(means) > 1e-6)
+    error = _inspects_error(values)
+    reach = stats.t.ppf(0.5 + confidence / 2, clusters - 1) * error
+    mean = float(np.mean(means))
+    expected = (mean, max(0.0, mean - reach), min(1.0, mean + reach))
+    assert tuple(ours.clustered_mean(values, confidence)) == pytest.approx(expected, **CLOSE)
+
+
+def test_with_unequal_clusters_inspect_weighs_samples_and_we_weigh_scenarios():
+    """A scenario asked five times counts once with us and five times with them: other means, so other errors."""
+    values = {str(n): [0.3 + 0.1 * (n % 4)] * (1 if n % 4 else 5) for n in range(40)}
+    bounds = ours.clustered_mean(values, 0.95)
+    assert bounds.value == pytest.approx(0.45)
+    outcome = [value for inside in values.values() for value in inside]
+    groups = np.array([int(name) for name, inside in values.items() for _ in inside])
+    plain = sm.OLS(outcome, np.ones(len(outcome))).fit(cov_type="cluster", cov_kwds={"groups": groups})
+    assert plain.params[0] == pytest.approx(0.375)
+    assert _inspects_error(values) == pytest.approx(plain.bse[0], **CLOSE)
+    reach = stats.t.ppf(0.975, 39) * plain.bse[0]
+    assert abs((bounds.high - bounds.low) / 2 - reach) > 1e-4
+
+
 @given(scores, st.integers(1, 60), st.integers(1, 4))
 def test_equal_values_leave_an_honest_interval(value, clusters, size):
     bounds = ours.clustered_mean({str(c): [value] * size for c in range(clusters)}, 0.95)

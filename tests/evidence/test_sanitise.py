@@ -14,7 +14,7 @@ from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.evidence import Evidence, RunEvidence
 from modelsmith.schema.promotion import PromotionRecord, Receipt, RollbackOrder, TrainingFacts
-from modelsmith.schema.run import Observation, RunResult, VerdictRow
+from modelsmith.schema.run import JudgeAgreement, LabelVerdict, Observation, RunResult, VerdictRow
 
 LISTED = (
     Evidence,
@@ -27,6 +27,8 @@ LISTED = (
     VerdictRow,
     Observation,
     FailureCluster,
+    JudgeAgreement,
+    LabelVerdict,
 )
 
 LEAKS = {

@@ -1,0 +1,34 @@
+"""How an eval shows its judge and its repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from modelsmith.cli.tables import INDENT, interval, table
+
+if TYPE_CHECKING:
+    from modelsmith.schema.run import JudgeAgreement, SectionScore
+
+
+def judge_line(judge: JudgeAgreement) -> str:
+    """Who judges, and how well it agrees with people."""
+    if not judge.verdicts:
+        return f"{judge.judge}, agreement with people not measured"
+    kappa = f"kappa {interval(judge.kappa)}" if judge.kappa else "kappa not defined"
+    open_ = f", {judge.unclear} without a clear verdict" if judge.unclear else ""
+    return (
+        f"{judge.judge}, {kappa}, {judge.agreed} of {len(judge.verdicts)} labelled answers judged as people do{open_}"
+    )
+
+
+def repeat_table(sections: Sequence[SectionScore]) -> Table:
+    """pass@k and pass^k of every section that was answered more than once."""
+    made = table("section", "k>", "passes at least once in k>", "passes every time in k>")
+    for one in sections:
+        for rate in one.repeats.rates if one.repeats else ():
+            name = f"{one.section}" if rate.k == 1 else ""
+            made.add_row(f"{INDENT}{name}", str(rate.k), interval(rate.at_least_one), interval(rate.every))
+    return made

@@ -1,0 +1,129 @@
+"""How well a judge agrees with people: its verdicts on answers that people labelled, and Cohen's kappa of the two.
+
+`agreement` is pure: whoever verifies evidence calls it again on the recorded verdicts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from modelsmith.evaluation.judging import Judge, JudgeQuestion
+from modelsmith.evaluation.scoring import judged_points
+from modelsmith.evaluation.statistics import NEGLIGIBLE, Bounds, two_sided, wilson
+from modelsmith.evaluation.tally import estimate
+from modelsmith.repository.load import GovernedSet, label_digest, labels_digest
+from modelsmith.schema.base import Digest, Slug
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.run import Estimate, JudgeAgreement, LabelVerdict, PointAgreement
+
+
+def measure_agreement(judge: Judge, governed: GovernedSet) -> JudgeAgreement:
+    """Ask the judge about every labelled answer of the set.
+
+    A reply that is no verdict is recorded as unclear: asked again, the judge would say the same. What the engine could
+    not do is raised.
+
+    Raises:
+        InvalidInput: ``no-judge`` when the set names none.
+        ModelsmithError: what kept the judge from replying.
+    """
+    model = governed.evalset.judge
+    if model is None:
+        raise InvalidInput("no-judge", "The eval set names no judge.", "Add judge: to evalset.yaml.")
+    points = {point.id: point for point in judged_points(governed.rubric)}
+    scenarios = {one.id: one for one in (*governed.core, *governed.micro, *governed.held_out)}
+    labels = {label_digest(label): label for label in governed.labels}
+    questions = [
+        JudgeQuestion(key, points[label.point], scenarios[label.scenario], label.answer)
+        for key, label in labels.items()
+    ]
+    said: dict[str, bool | None] = {}
+    for verdict in judge.decide(questions) if questions else ():
+        if verdict.error is not None and verdict.error.code != "judge-unclear":
+            raise verdict.error
+        said[verdict.key] = None if verdict.error is not None else verdict.passed
+    if missing := labels.keys() - said.keys():
+        raise InfrastructureFailure(
+            "judge-failed", f"The judge left {len(missing)} labelled answers without a reply.", "Run again."
+        )
+    verdicts = [
+        LabelVerdict(label=key, point=label.point, person=label.verdict == "pass", judge=said[key])
+        for key, label in labels.items()
+    ]
+    confidence = governed.evalset.decision.confidence
+    return agreement(model.name, judge.identity, verdicts, confidence, model.min_kappa)
+
+
+def agreement(
+    judge: Slug, identity: Digest, verdicts: Sequence[LabelVerdict], confidence: float, min_kappa: float | None
+) -> JudgeAgreement:
+    """The figures that follow from the verdicts; their order does not matter."""
+    ordered = tuple(sorted(verdicts, key=lambda one: one.label))
+    unclear = sum(one.judge is None for one in ordered)
+    kappa = _kappa(ordered, confidence)
+    return JudgeAgreement(
+        judge=judge,
+        identity=identity,
+        labels=labels_digest(one.label for one in ordered),
+        agreed=_agreed(ordered),
+        unclear=unclear,
+        kappa=kappa,
+        points=tuple(
+            PointAgreement(point=point, agreed=_agreed(inside), total=len(inside), kappa=_kappa(inside, confidence))
+            for point in sorted({one.point for one in ordered})
+            for inside in [[one for one in ordered if one.point == point]]
+        ),
+        met=None if min_kappa is None else not unclear and kappa is not None and kappa.value >= min_kappa,
+        verdicts=ordered,
+    )
+
+
+def cohens_kappa(both: int, person: int, judge: int, neither: int, confidence: float) -> Bounds | None:
+    """Cohen's kappa of two raters who say pass or fail (Cohen 1960): what they agree beyond chance, as a share.
+
+    ``both`` and ``neither`` count what both pass and both fail, ``person`` and ``judge`` what only one of them passes.
+    The interval is kappa plus and minus the normal quantile times the standard error by the delta method (Fleiss, Cohen
+    and Everitt 1969, Psychological Bulletin 72, 323-327; the one that statsmodels reports), cut to -1 and 1.
+
+    None where chance alone agrees fully, which is 0/0: nothing was rated, or both raters gave every answer one and the
+    same verdict. Nothing is known then, neither that the judge is good nor that it is bad. Where only one rater never
+    varies, kappa is 0: such a judge does no better than a stopped clock.
+
+    Where no error can be seen (full agreement, or none), the interval is Wilson's for the share of agreement, with the
+    agreement by chance held fixed: ten of ten is not certain.
+    """
+    n = both + person + judge + neither
+    if not n:
+        return None
+    shares = {(True, True): both / n, (True, False): person / n, (False, True): judge / n, (False, False): neither / n}
+    by_person = {True: (both + person) / n, False: (judge + neither) / n}
+    by_judge = {True: (both + judge) / n, False: (person + neither) / n}
+    observed = (both + neither) / n
+    chance = math.fsum(by_person[word] * by_judge[word] for word in (True, False))
+    if both == n or neither == n:
+        return None
+    kappa = (observed - chance) / (1 - chance)
+    same = math.fsum(
+        shares[word, word] * (1 - (by_person[word] + by_judge[word]) * (1 - kappa)) ** 2 for word in (True, False)
+    )
+    other = math.fsum(shares[one, not one] * (by_judge[one] + by_person[not one]) ** 2 for one in (True, False))
+    variance = same + (1 - kappa) ** 2 * other - (kappa - chance * (1 - kappa)) ** 2
+    error = math.sqrt(max(0.0, variance) / n) / (1 - chance)
+    if error > NEGLIGIBLE:
+        reach = two_sided(confidence) * error
+        return Bounds(kappa, max(-1.0, kappa - reach), min(1.0, kappa + reach))
+    agreed = wilson(both + neither, n, confidence)
+    low, high = ((bound - chance) / (1 - chance) for bound in (agreed.low, agreed.high))
+    return Bounds(kappa, max(-1.0, min(kappa, low)), min(1.0, max(kappa, high)))
+
+
+def _kappa(verdicts: Sequence[LabelVerdict], confidence: float) -> Estimate | None:
+    given = [(one.person, one.judge) for one in verdicts if one.judge is not None]
+    both, neither = given.count((True, True)), given.count((False, False))
+    bounds = cohens_kappa(both, given.count((True, False)), given.count((False, True)), neither, confidence)
+    return estimate(bounds, len(given)) if bounds else None
+
+
+def _agreed(verdicts: Sequence[LabelVerdict]) -> int:
+    return sum(one.judge == one.person for one in verdicts)

@@ -1,0 +1,59 @@
+"""A judge that is asked once: what it said on the same point of the same answer stands in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from modelsmith.evaluation.cache import Cache, KeptVerdict, verdict_key
+from modelsmith.evaluation.judging import Judge, JudgeQuestion, JudgeVerdict
+from modelsmith.schema.base import Digest
+
+
+class RememberingJudge:
+    """Another judge with the cache in front; a judge whose weights nobody can pin is always asked."""
+
+    def __init__(self, judge: Judge, cache: Cache) -> None:
+        self.identity: Digest = judge.identity
+        self.lasting = judge.lasting
+        self._judge = judge
+        self._cache = cache
+        self.asked = 0
+        """Questions that the cache could not answer and the judge did."""
+
+    def decide(self, questions: Sequence[JudgeQuestion]) -> Iterator[JudgeVerdict]:
+        """See `Judge`. What the judge said is kept also when it is stopped midway."""
+        if not self.lasting:
+            yield from self._ask(questions)
+            return
+        keys = {question.key: verdict_key(question, self.identity) for question in questions}
+        known = self._cache.find(KeptVerdict, set(keys.values()))
+        unasked = []
+        for question in questions:
+            kept = known.get(keys[question.key])
+            if kept is None:
+                unasked.append(question)
+            else:
+                yield JudgeVerdict(question.key, kept.passed, kept.reason)
+        fresh: dict[str, KeptVerdict] = {}
+        try:
+            for verdict in self._ask(unasked):
+                if verdict.error is None:
+                    fresh[keys[verdict.key]] = KeptVerdict(passed=verdict.passed, reason=verdict.reason)
+                yield verdict
+        finally:
+            self._cache.keep(fresh)
+
+    def known(self, question: JudgeQuestion) -> bool | None:
+        """Whether the judge passed this before; None when it was never asked."""
+        key = verdict_key(question, self.identity)
+        kept = self._cache.find(KeptVerdict, {key}).get(key) if self.lasting else None
+        return kept.passed if kept else None
+
+    def close(self) -> None:
+        """See `Judge`."""
+        self._judge.close()
+
+    def _ask(self, questions: Sequence[JudgeQuestion]) -> Iterator[JudgeVerdict]:
+        for verdict in self._judge.decide(questions) if questions else ():
+            self.asked += 1
+            yield verdict

@@ -1,0 +1,68 @@
+"""How the review packet shows the judge and the repeats. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from modelsmith.evidence.markdown import safe, short, table
+from modelsmith.schema.base import Section
+from modelsmith.schema.evidence import Evidence
+from modelsmith.schema.run import Estimate
+
+LABELS: Final[Mapping[Section, str]] = {
+    "core": "Core",
+    "robustness": "Robustness",
+    "micro": "Micro",
+    "held_out": "Held-out",
+}
+
+
+def judge_section(evidence: Evidence) -> str:
+    """Who decided the judged points, and how far people agree; empty without a judge."""
+    judge = evidence.judge
+    if judge is None:
+        return ""
+    who = f"The model {safe(judge.judge)} ({short(judge.identity)}) decides what no declared check can."
+    if not judge.verdicts:
+        return f"### Judge\n\n{who} Nobody labelled answers to measure it by."
+    needed = "" if evidence.rule.min_kappa is None else f"; the rule asks for {evidence.rule.min_kappa:.3f}"
+    unclear = f" To {judge.unclear} of them it gave no clear verdict." if judge.unclear else ""
+    text = (
+        f"{who} On {len(judge.verdicts)} answers that people labelled it says what they say {judge.agreed} times: "
+        f"Cohen's kappa {_kappa(judge.kappa)}{needed}. 1 is full agreement, 0 is what chance gives.{unclear}"
+    )
+    rows = [["rubric point", "judged alike", "kappa"]]
+    rows += [[one.point, f"{one.agreed} / {one.total}", _kappa(one.kappa)] for one in judge.points]
+    return f"### Judge\n\n{text}\n\n{table(rows, 'lrr')}"
+
+
+def repeats_section(evidence: Evidence) -> str:
+    """pass@k and pass^k of candidate and incumbent; empty when each wording was answered once."""
+    mine, theirs = evidence.candidate.headline.sections, evidence.incumbent.headline.sections
+    before = {(one.section, rate.k): rate for one in theirs if one.repeats for rate in one.repeats.rates}
+    rows = [["section", "k", "at least once in k", "interval", "every time in k", "interval", "incumbent, every time"]]
+    for one in mine:
+        for rate in one.repeats.rates if one.repeats else ():
+            prior = before.get((one.section, rate.k))
+            rows.append(
+                [
+                    LABELS[one.section],
+                    str(rate.k),
+                    *_share(rate.at_least_one),
+                    *_share(rate.every),
+                    f"{prior.every.value:.3f}" if prior else "-",
+                ]
+            )
+    if len(rows) == 1:
+        return ""
+    text = "Share of scenarios that pass in k tries; a try passes when each of its wordings does."
+    return f"### Repeats\n\n{text}\n\n{table(rows, 'lrrrrrr')}"
+
+
+def _kappa(kappa: Estimate | None) -> str:
+    return f"{kappa.value:.3f} ({kappa.low:.3f} to {kappa.high:.3f})" if kappa else "not defined"
+
+
+def _share(estimate: Estimate) -> tuple[str, str]:
+    return f"{estimate.value:.3f}", f"{estimate.low:.3f} to {estimate.high:.3f}"
