@@ -125,7 +125,8 @@ def checks_for(git: Git, main: Main, tree: str, change: Change, now: datetime | 
     if problems:
         first = problems[0]
         place = f"{first.file}:{first.line}" if first.line else first.file
-        sentence = f"{place}: {first.message} ({len(problems)} problems in all)"
+        field = f"{first.field}: " if first.field else ""
+        sentence = f"{place}: {field}{first.message} ({len(problems)} problems in all). {first.mend}"
     return (CheckResult("valid-files", not problems, sentence), _rendered(change), names)
 
 
