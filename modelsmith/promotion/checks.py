@@ -12,6 +12,7 @@ from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.gate import CheckResult
 from modelsmith.governance.routing import BASE, changes_routing, render_routing
 from modelsmith.governance.states import fold, record_folder
+from modelsmith.promotion.clock import BEGINNING
 from modelsmith.promotion.freshness import evidence_of, outdated, read_evidence
 from modelsmith.promotion.history import PROMOTIONS, RECEIPTS, parse_record
 from modelsmith.promotion.main import Main
@@ -90,11 +91,12 @@ class Promotion:
 
 
 def promotion_checks(
-    main: Main, proposed: Revision, change: Change, now: datetime | None = None
+    main: Main, proposed: Revision, change: Change, now: datetime | None = None, seen: datetime = BEGINNING
 ) -> tuple[CheckResult, ...]:
     """Every check, each with its sentence; the first lines say what could not even be read.
 
-    ``now`` is the present of whoever merges; None when history is replayed.
+    ``now`` is the present of whoever merges; None when history is replayed. ``seen`` is a time that the merge is not
+    before.
     """
     touched = frozenset(path.path for path in change.paths)
     try:
@@ -102,7 +104,7 @@ def promotion_checks(
     except ModelsmithError as error:
         return (CheckResult("record", False, error.message),)
     results = [CheckResult("record", True, f"{record_folder(promotion.record)} is canonical and named as it says")]
-    results += [_run(name, check, promotion) for name, check in _checks_for(promotion.record, now)]
+    results += [_run(name, check, promotion) for name, check in _checks_for(promotion.record, now, seen)]
     return tuple(results)
 
 
@@ -124,7 +126,9 @@ def _run(name: str, check: Callable[[Promotion], str], promotion: Promotion) -> 
         return CheckResult(name, False, error.message)
 
 
-def _checks_for(record: PromotionRecord, now: datetime | None) -> Iterator[tuple[str, Callable[[Promotion], str]]]:
+def _checks_for(
+    record: PromotionRecord, now: datetime | None, seen: datetime
+) -> Iterator[tuple[str, Callable[[Promotion], str]]]:
     yield "signature", _signature
     yield "life", _life
     yield "files", _files
@@ -148,7 +152,7 @@ def _checks_for(record: PromotionRecord, now: datetime | None) -> Iterator[tuple
         yield "inverse", _inverse
         yield (
             "contract",
-            lambda promotion: who_decides(promotion.main, promotion.record, read_order(promotion.files), now),
+            lambda promotion: who_decides(promotion.main, promotion.record, read_order(promotion.files), now, seen),
         )
 
 
