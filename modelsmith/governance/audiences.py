@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel
-
+from modelsmith.schema.base import Frozen
 from modelsmith.schema.governance import Audience
 
-T = TypeVar("T", bound=BaseModel)
+T = TypeVar("T", bound=Frozen)
 
 _ORDER: Final[tuple[Audience, ...]] = ("public", "reviewer", "operator")
 
@@ -108,7 +107,7 @@ NEEDED: Final[Mapping[str, str]] = {
 """Types that are committed, and why their other fields are not left out."""
 
 
-def audience(kind: type[BaseModel], field: str, narrowed: Mapping[str, Audience]) -> Audience:
+def audience(kind: type[Frozen], field: str, narrowed: Mapping[str, Audience]) -> Audience:
     """Who may see a field: never more people than `AUDIENCE` says, whatever ``narrowed`` says.
 
     Args:
@@ -126,7 +125,7 @@ def audience(kind: type[BaseModel], field: str, narrowed: Mapping[str, Audience]
     return max([_widest(kind.__name__, field), *said], key=_ORDER.index)
 
 
-def view(record: BaseModel, reader: Audience, narrowed: Mapping[str, Audience]) -> dict[str, Any]:
+def view(record: Frozen, reader: Audience, narrowed: Mapping[str, Audience]) -> dict[str, Any]:
     """The record as JSON values with only the fields that the reader may see, all the way down."""
     return {
         field: _view(getattr(record, field), reader, narrowed)
@@ -143,7 +142,7 @@ def for_reviewers(record: T, narrowed: Mapping[str, Audience]) -> T:
     inner = {
         field: _inside(value, narrowed)
         for field in type(record).model_fields
-        if field not in kept and isinstance(value := getattr(record, field), (BaseModel, tuple))
+        if field not in kept and isinstance(value := getattr(record, field), (Frozen, tuple))
     }
     return record.model_copy(update=inner | kept)
 
@@ -178,7 +177,7 @@ def _widest(kind: str, field: str) -> Audience:
 
 
 def _view(value: Any, reader: Audience, narrowed: Mapping[str, Audience]) -> Any:
-    if isinstance(value, BaseModel):
+    if isinstance(value, Frozen):
         return view(value, reader, narrowed)
     if isinstance(value, Mapping):
         return {key: _view(item, reader, narrowed) for key, item in value.items()}
@@ -187,7 +186,7 @@ def _view(value: Any, reader: Audience, narrowed: Mapping[str, Audience]) -> Any
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
-def _kept_back(record: BaseModel, narrowed: Mapping[str, Audience]) -> Iterator[str]:
+def _kept_back(record: Frozen, narrowed: Mapping[str, Audience]) -> Iterator[str]:
     """Fields of the record itself that are left out under this policy."""
     kind = type(record)
     for field in kind.model_fields:
@@ -195,11 +194,11 @@ def _kept_back(record: BaseModel, narrowed: Mapping[str, Audience]) -> Iterator[
             yield field
 
 
-def _default(record: BaseModel, field: str) -> Any:
+def _default(record: Frozen, field: str) -> Any:
     return type(record).model_fields[field].get_default(call_default_factory=True)
 
 
 def _inside(value: Any, narrowed: Mapping[str, Audience]) -> Any:
-    if isinstance(value, BaseModel):
+    if isinstance(value, Frozen):
         return for_reviewers(value, narrowed)
     return tuple(_inside(item, narrowed) for item in value) if isinstance(value, tuple) else value

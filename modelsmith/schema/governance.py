@@ -48,6 +48,9 @@ class Policy(Frozen):
     """``<Type>.<field>`` of a machine-written record, and who alone may see it: ``reviewer`` (who may read this
     repository) or ``operator`` (who may use the machine). Only ever narrower than the toolkit's own list. What is kept
     for operators is left empty in what is committed; what `verify` needs cannot be."""
+    people_open: bool = False
+    """A change that is no promotion is refused when a harness opened its pull request: then whoever wrote it opens it,
+    and cannot approve it, or another person vouches for it by their key."""
     require_weights: bool = False
     """``verify`` fails, rather than reports, when an artifact's weights are not at hand."""
 
