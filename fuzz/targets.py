@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzz import governed, machine, proofs
+from fuzz import governed, history, machine, proofs
 
-TARGETS = {target.name: target for target in (*governed.TARGETS, *proofs.TARGETS, *machine.TARGETS)}
+TARGETS = {target.name: target for target in (*governed.TARGETS, *proofs.TARGETS, *history.TARGETS, *machine.TARGETS)}
 """By name."""

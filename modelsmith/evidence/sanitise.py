@@ -1,7 +1,6 @@
-"""What may leave the operator's machine: who may see which field, and a search for what nobody may commit.
+"""A search of finished bytes for what nobody may commit, since a leak comes by a way that no type foresaw.
 
-`AUDIENCE` says of each field of the machine-written records who may see it. `assert_clean` reads the finished bytes,
-since a leak comes by a way that no type foresaw.
+Who may see which field is `governance.audiences`.
 """
 
 from __future__ import annotations
@@ -13,132 +12,9 @@ import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn
-
-from pydantic import BaseModel
+from typing import Any, Final, NoReturn
 
 from modelsmith.schema.errors import IntegrityFailure
-
-Audience = Literal["public", "reviewer", "operator"]
-"""``public``: anybody. ``reviewer``: who may read the promotion repository. ``operator``: who may use the machine."""
-
-_ORDER: Final[tuple[Audience, ...]] = ("public", "reviewer", "operator")
-
-AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
-    "Evidence": {
-        "public": (
-            "cluster",
-            "specialist",
-            "eval_set",
-            "eval_set_version",
-            "rule",
-            "attempts",
-            "held_out_consulted",
-            "coverage",
-            "judge",
-            "nearest",
-        ),
-        "reviewer": (
-            *("artifact", "question", "rubric", "eval_tree", "engine", "candidate", "incumbent", "baselines"),
-            *("training", "environment"),
-        ),
-    },
-    "RunEvidence": {"public": ("model", "headline", "cost"), "reviewer": ("run_id", "weights", "rows")},
-    "PromotionRecord": {
-        "public": (
-            *("cluster", "specialist", "sequence", "event", "from_state", "to_state", "iteration", "composite"),
-            *("required_approvers",),
-        ),
-        "reviewer": (
-            *("artifact", "eval_run", "eval_tag", "policy", "evidence", "requested_by", "prepared_by", "rollback"),
-            *("expected_previous", "previous_record", "previous_receipts"),
-        ),
-    },
-    "TrainingFacts": {
-        "public": ("base_model", "parent", "method", "rows", "steps"),
-        "reviewer": (
-            *("base_digest", "seed", "rows_digest", "generators", "reward", "diagnosed_run", "hyperparameters"),
-            *("final_loss", "toolkit"),
-        ),
-    },
-    "RollbackOrder": {
-        "public": ("trigger", "decided_at"),
-        "reviewer": ("undoes", "prior_specialist", "prior_artifact", "reason"),
-    },
-    "Receipt": {
-        "public": ("gate", "checks"),
-        "reviewer": ("pull", "change", "requested_by", "prepared_by", "approvals"),
-    },
-    "RunResult": {
-        "public": (
-            *("cluster", "model", "eval_set", "eval_set_version", "rule", "headline", "cost", "sections", "quick"),
-            *("only", "attempts", "held_out_consulted", "scenarios", "completions", "judge"),
-        ),
-        "reviewer": ("run_id", "tag", "weights", "question", "rubric", "eval_tree", "engine", "incumbent"),
-        "operator": ("executed", "because", "judged", "started_at", "duration_seconds"),
-    },
-    "JudgeAgreement": {
-        "public": ("judge", "agreed", "unclear", "kappa", "points", "met"),
-        "reviewer": ("identity", "labels", "verdicts"),
-    },
-    "LabelVerdict": {"reviewer": ("label", "point", "person", "judge")},
-    "VerdictRow": {
-        "reviewer": ("section", "scenario", "id", "capability", "critical", "wording", "repeat", "points"),
-    },
-    "Observation": {
-        "reviewer": ("row", "section", "id", "wording", "repeat", "prompt_tokens", "completion_tokens"),
-        "operator": (
-            "completion",
-            "finish",
-            "reasons",
-            "seconds",
-            "wall_seconds",
-            "first_token_seconds",
-            "because",
-            "error",
-        ),
-    },
-    "FailureCluster": {
-        "public": ("capability", "points", "failed_cases", "total_cases", "critical_cases", "risk_share", "severity"),
-        "reviewer": ("operator_lenses", "confusions", "pattern", "reviewer_action", "next_target", "cases"),
-    },
-}
-"""Type name, audience, fields. Types that are not listed are seen by whoever sees the field that holds them."""
-
-
-def audience(kind: type[BaseModel], field: str) -> Audience:
-    """The widest audience of a field.
-
-    Raises:
-        KeyError: the type is listed and the field is not; a test keeps the lists complete.
-    """
-    lists = AUDIENCE.get(kind.__name__)
-    if lists is None:
-        return "public"
-    for name, fields in lists.items():
-        if field in fields:
-            return name
-    raise KeyError(f"{kind.__name__}.{field}")
-
-
-def view(record: BaseModel, reader: Audience) -> dict[str, Any]:
-    """The record as JSON values with only the fields that the reader may see, all the way down."""
-    return {
-        field: _view(getattr(record, field), reader)
-        for field in type(record).model_fields
-        if _ORDER.index(audience(type(record), field)) <= _ORDER.index(reader)
-    }
-
-
-def _view(value: Any, reader: Audience) -> Any:
-    if isinstance(value, BaseModel):
-        return view(value, reader)
-    if isinstance(value, Mapping):
-        return {key: _view(item, reader) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_view(item, reader) for item in value]
-    return value.isoformat() if hasattr(value, "isoformat") else value
-
 
 ALLOWED_HOSTS: Final = frozenset({"modelsmith.dev", "in-toto.io", "www.w3.org", "json-schema.org", "slsa.dev"})
 """Hosts of type names and XML namespaces: names that look like addresses."""

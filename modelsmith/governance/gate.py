@@ -123,6 +123,11 @@ def decide(
     asked = _asked_by_codeowners(codeowners, change)
     asked += [ask for ask in _asked_by_policy(policy, change) if not _covered(ask, asked)]
     found: list[Refusal] = [*refusals(change, policy.limits), *_unowned(policy, codeowners, change)]
+    if policy.people_open and is_harness(preparer, people) and not _promoted(change):
+        words = (
+            f"{preparer} opened this, and the policy asks a person to open what is no promotion, with their own key."
+        )
+        found.append(Refusal("opened-by-harness", words))
     found += [Refusal("check-failed", f"{check.name}: {check.sentence}") for check in checks if not check.passed]
     if not asked and not checks:
         found.append(Refusal("no-checks", "No person owns these paths and no check has run."))

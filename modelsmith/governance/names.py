@@ -1,8 +1,9 @@
-"""Names that people confuse: the same but for case or form, or spelled with another alphabet's look-alike letters.
+"""Names that people confuse: the same but for case or form, or spelled with letters or digits that look alike.
 
 Names in any one writing are welcome (Łukasz, Zoë, 山田). What is refused: invisible characters, a word that mixes
-alphabets whose letters look alike, and two holders whose names read the same. Digits that look like letters are not
-covered.
+alphabets whose letters look alike, and two holders or roles whose names read the same. The idea is the skeleton of
+Unicode's TS 39 (two names are confusable when their skeletons are equal), with the few shapes that matter here.
+Specialists need none of it: their ids are a number and hexadecimal digits.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _SHAPES = {
     for letter, shape in zip(letters, shapes, strict=True)
 }
 """Letters by the Latin letter that their small or capital form looks like."""
+_PLAIN_SHAPES = str.maketrans({"I": "l", "1": "l", "|": "l", "0": "o", "O": "o"})
+_PLAIN_PAIRS = (("rn", "m"), ("vv", "w"))
 _FORGETTABLE = dict.fromkeys(map(ord, _JOINERS))
 
 
@@ -66,31 +69,30 @@ def find_twin(names: Callable[[str], Iterable[str]], added: Iterable[str]) -> tu
 
 
 def name_problems(people: People) -> Iterator[str]:
-    """Ids, logins and display names by which one holder could pass for another, in sentences."""
+    """Ids, logins, display names and roles of which one could pass for another, in sentences."""
     named: dict[str, list[_Name]] = {}
     told: set[tuple[int, int]] = set()
     for name in _names(people):
         yield from _spelling_problems(name)
-        same = named.setdefault(_look(name.text), [])
-        first = next((other for other in same if other.number != name.number), None)
-        if first and (first.number, name.number) not in told:
-            told.add((first.number, name.number))
-            odd = {c for c in first.text + name.text if any(ord(low) in _SHAPES for low in c.casefold())}
-            how = f"look alike: {_described(odd)}" if odd else "are the same"
-            yield f"T{first.words[1:]} and {name.words} {how}."
-        same.append(name)
+        for reading in (f"read {_look(name.text)}", f"seen {_shape(name.text)}"):
+            same = named.setdefault(reading, [])
+            first = next((other for other in same if _may_pass(name, other)), None)
+            if first and (first.number, name.number) not in told:
+                told.add((first.number, name.number))
+                yield f"T{first.words[1:]} and {name.words} {_how(first.text, name.text)}."
+            same.append(name)
 
 
 class _Name(NamedTuple):
     number: int
-    """Whose: position among people and harnesses, since two may have one id."""
+    """Whose: position among people, harnesses and roles, since two may have one id."""
     kind: str
     text: str
     actor: str
 
     @property
     def words(self) -> str:
-        return f"the {self.kind} '{self.text}' of {self.actor}"
+        return f"the {self.kind} '{self.text}'" + (f" of {self.actor}" if self.kind != "role" else "")
 
 
 def _names(people: People) -> Iterator[_Name]:
@@ -100,11 +102,37 @@ def _names(people: People) -> Iterator[_Name]:
             yield _Name(number, f"login at {forge}", login, holder.id)
         if isinstance(holder, Person):
             yield _Name(number, "display name", holder.name, holder.id)
+    for number, role in enumerate(people.roles, start=len(holders(people))):
+        yield _Name(number, "role", role, role)
+
+
+def _may_pass(one: _Name, other: _Name) -> bool:
+    """Whether the one could be taken for the other; who may be called like a role is not decided here."""
+    if one.number == other.number:
+        return False
+    kinds = {one.kind, other.kind}
+    return "role" not in kinds or ("display name" not in kinds and fold_name(one.text) != fold_name(other.text))
+
+
+def _how(one: str, other: str) -> str:
+    odd = {c for c in one + other if any(ord(low) in _SHAPES for low in c.casefold())}
+    if odd:
+        return f"look alike: {_described(odd)}"
+    same = _look(one) == _look(other)
+    return "are the same" if same else "look alike: I, l and 1, O and 0, m and rn, w and vv are told apart by nobody"
 
 
 def _look(name: str) -> str:
     """What a reader sees: equal for names that look alike."""
     return re.sub(r"\s+", " ", fold_name(name.translate(_FORGETTABLE))).strip().translate(_SHAPES)
+
+
+def _shape(name: str) -> str:
+    """What a reader sees of letters and digits of one alphabet; capitals are not small letters here."""
+    shape = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", name.translate(_FORGETTABLE))).strip()
+    for pair, letter in _PLAIN_PAIRS:
+        shape = shape.replace(pair, letter)
+    return shape.translate(_PLAIN_SHAPES)
 
 
 def _spelling_problems(name: _Name) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from modelsmith.artifacts.seal import check_signed
 from modelsmith.artifacts.store import Store
 from modelsmith.evidence.bundle import Run, build, evidence_bytes, verdict_rows
+from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.hold import hold_clearers
 from modelsmith.governance.routing import hold_of
 from modelsmith.governance.states import Life, record_folder, transition_for
@@ -114,7 +115,7 @@ def promote_candidate_record(desk: Desk, iteration: Iteration, training: Trainin
     body = (
         f"Trained from {training.parent} on {training.rows} generated rows ({training.method}, {training.steps} steps)."
     )
-    files = {TRAINING_FILE: canonical_json(training)}
+    files = {TRAINING_FILE: canonical_json(for_reviewers(training, main.policy.audiences))}
     advance(desk.harness, "candidate", facts, files, f"{facts.specialist}: candidate", body)
 
 
@@ -127,7 +128,7 @@ def promote_accepted(
     main = desk.main()
     if _has(main, facts.specialist, "eval-accepted"):
         return
-    evidence = _evidence(desk, main, facts, runs, nearest)
+    evidence = for_reviewers(_evidence(desk, main, facts, runs, nearest), main.policy.audiences)
     data = evidence_bytes(evidence)
     kept = desk.folder(iteration) / EVIDENCE_SIGNATURE
     predicate = {"cluster": facts.cluster.cluster, "specialist": facts.specialist, "run": candidate.run_id}
@@ -204,7 +205,7 @@ def promote_next(
     if event == "customer-deployed":
         refuse_on_hold(main, cluster.cluster)
     facts = Facts.of(life.records[-1], cluster, harness.actor, harness.preparer)
-    evidence = evidence_of(main, life)
+    evidence = for_reviewers(evidence_of(main, life), main.policy.audiences)
     title = f"{life.specialist}: {event.replace('-', ' ')}"
     record = next_record(main, event, facts, evidence={})
     files = packet_files(evidence, cluster, record)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.states import record_folder
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.promotion.checks import TRAINING_FILE
@@ -111,6 +112,6 @@ def _ancestor(main: Main, name: str) -> Ancestor:
         state=life.state,
         composite=evaluated[-1].composite if evaluated else None,
         eval_run=evaluated[-1].eval_run if evaluated else None,
-        training=training,
+        training=for_reviewers(training, main.policy.audiences),
         events=tuple(events),
     )

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from modelsmith.evidence.bundle import recompute
+from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.gate import CheckResult
 from modelsmith.governance.routing import BASE, changes_routing, render_routing
 from modelsmith.governance.states import fold, record_folder
+from modelsmith.promotion.clock import BEGINNING
 from modelsmith.promotion.freshness import evidence_of, outdated, read_evidence
 from modelsmith.promotion.history import PROMOTIONS, RECEIPTS, parse_record
 from modelsmith.promotion.main import Main
@@ -90,11 +92,12 @@ class Promotion:
 
 
 def promotion_checks(
-    main: Main, proposed: Revision, change: Change, now: datetime | None = None
+    main: Main, proposed: Revision, change: Change, now: datetime | None = None, seen: datetime = BEGINNING
 ) -> tuple[CheckResult, ...]:
     """Every check, each with its sentence; the first lines say what could not even be read.
 
-    ``now`` is the present of whoever merges; None when history is replayed.
+    ``now`` is the present of whoever merges; None when history is replayed. ``seen`` is a time that the merge is not
+    before.
     """
     touched = frozenset(path.path for path in change.paths)
     try:
@@ -102,7 +105,7 @@ def promotion_checks(
     except ModelsmithError as error:
         return (CheckResult("record", False, error.message),)
     results = [CheckResult("record", True, f"{record_folder(promotion.record)} is canonical and named as it says")]
-    results += [_run(name, check, promotion) for name, check in _checks_for(promotion.record, now)]
+    results += [_run(name, check, promotion) for name, check in _checks_for(promotion.record, now, seen)]
     return tuple(results)
 
 
@@ -124,7 +127,9 @@ def _run(name: str, check: Callable[[Promotion], str], promotion: Promotion) -> 
         return CheckResult(name, False, error.message)
 
 
-def _checks_for(record: PromotionRecord, now: datetime | None) -> Iterator[tuple[str, Callable[[Promotion], str]]]:
+def _checks_for(
+    record: PromotionRecord, now: datetime | None, seen: datetime
+) -> Iterator[tuple[str, Callable[[Promotion], str]]]:
     yield "signature", _signature
     yield "life", _life
     yield "files", _files
@@ -132,6 +137,8 @@ def _checks_for(record: PromotionRecord, now: datetime | None) -> Iterator[tuple
     yield "routing", _routing
     if record.event == "candidate":
         yield "training", _training
+    if record.event in ("candidate", "eval-accepted"):
+        yield "audiences", _audiences
     if record.event == "eval-accepted":
         yield "evidence", _evidence
         yield "question", _question
@@ -146,7 +153,7 @@ def _checks_for(record: PromotionRecord, now: datetime | None) -> Iterator[tuple
         yield "inverse", _inverse
         yield (
             "contract",
-            lambda promotion: who_decides(promotion.main, promotion.record, read_order(promotion.files), now),
+            lambda promotion: who_decides(promotion.main, promotion.record, read_order(promotion.files), now, seen),
         )
 
 
@@ -237,6 +244,16 @@ def _training(promotion: Promotion) -> str:
     return f"{facts.rows} rows, {facts.method}, rubric equals the eval's"
 
 
+def _audiences(promotion: Promotion) -> str:
+    """What main's policy keeps for operators is not in what everybody who reads the repository sees."""
+    shown: Evidence | TrainingFacts
+    accepted = promotion.record.event == "eval-accepted"
+    shown = promotion.evidence if accepted else _training_facts(promotion.main, promotion)
+    told = for_reviewers(shown, promotion.main.policy.audiences) != shown
+    _refuse(told, f"{EVIDENCE_FILE if accepted else TRAINING_FILE} shows what policy keeps for operators")
+    return "nothing is shown that policy keeps for operators"
+
+
 def _parent(main: Main, cluster: str, name: str) -> None:
     """Training goes on from the base model, or from a specialist of the cluster that is not retired."""
     parent = main.history.lives.get(name)
@@ -254,7 +271,8 @@ def _evidence(promotion: Promotion) -> str:
     _refuse(evidence.candidate.weights != record.artifact, "the eval ran other weights than the artifact")
     _refuse(evidence.candidate.run_id != record.eval_run, "the record names another eval run")
     _refuse(evidence.candidate.headline.composite.value != record.composite, "the record states another composite")
-    _refuse(evidence.training != _training_facts(promotion.main, promotion), "the lineage differs from the candidate's")
+    facts = for_reviewers(_training_facts(promotion.main, promotion), promotion.main.policy.audiences)
+    _refuse(evidence.training != facts, "the lineage differs from the candidate's")
     _refuse(evidence.attempts < 1, "the evidence counts no attempt")
     recompute(evidence)
     return f"signed; {len(evidence.candidate.rows)} verdicts recompute to the stated figures"
@@ -322,7 +340,8 @@ def _packet(promotion: Promotion) -> str:
     if record.event == "eval-accepted":
         due = packet_files(promotion.evidence, cluster, None)
     else:
-        due = packet_files(evidence_of(main, main.history.find(record.specialist)), cluster, record)
+        evidence = evidence_of(main, main.history.find(record.specialist))
+        due = packet_files(for_reviewers(evidence, main.policy.audiences), cluster, record)
     other = sorted(name for name, data in due.items() if promotion.files.get(name) != data)
     _refuse(bool(other), f"{' and '.join(other)} say something else than the evidence does")
     return "packet and chart are the rendering of the evidence"

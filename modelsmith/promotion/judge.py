@@ -86,7 +86,7 @@ def judge_tree(
         opener: What the forge adds about who opened the pull request; nothing of it outlives the merge.
     """
     change = git.change(main.tree.commit, tree)
-    checks = checks_for(git, main, tree, change, now)
+    checks = checks_for(git, main, tree, change, now, seen)
     passed = is_promotion(change) and all(check.passed for check in checks)
     decision = decide(
         policy=main.policy,
@@ -100,7 +100,7 @@ def judge_tree(
         claims=authorship.claims,
         checks=(*opener, *checks),
         now=seen,
-        contract=contract_for(main, Revision(git, tree), change, now) if passed else None,
+        contract=contract_for(main, Revision(git, tree), change, now, seen) if passed else None,
     )
     return Judgement(decision, change, tree, main)
 
@@ -114,18 +114,21 @@ def _opener(pull: PullRequest, main: Main) -> tuple[CheckResult, ...]:
     return (CheckResult("opener", doubt is None, said),)
 
 
-def checks_for(git: Git, main: Main, tree: str, change: Change, now: datetime | None) -> tuple[CheckResult, ...]:
+def checks_for(
+    git: Git, main: Main, tree: str, change: Change, now: datetime | None, seen: datetime
+) -> tuple[CheckResult, ...]:
     """Promotion checks for a promotion; for every other change, that the governed files still validate."""
     proposed = Revision(git, tree)
     names = _names(proposed, change)
     if is_promotion(change):
-        return (*promotion_checks(main, proposed, change, now), names)
+        return (*promotion_checks(main, proposed, change, now, seen), names)
     problems = validate(proposed).problems
     sentence = "every governed file validates"
     if problems:
         first = problems[0]
         place = f"{first.file}:{first.line}" if first.line else first.file
-        sentence = f"{place}: {first.message} ({len(problems)} problems in all)"
+        field = f"{first.field}: " if first.field else ""
+        sentence = f"{place}: {field}{first.message} ({len(problems)} problems in all). {first.mend}"
     return (CheckResult("valid-files", not problems, sentence), _rendered(change), names)
 
 

@@ -133,29 +133,51 @@ def is_present(order: RollbackOrder, now: datetime) -> bool:
     return abs(now - order.decided_at) <= CLOCK_TOLERANCE
 
 
-def who_decides(main: Main, record: PromotionRecord, order: RollbackOrder, now: datetime | None) -> str:
-    """For people: whether the contract decides, or why a person does.
+def date_doubt(order: RollbackOrder, now: datetime | None, seen: datetime) -> str | None:
+    """Why the order's date is not to be believed; None when nothing speaks against it.
 
-    With ``now``, an order that is not dated now is outside the contract: else a rollback could be dated back into the
-    window. Without it (in a replay) the harness's date is taken, as it was when it was merged.
+    Else a rollback could be dated back into the window. Without ``now`` (in a replay) there is no clock but what others
+    have signed: whoever asked for it saw a main that holds this already, and neither clock was more than the tolerance
+    away from the one that judged.
+
+    Args:
+        order: What is asked for.
+        now: The present of whoever merges; None when history is replayed.
+        seen: A time that the merge is not before, since it is signed on main or in the opening.
     """
+    then = f"it was asked for at {_words(order.decided_at)}"
+    if now and not is_present(order, now):
+        return f"{then}, which is not now"
+    if order.decided_at < seen - 2 * CLOCK_TOLERANCE:
+        return f"{then}, but something that was signed at {_words(seen)} came before it"
+    return None
+
+
+def _words(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def who_decides(main: Main, record: PromotionRecord, order: RollbackOrder, now: datetime | None, seen: datetime) -> str:
+    """For people: whether the contract decides, or why a person does. ``now`` and ``seen`` are as in `date_doubt`."""
     verdict = verdict_on(main, record, order)
-    if verdict.automatic and now and not is_present(order, now):
-        then = f"{order.decided_at.astimezone(UTC):%H:%M} UTC"
-        return f"outside the contract: it was asked for at {then}, which is not now; ask again, or have it approved"
+    doubt = date_doubt(order, now, seen)
+    if verdict.automatic and doubt:
+        return f"outside the contract: {doubt}; ask again, or have it approved"
     return verdict.sentence
 
 
-def contract_for(main: Main, proposed: Revision, change: Change, now: datetime | None) -> Contract | None:
+def contract_for(
+    main: Main, proposed: Revision, change: Change, now: datetime | None, seen: datetime
+) -> Contract | None:
     """The contract that speaks for a change whose checks have all passed; None when people must be asked.
 
-    ``now`` is as in `who_decides`.
+    ``now`` and ``seen`` are as in `date_doubt`.
     """
     folder = next(name for path in change.paths if (name := promotion_folder(path.path)))
     if parse_folder(folder).event != "rolled-back":
         return None
     record = parse_record(f"{folder}/{RECORD_FILE}", proposed.read(f"{folder}/{RECORD_FILE}"))
     order = read_order({ROLLBACK_FILE: proposed.read(f"{folder}/{ROLLBACK_FILE}")})
-    if not verdict_on(main, record, order).automatic or (now and not is_present(order, now)):
+    if not verdict_on(main, record, order).automatic or date_doubt(order, now, seen):
         return None
     return Contract(folder, record_folder(deployment_of(main, record.specialist).record).rpartition("/")[2])

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from modelsmith.governance.audiences import narrowing_problem
 from modelsmith.governance.codeowners import Codeowners, parse
 from modelsmith.governance.people import people_problems
 from modelsmith.governance.person_gates import transition_problem
@@ -206,6 +207,10 @@ def _policy(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
     people = _value(PEOPLE, contents, People)
     if policy is None:
         return
+    for name, audience in policy.value.audiences.items():
+        refused = narrowing_problem(name, audience)
+        if refused:
+            yield policy.problem(("audiences", name), *refused)
     owners = parse(contents.get(CODEOWNERS, b"").decode("utf-8", "replace"))
     seen: set[str] = set()
     for number, transition in enumerate(policy.value.transitions):

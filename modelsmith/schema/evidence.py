@@ -22,7 +22,8 @@ class RunEvidence(Frozen):
     weights: Digest
     rows: tuple[VerdictRow, ...]
     headline: Headline
-    cost: Cost
+    cost: Cost | None = None
+    """None when policy keeps it for operators."""
 
 
 class Coverage(Frozen):
@@ -61,5 +62,5 @@ class Evidence(Frozen):
     """Who decided the judged points of every run, and its verdicts on people's labels; None without judged points."""
     nearest: dict[str, float]
     """Similarity of the nearest pair: ``held_out_to_core`` and ``training_to_scored``."""
-    environment: dict[str, JsonValue]
-    """Versions of libraries; no host, user or path."""
+    environment: dict[str, JsonValue] = {}
+    """Versions of libraries; no host, user or path. Empty when policy keeps them for operators."""

@@ -8,6 +8,9 @@ from pydantic import AwareDatetime, Field
 
 from modelsmith.schema.base import Actor, Event, Frozen, Slug, State
 
+Audience = Literal["public", "reviewer", "operator"]
+"""``public``: anybody. ``reviewer``: who may read the promotion repository. ``operator``: who may use the machine."""
+
 
 class Transition(Frozen):
     """One edge of the promotion state machine."""
@@ -41,6 +44,13 @@ class Policy(Frozen):
     attested_forges: tuple[Slug, ...] = ()
     """Forges whose reviews count when the harness attests them at the merge; with none, only SSH approvals count.
     Whoever has the harness's key can then attest what no forge said."""
+    audiences: dict[str, Literal["reviewer", "operator"]] = {}
+    """``<Type>.<field>`` of a machine-written record, and who alone may see it: ``reviewer`` (who may read this
+    repository) or ``operator`` (who may use the machine). Only ever narrower than the toolkit's own list. What is kept
+    for operators is left empty in what is committed; what `verify` needs cannot be."""
+    people_open: bool = False
+    """A change that is no promotion is refused when a harness opened its pull request: then whoever wrote it opens it,
+    and cannot approve it, or another person vouches for it by their key."""
     require_weights: bool = False
     """``verify`` fails, rather than reports, when an artifact's weights are not at hand."""
 

@@ -107,9 +107,10 @@ class TrainingFacts(Frozen):
     hyperparameters: Digest
     """Digest of the cluster's ``training`` block."""
     steps: int
-    final_loss: float
-    toolkit: str
-    """Version of Modelsmith and its training libraries."""
+    final_loss: float | None = None
+    """None when policy keeps it for operators."""
+    toolkit: str | None = None
+    """Version of Modelsmith and its training libraries; None when policy keeps it for operators."""
 
 
 class Receipt(Frozen):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
-from attacker import CODEOWNERS, HARNESS, MAIN, NOBODY, PEOPLE_FILE, ROUTING, merge_pull_request, refused
+from attacker import CODEOWNERS, HARNESS, MAIN, NOBODY, PEOPLE_FILE, POLICY, ROUTING, merge_pull_request, refused
 
 from modelsmith.forges.events import new_event
 from modelsmith.schema.canonical import canonical_json
@@ -406,12 +406,37 @@ def test_a_requester_written_out_of_the_receipt_past_the_hook_is_detected(fresh)
         fresh.rewrite_on_disk(MAIN, main)
 
 
-@pytest.mark.xfail(strict=True, reason="neither: whoever holds the harness's key can open what somebody else wrote")
+@pytest.mark.xfail(strict=True, reason="neither: by default the harness's key may open what somebody else wrote")
 def test_a_change_handed_to_the_harness_and_approved_by_its_writer_is_detected(fresh):
     """Petra writes it without signing it, has the harness open it in its own name, and approves it."""
     number = fresh.propose({"notes.md": b"by Petra\n"}, HARNESS)
     own = signed_by(fresh, "petra", number)
     fresh.detected(fresh.force(head_of(fresh, number), [own], pull=number))
+
+
+def test_where_people_open_a_change_handed_to_the_harness_is_refused(fresh):
+    """With ``people_open`` in main's policy a person opens it; when that is Petra, somebody else must approve."""
+    policy = fresh.governed().tree.read(POLICY) + b"people_open: true\n"
+    asked = fresh.propose({POLICY: policy}, "petra", branch="people-open")
+    fresh.approve(asked, "paul")
+    fresh.merge(asked)
+    number = fresh.propose({"notes.md": b"by Petra\n"}, HARNESS)
+    fresh.approve(number, "petra")
+    with refused("gate-closed"):
+        fresh.merge(number)
+    own, main = signed_by(fresh, "petra", number), fresh.main()
+    fresh.detected(fresh.force(head_of(fresh, number), [own], pull=number), "asks a person to open")
+    fresh.rewrite_on_disk(MAIN, main)
+    merge = fresh.force(head_of(fresh, number), [own], pull=number, preparer="oli", opener=HARNESS)
+    fresh.detected(merge, "who opened its pull request is not who its receipts say")
+    fresh.rewrite_on_disk(MAIN, main)
+    again = fresh.propose({"notes.md": b"by Petra\n"}, "petra", branch="again")
+    fresh.approve(again, "petra")
+    with refused("approval-missing"):
+        fresh.merge(again)
+    fresh.approve(again, "paul")
+    assert fresh.merge(again).status == "merged"
+    fresh.holds()
 
 
 def test_whom_the_record_names_as_asking_for_a_promotion_does_not_approve_it(waiting):

@@ -233,11 +233,21 @@ def test_a_person_whose_name_looks_like_another_s_is_refused(fresh, person, sayi
     closed_to_all(fresh, edited(fresh, PEOPLE_FILE, lambda people: people["people"].append(listed)), saying)
 
 
-@pytest.mark.xfail(strict=True, reason="neither: letters of one alphabet that look alike are not compared")
-def test_a_person_whose_name_looks_like_another_s_in_plain_letters_is_refused(fresh):
-    """With ``rn`` for ``m``."""
-    listed = {"id": "rnaya", "name": "Rnaya", "roles": ["platform"], "keys": [{"key": fresh.public("mallory")}]}
-    closed_to_all(fresh, edited(fresh, PEOPLE_FILE, lambda people: people["people"].append(listed)), "alike")
+@pytest.mark.parametrize(
+    "person",
+    [
+        {"id": "rnaya", "name": "Rnaya"},
+        {"id": "mall0ry", "name": "M", "logins": {"github": "petra"}},
+        {"id": "p1atform", "name": "P"},
+        {"id": "0li", "name": "Another"},
+    ],
+    ids=["rn for m", "another's id as login", "nearly a role", "0 for O"],
+)
+def test_a_person_whose_name_looks_like_another_s_in_plain_letters_is_refused(fresh, person):
+    """With ``rn`` for ``m``, digits for letters, or nearly a role's name."""
+    listed = {**person, "roles": ["platform"], "keys": [{"key": fresh.public("mallory")}]}
+    saying = "are the same" if "logins" in person else "alike"
+    closed_to_all(fresh, edited(fresh, PEOPLE_FILE, lambda people: people["people"].append(listed)), saying)
 
 
 def test_a_trust_root_added_beside_people_signs_nothing(fresh):

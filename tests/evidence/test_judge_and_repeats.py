@@ -13,7 +13,8 @@ from modelsmith.evaluation.agreement import agreement
 from modelsmith.evaluation.headline import headline
 from modelsmith.evidence.bundle import evidence_bytes, recompute
 from modelsmith.evidence.packet import packet
-from modelsmith.evidence.sanitise import assert_clean, view
+from modelsmith.evidence.sanitise import assert_clean
+from modelsmith.governance.audiences import view
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.canonical import canonical_json, digest
@@ -148,9 +149,9 @@ class TestEvidence:
 
     def test_evidence_with_a_judge_is_clean_and_the_public_sees_no_label(self, with_judge):
         assert_clean(evidence_bytes(with_judge))
-        seen = view(with_judge, "public")["judge"]
+        seen = view(with_judge, "public", {})["judge"]
         assert seen.keys() == {"judge", "agreed", "unclear", "kappa", "points", "met"}
-        assert view(with_judge, "reviewer")["judge"]["verdicts"][0].keys() == {"label", "point", "person", "judge"}
+        assert view(with_judge, "reviewer", {})["judge"]["verdicts"][0].keys() == {"label", "point", "person", "judge"}
 
 
 class TestPacket:

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from modelsmith.evidence.bundle import evidence_bytes
-from modelsmith.evidence.sanitise import AUDIENCE, assert_clean, audience, machine_names, view
+from modelsmith.evidence.sanitise import assert_clean, machine_names
+from modelsmith.governance.audiences import AUDIENCE, audience, view
 from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import IntegrityFailure
@@ -182,7 +183,7 @@ def test_every_field_has_one_audience(kind):
     assert kind.__name__ in AUDIENCE
     listed = [field for fields in AUDIENCE[kind.__name__].values() for field in fields]
     assert sorted(listed) == sorted(kind.model_fields)
-    assert all(audience(kind, field) for field in kind.model_fields)
+    assert all(audience(kind, field, {}) for field in kind.model_fields)
 
 
 def test_the_list_of_audiences_names_no_type_that_is_gone():
@@ -190,24 +191,24 @@ def test_the_list_of_audiences_names_no_type_that_is_gone():
 
 
 def test_the_public_sees_scores_and_no_digest_or_verdict_row(small):
-    seen = view(small, "public")
+    seen = view(small, "public", {})
     assert seen["cluster"] == "rtb-pricing"
     text = json.dumps(seen)
     assert "artifact" not in seen
     assert "candidate" not in seen
     assert "sha256:" not in text
-    run = view(small.candidate, "public")
+    run = view(small.candidate, "public", {})
     assert run["headline"]["composite"]["value"] == small.candidate.headline.composite.value
     assert "rows" not in run
 
 
 def test_a_reviewer_sees_everything_in_the_evidence(small):
-    assert view(small, "reviewer") == json.loads(json.dumps(small.model_dump(mode="json")))
+    assert view(small, "reviewer", {}) == json.loads(json.dumps(small.model_dump(mode="json")))
 
 
 def test_only_the_operator_sees_completions(small):
     row = small.candidate.rows[0]
     line = Observation(row=row, section=row.section, id=row.id, wording=0, repeat=0, completion="secret words",
                        finish="stop", reasons={}, prompt_tokens=1, completion_tokens=1, seconds=0.1)  # fmt: skip
-    assert "secret" not in json.dumps(view(line, "reviewer"))
-    assert view(line, "operator")["completion"] == "secret words"
+    assert "secret" not in json.dumps(view(line, "reviewer", {}))
+    assert view(line, "operator", {})["completion"] == "secret words"

@@ -592,3 +592,17 @@ def test_a_contract_opens_nothing_but_what_lies_in_its_folder(policy, subject, v
             f"{FOLDER}/05-rolled-back/record.json",
             "clusters/rtb/routing.yaml",
         }
+
+
+def test_where_people_open_a_harness_proposes_promotions_only(gate, policy):
+    asked = policy.model_copy(update={"people_open": True})
+    rubric = change(modified("evals/ads/set/rubrics/r.yaml"))
+    yes = review("dana", rubric)
+    assert gate(rubric, yes).open, "by default the harness may open what people decide"
+    assert codes(gate(rubric, yes, policy=asked)) == {"opened-by-harness"}
+    assert codes(gate(rubric, yes, policy=asked, preparer="SMITH")) == {"opened-by-harness"}
+    assert gate(rubric, yes, policy=asked, preparer="pat", requester="smith").open
+    assert gate(promotion("candidate", 1), policy=asked).open
+    assert gate(DEPLOYMENT, review("maya", DEPLOYMENT), policy=asked).open
+    mixed = change(*promotion("candidate", 1).paths, modified("evals/ads/set/rubrics/r.yaml"))
+    assert "promotion-mixed" in codes(gate(mixed, review("dana", mixed), policy=asked))

@@ -45,6 +45,42 @@ def test_two_people_whose_names_read_the_same_are_refused(one, other, why):
 
 
 @pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("rnaya", "maya"),
+        ("0li", "Oli"),
+        ("o1i", "oli"),
+        ("Ilse", "llse"),
+        ("vvanda", "wanda"),
+        ("a1", "al"),
+        ("b0b", "bob"),
+    ],
+)
+def test_letters_and_digits_that_nobody_tells_apart_are_refused(one, other):
+    (sentence,) = named(one, other)
+    assert "look alike" in sentence
+    assert f"'{one}'" in sentence
+
+
+def test_names_that_can_be_told_apart_are_welcome_together():
+    assert named("Ian", "Lan", "Ali", "All", "Ail", "Oli", "Olli", "Arno", "Ama", "Wanda", "Vanda", "Tim", "Tom") == []
+    assert named("user1", "user2", "agent-0", "agent-1") == []
+
+
+def test_a_role_has_no_double_and_a_person_is_not_called_nearly_like_a_role():
+    def problems(roles, *people):
+        return list(name_problems(People(roles=dict.fromkeys(roles, ""), people=people)))
+
+    assert problems(["platform", "domain-lead"], Person(id="p", name="Platform", roles=())) == []
+    (double,) = problems(["platform", "platforrn"])
+    assert double.startswith("The role 'platform' and the role 'platforrn' look alike")
+    (person,) = problems(["platform"], Person(id="p1atform", name="P", roles=()))
+    assert "the role 'platform'" in person
+    (login,) = problems(["oncall"], Person(id="p", name="P", roles=(), logins={"github": "0ncall"}))
+    assert "login at github '0ncall'" in login
+
+
+@pytest.mark.parametrize(
     ("name", "character"),
     [
         ("M\u0430ya", "U+0430 CYRILLIC SMALL LETTER A"),

@@ -47,11 +47,11 @@ def rolled_back(here):
     return here.after("rolled-back", evidence=order_in(rollback(here)[1]))
 
 
-def judged(here, files, now=None):
+def judged(here, files, now=None, seen=AT):
     proposed, _ = here.proposed(files)
     return judge_tree(
         here.git, here.main, here.git.text("rev-parse", f"{proposed.commit}^{{tree}}"), reviews=[],
-        requester="modelsmith-harness", preparer="modelsmith-harness", authorship=NOBODY, seen=AT,
+        requester="modelsmith-harness", preparer="modelsmith-harness", authorship=NOBODY, seen=seen,
         now=now,
     ).decision  # fmt: skip
 
@@ -93,7 +93,16 @@ def test_a_rollback_dated_into_the_window_after_the_fact_asks_oncall(deployed, m
     _, files = rollback(deployed)
     decision = judged(deployed, files, SOON + timedelta(minutes=minutes))
     assert (decision.open, decision.waiting_for) == (False, ("@oncall-sre",))
-    assert any("asked for at 12:05 UTC, which is not now" in check.sentence for check in decision.checks)
+    assert any("asked for at 2026-05-01 12:05 UTC, which is not now" in check.sentence for check in decision.checks)
+
+
+@pytest.mark.parametrize(("minutes", "gate"), [(0, "contract"), (20, "contract"), (21, "people"), (600, "people")])
+def test_a_rollback_dated_before_what_main_had_signed_by_then_asks_oncall_in_a_replay_too(deployed, minutes, gate):
+    _, files = rollback(deployed)
+    decision = judged(deployed, files, seen=SOON + timedelta(minutes=minutes))
+    assert (decision.open, decision.gate) == (gate == "contract", gate)
+    told = any("12:05 UTC, but something that was signed at" in check.sentence for check in decision.checks)
+    assert told == (gate == "people")
 
 
 def test_a_date_changed_after_signing_is_refused(deployed):

@@ -1,0 +1,59 @@
+"""The platform keeps what answering costs for operators: the loop leaves it out, and everything still verifies."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny
+
+POLICY = ".github/governance/policy.yaml"
+
+
+def say(world, audiences):
+    path = world.clone / POLICY
+    text = path.read_text()
+    assert text.endswith("audiences: {}\n")
+    path.write_text(text.removesuffix("{}\n") + "{" + audiences + "}\n")
+
+
+@pytest.mark.parametrize(
+    ("audiences", "words"),
+    [
+        ("Observation.completion: reviewer", "nobody but the operator"),
+        ("Observation.completion: public", ""),
+        ("RunEvidence.rows: operator", "cannot be kept from reviewers"),
+        ("Runs.cost: operator", "no record type 'Runs'"),
+    ],
+)
+def test_validate_names_what_policy_may_not_say_with_file_line_field_and_mend(fresh, audiences, words):
+    say(fresh, audiences)
+    ran = fresh.modelsmith("validate", "--json")
+    assert ran.code == 2
+    (problem,) = ran.json["problems"]
+    assert problem["file"] == POLICY
+    assert "audiences: " in (fresh.clone / POLICY).read_text().splitlines()[problem["line"] - 1]
+    assert problem["field"] == f"audiences.{audiences.split(':')[0]}"
+    assert words in problem["message"]
+    assert problem["mend"]
+
+
+def test_what_is_kept_for_operators_is_on_their_machine_and_not_in_the_repository(fresh):
+    say(fresh, "RunResult.cost: operator, Evidence.environment: operator, TrainingFacts.toolkit: operator")
+    tiny.commit_to_root(fresh.clone, fresh.forge)
+    ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
+    assert ran.code == 4, ran.out + ran.err
+    assert ran.json["candidate"]["cost"]["p50_seconds"] > 0
+    evidence = json.loads((fresh.folder_of("eval-accepted") / "evidence.json").read_bytes())
+    assert [evidence[run]["cost"] for run in ("candidate", "incumbent")] == [None, None]
+    assert evidence["environment"] == {}
+    assert evidence["training"]["toolkit"] is None
+    assert evidence["training"]["final_loss"] is not None
+    assert json.loads((fresh.folder_of("candidate") / "training.json").read_bytes()) == evidence["training"]
+    shown = fresh.modelsmith("pr", "show", "4", "--json").json["body"]
+    assert "### Speed and cost\n\nkept for operators by policy." in shown
+    for words in (("approve", "4", "--key", fresh.key("maya")), ("pr", "merge", "4"), ("verify",)):
+        ran = fresh.modelsmith(*words, "--json")
+        assert ran.code == 0, ran.out
+    told = fresh.modelsmith("lineage", evidence["specialist"], "--json").json["ancestors"][0]["training"]
+    assert told["toolkit"] is None
