@@ -1,0 +1,149 @@
+"""Completions from any OpenAI-compatible endpoint: vLLM, Groq, Fireworks, a team's own server.
+
+Requests run in an event loop in a thread of its own; the port stays a plain iterator. Workers pull prompts, so that
+forty thousand prompts are not forty thousand tasks, and wait while the reader is behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any
+
+from modelsmith.schema.errors import InvalidInput, ModelsmithError
+from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.run import EngineFacts
+from modelsmith.schema.source import Endpoint
+from modelsmith.substrates.chat_client import ChatClient
+from modelsmith.substrates.endpoint_failures import Failure, in_a_row
+from modelsmith.substrates.loop_thread import Emit, LoopThread
+from modelsmith.substrates.port import Completion, Prompt
+
+IN_A_ROW = 10
+"""Prompts that may fail for good one after the other before the batch is stopped."""
+
+
+class EndpointSubstrate:
+    """A model behind an HTTP API.
+
+    One prompt is one request, sent up to ``max_attempts`` times; what every prompt would meet alike (a wrong key, an
+    unknown model, a server that is not there) is raised once and ends the batch. Tokens are those that the server
+    counts, 0 when it counts none.
+
+    Args:
+        endpoint: Address, model, name of the key's environment variable, and limits.
+        facts: The engine, where the caller knows more of it than that it is a server.
+        environment: Where the key is looked up.
+        sleep: Waits between attempts.
+
+    Raises:
+        InvalidInput: ``key-missing`` or ``key-unusable``.
+        InfrastructureFailure: ``extra-missing`` without aiohttp.
+    """
+
+    facts: EngineFacts
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        facts: EngineFacts | None = None,
+        *,
+        environment: Mapping[str, str] = os.environ,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._client = ChatClient(endpoint, _authorization(endpoint.key_env, environment), sleep)
+        self._workers = endpoint.max_connections
+        self._thread: LoopThread | None = None
+        self.facts = facts or EngineFacts(
+            substrate="openai", version=endpoint.model, dtype="unknown", device="remote", weights="unknown"
+        )
+
+    def complete(self, prompts: Sequence[Prompt], system: str, sampling: Sampling) -> Iterator[Completion]:
+        """Ask for each prompt once; yields answers as they come, in any order.
+
+        Raises:
+            InvalidInput: ``endpoint-key``, ``endpoint-unknown-model`` or ``endpoint-redirect``.
+            InfrastructureFailure: ``endpoint-down``, ``endpoint-quota``, ``endpoint-model-changed``, or
+                ``endpoint-failing`` after `IN_A_ROW` prompts failed one after the other.
+        """
+        if not prompts:
+            return
+        if self._thread is None:
+            self._thread = LoopThread("modelsmith-endpoint", self._client.close)
+
+        async def produce(emit: Emit[Completion]) -> None:
+            waiting, watch = iter(prompts), _Watch()
+
+            async def work() -> None:
+                for prompt in waiting:
+                    completion, failure = await self._client.ask(prompt, system, sampling)
+                    watch.saw(failure)
+                    await emit(completion)
+
+            await _all(work, min(len(prompts), self._workers))
+
+        yield from self._thread.stream(produce, ahead=2 * self._workers)
+
+    def close(self) -> None:
+        """Close the connections and end the thread."""
+        if self._thread is not None:
+            self._thread.close()
+            self._thread = None
+
+
+class _Watch:
+    """Decides when a batch is not worth going on with."""
+
+    def __init__(self) -> None:
+        self._answered = False
+        self._failed_in_a_row = 0
+
+    def saw(self, failure: Failure | None) -> None:
+        """Take note of one prompt's end; raise what stops the batch.
+
+        A prompt that is too long says nothing about the others.
+        """
+        if failure is None:
+            self._answered, self._failed_in_a_row = True, 0
+        elif failure.then == "stop" or (failure.error.code == "endpoint-down" and not self._answered):
+            raise failure.error
+        elif failure.error.code != "prompt-too-long":
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row >= IN_A_ROW:
+                raise in_a_row(self._failed_in_a_row, failure.error)
+
+
+async def _all(work: Callable[[], Coroutine[Any, Any, None]], workers: int) -> None:
+    """Run so many workers; the first of our errors ends the others and is raised alone."""
+    stop: BaseException | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(work())
+    except* ModelsmithError as errors:
+        stop = errors.exceptions[0]
+    if stop is not None:
+        raise stop
+
+
+def _authorization(key_env: str | None, environment: Mapping[str, str]) -> dict[str, str]:
+    """The header that carries the key; the key itself is named nowhere else."""
+    if key_env is None:
+        return {}
+    key = environment.get(key_env, "").strip()
+    if not key:
+        raise InvalidInput(
+            "key-missing",
+            f"The environment variable {key_env} is not set, and the endpoint's key is read from it.",
+            f"Put the key into {key_env} and run again.",
+            variable=key_env,
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise InvalidInput(
+            "key-unusable",
+            f"The environment variable {key_env} holds characters that no key has.",
+            f"Put the key alone into {key_env}: one word, without quotes or line breaks.",
+            variable=key_env,
+        )
+    return {"Authorization": f"Bearer {key}"}

@@ -1,0 +1,197 @@
+"""The pure parts of the endpoint substrate: waiting times, the number of requests at once, reading of answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from substrates.stub_server import chat, event, stream
+
+from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.scenario import Message
+from modelsmith.substrates.chat_api import Answer, StreamReader, read_answer, request_body
+from modelsmith.substrates.concurrency import AdaptiveLimit, Gate
+from modelsmith.substrates.endpoint_failures import Failure, of_status
+from modelsmith.substrates.retries import MOST_ASKED_SECONDS, MOST_SECONDS, delay, retry_after
+
+NOW = 1_700_000_000.0
+
+
+# Waiting
+
+
+@given(st.text(), st.integers(1, 10_000))
+def test_waits_grow_to_a_limit_and_are_the_same_in_a_rerun(key: str, attempt: int) -> None:
+    assert 0.25 * min(2 ** min(attempt - 1, 10), 60) <= delay(key, attempt) <= MOST_SECONDS
+    assert delay(key, attempt) == delay(key, attempt)
+
+
+def test_prompts_that_failed_together_do_not_come_back_together() -> None:
+    waits = sorted(delay(f"core/s{i}/0/0", 1) for i in range(100))
+    assert len(set(waits)) == 100
+    assert max(b - a for a, b in pairwise(waits)) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("3", 3.0),
+        ("0.25", 0.25),
+        ("-5", 0.0),
+        ("86400", MOST_ASKED_SECONDS),
+        ("inf", MOST_ASKED_SECONDS),
+        ("nan", None),
+        ("", None),
+        ("soon", None),
+        (None, None),
+        ("Tue, 14 Nov 2023 22:13:32 GMT", 12.0),
+        ("Tue, 14 Nov 2023 22:13:10 GMT", 0.0),
+        ("Tue, 14 Nov 2028 22:13:10 GMT", MOST_ASKED_SECONDS),
+        ("Tue, 14 Nov 99999 22:13:10 GMT", None),
+    ],
+)
+def test_retry_after_in_seconds_and_as_a_date(value: str | None, seconds: float | None) -> None:
+    assert retry_after(value, NOW) == seconds
+
+
+@given(st.text())
+def test_no_retry_after_header_breaks_us(value: str) -> None:
+    seconds = retry_after(value, NOW)
+    assert seconds is None or 0 <= seconds <= MOST_ASKED_SECONDS
+
+
+# The number of requests at once
+
+
+def test_a_push_back_halves_the_limit_once_for_all_that_were_under_way() -> None:
+    limit = AdaptiveLimit(32)
+    epoch = limit.epoch
+    for _ in range(20):
+        limit.pushed_back(epoch)
+    assert limit.now == 16
+    limit.pushed_back(limit.epoch)
+    assert limit.now == 8
+
+
+def test_the_limit_never_falls_below_one_and_comes_back_to_its_ceiling() -> None:
+    limit = AdaptiveLimit(8)
+    for _ in range(20):
+        limit.pushed_back(limit.epoch)
+    assert limit.now == 1
+    for _ in range(200):
+        limit.answered()
+    assert limit.now == 8
+
+
+def test_a_round_of_answers_raises_the_limit_by_one() -> None:
+    limit = AdaptiveLimit(64)
+    limit.pushed_back(limit.epoch)
+    for _ in range(33):
+        limit.answered()
+    assert limit.now == 33
+
+
+def test_nobody_waits_for_ever_at_the_gate() -> None:
+    """Whoever gives up waiting passes the turn on."""
+
+    async def scene() -> list[str]:
+        gate, order = Gate(AdaptiveLimit(1)), []
+        epoch = await gate.enter()
+
+        async def guest(name: str) -> None:
+            await gate.enter()
+            order.append(name)
+            gate.leave(0, answered=True, pushed_back=False)
+
+        tasks = [asyncio.create_task(guest(name)) for name in "abc"]
+        await asyncio.sleep(0)
+        gate.leave(epoch, answered=True, pushed_back=False)
+        tasks[0].cancel()
+        await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+        return order
+
+    assert asyncio.run(scene()) == ["b", "c"]
+
+
+def test_a_paused_gate_opens_when_the_last_pause_ends() -> None:
+    async def scene() -> list[bool]:
+        gate = Gate(AdaptiveLimit(4))
+        gate.pause()
+        gate.pause()
+        guest = asyncio.create_task(gate.enter())
+        seen = []
+        for _ in range(2):
+            gate.resume()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            seen.append(guest.done())
+        return seen
+
+    assert asyncio.run(scene()) == [False, True]
+
+
+# Answers
+
+
+def read(pieces: list[bytes]) -> Answer | Failure:
+    reader = StreamReader()
+    for piece in pieces:
+        reader.feed(piece)
+    return reader.end()
+
+
+@given(st.lists(st.text(min_size=1), min_size=1), st.lists(st.integers(0, 4000)), st.booleans())
+def test_a_stream_reads_the_same_wherever_it_is_cut(texts: list[str], cuts: list[int], crlf: bool) -> None:
+    whole = b": keep-alive\n\n" + b"".join(stream(*texts).pieces)
+    if crlf:
+        whole = whole.replace(b"\n", b"\r\n")
+    edges = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
+    answer = read([whole[a:b] for a, b in pairwise(edges)])
+    assert answer == Answer("".join(texts), "stop", 7, len(texts), "stub")
+
+
+@given(st.lists(st.binary()))
+def test_no_bytes_break_the_readers(pieces: list[bytes]) -> None:
+    assert isinstance(read(pieces), Failure)
+    assert isinstance(read_answer(b"".join(pieces)), Failure)
+
+
+JSON: Any = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(
+        st.sampled_from(["choices", "message", "content", "delta", "finish_reason", "usage", "error", "code"]), inner
+    ),
+)  # fmt: skip
+
+
+@given(JSON)
+def test_no_json_breaks_the_readers(document: Any) -> None:
+    body = json.dumps(document).encode()
+    read_answer(body)
+    read([event(document if isinstance(document, dict) else {"choices": [document]})])
+    assert of_status(400, {}, body, model="m", key_env=None, now=NOW).error.mend
+
+
+@pytest.mark.parametrize("finish", ["tool_calls", "function_call", "weird", 3, None])
+def test_an_answer_that_neither_stopped_nor_ran_out_is_no_answer(finish: Any) -> None:
+    assert isinstance(read_answer(chat("x", finish).body), Failure)
+
+
+def test_a_model_that_spent_its_tokens_thinking_gave_an_empty_answer() -> None:
+    answer = read_answer(chat(None, "length").body)
+    assert isinstance(answer, Answer)
+    assert (answer.text, answer.finish) == ("", "length")
+
+
+@given(st.text(min_size=1))
+def test_a_request_is_ascii_json_that_holds_the_text(text: str) -> None:
+    body = request_body(
+        "m", (Message(role="user", content=text),), "s", Sampling(max_new_tokens=3), "max_tokens", stream=True
+    )
+    assert body.isascii()
+    assert json.loads(body)["messages"][1]["content"] == text
