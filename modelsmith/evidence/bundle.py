@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -25,6 +25,10 @@ RELATIVE_TOLERANCE = 1e-12
 """Difference allowed between a stated and a recomputed number, for the last digit of another machine's arithmetic."""
 
 DIMENSIONS = ("capability", "risk", "operator_lens", "outcome_type")
+
+
+SAME = frozenset({"cluster", "question", "rubric", "eval_set", "eval_set_version", "rule"})
+"""What all runs of an evidence have in common; candidate and incumbent also their engine."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,10 @@ def build(
             engine, ``quick-run`` when one of them asked a part only.
         IntegrityFailure: ``evidence-does-not-recompute`` when the parts contradict each other (see `recompute`).
     """
-    for run in (candidate, incumbent, *baselines):
-        _require_comparable(candidate.result, run.result)
+    for run in (candidate, incumbent):
+        _require_comparable(candidate.result, run.result, {*SAME, "engine"})
+    for run in baselines:
+        _require_comparable(candidate.result, run.result, SAME)
     result = candidate.result
     evidence = Evidence(
         cluster=result.cluster,
@@ -163,12 +169,8 @@ def recompute(evidence: Evidence) -> None:
             _compare(f"coverage.{part.section}.capability", part.counts, dict(by_section.get(part.section, {})))
 
 
-def _require_comparable(candidate: RunResult, run: RunResult) -> None:
-    different = [
-        field
-        for field in ("cluster", "question", "rubric", "eval_set", "eval_set_version", "rule", "engine")
-        if getattr(candidate, field) != getattr(run, field)
-    ]
+def _require_comparable(candidate: RunResult, run: RunResult, fields: Set[str]) -> None:
+    different = [field for field in sorted(fields) if getattr(candidate, field) != getattr(run, field)]
     if _judged_by(candidate) != _judged_by(run):
         different.append("judge")
     if different:
@@ -179,11 +181,11 @@ def _require_comparable(candidate: RunResult, run: RunResult) -> None:
             runs=[candidate.tag, run.tag],
             fields=different,
         )
-    if run.quick:
+    if run.quick or run.only is not None:
         raise InvalidInput(
             "quick-run",
             f"The run {run.tag} asked a part of the eval set only; that is never enough to promote.",
-            "Run the eval without --quick.",
+            "Run the whole eval.",
             run=run.tag,
         )
 
@@ -203,6 +205,7 @@ def _run_evidence(run: Run, incumbent: Sequence[VerdictRow] | None, candidate: R
         rows=rows,
         headline=headline(rows, incumbent, candidate.rule, candidate.judge),
         cost=run.result.cost,
+        engine=None if run.result.engine == candidate.engine else run.result.engine,
     )
 
 

@@ -18,6 +18,26 @@ LABELS: Final[Mapping[Section, str]] = {
 }
 
 
+def baselines_section(evidence: Evidence) -> str:
+    """The candidate beside every other model on the same question; empty with the incumbent and base alone."""
+    if all(run.model == "base" for run in evidence.baselines):
+        return ""
+    rows = [["model", "composite", "held-out passed", "p50", "per decision", "weights"]]
+    for run in (evidence.candidate, evidence.incumbent, *evidence.baselines):
+        engine = run.engine or evidence.engine
+        rows.append(
+            [
+                safe(run.model),
+                f"{run.headline.composite.value:.3f}",
+                f"{run.headline.held_out.value:.3f}",
+                f"{run.cost.p50_seconds:.2f} s" if run.cost else "-",
+                f"{run.cost.cost_per_decision:.6f} {run.cost.currency}" if run.cost else "-",
+                short(run.weights) if engine.weights == "pinned" else "unknown",
+            ]
+        )
+    return f"### Baselines\n\n{table(rows, 'lrrrrl')}"
+
+
 def judge_section(evidence: Evidence) -> str:
     """Who decided the judged points, and how far people agree; empty without a judge."""
     judge = evidence.judge

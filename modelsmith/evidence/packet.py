@@ -13,7 +13,7 @@ from typing import Final
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.markdown import safe, short
 from modelsmith.evidence.markdown import table as _table
-from modelsmith.evidence.measures import LABELS, judge_section, repeats_section
+from modelsmith.evidence.measures import LABELS, baselines_section, judge_section, repeats_section
 from modelsmith.evidence.risks import open_risks
 from modelsmith.governance.states import folder_of
 from modelsmith.schema.base import Event, Section, Slug
@@ -57,6 +57,7 @@ def packet(evidence: Evidence, cluster: Cluster, asked: Asked | None = None) -> 
         _rollback(evidence, cluster, asked),
         _capabilities(evidence),
         _points(evidence),
+        baselines_section(evidence),
         judge_section(evidence),
         repeats_section(evidence),
         _operations(evidence, cluster),

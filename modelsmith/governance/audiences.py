@@ -27,7 +27,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
             *("training", "environment"),
         ),
     },
-    "RunEvidence": {"public": ("model", "headline", "cost"), "reviewer": ("run_id", "weights", "rows")},
+    "RunEvidence": {"public": ("model", "headline", "cost"), "reviewer": ("run_id", "weights", "rows", "engine")},
     "PromotionRecord": {
         "public": (
             *("cluster", "specialist", "sequence", "event", "from_state", "to_state", "iteration", "composite"),
@@ -90,7 +90,10 @@ COPIES: Final[Mapping[str, str]] = {
             *("attempts", "held_out_consulted", "judge"),
         )
     },
-    **{f"RunEvidence.{field}": f"RunResult.{field}" for field in ("run_id", "model", "weights", "headline", "cost")},
+    **{
+        f"RunEvidence.{field}": f"RunResult.{field}"
+        for field in ("run_id", "model", "weights", "headline", "cost", "engine")
+    },
     **{f"VerdictRow.{field}": f"Observation.{field}" for field in ("section", "id", "wording", "repeat")},
     "RunEvidence.rows": "Observation.row",
     "PromotionRecord.eval_run": "RunResult.run_id",

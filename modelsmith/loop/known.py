@@ -72,7 +72,7 @@ def known_verdicts(workspace: Workspace, main: Main, cluster: str, governed: Gov
     question = governed.question()
     for run in reversed(ledger_of(workspace).runs(cluster=cluster)):
         whole = not run.quick and run.only is None and set(run.sections) == set(SECTIONS)
-        if whole and run.question == question and run.weights == weights:
+        if whole and (run.question, run.weights, run.engine.weights) == (question, weights, "pinned"):
             try:
                 rows = verdict_rows(read_observations(workspace, run))
                 return Known(governed, weights, run.engine, rows, run.judge)
@@ -80,7 +80,7 @@ def known_verdicts(workspace: Workspace, main: Main, cluster: str, governed: Gov
                 continue
     for _, evidence in accepted(main, cluster):
         for model in (evidence.candidate, evidence.incumbent, *evidence.baselines):
-            if evidence.question == question and model.weights == weights:
+            if evidence.question == question and model.weights == weights and model.engine is None:
                 return Known(governed, weights, evidence.engine, model.rows, evidence.judge)
     return None
 

@@ -13,6 +13,7 @@ from modelsmith.loop.diagnose import diagnose
 from modelsmith.loop.evals import BASE, evaluate, ledger_of, subject_of
 from modelsmith.loop.lineage import nearest, training_facts
 from modelsmith.loop.promotions import (
+    Runs,
     note_advances,
     promote_accepted,
     promote_candidate_record,
@@ -42,17 +43,26 @@ def base_tag(iteration: Iteration) -> str:
     return f"{iteration.cluster}-iter-{iteration.number:03d}-{BASE}"
 
 
+def baseline_tag(iteration: Iteration, name: str) -> str:
+    """Tag of a baseline's run."""
+    return f"{iteration.cluster}-iter-{iteration.number:03d}-baseline-{name}"
+
+
 def candidate_tag(iteration: Iteration) -> str:
     """Tag of the candidate's run."""
     return f"{iteration.cluster}-iter-{iteration.number:03d}-candidate"
 
 
 def eval_reference(desk: Desk, iteration: Iteration) -> Iteration:
-    """Evaluate the model that serves, and the base model as the baseline of every report."""
+    """Evaluate the model that serves, the base model as the baseline of every report, and the cluster's baselines."""
     base = evaluate(desk.workspace, desk.setting(base_tag(iteration)), desk.subject(BASE), None)
     run = base
     if iteration.reference != BASE:
         run = evaluate(desk.workspace, desk.setting(reference_tag(iteration)), desk.subject(iteration.reference), None)
+    for baseline in desk.cluster.baselines:
+        evaluate(
+            desk.workspace, desk.setting(baseline_tag(iteration, baseline.name)), desk.subject(baseline.name), None
+        )
     return iteration.model_copy(
         update={"phase": "diagnose", "reason": f"{iteration.reference}: composite {run.headline.composite.value:.3f}"}
     )
@@ -151,8 +161,7 @@ def promote_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     assert iteration.specialist
     candidate = candidate_run(desk, iteration)
     rows = read_rows(desk.folder(iteration) / ROWS_FILE)
-    runs = (candidate, reference_run(desk, iteration), base_run(desk, iteration))
-    promote_accepted(desk, iteration, runs, nearest(desk, rows))
+    promote_accepted(desk, iteration, _runs(desk, iteration, candidate), nearest(desk, rows))
     promote_exported(desk, iteration, candidate)
     main = desk.main()
     note_advances(ledger_of(desk.workspace), main)
@@ -172,6 +181,14 @@ def promote_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     )
 
 
+def _runs(desk: Desk, iteration: Iteration, candidate: RunResult) -> Runs:
+    reference, ledger = reference_run(desk, iteration), ledger_of(desk.workspace)
+    tags = [] if iteration.reference == BASE else [base_tag(iteration)]
+    tags += [baseline_tag(iteration, baseline.name) for baseline in desk.cluster.baselines]
+    baselines = tuple(ledger.result(tag, iteration.cluster) for tag in tags)
+    return Runs(candidate, reference, baselines)
+
+
 def lesson_run(desk: Desk, iteration: Iteration) -> RunResult:
     """The run whose failures this iteration answers."""
     return ledger_of(desk.workspace).result(iteration.lesson or reference_tag(iteration), iteration.cluster)
@@ -180,11 +197,6 @@ def lesson_run(desk: Desk, iteration: Iteration) -> RunResult:
 def reference_run(desk: Desk, iteration: Iteration) -> RunResult:
     """The run of the model that the candidate is compared with."""
     return ledger_of(desk.workspace).result(reference_tag(iteration), iteration.cluster)
-
-
-def base_run(desk: Desk, iteration: Iteration) -> RunResult:
-    """The base model's run."""
-    return ledger_of(desk.workspace).result(base_tag(iteration), iteration.cluster)
 
 
 def candidate_run(desk: Desk, iteration: Iteration) -> RunResult:

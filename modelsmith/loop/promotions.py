@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -17,7 +18,7 @@ from modelsmith.governance.states import Life, record_folder, transition_for
 from modelsmith.ledger.ledger import Ledger
 from modelsmith.ledger.store import EventName
 from modelsmith.loop.desk import Desk
-from modelsmith.loop.evals import BASE, ledger_of, read_observations
+from modelsmith.loop.evals import ledger_of, read_observations
 from modelsmith.loop.lineage import environment
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.checks import SIGNATURE_FILE, SUMS_FILE, TRAINING_FILE
@@ -119,11 +120,19 @@ def promote_candidate_record(desk: Desk, iteration: Iteration, training: Trainin
     advance(desk.harness, "candidate", facts, files, f"{facts.specialist}: candidate", body)
 
 
-def promote_accepted(
-    desk: Desk, iteration: Iteration, runs: tuple[RunResult, RunResult, RunResult], nearest: Mapping[str, float]
-) -> None:
+class Runs(NamedTuple):
+    """The runs that evidence is made of."""
+
+    candidate: RunResult
+    reference: RunResult
+    """The model that serves."""
+    baselines: tuple[RunResult, ...]
+    """The base model, where another one serves, and the baselines that the cluster names."""
+
+
+def promote_accepted(desk: Desk, iteration: Iteration, runs: Runs, nearest: Mapping[str, float]) -> None:
     """``eval-accepted``: evidence, signed, with the packet and the picture that reviewers read."""
-    candidate, _, _ = runs
+    candidate = runs.candidate
     facts = _facts(desk, iteration, candidate)
     main = desk.main()
     if _has(main, facts.specialist, "eval-accepted"):
@@ -246,13 +255,19 @@ def _has(main: Main, specialist: str, event: Event) -> bool:
     return any(record.event == event for record in main.history.find(specialist).records)
 
 
-def _evidence(
-    desk: Desk, main: Main, facts: Facts, runs: tuple[RunResult, RunResult, RunResult], nearest: Mapping[str, float]
-) -> Evidence:
-    candidate, reference, base = (
-        Run(result, verdict_rows(read_observations(desk.workspace, result))) for result in runs
-    )
+def _evidence(desk: Desk, main: Main, facts: Facts, runs: Runs, nearest: Mapping[str, float]) -> Evidence:
+    def with_rows(result: RunResult) -> Run:
+        return Run(result, verdict_rows(read_observations(desk.workspace, result)))
+
     first = main.history.find(facts.specialist).records[0]
     training = load_machine_file(main.tree, f"{record_folder(first)}/{TRAINING_FILE}", TrainingFacts)
-    baselines = [] if reference.result.model == BASE else [base]
-    return build(desk.governed, facts.specialist, candidate, reference, baselines, training, nearest, environment())
+    return build(
+        desk.governed,
+        facts.specialist,
+        with_rows(runs.candidate),
+        with_rows(runs.reference),
+        [with_rows(result) for result in runs.baselines],
+        training,
+        nearest,
+        environment(),
+    )

@@ -24,6 +24,8 @@ class RunEvidence(Frozen):
     headline: Headline
     cost: Cost | None = None
     """None when policy keeps it for operators."""
+    engine: EngineFacts | None = None
+    """What answered, where it is not the evidence's engine: a baseline on a server of its own."""
 
 
 class Coverage(Frozen):
