@@ -1,0 +1,248 @@
+"""A scenario or rubric changes: what it costs to ask again, and what the change does to who was promoted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "substrates"))
+from stub_server import Seen, StubServer, chat, refusal
+
+SET = "evals/adtech/rtb-root-cause"
+SCENARIO = f"{SET}/scenarios/auction-timeout/timeout-core-01.yaml"
+RUBRIC = f"{SET}/rubrics/root-cause.yaml"
+CLUSTER = "clusters/rtb-pricing/cluster.yaml"
+
+
+def edit(world, path, old, new):
+    text = (world.clone / path).read_text()
+    assert old in text
+    (world.clone / path).write_text(text.replace(old, new, 1))
+
+
+def evaluate(world, *words, code=0):
+    ran = world.modelsmith("eval", "--cluster", "rtb-pricing", *words, "--json")
+    assert ran.code == code, ran.out + ran.err
+    return ran.json
+
+
+def specialist_of(world):
+    return world.state()["specialist"]
+
+
+class TestEvalAgain:
+    def test_an_unchanged_eval_loads_no_model_under_any_tag(self, deployed):
+        model = Path(
+            yaml.safe_load((deployed.clone / CLUSTER).read_text())["base_model"]["uri"].removeprefix("file://")
+        )
+        first = evaluate(deployed, "--tag", "once")["run"]
+        assert first["executed"] == 0, "iterate had asked the base model the same"
+        hidden = model.rename(model.with_name("hidden"))
+        try:
+            again = evaluate(deployed, "--tag", "again")["run"]
+        finally:
+            hidden.rename(model)
+        assert (again["executed"], again["completions"]) == (0, first["completions"])
+        assert again["run_id"] == first["run_id"]
+
+    def test_the_run_says_how_many_were_executed_and_why(self, deployed):
+        edit(deployed, SCENARIO, "content: ", "content: Well, ")
+        shown = deployed.modelsmith("eval", "--cluster", "rtb-pricing").out
+        assert "executed" in shown
+        assert "1 of 16 (scenario-changed 1)" in shown
+
+    def test_a_damaged_cache_costs_time_and_changes_nothing(self, deployed):
+        before = evaluate(deployed, "--tag", "before")["run"]
+        (deployed.iterate / "cache" / "answers.db").write_bytes(b"\x00" * 100)
+        for kept in (deployed.iterate / "cache" / "sets").iterdir():
+            kept.write_bytes(kept.read_bytes()[:-20])
+        after = evaluate(deployed, "--tag", "after")["run"]
+        assert (after["executed"], after["because"]) == (16, {"not-cached": 16})
+        assert after["run_id"] == before["run_id"]
+
+
+class TestChangedSince:
+    def test_nothing_scored_changed_nothing_is_asked(self, deployed):
+        edit(deployed, SCENARIO, "operator_lens: ", "operator_lens: chief-")
+        found = evaluate(deployed, "--model", specialist_of(deployed), "--changed-since", "HEAD")
+        assert found["run"] is None
+        assert found["change"]["scenarios"][0]["fields"] == ["operator_lens"]
+        assert found["whole"]["verdict"] == "PASS"
+
+    def test_only_what_changed_is_asked_and_the_whole_set_is_judged_as_a_full_eval_would(self, deployed):
+        edit(deployed, SCENARIO, "content: ", "content: Well, ")
+        name = specialist_of(deployed)
+        found = evaluate(deployed, "--model", name, "--changed-since", "HEAD")
+        assert found["run"]["only"] == ["timeout-core-01"]
+        assert found["run"]["because"] == {"scenario-changed": 1}
+        evaluate(deployed, "--tag", "base-now")
+        full = evaluate(deployed, "--model", name, "--against", "base-now", "--tag", "full")["run"]
+        assert full["executed"] == 0
+        assert found["whole"] == full["headline"]
+
+    def test_without_cache_or_ledger_the_evidence_on_main_stands_for_what_did_not_change(self, deployed):
+        """What CI has: a clone, and nothing of `.iterate`."""
+        edit(deployed, SCENARIO, "content: ", "content: Well, ")
+        for path in (deployed.iterate / "cache", deployed.iterate / "rtb-pricing" / "runs"):
+            for file in sorted(path.rglob("*"), reverse=True):
+                file.unlink() if file.is_file() else file.rmdir()
+        for file in deployed.iterate.glob("ledger.db*"):
+            file.unlink()
+        found = evaluate(deployed, "--model", specialist_of(deployed), "--changed-since", "HEAD")
+        assert found["run"]["executed"] == 2, "one scenario in its own wording and one rephrased"
+        assert found["whole"]["verdict"] == "PASS"
+        assert {one["section"]: one["score"]["n"] for one in found["whole"]["sections"]} == dict.fromkeys(
+            ("core", "robustness", "micro", "held_out"), 4
+        )
+
+    def test_a_change_that_breaks_the_gate_ends_with_three(self, deployed):
+        edit(deployed, f"{SET}/evalset.yaml", "min_scenarios: 1", "min_scenarios: 50")
+        found = evaluate(deployed, "--model", specialist_of(deployed), "--changed-since", "HEAD", code=3)
+        assert found["whole"]["verdict"] == "INCONCLUSIVE"
+
+    def test_an_edited_rubric_scores_everything_again_from_the_cache(self, deployed):
+        edit(deployed, RUBRIC, "weight: ", "weight: 1")
+        found = evaluate(deployed, "--changed-since", "HEAD")
+        assert (found["run"]["executed"], found["run"]["completions"]) == (0, 16)
+        assert "all was asked" in found["sentence"]
+
+    @pytest.mark.parametrize("words", [("--quick",), ("--type", "core"), ("--against", "x")])
+    def test_what_it_chooses_itself_cannot_be_given(self, deployed, words):
+        ran = deployed.modelsmith("eval", "--cluster", "rtb-pricing", "--changed-since", "HEAD", *words, "--json")
+        assert (ran.code, ran.json["code"]) == (2, "usage")
+
+    def test_an_unknown_revision_is_named(self, deployed):
+        ran = deployed.modelsmith("eval", "--cluster", "rtb-pricing", "--changed-since", "nowhere", "--json")
+        assert (ran.code, ran.json["code"]) == (2, "bad-revision")
+
+
+class TestDiffRubric:
+    def diff(self, world, *words):
+        ran = world.modelsmith("diff-rubric", "rtb-pricing", *words, "--json")
+        assert ran.code == 0, ran.out + ran.err
+        return ran.json
+
+    def test_nothing_changed(self, deployed):
+        found = self.diff(deployed)
+        assert found["change"] == {"points": [], "scenarios": [], "settings": []}
+        (effect,) = found["effects"]
+        assert (effect["before"], effect["after"], effect["flips"]) == ("PASS", "PASS", [])
+
+    def test_a_point_that_every_answer_meets_flips_verdicts_without_a_model(self, deployed):
+        """The tiny model answers nothing right; a point that anything satisfies is seen to turn what it decides."""
+        rubric = yaml.safe_load((deployed.clone / RUBRIC).read_text())
+        for point in rubric["points"]:
+            point["check"] = {"type": "regex", "pattern": "(?s).*"}
+        (deployed.clone / RUBRIC).write_text(yaml.safe_dump(rubric, sort_keys=False))
+        found = self.diff(deployed)
+        assert {point["point"] for point in found["change"]["points"]} == {one["id"] for one in rubric["points"]}
+        (effect,) = found["effects"]
+        assert effect["unknown"] == 0
+        assert len(effect["flips"]) == 16
+        assert {flip["direction"] for flip in effect["flips"]} == {"gained"}
+        assert effect["composite"][1]["value"] == 1.0
+        assert all(flip["gained"] == 16 and not flip["lost"] for flip in effect["point_flips"])
+        assert "->" in deployed.modelsmith("diff-rubric", "rtb-pricing").out
+
+    def test_a_threshold_out_of_reach_names_who_would_lose_its_gate(self, deployed):
+        edit(deployed, f"{SET}/evalset.yaml", "held_out: 0.0", "held_out: 0.9")
+        found = self.diff(deployed)
+        assert found["change"]["settings"] == ["thresholds.held_out: 0.0 -> 0.9"]
+        assert found["lost_gates"] == [specialist_of(deployed)]
+        assert "would no longer clear its gate" in found["effects"][0]["sentence"]
+
+    def test_an_edited_scenario_says_that_only_a_model_can_tell(self, deployed):
+        edit(deployed, SCENARIO, "content: ", "content: Well, ")
+        (effect,) = self.diff(deployed)["effects"]
+        assert effect["after"] is None
+        assert effect["unknown"] == 2, "one answer of the specialist and one of its incumbent"
+        assert "--changed-since" in effect["sentence"]
+
+    def test_two_revisions_can_be_compared(self, deployed):
+        edit(deployed, RUBRIC, "weight: ", "weight: 1")
+        deployed.commit("change", {RUBRIC: (deployed.clone / RUBRIC).read_text()})
+        found = self.diff(deployed, "--since", "main", "--to", "change")
+        assert found["change"]["points"]
+
+
+class TestABaseline:
+    @pytest.fixture
+    def stub(self):
+        with StubServer() as server:
+            yield server
+
+    def configure(self, world, stub, **changes):
+        cluster = yaml.safe_load((world.clone / CLUSTER).read_text())
+        endpoint = {
+            "url": stub.url,
+            "model": "frontier-1",
+            "prices": {"prompt_per_million": 1000.0, "completion_per_million": 2000.0},
+        }
+        cluster["baselines"] = [{"name": "frontier", "endpoint": endpoint | changes}]
+        (world.clone / CLUSTER).write_text(yaml.safe_dump(cluster, sort_keys=False))
+
+    def test_it_answers_the_same_set_and_costs_what_its_tokens_cost(self, fresh, stub):
+        stub.script = lambda seen: chat(answer_of(seen))
+        self.configure(fresh, stub)
+        run = evaluate(fresh, "--model", "frontier")["run"]
+        assert run["headline"]["composite"]["value"] > 0
+        assert (run["engine"]["device"], run["engine"]["weights"]) == ("remote", "unknown")
+        assert run["cost"]["cost_per_decision"] == pytest.approx((7 * 1000 + 3 * 2000) / 1_000_000)
+        assert run["because"] == {"weights-unknown": 16}
+
+    def test_its_address_stands_in_no_record(self, fresh, stub):
+        self.configure(fresh, stub)
+        evaluate(fresh, "--model", "frontier", code=0)
+        written = [path for path in (fresh.iterate / "rtb-pricing").rglob("*") if path.is_file()]
+        assert len(written) >= 3
+        assert not any(stub.url.split("//")[1].split("/")[0].encode() in path.read_bytes() for path in written)
+
+    def test_its_answers_are_kept_within_their_run_only(self, fresh, stub):
+        self.configure(fresh, stub)
+        evaluate(fresh, "--model", "frontier", "--tag", "one")
+        assert evaluate(fresh, "--model", "frontier", "--tag", "one")["run"]["executed"] == 0
+        assert evaluate(fresh, "--model", "frontier", "--tag", "two")["run"]["executed"] == 16
+
+    def test_a_wrong_key_is_said_once_and_never_shown(self, fresh, stub, monkeypatch):
+        stub.script = lambda _: refusal(401)
+        self.configure(fresh, stub, key_env="FRONTIER_KEY")
+        monkeypatch.setenv("FRONTIER_KEY", "very-secret-key")
+        ran = fresh.modelsmith("eval", "--cluster", "rtb-pricing", "--model", "frontier", "--json")
+        assert (ran.code, ran.json["code"]) == (2, "endpoint-key")
+        assert "very-secret-key" not in ran.out + ran.err
+        for path in (fresh.iterate / "rtb-pricing").rglob("*"):
+            assert not path.is_file() or b"very-secret-key" not in path.read_bytes()
+
+    def test_an_endpoint_that_is_down_is_an_infrastructure_failure(self, fresh, stub):
+        self.configure(fresh, stub, url="http://127.0.0.1:9/v1", max_attempts=1)
+        ran = fresh.modelsmith("eval", "--cluster", "rtb-pricing", "--model", "frontier", "--json")
+        assert (ran.code, ran.json["code"]) == (6, "endpoint-down")
+
+    def test_it_stands_in_evidence_and_packet_beside_candidate_and_incumbent(self, fresh, stub):
+        self.configure(fresh, stub)
+        fresh.git_command("add", "--all")
+        fresh.git_command("commit", "-qm", "baseline")
+        fresh.git_command("push", "-q", str(fresh.forge), "HEAD:main")
+        ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
+        assert ran.code == 4, ran.out + ran.err
+        shown = fresh.modelsmith("pr", "show", "4").out
+        assert "Baselines" in shown
+        assert "frontier" in shown
+        folder = next((fresh.clone / "promotions").glob("*/*/02-eval-accepted"), None)
+        text = fresh.git_command("show", "origin/main:" + evidence_path(fresh)).out if folder is None else ""
+        evidence = json.loads(text or (folder / "evidence.json").read_text())
+        assert [(run["model"], run["engine"]["weights"]) for run in evidence["baselines"]] == [("frontier", "unknown")]
+
+
+def answer_of(seen: Seen) -> str:
+    """Always the same cause, in the form that the prompt asks for."""
+    return json.dumps({"cause": "auction_timeout", "action": "raise_timeout"})
+
+
+def evidence_path(world):
+    listed = world.git_command("ls-tree", "-r", "--name-only", "origin/main").out.split()
+    return next(path for path in listed if path.endswith("02-eval-accepted/evidence.json"))
