@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.table import Table
+
+from modelsmith.cli import views_corpus
+from modelsmith.cli.layout import INDENT
+from modelsmith.cli.layout import interval as _interval
+from modelsmith.cli.layout import rows as _rows
+from modelsmith.cli.layout import table as _table
+from modelsmith.cli.layout import verdict as _verdict
 
 if TYPE_CHECKING:
     from modelsmith.schema.run import Estimate, RunResult
 
 View = Callable[[Any, Console], None]
-INDENT = "  "
-COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
 
 
 def render(name: str, result: Any, console: Console) -> None:
@@ -22,30 +26,8 @@ def render(name: str, result: Any, console: Console) -> None:
     VIEWS.get(name, _fields)(result, console)
 
 
-def _rows(console: Console, rows: list[tuple[str, str]]) -> None:
-    width = max(len(label) for label, _ in rows) + 3
-    for label, text in rows:
-        console.print(f"{INDENT}{label:<{width}}{text}")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        name, right, _ = column.partition(">")
-        table.add_column(f"{INDENT}{name}" if column == columns[0] else name, justify="right" if right else "left")
-    return table
-
-
 def _fields(result: Any, console: Console) -> None:
     _rows(console, [(name, str(value)) for name, value in result.model_dump(mode="json").items()])
-
-
-def _verdict(outcome: str) -> str:
-    return f"[{COLOURS[outcome]}]{outcome}[/]"
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f}  [{estimate.low:.3f}, {estimate.high:.3f}]".replace("[", r"\[")
 
 
 def _against(estimate: Estimate, threshold: float) -> str:
@@ -388,6 +370,7 @@ VIEWS: dict[str, View] = {
     "results": _results,
     "compare": _compare,
     "lineage": _lineage,
+    "balance": views_corpus.balance,
     "pr list": _pr_list,
     "pr show": _pr_show,
     "pr open": _pr_open,

@@ -79,6 +79,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "lineage", "lineage", "reviewer", "reads", LOOK, "Where a specialist comes from, back to the base model."
     ),
+    Operation(
+        "balance", "balance", "reviewer", "reads", LOOK, "What an eval set asks about and what its composite hangs on."
+    ),
     Operation("pr list", "pr_list", "reviewer", "reads", DECIDE, "Pull requests and what each waits for."),
     Operation(
         "pr show", "pr_show", "reviewer", "reads", DECIDE, "One pull request: evidence, gate and missing approvals."
