@@ -371,6 +371,7 @@ VIEWS: dict[str, View] = {
     "compare": _compare,
     "lineage": _lineage,
     "balance": views_corpus.balance,
+    "composite-history": views_corpus.composite_history,
     "pr list": _pr_list,
     "pr show": _pr_show,
     "pr open": _pr_open,

@@ -80,6 +80,14 @@ OPERATIONS: tuple[Operation, ...] = (
         "lineage", "lineage", "reviewer", "reads", LOOK, "Where a specialist comes from, back to the base model."
     ),
     Operation(
+        "composite-history",
+        "composite_history",
+        "reviewer",
+        "reads",
+        LOOK,
+        "How a cluster's composite moved: every run, its interval and what came of it.",
+    ),
+    Operation(
         "balance", "balance", "reviewer", "reads", LOOK, "What an eval set asks about and what its composite hangs on."
     ),
     Operation("pr list", "pr_list", "reviewer", "reads", DECIDE, "Pull requests and what each waits for."),
