@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from modelsmith.cli import views_corpus
-from modelsmith.cli.layout import INDENT
-from modelsmith.cli.layout import interval as _interval
-from modelsmith.cli.layout import rows as _rows
-from modelsmith.cli.layout import table as _table
-from modelsmith.cli.layout import verdict as _verdict
+from modelsmith.cli.tables import INDENT
+from modelsmith.cli.tables import interval as _interval
+from modelsmith.cli.tables import rows as _rows
+from modelsmith.cli.tables import table as _table
+from modelsmith.cli.tables import verdict as _verdict
 
 if TYPE_CHECKING:
     from modelsmith.schema.run import Estimate, RunResult

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from modelsmith.cli.layout import INDENT, rows, table, verdict
+from modelsmith.cli.tables import INDENT, rows, table, verdict
 
 if TYPE_CHECKING:
     from modelsmith.evaluation.balance import Balance, DimensionBalance

@@ -75,6 +75,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("rollback", "rollback", "promoter", "writes", LOOP, "Undo the latest deployment; ask to clear the hold."),
     Operation("status", "status", "reviewer", "reads", LOOK, "Who serves, what waits for whom, and what to do next."),
     Operation("results", "results", "reviewer", "reads", LOOK, "Results of an eval run, by tag."),
+    Operation(
+        "export-inspect", "export_inspect", "operator", "writes", LOOK, "An eval run as a log for inspect_ai's viewer."
+    ),
     Operation("compare", "compare", "reviewer", "reads", LOOK, "Two eval runs side by side: which scenarios flipped."),
     Operation(
         "lineage", "lineage", "reviewer", "reads", LOOK, "Where a specialist comes from, back to the base model."

@@ -1,4 +1,4 @@
-"""How views lay out what they show: labelled rows, plain tables, colours of verdicts."""
+"""What every view is made of: indented rows, plain tables, coloured verdicts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ INDENT = "  "
 COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
 
 
-def rows(console: Console, labelled: list[tuple[str, str]]) -> None:
-    """Labels and texts in two columns."""
-    width = max(len(label) for label, _ in labelled) + 3
-    for label, text in labelled:
+def rows(console: Console, pairs: list[tuple[str, str]]) -> None:
+    """Labels and their values, one a line."""
+    width = max(len(label) for label, _ in pairs) + 3
+    for label, text in pairs:
         console.print(f"{INDENT}{label:<{width}}{text}")
 
 
 def table(*columns: str) -> Table:
-    """A table without lines; a column whose name ends in ``>`` is aligned to the right."""
+    """An empty table; a column whose name ends in ``>`` is set flush right."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         name, right, _ = column.partition(">")
@@ -31,10 +31,10 @@ def table(*columns: str) -> Table:
 
 
 def verdict(outcome: str) -> str:
-    """The outcome in its colour."""
+    """PASS, FAIL or INCONCLUSIVE in its colour."""
     return f"[{COLOURS[outcome]}]{outcome}[/]"
 
 
 def interval(estimate: Estimate) -> str:
-    """``0.868  [0.807, 0.929]``."""
+    """A value with its interval, as console markup."""
     return f"{estimate.value:.3f}  [{estimate.low:.3f}, {estimate.high:.3f}]".replace("[", r"\[")
