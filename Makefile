@@ -53,10 +53,14 @@ $(VENV)/.fuzz: $(INSTALLED)
 	@$(PIP) --editable '.[fuzz]'
 	@touch $@
 
+$(VENV)/.tests: $(INSTALLED)
+	@$(PIP) --editable '.[inspect]'
+	@touch $@
+
 cosign:
 	@tests/foreign/get_cosign.sh .cache/cosign
 
-test: setup
+test: $(VENV)/.tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 check: setup

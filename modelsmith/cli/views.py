@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markdown import Markdown
 
-from modelsmith.cli.measures import judge_line, repeat_table
+from modelsmith.cli import views_corpus
 from modelsmith.cli.tables import INDENT
 from modelsmith.cli.tables import interval as _interval
 from modelsmith.cli.tables import rows as _rows
 from modelsmith.cli.tables import table as _table
-from modelsmith.cli.tables import verdict as _verdict
-from modelsmith.cli.views_change import change_eval_view, diff_rubric_view
-
-if TYPE_CHECKING:
-    from modelsmith.schema.run import Estimate, RunResult
+from modelsmith.cli.views_change import diff_rubric_view
+from modelsmith.cli.views_eval import eval_view, results_view
 
 View = Callable[[Any, Console], None]
 
@@ -29,85 +26,6 @@ def render(name: str, result: Any, console: Console) -> None:
 
 def _fields(result: Any, console: Console) -> None:
     _rows(console, [(name, str(value)) for name, value in result.model_dump(mode="json").items()])
-
-
-def _against(estimate: Estimate, threshold: float) -> str:
-    outcome = "PASS" if estimate.value >= threshold else "FAIL"
-    return f"{_interval(estimate)}  {_verdict(outcome)}  (threshold {threshold:.3f})"
-
-
-def duration(seconds: float) -> str:
-    """``4m 12s``."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
-
-
-def executed(run: RunResult) -> str:
-    """``7 of 412 (scenario-changed 7)``."""
-    why = ", ".join(f"{cause} {count}" for cause, count in sorted(run.because.items()))
-    judged = f"; {run.judged} verdicts asked of the judge" if run.judged else ""
-    return f"{run.executed} of {run.completions}{f' ({why})' if why else ''}{judged}"
-
-
-def run_view(run: RunResult, console: Console) -> None:
-    """One eval run: the headline, then rubric points and capabilities."""
-    headline, thresholds = run.headline, run.rule.thresholds
-    rows = [
-        ("cluster", run.cluster),
-        ("model", run.model),
-        ("tag", run.tag),
-        ("scenarios", f"{run.scenarios} ({', '.join(run.sections)}{', quick' if run.quick else ''})"),
-        ("", ""),
-        ("composite", _against(headline.composite, thresholds.composite)),
-    ]
-    if "held_out" in run.sections:
-        rows.append(("held_out", _against(headline.held_out, thresholds.held_out)))
-    if run.incumbent:
-        rows.append(("regressions", f"{len(headline.regressions)} / {headline.compared}"))
-    if run.judge:
-        rows.append(("judge", judge_line(run.judge)))
-    rows += [
-        ("verdict", _verdict(headline.verdict)),
-        ("executed", executed(run)),
-        ("duration", duration(run.duration_seconds)),
-        ("per decision", f"p50 {run.cost.p50_seconds:.2f}s, {run.cost.cost_per_decision:.6f} {run.cost.currency}"),
-    ]
-    console.print()
-    _rows(console, rows)
-    console.print()
-    points = _table("rubric point", "passed>", "of>", "share>")
-    for rate in headline.per_rubric:
-        points.add_row(f"{INDENT}{rate.point}", str(rate.passed), str(rate.total), f"{rate.passed / rate.total:.0%}")
-    console.print(points)
-    console.print()
-    sections = [s.section for s in headline.sections]
-    table = _table("capability", *(f"{section}>" for section in sections))
-    rates = {(r.section, r.capability): f"{r.passed}/{r.total}" for r in headline.per_capability}
-    for capability in sorted({r.capability for r in headline.per_capability}):
-        table.add_row(f"{INDENT}{capability}", *(rates.get((section, capability), "") for section in sections))
-    console.print(table)
-    console.print()
-    if any(one.repeats for one in headline.sections):
-        console.print(repeat_table(headline.sections))
-        console.print()
-    for check in headline.checks:
-        console.print(f"{INDENT}{_verdict(check.outcome)}  {check.sentence}".replace(" [", r" \[", 0), markup=True)
-
-
-def _eval(result: Any, console: Console) -> None:
-    if result.run is not None:
-        run_view(result.run, console)
-    if result.change is not None:
-        change_eval_view(result, console)
-
-
-def _results(result: Any, console: Console) -> None:
-    run_view(result.run, console)
-    for failure in result.failures:
-        console.print(f"\n{INDENT}[bold]{failure.section}/{failure.id}[/] wording {failure.wording}")
-        console.print(f"{INDENT}{INDENT}answer: {failure.answer!r}", markup=False)
-        for point, reason in failure.reasons.items():
-            console.print(f"{INDENT}{INDENT}{point}: {reason}", markup=False)
 
 
 def _validate(result: Any, console: Console) -> None:
@@ -379,15 +297,17 @@ VIEWS: dict[str, View] = {
     "validate": _validate,
     "doctor": _doctor,
     "iterate": _iterate,
-    "eval": _eval,
+    "eval": eval_view,
     "diagnose": _diagnose,
     "diff-rubric": diff_rubric_view,
     "promote": _promote,
     "rollback": _rollback,
     "status": _status,
-    "results": _results,
+    "results": results_view,
     "compare": _compare,
     "lineage": _lineage,
+    "balance": views_corpus.balance,
+    "composite-history": views_corpus.composite_history,
     "pr list": _pr_list,
     "pr show": _pr_show,
     "pr open": _pr_open,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
+from modelsmith.cli.tables import INDENT, verdict
+
 if TYPE_CHECKING:
     from modelsmith.schema.change import Effect, SetChange
 
-INDENT = "  "
 _MARKS = {"added": "[green]+[/]", "removed": "[red]-[/]", "changed": "[yellow]~[/]"}
-_COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
 _SHOWN = 20
 """Scenarios and flips that are listed; the rest is counted."""
 
@@ -59,13 +59,13 @@ def change_eval_view(result: Any, console: Console) -> None:
         return
     console.print(f"{INDENT}the whole set:")
     for check in result.whole.checks:
-        console.print(f"{INDENT * 2}{_outcome(check.outcome)}  {escape(check.sentence)}")
-    console.print(f"{INDENT}verdict  {_outcome(result.whole.verdict)}")
+        console.print(f"{INDENT * 2}{verdict(check.outcome)}  {escape(check.sentence)}")
+    console.print(f"{INDENT}verdict  {verdict(result.whole.verdict)}")
 
 
 def _effect(effect: Effect, console: Console) -> None:
-    after = _outcome(effect.after) if effect.after else "unknown"
-    console.print(f"{INDENT}[bold]{effect.specialist}[/] ({effect.state}): {_outcome(effect.before)} -> {after}")
+    after = verdict(effect.after) if effect.after else "unknown"
+    console.print(f"{INDENT}[bold]{effect.specialist}[/] ({effect.state}): {verdict(effect.before)} -> {after}")
     console.print(f"{INDENT * 2}{escape(effect.sentence)}")
     for name, (before, now) in (("composite", effect.composite), ("held-out", effect.held_out)):
         if now is not None and now != before:
@@ -80,10 +80,6 @@ def _effect(effect: Effect, console: Console) -> None:
         lines.append(f"{INDENT}{mark} {where}: {', '.join(one.points)}")
     _some(lines, "flips", console)
     console.print()
-
-
-def _outcome(outcome: str) -> str:
-    return f"[{_COLOURS[outcome]}]{outcome}[/]"
 
 
 def _some(lines: Sequence[str], noun: str, console: Console) -> None:

@@ -111,7 +111,7 @@ def record_run(database: sqlite3.Connection, result: RunResult) -> bool:
             digest(result.engine),
             result.headline.composite.value,
             result.headline.verdict,
-            _is_complete(result),
+            is_complete(result),
             finished(result)[0],
             text,
         ),
@@ -184,7 +184,8 @@ def count_attempts(database: sqlite3.Connection, question: Question, weights: st
     return Attempts(max(begun, complete), complete)
 
 
-def _is_complete(result: RunResult) -> bool:
+def is_complete(result: RunResult) -> bool:
+    """Whether every weighted section and held-out were asked, and not in quick mode."""
     weights = result.rule.composite
     weighted = {"core": weights.core, "robustness": weights.robustness, "micro": weights.micro}
     needed = {"held_out", *(section for section, weight in weighted.items() if weight > 0)}

@@ -40,8 +40,9 @@ class Desk:
         return read_main(self.workspace.git, sync(self.harness))
 
     def subject(self, model: str) -> Subject:
-        """The base model, or a specialist that main knows."""
-        artifact = None if model == BASE else self.main().history.find(model).artifact
+        """The base model, a baseline of the cluster, or a specialist that main knows."""
+        others = {BASE, *(baseline.name for baseline in self.cluster.baselines)}
+        artifact = None if model in others else self.main().history.find(model).artifact
         return subject_of(self.workspace, self.cluster, model, artifact)
 
     def setting(self, tag: str) -> Setting:

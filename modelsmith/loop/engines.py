@@ -40,7 +40,8 @@ def open_substrate(workspace: Workspace, cluster: Cluster, subject: Subject, thr
     """The engine that answers for the subject; weights are loaded, or a server started, when the first prompt comes.
 
     Raises:
-        InvalidInput: ``extra-missing``; ``key-missing`` when the environment lacks an endpoint's key.
+        InvalidInput: ``key-missing`` when the environment lacks an endpoint's key.
+        InfrastructureFailure: ``extra-missing``.
     """
     if subject.endpoint is not None:
         return _endpoint(subject.endpoint)

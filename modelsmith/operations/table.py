@@ -75,6 +75,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("rollback", "rollback", "promoter", "writes", LOOP, "Undo the latest deployment; ask to clear the hold."),
     Operation("status", "status", "reviewer", "reads", LOOK, "Who serves, what waits for whom, and what to do next."),
     Operation("results", "results", "reviewer", "reads", LOOK, "Results of an eval run, by tag."),
+    Operation(
+        "export-inspect", "export_inspect", "operator", "writes", LOOK, "An eval run as a log for inspect_ai's viewer."
+    ),
     Operation("compare", "compare", "reviewer", "reads", LOOK, "Two eval runs side by side: which scenarios flipped."),
     Operation(
         "diff-rubric",
@@ -86,6 +89,17 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "lineage", "lineage", "reviewer", "reads", LOOK, "Where a specialist comes from, back to the base model."
+    ),
+    Operation(
+        "composite-history",
+        "composite_history",
+        "reviewer",
+        "reads",
+        LOOK,
+        "How a cluster's composite moved: every run, its interval and what came of it.",
+    ),
+    Operation(
+        "balance", "balance", "reviewer", "reads", LOOK, "What an eval set asks about and what its composite hangs on."
     ),
     Operation("pr list", "pr_list", "reviewer", "reads", DECIDE, "Pull requests and what each waits for."),
     Operation(

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain, pairwise
 from typing import NamedTuple
 
@@ -97,23 +97,26 @@ class Index:
             for item in chain(bag.content, bag.pairs):
                 self._places[item].append(place)
 
-    def nearest(self, text: str, least: float = 0.0) -> tuple[float, int]:
+    def nearest(self, text: str, least: float = 0.0, besides: Collection[int] = ()) -> tuple[float, int]:
         """Similarity and position of the nearest text of the index; ``(0.0, -1)`` when none reaches ``least``.
 
-        The search is faster the higher ``least`` is.
+        Texts at the positions ``besides`` are passed over. The search is faster the higher ``least`` is.
         """
         from rapidfuzz.fuzz import ratio
         from rapidfuzz.process import extractOne
 
         words = words_of(text)
-        part, place = self._nearest_part(_bag(words), least)
+        part, place = self._nearest_part(_bag(words), least, besides)
         whole = " ".join(sorted(words))
-        found = extractOne(whole, self._whole, scorer=ratio, processor=None, score_cutoff=100 * max(part, least))
+        choices: list[str | None] = [*self._whole]
+        for passed_over in besides:
+            choices[passed_over] = None
+        found = extractOne(whole, choices, scorer=ratio, processor=None, score_cutoff=100 * max(part, least))
         if found and (found[1] > 100 * part or place > found[2] or place < 0):
             return found[1] / 100, found[2]
         return part, place
 
-    def _nearest_part(self, bag: _Bag, least: float) -> tuple[float, int]:
+    def _nearest_part(self, bag: _Bag, least: float, besides: Collection[int]) -> tuple[float, int]:
         content, function, pairs, weight = bag
         if weight < LEAST_PART:
             return 0.0, -1
@@ -121,7 +124,7 @@ class Index:
         best, place = max(0.0, 2 * least ** (1 / STRETCH) - 1e-9), -1
         for i in neighbours if best >= 1 else range(len(self._bags)):
             _, other_function, other_pairs, other_weight = self._bags[i]
-            if other_weight >= LEAST_PART:
+            if other_weight >= LEAST_PART and i not in besides:
                 smaller = weight if weight < other_weight else other_weight
                 beside = neighbours[i] / (min(len(pairs), len(other_pairs)) or 1) if i in neighbours else 0.0
                 known = words.get(i, 0)

@@ -67,7 +67,7 @@ def sign_directory(directory: Path, key: Path, files: Mapping[str, str] | None =
     Raises:
         InvalidInput: ``not-sealed``, ``missing-directory``, and as `keys.load_signing_key`.
         IntegrityFailure: ``unsafe-entry``.
-        InfrastructureFailure: ``missing-extra`` without ``model-signing``, ``signature-not-written``.
+        InfrastructureFailure: ``extra-missing`` without ``model-signing``, ``signature-not-written``.
     """
     private = load_signing_key(key)
     target = directory / SIGNATURE_FILE
@@ -88,7 +88,7 @@ def sign_directory(directory: Path, key: Path, files: Mapping[str, str] | None =
         from model_signing import signing
     except ImportError:
         raise InfrastructureFailure(
-            "missing-extra", "Signing artifacts needs model-signing.", "Run: pip install 'modelsmith[sign]'"
+            "extra-missing", "Signing artifacts needs model-signing.", "Run: pip install 'modelsmith[sign]'"
         ) from None
     config = signing.Config().use_elliptic_key_signer(private_key=key, password=key_password())
     try:

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.run import EngineFacts
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
@@ -18,12 +18,12 @@ def local_facts() -> EngineFacts:
     """Facts of `modelsmith.substrates.local.TransformersSubstrate` on this machine.
 
     Raises:
-        InvalidInput: ``extra-missing`` when torch or transformers is not installed.
+        InfrastructureFailure: ``extra-missing`` when torch or transformers is not installed.
     """
     try:
         versions = f"transformers {version('transformers')}, torch {version('torch')}"
     except PackageNotFoundError as error:
-        raise InvalidInput(
+        raise InfrastructureFailure(
             "extra-missing",
             f"The in-process engine needs {error.name}, which is not installed.",
             "Run `pip install 'modelsmith[train]'`, or let the cluster name another engine.",

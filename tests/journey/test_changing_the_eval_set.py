@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -226,7 +227,9 @@ class TestABaseline:
         self.configure(fresh, stub)
         fresh.git_command("add", "--all")
         fresh.git_command("commit", "-qm", "baseline")
-        fresh.git_command("push", "-q", str(fresh.forge), "HEAD:main")
+        head = fresh.git_command("rev-parse", "HEAD").out.strip()
+        subprocess.run(["git", "-C", fresh.forge, "fetch", "-q", fresh.clone, head], check=True)
+        subprocess.run(["git", "-C", fresh.forge, "update-ref", "refs/heads/main", head], check=True)
         ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
         assert ran.code == 4, ran.out + ran.err
         shown = fresh.modelsmith("pr", "show", "4").out

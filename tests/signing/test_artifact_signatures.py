@@ -256,7 +256,7 @@ def test_verifying_needs_no_extra_and_signing_says_which_one(signed, harness, mo
     (signed / "model.sig").unlink()
     with pytest.raises(InfrastructureFailure) as caught:
         sign_directory(signed, harness.path)
-    assert caught.value.code == "missing-extra"
+    assert caught.value.code == "extra-missing"
     assert "modelsmith[sign]" in caught.value.mend
 
 

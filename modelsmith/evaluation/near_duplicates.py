@@ -1,0 +1,87 @@
+"""Scenarios that tell nearly the same case: two of them weigh in the score as one case would with twice the weight.
+
+Compared is a scenario's own wording with every wording of another one; a scenario's variants are near it by design.
+Texts are looked at and never shown: a pair is named by the ids of its scenarios.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Literal
+
+from modelsmith.repository.load import GovernedSet
+from modelsmith.repository.sets import texts
+from modelsmith.repository.similarity import Index
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.scenario import Scenario
+
+SHOWN = 10
+"""Pairs listed of each group."""
+
+Group = Literal["core", "held_out", "held_out_to_core"]
+"""Inside core and micro, inside held-out, and from held-out to core and micro."""
+
+
+class NearPair(Frozen):
+    """A scenario and its nearest neighbour."""
+
+    similarity: float
+    """0 to 1 (1: the same words); see `repository.similarity`."""
+    first: str
+    second: str
+
+
+class NearScenarios(Frozen):
+    """How alike the scenarios of one group are."""
+
+    group: Group
+    limit: float
+    """A pair that is more alike counts as a near-duplicate: the set's ``separation.held_out_to_core``."""
+    duplicates: int
+    """Pairs of scenario and nearest neighbour above the limit."""
+    pairs: tuple[NearPair, ...]
+    """The nearest of these pairs, near-duplicates or not, nearest first; at most `SHOWN`."""
+
+
+def near_duplicates(governed: GovernedSet) -> tuple[NearScenarios, ...]:
+    """The nearest scenarios of each group that has two."""
+    limit = governed.evalset.separation.held_out_to_core
+    asked, held = [*governed.core, *governed.micro], governed.held_out
+    groups: tuple[tuple[Group, Sequence[Scenario], Sequence[Scenario]], ...] = (
+        ("core", asked, asked),
+        ("held_out", held, held),
+        ("held_out_to_core", held, asked),
+    )
+    return tuple(near for name, one, other in groups if (near := _near(name, one, other, limit)))
+
+
+def _near(
+    group: Group, scenarios: Sequence[Scenario], others: Sequence[Scenario], limit: float
+) -> NearScenarios | None:
+    others = sorted(others, key=lambda one: one.id)
+    wordings = [(other.id, text) for other in others for text in texts(other)]
+    index = Index(text for _, text in wordings)
+    own: dict[str, list[int]] = {}
+    for place, (name, _) in enumerate(wordings):
+        own.setdefault(name, []).append(place)
+    found: dict[tuple[str, str], float] = {}
+    least = 0.0
+    for scenario in sorted(scenarios, key=lambda one: one.id):
+        score, place = index.nearest(texts(scenario)[0], least, own.get(scenario.id, ()))
+        if place < 0:
+            continue
+        name = wordings[place][0]
+        pair = (scenario.id, name) if group == "held_out_to_core" else (min(scenario.id, name), max(scenario.id, name))
+        found[pair] = max(score, found.get(pair, 0.0))
+        if len(found) >= SHOWN:
+            least = min(limit, heapq.nlargest(SHOWN, found.values())[-1])
+    if not found:
+        return None
+    nearest = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    return NearScenarios(
+        group=group,
+        limit=limit,
+        duplicates=sum(score > limit for score in found.values()),
+        pairs=tuple(NearPair(similarity=score, first=pair[0], second=pair[1]) for pair, score in nearest[:SHOWN]),
+    )

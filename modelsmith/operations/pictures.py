@@ -1,0 +1,32 @@
+"""Writing a picture where its asker wants it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.signing.files import write_atomically
+
+Svg = Annotated[Path | None, Field(description="Write the picture there, a file that ends in .svg.")]
+
+
+def write_picture(path: Path, picture: str) -> str:
+    """Write an SVG file, replacing one that is there; returns its path.
+
+    Raises:
+        InvalidInput: ``not-svg`` for another ending: nothing else is ever written over.
+        InfrastructureFailure: ``write-failed``.
+    """
+    if path.suffix != ".svg":
+        raise InvalidInput("not-svg", f"{path} does not end in .svg", "Give the picture a name like balance.svg.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, picture.encode())
+    except OSError as error:
+        raise InfrastructureFailure(
+            "write-failed", f"{path} cannot be written: {error.strerror}", "Choose another place, or make room."
+        ) from None
+    return str(path)
