@@ -2,6 +2,7 @@
 # make test   set up and run the tests
 # make check  formatting, lint, types and layers
 # make fuzz   every parser that reads what others wrote, FUZZ_SECONDS each; FUZZ="record event" names some
+# make vllm   an environment of its own for the vLLM server, in .vllm/ (some minutes; with an NVIDIA GPU the GPU's build)
 # make cosign fetch cosign, with which some tests verify our signatures (Debian only; nothing is installed)
 
 SHELL := /bin/bash
@@ -15,7 +16,7 @@ export MODELSMITH_HOME = $(DEMO)/home
 FUZZ_SECONDS ?= 60
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check setup clean-demo cosign fuzz
+.PHONY: demo test check setup clean-demo cosign vllm fuzz
 
 setup: $(INSTALLED)
 
@@ -59,6 +60,9 @@ $(VENV)/.tests: $(INSTALLED)
 
 cosign:
 	@tests/foreign/get_cosign.sh .cache/cosign
+
+vllm:
+	@PYTHON=$(PYTHON) tests/substrates/get_vllm.sh .vllm
 
 test: $(VENV)/.tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)

@@ -14,7 +14,7 @@ from modelsmith.cli.tables import interval as _interval
 from modelsmith.cli.tables import rows as _rows
 from modelsmith.cli.tables import table as _table
 from modelsmith.cli.views_change import diff_rubric_view
-from modelsmith.cli.views_eval import duration, eval_view, results_view, run_view
+from modelsmith.cli.views_eval import eval_view, results_view, run_view
 
 View = Callable[[Any, Console], None]
 

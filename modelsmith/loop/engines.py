@@ -90,14 +90,19 @@ def _pinned(
 
     def serve() -> Substrate:
         from modelsmith.substrates.base_models import resolve
-        from modelsmith.substrates.vllm_server import VllmSubstrate
+        from modelsmith.substrates.vllm_substrate import VllmSubstrate
 
-        workspace.notify(Progress("eval", f"starting a vLLM server with {subject.name} ({source.name})"))
+        def waited(seconds: float) -> None:
+            workspace.notify(Progress("eval", f"starting a vLLM server with {source.name} ({seconds:.0f} s)"))
+
         folder = resolve(source, workspace.root, workspace.models).folder
-        return VllmSubstrate(folder, subject.adapter)
+        adapter = (subject.adapter, subject.weights) if subject.adapter else None
+        log = workspace.iterate / "logs" / "vllm.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return VllmSubstrate(folder, adapter, log, waited)
 
     if engine == "vllm":
-        from modelsmith.substrates.vllm_server import vllm_facts
+        from modelsmith.substrates.vllm_server import find_python, vllm_facts
 
-        return LazySubstrate(vllm_facts(), serve)
+        return LazySubstrate(vllm_facts(find_python()), serve)
     return LazySubstrate(local_facts(), load)

@@ -1,0 +1,35 @@
+"""vLLM's own offline side of the vLLM benchmark, run by the Python of vLLM's environment.
+
+``python vllm_offline.py MODEL DTYPE REPEATS < given.json`` loads the model as the server does, answers a few
+conversations unmeasured and then all of them so many times; prints the seconds of each, texts and tokens of the last.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+
+def main() -> None:
+    from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
+
+    model, dtype, repeats = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    given = json.load(sys.stdin)
+    engine = LLM(
+        model=model, dtype=dtype, generation_config="vllm", enforce_eager=given["eager"], enable_prefix_caching=True
+    )
+    settings = SamplingParams(temperature=0.0, max_tokens=given["max_new_tokens"], seed=0)
+    engine.chat(given["conversations"][:4], settings, use_tqdm=False)
+    seconds = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        found = engine.chat(given["conversations"], settings, use_tqdm=False)
+        seconds.append(time.perf_counter() - begin)
+    outputs = [one.outputs[0] for one in found]
+    tokens = sum(len(one.token_ids) for one in outputs)
+    print(json.dumps({"seconds": seconds, "tokens": tokens, "texts": [one.text for one in outputs]}))
+
+
+if __name__ == "__main__":
+    main()

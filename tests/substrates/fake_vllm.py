@@ -1,0 +1,90 @@
+"""Stands where the Python of a vLLM environment is expected, and acts as its server does in good and bad hours.
+
+What it is to do stands in ``FAKE_VLLM``: ``serve``, ``bad-model``, ``hang``, or ``taken N`` (the port is in use at the
+first N starts). ``FAKE_FOLDER`` is where it leaves its notes: how often it was started, and the processes it made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+NOTES = Path(os.environ["FAKE_FOLDER"])
+TRACEBACK = """\
+(APIServer pid=11) INFO 11-21 20:12:24 [api_utils.py:347] model /srv/models/x
+(EngineCore pid=12) ERROR 11-21 20:12:25 [core.py:843] Traceback (most recent call last):
+(EngineCore pid=12) ERROR 11-21 20:12:25 [core.py:843]   File "/opt/vllm/core.py", line 1, in load
+(EngineCore pid=12) ERROR 11-21 20:12:25 [core.py:843] OSError: no file named model.safetensors found in /srv/models/x
+(APIServer pid=11) RuntimeError: Engine core initialization failed. See root cause above.
+"""
+
+
+class Handler(BaseHTTPRequestHandler):
+    adapters: set[str] = set()
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._answer(200, {})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.headers["Authorization"] != f"Bearer {os.environ['VLLM_API_KEY']}":
+            self._answer(401, {"error": "Unauthorized"})
+        elif self.path == "/v1/load_lora_adapter":
+            self._load(body)
+        elif body["model"] != "base" and body["model"] not in self.adapters:
+            self._answer(404, {"error": {"message": "no such model", "code": 404}})
+        else:
+            text = f"{body['model']} says {body['messages'][-1]['content']}"
+            choice = {"message": {"content": text}, "finish_reason": "stop"}
+            self._answer(200, {"model": body["model"], "choices": [choice], "usage": {}})
+
+    def _load(self, body: dict[str, Any]) -> None:
+        with (NOTES / "loaded").open("a") as file:
+            file.write(body["lora_name"] + "\n")
+        rank = json.loads((Path(body["lora_path"]) / "adapter_config.json").read_text())["r"]
+        if rank > 16:
+            message = f"LoRA rank {rank} of {body['lora_path']} is greater than max_lora_rank"
+            self._answer(400, {"error": {"message": message, "code": 400}})
+        else:
+            self.adapters.add(body["lora_name"])
+            self._answer(200, {})
+
+    def _answer(self, status: int, document: dict[str, Any]) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def main() -> None:
+    if sys.argv[1] == "-c":
+        print(",9.9.9,2.0.0+cpu")
+        return
+    with (NOTES / "starts").open("a") as file:
+        file.write(json.dumps(sys.argv[1:]) + "\n")
+    mode, _, count = os.environ["FAKE_VLLM"].partition(" ")
+    if mode == "bad-model":
+        sys.exit(TRACEBACK)
+    if mode == "taken" and len((NOTES / "starts").read_text().splitlines()) <= int(count):
+        sys.exit("OSError: [Errno 98] Address already in use")
+    engine = subprocess.Popen(["sleep", "3600"])
+    (NOTES / "processes").write_text(f"{os.getpid()} {engine.pid}")
+    print("listening", flush=True)
+    if mode == "hang":
+        time.sleep(3600)
+    port = int(sys.argv[sys.argv.index("--port") + 1])
+    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+
+
+main()

@@ -1,0 +1,220 @@
+"""The real vLLM server with SmolLM2 and a real adapter, beside transformers in this process.
+
+The adapter is trained here, by our own trainer on generator rows, just long enough to answer in the rubric's format and
+to be right now and then: verdicts that are all alike would prove nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+from safetensors.torch import load_file, save_file
+from substrates.substrate_contract import SubstrateContract
+
+import modelsmith
+from modelsmith.diagnosis.failures import failure_clusters
+from modelsmith.diagnosis.generate import generate_rows
+from modelsmith.evaluation.prompts import Ask, plan
+from modelsmith.evaluation.scoring import score_completion
+from modelsmith.fleet.executor import LocalExecutor
+from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set, scenario_digest
+from modelsmith.repository.tree import WorkTree
+from modelsmith.schema.canonical import file_digest
+from modelsmith.schema.cluster import Lora, Training
+from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.run import Observation, VerdictRow
+from modelsmith.substrates.base_models import resolve
+from modelsmith.substrates.local import TransformersSubstrate
+from modelsmith.substrates.port import Completion, Prompt, Substrate
+from modelsmith.substrates.vllm_server import BASE, VllmServer, find_python
+from modelsmith.substrates.vllm_substrate import ServedModel, VllmSubstrate
+from modelsmith.training.job import TrainJob
+from modelsmith.training.rows import write_rows
+from modelsmith.training.supervisor import train
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
+
+ROOT = Path(modelsmith.__file__).parents[1]
+MOST_FLIPS = 0.05
+"""Registered share of scenarios whose verdict on any rubric point may differ between vLLM and transformers.
+
+Both decode greedily in float32 from the same weights. They may part only where two tokens are so near that the order
+of additions decides, which differs by kernel, batch and whether the adapter is merged; a wrong template, tokenizer,
+adapter or sampling default moves far more. 0.05 is half of the eval set's registered margin.
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def vllm() -> None:
+    """Skips where vLLM is not at hand, unless it must be."""
+    try:
+        find_python()
+    except InfrastructureFailure as error:
+        if os.environ.get("MODELSMITH_REQUIRE_TOOLS"):
+            pytest.fail(f"{error.message} {error.mend}")
+        pytest.skip(f"{error.message} {error.mend}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("vllm")
+
+
+@pytest.fixture(scope="module")
+def governed() -> GovernedSet:
+    return load_eval_set(WorkTree(ROOT), "adtech/rtb-root-cause")
+
+
+@pytest.fixture(scope="module")
+def model(vllm: None, folder: Path) -> Path:
+    return resolve(load_cluster(WorkTree(ROOT), "rtb-pricing").base_model, ROOT, folder / "models").folder
+
+
+@pytest.fixture(scope="module")
+def adapter(model: Path, governed: GovernedSet, folder: Path) -> tuple[Path, str]:
+    """Eight steps of real training, and the digest of the weights."""
+    steps, batch = 8, 8
+    clusters = failure_clusters(governed, all_wrong(governed))
+    write_rows(folder / "rows.jsonl", generate_rows(governed, clusters, steps * batch, 17))
+    training = Training(
+        steps=steps,
+        batch_size=batch,
+        learning_rate=1.5e-3,
+        schedule="constant",
+        checkpoint_every=steps,
+        lora=Lora(rank=16),
+    )
+    job = TrainJob(
+        model=str(model), parent=None, rows=str(folder / "rows.jsonl"), system=governed.evalset.prompt.system,
+        training=training,
+    )  # fmt: skip
+    trained = train(folder / "job", job, LocalExecutor(), lambda beat: None).adapter
+    return trained, file_digest(trained / "adapter_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def other_adapter(adapter: tuple[Path, str], folder: Path) -> tuple[Path, str]:
+    """The same adapter with its layers in the opposite order: well-formed, and wrong."""
+    copy = shutil.copytree(adapter[0], folder / "other")
+    weights = load_file(copy / "adapter_model.safetensors")
+    layers = 1 + max(int(name.split(".layers.")[1].split(".")[0]) for name in weights)
+    swapped = {}
+    for name, tensor in weights.items():
+        front, rest = name.split(".layers.")
+        number, _, tail = rest.partition(".")
+        swapped[f"{front}.layers.{layers - 1 - int(number)}.{tail}"] = tensor
+    save_file(swapped, copy / "adapter_model.safetensors", metadata={"format": "pt"})
+    return copy, file_digest(copy / "adapter_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def server(model: Path, folder: Path) -> Iterator[VllmServer]:
+    with VllmServer(model, folder / "vllm.log", rank=16) as running:
+        yield running
+
+
+def all_wrong(governed: GovernedSet) -> list[Observation]:
+    """What a model that fails every point of every core scenario would leave."""
+    found = []
+    for one in governed.core:
+        row = VerdictRow(
+            section="core", scenario=scenario_digest(one), id=one.id, capability=one.capability, critical=False,
+            wording=0, repeat=0, points={point.id: False for point in governed.rubric.points},
+        )  # fmt: skip
+        found.append(
+            Observation(
+                row=row, section="core", id=one.id, wording=0, repeat=0, completion="", finish="stop", reasons={},
+                prompt_tokens=0, completion_tokens=0, seconds=0.0,
+            )
+        )  # fmt: skip
+    return found
+
+
+Verdicts = Mapping[str, Mapping[str, bool]]
+
+
+def verdicts(substrate: Substrate, governed: GovernedSet) -> Verdicts:
+    """Every core and held-out scenario, by key: what the rubric says of each point."""
+    asks: dict[str, Ask] = {ask.key: ask for ask in plan(governed, ("core", "held_out"), quick=False)}
+    assert len(asks) >= 100
+    found: dict[str, Completion] = {
+        one.key: one
+        for one in substrate.complete(
+            [ask.prompt() for ask in asks.values()], governed.evalset.prompt.system, governed.evalset.sampling
+        )
+    }
+    assert [one.error for one in found.values()] == [None] * len(asks)
+    return {key: score_completion(governed.rubric, ask.scenario, found[key].text)[0] for key, ask in asks.items()}
+
+
+def flips(one: Verdicts, other: Verdicts) -> float:
+    return sum(one[key] != other[key] for key in one) / len(one)
+
+
+def test_verdicts_are_those_of_the_engine_in_this_process_and_not_those_of_another_adapter(
+    server: VllmServer,
+    model: Path,
+    adapter: tuple[Path, str],
+    other_adapter: tuple[Path, str],
+    governed: GovernedSet,
+) -> None:
+    local = TransformersSubstrate(model, adapter[0])
+    expected = verdicts(local, governed)
+    local.close()
+    right, wrong = (ServedModel(server, server.load_adapter(*one)) for one in (adapter, other_adapter))
+    same, different = verdicts(right, governed), verdicts(wrong, governed)
+    right.close()
+    wrong.close()
+    passed = sum(all(points.values()) for points in expected.values())
+    print(
+        f"{len(expected)} scenarios, {passed} pass; flips to vLLM {flips(expected, same):.3f},"
+        f" to the wrong adapter {flips(expected, different):.3f}"
+    )
+    assert 0 < passed < len(expected)
+    assert flips(expected, same) <= MOST_FLIPS
+    assert flips(expected, different) > MOST_FLIPS
+
+
+class TestContract(SubstrateContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def substrate(cls, server: VllmServer) -> Iterator[Substrate]:
+        made = ServedModel(server, BASE)
+        yield made
+        made.close()
+
+
+def test_a_folder_that_holds_no_model_is_named_by_the_servers_own_words(model: Path, folder: Path) -> None:
+    broken = folder / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text('{"architectures": ["NobodysModel"], "model_type": "nobody"}')
+    with pytest.raises(InfrastructureFailure) as caught:
+        VllmSubstrate(broken, None, folder / "broken.log")
+    assert caught.value.code == "vllm-died"
+    assert "nobody" in caught.value.message
+    assert str(folder) not in caught.value.message
+
+
+def test_a_server_killed_while_it_answers_is_named_and_leaves_no_process(
+    server: VllmServer, governed: GovernedSet
+) -> None:
+    """The last test of this file: it kills the server that the others share."""
+    substrate = ServedModel(server, BASE)
+    assert server._process is not None
+    family = psutil.Process(server._process.pid).children(recursive=True)
+    prompts = [Prompt(str(i), ask.prompt().messages) for i, ask in enumerate(plan(governed, ("core",), quick=False))]
+    completions = substrate.complete(prompts * 20, governed.evalset.prompt.system, governed.evalset.sampling)
+    next(completions)
+    os.kill(family[0].pid, signal.SIGKILL)
+    with pytest.raises(InfrastructureFailure) as caught:
+        list(completions)
+    assert caught.value.code == "vllm-died"
+    assert caught.value.details["status"] == 128 + signal.SIGKILL
+    substrate.close()
+    assert psutil.wait_procs(family, timeout=60)[1] == []

