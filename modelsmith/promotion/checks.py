@@ -137,8 +137,6 @@ def _checks_for(
     yield "routing", _routing
     if record.event == "candidate":
         yield "training", _training
-    if record.event in ("candidate", "eval-accepted"):
-        yield "audiences", _audiences
     if record.event == "eval-accepted":
         yield "evidence", _evidence
         yield "question", _question
@@ -236,6 +234,7 @@ def _training_facts(main: Main, promotion: Promotion) -> TrainingFacts:
 
 def _training(promotion: Promotion) -> str:
     facts = _training_facts(promotion.main, promotion)
+    _refuse_kept_back(promotion.main, TRAINING_FILE, facts)
     _parent(promotion.main, promotion.record.cluster, facts.parent)
     cluster = load_cluster(promotion.main.tree, promotion.record.cluster)
     _refuse(facts.base_digest != cluster.base_model.digest, "trained from another base model than the cluster's")
@@ -244,14 +243,10 @@ def _training(promotion: Promotion) -> str:
     return f"{facts.rows} rows, {facts.method}, rubric equals the eval's"
 
 
-def _audiences(promotion: Promotion) -> str:
-    """What main's policy keeps for operators is not in what everybody who reads the repository sees."""
-    shown: Evidence | TrainingFacts
-    accepted = promotion.record.event == "eval-accepted"
-    shown = promotion.evidence if accepted else _training_facts(promotion.main, promotion)
-    told = for_reviewers(shown, promotion.main.policy.audiences) != shown
-    _refuse(told, f"{EVIDENCE_FILE if accepted else TRAINING_FILE} shows what policy keeps for operators")
-    return "nothing is shown that policy keeps for operators"
+def _refuse_kept_back(main: Main, name: str, shown: Evidence | TrainingFacts) -> None:
+    """What main's policy keeps for operators is not for everybody who reads the repository."""
+    kept_back = for_reviewers(shown, main.policy.audiences) != shown
+    _refuse(kept_back, f"{name} shows what policy keeps for operators")
 
 
 def _parent(main: Main, cluster: str, name: str) -> None:
@@ -266,6 +261,7 @@ def _evidence(promotion: Promotion) -> str:
     data = promotion.file(EVIDENCE_FILE)
     unseal(promotion.file(EVIDENCE_SIGNATURE), promotion.main.trusted, sha256(data), EVIDENCE_TYPE)
     evidence, record = promotion.evidence, promotion.record
+    _refuse_kept_back(promotion.main, EVIDENCE_FILE, evidence)
     _refuse(evidence.artifact != record.artifact, "the evidence is about another artifact")
     _refuse(evidence.specialist != record.specialist, "the evidence is about another specialist")
     _refuse(evidence.candidate.weights != record.artifact, "the eval ran other weights than the artifact")

@@ -103,7 +103,7 @@ COST = {
 
 @pytest.mark.parametrize("name", PARTS)
 def test_evidence_that_shows_reviewers_what_policy_keeps_for_operators_is_found(candidate, name):
-    """However little of it: refused by the check `audiences`, and found once on main."""
+    """However little of it: refused by the check `evidence`, and found once on main."""
     kept(candidate)
 
     def told(evidence):
