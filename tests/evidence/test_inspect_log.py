@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from invented_sets import governed, scenario
 
-from modelsmith.evaluation.engine import run_id, run_request
+from modelsmith.evaluation.engine import run_request
 from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.results import RunFolder
 from modelsmith.evaluation.scoring import point_weights, score_completion
 from modelsmith.evaluation.statistics import Part, student_t_quantile, weighted_means
+from modelsmith.evaluation.summary import run_id
 from modelsmith.evaluation.tally import SECTIONS, composite_weights, section_tallies, tally
 from modelsmith.evidence.inspect_log import CLUSTER, PASSED, TOTAL, inspect_log, sample_scores
 from modelsmith.loop.evals import ledger_of
