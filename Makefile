@@ -57,7 +57,7 @@ cosign:
 	@tests/foreign/get_cosign.sh .cache/cosign
 
 test: setup
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
 
 check: setup
 	@$(BIN)/ruff format --check modelsmith tests benchmarks fuzz
