@@ -65,7 +65,7 @@ vllm:
 	@PYTHON=$(PYTHON) tests/substrates/get_vllm.sh .vllm
 
 test: $(VENV)/.tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
 
 check: setup
 	@$(BIN)/ruff format --check modelsmith tests benchmarks fuzz

@@ -133,4 +133,7 @@ def _name(life: Life) -> str:
 def receipts_of(tree: Tree, folder: str) -> dict[str, str]:
     """Digest of every receipt of one event folder, by file name."""
     prefix = f"{folder}/{RECEIPTS}"
-    return {path.removeprefix(prefix + "/"): sha256(tree.read(path)) for path in tree.paths(prefix)}
+    contents, refused = read_each(tree, tree.paths(prefix))
+    for error in refused.values():
+        raise error
+    return {path.removeprefix(prefix + "/"): sha256(data) for path, data in contents.items()}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import Any
 
 import pytest
 from openings import opened
+from worlds import CLUSTER, MAIN, Place
 
 from modelsmith.artifacts.seal import seal as seal_artifact
 from modelsmith.artifacts.store import Store
@@ -64,9 +64,7 @@ from modelsmith.signing import ssh
 from modelsmith.signing.dsse import seal, statement
 from modelsmith.signing.oms import sign_directory
 
-CLUSTER = "rtb-pricing"
 HARNESS = "modelsmith-harness"
-MAIN = "refs/heads/main"
 PEOPLE = {
     "maya": ("head-of-trading",),
     "noor": ("head-of-trading",),
@@ -120,34 +118,17 @@ _EVIDENCE: dict[tuple[str, int], Evidence] = {}
 
 
 @dataclass(frozen=True)
-class World:
-    """One forge, one clone with the harness in it, one store, and everybody's keys."""
+class World(Place):
+    """A place with something to attack."""
 
-    folder: Path
     root: str
     """Fingerprint of the governance root, as a reviewer pinned it."""
 
     # Where things are.
 
     @property
-    def clone(self) -> Path:
-        return self.folder / "clone"
-
-    @property
-    def forge(self) -> Path:
-        return self.folder / "forge.git"
-
-    @property
-    def home(self) -> Path:
-        return self.folder / "home"
-
-    @property
     def store(self) -> Path:
         return self.home / "store"
-
-    @property
-    def git(self) -> Git:
-        return Git(self.clone)
 
     @property
     def bare(self) -> Git:
@@ -157,10 +138,6 @@ class World:
     def workspace(self) -> Workspace:
         return Workspace(self.clone, self.home)
 
-    @property
-    def harness_keys(self) -> Path:
-        return next((self.home / "keys").iterdir())
-
     def key(self, actor: str) -> Path:
         """Private SSH key of a person, of the harness or of ``mallory``, whom nobody lists."""
         return self.harness_keys / "harness-ssh" if actor == HARNESS else self.folder / "people" / actor
@@ -169,21 +146,7 @@ class World:
         """Public half, as people.yaml writes it."""
         return ssh.public_key(self.key(actor))
 
-    def copied_to(self, folder: Path) -> World:
-        """The same world somewhere else, with nothing that leads back."""
-        shutil.copytree(self.folder, folder, symlinks=True)
-        copy = World(folder, self.root)
-        config = folder / "clone" / ".git" / "config"
-        config.write_text(config.read_text().replace(str(self.folder), str(folder)))
-        return copy
-
     # What is there.
-
-    def main(self) -> str:
-        """Main of the forge."""
-        commit = self.bare.rev(MAIN)
-        assert commit
-        return commit
 
     def governed(self) -> Main:
         """Everything that main governs."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny
 import yaml
 from attacker import HARNESS, PEOPLE, World
+from shared import built_once
 
 from modelsmith.operations.init import InitRequest, run
 from modelsmith.promotion.root import root_fingerprint
@@ -35,7 +37,12 @@ def _own_git() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def fresh_template(tmp_path_factory: pytest.TempPathFactory) -> World:
     """After `modelsmith init`: rules, people and a small eval set; nothing is promoted yet."""
-    folder = tmp_path_factory.mktemp("fresh")
+    folder = built_once(tmp_path_factory, "attacks-fresh", _init)
+    with ObjectReader(folder / "clone") as git:
+        return World(folder, root_fingerprint(git, "main"))
+
+
+def _init(folder: Path) -> None:
     for name in (*PEOPLE, "mallory", "erin"):
         create_ssh_key(folder / "people" / name, f"{name}@example.org")
     enrolled = tuple(f"{role}=people/{name}.pub" for name, roles in PEOPLE.items() for role in roles)
@@ -52,46 +59,64 @@ def fresh_template(tmp_path_factory: pytest.TempPathFactory) -> World:
     document["people"].append({"id": "erin", "name": "Erin", "roles": ["head-of-trading"], "keys": [former]})
     people.write_text(yaml.safe_dump(document, sort_keys=False))
     tiny.commit_to_root(clone, folder / "forge.git")
-    workspace = Workspace(clone, folder / "home")
-    assert workspace.setting("identity") == HARNESS
-    with ObjectReader(clone) as git:
-        root = root_fingerprint(git, "main")
-    return World(folder, root)
+    assert Workspace(clone, folder / "home").setting("identity") == HARNESS
+
+
+Advance = Callable[[World, str, Callable[[World], None]], World]
 
 
 @pytest.fixture(scope="session")
-def candidate_template(fresh_template: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+def advanced(tmp_path_factory: pytest.TempPathFactory) -> Advance:
+    """Makes a template of the next state: a copy of the last one in which something was done."""
+
+    def make(template: World, state: str, do: Callable[[World], None]) -> World:
+        folder = built_once(tmp_path_factory, f"attacks-{state}", lambda folder: do(template.copied_to(folder)))
+        return replace(template, folder=folder)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def candidate_template(fresh_template: World, advanced: Advance) -> World:
     """Main knows the first candidate; its evidence is due."""
-    world = fresh_template.copied_to(tmp_path_factory.mktemp("candidate") / "world")
-    assert world.merge(world.promote("candidate")).status == "merged"
-    return world
+
+    def do(world: World) -> None:
+        assert world.merge(world.promote("candidate")).status == "merged"
+
+    return advanced(fresh_template, "candidate", do)
 
 
 @pytest.fixture(scope="session")
-def accepted_template(candidate_template: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+def accepted_template(candidate_template: World, advanced: Advance) -> World:
     """Its evidence is accepted; the signed artifact is due."""
-    world = candidate_template.copied_to(tmp_path_factory.mktemp("accepted") / "world")
-    assert world.merge(world.promote("eval-accepted")).status == "merged"
-    return world
+
+    def do(world: World) -> None:
+        assert world.merge(world.promote("eval-accepted")).status == "merged"
+
+    return advanced(candidate_template, "accepted", do)
 
 
 @pytest.fixture(scope="session")
-def waiting_template(accepted_template: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+def waiting_template(accepted_template: World, advanced: Advance) -> World:
     """The first specialist is exported; its deployment waits for the head of trading as pull request 4."""
-    world = accepted_template.copied_to(tmp_path_factory.mktemp("waiting") / "world")
-    assert world.merge(world.promote("artifact-exported")).status == "merged"
-    assert world.promote("customer-deployed") == 4
-    return world
+
+    def do(world: World) -> None:
+        assert world.merge(world.promote("artifact-exported")).status == "merged"
+        assert world.promote("customer-deployed") == 4
+
+    return advanced(accepted_template, "waiting", do)
 
 
 @pytest.fixture(scope="session")
-def deployed_template(waiting_template: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+def deployed_template(waiting_template: World, advanced: Advance) -> World:
     """Approved by Maya and merged."""
-    world = waiting_template.copied_to(tmp_path_factory.mktemp("deployed") / "world")
-    world.approve(4, "maya")
-    assert world.merge(4).status == "merged"
-    assert world.holds().approvals == 1
-    return world
+
+    def do(world: World) -> None:
+        world.approve(4, "maya")
+        assert world.merge(4).status == "merged"
+        assert world.holds().approvals == 1
+
+    return advanced(waiting_template, "deployed", do)
 
 
 def _copy(template: World, tmp_path: Path) -> Iterator[World]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
@@ -11,9 +10,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from worlds import World, deployed_template, first_iterate, fresh_template
+
+__all__ = ["deployed_template", "first_iterate", "fresh_template"]
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "verify-without-us.md"
@@ -27,22 +28,6 @@ _CHANGING = (
     (re.compile(r"\b[0-9a-f]{8}(?:[0-9a-f]{32}|[0-9a-f]{56})?\b"), "<hex>"),
 )
 """What differs between two repositories."""
-
-
-def _journey() -> Any:
-    spec = importlib.util.spec_from_file_location("journey_conftest", ROOT / "tests" / "journey" / "conftest.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_journey_fixtures = _journey()
-fresh_template = _journey_fixtures.fresh_template
-first_iterate = _journey_fixtures.first_iterate
-deployed_template = _journey_fixtures.deployed_template
 
 
 @dataclass(frozen=True)
@@ -173,7 +158,7 @@ def _put(tools: Path, program: str, folder: Path, mend: str) -> None:
 
 
 @pytest.fixture
-def reader(deployed_template: Any, tools: Path, tmp_path: Path) -> Iterator[Reader]:
+def reader(deployed_template: World, tools: Path, tmp_path: Path) -> Iterator[Reader]:
     """A reader of a repository whose first specialist serves. Theirs to spoil."""
     world = deployed_template
     clone, artifact = tmp_path / "clone", tmp_path / "artifact"

@@ -11,10 +11,12 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from shared import built_once
+from worlds import Ran, World
 
 from modelsmith.ledger.ledger import Ledger
 
@@ -74,12 +76,20 @@ def phase(world):
 @pytest.fixture(scope="module")
 def interrupted(fresh_template, tmp_path_factory):
     """One loop that is stopped at every point, one after the other, and then left to end."""
-    world = fresh_template.copied_to(tmp_path_factory.mktemp("interrupted") / "world")
-    stopped = []
-    for _, point, _ in STOPS:
-        ran = world.stop_at(point, "iterate", "rtb-pricing", "--json")
-        stopped.append(Stopped(point, ran.code, phase(world), ran.out + ran.err))
-    return world, stopped, world.modelsmith("iterate", "rtb-pricing", "--json")
+
+    def build(folder):
+        world = fresh_template.copied_to(folder)
+        stopped = []
+        for _, point, _ in STOPS:
+            ran = world.stop_at(point, "iterate", "rtb-pricing", "--json")
+            stopped.append(asdict(Stopped(point, ran.code, phase(world), ran.out + ran.err)))
+        ended = world.modelsmith("iterate", "rtb-pricing", "--json")
+        (folder / "told.json").write_text(json.dumps([stopped, asdict(ended)]))
+
+    shared = World(built_once(tmp_path_factory, "journey-interrupted", build))
+    stopped, ended = json.loads((shared.folder / "told.json").read_text())
+    world = shared.copied_to(tmp_path_factory.mktemp("interrupted") / "world")
+    return world, [Stopped(**one) for one in stopped], Ran(**ended)
 
 
 def test_it_was_stopped_in_every_phase_and_where_it_was_meant_to(interrupted):

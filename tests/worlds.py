@@ -1,0 +1,233 @@
+"""Promotion repositories with everything round them, in one folder each: built once for a run, then copied.
+
+The journeys go through the command line as a user does, with a tiny model that really answers and trains; the attacks
+(`attacker`) call the product's functions. What both stand on is a `Place`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import tiny
+from shared import built_once
+
+from modelsmith.repository.git import Git
+from modelsmith.signing.keys import create_ssh_key
+from modelsmith.substrates.base_models import listing_digest
+
+CLUSTER = "rtb-pricing"
+MAIN = "refs/heads/main"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMAND = Path(sys.executable).with_name("modelsmith")
+DRIVER = Path(__file__).parent / "journey" / "stop_at.py"
+PEOPLE = {
+    "maya": "head-of-trading",
+    "noor": "head-of-trading",
+    "dana": "domain-lead",
+    "petra": "platform",
+    "oli": "oncall-sre",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One forge, one clone with the harness in it, one home, and everybody's keys, in one folder."""
+
+    folder: Path
+
+    @property
+    def clone(self) -> Path:
+        return self.folder / "clone"
+
+    @property
+    def forge(self) -> Path:
+        return self.folder / "forge.git"
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def git(self) -> Git:
+        return Git(self.clone)
+
+    @property
+    def harness_keys(self) -> Path:
+        return next((self.home / "keys").iterdir())
+
+    def main(self) -> str:
+        """Main of the forge, read from its file where it has one: tests ask for it all the time."""
+        file = self.forge / MAIN
+        found = file.read_text().strip() if file.is_file() else ""
+        commit = found if _COMMIT.fullmatch(found) else Git(self.forge).rev(MAIN)
+        assert commit
+        return commit
+
+    def copied_to(self, folder: Path) -> Self:
+        """The same somewhere else, with nothing that leads back."""
+        shutil.copytree(self.folder, folder, symlinks=True, dirs_exist_ok=True)
+        config = folder / "clone" / ".git" / "config"
+        config.write_text(config.read_text().replace(str(self.folder), str(folder)))
+        return replace(self, folder=folder)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one object on stdout; anything else there fails."""
+        document = json.loads(self.out)
+        assert isinstance(document, dict)
+        return document
+
+
+@dataclass(frozen=True)
+class World(Place):
+    """A promotion repository with a tiny model, used from the command line."""
+
+    @property
+    def iterate(self) -> Path:
+        return self.clone / ".iterate"
+
+    def key(self, person: str) -> str:
+        """Path of someone's private key."""
+        return str(self.folder / "people" / person)
+
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "MODELSMITH_"))}
+        return kept | {
+            "MODELSMITH_HOME": str(self.home),
+            "HOME": str(self.folder),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
+
+    def start(self, *command: str | Path, **more: Any) -> subprocess.Popen[str]:
+        """Start a command in the clone."""
+        options = {"cwd": self.clone, "env": self.environment(), "text": True} | more
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+    def run(self, *command: str | Path, **more: Any) -> Ran:
+        """Run a command in the clone to its end."""
+        process = self.start(*command, **more)
+        out, err = process.communicate(timeout=300)
+        return Ran(process.returncode, out, err)
+
+    def modelsmith(self, *words: str, **more: Any) -> Ran:
+        """Run ``modelsmith`` in the clone."""
+        return self.run(COMMAND, *words, **more)
+
+    def stop_at(self, point: str, *words: str) -> Ran:
+        """Run ``modelsmith`` and let it die at a point; see stop_at.py."""
+        return self.run(sys.executable, DRIVER, point, *words)
+
+    def git_command(self, *words: str) -> Ran:
+        """Run plain git in the clone, as a user would."""
+        who = ["-c", "user.name=Petra", "-c", "user.email=petra@example.org"]
+        return self.run("git", *who, *words)
+
+    def commit(self, branch: str, files: dict[str, str | None]) -> str:
+        """Commit files on a new branch from main, leaving main checked out."""
+        self.must("checkout", "--quiet", "-b", branch, "main")
+        for name, text in files.items():
+            path = self.clone / name
+            if text is None:
+                path.unlink()
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        self.must("add", "--all")
+        self.must("commit", "--quiet", "--message", f"Change {', '.join(files)}")
+        self.must("checkout", "--quiet", "main")
+        return self.git.text("rev-parse", branch)
+
+    def must(self, *words: str) -> str:
+        """Run plain git, which must succeed."""
+        ran = self.git_command(*words)
+        assert ran.code == 0, ran.err
+        return ran.out
+
+    def pulls(self) -> dict[int, str]:
+        """Titles of all pull requests by number."""
+        ran = self.modelsmith("pr", "list", "--all", "--json")
+        assert ran.code == 0, ran.out
+        return {pull["number"]: pull["title"] for pull in ran.json["pulls"]}
+
+    def state(self) -> dict[str, Any]:
+        """Where the loop stands."""
+        found = json.loads((self.iterate / "state.json").read_bytes())["clusters"][CLUSTER]
+        assert isinstance(found, dict)
+        return found
+
+    def folder_of(self, event: str) -> Path:
+        """The folder of the newest specialist's event, as checked out."""
+        return sorted((self.clone / "promotions" / CLUSTER).glob(f"*/*-{event}"))[-1]
+
+
+def _own(factory: pytest.TempPathFactory, shared: Path) -> World:
+    """This worker's copy, in which commands may run."""
+    return World(shared).copied_to(factory.mktemp(shared.name) / "world")
+
+
+@pytest.fixture(scope="session")
+def fresh_template(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """After `modelsmith init`, made tiny; nothing has run yet."""
+
+    def build(folder: Path) -> None:
+        world = World(folder)
+        people = folder / "people"
+        for name in (*PEOPLE, "stranger"):
+            create_ssh_key(people / name, f"{name}@example.org")
+        enrol = [word for name, role in PEOPLE.items() for word in ("--person", f"{role}={people / name}.pub")]
+        made = world.modelsmith("init", "clone", "--forge", "forge.git", *enrol, "--json", cwd=folder)
+        assert made.code == 0, made.out
+        assert made.json["unheld_roles"] == []
+        tiny.shrink(world.clone, tiny_model, listing_digest(tiny_model))
+        tiny.commit_to_root(world.clone, world.forge)
+
+    return _own(tmp_path_factory, built_once(tmp_path_factory, "journey-fresh", build))
+
+
+@pytest.fixture(scope="session")
+def first_iterate(fresh_template: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Ran]:
+    """The first `modelsmith iterate` and what it printed; it ended at a pull request that waits."""
+
+    def build(folder: Path) -> None:
+        world = fresh_template.copied_to(folder)
+        ran = world.modelsmith("iterate", CLUSTER, "--json")
+        assert ran.code == 4, ran.out + ran.err
+        (folder / "ran.json").write_text(json.dumps(asdict(ran)))
+
+    world = _own(tmp_path_factory, built_once(tmp_path_factory, "journey-waiting", build))
+    return world, Ran(**json.loads((world.folder / "ran.json").read_text()))
+
+
+@pytest.fixture(scope="session")
+def deployed_template(first_iterate: tuple[World, Ran], tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Approved and merged: the first specialist serves."""
+
+    def build(folder: Path) -> None:
+        world = first_iterate[0].copied_to(folder)
+        for words in (("approve", "4", "--key", world.key("maya")), ("pr", "merge", "4")):
+            ran = world.modelsmith(*words, "--json")
+            assert ran.code == 0, ran.out
+
+    return _own(tmp_path_factory, built_once(tmp_path_factory, "journey-deployed", build))
