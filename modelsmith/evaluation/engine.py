@@ -157,49 +157,56 @@ class _Session:
         todo = self._open()
         before = last() if todo else None
         for some in _batches(todo):
-            waiting: list[Observation] = []
-            fresh: dict[str, KeptCompletion] = {}
-            synced = time.monotonic()
+            fresh = _Fresh()
             try:
                 for answer in _answers(some, self._governed, substrate):
                     why = cause(answer.ask, self._request, before)
                     completion = kept(answer.completion, answer.wall)
                     if completion is None:
-                        waiting.append(unanswered(answer.ask, answer.completion, answer.wall, why))
+                        observation = unanswered(answer.ask, answer.completion, answer.wall, why)
                     else:
                         because[why] += 1
-                        fresh[self._key(answer.ask)] = completion
-                        waiting.append(unscored(answer.ask, completion, why))
-                    if len(waiting) >= SYNC_COMPLETIONS or time.monotonic() - synced > SYNC_SECONDS:
-                        self._keep(fresh)
-                        self._finish(waiting)
-                        waiting, fresh, synced = [], {}, time.monotonic()
+                        fresh.completions[self._key(answer.ask)] = completion
+                        observation = unscored(answer.ask, completion, why)
+                    self._write([observation])
+                    fresh.observations.append(observation)
+                    if fresh.due():
+                        self._settle(fresh)
+                        fresh = _Fresh()
             except BaseException:
                 self._keep(fresh)
-                self._rescue(waiting)
                 raise
-            self._keep(fresh)
-            self._finish(waiting)
+            self._settle(fresh)
 
-    def _keep(self, fresh: Mapping[str, KeptCompletion]) -> None:
-        if self._cache is not None:
-            self._cache.keep(fresh)
-
-    def _finish(self, observations: Sequence[Observation]) -> None:
-        if not observations:
-            return
+    def _write(self, observations: Sequence[Observation]) -> None:
+        """Write down at once what is known without a judge: whoever is killed now has lost nothing."""
         if self._grader.judges:
             self._run.append([unjudged(one) for one in observations])
-        graded = self._grader.grade(observations)
+        else:
+            self._note(self._grader.grade(observations))
+
+    def _settle(self, fresh: _Fresh) -> None:
+        """Ask the judge where there is one, and let disk and cache have it all."""
+        self._keep(fresh)
+        if self._grader.judges and fresh.observations:
+            self._note(self._grader.grade(fresh.observations))
+            self._run.sync()
+
+    def _keep(self, fresh: _Fresh) -> None:
+        self._run.sync()
+        if self._cache is not None:
+            self._cache.keep(fresh.completions)
+
+    def _finish(self, observations: Sequence[Observation]) -> None:
+        """Grade completions that were made before."""
+        if observations:
+            self._note(self._grader.grade(observations))
+            self._run.sync()
+
+    def _note(self, graded: Sequence[Observation]) -> None:
         self._run.append(graded)
         self._done |= {observation_key(one) for one in graded if one.error is None}
         self._report()
-
-    def _rescue(self, observations: Sequence[Observation]) -> None:
-        """Write down what is not yet, without asking a judge."""
-        answered = self._run.answered()
-        left = [one for one in observations if (line := answered.get(observation_key(one))) is None or line.failed]
-        self._run.append([unjudged(one) for one in left] if self._grader.judges else self._grader.grade(left))
 
     def _open(self) -> list[Ask]:
         """Prompts without a completion."""
@@ -215,6 +222,19 @@ class _Session:
 
     def _report(self) -> None:
         self._progress(len(self._done), len(self._asks))
+
+
+@dataclass
+class _Fresh:
+    """Answers that wait to be synced to disk and kept in the cache."""
+
+    observations: list[Observation] = field(default_factory=list)
+    completions: dict[str, KeptCompletion] = field(default_factory=dict)
+    since: float = field(default_factory=time.monotonic)
+
+    def due(self) -> bool:
+        """Whether they have waited long enough."""
+        return len(self.observations) >= SYNC_COMPLETIONS or time.monotonic() - self.since > SYNC_SECONDS
 
 
 class _Answer(NamedTuple):

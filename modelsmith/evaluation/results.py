@@ -1,7 +1,8 @@
 """A run's folder: what was asked, every observation, and the result. Observations are read one at a time.
 
 ``.iterate/<cluster>/runs/<tag>/`` holds ``request.json`` (canonical JSON; a tag answers one request for good),
-``observations.jsonl`` (append-only; one canonical JSON object a line, synced to disk by the batch) and ``result.json``.
+``observations.jsonl`` (append-only; one canonical JSON object a line, written at once and synced by the batch) and
+``result.json``.
 One process writes at a time. A process may be killed at any moment: the next one cuts off a torn last line and goes on.
 Two lines for one completion are legal only if all but the last are errors, or the lines are the same.
 """
@@ -144,7 +145,9 @@ class RunFolder:
                 yield self._parse(file.read(line.length), line.number)
 
     def append(self, batch: Sequence[Observation]) -> None:
-        """Add observations and sync them to disk; interrupted, it may be called again with the same batch.
+        """Add observations; from then on only a power cut loses them, and after `sync` not even that.
+
+        Interrupted, it may be called again with the same batch.
 
         Raises:
             InfrastructureFailure: ``write-failed`` (disk full, quota); what was there before is intact.
@@ -158,13 +161,21 @@ class RunFolder:
                 written = 0
                 while written < len(data):
                     written += os.pwrite(file, data[written:], self._end + written)
-                os.fsync(file)
             except OSError:
                 os.ftruncate(file, self._end)
                 raise
         for line, observation in zip(lines, batch, strict=True):
             self._index[observation_key(observation)] = _line(len(self._index) + 1, self._end, line, observation)
             self._end += len(line) + 1
+
+    def sync(self) -> None:
+        """Sync what was added to disk.
+
+        Raises:
+            InfrastructureFailure: ``write-failed``.
+        """
+        with _writing(self.path):
+            os.fsync(self._open_file())
 
     def write_result(self, result: RunResult) -> None:
         """Write ``result.json``, whole or not at all.

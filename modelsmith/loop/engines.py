@@ -16,6 +16,9 @@ from modelsmith.schema.source import BaseModelSource, Endpoint
 from modelsmith.substrates.lazy import LazySubstrate
 from modelsmith.substrates.port import Substrate
 
+TOLD_EVERY = 10
+"""Seconds between two words about a server that is starting."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -93,7 +96,8 @@ def _pinned(
         from modelsmith.substrates.vllm_substrate import VllmSubstrate
 
         def waited(seconds: float) -> None:
-            workspace.notify(Progress("eval", f"starting a vLLM server with {source.name} ({seconds:.0f} s)"))
+            if round(seconds) % TOLD_EVERY == 0:
+                workspace.notify(Progress("eval", f"starting a vLLM server with {source.name} ({seconds:.0f} s)"))
 
         folder = resolve(source, workspace.root, workspace.models).folder
         adapter = (subject.adapter, subject.weights) if subject.adapter else None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "substrates"))
 from stub_server import Seen, StubServer, chat, refusal
+from worlds import COMMAND
 
 SET = "evals/adtech/rtb-root-cause"
 SCENARIO = f"{SET}/scenarios/auction-timeout/timeout-core-01.yaml"
@@ -207,6 +211,23 @@ class TestABaseline:
         evaluate(fresh, "--model", "frontier", "--tag", "one")
         assert evaluate(fresh, "--model", "frontier", "--tag", "one")["run"]["executed"] == 0
         assert evaluate(fresh, "--model", "frontier", "--tag", "two")["run"]["executed"] == 16
+
+    @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "Ctrl-C"])
+    def test_stopped_midway_it_goes_on_where_it_was(self, fresh, stub, how):
+        stub.script = lambda seen: replace(chat(answer_of(seen)), after=0.15)
+        self.configure(fresh, stub, max_connections=2)
+        running = fresh.start(COMMAND, "eval", "--cluster", "rtb-pricing", "--model", "frontier", "--json")
+        while len(stub.seen) < 7 and running.poll() is None:
+            time.sleep(0.01)
+        running.send_signal(how)
+        out, _ = running.communicate(timeout=60)
+        assert running.returncode == (130 if how is signal.SIGINT else -signal.SIGKILL), out
+        before = len(stub.seen)
+        assert before < 16
+        run = evaluate(fresh, "--model", "frontier")["run"]
+        assert run["completions"] == 16
+        assert run["executed"] == len(stub.seen) - before
+        assert len(stub.seen) <= 16 + 2, "only what was under way is asked again"
 
     def test_a_wrong_key_is_said_once_and_never_shown(self, fresh, stub, monkeypatch):
         stub.script = lambda _: refusal(401)

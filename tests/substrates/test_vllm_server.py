@@ -38,7 +38,7 @@ from modelsmith.training.job import TrainJob
 from modelsmith.training.rows import write_rows
 from modelsmith.training.supervisor import train
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.model, pytest.mark.alone, pytest.mark.timeout(1800)]
 
 ROOT = Path(modelsmith.__file__).parents[1]
 MOST_FLIPS = 0.05
