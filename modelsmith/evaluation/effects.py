@@ -6,20 +6,23 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from modelsmith.evaluation.tally import Tally, tally
-from modelsmith.schema.change import Flip
-from modelsmith.schema.run import GateRule, PointFlip, VerdictRow
+from modelsmith.schema.run import GateRule, PointFlip, ScenarioFlip, VerdictRow
 
 
-def flips(before: Sequence[VerdictRow], old: GateRule, after: Sequence[VerdictRow], new: GateRule) -> tuple[Flip, ...]:
+def flips(
+    before: Sequence[VerdictRow], old: GateRule, after: Sequence[VerdictRow], new: GateRule
+) -> tuple[ScenarioFlip, ...]:
     """Scenarios, asked before and after, whose verdict turned."""
     if not before or not after:
         return ()
     then, now = tally(before, old), tally(after, new)
     turned = [key for key in now if key in then and then[key].passed != now[key].passed]
     return tuple(
-        Flip(
+        ScenarioFlip(
             section=now[key].section,
             id=now[key].id,
+            scenario=now[key].scenario,
+            capability=now[key].capability,
             critical=now[key].critical,
             direction="gained" if now[key].passed else "lost",
             points=_points(then[key], now[key]),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from modelsmith.schema.base import Frozen, Section, Slug, State
-from modelsmith.schema.run import Estimate, Outcome, PointFlip
+from modelsmith.schema.base import Frozen, Slug, State
+from modelsmith.schema.run import Estimate, Outcome, PointFlip, ScenarioFlip
 
 Kind = Literal["added", "removed", "changed"]
 
@@ -41,17 +41,6 @@ class SetChange(Frozen):
     """What changed in prompt, sampling, judge, weights, thresholds and decision rule, in words."""
 
 
-class Flip(Frozen):
-    """A scenario whose verdict the change turns."""
-
-    section: Section
-    id: Slug
-    critical: bool
-    direction: Literal["gained", "lost"]
-    points: tuple[Slug, ...]
-    """Rubric points that decide otherwise, were added or removed, in at least one of its completions."""
-
-
 class Effect(Frozen):
     """What the change does to one promoted specialist's evidence."""
 
@@ -64,7 +53,8 @@ class Effect(Frozen):
     composite: tuple[Estimate, Estimate | None]
     """Before and after."""
     held_out: tuple[Estimate, Estimate | None]
-    flips: tuple[Flip, ...]
+    flips: tuple[ScenarioFlip, ...]
+    """Scenarios whose verdict the change turns; points that were added or removed count as turned."""
     point_flips: tuple[PointFlip, ...]
     unknown: int
     """Completions, of the specialist or its incumbent, of which a verdict is not known."""
