@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Set
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,14 +33,17 @@ def is_canonical(data: bytes, value: Any) -> bool:
 def parse_canonical(path: str, data: bytes, model: type[T]) -> T:
     """The value in a machine-written file; ``path`` is for messages.
 
+    What an older toolkit wrote may lack fields that were added since: they have their defaults, and the bytes stay as
+    they were signed.
+
     Raises:
-        IntegrityFailure: ``bad-file`` unless the bytes are the canonical JSON of a value of this type.
+        IntegrityFailure: ``bad-file`` unless the bytes are canonical JSON and say a value of this type.
     """
     try:
         value = model.model_validate_json(data)
     except ValueError:
         raise _bad(path, f"of type {model.__name__}") from None
-    if not is_canonical(data, value):
+    if not is_canonical(data, json.loads(data)):
         raise _bad(path, "canonical JSON (RFC 8785)")
     return value
 

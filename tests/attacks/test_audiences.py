@@ -14,6 +14,7 @@ from modelsmith.operations import lineage, pr_show
 from modelsmith.promotion.records import next_record
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.evidence import EVIDENCE_FILE, Evidence
+from modelsmith.schema.run import Cost
 
 KEPT = {"RunResult.cost": "operator", "Evidence.environment": "operator", "TrainingFacts.toolkit": "operator"}
 
@@ -95,10 +96,10 @@ PARTS = {
     "versions": lambda e: e.update(environment={"python": "3.11"}),
     "the toolkit": lambda e: e["training"].update(toolkit="test"),
 }
-COST = {
-    "p50_seconds": 0.1, "p95_seconds": 0.2, "prompt_tokens": 1, "completion_tokens": 1, "tokens_per_second": 1.0,
-    "cost_per_decision": 0.1, "currency": "USD",
-}  # fmt: skip
+COST = Cost(
+    p50_seconds=0.1, p95_seconds=0.2, prompt_tokens=1, completion_tokens=1, tokens_per_second=1.0,
+    cost_per_decision=0.1, currency="USD",
+).model_dump(mode="json")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PARTS)

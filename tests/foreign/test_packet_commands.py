@@ -77,4 +77,4 @@ def test_a_signature_that_is_missing_is_refused(reader):
     bundle = json.loads(path.read_bytes())
     bundle["dsseEnvelope"]["signatures"] = []
     path.write_text(json.dumps(bundle))
-    refused(reader, "no signatures")
+    refused(reader, "no signature")

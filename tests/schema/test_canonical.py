@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.canonical import canonical_json, parse_canonical
+from modelsmith.schema.errors import IntegrityFailure
 
 
 def test_the_rfc_s_own_example():
@@ -23,3 +25,32 @@ def test_the_rfc_s_own_example():
 def test_what_json_cannot_say_exactly_is_refused(value):
     with pytest.raises(ValueError):  # noqa: PT011
         canonical_json([value])
+
+
+class _Grown(Frozen):
+    name: str
+    added: str | None = None
+
+
+class TestMachineFiles:
+    def test_what_an_older_toolkit_wrote_is_read_with_the_defaults_of_what_was_added_since(self):
+        assert parse_canonical("f", b'{"name":"a"}', _Grown) == _Grown(name="a")
+        assert parse_canonical("f", b'{"added":null,"name":"a"}', _Grown) == _Grown(name="a")
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b'{"name": "a"}',
+            b'{"name":"a"}\n',
+            b'{"name":"a","added":null}',
+            b'{"name":"a","name":"a"}',
+            b'{"name":"a","unknown":1}',
+            b'{"name":1}',
+            b"[" * 100_000,
+            b"",
+        ],
+    )
+    def test_any_other_way_of_writing_it_is_refused(self, data):
+        with pytest.raises(IntegrityFailure) as caught:
+            parse_canonical("f", data, _Grown)
+        assert caught.value.code == "bad-file"
