@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from modelsmith.governance.people import login_holder
 from modelsmith.promotion.main import Main
 from modelsmith.schema.canonical import canonical_json
@@ -65,7 +63,7 @@ def attested_review(bundle: bytes, main: Main, pull: int, change: str) -> Review
     """
     try:
         said = Attestation.model_validate_json(_predicate(unseal(bundle, main.trusted, change, ATTESTATION_TYPE)))
-    except ValidationError:
+    except ValueError:
         raise _bad("cannot be read") from None
     if (said.repository, said.pull, said.change) != (main.policy.repository, pull, change):
         raise _bad("is of another pull request or repository")
@@ -84,7 +82,7 @@ def claimed(bundle: bytes) -> Attestation:
     """
     try:
         return Attestation.model_validate_json(_predicate(parse_statement(peek(bundle)).predicate))
-    except ValidationError:
+    except ValueError:
         raise _bad("cannot be read") from None
 
 

@@ -10,8 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fuzz.history import attested
 from fuzz.mutate import mutated
+from fuzz.proofs import signed
 from fuzz.targets import TARGETS
+from modelsmith.promotion.attestation import claimed
+from modelsmith.schema.errors import IntegrityFailure
 
 SECONDS = 10.0
 """Processor time that no input may need; the slowest take milliseconds."""
@@ -41,3 +45,10 @@ def test_it_answers_or_refuses_whatever_it_is_given(name):
 
     holds()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY
+
+
+def test_an_attestation_with_a_number_that_canonical_json_cannot_say_is_refused():
+    """Found by the fuzzer."""
+    payload = attested().replace(b'"pull":1', b'"pull":1' + b"0" * 30)
+    with pytest.raises(IntegrityFailure, match="cannot be read"):
+        claimed(signed(payload))
