@@ -6,9 +6,14 @@ import re
 
 _PREFIX = re.compile(r"^(\([\w ]+=\d+\)\s*)*((DEBUG|INFO|WARNING|ERROR|CRITICAL)\s+[\d:. -]+(\[[^\]]*\])?\s*)?")
 _ERROR = re.compile(
-    r"^(?:[\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit): ?\S|\berror: \S|\bKilled\b|out of memory", re.I
+    r"^(?:[\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit): ?\S"
+    r"|^Value error, \S|\berror: \S|\bKilled\b|out of memory",
+    re.IGNORECASE,
 )
-_VAGUE = re.compile(r"see (root cause|stack trace)|engine core (initialization )?failed|worker.* died", re.IGNORECASE)
+_VAGUE = re.compile(
+    r"see (root cause|stack trace)|\d+ validation errors? for|engine core (initialization )?failed|worker.* died",
+    re.IGNORECASE,
+)
 _PATH = re.compile(r"(?<![\w.:/])~?(?:/[^\s/'\",:;()\[\]]+){2,}/?")
 
 

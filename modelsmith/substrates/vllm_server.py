@@ -28,8 +28,10 @@ START_SECONDS = 600.0
 """Longest time from start to health; a large model is read from disk in this."""
 PORT_ATTEMPTS = 3
 _STOP_GRACE = 10.0
+_FEW_CORES = 4
+"""With so few, vLLM's habit of keeping one core free for its front end would waste too large a part of the machine."""
 _LOG_TAIL = 256 * 1024
-_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _VERSION_PROGRAM = """
 import importlib.metadata as m
 def version(name):
@@ -198,6 +200,8 @@ class VllmServer:
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         }
         environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+        if (os.cpu_count() or 1) <= _FEW_CORES:
+            environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         command = [str(self._python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(self._model)]
         command += ["--served-model-name", BASE, "--host", "127.0.0.1", "--port", str(self._port), *self._options]
         self._loaded = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -49,6 +50,9 @@ of additions decides, which differs by kernel, batch and whether the adapter is 
 adapter or sampling default moves far more. 0.05 is half of the eval set's registered margin.
 """
 
+RANK = 1
+"""On a CPU, vLLM copies the adapter's matrices for every token of a prompt, which takes minutes at rank 16."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def vllm() -> None:
@@ -78,17 +82,12 @@ def model(vllm: None, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def adapter(model: Path, governed: GovernedSet, folder: Path) -> tuple[Path, str]:
-    """Eight steps of real training, and the digest of the weights."""
-    steps, batch = 8, 8
+    """Ten steps of real training, and the digest of the weights."""
+    steps, batch = 10, 8
     clusters = failure_clusters(governed, all_wrong(governed))
     write_rows(folder / "rows.jsonl", generate_rows(governed, clusters, steps * batch, 17))
     training = Training(
-        steps=steps,
-        batch_size=batch,
-        learning_rate=1.5e-3,
-        schedule="constant",
-        checkpoint_every=steps,
-        lora=Lora(rank=16),
+        steps=steps, batch_size=batch, learning_rate=2e-3, schedule="constant", lora=Lora(rank=RANK, alpha=32)
     )
     job = TrainJob(
         model=str(model), parent=None, rows=str(folder / "rows.jsonl"), system=governed.evalset.prompt.system,
@@ -115,7 +114,7 @@ def other_adapter(adapter: tuple[Path, str], folder: Path) -> tuple[Path, str]:
 
 @pytest.fixture(scope="module")
 def server(model: Path, folder: Path) -> Iterator[VllmServer]:
-    with VllmServer(model, folder / "vllm.log", rank=16) as running:
+    with VllmServer(model, folder / "vllm.log", rank=RANK) as running:
         yield running
 
 
@@ -158,11 +157,11 @@ def flips(one: Verdicts, other: Verdicts) -> float:
 
 
 def test_verdicts_are_those_of_the_engine_in_this_process_and_not_those_of_another_adapter(
-    server: VllmServer,
     model: Path,
     adapter: tuple[Path, str],
     other_adapter: tuple[Path, str],
     governed: GovernedSet,
+    server: VllmServer,
 ) -> None:
     local = TransformersSubstrate(model, adapter[0])
     expected = verdicts(local, governed)
@@ -171,12 +170,12 @@ def test_verdicts_are_those_of_the_engine_in_this_process_and_not_those_of_anoth
     same, different = verdicts(right, governed), verdicts(wrong, governed)
     right.close()
     wrong.close()
-    passed = sum(all(points.values()) for points in expected.values())
+    kinds = Counter(tuple(points.values()) for points in expected.values())
     print(
-        f"{len(expected)} scenarios, {passed} pass; flips to vLLM {flips(expected, same):.3f},"
+        f"{len(expected)} scenarios, verdicts {dict(kinds)}; flips to vLLM {flips(expected, same):.3f},"
         f" to the wrong adapter {flips(expected, different):.3f}"
     )
-    assert 0 < passed < len(expected)
+    assert len(kinds) > 1
     assert flips(expected, same) <= MOST_FLIPS
     assert flips(expected, different) > MOST_FLIPS
 

@@ -235,6 +235,7 @@ def test_an_environment_without_vllm_is_named(tmp_path: Path, monkeypatch: pytes
 
 OUT_OF_MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried 2 GiB"
 USAGE = "api_server.py: error: argument --dtype: invalid choice"
+UNKNOWN = "Value error, no such type"
 VAGUE = "RuntimeError: Engine core initialization failed. See root cause above."
 
 
@@ -248,6 +249,7 @@ VAGUE = "RuntimeError: Engine core initialization failed. See root cause above."
         (f"KeyError: 'two'\n{VAGUE}", ("KeyError: 'two'",)),
         ("ValueError: one\nValueError: one\nKeyError: 'two'", ("ValueError: one", "KeyError: 'two'")),
         (USAGE, (USAGE,)),
+        ("pydantic.ValidationError: 1 validation error for ModelConfig\n  Value error, no such type", (UNKNOWN,)),
     ],
 )
 def test_the_lines_of_a_log_that_tell_why(text: str, lines: tuple[str, ...]) -> None:
