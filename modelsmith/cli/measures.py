@@ -1,7 +1,8 @@
-"""How an eval shows its judge and its repeats."""
+"""How an eval shows its cost, its judge and its repeats."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,12 @@ from modelsmith.cli.tables import INDENT, interval, table
 
 if TYPE_CHECKING:
     from modelsmith.schema.run import JudgeAgreement, SectionScore
+
+
+def money(amount: float, currency: str) -> str:
+    """An amount with at least three digits that say something."""
+    digits = 2 if amount <= 0 else max(2, 2 - math.floor(math.log10(amount)))
+    return f"{amount:.{digits}f} {currency}"
 
 
 def judge_line(judge: JudgeAgreement) -> str:

@@ -40,7 +40,8 @@ def _validate(result: Any, console: Console) -> None:
         where = f"{problem.file}:{problem.line}" if problem.line else problem.file
         console.print(f"{INDENT}[red]{where}[/] {problem.field}", end=" ")
         console.print(f"{problem.message}  -> {problem.mend}", markup=False)
-    console.print(f"{INDENT}{'[green]valid[/]' if result.valid else f'[red]{len(result.problems)} problems[/]'}")
+    count = f"{len(result.problems)} problem{'s' if len(result.problems) > 1 else ''}"
+    console.print(f"{INDENT}{'[green]valid[/]' if result.valid else f'[red]{count}[/]'}")
 
 
 def _init(result: Any, console: Console) -> None:

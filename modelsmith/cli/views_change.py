@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from modelsmith.cli.tables import INDENT, verdict
+from modelsmith.cli.tables import INDENT, interval, verdict
 
 if TYPE_CHECKING:
     from modelsmith.schema.change import Effect, SetChange
@@ -53,11 +53,13 @@ def change_eval_view(result: Any, console: Console) -> None:
     set_change_view(result.change, console)
     console.print(f"\n{INDENT}{escape(result.sentence)}")
     if result.run is None:
-        console.print(f"{INDENT}nothing that is asked or scored changed")
+        console.print(f"{INDENT}no scenario has to be asked")
     if result.whole is None:
         console.print(f"{INDENT}no verdict on the whole set")
         return
     console.print(f"{INDENT}the whole set:")
+    for name, score in (("composite", result.whole.composite), ("held-out", result.whole.held_out)):
+        console.print(f"{INDENT * 2}{name:<9}  {interval(score)}")
     for check in result.whole.checks:
         console.print(f"{INDENT * 2}{verdict(check.outcome)}  {escape(check.sentence)}")
     console.print(f"{INDENT}verdict  {verdict(result.whole.verdict)}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 
-from modelsmith.cli.measures import judge_line, repeat_table
+from modelsmith.cli.measures import judge_line, money, repeat_table
 from modelsmith.cli.tables import INDENT, interval, rows, table, verdict
 from modelsmith.cli.views_change import change_eval_view
 
@@ -44,6 +45,23 @@ def _latency(cost: Cost) -> str:
     return f"{text}; first token {first}"
 
 
+def _bill(run: RunResult) -> list[tuple[str, str]]:
+    return [
+        ("executed", executed(run)),
+        ("duration", duration(run.duration_seconds)),
+        ("latency", _latency(run.cost)),
+        ("tokens", f"{run.cost.prompt_tokens} asked, {run.cost.completion_tokens} answered"),
+        ("per decision", money(run.cost.cost_per_decision, run.cost.currency)),
+    ]
+
+
+def part_view(run: RunResult, console: Console) -> None:
+    """The run of what changed: what it cost. Its own figures say nothing; the whole set's do."""
+    console.print()
+    pairs = [("cluster", run.cluster), ("model", run.model), ("tag", run.tag)]
+    rows(console, [*pairs, ("scenarios", f"{run.scenarios} ({', '.join(run.sections)}{_part(run)})"), *_bill(run)])
+
+
 def run_view(run: RunResult, console: Console) -> None:
     """One eval run: the headline, then rubric points and capabilities."""
     headline, thresholds = run.headline, run.rule.thresholds
@@ -63,11 +81,7 @@ def run_view(run: RunResult, console: Console) -> None:
         pairs.append(("judge", judge_line(run.judge)))
     pairs += [
         ("verdict", verdict(headline.verdict)),
-        ("executed", executed(run)),
-        ("duration", duration(run.duration_seconds)),
-        ("latency", _latency(run.cost)),
-        ("tokens", f"{run.cost.prompt_tokens} asked, {run.cost.completion_tokens} answered"),
-        ("per decision", f"{run.cost.cost_per_decision:.6f} {run.cost.currency}"),
+        *_bill(run),
     ]
     console.print()
     rows(console, pairs)
@@ -88,13 +102,14 @@ def run_view(run: RunResult, console: Console) -> None:
         console.print(repeat_table(headline.sections))
         console.print()
     for check in headline.checks:
-        console.print(f"{INDENT}{verdict(check.outcome)}  {check.sentence}".replace(" [", r" \[", 0), markup=True)
+        console.print(f"{INDENT}{verdict(check.outcome)}  {escape(check.sentence)}")
 
 
 def eval_view(result: Any, console: Console) -> None:
     """``modelsmith eval``."""
     if result.run is not None:
-        run_view(result.run, console)
+        show = part_view if result.run.only is not None and result.whole is not None else run_view
+        show(result.run, console)
     if result.change is not None:
         change_eval_view(result, console)
 

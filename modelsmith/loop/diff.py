@@ -17,12 +17,16 @@ from modelsmith.schema.evidence import Evidence
 from modelsmith.schema.run import Headline, PointFlip, ScenarioFlip
 
 
-def effects(workspace: Workspace, main: Main, cluster: Cluster, new: GovernedSet) -> tuple[Effect, ...]:
-    """What the new version of the set does to each accepted specialist of the cluster, by id."""
-    return tuple(_effect(workspace, life, evidence, cluster, new) for life, evidence in accepted(main, cluster.cluster))
+def effects(workspace: Workspace, main: Main, cluster: Cluster, new: GovernedSet, since: str) -> tuple[Effect, ...]:
+    """What the new version of the set does to each accepted specialist of the cluster, by id; it changed `since`."""
+    return tuple(
+        _effect(workspace, life, evidence, cluster, new, since) for life, evidence in accepted(main, cluster.cluster)
+    )
 
 
-def _effect(workspace: Workspace, life: Life, evidence: Evidence, cluster: Cluster, new: GovernedSet) -> Effect:
+def _effect(
+    workspace: Workspace, life: Life, evidence: Evidence, cluster: Cluster, new: GovernedSet, since: str
+) -> Effect:
     before = evidence.candidate.headline
     try:
         old = evaluated_on(workspace, evidence)
@@ -38,10 +42,10 @@ def _effect(workspace: Workspace, life: Life, evidence: Evidence, cluster: Clust
     points = point_flips(evidence.candidate.rows, candidate.rows)
     unknown = len(candidate.unknown) + len(incumbent.unknown)
     if unknown:
-        who = f"{len(candidate.unknown)} answers of {life.specialist} and {len(incumbent.unknown)} of its incumbent"
+        who = f"answers of {life.specialist} ({len(candidate.unknown)}) and its incumbent ({len(incumbent.unknown)})"
         sentence = (
             f"cannot be told without a model: {who} are not known; "
-            f"`modelsmith eval --cluster {life.cluster} --model {life.specialist} --changed-since REV` asks for them"
+            f"`modelsmith eval --cluster {life.cluster} --model {life.specialist} --changed-since {since}` asks for them"
         )
         return _told(life, before, None, turned, points, unknown, sentence)
     after = headline(candidate.rows, incumbent.rows, rule, known[0].judge_of(new))

@@ -15,7 +15,7 @@ from modelsmith.loop.engines import open_judge
 from modelsmith.loop.evals import ledger_of, read_observations
 from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.main import Main
-from modelsmith.repository.load import GovernedSet, load_eval_set
+from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
 from modelsmith.repository.tree import Planted, Revision
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -65,6 +65,21 @@ def evaluated_on(workspace: Workspace, evidence: Evidence) -> GovernedSet:
             "Fetch the whole history: `git fetch --unshallow`.",
         )
     return governed
+
+
+def set_at(workspace: Workspace, revision: str, cluster: str) -> GovernedSet | None:
+    """The eval set that the cluster had at a revision; None when the revision knows no such cluster or set.
+
+    Raises:
+        InvalidInput: ``bad-revision``, or the files there are not well formed.
+    """
+    files = workspace.revision(revision)
+    try:
+        return load_eval_set(files, load_cluster(files, cluster).eval_set)
+    except InvalidInput as error:
+        if error.code not in ("unknown-cluster", "unknown-eval-set"):
+            raise
+        return None
 
 
 def known_verdicts(workspace: Workspace, main: Main, cluster: str, governed: GovernedSet, weights: str) -> Known | None:

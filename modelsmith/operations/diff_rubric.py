@@ -8,12 +8,12 @@ from pydantic import Field
 
 from modelsmith.evaluation.set_change import set_change
 from modelsmith.loop.diff import effects
+from modelsmith.loop.known import set_at
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.promotion.main import read_main
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.change import Effect, SetChange
-from modelsmith.schema.errors import InvalidInput
 
 
 class DiffRubricRequest(Request):
@@ -43,18 +43,13 @@ class DiffRubricResult(Result):
 
 def run(workspace: Workspace, request: DiffRubricRequest) -> DiffRubricResult:
     """Compare the two versions."""
-    before = workspace.revision(request.since)
-    after = workspace.revision(request.to) if request.to else workspace.files
+    after = workspace.revision(request.to) if request.to is not None else workspace.files
     cluster = load_cluster(after, request.cluster)
     new = load_eval_set(after, cluster.eval_set)
-    try:
-        old = load_eval_set(before, load_cluster(before, request.cluster).eval_set)
-    except InvalidInput as error:
-        if error.code not in ("unknown-cluster", "unknown-eval-set"):
-            raise
-        old = None
+    old = set_at(workspace, request.since, request.cluster)
     change = set_change(old, new)
-    found = effects(workspace, read_main(workspace.git, request.to or "HEAD"), cluster, new)
+    main = read_main(workspace.git, "HEAD" if request.to is None else request.to)
+    found = effects(workspace, main, cluster, new, request.since)
     return DiffRubricResult(
         cluster=request.cluster,
         since=request.since,

@@ -8,13 +8,14 @@ from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.loop.changed import evaluate_change
+from modelsmith.loop.changed import evaluate_change, run_tag
 from modelsmith.loop.engines import Subject
 from modelsmith.loop.evals import BASE, Setting, evaluate, ledger_of, subject_of
+from modelsmith.loop.known import set_at
 from modelsmith.operations.contract import Cli, Request, Result
 from modelsmith.promotion.main import read_main
 from modelsmith.repository.kept_sets import load_kept_eval_set
-from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
+from modelsmith.repository.load import GovernedSet, load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Section
 from modelsmith.schema.change import SetChange
@@ -97,7 +98,7 @@ def _changed(workspace: Workspace, request: EvalRequest, since: str, setting: Se
             "--changed-since chooses itself what is asked and against whom.",
             "Leave out --quick, --type and --against.",
         )
-    old = load_eval_set(workspace.revision(since), setting.cluster.eval_set)
+    old = set_at(workspace, since, request.cluster)
     main = read_main(workspace.git, "HEAD")
     found = evaluate_change(workspace, main, old, setting, subject, request.workers)
     return EvalResult(run=found.run, change=found.change, whole=found.whole, sentence=found.sentence)
@@ -107,7 +108,7 @@ def _tag(request: EvalRequest, governed: GovernedSet) -> str:
     """A tag of its own for every question, so that an edited eval set never meets an old run's folder."""
     part = "quick" if request.quick else request.type
     question = governed.question()
-    return f"{request.cluster}-{request.model}-{part}-{question.core[7:13]}{question.held_out[7:13]}"
+    return run_tag(f"{request.cluster}-{request.model}-{part}-{question.core[7:13]}{question.held_out[7:13]}")
 
 
 def _tree(workspace: Workspace, governed: GovernedSet) -> str:

@@ -59,7 +59,7 @@ class Baseline(Frozen):
     """A frontier or incumbent model that candidates are compared with on the same set; it is never promoted."""
 
     name: Annotated[Slug, AfterValidator(_free_name)]
-    """What ``modelsmith eval --model`` calls it."""
+    """What ``modelsmith eval --model`` calls it; not ``base``, and not beginning with ``iter-``."""
     endpoint: Endpoint
 
 

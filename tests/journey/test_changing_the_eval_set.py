@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -69,6 +70,14 @@ class TestEvalAgain:
         assert (after["executed"], after["because"]) == (16, {"not-cached": 16})
         assert after["run_id"] == before["run_id"]
 
+    def test_a_cluster_may_have_a_long_name(self, fresh):
+        name = "root-causes-of-real-time-bidding-for-the-european-desk"
+        fresh.must("mv", "clusters/rtb-pricing", f"clusters/{name}")
+        edit(fresh, f"clusters/{name}/cluster.yaml", "cluster: rtb-pricing", f"cluster: {name}")
+        for words in ((), ("--changed-since", "HEAD")):
+            ran = fresh.modelsmith("eval", "--cluster", name, *words, "--json")
+            assert ran.code == 0, ran.out + ran.err
+
 
 class TestChangedSince:
     def test_nothing_scored_changed_nothing_is_asked(self, deployed):
@@ -114,6 +123,54 @@ class TestChangedSince:
         found = evaluate(deployed, "--changed-since", "HEAD")
         assert (found["run"]["executed"], found["run"]["completions"]) == (0, 16)
         assert "all was asked" in found["sentence"]
+
+    def test_an_edited_rubric_is_judged_against_the_incumbent_as_a_full_eval_would(self, deployed):
+        edit(deployed, RUBRIC, "weight: ", "weight: 1")
+        name = specialist_of(deployed)
+        found = evaluate(deployed, "--model", name, "--changed-since", "HEAD")
+        evaluate(deployed, "--tag", "base-now")
+        full = evaluate(deployed, "--model", name, "--against", "base-now", "--tag", "full")["run"]
+        assert "non-inferiority" in {check["name"] for check in found["whole"]["checks"]}
+        assert found["whole"] == full["headline"]
+
+    def test_the_same_files_seen_from_two_revisions_are_two_runs(self, deployed):
+        edit(deployed, SCENARIO, "content: ", "content: Well, ")
+        deployed.must("commit", "--quiet", "--all", "--message", "one")
+        edit(deployed, SCENARIO.replace("-01", "-02"), "content: ", "content: So, ")
+        both = evaluate(deployed, "--model", specialist_of(deployed), "--changed-since", "HEAD~1")
+        assert both["run"]["only"] == ["timeout-core-01", "timeout-core-02"]
+        one = evaluate(deployed, "--model", specialist_of(deployed), "--changed-since", "HEAD")
+        assert one["run"]["only"] == ["timeout-core-02"]
+
+    def test_a_held_out_set_that_is_not_asked_is_not_consulted(self, deployed):
+        before = evaluate(deployed, "--tag", "before")["run"]["held_out_consulted"]
+        edit(deployed, SCENARIO, "content: ", "content: Well, ")
+        run = evaluate(deployed, "--model", specialist_of(deployed), "--changed-since", "HEAD")["run"]
+        assert run["sections"] == ["core", "robustness"]
+        assert run["held_out_consulted"] == before
+
+    def test_in_a_revision_without_the_cluster_everything_is_new_and_asked(self, fresh):
+        """What CI sees on the pull request that adds a cluster."""
+        tree = fresh.must("hash-object", "-w", "-t", "tree", "/dev/null").strip()
+        empty = fresh.must("commit-tree", tree, "-m", "before anything").strip()
+        found = evaluate(fresh, "--changed-since", empty)
+        assert (found["run"]["completions"], found["whole"]["verdict"]) == (16, "PASS")
+        assert "the eval set is new" in found["sentence"]
+
+    def test_a_set_under_another_name_is_compared_with_what_the_cluster_asked_before(self, deployed):
+        deployed.must("mv", SET, "evals/adtech/causes")
+        for path in (CLUSTER, "evals/adtech/causes/evalset.yaml"):
+            edit(deployed, path, "rtb-root-cause", "causes")
+        found = evaluate(deployed, "--model", specialist_of(deployed), "--changed-since", "HEAD")
+        assert (found["run"], found["whole"]["verdict"]) == (None, "PASS")
+
+    def test_the_view_gives_one_verdict_that_of_the_whole_set(self, deployed):
+        edit(deployed, SCENARIO, "content: ", "content: Well, ")
+        name = specialist_of(deployed)
+        shown = deployed.modelsmith("eval", "--cluster", "rtb-pricing", "--model", name, "--changed-since", "HEAD").out
+        assert "INCONCLUSIVE" not in shown
+        assert re.findall(r"verdict +(\w+)", shown) == ["PASS"]
+        assert re.search(r"per decision +0\.0*[1-9]", shown)
 
     @pytest.mark.parametrize("words", [("--quick",), ("--type", "core"), ("--against", "x")])
     def test_what_it_chooses_itself_cannot_be_given(self, deployed, words):
@@ -165,13 +222,18 @@ class TestDiffRubric:
         (effect,) = self.diff(deployed)["effects"]
         assert effect["after"] is None
         assert effect["unknown"] == 2, "one answer of the specialist and one of its incumbent"
-        assert "--changed-since" in effect["sentence"]
+        assert "--changed-since HEAD`" in effect["sentence"]
 
     def test_two_revisions_can_be_compared(self, deployed):
         edit(deployed, RUBRIC, "weight: ", "weight: 1")
         deployed.commit("change", {RUBRIC: (deployed.clone / RUBRIC).read_text()})
         found = self.diff(deployed, "--since", "main", "--to", "change")
         assert found["change"]["points"]
+
+    @pytest.mark.parametrize("option", ["--since", "--to"])
+    def test_an_empty_revision_is_a_mistake_in_the_pipeline(self, deployed, option):
+        ran = deployed.modelsmith("diff-rubric", "rtb-pricing", option, "", "--json")
+        assert (ran.code, ran.json["code"]) == (2, "bad-revision")
 
 
 class TestABaseline:
