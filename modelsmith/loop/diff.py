@@ -43,10 +43,8 @@ def _effect(
     unknown = len(candidate.unknown) + len(incumbent.unknown)
     if unknown:
         who = f"answers of {life.specialist} ({len(candidate.unknown)}) and its incumbent ({len(incumbent.unknown)})"
-        sentence = (
-            f"cannot be told without a model: {who} are not known; "
-            f"`modelsmith eval --cluster {life.cluster} --model {life.specialist} --changed-since {since}` asks for them"
-        )
+        command = f"modelsmith eval --cluster {life.cluster} --model {life.specialist} --changed-since {since}"
+        sentence = f"cannot be told without a model: {who} are not known; `{command}` asks for them"
         return _told(life, before, None, turned, points, unknown, sentence)
     after = headline(candidate.rows, incumbent.rows, rule, known[0].judge_of(new))
     return _told(life, before, after, turned, points, 0, _sentence(before, after))
