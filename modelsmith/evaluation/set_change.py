@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 
+from modelsmith.evaluation.scoring import judged_points
 from modelsmith.repository.load import GovernedSet, scenario_digest
 from modelsmith.schema.change import Kind, PointChange, ScenarioChange, SetChange
 from modelsmith.schema.rubric import RubricPoint
@@ -64,6 +65,7 @@ def _share(name: str, before: Mapping[str, float], after: Mapping[str, float]) -
 
 def _scenarios(old: GovernedSet | None, new: GovernedSet) -> Iterator[ScenarioChange]:
     before, after = _by_id(old) if old else {}, _by_id(new)
+    judged = {point.id for point in judged_points(new.rubric)}
     for name in sorted({*before, *after}):
         then, now = before.get(name), after.get(name)
         if now is None and then is not None:
@@ -77,9 +79,14 @@ def _scenarios(old: GovernedSet | None, new: GovernedSet) -> Iterator[ScenarioCh
             ]
             if was != part:
                 fields.insert(0, f"moved from {was} to {part}")
-            scored = was != part or scenario_digest(old_scenario) != scenario_digest(scenario)
+            scored = was != part or _scored(old_scenario, judged) != _scored(scenario, judged)
             kind: Kind = "changed"
             yield ScenarioChange(id=name, part=part, kind=kind, fields=tuple(fields), scored=scored)
+
+
+def _scored(scenario: Scenario, judged: Set[str]) -> object:
+    """What is asked or scored: the scored content, and the words by which a judge tells right from wrong."""
+    return scenario_digest(scenario), [one for one in scenario.criteria if one.point in judged]
 
 
 def _by_id(governed: GovernedSet) -> dict[str, tuple[Part, Scenario]]:

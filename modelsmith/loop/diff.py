@@ -10,11 +10,11 @@ from modelsmith.promotion.main import Main
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.change import Effect
+from modelsmith.schema.change import Effect, Flip
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evidence import Evidence
-from modelsmith.schema.run import Headline, PointFlip, ScenarioFlip
+from modelsmith.schema.run import Headline, PointFlip
 
 
 def effects(workspace: Workspace, main: Main, cluster: Cluster, new: GovernedSet, since: str) -> tuple[Effect, ...]:
@@ -43,11 +43,8 @@ def _effect(
     unknown = len(candidate.unknown) + len(incumbent.unknown)
     if unknown:
         who = f"answers of {life.specialist} ({len(candidate.unknown)}) and its incumbent ({len(incumbent.unknown)})"
-        sentence = (
-            f"cannot be told without a model: {who} are not known; "
-            f"`modelsmith eval --cluster {life.cluster} --model {life.specialist} --changed-since {since}` "
-            "asks for them"
-        )
+        command = f"modelsmith eval --cluster {life.cluster} --model {life.specialist} --changed-since {since}"
+        sentence = f"cannot be told without a model: {who} are not known; `{command}` asks for them"
         return _told(life, before, None, turned, points, unknown, sentence)
     after = headline(candidate.rows, incumbent.rows, rule, known[0].judge_of(new))
     return _told(life, before, after, turned, points, 0, _sentence(before, after))
@@ -57,7 +54,7 @@ def _told(
     life: Life,
     before: Headline,
     after: Headline | None,
-    turned: tuple[ScenarioFlip, ...],
+    turned: tuple[Flip, ...],
     points: tuple[PointFlip, ...],
     unknown: int,
     sentence: str,

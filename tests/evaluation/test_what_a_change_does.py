@@ -99,6 +99,16 @@ class TestWhatDiffers:
         }
         assert changed_ids(change) == ("core-0", "core-7", "core-9")
 
+    def test_words_that_only_a_judge_reads_count_where_a_judge_reads_them(self):
+        def reworded(subject: GovernedSet, point: str) -> tuple[str, ...]:
+            criteria = [{"point": point, "pass": "Polite.", "fail": "Rude."}]
+            core = (scenario("core-0", 0, criteria=criteria), *subject.core[1:])
+            return changed_ids(set_change(subject, replace(subject, core=core)))
+
+        assert reworded(judged(), "tone") == ("core-0",)
+        assert reworded(judged(), "cause") == ()
+        assert reworded(governed(), "cause") == ()
+
     def test_settings_name_the_value_before_and_after(self):
         subject = governed()
         stricter = subject.evalset.model_copy(
