@@ -10,11 +10,11 @@ from modelsmith.promotion.main import Main
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.change import Effect, Flip
+from modelsmith.schema.change import Effect
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evidence import Evidence
-from modelsmith.schema.run import Headline, PointFlip
+from modelsmith.schema.run import Headline, PointFlip, ScenarioFlip
 
 
 def effects(workspace: Workspace, main: Main, cluster: Cluster, new: GovernedSet, since: str) -> tuple[Effect, ...]:
@@ -54,7 +54,7 @@ def _told(
     life: Life,
     before: Headline,
     after: Headline | None,
-    turned: tuple[Flip, ...],
+    turned: tuple[ScenarioFlip, ...],
     points: tuple[PointFlip, ...],
     unknown: int,
     sentence: str,
