@@ -28,7 +28,18 @@ def open_risks(evidence: Evidence, cluster: Cluster) -> tuple[str, ...]:
     """Sentences about what remains uncertain, gravest first."""
     return tuple(
         sentence
-        for part in (_critical, _size, _interval, _weakest, _rephrasing, _incumbent, _attempts, _nearest, _serving)
+        for part in (
+            _critical,
+            _size,
+            _interval,
+            _judge,
+            _weakest,
+            _rephrasing,
+            _incumbent,
+            _attempts,
+            _nearest,
+            _serving,
+        )
         for sentence in part(evidence, cluster)
     )
 
@@ -80,6 +91,21 @@ def _interval(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
                 f"The {name} reaches {threshold:.3f}, but its interval begins at {score.low:.3f}: "
                 "the true value may lie below the threshold."
             )
+
+
+def _judge(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
+    judge, needed = evidence.judge, evidence.rule.min_kappa
+    if judge is None:
+        return
+    if judge.kappa is None or judge.unclear:
+        yield f"What the judge {judge.judge} decided is unproven: its agreement with people could not be told."
+    elif needed is None:
+        yield f"The rule asks for no agreement between the judge and people; kappa is {judge.kappa.value:.3f}."
+    elif judge.kappa.low < needed <= judge.kappa.value:
+        yield (
+            f"The judge's kappa reaches {needed:.3f}, but its interval begins at {judge.kappa.low:.3f}: "
+            f"{judge.kappa.n} labelled answers are few to know a judge by."
+        )
 
 
 def _weakest(evidence: Evidence, cluster: Cluster) -> Iterator[str]:

@@ -13,6 +13,7 @@ from modelsmith.evaluation.agreement import agreement
 from modelsmith.evaluation.headline import headline
 from modelsmith.evidence.bundle import evidence_bytes, recompute
 from modelsmith.evidence.packet import packet
+from modelsmith.evidence.risks import open_risks
 from modelsmith.evidence.sanitise import assert_clean
 from modelsmith.governance.audiences import view
 from modelsmith.repository.load import load_cluster
@@ -180,6 +181,28 @@ class TestPacket:
         text = packet(small, cluster)
         assert "### Judge" not in text
         assert "### Repeats" not in text
+
+
+class TestOpenRisk:
+    def risks(self, small, cluster, judge, needed):
+        return [one for one in open_risks(again(small, judge, needed), cluster) if "judge" in one]
+
+    def test_few_labels_leave_the_judge_uncertain(self, small, cluster):
+        (sentence,) = self.risks(small, cluster, judged(0.6, SAID[:-1]), 0.6)
+        assert sentence.startswith("The judge's kappa reaches 0.600, but its interval begins at 0.409: 15 labelled")
+
+    def test_a_judge_whose_agreement_could_not_be_told_is_named(self, small, cluster):
+        for judge in (judged(None), judged(None, [])):
+            (sentence,) = self.risks(small, cluster, judge, None)
+            assert "small-judge decided is unproven" in sentence
+
+    def test_a_rule_that_asks_for_no_agreement_is_named(self, small, cluster):
+        (sentence,) = self.risks(small, cluster, judged(None, SAID[:-1]), None)
+        assert sentence.endswith("kappa is 0.737.")
+
+    def test_many_labels_leave_nothing_to_say(self, small, cluster):
+        assert self.risks(small, cluster, judged(0.6, SAID[:-1] * 9), 0.6) == []
+        assert self.risks(small, cluster, None, None) == []
 
 
 class TestOnTheTerminal:
