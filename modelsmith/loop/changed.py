@@ -78,7 +78,7 @@ def evaluate_change(
         return ChangeEval(change, changed, None, why)
     judge = changed.judge if changed else known.judge_of(new)
     whole = headline(whole_rows, against, effective_rule(new, setting.cluster), judge)
-    told = f"{len(ids)} of {len(new.digests)} scenarios were asked; the others' verdicts are known"
+    told = f"{len(ids)} of {len(new.digests)} scenarios changed; the others' verdicts are known"
     return ChangeEval(change, changed, whole, told)
 
 
