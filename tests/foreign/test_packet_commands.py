@@ -34,8 +34,8 @@ def shell(reader, commands):
     )  # fmt: skip
 
 
-def refused(reader, saying, commands=None):
-    done = shell(reader, commands or pasted(reader))
+def refused(reader, saying):
+    done = shell(reader, pasted(reader))
     assert done.returncode != 0
     assert saying in done.stdout
 
