@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,12 +11,6 @@ from modelsmith.cli.tables import INDENT, interval, table
 
 if TYPE_CHECKING:
     from modelsmith.schema.run import JudgeAgreement, SectionScore
-
-
-def money(amount: float, currency: str) -> str:
-    """An amount with at least three digits that say something."""
-    digits = 2 if amount <= 0 else max(2, 2 - math.floor(math.log10(amount)))
-    return f"{amount:.{digits}f} {currency}"
 
 
 def judge_line(judge: JudgeAgreement) -> str:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from modelsmith.cli.measures import judge_line, money, repeat_table
+from modelsmith.cli.measures import judge_line, repeat_table
 from modelsmith.cli.tables import INDENT, interval, rows, table, verdict
 from modelsmith.cli.views_change import change_eval_view
+from modelsmith.evidence.markdown import money
 
 if TYPE_CHECKING:
     from modelsmith.schema.run import Cost, Estimate, RunResult

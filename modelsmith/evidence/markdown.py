@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
@@ -22,3 +23,9 @@ def table(rows: Sequence[Sequence[str]], alignment: str) -> str:
     """Rows of cells, the first being the head; ``alignment`` holds ``l`` or ``r`` for each column."""
     head, *body = (f"| {' | '.join(row)} |" for row in rows)
     return "\n".join([head, f"|{'|'.join('---:' if side == 'r' else '---' for side in alignment)}|", *body])
+
+
+def money(amount: float, currency: str) -> str:
+    """An amount with at least three digits that say something."""
+    digits = 2 if amount <= 0 else max(2, 2 - math.floor(math.log10(amount)))
+    return f"{amount:.{digits}f} {currency}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from modelsmith.evidence.markdown import safe, short, table
+from modelsmith.evidence.markdown import money, safe, short, table
 from modelsmith.schema.base import Section
 from modelsmith.schema.evidence import Evidence
 from modelsmith.schema.run import Estimate
@@ -31,7 +31,7 @@ def baselines_section(evidence: Evidence) -> str:
                 f"{run.headline.composite.value:.3f}",
                 f"{run.headline.held_out.value:.3f}",
                 f"{run.cost.p50_seconds:.2f} s" if run.cost else "-",
-                f"{run.cost.cost_per_decision:.6f} {run.cost.currency}" if run.cost else "-",
+                money(run.cost.cost_per_decision, run.cost.currency) if run.cost else "-",
                 short(run.weights) if engine.weights == "pinned" else "unknown",
             ]
         )

@@ -5,13 +5,12 @@ It holds figures, names and digests; no prompt, completion, path of a machine or
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.evidence.markdown import safe, short
+from modelsmith.evidence.markdown import money, safe, short
 from modelsmith.evidence.markdown import table as _table
 from modelsmith.evidence.measures import LABELS, baselines_section, judge_section, repeats_section
 from modelsmith.evidence.risks import open_risks
@@ -20,7 +19,7 @@ from modelsmith.schema.base import Event, Section, Slug
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence, RunEvidence
 from modelsmith.schema.promotion import Preparer, RollbackContract
-from modelsmith.schema.run import Cost, Estimate, Headline, SectionScore
+from modelsmith.schema.run import Estimate, Headline, SectionScore
 
 CHART: Final = "chart.svg"
 WITHHELD: Final = "kept for operators by policy"
@@ -199,15 +198,10 @@ def _operations(evidence: Evidence, cluster: Cluster) -> str:
         ["latency p50", f"{mine.p50_seconds:.3f} s", f"{theirs.p50_seconds:.3f} s"],
         ["latency p95", f"{mine.p95_seconds:.3f} s", f"{theirs.p95_seconds:.3f} s"],
         ["tokens per second", f"{mine.tokens_per_second:.1f}", f"{theirs.tokens_per_second:.1f}"],
-        ["cost per decision", *(_money(cost) for cost in (mine, theirs))],
+        ["cost per decision", *(money(cost.cost_per_decision, cost.currency) for cost in (mine, theirs))],
     ]
     price = f"compute priced at {cluster.prices.compute_per_hour:g} {cluster.prices.currency} an hour"
     return f"### Speed and cost\n\n{_table(rows, 'lrr')}\n\n{measured}; {price}."
-
-
-def _money(cost: Cost) -> str:
-    digits = 2 if cost.cost_per_decision <= 0 else max(2, 2 - math.floor(math.log10(cost.cost_per_decision)))
-    return f"{cost.cost_per_decision:.{digits}f} {cost.currency}"
 
 
 def _risks(evidence: Evidence, cluster: Cluster) -> str:

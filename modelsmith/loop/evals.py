@@ -101,15 +101,15 @@ def evaluate(
         ledger_of(workspace).record_run(finished)
         return finished.model_copy(update={"executed": 0, "because": {}, "judged": 0})
     question, ledger = setting.governed.question(), ledger_of(workspace)
-    ledger.begin_attempt(question, subject.weights, setting.tag)
-    if "held_out" in setting.sections:
-        ledger.consult(setting.governed.held_out_digest, question, subject.weights)
     with contextlib.ExitStack() as closing:
         substrate = open_substrate(workspace, setting.cluster, subject, threads)
         closing.callback(substrate.close)
         judge = open_judge(workspace, setting.governed)
         if judge is not None:
             closing.callback(judge.close)
+        ledger.begin_attempt(question, subject.weights, setting.tag)
+        if "held_out" in setting.sections:
+            ledger.consult(setting.governed.held_out_digest, question, subject.weights)
         result = _execute(workspace, setting, subject, incumbent, folder, substrate, judge)
     ledger.record_run(result)
     return result

@@ -215,6 +215,18 @@ def find_cluster_problems(path: str, data: bytes, defaults: bytes | None) -> tup
                 f"Write cluster: {folder}.",
             )
         ]
+    if cluster is not None:
+        names = [baseline.name for baseline in cluster.baselines]
+        found += [
+            Problem(
+                *own.place(("baselines", index, "name")),
+                f"baselines[{index}].name",
+                f"'{name}' names an earlier baseline too",
+                "Give each baseline a name of its own.",
+            )
+            for index, name in enumerate(names)
+            if name in names[:index]
+        ]
     return cluster, found
 
 

@@ -90,6 +90,10 @@ def invalid(problems: Sequence[Problem]) -> InvalidInput:
     )
 
 
+UNSHOWN = frozenset({"url", "key_env"})
+"""Fields whose wrong value may be a secret: no message repeats it."""
+
+
 def sort_key(problem: Problem) -> tuple[str, int, str, str]:
     """By file, then line, then field."""
     return problem.file, problem.line or 0, problem.field, problem.message
@@ -113,6 +117,8 @@ def _problem(document: Document, model: type[BaseModel], details: ErrorDetails) 
         return Problem(*document.key_place(location), dotted(location), f"there is no field '{name}'", mend)
     place = document.key_place(location) if "[key]" in details["loc"] else document.place(location)
     message, mend = _words(details, known.get(name))
+    if name in UNSHOWN:
+        message = message.replace(_shown(details.get("input")), "what stands there")
     return Problem(*place, dotted(location), message, mend)
 
 
@@ -164,6 +170,8 @@ def _fields(model: type[BaseModel]) -> dict[str, str]:
 
 
 _PATTERNS = {
+    r"^https?://[^/?#\s@]+(/[^?#\s]*)?$": "Write https://host/v1, without user, password or query.",
+    r"^[A-Z][A-Z0-9_]*$": "Write the name of an environment variable, in capitals; never a key itself.",
     r"^sha256:[0-9a-f]{64}$": "Write 'sha256:' and 64 hex digits.",
     r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$": (
         "Use lower-case letters a to z, digits, dot, hyphen or underscore, at most 64 characters, beginning and ending "

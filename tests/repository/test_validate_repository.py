@@ -7,6 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from modelsmith.repository.load import load_cluster
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.validate import Report, validate
 from modelsmith.schema.canonical import canonical_json
@@ -306,3 +307,31 @@ def test_one_key_or_one_look_for_two_people_is_named(repo: Path, put: Put, tmp_p
         "The display name 'M\u0430ya' of mallory mixes alphabets in one word: U+0430 CYRILLIC SMALL LETTER A.",
         "The same SSH key stands under yamada and zoe.",
     }
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "field"),
+    [
+        ("{url: 'https://me:Sesame-1@host/v1', model: m}", "url"),
+        ("{url: 'https://host/v1?key=Sesame-1', model: m}", "url"),
+        ("{url: 'https://host/v1', model: m, key_env: Sesame-1}", "key_env"),
+    ],
+)
+def test_a_secret_written_where_none_belongs_is_refused_and_not_repeated(repo: Path, endpoint: str, field: str) -> None:
+    path = repo / "clusters/pricing/cluster.yaml"
+    path.write_text(path.read_text() + f"baselines:\n  - name: frontier\n    endpoint: {endpoint}\n")
+    report = validate(WorkTree(repo))
+    assert [problem.field for problem in report.problems] == [f"baselines[0].endpoint.{field}"]
+    assert "Sesame" not in str(report.problems)
+    with pytest.raises(InvalidInput) as caught:
+        load_cluster(WorkTree(repo), "pricing")
+    assert "Sesame" not in str(caught.value.envelope())
+
+
+def test_two_baselines_of_one_name_are_told_apart_before_an_eval_confuses_them(repo: Path) -> None:
+    path = repo / "clusters/pricing/cluster.yaml"
+    one = "  - name: frontier\n    endpoint: {url: 'https://host/v1', model: m}\n"
+    path.write_text(path.read_text() + "baselines:\n" + one + one)
+    lines = path.read_text().splitlines()
+    where = len(lines) - 1
+    assert _check(repo) == [("clusters/pricing/cluster.yaml", where, "baselines[1].name")]
