@@ -12,7 +12,7 @@ from picture_rules import assert_readable
 
 from modelsmith.evidence.composite_history import HistoryEntry, Promoted
 from modelsmith.evidence.history_chart import history_chart
-from modelsmith.evidence.sanitise import AUDIENCE
+from modelsmith.governance.audiences import AUDIENCE
 
 GOLDEN = Path(__file__).parent / "golden" / "composite-history.svg"
 SVG = "{http://www.w3.org/2000/svg}"
