@@ -69,7 +69,7 @@ def offline(model: Path, governed: GovernedSet, asks: Sequence[Ask], repeats: in
         "max_new_tokens": governed.evalset.sampling.max_new_tokens,
         "eager": dtype == "float32",
     }
-    script = Path(__file__).with_name("vllm_offline.py")
+    script = Path(__file__).with_name("serving_offline.py")
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "answer.json"
         done = subprocess.run(
@@ -167,7 +167,7 @@ def report(
         "ratio_to_offline": ratio,
         "goal": {"ratio_at_least": GOAL, "met": ratio is not None and ratio >= GOAL},
     }
-    save(RESULTS / ("vllm-adapter.json" if adapter else "vllm.json"), result)
+    save(RESULTS / ("serving-adapter.json" if adapter else "serving.json"), result)
     header = ("engine", "tokens/s", "texts differ", "verdicts differ", "pass")
     print(table(header, [(engine, *(f[k] for k in FIELDS)) for engine, f in figures.items()]))
     print(f"\n{len(asks)} prompts" + (f"; ratio to vLLM offline: {ratio}" if ratio else ""))

@@ -1,6 +1,6 @@
-"""vLLM's own offline side of the vLLM benchmark, run by the Python of vLLM's environment.
+"""vLLM's own offline side of the serving benchmark, run by the Python of vLLM's environment.
 
-``python vllm_offline.py MODEL DTYPE REPEATS ANSWER < given.json`` loads the model as the server does, answers a few
+``python serving_offline.py MODEL DTYPE REPEATS ANSWER < given.json`` loads the model as the server does, answers a few
 conversations unmeasured and then all of them so many times. The file ANSWER gets the seconds of each time, and the
 texts and tokens of the last; standard output is vLLM's own.
 """
