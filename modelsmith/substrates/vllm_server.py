@@ -191,17 +191,6 @@ class VllmServer:
         return name
 
     def _launch(self) -> None:
-        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
-        environment |= {
-            KEY_ENV: self.key,
-            "HF_HUB_OFFLINE": "1",
-            "VLLM_NO_USAGE_STATS": "1",
-            "DO_NOT_TRACK": "1",
-            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
-        }
-        environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
-        if (os.cpu_count() or 1) <= _FEW_CORES:
-            environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         command = [str(self._python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(self._model)]
         command += ["--served-model-name", BASE, "--host", "127.0.0.1", "--port", str(self._port), *self._options]
         self._loaded = {}
@@ -214,7 +203,7 @@ class VllmServer:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     cwd=self._log.parent,
-                    env=environment,
+                    env=vllm_environment() | {KEY_ENV: self.key, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"},
                     start_new_session=True,
                 )
         except OSError as error:
@@ -277,6 +266,16 @@ def vllm_facts(python: Path, dtype: str | None = None) -> EngineFacts:
     )
 
 
+def vllm_environment() -> dict[str, str]:
+    """Environment of a process of vLLM: nothing of our own Python, no network, and room for keys and values."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    environment |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+    if (os.cpu_count() or 1) <= _FEW_CORES:
+        environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    return environment
+
+
 def free_port() -> int:
     """A port of this machine that nobody listens on; somebody may take it before we do."""
     with socket.socket() as probe:
@@ -319,7 +318,6 @@ def _options(device: str, dtype: str, rank: int | None, sequences: int | None) -
 
 def _version(python: Path) -> tuple[str, Literal["cpu", "cuda"]]:
     """Versions of vLLM and torch in that environment, and the device that this vLLM was built for."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
     try:
         done = subprocess.run(
             [str(python), "-c", _VERSION_PROGRAM],
@@ -327,7 +325,7 @@ def _version(python: Path) -> tuple[str, Literal["cpu", "cuda"]]:
             text=True,
             timeout=60,
             check=True,
-            env=environment,
+            env=vllm_environment(),
         )
         gpu, cpu, torch = done.stdout.strip().split(",")
     except (OSError, ValueError, subprocess.SubprocessError):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import tempfile
@@ -32,7 +31,7 @@ from modelsmith.schema.canonical import file_digest
 from modelsmith.substrates.base_models import resolve
 from modelsmith.substrates.local import TransformersSubstrate
 from modelsmith.substrates.port import Substrate
-from modelsmith.substrates.vllm_server import BASE, VllmServer, adapter_rank, find_python
+from modelsmith.substrates.vllm_server import BASE, VllmServer, adapter_rank, find_python, vllm_environment
 from modelsmith.substrates.vllm_substrate import ServedModel
 
 GOAL = 0.9
@@ -70,17 +69,16 @@ def offline(model: Path, governed: GovernedSet, asks: Sequence[Ask], repeats: in
         "max_new_tokens": governed.evalset.sampling.max_new_tokens,
         "eager": dtype == "float32",
     }
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "2"}
-    script = Path(__file__).with_name("vllm_offline.py")
+    script = Path(__file__).with_name("serving_offline.py")
     with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "answer.json"
         done = subprocess.run(
-            [str(find_python()), "-P", str(script), str(model), dtype, str(repeats)],
-            input=json.dumps(given), capture_output=True, text=True, check=False, env=environment, cwd=folder,
+            [str(find_python()), "-P", str(script), str(model), dtype, str(repeats), str(written)],
+            input=json.dumps(given), capture_output=True, text=True, check=False, env=vllm_environment(), cwd=folder,
         )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(f"vLLM's offline engine failed:\n{done.stderr[-2000:]}")
-    answer = json.loads(done.stdout.splitlines()[-1])
+        if done.returncode:
+            raise SystemExit(f"vLLM's offline engine failed:\n{done.stderr[-2000:]}")
+        answer = json.loads(written.read_text(encoding="utf-8"))
     return Answers([answer["tokens"] / seconds for seconds in answer["seconds"]], answer["texts"])
 
 
@@ -169,7 +167,7 @@ def report(
         "ratio_to_offline": ratio,
         "goal": {"ratio_at_least": GOAL, "met": ratio is not None and ratio >= GOAL},
     }
-    save(RESULTS / ("vllm-adapter.json" if adapter else "vllm.json"), result)
+    save(RESULTS / ("serving-adapter.json" if adapter else "serving.json"), result)
     header = ("engine", "tokens/s", "texts differ", "verdicts differ", "pass")
     print(table(header, [(engine, *(f[k] for k in FIELDS)) for engine, f in figures.items()]))
     print(f"\n{len(asks)} prompts" + (f"; ratio to vLLM offline: {ratio}" if ratio else ""))

@@ -1,7 +1,8 @@
-"""vLLM's own offline side of the vLLM benchmark, run by the Python of vLLM's environment.
+"""vLLM's own offline side of the serving benchmark, run by the Python of vLLM's environment.
 
-``python vllm_offline.py MODEL DTYPE REPEATS < given.json`` loads the model as the server does, answers a few
-conversations unmeasured and then all of them so many times; prints the seconds of each, texts and tokens of the last.
+``python serving_offline.py MODEL DTYPE REPEATS ANSWER < given.json`` loads the model as the server does, answers a few
+conversations unmeasured and then all of them so many times. The file ANSWER gets the seconds of each time, and the
+texts and tokens of the last; standard output is vLLM's own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 
 
 def main() -> None:
@@ -28,7 +30,8 @@ def main() -> None:
         seconds.append(time.perf_counter() - begin)
     outputs = [one.outputs[0] for one in found]
     tokens = sum(len(one.token_ids) for one in outputs)
-    print(json.dumps({"seconds": seconds, "tokens": tokens, "texts": [one.text for one in outputs]}))
+    answer = {"seconds": seconds, "tokens": tokens, "texts": [one.text for one in outputs]}
+    Path(sys.argv[4]).write_text(json.dumps(answer), encoding="utf-8")
 
 
 if __name__ == "__main__":
