@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from modelsmith.evaluation.checks import check
 from modelsmith.evaluation.judging import JudgeQuestion
 from modelsmith.evaluation.prompts import Ask, generation_digest, plan
+from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.repository.load import GovernedSet
-from modelsmith.schema.base import Section
 from modelsmith.schema.rubric import JudgeCheck, RubricPoint
 from modelsmith.schema.run import VerdictRow
 from modelsmith.schema.scenario import Criterion, Scenario
@@ -32,13 +31,6 @@ class Carried:
     rows: tuple[VerdictRow, ...]
     unknown: tuple[str, ...]
     """Keys of the completions of which at least one verdict is not known."""
-
-
-class _Key(NamedTuple):
-    section: Section
-    id: str
-    wording: int
-    repeat: int
 
 
 def carry(
@@ -59,11 +51,11 @@ def carry(
     """
     holds = _unchanged_points(old, new) if generation_digest(old) == generation_digest(new) else frozenset()
     worded = _judged_wordings(old)
-    known = {_Key(row.section, row.id, row.wording, row.repeat): row for row in rows}
+    known = {observation_key(row): row for row in rows}
     carried: list[VerdictRow] = []
     unknown: list[str] = []
     for ask in plan(new, SECTIONS, quick=False):
-        before = known.get(_Key(ask.section, ask.scenario.id, ask.wording, ask.repeat))
+        before = known.get(ask.key)
         if before is not None and before.scenario != new.digests[ask.scenario.id]:
             before = None
         told = _still_told(before, ask, holds, worded) if before else {}

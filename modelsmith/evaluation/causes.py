@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from modelsmith.evaluation.prompts import Ask
 from modelsmith.evaluation.results import observation_key
-from modelsmith.repository.load import scenario_digest
+from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.run import Cause, Observation, RunRequest
 
 
@@ -38,7 +38,7 @@ def before(request: RunRequest, observations: Iterable[Observation]) -> Before:
     return Before(request, scenarios, keys, failed)
 
 
-def cause(ask: Ask, request: RunRequest, last: Before | None) -> Cause:
+def cause(ask: Ask, governed: GovernedSet, request: RunRequest, last: Before | None) -> Cause:
     """The first thing that keeps an earlier answer from serving.
 
     What holds for the whole run comes first (weights that nobody can pin, other weights, engine, or prompt and
@@ -59,6 +59,6 @@ def cause(ask: Ask, request: RunRequest, last: Before | None) -> Cause:
     known = last.scenarios.get(ask.scenario.id)
     if known is None:
         return "scenario-new"
-    if known != scenario_digest(ask.scenario):
+    if known != governed.digests[ask.scenario.id]:
         return "scenario-changed"
     return "not-cached" if ask.key in last.keys else "not-asked-before"

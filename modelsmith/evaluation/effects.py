@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.tally import Tally, tally
 from modelsmith.schema.run import GateRule, PointFlip, ScenarioFlip, VerdictRow
 
@@ -33,11 +34,11 @@ def flips(
 
 def point_flips(before: Iterable[VerdictRow], after: Iterable[VerdictRow]) -> tuple[PointFlip, ...]:
     """How often each rubric point that both versions know is decided otherwise, counted in completions."""
-    then = {_place(row): row.points for row in before}
+    then = {observation_key(row): row.points for row in before}
     gained: Counter[str] = Counter()
     lost: Counter[str] = Counter()
     for row in after:
-        old = then.get(_place(row), {})
+        old = then.get(observation_key(row), {})
         for point, passed in row.points.items():
             if point in old and old[point] != passed:
                 (gained if passed else lost)[point] += 1
@@ -51,7 +52,3 @@ def _points(then: Tally, now: Tally) -> tuple[str, ...]:
         before, after = then.points.get(asked, {}), now.points.get(asked, {})
         turned |= {point for point in {*before, *after} if before.get(point) != after.get(point)}
     return tuple(sorted(turned))
-
-
-def _place(row: VerdictRow) -> tuple[str, str, int, int]:
-    return row.section, row.id, row.wording, row.repeat

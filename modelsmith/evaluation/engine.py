@@ -103,7 +103,7 @@ def run_eval(
         raise InvalidInput(
             "nothing-to-ask", "The eval set has no scenario in the sections asked for.", "Ask for other sections."
         )
-    grader = Grader(governed.rubric, asks, judge)
+    grader = Grader(governed, asks, judge)
     grader.require_gradable()
     _require_own(run.answered().keys() - asks.keys(), run)
     executed = Executed(tuple(asks))
@@ -160,7 +160,7 @@ class _Session:
             fresh = _Fresh()
             try:
                 for answer in _answers(some, self._governed, substrate):
-                    why = cause(answer.ask, self._request, before)
+                    why = cause(answer.ask, self._governed, self._request, before)
                     completion = kept(answer.completion, answer.wall)
                     if completion is None:
                         observation = unanswered(answer.ask, answer.completion, answer.wall, why)

@@ -13,9 +13,8 @@ from modelsmith.evaluation.judging import Judge, JudgeQuestion, JudgeVerdict
 from modelsmith.evaluation.prompts import Ask
 from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.scoring import judged_points, score_completion
-from modelsmith.repository.load import scenario_digest
+from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
-from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.run import Cause, Observation, VerdictRow
 from modelsmith.substrates.port import Completion
 
@@ -83,11 +82,12 @@ def unjudged(observation: Observation) -> Observation:
 class Grader:
     """Scores the observations of one run."""
 
-    def __init__(self, rubric: Rubric, asks: Mapping[str, Ask], judge: Judge | None) -> None:
-        self._rubric = rubric
+    def __init__(self, governed: GovernedSet, asks: Mapping[str, Ask], judge: Judge | None) -> None:
+        self._rubric = governed.rubric
+        self._digests = governed.digests
         self._asks = asks
         self._judge = judge
-        self._judged = judged_points(rubric)
+        self._judged = judged_points(governed.rubric)
 
     @property
     def judges(self) -> bool:
@@ -129,7 +129,7 @@ class Grader:
             return failed(observation, error)
         row = VerdictRow(
             section=ask.section,
-            scenario=scenario_digest(ask.scenario),
+            scenario=self._digests[ask.scenario.id],
             id=ask.scenario.id,
             capability=ask.scenario.capability,
             critical=ask.scenario.critical,

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json, is_canonical
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
-from modelsmith.schema.run import Observation, RunRequest, RunResult
+from modelsmith.schema.run import Observation, RunRequest, RunResult, VerdictRow
 from modelsmith.signing.files import sync_folder, write_atomically
 
 _TAG = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
@@ -41,8 +41,8 @@ class Line(NamedTuple):
     digest: bytes
 
 
-def observation_key(observation: Observation) -> str:
-    """``<section>/<scenario>/<wording>/<repeat>``: the key of the prompt that it answers."""
+def observation_key(observation: Observation | VerdictRow) -> str:
+    """``<section>/<scenario>/<wording>/<repeat>``: the key of the prompt that it answers, or is the verdict on."""
     return f"{observation.section}/{observation.id}/{observation.wording}/{observation.repeat}"
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.prompts import generation_digest
+from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.set_change import changed_ids, set_change
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
@@ -138,10 +138,5 @@ def _whole(
     """Verdicts on the whole new set: those of the run, and the known ones for the rest; None when some are missing."""
     fresh = verdict_rows(read_observations(workspace, run)) if run else ()
     carry = carried(workspace, known, new)
-    rows: Mapping[tuple[str, str, int, int], VerdictRow] = {_place(row): row for row in (*carry.rows, *fresh)}
-    missing = set(carry.unknown) - {"/".join(map(str, _place(row))) for row in fresh}
-    return None if missing else tuple(rows.values())
-
-
-def _place(row: VerdictRow) -> tuple[str, str, int, int]:
-    return row.section, row.id, row.wording, row.repeat
+    rows = {observation_key(row): row for row in (*carry.rows, *fresh)}
+    return tuple(rows.values()) if rows.keys() >= set(carry.unknown) else None

@@ -196,7 +196,7 @@ def _execute(
 
 
 def _last_run(workspace: Workspace, setting: Setting, subject: Subject) -> Before | None:
-    """The run before this one, of the same model or, if it never ran, of any; for the reasons of a bill only."""
+    """The newest run of the same model, of the same weights where there is one; for the reasons of a bill only."""
     runs = [
         run
         for run in ledger_of(workspace).runs(cluster=setting.cluster.cluster)

@@ -107,5 +107,6 @@ def carried(workspace: Workspace, known: Known, new: GovernedSet) -> Carried:
     addresses = {ask.key: keys.key(ask.prompt(), ask.repeat) for ask in plan(new, SECTIONS, quick=False)}
     found = cache.find(KeptCompletion, set(addresses.values()))
     answers = {key: found[address].text for key, address in addresses.items() if address in found}
-    judge = open_judge(workspace, new)
+    named = new.evalset.judge
+    judge = open_judge(workspace, new) if named and named.base_model else None
     return carry(known.governed, new, known.rows, answers, judge.known if judge else lambda _: None)

@@ -33,7 +33,7 @@ def answered(subject: GovernedSet) -> tuple[dict[str, str], list[VerdictRow]]:
     answers = {
         key: Parrot.answer(ask.prompt(), ask.repeat).encode("utf-8", "replace").decode() for key, ask in asks.items()
     }
-    grader = Grader(subject.rubric, asks, None)
+    grader = Grader(subject, asks, None)
     rows = [one.row for one in grader.grade([observation(asks[key], text) for key, text in answers.items()])]
     return answers, [row for row in rows if row]
 
