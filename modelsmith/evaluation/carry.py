@@ -29,8 +29,8 @@ class Carried:
     """Verdicts under the new version."""
 
     rows: tuple[VerdictRow, ...]
-    unknown: tuple[str, ...]
-    """Keys of the completions of which at least one verdict is not known."""
+    unknown: tuple[Ask, ...]
+    """Completions of which at least one verdict is not known."""
 
 
 def carry(
@@ -53,7 +53,7 @@ def carry(
     worded = _judged_wordings(old)
     known = {observation_key(row): row for row in rows}
     carried: list[VerdictRow] = []
-    unknown: list[str] = []
+    unknown: list[Ask] = []
     for ask in plan(new, SECTIONS, quick=False):
         before = known.get(ask.key)
         if before is not None and before.scenario != new.digests[ask.scenario.id]:
@@ -61,7 +61,7 @@ def carry(
         told = _still_told(before, ask, holds, worded) if before else {}
         points = _points(new, ask, told, answers.get(ask.key), judged)
         if None in points.values():
-            unknown.append(ask.key)
+            unknown.append(ask)
             continue
         carried.append(
             VerdictRow(

@@ -157,7 +157,8 @@ class RunFolder:
         data = b"".join(line + b"\n" for line in lines)
         with _writing(self.path):
             try:
-                os.ftruncate(file, self._end)
+                if os.fstat(file).st_size > self._end:
+                    os.ftruncate(file, self._end)
                 written = 0
                 while written < len(data):
                     written += os.pwrite(file, data[written:], self._end + written)

@@ -1,11 +1,11 @@
-"""The eval that CI runs on a change: ask what changed, and judge the whole set by known verdicts for the rest."""
+"""The eval that CI runs on a change: ask what is not known, and judge the whole set by known verdicts for the rest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from modelsmith.evaluation.headline import headline
-from modelsmith.evaluation.prompts import generation_digest
+from modelsmith.evaluation.prompts import generation_digest, plan
 from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.set_change import changed_ids, set_change
 from modelsmith.evaluation.tally import SECTIONS
@@ -17,14 +17,12 @@ from modelsmith.promotion.main import Main
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.base import Section
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.change import SetChange
 from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.run import Headline, RunResult, VerdictRow
+from modelsmith.schema.run import Headline, JudgeAgreement, RunResult, VerdictRow
 
 _TAG_LENGTH = 64
-_PART_OF = {"core": "scenarios", "robustness": "scenarios", "micro": "micro", "held_out": "held_out"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class ChangeEval:
 
     change: SetChange
     run: RunResult | None
-    """The run of what changed; None when nothing that is asked or scored did."""
+    """The run of what was asked; None when nothing had to be."""
     whole: Headline | None
     """Headline of the whole set; None when the rest has no known verdicts."""
     sentence: str
@@ -43,43 +41,32 @@ class ChangeEval:
 def evaluate_change(
     workspace: Workspace, main: Main, old: GovernedSet | None, setting: Setting, subject: Subject, threads: int | None
 ) -> ChangeEval:
-    """Ask the scenarios that changed since `old`; all of them when rubric, judge, prompt or sampling did.
+    """Ask the scenarios that changed since `old`, and the others whose verdicts are not known, and judge the whole.
 
-    Without an `old` set everything is new, and all is asked.
+    Verdicts are known from a complete run of this clone or from the evidence on main; what changed since that evidence
+    was made is thus asked too. Without an `old` set everything is new, and all is asked.
 
     Raises:
         ModelsmithError: as `evaluate`.
     """
-    new = setting.governed
-    change = set_change(old, new)
-    if old is None or _all_asked(old, new):
-        run = evaluate(workspace, replace(setting, tag=run_tag(setting.tag)), subject, None, threads)
-        why = "the eval set is new" if old is None else "rubric, judge, prompt or sampling changed"
-        against = _incumbent(workspace, main, None, setting, subject, run, threads)
-        if isinstance(against, str):
-            return ChangeEval(change, run, run.headline, f"{why}, so all was asked; {against}")
-        rows = verdict_rows(read_observations(workspace, run))
-        whole = headline(rows, against, effective_rule(new, setting.cluster), run.judge)
-        return ChangeEval(change, run, whole, f"{why}, so all was asked")
-    ids = changed_ids(change)
-    changed = None
-    if ids:
-        part = f"{setting.tag}-changed-{digest(list(ids))[7:13]}"
-        setting = replace(setting, only=ids, sections=_sections(change), tag=part)
-        changed = evaluate(workspace, replace(setting, tag=run_tag(part)), subject, None, threads)
-    known = known_verdicts(workspace, main, setting.cluster.cluster, old, subject.weights)
-    if known is None:
-        why = f"no verdicts of {subject.name} on the unchanged scenarios are known"
-        return ChangeEval(change, changed, None, why)
-    whole_rows = _whole(workspace, known, new, changed)
-    against = _incumbent(workspace, main, old, setting, subject, changed, threads)
-    if whole_rows is None or isinstance(against, str):
-        why = against if isinstance(against, str) else f"some verdicts of {subject.name} are not known"
-        return ChangeEval(change, changed, None, why)
-    judge = changed.judge if changed else known.judge_of(new)
-    whole = headline(whole_rows, against, effective_rule(new, setting.cluster), judge)
-    told = f"{len(ids)} of {len(new.digests)} scenarios changed; the others' verdicts are known"
-    return ChangeEval(change, changed, whole, told)
+    change = set_change(old, setting.governed)
+    models = _Models(workspace, main, old, setting, change, threads)
+    mine = models.answers(subject, "")
+    if mine.rows is None:
+        return ChangeEval(change, mine.run, None, mine.sentence)
+    incumbent = _incumbent(main, setting.cluster.cluster, subject)
+    theirs = None
+    if incumbent is not None:
+        try:
+            theirs = models.answers(incumbent, "-incumbent").rows
+        except InvalidInput as error:
+            if error.code != "weights-missing":
+                raise
+        if theirs is None:
+            why = f"not all answers of {incumbent.name} are known, so the change cannot be judged against it"
+            return ChangeEval(change, mine.run, None, f"{mine.sentence}; {why}")
+    whole = headline(mine.rows, theirs, effective_rule(setting.governed, setting.cluster), mine.judge)
+    return ChangeEval(change, mine.run, whole, mine.sentence)
 
 
 def run_tag(tag: str) -> str:
@@ -87,56 +74,91 @@ def run_tag(tag: str) -> str:
     return tag if len(tag) <= _TAG_LENGTH else f"{tag[: _TAG_LENGTH - 13]}-{digest(tag)[7:19]}"
 
 
-def _all_asked(old: GovernedSet, new: GovernedSet) -> bool:
-    same_rules = old.rubric_digest == new.rubric_digest and old.evalset.judge == new.evalset.judge
-    return not same_rules or generation_digest(old) != generation_digest(new)
+@dataclass(frozen=True)
+class _Answers:
+    """One model's verdicts on the new version of the set."""
+
+    run: RunResult | None
+    """The run of what was asked."""
+    rows: tuple[VerdictRow, ...] | None
+    """Verdicts on the whole set; None when only the changed scenarios were asked."""
+    judge: JudgeAgreement | None
+    sentence: str
 
 
-def _sections(change: SetChange) -> tuple[Section, ...]:
-    """Sections in which scenarios changed, so that a held-out set counts as consulted only when it is asked."""
-    parts = {one.part for one in change.scenarios if one.kind != "removed" and one.scored}
-    return tuple(section for section in SECTIONS if _PART_OF[section] in parts)
+@dataclass(frozen=True)
+class _Models:
+    """One change, and what it takes to hold models against it."""
 
+    workspace: Workspace
+    main: Main
+    old: GovernedSet | None
+    setting: Setting
+    change: SetChange
+    threads: int | None
 
-def _incumbent(
-    workspace: Workspace,
-    main: Main,
-    old: GovernedSet | None,
-    setting: Setting,
-    subject: Subject,
-    run: RunResult | None,
-    threads: int | None,
-) -> tuple[VerdictRow, ...] | str | None:
-    """Verdicts of the model that the subject was accepted against; None when it has none, a sentence when unknown.
+    def answers(self, subject: Subject, suffix: str) -> _Answers:
+        """Ask the subject what is not known of it; the suffix tells its runs from another model's.
 
-    Without an `old` set the incumbent answers the whole set, as the subject did.
-    """
-    for _, evidence in accepted(main, setting.cluster.cluster):
-        if evidence.candidate.weights != subject.weights or (old and evidence.question != old.question()):
-            continue
-        model = evidence.incumbent
-        fresh = None
-        if run is not None:
-            artifact = None if model.model == BASE else model.weights
-            try:
-                other = subject_of(workspace, setting.cluster, model.model, artifact)
-            except InvalidInput as error:
-                return f"{error.message}, so the change cannot be judged against the incumbent"
-            tag = run_tag(f"{setting.tag}-incumbent")
-            fresh = evaluate(workspace, replace(setting, tag=tag), other, None, threads)
+        Raises:
+            InvalidInput: ``weights-missing`` when something has to be asked of a specialist that is not in the store.
+        """
+        new, every = self.setting.governed, set(self.setting.governed.digests)
+        changed = set(changed_ids(self.change))
+        why = self._why_all()
+        known = self._known(subject)
+        if known is not None:
+            carry = carried(self.workspace, known, new)
+            unknown = {ask.scenario.id for ask in carry.unknown}
+        else:
+            carry, unknown = None, every if why else set[str]()
+        ids = changed | unknown
+        run = self._ask(subject, suffix, None if ids == every else tuple(sorted(ids))) if ids else None
+        fresh = verdict_rows(read_observations(self.workspace, run)) if run else ()
+        if run and ids == every:
+            return _Answers(run, fresh, run.judge, f"{why or 'every verdict was unknown'}, so all was asked")
+        if known is None or carry is None:
+            return _Answers(run, None, None, f"no verdicts of {subject.name} on the unchanged scenarios are known")
+        rows = {observation_key(row): row for row in (*carry.rows, *fresh)}
+        told = f"{len(changed)} of {len(every)} scenarios changed"
+        if beside := ids - changed:
+            told += f", and {len(beside)} more had no known verdict"
+        told += "; the others' verdicts are known" if ids else ", and every verdict is known"
+        return _Answers(run, tuple(rows.values()), run.judge if run else known.judge_of(new), told)
+
+    def _known(self, subject: Subject) -> Known | None:
+        if self.old is None:
+            return None
+        return known_verdicts(self.workspace, self.main, self.setting.cluster.cluster, self.old, subject.weights)
+
+    def _why_all(self) -> str:
+        """Why a model of which nothing is known has to answer everything; empty when the changed scenarios will do."""
+        old, new = self.old, self.setting.governed
         if old is None:
-            return verdict_rows(read_observations(workspace, fresh)) if fresh else None
-        known = Known(old, model.weights, evidence.engine, model.rows, evidence.judge)
-        rows = _whole(workspace, known, setting.governed, fresh)
-        return rows if rows is not None else f"some verdicts of {model.model} are not known"
+            return "the eval set is new"
+        same_rules = old.rubric_digest == new.rubric_digest and old.evalset.judge == new.evalset.judge
+        same = same_rules and generation_digest(old) == generation_digest(new)
+        return "" if same else "rubric, judge, prompt or sampling changed"
+
+    def _ask(self, subject: Subject, suffix: str, only: tuple[str, ...] | None) -> RunResult:
+        setting = replace(self.setting, tag=run_tag(self.setting.tag + suffix))
+        if only is not None:
+            asked = {ask.section for ask in plan(setting.governed, SECTIONS, quick=False, only=only)}
+            part = f"{self.setting.tag}-changed-{digest(list(only))[7:13]}{suffix}"
+            sections = tuple(section for section in SECTIONS if section in asked)
+            setting = replace(setting, only=only, sections=sections, tag=run_tag(part))
+        return evaluate(self.workspace, setting, self._present(subject), None, self.threads)
+
+    def _present(self, subject: Subject) -> Subject:
+        """The subject with its weights."""
+        if subject.name == BASE or subject.adapter or subject.endpoint:
+            return subject
+        return subject_of(self.workspace, self.setting.cluster, subject.name, subject.weights)
+
+
+def _incumbent(main: Main, cluster: str, subject: Subject) -> Subject | None:
+    """The model that the subject was accepted against, wherever its weights are; None when there is none."""
+    for _, evidence in accepted(main, cluster):
+        if evidence.candidate.weights == subject.weights:
+            return Subject(evidence.incumbent.model, evidence.incumbent.weights)
     return None
-
-
-def _whole(
-    workspace: Workspace, known: Known, new: GovernedSet, run: RunResult | None
-) -> tuple[VerdictRow, ...] | None:
-    """Verdicts on the whole new set: those of the run, and the known ones for the rest; None when some are missing."""
-    fresh = verdict_rows(read_observations(workspace, run)) if run else ()
-    carry = carried(workspace, known, new)
-    rows = {observation_key(row): row for row in (*carry.rows, *fresh)}
-    return tuple(rows.values()) if rows.keys() >= set(carry.unknown) else None

@@ -83,7 +83,10 @@ def set_at(workspace: Workspace, revision: str, cluster: str) -> GovernedSet | N
 
 
 def known_verdicts(workspace: Workspace, main: Main, cluster: str, governed: GovernedSet, weights: str) -> Known | None:
-    """What these weights answered to this very version: a complete run of this clone, or evidence on main."""
+    """What these weights answered: to this very version in a complete run of this clone, or in evidence on main.
+
+    Evidence that speaks of another version of the set is used where this clone has that version.
+    """
     question = governed.question()
     for run in reversed(ledger_of(workspace).runs(cluster=cluster)):
         whole = not run.quick and run.only is None and set(run.sections) == set(SECTIONS)
@@ -93,10 +96,18 @@ def known_verdicts(workspace: Workspace, main: Main, cluster: str, governed: Gov
                 return Known(governed, weights, run.engine, rows, run.judge)
             except IntegrityFailure:
                 continue
-    for _, evidence in accepted(main, cluster):
-        for model in (evidence.candidate, evidence.incumbent, *evidence.baselines):
-            if evidence.question == question and model.weights == weights and model.engine is None:
-                return Known(governed, weights, evidence.engine, model.rows, evidence.judge)
+    told = [
+        (evidence, model)
+        for _, evidence in accepted(main, cluster)
+        for model in (evidence.candidate, evidence.incumbent, *evidence.baselines)
+        if model.weights == weights and model.engine is None
+    ]
+    for evidence, model in sorted(told, key=lambda one: one[0].question != question):
+        try:
+            on = governed if evidence.question == question else evaluated_on(workspace, evidence)
+        except InvalidInput:
+            continue
+        return Known(on, weights, evidence.engine, model.rows, evidence.judge)
     return None
 
 

@@ -30,9 +30,9 @@ class EvalRequest(Request):
     question are adopted, not generated again. Ends with 0 on PASS, with 3 on FAIL or INCONCLUSIVE; a part of the set
     (--quick, --type) is never enough for PASS.
 
-    For CI: --changed-since REV asks only scenarios that changed, takes the verdicts on the others from the evidence on
-    main or from an earlier run, and judges the whole set. It ends with 0 when nothing that is scored changed, or when
-    the rest has no known verdicts and there is thus nothing to hold against the change.
+    For CI: --changed-since REV asks the scenarios that changed, takes the verdicts on the others from the evidence on
+    main or from an earlier run, and judges the whole set. It ends with 0 too when the model has no known verdicts and
+    there is thus nothing to hold against the change; a message says so.
     """
 
     cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,14 @@ def evaluate(world, *words, code=0):
 
 def specialist_of(world):
     return world.state()["specialist"]
+
+
+def forget(world):
+    """Leave the clone nothing of what was ever answered in it."""
+    for path in (world.iterate / "cache", world.iterate / "rtb-pricing" / "runs"):
+        shutil.rmtree(path)
+    for file in world.iterate.glob("ledger.db*"):
+        file.unlink()
 
 
 class TestEvalAgain:
@@ -101,11 +110,7 @@ class TestChangedSince:
     def test_without_cache_or_ledger_the_evidence_on_main_stands_for_what_did_not_change(self, deployed):
         """What CI has: a clone, and nothing of `.iterate`."""
         edit(deployed, SCENARIO, "content: ", "content: Well, ")
-        for path in (deployed.iterate / "cache", deployed.iterate / "rtb-pricing" / "runs"):
-            for file in sorted(path.rglob("*"), reverse=True):
-                file.unlink() if file.is_file() else file.rmdir()
-        for file in deployed.iterate.glob("ledger.db*"):
-            file.unlink()
+        forget(deployed)
         found = evaluate(deployed, "--model", specialist_of(deployed), "--changed-since", "HEAD")
         assert found["run"]["executed"] == 2, "one scenario in its own wording and one rephrased"
         assert found["whole"]["verdict"] == "PASS"
@@ -113,16 +118,57 @@ class TestChangedSince:
             ("core", "robustness", "micro", "held_out"), 4
         )
 
+    def test_what_changed_on_main_since_the_evidence_is_asked_too(self, deployed):
+        """Main has moved on from the set that the specialist was accepted on, and CI has no cache."""
+        edit(deployed, SCENARIO, "content: ", "content: Well, ")
+        deployed.must("commit", "--quiet", "--all", "--message", "one")
+        edit(deployed, SCENARIO.replace("-01", "-02"), "content: ", "content: So, ")
+        forget(deployed)
+        name = specialist_of(deployed)
+        found = evaluate(deployed, "--model", name, "--changed-since", "HEAD")
+        assert [one["id"] for one in found["change"]["scenarios"]] == ["timeout-core-02"]
+        assert found["run"]["only"] == ["timeout-core-01", "timeout-core-02"]
+        assert "1 of 12 scenarios changed, and 1 more had no known verdict" in found["sentence"]
+        evaluate(deployed, "--tag", "base-now")
+        full = evaluate(deployed, "--model", name, "--against", "base-now", "--tag", "full")["run"]
+        assert found["whole"] == full["headline"]
+
+    def test_a_clone_that_lacks_the_set_of_the_evidence_gives_no_verdict_on_the_whole(self, deployed, monkeypatch):
+        edit(deployed, SCENARIO, "content: ", "content: Well, ")
+        deployed.must("commit", "--quiet", "--all", "--message", "one")
+        edit(deployed, SCENARIO.replace("-01", "-02"), "content: ", "content: So, ")
+        forget(deployed)
+        tree = deployed.must("rev-parse", f"HEAD~1:{SET}").strip()
+        (deployed.clone / ".git" / "objects" / tree[:2] / tree[2:]).rename(deployed.iterate / "gone")
+        found = evaluate(deployed, "--model", specialist_of(deployed), "--changed-since", "HEAD")
+        assert found["run"]["only"] == ["timeout-core-02"]
+        assert found["whole"] is None
+
     def test_a_change_that_breaks_the_gate_ends_with_three(self, deployed):
         edit(deployed, f"{SET}/evalset.yaml", "min_scenarios: 1", "min_scenarios: 50")
         found = evaluate(deployed, "--model", specialist_of(deployed), "--changed-since", "HEAD", code=3)
         assert found["whole"]["verdict"] == "INCONCLUSIVE"
 
-    def test_an_edited_rubric_scores_everything_again_from_the_cache(self, deployed):
+    def test_new_weights_in_the_rubric_are_judged_without_a_model(self, deployed):
         edit(deployed, RUBRIC, "weight: ", "weight: 1")
-        found = evaluate(deployed, "--changed-since", "HEAD")
-        assert (found["run"]["executed"], found["run"]["completions"]) == (0, 16)
-        assert "all was asked" in found["sentence"]
+        found = evaluate(deployed, "--model", specialist_of(deployed), "--changed-since", "HEAD")
+        assert (found["run"], found["whole"]["verdict"]) == (None, "PASS")
+        assert found["sentence"] == "0 of 12 scenarios changed, and every verdict is known"
+
+    @pytest.mark.parametrize("remembered", [True, False], ids=["with-cache", "without"])
+    def test_a_new_check_in_the_rubric_needs_the_answers(self, deployed, remembered):
+        rubric = yaml.safe_load((deployed.clone / RUBRIC).read_text())
+        rubric["points"][-1]["check"] = {"type": "regex", "pattern": "[a-z]"}
+        (deployed.clone / RUBRIC).write_text(yaml.safe_dump(rubric, sort_keys=False))
+        if not remembered:
+            forget(deployed)
+        name = specialist_of(deployed)
+        found = evaluate(deployed, "--model", name, "--changed-since", "HEAD")
+        assert (found["run"] is None) is remembered
+        assert remembered or "every verdict was unknown" in found["sentence"] or "changed, so all" in found["sentence"]
+        evaluate(deployed, "--tag", "base-now")
+        full = evaluate(deployed, "--model", name, "--against", "base-now", "--tag", "full")["run"]
+        assert found["whole"] == full["headline"]
 
     def test_an_edited_rubric_is_judged_against_the_incumbent_as_a_full_eval_would(self, deployed):
         edit(deployed, RUBRIC, "weight: ", "weight: 1")
@@ -223,6 +269,25 @@ class TestDiffRubric:
         assert effect["after"] is None
         assert effect["unknown"] == 2, "one answer of the specialist and one of its incumbent"
         assert "--changed-since HEAD`" in effect["sentence"]
+
+    def test_a_judge_behind_an_endpoint_is_not_asked_and_its_key_is_not_needed(self, deployed):
+        rubric = yaml.safe_load((deployed.clone / RUBRIC).read_text())
+        rubric["points"].append(
+            {
+                "id": "polite",
+                "text": "The answer is polite.",
+                "weight": 1,
+                "check": {"type": "judge", "instruction": "x"},
+            }
+        )
+        (deployed.clone / RUBRIC).write_text(yaml.safe_dump(rubric, sort_keys=False))
+        evalset = yaml.safe_load((deployed.clone / SET / "evalset.yaml").read_text())
+        endpoint = {"url": "http://127.0.0.1:9/v1", "model": "wise-1", "key_env": "NOBODY_SET_THIS"}
+        evalset["judge"] = {"name": "wise", "endpoint": endpoint}
+        (deployed.clone / SET / "evalset.yaml").write_text(yaml.safe_dump(evalset, sort_keys=False))
+        (effect,) = self.diff(deployed)["effects"]
+        assert (effect["after"], effect["unknown"]) == (None, 32)
+        assert "cannot be told without a model" in effect["sentence"]
 
     def test_two_revisions_can_be_compared(self, deployed):
         edit(deployed, RUBRIC, "weight: ", "weight: 1")
