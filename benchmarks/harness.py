@@ -31,8 +31,8 @@ from modelsmith.evaluation.results import RunFolder
 from modelsmith.repository.load import GovernedSet, load_eval_set
 from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.source import Endpoint
-from modelsmith.substrates.chat_api import request_body
-from modelsmith.substrates.endpoint import EndpointSubstrate
+from modelsmith.substrates.endpoint.api import request_body
+from modelsmith.substrates.endpoint.substrate import EndpointSubstrate
 
 SCENARIOS = 1000
 CONNECTIONS = 128

@@ -31,8 +31,8 @@ from modelsmith.schema.canonical import file_digest
 from modelsmith.substrates.base_models import resolve
 from modelsmith.substrates.local import TransformersSubstrate
 from modelsmith.substrates.port import Substrate
-from modelsmith.substrates.vllm_server import BASE, VllmServer, adapter_rank, find_python, vllm_environment
-from modelsmith.substrates.vllm_substrate import ServedModel
+from modelsmith.substrates.vllm.server import BASE, VllmServer, adapter_rank, find_python, vllm_environment
+from modelsmith.substrates.vllm.substrate import ServedModel
 
 GOAL = 0.9
 SMALL_BATCH = 4

@@ -8,8 +8,9 @@ from typing import Any
 
 from fuzz.examples import example
 from fuzz.target import BETWEEN, ROOT, Files, Target, parts
-from modelsmith.evaluation import answers, checks, json_schemas, judge_prompt, patterns
-from modelsmith.evaluation.judging import JudgeQuestion
+from modelsmith.evaluation.judges import prompt
+from modelsmith.evaluation.judges.port import JudgeQuestion
+from modelsmith.evaluation.points import answers, check, json_schemas, patterns
 from modelsmith.evidence import sanitise
 from modelsmith.governance import codeowners
 from modelsmith.repository.load import load_codeowners, load_eval_set
@@ -127,12 +128,12 @@ def judged_set_seeds() -> list[bytes]:
 def read_judges_reply(data: bytes) -> object:
     """What a judge says of an answer, and what it was shown: the answer stands in one place, whatever it is."""
     reply, answer = (part.decode("utf-8", "replace") for part in parts(data, 2))
-    if judge_prompt.too_long(answer):
+    if prompt.too_long(answer):
         return None
-    asked = judge_prompt.question_text(JudgeQuestion("k", judged_point(), a_scenario(), answer))
+    asked = prompt.question_text(JudgeQuestion("k", judged_point(), a_scenario(), answer))
     assert sum(line.startswith("[[answer ") for line in asked.split("\n")) == 1
     assert sum(line.startswith("[[end of answer ") for line in asked.split("\n")) == 1
-    return judge_prompt.read_verdict(reply, answer)
+    return prompt.read_verdict(reply, answer)
 
 
 @cache
@@ -173,7 +174,7 @@ def read_answer(data: bytes) -> object:
     value, _ = answers.read_answer(text)
     answers.look_up(value, "cause.0")
     points = [*rubric().points, *more_points()]
-    return [checks.check(point, text, {"cause": "timeout", "action": "cut_latency", "n": 1.5}) for point in points]
+    return [check.check(point, text, {"cause": "timeout", "action": "cut_latency", "n": 1.5}) for point in points]
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from modelsmith.evaluation.judging import JudgeQuestion
+from modelsmith.evaluation.judges.port import JudgeQuestion
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.rubric import Rubric

@@ -10,7 +10,7 @@ from rich.markup import escape
 from modelsmith.cli.tables import INDENT, rows, table, verdict
 
 if TYPE_CHECKING:
-    from modelsmith.evaluation.balance import Balance, DimensionBalance
+    from modelsmith.evaluation.corpus.balance import Balance, DimensionBalance
     from modelsmith.evidence.composite_history import CompositeHistory
     from modelsmith.operations.balance import BalanceResult
     from modelsmith.operations.composite_history import CompositeHistoryResult

@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
-from modelsmith.evaluation.judging import JudgeQuestion
+from modelsmith.evaluation.judges.port import JudgeQuestion
 from modelsmith.repository.load import scenario_digest
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import content_digest, sha256

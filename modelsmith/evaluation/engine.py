@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion, kept
 from modelsmith.evaluation.causes import Before, cause
 from modelsmith.evaluation.grading import Grader, unanswered, unjudged, unscored
-from modelsmith.evaluation.judging import Judge
+from modelsmith.evaluation.judges.port import Judge
 from modelsmith.evaluation.prompts import Ask, generation_digest, plan
 from modelsmith.evaluation.results import RunFolder, observation_key
 from modelsmith.repository.load import GovernedSet

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from modelsmith.evaluation.cache import KeptCompletion
-from modelsmith.evaluation.judging import Judge, JudgeQuestion, JudgeVerdict
+from modelsmith.evaluation.judges.port import Judge, JudgeQuestion, JudgeVerdict
 from modelsmith.evaluation.prompts import Ask
 from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.scoring import judged_points, score_completion

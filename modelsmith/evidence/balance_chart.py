@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import Final
 
-from modelsmith.evaluation.balance import Balance, DimensionBalance, ValueBalance
+from modelsmith.evaluation.corpus.balance import Balance, DimensionBalance, ValueBalance
 from modelsmith.evidence import svg
 from modelsmith.evidence.svg import AMBER, BLUE, GREY, INK, MARGIN, MUTED, RULE, TRACK, WIDTH
 from modelsmith.schema.base import Section

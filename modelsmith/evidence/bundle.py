@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from modelsmith.evaluation.agreement import agreement
 from modelsmith.evaluation.headline import headline
+from modelsmith.evaluation.judges.agreement import agreement
 from modelsmith.evidence.sanitise import assert_clean
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Section

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from modelsmith.evaluation.change.set_change import changed_ids, set_change
 from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.prompts import generation_digest, plan
 from modelsmith.evaluation.results import observation_key
-from modelsmith.evaluation.set_change import changed_ids, set_change
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.loop.engines import Subject

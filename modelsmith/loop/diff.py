@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelsmith.evaluation.effects import flips, point_flips
+from modelsmith.evaluation.change.effects import flips, point_flips
 from modelsmith.evaluation.headline import headline
 from modelsmith.governance.states import Life
 from modelsmith.loop.known import Known, accepted, carried, evaluated_on

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelsmith.evaluation.cache import Cache
-from modelsmith.evaluation.remembering import RememberingJudge
+from modelsmith.evaluation.judges.remembering import RememberingJudge
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import digest
@@ -60,7 +60,7 @@ def open_judge(workspace: Workspace, governed: GovernedSet) -> RememberingJudge 
     model = governed.evalset.judge
     if model is None:
         return None
-    from modelsmith.evaluation.judge import ModelJudge
+    from modelsmith.evaluation.judges.model import ModelJudge
 
     if model.base_model is not None:
         subject = Subject(f"the judge {model.name}", model.base_model.digest)
@@ -73,7 +73,7 @@ def open_judge(workspace: Workspace, governed: GovernedSet) -> RememberingJudge 
 
 
 def _endpoint(endpoint: Endpoint) -> Substrate:
-    from modelsmith.substrates.endpoint import EndpointSubstrate
+    from modelsmith.substrates.endpoint.substrate import EndpointSubstrate
 
     return EndpointSubstrate(endpoint)
 
@@ -93,7 +93,7 @@ def _pinned(
 
     def serve() -> Substrate:
         from modelsmith.substrates.base_models import resolve
-        from modelsmith.substrates.vllm_substrate import VllmSubstrate
+        from modelsmith.substrates.vllm.substrate import VllmSubstrate
 
         def waited(seconds: float) -> None:
             if round(seconds) % TOLD_EVERY == 0:
@@ -106,7 +106,7 @@ def _pinned(
         return VllmSubstrate(folder, adapter, log, waited)
 
     if engine == "vllm":
-        from modelsmith.substrates.vllm_server import find_python, vllm_facts
+        from modelsmith.substrates.vllm.server import find_python, vllm_facts
 
         return LazySubstrate(vllm_facts(find_python()), serve)
     return LazySubstrate(local_facts(), load)

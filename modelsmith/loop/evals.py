@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 
 from modelsmith.artifacts.seal import check
 from modelsmith.artifacts.store import Store
-from modelsmith.evaluation.agreement import measure_agreement
 from modelsmith.evaluation.cache import Cache
 from modelsmith.evaluation.causes import Before, before
 from modelsmith.evaluation.engine import run_eval, run_request
 from modelsmith.evaluation.headline import headline
-from modelsmith.evaluation.remembering import RememberingJudge
+from modelsmith.evaluation.judges.agreement import measure_agreement
+from modelsmith.evaluation.judges.remembering import RememberingJudge
 from modelsmith.evaluation.results import RunFolder
 from modelsmith.evaluation.summary import cost, run_id
 from modelsmith.evaluation.tally import SECTIONS

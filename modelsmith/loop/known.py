@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion
-from modelsmith.evaluation.carry import Carried, carry
+from modelsmith.evaluation.change.carry import Carried, carry
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from modelsmith.evaluation.balance import Balance, balance
+from modelsmith.evaluation.corpus.balance import Balance, balance
 from modelsmith.evidence.balance_chart import balance_chart
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pictures import Svg, write_picture

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from modelsmith.evaluation.set_change import set_change
+from modelsmith.evaluation.change.set_change import set_change
 from modelsmith.loop.diff import effects
 from modelsmith.loop.known import set_at
 from modelsmith.operations.contract import ARGUMENT, Request, Result

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from judged import FAIL, PASS, RUBRIC, SCENARIO, Scripted
 from statsmodels.stats.inter_rater import cohens_kappa as theirs
 
-from modelsmith.evaluation.agreement import agreement, cohens_kappa, measure_agreement
 from modelsmith.evaluation.headline import headline
-from modelsmith.evaluation.judge import ModelJudge
+from modelsmith.evaluation.judges.agreement import agreement, cohens_kappa, measure_agreement
+from modelsmith.evaluation.judges.model import ModelJudge
 from modelsmith.evaluation.statistics import two_sided, wilson
 from modelsmith.repository.load import GovernedSet, label_digest, labels_digest
 from modelsmith.schema.canonical import canonical_json, digest

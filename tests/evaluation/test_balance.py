@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from invented_sets import RUBRIC, governed, scenario
 
-from modelsmith.evaluation.balance import balance
-from modelsmith.evaluation.near_duplicates import SHOWN, near_duplicates
+from modelsmith.evaluation.corpus.balance import balance
+from modelsmith.evaluation.corpus.near_duplicates import SHOWN, near_duplicates
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.scoring import point_weights
 from modelsmith.evaluation.tally import SECTIONS, composite, tally

@@ -9,10 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from judged import FAIL, PASS, POLITE, RUBRIC, SCENARIO, Scripted, question
 
-from modelsmith.evaluation.checks import MAX_REASON
-from modelsmith.evaluation.judge import ModelJudge
-from modelsmith.evaluation.judge_prompt import MAX_ANSWER, question_text, too_long, visible
-from modelsmith.evaluation.judging import JudgeQuestion, JudgeVerdict
+from modelsmith.evaluation.judges.model import ModelJudge
+from modelsmith.evaluation.judges.port import JudgeQuestion, JudgeVerdict
+from modelsmith.evaluation.judges.prompt import MAX_ANSWER, question_text, too_long, visible
+from modelsmith.evaluation.points.check import MAX_REASON
 from modelsmith.evaluation.scoring import judged_points, score_completion
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
@@ -291,7 +291,7 @@ class TestTheJudgeItself:
             identity(MODEL.model_copy(update={"max_new_tokens": 99})),
             identity(weights="unknown"),
         ]
-        monkeypatch.setattr("modelsmith.evaluation.judge_prompt.TEMPLATE", "{answer}")
+        monkeypatch.setattr("modelsmith.evaluation.judges.prompt.TEMPLATE", "{answer}")
         others.append(identity())
         assert len({first, *others}) == 5
 

@@ -20,8 +20,8 @@ import pytest
 from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion
 from modelsmith.evaluation.causes import before
 from modelsmith.evaluation.engine import Executed, run_eval, run_request
-from modelsmith.evaluation.judging import JudgeQuestion, JudgeVerdict
-from modelsmith.evaluation.remembering import RememberingJudge
+from modelsmith.evaluation.judges.port import JudgeQuestion, JudgeVerdict
+from modelsmith.evaluation.judges.remembering import RememberingJudge
 from modelsmith.evaluation.results import RunFolder
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.repository.load import GovernedSet

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from judged import RUBRIC, SCENARIO
 
-from modelsmith.evaluation.agreement import measure_agreement
 from modelsmith.evaluation.headline import headline
-from modelsmith.evaluation.judge import ModelJudge
-from modelsmith.evaluation.judging import JudgeQuestion, JudgeVerdict
+from modelsmith.evaluation.judges.agreement import measure_agreement
+from modelsmith.evaluation.judges.model import ModelJudge
+from modelsmith.evaluation.judges.port import JudgeQuestion, JudgeVerdict
 from modelsmith.evaluation.scoring import score_completion
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.canonical import digest

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsmith.evaluation.carry import carry
-from modelsmith.evaluation.effects import flips, point_flips
+from modelsmith.evaluation.change.carry import carry
+from modelsmith.evaluation.change.effects import flips, point_flips
+from modelsmith.evaluation.change.set_change import changed_ids, set_change
 from modelsmith.evaluation.grading import Grader
 from modelsmith.evaluation.prompts import plan
-from modelsmith.evaluation.set_change import changed_ids, set_change
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import GovernedSet

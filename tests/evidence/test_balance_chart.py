@@ -9,7 +9,7 @@ import pytest
 from invented_sets import governed, scenario
 from picture_rules import assert_readable
 
-from modelsmith.evaluation.balance import balance
+from modelsmith.evaluation.corpus.balance import balance
 from modelsmith.evidence.balance_chart import balance_chart
 
 GOLDEN = Path(__file__).parent / "golden" / "balance.svg"

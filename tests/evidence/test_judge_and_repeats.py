@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from modelsmith.cli.measures import judge_line, repeat_table
-from modelsmith.evaluation.agreement import agreement
 from modelsmith.evaluation.headline import headline
+from modelsmith.evaluation.judges.agreement import agreement
 from modelsmith.evidence.bundle import evidence_bytes, recompute
 from modelsmith.evidence.packet import packet
 from modelsmith.evidence.risks import open_risks

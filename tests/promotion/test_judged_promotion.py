@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from modelsmith.evaluation.agreement import agreement
 from modelsmith.evaluation.headline import headline
+from modelsmith.evaluation.judges.agreement import agreement
 from modelsmith.evidence.bundle import Run, build, evidence_bytes
 from modelsmith.promotion.checks import promotion_checks
 from modelsmith.promotion.records import next_record

@@ -27,8 +27,8 @@ from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, Models
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.scenario import Message
 from modelsmith.schema.source import Endpoint
-from modelsmith.substrates.chat_client import LARGEST_ANSWER
-from modelsmith.substrates.endpoint import IN_A_ROW, EndpointSubstrate
+from modelsmith.substrates.endpoint.client import LARGEST_ANSWER
+from modelsmith.substrates.endpoint.substrate import IN_A_ROW, EndpointSubstrate
 from modelsmith.substrates.port import Completion, Prompt
 
 SYSTEM = "Name the cause."
@@ -585,7 +585,7 @@ def test_ctrl_c_ends_a_batch_that_waits_for_an_answer(stub: StubServer) -> None:
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from modelsmith.schema.evalset import Sampling; from modelsmith.schema.scenario import Message\n"
         "from modelsmith.schema.source import Endpoint; from modelsmith.substrates.port import Prompt\n"
-        "from modelsmith.substrates.endpoint import EndpointSubstrate\n"
+        "from modelsmith.substrates.endpoint.substrate import EndpointSubstrate\n"
         "substrate = EndpointSubstrate(Endpoint(url=sys.argv[1], model='stub', timeout_seconds=600.0))\n"
         "prompts = [Prompt(str(i), (Message(role='user', content='x'),)) for i in range(100)]\n"
         "try:\n"

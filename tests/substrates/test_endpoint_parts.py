@@ -14,10 +14,10 @@ from substrates.stub_server import chat, event, stream
 
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.scenario import Message
-from modelsmith.substrates.chat_api import Answer, StreamReader, read_answer, request_body
-from modelsmith.substrates.concurrency import AdaptiveLimit, Gate
-from modelsmith.substrates.endpoint_failures import Failure, of_status
-from modelsmith.substrates.retries import MOST_ASKED_SECONDS, MOST_SECONDS, delay, retry_after
+from modelsmith.substrates.endpoint.api import Answer, StreamReader, read_answer, request_body
+from modelsmith.substrates.endpoint.concurrency import AdaptiveLimit, Gate
+from modelsmith.substrates.endpoint.failures import Failure, of_status
+from modelsmith.substrates.endpoint.retries import MOST_ASKED_SECONDS, MOST_SECONDS, delay, retry_after
 
 NOW = 1_700_000_000.0
 

@@ -12,7 +12,7 @@ from substrates.stub_server import Reply, Seen, StubServer, chat, refusal, strea
 from substrates.substrate_contract import SubstrateContract
 
 from modelsmith.schema.source import Endpoint
-from modelsmith.substrates.endpoint import EndpointSubstrate
+from modelsmith.substrates.endpoint.substrate import EndpointSubstrate
 from modelsmith.substrates.local import TransformersSubstrate
 
 CONTEXT = 1000

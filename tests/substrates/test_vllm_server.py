@@ -33,8 +33,8 @@ from modelsmith.schema.run import Observation, VerdictRow
 from modelsmith.substrates.base_models import resolve
 from modelsmith.substrates.local import TransformersSubstrate
 from modelsmith.substrates.port import Completion, Prompt, Substrate
-from modelsmith.substrates.vllm_server import BASE, VllmServer, find_python
-from modelsmith.substrates.vllm_substrate import ServedModel, VllmSubstrate
+from modelsmith.substrates.vllm.server import BASE, VllmServer, find_python
+from modelsmith.substrates.vllm.substrate import ServedModel, VllmSubstrate
 from modelsmith.training.job import TrainJob
 from modelsmith.training.rows import write_rows
 from modelsmith.training.supervisor import train

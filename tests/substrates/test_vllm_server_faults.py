@@ -17,11 +17,11 @@ import modelsmith
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.scenario import Message
-from modelsmith.substrates import vllm_server
 from modelsmith.substrates.port import Prompt
-from modelsmith.substrates.server_log import telling_lines
-from modelsmith.substrates.vllm_server import VllmServer, find_python
-from modelsmith.substrates.vllm_substrate import VllmSubstrate
+from modelsmith.substrates.vllm import server as vllm_server
+from modelsmith.substrates.vllm.log import telling_lines
+from modelsmith.substrates.vllm.server import VllmServer, find_python
+from modelsmith.substrates.vllm.substrate import VllmSubstrate
 
 DIGEST = "sha256:" + "ab" * 32
 SHORT = Sampling(max_new_tokens=4)
@@ -124,7 +124,7 @@ def test_an_adapter_that_the_server_refuses_says_why_and_names_no_path(tmp_path:
 def test_a_server_that_refuses_the_adapter_is_not_left_behind(
     tmp_path: Path, fake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelsmith.substrates.vllm_substrate.adapter_rank", lambda folder: 16)
+    monkeypatch.setattr("modelsmith.substrates.vllm.substrate.adapter_rank", lambda folder: 16)
     with pytest.raises(InvalidInput):
         VllmSubstrate(tmp_path / "model", (adapter(tmp_path / "adapter", rank=64), DIGEST), tmp_path / "log")
     assert gone(fake)
@@ -191,7 +191,7 @@ def test_a_server_killed_in_the_middle_is_named_and_leaves_nothing_behind(tmp_pa
 def test_the_server_ends_when_its_starter_is_killed(tmp_path: Path, fake: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from modelsmith.substrates.vllm_server import VllmServer\n"
+        "from modelsmith.substrates.vllm.server import VllmServer\n"
         "with VllmServer(Path('model'), Path(sys.argv[1])):\n"
         "    print('up', flush=True); time.sleep(3600)\n"
     )

@@ -9,9 +9,9 @@ from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.run import EngineFacts
 from modelsmith.schema.source import Endpoint
-from modelsmith.substrates.endpoint import EndpointSubstrate
+from modelsmith.substrates.endpoint.substrate import EndpointSubstrate
 from modelsmith.substrates.port import Completion, Prompt
-from modelsmith.substrates.vllm_server import BASE, KEY_ENV, VllmServer, adapter_rank
+from modelsmith.substrates.vllm.server import BASE, KEY_ENV, VllmServer, adapter_rank
 
 CONNECTIONS = 256
 """Requests at once; the server makes batches of them and lets the rest wait."""

@@ -15,9 +15,9 @@ from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.run import EngineFacts
 from modelsmith.schema.source import Endpoint
-from modelsmith.substrates.chat_client import ChatClient
-from modelsmith.substrates.endpoint_failures import Failure, in_a_row
-from modelsmith.substrates.loop_thread import Emit, LoopThread
+from modelsmith.substrates.endpoint.client import ChatClient
+from modelsmith.substrates.endpoint.failures import Failure, in_a_row
+from modelsmith.substrates.endpoint.loop_thread import Emit, LoopThread
 from modelsmith.substrates.port import Completion, Prompt
 
 IN_A_ROW = 10

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, get_args
 
-from modelsmith.evaluation.near_duplicates import NearScenarios, near_duplicates
+from modelsmith.evaluation.corpus.near_duplicates import NearScenarios, near_duplicates
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Frozen, Section

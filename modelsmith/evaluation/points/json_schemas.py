@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
-from modelsmith.evaluation.patterns import found
+from modelsmith.evaluation.points.patterns import found
 from modelsmith.schema.errors import InvalidInput
 
 if TYPE_CHECKING:

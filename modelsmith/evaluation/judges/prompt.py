@@ -16,8 +16,8 @@ import re
 import unicodedata
 from typing import Final
 
-from modelsmith.evaluation.answers import read_answer
-from modelsmith.evaluation.judging import JudgeQuestion
+from modelsmith.evaluation.judges.port import JudgeQuestion
+from modelsmith.evaluation.points.answers import read_answer
 from modelsmith.evaluation.prompts import conversation
 from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.errors import InfrastructureFailure

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.scenario import Message
-from modelsmith.substrates.endpoint_failures import Failure, malformed, truncated, withheld
+from modelsmith.substrates.endpoint.failures import Failure, malformed, truncated, withheld
 
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 """How a server calls the limit of new tokens: all know the first, but for OpenAI's newer models, which refuse it."""

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.source import Endpoint
-from modelsmith.substrates import endpoint_failures as failures
-from modelsmith.substrates.chat_api import Answer, LimitName, StreamReader, read_answer, request_body
-from modelsmith.substrates.concurrency import AdaptiveLimit, Gate
-from modelsmith.substrates.endpoint_failures import Failure
+from modelsmith.substrates.endpoint import failures
+from modelsmith.substrates.endpoint.api import Answer, LimitName, StreamReader, read_answer, request_body
+from modelsmith.substrates.endpoint.concurrency import AdaptiveLimit, Gate
+from modelsmith.substrates.endpoint.failures import Failure
+from modelsmith.substrates.endpoint.retries import delay
 from modelsmith.substrates.port import Completion, Prompt
-from modelsmith.substrates.retries import delay
 
 if TYPE_CHECKING:
     import aiohttp

@@ -14,9 +14,9 @@ from typing import NamedTuple, assert_never
 
 from pydantic import JsonValue
 
-from modelsmith.evaluation.answers import look_up, read_answer, same, shown, too_long
-from modelsmith.evaluation.json_schemas import first_problem, prepare
-from modelsmith.evaluation.patterns import found
+from modelsmith.evaluation.points.answers import look_up, read_answer, same, shown, too_long
+from modelsmith.evaluation.points.json_schemas import first_problem, prepare
+from modelsmith.evaluation.points.patterns import found
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.rubric import (
     Expected,

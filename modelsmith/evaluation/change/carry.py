@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from modelsmith.evaluation.checks import check
-from modelsmith.evaluation.judging import JudgeQuestion
+from modelsmith.evaluation.judges.port import JudgeQuestion
+from modelsmith.evaluation.points.check import check
 from modelsmith.evaluation.prompts import Ask, generation_digest, plan
 from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.scoring import judged_points

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from modelsmith.evaluation.judging import Judge, JudgeQuestion
+from modelsmith.evaluation.judges.port import Judge, JudgeQuestion
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.evaluation.statistics import NEGLIGIBLE, Bounds, two_sided, wilson
 from modelsmith.evaluation.tally import estimate

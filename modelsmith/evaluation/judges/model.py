@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from modelsmith.evaluation.judge_prompt import SYSTEM, prompt_digest, question_text, read_verdict, too_long, unclear
-from modelsmith.evaluation.judging import JudgeQuestion, JudgeVerdict
+from modelsmith.evaluation.judges.port import JudgeQuestion, JudgeVerdict
+from modelsmith.evaluation.judges.prompt import SYSTEM, prompt_digest, question_text, read_verdict, too_long, unclear
 from modelsmith.schema.base import Digest
 from modelsmith.schema.canonical import digest, sha256
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
-from modelsmith.substrates.retries import retry_after
+from modelsmith.substrates.endpoint.retries import retry_after
 
 _CAPACITY = frozenset({429, 503, 529})
 _PASSING = frozenset({408, 409, 425}) | _CAPACITY

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from modelsmith.evaluation.cache import Cache, KeptVerdict, verdict_key
-from modelsmith.evaluation.judging import Judge, JudgeQuestion, JudgeVerdict
+from modelsmith.evaluation.judges.port import Judge, JudgeQuestion, JudgeVerdict
 from modelsmith.schema.base import Digest
 
 

@@ -16,8 +16,8 @@ from typing import Literal
 
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.run import EngineFacts
-from modelsmith.substrates import lifeline
-from modelsmith.substrates.server_log import telling_lines
+from modelsmith.substrates.vllm import lifeline
+from modelsmith.substrates.vllm.log import telling_lines
 
 PYTHON_ENV = "MODELSMITH_VLLM"
 """Environment variable that names the Python of an environment with vLLM."""

@@ -1,0 +1,1 @@
+"""What an eval set covers."""

@@ -1,0 +1,1 @@
+"""One rubric point against one answer."""
