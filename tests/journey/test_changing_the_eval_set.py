@@ -343,7 +343,8 @@ class TestABaseline:
     def test_stopped_midway_it_goes_on_where_it_was(self, fresh, stub, how):
         stub.script = lambda seen: replace(chat(answer_of(seen)), after=0.15)
         self.configure(fresh, stub, max_connections=2)
-        running = fresh.start(COMMAND, "eval", "--cluster", "rtb-pricing", "--model", "frontier", "--json")
+        words = ("eval", "--cluster", "rtb-pricing", "--model", "frontier", "--json")
+        running = fresh.start(COMMAND, *words, preexec_fn=hears_ctrl_c)
         while len(stub.seen) < 7 and running.poll() is None:
             time.sleep(0.01)
         running.send_signal(how)
@@ -387,6 +388,11 @@ class TestABaseline:
         text = fresh.git_command("show", "origin/main:" + evidence_path(fresh)).out if folder is None else ""
         evidence = json.loads(text or (folder / "evidence.json").read_text())
         assert [(run["model"], run["engine"]["weights"]) for run in evidence["baselines"]] == [("frontier", "unknown")]
+
+
+def hears_ctrl_c():
+    """As under a terminal, though whoever started the tests in the background may have had it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def answer_of(seen: Seen) -> str:
