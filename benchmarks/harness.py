@@ -3,7 +3,7 @@
 Both ask one and the same stub, a process of its own, about 1,000 scenarios, score the answers and keep them on disk.
 Then comes a stub that takes 50 ms, with 32 connections: the ideal is 640 a second. "Substrate alone" asks without
 scoring and keeping; "sockets alone" only sends and receives, and shows what stub and machine let through. Without
-inspect_ai (extra ``inspect``, or another environment's Python given by ``--inspect-python``) its rows are left out.
+inspect_ai and openai, here or in the environment whose Python ``--inspect-python`` names, its rows are left out.
 """
 
 from __future__ import annotations
@@ -119,12 +119,12 @@ def inspects(governed: GovernedSet, url: str, python: str, *, tuned: bool) -> fl
         input=json.dumps(given), capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise SystemExit(f"inspect_ai failed:\n{done.stderr[-2000:]}")
+        raise SystemExit(f"inspect_ai failed:\n{done.stdout[-500:]}{done.stderr[-2000:]}")
     return SCENARIOS / float(json.loads(done.stdout.splitlines()[-1])["seconds"])
 
 
 def version_of_inspect(python: str) -> str | None:
-    program = "import importlib.metadata as m; print(m.version('inspect-ai'))"
+    program = "import importlib.metadata as m; m.version('openai'); print(m.version('inspect-ai'))"
     done = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 
@@ -132,7 +132,9 @@ def version_of_inspect(python: str) -> str | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--inspect-python", default=sys.executable, help="Python of an environment with inspect_ai.")
+    parser.add_argument(
+        "--inspect-python", default=sys.executable, help="Python of an environment with inspect_ai and openai."
+    )
     given = parser.parse_args()
     facts = machine("aiohttp")
     governed = large_set()

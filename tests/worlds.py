@@ -19,6 +19,7 @@ from typing import Any, Self
 import pytest
 import tiny
 from shared import built_once
+from warm import WarmCommands
 
 from modelsmith.repository.git import Git
 from modelsmith.signing.keys import create_ssh_key
@@ -28,6 +29,7 @@ CLUSTER = "rtb-pricing"
 MAIN = "refs/heads/main"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 COMMAND = Path(sys.executable).with_name("modelsmith")
+WARM = WarmCommands()
 DRIVER = Path(__file__).parent / "journey" / "stop_at.py"
 PEOPLE = {
     "maya": "head-of-trading",
@@ -131,9 +133,9 @@ class World(Place):
         out, err = process.communicate(timeout=300)
         return Ran(process.returncode, out, err)
 
-    def modelsmith(self, *words: str, **more: Any) -> Ran:
-        """Run ``modelsmith`` in the clone."""
-        return self.run(COMMAND, *words, **more)
+    def modelsmith(self, *words: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Ran:
+        """Run ``modelsmith`` in the clone to its end."""
+        return Ran(*WARM.run(words, cwd or self.clone, env or self.environment()))
 
     def stop_at(self, point: str, *words: str) -> Ran:
         """Run ``modelsmith`` and let it die at a point; see stop_at.py."""

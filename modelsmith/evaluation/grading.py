@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from modelsmith.evaluation.cache import KeptCompletion
 from modelsmith.evaluation.judges.port import Judge, JudgeQuestion, JudgeVerdict
+from modelsmith.evaluation.points.check import require_comparable, require_usable
 from modelsmith.evaluation.prompts import Ask
 from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.scoring import judged_points, score_completion
@@ -101,10 +102,13 @@ class Grader:
             InvalidInput: rubric and reference do not fit.
             InfrastructureFailure: ``judge-unavailable`` when points are judged and there is no judge.
         """
-        unspoken = {point.id: JudgeVerdict("", False, "") for point in self._judged} if self._judge else {}
+        for point in self._rubric.points:
+            if self._judge is None or point not in self._judged:
+                require_usable(point)
         for scenario in {ask.scenario.id: ask.scenario for ask in self._asks.values()}.values():
             try:
-                score_completion(self._rubric, scenario, "", unspoken)
+                for point in self._rubric.points:
+                    require_comparable(point, scenario.reference)
             except ModelsmithError as error:
                 error.details.setdefault("scenario", scenario.id)
                 raise

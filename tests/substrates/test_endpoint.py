@@ -63,8 +63,11 @@ def asleep() -> Asleep:
 
 
 @pytest.fixture
-def connect(stub: StubServer, asleep: Asleep) -> Iterator[Callable[..., EndpointSubstrate]]:
-    """Makes substrates for the stub, and closes them."""
+def connect(
+    stub: StubServer, asleep: Asleep, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., EndpointSubstrate]]:
+    """Makes substrates for the stub, whose first requests come all at once, and closes them."""
+    monkeypatch.setattr("modelsmith.substrates.endpoint.substrate.SPREAD_SECONDS", 0.0)
     made: list[EndpointSubstrate] = []
 
     def make(**changes: Any) -> EndpointSubstrate:
@@ -300,12 +303,18 @@ def test_the_server_is_down_at_first_and_then_comes_up(connect: Any, stub: StubS
 
 def test_the_server_goes_away_in_the_middle_and_comes_back(connect: Any, stub: StubServer) -> None:
     substrate = connect(max_attempts=20)
-    away = threading.Event()
+    stopped, started = threading.Event(), threading.Event()
+    asked = iter([stub.start])
+
+    def start_again() -> None:
+        assert stopped.wait(30)
+        for start in asked:
+            start()
+            started.set()
+        assert started.wait(30)
 
     async def sleep(seconds: float) -> None:
-        if not away.is_set():
-            away.set()
-            await asyncio.get_running_loop().run_in_executor(None, stub.start)
+        await asyncio.get_running_loop().run_in_executor(None, start_again)
 
     substrate._client._sleep = sleep
     found: list[Completion] = []
@@ -313,7 +322,8 @@ def test_the_server_goes_away_in_the_middle_and_comes_back(connect: Any, stub: S
         found.append(one)
         if len(found) == 20:
             stub.stop()
-    assert away.is_set()
+            stopped.set()
+    assert started.is_set()
     assert len(found) == 60
     assert all(one.error is None for one in found)
 

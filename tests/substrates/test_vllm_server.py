@@ -209,7 +209,7 @@ def test_a_server_killed_while_it_answers_is_named_and_leaves_no_process(
     assert server._process is not None
     family = psutil.Process(server._process.pid).children(recursive=True)
     prompts = [Prompt(str(i), ask.prompt().messages) for i, ask in enumerate(plan(governed, ("core",), quick=False))]
-    completions = substrate.complete(prompts * 20, governed.evalset.prompt.system, governed.evalset.sampling)
+    completions = substrate.complete(prompts * 3, governed.evalset.prompt.system, governed.evalset.sampling)
     next(completions)
     os.kill(family[0].pid, signal.SIGKILL)
     with pytest.raises(InfrastructureFailure) as caught:

@@ -1,7 +1,8 @@
 """One rubric point against one answer: the verdict, and why.
 
 A pure function of (point, completion, reference). Whatever a model writes ends in a verdict; what is wrong with the
-rubric or the reference is raised, never counted as a zero, and is found before the answer is looked at.
+rubric or the reference is raised, never counted as a zero, and is found before the answer is looked at, or without any
+answer by `require_usable` and `require_comparable`.
 """
 
 from __future__ import annotations
@@ -62,19 +63,18 @@ def bounded(reason: str) -> str:
     return reason.encode("utf-8", "replace").decode()[:MAX_REASON]
 
 
-def _reason(point: RubricPoint, completion: str, reference: Mapping[str, JsonValue]) -> str:
+def require_usable(point: RubricPoint) -> None:
+    """Find what keeps the point from deciding anything, whatever the scenario.
+
+    Raises:
+        InvalidInput: ``bad-pattern`` or ``bad-schema``.
+        InfrastructureFailure: ``judge-unavailable`` for a judged point.
+    """
     match point.check:
         case JsonSchemaCheck():
-            return _schema_reason(point.check, completion)
-        case JsonFieldCheck():
-            expected = _expected(point.id, point.check.expected, reference)
-            return _field_reason(point.check, completion, expected)
-        case NumberCheck():
-            return _number_reason(point, point.check, completion, reference)
-        case TextCheck():
-            return _text_reason(point, point.check, completion, reference)
+            prepare(point.check.schema_)
         case RegexCheck():
-            return _regex_reason(point.check, completion)
+            found(point.check.pattern, "")
         case JudgeCheck():
             raise InfrastructureFailure(
                 "judge-unavailable",
@@ -82,6 +82,47 @@ def _reason(point: RubricPoint, completion: str, reference: Mapping[str, JsonVal
                 "Name a judge under judge: in evalset.yaml, or decide the point with a declarative check.",
                 point=point.id,
             )
+        case JsonFieldCheck() | NumberCheck() | TextCheck():
+            pass
+        case never:
+            assert_never(never)
+
+
+def require_comparable(point: RubricPoint, reference: Mapping[str, JsonValue]) -> None:
+    """Find what keeps the point from being compared with this reference.
+
+    Raises:
+        InvalidInput: ``bad-reference-path`` or ``bad-expected``.
+    """
+    match point.check:
+        case JsonFieldCheck():
+            _expected(point.id, point.check.expected, reference)
+        case NumberCheck():
+            _expected_number(point.id, point.check.expected, reference)
+        case TextCheck():
+            _expected_text(point.id, point.check.expected, reference)
+        case _:
+            pass
+
+
+def _reason(point: RubricPoint, completion: str, reference: Mapping[str, JsonValue]) -> str:
+    require_usable(point)
+    match point.check:
+        case JsonSchemaCheck():
+            return _schema_reason(point.check, completion)
+        case JsonFieldCheck():
+            expected = _expected(point.id, point.check.expected, reference)
+            return _field_reason(point.check, completion, expected)
+        case NumberCheck():
+            number = _expected_number(point.id, point.check.expected, reference)
+            return _number_reason(point.check, completion, number)
+        case TextCheck():
+            text = _expected_text(point.id, point.check.expected, reference)
+            return _text_reason(point.check, completion, text)
+        case RegexCheck():
+            return _regex_reason(point.check, completion)
+        case JudgeCheck():
+            raise AssertionError("require_usable lets no judged point through")
         case never:
             assert_never(never)
 
@@ -101,6 +142,20 @@ def _expected(point: str, expected: Expected, reference: Mapping[str, JsonValue]
     return value
 
 
+def _expected_number(point: str, expected: Expected, reference: Mapping[str, JsonValue]) -> float:
+    value = _expected(point, expected, reference)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value):
+        raise _unusable(point, "a number", value)
+    return value
+
+
+def _expected_text(point: str, expected: Expected, reference: Mapping[str, JsonValue]) -> str:
+    value = _expected(point, expected, reference)
+    if not isinstance(value, str) or not value.strip():
+        raise _unusable(point, "a text that is not empty", value)
+    return value
+
+
 def _unusable(point: str, wanted: str, value: JsonValue) -> InvalidInput:
     return InvalidInput(
         "bad-expected",
@@ -111,7 +166,6 @@ def _unusable(point: str, wanted: str, value: JsonValue) -> InvalidInput:
 
 
 def _schema_reason(check: JsonSchemaCheck, completion: str) -> str:
-    prepare(check.schema_)
     answer, problem = read_answer(completion)
     return problem or first_problem(check.schema_, answer)
 
@@ -126,10 +180,7 @@ def _field_reason(check: JsonFieldCheck, completion: str, expected: JsonValue) -
     return "" if same(value, expected) else f"'{check.path}' is {shown(value)}, expected {shown(expected)}"
 
 
-def _number_reason(point: RubricPoint, check: NumberCheck, completion: str, reference: Mapping[str, JsonValue]) -> str:
-    expected = _expected(point.id, check.expected, reference)
-    if isinstance(expected, bool) or not isinstance(expected, (int, float)) or not _finite(expected):
-        raise _unusable(point.id, "a number", expected)
+def _number_reason(check: NumberCheck, completion: str, expected: float) -> str:
     if check.path is None:
         number, problem = _number_in_text(completion)
     else:
@@ -170,10 +221,7 @@ def _number_in_field(path: str, completion: str) -> tuple[float, str]:
     return value, ""
 
 
-def _text_reason(point: RubricPoint, check: TextCheck, completion: str, reference: Mapping[str, JsonValue]) -> str:
-    expected = _expected(point.id, check.expected, reference)
-    if not isinstance(expected, str) or not expected.strip():
-        raise _unusable(point.id, "a text that is not empty", expected)
+def _text_reason(check: TextCheck, completion: str, expected: str) -> str:
     if problem := too_long(completion):
         return problem
     answer, wanted = completion.strip(), expected.strip()
@@ -185,7 +233,6 @@ def _text_reason(point: RubricPoint, check: TextCheck, completion: str, referenc
 
 
 def _regex_reason(check: RegexCheck, completion: str) -> str:
-    found(check.pattern, "")
     if problem := too_long(completion):
         return problem
     return "" if found(check.pattern, completion.strip()) else "the answer does not match the pattern"

@@ -22,6 +22,8 @@ from modelsmith.substrates.port import Completion, Prompt
 
 IN_A_ROW = 10
 """Prompts that may fail for good one after the other before the batch is stopped."""
+SPREAD_SECONDS = 0.05
+"""Time over which the first requests are sent: those that start together end together, and then wait for each other."""
 
 
 class EndpointSubstrate:
@@ -115,12 +117,17 @@ class _Watch:
 
 
 async def _all(work: Callable[[], Coroutine[Any, Any, None]], workers: int) -> None:
-    """Run so many workers; the first of our errors ends the others and is raised alone."""
+    """Run so many workers, one begun after the other; the first of our errors ends all and is raised alone."""
+
+    async def begin(number: int) -> None:
+        await asyncio.sleep(number * SPREAD_SECONDS / workers)
+        await work()
+
     stop: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(work())
+            for number in range(workers):
+                group.create_task(begin(number))
     except* ModelsmithError as errors:
         stop = errors.exceptions[0]
     if stop is not None:

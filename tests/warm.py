@@ -1,0 +1,155 @@
+"""Commands without the seconds that their imports take.
+
+A process that has imported everything forks for each command; what runs in the fork is what the console script runs,
+with arguments, environment, folder and output of its own. The training worker of such a command is a fork of it in
+turn. Tests that kill a command, or read what it prints while it runs, start the real one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import NoReturn
+
+
+class WarmCommands:
+    """Runs ``modelsmith`` commands one at a time; its process starts with the first and ends with this one."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._lock = Lock()
+
+    def run(self, words: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
+        """Exit status (negative: the signal that ended it), standard output and standard error."""
+        with self._lock, tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder) / "out", Path(folder) / "err"
+            asked = {"words": words, "cwd": str(cwd), "environment": dict(environment)}
+            server = self._server(environment)
+            assert server.stdin
+            assert server.stdout
+            server.stdin.write(json.dumps(asked | {"out": str(out), "err": str(err)}) + "\n")
+            server.stdin.flush()
+            status = int(server.stdout.readline())
+            return status, out.read_text(), err.read_text()
+
+    def _server(self, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            )
+        return self._process
+
+
+def serve() -> None:
+    """Fork for each request on standard input and print how it ended."""
+    import modelsmith.loop.training
+    import modelsmith.substrates.local
+    import modelsmith.training.sft
+    from modelsmith.cli.main import main
+
+    modelsmith.loop.training.LocalExecutor = ForkingExecutor  # type: ignore[misc, assignment]
+    gc.collect()
+    gc.freeze()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            os.chdir(asked["cwd"])
+            os.environ.clear()
+            os.environ.update(asked["environment"])
+            sys.argv = ["modelsmith", *asked["words"]]
+            inherit(open_read(os.devnull), open_write(asked["out"]), open_write(asked["err"]))
+            leave_with(main)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+class ForkingExecutor:
+    """`fleet.executor.LocalExecutor`, but that the worker is a fork and not a new interpreter."""
+
+    def start(self, module: str, folder: Path) -> Forked:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            os.chdir(folder)
+            sys.argv = [module, str(folder)]
+            log = open_write(folder / "worker.log", os.O_APPEND)
+            inherit(reader, log, log)
+            leave_with(lambda: runpy.run_module(module, run_name="__main__"))
+        os.close(reader)
+        return Forked(child, writer)
+
+
+class Forked:
+    """A worker that was forked; see `fleet.executor.Running`."""
+
+    def __init__(self, pid: int, lifeline: int) -> None:
+        self._pid, self._lifeline = pid, lifeline
+        self._status: int | None = None
+
+    def wait(self, seconds: float) -> int | None:
+        end = time.monotonic() + seconds
+        while self._status is None:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                self._status = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() >= end:
+                break
+            else:
+                time.sleep(0.005)
+        return self._status
+
+    def stop(self, grace: float) -> None:
+        with suppress(OSError):
+            os.close(self._lifeline)
+        if self.wait(grace) is None:
+            os.killpg(self._pid, 9)
+            self.wait(grace)
+
+
+def open_read(path: str | Path) -> int:
+    return os.open(path, os.O_RDONLY)
+
+
+def open_write(path: str | Path, how: int = os.O_TRUNC) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o644)
+
+
+def inherit(*standard: int) -> None:
+    """Make these files standard input, output and error, and close every other, as a new program would find it."""
+    for number, file in enumerate(standard):
+        os.dup2(file, number)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+
+
+def leave_with(call: Callable[[], object]) -> NoReturn:
+    """Call, and end the process as an interpreter would, without going back to what it was forked from."""
+    code: object = 0
+    try:
+        call()
+    except SystemExit as leave:
+        code = leave.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+if __name__ == "__main__":
+    serve()
