@@ -1,4 +1,4 @@
-"""A judged rubric point, a scenario that it asks about, and a substrate whose replies the test writes."""
+"""Judged rubric points, a scenario that one asks about, and a substrate whose replies the test writes."""
 
 from __future__ import annotations
 
@@ -57,6 +57,23 @@ SCENARIO = Scenario.model_validate(
 
 PASS = '{"reason": "It greets.", "verdict": "pass"}'
 FAIL = '{"reason": "It does not greet.", "verdict": "fail"}'
+
+
+TONE_YAML = """\
+  - id: tone
+    text: The answer is calm.
+    weight: 1
+    check: {type: judge, instruction: Is it calm?}
+"""
+"""Ends a rubric's file with a judged point."""
+JUDGE_YAML = """\
+judge:
+  name: small
+  base_model: {name: tiny, uri: "file://judge", digest: "sha256:%s", license: MIT}
+  labels: labels/judge.yaml
+  min_kappa: 0.6
+""" % ("1" * 64)
+"""Ends an ``evalset.yaml`` with a judge and its labels."""
 
 
 def question(completion: str, key: str = "k") -> JudgeQuestion:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from judged import JUDGE_YAML, TONE_YAML
 
 from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.judges.agreement import agreement
@@ -21,19 +22,6 @@ from modelsmith.schema.run import Cost, EngineFacts, LabelVerdict, RunResult, Ve
 from modelsmith.signing.dsse import seal, statement
 
 SET = "evals/adtech/rtb-root-cause"
-JUDGED_POINT = """\
-  - id: tone
-    text: The answer is calm.
-    weight: 1
-    check: {type: judge, instruction: Is it calm?}
-"""
-JUDGE = """\
-judge:
-  name: small
-  base_model: {name: tiny, uri: "file://judge", digest: "sha256:%s", license: MIT}
-  labels: labels/judge.yaml
-  min_kappa: 0.6
-""" % ("1" * 64)
 LABELS = "".join(
     f"- {{scenario: timeout-core-01, point: tone, answer: Answer number {n}., verdict: {verdict}}}\n"
     for n, verdict in enumerate(["pass", "fail"] * 4)
@@ -54,8 +42,8 @@ def judged(repository):
 
     changed = repository.commit(
         {
-            f"{SET}/rubrics/root-cause.yaml": (text("rubrics/root-cause.yaml") + JUDGED_POINT).encode(),
-            f"{SET}/evalset.yaml": (text("evalset.yaml") + JUDGE).encode(),
+            f"{SET}/rubrics/root-cause.yaml": (text("rubrics/root-cause.yaml") + TONE_YAML).encode(),
+            f"{SET}/evalset.yaml": (text("evalset.yaml") + JUDGE_YAML).encode(),
             f"{SET}/labels/judge.yaml": LABELS.encode(),
         }
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from judged import JUDGE_YAML, TONE_YAML
 
 from modelsmith.repository.load import GovernedSet, label_digest, labels_digest, load_eval_set
 from modelsmith.repository.tree import WorkTree
@@ -16,19 +17,6 @@ Put = Callable[[str, str | bytes | None], None]
 
 SET = "evals/ads/diagnosis"
 RUBRIC, LABELS, EVALSET = f"{SET}/rubrics/quality.yaml", f"{SET}/labels/judge.yaml", f"{SET}/evalset.yaml"
-JUDGED = """\
-  - id: tone
-    text: The answer is calm.
-    weight: 1
-    check: {type: judge, instruction: Is it calm?}
-"""
-JUDGE = """\
-judge:
-  name: small
-  base_model: {name: tiny, uri: "file://judge", digest: "sha256:%s", license: MIT}
-  labels: labels/judge.yaml
-  min_kappa: 0.6
-""" % ("1" * 64)
 ENDPOINT = '  endpoint: {url: "https://judge.invalid/v1", model: big}\n'
 GOOD = """\
 - scenario: floor-1
@@ -46,8 +34,8 @@ GOOD = """\
 @pytest.fixture
 def judged(repo: Path, put: Put) -> Path:
     """The small repository with a judged point, a judge and two labelled answers."""
-    put(RUBRIC, (repo / RUBRIC).read_text() + JUDGED)
-    put(EVALSET, (repo / EVALSET).read_text() + JUDGE)
+    put(RUBRIC, (repo / RUBRIC).read_text() + TONE_YAML)
+    put(EVALSET, (repo / EVALSET).read_text() + JUDGE_YAML)
     put(LABELS, GOOD)
     return repo
 
@@ -129,7 +117,7 @@ def test_an_answer_is_labelled_once(judged: Path, put: Put, verdict: str) -> Non
 
 
 def test_judged_points_need_a_judge(judged: Path, put: Put) -> None:
-    put(EVALSET, (judged / EVALSET).read_text().replace(JUDGE, ""))
+    put(EVALSET, (judged / EVALSET).read_text().replace(JUDGE_YAML, ""))
     assert places(judged) == [("labels/judge.yaml", None, ""), ("rubrics/quality.yaml", 15, "points[1].check.type")]
     put(LABELS, None)
     ((*_, message, mend),) = problems(judged)
@@ -138,7 +126,7 @@ def test_judged_points_need_a_judge(judged: Path, put: Put) -> None:
 
 
 def test_a_judge_needs_judged_points(judged: Path, put: Put) -> None:
-    put(RUBRIC, (judged / RUBRIC).read_text().replace(JUDGED, ""))
+    put(RUBRIC, (judged / RUBRIC).read_text().replace(TONE_YAML, ""))
     put(LABELS, None)
     put(EVALSET, (judged / EVALSET).read_text().replace("  labels: labels/judge.yaml\n  min_kappa: 0.6\n", ""))
     assert [problem[2:4] for problem in problems(judged)] == [("judge", "no point of the rubric is judged")]
