@@ -120,12 +120,12 @@ def rerun(folder: Path, repeats: int) -> dict[str, Any]:
         (name, f["median"], f["least"], f["most"], f["median_cpu"]) for name, f in figures.items()
     ]))  # fmt: skip
     print(f"\nmodel calls: first {first['executed']}, unchanged {unchanged}, one edited {change['executed']}")
-    met = figures["unchanged, same tag"]["least"] < GOAL_SECONDS and unchanged == 0 and change["executed"] == 1
+    met = figures["unchanged, same tag"]["median"] < GOAL_SECONDS and unchanged == 0 and change["executed"] == 1
     return {
         "scenarios": SCENARIOS,
         "seconds": figures,
         "model_calls": {"first": first["executed"], "unchanged": unchanged, "one edited": change["executed"]},
-        "goal": {"least_seconds_below": GOAL_SECONDS, "met": met},
+        "goal": {"median_seconds_below": GOAL_SECONDS, "met": met},
     }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from shared import built_once
-from worlds import Ran, World
+from worlds import COMMAND, Ran, World
 
 from modelsmith.ledger.ledger import Ledger
 
@@ -244,13 +244,13 @@ def test_without_write_permission_nothing_is_half_done(waiting):
             path.chmod(mode & ~0o222 if locked else mode | 0o200)
 
     lock_up(waiting.iterate, True)
-    ran = waiting.modelsmith("iterate", "rtb-pricing", "--json", **limited)
+    ran = waiting.run(COMMAND, "iterate", "rtb-pricing", "--json", **limited)
     lock_up(waiting.iterate, False)
     assert (ran.code, ran.json["code"]) == (6, "not-writable"), ran.out
     assert "writable" in ran.json["mend"]
 
     lock_up(waiting.forge, True)
-    ran = waiting.modelsmith("approve", "4", "--key", waiting.key("maya"), "--json", **limited)
+    ran = waiting.run(COMMAND, "approve", "4", "--key", waiting.key("maya"), "--json", **limited)
     lock_up(waiting.forge, False)
     assert ran.code == 6, ran.out
     assert waiting.main() == before
