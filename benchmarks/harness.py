@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import statistics
 import subprocess
@@ -25,6 +26,7 @@ from urllib.parse import urlsplit
 from chat_stub import RESPONSE, stub
 from common import RESULTS, ROOT, machine, save, table
 
+from modelsmith.cli.main import COLLECT_AFTER
 from modelsmith.evaluation.engine import run_eval, run_request
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.results import RunFolder
@@ -136,6 +138,7 @@ def main() -> None:
         "--inspect-python", default=sys.executable, help="Python of an environment with inspect_ai and openai."
     )
     given = parser.parse_args()
+    gc.set_threshold(COLLECT_AFTER)  # as the command does
     facts = machine("aiohttp")
     governed = large_set()
     peer = version_of_inspect(given.inspect_python)

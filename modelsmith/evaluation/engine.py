@@ -7,7 +7,6 @@ scoring failed is scored again, not generated again.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -155,7 +154,6 @@ class _Session:
 
     def ask(self, substrate: Substrate, last: Callable[[], Before | None], because: Counter[Cause]) -> None:
         """Generate the rest."""
-        gc.freeze()  # scenarios by the thousand stay to the end: looking for garbage among them would stall requests
         todo = self._open()
         before = last() if todo else None
         for some in _batches(todo):

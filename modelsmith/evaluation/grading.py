@@ -16,7 +16,7 @@ from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.scoring import judged_points, score_completion
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
-from modelsmith.schema.run import Cause, Observation, VerdictRow
+from modelsmith.schema.run import Cause, Observation
 from modelsmith.substrates.port import Completion
 
 UNJUDGED = "unjudged"
@@ -131,16 +131,7 @@ class Grader:
             points, reasons = score_completion(self._rubric, ask.scenario, observation.completion, judged)
         except ModelsmithError as error:
             return failed(observation, error)
-        row = VerdictRow(
-            section=ask.section,
-            scenario=self._digests[ask.scenario.id],
-            id=ask.scenario.id,
-            capability=ask.scenario.capability,
-            critical=ask.scenario.critical,
-            wording=ask.wording,
-            repeat=ask.repeat,
-            points=points,
-        )
+        row = ask.row(self._digests[ask.scenario.id], points)
         return observation.model_copy(update={"row": row, "reasons": reasons, "error": None})
 
     def _judge_all(self, observations: Sequence[Observation]) -> dict[str, dict[str, JudgeVerdict]]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelsmith.evaluation.quick import representative
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.repository.load import GovernedSet
-from modelsmith.schema.base import Section
+from modelsmith.schema.base import Digest, Section
 from modelsmith.schema.canonical import digest
+from modelsmith.schema.run import VerdictRow
 from modelsmith.schema.scenario import Message, Passage, Scenario
 from modelsmith.substrates.port import Prompt
 
@@ -34,6 +35,19 @@ class Ask:
     def prompt(self) -> Prompt:
         """The conversation that a substrate continues."""
         return Prompt(self.key, conversation(self.scenario, self.wording))
+
+    def row(self, scenario: Digest, points: Mapping[str, bool]) -> VerdictRow:
+        """The verdicts on its answer; `scenario` is the digest of what was asked."""
+        return VerdictRow(
+            section=self.section,
+            scenario=scenario,
+            id=self.scenario.id,
+            capability=self.scenario.capability,
+            critical=self.scenario.critical,
+            wording=self.wording,
+            repeat=self.repeat,
+            points=dict(points),
+        )
 
 
 def conversation(scenario: Scenario, wording: int) -> tuple[Message, ...]:

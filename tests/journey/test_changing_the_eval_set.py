@@ -165,7 +165,8 @@ class TestChangedSince:
         name = specialist_of(deployed)
         found = evaluate(deployed, "--model", name, "--changed-since", "HEAD")
         assert (found["run"] is None) is remembered
-        assert remembered or "every verdict was unknown" in found["sentence"] or "changed, so all" in found["sentence"]
+        asked = "rubric, judge, prompt or sampling changed, so all was asked"
+        assert found["sentence"] == ("0 of 12 scenarios changed, and every verdict is known" if remembered else asked)
         evaluate(deployed, "--tag", "base-now")
         full = evaluate(deployed, "--model", name, "--against", "base-now", "--tag", "full")["run"]
         assert found["whole"] == full["headline"]

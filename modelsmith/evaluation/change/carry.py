@@ -63,18 +63,8 @@ def carry(
         if None in points.values():
             unknown.append(ask)
             continue
-        carried.append(
-            VerdictRow(
-                section=ask.section,
-                scenario=new.digests[ask.scenario.id],
-                id=ask.scenario.id,
-                capability=ask.scenario.capability,
-                critical=ask.scenario.critical,
-                wording=ask.wording,
-                repeat=ask.repeat,
-                points={point: bool(passed) for point, passed in points.items()},
-            )
-        )
+        decided = {point: bool(passed) for point, passed in points.items()}
+        carried.append(ask.row(new.digests[ask.scenario.id], decided))
     return Carried(tuple(carried), tuple(unknown))
 
 
