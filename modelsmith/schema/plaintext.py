@@ -1,0 +1,121 @@
+"""Plain text: what every reader (a parser, git's diff, a forge's page, a terminal) shows and reads the same.
+
+Not plain are characters that end a line for some readers only, that steer a terminal, that show nothing, that change
+the order in which others are shown (https://trojansource.codes), or whose shape the reader's font decides. Their ranges
+are written out here and do not come from the Unicode tables of this Python: what one machine lets in, every other
+machine reads. Names in messages come from those tables.
+
+In governed files such a character may stand as an escape, which everybody sees (``"\\u200c"`` in double quotes). Words
+of people (titles, reasons) know no escapes: there, what joins letters of Persian or Hindi, or the parts of an emoji,
+is welcome between such characters.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator
+
+_CONTROLS = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
+"""All but tab, line feed and carriage return."""
+_NO_CHARACTERS = (
+    r"\ud800-\udfff\ufdd0-\ufdef" + "".join(f"\\U{plane:04x}fffe\\U{plane:04x}ffff" for plane in range(17))
+)  # fmt: skip
+_LINE_ENDS = r"\u2028\u2029"
+_SHOWS_NOTHING = (
+    r"\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
+    r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Unicode's Default_Ignorable_Code_Point, interlinear annotation and the empty Braille pattern."""
+_PRIVATE = r"\ue000-\uf8ff\U000f0000-\U000ffffd\U00100000-\U0010fffd"
+_UNSAYABLE = _CONTROLS + _NO_CHARACTERS
+_HIDDEN = re.compile(rf"[{_UNSAYABLE}{_LINE_ENDS}{_SHOWS_NOTHING}{_PRIVATE}]")
+_LONE_RETURN = re.compile(r"\r(?!\n)")
+_WITHOUT_MEANING = re.compile(f"[{_UNSAYABLE}]")
+_ODD_SPACE = re.compile(r"[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+_ALONE = r"[^\x00-\xa8\xaa-\xad\xaf-\u024f\u200c\u200d]"
+"""No Latin letter, digit or mark, and no joiner."""
+_JOINED = re.compile(rf"(?<={_ALONE})(?:[\u200c\u200d](?={_ALONE})|[\ufe0e\ufe0f])|\ufe0f(?=\u20e3)")
+"""Joiners between two such characters, and the choice between text and picture after one or before a key's frame."""
+_TO_ONE_LINE = re.compile(r"[\t\n\r]")
+_NAMES = {
+    "\x00": "NULL", "\x07": "BELL", "\x08": "BACKSPACE", "\t": "TAB", "\n": "LINE FEED", "\x0b": "LINE TABULATION",
+    "\x0c": "FORM FEED", "\r": "CARRIAGE RETURN", "\x1b": "ESCAPE", "\x7f": "DELETE", "\x85": "NEXT LINE",
+    "\x9b": "CONTROL SEQUENCE INTRODUCER", "\ufeff": "BYTE ORDER MARK",
+}  # fmt: skip
+
+
+class Odd(NamedTuple):
+    """A character that is not plain text, and where it stands."""
+
+    at: int
+    character: str
+
+    @property
+    def name(self) -> str:
+        """The character for messages, itself never shown: ``U+2028 LINE SEPARATOR``."""
+        return described(self.character)
+
+
+def described(character: str) -> str:
+    """Code point and name of a character."""
+    name = _NAMES.get(character) or unicodedata.name(character, "")
+    return f"U+{ord(character):04X} {name or 'without a name'}"
+
+
+def first_hidden(text: str) -> Odd | None:
+    """The first character that readers of a file see or read differently; tabs and ends of lines are welcome."""
+    found = _first(_HIDDEN, text)
+    lone = _first_match(_LONE_RETURN, text) if "\r" in text else None
+    return min(filter(None, (found, lone)), default=None)
+
+
+def first_unsayable(text: str) -> Odd | None:
+    """The first character that no value holds, not even by an escape: controls and what is no character."""
+    return _first(_WITHOUT_MEANING, text)
+
+
+def first_odd_space(text: str) -> Odd | None:
+    """The first character that looks like a space and separates no words for a parser."""
+    return _first(_ODD_SPACE, text)
+
+
+def first_unwelcome(text: str) -> Odd | None:
+    """The first character that is not plain in words of people: hidden, and no joiner where a script needs it."""
+    found = first_hidden(text)
+    if found is None or found.character not in "\u200c\u200d\ufe0e\ufe0f":
+        return found
+    return first_hidden(_JOINED.sub("-", text))
+
+
+def _first(kind: re.Pattern[str], text: str) -> Odd | None:
+    """The first character of a kind; texts are long and their alphabets small, so that is looked at first."""
+    return _first_match(kind, text) if any(map(kind.match, set(text))) else None
+
+
+def _first_match(pattern: re.Pattern[str], text: str) -> Odd | None:
+    found = pattern.search(text)
+    return Odd(found.start(), found.group()) if found else None
+
+
+def _words(text: str) -> str:
+    odd = first_unwelcome(text)
+    if odd is not None:
+        raise ValueError(f"it holds {odd.name}, which readers do not see alike; write plain text")
+    return text
+
+
+def _one_line(text: str) -> str:
+    odd = _first_match(_TO_ONE_LINE, text)
+    if odd is not None:
+        raise ValueError(f"it holds {odd.name}; write one line")
+    return _words(text)
+
+
+ManyLines = Annotated[str, AfterValidator(_words)]
+"""Words of people over any number of lines (descriptions, comments)."""
+
+OneLine = Annotated[str, AfterValidator(_one_line)]
+"""Words of people on one line (titles, reasons)."""
