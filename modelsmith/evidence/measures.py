@@ -8,7 +8,7 @@ from typing import Final
 from modelsmith.evidence.markdown import money, safe, short, table
 from modelsmith.schema.base import Section
 from modelsmith.schema.evidence import Evidence
-from modelsmith.schema.run import Estimate
+from modelsmith.schema.run import EngineFacts, Estimate
 
 LABELS: Final[Mapping[Section, str]] = {
     "core": "Core",
@@ -32,10 +32,14 @@ def baselines_section(evidence: Evidence) -> str:
                 f"{run.headline.held_out.value:.3f}",
                 f"{run.cost.p50_seconds:.2f} s" if run.cost else "-",
                 money(run.cost.cost_per_decision, run.cost.currency) if run.cost else "-",
-                short(run.weights) if engine.weights == "pinned" else "unknown",
+                short(run.weights) if engine.weights == "pinned" else _unpinned(engine),
             ]
         )
     return f"### Baselines\n\n{table(rows, 'lrrrrl')}"
+
+
+def _unpinned(engine: EngineFacts) -> str:
+    return f"unknown; its own {', '.join(engine.omitted)}" if engine.omitted else "unknown"
 
 
 def judge_section(evidence: Evidence) -> str:

@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, Field, JsonValue
 
 from modelsmith.schema.base import Digest, Frozen, Section, Slug
 from modelsmith.schema.evalset import CompositeWeights, DecisionRule, Question, Thresholds
+from modelsmith.schema.source import SamplingSetting
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
@@ -79,6 +80,8 @@ class EngineFacts(Frozen):
     device: Literal["cpu", "cuda", "remote"]
     weights: Literal["pinned", "unknown"] = "pinned"
     """``unknown``: a server's model that nobody outside can pin; its answers count within their own run only."""
+    omitted: tuple[SamplingSetting, ...] = ()
+    """Settings of the sampling that were not sent, since the server refuses them."""
 
 
 class RunRequest(Frozen):

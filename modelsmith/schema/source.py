@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -20,6 +20,9 @@ class BaseModelSource(Frozen):
     """SHA-256 of the weights: of the GGUF file, or of the folder's ``SHA256SUMS`` listing."""
     license: str
     """SPDX id of the weights' licence."""
+
+
+SamplingSetting = Literal["temperature", "top_p", "seed"]
 
 
 class TokenPrices(Frozen):
@@ -46,6 +49,9 @@ class Endpoint(Frozen):
     """How often one prompt is sent before it counts as failed."""
     stream: bool = False
     """Ask for a stream, to measure the time to the first token."""
+    omit: tuple[SamplingSetting, ...] = ()
+    """Settings of the sampling that this server refuses (OpenAI's reasoning models take only temperature 1): they are
+    not sent, the server samples as it likes, and the evidence says so."""
     prices: TokenPrices = TokenPrices()
 
 

@@ -25,6 +25,13 @@ def verdict(completion: str, **declared) -> PointVerdict:
     return check(point(**declared), completion, REFERENCE)
 
 
+def nested(key: str, levels: int) -> dict:
+    value: dict = {}
+    for _ in range(levels):
+        value = {key: value}
+    return value
+
+
 SCHEMA = {
     "type": "object",
     "required": ["cause", "action"],
@@ -130,12 +137,95 @@ class TestJsonSchema:
             {"pattern": "(?=look)"},
             {"patternProperties": {"a": {}}},
             {"$schema": "http://json-schema.org/draft-07/schema#"},
+            {"properties": {"a": {"$schema": "http://json-schema.org/draft-07/schema#", "pattern": "(a+)+$"}}},
+            {"requierd": ["a"]},
+            {"format": "daet"},
+            {"contentMediaType": "application/json"},
+            {"unevaluatedProperties": False},
+            {"$dynamicRef": "#a", "$dynamicAnchor": "a"},
+            {"$ref": "#/default", "default": {"pattern": "(a+)+$"}},
+            {"$ref": "#/const", "const": {"patternProperties": {"(a+)+$": {}}}},
+            {"$ref": "#/enum/0", "enum": [{"$ref": "https://example.com/schema.json"}]},
+            {"$ref": "#/examples/0", "examples": [{"type": 5}]},
+            {"$ref": "#/allOf/9", "allOf": [{}]},
+            {"$ref": "#/title", "title": "abc"},
+            {"$ref": "#/%zz"},
+            {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]}}},
+            {"$defs": {"a": {"$anchor": "q"}, "b": {"$anchor": "q"}}},
+            {"properties": {"caf\u00e9": {}, "cafe\u0301": {}}},
+            {"allOf": [{"title": "x"}] * 2001},
+            {
+                "$defs": {f"a{n}": {"not": {"$ref": f"#/$defs/a{n + 1}"}} for n in range(90)} | {"a90": {}},
+                "$ref": "#/$defs/a0",
+            },
+            nested("not", 40),
         ],
     )
     def test_a_schema_that_cannot_be_used_is_an_error_and_never_a_zero(self, schema):
         with pytest.raises(InvalidInput) as caught:
             verdict("1", type="json_schema", schema=schema)
         assert caught.value.code in ("bad-schema", "bad-pattern")
+
+    @pytest.mark.parametrize("step", [{"allOf": 2}, {"anyOf": 2}, {"oneOf": 2}, {"properties": 2}, {"items": 2}])
+    def test_a_referred_schema_is_evaluated_once_for_each_value_however_often_it_is_named(self, step):
+        """A few hundred bytes whose references double at every level would take 2^30 steps."""
+        keyword = next(iter(step))
+        schema = {"$ref": "#/$defs/a0", "$defs": {"a30": {"type": ["object", "array"]}}}
+        for n in range(30):
+            led = {"$ref": f"#/$defs/a{n + 1}"}
+            twice = {
+                "properties": {"allOf": [{"properties": {"x": led}}, {"properties": {"x": led}}]},
+                "items": {"allOf": [{"items": led}, {"items": led}]},
+            }.get(keyword, {keyword: [led, led]})
+            schema["$defs"][f"a{n}"] = twice
+        answer = nested("x", 29) if keyword == "properties" else json.loads("[" * 30 + "]" * 30)
+        passed = check(point(type="json_schema", schema=schema), json.dumps(answer), REFERENCE).passed
+        assert passed is (keyword != "oneOf")
+
+    def test_a_reference_to_the_top_keeps_the_rubric_s_own_checks(self):
+        schema = {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "additionalProperties": {"$ref": "#"},
+            "pattern": "^(a+)+$",
+            "multipleOf": 0.01,
+        }
+        assert not verdict(json.dumps({"x": "a" * 40 + "!"}), type="json_schema", schema=schema).passed
+        assert verdict('{"x": 0.57}', type="json_schema", schema=schema).passed
+
+    @pytest.mark.parametrize(
+        ("text", "passed"),
+        [(price, True) for price in ("0.29", "0.57", "1.11", "4.02", "19.99", "-0.07", "3", "1e3", "1e308")]
+        + [(price, False) for price in ("0.295", "1e-3", "0.010000000000000002")],
+    )
+    def test_multiples_are_taken_in_decimals_as_they_are_written(self, text, passed):
+        assert verdict(text, type="json_schema", schema={"multipleOf": 0.01}).passed is passed
+
+    @pytest.mark.parametrize("step", [5e-324, 1e-308, 1e308])
+    def test_the_smallest_and_largest_steps_divide(self, step):
+        for text in ("1e308", "5e-324", "0", "1"):
+            verdict(text, type="json_schema", schema={"multipleOf": step})
+
+    @pytest.mark.parametrize(
+        ("name", "right", "wrong"),
+        [
+            ("date", ["2024-02-29"], ["2023-02-29", "next Tuesday", "20240229", "2024-W09-4", "2024-2-9", ""]),
+            ("time", ["23:59:59Z", "23:59:59.5+05:30"], ["23:59:59", "24:00:00Z", "1:00:00Z"]),
+            ("date-time", ["2024-02-29T23:59:59Z", "2024-02-29t00:00:00-08:00"],
+             ["2024-02-29", "2024-02-29 10:00:00Z", "2024-02-29T25:00:00Z", "2024-02-29T10:00:00"]),
+            ("email", ["a.b+c@example.org"], ["a@", "@b", "a b@c", "a@b_c", "a@b\n"]),
+            ("hostname", ["a.example", "x-1.y"], ["-a.b", "a..b", "a_b", "a." * 130 + "b"]),
+            ("ipv4", ["10.0.0.1"], ["10.0.0.256", "010.0.0.1", "1.2.3", "1.2.3.4.5"]),
+            ("ipv6", ["::1", "2001:db8::ff"], ["::1%eth0", "1::2::3", "12345::"]),
+            ("uri", ["https://example.org/a?b=c#d", "urn:isbn:1"], ["example.org", "http://a b", "https://a%zz", "/a"]),
+            ("uuid", ["123E4567-e89b-12d3-a456-426614174000"],
+             ["123e4567e89b12d3a456426614174000", "{123e4567-e89b-12d3-a456-426614174000}"]),
+        ],
+    )  # fmt: skip
+    def test_formats_are_checked(self, name, right, wrong):
+        schema = {"format": name}
+        assert [text for text in right if not verdict(json.dumps(text), type="json_schema", schema=schema).passed] == []
+        assert [text for text in wrong if verdict(json.dumps(text), type="json_schema", schema=schema).passed] == []
+        assert verdict("3", type="json_schema", schema=schema).passed
 
     def test_literals_may_contain_anything(self):
         assert verdict('{"$ref": "x"}', type="json_schema", schema={"const": {"$ref": "x"}}).passed
@@ -190,6 +280,46 @@ class TestNumber:
     def test_tolerance_is_absolute_plus_relative_and_exact_in_decimals(self, answer, declared, passed):
         assert verdict(answer, type="number", **declared).passed is passed
 
+    @pytest.mark.parametrize(
+        ("number", "texts"),
+        [
+            (-5, ["Lower the bid by \u22125 cents.",
+                  "\u22125", "\u20135", "\uff0d5", "-$5.00", "\u2212$5", "$-5", "- 5",
+                  "-\u20ac5", "\u20ac \u22125", "-US$5", "-USD 5", "-\\$5", "minus 5", "Negative 5", "x=-5", "(-5)",
+                  "**-5**", "\\boxed{-5}", "bid: - 5", "-5%"]),
+            (5, ["5", "+5", "$5", "US$5", "5 %", "5ms", "5th", "5.", "5, 6", "~5", "**5**", "_5_", "Answer - 5",
+                 "a range of 5-7", "GPT-5", "- 5 apples\n- 6 pears", "not p95 but 5", "a_1 is 5", "\u0665",
+                 "\uff15", "No: 5", "5 * 100 is 500", "so...5"]),
+            (1234, ["1,234", "1\u202f234", "1\u00a0234", "1\u2009234", "1'234", "1\u2019234", "1_234", "1234.0",
+                    "1.234e3",
+                    "\u0661\u066c\u0662\u0663\u0664", "1234000e-3", "1234000e\u22123"]),
+            (1234567.5, ["1,234,567.5", "12,34,567.5", "1 234 567.5".replace(" ", "\u202f")]),
+            (None, ["2,5",
+                    "1.234,56", "1,23", "1,2,3", "1.2.3", "1 234", "1/2", "5\u20444", "5/10/2024", "12:30", "10k",
+                    "10K users", "5M", "3bn", "5 million", "two: 2 dozen", "5 x 10^3", "1.2\u00d710\u00b3", "10\u00b2",
+                    "5\u00bd", "5**2", "2^8", "0x1F", "1e9999", "", "none", "NaN", "p95", "v2.1", "\u00b2"]),
+        ],
+    )  # fmt: skip
+    def test_a_number_is_read_whole_with_its_sign_or_not_at_all(self, number, texts):
+        """As people of several countries and models write them; what can be read in two ways fails, and says why."""
+        for text in texts:
+            for expected in (-5, 5, 1234, 1234567.5, 1, 2, 2.5, 10, 12, 0, 0.5):
+                result = verdict(text, type="number", expected={"value": expected})
+                assert result.passed is (expected == number), (text, expected, result)
+
+    @given(st.integers(-(10**15), 10**15) | st.floats(allow_nan=False, allow_infinity=False), st.booleans())
+    def test_every_number_reads_back_as_it_is_commonly_written(self, number, grouped):
+        text = f"{number:,}" if grouped and isinstance(number, int) else str(number)
+        for one in (text, text.replace("-", "\u2212"), f"It is {text}.", text.replace(",", "\u202f")):
+            assert verdict(one, type="number", expected={"value": number}).passed
+
+    @pytest.mark.parametrize(
+        "piece", ["1,", "1 ", "-", "- \n", " ", "1", ".", "1e", "-$", "a_", "\u066c\u0661", "1\u202f"]
+    )
+    def test_reading_a_number_takes_linear_time(self, piece):
+        """A pattern that tries again and again would not end within this suite's time."""
+        verdict(piece * (MAX_BYTES // len(piece.encode())), type="number", expected={"value": 1})
+
     @pytest.mark.parametrize("expected", [{"reference": "cause"}, {"reference": "flag"}, {"value": None}])
     def test_an_expected_value_that_is_no_number_is_an_error(self, expected):
         with pytest.raises(InvalidInput, match="needs a number"):
@@ -201,6 +331,36 @@ class TestTextAndRegex:
         assert verdict(" TimeOut\n", type="text", expected={"reference": "cause"}).passed
         assert not verdict("TimeOut", type="text", expected={"reference": "cause"}, ignore_case=False).passed
         assert verdict("a Timeout!", type="text", match="contains", expected={"reference": "cause"}).passed
+
+    @pytest.mark.parametrize(
+        ("wanted", "answer"),
+        [
+            ("caf\u00e9", "the cafe\u0301 feed"),
+            ("cafe\u0301", "THE CAF\u00c9 FEED"),
+            ("\uac00", "\u1100\u1161"),
+            ("20 ms", "about 20\u202fms"),
+            ("20 ms", "about 20\u00a0ms"),
+            ("don't bid", "please don\u2019t bid"),
+            ("well-known", "a well\u2011known path"),
+            ('say "no"', "say \u201cno\u201d"),
+            ("stra\u00dfe", "STRASSE"),
+        ],
+    )
+    def test_one_text_has_one_spelling(self, wanted, answer):
+        """Composed and decomposed letters, kinds of space, hyphen and quotation mark: people see no difference."""
+        assert verdict(answer, type="text", match="contains", expected={"value": wanted}).passed
+        assert verdict(wanted, type="text", expected={"value": wanted}).passed
+
+    def test_letters_are_compared_composed_in_every_check(self):
+        composed, apart = "caf\u00e9", "cafe\u0301"
+        for one, other in ((composed, apart), (apart, composed)):
+            for answer in (json.dumps({one: one}), json.dumps({one: one}, ensure_ascii=False)):
+                assert verdict(answer, type="json_field", path=other, expected={"value": other}).passed
+                schema = {"required": [other], "properties": {other: {"enum": [other], "pattern": f"^{other}$"}}}
+                assert verdict(answer, type="json_schema", schema=schema).passed
+            assert verdict(one, type="regex", pattern=f"^{other}$").passed
+        twice = verdict(json.dumps({composed: 1, apart: 2}), type="json_schema", schema={})
+        assert "appears more than once" in twice.reason
 
     @pytest.mark.parametrize("expected", [{"value": ""}, {"value": 3}, {"reference": "nested"}])
     def test_an_expected_value_that_is_no_text_is_an_error(self, expected):

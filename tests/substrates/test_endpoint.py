@@ -149,7 +149,8 @@ def test_a_server_that_wants_the_newer_name_of_the_limit_gets_it(connect: Any, s
 def test_the_facts_name_the_model_and_neither_host_nor_key(connect: Any) -> None:
     facts = connect().facts
     assert facts.model_dump() == {
-        "substrate": "openai", "version": "stub", "dtype": "unknown", "device": "remote", "weights": "unknown"
+        "substrate": "openai", "version": "stub", "dtype": "unknown", "device": "remote", "weights": "unknown",
+        "omitted": (),
     }  # fmt: skip
 
 

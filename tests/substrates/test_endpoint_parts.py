@@ -182,6 +182,65 @@ def test_an_answer_that_neither_stopped_nor_ran_out_is_no_answer(finish: Any) ->
     assert isinstance(read_answer(chat("x", finish).body), Failure)
 
 
+@pytest.mark.parametrize(
+    ("finish", "meant"),
+    [(word, "stop") for word in ("stop", "STOP", "eos", "eos_token", "stop_sequence", "end_turn")]
+    + [(word, "length") for word in ("length", "max_tokens", "MAX_TOKENS", "model_length")],
+)
+def test_every_server_s_word_for_the_end_of_an_answer_is_known(finish: str, meant: str) -> None:
+    for answer in (read_answer(chat("x", finish).body), read(list(stream("x", finish=finish).pieces))):
+        assert isinstance(answer, Answer)
+        assert answer.finish == meant
+
+
+@pytest.mark.parametrize("kept_alive", [b": ping\n\n", b"data:\n\n", b"data: \n\n", b"event: ping\ndata:\n\n"])
+def test_an_event_without_data_keeps_a_stream_alive(kept_alive: bytes) -> None:
+    first, *rest = stream("o", "k").pieces
+    answer = read([kept_alive, first, kept_alive, *rest, kept_alive])
+    assert isinstance(answer, Answer)
+    assert answer.text == "ok"
+
+
+TEXT, THOUGHT = {"type": "text", "text": "ok"}, {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([TEXT], "ok"),
+        ([THOUGHT, TEXT, TEXT], "okok"),
+        ([THOUGHT, {"type": "reasoning", "text": "hm"}], ""),
+        ([], ""),
+        ([TEXT, {"type": "image_url", "image_url": {"url": "x"}}], None),
+        ([{"type": "text", "text": None}], None),
+        (["ok"], None),
+    ],
+)
+def test_an_answer_in_typed_parts_is_its_texts_without_the_thoughts(content: Any, text: str | None) -> None:
+    whole = read_answer(chat(content).body)
+    assert whole.text == text if text is not None and isinstance(whole, Answer) else isinstance(whole, Failure)
+    pieces = stream(content).pieces
+    assert text is None or getattr(read(list(pieces)), "text", None) == text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "unsupported_value", "param": "temperature", "message": "no"},
+        {"message": "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value."},
+        {"message": "Unsupported parameter: 'temperature' is not supported with this model."},
+    ],
+)
+def test_a_server_that_takes_only_its_own_temperature_says_what_to_write_into_the_cluster_file(error: Any) -> None:
+    failure = of_status(400, {}, json.dumps({"error": error}).encode(), model="m", key_env=None, now=NOW)
+    assert (failure.error.code, failure.then) == ("endpoint-refused-setting", "stop")
+    assert "omit: [temperature]" in failure.error.mend
+    body = json.loads(
+        request_body("m", (), "s", Sampling(max_new_tokens=3), "max_tokens", stream=False, omit=("temperature", "seed"))
+    )
+    assert {"temperature", "top_p", "seed"} & set(body) == {"top_p"}
+
+
 def test_a_model_that_spent_its_tokens_thinking_gave_an_empty_answer() -> None:
     answer = read_answer(chat(None, "length").body)
     assert isinstance(answer, Answer)

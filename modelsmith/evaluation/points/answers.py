@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from functools import lru_cache
 
 from pydantic import JsonValue
@@ -54,7 +55,32 @@ def read_answer(text: str) -> tuple[JsonValue, str]:
         return None, f"the answer is not strict JSON: {error}"
     if _deeper_than(value, MAX_DEPTH):
         return None, f"the answer is nested more than {MAX_DEPTH} levels deep"
-    return value, ""
+    if stripped.isascii() and "\\u" not in stripped:
+        return value, ""
+    try:
+        return composed(value), ""
+    except _NotStrictError as error:
+        return None, f"the answer is not strict JSON: {error}"
+
+
+def composed(value: JsonValue) -> JsonValue:
+    """The value with every text in Unicode's composed form (NFC), so that one letter has one spelling.
+
+    Raises:
+        ValueError: two keys of an object are one then.
+    """
+    if isinstance(value, str):
+        return composed_text(value)
+    if isinstance(value, list):
+        return [composed(item) for item in value]
+    if isinstance(value, dict):
+        return _object([(composed_text(key), composed(member)) for key, member in value.items()])
+    return value
+
+
+def composed_text(text: str) -> str:
+    """The text in Unicode's composed form (NFC)."""
+    return unicodedata.normalize("NFC", text)
 
 
 def look_up(value: JsonValue, path: str) -> tuple[JsonValue, bool]:

@@ -8,15 +8,15 @@ answer by `require_usable` and `require_comparable`.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import NamedTuple, assert_never
 
 from pydantic import JsonValue
 
-from modelsmith.evaluation.points.answers import look_up, read_answer, same, shown, too_long
+from modelsmith.evaluation.points.answers import composed, composed_text, look_up, read_answer, same, shown, too_long
 from modelsmith.evaluation.points.json_schemas import first_problem, prepare
+from modelsmith.evaluation.points.numbers import number_in_text
 from modelsmith.evaluation.points.patterns import found
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.rubric import (
@@ -33,10 +33,13 @@ from modelsmith.schema.rubric import (
 MAX_REASON = 300
 """Characters of a reason that are kept."""
 
-_NUMBER = re.compile(
-    r"(?<![\w.])[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,4})?", re.ASCII
-)
-"""A number in running text: not inside a word (``p95``), with or without thousands separators."""
+_WRITTEN = {
+    " ": "\u00a0\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u3000",
+    "-": "\u2010\u2011\u2212\ufe63\uff0d",
+    "'": "\u2018\u2019\u02bc\uff07",
+    '"': "\u201c\u201d\u201e\uff02",
+}
+_ALIKE = {ord(c): like for like, written in _WRITTEN.items() for c in written}
 
 
 class PointVerdict(NamedTuple):
@@ -128,9 +131,9 @@ def _reason(point: RubricPoint, completion: str, reference: Mapping[str, JsonVal
 
 
 def _expected(point: str, expected: Expected, reference: Mapping[str, JsonValue]) -> JsonValue:
-    if expected.reference is None:
-        return expected.value
-    value, exists = look_up(dict(reference), expected.reference)
+    value, exists = expected.value, True
+    if expected.reference is not None:
+        value, exists = look_up(dict(reference), expected.reference)
     if not exists:
         raise InvalidInput(
             "bad-reference-path",
@@ -139,7 +142,10 @@ def _expected(point: str, expected: Expected, reference: Mapping[str, JsonValue]
             point=point,
             path=expected.reference,
         )
-    return value
+    try:
+        return composed(value)
+    except ValueError:
+        raise _unusable(point, "keys that differ in more than their Unicode form", value) from None
 
 
 def _expected_number(point: str, expected: Expected, reference: Mapping[str, JsonValue]) -> float:
@@ -174,7 +180,7 @@ def _field_reason(check: JsonFieldCheck, completion: str, expected: JsonValue) -
     answer, problem = read_answer(completion)
     if problem:
         return problem
-    value, exists = look_up(answer, check.path)
+    value, exists = look_up(answer, composed_text(check.path))
     if not exists:
         return f"the answer has no field '{check.path}'"
     return "" if same(value, expected) else f"'{check.path}' is {shown(value)}, expected {shown(expected)}"
@@ -182,7 +188,8 @@ def _field_reason(check: JsonFieldCheck, completion: str, expected: JsonValue) -
 
 def _number_reason(check: NumberCheck, completion: str, expected: float) -> str:
     if check.path is None:
-        number, problem = _number_in_text(completion)
+        problem = too_long(completion)
+        number, problem = (0.0, problem) if problem else number_in_text(completion)
     else:
         number, problem = _number_in_field(check.path, completion)
     if problem:
@@ -201,19 +208,11 @@ def _finite(number: float) -> bool:
         return False
 
 
-def _number_in_text(completion: str) -> tuple[float, str]:
-    if problem := too_long(completion):
-        return 0.0, problem
-    match = _NUMBER.search(completion)
-    number = float(match.group().replace(",", "")) if match else math.inf
-    return (number, "") if math.isfinite(number) else (0.0, "the answer contains no number")
-
-
 def _number_in_field(path: str, completion: str) -> tuple[float, str]:
     answer, problem = read_answer(completion)
     if problem:
         return 0.0, problem
-    value, exists = look_up(answer, path)
+    value, exists = look_up(answer, composed_text(path))
     if not exists:
         return 0.0, f"the answer has no field '{path}'"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -224,15 +223,23 @@ def _number_in_field(path: str, completion: str) -> tuple[float, str]:
 def _text_reason(check: TextCheck, completion: str, expected: str) -> str:
     if problem := too_long(completion):
         return problem
-    answer, wanted = completion.strip(), expected.strip()
-    if check.ignore_case:
-        answer, wanted = answer.casefold(), wanted.casefold()
+    answer, wanted = (_alike(text.strip(), check.ignore_case) for text in (completion, expected))
     if check.match == "equals":
         return "" if answer == wanted else f"the answer is not {shown(expected)}"
     return "" if wanted in answer else f"the answer does not contain {shown(expected)}"
 
 
+def _alike(text: str, ignore_case: bool) -> str:
+    """The text in one spelling: composed letters, and one kind each of space, hyphen and quotation mark."""
+    spelt = text if text.isascii() else composed_text(text).translate(_ALIKE)
+    return composed_text(spelt.casefold()) if ignore_case else spelt
+
+
 def _regex_reason(check: RegexCheck, completion: str) -> str:
     if problem := too_long(completion):
         return problem
-    return "" if found(check.pattern, completion.strip()) else "the answer does not match the pattern"
+    return (
+        ""
+        if found(composed_text(check.pattern), composed_text(completion.strip()))
+        else "the answer does not match the pattern"
+    )

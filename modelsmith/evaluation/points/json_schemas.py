@@ -1,42 +1,47 @@
 """JSON Schema (draft 2020-12) as rubrics may use it: one document, no remote references, patterns in RE2.
 
-`jsonschema` matches ``pattern`` with Python's backtracking engine, fetches remote references unless told otherwise,
-and compares every pair of items for ``uniqueItems``; each would let a text stall or steer the evaluation. So
-``pattern`` runs on RE2, ``uniqueItems`` on hashes, every reference must resolve inside the schema, and
-``patternProperties`` is refused.
+`jsonschema` matches ``pattern`` with Python's backtracking engine, follows a reference to wherever it leads, evaluates
+what is referred to twice twice, divides decimals in binary, does not check ``format``, and compares every pair of
+items for ``uniqueItems``; each would let a text stall the evaluation, or let a right answer fail. So ``pattern`` and
+``format`` run on RE2, ``multipleOf`` in exact fractions, ``uniqueItems`` on hashes, and a referred schema is
+evaluated once for each value: the time is at most the size of the schema times the size of the answer.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
+from modelsmith.evaluation.points.answers import composed
+from modelsmith.evaluation.points.formats import FORMATS
 from modelsmith.evaluation.points.patterns import found
-from modelsmith.schema.errors import InvalidInput
+from modelsmith.evaluation.points.schema_shape import references, refused, require_small
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_LITERALS = ("const", "default", "enum", "examples")
-_NAMES = ("properties", "$defs", "definitions", "dependentSchemas")
+_known: ContextVar[dict[tuple[str, int], str | None]] = ContextVar("known")
+"""Of the answer that is being checked: reference and value -> its first problem."""
 
 
 def first_problem(schema: Mapping[str, JsonValue], answer: JsonValue) -> str:
     """Why the answer does not satisfy the schema, or an empty string.
 
     Raises:
-        InvalidInput: ``bad-schema`` when the schema itself cannot be used.
+        InvalidInput: ``bad-schema`` or ``bad-pattern`` when the schema itself cannot be used.
     """
     validator = prepare(schema)
+    before = _known.set({})
     try:
         error = next(iter(validator.iter_errors(answer)), None)
-    except RecursionError:
-        raise _refused("a $ref leads back to itself without descending into the answer") from None
+    finally:
+        _known.reset(before)
     return "" if error is None else f"{error.json_path}: {error.message}"
 
 
@@ -44,7 +49,7 @@ def prepare(schema: Mapping[str, JsonValue]) -> Validator:
     """A validator for the schema.
 
     Raises:
-        InvalidInput: ``bad-schema``.
+        InvalidInput: ``bad-schema``, ``bad-pattern``.
     """
     return _prepared(json.dumps(schema))
 
@@ -54,58 +59,48 @@ def _prepared(text: str) -> Validator:
     from jsonschema import Draft202012Validator, FormatChecker
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import extend
-    from referencing import Registry, Resource
-    from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import DRAFT202012
 
-    schema = json.loads(text)
+    written: dict[str, JsonValue] = json.loads(text)
+    require_small(written)
     try:
+        schema = composed(written)
+        assert isinstance(schema, dict)
         Draft202012Validator.check_schema(schema, format_checker=FormatChecker(formats=()))
     except SchemaError as error:
-        raise _refused(f"{error.json_path}: {error.message[:200]}") from None
-    if schema.get("$schema", DIALECT) != DIALECT:
-        raise _refused(f"$schema names another dialect than {DIALECT}")
-    registry: Registry[Any] = Registry()
-    resolver = registry.resolver_with_root(Resource.from_contents(schema, default_specification=DRAFT202012))
-    for keyword, value in _keywords(schema):
-        if keyword == "pattern" and isinstance(value, str):
-            found(value, "")
-        elif keyword in ("patternProperties", "$id"):
-            raise _refused(f"{keyword} is not offered")
-        elif keyword in ("$ref", "$dynamicRef") and isinstance(value, str):
-            if not value.startswith("#"):
-                raise _refused(f"{keyword} {value!r} leads out of the schema")
-            try:
-                resolver.lookup(value)
-            except Unresolvable:
-                raise _refused(f"{keyword} {value!r} leads nowhere") from None
+        raise refused(f"{error.json_path}: {error.message[:200]}") from None
+    except ValueError as error:
+        raise refused(str(error)) from None
+    targets = references(schema)
+    schema.pop("$schema", None)  # else the library goes on with its own checks where a reference leads back to the top
     strict: type[Validator] = extend(  # type: ignore[no-untyped-call]
-        Draft202012Validator, {"pattern": _pattern, "uniqueItems": _unique_items}
+        Draft202012Validator,
+        {
+            "$ref": _referring(targets),
+            "pattern": _pattern,
+            "format": _format,
+            "multipleOf": _multiple_of,
+            "uniqueItems": _unique_items,
+        },
     )
-    return strict(schema, registry=registry)
+    return strict(schema)
 
 
-def _refused(problem: str) -> InvalidInput:
-    return InvalidInput(
-        "bad-schema",
-        f"A rubric's JSON Schema cannot be used: {problem}.",
-        "Write the check's schema as one JSON Schema 2020-12 document without outside references.",
-    )
+def _referring(targets: Mapping[str, JsonValue]) -> Callable[[Any, str, Any, Any], Iterator[Any]]:
+    """The keyword ``$ref``: each of its targets is evaluated once for each value of an answer."""
+    from jsonschema.exceptions import ValidationError
 
+    def keyword(validator: Any, ref: str, instance: Any, schema: Any) -> Iterator[Any]:
+        known = _known.get()
+        key = (ref, id(instance))
+        if key not in known:
+            error = next(validator.descend(instance, targets[ref]), None)
+            known[key] = None if error is None else error.message
+            if error is not None:
+                yield error
+        elif (message := known[key]) is not None:
+            yield ValidationError(message)
 
-def _keywords(schema: JsonValue) -> Iterator[tuple[str, JsonValue]]:
-    """Every keyword in the schema with its value; names of properties and literal values are not keywords."""
-    if isinstance(schema, dict):
-        for keyword, value in schema.items():
-            yield keyword, value
-            if keyword in _NAMES and isinstance(value, dict):
-                for named in value.values():
-                    yield from _keywords(named)
-            elif keyword not in _LITERALS:
-                yield from _keywords(value)
-    elif isinstance(schema, list):
-        for item in schema:
-            yield from _keywords(item)
+    return keyword
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
@@ -113,6 +108,20 @@ def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterat
 
     if validator.is_type(instance, "string") and not found(pattern, instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _format(validator: Any, name: str, instance: Any, schema: Any) -> Iterator[Any]:
+    from jsonschema.exceptions import ValidationError
+
+    if validator.is_type(instance, "string") and not FORMATS[name](instance):
+        yield ValidationError(f"{instance!r} is no {name}")
+
+
+def _multiple_of(validator: Any, step: float, instance: Any, schema: Any) -> Iterator[Any]:
+    from jsonschema.exceptions import ValidationError
+
+    if validator.is_type(instance, "number") and (Fraction(repr(instance)) / Fraction(repr(step))).denominator != 1:
+        yield ValidationError(f"{instance!r} is not a multiple of {step!r}")
 
 
 def _unique_items(validator: Any, wanted: bool, instance: Any, schema: Any) -> Iterator[Any]:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.scenario import Message
 from modelsmith.substrates.endpoint.failures import Failure, malformed, truncated, withheld
+
+STOPPED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
+"""What servers call it when the model ended by itself: OpenAI's word first, then TGI's and Anthropic's."""
+RAN_OUT = frozenset({"length", "max_tokens", "model_length"})
+"""What servers call it when the limit of new tokens ended the answer."""
+_THOUGHTS = frozenset({"thinking", "reasoning", "redacted_thinking"})
+"""Typed parts of a message that are no part of the answer."""
 
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 """How a server calls the limit of new tokens: all know the first, but for OpenAI's newer models, which refuse it."""
@@ -30,9 +37,16 @@ class Answer:
 
 
 def request_body(
-    model: str, messages: Sequence[Message], system: str, sampling: Sampling, limit: LimitName, *, stream: bool
+    model: str,
+    messages: Sequence[Message],
+    system: str,
+    sampling: Sampling,
+    limit: LimitName,
+    *,
+    stream: bool,
+    omit: Collection[str] = (),
 ) -> bytes:
-    """The JSON of one request. Lone surrogates and control characters travel as escapes."""
+    """The JSON of one request, without the settings in ``omit``. Lone surrogates and control characters are escaped."""
     body: dict[str, Any] = {
         "model": model,
         "messages": [
@@ -44,6 +58,8 @@ def request_body(
         "top_p": sampling.top_p,
         "seed": sampling.seed,
     }
+    for name in omit:
+        del body[name]
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     return json.dumps(body).encode("ascii")
@@ -61,10 +77,10 @@ def read_answer(body: bytes) -> Answer | Failure:
     if not isinstance(message, dict):
         return malformed("its choice has no message")
     finish = choice.get("finish_reason")
-    text = message.get("content")
+    text = _text(message.get("content"))
     if text is None and isinstance(message.get("refusal"), str):
         text = message["refusal"]
-    if text is None and finish == "length":
+    if text is None and _word(finish) in RAN_OUT:
         text = ""
     return _answer(text, finish, document.get("usage"), document.get("model"))
 
@@ -98,7 +114,10 @@ class StreamReader:
         return _answer("".join(self._parts), self._finish, self._usage, self._model)
 
     def _events(self, piece: bytes) -> Iterator[bytes]:
-        """Data of the events that are complete now; a line ends with LF or CRLF, other fields are skipped."""
+        """Data of the events that are complete now; a line ends with LF or CRLF, other fields are skipped.
+
+        An event without data keeps a connection alive.
+        """
         self._rest.append(piece)
         if b"\n" not in piece:
             return
@@ -109,8 +128,10 @@ class StreamReader:
             if line.startswith(b"data:"):
                 self._lines.append(line[5:].removeprefix(b" "))
             elif not line and self._lines:
-                yield b"\n".join(self._lines)
+                data = b"\n".join(self._lines)
                 self._lines.clear()
+                if data:
+                    yield data
 
     def _take(self, data: bytes) -> None:
         document = _json(data)
@@ -124,7 +145,7 @@ class StreamReader:
             choice = _choice(document) or {}
             delta = choice.get("delta")
             if isinstance(delta, dict):
-                words = delta.get("content") or delta.get("refusal")
+                words = _text(delta.get("content")) or delta.get("refusal")
                 if isinstance(words, str) and words:
                     self._parts.append(words)
             self._finish = choice.get("finish_reason") or self._finish
@@ -144,20 +165,38 @@ def _choice(document: dict[str, Any]) -> dict[str, Any] | None:
     return first if isinstance(first, dict) else None
 
 
+def _text(content: object) -> object:
+    """A message's text; where it comes as typed parts, the texts among them without the thoughts.
+
+    Anything else (an image, a tool's call) is handed back as it is, and is no text.
+    """
+    if not isinstance(content, list):
+        return content
+    parts = [part for part in content if not (isinstance(part, dict) and part.get("type") in _THOUGHTS)]
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+    words = [text for text in texts if isinstance(text, str)]
+    return "".join(words) if len(words) == len(parts) else content
+
+
 def _answer(text: object, finish: object, usage: object, model: object) -> Answer | Failure:
-    if finish == "content_filter":
+    if _word(finish) == "content_filter":
         return withheld("content_filter")
     if not isinstance(text, str):
         return malformed("its message has no text")
-    if finish != "stop" and finish != "length":
+    word = _word(finish)
+    if word not in STOPPED | RAN_OUT:
         return malformed("it does not say that the model stopped or ran out of tokens")
     return Answer(
         text=text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"),
-        finish="stop" if finish == "stop" else "length",
+        finish="stop" if word in STOPPED else "length",
         prompt_tokens=_tokens(usage, "prompt_tokens"),
         completion_tokens=_tokens(usage, "completion_tokens"),
         model=model if isinstance(model, str) else None,
     )
+
+
+def _word(finish: object) -> str:
+    return finish.lower() if isinstance(finish, str) else ""
 
 
 def _tokens(usage: object, name: str) -> int:

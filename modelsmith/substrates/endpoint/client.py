@@ -92,7 +92,13 @@ class ChatClient:
 
     async def _send(self, prompt: Prompt, system: str, sampling: Sampling) -> Reply:
         body = request_body(
-            self._endpoint.model, prompt.messages, system, sampling, self._limit_name, stream=self._endpoint.stream
+            self._endpoint.model,
+            prompt.messages,
+            system,
+            sampling,
+            self._limit_name,
+            stream=self._endpoint.stream,
+            omit=self._endpoint.omit,
         )
         begin = time.perf_counter()
         http = self._aiohttp

@@ -10,14 +10,17 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.source import SamplingSetting
 from modelsmith.substrates.endpoint.retries import retry_after
 
 _CAPACITY = frozenset({429, 503, 529})
 _PASSING = frozenset({408, 409, 425}) | _CAPACITY
 _TOO_LONG = re.compile(r"context.{0,20}length|maximum.{0,20}(context|tokens)|too (long|many tokens)", re.IGNORECASE)
+SETTINGS: tuple[str, ...] = get_args(SamplingSetting)
+_UNSUPPORTED = re.compile(rf"unsupported (?:value|parameter)\W+({'|'.join(SETTINGS)})\b", re.IGNORECASE)
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,47}")
 
 
@@ -189,6 +192,17 @@ def of_status(
             ),
             "give-up",
         )
+    if status in (400, 422) and said.setting:
+        return Failure(
+            InvalidInput(
+                "endpoint-refused-setting",
+                f"The endpoint refuses the {said.setting} that the eval set samples with.",
+                f"Add `omit: [{said.setting}]` to the endpoint in the cluster file; then it samples as it likes, and "
+                "the evidence says so. Or ask another model.",
+                **facts,
+            ),
+            "stop",
+        )
     return Failure(
         InfrastructureFailure(
             "endpoint-refused",
@@ -222,6 +236,8 @@ def in_a_row(failed: int, last: ModelsmithError) -> ModelsmithError:
 class _Said:
     code: str | None
     too_long: bool
+    setting: str | None
+    """The setting of the sampling that it will not have."""
 
 
 def _said(body: bytes) -> _Said:
@@ -232,10 +248,15 @@ def _said(body: bytes) -> _Said:
         document = None
     error = document.get("error", document) if isinstance(document, dict) else None
     if not isinstance(error, dict):
-        return _Said(None, False)
+        return _Said(None, False, None)
     code = next((c for c in (error.get("code"), error.get("type")) if isinstance(c, str) and _CODE.fullmatch(c)), None)
     message = error.get("message")
-    return _Said(code, isinstance(message, str) and _TOO_LONG.search(message[:2000]) is not None)
+    words = message[:2000] if isinstance(message, str) else ""
+    setting = error.get("param") if isinstance(error.get("param"), str) else None
+    if setting not in SETTINGS:
+        unsupported = _UNSUPPORTED.search(words)
+        setting = unsupported[1] if unsupported else None
+    return _Said(code, _TOO_LONG.search(words) is not None, setting)
 
 
 def _wrong_key(key_env: str | None, facts: Mapping[str, Any]) -> ModelsmithError:

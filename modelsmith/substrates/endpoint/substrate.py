@@ -58,7 +58,12 @@ class EndpointSubstrate:
         self._workers = endpoint.max_connections
         self._thread: LoopThread | None = None
         self.facts = facts or EngineFacts(
-            substrate="openai", version=endpoint.model, dtype="unknown", device="remote", weights="unknown"
+            substrate="openai",
+            version=endpoint.model,
+            dtype="unknown",
+            device="remote",
+            weights="unknown",
+            omitted=endpoint.omit,
         )
 
     def complete(self, prompts: Sequence[Prompt], system: str, sampling: Sampling) -> Iterator[Completion]:

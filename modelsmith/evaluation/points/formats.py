@@ -1,0 +1,48 @@
+"""Formats that a rubric's JSON Schema may ask of a text, each in linear time.
+
+Names and meaning are those of JSON Schema 2020-12, section 7.3 (https://json-schema.org/draft/2020-12/json-schema-validation#section-7.3).
+JSON Schema leaves it open whether ``format`` is checked at all; here it always is, and an unknown one is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time
+from ipaddress import IPv4Address, IPv6Address
+from uuid import UUID
+
+from modelsmith.evaluation.points.patterns import found
+
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = rf"{_LABEL}(\.{_LABEL})*"
+
+
+def _shaped(pattern: str, read: Callable[[str], object] = str) -> Callable[[str], bool]:
+    """Whether a text has the whole pattern and can be read; the pattern comes first and bounds what is read."""
+
+    def holds(text: str) -> bool:
+        if not text.isascii() or not found(rf"^(?:{pattern})\z", text):
+            return False
+        try:
+            read(text.upper() if pattern.endswith(_TIME) else text)
+        except ValueError:
+            return False
+        return True
+
+    return holds
+
+
+FORMATS: Mapping[str, Callable[[str], bool]] = {
+    "date": _shaped(_DATE, date.fromisoformat),
+    "time": _shaped(_TIME, time.fromisoformat),
+    "date-time": _shaped(rf"{_DATE}[Tt]{_TIME}", datetime.fromisoformat),
+    "email": _shaped(rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_HOST}"),
+    "hostname": lambda text: len(text) <= 253 and _shaped(_HOST)(text),
+    "ipv4": _shaped(r"[0-9.]{7,15}", IPv4Address),
+    "ipv6": _shaped(r"[0-9A-Fa-f:.]{2,45}", IPv6Address),
+    "uri": _shaped(r"[A-Za-z][A-Za-z0-9+.-]*:([!$&'()*+,;=:@/?#\[\]A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})+"),
+    "uuid": _shaped(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", UUID),
+}
+"""Format name -> whether a text has it."""
