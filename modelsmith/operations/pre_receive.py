@@ -45,6 +45,6 @@ def _check(stdin: str) -> None:
         def adopted(path: str, review: Review) -> bytes:
             return adopt(path, attestation(review, main.policy.repository, pull.number), pushed, main)
 
-        return receipt_files(pull, judgement.change, judgement.decision, adopted)
+        return receipt_files(pull, judgement.change, judgement.decision, main.tree, adopted)
 
     check_push(git, parse_updates(stdin), decide, receipts)

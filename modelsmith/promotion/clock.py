@@ -17,7 +17,7 @@ from modelsmith.schema.promotion import Approval
 from modelsmith.schema.pull import PullEvent
 
 _PROOF = re.compile(
-    r"/receipts/(?:[0-9a-f]{16}/)?(?:approval-[^/]+\.json|attested-[^/]+\.sigstore\.json|opened\.json)$"
+    r"/receipts/(?:[0-9a-f]{16}(?:-[0-9]+)?/)?(?:approval-[^/]+\.json|attested-[^/]+\.sigstore\.json|opened\.json)$"
 )
 BEGINNING = datetime.fromtimestamp(0, UTC)
 

@@ -112,7 +112,11 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
     who = signature(merger)
     merge = git.commit_tree(judgement.tree, [main, pull.head], merge_message(pull, judgement), who)
     receipts = receipt_files(
-        pull, judgement.change, judgement.decision, lambda _, review: _attest(merger, judgement.main, pull, review)
+        pull,
+        judgement.change,
+        judgement.decision,
+        judgement.main.tree,
+        lambda _, review: _attest(merger, judgement.main, pull, review),
     )
     tip = git.commit_files(merge, dict(receipts), f"Receipts of pull request {number}\n", who)
     merged = merger.forge.merge(number, tip, main)

@@ -8,6 +8,7 @@ from modelsmith.governance.gate import GateDecision
 from modelsmith.promotion.history import PROMOTIONS, RECEIPTS
 from modelsmith.promotion.openings import opening_files
 from modelsmith.promotion.root import GOVERNANCE
+from modelsmith.repository.tree import Tree
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.promotion import Receipt
 from modelsmith.schema.pull import Change, PullRequest, Review
@@ -15,13 +16,23 @@ from modelsmith.schema.pull import Change, PullRequest, Review
 MERGE_RECEIPT = "merge.json"
 
 
-def receipts_folder(change: Change) -> str:
-    """Where the receipts of a change lie: in the promotion's own folder, else among governance's receipts."""
+def receipts_folder(change: Change, pull: int, main: Tree) -> str:
+    """Where the receipts of a change lie: in the promotion's own folder, else among governance's receipts.
+
+    There the folder is named by the change. A change that was merged before, reverted and proposed again is another
+    decision about the same change: its folder is named by the pull request, too.
+
+    Args:
+        change: What was merged.
+        pull: Number of the pull request.
+        main: Main before the merge.
+    """
     for path in change.paths:
         parts = path.path.split("/")
         if parts[0] == PROMOTIONS and len(parts) > 4:
             return "/".join([*parts[:4], RECEIPTS])
-    return f"{GOVERNANCE}/{RECEIPTS}/{change.digest().removeprefix('sha256:')[:16]}"
+    first = f"{GOVERNANCE}/{RECEIPTS}/{change.digest().removeprefix('sha256:')[:16]}"
+    return f"{first}-{pull}" if main.exists(f"{first}/{MERGE_RECEIPT}") else first
 
 
 def signed_name(actor: str) -> str:
@@ -42,13 +53,13 @@ def proof_files(actor: str, name: str) -> tuple[str, ...]:
 
 
 def receipt_files(
-    pull: PullRequest, change: Change, decision: GateDecision, attest: Callable[[str, Review], bytes]
+    pull: PullRequest, change: Change, decision: GateDecision, main: Tree, attest: Callable[[str, Review], bytes]
 ) -> dict[str, bytes]:
-    """Path and content of every receipt of a merge; equal inputs give equal bytes.
+    """Path and content of every receipt of a merge into ``main``; equal inputs give equal bytes.
 
     ``attest`` gives the attestation at a path of an approval that has no signature of its own.
     """
-    folder = receipts_folder(change)
+    folder = receipts_folder(change, pull.number, main)
     files = opening_files(folder, pull)
     approvals: dict[str, str] = {}
     for review in decision.approvals:

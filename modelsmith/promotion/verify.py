@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import NoReturn
 
 from modelsmith.governance.people import listed_keys
+from modelsmith.governance.shape import promotion_folder
 from modelsmith.promotion.attestation import attested_review
 from modelsmith.promotion.authors import Commits, authorship
 from modelsmith.promotion.checks import is_promotion
 from modelsmith.promotion.clock import latest_signed
-from modelsmith.promotion.history import PROMOTIONS
 from modelsmith.promotion.judge import judge_tree
 from modelsmith.promotion.main import Main, main_after, read_main
 from modelsmith.promotion.openings import OPENING, OPENING_SIGNATURE, check_opening
@@ -98,9 +98,11 @@ def _step(git: Git, step: Commit, receipts: Commit | None, commits: Commits, res
     if receipts is None or receipts.parents != (step.id,):
         _broken("changed main without receipts: no pull request stands behind it")
     change = git.change(main.tree.commit, step.id)
-    folder = receipts_folder(change)
     after = Revision(git, receipts.id)
+    folder = _receipts_folder(git, step, receipts, change)
     receipt = _receipt(after, folder)
+    if folder != receipts_folder(change, receipt.pull, main.tree):
+        _broken("has its receipts in another folder than theirs", folder)
     _only_receipts(git, step, receipts, folder, receipt)
     opened_at = check_opening(main, after, folder, receipt, step.parents[1] if len(step.parents) == 2 else None)
     if receipt.change != change.digest():
@@ -135,17 +137,21 @@ def _step(git: Git, step: Commit, receipts: Commit | None, commits: Commits, res
 
 def _subject(change: Change) -> str | None:
     """The path that a change is about: a promotion's folder, or the only file."""
-    folder = receipts_folder(change).rpartition("/")[0]
-    if folder.startswith(f"{PROMOTIONS}/"):
-        return folder
+    for path in change.paths:
+        if folder := promotion_folder(path.path):
+            return folder
     return change.paths[0].path if len(change.paths) == 1 else None
 
 
+def _receipts_folder(git: Git, step: Commit, receipts: Commit, change: Change) -> str:
+    """Where the receipts of the step were put; whether that is their place, only what they say can tell."""
+    added = (path.path for path in git.change(step.id, receipts.id).paths)
+    folder = next((path.rpartition("/")[0] for path in added if path.endswith(f"/{MERGE_RECEIPT}")), None)
+    return folder or _broken("has no receipt of its merge", _subject(change))
+
+
 def _receipt(tree: Revision, folder: str) -> Receipt:
-    path = f"{folder}/{MERGE_RECEIPT}"
-    if not tree.exists(path):
-        _broken("has no receipt of its merge", path)
-    return load_machine_file(tree, path, Receipt)
+    return load_machine_file(tree, f"{folder}/{MERGE_RECEIPT}", Receipt)
 
 
 def _only_receipts(git: Git, step: Commit, receipts: Commit, folder: str, receipt: Receipt) -> None:

@@ -297,7 +297,7 @@ class World(Place):
             approvers=tuple(review.actor for review in reviews), approvals=reviews,
             refusals=(), waiting_for=(), checks=(), notes=(),
         )  # fmt: skip
-        files = {**receipt_files(said, change, decision, no_forge), **(more or {})}
+        files = {**receipt_files(said, change, decision, self.governed().tree, no_forge), **(more or {})}
         tip = self.git.commit_files(merge, files, f"Receipts of pull request {pull}\n", NOBODY)
         self.rewrite_on_disk(MAIN, tip)
         return merge

@@ -143,7 +143,7 @@ class Repository:
         pull = opened(pull, self.main.policy.repository, change.digest(), self.key.with_name("harness-ssh"))
         merge = self.git.commit_tree(tree, [self.tip, head], f"Merge pull request {number}\n", WHO)
         decision = replace(judgement.decision, approvals=reviews) if smuggled else judgement.decision
-        receipts = dict(receipt_files(pull, change, decision, no_forge))
+        receipts = dict(receipt_files(pull, change, decision, self.main.tree, no_forge))
         return replace(self, tip=self.git.commit_files(merge, receipts, f"Receipts of {number}\n", WHO))
 
     def review(self, change, number, person, key, at):
@@ -263,7 +263,7 @@ class Line:
         if edit:
             approvals = tuple(review for review in pull.reviews if review.verdict == "approve")
             decision = replace(decision, approvals=approvals)
-        files = receipt_files(pull, judgement.change, decision, attest)
+        files = receipt_files(pull, judgement.change, decision, judgement.main.tree, attest)
         if edit:
             files = edit(files)
         self.tip = self.git.commit_files(merge, files, "Receipts\n", WHO)

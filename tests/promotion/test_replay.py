@@ -103,6 +103,24 @@ def test_the_same_key_smuggled_in_is_refused_and_named(repository, approvals, wo
     assert words in refused.message
 
 
+def test_a_change_merged_reverted_and_proposed_again_is_a_decision_of_its_own(repository):
+    once = repository.merge({"docs/note.md": b"x"}, [PETRA], number=1)
+    twice = once.merge({"docs/note.md": None}, [PETRA], number=2).merge({"docs/note.md": b"x"}, [PETRA], number=3)
+    thrice = twice.merge({"docs/note.md": None}, [PETRA], number=4).merge({"docs/note.md": b"x"}, [PETRA], number=5)
+    assert replayed(repository, thrice).changes == 5
+
+
+def test_receipts_in_the_place_of_another_decision_about_the_same_change_are_refused(repository):
+    once = repository.merge({"docs/note.md": b"x"}, [PETRA], number=1)
+    twice = once.merge({"docs/note.md": None}, [PETRA], number=2).merge({"docs/note.md": b"x"}, [PETRA], number=3)
+    git, folder = repository.git, ".github/governance/receipts/"
+    mine = {p: e for p, e in git.list_tree(twice.tip, folder.rstrip("/")).items() if p.split("/")[3].endswith("-3")}
+    assert mine
+    moved = {path.replace("-3/", "-4/"): git.read_blob(blob) for path, (_, blob) in mine.items()}
+    tip = git.commit_files(f"{twice.tip}^", moved, "Receipts of 3\n", WHO)
+    assert "another folder" in refusal(repository, replace(twice, tip=tip)).message
+
+
 def test_a_signature_by_the_key_that_the_change_itself_brings_is_refused(repository):
     files = with_key_of_petra(repository, "mallory")
     refused = refusal(repository, repository.merge(files, [("petra", "mallory")], smuggled=True))
