@@ -103,8 +103,9 @@ class World(Place):
     """A promotion repository with a tiny model, used from the command line."""
 
     @property
-    def iterate(self) -> Path:
-        return self.clone / ".iterate"
+    def private(self) -> Path:
+        """What the toolkit keeps for the clone."""
+        return self.clone / ".git" / "modelsmith"
 
     def key(self, person: str) -> str:
         """Path of someone's private key."""
@@ -175,7 +176,7 @@ class World(Place):
 
     def state(self) -> dict[str, Any]:
         """Where the loop stands."""
-        found = json.loads((self.iterate / "state.json").read_bytes())["clusters"][CLUSTER]
+        found = json.loads((self.private / "state.json").read_bytes())["clusters"][CLUSTER]
         assert isinstance(found, dict)
         return found
 

@@ -1,4 +1,6 @@
-"""What was generated and judged before, addressed by what it answers: ``.iterate/cache/answers.db``.
+"""What was generated and judged before, addressed by what it answers: ``cache/answers.db``.
+
+It lies in the folder that the toolkit keeps under the git directory: a commit cannot bring answers along.
 
 A completion is kept under the digest of weights, engine, system prompt, sampling, conversation and repeat; a judge's
 verdict under that of point, scenario, answer and judge. Processes share the file. The cache is never the truth: an
@@ -93,7 +95,7 @@ class Cache:
     """The cache of one workspace. No call of it fails: at worst nothing is found, or nothing is kept."""
 
     def __init__(self, folder: Path) -> None:
-        """Address the cache, usually in ``.iterate/cache``; it is made at the first write."""
+        """Address the cache, in the clone's private folder; it is made at the first write."""
         self.path = folder / "answers.db"
 
     def find(self, kind: type[T], keys: Collection[str]) -> dict[str, T]:

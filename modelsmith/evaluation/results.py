@@ -1,8 +1,9 @@
 """A run's folder: what was asked, every observation, and the result. Observations are read one at a time.
 
-``.iterate/<cluster>/runs/<tag>/`` holds ``request.json`` (canonical JSON; a tag answers one request for good),
-``observations.jsonl`` (append-only; one canonical JSON object a line, written at once and synced by the batch) and
-``result.json``.
+``<cluster>/runs/<tag>/`` in the clone's private folder, under the git directory, holds ``request.json`` (canonical
+JSON; a tag answers one request for good), ``observations.jsonl`` (append-only; one canonical JSON object a line,
+written at once and synced by the batch) and ``result.json``. Nothing in it proves that a model ever answered so, which
+is why it lies where no commit can put one.
 One process writes at a time. A process may be killed at any moment: the next one cuts off a torn last line and goes on.
 Two lines for one completion are legal only if all but the last are errors, or the lines are the same.
 """
@@ -49,8 +50,8 @@ def observation_key(observation: Observation | VerdictRow) -> str:
 class RunFolder:
     """One run on disk. Reading needs no lock; writing happens inside `opened`."""
 
-    def __init__(self, iterate: Path, cluster: str, tag: str) -> None:
-        """Address a run under ``.iterate``; nothing is created.
+    def __init__(self, private: Path, cluster: str, tag: str) -> None:
+        """Address a run in the clone's private folder; nothing is created.
 
         Raises:
             InvalidInput: ``bad-tag``.
@@ -62,7 +63,7 @@ class RunFolder:
                     f"'{name}' cannot name a run's folder.",
                     "Use lower-case letters, digits, dot, hyphen and underscore, at most 64 of them.",
                 )
-        self.path = iterate / cluster / "runs" / tag
+        self.path = private / cluster / "runs" / tag
         self.cluster = cluster
         self.tag = tag
         self._file: int | None = None

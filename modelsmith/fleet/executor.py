@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
+from modelsmith.fleet import start
 from modelsmith.schema.errors import InfrastructureFailure
 
 LOG = "worker.log"
@@ -31,7 +32,7 @@ class Executor(Protocol):
     """Runs jobs on some host."""
 
     def start(self, module: str, folder: Path) -> Running:
-        """Start ``python -m <module> <folder>``.
+        """Run the toolkit's module on the folder, in a process that imports nothing from there.
 
         The worker's standard input is its lifeline: when it closes, because the starter asks for a stop or has died,
         the worker puts its work away and ends.
@@ -48,18 +49,15 @@ class LocalExecutor:
         Raises:
             InfrastructureFailure: ``worker-start``.
         """
-        package_home = Path(__file__).resolve().parents[2]
-        paths = [str(package_home), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"}
         try:
             with (folder / LOG).open("ab") as log:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", module, str(folder)],
+                    [sys.executable, "-P", start.__file__, module, str(folder)],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     cwd=folder,
-                    env=environment,
+                    env=os.environ | {"HF_HUB_OFFLINE": "1"},
                     start_new_session=True,
                 )
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The ledger: what happened, in one SQLite file under ``.iterate``, shared by every process of a workspace.
+"""The ledger: what happened, in one SQLite file under the git directory, shared by every process of a workspace.
 
 It is an index, not the truth: run folders hold the results, and a missing ledger is made anew from them. Everything
 that is recorded has a key, so a command that is run again counts nothing twice.
@@ -52,7 +52,7 @@ class Ledger:
     """The ledger of one workspace; every call is a transaction of its own, safe across threads and processes."""
 
     def __init__(self, path: Path) -> None:
-        """Address the ledger, usually ``.iterate/ledger.db``; it is created, or rebuilt, at first use."""
+        """Address the ledger, ``ledger.db`` in the clone's private folder; it is created, or rebuilt, at first use."""
         self.path = path
         self._lock = FileLock(path.with_name(path.name + ".lock"), timeout=BUSY_SECONDS)
 
@@ -180,8 +180,8 @@ class Ledger:
             for sequence, name, key, payload, at in rows
         ]
 
-    def rebuild(self, iterate: Path) -> Rebuilt:
-        """Make the ledger anew from the run folders under ``.iterate``, keeping what the old one still tells.
+    def rebuild(self, private: Path) -> Rebuilt:
+        """Make the ledger anew from the run folders beside it, keeping what the old one still tells.
 
         Runs whose folder is gone, attempts, and events of other commands live only in the ledger: they are carried over
         while it can be read.
@@ -190,9 +190,9 @@ class Ledger:
             InfrastructureFailure: ``busy`` or ``ledger-unwritable``.
         """
         with self._locked(), self._translated():
-            return self._build(iterate)
+            return self._build(private)
 
-    def _build(self, iterate: Path) -> Rebuilt:
+    def _build(self, private: Path) -> Rebuilt:
         fresh = self.path.with_name(self.path.name + ".new")
         store.remove(fresh)
         runs, skipped = 0, []
@@ -200,7 +200,7 @@ class Ledger:
             database.execute("BEGIN")
             store.carry_over(self.path, database)
             results = []
-            for folder in sorted(iterate.glob("*/runs/*")):
+            for folder in sorted(private.glob("*/runs/*")):
                 request = _read(folder / "request.json", RunRequest)
                 result = _read(folder / "result.json", RunResult)
                 if isinstance(request, RunRequest):
@@ -262,7 +262,7 @@ class Ledger:
             raise InfrastructureFailure(
                 "ledger-damaged",
                 f"The ledger cannot be read ({type(error).__name__}).",
-                f"Remove {self.path.name} in .iterate; the next command rebuilds it from the run folders.",
+                f"Remove {self.path}; the next command rebuilds it from the run folders.",
             ) from error
         except OSError as error:
             raise _unwritable(error.strerror) from error
@@ -278,7 +278,7 @@ def _unwritable(cause: str | None) -> InfrastructureFailure:
     return InfrastructureFailure(
         "ledger-unwritable",
         f"The ledger cannot be used: {cause}.",
-        "Make room or mend the permissions of .iterate, then run the same command again.",
+        "Make room or mend the permissions of .git/modelsmith, then run the same command again.",
     )
 
 

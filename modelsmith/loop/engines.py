@@ -69,7 +69,7 @@ def open_judge(workspace: Workspace, governed: GovernedSet) -> RememberingJudge 
     else:
         assert model.endpoint is not None
         judge = ModelJudge(_endpoint(model.endpoint), model, unknown_weights(model.endpoint))
-    return RememberingJudge(judge, Cache(workspace.iterate / "cache"))
+    return RememberingJudge(judge, Cache(workspace.private / "cache"))
 
 
 def _endpoint(endpoint: Endpoint) -> Substrate:
@@ -101,7 +101,7 @@ def _pinned(
 
         folder = resolve(source, workspace.root, workspace.models).folder
         adapter = (subject.adapter, subject.weights) if subject.adapter else None
-        log = workspace.iterate / "logs" / "vllm.log"
+        log = workspace.private / "logs" / "vllm.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         return VllmSubstrate(folder, adapter, log, waited)
 

@@ -37,7 +37,7 @@ BASE = "base"
 
 def ledger_of(workspace: Workspace) -> Ledger:
     """The clone's ledger."""
-    return Ledger(workspace.iterate / "ledger.db")
+    return Ledger(workspace.private / "ledger.db")
 
 
 def subject_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str | None) -> Subject:
@@ -95,7 +95,7 @@ def evaluate(
         InvalidInput: ``tag-taken`` when the tag holds another request.
         InfrastructureFailure: the engine failed or the run is incomplete.
     """
-    folder = RunFolder(workspace.iterate, setting.cluster.cluster, setting.tag)
+    folder = RunFolder(workspace.private, setting.cluster.cluster, setting.tag)
     finished = folder.result()
     if finished and _answers(finished, setting, subject, incumbent):
         ledger_of(workspace).record_run(finished)
@@ -151,7 +151,7 @@ def _execute(
             substrate,
             folder,
             judge=judge,
-            cache=Cache(workspace.iterate / "cache"),
+            cache=Cache(workspace.private / "cache"),
             last=lambda: _last_run(workspace, setting, subject),
             progress=progress,
         )
@@ -203,7 +203,7 @@ def _last_run(workspace: Workspace, setting: Setting, subject: Subject) -> Befor
         if run.model == subject.name and run.tag != setting.tag
     ]
     for run in sorted(runs, key=lambda one: (one.weights == subject.weights, one.started_at), reverse=True):
-        folder = RunFolder(workspace.iterate, run.cluster, run.tag)
+        folder = RunFolder(workspace.private, run.cluster, run.tag)
         try:
             request = folder.request()
             if request is not None:
@@ -219,7 +219,7 @@ def read_observations(workspace: Workspace, run: RunResult) -> Iterator[Observat
     Raises:
         IntegrityFailure: ``run-damaged`` when they no longer give the run's id.
     """
-    folder = RunFolder(workspace.iterate, run.cluster, run.tag)
+    folder = RunFolder(workspace.private, run.cluster, run.tag)
     if run_id(run.question, run.weights, run.engine, folder.observations()) != run.run_id:
         raise IntegrityFailure(
             "run-damaged",

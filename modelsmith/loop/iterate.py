@@ -51,7 +51,7 @@ class Loop:
         workspace = self.harness.workspace
         workspace.require_clean()
         with workspace.lock(f"iterate-{self.cluster}"):
-            states = StateFile(workspace.iterate)
+            states = StateFile(workspace)
             main = self._main()
             limit = max_iterations or load_cluster(workspace.revision(main), self.cluster).loop.max_iterations
             iteration = self._resume(states.get(self.cluster), main)

@@ -113,7 +113,7 @@ def known_verdicts(workspace: Workspace, main: Main, cluster: str, governed: Gov
 
 def carried(workspace: Workspace, known: Known, new: GovernedSet) -> Carried:
     """The known verdicts under a new version of the set; answers in the cache are scored, no model is asked."""
-    cache = Cache(workspace.iterate / "cache")
+    cache = Cache(workspace.private / "cache")
     keys = CompletionKeys(known.weights, known.engine, new.evalset.prompt.system, new.evalset.sampling)
     addresses = {ask.key: keys.key(ask.prompt(), ask.repeat) for ask in plan(new, SECTIONS, quick=False)}
     found = cache.find(KeptCompletion, set(addresses.values()))

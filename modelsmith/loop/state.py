@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from filelock import FileLock
 from pydantic import Field
 
+from modelsmith.repository.paths import refuse_links
+from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Digest, Frozen, GitHash, Slug
-from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.signing.files import write_atomically
 
 Phase = Literal["eval", "diagnose", "train", "seal", "assess", "promote", "waiting", "done"]
@@ -39,7 +42,7 @@ class Iteration(Frozen):
 
 
 class LoopState(Frozen):
-    """``.iterate/state.json``."""
+    """``state.json``, in the clone's private folder."""
 
     clusters: dict[Slug, Iteration] = {}
 
@@ -47,8 +50,9 @@ class LoopState(Frozen):
 class StateFile:
     """Reads and replaces the state atomically; clusters that iterate at the same time do not lose each other's step."""
 
-    def __init__(self, iterate: Path) -> None:
-        self.path = iterate / "state.json"
+    def __init__(self, workspace: Workspace) -> None:
+        self.path = workspace.private / "state.json"
+        self._root = workspace.root
 
     def read(self) -> LoopState:
         """The state; an absent or unreadable file is an empty state, since everything in it can be found again."""
@@ -75,7 +79,16 @@ class StateFile:
                 write_atomically(self.path, LoopState(clusters=clusters).model_dump_json(indent=2).encode())
         except OSError as error:
             raise disk_failure(self.path, error) from None
+        self._show()
         return iteration
+
+    def _show(self) -> None:
+        """Copy the state to ``.iterate/state.json``, where people and agents look; nothing ever reads it there."""
+        copy = self._root / ".iterate" / "state.json"
+        with contextlib.suppress(OSError, InvalidInput):
+            refuse_links(self._root, copy)
+            copy.parent.mkdir(exist_ok=True)
+            write_atomically(copy, self.path.read_bytes())
 
 
 def disk_failure(path: Path, error: OSError) -> InfrastructureFailure:

@@ -41,4 +41,6 @@ def run(workspace: Workspace, request: BalanceRequest) -> BalanceResult:
     files = workspace.files
     name = request.target if "/" in request.target else load_cluster(files, request.target).eval_set
     found = balance(load_eval_set(files, name))
-    return BalanceResult(balance=found, svg=write_picture(request.svg, balance_chart(found)) if request.svg else None)
+    return BalanceResult(
+        balance=found, svg=write_picture(workspace, request.svg, balance_chart(found)) if request.svg else None
+    )

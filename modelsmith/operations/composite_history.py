@@ -57,7 +57,7 @@ def run(workspace: Workspace, request: CompositeHistoryRequest) -> CompositeHist
         request.everything,
     )
     return CompositeHistoryResult(
-        history=history, svg=write_picture(request.svg, history_chart(history)) if request.svg else None
+        history=history, svg=write_picture(workspace, request.svg, history_chart(history)) if request.svg else None
     )
 
 

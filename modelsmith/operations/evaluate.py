@@ -77,7 +77,7 @@ class EvalResult(Result):
 def run(workspace: Workspace, request: EvalRequest) -> EvalResult:
     """Evaluate the governed files as they are on disk."""
     cluster = load_cluster(workspace.files, request.cluster)
-    governed = load_kept_eval_set(workspace.files, cluster.eval_set, workspace.iterate / "cache" / "sets")
+    governed = load_kept_eval_set(workspace.files, cluster.eval_set, workspace.private / "cache" / "sets")
     artifact = None
     if request.model not in {BASE, *(baseline.name for baseline in cluster.baselines)}:
         artifact = read_main(workspace.git, "HEAD").history.find(request.model).artifact

@@ -12,6 +12,7 @@ from modelsmith.loop.evals import read_observations
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.results import find_run
 from modelsmith.repository.load import load_eval_set
+from modelsmith.repository.paths import refuse_links
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 
@@ -22,7 +23,7 @@ class ExportInspectRequest(Request):
     """Writes the run as FILE, a log that ends in .eval (compressed) or .json; open it with `inspect view`.
 
     A sample is one wording of a scenario, an epoch one repeat, each rubric point a score. Needs the inspect extra and
-    the eval set as the run asked it. The log holds the model's answers: keep it where .iterate may be read. Held-out
+    the eval set as the run asked it. The log holds the model's answers: keep it where the clone may be read. Held-out
     samples carry verdicts only, without message, answer, reference or reason.
     """
 
@@ -49,12 +50,14 @@ def run(workspace: Workspace, request: ExportInspectRequest) -> ExportInspectRes
         )
     if request.file.exists():
         raise InvalidInput("file-exists", f"{request.file} exists", "Remove it, or choose another name.")
+    part = request.file.with_name(f".{request.file.name}.partial{request.file.suffix}")
+    for path in (request.file, part):
+        refuse_links(workspace.root, path)
     result = find_run(workspace, request.tag)
     governed = load_eval_set(workspace.files, result.eval_set)
     log = inspect_log(result, governed, read_observations(workspace, result))
     from inspect_ai.log import write_eval_log
 
-    part = request.file.with_name(f".{request.file.name}.partial{request.file.suffix}")
     try:
         request.file.parent.mkdir(parents=True, exist_ok=True)
         write_eval_log(log, part)

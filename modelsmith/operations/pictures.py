@@ -7,21 +7,24 @@ from typing import Annotated
 
 from pydantic import Field
 
+from modelsmith.repository.paths import refuse_links
+from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.signing.files import write_atomically
 
 Svg = Annotated[Path | None, Field(description="Write the picture there, a file that ends in .svg.")]
 
 
-def write_picture(path: Path, picture: str) -> str:
+def write_picture(workspace: Workspace, path: Path, picture: str) -> str:
     """Write an SVG file, replacing one that is there; returns its path.
 
     Raises:
-        InvalidInput: ``not-svg`` for another ending: nothing else is ever written over.
+        InvalidInput: ``not-svg`` for another ending: nothing else is ever written over. ``link-in-the-way``.
         InfrastructureFailure: ``write-failed``.
     """
     if path.suffix != ".svg":
         raise InvalidInput("not-svg", f"{path} does not end in .svg", "Give the picture a name like balance.svg.")
+    refuse_links(workspace.root, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, picture.encode())

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.repository.paths import refuse_links
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.catalog import json_schemas
 
@@ -27,11 +28,13 @@ class SchemaExportResult(Result):
 
 
 def run(workspace: Workspace, request: SchemaExportRequest) -> SchemaExportResult:
-    """Write them."""
+    """Write them; ``link-in-the-way`` where a link in the clone leads elsewhere."""
     folder = workspace.root / request.directory
-    folder.mkdir(parents=True, exist_ok=True)
     schemas = json_schemas()
     for kind, schema in schemas.items():
         text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-        (folder / f"{kind}.schema.json").write_text(text, encoding="utf-8")
+        path = folder / f"{kind}.schema.json"
+        refuse_links(workspace.root, path)
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     return SchemaExportResult(directory=str(folder), kinds=tuple(sorted(schemas)))

@@ -97,7 +97,7 @@ def run(workspace: Workspace, request: StatusRequest) -> StatusResult:
         pulls = tuple(view(git, pull, commit) for pull in forge.list("open"))
     main = read_main(git, commit)
     names = sorted({p.split("/")[1] for p in main.tree.paths("clusters") if p.endswith("/cluster.yaml")})
-    states = StateFile(workspace.iterate)
+    states = StateFile(workspace)
     stale = stale_deployments(main)
     return StatusResult(
         clusters=tuple(_cluster(main, name, _settled(forge, states.get(name)), pulls, stale) for name in names)

@@ -97,7 +97,7 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
         log = git.first_parent_log(tip)
         begin, root = find_root(git, log, request.root or setting)
         is_main = tip == git.rev(MAIN)
-        memory = recall(workspace.iterate)
+        memory = recall(workspace.private)
         if memory and memory.root != root and not request.root:
             raise _other_root(memory, root)
         rewound = memory.tip if memory and is_main and memory.tip not in (commit.id for commit in log) else None
@@ -170,7 +170,7 @@ def _rewound(tip: str, now: str) -> IntegrityFailure:
 
 def _remember(workspace: Workspace, verified: Verified) -> None:
     try:
-        remember(workspace.iterate, verified)
+        remember(workspace.private, verified)
     except OSError as error:
         workspace.notify(Progress("verify", f"{MEMORY_FILE} cannot be written ({error.strerror}): nothing remembered"))
 

@@ -1,8 +1,9 @@
 """What this clone has verified before, so that the next run looks only at what is new.
 
-``.iterate/verified.json`` is this clone's own memory. It is not signed: it is as trustworthy as the disk it lies on,
-like the toolkit that reads it, and whoever can edit it can edit both. It vouches for history only; artifacts are looked
-at in every run. A fresh clone has none, and ``verify --full`` uses none.
+``modelsmith/verified.json`` under the git directory is this clone's own memory: no commit can put one there. It is not
+signed: it is as trustworthy as the disk it lies on, like the toolkit that reads it, and whoever can edit it can edit
+both. It vouches for history only; artifacts are looked at in every run. A fresh clone has none,
+and ``verify --full`` uses none.
 """
 
 from __future__ import annotations

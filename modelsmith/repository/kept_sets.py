@@ -1,4 +1,4 @@
-"""Eval sets that were read and checked before, kept in ``.iterate/cache/sets``: 1,000 YAML files take seconds.
+"""Eval sets that were read and checked before, kept under the git directory: 1,000 YAML files take seconds.
 
 A set is kept under the digest of its files' names and bytes and of the toolkit's version; a file that does not carry
 the digest of itself is not there. Only a command that asks a model uses this; whoever decides a gate reads the files.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from modelsmith.schema.errors import InvalidInput
 
 
@@ -30,3 +32,22 @@ def folder(prefix: str) -> str:
     """
     bare = prefix.removesuffix("/")
     return checked(bare) if bare else ""
+
+
+def refuse_links(root: Path, path: Path) -> None:
+    """Refuse to write to a path through a link in the work tree at ``root``: a commit may have put it there.
+
+    A path outside the work tree is its user's own affair.
+
+    Raises:
+        InvalidInput: ``link-in-the-way`` for a link at the path itself or in place of a folder on the way.
+    """
+    top, full = root.resolve(), Path.cwd() / path
+    for place in (full, *full.parents):
+        if place.is_symlink() and place.parent.resolve().is_relative_to(top):
+            raise InvalidInput(
+                "link-in-the-way",
+                f"{place} is a symbolic link in the work tree, so what is written to {path} would land elsewhere",
+                "Remove the link, or name another place.",
+                path=str(place),
+            )

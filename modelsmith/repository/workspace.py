@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -64,14 +65,22 @@ class Workspace:
         """Governed files as they are in a commit."""
         return Revision(self.git, rev)
 
-    @property
-    def iterate(self) -> Path:
-        """Folder of runs, logs, caches and loop state; all of it rebuildable."""
-        return self.root / ".iterate"
+    @cached_property
+    def private(self) -> Path:
+        """Folder of everything that the toolkit keeps for this clone and reads again.
+
+        Runs, ledger, loop state, caches, locks, job folders, the mirror of a forge elsewhere and what was verified. It
+        lies under the git directory, where no commit can put anything: git checks nothing out there. Linked work trees
+        share it.
+
+        Raises:
+            InfrastructureFailure: ``git-failed`` when this is no git repository.
+        """
+        return Path(self.git.text("rev-parse", "--path-format=absolute", "--git-common-dir")) / "modelsmith"
 
     def cluster_folder(self, cluster: str) -> Path:
         """Folder of one cluster's runs, jobs and logs."""
-        return self.iterate / cluster
+        return self.private / cluster
 
     @property
     def models(self) -> Path:
@@ -110,7 +119,7 @@ class Workspace:
         Raises:
             InfrastructureFailure: ``busy`` when another process holds it.
         """
-        folder = self.iterate / "locks"
+        folder = self.private / "locks"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / f"{name}.lock", timeout=0)

@@ -85,7 +85,7 @@ class EngineFacts(Frozen):
 
 
 class RunRequest(Frozen):
-    """``.iterate/<cluster>/runs/<tag>/request.json``: what a run folder holds the answers to."""
+    """``<cluster>/runs/<tag>/request.json``: what a run folder holds the answers to."""
 
     cluster: Slug
     model: str
@@ -279,7 +279,7 @@ class Cost(Frozen):
 
 
 class RunResult(Frozen):
-    """``.iterate/<cluster>/runs/<tag>/result.json`` and what ``modelsmith eval --json`` prints."""
+    """``<cluster>/runs/<tag>/result.json`` and what ``modelsmith eval --json`` prints."""
 
     run_id: Digest
     """Digest of question, weights, engine and observations."""

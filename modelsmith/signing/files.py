@@ -101,11 +101,13 @@ def compare(expected: Mapping[str, str], actual: Mapping[str, str], promise: str
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a rerun after a crash, sees the old content or the new, never a part.
 
+    A link at the path is replaced, and one at that of the temporary file beside it is an error; none is followed.
+
     Raises:
         OSError: what the file system said.
     """
     part = path.with_name(f".{path.name}.partial")
-    with part.open("wb") as file:
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

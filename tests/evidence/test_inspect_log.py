@@ -260,7 +260,7 @@ def workspace(tmp_path_factory) -> Workspace:
     request = run_request(
         asked, ENGINE, cluster="rtb-pricing", model="base", weights=result.weights, sections=SECTIONS, quick=False
     )
-    with RunFolder(made.iterate, "rtb-pricing", result.tag).opened(request) as opened:
+    with RunFolder(made.private, "rtb-pricing", result.tag).opened(request) as opened:
         opened.append(observations)
         opened.write_result(result)
     ledger_of(made).record_run(result)

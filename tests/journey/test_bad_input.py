@@ -63,7 +63,7 @@ def test_every_mistake_of_every_file_is_named_with_line_field_and_mend(fresh):
     envelope = fresh.modelsmith("eval", "--cluster", "rtb-pricing", "--json")
     assert (envelope.code, envelope.json["code"]) == (2, "invalid-file")
     assert {problem["file"] for problem in envelope.json["details"]["problems"]} >= MISTAKES.keys()
-    assert not (fresh.iterate / "ledger.db").exists()
+    assert not (fresh.private / "ledger.db").exists()
 
 
 def test_one_id_for_two_scenarios_is_refused(fresh):

@@ -43,9 +43,9 @@ def specialist_of(world):
 
 def forget(world):
     """Leave the clone nothing of what was ever answered in it."""
-    for path in (world.iterate / "cache", world.iterate / "rtb-pricing" / "runs"):
+    for path in (world.private / "cache", world.private / "rtb-pricing" / "runs"):
         shutil.rmtree(path)
-    for file in world.iterate.glob("ledger.db*"):
+    for file in world.private.glob("ledger.db*"):
         file.unlink()
 
 
@@ -72,8 +72,8 @@ class TestEvalAgain:
 
     def test_a_damaged_cache_costs_time_and_changes_nothing(self, deployed):
         before = evaluate(deployed, "--tag", "before")["run"]
-        (deployed.iterate / "cache" / "answers.db").write_bytes(b"\x00" * 100)
-        for kept in (deployed.iterate / "cache" / "sets").iterdir():
+        (deployed.private / "cache" / "answers.db").write_bytes(b"\x00" * 100)
+        for kept in (deployed.private / "cache" / "sets").iterdir():
             kept.write_bytes(kept.read_bytes()[:-20])
         after = evaluate(deployed, "--tag", "after")["run"]
         assert (after["executed"], after["because"]) == (16, {"not-cached": 16})
@@ -108,7 +108,7 @@ class TestChangedSince:
         assert found["whole"] == full["headline"]
 
     def test_without_cache_or_ledger_the_evidence_on_main_stands_for_what_did_not_change(self, deployed):
-        """What CI has: a clone, and nothing of `.iterate`."""
+        """What CI has: a clone, and nothing that another one kept."""
         edit(deployed, SCENARIO, "content: ", "content: Well, ")
         forget(deployed)
         found = evaluate(deployed, "--model", specialist_of(deployed), "--changed-since", "HEAD")
@@ -139,7 +139,7 @@ class TestChangedSince:
         edit(deployed, SCENARIO.replace("-01", "-02"), "content: ", "content: So, ")
         forget(deployed)
         tree = deployed.must("rev-parse", f"HEAD~1:{SET}").strip()
-        (deployed.clone / ".git" / "objects" / tree[:2] / tree[2:]).rename(deployed.iterate / "gone")
+        (deployed.clone / ".git" / "objects" / tree[:2] / tree[2:]).rename(deployed.private / "gone")
         found = evaluate(deployed, "--model", specialist_of(deployed), "--changed-since", "HEAD")
         assert found["run"]["only"] == ["timeout-core-02"]
         assert found["whole"] is None
@@ -330,7 +330,7 @@ class TestABaseline:
     def test_its_address_stands_in_no_record(self, fresh, stub):
         self.configure(fresh, stub)
         evaluate(fresh, "--model", "frontier", code=0)
-        written = [path for path in (fresh.iterate / "rtb-pricing").rglob("*") if path.is_file()]
+        written = [path for path in (fresh.private / "rtb-pricing").rglob("*") if path.is_file()]
         assert len(written) >= 3
         assert not any(stub.url.split("//")[1].split("/")[0].encode() in path.read_bytes() for path in written)
 
@@ -365,7 +365,7 @@ class TestABaseline:
         ran = fresh.modelsmith("eval", "--cluster", "rtb-pricing", "--model", "frontier", "--json")
         assert (ran.code, ran.json["code"]) == (2, "endpoint-key")
         assert "very-secret-key" not in ran.out + ran.err
-        for path in (fresh.iterate / "rtb-pricing").rglob("*"):
+        for path in (fresh.private / "rtb-pricing").rglob("*"):
             assert not path.is_file() or b"very-secret-key" not in path.read_bytes()
 
     def test_an_endpoint_that_is_down_is_an_infrastructure_failure(self, fresh, stub):

@@ -29,12 +29,12 @@ def test_progress_goes_to_stderr_and_names_every_phase(first_iterate):
 
 def test_an_open_pull_request_is_answered_again_without_work(waiting):
     before, pulls = waiting.main(), waiting.pulls()
-    events = Ledger(waiting.iterate / "ledger.db").events()
+    events = Ledger(waiting.private / "ledger.db").events()
     again = waiting.modelsmith("iterate", "rtb-pricing", "--json")
     assert (again.code, again.json["phase"], again.json["pull"]) == (4, "waiting", 4)
     assert "eval:" not in again.err
     assert (waiting.main(), waiting.pulls()) == (before, pulls)
-    assert Ledger(waiting.iterate / "ledger.db").events() == events
+    assert Ledger(waiting.private / "ledger.db").events() == events
 
 
 def test_the_reviewer_sees_the_packet_the_checks_and_whose_approval_is_missing(waiting):

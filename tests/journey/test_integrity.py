@@ -83,7 +83,7 @@ def test_weights_that_are_elsewhere_are_reported_not_invented(deployed):
 
 def test_answers_edited_after_the_run_are_found(deployed):
     tag = "rtb-pricing-iter-001-candidate"
-    file = deployed.iterate / "rtb-pricing" / "runs" / tag / "observations.jsonl"
+    file = deployed.private / "rtb-pricing" / "runs" / tag / "observations.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     lines[0]["completion"] = "the right answer"
     file.write_bytes(b"".join(canonical_json(line) + b"\n" for line in lines))
@@ -136,7 +136,7 @@ def test_rewritten_history_has_another_root_or_does_not_hold(tampered):
     tampered.must("config", "--unset", "modelsmith.root")
     unpinned = tampered.modelsmith("verify", "--revision", orphan, "--json")
     assert (unpinned.code, unpinned.json["code"]) == (5, "other-root")
-    (tampered.iterate / "verified.json").unlink()
+    (tampered.private / "verified.json").unlink()
     assert tampered.modelsmith("verify", "--revision", orphan, "--json").code == 0, "consistent in itself"
     tampered.must("config", "modelsmith.root", root)
 

@@ -70,7 +70,7 @@ class Stopped:
 
 
 def phase(world):
-    return world.state()["phase"] if (world.iterate / "state.json").exists() else "eval"
+    return world.state()["phase"] if (world.private / "state.json").exists() else "eval"
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +124,11 @@ def test_there_is_one_pull_request_for_each_event(interrupted, first_iterate):
 
 def test_the_ledger_counts_nothing_twice_and_forgets_nothing(interrupted, first_iterate):
     def told(world):
-        events = Ledger(world.iterate / "ledger.db").events()
+        events = Ledger(world.private / "ledger.db").events()
         return Counter((event.name, event.key, json.dumps(event.payload, sort_keys=True)) for event in events)
 
     assert told(interrupted[0]) == told(first_iterate[0])
-    runs = Ledger(interrupted[0].iterate / "ledger.db").runs()
+    runs = Ledger(interrupted[0].private / "ledger.db").runs()
     assert [(run.tag, run.attempts) for run in runs] == [
         ("rtb-pricing-iter-001-base", 1), ("rtb-pricing-iter-001-candidate", 1),
     ]  # fmt: skip
@@ -140,14 +140,14 @@ def test_no_answer_is_lost_or_kept_twice(interrupted, first_iterate):
             file.parent.name: sorted(
                 (one["section"], one["id"], one["wording"]) for one in map(json.loads, file.read_text().splitlines())
             )
-            for file in world.iterate.glob("rtb-pricing/runs/*/observations.jsonl")
+            for file in world.private.glob("rtb-pricing/runs/*/observations.jsonl")
         }
 
     assert answered(interrupted[0]) == answered(first_iterate[0])
 
 
 def test_training_went_on_from_its_checkpoints(interrupted):
-    beats = next(interrupted[0].iterate.glob("rtb-pricing/iterations/001/job/heartbeat.jsonl")).read_text()
+    beats = next(interrupted[0].private.glob("rtb-pricing/iterations/001/job/heartbeat.jsonl")).read_text()
     assert [json.loads(line)["step"] for line in beats.splitlines()] == [1, 2, 3, 4]
 
 
@@ -169,7 +169,7 @@ def test_a_person_s_approval_and_merge_survive_a_kill(waiting):
     assert waiting.modelsmith(*merge).code == 0
     assert waiting.main() == waiting.git.rev("HEAD") == merged
     assert waiting.modelsmith("verify", "--json").json["approvals"] == 1
-    advanced = [e.payload for e in Ledger(waiting.iterate / "ledger.db").events() if e.name == "promotion.advanced"]
+    advanced = [e.payload for e in Ledger(waiting.private / "ledger.db").events() if e.name == "promotion.advanced"]
     assert [one["to_state"] for one in advanced] == [
         "candidate", "eval-accepted", "artifact-exported", "customer-deployed",
     ]  # fmt: skip
@@ -200,15 +200,15 @@ def fill(ballast):
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 def test_a_full_disk_is_named_and_freeing_it_is_enough(waiting):
     kept = waiting.folder / "kept"
-    waiting.iterate.rename(kept)
-    waiting.iterate.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", waiting.iterate], capture_output=True)
+    waiting.private.rename(kept)
+    waiting.private.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", waiting.private], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"cannot mount here: {mounted.stderr.decode().strip()}")
     try:
-        shutil.copytree(kept, waiting.iterate, dirs_exist_ok=True)
+        shutil.copytree(kept, waiting.private, dirs_exist_ok=True)
         before = waiting.state()
-        ballast = waiting.iterate / "ballast"
+        ballast = waiting.private / "ballast"
         fill(ballast)
         full = waiting.modelsmith("iterate", "rtb-pricing", "--json")
         assert (full.code, full.json["code"]) == (6, "disk-full"), full.out
@@ -224,7 +224,7 @@ def test_a_full_disk_is_named_and_freeing_it_is_enough(waiting):
         done = waiting.modelsmith(*asked)
         assert (done.code, done.json["run"]["executed"]) == (0, 0), done.out
     finally:
-        subprocess.run(["umount", "-l", waiting.iterate], check=True)
+        subprocess.run(["umount", "-l", waiting.private], check=True)
 
 
 def without_root_s_privilege():
@@ -243,9 +243,9 @@ def test_without_write_permission_nothing_is_half_done(waiting):
             mode = path.stat().st_mode
             path.chmod(mode & ~0o222 if locked else mode | 0o200)
 
-    lock_up(waiting.iterate, True)
+    lock_up(waiting.private, True)
     ran = waiting.run(COMMAND, "iterate", "rtb-pricing", "--json", **limited)
-    lock_up(waiting.iterate, False)
+    lock_up(waiting.private, False)
     assert (ran.code, ran.json["code"]) == (6, "not-writable"), ran.out
     assert "writable" in ran.json["mend"]
 

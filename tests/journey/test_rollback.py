@@ -40,7 +40,7 @@ def decide(world, number, person):
 
 
 def told(world, name):
-    return [event.payload for event in Ledger(world.iterate / "ledger.db").events() if event.name == name]
+    return [event.payload for event in Ledger(world.private / "ledger.db").events() if event.name == name]
 
 
 def status(world):

@@ -29,7 +29,7 @@ class Clone:
         shutil.copytree(template.git.path, folder / "clone")
         self.workspace = Workspace(folder / "clone", home=folder / "home")
         self.git = self.workspace.git
-        self.memory = self.workspace.iterate / "verified.json"
+        self.memory = self.workspace.private / "verified.json"
         self.here = replace(template, git=self.git)
         self.said = []
 

@@ -267,9 +267,12 @@ def vllm_facts(python: Path, dtype: str | None = None) -> EngineFacts:
 
 
 def vllm_environment() -> dict[str, str]:
-    """Environment of a process of vLLM: nothing of our own Python, no network, and room for keys and values."""
+    """Environment of a process of vLLM: nothing of our own Python, no network, and room for keys and values.
+
+    Nothing that vLLM starts imports from its working directory (``PYTHONSAFEPATH``, known from Python 3.11).
+    """
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
-    environment |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    environment |= {"PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
     if (os.cpu_count() or 1) <= _FEW_CORES:
         environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
@@ -320,7 +323,7 @@ def _version(python: Path) -> tuple[str, Literal["cpu", "cuda"]]:
     """Versions of vLLM and torch in that environment, and the device that this vLLM was built for."""
     try:
         done = subprocess.run(
-            [str(python), "-c", _VERSION_PROGRAM],
+            [str(python), "-I", "-c", _VERSION_PROGRAM],
             capture_output=True,
             text=True,
             timeout=60,
