@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modelsmith.governance.names import fold_name
+from modelsmith.governance.reserved import why_reserved
 from modelsmith.governance.states import parse_folder
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import Limits
@@ -19,6 +20,7 @@ Concern = Literal["governance", "governed", "toolkit", "other"]
 ABSENT = "000000"
 REGULAR_MODE = "100644"
 EXECUTABLE_MODE = "100755"
+SUBMODULE_MODE = "160000"
 
 PROMOTIONS = "promotions"
 RECEIPTS = "receipts"
@@ -95,9 +97,13 @@ def _of_path(changed: ChangedPath) -> Iterator[Refusal]:
         yield Refusal("receipts-are-not-proposed", f"{path!r}: receipts are written by the merge, not proposed.")
     if changed.new_mode == ABSENT:
         return
+    if why := why_reserved(path):
+        yield Refusal("reserved-path", f"{path!r} may not be committed: {why}.")
     governs = concern(path) in ("governed", "governance")
     if not path.isprintable() or (governs and not path.isascii()):
         yield Refusal("odd-name", f"{path!r} has control, invisible or non-ASCII characters in its name.")
+    if changed.new_mode == SUBMODULE_MODE:
+        yield Refusal("submodule", f"{path!r} is a submodule, which brings in files that nobody here approves.")
     if not governs:
         return
     if changed.new_mode == EXECUTABLE_MODE:

@@ -8,7 +8,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.operations.contract import ARGUMENT, Request, Result
-from modelsmith.repository.validate import validate
+from modelsmith.repository.validate import reserved, validate
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import Exit
@@ -58,12 +58,14 @@ class ValidateResult(Result):
 
 
 def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
-    """Check the work tree as it is on disk."""
+    """Check the work tree as it is on disk, and that git tracks nothing that no commit may hold."""
     report = validate(workspace.files, request.paths)
+    tracked = workspace.git.run("ls-files", "-z").decode("utf-8", "replace").split("\0")
+    problems = (*reserved(tracked[:-1]), *report.problems)
     return ValidateResult(
-        valid=not report.problems,
+        valid=not problems,
         files=report.files,
         kinds=report.kinds,
-        problems=tuple(ProblemView(**vars(problem)) for problem in report.problems),
+        problems=tuple(ProblemView(**vars(problem)) for problem in problems),
         nearest={name: Nearest(**vars(pair)) for name, pair in report.nearest.items()},
     )

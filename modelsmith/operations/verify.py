@@ -22,7 +22,7 @@ from modelsmith.repository.load import load_cluster
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.soundness import require_sound
 from modelsmith.repository.tree import unknown_revision
-from modelsmith.repository.workspace import Workspace
+from modelsmith.repository.workspace import Workspace, refuse_local
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -107,6 +107,7 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
         if memory and memory.continues(before) and not request.full:
             begin, before = next(((i, memory) for i, c in enumerate(log) if c.id == memory.tip), (begin, before))
         found = replay(git, before.tip, log[begin + 1 :], workspace.notify)
+        refuse_local(git, tip)
         now = before.model_copy(
             update={
                 "tip": tip,

@@ -19,6 +19,7 @@ from modelsmith.promotion.receipts import receipt_files
 from modelsmith.promotion.records import Facts, next_record, routing_after
 from modelsmith.repository.git import Signature
 from modelsmith.repository.tree import read_each
+from modelsmith.repository.workspace import refuse_local
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import GateNotCleared, WaitingForPerson
@@ -165,10 +166,14 @@ def sync(merger: Merger) -> str:
     """Bring the forge's main into this clone and return its commit.
 
     The work tree follows when main is checked out and nothing uncommitted would be lost.
+
+    Raises:
+        IntegrityFailure: ``reserved-path`` when main holds what belongs to one machine; the work tree stays as it is.
     """
     workspace = merger.workspace
     git = workspace.git
     commit = merger.forge.fetch_into(git)
+    refuse_local(git, commit)
     on_main = git.run("symbolic-ref", "-q", "HEAD").strip() == b"refs/heads/main"
     local = git.rev("refs/heads/main")
     if local == commit or (local is not None and not git.is_ancestor(local, commit)):

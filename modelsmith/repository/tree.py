@@ -9,13 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from modelsmith.governance.reserved import KEPT_LOCALLY
 from modelsmith.repository.git import EXECUTABLE, REGULAR, SYMLINK, Git
 from modelsmith.repository.listing import Entry, Listing
 from modelsmith.repository.paths import checked, folder
 from modelsmith.schema.errors import InvalidInput
-
-IGNORED = frozenset({".git", ".iterate", ".venv"})
-"""Folders of a work tree that are no part of the repository's content."""
 
 
 class Tree(Protocol):
@@ -46,12 +44,12 @@ class WorkTree:
         self.root = root
 
     def paths(self, prefix: str = "") -> list[str]:
-        """See `Tree`. Skips ``.git``, ``.iterate`` and ``.venv``."""
+        """See `Tree`. Skips the folders of one machine (`KEPT_LOCALLY`), which no commit holds."""
         below = folder(prefix)
         if not below:
             return sorted(_walk(self.root, ""))
         mode = self._mode(below)
-        if mode is None or any(part in IGNORED for part in below.split("/")):
+        if mode is None or any(part in KEPT_LOCALLY for part in below.split("/")):
             return []
         return sorted(_walk(self.root / below, below)) if stat.S_ISDIR(mode) else [below]
 
@@ -194,9 +192,9 @@ def _walk(top: Path, prefix: str) -> Iterator[str]:
         for entry in entries:
             path = f"{prefix}/{entry.name}" if prefix else entry.name
             if entry.is_dir(follow_symlinks=False):
-                if entry.name not in IGNORED:
+                if entry.name not in KEPT_LOCALLY:
                     yield from _walk(Path(entry.path), path)
-            elif entry.name not in IGNORED:
+            elif entry.name not in KEPT_LOCALLY:
                 yield path
 
 

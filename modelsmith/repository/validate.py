@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,11 +16,12 @@ from modelsmith.governance.audiences import narrowing_problem
 from modelsmith.governance.codeowners import Codeowners, parse
 from modelsmith.governance.people import people_problems
 from modelsmith.governance.person_gates import transition_problem
+from modelsmith.governance.reserved import why_local, why_reserved
 from modelsmith.repository.document import Location, Problem, read_yaml
 from modelsmith.repository.load import find_cluster_problems
 from modelsmith.repository.paths import folder
 from modelsmith.repository.sets import NearestPair, Source, misnamed, read_set, read_source, unreadable
-from modelsmith.repository.tree import Tree, WorkTree, read_each
+from modelsmith.repository.tree import Revision, Tree, WorkTree, read_each
 from modelsmith.repository.yamlfile import find_json_problems, find_problems, sort_key
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, TRUST, Kind, kind_of
@@ -75,6 +76,8 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
     governed = {path: kind for path in present if (kind := kind_of(path)) and (_unit(path) in units or path in _SHARED)}
     contents, refused = read_each(tree, [*governed, *(path for path in present if _KEY.fullmatch(path))])
     problems = [*unreadable(refused.items()), *(_stray(path) for path in present if _is_stray(path))]
+    if isinstance(tree, Revision):
+        problems += reserved(path for path in (*present, *tree.names("")) if why_local(path))
     everything = set(present)
     if not wanted:
         problems += [_missing(path) for path in _GOVERNING if path not in everything]
@@ -94,6 +97,15 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
     kept = {problem for problem in problems if not wanted or any(_below(problem.file, w) for w in wanted)}
     kinds = Counter(kind.name for kind in checked.values())
     return Report(tuple(sorted(kept, key=sort_key)), len(checked), dict(sorted(kinds.items())), nearest)
+
+
+def reserved(paths: Iterable[str]) -> list[Problem]:
+    """Paths of a commit, or of the index, that no commit may hold."""
+    return [
+        Problem(path, None, "", f"no commit may hold this: {why}", f"Remove it: `git rm -r --cached {path}`.")
+        for path in paths
+        if (why := why_reserved(path))
+    ]
 
 
 def _inside(tree: Tree, path: str) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from modelsmith.governance.reserved import why_local
 from modelsmith.repository.git import Git
 from modelsmith.repository.tree import Revision, WorkTree
-from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.progress import Notify, silent
 
 
@@ -25,6 +26,30 @@ def home() -> Path:
         return Path(explicit).expanduser().resolve()
     data = os.environ.get("XDG_DATA_HOME")
     return (Path(data) if data else Path.home() / ".local" / "share") / "modelsmith"
+
+
+def refuse_local(git: Git, commit: str) -> None:
+    """Refuse a commit whose top holds what belongs to one machine, such as ``.iterate``: somebody planted it.
+
+    A commit that is not there, or cannot be read, is for others to report.
+
+    Raises:
+        IntegrityFailure: ``reserved-path``.
+    """
+    try:
+        listed = git.run("ls-tree", "-z", "--name-only", commit)
+    except InfrastructureFailure:
+        return
+    for name in listed.decode("utf-8", "replace").split("\0"):
+        if why := why_local(name):
+            raise IntegrityFailure(
+                "reserved-path",
+                f"{name!a} is part of {commit}, which no commit may hold: {why}",
+                "Nothing of it is used. Check out a commit without it; if it is on main, find out who put it there "
+                "(`git log -- PATH`), and have it removed.",
+                path=name,
+                commit=commit,
+            )
 
 
 @dataclass(frozen=True)
@@ -41,10 +66,13 @@ class Workspace:
 
         Raises:
             InvalidInput: ``not-a-repository`` when no parent is a git work tree with a promotion repository.
+            IntegrityFailure: as `refuse_local`, of what is checked out.
         """
         for folder in (start.resolve(), *start.resolve().parents):
             if (folder / ".git").exists() and (folder / ".github" / "governance" / "policy.yaml").is_file():
-                return cls(folder, notify=notify)
+                found = cls(folder, notify=notify)
+                refuse_local(found.git, "HEAD")
+                return found
         raise InvalidInput(
             "not-a-repository",
             f"{start} is not inside a promotion repository",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tiny
 from attacker import CODEOWNERS, HARNESS, PEOPLE_FILE, POLICY, RUBRIC, SET, plain_git, refused
 
 from modelsmith.repository.git import Git
@@ -175,14 +176,11 @@ def test_attributes_among_governed_files_are_refused(fresh, path):
     fresh.closed_to_everybody(fresh.commit({path: b"* filter=x merge=union\n"}), "check-failed")
 
 
-def test_attributes_at_the_root_are_governance_and_change_nothing_that_is_judged(fresh):
-    """The platform may add them, apart from what they would affect; trees, merges and verify stay the same."""
-    mixed = fresh.commit({".gitattributes": b"* merge=union\n", f"{SET}/README.md": b"x\n"})
-    with_both = fresh.open(mixed, "oli", branch="mixed")
-    assert "mixed-change" in {r.code for r in fresh.gate(with_both).decision.refusals}
-    number = fresh.propose({".gitattributes": b"* merge=union filter=trap text eol=crlf ident\n"}, "petra")
-    fresh.approve(number, "paul")
-    fresh.merge(number)
+def test_attributes_that_were_there_before_change_nothing_that_is_judged(fresh):
+    """In the commit that people pinned, or on the machine itself: trees, merges and verify stay the same."""
+    (fresh.clone / ".gitattributes").write_bytes(b"* merge=union filter=trap text eol=crlf ident\n")
+    tiny.commit_to_root(fresh.clone, fresh.forge)
+    pinned = fresh.workspace.setting("root")
     number = fresh.propose({f"{SET}/README.md": b"one\n"}, "oli", "one")
     other = fresh.propose({f"{SET}/README.md": b"two\n"}, "oli", "two")
     for pull in (number, other):
@@ -192,14 +190,8 @@ def test_attributes_at_the_root_are_governance_and_change_nothing_that_is_judged
         fresh.merge(other)
     clone = fresh.plain_clone()
     plain_git("config", "filter.trap.smudge", "sed s/one/two/", folder=clone)
-    assert fresh.verify(clone).changes == 2
+    assert fresh.verify(clone, pinned).changes == 1
     assert Git(clone).run("cat-file", "blob", f"{fresh.main()}:{SET}/README.md") == b"one\n"
-
-
-def test_gitmodules_are_governance(fresh):
-    """They name programs and places to fetch from."""
-    mixed = fresh.commit({".gitmodules": b'[submodule "x"]\n', f"{SET}/README.md": b"x\n"})
-    fresh.closed_to_everybody(mixed, "mixed-change", requester="oli")
 
 
 def test_a_very_large_change_is_refused(fresh):
