@@ -10,9 +10,9 @@ from fuzz.examples import example
 from fuzz.target import BETWEEN, ROOT, Files, Target, parts
 from modelsmith.evaluation.judges import prompt
 from modelsmith.evaluation.judges.port import JudgeQuestion
-from modelsmith.evaluation.points import answers, check, json_schemas, patterns
 from modelsmith.evidence import sanitise
 from modelsmith.governance import codeowners
+from modelsmith.points import answers, check, json_schemas, patterns
 from modelsmith.repository.load import load_codeowners, load_eval_set
 from modelsmith.repository.validate import validate
 from modelsmith.repository.yamlfile import find_json_problems, invalid, parse_yaml

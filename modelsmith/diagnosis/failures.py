@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
-from modelsmith.evaluation.points.answers import look_up, read_answer
+from modelsmith.points.answers import look_up, read_answer
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Slug
 from modelsmith.schema.diagnosis import Confusion, FailureCluster, Severity

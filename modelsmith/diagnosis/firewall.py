@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from modelsmith.evaluation.points.answers import read_answer
+from modelsmith.points.answers import read_answer
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.similarity import Index
 from modelsmith.schema.scenario import Scenario

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from modelsmith.evaluation.points.check import check
+from modelsmith.points.check import check
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Slug
 from modelsmith.schema.diagnosis import FailureCluster

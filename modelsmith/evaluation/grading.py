@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from modelsmith.evaluation.cache import KeptCompletion
 from modelsmith.evaluation.judges.port import Judge, JudgeQuestion, JudgeVerdict
-from modelsmith.evaluation.points.check import require_comparable, require_usable
 from modelsmith.evaluation.prompts import Ask
 from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.scoring import judged_points, score_completion
+from modelsmith.points.check import require_comparable, require_usable
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
 from modelsmith.schema.run import Cause, Observation

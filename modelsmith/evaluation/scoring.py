@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from modelsmith.evaluation.judges.port import JudgeVerdict
-from modelsmith.evaluation.points.check import PointVerdict, bounded, check
+from modelsmith.points.check import PointVerdict, bounded, check
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.rubric import JudgeCheck, Rubric, RubricPoint
 from modelsmith.schema.run import PointWeight

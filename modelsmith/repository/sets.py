@@ -12,6 +12,8 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from pydantic import BaseModel, JsonValue
 
+from modelsmith.points.answers import look_up
+from modelsmith.points.check import require_comparable, require_usable
 from modelsmith.repository import judges
 from modelsmith.repository.document import Document, Location, Problem, Unreadable, dotted, read_json, read_yaml
 from modelsmith.repository.similarity import Index
@@ -21,7 +23,7 @@ from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.generator import Generator
 from modelsmith.schema.labels import Labels
-from modelsmith.schema.rubric import RegexCheck, Rubric
+from modelsmith.schema.rubric import JudgeCheck, Rubric, RubricPoint
 from modelsmith.schema.scenario import Scenario
 
 T = TypeVar("T", bound=BaseModel)
@@ -239,12 +241,22 @@ def _rubric(rubric: Source[Rubric]) -> Iterator[Problem]:
             yield rubric.problem(
                 (*at, "expected"), "nothing is expected", "Add reference: <field>, or value: <literal>."
             )
-        if isinstance(point.check, RegexCheck) and (reason := _pattern_problem(point.check.pattern)):
-            yield rubric.problem(
-                (*at, "pattern"),
-                f"the pattern is not RE2: {reason}",
-                "Correct it; RE2 has no look-around or back-references.",
-            )
+        if reason := _useless(point):
+            part = {"bad-pattern": ("pattern",), "bad-schema": ("schema",)}.get(reason.code, ("expected",))
+            yield rubric.problem((*at, *part), reason.message, reason.mend)
+
+
+def _useless(point: RubricPoint) -> ModelsmithError | None:
+    """Why scoring could not use the point, whatever the scenario; a judge is found elsewhere."""
+    expected = getattr(point.check, "expected", None)
+    try:
+        if not isinstance(point.check, JudgeCheck):
+            require_usable(point)
+        if expected is not None and expected.reference is None and expected.model_fields_set:
+            require_comparable(point, {})
+    except ModelsmithError as error:
+        return error
+    return None
 
 
 def _scenario(scenario: Source[Scenario], rubric: Rubric | None) -> Iterator[Problem]:
@@ -271,7 +283,7 @@ def _scenario(scenario: Source[Scenario], rubric: Rubric | None) -> Iterator[Pro
     for number, criterion in enumerate(value.criteria):
         if criterion.point not in points:
             yield _unknown_point(scenario, ("criteria", number, "point"), criterion.point, points)
-    yield from _missing_references(scenario, value.reference, rubric)
+    yield from _references(scenario, value.reference, rubric)
 
 
 def _generator(generator: Source[Generator], rubric: Rubric | None, capabilities: set[str]) -> Iterator[Problem]:
@@ -303,30 +315,26 @@ def _generator(generator: Source[Generator], rubric: Rubric | None, capabilities
     for number, point in enumerate(value.points):
         if point not in points:
             yield _unknown_point(generator, ("points", number), point, points)
-    yield from _missing_references(generator, value.reference, rubric)
+    yield from _references(generator, value.reference, rubric)
 
 
-def _missing_references(source: Source[Any], reference: JsonValue, rubric: Rubric) -> Iterator[Problem]:
+def _references(source: Source[Any], reference: Mapping[str, JsonValue], rubric: Rubric) -> Iterator[Problem]:
+    """What keeps a point from being compared with this reference."""
     for point in rubric.points:
         path = getattr(getattr(point.check, "expected", None), "reference", None)
-        if path is not None and not _reaches(reference, path):
+        if path is None:
+            continue
+        if not look_up(dict(reference), path)[1]:
             yield source.problem(
                 ("reference",),
                 f"the rubric point '{point.id}' looks for '{path}', which is not in the reference",
                 f"Add {path} to the reference.",
             )
-
-
-def _reaches(value: JsonValue, path: str) -> bool:
-    """Whether a dotted path leads to a value: keys of mappings, positions in lists."""
-    for step in path.split("."):
-        if isinstance(value, dict) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and step.isascii() and step.isdigit() and int(step) < len(value):
-            value = value[int(step)]
-        else:
-            return False
-    return True
+            continue
+        try:
+            require_comparable(point, reference)
+        except ModelsmithError as error:
+            yield source.problem(("reference", *path.split(".")), error.message, error.mend)
 
 
 def _unknown_point(source: Source[Any], at: Location, name: str, points: set[str]) -> Problem:
@@ -379,15 +387,3 @@ def _separation(files: SetFiles, limit: float) -> Iterator[Problem]:
 def texts(scenario: Scenario) -> list[str]:
     """Every wording of a scenario as one text: what its users say, retrieved context left out."""
     return ["\n".join(m.content for m in wording if m.role == "user") for wording in scenario.wordings()]
-
-
-def _pattern_problem(pattern: str) -> str:
-    import re2
-
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        re2.compile(pattern, options)
-    except re2.error as error:
-        return str(error.args[0].decode() if isinstance(error.args[0], bytes) else error)
-    return ""

@@ -125,3 +125,22 @@ def test_a_pattern_made_to_never_end_ends(fresh):
         number = fresh.propose({rubric: (text.rstrip("\n") + "\n" + point).encode()}, "petra", f"p{len(pattern)}{fine}")
         refusals = fresh.gate(number).decision.refusals
         assert (not refusals) == fine, refusals
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "{$ref: '#/default', default: {pattern: '(a+)+$'}}",
+        "{$ref: '#/const', const: {patternProperties: {'(a+)+$': {}}}}",
+        "{properties: {a: {$schema: 'http://json-schema.org/draft-07/schema#', pattern: '(a+)+$'}}}",
+        "{allOf: [{$ref: '#/allOf/1'}, {$ref: '#/allOf/0'}]}",
+        "{$ref: '#/enum/0', enum: [{$ref: 'file:///etc/passwd'}]}",
+    ],
+)
+def test_a_schema_that_would_hang_or_lead_elsewhere_is_refused_when_it_is_proposed(fresh, schema):
+    """References lead to schemas of the rubric only, and back to themselves only by way of the answer."""
+    tree = fresh.governed().tree
+    rubric = next(path for path in tree.paths(SET) if "/rubrics/" in path)
+    point = f"  - {{id: trap, text: Trap., weight: 1, check: {{type: json_schema, schema: {schema}}}}}\n"
+    number = fresh.propose({rubric: (tree.read(rubric).decode().rstrip("\n") + "\n" + point).encode()}, "petra")
+    assert "JSON Schema cannot be used" in str(fresh.gate(number).decision.refusals)

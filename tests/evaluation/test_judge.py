@@ -12,8 +12,8 @@ from judged import FAIL, PASS, POLITE, RUBRIC, SCENARIO, Scripted, question
 from modelsmith.evaluation.judges.model import ModelJudge
 from modelsmith.evaluation.judges.port import JudgeQuestion, JudgeVerdict
 from modelsmith.evaluation.judges.prompt import MAX_ANSWER, question_text, too_long, visible
-from modelsmith.evaluation.points.check import MAX_REASON
 from modelsmith.evaluation.scoring import judged_points, score_completion
+from modelsmith.points.check import MAX_REASON
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.source import JudgeModel

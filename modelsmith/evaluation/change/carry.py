@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelsmith.evaluation.judges.port import JudgeQuestion
-from modelsmith.evaluation.points.check import check
 from modelsmith.evaluation.prompts import Ask, generation_digest, plan
 from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.evaluation.tally import SECTIONS
+from modelsmith.points.check import check
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.rubric import JudgeCheck, RubricPoint
 from modelsmith.schema.run import VerdictRow

@@ -17,8 +17,8 @@ import unicodedata
 from typing import Final
 
 from modelsmith.evaluation.judges.port import JudgeQuestion
-from modelsmith.evaluation.points.answers import read_answer
 from modelsmith.evaluation.prompts import conversation
+from modelsmith.points.answers import read_answer
 from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.rubric import JudgeCheck

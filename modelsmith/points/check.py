@@ -14,10 +14,10 @@ from typing import NamedTuple, assert_never
 
 from pydantic import JsonValue
 
-from modelsmith.evaluation.points.answers import composed, composed_text, look_up, read_answer, same, shown, too_long
-from modelsmith.evaluation.points.json_schemas import first_problem, prepare
-from modelsmith.evaluation.points.numbers import number_in_text
-from modelsmith.evaluation.points.patterns import found
+from modelsmith.points.answers import composed, composed_text, look_up, read_answer, same, shown, too_long
+from modelsmith.points.json_schemas import first_problem, prepare
+from modelsmith.points.numbers import number_in_text
+from modelsmith.points.patterns import found
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.rubric import (
     Expected,

@@ -11,7 +11,7 @@ from datetime import date, datetime, time
 from ipaddress import IPv4Address, IPv6Address
 from uuid import UUID
 
-from modelsmith.evaluation.points.patterns import found
+from modelsmith.points.patterns import found
 
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})"

@@ -14,9 +14,9 @@ from urllib.parse import unquote
 
 from pydantic import JsonValue
 
-from modelsmith.evaluation.points.answers import MAX_DEPTH
-from modelsmith.evaluation.points.formats import FORMATS
-from modelsmith.evaluation.points.patterns import found
+from modelsmith.points.answers import MAX_DEPTH
+from modelsmith.points.formats import FORMATS
+from modelsmith.points.patterns import found
 from modelsmith.schema.errors import InvalidInput
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsmith.evaluation.points.answers import MAX_BYTES, MAX_DEPTH
-from modelsmith.evaluation.points.check import PointVerdict, check
 from modelsmith.evaluation.scoring import point_weights, reward, row_passed, row_score, score_completion
+from modelsmith.points.answers import MAX_BYTES, MAX_DEPTH
+from modelsmith.points.check import PointVerdict, check
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.rubric import Rubric, RubricPoint
 from modelsmith.schema.run import PointWeight

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
-from modelsmith.evaluation.points.answers import composed
-from modelsmith.evaluation.points.formats import FORMATS
-from modelsmith.evaluation.points.patterns import found
-from modelsmith.evaluation.points.schema_shape import references, refused, require_small
+from modelsmith.points.answers import composed
+from modelsmith.points.formats import FORMATS
+from modelsmith.points.patterns import found
+from modelsmith.points.schema_shape import references, refused, require_small
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
