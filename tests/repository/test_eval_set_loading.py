@@ -209,6 +209,22 @@ def test_a_rubric_pattern_must_be_re2_and_expect_something(repo: Path, put: Put)
     ]
 
 
+def test_what_scoring_could_not_use_is_found_before_anything_is_asked(repo: Path, put: Put) -> None:
+    checks = {
+        "{type: json_schema, schema: {properties: {day: {format: daet}}}}": "schema",
+        "{type: json_schema, schema: {$ref: '#/default', default: {pattern: '(a+)+$'}}}": "schema",
+        "{type: regex, pattern: '((((x{100}){100}){100}){100})'}": "pattern",
+        "{type: number, expected: {value: five}}": "expected",
+        "{type: text, expected: {value: ''}}": "expected",
+    }
+    points = "".join(f"  - {{id: p{n}, text: t, weight: 1, check: {check}}}\n" for n, check in enumerate(checks))
+    put(RUBRIC, f"id: quality\nowner: domain-lead\ndescription: d\npoints:\n{points}")
+    found = [problem for problem in _fields(repo) if problem[0] == "rubrics/quality.yaml"]
+    assert found == [
+        ("rubrics/quality.yaml", 5 + n, f"points[{n}].check.{part}") for n, part in enumerate(checks.values())
+    ]
+
+
 def test_a_linked_scenario_is_refused(repo: Path) -> None:
     (repo / SET / "scenarios" / "floors" / "link.yaml").symlink_to(repo / FLOOR)
     assert [file for file, *_ in _problems(repo)] == ["scenarios/floors/link.yaml"]
