@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
+from click.core import ParameterSource
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from modelsmith.cli.output import print_result, reporter
+from modelsmith.cli.streams import OutputLost
 from modelsmith.operations.contract import Cli, Request
 from modelsmith.operations.table import Operation
+from modelsmith.repository.paths import place
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
 
@@ -40,18 +43,41 @@ def _help(operation: Operation, text: str) -> str:
 
 
 def _callback(operation: Operation) -> Callable[..., int]:
-    def call(as_json: bool, **values: Any) -> int:
+    @click.pass_context
+    def call(context: click.Context, /, as_json: bool, **values: Any) -> int:
         verb = operation.load()
-        request = _request(verb.request, values)
+        here = _here()
+        given = [name for name in values if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+        request = _request(verb.request, values | {name: _located(values[name], here) for name in given})
         with reporter(as_json) as notify:
-            here = Path.cwd()
             workspace = Workspace(here, notify=notify) if operation.anywhere else Workspace.find(here, notify)
             result = verb.run(workspace, request)
-        print_result(operation.name, result, as_json)
-        sys.stdout.flush()
+        try:
+            print_result(operation.name, result, as_json)
+            sys.stdout.flush()
+        except OutputLost as lost:
+            if not lost.reader_left:
+                raise
         return int(result.exit_code())
 
     return call
+
+
+def _here() -> Path:
+    """The folder that the caller is in."""
+    try:
+        return place(Path.cwd(), Path("/"))
+    except FileNotFoundError:
+        raise InvalidInput(
+            "no-folder", "The folder that you are in is gone", "Change into one that is there, then run it again."
+        ) from None
+
+
+def _located(value: Any, here: Path) -> Any:
+    """A path of the command line is relative to where its caller is, whatever the command works on."""
+    if isinstance(value, tuple):
+        return tuple(_located(each, here) for each in value)
+    return place(value, here) if isinstance(value, Path) else value
 
 
 def _request(kind: type[Request], values: dict[str, Any]) -> Request:

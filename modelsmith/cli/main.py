@@ -13,8 +13,10 @@ import click
 from typing_extensions import override
 
 from modelsmith import __version__
+from modelsmith.cli.streams import OutputLost, prepare_streams
 from modelsmith.operations.table import OPERATIONS, Operation
-from modelsmith.schema.errors import Exit, InvalidInput, ModelsmithError
+from modelsmith.schema.errors import Exit, InfrastructureFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.system import known_failures, require_text
 
 COLLECT_AFTER = 50_000
 """New objects between two rounds of garbage collection: a command makes most of its objects by importing, and keeps
@@ -62,6 +64,11 @@ class TableGroup(click.Group):
         if row is not None:
             return TableGroup(prefix=cmd_name, name=cmd_name, help=GROUP_HELP.get(cmd_name))
         return super().get_command(ctx, cmd_name)
+
+    @override
+    def invoke(self, ctx: click.Context) -> Any:
+        with known_failures():
+            return super().invoke(ctx)
 
     @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -118,10 +125,7 @@ def install(repository: Path) -> None:
     """
     from modelsmith.forges.pre_receive import install_hook
 
-    try:
-        install_hook(repository, sys.executable)
-    except ModelsmithError as error:
-        fail(error, as_json=False)
+    install_hook(repository, sys.executable)
     click.echo(f"{repository / 'hooks' / 'pre-receive'} decides about every push")
 
 
@@ -129,16 +133,24 @@ def fail(error: ModelsmithError, as_json: bool) -> NoReturn:
     """Report an error once, as an object or as two lines, and leave with its exit code."""
     from modelsmith.cli.output import print_error
 
-    print_error(error, as_json)
+    try:
+        print_error(error, as_json)
+        sys.stdout.flush()
+    except OutputLost:
+        print_error(error, as_json=False)
     sys.exit(int(error.exit))
 
 
 def main() -> NoReturn:
     """Entry point: every ending becomes one of the contract's exit codes."""
     gc.set_threshold(COLLECT_AFTER)
+    prepare_streams()
     as_json = "--json" in sys.argv
     try:
+        for word in sys.argv:
+            require_text(word)
         code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else int(Exit.DONE))
     except ModelsmithError as error:
         fail(error, as_json)
@@ -150,9 +162,10 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         print("\nInterrupted. Run the same command again to go on from here.", file=sys.stderr)  # noqa: T201
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(int(Exit.DONE))
+    except OutputLost as lost:
+        if lost.reader_left:
+            sys.exit(int(Exit.DONE))
+        fail(_unprinted(lost), as_json)
     except Exception as error:
         if os.environ.get("MODELSMITH_DEBUG"):
             traceback.print_exc()
@@ -162,3 +175,11 @@ def main() -> NoReturn:
             "This is a fault in Modelsmith. Run again with MODELSMITH_DEBUG=1 and report what it prints.",
         )
         fail(bug, as_json)
+
+
+def _unprinted(lost: OutputLost) -> InfrastructureFailure:
+    return InfrastructureFailure(
+        "output-lost",
+        f"The command is done, but its result could not be printed: {lost.reason}",
+        "Mend standard output, then run the command again: it does nothing twice.",
+    )

@@ -31,7 +31,7 @@ FETCHED_MAIN = "refs/modelsmith/main"
 
 _ROOT = Signature("modelsmith", "modelsmith@modelsmith.invalid", datetime.fromtimestamp(1, UTC))
 _ATTEMPTS = 20
-_PUSH = ("-c", "push.followTags=false", "-c", "push.gpgSign=false", "push", "--no-verify", "--recurse-submodules=no")
+_PUSH = ("push", "--no-verify", "--recurse-submodules=no")
 
 
 class LocalForge:

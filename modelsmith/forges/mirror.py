@@ -27,11 +27,15 @@ FETCH = (
 
 
 class Mirror:
-    """Main and the pull requests of the forge at ``url``, kept in the bare repository ``path``."""
+    """Main and the pull requests of the forge at ``url``, kept in the bare repository ``path``.
 
-    def __init__(self, url: str, path: Path) -> None:
+    It names objects as ``clone`` does, which is what it takes them to.
+    """
+
+    def __init__(self, url: str, path: Path, clone: Git) -> None:
         self.url = url
         self.path = path
+        self._clone = clone
 
     def refresh(self) -> None:
         """Take over what the forge shows now.
@@ -47,7 +51,7 @@ class Mirror:
     def _refresh(self, git: Git) -> None:
         if not (self.path / "HEAD").exists():
             self.path.mkdir(exist_ok=True)
-            git.run("init", "--quiet", "--bare", "--initial-branch=main")
+            git.init("--bare", f"--object-format={self._clone.text('rev-parse', '--show-object-format')}")
         held = _refs(git.text("for-each-ref", "--format=%(objectname) %(refname)", MAIN, PULLS))
         shown = _refs(git.text("ls-remote", "--refs", self.url, MAIN, f"{PULLS}*"))
         gone = sorted(held.keys() - shown.keys())

@@ -60,7 +60,6 @@ def give_verdict(
         IntegrityFailure: as `key_holder`, by main's people.yaml.
         GateNotCleared: ``harness-key``, ``not-open``.
     """
-    key = key.expanduser()
     git = workspace.git
     reader = open_forge(workspace)
     main = reader.fetch_into(git)

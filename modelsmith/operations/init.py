@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
-import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 from ruamel.yaml import YAML
@@ -18,12 +20,13 @@ from ruamel.yaml import YAML
 from modelsmith.forges.pre_receive import install_hook
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
 from modelsmith.repository.git import Git, Signature
-from modelsmith.repository.kits import find_kit, kit_files
+from modelsmith.repository.kits import Kit, find_kit, kit_files
 from modelsmith.repository.objects import ObjectReader
+from modelsmith.repository.paths import place
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.validate import validate
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.errors import InvalidInput
 from modelsmith.signing.keys import create_signing_key, create_ssh_key
 from modelsmith.signing.ssh import public_key
 
@@ -79,39 +82,38 @@ class InitResult(Result):
 
 
 def run(workspace: Workspace, request: InitRequest) -> InitResult:
-    """Make the repository, or leave nothing behind."""
-    target = (workspace.root / request.directory).resolve()
-    forge = (workspace.root / request.forge).resolve() if request.forge else target.with_name(target.name + ".git")
-    for path in (target, forge):
-        if path.exists() and any(path.iterdir()):
-            raise InvalidInput(
-                "not-empty", f"{path} exists and is not empty", "Choose another folder, or remove this one."
-            )
+    """Make the repository, or leave everything as it was."""
     kit = find_kit(request.kit)
-    enrolled = [_person(workspace.root, text) for text in request.people]
-    try:
-        return _create(workspace, target, forge, kit.name, enrolled)
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.rmtree(forge, ignore_errors=True)
-        raise
+    files = dict(kit_files(kit))
+    enrolled = _people(workspace.root, request.people, files)
+    target = _place(workspace.root / request.directory)
+    forge = _place(workspace.root / request.forge) if request.forge else target.parent / f"{target.name}.git"
+    repository = f"{kit.name}-{uuid.uuid4()}"
+    keys = _place(workspace.home) / "keys" / repository
+    _require_apart(target, forge, keys)
+    with _new_folders(target, forge, keys):
+        return _create(Places(target, forge, keys), kit, repository, files, enrolled)
+
+
+class Places(NamedTuple):
+    """The folders that are made."""
+
+    target: Path
+    forge: Path
+    keys: Path
 
 
 def _create(
-    workspace: Workspace, target: Path, forge: Path, kit_name: str, enrolled: list[tuple[str, str, str]]
+    places: Places, kit: Kit, repository: str, files: dict[str, bytes], people: list[dict[str, Any]]
 ) -> InitResult:
     from modelsmith.promotion.root import root_fingerprint
 
-    kit = find_kit(kit_name)
-    repository = f"{kit.name}-{uuid.uuid4()}"
-    keys = workspace.home / "keys" / repository
+    target, forge, keys = places
     pem = create_signing_key(keys / "harness.pem")
     create_ssh_key(keys / "harness-ssh", HARNESS)
-    files = dict(kit_files(kit))
     clusters = tuple(sorted({p.split("/")[1] for p in files if p.startswith("clusters/") and p.count("/") == 2}))
     files[f"{GOVERNANCE}/trust/harness.pem"] = pem
     files[f"{GOVERNANCE}/policy.yaml"] = _edit(files[f"{GOVERNANCE}/policy.yaml"], {"repository": repository})
-    people = _people_block(enrolled)
     harness = [{"id": HARNESS, "keys": [{"key": public_key(keys / "harness-ssh.pub")}], "trust": ["harness.pem"]}]
     files[f"{GOVERNANCE}/people.yaml"] = _edit(
         files[f"{GOVERNANCE}/people.yaml"], {"people": people, "harness": harness}
@@ -129,24 +131,14 @@ def _create(
             "invalid-kit", "The kit does not validate", "Mend the files below.",
             problems=[vars(problem) for problem in report.problems],
         )  # fmt: skip
-    _git(target, "init", "--quiet", "--initial-branch=main")
-    _git(target, "config", "core.autocrlf", "false")
-    _git(target, "add", "--all")
-    git = Git(target)
-    now = Signature(HARNESS, f"{HARNESS}@{repository}", datetime.now(UTC))
-    tree = git.text("write-tree")
-    first = git.commit_tree(tree, [], f"Start from the {kit.name} kit\n", now)
-    git.update_ref("refs/heads/main", first, None)
-    _git(target.parent, "init", "--quiet", "--bare", "--initial-branch=main", str(forge))
-    _git(target, "remote", "add", "origin", str(forge))
-    _git(target, "push", "--quiet", "origin", "main")
-    _git(target, "branch", "--quiet", "--set-upstream-to=origin/main", "main")
+    who = Signature(HARNESS, f"{HARNESS}@{repository}", datetime.now(UTC))
+    settings = {"forge": str(forge), "identity": HARNESS, "keys": str(keys)}
+    first = _commit(Git(target), Git(forge), files, f"Start from the {kit.name} kit\n", who)
     install_hook(forge, sys.executable)
     with ObjectReader(target) as objects:
         root = root_fingerprint(objects, first)
-    settings = {"forge": str(forge), "identity": HARNESS, "keys": str(keys), "root": root}
-    for name, value in settings.items():
-        _git(target, "config", f"modelsmith.{name}", value)
+    for name, value in (settings | {"root": root}).items():
+        objects.run("config", f"modelsmith.{name}", value)
 
     roles = YAML(typ="safe").load(files[f"{GOVERNANCE}/people.yaml"])["roles"]
     held = {role for person in people for role in person["roles"]}
@@ -162,26 +154,108 @@ def _create(
     )
 
 
-def _person(root: Path, text: str) -> tuple[str, str, str]:
-    """Role, person id and key of ``ROLE=KEY.pub``; the id is the key comment's name."""
-    role, equals, name = text.partition("=")
-    path = (root / name).expanduser()
-    if not equals or not role or not path.is_file():
-        raise InvalidInput(
-            "bad-person", f"--person {text}: expected ROLE=KEY.pub with an existing file", "Name an SSH public key."
-        )
-    comment = path.read_text(encoding="utf-8", errors="replace").strip().split(" ", 2)[2:]
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", comment[0].split("@")[0]).strip("-._") if comment else ""
-    return role, name if name and name != role else f"holder-of-{role}", public_key(path)
+def _commit(clone: Git, forge: Git, files: dict[str, bytes], message: str, who: Signature) -> str:
+    """Make both repositories with the same first commit, and the clone look as if it were cloned from the forge.
+
+    A commit is what its content says, so making it twice spares a push and whatever hooks and settings its way has.
+    Ignored, filtered or not: what is committed is what was written.
+    """
+    clone.init()
+    forge.init("--bare", f"--object-format={clone.text('rev-parse', '--show-object-format')}")
+    for name, value in {
+        "core.autocrlf": "false",
+        "remote.origin.url": str(forge.path),
+        "remote.origin.fetch": "+refs/heads/*:refs/remotes/origin/*",
+        "branch.main.remote": "origin",
+        "branch.main.merge": "refs/heads/main",
+    }.items():
+        clone.run("config", name, value)
+    first = clone.commit_files(None, files, message, who)
+    forge.commit_files(None, files, message, who)
+    for git, ref in ((clone, "refs/heads/main"), (clone, "refs/remotes/origin/main"), (forge, "refs/heads/main")):
+        git.update_ref(ref, first, None)
+    clone.run("read-tree", first)
+    clone.run("update-index", "-q", "--refresh")
+    return first
 
 
-def _people_block(enrolled: list[tuple[str, str, str]]) -> list[dict[str, Any]]:
+def _place(path: Path) -> Path:
+    """The path without links, so that two names of one folder are seen to be one."""
+    return Path(os.path.realpath(path))
+
+
+def _require_apart(target: Path, forge: Path, keys: Path) -> None:
+    """Refuse folders that are in use, or that lie in one another.
+
+    Raises:
+        InvalidInput: ``not-a-folder``, ``not-empty``, ``same-place``.
+    """
+    for path in (target, forge):
+        if path.exists() and not path.is_dir():
+            raise InvalidInput("not-a-folder", f"{path} is no folder", "Choose another name, or remove this file.")
+        if path.exists() and any(path.iterdir()):
+            raise InvalidInput(
+                "not-empty", f"{path} exists and is not empty", "Choose another folder, or remove this one."
+            )
+    pairs = (("forge", forge, target), ("repository", target, forge), ("keys", keys, target), ("keys", keys, forge))
+    for what, path, other in pairs:
+        if path.is_relative_to(other):
+            raise InvalidInput(
+                "same-place",
+                f"The {what} would lie in {other}: repository, forge and keys must not lie in one another",
+                "Name another folder: DIR, --forge, or MODELSMITH_HOME for the keys.",
+            )
+
+
+@contextmanager
+def _new_folders(*folders: Path) -> Iterator[None]:
+    """Make the folders to be filled inside; when that fails they are as before: gone, or empty."""
+    made: list[Path] = []
+    try:
+        for folder in folders:
+            for path in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+                path.mkdir()
+                made.append(path)
+        yield
+    except BaseException:
+        for folder in folders:
+            for entry in folder.iterdir() if folder.is_dir() else ():
+                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+        for path in reversed(made):
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def _people(root: Path, given: tuple[str, ...], files: dict[str, bytes]) -> list[dict[str, Any]]:
+    """People as people.yaml lists them, from each ``ROLE=KEY.pub``.
+
+    Raises:
+        InvalidInput: ``bad-person``, or as `public_key`.
+    """
     people: dict[str, dict[str, Any]] = {}
-    for role, name, key in enrolled:
+    roles = YAML(typ="safe").load(files[f"{GOVERNANCE}/people.yaml"])["roles"]
+    for text in given:
+        role, _, path = text.partition("=")
+        if role not in roles:
+            raise InvalidInput("bad-person", f"--person {text}: no role '{role}'", f"Name one of {', '.join(roles)}.")
+        name, key = _holder(role, place(Path(path), root), text)
         person = people.setdefault(key, {"id": name, "name": name, "roles": [], "keys": [{"key": key}]})
         if role not in person["roles"]:
             person["roles"].append(role)
     return list(people.values())
+
+
+def _holder(role: str, path: Path, text: str) -> tuple[str, str]:
+    """Person id and key of a public key file; the id is the key comment's name."""
+    if not path.is_file():
+        raise InvalidInput(
+            "bad-person", f"--person {text}: expected ROLE=KEY.pub with an existing file", "Name an SSH public key."
+        )
+    key = public_key(path)
+    comment = path.read_text(encoding="utf-8", errors="replace").strip().split(" ", 2)[2:]
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", comment[0].split("@")[0]).strip("-._") if comment else ""
+    return name if name and name != role else f"holder-of-{role}", key
 
 
 def _edit(data: bytes, values: dict[str, Any]) -> bytes:
@@ -193,11 +267,3 @@ def _edit(data: bytes, values: dict[str, Any]) -> bytes:
     out = io.BytesIO()
     yaml.dump(document, out)
     return out.getvalue()
-
-
-def _git(folder: Path, *args: str) -> None:
-    done = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InfrastructureFailure(
-            "git-failed", f"git {args[0]}: {done.stderr.strip()}", "Check that git works in this folder."
-        )

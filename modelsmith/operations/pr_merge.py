@@ -52,7 +52,6 @@ def run(workspace: Workspace, request: PrMergeRequest) -> PrMergeResult:
 def _merger(workspace: Workspace, key: Path | None) -> Merger:
     if key is None:
         return open_harness(workspace)
-    key = key.expanduser()
     main = open_forge(workspace).fetch_into(workspace.git)
     actor = key_holder(read_main(workspace.git, main).people, public_key(key))
     return Merger(workspace, actor, open_forge(workspace, ForgeIdentity(actor, key)))

@@ -41,7 +41,7 @@ def run(workspace: Workspace, request: PrOpenRequest) -> PrOpenResult:
         raise InvalidInput(
             "unknown-branch", f"There is no local branch '{request.branch}'", "Name one of `git branch`."
         )
-    key = request.key.expanduser()
+    key = request.key
     main = open_forge(workspace).fetch_into(git)
     actor = key_holder(read_main(git, main).people, public_key(key))
     forge = open_forge(workspace, ForgeIdentity(actor, key))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.repository.paths import inside
 from modelsmith.repository.validate import reserved, validate
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
@@ -20,7 +22,7 @@ class ValidateRequest(Request):
     It also says how near the nearest held-out and core texts are to each other.
     """
 
-    paths: Annotated[tuple[str, ...], Field(description="Files or folders; all when none is given."), ARGUMENT] = ()
+    paths: Annotated[tuple[Path, ...], Field(description="Files or folders; all when none is given."), ARGUMENT] = ()
 
 
 class ProblemView(Frozen):
@@ -59,7 +61,7 @@ class ValidateResult(Result):
 
 def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     """Check the work tree as it is on disk, and that git tracks nothing that no commit may hold."""
-    report = validate(workspace.files, request.paths)
+    report = validate(workspace.files, tuple(inside(workspace.root, path) for path in request.paths))
     tracked = workspace.git.run("ls-files", "-z").decode("utf-8", "replace").split("\0")
     problems = (*reserved(tracked[:-1]), *report.problems)
     return ValidateResult(

@@ -72,7 +72,7 @@ def open_forge(workspace: Workspace, speaker: ForgeIdentity | None = None) -> Fo
     if speaker is None and found:
         speaker = ForgeIdentity(found[0], found[1] / "harness-ssh")
     if is_url(forge):
-        mirror = Mirror(forge, workspace.private / "forge.git")
+        mirror = Mirror(forge, workspace.private / "forge.git", workspace.git)
         return LocalForge(mirror.path, workspace.git, speaker, mirror)
     return LocalForge(Path(forge), workspace.git, speaker)
 

@@ -174,7 +174,7 @@ def sync(merger: Merger) -> str:
     git = workspace.git
     commit = merger.forge.fetch_into(git)
     refuse_local(git, commit)
-    on_main = git.run("symbolic-ref", "-q", "HEAD").strip() == b"refs/heads/main"
+    on_main = git.branch() == "refs/heads/main"
     local = git.rev("refs/heads/main")
     if local == commit or (local is not None and not git.is_ancestor(local, commit)):
         return commit

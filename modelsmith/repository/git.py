@@ -6,6 +6,7 @@ history agree on every tree, change and merge. Needs git 2.39.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tempfile
@@ -64,6 +65,10 @@ class Git:
             raise git_failed(args, done)
         return done.stdout
 
+    def init(self, *options: str) -> None:
+        """Make the folder a repository whose branch is main; no template of the user's is copied into it."""
+        self.run("init", "--quiet", "--template=", "--initial-branch=main", *options)
+
     def start(self, *args: str) -> subprocess.Popen[bytes]:
         """Start a git command that is spoken to through its pipes; what it says on stderr is lost.
 
@@ -75,7 +80,7 @@ class Git:
             return subprocess.Popen(
                 command(self.path, args), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment(self.path)
             )
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             raise git_missing() from None
 
     def text(self, *args: str, input: bytes = b"", env: Mapping[str, str] | None = None) -> str:
@@ -257,6 +262,23 @@ class Git:
             )
         raise git_failed(args, done)
 
+    def setting(self, name: str) -> str | None:
+        """A setting of this repository's own configuration; None when it has none of that name."""
+        args = ("config", "--local", "--get", name)
+        done = self._run(args)
+        if done.returncode > 1:
+            self.run("rev-parse", "--git-dir")
+            raise git_failed(args, done)
+        return os.fsdecode(done.stdout).removesuffix("\n") or None
+
+    def branch(self) -> str | None:
+        """Full name of the branch that is checked out, born or not; None when HEAD is detached."""
+        args = ("symbolic-ref", "--quiet", "HEAD")
+        done = self._run(args)
+        if done.returncode > 1:
+            raise git_failed(args, done)
+        return done.stdout.decode("utf-8", "replace").strip() or None
+
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether ``new`` contains ``old`` (a commit contains itself)."""
         args = ("merge-base", "--is-ancestor", _plain(old), _plain(new))
@@ -317,7 +339,7 @@ class Git:
                 env={**environment(self.path), **(env or {})},
                 check=False,
             )
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             raise git_missing() from None
 
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from modelsmith.schema.errors import InfrastructureFailure
 
@@ -24,8 +25,18 @@ _SETTINGS = (
     "merge.renameLimit=7000",
     "merge.directoryRenames=false",
     "merge.renormalize=false",
+    "merge.verifySignatures=false",
     "diff.renames=true",
+    "push.followTags=false",
+    "push.gpgSign=false",
+    "fetch.prune=false",
+    "fetch.pruneTags=false",
+    "submodule.recurse=false",
+    "protocol.file.allow=always",
+    "safe.bareRepository=all",
 )
+"""A forge may be a path, whatever a user forbids to submodules, and it may be bare: repositories are named here, and
+never looked for from inside others, which is what ``safe.bareRepository`` guards against."""
 _ENVIRONMENT = {
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_NO_REPLACE_OBJECTS": "1",
@@ -36,7 +47,7 @@ _ENVIRONMENT = {
     "LC_ALL": "C",
 }
 _QUARANTINE = ("GIT_QUARANTINE_PATH", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES")
-_INHERITED = re.compile(r"GIT_(SSH|SSL|HTTP|PROXY|ASKPASS|EXEC_PATH|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)$)")
+_INHERITED = re.compile(r"GIT_(DEFAULT_HASH$|SSH|SSL|HTTP|PROXY|ASKPASS|EXEC_PATH|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)$)")
 
 
 def command(folder: Path | str, args: Sequence[str]) -> list[str]:
@@ -60,15 +71,74 @@ def git_missing() -> InfrastructureFailure:
     return InfrastructureFailure("git-missing", "The command `git` was not found", "Install git 2.39 or newer.")
 
 
+class _Trouble(NamedTuple):
+    """A kind of failure that git has many words for."""
+
+    said: re.Pattern[str]
+    code: str
+    mend: str
+
+
+_ASIDES = re.compile(
+    r"(hint|warning|To|From|Cloning|remote: (Counting|Compressing|Enumerating|Total))\b|remote:\s*$|\s*$"
+)
+"""Lines that tell nothing of why git stopped."""
+_OTHER_MEND = "Read git's message; check that the folder is a git repository that you may read and write."
+_TROUBLES = (
+    _Trouble(
+        re.compile(r"dubious ownership in repository at '(?P<where>[^']*)'"),
+        "foreign-owner",
+        "Work as the folder's owner; or, where you trust it: git config --global --add safe.directory '{where}'",
+    ),
+    _Trouble(
+        re.compile(r"mismatched algorithms|object.format", re.IGNORECASE),
+        "object-format",
+        "Clone the forge anew: a repository of SHA-1 names and one of SHA-256 names cannot exchange commits.",
+    ),
+    _Trouble(
+        re.compile(r"No space left|[Qq]uota exceeded|File too large"),
+        "disk-full",
+        "Make room, then run this again.",
+    ),
+    _Trouble(
+        re.compile(
+            r"resolve host|[Cc]onnection (refused|timed out|reset|closed)|unable to access|unreachable|"
+            r"Could not read from remote|does not appear to be a git repository|Permission denied \(publickey"
+        ),
+        "unreachable",
+        "See where `git config modelsmith.forge` points, and whether `git ls-remote` reaches it from here.",
+    ),
+    _Trouble(
+        re.compile(r"Permission denied|Read-only file system|Operation not permitted|insufficient permission"),
+        "not-writable",
+        "Make the repository readable and writable for this user.",
+    ),
+    _Trouble(
+        re.compile(r"bad (numeric )?config|invalid config"), "bad-config", "Mend that line, or remove it."
+    ),
+    _Trouble(
+        re.compile(r"Unable to create '(?P<where>[^']*\.lock)': File exists"),
+        "busy",
+        "Wait for the other git command; when none runs any more, remove {where}.",
+    ),
+)  # fmt: skip
+
+
 def git_failed(args: Sequence[str], done: subprocess.CompletedProcess[bytes]) -> InfrastructureFailure:
-    """What git said when it ended with an error; names and passwords in URLs are left out."""
+    """What git said when it ended with an error: its first telling line, as the later ones are general advice.
+
+    Names and passwords in URLs are left out. ``code`` is ``git-failed`` where the kind of trouble is not a known one.
+    """
     words = done.stderr.decode("utf-8", "replace").strip()
     words = re.sub(r"(\w+://)[^/\s@]+@", r"\1", words)
-    last = words.splitlines()[-1] if words else f"exit status {done.returncode}"
+    telling = [line for line in words.splitlines() if not _ASIDES.match(line)] or words.splitlines()
+    told = telling[0] if telling else f"exit status {done.returncode}"
+    found = ((trouble, trouble.said.search(words)) for trouble in _TROUBLES)
+    trouble, match = next(((trouble, match) for trouble, match in found if match), (None, None))
     return InfrastructureFailure(
-        "git-failed",
-        f"git {args[0]} failed: {last}",
-        "Read git's message; check that the folder is a git repository that you may read and write.",
+        trouble.code if trouble else "git-failed",
+        f"git {args[0]} failed: {told}",
+        trouble.mend.format(**match.groupdict()) if trouble and match else _OTHER_MEND,
         command=args[0],
         status=done.returncode,
         stderr=words[-2000:],

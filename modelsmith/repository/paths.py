@@ -1,10 +1,12 @@
-"""Names of files inside a repository: relative, '/'-separated, and never out of it."""
+"""Names of files inside a repository (relative, '/'-separated, and never out of it), and paths that people give."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.system import require_text
 
 
 def checked(path: str) -> str:
@@ -51,3 +53,32 @@ def refuse_links(root: Path, path: Path) -> None:
                 "Remove the link, or name another place.",
                 path=str(place),
             )
+
+
+def place(given: Path, base: Path) -> Path:
+    """The place that somebody named: ``~`` is a home, and a relative path begins at ``base``.
+
+    Raises:
+        InvalidInput: ``unknown-home`` for a user who has none here; ``not-utf8``.
+    """
+    require_text(str(given))
+    try:
+        return base / given.expanduser()
+    except RuntimeError:
+        raise InvalidInput(
+            "unknown-home", f"There is no home folder for {given.parts[0]}", "Write the path without ~."
+        ) from None
+
+
+def inside(root: Path, given: Path) -> str:
+    """What the repository at ``root`` calls the place: its path from there, empty for the root itself.
+
+    Raises:
+        InvalidInput: ``outside-repository``.
+    """
+    path = Path(os.path.normpath(root / given))
+    if not path.is_relative_to(root):
+        raise InvalidInput(
+            "outside-repository", f"{given} does not lie in {root}", "Name a file or folder of the repository."
+        )
+    return "" if path == root else path.relative_to(root).as_posix()

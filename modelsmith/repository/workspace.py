@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from modelsmith.governance.reserved import why_local
 from modelsmith.repository.git import Git
+from modelsmith.repository.paths import place
 from modelsmith.repository.tree import Revision, WorkTree
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.progress import Notify, silent
@@ -23,9 +24,9 @@ def home() -> Path:
     """
     explicit = os.environ.get("MODELSMITH_HOME")
     if explicit:
-        return Path(explicit).expanduser().resolve()
+        return place(Path(explicit), Path.cwd()).resolve()
     data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "modelsmith"
+    return place(Path(data or "~/.local/share"), Path.cwd()) / "modelsmith"
 
 
 def refuse_local(git: Git, commit: str) -> None:
@@ -117,14 +118,11 @@ class Workspace:
 
     def store(self, configured: str | None) -> Path:
         """Folder of the artifact store; ``configured`` is the cluster's ``store:``."""
-        return Path(configured).expanduser() if configured else self.home / "store"
+        return place(Path(configured), self.root) if configured else self.home / "store"
 
     def setting(self, name: str) -> str | None:
         """A setting of this clone, kept in ``.git/config`` under ``modelsmith.<name>``."""
-        try:
-            return self.git.text("config", "--local", "--get", f"modelsmith.{name}") or None
-        except InfrastructureFailure:
-            return None
+        return self.git.setting(f"modelsmith.{name}")
 
     def require_clean(self) -> None:
         """Refuse to go on when governed files differ from the commit.

@@ -74,7 +74,7 @@ class World:
     def forge(self, actor="smith", clone=None):
         identity = ForgeIdentity(actor, self.keys / actor)
         if self.url:
-            mirror = Mirror(self.url, self.folder / "mirror.git")
+            mirror = Mirror(self.url, self.folder / "mirror.git", self.git)
             return LocalForge(mirror.path, clone or self.git, identity, mirror)
         return LocalForge(self.bare, clone or self.git, identity)
 

@@ -228,7 +228,7 @@ def test_git_failing_and_git_missing_are_told_apart(
 ) -> None:
     with pytest.raises(InfrastructureFailure) as failed:
         plain.run("fetch", "https://user:secret@127.0.0.1:1/x.git")
-    assert failed.value.code == "git-failed"
+    assert failed.value.code == "unreachable"
     assert "secret" not in failed.value.message + str(failed.value.details)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InfrastructureFailure) as missing:

@@ -1,0 +1,182 @@
+"""`modelsmith init` makes a sound repository whatever git is set to, or leaves everything as it was."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from worlds import WARM, Ran, World
+
+from modelsmith.signing.keys import create_ssh_key
+
+REFUSING_HOOKS = (
+    "pre-push", "pre-commit", "commit-msg", "pre-receive", "update", "reference-transaction", "post-checkout",
+    "post-index-change", "fsmonitor-watchman", "pre-auto-gc",
+)  # fmt: skip
+CALLING_GIT = (
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_NAMESPACE",
+    "GIT_TEMPLATE_DIR", "GIT_CONFIG",
+)  # fmt: skip
+
+
+def modelsmith(folder: Path, *words: str, **environment: str) -> Ran:
+    """A command in a folder whose user has a home of their own beside it."""
+    own = World(folder).environment() | {"HOME": str(folder / "user")}
+    return Ran(*WARM.run(words, folder, own | environment))
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    """Everything in a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def plain_git(folder: Path, *words: str, **environment: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", folder, *words], capture_output=True, text=True, check=True, env={**os.environ, **environment}
+    )
+    return done.stdout
+
+
+@pytest.fixture
+def strict(tmp_path: Path) -> Path:
+    """A git configuration in which everything that can get in the way does."""
+    hooks, templates = tmp_path / "hooks", tmp_path / "templates"
+    for name in REFUSING_HOOKS:
+        for path in (hooks / name, templates / "hooks" / name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("#!/bin/sh\necho 'not on this machine' >&2\nexit 1\n")
+            path.chmod(0o755)
+    (tmp_path / "ignore").write_text("*.pem\n*.yaml\n.github/\n*.md\n")
+    (tmp_path / "attributes").write_text("* filter=broken text=auto eol=crlf\n")
+    config = tmp_path / "gitconfig"
+    settings = {
+        "core.excludesFile": tmp_path / "ignore",
+        "core.attributesFile": tmp_path / "attributes",
+        "core.hooksPath": hooks,
+        "core.autocrlf": "true",
+        "core.safecrlf": "true",
+        "core.fsmonitor": hooks / "fsmonitor-watchman",
+        "filter.broken.clean": "false",
+        "filter.broken.smudge": "false",
+        "filter.broken.required": "true",
+        "init.templateDir": templates,
+        "init.defaultBranch": "trunk",
+        "commit.gpgSign": "true",
+        "push.gpgSign": "true",
+        "push.followTags": "true",
+        "merge.verifySignatures": "true",
+        "fetch.prune": "true",
+        "submodule.recurse": "true",
+        "protocol.file.allow": "never",
+        "safe.bareRepository": "explicit",
+        "remote.origin.url": "https://127.0.0.1:1/elsewhere.git",
+        "receive.denyUpdates": "true",
+    }
+    for name, value in settings.items():
+        subprocess.run(["git", "config", "--file", config, name, str(value)], check=True)
+    return config
+
+
+def test_whatever_git_is_set_to_the_repository_is_whole_and_can_be_used(tmp_path, strict):
+    create_ssh_key(tmp_path / "maya", "maya@example.org")
+    made = modelsmith(
+        tmp_path, "init", "made", "--person", "platform=maya.pub", "--json", GIT_CONFIG_GLOBAL=str(strict)
+    )
+    assert made.code == 0, made.out
+    clone = tmp_path / "made"
+    written = {str(path.relative_to(clone)) for path in clone.rglob("*") if path.is_file()}
+    committed = set(plain_git(clone, "ls-files", "-z").split("\0")[:-1])
+    assert committed == {path for path in written if not path.startswith(".git/")}
+    assert ".github/governance/trust/harness.pem" in committed
+    assert plain_git(clone, "status", "--porcelain", GIT_CONFIG_GLOBAL=os.devnull) == ""
+    assert not (clone / ".git" / "hooks").exists()
+    plain_git(tmp_path, "clone", "-q", "made.git", "second", GIT_CONFIG_GLOBAL=os.devnull)
+    for folder in (clone, tmp_path / "second"):
+        plain_git(folder, "config", "modelsmith.forge", str(tmp_path / "made.git"))
+        for words in (("validate",), ("verify", "--root", made.json["root"]), ("status",), ("pr", "list")):
+            own = World(tmp_path).environment() | {"GIT_CONFIG_GLOBAL": str(strict)}
+            ran = Ran(*WARM.run(words, folder, own))
+            assert (words, ran.code) == (words, 0), ran.out + ran.err
+
+
+def test_a_proposal_is_opened_and_read_whatever_git_is_set_to(fresh, strict):
+    world = fresh
+    world.commit("docs", {"notes.md": "A page.\n"})
+    own = world.environment() | {"GIT_CONFIG_GLOBAL": str(strict)}
+    words = ("pr", "open", "docs", "--title", "A page", "--key", world.key("petra"), "--json")
+    opened = Ran(*WARM.run(words, world.clone, own))
+    assert opened.code == 0, opened.out
+    shown = Ran(*WARM.run(("pr", "show", "1", "--json"), world.clone, own))
+    assert (shown.code, shown.json["pull"]["paths"]) == (0, ["notes.md"])
+
+
+@pytest.mark.parametrize("name", CALLING_GIT)
+def test_a_calling_gits_variables_lead_to_no_other_repository(tmp_path, name):
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    plain_git(outer, "init", "--quiet")
+    (outer / "file").write_text("precious\n")
+    plain_git(outer, "add", "file")
+    before = snapshot(outer)
+    inside = {"GIT_INDEX_FILE": "index", "GIT_OBJECT_DIRECTORY": "objects", "GIT_CONFIG": "config"}.get(name, "")
+    value = outer if name == "GIT_WORK_TREE" else outer / ".git" / inside
+    made = modelsmith(tmp_path, "init", "made", "--json", **{name: str(value)})
+    assert made.code == 0, made.out
+    assert snapshot(outer) == before
+    assert modelsmith(tmp_path / "made", "verify", "--root", made.json["root"], HOME=str(tmp_path)).code == 0
+
+
+def test_a_repository_of_sha256_works_with_its_forge_as_a_path_and_as_a_url(tmp_path):
+    made = modelsmith(tmp_path, "init", "made", "--json", GIT_DEFAULT_HASH="sha256")
+    assert made.code == 0, made.out
+    clone = tmp_path / "made"
+    assert plain_git(clone, "rev-parse", "--show-object-format").strip() == "sha256"
+    assert modelsmith(clone, "pr", "list").code == 0
+    plain_git(clone, "config", "modelsmith.forge", f"file://{tmp_path}/made.git")
+    listed = modelsmith(clone, "pr", "list", "--json")
+    assert (listed.code, listed.json) == (0, {"pulls": []})
+
+
+@pytest.mark.parametrize("there", ["nothing", "empty folders"])
+@pytest.mark.parametrize("missing", ["git", "ssh-keygen"])
+def test_a_failed_init_leaves_everything_as_it_was(tmp_path, there, missing):
+    tools, work = tmp_path / "tools", tmp_path / "work"
+    tools.mkdir()
+    work.mkdir()
+    for tool in {"git", "ssh-keygen"} - {missing}:
+        (tools / tool).symlink_to(str(shutil.which(tool)))
+    home = work / "deep" / "home"
+    if there == "empty folders":
+        for folder in ("made", "forge", "deep/home/keys"):
+            (work / folder).mkdir(parents=True)
+    before = snapshot(work)
+    ran = modelsmith(work, "init", "made", "--forge", "forge", "--json", PATH=str(tools), MODELSMITH_HOME=str(home))
+    assert (ran.code, missing in ran.json["code"]) == (6, True), ran.out
+    assert snapshot(work) == before
+
+
+@pytest.mark.parametrize(
+    ("directory", "forge", "home"),
+    [("x", "x", "h"), ("x", "x/forge", "h"), ("y/x", "y", "h"), ("x", "f", "x/home"), ("x", "f", "f/home")],
+)
+def test_repository_forge_and_keys_must_not_lie_in_one_another(tmp_path, directory, forge, home):
+    ran = modelsmith(tmp_path, "init", directory, "--forge", forge, "--json", MODELSMITH_HOME=str(tmp_path / home))
+    assert (ran.code, ran.json["code"]) == (2, "same-place")
+    assert snapshot(tmp_path) == {}
+
+
+def test_init_never_touches_what_stands_in_its_place(tmp_path):
+    (tmp_path / "file").write_text("precious\n")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("precious\n")
+    (tmp_path / "loop").symlink_to("loop")
+    before = snapshot(tmp_path)
+    words = [("file",), ("full",), ("file/x",), ("loop",), ("/",), ("x" * 300,), ("/proc/x",), ("new", "--kit", "no")]
+    words += [("new", "--forge", place) for place in ("file", "full", "file/x", "/proc/x", "x" * 300)]
+    for more in words:
+        ran = modelsmith(tmp_path, "init", *more, "--json")
+        assert (more, ran.code) == (more, 2), ran.out
+        assert snapshot(tmp_path) == before
