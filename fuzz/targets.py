@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from fuzz import governed, history, machine, proofs
+from fuzz import governed, history, machine, proofs, readers
 
-TARGETS = {target.name: target for target in (*governed.TARGETS, *proofs.TARGETS, *history.TARGETS, *machine.TARGETS)}
+TARGETS = {
+    target.name: target
+    for target in (
+        *governed.TARGETS,
+        *readers.TARGETS,
+        *proofs.TARGETS,
+        *history.TARGETS,
+        *machine.TARGETS,
+    )
+}
 """By name."""

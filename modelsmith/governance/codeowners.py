@@ -17,7 +17,8 @@ MAX_BYTES = 3 * 1024 * 1024
 NOT_LOADED = 0
 """Line number of an error that concerns the whole file."""
 
-_OWNER = re.compile(r"@[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9_.-]+)?|[^\s@]+@[^\s@]+\.[^\s@]+")
+_NAME = re.compile(r"@[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9_.-]+)?")
+_MAIL = re.compile(r"[^\s@]+@([^\s@]+)")
 _TOKEN = re.compile(r"(?:\\.|[^ \t\\])+")
 _UNIT = re.compile(r"\*+|\\.|[^\\]", re.DOTALL)
 
@@ -158,8 +159,14 @@ def _tokens(line: str) -> tuple[list[str], str | None]:
 
 
 def _owner_problem(owners: list[str]) -> str | None:
-    bad = next((owner for owner in owners if not _OWNER.fullmatch(owner)), None)
+    bad = next((owner for owner in owners if not (_NAME.fullmatch(owner) or _is_mail(owner))), None)
     return None if bad is None else f"'{bad}' is not an owner (@name, @organisation/team or an e-mail address)"
+
+
+def _is_mail(owner: str) -> bool:
+    """Whether it is an e-mail address, told without a pattern that tries every dot."""
+    found = _MAIL.fullmatch(owner)
+    return found is not None and "." in found[1][1:-1]
 
 
 def _segment(text: str) -> tuple[_Unit, ...]:

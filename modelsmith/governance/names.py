@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from modelsmith.schema.governance import Harness, People, Person
+from modelsmith.schema.plaintext import described
 
 _ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "COPTIC", "ARMENIAN", "CHEROKEE"})
 """Alphabets that share shapes of letters; no honest word mixes two of them."""
@@ -32,6 +33,11 @@ _SHAPES = {
     for letter, shape in zip(letters, shapes, strict=True)
 }
 """Letters by the Latin letter that their small or capital form looks like."""
+_CASED_SHAPES = _SHAPES | {
+    ord(capital): shape.upper()
+    for letter, shape in _SHAPES.items()
+    if len(capital := chr(letter).upper()) == 1 and not capital.isascii()
+}
 _PLAIN_SHAPES = str.maketrans({"I": "l", "1": "l", "|": "l", "0": "o", "O": "o"})
 _PLAIN_PAIRS = (("rn", "m"), ("vv", "w"))
 _FORGETTABLE = dict.fromkeys(map(ord, _JOINERS))
@@ -45,6 +51,24 @@ def holders(people: People) -> tuple[Person | Harness, ...]:
 def fold_name(name: str) -> str:
     """The name without differences of case and of Unicode form (NFKC): what file systems and people take for one."""
     return name.lower() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
+
+
+def skeleton(word: str) -> str:
+    """Equal for words that differ by Unicode form, joiners and look-alike letters of other alphabets only."""
+    return (
+        word if word.isascii() else unicodedata.normalize("NFKC", word.translate(_FORGETTABLE)).translate(_CASED_SHAPES)
+    )
+
+
+def mixed_alphabets(text: str) -> set[str]:
+    """Letters of another alphabet than the rest of their word, where the two share shapes of letters."""
+    odd: set[str] = set()
+    for word in () if text.isascii() else re.split(r"[\W\d_]+", text):
+        alphabets = Counter(alphabet for c in word if (alphabet := _alphabet(c)) in _ALIKE)
+        if len(alphabets) > 1:
+            usual = "LATIN" if "LATIN" in alphabets else max(sorted(alphabets), key=alphabets.__getitem__)
+            odd |= {c for c in word if _alphabet(c) in _ALIKE - {usual}}
+    return odd
 
 
 def find_twin(names: Callable[[str], Iterable[str]], added: Iterable[str]) -> tuple[str, str] | None:
@@ -70,17 +94,17 @@ def find_twin(names: Callable[[str], Iterable[str]], added: Iterable[str]) -> tu
 
 def name_problems(people: People) -> Iterator[str]:
     """Ids, logins, display names and roles of which one could pass for another, in sentences."""
-    named: dict[str, list[_Name]] = {}
+    named: dict[str, _Alike] = {}
     told: set[tuple[int, int]] = set()
     for name in _names(people):
         yield from _spelling_problems(name)
         for reading in (f"read {_look(name.text)}", f"seen {_shape(name.text)}"):
-            same = named.setdefault(reading, [])
-            first = next((other for other in same if _may_pass(name, other)), None)
+            same = named.setdefault(reading, _Alike())
+            first = same.first_that_passes_for(name)
             if first and (first.number, name.number) not in told:
                 told.add((first.number, name.number))
                 yield f"T{first.words[1:]} and {name.words} {_how(first.text, name.text)}."
-            same.append(name)
+            same.add(name)
 
 
 class _Name(NamedTuple):
@@ -114,6 +138,25 @@ def _may_pass(one: _Name, other: _Name) -> bool:
     return "role" not in kinds or ("display name" not in kinds and fold_name(one.text) != fold_name(other.text))
 
 
+class _Alike:
+    """Names that read the same. Of each kind a few stand for all: who passes for another passes for one of them."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, list[_Name]] = {}
+
+    def first_that_passes_for(self, name: _Name) -> _Name | None:
+        """The first of them that could be taken for the name."""
+        return next((other for same in self._names.values() for other in same if _may_pass(name, other)), None)
+
+    def add(self, name: _Name) -> None:
+        """Keep the name unless two others of its kind stand for its holder, and two for its spelling."""
+        same = self._names.setdefault(name.kind if name.kind in ("role", "display name") else "handle", [])
+        holders, spellings = {one.number for one in same}, {fold_name(one.text) for one in same}
+        new_holder = name.number not in holders and len(holders) < 2
+        if new_holder or (fold_name(name.text) not in spellings and len(spellings) < 2):
+            same.append(name)
+
+
 def _how(one: str, other: str) -> str:
     odd = {c for c in one + other if any(ord(low) in _SHAPES for low in c.casefold())}
     if odd:
@@ -139,12 +182,9 @@ def _spelling_problems(name: _Name) -> Iterator[str]:
     hidden = {c for c in name.text if c in _FILLERS or not (c.isprintable() or c in _JOINERS or _is_space(c))}
     if hidden:
         yield f"The {name.kind} {name.text!a} of {name.actor} has invisible characters: {_described(hidden)}."
-    for word in re.split(r"[\W\d_]+", name.text):
-        alphabets = Counter(alphabet for c in word if (alphabet := _alphabet(c)) in _ALIKE)
-        if len(alphabets) > 1:
-            usual = "LATIN" if "LATIN" in alphabets else max(sorted(alphabets), key=alphabets.__getitem__)
-            odd = {c for c in word if _alphabet(c) in _ALIKE - {usual}}
-            yield f"T{name.words[1:]} mixes alphabets in one word: {_described(odd)}."
+    odd = mixed_alphabets(name.text)
+    if odd:
+        yield f"T{name.words[1:]} mixes alphabets in one word: {_described(odd)}."
 
 
 def _is_space(letter: str) -> bool:
@@ -156,4 +196,4 @@ def _alphabet(letter: str) -> str:
 
 
 def _described(characters: set[str]) -> str:
-    return ", ".join(f"U+{ord(c):04X} {unicodedata.name(c, 'without a name')}" for c in sorted(characters))
+    return ", ".join(described(character) for character in sorted(characters))

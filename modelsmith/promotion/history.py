@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from modelsmith.governance.states import Life, fold, parse_folder, record_folder
 from modelsmith.repository.tree import Tree, read_each
-from modelsmith.schema.canonical import is_canonical, sha256
+from modelsmith.schema.canonical import is_plain_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.governance import Policy
 from modelsmith.schema.promotion import RECORD_FILE, PromotionRecord
@@ -29,8 +29,10 @@ def parse_record(path: str, data: bytes) -> PromotionRecord:
         raise IntegrityFailure(
             "bad-record", f"{path} is not a promotion record: {error}", "Restore it from history."
         ) from None
-    if not is_canonical(data, record):
-        raise IntegrityFailure("bad-record", f"{path} is not canonical JSON (RFC 8785)", "Restore it from history.")
+    if not is_plain_canonical(data, record):
+        raise IntegrityFailure(
+            "bad-record", f"{path} is not canonical JSON (RFC 8785) in plain text", "Restore it from history."
+        )
     if f"{record_folder(record)}/{RECORD_FILE}" != path:
         raise IntegrityFailure(
             "bad-record", f"{path} holds the record of {record_folder(record)}", "Put it into the folder it names."

@@ -19,7 +19,7 @@ from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.records import Facts, lives_after, next_record, routing_after
 from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.tree import Revision
-from modelsmith.schema.canonical import canonical_json, digest, sha256
+from modelsmith.schema.canonical import digest, is_plain_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.promotion import (
     RECORD_FILE,
@@ -86,9 +86,11 @@ def read_order(files: Mapping[str, bytes]) -> RollbackOrder:
         order = RollbackOrder.model_validate_json(data)
     except ValueError:
         order = None
-    if order is None or canonical_json(order) != data:
+    if order is None or not is_plain_canonical(data, order):
         raise IntegrityFailure(
-            "bad-rollback", f"{ROLLBACK_FILE} is not a rollback order in canonical JSON", "Prepare the rollback again."
+            "bad-rollback",
+            f"{ROLLBACK_FILE} is not a rollback order in canonical JSON and plain text",
+            "Prepare the rollback again.",
         )
     return order
 

@@ -1,29 +1,34 @@
-"""YAML and JSON as plain data that remembers where each value stands.
+"""The data of one file that remembers where each value stands, and what both readers of it (YAML, JSON) refuse.
 
-What people write is read as YAML 1.2 core (https://yaml.org/spec/1.2.2/#103-core-schema), less everything that can
-surprise: no tags, anchors or aliases, no second meaning of ``yes``, ``12:30`` or ``012``, no duplicate keys, no
-timestamps, at most 1 MiB and 50 levels. Only libyaml's event stream is used; no constructor ever runs.
+The rule behind every refusal: what a person sees in a diff and what a parser reads are the same. So a file is plain
+text (`schema.plaintext`), its keys are told apart by the eye, and everything takes time in proportion to its size.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-import yaml
-
-try:
-    from yaml import CSafeLoader as _Parser
-except ImportError:  # pragma: no cover
-    from yaml import SafeLoader as _Parser  # type: ignore[assignment]
+from modelsmith.governance.names import mixed_alphabets, skeleton
+from modelsmith.schema.plaintext import Odd, described, first_hidden, first_odd_space
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 50
+MAX_KEY = 1024
+"""Longest key; YAML allows no longer one on a line (https://yaml.org/spec/1.2.2/#742-flow-mappings)."""
+MAX_PROBLEMS = 100
+"""Mistakes named of one file; who has more mends these first."""
+MORE_PROBLEMS = f"more than {MAX_PROBLEMS} mistakes; the rest is not read"
+MAX_BLANKS = 200
+"""A longer run of blanks inside a line puts what follows out of sight."""
 MAX_INTEGER = 2**53 - 1
 """The largest integer that JSON readers agree on (RFC 8785, section 3.2.2.3)."""
+
+_BLANKS = re.compile(rf"[ \t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]{{{MAX_BLANKS},}}")
 
 Location = tuple[str | int, ...]
 """Keys and indices from the file's top down to a value."""
@@ -70,9 +75,14 @@ class Document:
 
     def over(self, lower: Document) -> Document:
         """This document laid over another: mappings merge key by key, everything else is replaced."""
-        values, keys = dict(lower.values), dict(lower.keys)
-        data = _merge(lower.data, self.data, (), values)
-        return Document(self.path, data, values | self.values, keys | self.keys)
+        replaced: set[Location] = set()
+        data = _merge(lower.data, self.data, (), replaced)
+        values = {
+            location: place
+            for location, place in lower.values.items()
+            if not any(location[:depth] in replaced for depth in range(len(location) + 1))
+        }
+        return Document(self.path, data, values | self.values, lower.keys | self.keys)
 
 
 class Unreadable(Exception):
@@ -87,68 +97,6 @@ class Unreadable(Exception):
         self.document = document
 
 
-def read_yaml(path: str, data: bytes) -> Document:
-    """Read a YAML file.
-
-    Raises:
-        Unreadable: with every mistake up to the first that stops the parser.
-    """
-    if len(data) > MAX_BYTES:
-        raise Unreadable(
-            Problem(path, None, "", f"the file has {len(data)} bytes, more than 1 MiB", "Split it into smaller files.")
-        )
-    return _YamlReader(path, _text(path, data)).document()
-
-
-def read_json(path: str, data: bytes, line: int | None = None) -> Document:
-    """Read strict JSON: no duplicate keys, NaN or infinity. ``line`` is where it stands in a JSONL file.
-
-    Raises:
-        Unreadable: with the first mistake.
-    """
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(items)
-        if len(made) < len(items):
-            names = [name for name, _ in items]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise Unreadable(
-                Problem(
-                    path, line, twice, f"the key '{twice}' stands here twice", "Keep one of them and remove the other."
-                )
-            )
-        return made
-
-    def number(text: str) -> Any:
-        raise ValueError(f"{text} is no JSON number")
-
-    def integer(text: str) -> int:
-        if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
-            raise ValueError("an integer is beyond 2^53 - 1, where JSON readers disagree")
-        return int(text)
-
-    def decimal(text: str) -> float:
-        value = float(text)
-        if not math.isfinite(value):
-            raise ValueError(f"{text} is too large for a number")
-        return value
-
-    text = _text(path, data)
-    try:
-        value = json.loads(text, object_pairs_hook=pairs, parse_constant=number, parse_int=integer, parse_float=decimal)
-    except json.JSONDecodeError as error:
-        raise Unreadable(
-            Problem(
-                path, line or error.lineno, "", f"not JSON: {error.msg} (column {error.colno})", "Correct the syntax."
-            )
-        ) from None
-    except RecursionError:
-        raise Unreadable(Problem(path, line, "", "nested too deeply", "Flatten it.")) from None
-    except ValueError as error:
-        raise Unreadable(Problem(path, line, "", str(error), "Write a finite number, or text in quotes.")) from None
-    return Document(path, value, {(): Place(path, line)})
-
-
 def dotted(location: Location) -> str:
     """A location as the user reads it: ``criteria[0].pass``."""
     out = ""
@@ -157,187 +105,107 @@ def dotted(location: Location) -> str:
     return out
 
 
-_NULL = frozenset({"", "~", "null", "Null", "NULL"})
-_TRUE = frozenset({"true", "True", "TRUE"})
-_FALSE = frozenset({"false", "False", "FALSE"})
-_INTEGER = re.compile(r"[-+]?[0-9]+")
-_HEX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
-_DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_PADDED = re.compile(r"[-+]?0[0-9]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_MAYBE_NOT_TEXT = frozenset("0123456789+-.~tTfFnN")
+def named(names: Iterable[str], mark: str = "") -> str:
+    """Names for a mend, sorted, the first twenty of many; ``none yet`` without any."""
+    every = sorted(names)
+    more = f" and {len(every) - 20} more" if len(every) > 20 else ""
+    return ", ".join(mark + name for name in every[:20]) + more or "none yet"
 
 
-class _YamlReader:
-    """Builds data from libyaml's events; collects mistakes and goes on where the structure stays clear."""
+def decoded(path: str, data: bytes, line: int | None = None) -> str:
+    """The file as text.
 
-    def __init__(self, path: str, text: str) -> None:
-        self.path = path
-        self.text = text
-        self.problems: list[Problem] = []
-        self.values: dict[Location, Place] = {}
-        self.keys: dict[Location, Place] = {}
-
-    def document(self) -> Document:
-        try:
-            self.parser: Any = _Parser(self.text)
-            try:
-                data = self._stream()
-            finally:
-                self.parser.dispose()
-        except yaml.YAMLError as error:
-            raise Unreadable(*self.problems, self._syntax(error)) from None
-        document = Document(self.path, data, self.values, self.keys)
-        if self.problems:
-            raise Unreadable(*self.problems, document=document)
-        return document
-
-    def _stream(self) -> Any:
-        self._next(yaml.StreamStartEvent)
-        if self.parser.check_event(yaml.StreamEndEvent):
-            raise Unreadable(Problem(self.path, 1, "", "the file is empty", "Write its fields, or remove the file."))
-        self._next(yaml.DocumentStartEvent)
-        data = self._value(())
-        self._next(yaml.DocumentEndEvent)
-        if not self.parser.check_event(yaml.StreamEndEvent):
-            line = self.parser.peek_event().start_mark.line + 1
-            self._problem(line, (), "a second document begins here", "Keep one document a file; remove the '---'.")
-        return data
-
-    def _next(self, kind: type[Any]) -> None:
-        event = self.parser.get_event()
-        if not isinstance(event, kind):  # pragma: no cover
-            raise yaml.YAMLError(f"unexpected {type(event).__name__}")
-
-    def _value(self, at: Location) -> Any:
-        event = self.parser.get_event()
-        line = event.start_mark.line + 1
-        self.values[at] = Place(self.path, line)
-        if isinstance(event, yaml.AliasEvent):
-            self._problem(line, at, f"aliases (*{event.anchor}) are not allowed", "Write the value out.")
-            return None
-        if event.anchor is not None:
-            self._problem(line, at, f"anchors (&{event.anchor}) are not allowed", "Remove it and write the value out.")
-        if event.tag is not None:
-            self._problem(
-                line,
-                at,
-                f"the tag {event.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed",
-                "Remove the tag and write a plain value; quote text.",
-            )
-        if len(at) >= MAX_DEPTH:
-            raise Unreadable(
-                *self.problems,
-                Problem(self.path, line, "", f"nested more than {MAX_DEPTH} levels deep", "Flatten it."),
-            )
-        if isinstance(event, yaml.ScalarEvent):
-            return self._scalar(event, line, at) if event.tag is None else None
-        return self._mapping(at) if isinstance(event, yaml.MappingStartEvent) else self._sequence(at)
-
-    def _sequence(self, at: Location) -> list[Any]:
-        items: list[Any] = []
-        while not self.parser.check_event(yaml.SequenceEndEvent):
-            items.append(self._value((*at, len(items))))
-        self.parser.get_event()
-        return items
-
-    def _mapping(self, at: Location) -> dict[str, Any]:
-        made: dict[str, Any] = {}
-        while not self.parser.check_event(yaml.MappingEndEvent):
-            event = self.parser.get_event()
-            line = event.start_mark.line + 1
-            if not isinstance(event, yaml.ScalarEvent) or event.anchor is not None or event.tag is not None:
-                raise Unreadable(
-                    *self.problems,
-                    Problem(
-                        self.path, line, dotted(at), "a key must be plain text", "Write the key as one plain word."
-                    ),
-                )
-            here = (*at, event.value)
-            if event.value in made:
-                first = self.keys[here].line
-                self._problem(
-                    line,
-                    here,
-                    f"the key '{event.value}' stands here twice (first on line {first})",
-                    "Remove one of them.",
-                )
-            if _CONTROL.search(event.value):
-                self._problem(line, at, "a key contains a control character", "Write the key as one plain word.")
-            self.keys[here] = Place(self.path, line)
-            made[event.value] = self._value(here)
-        self.parser.get_event()
-        return made
-
-    def _scalar(self, event: Any, line: int, at: Location) -> Any:
-        text: str = event.value
-        if not event.implicit[0]:
-            if _CONTROL.search(text):
-                self._problem(line, at, "the text contains a control character", "Remove it.")
-            return text
-        if text and text[0] not in _MAYBE_NOT_TEXT:
-            return text
-        if text in _NULL:
-            return None
-        if text in _TRUE:
-            return True
-        if text in _FALSE:
-            return False
-        if _PADDED.fullmatch(text):
-            bare = int(text)
-            self._problem(
-                line,
-                at,
-                f"YAML readers disagree on the number {text}",
-                f"Write {bare}, or '{text}' in quotes for text.",
-            )
-            return None
-        if _INTEGER.fullmatch(text) or _HEX.fullmatch(text):
-            if len(text) > 18 or abs(number := int(text, 0)) > MAX_INTEGER:
-                self._problem(
-                    line,
-                    at,
-                    "the number is beyond 2^53 - 1, where readers disagree",
-                    "Put it in quotes if it is a name.",
-                )
-                return None
-            return number
-        if _NOT_FINITE.fullmatch(text) or (_DECIMAL.fullmatch(text) and not math.isfinite(float(text))):
-            self._problem(
-                line, at, f"{text} is not a finite number", "Write a finite number, or put the text in quotes."
-            )
-            return None
-        return float(text) if _DECIMAL.fullmatch(text) else text
-
-    def _problem(self, line: int, at: Location, message: str, mend: str) -> None:
-        self.problems.append(Problem(self.path, line, dotted(at), message, mend))
-
-    def _syntax(self, error: yaml.YAMLError) -> Problem:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        words = getattr(error, "problem", None) or getattr(error, "reason", None) or "the syntax is wrong"
-        line = mark.line + 1 if mark else None
-        if line is None and (position := getattr(error, "position", None)) is not None:
-            line = self.text.encode()[:position].count(b"\n") + 1
-        return Problem(
-            self.path, line, "", f"not YAML: {words}", "Correct indentation, quotes or colons around this line."
-        )
-
-
-def _merge(lower: Any, upper: Any, at: Location, values: dict[Location, Place]) -> Any:
-    if isinstance(lower, dict) and isinstance(upper, dict):
-        merged = dict(lower)
-        for key, value in upper.items():
-            merged[key] = _merge(lower[key], value, (*at, key), values) if key in lower else value
-        return merged
-    for location in [known for known in values if known[: len(at)] == at]:
-        del values[location]
-    return upper
-
-
-def _text(path: str, data: bytes) -> str:
+    Raises:
+        Unreadable: unless it is UTF-8 without a byte order mark, which is a character for some readers.
+    """
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise Unreadable(Problem(path, line, "", "not UTF-8 text", "Save the file as UTF-8.")) from None
+        at = line or data[: error.start].count(b"\n") + 1
+        raise Unreadable(Problem(path, at, "", "not UTF-8 text", "Save the file as UTF-8.")) from None
+    if text.startswith("\ufeff"):
+        message = f"the file begins with {described(text[0])}, which some readers take for text"
+        raise Unreadable(Problem(path, line or 1, "", message, "Save the file as UTF-8 without byte order mark."))
+    return text
+
+
+def hidden_problem(path: str, line: int, field: str, odd: Odd) -> Problem:
+    """A character in a file that readers do not see alike."""
+    number = ord(odd.character)
+    escape = f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    message = f"{odd.name} stands here; control characters and invisible ones are not allowed"
+    if odd.character == "\r":
+        mend = "End lines with LF, or all with CR LF."
+    elif odd.character < "\xa0":
+        mend = "Remove it."
+    else:
+        mend = f'Remove it. Where a text needs it, write the text in double quotes and the character as "{escape}".'
+    return Problem(path, line, field, message, mend)
+
+
+def sight_problems(path: str, text: str) -> Iterator[Problem]:
+    """Places where a line goes on out of sight."""
+    plain = text.isascii() and "\t" not in text
+    for run in () if plain and " " * MAX_BLANKS not in text else _BLANKS.finditer(text):
+        if text[run.end() : run.end() + 1] not in ("", "\n", "\r"):
+            line = text.count("\n", 0, run.start()) + 1
+            yield Problem(
+                path, line, "", f"more than {MAX_BLANKS} blanks put the rest of the line out of sight", "Remove them."
+            )
+            return
+
+
+@lru_cache(maxsize=1024)
+def key_problem(key: str) -> tuple[str, str] | None:
+    """Message and mend when a key is not what it looks like; None for most."""
+    if len(key) > MAX_KEY:
+        return f"a key has more than {MAX_KEY} characters", "Write a short word."
+    if key.isascii() and key.isprintable():
+        return None
+    odd = first_hidden(key) or first_odd_space(key) or next((Odd(0, c) for c in key if c in "\t\n\r"), None)
+    if odd is not None:
+        return f"a key contains the control character or invisible one {odd.name}", "Write the key as one plain word."
+    strange = mixed_alphabets(key)
+    if strange:
+        names = ", ".join(described(letter) for letter in sorted(strange))
+        return f"the key '{key}' mixes alphabets in one word: {names}", "Write the key with letters of one alphabet."
+    return None
+
+
+def alike(keys: Collection[str]) -> Iterable[tuple[str, str]]:
+    """Pairs of keys of one mapping that look the same."""
+    if all(key.isascii() for key in keys):
+        return
+    seen: dict[str, str] = {}
+    for key in keys:
+        first = seen.setdefault(skeleton(key), key)
+        if first != key:
+            yield first, key
+
+
+def alike_problem(path: str, line: int | None, at: Location, first: str, second: str) -> Problem:
+    """Two keys that nobody tells apart."""
+    names = ", ".join(described(letter) for letter in sorted(set(first) ^ set(second)))
+    return Problem(
+        path, line, dotted((*at, second)), f"the keys '{first}' and '{second}' look alike: {names}", "Rename one."
+    )
+
+
+def number_problem(text: str, value: float) -> tuple[str, str] | None:
+    """Message and mend for a number that is none for some readers, or of which rounding leaves nothing."""
+    if not math.isfinite(value):
+        words = "too large for a finite number" if text[-1].isdigit() else "not a finite number"
+        return f"{text[:40]} is {words}", "Write a finite number, or put the text in quotes."
+    if value == 0 and any(digit in "123456789" for digit in re.split("[eE]", text)[0]):
+        return f"{text[:40]} is too small for a number", "Write 0, or put the text in quotes."
+    return None
+
+
+def _merge(lower: Any, upper: Any, at: Location, replaced: set[Location]) -> Any:
+    if not (isinstance(lower, dict) and isinstance(upper, dict)):
+        replaced.add(at)
+        return upper
+    merged = dict(lower)
+    for key, value in upper.items():
+        merged[key] = _merge(lower[key], value, (*at, key), replaced) if key in lower else value
+    return merged

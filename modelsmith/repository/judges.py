@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from modelsmith.repository.document import Problem
+from modelsmith.repository.document import Problem, named
 from modelsmith.schema.catalog import kind_of
 from modelsmith.schema.labels import Labels
 from modelsmith.schema.rubric import JudgeCheck, Rubric
@@ -94,7 +94,7 @@ def _labels(files: SetFiles, source: Source[Labels]) -> Iterator[Problem]:
                 "Write the id of one of its scenarios.",
             )
         if judged is not None and label.point not in judged:
-            known = f"Write one of: {', '.join(judged)}." if judged else "Give the point the check type judge."
+            known = f"Write one of: {named(judged)}." if judged else "Give the point the check type judge."
             yield source.problem((number, "point"), f"no judge decides a point '{label.point}'", known)
         first = seen.setdefault((label.scenario, label.point, label.answer.strip()), number)
         if first != number:

@@ -16,10 +16,11 @@ from pydantic import BaseModel
 
 from modelsmith.governance.codeowners import Codeowners, parse
 from modelsmith.repository import judges
-from modelsmith.repository.document import Document, Problem, Unreadable, read_yaml
+from modelsmith.repository.document import Document, Problem, Unreadable
 from modelsmith.repository.listing import Entry
 from modelsmith.repository.sets import PARTS, read_set
 from modelsmith.repository.tree import Revision, Tree, read_each
+from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import check, invalid, parse_yaml, sort_key, with_model_problems
 from modelsmith.schema.canonical import content_digest, digest, parse_canonical
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, kind_of
@@ -217,6 +218,7 @@ def find_cluster_problems(path: str, data: bytes, defaults: bytes | None) -> tup
         ]
     if cluster is not None:
         names = [baseline.name for baseline in cluster.baselines]
+        names_first = {name: index for index, name in reversed([*enumerate(names)])}
         found += [
             Problem(
                 *own.place(("baselines", index, "name")),
@@ -225,7 +227,7 @@ def find_cluster_problems(path: str, data: bytes, defaults: bytes | None) -> tup
                 "Give each baseline a name of its own.",
             )
             for index, name in enumerate(names)
-            if name in names[:index]
+            if names_first[name] != index
         ]
     return cluster, found
 

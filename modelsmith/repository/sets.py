@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -15,8 +15,20 @@ from pydantic import BaseModel, JsonValue
 from modelsmith.points.answers import look_up
 from modelsmith.points.check import require_comparable, require_usable
 from modelsmith.repository import judges
-from modelsmith.repository.document import Document, Location, Problem, Unreadable, dotted, read_json, read_yaml
+from modelsmith.repository.document import (
+    MAX_BYTES,
+    MAX_PROBLEMS,
+    MORE_PROBLEMS,
+    Document,
+    Location,
+    Problem,
+    Unreadable,
+    dotted,
+    named,
+)
+from modelsmith.repository.json_reader import read_json
 from modelsmith.repository.similarity import Index
+from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import check, with_model_problems
 from modelsmith.schema.catalog import kind_of
 from modelsmith.schema.errors import ModelsmithError
@@ -31,6 +43,9 @@ T = TypeVar("T", bound=BaseModel)
 Part = Literal["scenarios", "micro", "held_out"]
 PARTS: tuple[Part, ...] = ("scenarios", "micro", "held_out")
 """Folders of a set that hold scenarios."""
+
+MAX_WORDINGS = 1024 * 1024
+"""Letters of all wordings of a scenario together; each variant repeats the conversation before it."""
 
 SLOT = re.compile(r"\{([^{}\n]*)\}")
 """A place in a generator's template."""
@@ -140,10 +155,16 @@ def _read(path: str, data: bytes, model: type[T], problems: list[Problem]) -> So
 
 def _read_lines(path: str, data: bytes, model: type[T], problems: list[Problem]) -> Iterator[Source[T]]:
     """Values of a JSONL file, one a line; empty lines are skipped."""
+    most = len(problems) + MAX_PROBLEMS
     for number, line in enumerate(data.split(b"\n"), start=1):
-        if line.strip():
+        if len(problems) > most:
+            problems.append(Problem(path, number, "", MORE_PROBLEMS, "Mend those before it first."))
+            return
+        if len(line) > MAX_BYTES:
+            problems.append(Problem(path, number, "", "the line has more than 1 MiB", "Split the scenario."))
+        elif line.strip(b" \t\r"):
             try:
-                document = read_json(path, line, number)
+                document = read_json(path, line.removesuffix(b"\r"), number)
             except Unreadable as error:
                 problems += error.problems
                 continue
@@ -276,6 +297,12 @@ def _scenario(scenario: Source[Scenario], rubric: Rubric | None) -> Iterator[Pro
             "the last message is not the user's",
             "End the conversation with a role: user message.",
         )
+    if not _readable(value):
+        yield scenario.problem(
+            ("variants",),
+            f"the wordings together, each with the messages before it, have more than {MAX_WORDINGS} letters",
+            "Shorten the earlier messages, or write fewer variants.",
+        )
     yield from _twice(scenario, ("criteria",), [criterion.point for criterion in value.criteria], "criterion for")
     if rubric is None:
         return
@@ -294,7 +321,7 @@ def _generator(generator: Source[Generator], rubric: Rubric | None, capabilities
         yield generator.problem(
             ("capability",),
             f"no scenario has the capability '{value.capability}'",
-            f"Write one of: {', '.join(sorted(capabilities)) or 'none yet'}.",
+            f"Write one of: {named(capabilities)}.",
         )
     used: set[str] = set()
     for number, template in enumerate(value.templates):
@@ -338,14 +365,15 @@ def _references(source: Source[Any], reference: Mapping[str, JsonValue], rubric:
 
 
 def _unknown_point(source: Source[Any], at: Location, name: str, points: set[str]) -> Problem:
-    return source.problem(at, f"the rubric has no point '{name}'", f"Write one of: {', '.join(sorted(points))}.")
+    return source.problem(at, f"the rubric has no point '{name}'", f"Write one of: {named(points)}.")
 
 
 def _twice(source: Source[Any], at: Location, names: Sequence[str], what: str) -> Iterator[Problem]:
-    counts = Counter(names)
+    seen: set[str] = set()
     for number, name in enumerate(names):
-        if counts[name] > 1 and name in names[:number]:
+        if name in seen:
             yield source.problem((*at, number), f"there is a second {what} '{name}'", "Remove it, or rename one.")
+        seen.add(name)
 
 
 def _repeated_ids(scenarios: Iterable[Source[Scenario]]) -> Iterator[Problem]:
@@ -360,8 +388,11 @@ def _repeated_ids(scenarios: Iterable[Source[Scenario]]) -> Iterator[Problem]:
 
 
 def _separation(files: SetFiles, limit: float) -> Iterator[Problem]:
-    held = [(source, i, text) for source in files.scenarios["held_out"] for i, text in enumerate(texts(source.value))]
-    asked = [*files.scenarios["scenarios"], *files.scenarios["micro"]]
+    held_out, core_cases, micro = (
+        [source for source in files.scenarios[part] if _readable(source.value)] for part in _COMPARED
+    )
+    asked = [*core_cases, *micro]
+    held = [(source, i, text) for source in held_out for i, text in enumerate(texts(source.value))]
     core = [(source, text) for source in asked for text in texts(source.value)]
     if not held or not core:
         return
@@ -382,6 +413,15 @@ def _separation(files: SetFiles, limit: float) -> Iterator[Problem]:
                 f"this held-out text is too near to {core[j][0].path} (similarity {score:.2f}, allowed {limit:.2f})",
                 "Tell another case, or move the scenario out of held_out/.",
             )
+
+
+_COMPARED: tuple[Part, ...] = ("held_out", "scenarios", "micro")
+
+
+def _readable(scenario: Scenario) -> bool:
+    """Whether all wordings can be laid side by side."""
+    *before, last = (len(message.content) for message in scenario.messages)
+    return (1 + len(scenario.variants)) * sum(before) + last + sum(map(len, scenario.variants)) <= MAX_WORDINGS
 
 
 def texts(scenario: Scenario) -> list[str]:

@@ -3,7 +3,8 @@
 Case, punctuation, accents, look-alike letters of other alphabets, invisible characters and the value of numbers are
 taken away. The similarity of two texts is then the greater of two figures:
 
-- the whole: their words, sorted, compared letter by letter (normalised Indel similarity);
+- the whole: their words, sorted, compared letter by letter (normalised Indel similarity), and word by word where the
+  letters are too many (`LONGEST`): time then grows with the texts, not with their square;
 - the part: of the smaller text, the share of words (function words count `FUNCTION_WEIGHT`) and the share of pairs of
   neighbouring words that the larger one has too; their mean to the power `STRETCH`. So a text inside a longer
   one is found, and two short notes that merely share the words of their trade are told apart.
@@ -26,6 +27,9 @@ FUNCTION_WEIGHT = 0.3
 """What a function word counts beside a word of content: two texts share such words by chance."""
 STRETCH = 0.45
 """Brings the part onto the scale of the whole: a copy with one word in seven replaced stays above 0.8."""
+LONGEST = 8_000
+"""Two texts with more letters than this (in their mean) are compared word by word: equal words in sorted order are
+a common subsequence of both, so the figure is never above that of letters."""
 LEAST_PART = 5.0
 """A smaller bag of less weight than this (a few words) is not searched for inside a larger one."""
 
@@ -111,10 +115,16 @@ class Index:
         choices: list[str | None] = [*self._whole]
         for passed_over in besides:
             choices[passed_over] = None
+        best = [(part, -place)] if place >= 0 else []
+        for long in [i for i, other in enumerate(choices) if other and len(other) * len(whole) > LONGEST**2]:
+            choices[long] = None
+            if (score := _by_words(whole, self._whole[long])) >= max(part, least):
+                best.append((score, -long))
         found = extractOne(whole, choices, scorer=ratio, processor=None, score_cutoff=100 * max(part, least))
-        if found and (found[1] > 100 * part or place > found[2] or place < 0):
-            return found[1] / 100, found[2]
-        return part, place
+        if found:
+            best.append((found[1] / 100, -found[2]))
+        score, at = max(best, default=(0.0, 1))
+        return score, -at
 
     def _nearest_part(self, bag: _Bag, least: float, besides: Collection[int]) -> tuple[float, int]:
         content, function, pairs, weight = bag
@@ -138,6 +148,13 @@ class Index:
     def _shared(self, items: Iterable[object]) -> dict[int, int]:
         """How many of the items each text holds, by its position; texts that hold none are left out."""
         return Counter(chain.from_iterable(self._places[item] for item in items if item in self._places))
+
+
+def _by_words(one: str, other: str) -> float:
+    """Share of two texts of sorted words that equal words, and the gaps after them, make up."""
+    common = (Counter(one.split(" ")) & Counter(other.split(" "))).items()
+    letters = sum(count * (len(word) + 1) for word, count in common)
+    return 2 * letters / (len(one) + len(other) + 2)
 
 
 def _bag(words: list[str]) -> _Bag:

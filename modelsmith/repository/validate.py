@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,17 +18,27 @@ from modelsmith.governance.codeowners import Codeowners, parse
 from modelsmith.governance.people import people_problems
 from modelsmith.governance.person_gates import transition_problem
 from modelsmith.governance.reserved import why_local, why_reserved
-from modelsmith.repository.document import Location, Problem, read_yaml
+from modelsmith.repository.document import (
+    Location,
+    Problem,
+    Unreadable,
+    decoded,
+    hidden_problem,
+    named,
+    sight_problems,
+)
 from modelsmith.repository.load import find_cluster_problems
 from modelsmith.repository.paths import folder
 from modelsmith.repository.sets import NearestPair, Source, misnamed, read_set, read_source, unreadable
 from modelsmith.repository.tree import Revision, Tree, WorkTree, read_each
+from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import find_json_problems, find_problems, sort_key
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, TRUST, Kind, kind_of
 from modelsmith.schema.cluster import Cluster, ClusterDefaults, Routing
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import People, Policy
+from modelsmith.schema.plaintext import first_hidden
 from modelsmith.schema.promotion import PromotionRecord
 from modelsmith.schema.scenario import Scenario
 from modelsmith.signing.ssh import check_key
@@ -174,7 +185,7 @@ def _alone(path: str, kind: Kind, contents: Mapping[str, bytes], present: Set[st
 
 def _cluster(path: str, contents: Mapping[str, bytes], present: Set[str]) -> Iterator[Problem]:
     defaults = contents.get(CLUSTER_DEFAULTS)
-    if defaults is not None and find_problems(CLUSTER_DEFAULTS, defaults, ClusterDefaults)[0] is None:
+    if defaults is not None and _parsed(CLUSTER_DEFAULTS, defaults, ClusterDefaults) is None:
         defaults = None
     cluster, problems = find_cluster_problems(path, contents[path], defaults)
     yield from problems
@@ -274,24 +285,32 @@ def _people(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
 
 
 def _key_problem(name: str, data: bytes) -> str:
-    """Why the bytes are no EC P-256 public key; empty when they are."""
-    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    """Why the bytes are not one EC P-256 public key and nothing else; empty when they are.
+
+    A reader of the diff takes all of the file for the key; the loader takes the first block and skips the rest.
+    """
+    from modelsmith.signing.keys import load_public_key, to_pem
 
     try:
-        key = load_pem_public_key(data)
-    except Exception:
-        return f"{name} holds no public key in PEM"
-    good = isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)
-    return "" if good else f"{name} is not an EC P-256 key"
+        key = load_public_key(data)
+    except InvalidInput:
+        return f"{name} holds no EC P-256 public key in PEM"
+    plain = to_pem(key) == data.replace(b"\r\n", b"\n")
+    return "" if plain else f"{name} holds something besides one key, or writes it in another way than OpenSSL does"
 
 
 def _codeowners(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
     try:
-        owners = parse(contents[path].decode("utf-8"))
-    except UnicodeDecodeError:
-        yield Problem(path, None, "", "not UTF-8 text", "Save the file as UTF-8.")
+        text = decoded(path, contents[path])
+    except Unreadable as error:
+        yield from error.problems
         return
+    owners = parse(text)
+    broken = {line for line, _ in owners.errors}
+    yield from sight_problems(path, text)
+    for number, written in enumerate(text.split("\n") if first_hidden(text) else (), start=1):
+        if number not in broken and (odd := first_hidden(f"{written}\n")):
+            yield hidden_problem(path, number, "", odd)
     for line, words in owners.errors:
         mend = "Correct the line; GitHub skips it as it is." if line else "Shorten it; as it is, nobody owns anything."
         yield Problem(path, line or None, "", words, mend)
@@ -314,10 +333,14 @@ def _codeowners(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
 
 
 def _value(path: str, contents: Mapping[str, bytes], model: type[T]) -> T | None:
-    return find_problems(path, contents[path], model)[0] if path in contents else None
+    return _parsed(path, contents[path], model) if path in contents else None
+
+
+@lru_cache(maxsize=4)
+def _parsed(path: str, data: bytes, model: type[T]) -> T | None:
+    """A file that many others refer to, read once."""
+    return find_problems(path, data, model)[0]
 
 
 def _one_of(names: Mapping[str, str], mark: str = "") -> str:
-    return (
-        f"Write one of: {', '.join(mark + name for name in sorted(names))}." if names else "Add the role there first."
-    )
+    return f"Write one of: {named(names, mark)}." if names else "Add the role there first."

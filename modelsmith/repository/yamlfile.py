@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from difflib import get_close_matches
 from typing import Any, TypeVar, get_args, get_origin
@@ -11,8 +12,20 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from modelsmith.repository.document import Document, Location, Place, Problem, Unreadable, dotted, read_json, read_yaml
+from modelsmith.repository.document import (
+    MAX_PROBLEMS,
+    MORE_PROBLEMS,
+    Document,
+    Location,
+    Place,
+    Problem,
+    Unreadable,
+    dotted,
+)
+from modelsmith.repository.json_reader import read_json
+from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.plaintext import described, first_unwelcome
 
 __all__ = ["Problem", "check", "find_json_problems", "find_problems", "invalid", "parse_yaml"]
 
@@ -42,9 +55,9 @@ def find_problems(path: str, data: bytes, model: type[T]) -> tuple[T | None, lis
 def find_json_problems(
     path: str, data: bytes, model: type[T], line: int | None = None
 ) -> tuple[T | None, list[Problem]]:
-    """The typed value of strict JSON, or None and what is wrong with it; ``line`` is its line in a JSONL file."""
+    """The typed value of JSON that a machine wrote, or None and what is wrong with it."""
     try:
-        return check(read_json(path, data, line), model)
+        return check(read_json(path, data, line, first_unwelcome), model)
     except Unreadable as error:
         return None, error.problems
 
@@ -54,10 +67,12 @@ def check(document: Document, model: type[T]) -> tuple[T | None, list[Problem]]:
     try:
         return model.model_validate_json(json.dumps(document.data)), []
     except ValidationError as error:
-        found = [_problem(document, model, details) for details in error.errors(include_url=False)]
+        errors = error.errors(include_url=False)
     one: dict[tuple[str, int | None, str], Problem] = {}
-    for problem in filter(None, found):
+    for problem in filter(None, (_problem(document, model, details) for details in errors)):
         key = (problem.file, problem.line, problem.field)
+        if len(one) == MAX_PROBLEMS and key not in one:
+            return None, [*sorted(one.values(), key=sort_key), Problem(*document.place(()), "", MORE_PROBLEMS, _FIRST)]
         other = one.get(key)
         mends = problem.mend if other is None else f"{other.mend} Or: {problem.mend}"
         one[key] = replace(other or problem, mend=mends)
@@ -69,12 +84,13 @@ def with_model_problems(error: Unreadable, model: type[BaseModel]) -> list[Probl
     if error.document is None:
         return error.problems
     unread = {problem.field for problem in error.problems}
-    more = [
-        problem
-        for problem in check(error.document, model)[1]
-        if not any(problem.field == field or problem.field.startswith((f"{field}.", f"{field}[")) for field in unread)
-    ]
+    more = [problem for problem in check(error.document, model)[1] if not _within(problem.field, unread)]
     return sorted([*error.problems, *more], key=sort_key)
+
+
+def _within(field: str, fields: Set[str]) -> bool:
+    """Whether the field, or one that it lies in, is among the others."""
+    return field in fields or any(field[: end.start()] in fields for end in _STEP.finditer(field))
 
 
 def invalid(problems: Sequence[Problem]) -> InvalidInput:
@@ -92,6 +108,12 @@ def invalid(problems: Sequence[Problem]) -> InvalidInput:
 
 UNSHOWN = frozenset({"url", "key_env"})
 """Fields whose wrong value may be a secret: no message repeats it."""
+
+
+_FIRST = "Mend those before it first."
+_STEP = re.compile(r"[.\[]")
+_LONGEST_NAME = 64
+"""No field's name is longer, so that nothing longer is a misspelt one."""
 
 
 def sort_key(problem: Problem) -> tuple[str, int, str, str]:
@@ -112,14 +134,22 @@ def _problem(document: Document, model: type[BaseModel], details: ErrorDetails) 
         place: Place = document.place(location[:-1])
         return Problem(*place, dotted(location), f"'{name}' is missing", _sentence("Add it", known.get(name)))
     if kind == "extra_forbidden":
-        near = get_close_matches(name, known, n=1, cutoff=0.6)
-        mend = f"Did you mean '{near[0]}'?" if near else f"Remove it; known here: {', '.join(known) or 'nothing'}."
+        mend = _nearest_field(name, known)
         return Problem(*document.key_place(location), dotted(location), f"there is no field '{name}'", mend)
     place = document.key_place(location) if "[key]" in details["loc"] else document.place(location)
     message, mend = _words(details, known.get(name))
     if name in UNSHOWN:
         message = message.replace(_shown(details.get("input")), "what stands there")
     return Problem(*place, dotted(location), message, mend)
+
+
+def _nearest_field(name: str, known: Mapping[str, str]) -> str:
+    """The mend for a field that does not exist."""
+    near = get_close_matches(name, known, n=1, cutoff=0.6) if len(name) <= _LONGEST_NAME else []
+    if not near:
+        return f"Remove it; known here: {', '.join(known) or 'nothing'}."
+    odd = ", ".join(described(letter) for letter in sorted(set(name)) if not letter.isascii())
+    return f"Did you mean '{near[0]}'?" + (f" What stands here has {odd}." if odd else "")
 
 
 def _written(data: Any, details: ErrorDetails) -> Location:

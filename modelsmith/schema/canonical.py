@@ -12,6 +12,7 @@ import rfc8785
 from pydantic import BaseModel
 
 from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.plaintext import first_unwelcome
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -30,6 +31,14 @@ def is_canonical(data: bytes, value: Any) -> bool:
         return False
 
 
+def is_plain_canonical(data: bytes, value: Any) -> bool:
+    """`is_canonical`, and plain text: RFC 8785 writes what ends a line, hides or turns text around as it is.
+
+    Of what is committed, a diff, a parser and a terminal then see the same.
+    """
+    return is_canonical(data, value) and first_unwelcome(data.decode()) is None
+
+
 def parse_canonical(path: str, data: bytes, model: type[T]) -> T:
     """The value in a machine-written file; ``path`` is for messages.
 
@@ -37,7 +46,7 @@ def parse_canonical(path: str, data: bytes, model: type[T]) -> T:
     they were signed.
 
     Raises:
-        IntegrityFailure: ``bad-file`` unless the bytes are canonical JSON and say a value of this type.
+        IntegrityFailure: ``bad-file`` unless the bytes are canonical JSON and plain text, and say a value of this type.
     """
     try:
         value = model.model_validate_json(data)
@@ -45,6 +54,9 @@ def parse_canonical(path: str, data: bytes, model: type[T]) -> T:
         raise _bad(path, f"of type {model.__name__}") from None
     if not is_canonical(data, json.loads(data)):
         raise _bad(path, "canonical JSON (RFC 8785)")
+    odd = first_unwelcome(data.decode())
+    if odd is not None:
+        raise _bad(path, f"plain text: it holds {odd.name}")
     return value
 
 

@@ -1,11 +1,11 @@
-"""Plain text: what every reader (a parser, git's diff, a forge's page, a terminal) shows and reads the same.
+r"""Plain text: what every reader (a parser, git's diff, a forge's page, a terminal) shows and reads the same.
 
 Not plain are characters that end a line for some readers only, that steer a terminal, that show nothing, that change
 the order in which others are shown (https://trojansource.codes), or whose shape the reader's font decides. Their ranges
 are written out here and do not come from the Unicode tables of this Python: what one machine lets in, every other
 machine reads. Names in messages come from those tables.
 
-In governed files such a character may stand as an escape, which everybody sees (``"\\u200c"`` in double quotes). Words
+In governed files such a character may stand as an escape, which everybody sees (``"\u200c"`` in double quotes). Words
 of people (titles, reasons) know no escapes: there, what joins letters of Persian or Hindi, or the parts of an emoji,
 is welcome between such characters.
 """
@@ -72,6 +72,12 @@ def first_hidden(text: str) -> Odd | None:
     return min(filter(None, (found, lone)), default=None)
 
 
+def every_hidden(text: str) -> list[Odd]:
+    """Every character that `first_hidden` looks for, in order."""
+    found = [*_HIDDEN.finditer(text), *_LONE_RETURN.finditer(text)]
+    return sorted(Odd(one.start(), one.group()) for one in found)
+
+
 def first_unsayable(text: str) -> Odd | None:
     """The first character that no value holds, not even by an escape: controls and what is no character."""
     return _first(_WITHOUT_MEANING, text)
@@ -92,6 +98,9 @@ def first_unwelcome(text: str) -> Odd | None:
 
 def _first(kind: re.Pattern[str], text: str) -> Odd | None:
     """The first character of a kind; texts are long and their alphabets small, so that is looked at first."""
+    line = text.replace("\n", "")
+    if line.isascii() and line.isprintable():
+        return None
     return _first_match(kind, text) if any(map(kind.match, set(text))) else None
 
 
@@ -114,8 +123,8 @@ def _one_line(text: str) -> str:
     return _words(text)
 
 
-ManyLines = Annotated[str, AfterValidator(_words)]
+PlainText = Annotated[str, AfterValidator(_words)]
 """Words of people over any number of lines (descriptions, comments)."""
 
-OneLine = Annotated[str, AfterValidator(_one_line)]
+PlainLine = Annotated[str, AfterValidator(_one_line)]
 """Words of people on one line (titles, reasons)."""

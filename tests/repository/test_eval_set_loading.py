@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from modelsmith.repository.document import read_yaml
 from modelsmith.repository.git import Git, Signature
 from modelsmith.repository.load import (
     load_cluster,
@@ -18,6 +17,7 @@ from modelsmith.repository.load import (
     scenario_digest,
 )
 from modelsmith.repository.tree import Revision, WorkTree
+from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.schema.errors import InvalidInput
 
 Edit = Callable[[str, str, str], None]

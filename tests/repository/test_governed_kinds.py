@@ -6,7 +6,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from modelsmith.repository.document import read_yaml
+from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.schema.catalog import KINDS, json_schemas, kind_of
 
 

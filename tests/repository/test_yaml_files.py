@@ -8,11 +8,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsmith.repository.document import MAX_INTEGER, Problem, Unreadable, read_json, read_yaml
+from modelsmith.repository.document import MAX_INTEGER, Problem, Unreadable
+from modelsmith.repository.json_reader import read_json
+from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import find_json_problems, find_problems, parse_yaml
 from modelsmith.schema.cluster import ClusterDefaults
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import People, Policy
+from modelsmith.schema.plaintext import first_hidden
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.scenario import Scenario
 
@@ -134,7 +137,13 @@ def test_plain_words_mean_what_yaml_1_2_says(text: bytes, value: object) -> None
 
 
 def test_norway_keeps_its_name_as_a_key_and_as_a_value() -> None:
-    assert read_yaml("f", b"no: [no, se]\n1: one\ntrue: t\n").data == {"no": ["no", "se"], "1": "one", "true": "t"}
+    assert read_yaml("f", b"no: [no, se]\n'1': one\n").data == {"no": ["no", "se"], "1": "one"}
+
+
+@pytest.mark.parametrize("key", [b"1", b"true", b"~", b"0x1f", b"1e3", b".inf"])
+def test_a_key_that_is_no_text_for_other_readers_is_refused(key: bytes) -> None:
+    assert "disagree on the key" in refusal(key + b": x\n")
+    assert read_yaml("f", b"'" + key + b"': x\n").data == {key.decode(): "x"}
 
 
 def test_a_number_with_a_leading_zero_is_refused_because_readers_disagree_about_it() -> None:
@@ -211,8 +220,8 @@ def test_what_cannot_be_read_the_same_everywhere_is_refused(data: bytes, words: 
     assert words in refusal(data)
 
 
-def test_a_byte_order_mark_is_not_part_of_the_first_key() -> None:
-    assert read_yaml("f", b"\xef\xbb\xbfa: 1").data == {"a": 1}
+def test_a_byte_order_mark_is_refused_because_some_readers_take_it_for_text() -> None:
+    assert "U+FEFF BYTE ORDER MARK" in refusal(b"\xef\xbb\xbfa: 1")
 
 
 def test_a_bad_value_does_not_hide_the_other_mistakes_of_the_file() -> None:
@@ -235,10 +244,13 @@ DATA = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dict
 
 @given(DATA)
 def test_whatever_is_written_as_json_reads_back_the_same(value: object) -> None:
-    """JSON is YAML: values survive in flow style, quotes and all."""
-    text = json.dumps({"top": value}, ensure_ascii=False).encode()
-    assert read_yaml("f", text).data == {"top": value}
-    assert read_json("f", text).data == {"top": value}
+    """JSON is YAML: values survive in flow style, quotes and all. What shows nothing is written as an escape."""
+    text = json.dumps({"top": value}, ensure_ascii=False)
+    hidden = {c for c in text if first_hidden(c)}
+    for_yaml = text.translate({ord(c): f"\\U{ord(c):08x}" for c in hidden})
+    for_json = text.translate({ord(c): json.dumps(c)[1:-1] for c in hidden})
+    assert read_yaml("f", for_yaml.encode()).data == {"top": value}
+    assert read_json("f", for_json.encode()).data == {"top": value}
 
 
 @given(st.binary(max_size=200))
