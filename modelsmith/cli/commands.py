@@ -91,7 +91,9 @@ def _request(kind: type[Request], values: dict[str, Any]) -> Request:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput("usage", f"{name}: {first['msg']}", "See the command's --help.") from None
+        raise InvalidInput(
+            "usage", f"{name}: {first['msg'].removeprefix('Value error, ')}", "See the command's --help."
+        ) from None
 
 
 def _parameter(name: str, field: FieldInfo) -> click.Parameter:

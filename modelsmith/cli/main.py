@@ -125,8 +125,10 @@ def install(repository: Path) -> None:
     """
     from modelsmith.forges.pre_receive import install_hook
 
+from modelsmith.cli.output import say
+
     install_hook(repository, sys.executable)
-    click.echo(f"{repository / 'hooks' / 'pre-receive'} decides about every push")
+    say(f"{repository / 'hooks' / 'pre-receive'} decides about every push")
 
 
 def fail(error: ModelsmithError, as_json: bool) -> NoReturn:
@@ -160,7 +162,10 @@ def main() -> NoReturn:
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        print("\nInterrupted. Run the same command again to go on from here.", file=sys.stderr)  # noqa: T201
+        from modelsmith.cli.output import say
+
+        say("", error=True)
+        say("Interrupted. Run the same command again to go on from here.", error=True)
         sys.exit(INTERRUPTED)
     except OutputLost as lost:
         if lost.reader_left:
@@ -168,7 +173,8 @@ def main() -> NoReturn:
         fail(_unprinted(lost), as_json)
     except Exception as error:
         if os.environ.get("MODELSMITH_DEBUG"):
-            traceback.print_exc()
+            for line in traceback.format_exc().splitlines():
+                say(line, error=True)
         bug = ModelsmithError(
             "bug",
             f"{type(error).__name__}: {error}",

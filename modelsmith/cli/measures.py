@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from modelsmith.cli.tables import INDENT, interval, table
+from modelsmith.cli.tables import interval
 
 if TYPE_CHECKING:
+    from modelsmith.cli.page import Page
     from modelsmith.schema.run import JudgeAgreement, SectionScore
 
 
@@ -24,11 +23,11 @@ def judge_line(judge: JudgeAgreement) -> str:
     )
 
 
-def repeat_table(sections: Sequence[SectionScore]) -> Table:
+def repeat_table(sections: Sequence[SectionScore], page: Page) -> None:
     """pass@k and pass^k of every section that was answered more than once."""
-    made = table("section", "k>", "passes at least once in k>", "passes every time in k>")
-    for one in sections:
-        for rate in one.repeats.rates if one.repeats else ():
-            name = f"{one.section}" if rate.k == 1 else ""
-            made.add_row(f"{INDENT}{name}", str(rate.k), interval(rate.at_least_one), interval(rate.every))
-    return made
+    body = [
+        (one.section if rate.k == 1 else "", str(rate.k), interval(rate.at_least_one), interval(rate.every))
+        for one in sections
+        for rate in (one.repeats.rates if one.repeats else ())
+    ]
+    page.table(("section", "k>", "passes at least once in k>", "passes every time in k>"), body)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from modelsmith.cli.page import Page, Styled, console_on, write_json
 from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.plaintext import visible
 from modelsmith.schema.progress import Notify, Progress
 
 if TYPE_CHECKING:
@@ -22,29 +23,33 @@ PLAIN_EVERY_SECONDS = 5.0
 def print_result(name: str, result: Result, as_json: bool) -> None:
     """The result as one JSON object, or as the view of that operation."""
     if as_json:
-        sys.stdout.write(json.dumps(result.model_dump(mode="json", by_alias=True), ensure_ascii=False) + "\n")
+        write_json(result.model_dump(mode="json", by_alias=True))
         return
-    from rich.console import Console
-
     from modelsmith.cli.views import render
 
-    render(name, result, Console(highlight=False, soft_wrap=not sys.stdout.isatty()))
+    render(name, result, Page())
 
 
 def print_error(error: ModelsmithError, as_json: bool) -> None:
     """An error object on stdout, or message and mend on stderr."""
     if as_json:
-        sys.stdout.write(json.dumps(error.envelope(), ensure_ascii=False, default=str) + "\n")
+        write_json(error.envelope())
         return
-    lines = [f"error ({error.code}): {error.message}"]
-    lines += [
-        f"  {name}: {error.details[name]}" for name in ("commit", "path") if isinstance(error.details.get(name), str)
-    ]
+    page = Page(sys.stderr)
+    page.line(f"error ({error.code}): {error.message}", indent=0)
+    for name in ("commit", "path"):
+        if isinstance(error.details.get(name), str):
+            page.line(f"{name}: {error.details[name]}")
     for problem in error.details.get("problems", []):
         where = ":".join(str(part) for part in (problem["file"], problem["line"]) if part)
         field = f" {problem['field']}:" if problem["field"] else ""
-        lines.append(f"  {where}:{field} {problem['message']}  -> {problem['mend']}")
-    sys.stderr.write("\n".join([*lines, f"  mend: {error.mend}"]) + "\n")
+        page.line(f"{where}:{field} {problem['message']}  -> {problem['mend']}")
+    page.line(f"mend: {error.mend}")
+
+
+def say(text: str, error: bool = False) -> None:
+    """One line from the beginning of the line, on standard output or standard error."""
+    Page(sys.stderr if error else sys.stdout).line(text, indent=0)
 
 
 @contextmanager
@@ -53,35 +58,36 @@ def reporter(as_json: bool) -> Iterator[Notify]:
     if not sys.stderr.isatty() or as_json:
         yield _plain()
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     columns = (
-        TextColumn("[bold]{task.fields[phase]:>9}"),
+        TextColumn("{task.fields[phase]:>9}", style="bold", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.description}"),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TextColumn("{task.description}", markup=False),
     )
-    console = Console(stderr=True)
+    console = console_on(sys.stderr)
+    page = Page.above(console)
     with Bars(*columns, console=console) as bars:
         tasks: dict[str, TaskID] = {}
         rates = _Rates()
 
         def notify(progress: Progress) -> None:
+            phase, message = visible(progress.phase), visible(progress.message)
             if not progress.total:
-                console.print(f"[bold]{progress.phase:>9}[/]  {progress.message}", highlight=False)
+                page.line(Styled(f"{progress.phase:>9}", "bold"), f"  {progress.message}", indent=0)
                 return
-            task = tasks.get(progress.phase)
+            task = tasks.get(phase)
             if task is None:
-                task = tasks[progress.phase] = bars.add_task("", total=progress.total, phase=progress.phase, rate="")
+                task = tasks[phase] = bars.add_task("", total=progress.total, phase=phase, rate="")
             rate = rates.said(progress)
-            bars.update(task, completed=progress.done, total=progress.total, description=progress.message, rate=rate)
+            bars.update(task, completed=progress.done, total=progress.total, description=message, rate=rate)
             if progress.done >= progress.total:
-                del tasks[progress.phase]
+                del tasks[phase]
 
         yield notify
 
@@ -97,7 +103,7 @@ def _plain() -> Notify:
         finished = progress.done >= progress.total
         if not progress.total or finished or now - last.get(progress.phase, 0.0) >= PLAIN_EVERY_SECONDS:
             last[progress.phase] = now
-            sys.stderr.write(f"{progress.phase}:{counted} {progress.message}\n")
+            say(f"{progress.phase}:{counted} {progress.message}", error=True)
             sys.stderr.flush()
 
     return notify

@@ -5,49 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
-from rich.markdown import Markdown
-
-from modelsmith.cli import views_corpus
-from modelsmith.cli.tables import INDENT
-from modelsmith.cli.tables import interval as _interval
-from modelsmith.cli.tables import rows as _rows
-from modelsmith.cli.tables import table as _table
+from modelsmith.cli import views_corpus, views_pull
+from modelsmith.cli.page import Page, Parts, Styled
+from modelsmith.cli.tables import interval
 from modelsmith.cli.views_change import diff_rubric_view
 from modelsmith.cli.views_eval import eval_view, results_view, run_view
 
-View = Callable[[Any, Console], None]
+View = Callable[[Any, Page], None]
 
 
-def render(name: str, result: Any, console: Console) -> None:
+def render(name: str, result: Any, page: Page) -> None:
     """Print the result of the operation of that name."""
-    VIEWS.get(name, _fields)(result, console)
+    VIEWS.get(name, _fields)(result, page)
 
 
-def _fields(result: Any, console: Console) -> None:
-    _rows(console, [(name, str(value)) for name, value in result.model_dump(mode="json").items()])
+def _fields(result: Any, page: Page) -> None:
+    page.rows([(name, str(value)) for name, value in result.model_dump(mode="json").items()])
 
 
-def _validate(result: Any, console: Console) -> None:
+def _validate(result: Any, page: Page) -> None:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(result.kinds.items()))
-    console.print(f"{INDENT}{result.files} governed files: {kinds}")
+    page.line(f"{result.files} governed files: {kinds}")
     for name, pair in result.nearest.items():
-        console.print(
-            f"{INDENT}{name}: nearest held-out and core texts are {pair.similarity:.2f} alike "
+        page.line(
+            f"{name}: nearest held-out and core texts are {pair.similarity:.2f} alike "
             f"({pair.first} ~ {pair.second}; limit {pair.limit:.2f})"
         )
     for problem in result.problems:
         where = f"{problem.file}:{problem.line}" if problem.line else problem.file
-        console.print(f"{INDENT}[red]{where}[/] {problem.field}", end=" ")
-        console.print(f"{problem.message}  -> {problem.mend}", markup=False)
+        page.line(Styled(where, "red"), f" {problem.field} {problem.message}  -> {problem.mend}")
     count = f"{len(result.problems)} problem{'s' if len(result.problems) > 1 else ''}"
-    console.print(f"{INDENT}{'[green]valid[/]' if result.valid else f'[red]{count}[/]'}")
+    page.line(Styled("valid", "green") if result.valid else Styled(count, "red"))
 
 
-def _init(result: Any, console: Console) -> None:
+def _init(result: Any, page: Page) -> None:
     people = "; ".join(f"{person} ({', '.join(roles)})" for person, roles in result.people.items()) or "nobody yet"
-    _rows(
-        console,
+    page.rows(
         [
             ("repository", result.directory),
             ("forge", result.forge),
@@ -57,118 +50,52 @@ def _init(result: Any, console: Console) -> None:
         ],
     )
     if result.unheld_roles:
-        console.print(
-            f"{INDENT}[yellow]Nobody holds {', '.join(result.unheld_roles)}[/]: their gates stay shut until "
-            "people.yaml lists someone with a key."
+        page.line(
+            Styled(f"Nobody holds {', '.join(result.unheld_roles)}", "yellow"),
+            ": their gates stay shut until people.yaml lists someone with a key.",
         )
-    console.print(f"\n{INDENT}Next: cd {result.directory} && modelsmith iterate {result.clusters[0]}")
+    page.gap()
+    page.line(f"Next: cd {result.directory} && modelsmith iterate {result.clusters[0]}")
 
 
-def _pull_rows(pull: Any) -> list[tuple[str, str]]:
-    rows = [
-        ("pull request", f"{pull.number}  {pull.title}"),
-        ("status", pull.status if pull.status != "open" else f"open, gate {pull.gate}"),
-        ("requested by", f"{pull.requester} (opened by {pull.preparer})"),
-    ]
-    if pull.approvers:
-        rows.append(("approved by", ", ".join(pull.approvers)))
-    if pull.waiting_for:
-        rows.append(("waits for", ", ".join(pull.waiting_for)))
-    if pull.change:
-        rows.append(("change", pull.change))
-    return rows
-
-
-def _pr_list(result: Any, console: Console) -> None:
-    if not result.pulls:
-        console.print(f"{INDENT}no pull requests")
-        return
-    table = _table("no.", "status", "gate", "waits for", "title")
-    for pull in result.pulls:
-        table.add_row(f"{INDENT}{pull.number}", pull.status, pull.gate, ", ".join(pull.waiting_for), pull.title)
-    console.print(table)
-
-
-def _pr_show(result: Any, console: Console) -> None:
-    pull = result.pull
-    console.print()
-    _rows(console, _pull_rows(pull))
-    console.print()
-    for check in pull.checks:
-        mark = "[green]ok[/]" if check.passed else "[red]no[/]"
-        console.print(f"{INDENT}{mark}  {check.name}: ", end="")
-        console.print(check.sentence, markup=False)
-    for refusal in pull.refusals:
-        console.print(f"{INDENT}[red]refused[/]  ", end="")
-        console.print(refusal, markup=False)
-    for note in pull.notes:
-        console.print(f"{INDENT}[yellow]note[/]  ", end="")
-        console.print(note, markup=False)
-    for review in result.reviews:
-        stale = "" if review.current else " (stale: the change was edited since)"
-        console.print(f"{INDENT}{review.verdict} by {review.actor} at {review.at}{stale} {review.reason}", markup=False)
-    if result.body:
-        console.print()
-        console.print(Markdown(result.body) if console.is_terminal else result.body, markup=False)
-
-
-def _verdict_given(result: Any, console: Console) -> None:
-    console.print(f"{INDENT}{result.verdict} by {result.actor} on {result.change}")
-    _rows(console, _pull_rows(result.pull))
-    if result.pull.gate == "open":
-        console.print(f"\n{INDENT}Next: modelsmith pr merge {result.pull.number}")
-
-
-def _pr_merge(result: Any, console: Console) -> None:
-    console.print(f"{INDENT}merged {result.number} ({result.title}) as {result.merge[:12]}")
-
-
-def _pr_open(result: Any, console: Console) -> None:
-    _rows(console, _pull_rows(result.pull))
-
-
-def _verify(result: Any, console: Console) -> None:
+def _verify(result: Any, page: Page) -> None:
     pinned = f"pinned by {result.pin}" if result.pin else "not pinned: pass --root FINGERPRINT from a source you trust"
-    rows = [
-        ("verified", f"[green]yes[/], up to {result.tip[:12]}"),
+    rows: list[tuple[str, Parts]] = [
+        ("verified", (Styled("yes", "green"), f", up to {result.tip[:12]}")),
         ("root", f"{result.root} ({pinned})"),
         ("changes", f"{result.changes}, of which {result.promotions} promotions"),
         ("judged now", f"{result.changes - result.remembered}; {result.remembered} were verified here before"),
         ("approvals", f"{result.approvals} signatures by people"),
     ]
     if result.rewound_from:
-        rows.insert(1, ("warning", f"[red]main was rewound[/]: {result.rewound_from[:12]} is no longer on it"))
+        warning = (Styled("main was rewound", "red"), f": {result.rewound_from[:12]} is no longer on it")
+        rows.insert(1, ("warning", warning))
     rows += [("weights", f"{name}: {state}") for name, state in result.weights.items()]
     for one in result.stale:
         rows.append(("stale", f"{one.specialist}: {'; '.join(one.reasons)}"))
         rows.append(("renew", one.renewal))
-    _rows(console, rows)
+    page.rows(rows)
 
 
-def _compare(result: Any, console: Console) -> None:
+def _compare(result: Any, page: Page) -> None:
     comparison = result.comparison
-    _rows(
-        console,
+    page.rows(
         [
-            ("first", f"{result.first}  composite {_interval(comparison.composite[0])}"),
-            ("second", f"{result.second}  composite {_interval(comparison.composite[1])}"),
-            ("difference", _interval(comparison.difference)),
+            ("first", f"{result.first}  composite {interval(comparison.composite[0])}"),
+            ("second", f"{result.second}  composite {interval(comparison.composite[1])}"),
+            ("difference", interval(comparison.difference)),
             ("gained, lost", f"{comparison.gained}, {comparison.lost} (McNemar p = {comparison.mcnemar_p:.3g})"),
             ("outcome", comparison.outcome),
         ],
     )
-    console.print(f"{INDENT}{comparison.sentence}", markup=False)
-    table = _table("scenario", "section", "flip")
-    for flip in comparison.flips:
-        table.add_row(f"{INDENT}{flip.id}", flip.section, flip.direction)
-    console.print(table)
+    page.line(comparison.sentence)
+    page.table(("scenario", "section", "flip"), [(flip.id, flip.section, flip.direction) for flip in comparison.flips])
 
 
-def _diagnose(result: Any, console: Console) -> None:
+def _diagnose(result: Any, page: Page) -> None:
     for cluster in result.failure_clusters:
-        console.print()
-        _rows(
-            console,
+        page.gap()
+        page.rows(
             [
                 ("Capability", cluster.capability),
                 ("Pattern", cluster.pattern),
@@ -180,11 +107,10 @@ def _diagnose(result: Any, console: Console) -> None:
         )
 
 
-def _lineage(result: Any, console: Console) -> None:
+def _lineage(result: Any, page: Page) -> None:
     for ancestor in result.ancestors:
         facts = ancestor.training
-        _rows(
-            console,
+        page.rows(
             [
                 ("specialist", f"{ancestor.specialist} ({ancestor.state})"),
                 ("artifact", ancestor.artifact),
@@ -195,32 +121,36 @@ def _lineage(result: Any, console: Console) -> None:
         )
         for event in ancestor.events:
             who = f", approved by {', '.join(event.approvers)}" if event.approvers else ""
-            console.print(f"{INDENT}{INDENT}{event.sequence:02d}  {event.event} (pull request {event.pull}{who})")
-    console.print(f"{INDENT}base model   {result.base_model}  {result.base_digest}")
+            page.line(f"{event.sequence:02d}  {event.event} (pull request {event.pull}{who})", indent=2)
+    page.line(f"base model   {result.base_model}  {result.base_digest}")
 
 
-def _iterate(result: Any, console: Console) -> None:
-    console.print()
-    rows = [
-        ("cluster", result.cluster),
-        ("iteration", str(result.iteration)),
-        ("specialist", result.specialist or "none"),
-        ("phase", result.phase),
-        ("reason", result.reason),
-    ]
-    _rows(console, [(label, text.replace("[", r"\[")) for label, text in rows])
+def _iterate(result: Any, page: Page) -> None:
+    page.gap()
+    page.rows(
+        [
+            ("cluster", result.cluster),
+            ("iteration", str(result.iteration)),
+            ("specialist", result.specialist or "none"),
+            ("phase", result.phase),
+            ("reason", result.reason),
+        ]
+    )
     for run in (result.reference, result.candidate):
         if run:
-            run_view(run, console)
+            run_view(run, page)
     if result.waiting_for:
         what = f"Pull request {result.pull}" if result.pull else "The hold of the cluster"
-        console.print(f"\n{INDENT}{what} waits for {', '.join(result.waiting_for)}.\n")
+        page.gap()
+        page.line(f"{what} waits for {', '.join(result.waiting_for)}.")
+        page.gap()
     for label, command in result.next.items():
-        console.print(f"{INDENT}{label:<9}{command}", markup=False)
+        page.line(f"{label:<9}{command}")
 
 
-def _promote(result: Any, console: Console) -> None:
-    console.print("\n  Promotion request")
+def _promote(result: Any, page: Page) -> None:
+    page.gap()
+    page.line("Promotion request")
     for label, text in (
         ("Cluster", result.cluster),
         ("Model", result.model),
@@ -230,14 +160,16 @@ def _promote(result: Any, console: Console) -> None:
         ("Eval tag", result.eval_tag or "none"),
         ("Adapter", result.artifact),
     ):
-        console.print(f"    {label + ':':<12}{text}")
-    console.print(f"\n  Promotion record written.\n    Directory: {result.directory}")
-    console.print(f"    Pull request {result.pull} to {result.event}: {result.status}")
+        page.line(f"{label + ':':<12}{text}", indent=2)
+    page.gap()
+    page.line("Promotion record written.")
+    page.line(f"Directory: {result.directory}", indent=2)
+    page.line(f"Pull request {result.pull} to {result.event}: {result.status}", indent=2)
     if result.waiting_for:
-        console.print(f"    Waits for:  {', '.join(result.waiting_for)}")
+        page.line(f"Waits for:  {', '.join(result.waiting_for)}", indent=2)
 
 
-def _rollback(result: Any, console: Console) -> None:
+def _rollback(result: Any, page: Page) -> None:
     serving = ", ".join(f"{one.specialist} {one.share:.0%}" for one in result.serving)
     rows = [
         ("cluster", result.cluster),
@@ -250,47 +182,45 @@ def _rollback(result: Any, console: Console) -> None:
         rows.append(("ready", result.readiness))
     if result.waiting_for:
         rows.append(("waits for", ", ".join(result.waiting_for)))
-    _rows(console, [*rows, ("next", result.next)])
+    page.rows([*rows, ("next", result.next)])
 
 
-def _status(result: Any, console: Console) -> None:
+def _status(result: Any, page: Page) -> None:
     for cluster in result.clusters:
-        console.print()
+        page.gap()
         serving = ", ".join(f"{one.specialist} {one.share:.0%}" for one in cluster.serving)
-        rows = [
+        rows: list[tuple[str, Parts]] = [
             ("cluster", cluster.cluster),
             ("base model", cluster.base_model),
             ("serving", serving),
             ("iteration", f"{cluster.iteration or 'none yet'}  {cluster.phase or ''}".strip()),
         ]
         if cluster.reason:
-            rows.append(("latest", cluster.reason.replace("[", r"\[")))
+            rows.append(("latest", cluster.reason))
         if cluster.composite is not None:
             rows.append(("composite", f"{cluster.composite:.3f}  (threshold {cluster.threshold:.3f})"))
         for one in cluster.specialists:
             rows.append(("specialist", f"{one.specialist}  {one.state}"))
-            rows += [("", f"[yellow]stale evidence[/]: {reason}") for reason in one.stale]
+            rows += [("", (Styled("stale evidence", "yellow"), f": {reason}")) for reason in one.stale]
         if cluster.renewal:
             rows.append(("renew", cluster.renewal))
         rows += [
-            ("waiting", f"pull request {w.number} ({w.title}) for {', '.join(w.waiting_for)}") for w in cluster.waiting
+            ("waiting", f"pull request {w.number} for {', '.join(w.waiting_for) or 'nobody'}: {w.title}")
+            for w in cluster.waiting
         ]
         if cluster.hold:
-            rows.append(
-                (
-                    "on hold",
-                    f"{cluster.hold.specialist} was rolled back; {', '.join(cluster.hold.waiting_for)} clears it",
-                )
-            )
+            clearers = ", ".join(cluster.hold.waiting_for)
+            rows.append(("on hold", f"{cluster.hold.specialist} was rolled back; {clearers} clears it"))
         rows.append(("next", cluster.next))
-        _rows(console, rows)
+        page.rows(rows)
 
 
-def _doctor(result: Any, console: Console) -> None:
+def _doctor(result: Any, page: Page) -> None:
+    styles = {"ok": "green", "note": "yellow", "bad": "red"}
     for finding in result.findings:
-        mark = {"ok": "[green]ok[/]  ", "note": "[yellow]note[/]", "bad": "[red]bad[/] "}[finding.level]
-        console.print(f"{INDENT}{mark}  {finding.subject}: ", end="")
-        console.print(finding.sentence + (f"  -> {finding.mend}" if finding.mend else ""), markup=False)
+        mend = f"  -> {finding.mend}" if finding.mend else ""
+        mark = Styled(f"{finding.level:<4}", styles[finding.level])
+        page.line(mark, f"  {finding.subject}: {finding.sentence}{mend}")
 
 
 VIEWS: dict[str, View] = {
@@ -309,11 +239,11 @@ VIEWS: dict[str, View] = {
     "lineage": _lineage,
     "balance": views_corpus.balance,
     "composite-history": views_corpus.composite_history,
-    "pr list": _pr_list,
-    "pr show": _pr_show,
-    "pr open": _pr_open,
-    "pr merge": _pr_merge,
-    "approve": _verdict_given,
-    "reject": _verdict_given,
+    "pr list": views_pull.pr_list,
+    "pr show": views_pull.pr_show,
+    "pr open": views_pull.pr_open,
+    "pr merge": views_pull.pr_merge,
+    "approve": views_pull.verdict_given,
+    "reject": views_pull.verdict_given,
     "verify": _verify,
 }

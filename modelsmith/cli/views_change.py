@@ -5,87 +5,85 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-
-from modelsmith.cli.tables import INDENT, interval, verdict
+from modelsmith.cli.page import Page, Part, Styled
+from modelsmith.cli.tables import interval, verdict
 
 if TYPE_CHECKING:
     from modelsmith.schema.change import Effect, SetChange
 
-_MARKS = {"added": "[green]+[/]", "removed": "[red]-[/]", "changed": "[yellow]~[/]"}
+_MARKS = {"added": Styled("+", "green"), "removed": Styled("-", "red"), "changed": Styled("~", "yellow")}
 _SHOWN = 20
 """Scenarios and flips that are listed; the rest is counted."""
 
 
-def set_change_view(change: SetChange, console: Console) -> None:
+def set_change_view(change: SetChange, page: Page) -> None:
     """Points, settings and scenarios that differ."""
     if not (change.points or change.settings or change.scenarios):
-        console.print(f"{INDENT}nothing changed")
+        page.line("nothing changed")
     for point in change.points:
-        console.print(f"{INDENT}{_MARKS[point.kind]} point [bold]{point.point}[/]")
+        page.line(_MARKS[point.kind], " point ", Styled(point.point, "bold"))
         for sentence in point.sentences:
-            console.print(f"{INDENT * 3}{escape(sentence)}")
+            page.line(sentence, indent=3)
     for sentence in change.settings:
-        console.print(f"{INDENT}{_MARKS['changed']} {escape(sentence)}")
-    lines = []
+        page.line(_MARKS["changed"], f" {sentence}")
+    lines: list[Sequence[Part]] = []
     for one in change.scenarios:
         fields = f": {', '.join(one.fields)}" if one.fields else ""
         unscored = "" if one.scored else " (nothing that is asked or scored)"
-        lines.append(f"{_MARKS[one.kind]} {one.part.replace('_', '-')} {one.id}{fields}{unscored}")
-    _some(lines, "scenarios", console)
+        lines.append((_MARKS[one.kind], f" {one.part.replace('_', '-')} {one.id}{fields}{unscored}"))
+    _some(lines, "scenarios", page, indent=1)
 
 
-def diff_rubric_view(result: Any, console: Console) -> None:
+def diff_rubric_view(result: Any, page: Page) -> None:
     """``modelsmith diff-rubric``."""
-    console.print()
-    set_change_view(result.change, console)
-    console.print()
+    page.gap()
+    set_change_view(result.change, page)
+    page.gap()
     if not result.effects:
-        console.print(f"{INDENT}no specialist of {result.cluster} was accepted yet, so no verdict can flip")
+        page.line(f"no specialist of {result.cluster} was accepted yet, so no verdict can flip")
     for effect in result.effects:
-        _effect(effect, console)
+        _effect(effect, page)
 
 
-def change_eval_view(result: Any, console: Console) -> None:
+def change_eval_view(result: Any, page: Page) -> None:
     """What ``eval --changed-since`` says beside the run."""
-    console.print()
-    set_change_view(result.change, console)
-    console.print(f"\n{INDENT}{escape(result.sentence)}")
+    page.gap()
+    set_change_view(result.change, page)
+    page.gap()
+    page.line(result.sentence)
     if result.run is None:
-        console.print(f"{INDENT}no scenario has to be asked")
+        page.line("no scenario has to be asked")
     if result.whole is None:
-        console.print(f"{INDENT}no verdict on the whole set")
+        page.line("no verdict on the whole set")
         return
-    console.print(f"{INDENT}the whole set:")
+    page.line("the whole set:")
     for name, score in (("composite", result.whole.composite), ("held-out", result.whole.held_out)):
-        console.print(f"{INDENT * 2}{name:<9}  {interval(score)}")
+        page.line(f"{name:<9}  {interval(score)}", indent=2)
     for check in result.whole.checks:
-        console.print(f"{INDENT * 2}{verdict(check.outcome)}  {escape(check.sentence)}")
-    console.print(f"{INDENT}verdict  {verdict(result.whole.verdict)}")
+        page.line(verdict(check.outcome), f"  {check.sentence}", indent=2)
+    page.line("verdict  ", verdict(result.whole.verdict))
 
 
-def _effect(effect: Effect, console: Console) -> None:
+def _effect(effect: Effect, page: Page) -> None:
     after = verdict(effect.after) if effect.after else "unknown"
-    console.print(f"{INDENT}[bold]{effect.specialist}[/] ({effect.state}): {verdict(effect.before)} -> {after}")
-    console.print(f"{INDENT * 2}{escape(effect.sentence)}")
+    page.line(Styled(effect.specialist, "bold"), f" ({effect.state}): ", verdict(effect.before), " -> ", after)
+    page.line(effect.sentence, indent=2)
     for name, (before, now) in (("composite", effect.composite), ("held-out", effect.held_out)):
         if now is not None and now != before:
-            console.print(f"{INDENT * 2}{name} {before.value:.3f} -> {now.value:.3f}")
+            page.line(f"{name} {before.value:.3f} -> {now.value:.3f}", indent=2)
     for flip in effect.point_flips:
-        console.print(f"{INDENT * 2}point {flip.point}: {flip.gained} gained, {flip.lost} lost")
-    lines = []
+        page.line(f"point {flip.point}: {flip.gained} gained, {flip.lost} lost", indent=2)
+    lines: list[Sequence[Part]] = []
     for one in effect.flips:
         mark = _MARKS["added" if one.direction == "gained" else "removed"]
         critical = ", critical" if one.critical else ""
-        where = f"{one.section.replace('_', '-')} {one.id}{critical}"
-        lines.append(f"{INDENT}{mark} {where}: {', '.join(one.points)}")
-    _some(lines, "flips", console)
-    console.print()
+        lines.append((mark, f" {one.section.replace('_', '-')} {one.id}{critical}: {', '.join(one.points)}"))
+    _some(lines, "flips", page, indent=2)
+    page.gap()
 
 
-def _some(lines: Sequence[str], noun: str, console: Console) -> None:
+def _some(lines: Sequence[Sequence[Part]], noun: str, page: Page, indent: int) -> None:
     for line in lines[:_SHOWN]:
-        console.print(f"{INDENT}{line}")
+        page.line(*line, indent=indent)
     if len(lines) > _SHOWN:
-        console.print(f"{INDENT}and {len(lines) - _SHOWN} more {noun} (--json has all)")
+        page.line(f"and {len(lines) - _SHOWN} more {noun} (--json has all)")

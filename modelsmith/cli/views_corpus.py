@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-
-from modelsmith.cli.tables import INDENT, rows, table, verdict
+from modelsmith.cli.page import Page, Styled
+from modelsmith.cli.tables import verdict
 
 if TYPE_CHECKING:
     from modelsmith.evaluation.corpus.balance import Balance, DimensionBalance
@@ -20,12 +18,11 @@ _PAIRS = 3
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-def balance(result: BalanceResult, console: Console) -> None:
+def balance(result: BalanceResult, page: Page) -> None:
     """The balance of an eval set: one table for each dimension, near scenarios, flags."""
     found = result.balance
-    console.print()
-    rows(
-        console,
+    page.gap()
+    page.rows(
         [
             ("eval set", f"{found.eval_set} {found.version}"),
             ("scenarios", ", ".join(f"{count} {section}" for section, count in found.scenarios.items())),
@@ -33,69 +30,72 @@ def balance(result: BalanceResult, console: Console) -> None:
         ],
     )
     for one in found.dimensions:
-        console.print()
-        _dimension(one, found, console)
-    console.print()
+        page.gap()
+        _dimension(one, found, page)
+    page.gap()
     for near in found.near:
-        console.print(
-            f"{INDENT}{_GROUPS[near.group]}: {near.duplicates} near-duplicates "
-            f"(limit {near.limit:.2f}); nearest scenarios:"
+        page.line(
+            f"{_GROUPS[near.group]}: {near.duplicates} near-duplicates (limit {near.limit:.2f}); nearest scenarios:"
         )
         for pair in near.pairs[:_PAIRS]:
-            console.print(f"{INDENT}{INDENT}{pair.similarity:.2f}  {pair.first} ~ {pair.second}")
-    console.print()
+            page.line(f"{pair.similarity:.2f}  {pair.first} ~ {pair.second}", indent=2)
+    page.gap()
     for flag in found.flags:
-        console.print(f"{INDENT}[yellow]{flag.kind}[/]  {escape(flag.sentence)}")
+        page.line(Styled(flag.kind, "yellow"), f"  {flag.sentence}")
     if not found.flags:
-        console.print(f"{INDENT}nothing is flagged")
-    if result.svg:
-        console.print(f"\n{INDENT}picture  {escape(result.svg)}")
+        page.line("nothing is flagged")
+    _picture(result.svg, page)
 
 
-def _dimension(one: DimensionBalance, found: Balance, console: Console) -> None:
+def _picture(svg: str | None, page: Page) -> None:
+    if svg:
+        page.gap()
+        page.line(f"picture  {svg}")
+
+
+def _dimension(one: DimensionBalance, found: Balance, page: Page) -> None:
     sections = list(found.scenarios)
-    shown = table(one.dimension, *(f"{section}>" for section in sections), "composite>")
+    body = []
     for value in one.values:
         counts = [str(value.scenarios[section]) for section in sections]
         if "held_out" in sections:
             counts[-1] += f" ({value.held_out:.0%})"
-        shown.add_row(f"{INDENT}{value.value}", *counts, f"{value.composite:.1%}")
-    console.print(shown)
+        body.append((value.value, *counts, f"{value.composite:.1%}"))
+    page.table((one.dimension, *(f"{section}>" for section in sections), "composite>"), body)
     if one.moves:
-        console.print(
-            f"{INDENT}{one.moves} of {found.scenarios['held_out']} held-out scenarios would need another "
+        page.line(
+            f"{one.moves} of {found.scenarios['held_out']} held-out scenarios would need another "
             f"{one.dimension.replace('_', ' ')} to stand as core does"
         )
 
 
-def composite_history(result: CompositeHistoryResult, console: Console) -> None:
+def composite_history(result: CompositeHistoryResult, page: Page) -> None:
     """Each run of a cluster in the order of time."""
     found = result.history
-    console.print()
+    page.gap()
     labelled = [("cluster", found.cluster), ("serves now", _shares(found.serving))]
     if found.entries:
         labelled.append(("composite", _sparkline(found)))
-    rows(console, labelled)
-    console.print()
+    page.rows(labelled)
+    page.gap()
     if not found.entries:
-        console.print(f"{INDENT}no complete run yet; modelsmith eval --cluster {found.cluster} makes one")
+        page.line(f"no complete run yet; modelsmith eval --cluster {found.cluster} makes one")
     else:
-        _runs(found, console)
+        _runs(found, page)
     for one in found.questions:
         reference = f"base {one.reference.value:.3f}" if one.reference else "base not evaluated"
-        console.print(f"{INDENT}question {one.number}: {one.eval_set} {one.eval_set_version}, {reference}")
-    if result.svg:
-        console.print(f"\n{INDENT}picture  {escape(result.svg)}")
+        page.line(f"question {one.number}: {one.eval_set} {one.eval_set_version}, {reference}")
+    _picture(result.svg, page)
 
 
-def _runs(found: CompositeHistory, console: Console) -> None:
+def _runs(found: CompositeHistory, page: Page) -> None:
     changes = {one.number: one.sentence for one in found.changes}
     width = max(len(entry.model) for entry in found.entries)
     head = f"{'no.':>3}  {'model':<{width}}  {'composite':<21}  {'held-out':<8}  {'verdict':<12}  state"
-    console.print(f"{INDENT}[bold]{head}[/]")
+    page.line(Styled(head, "bold"))
     for entry in found.entries:
         if entry.number in changes:
-            console.print(f"{INDENT}[yellow]{escape(changes[entry.number])}[/]")
+            page.line(Styled(changes[entry.number], "yellow"))
         one = entry.composite
         interval = f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
         held = f"{entry.held_out.value:.3f}" if entry.held_out.n else "-"
@@ -103,9 +103,9 @@ def _runs(found: CompositeHistory, console: Console) -> None:
         if not entry.complete:
             state.append("not complete")
         line = f"{entry.number:>3}  {entry.model:<{width}}  {interval:<21}  {held:<8}  "
-        console.print(f"{INDENT}{escape(line)}", end="")
-        console.print(f"{verdict(entry.verdict)}{' ' * (12 - len(entry.verdict))}  {', '.join(state)}".rstrip())
-    console.print()
+        ended = f"{' ' * (12 - len(entry.verdict))}  {', '.join(state)}".rstrip()
+        page.line(line, verdict(entry.verdict), ended)
+    page.gap()
 
 
 def _sparkline(found: CompositeHistory) -> str:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-
 from modelsmith.cli.measures import judge_line, repeat_table
-from modelsmith.cli.tables import INDENT, interval, rows, table, verdict
+from modelsmith.cli.page import Page, Parts, Styled
+from modelsmith.cli.tables import interval, verdict
 from modelsmith.cli.views_change import change_eval_view
 from modelsmith.evidence.markdown import money
 
@@ -16,9 +14,9 @@ if TYPE_CHECKING:
     from modelsmith.schema.run import Cost, Estimate, RunResult
 
 
-def _against(estimate: Estimate, threshold: float) -> str:
+def _against(estimate: Estimate, threshold: float) -> Parts:
     outcome = "PASS" if estimate.value >= threshold else "FAIL"
-    return f"{interval(estimate)}  {verdict(outcome)}  (threshold {threshold:.3f})"
+    return (f"{interval(estimate)}  ", verdict(outcome), f"  (threshold {threshold:.3f})")
 
 
 def duration(seconds: float) -> str:
@@ -56,17 +54,17 @@ def _bill(run: RunResult) -> list[tuple[str, str]]:
     ]
 
 
-def part_view(run: RunResult, console: Console) -> None:
+def part_view(run: RunResult, page: Page) -> None:
     """The run of what changed: what it cost. Its own figures say nothing; the whole set's do."""
-    console.print()
+    page.gap()
     pairs = [("cluster", run.cluster), ("model", run.model), ("tag", run.tag)]
-    rows(console, [*pairs, ("scenarios", f"{run.scenarios} ({', '.join(run.sections)}{_part(run)})"), *_bill(run)])
+    page.rows([*pairs, ("scenarios", f"{run.scenarios} ({', '.join(run.sections)}{_part(run)})"), *_bill(run)])
 
 
-def run_view(run: RunResult, console: Console) -> None:
+def run_view(run: RunResult, page: Page) -> None:
     """One eval run: the headline, then rubric points and capabilities."""
     headline, thresholds = run.headline, run.rule.thresholds
-    pairs = [
+    pairs: list[tuple[str, Parts]] = [
         ("cluster", run.cluster),
         ("model", run.model),
         ("tag", run.tag),
@@ -80,46 +78,46 @@ def run_view(run: RunResult, console: Console) -> None:
         pairs.append(("regressions", f"{len(headline.regressions)} / {headline.compared}"))
     if run.judge:
         pairs.append(("judge", judge_line(run.judge)))
-    pairs += [
-        ("verdict", verdict(headline.verdict)),
-        *_bill(run),
+    pairs += [("verdict", verdict(headline.verdict)), *_bill(run)]
+    page.gap()
+    page.rows(pairs)
+    page.gap()
+    points = [
+        (rate.point, str(rate.passed), str(rate.total), f"{rate.passed / rate.total:.0%}")
+        for rate in headline.per_rubric
     ]
-    console.print()
-    rows(console, pairs)
-    console.print()
-    points = table("rubric point", "passed>", "of>", "share>")
-    for rate in headline.per_rubric:
-        points.add_row(f"{INDENT}{rate.point}", str(rate.passed), str(rate.total), f"{rate.passed / rate.total:.0%}")
-    console.print(points)
-    console.print()
+    page.table(("rubric point", "passed>", "of>", "share>"), points)
+    page.gap()
     sections = [s.section for s in headline.sections]
-    capabilities = table("capability", *(f"{section}>" for section in sections))
     rates = {(r.section, r.capability): f"{r.passed}/{r.total}" for r in headline.per_capability}
-    for capability in sorted({r.capability for r in headline.per_capability}):
-        capabilities.add_row(f"{INDENT}{capability}", *(rates.get((section, capability), "") for section in sections))
-    console.print(capabilities)
-    console.print()
+    capabilities = [
+        (capability, *(rates.get((section, capability), "") for section in sections))
+        for capability in sorted({r.capability for r in headline.per_capability})
+    ]
+    page.table(("capability", *(f"{section}>" for section in sections)), capabilities)
+    page.gap()
     if any(one.repeats for one in headline.sections):
-        console.print(repeat_table(headline.sections))
-        console.print()
+        repeat_table(headline.sections, page)
+        page.gap()
     for check in headline.checks:
-        console.print(f"{INDENT}{verdict(check.outcome)}  {escape(check.sentence)}")
+        page.line(verdict(check.outcome), f"  {check.sentence}")
 
 
-def eval_view(result: Any, console: Console) -> None:
+def eval_view(result: Any, page: Page) -> None:
     """``modelsmith eval``."""
     if result.run is not None:
         show = part_view if result.run.only is not None and result.whole is not None else run_view
-        show(result.run, console)
+        show(result.run, page)
     if result.change is not None:
-        change_eval_view(result, console)
+        change_eval_view(result, page)
 
 
-def results_view(result: Any, console: Console) -> None:
+def results_view(result: Any, page: Page) -> None:
     """``modelsmith results``."""
-    run_view(result.run, console)
+    run_view(result.run, page)
     for failure in result.failures:
-        console.print(f"\n{INDENT}[bold]{failure.section}/{failure.id}[/] wording {failure.wording}")
-        console.print(f"{INDENT}{INDENT}answer: {failure.answer!r}", markup=False)
+        page.gap()
+        page.line(Styled(f"{failure.section}/{failure.id}", "bold"), f" wording {failure.wording}; the model's answer:")
+        page.words(failure.answer, indent=2)
         for point, reason in failure.reasons.items():
-            console.print(f"{INDENT}{INDENT}{point}: {reason}", markup=False)
+            page.line(f"{point}: {reason}", indent=2)

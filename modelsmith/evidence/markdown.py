@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from typing import Final
+
+from modelsmith.schema.plaintext import visible
+
+_SHOWN: Final = (
+    ("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("*", "\\*"), ("~~", "\\~\\~"),
+    ("](", "] ("), ("]:", "] :"), ("`", "'"), ("@", " at "), ("://", ":\\//"), ("www.", "www\\."),
+)  # fmt: skip
+"""What Markdown reads as its own, and how it stands for itself; in this order."""
+_LABEL: Final = re.compile(r"\[(?![-+\d])")
+"""What may begin a link, a note or a box; not an interval of numbers."""
 
 
 def short(digest: str) -> str:
@@ -12,11 +24,11 @@ def short(digest: str) -> str:
 
 
 def safe(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    for mark, shown in (("\\", "\\\\"), ("|", "\\|"), ("*", "\\*"), ("`", "'"), ("](", "] ("), ("@", " at ")):
+    """Text that Markdown shows as it is, on one line: no mark-up, link, picture, entity or HTML, nothing hidden."""
+    flat = " ".join(visible(re.sub(r"[\r\n\t]", " ", text)).split())
+    for mark, shown in _SHOWN:
         flat = flat.replace(mark, shown)
-    return flat.replace("<", "&lt;").replace(">", "&gt;")
+    return _LABEL.sub(r"\\[", flat)
 
 
 def table(rows: Sequence[Sequence[str]], alignment: str) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
+from modelsmith.schema.plaintext import visible
+
 WIDTH: Final = 880
 MARGIN: Final = 32
 
@@ -79,8 +81,8 @@ def number(value: float) -> str:
 
 
 def plain(content: str) -> str:
-    """The text, escaped, without control characters."""
-    return escape("".join(c for c in content if c.isprintable()), quote=False)
+    """The text, escaped; what is not seen as itself is spelled out."""
+    return escape(visible(content), quote=False)
 
 
 _NARROW, _WIDE = "fijlrtI.,:;|'!()[]/- ", "mwMW@%"

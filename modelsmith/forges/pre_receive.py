@@ -18,7 +18,7 @@ from modelsmith.forges.reader import MAIN, Reader, pull_number
 from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
 from modelsmith.repository.git import REGULAR, Git
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, ModelsmithError
-from modelsmith.schema.pull import PullRequest
+from modelsmith.schema.pull import PullRequest, odd_words
 from modelsmith.signing.ssh import signing_key
 
 Decision = TypeVar("Decision")
@@ -174,6 +174,10 @@ def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) 
         raise _refused(
             "wrong-time", "The event's or approval's time is not the present.", "Set the clock and try again."
         )
+    reason = logged.approval.reason if logged.approval else ""
+    odd = odd_words(event.title or "", event.branch or "", event.body, reason)
+    if odd:
+        raise _refused("odd-text", odd, "Say it in plain text.")
     if not git.is_ancestor(event.base, main):
         raise _refused("unrelated-base", "The event names a main that never was.", "Fetch main and try again.")
     if event.kind == "closed" and reader.merge_of(event.head, main):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import (
     GateNotCleared,
     InfrastructureFailure,
@@ -13,6 +12,7 @@ from modelsmith.schema.errors import (
     ModelsmithError,
     WaitingForPerson,
 )
+from modelsmith.schema.plaintext import visible
 
 _MARK = "modelsmith-refusal: "
 _KINDS: dict[int, type[ModelsmithError]] = {
@@ -22,9 +22,12 @@ _KINDS: dict[int, type[ModelsmithError]] = {
 
 
 def refusal_lines(error: ModelsmithError) -> str:
-    """What a hook writes to standard error: a sentence for people and a line for `find_refusal`."""
+    """What a hook writes to standard error: a sentence for people and a line for `find_refusal`.
+
+    Any git shows both to whoever pushes, as they are: the sentence is spelled out, the JSON is plain ASCII.
+    """
     facts = {"exit": int(error.exit), "code": error.code, "message": error.message, "mend": error.mend}
-    return f"modelsmith: {error.code}: {error.message}\n{_MARK}{canonical_json(facts).decode()}\n"
+    return f"modelsmith: {error.code}: {visible(error.message)}\n{_MARK}{json.dumps(facts, sort_keys=True)}\n"
 
 
 def find_refusal(stderr: str) -> ModelsmithError | None:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from modelsmith.operations.contract import PullNumber, Request, Result
+from modelsmith.operations.proposal_view import ProposalView, proposal_view
 from modelsmith.operations.pull_view import PullView, view
 from modelsmith.promotion.harness import open_forge
-from modelsmith.promotion.packets import PACKET_FILE
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
-from modelsmith.schema.pull import PullRequest
+from modelsmith.schema.errors import ModelsmithError
 
 
 class PrShowRequest(Request):
-    """Shows the review packet, the gate's checks and whose approval is missing."""
+    """Shows the gate's checks, whose approval is missing, who wrote what, each changed path, and what is asked.
+
+    That is the review packet of a promotion, and the diff of any other change. What people wrote stands behind bars;
+    so does a packet that is not exactly what the toolkit renders from evidence and records.
+    """
 
     number: PullNumber
+    diff: Annotated[bool, Field(description="Of a promotion too, the lines that change.")] = False
 
 
 class ReviewView(Frozen):
@@ -29,20 +38,29 @@ class ReviewView(Frozen):
 
 
 class PrShowResult(Result):
-    """The pull request, its reviews and its body."""
+    """The pull request, its reviews, and what it changes."""
 
     pull: PullView
     reviews: tuple[ReviewView, ...]
     body: str
-    """Markdown: the review packet of a promotion, else the description."""
+    """The opener's description: their words, which nothing was held against."""
+    proposal: ProposalView | None
+    """None when it cannot be read."""
+    unreadable: str
+    """Why the proposal cannot be read; empty when it can."""
 
 
 def run(workspace: Workspace, request: PrShowRequest) -> PrShowResult:
     """Read it from the forge; nothing is changed."""
-    forge = open_forge(workspace)
-    main = forge.fetch_into(workspace.git)
+    forge, git = open_forge(workspace), workspace.git
+    main = forge.fetch_into(git)
     pull = forge.get(request.number)
-    shown = view(workspace.git, pull, main)
+    shown = view(git, pull, main)
+    proposal, unreadable = None, ""
+    try:
+        proposal = proposal_view(git, pull, main, request.diff)
+    except ModelsmithError as error:
+        unreadable = error.message
     reviews = tuple(
         ReviewView(
             actor=review.actor,
@@ -53,12 +71,4 @@ def run(workspace: Workspace, request: PrShowRequest) -> PrShowResult:
         )
         for review in pull.reviews
     )
-    return PrShowResult(pull=shown, reviews=reviews, body=_packet(workspace, pull, main) or pull.body)
-
-
-def _packet(workspace: Workspace, pull: PullRequest, main: str) -> str | None:
-    """The packet that the proposal brings: unlike the description, the gate holds it against the evidence."""
-    git = workspace.git
-    base = git.text("rev-parse", f"{pull.merge}^1") if pull.merge else git.text("merge-base", main, pull.head)
-    added = [path.path for path in git.change(base, pull.head).paths if path.path.endswith(f"/{PACKET_FILE}")]
-    return workspace.revision(pull.head).read(added[0]).decode() if len(added) == 1 else None
+    return PrShowResult(pull=shown, reviews=reviews, body=pull.body, proposal=proposal, unreadable=unreadable)

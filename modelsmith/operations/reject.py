@@ -10,6 +10,7 @@ from pydantic import Field
 from modelsmith.operations.approve import VerdictResult, give_verdict
 from modelsmith.operations.contract import PullNumber, Request
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.plaintext import OneLine
 
 
 class RejectRequest(Request):
@@ -17,7 +18,7 @@ class RejectRequest(Request):
 
     number: PullNumber
     key: Annotated[Path, Field(description="Your private SSH key (or the public half of one in your agent).")]
-    reason: Annotated[str, Field(min_length=1, description="Why: it is what the next attempt learns from.")]
+    reason: Annotated[OneLine, Field(min_length=1, description="Why: it is what the next attempt learns from.")]
 
 
 def run(workspace: Workspace, request: RejectRequest) -> VerdictResult:

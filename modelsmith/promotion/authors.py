@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from modelsmith.governance.people import listed_keys
@@ -16,6 +16,7 @@ GIT_NAMESPACE = "git"
 """Namespace in which ``git commit -S`` signs with SSH keys."""
 
 _SIGNATURE = re.compile(rb"(?m)^gpgsig(?:-sha256)? (.*\n(?: .*\n)*)")
+_AUTHOR = re.compile(rb"(?m)^author (.*) \d+ [-+]\d{4}$")
 _ROLE = re.compile(rb"(?m)^(?:author|committer) (.*) <(.*)> ")
 
 
@@ -27,6 +28,18 @@ class Authorship:
     """Ids whose listed key signed one of them; a key that has ended or is revoked still says who wrote it."""
     claims: frozenset[str]
     """Names and mail addresses of authors and committers, which anyone can write."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """One commit of a proposal, for who must decide about it."""
+
+    id: str
+    signer: str | None
+    """Whose listed key signed it; None when nobody's did."""
+    author: str
+    """Whom it names as its author; proves nothing."""
+    subject: str
 
 
 class Commits:
@@ -53,19 +66,42 @@ class Commits:
 def authorship(commits: Iterable[bytes], people: People) -> Authorship:
     """Who wrote these raw commits, by the keys that people.yaml lists."""
     keys = [ssh.AllowedKey(*key) for key in listed_keys(people)]
-    listed = {entry.key for entry in keys}
-    authors: set[str] = set()
+    authors: set[str | None] = set()
     claims: set[str] = set()
     for commit in commits:
-        header = commit.partition(b"\n\n")[0] + b"\n"
-        claims |= {text.decode("utf-8", "replace") for role in _ROLE.findall(header) for text in role}
-        payload, signature = _signed(commit, header)
-        if ssh.signing_key(signature) in listed:
-            try:
-                authors.add(ssh.verify(payload, signature, GIT_NAMESPACE, keys).actor)
-            except IntegrityFailure:
-                continue
-    return Authorship(frozenset(authors), frozenset(claims - {""}))
+        claims |= {text.decode("utf-8", "replace") for role in _ROLE.findall(_header(commit)) for text in role}
+        authors.add(_signer(commit, keys))
+    return Authorship(frozenset(filter(None, authors)), frozenset(claims - {""}))
+
+
+def written(git: Git, since: str, tip: str, people: People, most: int) -> tuple[Written, ...]:
+    """The newest commits that ``tip`` adds to ``since``, ``most`` of them at most."""
+    ids = git.text("rev-list", f"--max-count={most}", f"{since}..{tip}").split()
+    raw = git.read_commits(ids)
+    keys = [ssh.AllowedKey(*key) for key in listed_keys(people)]
+    return tuple(Written(one, _signer(raw[one], keys), *_said(raw[one])) for one in ids)
+
+
+def _said(commit: bytes) -> tuple[str, str]:
+    """Name and address of the author, and the first line of the message."""
+    named = _AUTHOR.search(_header(commit))
+    subject = commit.partition(b"\n\n")[2].partition(b"\n")[0]
+    return named[1].decode("utf-8", "replace") if named else "", subject.decode("utf-8", "replace")
+
+
+def _header(commit: bytes) -> bytes:
+    return commit.partition(b"\n\n")[0] + b"\n"
+
+
+def _signer(commit: bytes, keys: Sequence[ssh.AllowedKey]) -> str | None:
+    """Whose listed key signed the raw commit."""
+    payload, signature = _signed(commit, _header(commit))
+    if ssh.signing_key(signature) not in {entry.key for entry in keys}:
+        return None
+    try:
+        return ssh.verify(payload, signature, GIT_NAMESPACE, keys).actor
+    except IntegrityFailure:
+        return None
 
 
 def _signed(commit: bytes, header: bytes) -> tuple[bytes, str]:

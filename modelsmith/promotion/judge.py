@@ -18,7 +18,7 @@ from modelsmith.promotion.rollbacks import contract_for
 from modelsmith.repository.git import Git
 from modelsmith.repository.tree import Revision
 from modelsmith.repository.validate import validate
-from modelsmith.schema.pull import Change, PullRequest, Review
+from modelsmith.schema.pull import Change, PullRequest, Review, odd_words
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,14 @@ def judge_tree(
 
 
 def _opener(pull: PullRequest, main: Main) -> tuple[CheckResult, ...]:
-    """Whoever opens a pull request may not approve it, so who it was must be certain."""
+    """Whoever opens a pull request may not approve it, so who it was must be certain; and what they wrote is seen."""
+    odd = odd_words(pull.title, pull.branch, pull.body)
+    words = (CheckResult("words", False, f"{odd} Have the change proposed again in plain text."),) if odd else ()
     if pull.key is None:
-        return ()
+        return words
     doubt = opener_doubt(pull, main.people)
     said = f"opened by {pull.preparer}" if doubt is None else f"{doubt}; have the change proposed again"
-    return (CheckResult("opener", doubt is None, said),)
+    return (CheckResult("opener", doubt is None, said), *words)
 
 
 def checks_for(

@@ -82,7 +82,7 @@ def _does_not_hold(commit: Commit, what: str, cause: str, path: str | None = Non
     place = {"path": path} if path else {}
     return IntegrityFailure(
         "history-does-not-hold",
-        f"Commit {commit.id[:12]} ({commit.subject}): {what}",
+        f"Commit {commit.id[:12]}: {what} (its subject: {commit.subject})",
         "Do not trust main from here on; compare with a clone that verifies.",
         commit=commit.id,
         cause=cause,

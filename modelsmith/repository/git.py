@@ -132,6 +132,17 @@ class Git:
             at = start + size + 1
         return contents
 
+    def blob_sizes(self, oids: Sequence[str]) -> dict[str, int]:
+        """Sizes of those of the objects that are blobs of this repository."""
+        wanted = sorted(set(oids))
+        said = (
+            self.run("cat-file", "--batch-check", input="".join(f"{oid}\n" for oid in wanted).encode())
+            if wanted
+            else b""
+        )
+        facts = (line.split() for line in said.decode("utf-8", "replace").splitlines())
+        return {fact[0]: int(fact[2]) for fact in facts if len(fact) == 3 and fact[1] == "blob"}
+
     def read_commits(self, commits: Sequence[str]) -> dict[str, bytes]:
         """Raw commit objects by id, read by a single process.
 

@@ -40,6 +40,8 @@ _ALONE = r"[^\x00-\xa8\xaa-\xad\xaf-\u024f\u200c\u200d]"
 _JOINED = re.compile(rf"(?<={_ALONE})(?:[\u200c\u200d](?={_ALONE})|[\ufe0e\ufe0f])|\ufe0f(?=\u20e3)")
 """Joiners between two such characters, and the choice between text and picture after one or before a key's frame."""
 _TO_ONE_LINE = re.compile(r"[\t\n\r]")
+_NOT_SEEN = re.compile(rf"({_JOINED.pattern})|{_HIDDEN.pattern}|{_TO_ONE_LINE.pattern}")
+_SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _NAMES = {
     "\x00": "NULL", "\x07": "BELL", "\x08": "BACKSPACE", "\t": "TAB", "\n": "LINE FEED", "\x0b": "LINE TABULATION",
     "\x0c": "FORM FEED", "\r": "CARRIAGE RETURN", "\x1b": "ESCAPE", "\x7f": "DELETE", "\x85": "NEXT LINE",
@@ -96,6 +98,26 @@ def first_unwelcome(text: str) -> Odd | None:
     return first_hidden(_JOINED.sub("-", text))
 
 
+def first_break(text: str) -> Odd | None:
+    """The first tab or end of a line, which one line does not hold."""
+    return _first_match(_TO_ONE_LINE, text)
+
+
+def visible(text: str) -> str:
+    r"""The text as one line in which every character is seen: what is not plain, or ends a line, is spelled ``\u202e``.
+
+    For whatever shows words of others. Joiners stay where a script needs them.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return _NOT_SEEN.sub(lambda found: found[0] if found[1] else _spelled(found[0]), text)
+
+
+def _spelled(character: str) -> str:
+    code = ord(character)
+    return _SHORT.get(character) or (f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+
+
 def _first(kind: re.Pattern[str], text: str) -> Odd | None:
     """The first character of a kind; texts are long and their alphabets small, so that is looked at first."""
     line = text.replace("\n", "")
@@ -117,7 +139,7 @@ def _words(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    odd = _first_match(_TO_ONE_LINE, text)
+    odd = first_break(text)
     if odd is not None:
         raise ValueError(f"it holds {odd.name}; write one line")
     return _words(text)

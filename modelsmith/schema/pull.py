@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, Field
 
 from modelsmith.schema.base import Actor, Digest, Frozen, GitHash, Slug
 from modelsmith.schema.canonical import digest
+from modelsmith.schema.plaintext import first_break, first_unwelcome
 
 
 class ChangedPath(Frozen):
@@ -135,3 +136,16 @@ class PullEvent(Frozen):
     """Of ``reviewed``; equals the signed approval's."""
     merge: GitHash | None = None
     """Of ``merged``: the merge commit."""
+
+
+def odd_words(title: str, branch: str, body: str, reason: str = "") -> str | None:
+    """Which of the words that somebody wrote about a proposal are not plain text; None when all are.
+
+    Logs from before this rule, and of clients that do not keep it, are read all the same.
+    """
+    for name, text in (("title", title), ("branch", branch), ("reason", reason)):
+        odd = first_unwelcome(text) or first_break(text)
+        if odd:
+            return f"The {name} holds {odd.name}."
+    odd = first_unwelcome(body)
+    return f"The description holds {odd.name}." if odd else None

@@ -80,7 +80,8 @@ def test_the_platform_keeps_cost_for_operators_and_reviewers_no_longer_see_it(ca
     assert "### Speed and cost\n\nkept for operators by policy." in packet
     assert "per decision" not in packet
     shown = pr_show.run(candidate.workspace, pr_show.PrShowRequest(number=number))
-    assert "per decision" not in shown.body
+    assert shown.proposal.packet.rendering
+    assert "per decision" not in shown.proposal.packet.text
 
 
 def without(evidence):

@@ -50,7 +50,7 @@ def test_what_is_kept_for_operators_is_on_their_machine_and_not_in_the_repositor
     assert evidence["training"]["toolkit"] is None
     assert evidence["training"]["final_loss"] is not None
     assert json.loads((fresh.folder_of("candidate") / "training.json").read_bytes()) == evidence["training"]
-    shown = fresh.modelsmith("pr", "show", "4", "--json").json["body"]
+    shown = fresh.modelsmith("pr", "show", "4", "--json").json["proposal"]["packet"]["text"]
     assert "### Speed and cost\n\nkept for operators by policy." in shown
     for words in (("approve", "4", "--key", fresh.key("maya")), ("pr", "merge", "4"), ("verify",)):
         ran = fresh.modelsmith(*words, "--json")

@@ -42,7 +42,7 @@ def test_the_reviewer_sees_the_packet_the_checks_and_whose_approval_is_missing(w
     assert shown["pull"]["gate"] == "waiting"
     assert all(check["passed"] for check in shown["pull"]["checks"])
     assert {"signature", "life", "routing", "fresh-evidence"} <= {check["name"] for check in shown["pull"]["checks"]}
-    assert "composite" in shown["body"].lower()
+    assert "composite" in shown["proposal"]["packet"]["text"].lower()
     text = waiting.modelsmith("pr", "show", "4").out
     assert "@head-of-trading" in text
     assert "ok  signature" in text

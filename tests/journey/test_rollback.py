@@ -82,7 +82,7 @@ def test_in_the_window_traffic_is_back_without_asking_anyone(served, rolled):
 
 def test_the_pull_request_says_first_what_one_needs_to_know_at_night(rolled):
     world, said = rolled
-    body = must(world, 0, "pr", "show", str(said["pull"]))["body"]
+    body = must(world, 0, "pr", "show", str(said["pull"]))["proposal"]["packet"]["text"]
     first = body.split("\n\n### Details")[0].splitlines()
     assert len(first) <= 10
     for words in (
@@ -134,7 +134,7 @@ def test_on_hold_nothing_is_deployed_until_oncall_clears_it_and_then_all_goes_on
     number = str(asked["pull"])
     assert must(world, 4, "rollback", CLUSTER, "--clear-hold", "--reason", "feed was broken, not the model") == asked
     assert number in status(world)["next"]
-    body = must(world, 0, "pr", "show", number)["body"]
+    body = must(world, 0, "pr", "show", number)["proposal"]["packet"]["text"]
     assert len(body.splitlines()) <= 10
     assert "feed was broken" in body
     must(world, 0, "approve", number, "--key", world.key("maya"))
@@ -280,7 +280,7 @@ def test_a_retired_specialist_serves_nothing_and_stays_addressable(served, copie
     assert must(world, 2, "promote", CLUSTER, "--to", "deprecated")["code"] == "name-it"
     asked = must(world, 4, "promote", CLUSTER, specialist, "--to", "deprecated")
     assert (asked["event"], asked["waiting_for"]) == ("deprecated", ["@head-of-trading"])
-    body = must(world, 0, "pr", "show", str(asked["pull"]))["body"]
+    body = must(world, 0, "pr", "show", str(asked["pull"]))["proposal"]["packet"]["text"]
     assert "**this moves live traffic**" in body
     decide(world, asked["pull"], "noor")
 

@@ -1,0 +1,136 @@
+"""Views of pull requests. What people wrote about one stands last on its line, or in a block of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modelsmith.cli.page import Page, Styled
+
+if TYPE_CHECKING:
+    from modelsmith.operations.proposal_view import DiffView, FileView, PacketView, ProposalView
+
+_FILES = 200
+"""Paths that are listed; the rest is counted."""
+_MARKS = {"added": Styled("+", "green"), "removed": Styled("-", "red"), "changed": Styled("~", "yellow")}
+_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+"""Of the lines of a diff, by what they begin with."""
+
+
+def _rows(pull: Any, page: Page) -> None:
+    rows = [
+        ("pull request", f"{pull.number}  {pull.title}"),
+        ("status", pull.status if pull.status != "open" else f"open, gate {pull.gate}"),
+        ("requested by", f"{pull.requester} (opened by {pull.preparer})"),
+    ]
+    if pull.approvers:
+        rows.append(("approved by", ", ".join(pull.approvers)))
+    if pull.waiting_for:
+        rows.append(("waits for", ", ".join(pull.waiting_for)))
+    if pull.change:
+        rows.append(("change", pull.change))
+    page.rows(rows)
+
+
+def pr_list(result: Any, page: Page) -> None:
+    """``modelsmith pr list``."""
+    if not result.pulls:
+        page.line("no pull requests")
+        return
+    body = [(str(one.number), one.status, one.gate, ", ".join(one.waiting_for), one.title) for one in result.pulls]
+    page.table(("no.", "status", "gate", "waits for", "title"), body)
+
+
+def pr_show(result: Any, page: Page) -> None:
+    """``modelsmith pr show``."""
+    pull = result.pull
+    page.gap()
+    _rows(pull, page)
+    page.gap()
+    for check in pull.checks:
+        page.line(Styled("ok", "green") if check.passed else Styled("no", "red"), f"  {check.name}: {check.sentence}")
+    for refusal in pull.refusals:
+        page.line(Styled("refused", "red"), f"  {refusal}")
+    for note in pull.notes:
+        page.line(Styled("note", "yellow"), f"  {note}")
+    for review in result.reviews:
+        stale = "" if review.current else " (stale: the change was edited since)"
+        page.line(f"{review.verdict} by {review.actor} at {review.at}{stale}")
+        if review.reason:
+            page.words(review.reason, indent=2)
+    packet = result.proposal.packet if result.proposal else None
+    if result.body and (packet is None or packet.text != result.body):
+        page.gap()
+        page.line(f"In the words of {pull.preparer}, who opened it:")
+        page.words(result.body)
+    if result.proposal is None:
+        page.gap()
+        page.line(Styled("unreadable", "red"), f"  what it changes cannot be shown: {result.unreadable}")
+    else:
+        _proposal(result.proposal, page)
+
+
+def _proposal(proposal: ProposalView, page: Page) -> None:
+    page.gap()
+    for commit in proposal.commits:
+        by = Styled(f"signed by {commit.signer}", "green") if commit.signer else "signed by nobody listed"
+        page.line(f"commit {commit.id[:12]}  ", by, f"; names {commit.author}: {commit.subject}")
+    page.gap()
+    for file in proposal.files[:_FILES]:
+        page.line(_MARKS[file.kind], f" {_sizes(file)}  {file.path}")
+    if len(proposal.files) > _FILES:
+        page.line(f"and {len(proposal.files) - _FILES} more paths; --json has all")
+    if proposal.diff is not None:
+        _diff(proposal, proposal.diff, page)
+    if proposal.packet is not None:
+        _packet(proposal.packet, page)
+
+
+def _sizes(file: FileView) -> str:
+    kinds = "" if {file.old, file.new} <= {"", "file"} else f", {file.old or 'nothing'} -> {file.new or 'nothing'}"
+    if file.kind == "changed":
+        return f"{_bytes(file.old_bytes)} -> {_bytes(file.new_bytes)}{kinds}"
+    return f"{_bytes(file.new_bytes if file.kind == 'added' else file.old_bytes)}{kinds}"
+
+
+def _bytes(size: int | None) -> str:
+    return "no size" if size is None else f"{size} bytes"
+
+
+def _diff(proposal: ProposalView, diff: DiffView, page: Page) -> None:
+    page.gap()
+    page.line("The lines that change:")
+    page.words("\n".join(diff.lines), style=lambda line: _COLOURS.get(line[:1], ""), most=len(diff.lines))
+    for sentence in diff.left_out:
+        page.line(Styled("not shown", "yellow"), f"  {sentence}")
+    if diff.left_out:
+        page.line(f"All of it: git diff --text --no-textconv --no-ext-diff {proposal.old[:12]} {proposal.new[:12]}")
+
+
+def _packet(packet: PacketView, page: Page) -> None:
+    page.gap()
+    if packet.rendering:
+        page.line("The packet, exactly as evidence and records render it:")
+        page.gap()
+        page.markdown(packet.text)
+        return
+    page.line(Styled("not the rendering", "red"), f"  of evidence and records, but the proposer's words: {packet.path}")
+    page.words(packet.text)
+
+
+def verdict_given(result: Any, page: Page) -> None:
+    """``modelsmith approve`` and ``modelsmith reject``."""
+    page.line(f"{result.verdict} by {result.actor} on {result.change}")
+    _rows(result.pull, page)
+    if result.pull.gate == "open":
+        page.gap()
+        page.line(f"Next: modelsmith pr merge {result.pull.number}")
+
+
+def pr_merge(result: Any, page: Page) -> None:
+    """``modelsmith pr merge``."""
+    page.line(f"merged {result.number} as {result.merge[:12]}: {result.title}")
+
+
+def pr_open(result: Any, page: Page) -> None:
+    """``modelsmith pr open``."""
+    _rows(result.pull, page)

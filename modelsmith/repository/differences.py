@@ -1,0 +1,120 @@
+"""What a change holds, for who must decide about it: kinds and sizes of its paths, and its text, within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from modelsmith.repository.git import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Git
+from modelsmith.schema.pull import Change, ChangedPath
+
+FILE_BYTES = 128 * 1024
+"""Largest file, before and after together, whose lines are shown."""
+TEXT_BYTES = 1024 * 1024
+"""What is shown of all files together."""
+DIFF_LINES = 2000
+LINE_LETTERS = 1000
+
+ABSENT = "000000"
+_MODES = {REGULAR: "file", EXECUTABLE: "executable", SYMLINK: "link", SUBMODULE: "submodule"}
+
+Kind = Literal["added", "changed", "removed"]
+
+
+class ChangedFile(NamedTuple):
+    """One path of a change."""
+
+    path: str
+    kind: Kind
+    old: str
+    """What stood there: ``file``, ``executable``, ``link``, ``submodule``; empty when nothing did."""
+    new: str
+    old_bytes: int | None
+    """Size before; None where there was nothing with a size."""
+    new_bytes: int | None
+
+
+class Difference(NamedTuple):
+    """The text of a change as a unified diff, and in sentences what of it is not there."""
+
+    lines: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def changed_files(git: Git, change: Change) -> tuple[ChangedFile, ...]:
+    """Kind and size of every path."""
+    sizes = git.blob_sizes([blob for path in change.paths for blob in (path.old_blob, path.new_blob)])
+    return tuple(
+        ChangedFile(
+            path.path, _kind(path), _what(path.old_mode), _what(path.new_mode),
+            sizes.get(path.old_blob), sizes.get(path.new_blob),
+        )
+        for path in change.paths
+    )  # fmt: skip
+
+
+def difference(git: Git, old: str, new: str, change: Change) -> Difference:
+    """The lines in which two trees differ.
+
+    No attribute, driver or configuration of a repository has a say in what is shown. What is no UTF-8 text, or larger
+    than the bounds above, is named instead.
+    """
+    shown, left_out = _readable(git, change)
+    if not shown:
+        return Difference((), tuple(left_out))
+    out = git.run(
+        "diff-tree", "-r", "-p", "--text", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color",
+        "--full-index", "--ignore-submodules=none", "--unified=3", "--src-prefix=a/", "--dst-prefix=b/",
+        old, new, "--", *shown,
+    )  # fmt: skip
+    lines = out.decode("utf-8", "replace").removesuffix("\n").split("\n")
+    if len(lines) > DIFF_LINES:
+        left_out.append(f"{len(lines) - DIFF_LINES} more lines of the diff")
+    return Difference(tuple(_cut(line) for line in lines[:DIFF_LINES]), tuple(left_out))
+
+
+def _readable(git: Git, change: Change) -> tuple[list[str], list[str]]:
+    """Paths whose lines are shown, and sentences about the others."""
+    files = changed_files(git, change)
+    wanted: list[ChangedPath] = []
+    left_out: list[str] = []
+    room = TEXT_BYTES
+    for path, file in zip(change.paths, files, strict=True):
+        size = (file.old_bytes or 0) + (file.new_bytes or 0)
+        if size > FILE_BYTES or size > room:
+            left_out.append(f"{size} bytes, too much to show: {path.path}")
+            continue
+        room -= size
+        wanted.append(path)
+    blobs = git.read_blobs([blob for path in wanted for blob in _blobs(path)])
+    binary = {path.path for path in wanted if not all(_is_text(blobs[blob]) for blob in _blobs(path))}
+    left_out += [f"binary: {path}" for path in sorted(binary)]
+    return [path.path for path in wanted if path.path not in binary], left_out
+
+
+def _blobs(path: ChangedPath) -> Iterator[str]:
+    """Its contents; a submodule has none."""
+    for mode, blob in ((path.old_mode, path.old_blob), (path.new_mode, path.new_blob)):
+        if mode not in (ABSENT, SUBMODULE):
+            yield blob
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in data
+
+
+def _kind(path: ChangedPath) -> Kind:
+    return "added" if path.old_mode == ABSENT else "removed" if path.new_mode == ABSENT else "changed"
+
+
+def _what(mode: str) -> str:
+    return "" if mode == ABSENT else _MODES.get(mode, mode)
+
+
+def _cut(line: str) -> str:
+    more = len(line) - LINE_LETTERS
+    return line if more <= 0 else f"{line[:LINE_LETTERS]} ... {more} more letters"
