@@ -64,7 +64,7 @@ def difference(git: Git, old: str, new: str, change: Change) -> Difference:
         return Difference((), tuple(left_out))
     out = git.run(
         "diff-tree", "-r", "-p", "--text", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color",
-        "--full-index", "--ignore-submodules=none", "--unified=3", "--src-prefix=a/", "--dst-prefix=b/",
+        "--ignore-submodules=none", "--unified=3", "--src-prefix=a/", "--dst-prefix=b/",
         old, new, "--", *shown,
     )  # fmt: skip
     lines = out.decode("utf-8", "replace").removesuffix("\n").split("\n")
