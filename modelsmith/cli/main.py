@@ -123,9 +123,8 @@ def install(repository: Path) -> None:
 
     Run it on the forge's host, as the forge's own user, with the toolkit installed where proposers cannot write.
     """
+    from modelsmith.cli.output import say
     from modelsmith.forges.pre_receive import install_hook
-
-from modelsmith.cli.output import say
 
     install_hook(repository, sys.executable)
     say(f"{repository / 'hooks' / 'pre-receive'} decides about every push")
