@@ -21,7 +21,7 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure
 from modelsmith.schema.governance import People
-from modelsmith.schema.plaintext import OneLine
+from modelsmith.schema.plaintext import PlainLine
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval
 from modelsmith.schema.pull import SignedApproval
 from modelsmith.signing.ssh import public_key, sign
@@ -35,7 +35,7 @@ class ApproveRequest(Request):
 
     number: PullNumber
     key: Annotated[Path, Field(description="Your private SSH key (or the public half of one in your agent).")]
-    reason: Annotated[OneLine, Field(description="Why, for the record.")] = ""
+    reason: Annotated[PlainLine, Field(description="Why, for the record.")] = ""
 
 
 class VerdictResult(Result):

@@ -15,17 +15,17 @@ from modelsmith.promotion.harness import open_forge
 from modelsmith.promotion.main import read_main
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.plaintext import ManyLines, OneLine
+from modelsmith.schema.plaintext import PlainText, PlainLine
 from modelsmith.signing.ssh import public_key
 
 
 class PrOpenRequest(Request):
     """Opens a pull request for BRANCH against main, signed with KEY; an identical open one is adopted."""
 
-    branch: Annotated[OneLine, Field(description="Local branch with the proposed commits."), ARGUMENT]
-    title: Annotated[OneLine, Field(min_length=1, description="One line: what changes.")]
+    branch: Annotated[PlainLine, Field(description="Local branch with the proposed commits."), ARGUMENT]
+    title: Annotated[PlainLine, Field(min_length=1, description="One line: what changes.")]
     key: Annotated[Path, Field(description="Your private SSH key, listed in people.yaml.")]
-    body: Annotated[ManyLines, Field(description="Why, in plain text.")] = ""
+    body: Annotated[PlainText, Field(description="Why, in plain text.")] = ""
 
 
 class PrOpenResult(Result):

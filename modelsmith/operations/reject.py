@@ -10,7 +10,7 @@ from pydantic import Field
 from modelsmith.operations.approve import VerdictResult, give_verdict
 from modelsmith.operations.contract import PullNumber, Request
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.plaintext import OneLine
+from modelsmith.schema.plaintext import PlainLine
 
 
 class RejectRequest(Request):
@@ -18,7 +18,7 @@ class RejectRequest(Request):
 
     number: PullNumber
     key: Annotated[Path, Field(description="Your private SSH key (or the public half of one in your agent).")]
-    reason: Annotated[OneLine, Field(min_length=1, description="Why: it is what the next attempt learns from.")]
+    reason: Annotated[PlainLine, Field(min_length=1, description="Why: it is what the next attempt learns from.")]
 
 
 def run(workspace: Workspace, request: RejectRequest) -> VerdictResult:

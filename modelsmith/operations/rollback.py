@@ -28,7 +28,7 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import Exit, InvalidInput
-from modelsmith.schema.plaintext import OneLine
+from modelsmith.schema.plaintext import PlainLine
 from modelsmith.schema.promotion import ROLLBACK_FILE, Receipt
 from modelsmith.schema.pull import PullRequest
 
@@ -45,7 +45,7 @@ class RollbackRequest(Request):
 
     cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/."), ARGUMENT]
     specialist: Annotated[str | None, Field(description="Specialist id."), ARGUMENT] = None
-    reason: Annotated[OneLine, Field(max_length=500, description="Why, for the record and for who decides.")] = ""
+    reason: Annotated[PlainLine, Field(max_length=500, description="Why, for the record and for who decides.")] = ""
     clear_hold: Annotated[bool, Field(description="Ask a person to end the hold instead.")] = False
 
 
