@@ -15,7 +15,7 @@ from modelsmith.promotion.harness import open_forge
 from modelsmith.promotion.main import read_main
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.plaintext import PlainText, PlainLine
+from modelsmith.schema.plaintext import PlainLine, PlainText
 from modelsmith.signing.ssh import public_key
 
 
