@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from modelsmith.governance.names import mixed_alphabets, skeleton
@@ -155,7 +154,6 @@ def sight_problems(path: str, text: str) -> Iterator[Problem]:
             return
 
 
-@lru_cache(maxsize=1024)
 def key_problem(key: str) -> tuple[str, str] | None:
     """Message and mend when a key is not what it looks like; None for most."""
     if len(key) > MAX_KEY:

@@ -21,6 +21,7 @@ from modelsmith.repository.document import (
     MAX_BYTES,
     MAX_DEPTH,
     MAX_INTEGER,
+    MAX_KEY,
     MAX_PROBLEMS,
     MORE_PROBLEMS,
     Document,
@@ -224,6 +225,8 @@ class _YamlReader:
     def _key(self, event: Any, line: int, at: Location) -> None:
         text, plain = event.value, event.implicit[0]
         problem = key_problem(text)
+        if problem and len(text) > MAX_KEY:
+            raise self._stop(line, at, *problem)
         if event.end_mark.line + 1 != line or event.style in ("|", ">"):
             problem = "a key goes over several lines", "Write the key as one plain word."
         elif plain and text == "<<":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from difflib import get_close_matches
@@ -90,7 +89,8 @@ def with_model_problems(error: Unreadable, model: type[BaseModel]) -> list[Probl
 
 def _within(field: str, fields: Set[str]) -> bool:
     """Whether the field, or one that it lies in, is among the others."""
-    return field in fields or any(field[: end.start()] in fields for end in _STEP.finditer(field))
+    lengths = {len(other) for other in fields if len(other) < len(field) and field[len(other)] in ".["}
+    return field in fields or any(field[:length] in fields for length in lengths)
 
 
 def invalid(problems: Sequence[Problem]) -> InvalidInput:
@@ -111,7 +111,6 @@ UNSHOWN = frozenset({"url", "key_env"})
 
 
 _FIRST = "Mend those before it first."
-_STEP = re.compile(r"[.\[]")
 _LONGEST_NAME = 64
 """No field's name is longer, so that nothing longer is a misspelt one."""
 

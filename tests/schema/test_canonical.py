@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelsmith.schema.base import Frozen
-from modelsmith.schema.canonical import canonical_json, parse_canonical
+from modelsmith.schema.canonical import canonical_json, is_plain_canonical, parse_canonical
 from modelsmith.schema.errors import IntegrityFailure
 
 
@@ -54,3 +54,19 @@ class TestMachineFiles:
         with pytest.raises(IntegrityFailure) as caught:
             parse_canonical("f", data, _Grown)
         assert caught.value.code == "bad-file"
+
+    @pytest.mark.parametrize(
+        "words",
+        ["a\u2028b", "a\x85b", "a\x9b2Jb", "\u202egood", "pass\u200bword", "a\ufeffb", "\U000e0061", "a\u200db"],
+    )
+    def test_canonical_json_that_hides_something_as_it_is_is_refused_by_name(self, words):
+        """RFC 8785 escapes nothing above U+001F, so a diff and a terminal would show it as it pleases."""
+        value = _Grown(name=words)
+        assert not is_plain_canonical(canonical_json(value), value)
+        with pytest.raises(IntegrityFailure, match=r"it holds U\+"):
+            parse_canonical("f", canonical_json(value), _Grown)
+
+    @pytest.mark.parametrize("words", ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647", "\u2764\ufe0f", "Zoë\n", "\x1b"])
+    def test_words_in_every_script_and_what_json_escapes_are_read(self, words):
+        value = _Grown(name=words)
+        assert parse_canonical("f", canonical_json(value), _Grown) == value
