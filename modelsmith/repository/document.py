@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 from modelsmith.governance.names import mixed_alphabets, skeleton
@@ -102,6 +103,14 @@ def dotted(location: Location) -> str:
     for part in location:
         out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else part
     return out
+
+
+def first_of(path: str, problems: Iterable[Problem]) -> list[Problem]:
+    """Problems of one file as far as anybody reads them; the rest is not looked for."""
+    found = list(islice(problems, 2 * MAX_PROBLEMS + 1))
+    if len(found) > 2 * MAX_PROBLEMS:
+        found[-1] = Problem(path, None, "", MORE_PROBLEMS, "Mend those before it first.")
+    return found
 
 
 def named(names: Iterable[str], mark: str = "") -> str:

@@ -24,6 +24,7 @@ from modelsmith.repository.document import (
     Problem,
     Unreadable,
     dotted,
+    first_of,
     named,
 )
 from modelsmith.repository.json_reader import read_json
@@ -195,14 +196,15 @@ def _across(files: SetFiles) -> Iterator[Problem]:
         if not any(problem.file == path for problem in files.problems):
             yield Problem(path, None, "", "the eval set has no evalset.yaml", "Add it, or remove the folder.")
     for one in files.rubrics.values():
-        yield from _rubric(one)
+        yield from first_of(one.path, _rubric(one))
     for scenario in scenarios:
-        yield from _scenario(scenario, rubric.value if rubric else None)
+        yield from first_of(scenario.path, _scenario(scenario, rubric.value if rubric else None))
     yield from _repeated_ids(scenarios)
     capabilities = {scenario.value.capability for scenario in scenarios}
     for generator in files.generators:
-        yield from _generator(generator, rubric.value if rubric else None, capabilities)
-    yield from judges.problems(files)
+        found = _generator(generator, rubric.value if rubric else None, capabilities)
+        yield from first_of(generator.path, found)
+    yield from first_of(files.folder, judges.problems(files))
     if files.evalset:
         yield from _separation(files, files.evalset.value.separation.held_out_to_core)
 

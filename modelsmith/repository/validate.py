@@ -23,6 +23,7 @@ from modelsmith.repository.document import (
     Problem,
     Unreadable,
     decoded,
+    first_of,
     hidden_problem,
     named,
     sight_problems,
@@ -44,6 +45,9 @@ from modelsmith.schema.scenario import Scenario
 from modelsmith.signing.ssh import check_key
 
 T = TypeVar("T", bound=BaseModel)
+
+LONGEST_PEM = 4096
+"""Bytes of a trust key's file; a key has fewer than two hundred."""
 
 _TOPS = ("evals", "clusters", "promotions", ".github")
 _SHARED = (CLUSTER_DEFAULTS, PEOPLE, POLICY, CODEOWNERS)
@@ -103,7 +107,7 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
             nearest[set_folder.removeprefix("evals/")] = files.nearest
     for path, kind in governed.items():
         if path in contents and not _SET_FOLDER.match(path):
-            problems += _alone(path, kind, contents, everything)
+            problems += first_of(path, _alone(path, kind, contents, everything))
     checked = {path: kind for path, kind in governed.items() if not wanted or any(_below(path, w) for w in wanted)}
     kept = {problem for problem in problems if not wanted or any(_below(problem.file, w) for w in wanted)}
     kinds = Counter(kind.name for kind in checked.values())
@@ -291,6 +295,8 @@ def _key_problem(name: str, data: bytes) -> str:
     """
     from modelsmith.signing.keys import load_public_key, to_pem
 
+    if len(data) > LONGEST_PEM:
+        return f"{name} has more than {LONGEST_PEM} bytes"
     try:
         key = load_public_key(data)
     except InvalidInput:
