@@ -30,6 +30,8 @@ MAX_INTEGER = 2**53 - 1
 
 _BLANKS = re.compile(rf"[ \t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]{{{MAX_BLANKS},}}")
 
+_ESCAPE = re.compile(r"\\(?:(?:x|u00|U000000)([3-7][0-9a-fA-F])|.)", re.DOTALL)
+
 Location = tuple[str | int, ...]
 """Keys and indices from the file's top down to a value."""
 
@@ -176,6 +178,15 @@ def key_problem(key: str) -> tuple[str, str] | None:
     if strange:
         names = ", ".join(described(letter) for letter in sorted(strange))
         return f"the key '{key}' mixes alphabets in one word: {names}", "Write the key with letters of one alphabet."
+    return None
+
+
+def escape_problem(written: str) -> tuple[str, str] | None:
+    """Message and mend when a quoted text spells a letter or digit by its number, which only hides the word."""
+    for escape in _ESCAPE.finditer(written):
+        letter = chr(int(escape[1], 16)) if escape[1] else ""
+        if letter.isalnum():
+            return f"{escape[0]} is a way of writing '{letter}' that hides the word", f"Write {letter}."
     return None
 
 

@@ -18,6 +18,7 @@ from modelsmith.repository.document import (
     alike_problem,
     decoded,
     dotted,
+    escape_problem,
     hidden_problem,
     key_problem,
     number_problem,
@@ -41,6 +42,8 @@ def read_json(
         raise Unreadable(hidden_problem(path, line or text.count("\n", 0, odd.at) + 1, "", odd))
     for problem in sight_problems(path, text):
         raise Unreadable(Problem(path, line or problem.line, "", problem.message, problem.mend))
+    if "\\u00" in text and (spelled := escape_problem(text)):
+        raise Unreadable(Problem(path, line, "", *spelled))
     try:
         value = _parsed(path, text, line)
     except json.JSONDecodeError as error:

@@ -33,6 +33,7 @@ from modelsmith.repository.document import (
     alike_problem,
     decoded,
     dotted,
+    escape_problem,
     hidden_problem,
     key_problem,
     number_problem,
@@ -93,7 +94,8 @@ class _YamlReader:
         self.blanks = "\t" in text or first_odd_space(text) is not None
         """Whether there are blanks that no parser takes for a space, or not every parser."""
         self.careful = self.blanks or "#" in text
-        self.strange = "\\" in text or not text.isascii()
+        self.escapes = "\\" in text
+        self.strange = self.escapes or not text.isascii()
         """Whether keys can look alike."""
         self.read_to = 0
         """Where the last value ends."""
@@ -229,6 +231,8 @@ class _YamlReader:
             raise self._stop(line, at, *problem)
         if event.end_mark.line + 1 != line or event.style in ("|", ">"):
             problem = "a key goes over several lines", "Write the key as one plain word."
+        elif event.style == '"' and (spelled := self._spelled(event)):
+            problem = spelled
         elif plain and text == "<<":
             problem = "merge keys (<<) are not allowed", "Write the fields out."
         elif plain and (not text or text[0] in _MAYBE_NOT_TEXT) and not isinstance(_core(text), str):
@@ -253,6 +257,10 @@ class _YamlReader:
                 self._problem(start.line + 1, at, "a blank here is no plain space and looks like one", _QUOTE)
         elif start.line != end.line and indent is not None:
             self._continued(start.line + 1, end.line + 1, at, indent)
+
+    def _spelled(self, event: Any) -> tuple[str, str] | None:
+        """What is wrong with the escapes of a text in double quotes."""
+        return escape_problem(self.text[event.start_mark.index : event.end_mark.index]) if self.escapes else None
 
     def _between(self, end: int) -> None:
         """Refuse what only libyaml takes for a comment or a blank between the last value and this place."""
@@ -280,6 +288,8 @@ class _YamlReader:
         text: str = event.value
         if event.style == '"' and not text.isprintable() and (odd := first_unsayable(text)):
             self._problem(line, at, f"the text contains a control character or none at all: {odd.name}", "Remove it.")
+        if event.style == '"' and (spelled := self._spelled(event)):
+            self._problem(line, at, *spelled)
         if not event.implicit[0] or (text and text[0] not in _MAYBE_NOT_TEXT):
             return text
         if text[:1] in _NUMERIC and _DISAGREED.fullmatch(text):

@@ -108,6 +108,8 @@ def test_visible_text_needs_no_escape(text):
         ("true: 1\n", 1, "disagree on the key"),
         ("a: -.5e3\n", 1, "disagree on the number"),
         ("a: 1e-400\n", 1, "too small"),
+        ('owner: "\\x70latform"\n', 1, "a way of writing 'p'"),
+        ('"\\u006fwner": x\n', 1, "a way of writing 'o'"),
         ("g\u0430te: x\n", 1, "U+0430 CYRILLIC SMALL LETTER A"),
         ("x:\n  \u0430\u0441\u0435: 1\n  ace: 2\n", 3, "look alike"),
         ('x:\n  "\u0430\u0441\u0435": 1\n  ace: 2\n', 3, "look alike"),
@@ -124,7 +126,8 @@ def test_what_one_parser_lets_pass_and_another_does_not_is_refused(text, line, w
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"a": 1, "\\u0061": 2}', "twice"),
+        ('{"a": 1, "a": 2}', "twice"),
+        ('{"\\u0061": 2}', "a way of writing 'a'"),
         ('{"a": "\\ud800"}', "U+D800"),
         ('{"a": ["\\u0007"]}', "U+0007 BELL"),
         ('{"\\u200b": 1}', "U+200B"),
