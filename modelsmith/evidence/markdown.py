@@ -16,6 +16,10 @@ _SHOWN: Final = (
 """What Markdown reads as its own, and how it stands for itself; in this order."""
 _LABEL: Final = re.compile(r"\[(?![-+\d])")
 """What may begin a link, a note or a box; not an interval of numbers."""
+_STRESS: Final = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+"""An underline that is not inside a word."""
+_BLOCK: Final = re.compile(r"^(#{0,5}|[-+=]*|\d{1,9})([-+=#.)])(?= |$)")
+"""What would begin a heading, a list or a rule."""
 
 
 def short(digest: str) -> str:
@@ -28,7 +32,7 @@ def safe(text: str) -> str:
     flat = " ".join(visible(re.sub(r"[\r\n\t]", " ", text)).split())
     for mark, shown in _SHOWN:
         flat = flat.replace(mark, shown)
-    return _LABEL.sub(r"\\[", flat)
+    return _BLOCK.sub(r"\1\\\2", _STRESS.sub(r"\\_", _LABEL.sub(r"\\[", flat)))
 
 
 def table(rows: Sequence[Sequence[str]], alignment: str) -> str:

@@ -1,0 +1,185 @@
+"""Attacks on what a reviewer sees: forged lines, repainted screens, packets and diffs that tell another story."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from attacker import HARNESS, NOBODY, refused
+
+import modelsmith
+from modelsmith.forges.port import Proposal
+from modelsmith.governance.states import record_folder
+from modelsmith.operations import pr_list, pr_show
+from modelsmith.promotion.records import next_record
+from modelsmith.schema.plaintext import first_hidden
+
+MARKUP = "Fix [/x] and [red]colour[/red] of [link=https://example.org]tags[/link] :boom:"
+STEERING = "x\x1b[7A\x1b]0;pwned\x07\r\x08 \u202eneddih\n  verified     yes, up to 0123456789ab\n  status  FORGED"
+OURS = re.compile(r"\x1b\[\??[0-9;]*[mKAhl]")
+"""What colours and bars are made of."""
+SCRIPT = "import sys; from modelsmith.cli.main import main; sys.argv[0] = 'modelsmith'; main()"
+
+
+def on_a_terminal(world, *words):
+    """Exit code of the command, and all that it wrote to a terminal of 80 columns."""
+    environment = {
+        **os.environ, "MODELSMITH_HOME": str(world.home), "PYTHONPATH": str(Path(modelsmith.__file__).parents[1]),
+        "TERM": "xterm-256color",
+    }  # fmt: skip
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "-P", "-c", SCRIPT, *words]
+    with subprocess.Popen(
+        command, cwd=world.clone, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:
+                break
+            if not part:
+                break
+            written += part
+        os.close(ours)
+        return process.wait(), written.decode("utf-8", "replace")
+
+
+def assert_told_by_the_toolkit(written):
+    """Nothing steers the terminal but the toolkit, and no line that others wrote begins like one of its own."""
+    assert "\x1b[7A" not in written
+    plain = OURS.sub("", written).replace("\r\n", "\n")
+    assert first_hidden(re.sub(r"\r", "", plain)) is None
+    for line in re.split(r"[\r\n]", plain):
+        assert not re.match(r" {0,7}(status +FORGED|verified +yes, up to 0123456789ab)", line), line
+
+
+def proposed(world, title="A change", body="", branch="change", actor="petra", files=None):
+    """A pull request opened by a client that looks at nothing itself; its number."""
+    head = world.commit(files or {"README.md": title.encode("utf-8", "replace")})
+    proposal = Proposal(branch=branch, title=title, body=body, head=head, base=world.main(), requester=actor)
+    return world.as_(actor).open(proposal).number
+
+
+def shown(world, number, **more):
+    return pr_show.run(world.workspace, pr_show.PrShowRequest(number=number, **more))
+
+
+def test_square_brackets_in_a_title_stop_nobody(fresh):
+    """Listed, shown, merged and verified on a terminal: a title is text."""
+    number = proposed(fresh, MARKUP)
+    for words in (("pr", "list"), ("pr", "show", str(number)), ("status",)):
+        code, written = on_a_terminal(fresh, *words)
+        assert code == 0, written
+        if words[0] == "pr":
+            assert "[/x]" in written
+    fresh.approve(number, "paul")
+    fresh.merge(number)
+    code, written = on_a_terminal(fresh, "verify", "--full")
+    assert code == 0, written
+    assert "[/x]" in written
+
+
+@pytest.mark.parametrize("field", ["title", "body", "branch"])
+def test_words_that_steer_a_terminal_are_refused_at_the_forge(fresh, field):
+    """Whatever client opened it: control, bidirectional and invisible characters, and a second line in a title."""
+    fresh.hook(True)
+    odd = {"title": "words\n  status  open, gate open", "body": "words \x1b[2J", "branch": "main\u202e"}[field]
+    with refused("odd-text") as errors:
+        proposed(fresh, **{field: odd})
+    assert "U+" in errors[0].message
+
+
+def test_a_reason_that_steers_a_terminal_is_refused_at_the_forge(fresh):
+    """Signed by a person with a client of their own."""
+    number = proposed(fresh)
+    fresh.hook(True)
+    said = fresh.statement("paul", number, reason="fine\r  approved by maya")
+    with refused("odd-text"):
+        fresh.as_("paul").review(number, fresh.sign_with("paul", said))
+
+
+def test_what_came_past_the_hook_is_shown_as_words_and_never_merged(fresh):
+    """Titles from before the rule, or pushed with the hook off: spelled out, the gate closed, others still listed."""
+    number = proposed(fresh, STEERING, body=STEERING, branch="odd")
+    other = proposed(fresh, "Honest", branch="honest", files={"notes.md": b"x"})
+    assert [pull.number for pull in pr_list.run(fresh.workspace, pr_list.PrListRequest()).pulls] == [other, number]
+    for words in (("pr", "list"), ("pr", "show", str(number))):
+        code, written = on_a_terminal(fresh, *words)
+        assert code == 0, written
+        assert_told_by_the_toolkit(written)
+    assert "words: The title holds U+" in fresh.refusals(number)
+    fresh.approve(number, "paul")
+    with refused("gate-closed"):
+        fresh.merge(number)
+
+
+def test_a_subject_does_not_repaint_a_failed_verify(fresh):
+    """A commit pushed past the hook whose subject clears lines and draws a success."""
+    main = fresh.main()
+    tree = fresh.git.text("rev-parse", f"{fresh.commit({'README.md': b'evil'})}^{{tree}}")
+    evil = fresh.git.commit_tree(tree, [main], STEERING, NOBODY)
+    fresh.rewrite_on_disk("refs/heads/main", evil)
+    fresh.git.run("update-ref", "refs/heads/main", evil)
+    code, written = on_a_terminal(fresh, "verify", "--revision", "main")
+    assert code == 5, written
+    assert evil[:12] in written
+    assert_told_by_the_toolkit(written)
+
+
+PACKET = b"**PASS**: iter-001-e9d1a7ff for rtb-pricing: nothing is lost.\n\nAsked for: **production-validated**.\n"
+
+
+def test_a_packet_outside_a_promotion_is_a_file_like_any_other(fresh):
+    """Paths and lines are shown; what cannot be read as text, or was removed, keeps nobody from looking."""
+    path = ".github/governance/packet.md"
+    first = proposed(fresh, files={path: PACKET, "docs/packet.md": b"\xff\xfe\0"})
+    seen = shown(fresh, first).proposal
+    assert seen.packet is None
+    assert [(file.path, file.kind) for file in seen.files] == [(path, "added"), ("docs/packet.md", "added")]
+    assert "+" + PACKET.decode().splitlines()[0] in seen.diff.lines
+    assert seen.diff.left_out == ("binary: docs/packet.md",)
+    code, written = on_a_terminal(fresh, "pr", "show", str(first))
+    assert code == 0
+    assert not re.search(r"(?m)^(?! {2}\| ).*Asked for:", written)
+
+
+def test_a_packet_that_is_not_the_rendering_is_called_so(candidate):
+    """In the promotion's own folder, covered by the record and signed: it is still the proposer's words."""
+    files = {**candidate.files_for("eval-accepted"), "packet.md": PACKET}
+    record = next_record(candidate.governed(), "eval-accepted", candidate.facts_for("eval-accepted"), files)
+    number = candidate.open(candidate.commit(candidate.record_files(record, files)), HARNESS, branch="lying")
+    seen = shown(candidate, number).proposal.packet
+    assert (seen.path, seen.rendering) == (f"{record_folder(record)}/packet.md", False)
+    honest = candidate.open(candidate.commit(candidate.accepted_with(None)), HARNESS, branch="honest")
+    assert shown(candidate, honest).proposal.packet.rendering
+
+
+def test_no_attribute_hides_a_line_from_the_reviewer(fresh):
+    """Attributes, drivers and settings of the clone where somebody looks have no say in the diff."""
+    number = proposed(fresh, files={"docs/notes.md": b"the line\n"})
+    (fresh.clone / ".gitattributes").write_text("* -diff binary diff=hide\n")
+    (fresh.clone / ".git" / "info").mkdir(exist_ok=True)
+    (fresh.clone / ".git" / "info" / "attributes").write_text("* -diff binary diff=hide\n")
+    for name, value in (("diff.external", "true"), ("diff.hide.textconv", "true"), ("diff.hide.command", "true")):
+        fresh.git.run("config", name, value)
+    assert "+the line" in shown(fresh, number).proposal.diff.lines
+
+
+def test_the_reviewer_sees_whose_key_signed_each_commit(fresh):
+    """A name in a commit is shown as what it is: a name that anybody writes."""
+    author = NOBODY._replace(name="Maya", email="maya@example.org")
+    head = fresh.commit({"docs/notes.md": b"x"}, author=author)
+    number = fresh.open(head, "petra")
+    (commit,) = shown(fresh, number).proposal.commits
+    assert (commit.id, commit.signer, commit.author) == (head, None, "Maya <maya@example.org>")

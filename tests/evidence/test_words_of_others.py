@@ -1,0 +1,60 @@
+"""Words of others in packets and pictures: text, whatever they hold."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from modelsmith.evidence.markdown import safe, table
+from modelsmith.evidence.svg import picture, text
+from modelsmith.schema.plaintext import first_hidden
+
+READER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+HOSTILE = (
+    "[a](https://example.org) ![b](https://example.org/x.png)", "[a]: https://example.org", "[x] done", "[a][b]",
+    "<img src=x onerror=alert(1)> <!-- hidden -->", "&#8238;neddih &lt;b&gt;", "**PASS** ~~FAIL~~ `code`", "a | b | c",
+    "words\n\n# Required approvers\n\n**nobody**", "x\x1b[2J\r\u202e\u200b\u2028y\U000e0041", "\\[a\\](b)", "<https://e.org>",
+    "# PASS", "- a", "1. a", "+ a", "---", "===", "- - -", "12) a", "> a",
+)  # fmt: skip
+PIECES = st.lists(
+    st.sampled_from([*"[]()!<>&;:=-+1.\\*_`~|#\n\r \u202ea", "](", "]:", "://", "www.", "&#x202e;", "<b>"])
+)
+
+
+def odd_parts(markdown: str) -> list[str]:
+    """Kinds of things that a reader makes of a list of one line or of a table, besides these and text."""
+    tokens = READER.parse(markdown)
+    found = [child.type for token in tokens for child in token.children or []] + [token.type for token in tokens]
+    lists = sum(token.type == "bullet_list_open" for token in tokens)
+    odd = [
+        kind
+        for kind in found
+        if not re.match(r"text|inline|paragraph|bullet_list|list_item|table|t[rhd]_|thead|tbody", kind)
+    ]
+    return odd + ["list"] * (lists - 1)
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+def test_known_tricks_are_text_in_lists_and_tables(words):
+    assert first_hidden(safe(words)) is None
+    for markdown in (f"- Why: {safe(words)}", f"- {safe(words)}", table([["what"], [safe(words)]], "l")):
+        assert odd_parts(markdown) == []
+
+
+@given(words=PIECES.map("".join))
+def test_whatever_is_put_together_stays_text(words):
+    assert odd_parts(f"- Why: {safe(words)}") == []
+    assert odd_parts(f"- {safe(words)}") == []
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+def test_a_picture_holds_them_as_text(words):
+    drawn = picture(40, words, words, [text(0, 0, words)])
+    root = ElementTree.fromstring(drawn)
+    assert [child.tag.rpartition("}")[2] for child in root] == ["title", "desc", "rect", "text"]
+    assert first_hidden("".join(root.itertext())) is None
