@@ -23,7 +23,6 @@ from modelsmith.governance.states import record_folder
 from modelsmith.operations.init import HARNESS, InitRequest
 from modelsmith.operations.init import run as init
 from modelsmith.promotion.authors import Authorship
-from modelsmith.promotion.checks import SIGNATURE_FILE, SUMS_FILE, TRAINING_FILE
 from modelsmith.promotion.judge import Judgement, judge_tree
 from modelsmith.promotion.main import main_after, read_main
 from modelsmith.promotion.packets import packet_files
@@ -44,6 +43,7 @@ from modelsmith.schema.promotion import (
     RECORD_FILE,
     RECORD_SIGNATURE,
     RECORD_TYPE,
+    TRAINING_FILE,
     Approval,
     Preparer,
     TrainingFacts,
@@ -52,6 +52,7 @@ from modelsmith.schema.pull import Change, PullEvent, PullRequest, Review, Signe
 from modelsmith.schema.run import Cost, EngineFacts, RunResult, VerdictRow
 from modelsmith.signing import ssh
 from modelsmith.signing.dsse import seal, statement
+from modelsmith.signing.files import SIGNATURE_FILE, SUMS_FILE
 from modelsmith.signing.keys import create_ssh_key
 
 CLUSTER = "rtb-pricing"

@@ -156,7 +156,7 @@ def engine(scenarios: int, folder: Path) -> None:
     from modelsmith.substrates.port import Completion
 
     class Invented:
-        facts = EngineFacts(substrate="invented", version="1", dtype="none", device="cpu")
+        facts = EngineFacts(substrate="invented", version="1", dtype="unknown", device="cpu")
 
         def complete(self, prompts: Any, system: str, sampling: Any) -> Any:
             for prompt in prompts:

@@ -62,11 +62,7 @@ def cost(observations: Iterable[Observation], prices: Prices, tokens: TokenPrice
     wall = sum(one.wall for one in spent)
     prompt_tokens = sum(one.prompt_tokens for one in spent)
     completion_tokens = sum(one.completion_tokens for one in spent)
-    price = prices.compute_per_hour * wall / 3600
-    if tokens is not None:
-        per_million = prompt_tokens * tokens.prompt_per_million + completion_tokens * tokens.completion_per_million
-        price = per_million / 1_000_000
-    return Cost(
+    measured = Cost(
         p50_seconds=percentile(seconds, 0.50),
         p95_seconds=percentile(seconds, 0.95),
         prompt_tokens=prompt_tokens,
@@ -74,6 +70,25 @@ def cost(observations: Iterable[Observation], prices: Prices, tokens: TokenPrice
         tokens_per_second=completion_tokens / wall if wall > 0 else 0.0,
         first_token_p50_seconds=percentile(first, 0.50) if first else None,
         first_token_p95_seconds=percentile(first, 0.95) if first else None,
-        cost_per_decision=price / len(spent),
+        cost_per_decision=prices.compute_per_hour * wall / 3600 / len(spent),
         currency=prices.currency,
     )
+    return priced(measured, len(spent), prices, tokens)
+
+
+def priced(measured: Cost, answers: int, prices: Prices, tokens: TokenPrices | None = None) -> Cost:
+    """The same figures at these prices: money follows from the time of generation, or from the tokens.
+
+    The time is that in which the completion tokens came at the stated rate. Without a rate (nothing was generated, or
+    in no time) it is unknown, and the price per hour leaves the stated cost as it is.
+    """
+    per_decision = measured.cost_per_decision
+    if tokens is not None:
+        prompt = measured.prompt_tokens * tokens.prompt_per_million
+        per_decision = (prompt + measured.completion_tokens * tokens.completion_per_million) / 1_000_000 / answers
+    elif not prices.compute_per_hour:
+        per_decision = 0.0
+    elif measured.tokens_per_second > 0:
+        hours = measured.completion_tokens / measured.tokens_per_second / 3600
+        per_decision = prices.compute_per_hour * hours / answers
+    return measured.model_copy(update={"cost_per_decision": per_decision, "currency": prices.currency})

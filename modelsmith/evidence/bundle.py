@@ -11,12 +11,14 @@ from pydantic import JsonValue
 
 from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.judges.agreement import agreement
+from modelsmith.evaluation.summary import priced
 from modelsmith.evidence.sanitise import assert_clean
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Section
 from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, InvalidInput
-from modelsmith.schema.evidence import Coverage, Evidence, RunEvidence
+from modelsmith.schema.evidence import Coverage, Dimension, Evidence, Library, Nearest, RunEvidence
 from modelsmith.schema.promotion import TrainingFacts
 from modelsmith.schema.run import Observation, RunResult, VerdictRow
 from modelsmith.schema.scenario import Scenario
@@ -24,11 +26,21 @@ from modelsmith.schema.scenario import Scenario
 RELATIVE_TOLERANCE = 1e-12
 """Difference allowed between a stated and a recomputed number, for the last digit of another machine's arithmetic."""
 
-DIMENSIONS = ("capability", "risk", "operator_lens", "outcome_type")
+DIMENSIONS: tuple[Dimension, ...] = ("capability", "risk", "operator_lens", "outcome_type")
 
 
 SAME = frozenset({"cluster", "question", "rubric", "eval_set", "eval_set_version", "rule"})
 """What all runs of an evidence have in common; candidate and incumbent also their engine."""
+
+
+@dataclass(frozen=True)
+class Governing:
+    """What main says of what is measured."""
+
+    governed: GovernedSet
+    cluster: Cluster
+    eval_tree: str
+    """Git tree hash of the eval set's folder."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +72,26 @@ def verdict_rows(observations: Iterable[Observation]) -> tuple[VerdictRow, ...]:
 
 
 def build(
-    governed: GovernedSet,
+    governing: Governing,
     specialist: str,
     candidate: Run,
     incumbent: Run,
     baselines: Sequence[Run],
     training: TrainingFacts,
-    nearest: Mapping[str, float],
-    environment: Mapping[str, JsonValue],
+    training_to_scored: float,
+    environment: Mapping[Library, str],
 ) -> Evidence:
-    """The evidence of a candidate. The headlines are computed here from the rows; those of the results are not trusted.
+    """The evidence of a candidate: headlines from the rows, and what main determines from main as it is now.
+
+    Args:
+        governing: What main says.
+        specialist: Id of the candidate.
+        candidate: Its run.
+        incumbent: The run of the model that serves.
+        baselines: Runs of the base model, unless it serves, and of the cluster's baselines, in their order.
+        training: What the candidate's record says of its training.
+        training_to_scored: Similarity of the nearest pair of a training row and a scored text.
+        environment: Versions of libraries on this machine.
 
     Raises:
         InvalidInput: ``runs-differ`` when the runs did not answer the same question under the same rule on the same
@@ -89,18 +111,18 @@ def build(
         rubric=result.rubric,
         eval_set=result.eval_set,
         eval_set_version=result.eval_set_version,
-        eval_tree=result.eval_tree,
+        eval_tree=governing.eval_tree,
         engine=result.engine,
         rule=result.rule,
-        candidate=_run_evidence(candidate, incumbent.rows, result),
-        incumbent=_run_evidence(incumbent, None, result),
-        baselines=tuple(_run_evidence(run, None, result) for run in baselines),
+        candidate=_run_evidence(candidate, incumbent.rows, result, governing.cluster),
+        incumbent=_run_evidence(incumbent, None, result, governing.cluster),
+        baselines=tuple(_run_evidence(run, None, result, governing.cluster) for run in baselines),
         attempts=result.attempts,
         held_out_consulted=result.held_out_consulted,
-        coverage=coverage(governed),
+        coverage=coverage(governing.governed),
         training=training,
         judge=result.judge,
-        nearest=dict(sorted(nearest.items())),
+        nearest=Nearest(held_out_to_core=governing.governed.held_out_to_core, training_to_scored=training_to_scored),
         environment=dict(sorted(environment.items())),
     )
     recompute(evidence)
@@ -195,16 +217,22 @@ def _judged_by(run: RunResult) -> str | None:
     return run.judge.identity if run.judge else None
 
 
-def _run_evidence(run: Run, incumbent: Sequence[VerdictRow] | None, candidate: RunResult) -> RunEvidence:
-    """Rule and judge are the candidate's, and those of every run: see `_require_comparable`."""
+def _run_evidence(
+    run: Run, incumbent: Sequence[VerdictRow] | None, candidate: RunResult, cluster: Cluster
+) -> RunEvidence:
+    """Rule and judge are the candidate's, and those of every run: see `_require_comparable`.
+
+    Time and tokens are the run's; what they come to is reckoned at the cluster's prices of today.
+    """
     rows = tuple(sorted(run.rows, key=_position))
+    endpoint = next((one.endpoint for one in cluster.baselines if one.name == run.result.model), None)
     return RunEvidence(
         run_id=run.result.run_id,
         model=run.result.model,
         weights=run.result.weights,
         rows=rows,
         headline=headline(rows, incumbent, candidate.rule, candidate.judge),
-        cost=run.result.cost,
+        cost=priced(run.result.cost, len(rows), cluster.prices, endpoint.prices if endpoint else None),
         engine=None if run.result.engine == candidate.engine else run.result.engine,
     )
 

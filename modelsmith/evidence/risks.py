@@ -147,10 +147,12 @@ def _attempts(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
 
 
 def _nearest(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
-    names = {"training_to_scored": "a training row and a scored text", "held_out_to_core": "a held-out and a core text"}
-    for key, pair in names.items():
-        if evidence.nearest.get(key, 0.0) >= NEAR:
-            yield f"The nearest pair of {pair} is {evidence.nearest[key]:.2f} alike (1: the same words)."
+    for pair, similarity in (
+        ("a training row and a scored text", evidence.nearest.training_to_scored),
+        ("a held-out and a core text", evidence.nearest.held_out_to_core),
+    ):
+        if similarity >= NEAR:
+            yield f"The nearest pair of {pair} is {similarity:.2f} alike (1: the same words)."
 
 
 def _serving(evidence: Evidence, cluster: Cluster) -> Iterator[str]:

@@ -14,9 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from modelsmith.repository.secrets import first_secret
 from modelsmith.schema.errors import IntegrityFailure
 
-ALLOWED_HOSTS: Final = frozenset({"modelsmith.dev", "in-toto.io", "www.w3.org", "json-schema.org", "slsa.dev"})
+ALLOWED_HOSTS: Final = frozenset(
+    {"modelsmith.dev", "model_signing", "in-toto.io", "www.w3.org", "json-schema.org", "slsa.dev"}
+)
 """Hosts of type names and XML namespaces: names that look like addresses."""
 
 TEXT_FIELDS: Final = frozenset(
@@ -73,9 +76,9 @@ LEAKS: Final[Mapping[str, re.Pattern[str]]] = {
 def assert_clean(data: bytes, private: Sequence[str] = ()) -> None:
     """Refuse bytes that must not be committed: paths, hosts, e-mail addresses, keys, tokens, prompts or completions.
 
-    JSON is searched value by value, with escapes resolved; anything else as text. ``private`` are strings that this run
-    knows must not appear, such as `machine_names` and completions; those shorter than four characters are not looked
-    for.
+    JSON is searched value by value, each once, with escapes resolved; anything else as text. ``private`` are strings
+    that this run knows must not appear, such as `machine_names` and completions; those shorter than four characters are
+    not looked for.
 
     Raises:
         IntegrityFailure: ``leak``, naming the kind and the place, never the thing found.
@@ -85,17 +88,23 @@ def assert_clean(data: bytes, private: Sequence[str] = ()) -> None:
     except UnicodeDecodeError:
         _refuse("bytes that are no text", "file")
     try:
-        places = list(_strings(json.loads(text), "$"))
+        found = list(_strings(json.loads(text), "$"))
     except (ValueError, RecursionError):
-        places = [(f"line {number}", line) for number, line in enumerate(text.splitlines(), start=1)]
-        places.append(("file", text))
+        found = [(f"line {number}", line) for number, line in enumerate(text.splitlines(), start=1)]
+        found.append(("file", text))
+    places: dict[str, str] = {}
+    for place, value in found:
+        places.setdefault(value, place)
     known = [word for word in private if len(word) >= 4]
-    for place, value in places:
+    for value, place in places.items():
         for kind, pattern in LEAKS.items():
             if any(not _allowed(kind, match) for match in pattern.finditer(value)):
                 _refuse(kind, place)
         if any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", value) for word in known):
             _refuse("private string", place)
+    secret = first_secret("\n".join(places))
+    if secret:
+        _refuse(f"secret (rule {secret.rule})", "file")
 
 
 def machine_names() -> tuple[str, ...]:

@@ -9,10 +9,10 @@ from modelsmith.evaluation.cache import Cache
 from modelsmith.evaluation.judges.remembering import RememberingJudge
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.canonical import digest
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.source import BaseModelSource, Endpoint
+from modelsmith.substrates.endpoint.facts import unknown_weights
 from modelsmith.substrates.lazy import LazySubstrate
 from modelsmith.substrates.port import Substrate
 
@@ -32,11 +32,6 @@ class Subject:
     """Sealed artifact folder with the LoRA adapter."""
     endpoint: Endpoint | None = None
     """Where a baseline answers."""
-
-
-def unknown_weights(endpoint: Endpoint) -> str:
-    """What stands for the weights of a server's model: the digest of its name and of the word that they are unknown."""
-    return digest({"model": endpoint.model, "weights": "unknown"})
 
 
 def open_substrate(workspace: Workspace, cluster: Cluster, subject: Subject, threads: int | None) -> Substrate:

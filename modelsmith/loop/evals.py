@@ -21,7 +21,7 @@ from modelsmith.evaluation.summary import cost, run_id
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.ledger.ledger import Ledger
-from modelsmith.loop.engines import Subject, open_judge, open_substrate, unknown_weights
+from modelsmith.loop.engines import Subject, open_judge, open_substrate
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
@@ -30,6 +30,7 @@ from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import Observation, RunResult
+from modelsmith.substrates.endpoint.facts import unknown_weights
 from modelsmith.substrates.port import Substrate
 
 BASE = "base"

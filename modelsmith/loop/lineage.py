@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import get_args
 
 from modelsmith import __version__
 from modelsmith.diagnosis.firewall import scored_texts, separate
 from modelsmith.loop.desk import Desk
 from modelsmith.loop.state import Iteration
-from modelsmith.repository.sets import texts
-from modelsmith.repository.similarity import nearest as nearest_pair
 from modelsmith.schema.canonical import content_digest
+from modelsmith.schema.evidence import Library
 from modelsmith.schema.promotion import TrainingFacts
 from modelsmith.schema.run import RunResult
 from modelsmith.schema.training_row import TrainingRow
 from modelsmith.training.rows import rows_digest
 from modelsmith.training.supervisor import TrainOutcome
-
-LIBRARIES = ("torch", "transformers", "trl", "peft")
 
 
 def training_facts(
@@ -44,10 +42,10 @@ def training_facts(
     )
 
 
-def environment() -> dict[str, str]:
+def environment() -> dict[Library, str]:
     """Versions of the libraries that shape weights and completions."""
-    found = {}
-    for name in LIBRARIES:
+    found: dict[Library, str] = {}
+    for name in get_args(Library):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -55,12 +53,6 @@ def environment() -> dict[str, str]:
     return found
 
 
-def nearest(desk: Desk, rows: Sequence[TrainingRow]) -> dict[str, float]:
-    """How near held-out comes to core, and training to anything scored; 1 is the same words."""
-    governed = desk.governed
-    held, core = ([text for one in part for text in texts(one)] for part in (governed.held_out, governed.core))
-    trained = separate(rows, scored_texts(governed), limit=1.01)
-    return {
-        "held_out_to_core": round(nearest_pair(held, core)[0], 4),
-        "training_to_scored": round(trained.nearest, 4),
-    }
+def nearest_to_scored(desk: Desk, rows: Sequence[TrainingRow]) -> float:
+    """How near a training row comes to anything scored; 1 is the same words."""
+    return round(separate(rows, scored_texts(desk.governed), limit=1.01).nearest, 4)

@@ -11,7 +11,7 @@ from modelsmith.diagnosis.generate import generate_rows
 from modelsmith.loop.desk import Desk
 from modelsmith.loop.diagnose import diagnose
 from modelsmith.loop.evals import BASE, evaluate, ledger_of, subject_of
-from modelsmith.loop.lineage import nearest, training_facts
+from modelsmith.loop.lineage import nearest_to_scored, training_facts
 from modelsmith.loop.promotions import (
     Runs,
     note_advances,
@@ -23,6 +23,7 @@ from modelsmith.loop.promotions import (
 )
 from modelsmith.loop.state import Iteration
 from modelsmith.loop.training import train
+from modelsmith.promotion import records
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.errors import InvalidInput, WaitingForPerson
 from modelsmith.schema.progress import Progress
@@ -50,7 +51,7 @@ def baseline_tag(iteration: Iteration, name: str) -> str:
 
 def candidate_tag(iteration: Iteration) -> str:
     """Tag of the candidate's run."""
-    return f"{iteration.cluster}-iter-{iteration.number:03d}-candidate"
+    return records.candidate_tag(iteration.cluster, iteration.number)
 
 
 def eval_reference(desk: Desk, iteration: Iteration) -> Iteration:
@@ -161,7 +162,7 @@ def promote_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     assert iteration.specialist
     candidate = candidate_run(desk, iteration)
     rows = read_rows(desk.folder(iteration) / ROWS_FILE)
-    promote_accepted(desk, iteration, _runs(desk, iteration, candidate), nearest(desk, rows))
+    promote_accepted(desk, iteration, _runs(desk, iteration, candidate), nearest_to_scored(desk, rows))
     promote_exported(desk, iteration, candidate)
     main = desk.main()
     note_advances(ledger_of(desk.workspace), main)

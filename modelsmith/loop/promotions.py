@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from modelsmith.artifacts.seal import check_signed
 from modelsmith.artifacts.store import Store
-from modelsmith.evidence.bundle import Run, build, evidence_bytes, verdict_rows
+from modelsmith.evidence.bundle import Governing, Run, build, evidence_bytes, verdict_rows
 from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.hold import hold_clearers
 from modelsmith.governance.routing import hold_of
@@ -21,8 +21,6 @@ from modelsmith.loop.desk import Desk
 from modelsmith.loop.evals import ledger_of, read_observations
 from modelsmith.loop.lineage import environment
 from modelsmith.loop.state import Iteration
-from modelsmith.promotion.checks import SIGNATURE_FILE, SUMS_FILE, TRAINING_FILE
-from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.history import RECEIPTS
 from modelsmith.promotion.main import Main
@@ -31,17 +29,17 @@ from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.records import Facts, next_record
 from modelsmith.promotion.rollbacks import recorded_order
-from modelsmith.repository.load import load_cluster, load_machine_file
+from modelsmith.repository.load import load_cluster, load_eval_set, load_machine_file
 from modelsmith.schema.base import Event, State
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput, WaitingForPerson
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
-from modelsmith.schema.promotion import PromotionRecord, Receipt, TrainingFacts
+from modelsmith.schema.promotion import TRAINING_FILE, PromotionRecord, Receipt, TrainingFacts
 from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.run import RunResult
 from modelsmith.signing.dsse import adopt_or_seal, statement
-from modelsmith.signing.files import write_atomically
+from modelsmith.signing.files import SIGNATURE_FILE, SUMS_FILE, write_atomically
 from modelsmith.signing.oms import sign_directory
 
 FORWARD: dict[State, Event] = {
@@ -130,14 +128,14 @@ class Runs(NamedTuple):
     """The base model, where another one serves, and the baselines that the cluster names."""
 
 
-def promote_accepted(desk: Desk, iteration: Iteration, runs: Runs, nearest: Mapping[str, float]) -> None:
+def promote_accepted(desk: Desk, iteration: Iteration, runs: Runs, training_to_scored: float) -> None:
     """``eval-accepted``: evidence, signed, with the packet and the picture that reviewers read."""
     candidate = runs.candidate
     facts = _facts(desk, iteration, candidate)
     main = desk.main()
     if _has(main, facts.specialist, "eval-accepted"):
         return
-    evidence = for_reviewers(_evidence(desk, main, facts, runs, nearest), main.policy.audiences)
+    evidence = for_reviewers(_evidence(desk, main, facts, runs, training_to_scored), main.policy.audiences)
     data = evidence_bytes(evidence)
     kept = desk.folder(iteration) / EVIDENCE_SIGNATURE
     predicate = {"cluster": facts.cluster.cluster, "specialist": facts.specialist, "run": candidate.run_id}
@@ -147,8 +145,9 @@ def promote_accepted(desk: Desk, iteration: Iteration, runs: Runs, nearest: Mapp
         desk.harness.signing_key,
     )
     write_atomically(kept, signed)
-    read = packet_files(evidence, load_cluster(main.tree, desk.cluster.cluster), None)
-    files = {EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: signed, **read}
+    files = {EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: signed}
+    read = packet_files(main, next_record(main, "eval-accepted", facts, files), files)
+    files |= read
     advance(
         desk.harness, "eval-accepted", facts, files, f"{facts.specialist}: eval accepted", read[PACKET_FILE].decode()
     )
@@ -214,10 +213,9 @@ def promote_next(
     if event == "customer-deployed":
         refuse_on_hold(main, cluster.cluster)
     facts = Facts.of(life.records[-1], cluster, harness.actor, harness.preparer)
-    evidence = for_reviewers(evidence_of(main, life), main.policy.audiences)
     title = f"{life.specialist}: {event.replace('-', ' ')}"
     record = next_record(main, event, facts, evidence={})
-    files = packet_files(evidence, cluster, record)
+    files = packet_files(main, record, {})
     return event, advance(harness, event, facts, files, title, files[PACKET_FILE].decode())
 
 
@@ -255,19 +253,23 @@ def _has(main: Main, specialist: str, event: Event) -> bool:
     return any(record.event == event for record in main.history.find(specialist).records)
 
 
-def _evidence(desk: Desk, main: Main, facts: Facts, runs: Runs, nearest: Mapping[str, float]) -> Evidence:
+def _evidence(desk: Desk, main: Main, facts: Facts, runs: Runs, training_to_scored: float) -> Evidence:
     def with_rows(result: RunResult) -> Run:
         return Run(result, verdict_rows(read_observations(desk.workspace, result)))
 
     first = main.history.find(facts.specialist).records[0]
     training = load_machine_file(main.tree, f"{record_folder(first)}/{TRAINING_FILE}", TrainingFacts)
+    cluster = load_cluster(main.tree, facts.cluster.cluster)
+    governed = load_eval_set(main.tree, cluster.eval_set)
+    tree = main.tree.folder_id(governed.folder)
+    assert tree
     return build(
-        desk.governed,
+        Governing(governed, cluster, tree),
         facts.specialist,
         with_rows(runs.candidate),
         with_rows(runs.reference),
         [with_rows(result) for result in runs.baselines],
         training,
-        nearest,
+        training_to_scored,
         environment(),
     )

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from modelsmith.evidence.notices import hold_notice, retirement_notice, rollback_notice
 from modelsmith.evidence.sanitise import assert_clean, machine_names
 from modelsmith.governance.hold import Hold
-from modelsmith.governance.rollback import readiness
-from modelsmith.governance.routing import render_routing
 from modelsmith.governance.states import Life, folder_of
 from modelsmith.loop.promotions import advance
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.main import Main
-from modelsmith.promotion.packets import PACKET_FILE
+from modelsmith.promotion.packets import PACKET_FILE, packet_files
 from modelsmith.promotion.pulls import branch_of
-from modelsmith.promotion.records import Facts, lives_after, next_record
-from modelsmith.promotion.rollbacks import deployment_of, is_present, order_for, read_order, recorded_order, verdict_on
+from modelsmith.promotion.records import Facts, next_record
+from modelsmith.promotion.rollbacks import is_present, order_for, read_order, verdict_on
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.cluster import Cluster, Routing
+from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
-from modelsmith.schema.promotion import ROLLBACK_FILE, PromotionRecord, RollbackOrder
+from modelsmith.schema.promotion import CLEARANCE_FILE, ROLLBACK_FILE, HoldClearance, RollbackOrder
 from modelsmith.schema.pull import PullRequest
 
 
@@ -40,16 +37,9 @@ def roll_back(harness: Harness, main: Main, cluster: Cluster, life: Life, reason
     order = _standing_order(harness, main, facts, fresh) or fresh
     data = canonical_json(order)
     record = next_record(main, "rolled-back", facts, {ROLLBACK_FILE: data})
-    deployment = deployment_of(main, life.specialist)
-    body = rollback_notice(
-        deployment.record,
-        order,
-        verdict_on(main, record, order),
-        readiness(deployment.contract, deployment.approved_at, order.decided_at)[1],
-        _around(main, cluster, record),
-        record.required_approvers,
-    )
-    files = {ROLLBACK_FILE: data, PACKET_FILE: body.encode()}
+    files = {ROLLBACK_FILE: data}
+    files |= packet_files(main, record, files)
+    body = files[PACKET_FILE].decode()
     return advance(harness, "rolled-back", facts, files, f"{life.specialist}: rolled back", body)
 
 
@@ -59,10 +49,9 @@ def clear_hold(harness: Harness, main: Main, cluster: Cluster, hold: Hold, reaso
     life = main.history.find(hold.specialist)
     facts = _facts(harness, cluster, life)
     record = next_record(main, "hold-cleared", facts, {})
-    rolled_back = life.records[life.digests.index(hold.record)]
-    routing, _ = _around(main, cluster, record)
-    body = hold_notice(hold, recorded_order(main, rolled_back), routing, record.required_approvers, reason)
-    files = {PACKET_FILE: body.encode()}
+    files = {CLEARANCE_FILE: canonical_json(HoldClearance(clears=hold.record, reason=reason))} if reason else {}
+    files |= packet_files(main, record, files)
+    body = files[PACKET_FILE].decode()
     return advance(harness, "hold-cleared", facts, files, f"{cluster.cluster}: clear the hold", body)
 
 
@@ -70,26 +59,13 @@ def retire(harness: Harness, main: Main, cluster: Cluster, life: Life) -> PullRe
     """Ask for a specialist's deprecation; when it serves, routing returns to who served before."""
     facts = _facts(harness, cluster, life)
     record = next_record(main, "deprecated", facts, {})
-    watched = [
-        (other.specialist, deployment_of(main, other.specialist).contract)
-        for other in main.history.of_cluster(cluster.cluster)
-        if other.state == "customer-deployed" and other.specialist != life.specialist
-    ]
-    body = retirement_notice(life, _around(main, cluster, record), watched, record.required_approvers)
-    files = {PACKET_FILE: body.encode()}
+    files = packet_files(main, record, {})
+    body = files[PACKET_FILE].decode()
     return advance(harness, "deprecated", facts, files, f"{life.specialist}: deprecated", body)
 
 
 def _facts(harness: Harness, cluster: Cluster, life: Life) -> Facts:
     return Facts.of(life.records[-1], cluster, harness.actor, harness.preparer)
-
-
-def _around(main: Main, cluster: Cluster, record: PromotionRecord) -> tuple[Routing, Routing]:
-    """Who serves before and after the record."""
-    name, share = cluster.cluster, cluster.deployment.traffic_share
-    lives = main.history.of_cluster(name), lives_after(main, record)
-    before, after = (render_routing(name, some, share) for some in lives)
-    return before, after
 
 
 def _standing_order(harness: Harness, main: Main, facts: Facts, fresh: RollbackOrder) -> RollbackOrder | None:

@@ -17,6 +17,7 @@ from modelsmith.operations.pull_view import PullView, view
 from modelsmith.promotion.harness import open_forge
 from modelsmith.promotion.judge import judge
 from modelsmith.promotion.main import read_main
+from modelsmith.repository.secrets import refuse_secret
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure
@@ -60,7 +61,9 @@ def give_verdict(
     Raises:
         IntegrityFailure: as `key_holder`, by main's people.yaml.
         GateNotCleared: ``harness-key``, ``not-open``.
+        InvalidInput: ``secret`` in the reason.
     """
+    refuse_secret("The reason", reason)
     git = workspace.git
     reader = open_forge(workspace)
     main = reader.fetch_into(git)

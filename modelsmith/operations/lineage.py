@@ -9,7 +9,6 @@ from pydantic import Field
 from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.states import record_folder
 from modelsmith.operations.contract import ARGUMENT, Request, Result
-from modelsmith.promotion.checks import TRAINING_FILE
 from modelsmith.promotion.history import RECEIPTS
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.receipts import MERGE_RECEIPT
@@ -17,7 +16,7 @@ from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.promotion import Receipt, TrainingFacts
+from modelsmith.schema.promotion import TRAINING_FILE, Receipt, TrainingFacts
 
 
 class LineageRequest(Request):

@@ -13,6 +13,7 @@ from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import PullView, view
 from modelsmith.promotion.harness import open_forge
 from modelsmith.promotion.main import read_main
+from modelsmith.repository.secrets import refuse_secret
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.plaintext import PlainLine, PlainText
@@ -36,6 +37,8 @@ class PrOpenResult(Result):
 
 def run(workspace: Workspace, request: PrOpenRequest) -> PrOpenResult:
     """Open it."""
+    refuse_secret("The title", request.title)
+    refuse_secret("The body", request.body)
     git = workspace.git
     head = git.rev(f"refs/heads/{request.branch}")
     if head is None:

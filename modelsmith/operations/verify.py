@@ -9,7 +9,6 @@ from pydantic import Field
 
 from modelsmith import __version__
 from modelsmith.operations.contract import ARGUMENT, Request, Result
-from modelsmith.promotion.checks import SUMS_FILE
 from modelsmith.promotion.freshness import stale_deployments
 from modelsmith.promotion.history import PROMOTIONS
 from modelsmith.promotion.main import Main
@@ -27,6 +26,7 @@ from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.progress import Progress
+from modelsmith.signing.files import SUMS_FILE
 
 MAIN = "refs/heads/main"
 ROOT_SETTING = "root"

@@ -15,7 +15,8 @@ from modelsmith.promotion.checks import is_promotion, named_actors, promotion_ch
 from modelsmith.promotion.clock import latest_signed
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.rollbacks import contract_for
-from modelsmith.repository.git import Git
+from modelsmith.repository.git import EXECUTABLE, REGULAR, Git
+from modelsmith.repository.secrets import first_secret, secret_problems
 from modelsmith.repository.tree import Revision
 from modelsmith.repository.validate import validate
 from modelsmith.schema.pull import Change, PullRequest, Review, odd_words
@@ -41,6 +42,7 @@ def judge(git: Git, pull: PullRequest, main_commit: str, now: datetime) -> Judge
     """
     tree = git.merge_tree(main_commit, pull.head)
     main = read_main(git, main_commit)
+    commits = Commits(git, main_commit, pull.head).take(pull.head)
     return judge_tree(
         git,
         main,
@@ -48,10 +50,10 @@ def judge(git: Git, pull: PullRequest, main_commit: str, now: datetime) -> Judge
         reviews=pull.reviews,
         requester=pull.requester,
         preparer=pull.preparer,
-        authorship=authorship(Commits(git, main_commit, pull.head).take(pull.head), main.people),
+        authorship=authorship(commits, main.people),
         seen=max(now, pull.opened_at, latest_signed(main.tree)),
         now=now,
-        opener=_opener(pull, main),
+        opener=(*_opener(pull, main), _said(pull, commits)),
     )
 
 
@@ -116,6 +118,21 @@ def _opener(pull: PullRequest, main: Main) -> tuple[CheckResult, ...]:
     return (CheckResult("opener", doubt is None, said), *words)
 
 
+def _said(pull: PullRequest, commits: Sequence[bytes]) -> CheckResult:
+    """Words that come onto main with the merge: title, description, reasons of approvals, messages of commits."""
+    words = [("the title", pull.title), ("the description", pull.body)]
+    last = {review.actor: review for review in pull.reviews}
+    words += [(f"the reason of {actor}'s verdict", review.reason) for actor, review in sorted(last.items())]
+    messages = (commit.partition(b"\n\n")[2].decode("utf-8", "replace") for commit in commits)
+    words.append(("a commit's message", "\n\n".join(messages)))
+    for what, text in words:
+        found = first_secret(text)
+        if found:
+            sentence = f"{what} holds what looks like a secret (rule {found.rule}); say it anew without that"
+            return CheckResult("secrets-said", False, sentence)
+    return CheckResult("secrets-said", True, "nothing that was said looks like a secret")
+
+
 def checks_for(
     git: Git, main: Main, tree: str, change: Change, now: datetime | None, seen: datetime
 ) -> tuple[CheckResult, ...]:
@@ -131,7 +148,18 @@ def checks_for(
         place = f"{first.file}:{first.line}" if first.line else first.file
         field = f"{first.field}: " if first.field else ""
         sentence = f"{place}: {field}{first.message} ({len(problems)} problems in all). {first.mend}"
-    return (CheckResult("valid-files", not problems, sentence), _rendered(change), names)
+    checks = CheckResult("valid-files", not problems, sentence), _rendered(change), names
+    return checks if now is None else (*checks, _secrets(proposed, change))
+
+
+def _secrets(proposed: Revision, change: Change) -> CheckResult:
+    """Only at the merge: a later toolkit may know more secrets by their form, and history stays as it was judged."""
+    problems = secret_problems(proposed, [path.path for path in change.paths if path.new_mode in (REGULAR, EXECUTABLE)])
+    if not problems:
+        return CheckResult("secrets", True, "no changed file holds what looks like a secret")
+    first = problems[0]
+    sentence = f"{first.file}:{first.line}: {first.message} ({len(problems)} in all). {first.mend}"
+    return CheckResult("secrets", False, sentence)
 
 
 def _names(proposed: Revision, change: Change) -> CheckResult:

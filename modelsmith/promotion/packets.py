@@ -1,20 +1,103 @@
-"""What a reviewer reads, as files beside the record: the rendering of the evidence, whoever prepares or checks it."""
+"""What a reviewer reads, as files beside the record: rendered from record and main, whoever prepares or checks it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from modelsmith.evidence.chart import chart
+from modelsmith.evidence.notices import hold_notice, retirement_notice, rollback_notice
 from modelsmith.evidence.packet import Asked, packet
-from modelsmith.schema.cluster import Cluster
-from modelsmith.schema.evidence import Evidence
+from modelsmith.governance.audiences import for_reviewers
+from modelsmith.governance.rollback import readiness
+from modelsmith.governance.routing import hold_of, render_routing
+from modelsmith.promotion.freshness import evidence_of, read_evidence
+from modelsmith.promotion.main import Main
+from modelsmith.promotion.records import lives_after
+from modelsmith.promotion.rollbacks import deployment_of, read_clearance, read_order, recorded_order, verdict_on
+from modelsmith.repository.load import load_cluster
+from modelsmith.schema.cluster import Cluster, Routing
+from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.evidence import EVIDENCE_FILE, Evidence
 from modelsmith.schema.promotion import PromotionRecord
 
 PACKET_FILE = "packet.md"
 CHART_FILE = "chart.svg"
 
 
-def packet_files(evidence: Evidence, cluster: Cluster, record: PromotionRecord | None) -> dict[str, bytes]:
-    """Packet and chart; ``record`` is what people are asked for, None beside the evidence itself."""
+def packet_files(main: Main, record: PromotionRecord, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The packet of the event, with its chart where there is one; nothing for an event that is the harness's alone.
+
+    Args:
+        main: Main before the event.
+        record: What is asked for. What it says of the packet itself plays no part.
+        files: The event's other files, by name.
+
+    Raises:
+        IntegrityFailure: what the packet tells of cannot be read.
+        InvalidInput: ``not-deployed``, an unknown cluster.
+    """
+    cluster = load_cluster(main.tree, record.cluster)
+    match record.event:
+        case "eval-accepted":
+            return _evidence_packet(read_evidence(files.get(EVIDENCE_FILE, b"")), cluster, None)
+        case "customer-deployed" | "production-validated":
+            evidence = evidence_of(main, main.history.find(record.specialist))
+            return _evidence_packet(for_reviewers(evidence, main.policy.audiences), cluster, record)
+        case "rolled-back":
+            return {PACKET_FILE: _rollback(main, cluster, record, files).encode()}
+        case "hold-cleared":
+            return {PACKET_FILE: _hold(main, cluster, record, files).encode()}
+        case "deprecated":
+            return {PACKET_FILE: _retirement(main, cluster, record).encode()}
+        case _:
+            return {}
+
+
+def _evidence_packet(evidence: Evidence, cluster: Cluster, record: PromotionRecord | None) -> dict[str, bytes]:
+    """``record`` is what people are asked for; None beside the evidence itself."""
     asked = None
     if record is not None:
         asked = Asked(record.event, record.requested_by, record.prepared_by, record.required_approvers, record.rollback)
     return {PACKET_FILE: packet(evidence, cluster, asked).encode(), CHART_FILE: chart(evidence).encode()}
+
+
+def _rollback(main: Main, cluster: Cluster, record: PromotionRecord, files: Mapping[str, bytes]) -> str:
+    order, deployment = read_order(files), deployment_of(main, record.specialist)
+    ready = readiness(deployment.contract, deployment.approved_at, order.decided_at)[1]
+    return rollback_notice(
+        deployment.record,
+        order,
+        verdict_on(main, record, order),
+        ready,
+        _around(main, cluster, record),
+        record.required_approvers,
+    )
+
+
+def _hold(main: Main, cluster: Cluster, record: PromotionRecord, files: Mapping[str, bytes]) -> str:
+    hold = hold_of(record.cluster, main.history.of_cluster(record.cluster))
+    if hold is None:
+        raise IntegrityFailure("no-hold", f"{record.cluster} is not on hold", "Prepare the promotion again.")
+    clearance = read_clearance(files, hold)
+    life = main.history.find(hold.specialist)
+    began = recorded_order(main, life.records[life.digests.index(hold.record)])
+    reason = clearance.reason if clearance else ""
+    return hold_notice(hold, began, _around(main, cluster, record)[0], record.required_approvers, reason)
+
+
+def _retirement(main: Main, cluster: Cluster, record: PromotionRecord) -> str:
+    watched = [
+        (other.specialist, deployment_of(main, other.specialist).contract)
+        for other in main.history.of_cluster(record.cluster)
+        if other.state == "customer-deployed" and other.specialist != record.specialist
+    ]
+    life = main.history.find(record.specialist)
+    return retirement_notice(life, _around(main, cluster, record), watched, record.required_approvers)
+
+
+def _around(main: Main, cluster: Cluster, record: PromotionRecord) -> tuple[Routing, Routing]:
+    """Who serves before and after the record."""
+    name, share = cluster.cluster, cluster.deployment.traffic_share
+    lives = main.history.of_cluster(name), lives_after(main, record)
+    before, after = (render_routing(name, some, share) for some in lives)
+    return before, after

@@ -55,6 +55,11 @@ class Facts:
         )
 
 
+def candidate_tag(cluster: str, iteration: int) -> str:
+    """Tag of the run in which an iteration's candidate is evaluated: a record names no other."""
+    return f"{cluster}-iter-{iteration:03d}-candidate"
+
+
 def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, bytes]) -> PromotionRecord:
     """The record that takes the specialist one event further from where main has it.
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from modelsmith.governance.gate import Contract
+from modelsmith.governance.hold import Hold
 from modelsmith.governance.keys import CLOCK_TOLERANCE
 from modelsmith.governance.rollback import RollbackVerdict, judge_rollback
 from modelsmith.governance.routing import incumbent
@@ -22,8 +23,10 @@ from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import digest, is_plain_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.promotion import (
+    CLEARANCE_FILE,
     RECORD_FILE,
     ROLLBACK_FILE,
+    HoldClearance,
     PromotionRecord,
     Receipt,
     RollbackContract,
@@ -93,6 +96,26 @@ def read_order(files: Mapping[str, bytes]) -> RollbackOrder:
             "Prepare the rollback again.",
         )
     return order
+
+
+def read_clearance(files: Mapping[str, bytes], hold: Hold) -> HoldClearance | None:
+    """The words of a hold-cleared event about this hold; None where nobody gave any.
+
+    Raises:
+        IntegrityFailure: ``bad-clearance`` when they are malformed, not canonical or about another hold.
+    """
+    data = files.get(CLEARANCE_FILE)
+    if data is None:
+        return None
+    try:
+        clearance = HoldClearance.model_validate_json(data)
+    except ValueError:
+        clearance = None
+    if clearance is None or canonical_json(clearance) != data or clearance.clears != hold.record:
+        raise IntegrityFailure(
+            "bad-clearance", f"{CLEARANCE_FILE} does not say in canonical JSON why this hold may end", "Ask again."
+        )
+    return clearance
 
 
 def recorded_order(main: Main, record: PromotionRecord) -> RollbackOrder:

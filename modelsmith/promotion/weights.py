@@ -7,9 +7,9 @@ from pathlib import Path
 from modelsmith.artifacts.seal import check
 from modelsmith.artifacts.store import Store
 from modelsmith.governance.states import Life, record_folder
-from modelsmith.promotion.checks import SIGNATURE_FILE
 from modelsmith.promotion.main import Main
 from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.signing.files import SIGNATURE_FILE
 
 
 def check_weights(main: Main, stores: dict[str, Path], specialists: frozenset[str]) -> dict[str, str]:

@@ -98,6 +98,11 @@ class Git:
         """Id of the tree that an id names, or that a commit has; None when there is none."""
         return self._named(name, "tree")
 
+    def folder(self, commit: str, path: str) -> str | None:
+        """Id of a folder's tree in a commit or tree, given by its id; None when there is no such folder."""
+        found = self.text("ls-tree", "-d", commit, path).split()
+        return found[2] if found else None
+
     def read_blob(self, oid: str) -> bytes:
         """Content of one blob."""
         return self.read_blobs([oid])[oid]

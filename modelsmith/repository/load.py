@@ -54,6 +54,8 @@ class GovernedSet:
     """``evals/<domain>/<set>``."""
     labels: tuple[Label, ...] = ()
     """Answers that people labelled, for the judge; sorted by digest."""
+    held_out_to_core: float = 0.0
+    """Similarity of the nearest pair of a held-out text and one of core or micro, in four decimals; 0 without both."""
 
     @cached_property
     def rubric_digest(self) -> str:
@@ -170,7 +172,10 @@ def _load_set(tree: Tree, folder: str) -> GovernedSet:
     generators = tuple(sorted((source.value for source in files.generators), key=lambda one: one.id))
     named = judges.labels(files)
     labels = tuple(sorted(named.value.root if named else (), key=label_digest))
-    return GovernedSet(files.evalset.value, files.rubric.value, core, micro, held_out, generators, folder, labels)
+    return GovernedSet(
+        files.evalset.value, files.rubric.value, core, micro, held_out, generators, folder, labels,
+        round(files.nearest.similarity, 4) if files.nearest else 0.0,
+    )  # fmt: skip
 
 
 def load_cluster(tree: Tree, name: str) -> Cluster:

@@ -110,6 +110,10 @@ class ObjectReader(Git):
         return self._trees(tree)
 
     @override
+    def folder(self, commit: str, path: str) -> str | None:
+        return self.listing(commit).folder(path)
+
+    @override
     def _named(self, name: str, kind: str) -> str | None:
         if not _ID.fullmatch(name):
             return super()._named(name, kind)
@@ -253,6 +257,11 @@ class TreeListing:
         """See `Listing`."""
         found = self._find(folder) if folder else (FOLDER, self._root)
         return tuple(self._git.entries(found[1])) if found and found[0] == FOLDER else ()
+
+    def folder(self, path: str) -> str | None:
+        """Id of the tree of a folder; None when there is no such folder."""
+        found = self._find(path)
+        return found[1] if found is not None and found[0] == FOLDER else None
 
     def _find(self, path: str) -> Entry | None:
         at: Entry | None = (FOLDER, self._root)

@@ -122,6 +122,10 @@ class Revision:
         """See `Tree`."""
         return sorted(self._listing.below(folder(prefix)))
 
+    def folder_id(self, folder: str) -> str | None:
+        """Id of the tree that git has at a folder; None when there is no such folder."""
+        return self.git.folder(self.commit, checked(folder))
+
     def names(self, folder: str) -> Iterable[str]:
         """Names in one folder, the root when empty, those of folders included."""
         return self._listing.names(folder)

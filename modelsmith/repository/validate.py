@@ -68,6 +68,8 @@ class Report:
     """Sorted by file, line and field."""
     files: int
     """Governed files checked."""
+    paths: tuple[str, ...]
+    """Their paths, sorted."""
     kinds: dict[str, int]
     """How many of them, by kind."""
     nearest: dict[str, NearestPair]
@@ -111,7 +113,9 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
     checked = {path: kind for path, kind in governed.items() if not wanted or any(_below(path, w) for w in wanted)}
     kept = {problem for problem in problems if not wanted or any(_below(problem.file, w) for w in wanted)}
     kinds = Counter(kind.name for kind in checked.values())
-    return Report(tuple(sorted(kept, key=sort_key)), len(checked), dict(sorted(kinds.items())), nearest)
+    return Report(
+        tuple(sorted(kept, key=sort_key)), len(checked), tuple(sorted(checked)), dict(sorted(kinds.items())), nearest
+    )
 
 
 def reserved(paths: Iterable[str]) -> list[Problem]:

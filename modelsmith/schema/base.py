@@ -29,6 +29,30 @@ Share = Annotated[float, "0 to 1"]
 Actor = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 """The id of a person or harness in ``people.yaml``."""
 
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+"""ISO 4217 code."""
+
+EvalSetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}/[a-z0-9._-]{1,64}$")]
+"""``<domain>/<set>`` under ``evals/``."""
+
+SetVersion = Annotated[str, StringConstraints(pattern=r"^\d{1,9}\.\d{1,9}\.\d{1,9}$")]
+"""Version of an eval set."""
+
+_NUMBER = r"[0-9][0-9A-Za-z.+-]{0,47}"
+
+Version = Annotated[str, StringConstraints(pattern=rf"^{_NUMBER}$")]
+"""Version of a library, such as ``2.13.0+cpu``."""
+
+Libraries = Annotated[
+    str, StringConstraints(pattern=rf"^[a-z][a-z0-9-]{{0,31}} {_NUMBER}(, [a-z][a-z0-9-]{{0,31}} {_NUMBER}){{0,7}}$")
+]
+"""Libraries with their versions: ``transformers 5.23.0, torch 2.13.0+cpu``."""
+
+_SERVED = r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}"
+
+ServedName = Annotated[str, StringConstraints(pattern=rf"^{_SERVED}$")]
+"""Name by which a server knows a model: ``meta-llama/Llama-3.3-70B-Instruct``."""
+
 Section = Literal["core", "robustness", "micro", "held_out"]
 """Parts of an eval: ``core`` (own wordings), ``robustness`` (rephrased variants of core), ``micro``, ``held_out``."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelsmith.schema.base import Digest, Frozen, Slug
+from modelsmith.schema.base import Currency, Digest, EvalSetName, Frozen, Slug
 from modelsmith.schema.evalset import Fraction, Thresholds
 from modelsmith.schema.source import Baseline, BaseModelSource
 
@@ -64,7 +64,7 @@ class Deployment(Frozen):
 class Prices(Frozen):
     """What a decision costs on this hardware."""
 
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    currency: Currency = "USD"
     compute_per_hour: Annotated[float, Field(ge=0)] = 0.0
     """Cost of the machine for one hour."""
 
@@ -101,7 +101,7 @@ class Cluster(Frozen):
     """What runs the base model and its specialists in an eval: this process, or a vLLM server started for it."""
     baselines: tuple[Baseline, ...] = ()
     """Other models that are evaluated on the same set."""
-    eval_set: Annotated[str, Field(pattern=r"^[a-z0-9._-]+/[a-z0-9._-]+$")]
+    eval_set: EvalSetName
     """``<domain>/<set>`` under ``evals/``."""
     gate: Thresholds
     """Thresholds of this cluster; the stricter of these and the eval set's holds."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelsmith.schema.base import Digest, Frozen, Slug
+from modelsmith.schema.base import Digest, Frozen, SetVersion, Slug
 from modelsmith.schema.source import JudgeModel
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -81,7 +81,7 @@ class EvalSet(Frozen):
 
     id: Slug
     domain: Slug
-    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    version: SetVersion
     owner: Slug
     """Role of the domain owner."""
     description: str

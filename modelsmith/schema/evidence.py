@@ -1,12 +1,18 @@
-"""Evidence: one run's facts, without text, from which every headline number is recomputed."""
+"""Evidence: one run's facts, without text, from which every headline number is recomputed.
+
+Every field has a closed form, so that no completion, prompt or secret fits. Who determines which field, and what is
+recomputed, is listed in ``docs/evidence-fields.md``.
+"""
 
 from __future__ import annotations
 
-from pydantic import JsonValue
+from typing import Annotated, Literal
 
-from modelsmith.schema.base import Digest, Frozen, Section, Slug
-from modelsmith.schema.evalset import Question
-from modelsmith.schema.promotion import TrainingFacts
+from pydantic import Field
+
+from modelsmith.schema.base import Digest, EvalSetName, Frozen, GitHash, Section, SetVersion, Slug, Version
+from modelsmith.schema.evalset import Fraction, Question
+from modelsmith.schema.promotion import SpecialistId, TrainingFacts
 from modelsmith.schema.run import Cost, EngineFacts, GateRule, Headline, JudgeAgreement, VerdictRow
 
 EVIDENCE_FILE = "evidence.json"
@@ -14,11 +20,17 @@ EVIDENCE_SIGNATURE = "evidence.sigstore.json"
 EVIDENCE_TYPE = "https://modelsmith.dev/evidence/v1"
 
 
+Dimension = Literal["capability", "risk", "operator_lens", "outcome_type"]
+Library = Literal["torch", "transformers", "trl", "peft"]
+Count = Annotated[int, Field(ge=0)]
+
+
 class RunEvidence(Frozen):
     """One model's verdicts on the question."""
 
     run_id: Digest
-    model: str
+    model: Slug
+    """``base``, a specialist id or a baseline's name."""
     weights: Digest
     rows: tuple[VerdictRow, ...]
     headline: Headline
@@ -32,22 +44,31 @@ class Coverage(Frozen):
     """How many scenarios speak for each value of a dimension."""
 
     section: Section
-    dimension: Slug
-    """``capability``, ``risk``, ``operator_lens`` or ``outcome_type``."""
-    counts: dict[Slug, int]
+    dimension: Dimension
+    counts: dict[Slug, Count]
+
+
+class Nearest(Frozen):
+    """Similarity of the nearest pair of two kinds of text; 1 is the same words."""
+
+    held_out_to_core: Fraction
+    """A held-out text and one of core or micro."""
+    training_to_scored: Fraction
+    """A training row and any scored text."""
 
 
 class Evidence(Frozen):
     """``evidence.json``."""
 
     cluster: Slug
-    specialist: str
+    specialist: SpecialistId
     artifact: Digest
     question: Question
     rubric: Digest
-    eval_set: str
-    eval_set_version: str
-    eval_tree: str
+    eval_set: EvalSetName
+    eval_set_version: SetVersion
+    eval_tree: GitHash
+    """Git tree hash of the eval set: the locator beside the identity."""
     engine: EngineFacts
     rule: GateRule
     candidate: RunEvidence
@@ -55,14 +76,14 @@ class Evidence(Frozen):
     """The model that serves today (``base`` at first); regressions are counted against it."""
     baselines: tuple[RunEvidence, ...]
     """Other models on the same question; always contains the base model unless it is the incumbent."""
-    attempts: int
-    held_out_consulted: int = 0
+    attempts: Annotated[int, Field(ge=1)]
+    """How often this question was begun for these weights, as the machine that ran it counts."""
+    held_out_consulted: Count = 0
     """How often the held-out scenarios had been consulted, by any weights, up to the candidate's run."""
     coverage: tuple[Coverage, ...]
     training: TrainingFacts
     judge: JudgeAgreement | None = None
     """Who decided the judged points of every run, and its verdicts on people's labels; None without judged points."""
-    nearest: dict[str, float]
-    """Similarity of the nearest pair: ``held_out_to_core`` and ``training_to_scored``."""
-    environment: dict[str, JsonValue] = {}
+    nearest: Nearest
+    environment: dict[Library, Version] = {}
     """Versions of libraries; no host, user or path. Empty when policy keeps them for operators."""

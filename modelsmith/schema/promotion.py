@@ -6,15 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from modelsmith.schema.base import Actor, Digest, Event, Frozen, Slug, State
+from modelsmith.schema.base import Actor, Digest, Event, Frozen, Libraries, Slug, State
 from modelsmith.schema.cluster import Rollback
 
-SpecialistId = Annotated[str, Field(pattern=r"^iter-\d{3,}-[0-9a-f]{8}$")]
+SpecialistId = Annotated[str, Field(pattern=r"^iter-[0-9]{3,9}-[0-9a-f]{8}$")]
 """``iter-NNN-<first 8 hex digits of the artifact id>``."""
 
 RECORD_FILE = "record.json"
 RECORD_SIGNATURE = "record.sigstore.json"
+TRAINING_FILE = "training.json"
 ROLLBACK_FILE = "rollback.json"
+CLEARANCE_FILE = "clearance.json"
 RECORD_TYPE = "https://modelsmith.dev/promotion-record/v1"
 
 
@@ -29,7 +31,7 @@ class RollbackContract(Frozen):
     """The exact inverse of a deployment, approved together with it."""
 
     terms: Rollback
-    prior_specialist: str
+    prior_specialist: SpecialistId | Literal["base"]
     """Specialist that traffic returns to, or ``base``."""
     prior_artifact: Digest | None
     prior_routing: Digest
@@ -41,7 +43,7 @@ class RollbackOrder(Frozen):
 
     undoes: Digest
     """Digest of the customer-deployed record that it undoes."""
-    prior_specialist: str
+    prior_specialist: SpecialistId | Literal["base"]
     """The incumbent after it, or ``base``."""
     prior_artifact: Digest | None
     trigger: Literal["manual"]
@@ -50,6 +52,15 @@ class RollbackOrder(Frozen):
     """In the words of who asked for it; may be empty."""
     decided_at: AwareDatetime
     """The harness's clock when it was asked for. Whoever merges compares it with a clock of their own."""
+
+
+class HoldClearance(Frozen):
+    """``clearance.json`` of a hold-cleared event: why the hold may end."""
+
+    clears: Digest
+    """Digest of the rolled-back record that began the hold."""
+    reason: Annotated[str, Field(max_length=500)]
+    """In the words of who asked for it; may be empty."""
 
 
 class PromotionRecord(Frozen):
@@ -67,7 +78,8 @@ class PromotionRecord(Frozen):
     iteration: Annotated[int, Field(ge=1)]
     eval_run: Digest | None
     """Run id of the governed eval; none before it has run."""
-    eval_tag: str | None
+    eval_tag: Slug | None
+    """Tag of the candidate's run; it follows from cluster and iteration."""
     composite: float | None
     policy: Digest
     """Digest of ``policy.yaml`` under which it was prepared."""
@@ -91,11 +103,11 @@ class TrainingFacts(Frozen):
 
     base_model: Slug
     base_digest: Digest
-    parent: str
+    parent: SpecialistId | Literal["base"]
     """Specialist the training started from, or ``base``."""
     method: Literal["sft", "dpo", "grpo"]
     seed: int
-    rows: int
+    rows: Annotated[int, Field(ge=1)]
     rows_digest: Digest
     """Digest of the training rows, in order."""
     generators: dict[Slug, Digest]
@@ -106,10 +118,10 @@ class TrainingFacts(Frozen):
     """Run whose failures chose the rows."""
     hyperparameters: Digest
     """Digest of the cluster's ``training`` block."""
-    steps: int
+    steps: Annotated[int, Field(ge=1)]
     final_loss: float | None = None
     """None when policy keeps it for operators."""
-    toolkit: str | None = None
+    toolkit: Libraries | None = None
     """Version of Modelsmith and its training libraries; None when policy keeps it for operators."""
 
 

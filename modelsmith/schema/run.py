@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, JsonValue
 
-from modelsmith.schema.base import Digest, Frozen, Section, Slug
+from modelsmith.schema.base import Currency, Digest, Frozen, Libraries, Section, ServedName, Slug
 from modelsmith.schema.evalset import CompositeWeights, DecisionRule, Question, Thresholds
 from modelsmith.schema.source import SamplingSetting
 
@@ -71,12 +71,20 @@ class Observation(Frozen):
     """Error envelope, when scoring or generation failed; with a completion only the scoring did."""
 
 
+EngineVersion = Libraries | ServedName
+"""Libraries of an engine with their versions, or the name of a server's model."""
+
+Dtype = Literal["float32", "bfloat16", "float16", "unknown"]
+
+Amount = Annotated[float, Field(ge=0)]
+
+
 class EngineFacts(Frozen):
     """Engine and the settings that can change a completion. No host names."""
 
     substrate: Slug
-    version: str
-    dtype: str
+    version: EngineVersion
+    dtype: Dtype
     device: Literal["cpu", "cuda", "remote"]
     weights: Literal["pinned", "unknown"] = "pinned"
     """``unknown``: a server's model that nobody outside can pin; its answers count within their own run only."""
@@ -265,17 +273,17 @@ class Headline(Frozen):
 class Cost(Frozen):
     """What answering costs."""
 
-    p50_seconds: float
-    p95_seconds: float
-    prompt_tokens: int
-    completion_tokens: int
-    tokens_per_second: float
+    p50_seconds: Amount
+    p95_seconds: Amount
+    prompt_tokens: Annotated[int, Field(ge=0)]
+    completion_tokens: Annotated[int, Field(ge=0)]
+    tokens_per_second: Amount
     """Completion tokens per second of generation."""
-    first_token_p50_seconds: float | None = None
+    first_token_p50_seconds: Amount | None = None
     """None where the engine does not stream."""
-    first_token_p95_seconds: float | None = None
-    cost_per_decision: float
-    currency: str
+    first_token_p95_seconds: Amount | None = None
+    cost_per_decision: Amount
+    currency: Currency
 
 
 class RunResult(Frozen):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from modelsmith.schema.base import Digest, Frozen, Slug
+from modelsmith.schema.base import Digest, Frozen, ServedName, Slug
 
 
 class BaseModelSource(Frozen):
@@ -37,7 +37,7 @@ class Endpoint(Frozen):
 
     url: Annotated[str, Field(pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$")]
     """Base URL up to and with the version (``https://host/v1``); no identity depends on it. No user, no password."""
-    model: Annotated[str, Field(min_length=1)]
+    model: ServedName
     """Name by which the server knows the model."""
     key_env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
     """Environment variable that holds the key; no key is sent when not set. A key itself never stands in a file."""

@@ -19,13 +19,12 @@ from typing import Any
 
 import pytest
 from openings import opened
+from trained import trained
 from worlds import CLUSTER, MAIN, Place
 
 from modelsmith.artifacts.seal import seal as seal_artifact
 from modelsmith.artifacts.store import Store
-from modelsmith.evidence.bundle import Run, build, evidence_bytes
-from modelsmith.evidence.chart import chart
-from modelsmith.evidence.packet import Asked, packet
+from modelsmith.evidence.bundle import Governing, Run, build, evidence_bytes
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.port import ForgeIdentity, Proposal
 from modelsmith.governance.gate import GateDecision
@@ -39,7 +38,7 @@ from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import receipt_files
-from modelsmith.promotion.records import Facts, next_record, routing_after
+from modelsmith.promotion.records import Facts, candidate_tag, next_record, routing_after
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.git import Git, Signature
 from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
@@ -439,15 +438,9 @@ class World(Place):
         assert folder
         return folder
 
-    def training(self) -> TrainingFacts:
+    def training(self, number: int = 1) -> TrainingFacts:
         """Lineage of a candidate."""
-        cluster = self.cluster()
-        return TrainingFacts(
-            base_model=cluster.base_model.name, base_digest=cluster.base_model.digest, parent="base", method="sft",
-            seed=17, rows=12, rows_digest=digest("rows"), generators={}, diagnosed_run=digest("diagnosed"),
-            reward=self.eval_set().rubric_digest, hyperparameters=digest("settings"), steps=4,
-            final_loss=1.0, toolkit="test",
-        )  # fmt: skip
+        return trained(self.governed().tree, number)
 
     def evidence(self, number: int = 1) -> Evidence:
         """Honest evidence: the candidate passes everything, the base model nothing."""
@@ -456,9 +449,12 @@ class World(Place):
             facts = self.facts(number)
             candidate = self._run(facts.specialist, facts.artifact, True)
             base = self._run("base", self.cluster().base_model.digest, False)
+            tree = self.governed().tree.folder_id(SET)
+            assert tree
             _EVIDENCE[key] = build(
-                self.eval_set(), facts.specialist, candidate, base, (), self.training(), {}, {"python": "3.11"}
-            )
+                Governing(self.eval_set(), self.cluster(), tree), facts.specialist, candidate, base, (),
+                self.training(number), 0.5, {"torch": "2.13.0"},
+            )  # fmt: skip
         return _EVIDENCE[key]
 
     def _run(self, model: str, weights: str, right: bool) -> Run:
@@ -479,7 +475,9 @@ class World(Place):
             run_id=digest(["run", model]), tag=f"{CLUSTER}-{model}", cluster=CLUSTER, model=model, weights=weights,
             question=governed.question(), rubric=governed.rubric_digest, eval_set=cluster.eval_set,
             eval_set_version=governed.evalset.version, eval_tree="a" * 40,
-            engine=EngineFacts(substrate="local", version="test", dtype="float32", device="cpu"), rule=rule,
+            engine=EngineFacts(
+                substrate="transformers", version="transformers 5.23.0, torch 2.13.0", dtype="float32", device="cpu"
+            ), rule=rule,
             headline=Headline.model_construct(), cost=cost, quick=False, attempts=1,
         )  # fmt: skip
         return Run(result, rows)
@@ -488,12 +486,12 @@ class World(Place):
         """What the record of ``eval-accepted``, and each one after it, says of the eval."""
         run = evidence.candidate
         value = run.headline.composite.value
-        return self.facts(number, eval_run=run.run_id, eval_tag=f"{CLUSTER}-{run.model}", composite=value)
+        return self.facts(number, eval_run=run.run_id, eval_tag=candidate_tag(CLUSTER, number), composite=value)
 
     def files_for(self, event: str, number: int = 1, evidence: bytes | None = None) -> dict[str, bytes]:
         """Files of an event's folder besides the record: real, and signed with the harness's key."""
         if event == "candidate":
-            return {"training.json": canonical_json(self.training())}
+            return {"training.json": canonical_json(self.training(number))}
         if event == "artifact-exported":
             return {name: (self.stored(number) / name).read_bytes() for name in ("SHA256SUMS", "model.sig")}
         main = self.governed()
@@ -502,13 +500,10 @@ class World(Place):
             data = evidence_bytes(honest) if evidence is None else evidence
             key = self.harness_keys / "harness.pem"
             signed = seal(statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, {"cluster": CLUSTER}), key)
-            texts = {"packet.md": packet(honest, self.facts().cluster).encode(), "chart.svg": chart(honest).encode()}
-            return {EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: signed, **texts}
-        stated = self.stated_evidence(number)
-        facts = self.accepted_facts(stated, number)
-        record = next_record(main, event, facts, {})
-        asked = Asked(event, record.requested_by, record.prepared_by, record.required_approvers, record.rollback)
-        return {"packet.md": packet(stated, facts.cluster, asked).encode(), "chart.svg": chart(stated).encode()}
+            files = {EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: signed}
+            honestly = {EVIDENCE_FILE: evidence_bytes(honest)}
+            return files | packet_files(main, next_record(main, event, self.facts_for(event, number), {}), honestly)
+        return packet_files(main, next_record(main, event, self.facts_for(event, number), {}), {})
 
     def stated_evidence(self, number: int = 1) -> Evidence:
         """The evidence that main holds of a specialist."""
@@ -549,7 +544,7 @@ class World(Place):
         honest = next_record(main, event, self.facts_for(event, number), evidence)
         if event in ("customer-deployed", "production-validated"):
             told = PromotionRecord.model_validate_json(json.dumps({**honest.model_dump(mode="json"), **lie}))
-            evidence = packet_files(self.stated_evidence(number), self.cluster(), told)
+            evidence = packet_files(main, told, {})
             honest = next_record(main, event, self.facts_for(event, number), evidence)
         record = PromotionRecord.model_validate_json(json.dumps({**honest.model_dump(mode="json"), **lie}))
         files = self.record_files(record, evidence)

@@ -88,8 +88,8 @@ FORGERIES = {
     "another incumbent": (lambda e: e["incumbent"].update(model="iter-001-00000000"), "does not serve"),
     "another incumbent's weights": (lambda e: e["incumbent"].update(weights=OTHER), "does not serve"),
     "another lineage": (lambda e: e["training"].update(rows=10_000), "lineage differs"),
-    "no attempt counted": (lambda e: e.update(attempts=0), "counts no attempt"),
-    "a negative number of attempts": (lambda e: e.update(attempts=-1), "counts no attempt"),
+    "no attempt counted": (lambda e: e.update(attempts=0), "not of type Evidence"),
+    "a negative number of attempts": (lambda e: e.update(attempts=-1), "not of type Evidence"),
 }
 del FORGERIES["a lower threshold"]  # the tiny set's thresholds are zero already; see the test of the rule below
 
@@ -188,7 +188,7 @@ def test_a_packet_that_tells_another_story_than_the_evidence_is_refused(candidat
     number = candidate.open(candidate.commit(candidate.record_files(record, files)), HARNESS, branch="told")
     with refused("gate-closed") as errors:
         candidate.merge(number)
-    assert "packet.md say something else than the evidence does" in errors[0].message
+    assert "packet.md says something else than the evidence does" in errors[0].message
 
 
 @pytest.mark.xfail(strict=True, reason="neither: verdicts are the harness's word; a second eval elsewhere finds it")

@@ -111,7 +111,7 @@ TOTAL = 8 + 16 + 4 + 24
 class Parrot:
     """Answers by the digest of what it is asked: a port implementation without a model."""
 
-    facts = EngineFacts(substrate="parrot", version="1", dtype="none", device="cpu")
+    facts = EngineFacts(substrate="parrot", version="1", dtype="unknown", device="cpu")
 
     def __init__(self, delay: float = 0.0, fail: frozenset[str] = frozenset(), stop_after: int | None = None) -> None:
         self.delay, self.fail, self.stop_after = delay, fail, stop_after

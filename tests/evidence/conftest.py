@@ -11,7 +11,7 @@ from modelsmith.evaluation.headline import headline
 from modelsmith.schema.base import Section
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.evalset import CompositeWeights, DecisionRule, Question, Thresholds
-from modelsmith.schema.evidence import Coverage, Evidence, RunEvidence
+from modelsmith.schema.evidence import Coverage, Evidence, Nearest, RunEvidence
 from modelsmith.schema.promotion import TrainingFacts
 from modelsmith.schema.run import Cost, EngineFacts, GateRule, PointWeight, VerdictRow
 
@@ -157,8 +157,8 @@ def make_evidence(
             final_loss=0.0231,
             toolkit="modelsmith 0.1.0, trl 1.16.0, peft 0.21.2",
         ),
-        nearest={"held_out_to_core": 0.61, "training_to_scored": 0.72},
-        environment={"python": "3.11.7", "modelsmith": "0.1.0"},
+        nearest=Nearest(held_out_to_core=0.61, training_to_scored=0.72),
+        environment={"torch": "2.13.0", "transformers": "5.23.0"},
     )
 
 

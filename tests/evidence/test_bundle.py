@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelsmith.evaluation.headline import headline
-from modelsmith.evidence.bundle import Run, build, coverage, evidence_bytes, recompute, verdict_rows
+from modelsmith.evidence.bundle import Governing, Run, build, coverage, evidence_bytes, recompute, verdict_rows
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import WorkTree
@@ -160,6 +160,10 @@ def rows_for(governed, right) -> tuple[VerdictRow, ...]:
     )
 
 
+def governing(governed) -> Governing:
+    return Governing(governed, load_cluster(TREE, "rtb-pricing"), "b" * 40)
+
+
 def run_of(governed, template: Evidence, model: str, rows, **other) -> Run:
     shape = template.candidate
     result = RunResult(
@@ -195,8 +199,9 @@ def built(governed, small):
     incumbent = run_of(governed, small, "iter-001-bbbbbbbb", rows_for(governed, lambda name: name.endswith(("1", "2"))))
     base = run_of(governed, small, "base", rows_for(governed, lambda name: False))
     training = small.training.model_copy(update={"reward": governed.rubric_digest})
-    nearest = {"training_to_scored": 0.77, "held_out_to_core": 0.66}
-    return build(governed, "iter-002-aaaaaaaa", candidate, incumbent, [base], training, nearest, {"python": "3.11.7"})
+    return build(
+        governing(governed), "iter-002-aaaaaaaa", candidate, incumbent, [base], training, 0.77, {"torch": "2.13.0"}
+    )
 
 
 def test_evidence_built_from_runs_recomputes_and_ignores_the_runs_own_headlines(built, small):
@@ -233,8 +238,8 @@ def test_runs_of_another_question_or_a_quick_look_make_no_evidence(governed, sma
     rows = rows_for(governed, lambda name: True)
     candidate = run_of(governed, small, "iter-002-aaaaaaaa", rows)
     with pytest.raises(InvalidInput) as refused:
-        build(governed, "iter-002-aaaaaaaa", candidate, run_of(governed, small, "base", rows, **other), [],
-              small.training, {}, {})  # fmt: skip
+        build(governing(governed), "iter-002-aaaaaaaa", candidate, run_of(governed, small, "base", rows, **other), [],
+              small.training, 0.5, {})  # fmt: skip
     assert refused.value.code == code
 
 
@@ -242,8 +247,8 @@ def test_an_incumbent_that_was_asked_less_makes_no_evidence(governed, small):
     rows = rows_for(governed, lambda name: True)
     candidate = run_of(governed, small, "iter-002-aaaaaaaa", rows)
     with pytest.raises(IntegrityFailure) as refused:
-        build(governed, "iter-002-aaaaaaaa", candidate, run_of(governed, small, "base", rows[1:]), [],
-              small.training, {}, {})  # fmt: skip
+        build(governing(governed), "iter-002-aaaaaaaa", candidate, run_of(governed, small, "base", rows[1:]), [],
+              small.training, 0.5, {})  # fmt: skip
     assert refused.value.details["field"] == "incumbent.rows"
 
 

@@ -6,18 +6,18 @@ from datetime import UTC, datetime
 
 import pytest
 from judged import JUDGE_YAML, TONE_YAML
+from trained import trained
 
 from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.judges.agreement import agreement
-from modelsmith.evidence.bundle import Run, build, evidence_bytes
+from modelsmith.evidence.bundle import Governing, Run, build, evidence_bytes
 from modelsmith.promotion.checks import promotion_checks
-from modelsmith.promotion.records import next_record
+from modelsmith.promotion.records import candidate_tag, next_record
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.load import label_digest, load_cluster, load_eval_set
 from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE
-from modelsmith.schema.promotion import TrainingFacts
 from modelsmith.schema.run import Cost, EngineFacts, LabelVerdict, RunResult, VerdictRow
 from modelsmith.signing.dsse import seal, statement
 
@@ -26,7 +26,7 @@ LABELS = "".join(
     f"- {{scenario: timeout-core-01, point: tone, answer: Answer number {n}., verdict: {verdict}}}\n"
     for n, verdict in enumerate(["pass", "fail"] * 4)
 )
-ENGINE = EngineFacts(substrate="local", version="1", dtype="float32", device="cpu")
+ENGINE = EngineFacts(substrate="transformers", version="transformers 5.23.0", dtype="float32", device="cpu")
 COST = Cost(
     p50_seconds=0.1, p95_seconds=0.2, prompt_tokens=1, completion_tokens=1, tokens_per_second=1.0,
     cost_per_decision=0.0, currency="USD",
@@ -86,14 +86,13 @@ def evidence_for(repository, judge, base_judge=None):
     governed = load_eval_set(repository.main.tree, "adtech/rtb-root-cause")
     cluster = load_cluster(repository.main.tree, "rtb-pricing")
     facts = repository.facts()
-    training = TrainingFacts(
-        base_model="m", base_digest=cluster.base_model.digest, parent="base", method="sft", seed=1, rows=3,
-        rows_digest=digest("r"), generators={}, diagnosed_run=digest("d"), reward=governed.rubric_digest,
-        hyperparameters=digest("h"), steps=4, final_loss=1.0, toolkit="test",
-    )  # fmt: skip
+    training = trained(repository.main.tree)
+    tree = repository.main.tree.folder_id(governed.folder)
     candidate = run_of(repository, facts.specialist, facts.artifact, judge)
     base = run_of(repository, "base", cluster.base_model.digest, base_judge or judge)
-    return training, build(governed, facts.specialist, candidate, base, [], training, {}, {})
+    return training, build(
+        Governing(governed, cluster, tree), facts.specialist, candidate, base, [], training, 0.5, {"torch": "2.13.0"}
+    )
 
 
 def checks(repository, judge):
@@ -106,7 +105,9 @@ def checks(repository, judge):
         EVIDENCE_SIGNATURE: seal(statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, {}), repository.key),
     }
     facts = here.facts(
-        eval_run=evidence.candidate.run_id, eval_tag="t", composite=evidence.candidate.headline.composite.value
+        eval_run=evidence.candidate.run_id,
+        eval_tag=candidate_tag("rtb-pricing", 1),
+        composite=evidence.candidate.headline.composite.value,
     )
     record = next_record(here.main, "eval-accepted", facts, files)
     proposed, change = here.proposed(here.files_of(record, files))

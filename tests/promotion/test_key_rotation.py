@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from trained import trained
 
 from modelsmith.operations import approve, doctor, pr_list, pr_merge, pr_open, pr_show, verify
 from modelsmith.operations.init import InitRequest
@@ -14,11 +15,11 @@ from modelsmith.promotion.harness import open_harness
 from modelsmith.promotion.main import read_main
 from modelsmith.promotion.pulls import merge_pull, open_promotion, signature, sync
 from modelsmith.promotion.records import Facts
-from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, ModelsmithError
-from modelsmith.schema.promotion import Preparer, TrainingFacts
+from modelsmith.schema.promotion import Preparer
 from modelsmith.signing.keys import create_signing_key, create_ssh_key
 
 PEOPLE = ".github/governance/people.yaml"
@@ -71,11 +72,7 @@ class Place:
         main = read_main(self.workspace.git, sync(harness))
         cluster = load_cluster(main.tree, "rtb-pricing")
         artifact = sha256(b"artifact %d" % number)
-        training = TrainingFacts(
-            base_model=cluster.base_model.name, base_digest=cluster.base_model.digest, parent="base", method="sft",
-            seed=17, rows=3, rows_digest=DIGEST, generators={}, diagnosed_run=DIGEST, steps=4, final_loss=1.0,
-            reward=load_eval_set(main.tree, cluster.eval_set).rubric_digest, hyperparameters=DIGEST, toolkit="test",
-        )  # fmt: skip
+        training = trained(main.tree, number)
         facts = Facts(
             cluster=cluster, specialist=f"iter-{number:03d}-{artifact[7:15]}", artifact=artifact, iteration=number,
             eval_run=None, eval_tag=None, composite=None, requested_by=harness.actor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from trained import trained
 
 from modelsmith.governance.states import record_folder
 from modelsmith.promotion.checks import is_promotion, promotion_checks
@@ -14,21 +15,13 @@ from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
-from modelsmith.schema.promotion import TrainingFacts
 from modelsmith.signing.keys import create_signing_key
 
 DIGEST = "sha256:" + "a" * 64
 
 
 def training(repository, **other):
-    cluster = load_cluster(repository.main.tree, "rtb-pricing")
-    facts = {
-        "base_model": cluster.base_model.name, "base_digest": cluster.base_model.digest, "parent": "base",
-        "method": "sft", "seed": 17, "rows": 3, "rows_digest": DIGEST, "generators": {}, "diagnosed_run": DIGEST,
-        "reward": load_eval_set(repository.main.tree, cluster.eval_set).rubric_digest,
-        "hyperparameters": DIGEST, "steps": 4, "final_loss": 1.0, "toolkit": "test",
-    }  # fmt: skip
-    return canonical_json(TrainingFacts(**(facts | other)))
+    return canonical_json(trained(repository.main.tree, **other))
 
 
 def candidate(repository, **other):

@@ -8,16 +8,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from trained import trained
 
 from modelsmith.governance.states import record_folder
 from modelsmith.promotion.records import next_record
 from modelsmith.promotion.verify import replay
-from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 from modelsmith.schema.progress import silent
-from modelsmith.schema.promotion import TrainingFacts
 from modelsmith.signing.ssh import public_key
 
 from .conftest import AT, WHO
@@ -41,13 +40,7 @@ def refusal(repository, here):
 
 def candidate(here, number):
     """Files of a candidate's pull request, as the harness makes them."""
-    cluster = load_cluster(here.main.tree, "rtb-pricing")
-    digest = "sha256:" + "a" * 64
-    facts = TrainingFacts(
-        base_model=cluster.base_model.name, base_digest=cluster.base_model.digest, parent="base", method="sft", seed=17,
-        rows=3, rows_digest=digest, generators={}, diagnosed_run=digest, hyperparameters=digest, steps=4,
-        reward=load_eval_set(here.main.tree, cluster.eval_set).rubric_digest, final_loss=1.0, toolkit="test",
-    )  # fmt: skip
+    facts = trained(here.main.tree, number)
     evidence = {"training.json": canonical_json(facts)}
     return here.files_of(next_record(here.main, "candidate", here.facts(number), evidence), evidence)
 

@@ -10,6 +10,7 @@ from modelsmith.governance.states import record_folder
 from modelsmith.promotion.authors import Authorship
 from modelsmith.promotion.checks import promotion_checks
 from modelsmith.promotion.judge import judge_tree
+from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.records import next_record, routing_after
 from modelsmith.promotion.rollbacks import deployment_of, order_for, read_order, verdict_on
 from modelsmith.schema.canonical import canonical_json, sha256
@@ -20,6 +21,7 @@ AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SOON = AT + timedelta(minutes=5)
 ROUTING = "clusters/rtb-pricing/routing.yaml"
 SUBSTANCE = {"record", "signature", "life", "files", "limits", "routing", "inverse", "contract", "names"}
+AT_THE_MERGE = {"packet", "leaks"}
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +33,8 @@ def rollback(here, number=1, at=SOON, **other):
     """Record and files of a rollback as the harness makes them; ``other`` is changed before it signs."""
     order = order_for(here.main, here.facts(number), "win rate fell", at).model_copy(update=other)
     evidence = {"rollback.json": canonical_json(order)}
+    record = next_record(here.main, "rolled-back", here.facts(number), evidence)
+    evidence |= packet_files(here.main, record, evidence)
     record = next_record(here.main, "rolled-back", here.facts(number), evidence)
     return record, here.files_of(record, evidence)
 
@@ -75,7 +79,7 @@ def test_within_the_window_the_gate_is_open_without_anyone(deployed, now):
     _, files = rollback(deployed)
     decision = judged(deployed, files, now)
     assert (decision.open, decision.gate, decision.approvers) == (True, "contract", ())
-    assert {check.name for check in decision.checks} == SUBSTANCE
+    assert {check.name for check in decision.checks} == SUBSTANCE | (AT_THE_MERGE if now else set())
     sentence = next(check.sentence for check in decision.checks if check.name == "contract")
     assert "minute 5 of the 60" in sentence
 
@@ -130,7 +134,7 @@ def test_an_order_that_does_not_follow_from_main_is_refused_although_it_is_signe
 
 def test_an_order_must_be_there_and_canonical(deployed):
     record = next_record(deployed.main, "rolled-back", deployed.facts(), {})
-    assert failures(deployed, deployed.files_of(record))["files"] == "rollback.json missing"
+    assert failures(deployed, deployed.files_of(record))["files"] == "packet.md, rollback.json missing"
     _, files = rollback(deployed)
     data = next(content for path, content in files.items() if path.endswith("rollback.json"))
     loose = {"rollback.json": data.replace(b'":', b'": ', 1)}
@@ -221,7 +225,9 @@ def test_on_hold_no_deployment_passes_its_checks_whoever_prepared_it_and_when(de
 def test_clearing_a_hold_is_oncall_s_and_touches_no_routing(deployed, repository):
     held = rolled_back(deployed)
     record = next_record(held.main, "hold-cleared", held.facts(), {})
-    files = held.files_of(record)
+    packet = packet_files(held.main, record, {})
+    record = next_record(held.main, "hold-cleared", held.facts(), packet)
+    files = held.files_of(record, packet)
     assert ROUTING not in files
     assert failures(held, files) == {}
     assert judged(held, files).waiting_for == ("@oncall-sre",)

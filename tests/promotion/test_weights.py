@@ -8,10 +8,10 @@ import pytest
 
 from modelsmith.artifacts.seal import seal_and_sign
 from modelsmith.artifacts.store import Store
-from modelsmith.promotion.checks import SIGNATURE_FILE, SUMS_FILE
 from modelsmith.promotion.records import next_record
 from modelsmith.promotion.weights import check_copy, check_weights
 from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.signing.files import SIGNATURE_FILE, SUMS_FILE
 from modelsmith.signing.keys import create_signing_key
 
 TRUST = ".github/governance/trust/harness.pem"

@@ -16,6 +16,7 @@ from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.run import EngineFacts
 from modelsmith.schema.source import Endpoint
 from modelsmith.substrates.endpoint.client import ChatClient
+from modelsmith.substrates.endpoint.facts import endpoint_facts
 from modelsmith.substrates.endpoint.failures import Failure, in_a_row
 from modelsmith.substrates.endpoint.loop_thread import Emit, LoopThread
 from modelsmith.substrates.port import Completion, Prompt
@@ -57,14 +58,7 @@ class EndpointSubstrate:
         self._client = ChatClient(endpoint, _authorization(endpoint.key_env, environment), sleep)
         self._workers = endpoint.max_connections
         self._thread: LoopThread | None = None
-        self.facts = facts or EngineFacts(
-            substrate="openai",
-            version=endpoint.model,
-            dtype="unknown",
-            device="remote",
-            weights="unknown",
-            omitted=endpoint.omit,
-        )
+        self.facts = facts or endpoint_facts(endpoint)
 
     def complete(self, prompts: Sequence[Prompt], system: str, sampling: Sampling) -> Iterator[Completion]:
         """Ask for each prompt once; yields answers as they come, in any order.

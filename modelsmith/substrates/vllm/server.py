@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
-from modelsmith.schema.run import EngineFacts
+from modelsmith.schema.run import Dtype, EngineFacts
 from modelsmith.substrates.vllm import lifeline
 from modelsmith.substrates.vllm.log import telling_lines
 
@@ -80,7 +80,7 @@ class VllmServer:
         log: Path,
         *,
         rank: int | None = None,
-        dtype: str | None = None,
+        dtype: Dtype | None = None,
         sequences: int | None = None,
     ) -> None:
         self._python = find_python()
@@ -251,7 +251,7 @@ class VllmServer:
             return ""
 
 
-def vllm_facts(python: Path, dtype: str | None = None) -> EngineFacts:
+def vllm_facts(python: Path, dtype: Dtype | None = None) -> EngineFacts:
     """Facts of the vLLM in that environment, told without starting it.
 
     Raises:

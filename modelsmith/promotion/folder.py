@@ -1,0 +1,46 @@
+"""Which files an event's folder holds: an allow-list, so that nothing rides along that nobody checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE
+from modelsmith.promotion.proposed import Promotion, refuse
+from modelsmith.schema.base import Event
+from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE
+from modelsmith.schema.promotion import CLEARANCE_FILE, RECORD_FILE, RECORD_SIGNATURE, ROLLBACK_FILE, TRAINING_FILE
+from modelsmith.signing.files import SIGNATURE_FILE, SUMS_FILE
+
+
+class Files(NamedTuple):
+    """Names of files beside the record and its signature, which every event has."""
+
+    required: frozenset[str]
+    optional: frozenset[str] = frozenset()
+
+
+FILES: Final[Mapping[Event, Files]] = {
+    "candidate": Files(frozenset({TRAINING_FILE})),
+    "eval-accepted": Files(frozenset({EVIDENCE_FILE, EVIDENCE_SIGNATURE, PACKET_FILE, CHART_FILE})),
+    "artifact-exported": Files(frozenset({SUMS_FILE, SIGNATURE_FILE})),
+    "customer-deployed": Files(frozenset({PACKET_FILE, CHART_FILE})),
+    "production-validated": Files(frozenset({PACKET_FILE, CHART_FILE})),
+    "rolled-back": Files(frozenset({ROLLBACK_FILE, PACKET_FILE})),
+    "hold-cleared": Files(frozenset({PACKET_FILE}), frozenset({CLEARANCE_FILE})),
+    "deprecated": Files(frozenset({PACKET_FILE})),
+}
+"""By event. An event without a packet has none: what reviewers read of it is its record."""
+
+
+def check_files(promotion: Promotion) -> str:
+    """The folder holds what its event calls for and nothing else, and the record covers each file."""
+    record, found = promotion.record, set(promotion.files)
+    due = FILES[record.event]
+    own = {RECORD_FILE, RECORD_SIGNATURE}
+    refuse(found != set(record.evidence) | own, "the folder holds other files than the record covers")
+    missing = sorted(due.required - found)
+    refuse(bool(missing), f"{', '.join(missing)} missing")
+    more = sorted(found - due.required - due.optional - own)
+    refuse(bool(more), f"{', '.join(ascii(name) for name in more)} has no place in the folder of {record.event}")
+    return f"{len(found)} files, each covered by the record"

@@ -1,0 +1,254 @@
+"""Secrets in text: keys, tokens and passwords, by the rules of gitleaks (https://gitleaks.io) and a few of our own.
+
+A rule is a pattern for RE2, words of which one must be there before the pattern is tried, the least entropy of what it
+finds, and what is let pass all the same. So a search costs time in proportion to the text, whoever wrote it. The rules
+are ``gitleaks/rules.toml``: gitleaks' default configuration, byte for byte (MIT licence, ``gitleaks/LICENSE``).
+
+Left out is ``generic-api-key``: it takes any long word beside "key" or "token" for a secret, and a digest beside "key"
+is what our files are made of. Ours instead ask for the word, a sign or "is", and a value.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from modelsmith.repository.document import Problem
+from modelsmith.repository.tree import Tree, read_each
+from modelsmith.schema.errors import InvalidInput
+
+RULES: Final = Path(__file__).parent / "gitleaks" / "rules.toml"
+LEFT_OUT: Final = frozenset({"generic-api-key"})
+
+_WORDS: Final = [{"regexes": [r"^[^0-9]+$"]}]
+"""What has no digit is taken for a word: "the password is incorrect"."""
+
+_OURS: Final = (
+    {
+        "id": "private-key-block",
+        "regex": r"-----BEGIN [A-Z0-9 ]{0,32}PRIVATE KEY",
+        "keywords": ["private key"],
+    },
+    {
+        "id": "password",
+        "regex": r"(?i)(?:\b|_)(?:password|passwd|passwort|pwd|passphrase)\s*(?:=|:|\bis\b)\s*[\"'`]?"
+        r"([^\s\"'`,;<>{}()\[\]]{6,150})",
+        "keywords": ["password", "passwd", "passwort", "pwd", "passphrase"],
+        "entropy": 2.0,
+        "allowlists": _WORDS,
+    },
+    {
+        "id": "assigned-token",
+        "regex": r"(?i)(?:\b|_)(?:secret|token|(?:api|access|secret)[ _-]?key)\s*[=:]\s*[\"'`]?([\w.~+/=-]{12,150})",
+        "keywords": ["secret", "token", "key"],
+        "entropy": 3.0,
+        "allowlists": _WORDS,
+    },
+    {
+        "id": "bearer",
+        "regex": r"(?i)\bbearer\s+([\w.~+/=-]{16,400})",
+        "keywords": ["bearer"],
+        "entropy": 3.0,
+        "allowlists": _WORDS,
+    },
+    {"id": "npm-token", "regex": r"\bnpm_[A-Za-z0-9]{30,}", "keywords": ["npm_"]},
+    {"id": "aws-key-id", "regex": r"\bA(?:KIA|SIA)[0-9A-Z]{16}\b", "keywords": ["akia", "asia"]},
+    {"id": "stripe-key", "regex": r"\b[sr]k_(?:live|test)_[0-9A-Za-z]{16,}", "keywords": ["k_live_", "k_test_"]},
+    {"id": "grafana-token", "regex": r"\bgls[ac]_[A-Za-z0-9_]{20,}", "keywords": ["glsa_", "glsc_"]},
+    {"id": "digitalocean-token", "regex": r"\bdo[opr]_v1_[a-f0-9]{32,}", "keywords": ["_v1_"]},
+    {"id": "pkcs8-body", "regex": r"\bMII[EJ][A-Za-z0-9+/]{2}IBADAN", "keywords": ["ibadan"]},
+)
+"""Rules of our own, in the same form."""
+
+
+class Secret(NamedTuple):
+    """Something that looks like a secret. What it says is told to nobody."""
+
+    rule: str
+    line: int
+    """Counted from 1."""
+
+
+@dataclass(frozen=True)
+class _Rule:
+    id: str
+    pattern: str
+    keywords: tuple[str, ...]
+    entropy: float
+    group: int
+    path: str | None
+    allowed: tuple[Mapping[str, Any], ...]
+
+
+ALLOW: Final = b"gitleaks:allow"
+"""Beside an invented secret that a governed file means to hold, on the same line: gitleaks' own mark."""
+SEARCHED: Final = 4 << 20
+"""Bytes of a file that are searched."""
+GUESSED: Final = frozenset({"password", "assigned-token", "bearer"})
+"""Rules that go by a word beside it, not by the secret's own form: too much for texts that speak of such things."""
+
+
+def find_secrets(text: str, path: str = "", guess: bool = True, marked: bool = False) -> Iterator[Secret]:
+    """Everything in the text that looks like a secret, by rule.
+
+    Args:
+        text: What is searched.
+        path: The file's, for rules that ask for one.
+        guess: Whether `GUESSED` rules have a say.
+        marked: Whether a line with `ALLOW` on it passes.
+    """
+    data = text.encode("utf-8", "replace")
+    for rule in _tried(data.lower()):
+        if rule.path is not None and not _compiled(rule.path).search(path.encode("utf-8", "replace")):
+            continue
+        if not guess and rule.id in GUESSED:
+            continue
+        for match in _compiled(rule.pattern).finditer(data):
+            secret = _secret(match, rule.group)
+            if marked and ALLOW in _lines(match, data):
+                continue
+            if rule.entropy and entropy(secret) <= rule.entropy:
+                continue
+            if not any(_allows(one, match, secret, data) for one in (*rule.allowed, *_everywhere())):
+                yield Secret(rule.id, data.count(b"\n", 0, match.start()) + 1)
+
+
+def first_secret(text: str) -> Secret | None:
+    """The first that is found; None when the text holds none."""
+    return next(find_secrets(text), None)
+
+
+def refuse_secret(what: str, text: str) -> None:
+    """Refuse words that would be committed with a secret in them.
+
+    Raises:
+        InvalidInput: ``secret``, naming the rule and never the thing found.
+    """
+    found = first_secret(text)
+    if found:
+        raise InvalidInput(
+            "secret",
+            f"{what} holds what looks like a secret (rule {found.rule}, line {found.line}).",
+            "Say it without that: what is written here is committed for good. If it is a real one, replace it.",
+            rule=found.rule,
+            line=found.line,
+        )
+
+
+def secret_problems(tree: Tree, paths: Iterable[str]) -> list[Problem]:
+    """What looks like a secret in these files, by its own form alone: texts may speak of passwords."""
+    contents, _ = read_each(tree, paths)
+    problems = []
+    for path, data in sorted(contents.items()):
+        text = data[:SEARCHED].decode("utf-8", "replace")
+        for found in find_secrets(text, path, guess=False, marked=True):
+            words = f"what looks like a secret (rule {found.rule}) would be committed for good"
+            problems.append(Problem(path, found.line, "", words, _MEND))
+    return problems
+
+
+_MEND: Final = (
+    "Take it out and, if it is a real one, replace it where it is used; "
+    f"mark an invented one with `# {ALLOW.decode()}` on its line."
+)
+
+
+def entropy(text: str) -> float:
+    """Shannon entropy of the text's characters, in bits for each."""
+    counts = Counter(text)
+    return -math.fsum(n / len(text) * math.log2(n / len(text)) for n in counts.values()) if text else 0.0
+
+
+def _secret(match: Any, group: int) -> str:
+    """What the rule means by the secret: its group, else the first that holds something, else all that matched."""
+    found = match.group(group) if group else next((one for one in match.groups() if one), match.group())
+    return str(found.decode("utf-8", "replace"))
+
+
+def _allows(allowed: Mapping[str, Any], match: Any, secret: str, data: bytes) -> bool:
+    target = allowed.get("regexTarget", "secret")
+    if target == "secret":
+        searched = secret.encode("utf-8", "replace")
+    elif target == "match":
+        searched = match.group()
+    else:
+        searched = _lines(match, data)
+    found = [any(_compiled(one).search(searched) for one in allowed["regexes"])] if "regexes" in allowed else []
+    if "stopwords" in allowed:
+        found.append(any(word in secret.lower() for word in allowed["stopwords"]))
+    together = all if allowed.get("condition") == "AND" else any
+    return bool(found) and together(found)
+
+
+def _lines(match: Any, data: bytes) -> bytes:
+    """The lines on which it stands."""
+    end = data.find(b"\n", match.end())
+    return data[data.rfind(b"\n", 0, match.start()) + 1 : end if end >= 0 else len(data)]
+
+
+@cache
+def _document() -> Mapping[str, Any]:
+    return tomllib.loads(RULES.read_text(encoding="utf-8"))
+
+
+@cache
+def _everywhere() -> tuple[Mapping[str, Any], ...]:
+    return ({key: value for key, value in _document()["allowlist"].items() if key != "paths"},)
+
+
+@cache
+def _rules() -> Sequence[_Rule]:
+    """Ours first: they are the plainest. A rule of gitleaks without a pattern looks at names of files only."""
+    theirs = [one for one in _document()["rules"] if one["id"] not in LEFT_OUT and "regex" in one]
+    return [
+        _Rule(
+            id=one["id"],
+            pattern=one["regex"],
+            keywords=tuple(word.lower() for word in one.get("keywords", [""])),
+            entropy=float(one.get("entropy", 0.0)),
+            group=int(one.get("secretGroup", 0)),
+            path=one.get("path"),
+            allowed=tuple(one.get("allowlists", ())),
+        )
+        for one in (*_OURS, *theirs)
+    ]
+
+
+def _tried(lower: bytes) -> list[_Rule]:
+    """Rules of which a keyword is in the text, in their order; one pass over it finds out."""
+    keywords, users = _keywords()
+    found = keywords.Match(lower)
+    return [_rules()[i] for i in sorted({i for place in found or () for i in users[place]})]
+
+
+@cache
+def _keywords() -> tuple[Any, Sequence[Sequence[int]]]:
+    """All keywords as one automaton, and the rules that each belongs to."""
+    import re2
+
+    users: dict[str, list[int]] = {}
+    for i, rule in enumerate(_rules()):
+        for word in rule.keywords:
+            users.setdefault(word, []).append(i)
+    options = re2.Options()
+    options.max_mem = 128 << 20
+    automaton = re2.Set.SearchSet(options)
+    for word in users:
+        automaton.Add(re2.escape(word))
+    automaton.Compile()
+    return automaton, list(users.values())
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> Any:
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    return re2.compile(pattern.encode("utf-8"), options)

@@ -1,0 +1,35 @@
+"""What the harness says of a candidate's training, as main asks for it; no model is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.tree import Tree
+from modelsmith.schema.canonical import content_digest, digest
+from modelsmith.schema.promotion import TrainingFacts
+
+CLUSTER = "rtb-pricing"
+
+
+def trained(tree: Tree, iteration: int = 1, **other: Any) -> TrainingFacts:
+    """The lineage of an iteration's candidate, in these fields otherwise."""
+    cluster = load_cluster(tree, CLUSTER)
+    governed, settings = load_eval_set(tree, cluster.eval_set), cluster.training
+    facts = {
+        "base_model": cluster.base_model.name,
+        "base_digest": cluster.base_model.digest,
+        "parent": "base",
+        "method": settings.method,
+        "seed": settings.seed + iteration - 1,
+        "rows": min(12, settings.rows),
+        "rows_digest": digest("rows"),
+        "generators": {one.id: content_digest(one) for one in governed.generators},
+        "reward": governed.rubric_digest,
+        "diagnosed_run": digest("diagnosed"),
+        "hyperparameters": content_digest(settings),
+        "steps": settings.steps,
+        "final_loss": 1.0,
+        "toolkit": "modelsmith 0.1.0, torch 2.13.0",
+    }
+    return TrainingFacts(**(facts | other))
