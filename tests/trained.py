@@ -22,7 +22,7 @@ def trained(tree: Tree, iteration: int = 1, **other: Any) -> TrainingFacts:
         "parent": "base",
         "method": settings.method,
         "seed": settings.seed + iteration - 1,
-        "rows": min(12, settings.rows),
+        "rows": settings.rows - 1,
         "rows_digest": digest("rows"),
         "generators": {one.id: content_digest(one) for one in governed.generators},
         "reward": governed.rubric_digest,

@@ -17,6 +17,7 @@ from modelsmith.forges.events import LoggedEvent, fold_pull, opened
 from modelsmith.forges.reader import MAIN, Reader, pull_number
 from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
 from modelsmith.repository.git import REGULAR, Git
+from modelsmith.repository.secrets import first_secret
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, ModelsmithError
 from modelsmith.schema.pull import PullRequest, odd_words
 from modelsmith.signing.ssh import signing_key
@@ -182,6 +183,9 @@ def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) 
         raise _refused("unrelated-base", "The event names a main that never was.", "Fetch main and try again.")
     if event.kind == "closed" and reader.merge_of(event.head, main):
         raise _refused("not-open", f"Pull request {event.pull} is merged.", "Open a new one.")
+    words = (event.title or "", event.body, logged.approval.reason if logged.approval else "")
+    if any(first_secret(text) for text in words):
+        raise _refused("secret", "What was said holds what looks like a secret.", "Say it without that.")
     if event.kind == "opened":
         change = git.change(event.base, git.merge_tree(event.base, event.head))
         if change.digest() != event.change:

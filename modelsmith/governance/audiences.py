@@ -49,6 +49,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
         "public": ("trigger", "decided_at"),
         "reviewer": ("undoes", "prior_specialist", "prior_artifact", "reason"),
     },
+    "HoldClearance": {"reviewer": ("clears", "reason")},
     "Receipt": {
         "public": ("gate", "checks"),
         "reviewer": ("pull", "change", "requested_by", "prepared_by", "approvals"),
@@ -117,6 +118,7 @@ NEEDED: Final[Mapping[str, str]] = {
     "PromotionRecord": "`verify` compares every field of a record with what follows from main",
     "TrainingFacts": "lineage and `verify` trace a specialist by it",
     "RollbackOrder": "`verify` judges a rollback by what its order says",
+    "HoldClearance": "`verify` judges the end of a hold by what it says",
     "Receipt": "`verify` judges a merge by what its receipt says",
 }
 """Types that are committed, and why their other fields are not left out."""

@@ -72,9 +72,23 @@ def promotion_checks(
         promotion = read_promotion(main, proposed, touched)
     except ModelsmithError as error:
         return (CheckResult("record", False, error.message),)
+    return checks_of(promotion, now, seen)
+
+
+def checks_of(promotion: Promotion, now: datetime | None, seen: datetime) -> tuple[CheckResult, ...]:
+    """The checks of a promotion that could be read; ``now`` and ``seen`` are as in `promotion_checks`."""
     results = [CheckResult("record", True, f"{record_folder(promotion.record)} is canonical and named as it says")]
     results += [_run(name, check, promotion) for name, check in _checks_for(promotion.record, now, seen)]
+    if now is not None and PACKET_FILE in FILES[promotion.record.event].required:
+        results.append(_packet_result(promotion, all(result.passed for result in results)))
     return tuple(results)
+
+
+def _packet_result(promotion: Promotion, sound: bool) -> CheckResult:
+    """Figures that contradict each other make no packet, so it is rendered from what has passed every other check."""
+    if not sound:
+        return CheckResult("packet", False, "not compared, since what it is rendered from does not hold")
+    return _run("packet", _packet, promotion)
 
 
 def _run(name: str, check: Callable[[Promotion], str], promotion: Promotion) -> CheckResult:
@@ -105,8 +119,6 @@ def _checks_for(
         yield FRESH, _fresh
     if now is not None:
         yield "leaks", _leaks
-    if now is not None and PACKET_FILE in FILES[record.event].required:
-        yield "packet", _packet
     if record.event == "hold-cleared":
         yield "clearance", _clearance
     if record.event == "rolled-back":

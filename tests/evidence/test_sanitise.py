@@ -14,7 +14,7 @@ from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.evidence import Evidence, RunEvidence
-from modelsmith.schema.promotion import PromotionRecord, Receipt, RollbackOrder, TrainingFacts
+from modelsmith.schema.promotion import HoldClearance, PromotionRecord, Receipt, RollbackOrder, TrainingFacts
 from modelsmith.schema.run import JudgeAgreement, LabelVerdict, Observation, RunResult, VerdictRow
 
 LISTED = (
@@ -23,6 +23,7 @@ LISTED = (
     PromotionRecord,
     TrainingFacts,
     RollbackOrder,
+    HoldClearance,
     Receipt,
     RunResult,
     VerdictRow,
