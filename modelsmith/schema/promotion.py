@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field
 
 from modelsmith.schema.base import Actor, Digest, Event, Frozen, Libraries, Slug, State
 from modelsmith.schema.cluster import Rollback
-from modelsmith.schema.plaintext import OneLine
+from modelsmith.schema.plaintext import PlainLine
 
 SpecialistId = Annotated[str, Field(pattern=r"^iter-[0-9]{3,9}-[0-9a-f]{8}$")]
 """``iter-NNN-<first 8 hex digits of the artifact id>``."""
@@ -49,7 +49,7 @@ class RollbackOrder(Frozen):
     prior_artifact: Digest | None
     trigger: Literal["manual"]
     """Who noticed: ``manual`` is a person or agent that asked for it."""
-    reason: Annotated[OneLine, Field(max_length=500)]
+    reason: Annotated[PlainLine, Field(max_length=500)]
     """In the words of who asked for it; may be empty."""
     decided_at: AwareDatetime
     """The harness's clock when it was asked for. Whoever merges compares it with a clock of their own."""
@@ -60,7 +60,7 @@ class HoldClearance(Frozen):
 
     clears: Digest
     """Digest of the rolled-back record that began the hold."""
-    reason: Annotated[OneLine, Field(max_length=500)]
+    reason: Annotated[PlainLine, Field(max_length=500)]
     """In the words of who asked for it; may be empty."""
 
 
