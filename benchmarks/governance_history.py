@@ -16,7 +16,7 @@ from pathlib import Path
 
 from modelsmith.artifacts.seal import seal_and_sign
 from modelsmith.evaluation.headline import headline
-from modelsmith.evidence.bundle import Run, build, evidence_bytes
+from modelsmith.evidence.bundle import Governing, Run, build, evidence_bytes
 from modelsmith.forges.events import LoggedEvent, event_files, new_event, parse_event
 from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import record_folder
@@ -28,14 +28,14 @@ from modelsmith.promotion.main import main_after, read_main
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.pulls import merge_message
 from modelsmith.promotion.receipts import receipt_files
-from modelsmith.promotion.records import Facts, next_record, routing_after
+from modelsmith.promotion.records import Facts, candidate_tag, next_record, routing_after
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.git import REGULAR, Git, Signature
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.objects import FOLDER, ObjectReader
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event
-from modelsmith.schema.canonical import canonical_json, digest, file_digest
+from modelsmith.schema.canonical import canonical_json, content_digest, digest, file_digest
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
 from modelsmith.schema.promotion import (
     APPROVAL_NAMESPACE,
@@ -184,7 +184,7 @@ class Builder:
                 facts = replace(
                     facts,
                     eval_run=run.run_id,
-                    eval_tag=f"{facts.specialist}-candidate",
+                    eval_tag=candidate_tag(CLUSTER, facts.iteration),
                     composite=run.headline.composite.value,
                 )
             yield facts, event
@@ -286,11 +286,13 @@ class Builder:
 
     def _training(self, facts: Facts) -> TrainingFacts:
         made = digest(["made", facts.iteration])
+        settings = self.cluster.training
         return TrainingFacts(
             base_model=self.cluster.base_model.name, base_digest=self.cluster.base_model.digest, parent="base",
-            method="sft", seed=facts.iteration, rows=320, rows_digest=made, generators={},
-            reward=self.governed.rubric_digest, diagnosed_run=made, hyperparameters=made,
-            steps=40, final_loss=0.5, toolkit="benchmark",
+            method=settings.method, seed=settings.seed + facts.iteration - 1, rows=settings.rows, rows_digest=made,
+            generators={one.id: content_digest(one) for one in self.governed.generators},
+            reward=self.governed.rubric_digest, diagnosed_run=made, hyperparameters=content_digest(settings),
+            steps=settings.steps, final_loss=0.5, toolkit="modelsmith 0",
         )  # fmt: skip
 
     def _rows(self, right: Container[str]) -> tuple[VerdictRow, ...]:
@@ -322,7 +324,7 @@ class Builder:
             eval_set=self.cluster.eval_set,
             eval_set_version=self.governed.evalset.version,
             eval_tree="0" * 40,
-            engine=EngineFacts(substrate="transformers", version="0", dtype="float32", device="cpu"),
+            engine=EngineFacts(substrate="transformers", version="transformers 0", dtype="float32", device="cpu"),
             rule=rule,
             headline=headline(rows, None, rule),
             incumbent=None,
@@ -344,9 +346,12 @@ class Builder:
         hard = set(self.chance.sample(self.names, 4))
         self.candidate = self._run(facts.specialist, facts.artifact, set(self.names) - hard | self.easy)
         baselines = [] if self.incumbent is self.base else [self.base]
-        nearest = {"held_out_to_core": 0.5, "training_to_scored": 0.5}
-        training = self._training(facts)
-        return build(self.governed, facts.specialist, self.candidate, self.incumbent, baselines, training, nearest, {})
+        tree = self.main.tree.folder_id(self.governed.folder)
+        assert tree
+        return build(
+            Governing(self.governed, self.cluster, tree), facts.specialist, self.candidate, self.incumbent, baselines,
+            self._training(facts), 0.5, {},
+        )  # fmt: skip
 
     def _evidence_files(self, facts: Facts, event: Event) -> dict[str, bytes]:
         if event == "candidate":
@@ -357,8 +362,8 @@ class Builder:
             data = evidence_bytes(self.evidence)
             signed = seal(statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, {}), self.pem)
             files = {EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: signed}
-            return files | packet_files(self.evidence, self.cluster, None)
-        return packet_files(self.evidence, self.cluster, next_record(self.main, event, facts, {}))
+            return files | packet_files(self.main, next_record(self.main, event, facts, files), files)
+        return packet_files(self.main, next_record(self.main, event, facts, {}), {})
 
 
 def no_forge(path: str, review: Review) -> bytes:
