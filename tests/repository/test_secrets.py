@@ -1,0 +1,96 @@
+"""What the search for secrets finds, what it lets pass, and that its time grows with the text alone."""
+
+from __future__ import annotations
+
+import base64
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from modelsmith.repository.secrets import entropy, find_secrets, first_secret, refuse_secret, secret_problems
+from modelsmith.repository.tree import WorkTree
+from modelsmith.schema.errors import InvalidInput
+
+ROOT = Path(__file__).parents[2]
+NOISE = random.Random(3)
+
+
+def token(prefix: str, length: int, letters: str = "bcdfghjklmnpqrstvwxz0123456789BCDFGHJKLMNPQRSTVWXZ") -> str:
+    return prefix + "".join(NOISE.choice(letters) for _ in range(length))
+
+
+SECRETS = {
+    "an AWS key id": token("AKIA", 16, "BCDFGHJKLMNPQRSTVWXZ234567"),
+    "an AWS secret": "aws_secret_access_key = " + token("", 40),
+    "a GitHub token": token("ghp_", 36),
+    "a GitLab token": token("glpat-", 20),
+    "a Slack token": "xoxb-" + token("", 12, "0123456789") + "-" + token("", 12, "0123456789") + "-" + token("", 24),
+    "a SendGrid key": token("SG.", 22) + token(".", 43),
+    "a Stripe key": token("sk_live_", 24),
+    "an npm token": token("npm_", 36, "bcdfghjkmnpqrstvwxz0123456789"),
+    "a private key": "-----BEGIN OPENSSH " + "PRIVATE KEY-----",
+    "a password": "the admin password is hunter2secret",
+    "a German password": "Passwort: geheim123",
+    "a header": "Authorization: Bearer " + token("", 30),
+}
+
+WORDS = [
+    "the password is incorrect",
+    "password policy: rotate it every 90 days",
+    "api key: see the vault",
+    "the token count: 21480 tokens of 4096",
+    "secret: it works on Tuesdays",
+    "prompt_tokens 21480, completion_tokens 4020, tokens_per_second 57.3",
+    "sha256:" + "ab" * 32,
+    "approved: the key of alice ends on 2027-01-01",
+]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_is_found_and_never_repeated(name):
+    text = f"First line.\nsee {SECRETS[name]} there\n"
+    found = first_secret(text)
+    assert found is not None
+    assert found.line == 2
+    with pytest.raises(InvalidInput) as refused:
+        refuse_secret("The reason", text)
+    assert SECRETS[name] not in str(refused.value.envelope())
+
+
+@pytest.mark.parametrize("text", WORDS)
+def test_words_about_secrets_are_no_secrets(text):
+    assert first_secret(text) is None
+
+
+def test_the_kit_and_the_pages_hold_none():
+    """What people wrote raises no alarm, although it speaks of keys and tokens."""
+    names = subprocess.check_output(["git", "-C", ROOT, "ls-files", "evals", "clusters", ".github", "docs"], text=True)
+    assert secret_problems(WorkTree(ROOT), names.split()) == []
+    assert len(names.split()) > 150
+
+
+def test_an_invented_secret_may_be_marked_and_nothing_else_on_other_lines(tmp_path):
+    key = SECRETS["an AWS key id"]
+    (tmp_path / "a.yaml").write_text(f"one: {key} # gitleaks:allow\ntwo: {key}\n")
+    problems = secret_problems(WorkTree(tmp_path), ["a.yaml"])
+    assert {problem.line for problem in problems} == {2}
+    assert not any(key in f"{problem.message} {problem.mend}" for problem in problems)
+
+
+def test_random_base64_of_signatures_is_no_secret_and_time_is_linear():
+    noise = [base64.b64encode(NOISE.randbytes(96)).decode() for _ in range(8000)]
+    start = time.process_time()
+    assert list(find_secrets("\n".join(noise[:1000]))) == []
+    once = time.process_time() - start
+    start = time.process_time()
+    assert list(find_secrets("\n".join(noise))) == []
+    assert time.process_time() - start < max(1.0, once * 40)
+
+
+def test_entropy_is_shannon_s():
+    assert entropy("") == entropy("aaaa") == 0.0
+    assert entropy("ab") == 1.0
+    assert entropy("abcd") == 2.0
