@@ -142,14 +142,15 @@ def refuse_secret(what: str, text: str) -> None:
 
 
 def secret_problems(tree: Tree, paths: Iterable[str]) -> list[Problem]:
-    """What looks like a secret in these files, by its own form alone: texts may speak of passwords."""
+    """What looks like a secret in these files, one a line, by its own form alone: texts may speak of passwords."""
     contents, _ = read_each(tree, paths)
     problems = []
     for path, data in sorted(contents.items()):
         text = data[:SEARCHED].decode("utf-8", "replace")
-        for found in find_secrets(text, path, guess=False, marked=True):
+        by_line = {found.line: found for found in reversed([*find_secrets(text, path, guess=False, marked=True)])}
+        for line, found in sorted(by_line.items()):
             words = f"what looks like a secret (rule {found.rule}) would be committed for good"
-            problems.append(Problem(path, found.line, "", words, _MEND))
+            problems.append(Problem(path, line, "", words, _MEND))
     return problems
 
 

@@ -111,10 +111,10 @@ def test_a_file_that_the_event_does_not_call_for_is_refused(candidate, name):
     candidate.detected(candidate.force(candidate.head(number), pull=number), "has no place in the folder")
 
 
-@pytest.mark.parametrize("event", ["candidate", "artifact-exported"])
-def test_a_packet_where_the_event_has_none_is_refused(fresh, accepted, event):
+@pytest.mark.parametrize(("state", "event"), [("fresh", "candidate"), ("accepted", "artifact-exported")])
+def test_a_packet_where_the_event_has_none_is_refused(request, state, event):
     """Nothing would hold it against anything, and reviewers would read it."""
-    world = fresh if event == "candidate" else accepted
+    world = request.getfixturevalue(state)
     number = proposed(world, event, {**world.files_for(event), "packet.md": FAKE})
     assert f"'packet.md' has no place in the folder of {event}" in world.refusals(number)
 
@@ -181,5 +181,5 @@ def test_validate_names_a_secret_in_the_work_tree(fresh):
     cluster.write_text(f"{text}# {KEY_ID}\n")
     found = validate.run(fresh.workspace, validate.ValidateRequest()).problems
     assert [(one.file, "rule aws-key-id" in one.message) for one in found] == [
-        ("clusters/rtb-pricing/cluster.yaml", True), ("clusters/rtb-pricing/cluster.yaml", True)
-    ]  # fmt: skip
+        ("clusters/rtb-pricing/cluster.yaml", True)
+    ]
