@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fuzz import governed, history, machine, proofs, readers
+from fuzz import commandline, governed, history, machine, proofs, readers
 
-TARGETS = {
+PARSERS = {
     target.name: target
     for target in (
         *governed.TARGETS,
@@ -15,3 +15,5 @@ TARGETS = {
     )
 }
 """By name."""
+TARGETS = PARSERS | {target.name: target for target in commandline.TARGETS}
+"""The parsers, and the command line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from modelsmith.schema.errors import (
     GateNotCleared,
@@ -15,6 +16,10 @@ from modelsmith.schema.errors import (
 from modelsmith.schema.plaintext import visible
 
 _MARK = "modelsmith-refusal: "
+_BROKEN = re.compile(
+    r"^remote: .*(hooks/pre-receive: .*(not found|Permission denied|No such file)|No module named)", re.M
+)
+"""What a shell, or a Python without the toolkit, says in place of our hook."""
 _KINDS: dict[int, type[ModelsmithError]] = {
     kind.exit: kind
     for kind in (InvalidInput, GateNotCleared, WaitingForPerson, IntegrityFailure, InfrastructureFailure)
@@ -46,6 +51,12 @@ def find_refusal(stderr: str) -> ModelsmithError | None:
             continue
     if "hook declined" not in stderr:
         return None
+    if _BROKEN.search(stderr):
+        return InfrastructureFailure(
+            "broken-hook",
+            "The forge's hook cannot run: the Python or the toolkit that it names is gone",
+            "On the forge's host, as its user, with the toolkit in place: modelsmith hook install REPOSITORY.",
+        )
     said = [line.removeprefix("remote: ").strip() for line in stderr.splitlines() if line.startswith("remote: ")]
     return GateNotCleared(
         "push-refused",

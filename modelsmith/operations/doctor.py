@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -59,8 +60,9 @@ class DoctorResult(Result):
 
 def run(workspace: Workspace, request: DoctorRequest) -> DoctorResult:
     """Look; nothing is changed."""
-    findings = [*_machine(workspace), *_clone(workspace)]
+    findings = [*_machine(workspace)]
     try:
+        findings += _clone(workspace)
         main = read_main(workspace.git, "HEAD")
         now = datetime.now(UTC)
         findings += [_root(workspace), *_roles(main, now), *_keys(main, now), *_models(workspace, main)]
@@ -133,7 +135,14 @@ def _forge(forge: str) -> Iterator[Finding]:
         yield Finding(subject="forge", level="bad", sentence=f"{path} is no bare repository", mend="Mend the setting.")
         return
     hook = path / "hooks" / "pre-receive"
-    if os.access(hook, os.X_OK):
+    if os.access(hook, os.X_OK) and (gone := _gone_python(hook)):
+        yield Finding(
+            subject="forge",
+            level="bad",
+            sentence=f"its pre-receive hook cannot run: {gone} is gone",
+            mend=f"modelsmith hook install {path}",
+        )
+    elif os.access(hook, os.X_OK):
         yield Finding(subject="forge", level="ok", sentence="local, with its pre-receive hook")
     else:
         yield Finding(
@@ -148,6 +157,13 @@ def _forge(forge: str) -> Iterator[Finding]:
         sentence="same user and disk: whoever uses this account can write past the hook; `verify` detects it",
         mend="Put the forge under another user or on another host to prevent it; see docs/threat-model.md.",
     )
+
+
+def _gone_python(hook: Path) -> str | None:
+    """The interpreter that our hook names, when it cannot be started; None for another hook."""
+    command = re.search(r"^exec (.+) -P -m modelsmith hook pre-receive$", hook.read_text("utf-8", "replace"), re.M)
+    words = shlex.split(command[1]) if command else []
+    return words[0] if len(words) == 1 and not os.access(words[0], os.X_OK) else None
 
 
 def _root(workspace: Workspace) -> Finding:

@@ -12,8 +12,9 @@ from modelsmith.loop.evals import ledger_of
 from modelsmith.loop.promotions import note_advances
 from modelsmith.operations.approve import key_holder
 from modelsmith.operations.contract import PullNumber, Request, Result
-from modelsmith.promotion.harness import Merger, open_forge, open_harness
+from modelsmith.promotion.harness import Harness, Merger, open_forge, open_harness
 from modelsmith.promotion.main import read_main
+from modelsmith.promotion.outrun import close_outrun
 from modelsmith.promotion.pulls import merge_pull, sync
 from modelsmith.repository.workspace import Workspace
 from modelsmith.signing.ssh import public_key
@@ -45,7 +46,10 @@ def run(workspace: Workspace, request: PrMergeRequest) -> PrMergeResult:
     merger = _merger(workspace, request.key)
     pull = merge_pull(merger, request.number)
     assert pull.merge is not None
-    note_advances(ledger_of(workspace), read_main(workspace.git, sync(merger)))
+    main = read_main(workspace.git, sync(merger))
+    note_advances(ledger_of(workspace), main)
+    if isinstance(merger, Harness):
+        close_outrun(merger, main)
     return PrMergeResult(number=pull.number, title=pull.title, merge=pull.merge)
 
 

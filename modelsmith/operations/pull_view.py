@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from modelsmith.promotion.judge import Judgement, judge
+from modelsmith.promotion.main import read_main
 from modelsmith.repository.git import Git
 from modelsmith.schema.base import Frozen
-from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
 from modelsmith.schema.pull import PullRequest
 
 
@@ -44,12 +45,23 @@ class PullView(Frozen):
 
 
 def view(git: Git, pull: PullRequest, main: str) -> PullView:
-    """The pull request as it stands against this commit of main."""
+    """The pull request as it stands against this commit of main.
+
+    What is wrong with the proposal is shown as a conflict; what is wrong with main, the disk or git is raised.
+
+    Raises:
+        IntegrityFailure: main's promotions do not fold.
+        InvalidInput: a governed file of main does not parse.
+        InfrastructureFailure: git cannot work here.
+    """
     if pull.status != "open":
         return _view(pull, None, "merged" if pull.status == "merged" else "closed", ())
     try:
         judgement = judge(git, pull, main, datetime.now(UTC))
+    except InfrastructureFailure:
+        raise
     except ModelsmithError as error:
+        read_main(git, main)
         return _view(pull, None, "conflict", (error.message,))
     decision = judgement.decision
     gate: Literal["open", "closed", "waiting"]

@@ -20,6 +20,7 @@ from modelsmith.operations.status import ServingView
 from modelsmith.promotion.harness import Harness, open_harness
 from modelsmith.promotion.history import RECEIPTS
 from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.outrun import close_outrun
 from modelsmith.promotion.pulls import sync
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.rollbacks import deployment_of, read_order
@@ -122,6 +123,7 @@ def _result(harness: Harness, cluster: Cluster, event: Event, life: Life, pull: 
     commit = sync(harness)
     main = read_main(workspace.git, commit)
     note_advances(ledger_of(workspace), main)
+    close_outrun(harness, main)
     shown = view(workspace.git, pull, commit)
     if pull.status == "merged":
         tree = main.tree

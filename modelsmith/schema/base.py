@@ -72,3 +72,6 @@ State = Literal[
     "candidate", "eval-accepted", "artifact-exported", "customer-deployed", "production-validated", "deprecated"
 ]
 """The six states of a specialist."""
+
+MOST_WEIGHT = 1_000_000
+"""Largest weight of a point or a part: far above any use, and far below where sums of weights overflow."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelsmith.schema.base import Digest, Frozen, SetVersion, Slug
+from modelsmith.schema.base import MOST_WEIGHT, Digest, Frozen, SetVersion, Slug
 from modelsmith.schema.source import JudgeModel
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -33,9 +33,9 @@ class Sampling(Frozen):
 class CompositeWeights(Frozen):
     """Weights of the parts of the composite score; they need not sum to one."""
 
-    core: Annotated[float, Field(ge=0)]
-    robustness: Annotated[float, Field(ge=0)]
-    micro: Annotated[float, Field(ge=0)]
+    core: Annotated[float, Field(ge=0, le=MOST_WEIGHT)]
+    robustness: Annotated[float, Field(ge=0, le=MOST_WEIGHT)]
+    micro: Annotated[float, Field(ge=0, le=MOST_WEIGHT)]
 
 
 class Thresholds(Frozen):
@@ -50,7 +50,7 @@ class Thresholds(Frozen):
 class DecisionRule(Frozen):
     """Registered before training: how sure one must be, and how much may be lost."""
 
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    confidence: Annotated[float, Field(gt=0.5, le=0.9999)] = 0.95
     """Confidence of every interval."""
     margin: Fraction = 0.05
     """Non-inferiority margin: the paired interval of candidate minus incumbent pass rate must lie above ``-margin``."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from modelsmith.schema.base import Frozen, Slug
+from modelsmith.schema.base import MOST_WEIGHT, Frozen, Slug
 
 
 class Expected(Frozen):
@@ -84,7 +84,7 @@ class RubricPoint(Frozen):
     """Named by criteria, verdicts and training rows."""
     text: str = Field(min_length=1)
     """The point in words a domain owner signs."""
-    weight: Annotated[float, Field(gt=0)]
+    weight: Annotated[float, Field(gt=0, le=MOST_WEIGHT)]
     """Share of the score, relative to the other points."""
     required: bool = True
     """A scenario passes only when every required point passes."""

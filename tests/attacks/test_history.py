@@ -12,8 +12,10 @@ import zlib
 import pytest
 from attacker import CLUSTER, HARNESS, MAIN, NOBODY, PEOPLE_FILE, ROUTING, RUBRIC, plain_git, refused
 
+from modelsmith.operations import pr_list, pr_show
 from modelsmith.repository.git import Git
 from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import IntegrityFailure
 
 
 def approved(world, actor="maya", number=4):
@@ -469,3 +471,13 @@ def test_verify_says_so_in_json_with_exit_code_5(deployed):
     done = subprocess.run([sys.executable, *command], cwd=clone, env=environment, capture_output=True)
     assert done.returncode == 5
     assert json.loads(done.stdout)["details"]["commit"] == fix
+
+
+def test_a_tampered_main_is_no_conflict_of_some_pull_request(waiting):
+    """Whoever looks at pull requests is told that main does not hold, and not that a proposal needs a rebase."""
+    records = waiting.governed().tree.paths(f"promotions/{CLUSTER}")
+    (second,) = [path for path in records if path.endswith("02-eval-accepted/record.json")]
+    on_top(waiting, {second: None})
+    for look, request in ((pr_list.run, pr_list.PrListRequest()), (pr_show.run, pr_show.PrShowRequest(number=4))):
+        with pytest.raises(IntegrityFailure):
+            look(waiting.workspace, request)

@@ -7,8 +7,13 @@ from datetime import timedelta
 import attacker
 import pytest
 from attacker import HARNESS, POLICY, ROUTING
+from worlds import CLUSTER
 
 from modelsmith.governance.states import record_folder
+from modelsmith.operations import promote, rollback, status
+from modelsmith.operations.promote import PromoteRequest
+from modelsmith.operations.rollback import RollbackRequest
+from modelsmith.operations.status import StatusRequest
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.records import next_record, routing_after
 from modelsmith.promotion.rollbacks import deployment_of, order_for
@@ -88,3 +93,19 @@ def test_a_rollback_dated_back_on_a_quiet_main_is_detected(deployed, monkeypatch
     merge = roll_back(deployed, monkeypatch, timedelta(minutes=30))
     something_else(deployed, monkeypatch)
     deployed.detected(merge)
+
+
+def test_what_a_rollback_makes_pointless_is_closed_with_the_reason(deployed):
+    """Nobody could approve what was to follow the deployment, so nothing is left that waits for nobody."""
+    workspace, specialist = deployed.workspace, deployed.facts().specialist
+    validated = PromoteRequest(cluster=CLUSTER, specialist=specialist, to="production-validated")
+    asked = promote.run(workspace, validated)
+    assert asked.status == "open"
+    undone = rollback.run(workspace, RollbackRequest(cluster=CLUSTER, reason="win rate fell"))
+    assert undone.status == "merged"
+    pull = deployed.as_(HARNESS).get(asked.pull)
+    assert pull.status == "closed"
+    waiting = status.run(workspace, StatusRequest()).clusters[0].waiting
+    assert waiting == ()
+    rerun = rollback.run(workspace, RollbackRequest(cluster=CLUSTER))
+    assert rerun.status == "merged"

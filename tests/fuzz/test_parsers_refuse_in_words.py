@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fuzz.history import attested
 from fuzz.mutate import mutated
 from fuzz.proofs import signed
-from fuzz.targets import TARGETS
+from fuzz.targets import PARSERS as TARGETS
 from modelsmith.promotion.attestation import claimed
 from modelsmith.schema.errors import IntegrityFailure
 
