@@ -374,7 +374,7 @@ def no_forge(path: str, review: Review) -> bytes:
 def merge_commits(git: Git, pull: PullRequest, judgement: Judgement, who: Signature) -> tuple[str, str]:
     """The merge of a pull request, and the commit of its receipts on top."""
     merge = git.commit_tree(judgement.tree, [pull.base, pull.head], merge_message(pull, judgement), who)
-    receipts = dict(receipt_files(pull, judgement.change, judgement.decision, no_forge))
+    receipts = dict(receipt_files(pull, judgement.change, judgement.decision, judgement.main.tree, no_forge))
     return merge, git.commit_files(merge, receipts, f"Receipts of pull request {pull.number}\n", who)
 
 

@@ -17,7 +17,7 @@ from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.judge import judge
 from modelsmith.promotion.main import read_main
 from modelsmith.promotion.pulls import sync
-from modelsmith.repository.load import load_cluster
+from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.schema.errors import GateNotCleared, InvalidInput
 from modelsmith.schema.progress import Progress
 
@@ -86,10 +86,11 @@ class Loop:
             return self._begin(main, None)
         if last.phase == "waiting":
             return self._waited(last, main)
-        gone = last.phase in BEFORE_CANDIDATE and self._retired(last.reference, main)
-        if last.phase == "done" or gone or not self.harness.workspace.git.is_ancestor(last.commit, main):
+        if last.phase == "done" or not self.harness.workspace.git.is_ancestor(last.commit, main):
             return self._begin(main, last)
-        return last
+        early = last.phase in BEFORE_CANDIDATE
+        gone = early and (self._retired(last.reference, main) or self._terms(last.commit) != self._terms(main))
+        return self._begin(main, last) if gone else last
 
     def _waited(self, last: Iteration, main: str) -> Iteration:
         """What to do now with an iteration that ended at a person: wait on, go on, or begin the next one.
@@ -121,6 +122,13 @@ class Loop:
             forge.close(pull.number, "; ".join(refusal.sentence for refusal in decision.refusals))
             return self._begin(main, last)
         return again if decision.refusals else last
+
+    def _terms(self, commit: str) -> tuple[object, ...]:
+        """What a training is bound by: a candidate that was trained by other terms than main's is refused."""
+        tree = self.harness.workspace.revision(commit)
+        cluster = load_cluster(tree, self.cluster)
+        governed = load_eval_set(tree, cluster.eval_set)
+        return cluster.base_model, cluster.training, governed.rubric_digest, governed.generators
 
     def _retired(self, specialist: str, main: str) -> bool:
         """Whether nothing may be trained from the specialist any more."""
