@@ -94,8 +94,8 @@ def without(evidence):
 PARTS = {
     "cost": lambda e: e["candidate"].update(cost=COST),
     "a baseline's cost": lambda e: e["incumbent"].update(cost=COST),
-    "versions": lambda e: e.update(environment={"python": "3.11"}),
-    "the toolkit": lambda e: e["training"].update(toolkit="test"),
+    "versions": lambda e: e.update(environment={"torch": "2.13.0"}),
+    "the toolkit": lambda e: e["training"].update(toolkit="modelsmith 0.1.0"),
 }
 COST = Cost(
     p50_seconds=0.1, p95_seconds=0.2, prompt_tokens=1, completion_tokens=1, tokens_per_second=1.0,
