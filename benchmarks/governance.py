@@ -28,12 +28,11 @@ from pathlib import Path
 from typing import Any
 
 from common import RESULTS, WORK, Spent, alternate, machine, modelsmith_command, save, spend, summary, table, timed
-from governance_history import APPROVER, BEGIN, Place, make_repository, merge_commits
+from governance_history import APPROVER, Place, make_repository, merge_commits
 
-from modelsmith.operations.init import HARNESS
 from modelsmith.promotion.judge import judge
 from modelsmith.repository import load
-from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.git import Git
 from modelsmith.repository.tree import Revision, read_each
 from modelsmith.schema.promotion import (
     APPROVAL_NAMESPACE,
@@ -71,11 +70,6 @@ class Subjects:
         self.place = place
         self.memory: dict[str, float] = {}
         self.pull = PullRequest.model_validate_json(place.pending.read_text())
-        git = Git(place.clone)
-        judgement = judge(git, self.pull, self.pull.base, datetime.now(UTC))
-        self.tip = merge_commits(git, self.pull, judgement, Signature(HARNESS, f"{HARNESS}@modelsmith.invalid", BEGIN))[
-            1
-        ]
 
     def all(self) -> dict[str, Callable[[], Spent]]:
         """Name and one measurement of each."""
@@ -97,8 +91,10 @@ class Subjects:
 
     def push(self) -> Spent:
         """Merge and receipts, judged by the pre-receive hook; undone afterwards."""
-        forge = Git(self.place.forge)
-        command = ["git", "push", "--quiet", str(self.place.forge), f"{self.tip}:refs/heads/main"]
+        forge, git, now = Git(self.place.forge), Git(self.place.clone), datetime.now(UTC)
+        key = self.place.harness_keys / "harness-ssh"
+        tip = merge_commits(git, self.pull, judge(git, self.pull, self.pull.base, now), key, now)[1]
+        command = ["git", "push", "--quiet", str(self.place.forge), f"{tip}:refs/heads/main"]
         try:
             return spend(command, self.place.clone, self.place.environment)
         finally:

@@ -27,7 +27,7 @@ from modelsmith.promotion.judge import Judgement, judge_tree
 from modelsmith.promotion.main import main_after, read_main
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.pulls import merge_message
-from modelsmith.promotion.receipts import receipt_files
+from modelsmith.promotion.receipts import Merged, receipt_files
 from modelsmith.promotion.records import Facts, candidate_tag, next_record, routing_after
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.git import REGULAR, Git, Signature
@@ -40,6 +40,7 @@ from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDEN
 from modelsmith.schema.promotion import (
     APPROVAL_NAMESPACE,
     EVENT_NAMESPACE,
+    MERGE_NAMESPACE,
     RECORD_FILE,
     RECORD_SIGNATURE,
     RECORD_TYPE,
@@ -229,7 +230,8 @@ class Builder:
         )  # fmt: skip
         if not judgement.decision.open:
             raise RuntimeError(f"{pull.title}: {judgement.decision.refusals or judgement.decision.waiting_for}")
-        merge, tip = merge_commits(self.git, pull, judgement, self._who())
+        key = self.place.harness_keys / "harness-ssh"
+        merge, tip = merge_commits(self.git, pull, judgement, key, self.at)
         self._log(new_event(self.last, "merged", HARNESS, self.at, pull.base, merge=merge), (self.last.commit,))
         self.main = main_after(self.main, tip)
         if event == "production-validated":
@@ -241,7 +243,8 @@ class Builder:
 
     def _approve(self, pull: PullRequest, change: Change) -> Review:
         said = Approval(
-            repository=self.main.policy.repository, pull=pull.number, change=change.digest(), verdict="approve",
+            repository=self.main.policy.repository, pull=pull.number, base=pull.base, change=change.digest(),
+            verdict="approve",
             actor=APPROVER, at=self.at,
         )  # fmt: skip
         data = canonical_json(said)
@@ -251,7 +254,7 @@ class Builder:
         reviewed = new_event(self.last, "reviewed", APPROVER, self.at, pull.base, verdict="approve", change=said.change)
         self.last = self._log(reviewed, (self.last.commit,), proof)
         return Review(
-            actor=APPROVER, verdict="approve", change=said.change, at=self.at, proof=proof,
+            actor=APPROVER, verdict="approve", change=said.change, at=self.at, base=said.base, proof=proof,
             key=ssh.signing_key(proof.signature),
         )  # fmt: skip
 
@@ -371,10 +374,18 @@ def no_forge(path: str, review: Review) -> bytes:
     raise RuntimeError(path)
 
 
-def merge_commits(git: Git, pull: PullRequest, judgement: Judgement, who: Signature) -> tuple[str, str]:
-    """The merge of a pull request, and the commit of its receipts on top."""
+def merge_commits(git: Git, pull: PullRequest, judgement: Judgement, key: Path, at: datetime) -> tuple[str, str]:
+    """The merge of a pull request, and the commit of its receipts on top, signed for with the harness's SSH key."""
+    who = Signature(HARNESS, f"{HARNESS}@modelsmith.invalid", at)
     merge = git.commit_tree(judgement.tree, [pull.base, pull.head], merge_message(pull, judgement), who)
-    receipts = dict(receipt_files(pull, judgement.change, judgement.decision, judgement.main.tree, no_forge))
+    merged = Merged(merge, HARNESS, at)
+
+    def sign(receipt: bytes) -> bytes:
+        return ssh.sign(receipt, key, MERGE_NAMESPACE).encode()
+
+    receipts = dict(
+        receipt_files(pull, judgement.change, judgement.decision, judgement.main.tree, merged, no_forge, sign)
+    )
     return merge, git.commit_files(merge, receipts, f"Receipts of pull request {pull.number}\n", who)
 
 

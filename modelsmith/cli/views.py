@@ -58,15 +58,30 @@ def _init(result: Any, page: Page) -> None:
     page.line(f"Next: cd {result.directory} && modelsmith iterate {result.clusters[0]}")
 
 
+_SEEN = {
+    "same": "the same main",
+    "older": "an older main",
+    "newer": "a newer main, which was not verified: fetch it, and run this again",
+}
+
+
+def _checked_out(result: Any) -> Parts:
+    if not result.checked_out:
+        return (Styled("no", "yellow"), ": the files here are of another commit")
+    return f"yes, and {result.edited} paths differ from it" if result.edited else "yes"
+
+
 def _verify(result: Any, page: Page) -> None:
     pinned = f"pinned by {result.pin}" if result.pin else "not pinned: pass --root FINGERPRINT from a source you trust"
     rows: list[tuple[str, Parts]] = [
-        ("verified", (Styled("yes", "green"), f", up to {result.tip[:12]}")),
+        ("verified", (Styled("yes", "green"), f", {result.revision} up to {result.tip}")),
+        ("checked out", _checked_out(result)),
         ("root", f"{result.root} ({pinned})"),
         ("changes", f"{result.changes}, of which {result.promotions} promotions"),
         ("judged now", f"{result.changes - result.remembered}; {result.remembered} were verified here before"),
         ("approvals", f"{result.approvals} signatures by people"),
     ]
+    rows += [("compared", f"{where} has {_SEEN[seen]}") for where, seen in result.compared.items()]
     if result.rewound_from:
         warning = (Styled("main was rewound", "red"), f": {result.rewound_from[:12]} is no longer on it")
         rows.insert(1, ("warning", warning))

@@ -183,6 +183,7 @@ def _review(approval: Approval, proof: SignedApproval | None) -> Review:
         verdict=approval.verdict,
         change=approval.change,
         at=approval.at,
+        base=approval.base,
         reason=approval.reason,
         proof=proof,
         key=signing_key(proof.signature) if proof else None,

@@ -214,10 +214,13 @@ class LocalForge:
             )
 
     def _adopt(self, proposal: Proposal, change: str) -> PullRequest | None:
-        """The open pull request that is this proposal already; others of the branch are closed."""
+        """The acting identity's open pull request that is this proposal already; its others of the branch are closed.
+
+        Whoever else has a branch of that name keeps their pull request.
+        """
         found = None
         for pull in self.list("open"):
-            if pull.branch != proposal.branch:
+            if (pull.branch, pull.preparer) != (proposal.branch, self.identity.actor):
                 continue
             same = opened(self._reader.log(self._tip(pull.number))).change == change
             same = same and opener_doubt(pull, self._reader.governance(self.main()).people) is None

@@ -17,7 +17,7 @@ class Proposal:
     """A change to be proposed."""
 
     branch: str
-    """Name under which at most one proposal is open at a time."""
+    """Name under which whoever opens it has at most one proposal open at a time."""
     title: str
     body: str
     head: str
@@ -25,7 +25,7 @@ class Proposal:
     base: str
     """Commit of main that ``head`` was made on; main may have moved on since."""
     requester: str
-    """Actor who asked for the change; never an approver of it."""
+    """Actor who asked for the change; no approver of it when it is the opener, or when a harness says so."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,9 @@ class Forge(Protocol):
     def open(self, proposal: Proposal) -> PullRequest:
         """Propose a change.
 
-        An open pull request of the same branch, change and requester is adopted, not opened again; another change on
-        the same branch supersedes it: the old one is closed first.
+        An open pull request of the same opener, branch, change and requester is adopted, not opened again; another
+        change of theirs on the same branch supersedes it: the old one is closed first. What somebody else opened under
+        that name stays, and this gets a number of its own.
 
         Raises:
             InvalidInput: ``empty-change``, ``unrelated-base``.
@@ -85,7 +86,14 @@ class Forge(Protocol):
         ...
 
     def close(self, number: int, reason: str) -> PullRequest:
-        """Close without merging; closing again changes nothing. Raises InvalidInput (``not-open``) once merged."""
+        """Close without merging; closing again changes nothing.
+
+        Only who opened or asked for it, or could decide about a path that it changes, may close it.
+
+        Raises:
+            InvalidInput: ``not-open`` once merged.
+            GateNotCleared: ``not-yours-to-close``.
+        """
         ...
 
     def merge(self, number: int, merge_commit: str, expected_main: str) -> PullRequest:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -19,10 +20,12 @@ from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
 from modelsmith.repository.git import REGULAR, Git
 from modelsmith.repository.secrets import first_secret
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, ModelsmithError
-from modelsmith.schema.pull import PullRequest, odd_words
+from modelsmith.schema.pull import PullEvent, PullRequest, odd_words
 from modelsmith.signing.ssh import signing_key
 
 Decision = TypeVar("Decision")
+Receipts = Callable[[PullRequest, Decision, str, Mapping[str, bytes]], Mapping[str, bytes]]
+"""Files that are due after a merge, from the pull request, the decision, the merge commit and what was pushed."""
 
 _FREE = ("refs/heads/", "refs/tags/")
 _MISTAKABLE = re.compile(r"HEAD|[0-9a-f]{7,64}")
@@ -68,7 +71,7 @@ def check_push(
     forge: Git,
     updates: Sequence[RefUpdate],
     judge: Callable[[PullRequest, str, str], Decision],
-    receipts: Callable[[PullRequest, Decision, Mapping[str, bytes]], Mapping[str, bytes]],
+    receipts: Receipts[Decision],
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> None:
     """Refuse the push unless every update is one that the gate allows.
@@ -85,6 +88,8 @@ def check_push(
         ModelsmithError: the first refusal.
     """
     reader = Reader(forge)
+    if forge.symbolic_ref(MAIN):
+        raise _protected("Main is a link to another branch.")
     for update in updates:
         number = pull_number(update.ref)
         if update.ref == MAIN:
@@ -152,6 +157,8 @@ def _check_pull(reader: Reader, update: RefUpdate, number: int, now: datetime) -
         people_at = reader.git.text("rev-parse", f"{merge}^1") if merge else main
         reader.verify(logged, people_at)
         _check_event(reader, logged, main, now)
+        if logged.event.kind == "closed":
+            _check_closing(reader, opened(log), logged.event, main)
         _check_keys(reader, logged, people_at)
 
 
@@ -179,10 +186,9 @@ def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) 
     odd = odd_words(event.title or "", event.branch or "", event.body, reason)
     if odd:
         raise _refused("odd-text", odd, "Say it in plain text.")
-    if not git.is_ancestor(event.base, main):
+    bases = {event.base, *([logged.approval.base] if logged.approval else [])}
+    if not bases <= reader.line(main):
         raise _refused("unrelated-base", "The event names a main that never was.", "Fetch main and try again.")
-    if event.kind == "closed" and reader.merge_of(event.head, main):
-        raise _refused("not-open", f"Pull request {event.pull} is merged.", "Open a new one.")
     words = (event.title or "", event.body, logged.approval.reason if logged.approval else "")
     if any(first_secret(text) for text in words):
         raise _refused("secret", "What was said holds what looks like a secret.", "Say it without that.")
@@ -192,11 +198,25 @@ def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) 
             raise _refused("wrong-change", "The event's change is not that of its head.", "Open the proposal again.")
 
 
+def _check_closing(reader: Reader, opening: PullEvent, event: PullEvent, main: str) -> None:
+    """Whoever may neither withdraw a proposal nor decide about it does not close it."""
+    git = reader.git
+    if reader.merge_of(event.head, main):
+        raise _refused("not-open", f"Pull request {event.pull} is merged.", "Open a new one.")
+    change = git.change(opening.base, git.merge_tree(opening.base, opening.head))
+    if not reader.governance(main).may_close(event.actor, opening, change):
+        raise _refused(
+            "not-yours-to-close",
+            f"{event.actor} neither opened pull request {event.pull} nor decides about what it changes.",
+            f"Ask {opening.actor}, or an owner of its paths, to close it.",
+        )
+
+
 def _check_main(
     reader: Reader,
     update: RefUpdate,
     judge: Callable[[PullRequest, str, str], Decision],
-    receipts: Callable[[PullRequest, Decision, Mapping[str, bytes]], Mapping[str, bytes]],
+    receipts: Receipts[Decision],
 ) -> None:
     if update.creates and reader.git.rev(MAIN) is None:
         return
@@ -211,16 +231,24 @@ def _check_main(
     head = parents[1]
     if git.text("rev-parse", f"{merge}^{{tree}}") != git.merge_tree(base, head):
         raise _refused("evil-merge", "The merge changes more than its pull request.", "Build the merge again.")
-    pull = _open_pull(reader, head, base)
-    decision = judge(pull, base, head)
-    _check_receipts(git, merge, update.new, lambda pushed: receipts(pull, decision, pushed))
+    refusals: list[ModelsmithError] = []
+    for number, tip in _open_pulls(reader, head, base):
+        try:
+            pull = reader.pull(number, tip, base)
+            decision = judge(pull, base, head)
+            _check_receipts(git, merge, update.new, partial(receipts, pull, decision, merge))
+        except ModelsmithError as error:
+            refusals.append(error)
+        else:
+            return
+    raise refusals[0] if refusals else _protected("No open pull request has this head.")
 
 
-def _open_pull(reader: Reader, head: str, main: str) -> PullRequest:
+def _open_pulls(reader: Reader, head: str, main: str) -> Iterator[tuple[int, str]]:
+    """Two people may have proposed the same commit; the receipts say whose pull request it is that was merged."""
     for number, tip in reader.tips().items():
         if opened(reader.log(tip)).head == head and reader.status(tip, main) == "open":
-            return reader.pull(number, tip, main)
-    raise _protected("No open pull request has this head.")
+            yield number, tip
 
 
 def _check_receipts(git: Git, merge: str, tip: str, due: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]) -> None:

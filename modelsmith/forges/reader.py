@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from functools import cached_property
 
 from modelsmith.forges.chains import Link, read_chains
 from modelsmith.forges.events import EVENT_FILES, LoggedEvent, check_log, fold_pull, is_closed, opened, parse_event
+from modelsmith.governance.gate import deciders
 from modelsmith.governance.people import listed_keys
 from modelsmith.repository.git import Git
-from modelsmith.repository.load import load_people, load_policy
+from modelsmith.repository.load import load_codeowners, load_people, load_policy
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
-from modelsmith.schema.governance import People
+from modelsmith.schema.governance import People, Policy
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, EVENT_NAMESPACE
-from modelsmith.schema.pull import PullRequest
+from modelsmith.schema.pull import Change, PullEvent, PullRequest
 from modelsmith.signing import ssh
 
 MAIN = "refs/heads/main"
@@ -34,9 +35,20 @@ class Governance:
         return load_people(self._tree)
 
     @cached_property
+    def policy(self) -> Policy:
+        """The rules."""
+        return load_policy(self._tree)
+
+    @property
     def repository(self) -> str:
         """The repository's identity."""
-        return load_policy(self._tree).repository
+        return self.policy.repository
+
+    def may_close(self, actor: str, opening: PullEvent, change: Change) -> bool:
+        """Whether the actor opened or asked for a pull request, or could decide about a path of its change."""
+        if actor in (opening.actor, opening.requester):
+            return True
+        return actor in deciders(self.policy, self.people, load_codeowners(self._tree), change)
 
     def verify(self, logged: LoggedEvent) -> None:
         """Check that an event is by whom it says it is, and about this repository; not whether the keys still count.
@@ -111,6 +123,10 @@ class Reader:
     def merge_of(self, head: str, main: str) -> str | None:
         """The merge commit by which main took in this head."""
         return self._merges(main).get(head)
+
+    def line(self, main: str) -> Set[str]:
+        """Commits of main along its first parents: what main has been."""
+        return {commit.id for commit in self.git.first_parent_log(main)}
 
     def pull(self, number: int, tip: str, main: str) -> PullRequest:
         """One pull request with every signature checked; whether a key still counts is for the gate.

@@ -51,8 +51,8 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     },
     "HoldClearance": {"reviewer": ("clears", "reason")},
     "Receipt": {
-        "public": ("gate", "checks"),
-        "reviewer": ("pull", "change", "requested_by", "prepared_by", "approvals"),
+        "public": ("gate", "checks", "at"),
+        "reviewer": ("pull", "change", "merge", "merged_by", "requested_by", "prepared_by", "approvals"),
     },
     "RunResult": {
         "public": (

@@ -1,8 +1,9 @@
 """The gate's verdict on a pull request: a pure function of what governs at the base, the change, and what was said.
 
-An approval's subject is the change, so any other edit voids it. Whoever asked for, prepared or, by signed commits,
-wrote the change approves nothing of it, and no harness ever does. What is refused cannot be approved away. Only one
-thing was approved before it was proposed: the rollback contract of a deployment.
+An approval's subject is the change, so any other edit voids it. Whoever opened or, by signed commits, wrote the change
+approves nothing of it, nor does whom a harness names as having asked for it, and no harness ever does. A person who
+opens it and names somebody else takes nothing from them: naming is not signing. What is refused cannot be approved
+away. Only one thing was approved before it was proposed: the rollback contract of a deployment.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def decide(
         change: What the merge would change.
         reviews: Authenticated verdicts, oldest first. Each actor's last verdict on this very change stands; a verdict
             on another change counts for nothing.
-        requester: Who asked for the change.
+        requester: Who asked for the change, as whoever opened it says.
         preparer: Who opened the pull request.
         authors: Ids of everyone whose key signed a commit of the proposal.
         claims: Names and addresses that its commits claim. They are noted, and give and take nothing.
@@ -118,7 +119,8 @@ def decide(
         contract: What was approved in advance about this very change, as the checks found out.
     """
     verdicts, notes = _standing(change, reviews, policy, people, merge_time(now, reviews))
-    involved = {actor.lower() for actor in (requester, preparer, *authors)}
+    asker = (requester,) if is_harness(preparer, people) else ()
+    involved = {actor.lower() for actor in (preparer, *asker, *authors)}
     claimed = claimed_actors(claims, people)
     asked = _asked_by_codeowners(codeowners, change)
     asked += [ask for ask in _asked_by_policy(policy, change) if not _covered(ask, asked)]
@@ -167,8 +169,19 @@ def decide(
                 f"A commit claims {actor} as author, unauthenticated; that takes no approval away."
                 for actor in sorted(able_claimed)
             ),
+            *(
+                f"{preparer} names {need} as having asked for this; nobody but {preparer} signed that, and it takes no "
+                "approval away."
+                for need in sorted({actor for need in needs for actor in need.eligible if actor == requester})
+            ),
         ),
     )
+
+
+def deciders(policy: Policy, people: People, codeowners: Codeowners, change: Change) -> frozenset[str]:
+    """Everybody who could give or refuse an approval that some path of the change needs, whoever opened it."""
+    asked = [*_asked_by_codeowners(codeowners, change), *_asked_by_policy(policy, change)]
+    return frozenset[str]().union(*(principals(owner, people) for ask in asked for owner in ask.owners))
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ class Loop:
         git, forge = self.harness.workspace.git, self.harness.forge
         pull = forge.get(last.pull)
         if pull.status == "closed":
-            pull = next((other for other in forge.list("open") if other.branch == pull.branch), pull)
+            ours = (other for other in forge.list("open") if other.preparer == self.harness.actor)
+            pull = next((other for other in ours if other.branch == pull.branch), pull)
             last = last.model_copy(update={"pull": pull.number})
         if pull.status != "open":
             return self._begin(main, last)

@@ -80,6 +80,7 @@ def give_verdict(
     statement = Approval(
         repository=governed.policy.repository,
         pull=number,
+        base=main,
         change=change,
         verdict=verdict,
         actor=actor,

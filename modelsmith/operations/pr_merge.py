@@ -43,7 +43,7 @@ class PrMergeResult(Result):
 
 def run(workspace: Workspace, request: PrMergeRequest) -> PrMergeResult:
     """Merge it."""
-    merger = _merger(workspace, request.key)
+    merger = open_merger(workspace, request.key)
     pull = merge_pull(merger, request.number)
     assert pull.merge is not None
     main = read_main(workspace.git, sync(merger))
@@ -53,9 +53,15 @@ def run(workspace: Workspace, request: PrMergeRequest) -> PrMergeResult:
     return PrMergeResult(number=pull.number, title=pull.title, merge=pull.merge)
 
 
-def _merger(workspace: Workspace, key: Path | None) -> Merger:
+def open_merger(workspace: Workspace, key: Path | None) -> Merger:
+    """Whoever acts at the forge: the holder of the key, else the clone's harness.
+
+    Raises:
+        InvalidInput: ``no-harness``, ``no-forge``.
+        IntegrityFailure: as `key_holder`.
+    """
     if key is None:
         return open_harness(workspace)
     main = open_forge(workspace).fetch_into(workspace.git)
     actor = key_holder(read_main(workspace.git, main).people, public_key(key))
-    return Merger(workspace, actor, open_forge(workspace, ForgeIdentity(actor, key)))
+    return Merger(workspace, actor, open_forge(workspace, ForgeIdentity(actor, key)), key)

@@ -12,8 +12,9 @@ from modelsmith.forges.pre_receive import check_push, parse_updates
 from modelsmith.forges.refusal import refusal_lines
 from modelsmith.promotion.attestation import adopt, attestation
 from modelsmith.promotion.judge import Judgement, judge
+from modelsmith.promotion.merges import adopt_merge
 from modelsmith.promotion.pulls import refuse_unless_open
-from modelsmith.promotion.receipts import receipt_files
+from modelsmith.promotion.receipts import receipt_files, receipts_folder
 from modelsmith.repository.git import Git
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.pull import PullRequest, Review
@@ -41,12 +42,17 @@ def _check(stdin: str) -> None:
         refuse_unless_open(pull, judgement)
         return judgement
 
-    def receipts(pull: PullRequest, judgement: Judgement, pushed: Mapping[str, bytes]) -> dict[str, bytes]:
+    def receipts(pull: PullRequest, judgement: Judgement, merge: str, pushed: Mapping[str, bytes]) -> dict[str, bytes]:
         main = judgement.main
+        merged, signature = adopt_merge(
+            main, receipts_folder(judgement.change, pull.number, main.tree), merge, pushed, datetime.now(UTC)
+        )
 
         def adopted(path: str, review: Review) -> bytes:
             return adopt(path, attestation(review, main.policy.repository, pull.number), pushed, main)
 
-        return receipt_files(pull, judgement.change, judgement.decision, main.tree, adopted)
+        return receipt_files(
+            pull, judgement.change, judgement.decision, main.tree, merged, adopted, lambda _: signature
+        )
 
     check_push(git, parse_updates(stdin), decide, receipts)

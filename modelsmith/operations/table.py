@@ -107,6 +107,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation("pr open", "pr_open", "promoter", "writes", DECIDE, "Propose the commits of a branch as a pull request."),
     Operation("pr merge", "pr_merge", "promoter", "writes", DECIDE, "Merge a pull request whose gate is open."),
+    Operation("pr close", "pr_close", "promoter", "writes", DECIDE, "Close a pull request without merging it."),
     Operation("approve", "approve", "reviewer", "person", DECIDE, "Approve a change with your own key."),
     Operation("reject", "reject", "reviewer", "person", DECIDE, "Reject a change with your own key."),
     Operation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -13,14 +14,24 @@ from modelsmith.promotion.freshness import stale_deployments
 from modelsmith.promotion.history import PROMOTIONS
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.remembered import MEMORY_FILE, Verified, recall, remember
-from modelsmith.promotion.root import find_root
+from modelsmith.promotion.root import check_pin, find_root
+from modelsmith.promotion.tips import (
+    KNOWN,
+    MAIN,
+    Seen,
+    checked_out,
+    compare,
+    given_tip,
+    named_commit,
+    require_checked_out,
+    tip_of,
+)
 from modelsmith.promotion.verify import replay
 from modelsmith.promotion.weights import check_copy, check_weights
 from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.soundness import require_sound
-from modelsmith.repository.tree import unknown_revision
 from modelsmith.repository.workspace import Workspace, refuse_local
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import file_digest
@@ -28,7 +39,6 @@ from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.progress import Progress
 from modelsmith.signing.files import SUMS_FILE
 
-MAIN = "refs/heads/main"
 ROOT_SETTING = "root"
 """``git config modelsmith.root``: the fingerprint that this clone pins."""
 
@@ -37,6 +47,10 @@ class VerifyRequest(Request):
     """Judges every change of main again, offline, without a forge, trusting no hook and no merge commit.
 
     That is: signatures, approvals, receipts, folds, routing, and the gate's arithmetic from each verdict of evidence.
+
+    It speaks of the branch main, and of the files here only when main is what is checked out; anything else must be
+    named with --revision. A fresh clone cannot know whether it was shown the newest main: compare with an older clone
+    or a second source (--against), or with a tip that somebody gave you (--tip).
 
     Pin the governance root with --root, from a source other than this clone, or once and for all with `git config
     modelsmith.root`. Without either, the first commit that has a policy is trusted. What this clone has verified before
@@ -51,7 +65,13 @@ class VerifyRequest(Request):
         tuple[str, ...], Field(description="Artifact folders, or folders under promotions/."), ARGUMENT
     ] = ()
     root: Annotated[str | None, Field(description="Fingerprint of the governance root that you trust.")] = None
-    revision: Annotated[str, Field(description="Commit or branch to verify.")] = "main"
+    revision: Annotated[
+        str | None, Field(description="Commit or branch to verify, checked out or not; main when not set.")
+    ] = None
+    tip: Annotated[str | None, Field(description="Commit of main that you know from elsewhere.")] = None
+    against: Annotated[
+        str | None, Field(description="Repository (path or URL) whose main must not contradict this one.")
+    ] = None
     full: Annotated[
         bool, Field(description="Judge everything, also what was verified before; accepts a main that was rewound.")
     ] = False
@@ -74,7 +94,15 @@ class VerifyResult(Result):
     """Whether the root was given from outside."""
     pin: str | None
     """Where the pin came from: ``--root`` or ``git config modelsmith.root``."""
+    revision: str
+    """What was verified: the full name of a ref, or a commit."""
     tip: str
+    checked_out: bool
+    """Whether the work tree is made from this very commit."""
+    edited: int
+    """Paths of the work tree that differ from what is checked out."""
+    compared: dict[str, Seen]
+    """Other mains, by where they are: the same, older or newer than the verified one."""
     changes: int
     promotions: int
     approvals: int
@@ -91,12 +119,18 @@ class VerifyResult(Result):
 def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
     """Replay; the first thing that does not hold ends it with exit code 5."""
     setting = workspace.setting(ROOT_SETTING)
+    pinned = check_pin(request.root if request.root is not None else setting)
     with ObjectReader(workspace.root) as git:
-        tip = _tip(git, request.revision)
+        name, tip = named_commit(git, MAIN if request.revision in (None, "main") else request.revision)
+        here = checked_out(git)
+        if request.revision is None:
+            require_checked_out(tip, here)
+        others = _others(git, request, name)
         require_sound(git)
         log = git.first_parent_log(tip)
-        begin, root = find_root(git, log, request.root or setting)
-        is_main = tip == git.rev(MAIN)
+        begin, root = find_root(git, log, pinned)
+        compared = {where: compare(git, log, commit, where) for where, commit in others.items()}
+        is_main = name == MAIN
         memory = recall(workspace.private)
         if memory and memory.root != root and not request.root:
             raise _other_root(memory, root)
@@ -106,7 +140,7 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
         before = Verified.nothing(__version__, root, log[begin].id)
         if memory and memory.continues(before) and not request.full:
             begin, before = next(((i, memory) for i, c in enumerate(log) if c.id == memory.tip), (begin, before))
-        found = replay(git, before.tip, log[begin + 1 :], workspace.notify)
+        found = replay(git, before.tip, log[begin + 1 :], workspace.notify, datetime.now(UTC))
         refuse_local(git, tip)
         now = before.model_copy(
             update={
@@ -121,9 +155,13 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
         return VerifyResult(
             verified=True,
             root=root,
-            pinned=bool(request.root or setting),
+            pinned=pinned is not None,
             pin="--root" if request.root else f"git config modelsmith.{ROOT_SETTING}" if setting else None,
+            revision=name,
             tip=tip,
+            checked_out=here.commit == tip,
+            edited=here.edited,
+            compared=compared,
             changes=now.changes,
             promotions=now.promotions,
             approvals=now.approvals,
@@ -137,16 +175,14 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
         )
 
 
-def _tip(git: Git, revision: str) -> str:
-    """The commit to verify, as `Git.rev` names it: anyone may have pushed a tag or branch of any name.
-
-    Raises:
-        InvalidInput: ``no-commit`` or ``bad-revision``.
-    """
-    commit = git.rev(revision)
-    if commit is None:
-        raise unknown_revision(git, revision)
-    return commit
+def _others(git: Git, request: VerifyRequest, name: str) -> dict[str, str]:
+    """Mains that the verified one must not contradict, by where they are."""
+    others = {"--tip": given_tip(git, request.tip)} if request.tip is not None else {}
+    if request.against is not None:
+        others[request.against] = tip_of(git, request.against)
+    if name == MAIN:
+        others |= {ref: commit for ref in KNOWN if (commit := git.rev(ref))}
+    return others
 
 
 def _other_root(memory: Verified, root: str) -> IntegrityFailure:

@@ -1,54 +1,106 @@
-"""The one clock that replay has: the latest time that somebody has signed in what history has merged."""
+"""What main itself knows of time and numbers: when its merges were signed for, and which pull requests they spent."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from modelsmith.governance.keys import CLOCK_TOLERANCE
 from modelsmith.promotion.attestation import claimed
 from modelsmith.promotion.history import PROMOTIONS, RECEIPTS
-from modelsmith.promotion.openings import OPENING
 from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.repository.tree import Tree, read_each
 from modelsmith.schema.errors import IntegrityFailure
-from modelsmith.schema.promotion import Approval
-from modelsmith.schema.pull import PullEvent
+from modelsmith.schema.promotion import Approval, Receipt
 
-_PROOF = re.compile(
-    r"/receipts/(?:[0-9a-f]{16}(?:-[0-9]+)?/)?(?:approval-[^/]+\.json|attested-[^/]+\.sigstore\.json|opened\.json)$"
-)
+_MERGE = re.compile(r"/receipts/(?:[^/]+/)?merge\.json$")
 BEGINNING = datetime.fromtimestamp(0, UTC)
 
 
-def latest_signed(tree: Tree) -> datetime:
-    """Latest time of an approval or opening among the receipts of a tree; `BEGINNING` without any.
+class Signed(NamedTuple):
+    """What the receipts of a tree say of all merges so far."""
 
-    A merge is not before it, whatever the clock of the machine says: so a clock set back, or an approval dated back,
-    revives no key that had ended by what history has seen.
+    latest: datetime
+    """Latest time of a merge; `BEGINNING` without any. Replay allows nothing in a merge's receipts to be dated later
+    than the merge itself, so no opening or approval on main is later."""
+    pulls: frozenset[int]
+    """Numbers of the merged pull requests."""
+
+
+def read_signed(tree: Tree) -> Signed:
+    """The times and numbers of a tree's merge receipts.
+
+    A merge is not before the latest, whatever the clock of the machine says: so a clock set back, or an approval dated
+    back, revives no key that had ended by what history has seen.
 
     Raises:
         IntegrityFailure: ``bad-receipt``.
     """
     below = [path for top in (PROMOTIONS, f"{GOVERNANCE}/{RECEIPTS}") for path in tree.paths(top)]
-    paths = [path for path in below if _PROOF.search(path)]
-    contents, refused = read_each(tree, paths)
+    contents, refused = read_each(tree, [path for path in below if _MERGE.search(path)])
     for error in refused.values():
         raise error
-    return max((signed_at(path, data) for path, data in contents.items()), default=BEGINNING)
+    receipts = [_receipt(path, data) for path, data in contents.items()]
+    latest = max((receipt.at for receipt in receipts), default=BEGINNING)
+    return Signed(latest, frozenset(receipt.pull for receipt in receipts))
 
 
-def signed_at(path: str, data: bytes) -> datetime:
-    """The time that was signed in a receipt: an approval, an attestation or an opening.
+def check_times(receipt: Receipt, times: Sequence[datetime], latest: datetime, now: datetime) -> None:
+    """Bound what a merge's receipts date: by the verifier's present, by the merge's own time, by the merges before it.
+
+    So a date far ahead is refused as long as it lies ahead, and is never the clock of what comes after. Each bound
+    leaves room for two clocks that differ from the forge's by the tolerance.
+
+    Args:
+        receipt: What was signed about the merge.
+        times: When its opening and its approvals were signed.
+        latest: Time of the latest merge before it.
+        now: The verifier's present.
+
+    Raises:
+        IntegrityFailure: ``from-the-future`` or ``out-of-order``.
+    """
+    room = 2 * CLOCK_TOLERANCE
+    ahead = max([receipt.at, *times])
+    if ahead > now + room:
+        said = f"holds something signed at {_words(ahead)}, which has not come yet by this machine's clock"
+        raise IntegrityFailure("from-the-future", said, "Set the clock; if it is right, do not trust main.")
+    doubts = (
+        (ahead > receipt.at + room, f"holds something signed at {_words(ahead)}, after its merge at "),
+        (receipt.at < latest - room, f"comes after a merge at {_words(latest)}, but was merged at "),
+    )
+    for doubt, said in doubts:
+        if doubt:
+            raise IntegrityFailure("out-of-order", said + _words(receipt.at), "Compare with a clone that verifies.")
+
+
+def _words(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def approved_at(path: str, data: bytes) -> datetime:
+    """The time that was signed in a receipt of an approval or its attestation.
 
     Raises:
         IntegrityFailure: ``bad-receipt``.
     """
+    attested = path.rpartition("/")[2].startswith("attested-")
     try:
-        name = path.rpartition("/")[2]
-        if name == OPENING:
-            return PullEvent.model_validate_json(data).at
-        return claimed(data).at if name.startswith("attested-") else Approval.model_validate_json(data).at
+        return claimed(data).at if attested else Approval.model_validate_json(data).at
     except (ValidationError, IntegrityFailure):
-        raise IntegrityFailure("bad-receipt", f"{path} cannot be read", "Restore it from history.") from None
+        raise _bad(path) from None
+
+
+def _receipt(path: str, data: bytes) -> Receipt:
+    try:
+        return Receipt.model_validate_json(data)
+    except ValidationError:
+        raise _bad(path) from None
+
+
+def _bad(path: str) -> IntegrityFailure:
+    return IntegrityFailure("bad-receipt", f"{path} cannot be read", "Restore it from history.")

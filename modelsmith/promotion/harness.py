@@ -12,6 +12,8 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.promotion import Preparer
 
+SSH_KEY = "harness-ssh"
+"""File of the harness's SSH key among its keys."""
 READER = "reader"
 """Who speaks to the forge from a clone without harness; it signs nothing."""
 
@@ -23,6 +25,8 @@ class Merger:
     workspace: Workspace
     actor: str
     forge: Forge
+    key: Path
+    """Their SSH key: it signs what they do, merges among it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def open_harness(workspace: Workspace) -> Harness:
             "Run `git config modelsmith.identity NAME` and `git config modelsmith.keys FOLDER`.",
         )
     identity, keys = found
-    return Harness(workspace, identity, open_forge(workspace), keys / "harness.pem")
+    return Harness(workspace, identity, open_forge(workspace), keys / SSH_KEY, keys / "harness.pem")
 
 
 def open_forge(workspace: Workspace, speaker: ForgeIdentity | None = None) -> Forge:
@@ -70,7 +74,7 @@ def open_forge(workspace: Workspace, speaker: ForgeIdentity | None = None) -> Fo
         )
     found = _identity(workspace)
     if speaker is None and found:
-        speaker = ForgeIdentity(found[0], found[1] / "harness-ssh")
+        speaker = ForgeIdentity(found[0], found[1] / SSH_KEY)
     if is_url(forge):
         mirror = Mirror(forge, workspace.private / "forge.git", workspace.git)
         return LocalForge(mirror.path, workspace.git, speaker, mirror)

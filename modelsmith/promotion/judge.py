@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from modelsmith.governance.gate import CheckResult, GateDecision, decide
-from modelsmith.governance.keys import opener_doubt
+from modelsmith.governance.keys import CLOCK_TOLERANCE, opener_doubt
 from modelsmith.governance.names import find_twin
 from modelsmith.governance.shape import ABSENT
 from modelsmith.promotion.authors import Authorship, Commits, authorship
 from modelsmith.promotion.checks import is_promotion, named_actors, promotion_checks
-from modelsmith.promotion.clock import latest_signed
+from modelsmith.promotion.clock import read_signed
 from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.openings import opening_doubt
 from modelsmith.promotion.rollbacks import contract_for
 from modelsmith.repository.git import EXECUTABLE, REGULAR, Git
 from modelsmith.repository.secrets import first_secret, secret_problems
 from modelsmith.repository.tree import Revision
 from modelsmith.repository.validate import validate
+from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.pull import Change, PullRequest, Review, odd_words
 
 
@@ -39,21 +41,46 @@ def judge(git: Git, pull: PullRequest, main_commit: str, now: datetime) -> Judge
 
     Raises:
         GateNotCleared: ``conflict`` when it does not merge cleanly.
+        IntegrityFailure: ``from-the-future`` when main holds a merge that is dated after now.
     """
     tree = git.merge_tree(main_commit, pull.head)
     main = read_main(git, main_commit)
     commits = Commits(git, main_commit, pull.head).take(pull.head)
-    return judge_tree(
+    signed = read_signed(main.tree)
+    if signed.latest > now + 2 * CLOCK_TOLERANCE:
+        raise _from_the_future(signed.latest)
+    line = {commit.id for commit in git.first_parent_log(main_commit)}
+    reviews, lost = _given_on(line, pull.reviews)
+    doubt = opening_doubt(pull, git.change(main_commit, tree).digest(), line, signed.pulls, now)
+    judgement = judge_tree(
         git,
         main,
         tree,
-        reviews=pull.reviews,
+        reviews=reviews,
         requester=pull.requester,
         preparer=pull.preparer,
         authorship=authorship(commits, main.people),
-        seen=max(now, pull.opened_at, latest_signed(main.tree)),
+        seen=max(now, pull.opened_at, signed.latest),
         now=now,
-        opener=(*_opener(pull, main), _said(pull, commits)),
+        opener=(*_opener(pull, main), _opening(pull, doubt), _said(pull, commits)),
+    )
+    return replace(judgement, decision=replace(judgement.decision, notes=(*judgement.decision.notes, *lost)))
+
+
+def _given_on(line: Set[str], reviews: Sequence[Review]) -> tuple[tuple[Review, ...], tuple[str, ...]]:
+    """Reviews without the approvals that were given on another main than this one, and a note about each of these."""
+    lost = [r for r in reviews if r.verdict == "approve" and r.base is not None and r.base not in line]
+    kept = tuple(review for review in reviews if review not in lost)
+    return kept, tuple(
+        f"The approval of {r.actor} does not count: it was given on a main that is no more." for r in lost
+    )
+
+
+def _from_the_future(moment: datetime) -> IntegrityFailure:
+    return IntegrityFailure(
+        "from-the-future",
+        f"Main holds a merge that is dated {moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC, which has not come yet",
+        "Set this machine's clock. If it is right, main does not verify: restore it from a clone that does.",
     )
 
 
@@ -131,6 +158,13 @@ def _said(pull: PullRequest, commits: Sequence[bytes]) -> CheckResult:
             sentence = f"{what} holds what looks like a secret (rule {found.rule}); say it anew without that"
             return CheckResult("secrets-said", False, sentence)
     return CheckResult("secrets-said", True, "nothing that was said looks like a secret")
+
+
+def _opening(pull: PullRequest, doubt: str | None) -> CheckResult:
+    """What was opened is what would be merged, on this main and once."""
+    said = "what would be merged is the change that was opened, on this main"
+    again = f"{doubt}; propose it again with `modelsmith pr open {pull.branch}`"
+    return CheckResult("opening", doubt is None, said if doubt is None else again)
 
 
 def checks_for(

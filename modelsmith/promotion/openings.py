@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Collection
+from datetime import UTC, datetime
 
-from modelsmith.governance.keys import key_doubt
+from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
 from modelsmith.governance.people import listed_keys
 from modelsmith.promotion.main import Main
 from modelsmith.repository.load import load_machine_file
@@ -28,15 +29,44 @@ def opening_files(folder: str, pull: PullRequest) -> dict[str, bytes]:
     }
 
 
-def check_opening(main: Main, tree: Revision, folder: str, receipt: Receipt, head: str | None) -> datetime | None:
-    """When the pull request was opened, by who signed for it; refuses receipts that name another opener or requester.
+def opening_doubt(
+    pull: PullRequest, change: str, line: Collection[str], spent: Collection[int], now: datetime
+) -> str | None:
+    """Why the pull request's opening cannot stand for what would be merged now; None when it can. Replay asks the same.
+
+    Args:
+        pull: The pull request.
+        change: Digest of what its merge would change.
+        line: Commits of main along its first parents.
+        spent: Numbers of the pull requests that main has merged.
+        now: The present.
+    """
+    if pull.number in spent:
+        return f"main has merged a pull request {pull.number} before"
+    if pull.opened_at > now + 2 * CLOCK_TOLERANCE:
+        return f"it is dated {pull.opened_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, which has not come yet"
+    if pull.opening is None:
+        return None
+    event = PullEvent.model_validate_json(pull.opening.statement)
+    if event.base not in line:
+        return f"it was opened on a main that is no more ({event.base[:12]})"
+    if event.change != change:
+        return "main has changed the same files since, so this is no longer the change that was opened"
+    return None
+
+
+def check_opening(
+    main: Main, tree: Revision, folder: str, receipt: Receipt, head: str | None, line: Collection[str]
+) -> PullEvent | None:
+    """The opening that somebody signed; refuses receipts that name another opener, requester, change or past.
 
     Args:
         main: What governed before the merge.
         tree: Main with the receipts.
         folder: Where they lie.
-        receipt: What the harness says about the merge.
+        receipt: What was signed about the merge.
         head: Commit that was merged; None when the merge has no second parent.
+        line: Commits of main along its first parents, up to the merge.
 
     Raises:
         IntegrityFailure: ``unproven-opening``, or as `ssh.verify`. Where policy takes the word of a forge for reviews,
@@ -55,10 +85,14 @@ def check_opening(main: Main, tree: Revision, folder: str, receipt: Receipt, hea
     due = ("opened", main.policy.repository, receipt.pull, head, receipt.prepared_by, receipt.requested_by)
     if signer != event.actor or stated != due:
         raise _unproven("who opened its pull request is not who its receipts say", path)
+    if event.change != receipt.change:
+        raise _unproven("its pull request was opened for another change", path)
+    if event.base not in line:
+        raise _unproven(f"its pull request was opened on another main: {event.base[:12]} is not on this one", path)
     doubt = key_doubt(main.people, event.actor, key, event.at, None)
     if doubt:
         raise _unproven(f"the opening of its pull request proves nothing: {doubt}", path)
-    return event.at
+    return event
 
 
 def _unproven(what: str, path: str) -> IntegrityFailure:

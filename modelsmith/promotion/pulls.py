@@ -15,7 +15,7 @@ from modelsmith.promotion.attestation import attestation
 from modelsmith.promotion.harness import Harness, Merger
 from modelsmith.promotion.judge import Judgement, judge
 from modelsmith.promotion.main import Main, read_main
-from modelsmith.promotion.receipts import receipt_files
+from modelsmith.promotion.receipts import Merged, receipt_files
 from modelsmith.promotion.records import Facts, next_record, routing_after
 from modelsmith.repository.git import Signature
 from modelsmith.repository.tree import read_each
@@ -23,8 +23,15 @@ from modelsmith.repository.workspace import refuse_local
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import GateNotCleared, WaitingForPerson
-from modelsmith.schema.promotion import RECORD_FILE, RECORD_SIGNATURE, RECORD_TYPE, PromotionRecord
+from modelsmith.schema.promotion import (
+    MERGE_NAMESPACE,
+    RECORD_FILE,
+    RECORD_SIGNATURE,
+    RECORD_TYPE,
+    PromotionRecord,
+)
 from modelsmith.schema.pull import PullRequest, Review
+from modelsmith.signing import ssh
 from modelsmith.signing.dsse import holds, seal, statement
 
 
@@ -65,7 +72,7 @@ def open_promotion(
 def _open_with(harness: Harness, main: Main, branch: str, record: PromotionRecord) -> PullRequest | None:
     folder, data = record_folder(record), canonical_json(record)
     for pull in harness.forge.list("open"):
-        if pull.branch == branch and opener_doubt(pull, main.people) is None:
+        if (pull.branch, pull.preparer) == (branch, harness.actor) and opener_doubt(pull, main.people) is None:
             files, _ = read_each(
                 harness.workspace.revision(pull.head), [f"{folder}/{RECORD_FILE}", f"{folder}/{RECORD_SIGNATURE}"]
             )
@@ -108,7 +115,8 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
         raise GateNotCleared("closed", f"Pull request {number} is closed", "Open a new one.")
     git = merger.workspace.git
     main = sync(merger)
-    judgement = judge(git, pull, main, datetime.now(UTC))
+    now = datetime.now(UTC).replace(microsecond=0)
+    judgement = judge(git, pull, main, now)
     refuse_unless_open(pull, judgement)
     who = signature(merger)
     merge = git.commit_tree(judgement.tree, [main, pull.head], merge_message(pull, judgement), who)
@@ -117,7 +125,9 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
         judgement.change,
         judgement.decision,
         judgement.main.tree,
+        Merged(merge, merger.actor, now),
         lambda _, review: _attest(merger, judgement.main, pull, review),
+        lambda receipt: ssh.sign(receipt, merger.key, MERGE_NAMESPACE).encode(),
     )
     tip = git.commit_files(merge, dict(receipts), f"Receipts of pull request {number}\n", who)
     merged = merger.forge.merge(number, tip, main)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
 
 from modelsmith.governance.gate import GateDecision
 from modelsmith.promotion.history import PROMOTIONS, RECEIPTS
@@ -14,6 +16,15 @@ from modelsmith.schema.promotion import Receipt
 from modelsmith.schema.pull import Change, PullRequest, Review
 
 MERGE_RECEIPT = "merge.json"
+MERGE_SIGNATURE = "merge.json.sig"
+
+
+class Merged(NamedTuple):
+    """The merge that receipts speak of."""
+
+    commit: str
+    by: str
+    at: datetime
 
 
 def receipts_folder(change: Change, pull: int, main: Tree) -> str:
@@ -53,11 +64,18 @@ def proof_files(actor: str, name: str) -> tuple[str, ...]:
 
 
 def receipt_files(
-    pull: PullRequest, change: Change, decision: GateDecision, main: Tree, attest: Callable[[str, Review], bytes]
+    pull: PullRequest,
+    change: Change,
+    decision: GateDecision,
+    main: Tree,
+    merged: Merged,
+    attest: Callable[[str, Review], bytes],
+    sign: Callable[[bytes], bytes],
 ) -> dict[str, bytes]:
     """Path and content of every receipt of a merge into ``main``; equal inputs give equal bytes.
 
-    ``attest`` gives the attestation at a path of an approval that has no signature of its own.
+    ``attest`` gives the attestation at a path of an approval that has no signature of its own, ``sign`` the merger's
+    signature of the receipt.
     """
     folder = receipts_folder(change, pull.number, main)
     files = opening_files(folder, pull)
@@ -73,6 +91,9 @@ def receipt_files(
     receipt = Receipt(
         pull=pull.number,
         change=change.digest(),
+        merge=merged.commit,
+        merged_by=merged.by,
+        at=merged.at,
         gate=decision.gate,
         requested_by=pull.requester,
         prepared_by=pull.preparer,
@@ -80,4 +101,5 @@ def receipt_files(
         approvals=approvals,
     )
     files[f"{folder}/{MERGE_RECEIPT}"] = canonical_json(receipt)
+    files[f"{folder}/{MERGE_SIGNATURE}"] = sign(canonical_json(receipt))
     return files

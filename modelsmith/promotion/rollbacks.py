@@ -13,7 +13,7 @@ from modelsmith.governance.rollback import RollbackVerdict, judge_rollback
 from modelsmith.governance.routing import incumbent
 from modelsmith.governance.shape import promotion_folder
 from modelsmith.governance.states import parse_folder, record_folder
-from modelsmith.promotion.clock import signed_at
+from modelsmith.promotion.clock import approved_at
 from modelsmith.promotion.history import RECEIPTS, parse_record
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.receipts import MERGE_RECEIPT
@@ -56,7 +56,7 @@ def deployment_of(main: Main, specialist: str) -> Deployment:
             folder = f"{record_folder(record)}/{RECEIPTS}"
             receipt = load_machine_file(main.tree, f"{folder}/{MERGE_RECEIPT}", Receipt)
             paths = [f"{folder}/{name}" for name in receipt.approvals.values()]
-            times = [signed_at(path, main.tree.read(path)) for path in paths]
+            times = [approved_at(path, main.tree.read(path)) for path in paths]
             return Deployment(record, record.rollback, max(times, default=None))
     raise InvalidInput("not-deployed", f"{specialist} was never deployed", "See `modelsmith status`.")
 

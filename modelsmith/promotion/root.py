@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from modelsmith.promotion.history import PROMOTIONS, record_paths
@@ -10,9 +11,10 @@ from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import digest, sha256
 from modelsmith.schema.catalog import POLICY
-from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 
 GOVERNANCE = ".github/governance"
+_FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def root_fingerprint(git: ObjectReader, commit: str) -> str:
@@ -26,6 +28,21 @@ def root_fingerprint(git: ObjectReader, commit: str) -> str:
             [path, mode, sha256(oid.encode()) if mode == SUBMODULE else git.sha256(oid)]
             for path, (mode, oid) in Revision(git, commit).entries()
         ]
+    )
+
+
+def check_pin(pinned: str | None) -> str | None:
+    """A fingerprint as somebody gave it. An empty one (a variable that was never set) is no pin, and no yes either.
+
+    Raises:
+        InvalidInput: ``bad-root``.
+    """
+    if pinned is None or _FINGERPRINT.fullmatch(pinned):
+        return pinned
+    raise InvalidInput(
+        "bad-root",
+        f"{pinned!r} is no fingerprint of a governance root" if pinned else "The pinned governance root is empty",
+        "Give the `root` that `modelsmith init` printed: sha256: and 64 digits. Is the variable set that holds it?",
     )
 
 

@@ -2,6 +2,9 @@
 
 At each step main is what `read_main` would read at that commit: the step is judged by the rules, keys and lives that
 main had before it. Main is carried from step to step (`main_after`), so a step costs what it changes.
+
+What is signed binds the steps to each other: opening and approval name the main that their giver saw, the receipt the
+merge and so all before it. A step that is left out or moved breaks the next signed statement after it.
 """
 
 from __future__ import annotations
@@ -16,11 +19,18 @@ from modelsmith.governance.shape import promotion_folder
 from modelsmith.promotion.attestation import attested_review
 from modelsmith.promotion.authors import Commits, authorship
 from modelsmith.promotion.checks import is_promotion
-from modelsmith.promotion.clock import latest_signed
+from modelsmith.promotion.clock import check_times, read_signed
 from modelsmith.promotion.judge import judge_tree
 from modelsmith.promotion.main import Main, main_after, read_main
+from modelsmith.promotion.merges import check_merge
 from modelsmith.promotion.openings import OPENING, OPENING_SIGNATURE, check_opening
-from modelsmith.promotion.receipts import MERGE_RECEIPT, proof_files, receipts_folder, signed_name
+from modelsmith.promotion.receipts import (
+    MERGE_RECEIPT,
+    MERGE_SIGNATURE,
+    proof_files,
+    receipts_folder,
+    signed_name,
+)
 from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.tree import Revision
@@ -39,14 +49,18 @@ class Replay:
 
     main: Main
     """Main at the last step."""
-    seen: datetime
-    """Latest time that somebody has signed so far: the only clock that replay has."""
+    line: set[str]
+    """Commits of main along its first parents, up to the last step: what a signed statement may name as its base."""
+    spent: set[int]
+    """Numbers of the pull requests that were merged so far."""
+    latest: datetime
+    """Time of the latest merge so far: the clock of the past."""
     changes: int = 0
     promotions: int = 0
     approvals: int = 0
 
 
-def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify) -> Replay:
+def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify, now: datetime) -> Replay:
     """Judge steps of main again, by the rules and keys that main had before each.
 
     Args:
@@ -54,6 +68,7 @@ def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify) -> Rep
         start: Commit of main that is trusted: the governance root, or a tip that was replayed before.
         steps: Main's first parents after it, oldest first.
         notify: Told of each change.
+        now: The verifier's present: nothing can have been signed after it.
 
     Raises:
         IntegrityFailure: ``history-does-not-hold`` for the first step that does not, with its ``commit``, the ``cause``
@@ -61,12 +76,14 @@ def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify) -> Rep
         InfrastructureFailure: git or ``ssh-keygen`` failed, so that nothing can be said.
     """
     begin = read_main(git, start)
-    result = Replay(begin, latest_signed(begin.tree))
+    line = {commit.id for commit in git.first_parent_log(start)}
+    signed = read_signed(begin.tree)
+    result = Replay(begin, line, set(signed.pulls), signed.latest)
     commits = Commits(git, start, steps[-1].id if steps else start)
     for at in range(0, len(steps), 2):
         change, *receipts = steps[at : at + 2]
         try:
-            _step(git, change, receipts[0] if receipts else None, commits, result)
+            _step(git, change, receipts[0] if receipts else None, commits, result, now)
         except InfrastructureFailure:
             raise
         except ModelsmithError as error:
@@ -90,7 +107,7 @@ def _does_not_hold(commit: Commit, what: str, cause: str, path: str | None = Non
     )
 
 
-def _step(git: Git, step: Commit, receipts: Commit | None, commits: Commits, result: Replay) -> None:
+def _step(git: Git, step: Commit, receipts: Commit | None, commits: Commits, result: Replay, now: datetime) -> None:
     """One change of main with the receipts that follow it."""
     main = result.main
     if step.parents[0] != main.tree.commit or len(step.parents) > 2:
@@ -104,21 +121,34 @@ def _step(git: Git, step: Commit, receipts: Commit | None, commits: Commits, res
     if folder != receipts_folder(change, receipt.pull, main.tree):
         _broken("has its receipts in another folder than theirs", folder)
     _only_receipts(git, step, receipts, folder, receipt)
-    opened_at = check_opening(main, after, folder, receipt, step.parents[1] if len(step.parents) == 2 else None)
+    if receipt.pull in result.spent:
+        _broken(f"uses pull request {receipt.pull} a second time", f"{folder}/{MERGE_RECEIPT}")
     if receipt.change != change.digest():
         _broken("is not the change that its receipts speak of", f"{folder}/{MERGE_RECEIPT}")
+    head = step.parents[1] if len(step.parents) == 2 else None
+    opening = check_opening(main, after, folder, receipt, head, result.line)
     try:
+        payload, signature = after.read(f"{folder}/{MERGE_RECEIPT}"), _text(after, f"{folder}/{MERGE_SIGNATURE}")
+        check_merge(main, receipt, step.id, payload, signature)
         reviews = list(_reviews(main, after, folder, receipt))
     except IntegrityFailure as error:
         error.details.setdefault("path", folder)
         raise
-    result.seen = max([result.seen, *filter(None, [opened_at]), *(review.at for review in reviews)])
+    for review in reviews:
+        if review.base is not None and review.base not in result.line:
+            _broken(
+                f"has an approval that {review.actor} gave on another main: {review.base[:12]} is not on this one",
+                folder,
+            )
+    times = [*([opening.at] if opening else []), *(review.at for review in reviews)]
+    check_times(receipt, times, result.latest, now)
+    seen = max([result.latest, receipt.at, *times])
     proposal = commits.take(step.parents[-1] if len(step.parents) == 2 else step.id)
     commits.take(receipts.id)
     judgement = judge_tree(
         git, main, step.tree,
         reviews=reviews, requester=receipt.requested_by, preparer=receipt.prepared_by,
-        authorship=authorship(proposal, main.people), seen=result.seen,
+        authorship=authorship(proposal, main.people), seen=seen,
     )  # fmt: skip
     decision = judgement.decision
     if not decision.open:
@@ -133,6 +163,9 @@ def _step(git: Git, step: Commit, receipts: Commit | None, commits: Commits, res
     result.approvals += len(reviews)
     result.promotions += is_promotion(change)
     result.main = main_after(main, receipts.id)
+    result.line |= {step.id, receipts.id}
+    result.spent.add(receipt.pull)
+    result.latest = max(result.latest, receipt.at)
 
 
 def _subject(change: Change) -> str | None:
@@ -156,7 +189,11 @@ def _receipt(tree: Revision, folder: str) -> Receipt:
 
 def _only_receipts(git: Git, step: Commit, receipts: Commit, folder: str, receipt: Receipt) -> None:
     """The receipts commit adds what the receipt names, and nothing else."""
-    names = {MERGE_RECEIPT, *(file for item in receipt.approvals.items() for file in proof_files(*item))}
+    names = {
+        MERGE_RECEIPT,
+        MERGE_SIGNATURE,
+        *(file for item in receipt.approvals.items() for file in proof_files(*item)),
+    }
     if Revision(git, receipts.id).exists(f"{folder}/{OPENING}"):
         names |= {OPENING, OPENING_SIGNATURE}
     added = git.change(step.id, receipts.id).paths
@@ -216,6 +253,7 @@ def authenticate(signed: SignedApproval, people: People, repository: str, pull: 
         verdict=approval.verdict,
         change=approval.change,
         at=approval.at,
+        base=approval.base,
         reason=approval.reason,
         proof=signed,
         key=key,

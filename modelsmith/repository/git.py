@@ -279,21 +279,17 @@ class Git:
         raise git_failed(args, done)
 
     def setting(self, name: str) -> str | None:
-        """A setting of this repository's own configuration; None when it has none of that name."""
+        """A setting of this repository's own configuration, which may be empty; None when it has none of that name."""
         args = ("config", "--local", "--get", name)
         done = self._run(args)
         if done.returncode > 1:
             self.run("rev-parse", "--git-dir")
             raise git_failed(args, done)
-        return os.fsdecode(done.stdout).removesuffix("\n") or None
+        return None if done.returncode else os.fsdecode(done.stdout).removesuffix("\n")
 
     def branch(self) -> str | None:
         """Full name of the branch that is checked out, born or not; None when HEAD is detached."""
-        args = ("symbolic-ref", "--quiet", "HEAD")
-        done = self._run(args)
-        if done.returncode > 1:
-            raise git_failed(args, done)
-        return done.stdout.decode("utf-8", "replace").strip() or None
+        return self.symbolic_ref("HEAD")
 
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether ``new`` contains ``old`` (a commit contains itself)."""
@@ -314,6 +310,14 @@ class Git:
             Commit(fields[i], tuple(fields[i + 1].split()), fields[i + 2], fields[i + 3])
             for i in range(0, len(fields), 4)
         ]
+
+    def symbolic_ref(self, name: str) -> str | None:
+        """The ref that a symbolic ref leads to; None when it is no symbolic ref."""
+        args = ("symbolic-ref", "--quiet", _plain(name))
+        done = self._run(args)
+        if done.returncode > 1:
+            raise git_failed(args, done)
+        return done.stdout.decode("utf-8", "replace").strip() or None
 
     def dirty_paths(self) -> list[str]:
         """Work tree only: paths that differ from the last commit, and untracked ones that are not ignored."""

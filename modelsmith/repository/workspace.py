@@ -21,8 +21,13 @@ def home() -> Path:
     """Folder for what outlives clones: keys, artifact store, converted base models.
 
     ``MODELSMITH_HOME`` names it, else ``$XDG_DATA_HOME/modelsmith``, else ``~/.local/share/modelsmith``.
+
+    Raises:
+        InvalidInput: ``empty-variable``.
     """
     explicit = os.environ.get("MODELSMITH_HOME")
+    if explicit == "":
+        raise InvalidInput("empty-variable", "MODELSMITH_HOME is set, and empty", "Give it a folder, or unset it.")
     if explicit:
         return place(Path(explicit), Path.cwd()).resolve()
     data = os.environ.get("XDG_DATA_HOME")
@@ -121,8 +126,19 @@ class Workspace:
         return place(Path(configured), self.root) if configured else self.home / "store"
 
     def setting(self, name: str) -> str | None:
-        """A setting of this clone, kept in ``.git/config`` under ``modelsmith.<name>``."""
-        return self.git.setting(f"modelsmith.{name}")
+        """A setting of this clone, kept in ``.git/config`` under ``modelsmith.<name>``.
+
+        Raises:
+            InvalidInput: ``empty-setting`` for one that is there and says nothing: whoever wrote it meant something.
+        """
+        value = self.git.setting(f"modelsmith.{name}")
+        if value == "":
+            raise InvalidInput(
+                "empty-setting",
+                f"modelsmith.{name} is set in this clone, and empty",
+                f"Give it a value, or remove it: `git config --unset modelsmith.{name}`.",
+            )
+        return value
 
     def require_clean(self) -> None:
         """Refuse to go on when governed files differ from the commit.

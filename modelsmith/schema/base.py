@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
 
 class Frozen(BaseModel):
@@ -52,6 +53,16 @@ _SERVED = r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}"
 
 ServedName = Annotated[str, StringConstraints(pattern=rf"^{_SERVED}$")]
 """Name by which a server knows a model: ``meta-llama/Llama-3.3-70B-Instruct``."""
+
+
+def _in_the_calendar(moment: datetime) -> datetime:
+    if not 1970 <= moment.year <= 9998:
+        raise ValueError("the year must lie between 1970 and 9998")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_the_calendar)]
+"""A time with its offset, far enough from the calendar's edges that nothing computed from it leaves the calendar."""
 
 Section = Literal["core", "robustness", "micro", "held_out"]
 """Parts of an eval: ``core`` (own wordings), ``robustness`` (rephrased variants of core), ``micro``, ``held_out``."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from modelsmith.schema.base import Actor, Event, Frozen, Slug, State
+from modelsmith.schema.base import Actor, Event, Frozen, Moment, Slug, State
 
 Audience = Literal["public", "reviewer", "operator"]
 """``public``: anybody. ``reviewer``: who may read the promotion repository. ``operator``: who may use the machine."""
@@ -60,11 +60,11 @@ class SshKey(Frozen):
 
     key: Annotated[str, Field(pattern=r"^(ssh-ed25519|ecdsa-sha2-\S+|sk-\S+|ssh-rsa) [A-Za-z0-9+/=]+$")]
     """Key type and base64 body, without comment."""
-    valid_after: AwareDatetime | None = None
+    valid_after: Moment | None = None
     """First moment of validity."""
-    valid_before: AwareDatetime | None = None
+    valid_before: Moment | None = None
     """First moment at which it is no longer valid: an approval must be given, and merged, before."""
-    revoked_at: AwareDatetime | None = None
+    revoked_at: Moment | None = None
     """When it was lost. From the merge that lists it on, nothing signed with this key counts any more, whatever time
     it claims; what was merged before stays valid, because it is judged by the people of its time."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from modelsmith.schema.base import Actor, Digest, Event, Frozen, Libraries, Slug, State
+from modelsmith.schema.base import Actor, Digest, Event, Frozen, GitHash, Libraries, Moment, Slug, State
 from modelsmith.schema.cluster import Rollback
 from modelsmith.schema.plaintext import PlainLine
 
@@ -51,7 +51,7 @@ class RollbackOrder(Frozen):
     """Who noticed: ``manual`` is a person or agent that asked for it."""
     reason: Annotated[PlainLine, Field(max_length=500)]
     """In the words of who asked for it; may be empty."""
-    decided_at: AwareDatetime
+    decided_at: Moment
     """The harness's clock when it was asked for. Whoever merges compares it with a clock of their own."""
 
 
@@ -127,10 +127,19 @@ class TrainingFacts(Frozen):
 
 
 class Receipt(Frozen):
-    """What decided one merge, written by the harness after it."""
+    """What decided one merge, signed by who merged. It carries main's tip forward.
+
+    A commit's id covers its parents, and so everything before it: whoever signs for a merge signs for the whole main
+    that it was made on.
+    """
 
     pull: Annotated[int, Field(ge=1)]
     change: Digest
+    merge: GitHash
+    """The merge commit: its first parent is main as it was, its tree what main became."""
+    merged_by: Actor
+    at: Moment
+    """Clock of who merged."""
     gate: Literal["harness", "people", "contract"]
     """What opened it: the checks alone, approvals, or the rollback contract approved with the deployment."""
     requested_by: Actor
@@ -148,11 +157,13 @@ class Approval(Frozen):
 
     repository: str
     pull: Annotated[int, Field(ge=1)]
+    base: GitHash
+    """Main as the person saw it. It counts only on a main that contains this, so nothing before it can be left out."""
     change: Digest
     verdict: Literal["approve", "reject", "withdraw"]
     """``withdraw`` takes back the actor's earlier verdict on this change."""
     actor: Actor
-    at: AwareDatetime
+    at: Moment
     reason: str = ""
 
 
@@ -170,7 +181,7 @@ class Attestation(Frozen):
     login: str
     review: str
     """The forge's id of the review."""
-    at: AwareDatetime
+    at: Moment
 
 
 ATTESTATION_TYPE = "https://modelsmith.dev/review-attestation/v1"
@@ -178,3 +189,5 @@ APPROVAL_NAMESPACE = "modelsmith-approval"
 """Namespace of ``ssh-keygen -Y`` for approvals."""
 EVENT_NAMESPACE = "modelsmith-event"
 """Namespace of ``ssh-keygen -Y`` for pull request events of the local forge."""
+MERGE_NAMESPACE = "modelsmith-merge"
+"""Namespace of ``ssh-keygen -Y`` for the receipt of a merge."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from modelsmith.schema.base import Actor, Digest, Frozen, GitHash, Slug
+from modelsmith.schema.base import Actor, Digest, Frozen, GitHash, Moment, Slug
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.plaintext import first_break, first_unwelcome
 
@@ -70,7 +70,9 @@ class Review(Frozen):
     verdict: Literal["approve", "reject", "withdraw"]
     change: Digest
     """Change that the verdict speaks of."""
-    at: AwareDatetime
+    at: Moment
+    base: GitHash | None = None
+    """Main as its giver saw it, by the signed statement; none where a forge authenticated it."""
     reason: str = ""
     proof: SignedApproval | None = None
     """The signature, where the forge keeps one."""
@@ -96,7 +98,7 @@ class PullRequest(Frozen):
     """Who asked for it."""
     preparer: Actor
     """Who opened it, authenticated by the forge."""
-    opened_at: AwareDatetime
+    opened_at: Moment
     key: str | None = None
     """Public SSH key that signed the opening; none where the forge authenticates by login."""
     opening: SignedEvent | None = None
@@ -115,7 +117,7 @@ class PullEvent(Frozen):
     pull: Annotated[int, Field(ge=1)]
     kind: Literal["opened", "reviewed", "commented", "closed", "merged"]
     actor: Actor
-    at: AwareDatetime
+    at: Moment
     head: GitHash
     """The proposal's commit; the same in every event of a pull request."""
     base: GitHash

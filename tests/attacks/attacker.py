@@ -37,7 +37,7 @@ from modelsmith.promotion.judge import Judgement, judge, judge_tree
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.pulls import merge_pull, open_promotion
-from modelsmith.promotion.receipts import receipt_files
+from modelsmith.promotion.receipts import MERGE_RECEIPT, Merged, receipt_files
 from modelsmith.promotion.records import Facts, candidate_tag, next_record, routing_after
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.git import Git, Signature
@@ -49,6 +49,7 @@ from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
 from modelsmith.schema.promotion import (
     APPROVAL_NAMESPACE,
+    MERGE_NAMESPACE,
     RECORD_FILE,
     RECORD_SIGNATURE,
     RECORD_TYPE,
@@ -57,7 +58,7 @@ from modelsmith.schema.promotion import (
     PromotionRecord,
     TrainingFacts,
 )
-from modelsmith.schema.pull import PullRequest, Review, SignedApproval
+from modelsmith.schema.pull import PullRequest, Review, SignedApproval, SignedEvent
 from modelsmith.schema.run import Cost, EngineFacts, Headline, RunResult, VerdictRow
 from modelsmith.signing import ssh
 from modelsmith.signing.dsse import seal, statement
@@ -273,13 +274,19 @@ class World(Place):
         requester: str = HARNESS,
         preparer: str = HARNESS,
         opener: str | None = None,
+        merger: str = HARNESS,
+        at: datetime | None = None,
+        gate: str | None = None,
+        lie: Mapping[str, Any] | None = None,
+        opening: SignedEvent | None = None,
         tree: str | None = None,
         more: Files | None = None,
     ) -> str:
         """Merge past the hook, with receipts as the attacker would like them; the forge's main is there afterwards.
 
-        ``opener`` is whose key signs the opening, if not the preparer's. ``tree`` makes the merge evil;
-        ``more`` adds to the receipts or changes them. Returns the merge commit.
+        ``opener`` is whose key signs the opening, if not the preparer's; or ``opening`` is one that somebody signed.
+        ``merger`` signs for the merge, dated ``at``, its receipt stating ``lie`` where it differs. ``tree`` makes the
+        merge evil; ``more`` adds to the receipts or changes them. Returns the merge commit.
         """
         main, reviews = self.main(), tuple(reviews)
         self.fetch()
@@ -290,22 +297,37 @@ class World(Place):
             number=pull, title="A change", body="", status="open", branch="change", base=main, head=head,
             requester=requester, preparer=preparer, opened_at=AT, reviews=reviews,
         )  # fmt: skip
-        said = opened(said, self.governed().policy.repository, change.digest(), self.key(opener or preparer))
+        if opening:
+            said = said.model_copy(update={"opening": opening})
+        else:
+            said = opened(said, self.governed().policy.repository, change.digest(), self.key(opener or preparer))
         decision = GateDecision(
-            open=True, gate="people" if reviews else "harness", needs=(),
+            open=True, gate=gate or ("people" if reviews else "harness"), needs=(),
             approvers=tuple(review.actor for review in reviews), approvals=reviews,
             refusals=(), waiting_for=(), checks=(), notes=(),
         )  # fmt: skip
-        files = {**receipt_files(said, change, decision, self.governed().tree, no_forge), **(more or {})}
+        merged = Merged(merge, merger, at or datetime.now(UTC).replace(microsecond=0))
+        sign = self.signer(merger)
+        files = {**receipt_files(said, change, decision, self.governed().tree, merged, no_forge, sign)}
+        if lie:
+            path = next(path for path in files if path.endswith(f"/{MERGE_RECEIPT}"))
+            files[path] = canonical_json(json.loads(files[path]) | lie)
+            files[f"{path}.sig"] = sign(files[path])
+        files |= more or {}
         tip = self.git.commit_files(merge, files, f"Receipts of pull request {pull}\n", NOBODY)
         self.rewrite_on_disk(MAIN, tip)
         return merge
 
+    def signer(self, actor: str) -> Callable[[bytes], bytes]:
+        """Signs the receipt of a merge as somebody."""
+        return lambda payload: ssh.sign(payload, self.key(actor), MERGE_NAMESPACE).encode()
+
     def force_honestly(self, files: Files, approver: str) -> str:
         """A change that its owner has approved, on main without the round trip of a pull request."""
         head = self.commit(files)
-        signed = self.sign_with(approver, self.statement(approver, 99, head))
-        return self.force(head, [self.review(approver, signed)], pull=99)
+        number = 99 + len(self.bare.first_parent_log(MAIN))
+        signed = self.sign_with(approver, self.statement(approver, number, head))
+        return self.force(head, [self.review(approver, signed)], pull=number)
 
     def sign_with(self, key: str, approval: Approval | bytes, namespace: str = APPROVAL_NAMESPACE) -> SignedApproval:
         """A statement signed with a key, whoever the statement says it is from."""
@@ -320,6 +342,7 @@ class World(Place):
         facts = {
             "repository": self.governed().policy.repository,
             "pull": number,
+            "base": self.main(),
             "change": change.digest(),
             "verdict": "approve",
             "actor": actor,
@@ -331,7 +354,7 @@ class World(Place):
         """The review that a receipt is made of, in whosever name."""
         said = Approval.model_validate_json(signed.statement)
         return Review(
-            actor=actor, verdict=said.verdict, change=said.change, at=said.at, proof=signed,
+            actor=actor, verdict=said.verdict, change=said.change, at=said.at, base=said.base, proof=signed,
             key=ssh.signing_key(signed.signature),
         )  # fmt: skip
 

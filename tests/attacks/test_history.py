@@ -10,11 +10,10 @@ import sys
 import zlib
 
 import pytest
-from attacker import CLUSTER, HARNESS, MAIN, NOBODY, PEOPLE_FILE, ROUTING, RUBRIC, plain_git, refused
+from attacker import CLUSTER, MAIN, NOBODY, PEOPLE_FILE, ROUTING, RUBRIC, plain_git, refused
 
 from modelsmith.operations import pr_list, pr_show
 from modelsmith.repository.git import Git
-from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import IntegrityFailure
 
 
@@ -153,16 +152,9 @@ def test_receipts_that_name_odd_files_are_found_and_do_not_crash(waiting, approv
     head, approval = approved(waiting)
     record = next(p.path for p in waiting.git.change(waiting.main(), head).paths if p.path.endswith("/record.json"))
     folder = f"{record.rpartition('/')[0]}/receipts"
-    change = waiting.git.change(waiting.main(), head).digest()
-    receipt = {
-        "pull": 4, "change": change, "gate": "people", "requested_by": HARNESS, "prepared_by": HARNESS,
-        "checks": [], "approvals": approvals,
-    }  # fmt: skip
     (name,) = approvals.values()
-    more = {f"{folder}/merge.json": canonical_json(receipt)}
-    if name != "missing.json":
-        more[f"{folder}/{name}.sig"] = approval.proof.signature.encode()
-    waiting.detected(waiting.force(head, [], more=more))
+    more = {} if name == "missing.json" else {f"{folder}/{name}.sig": approval.proof.signature.encode()}
+    waiting.detected(waiting.force(head, [], gate="people", lie={"approvals": approvals}, more=more))
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff\xfe", b'{"pull":4,"pull":5}', b"[" * 100_000])

@@ -17,7 +17,7 @@ from modelsmith.signing import ssh
 
 SECTIONS = {
     "Begin", "The governance root", "Append-only", "The artifact", "The artifact's signature", "Records and evidence",
-    "The same with openssl", "The approval", "The change that it speaks of", "Who may decide it",
+    "The same with openssl", "The approval", "The change that it speaks of", "The merge", "Who may decide it",
 }  # fmt: skip
 RECORD = "https://modelsmith.dev/promotion-record/v1"
 EVIDENCE = "https://modelsmith.dev/evidence/v1"

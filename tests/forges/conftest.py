@@ -112,6 +112,7 @@ class World:
         facts = {
             "repository": REPOSITORY,
             "pull": about.number,
+            "base": self.main(),
             "change": self.change_of(about).digest(),
             "verdict": verdict,
             "actor": actor,

@@ -36,7 +36,7 @@ def judge(git):
     return run
 
 
-def receipts(pull, decision, pushed):
+def receipts(pull, decision, merge, pushed):
     text = ",".join(decision.approvers).encode()
     return {f"receipts/{pull.number}.txt": text} if decision.approvers else {}
 

@@ -278,7 +278,8 @@ def test_an_approval_dies_when_the_change_grows(waiting):
 def test_an_approval_of_another_change_counts_for_nothing(waiting):
     forge = forge_of(waiting, "maya", Path(waiting.key("maya")))
     said = Approval(
-        repository=waiting.harness_keys.name, pull=4, change="sha256:" + "2" * 64, verdict="approve", actor="maya",
+        repository=waiting.harness_keys.name, pull=4, base=forge.main(), change="sha256:" + "2" * 64,
+        verdict="approve", actor="maya",
         at=datetime.now(UTC).replace(microsecond=0),
     )  # fmt: skip
     payload = canonical_json(said)

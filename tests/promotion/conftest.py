@@ -20,7 +20,7 @@ from modelsmith.promotion.authors import Commits, authorship
 from modelsmith.promotion.judge import judge, judge_tree
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.pulls import refuse_unless_open
-from modelsmith.promotion.receipts import MERGE_RECEIPT, receipt_files
+from modelsmith.promotion.receipts import MERGE_RECEIPT, Merged, receipt_files
 from modelsmith.promotion.records import Facts, next_record, routing_after
 from modelsmith.promotion.verify import replay
 from modelsmith.repository.git import Git, Signature
@@ -30,6 +30,7 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.promotion import (
     APPROVAL_NAMESPACE,
+    MERGE_NAMESPACE,
     RECORD_FILE,
     RECORD_SIGNATURE,
     RECORD_TYPE,
@@ -52,6 +53,17 @@ LIFE = ("candidate", "eval-accepted", "artifact-exported", "customer-deployed", 
 
 def no_forge(path, review):
     raise AssertionError(f"{path}: every review here is signed")
+
+
+def signer(key):
+    """Signs the receipt of a merge."""
+    return lambda payload: ssh.sign(payload, key, MERGE_NAMESPACE).encode()
+
+
+def signed_again(files, key):
+    """Receipts whose merge receipt was edited, signed by whoever holds the key."""
+    path = next((path for path, data in files.items() if path.endswith("/merge.json") and data is not None), None)
+    return files | {f"{path}.sig": signer(key)(files[path])} if path else files
 
 
 @dataclass(frozen=True)
@@ -108,15 +120,16 @@ class Repository:
             here = here.commit(here.files_of(record, evidence))
             folder = f"{record_folder(record)}/receipts"
             receipt = Receipt(
-                pull=record.sequence, change=sha256(b"change"), gate="harness", requested_by="modelsmith-harness",
+                pull=record.sequence, change=sha256(b"change"), merge=here.tip, merged_by="modelsmith-harness",
+                at=approved or AT, gate="harness", requested_by="modelsmith-harness",
                 prepared_by="modelsmith-harness", checks=("record",),
                 approvals={"maya": "approval-maya.json"} if approved else {},
             )  # fmt: skip
             files = {f"{folder}/{MERGE_RECEIPT}": canonical_json(receipt)}
             if approved:
                 said = Approval(
-                    repository=here.main.policy.repository, pull=record.sequence, change=receipt.change,
-                    verdict="approve", actor="maya", at=approved,
+                    repository=here.main.policy.repository, pull=record.sequence, base=here.tip,
+                    change=receipt.change, verdict="approve", actor="maya", at=approved,
                 )  # fmt: skip
                 files[f"{folder}/approval-maya.json"] = canonical_json(said)
             here = here.commit(files)
@@ -143,18 +156,19 @@ class Repository:
         pull = opened(pull, self.main.policy.repository, change.digest(), self.key.with_name("harness-ssh"))
         merge = self.git.commit_tree(tree, [self.tip, head], f"Merge pull request {number}\n", WHO)
         decision = replace(judgement.decision, approvals=reviews) if smuggled else judgement.decision
-        receipts = dict(receipt_files(pull, change, decision, self.main.tree, no_forge))
+        signed, merged = signer(self.key.with_name("harness-ssh")), Merged(merge, HARNESS.name, at)
+        receipts = dict(receipt_files(pull, change, decision, self.main.tree, merged, no_forge, signed))
         return replace(self, tip=self.git.commit_files(merge, receipts, f"Receipts of {number}\n", WHO))
 
     def review(self, change, number, person, key, at):
         statement = Approval(
-            repository=self.main.policy.repository, pull=number, change=change.digest(), verdict="approve",
-            actor=person, at=at,
+            repository=self.main.policy.repository, pull=number, base=self.tip, change=change.digest(),
+            verdict="approve", actor=person, at=at,
         )  # fmt: skip
         data = canonical_json(statement)
         proof = SignedApproval(statement=data.decode(), signature=ssh.sign(data, self.people / key, APPROVAL_NAMESPACE))
         return Review(
-            actor=person, verdict="approve", change=change.digest(), at=at, proof=proof,
+            actor=person, verdict="approve", change=change.digest(), at=at, base=self.tip, proof=proof,
             key=public_key(self.people / f"{key}.pub"),
         )  # fmt: skip
 
@@ -227,8 +241,8 @@ class Line:
     def approved(self, pull, actor, at=NOON, key=None, **other):
         """The pull request with one more approval, signed with a real key."""
         facts = {
-            "repository": self.main().policy.repository, "pull": pull.number, "change": self.change(pull),
-            "verdict": "approve", "actor": actor, "at": at,
+            "repository": self.main().policy.repository, "pull": pull.number, "base": self.tip,
+            "change": self.change(pull), "verdict": "approve", "actor": actor, "at": at,
         }  # fmt: skip
         payload = canonical_json(Approval(**(facts | other)))
         proof = SignedApproval(
@@ -236,7 +250,13 @@ class Line:
         )
         said = Approval.model_validate_json(payload)
         review = Review(
-            actor=actor, verdict=said.verdict, change=said.change, at=at, proof=proof, key=self.public(key or actor)
+            actor=actor,
+            verdict=said.verdict,
+            change=said.change,
+            at=at,
+            base=said.base,
+            proof=proof,
+            key=self.public(key or actor),
         )
         return self._with(pull, review)
 
@@ -263,16 +283,18 @@ class Line:
         if edit:
             approvals = tuple(review for review in pull.reviews if review.verdict == "approve")
             decision = replace(decision, approvals=approvals)
-        files = receipt_files(pull, judgement.change, decision, judgement.main.tree, attest)
+        merged = Merged(merge, HARNESS.name, now)
+        signed = signer(self.harness.with_name("harness-ssh"))
+        files = receipt_files(pull, judgement.change, decision, judgement.main.tree, merged, attest, signed)
         if edit:
-            files = edit(files)
+            files = signed_again(edit(files), self.harness.with_name("harness-ssh"))
         self.tip = self.git.commit_files(merge, files, "Receipts\n", WHO)
         return self
 
     def verify(self):
         log = self.git.first_parent_log(self.tip)
         steps = log[[commit.id for commit in log].index(self.start) + 1 :]
-        return replay(self.git, self.start, steps, lambda _: None)
+        return replay(self.git, self.start, steps, lambda _: None, datetime.now(UTC))
 
     def signed_commit(self, files, key, parent=None, author="Somebody <somebody@example.org>"):
         """A commit signed the way ``git commit -S`` does with an SSH key."""

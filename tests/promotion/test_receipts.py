@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from modelsmith.governance.gate import CheckResult, GateDecision
-from modelsmith.promotion.receipts import receipt_files, receipts_folder
+from modelsmith.promotion.receipts import Merged, receipt_files, receipts_folder
 from modelsmith.promotion.verify import authenticate
 from modelsmith.repository.load import load_machine_file
 from modelsmith.schema.canonical import canonical_json
@@ -16,6 +16,7 @@ from modelsmith.schema.promotion import Receipt
 from modelsmith.schema.pull import Change, ChangedPath, PullRequest, Review, SignedApproval
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
+MERGED = Merged("c" * 40, "smith", AT)
 FOLDER = "promotions/rtb-pricing/iter-001-00000000/04-customer-deployed"
 
 
@@ -58,7 +59,7 @@ class Holds:
 
 def receipts(pull, change, decided):
     """Receipts of a merge in which every approval is signed."""
-    return receipt_files(pull, change, decided, Holds(), attest=None)
+    return receipt_files(pull, change, decided, Holds(), MERGED, None, lambda payload: b"signed " + payload)
 
 
 def test_a_promotion_keeps_its_receipts_in_its_own_folder():
@@ -86,7 +87,7 @@ def test_only_approvals_that_counted_are_kept():
     files = receipts(pull, change, decision(maya))
     folder = receipts_folder(change, 7, Holds())
     assert files.keys() == {
-        f"{folder}/{name}" for name in ("approval-maya.json", "approval-maya.json.sig", "merge.json")
+        f"{folder}/{name}" for name in ("approval-maya.json", "approval-maya.json.sig", "merge.json", "merge.json.sig")
     }
     receipt = Receipt.model_validate_json(files[f"{folder}/merge.json"])
     assert receipt.approvals == {"maya": "approval-maya.json"}
@@ -96,7 +97,9 @@ def test_only_approvals_that_counted_are_kept():
         "smith",
         ("record",),
     )
+    assert (receipt.merge, receipt.merged_by, receipt.at) == MERGED
     assert canonical_json(receipt) == files[f"{folder}/merge.json"]
+    assert files[f"{folder}/merge.json.sig"] == b"signed " + canonical_json(receipt)
 
 
 def test_the_approval_that_counted_is_the_receipt_not_another_one_of_the_same_person():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime
 
 import pytest
 from trained import trained
@@ -19,7 +19,7 @@ from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 from modelsmith.schema.progress import silent
 from modelsmith.signing.ssh import public_key
 
-from .conftest import AT, WHO
+from .conftest import AT, WHO, signed_again
 
 PEOPLE = ".github/governance/people.yaml"
 PETRA = ("petra", "petra")
@@ -28,7 +28,7 @@ PETRA = ("petra", "petra")
 def replayed(repository, here, notify=silent):
     """The replay of main from the repository's first commit to where it is here."""
     with ObjectReader(repository.git.path) as reader:
-        return replay(reader, repository.tip, reader.first_parent_log(here.tip)[1:], notify)
+        return replay(reader, repository.tip, reader.first_parent_log(here.tip)[1:], notify, datetime.now(UTC))
 
 
 def refusal(repository, here):
@@ -152,7 +152,9 @@ def receipts_of(here):
 
 
 def with_receipts(here, files):
+    """Main with these receipts instead, the receipt of the merge signed again by the harness."""
     merge = here.git.text("rev-parse", f"{here.tip}^")
+    files = signed_again(files, here.key.with_name("harness-ssh"))
     return replace(here, tip=here.git.commit_files(merge, files, "Receipts\n", WHO))
 
 
@@ -213,7 +215,7 @@ def test_receipts_of_someone_whose_approval_was_not_needed_are_refused(repositor
     folder = next(iter(files)).rpartition("/")[0]
     git = here.git
     change = git.change(repository.tip, f"{here.tip}^")
-    proof = repository.review(change, 1, "maya", "maya", AT + timedelta(days=1)).proof
+    proof = repository.review(change, 1, "maya", "maya", AT).proof
     files[f"{folder}/approval-maya.json"] = proof.statement.encode()
     files[f"{folder}/approval-maya.json.sig"] = proof.signature.encode()
     approvals = {"petra": "approval-petra.json", "maya": "approval-maya.json"}
@@ -247,5 +249,5 @@ def test_nothing_is_said_about_history_when_the_tools_fail(repository, monkeypat
         log = reader.first_parent_log(here.tip)[1:]
         monkeypatch.setattr("modelsmith.signing.ssh.subprocess.run", missing)
         with pytest.raises(InfrastructureFailure) as failed:
-            replay(reader, repository.tip, log, silent)
+            replay(reader, repository.tip, log, silent, datetime.now(UTC))
     assert failed.value.code == "missing-ssh-keygen"

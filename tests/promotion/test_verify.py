@@ -209,7 +209,8 @@ def test_a_tag_named_like_the_branch_is_not_what_is_verified(clone):
     honest = clone.here.tip
     clone.git.run("update-ref", "refs/tags/main", honest)
     clone.move(clone.here.commit({"notes.md": b"x"}))
-    assert clone.refused().details["commit"] == clone.here.tip
+    assert clone.refused().code == "ambiguous-name"
+    assert clone.refused(revision="refs/heads/main").details["commit"] == clone.here.tip
 
 
 def test_a_repository_without_a_commit_is_invalid_input_as_elsewhere(tmp_path):

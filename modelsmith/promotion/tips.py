@@ -1,0 +1,170 @@
+"""Which commit is verified, whether it is what is checked out, and whether others see the same main.
+
+git reads a plain name in more than one place, and a forge says what a clone checks out: so a name counts only where
+nothing else has it, and what is verified is compared with what lies in the work tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from modelsmith.forges.mirror import FETCH
+from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.tree import unknown_revision
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+
+MAIN = "refs/heads/main"
+KNOWN = ("refs/modelsmith/main", "refs/remotes/origin/main")
+"""Where a clone keeps the main that it last fetched: with the toolkit, and with plain git."""
+
+Seen = Literal["same", "older", "newer"]
+"""What somebody else's main is beside the one that was verified."""
+
+
+class CheckedOut(NamedTuple):
+    """What the work tree is made from."""
+
+    commit: str | None
+    """None when nothing is checked out yet."""
+    name: str
+    """Branch, or ``a detached HEAD``."""
+    edited: int
+    """Paths that differ from it, untracked ones among them."""
+
+
+def named_commit(git: Git, name: str) -> tuple[str, str]:
+    """Full name and commit of a branch, tag or commit id.
+
+    Raises:
+        InvalidInput: ``no-main``, ``no-commit`` or ``bad-revision`` when there is none.
+        IntegrityFailure: ``ambiguous-name`` when several things have the name, ``linked-branch`` when the branch is
+            only a link to another one.
+    """
+    listed = git.text("for-each-ref", "--format=%(objectname) %(refname)", *_places(name)).splitlines()
+    refs = {ref: oid for oid, _, ref in (line.partition(" ") for line in listed) if ref in _places(name)}
+    if len(refs) > 1:
+        raise IntegrityFailure(
+            "ambiguous-name",
+            f"This clone has several things named {name}: {', '.join(sorted(refs))}; git does not always mean the same",
+            "Say which by its full name (`--revision refs/heads/...`), or remove the others. A forge that holds a tag "
+            "named like its main is not to be trusted.",
+            refs=sorted(refs),
+        )
+    ref = next(iter(refs), name)
+    if refs and (link := git.symbolic_ref(ref)):
+        raise IntegrityFailure(
+            "linked-branch", f"{ref} is only a link to {link}", f"Verify that one by its own name: --revision {link}."
+        )
+    commit = git.rev(ref)
+    if commit is None:
+        raise _no_main(git) if name == MAIN and git.rev("HEAD") else unknown_revision(git, name)
+    return ref if refs else commit, commit
+
+
+def _places(name: str) -> tuple[str, ...]:
+    if name == MAIN:
+        return MAIN, "refs/tags/main", "refs/main"
+    if name.startswith("refs/"):
+        return (name,)
+    return tuple(f"{place}{name}" for place in ("refs/heads/", "refs/tags/", "refs/remotes/", "refs/"))
+
+
+def checked_out(git: Git) -> CheckedOut:
+    """What the clone's work tree is made from."""
+    link = git.symbolic_ref("HEAD")
+    commit = git.rev("HEAD")
+    return CheckedOut(commit, link.removeprefix("refs/heads/") if link else "a detached HEAD", len(git.dirty_paths()))
+
+
+def require_checked_out(tip: str, here: CheckedOut) -> None:
+    """Refuse to speak for a work tree that is made from another commit.
+
+    Raises:
+        IntegrityFailure: ``not-checked-out``.
+    """
+    if here.commit == tip:
+        return
+    raise IntegrityFailure(
+        "not-checked-out",
+        f"What is checked out here ({here.name}, {(here.commit or 'nothing')[:12]}) is not main ({tip[:12]}), "
+        "so nothing that is said of main holds for these files",
+        "Check main out (`git switch main`), or say by name what you mean: `modelsmith verify --revision main`.",
+        checked_out=here.commit,
+        tip=tip,
+    )
+
+
+def compare(git: Git, log: Sequence[Commit], other: str, where: str) -> Seen:
+    """How another main relates to the verified one.
+
+    Args:
+        git: The clone.
+        log: The verified main along its first parents, oldest first.
+        other: Commit of the other main; its objects are in the clone.
+        where: Who says so, for the error.
+
+    Raises:
+        IntegrityFailure: ``forked-main`` when neither contains the other.
+    """
+    tip = log[-1].id
+    if other == tip:
+        return "same"
+    if any(commit.id == other for commit in log):
+        return "older"
+    if any(commit.id == tip for commit in git.first_parent_log(other)):
+        return "newer"
+    raise IntegrityFailure(
+        "forked-main",
+        f"{where} has another main: neither {other[:12]} there nor {tip[:12]} here contains the other",
+        "One of the two left out or rewrote something. Find out which with a third clone; trust neither until then.",
+        tip=tip,
+        other=other,
+    )
+
+
+def tip_of(git: Git, source: str) -> str:
+    """The commit of main in another repository, its objects brought into this clone; no ref moves.
+
+    Raises:
+        InvalidInput: ``bad-source`` when it has no branch main.
+        InfrastructureFailure: ``git-failed`` when it is no repository or cannot be reached.
+    """
+    place = str(Path(source).resolve()) if source and Path(source).exists() else source
+    shown = git.text("ls-remote", "--refs", "--", place, MAIN).split()
+    if len(shown) != 2:
+        raise InvalidInput("bad-source", f"{source!r} has no branch main", "Name a repository that has one.")
+    git.run(*FETCH, "--", place, MAIN)
+    return shown[0]
+
+
+def given_tip(git: Git, commit: str) -> str:
+    """A commit of main that the verifier knows from elsewhere.
+
+    Raises:
+        InvalidInput: ``bad-tip`` unless it is a full commit id.
+        IntegrityFailure: ``unknown-tip`` when this clone does not hold it.
+    """
+    if len(commit) not in (40, 64) or not set(commit) <= set("0123456789abcdef"):
+        raise InvalidInput(
+            "bad-tip", f"{commit!r} is no full commit id", "Give the whole `tip` of `modelsmith verify --json`."
+        )
+    if git.rev(commit) is None:
+        raise IntegrityFailure(
+            "unknown-tip",
+            f"This clone does not hold {commit[:12]}, which somebody has seen on main",
+            "Fetch, and try again. If it is still missing, this is an older main or another one: do not trust it.",
+            commit=commit,
+        )
+    return commit
+
+
+def _no_main(git: Git) -> InvalidInput:
+    here = checked_out(git)
+    return InvalidInput(
+        "no-main",
+        f"This clone has no branch main; what is checked out is {here.name}, and nobody has verified it",
+        "Make one from what you fetched (`git switch --create main origin/main`), or say by name what you mean: "
+        "`modelsmith verify --revision origin/main`.",
+    )
