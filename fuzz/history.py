@@ -14,7 +14,6 @@ from modelsmith.repository.objects import ObjectReader
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.governance import People, Policy
 from modelsmith.schema.promotion import ATTESTATION_TYPE, ROLLBACK_FILE, Approval, Attestation, RollbackOrder
-from modelsmith.schema.pull import PullEvent
 from modelsmith.signing import dsse, ssh
 
 CHANGE = sha256(b"change")
@@ -88,12 +87,11 @@ def read_claim(data: bytes) -> object:
 def read_signed_time(data: bytes) -> object:
     """The first line names the receipt."""
     name, text = parts(data, 2)
-    return each(text, lambda spelling: clock.signed_at(f"receipts/{name.decode('utf-8', 'replace')}", spelling))
+    return each(text, lambda spelling: clock.approved_at(f"receipts/{name.decode('utf-8', 'replace')}", spelling))
 
 
 def signed_time_seeds() -> list[bytes]:
     return [
-        b"opened.json" + BETWEEN + canonical_json(example(PullEvent)),
         b"approval-maya.json" + BETWEEN + canonical_json(example(Approval)),
         b"attested-maya.sigstore.json" + BETWEEN + signed(attested()),
     ]

@@ -163,7 +163,7 @@ def _said(pull: PullRequest, commits: Sequence[bytes]) -> CheckResult:
 def _opening(pull: PullRequest, doubt: str | None) -> CheckResult:
     """What was opened is what would be merged, on this main and once."""
     said = "what would be merged is the change that was opened, on this main"
-    again = f"{doubt}; propose it again with `modelsmith pr open {pull.branch}`"
+    again = f"{doubt}; rebase {pull.branch} on main and propose it again"
     return CheckResult("opening", doubt is None, said if doubt is None else again)
 
 

@@ -52,15 +52,15 @@ def named_commit(git: Git, name: str) -> tuple[str, str]:
             "named like its main is not to be trusted.",
             refs=sorted(refs),
         )
-    ref = next(iter(refs), name)
-    if refs and (link := git.symbolic_ref(ref)):
+    ref = name if name == MAIN else next(iter(refs), name)
+    if ref in refs and (link := git.symbolic_ref(ref)):
         raise IntegrityFailure(
             "linked-branch", f"{ref} is only a link to {link}", f"Verify that one by its own name: --revision {link}."
         )
     commit = git.rev(ref)
     if commit is None:
         raise _no_main(git) if name == MAIN and git.rev("HEAD") else unknown_revision(git, name)
-    return ref if refs else commit, commit
+    return ref if ref in refs else commit, commit
 
 
 def _places(name: str) -> tuple[str, ...]:

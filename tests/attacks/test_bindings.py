@@ -89,7 +89,7 @@ def test_a_change_that_main_has_moved_under_is_opened_again(fresh):
     with refused("gate-closed") as errors:
         fresh.merge(last)
     assert "propose it again" in errors[0].message
-    again = fresh.open(fresh.head(last), "petra", branch="last")
+    again = fresh.propose({"notes.md": b"".join([b"first\n", *lines[1:-1], b"last\n"])}, "petra", branch="last")
     assert again != last
     fresh.approve(again, "paul")
     fresh.merge(again)
@@ -166,7 +166,7 @@ def test_what_a_fresh_clone_cannot_know_an_older_one_or_a_tip_tells(fresh):
     clone = fresh.plain_clone("shorter")
     assert fresh.verify(clone, against=str(older)).compared[str(older)] == "newer"
     fresh.force(head, [paul], pull=number, preparer="dana", requester="dana", opening=dana)
-    clone = fresh.plain_clone("forked")
+    clone = fresh.plain_clone("forked", "--no-local")
     with refused("unknown-tip"):
         fresh.verify(clone, tip=seen)
     with refused("forked-main"):
