@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from modelsmith.promotion.root import check_pin, find_root
 from modelsmith.promotion.tips import (
     KNOWN,
     MAIN,
+    MAIN_NAME,
     Seen,
     checked_out,
     compare,
@@ -28,7 +30,7 @@ from modelsmith.promotion.tips import (
 )
 from modelsmith.promotion.verify import replay
 from modelsmith.promotion.weights import check_copy, check_weights
-from modelsmith.repository.git import Git
+from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.soundness import require_sound
@@ -121,15 +123,15 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
     setting = workspace.setting(ROOT_SETTING)
     pinned = check_pin(request.root if request.root is not None else setting)
     with ObjectReader(workspace.root) as git:
-        name, tip = named_commit(git, MAIN if request.revision in (None, "main") else request.revision)
+        name, tip = named_commit(git, MAIN_NAME if request.revision is None else request.revision)
         here = checked_out(git)
         if request.revision is None:
             require_checked_out(tip, here)
-        others = _others(git, request, name)
+        asked = _asked(git, request)
         require_sound(git)
         log = git.first_parent_log(tip)
         begin, root = find_root(git, log, pinned)
-        compared = {where: compare(git, log, commit, where) for where, commit in others.items()}
+        compared = {where: compare(git, log, commit, where) for where, commit in asked.items()}
         is_main = name == MAIN
         memory = recall(workspace.private)
         if memory and memory.root != root and not request.root:
@@ -137,6 +139,8 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
         rewound = memory.tip if memory and is_main and memory.tip not in (commit.id for commit in log) else None
         if rewound and not request.full:
             raise _rewound(rewound, tip)
+        if is_main:
+            compared |= _known(git, log, settled=request.full or memory is not None)
         before = Verified.nothing(__version__, root, log[begin].id)
         if memory and memory.continues(before) and not request.full:
             begin, before = next(((i, memory) for i, c in enumerate(log) if c.id == memory.tip), (begin, before))
@@ -175,14 +179,26 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
         )
 
 
-def _others(git: Git, request: VerifyRequest, name: str) -> dict[str, str]:
-    """Mains that the verified one must not contradict, by where they are."""
-    others = {"--tip": given_tip(git, request.tip)} if request.tip is not None else {}
-    if request.against is not None:
-        others[request.against] = tip_of(git, request.against)
-    if name == MAIN:
-        others |= {ref: commit for ref in KNOWN if (commit := git.rev(ref))}
-    return others
+def _asked(git: Git, request: VerifyRequest) -> dict[str, str]:
+    """Mains that the request says the verified one must not contradict, by where they are."""
+    asked = {"--tip": given_tip(git, request.tip)} if request.tip is not None else {}
+    return asked if request.against is None else asked | {request.against: tip_of(git, request.against)}
+
+
+def _known(git: Git, log: Sequence[Commit], settled: bool) -> dict[str, Seen]:
+    """Mains that this clone fetched before, beside the verified one.
+
+    One that contradicts it is passed over when that is ``settled``: somebody has accepted this main already.
+    """
+    found: dict[str, Seen] = {}
+    for ref in KNOWN:
+        try:
+            commit = git.rev(ref)
+            found |= {ref: compare(git, log, commit, ref)} if commit else {}
+        except IntegrityFailure:
+            if not settled:
+                raise
+    return found
 
 
 def _other_root(memory: Verified, root: str) -> IntegrityFailure:

@@ -16,6 +16,7 @@ from modelsmith.repository.tree import unknown_revision
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 
 MAIN = "refs/heads/main"
+MAIN_NAME = "main"
 KNOWN = ("refs/modelsmith/main", "refs/remotes/origin/main")
 """Where a clone keeps the main that it last fetched: with the toolkit, and with plain git."""
 
@@ -52,20 +53,18 @@ def named_commit(git: Git, name: str) -> tuple[str, str]:
             "named like its main is not to be trusted.",
             refs=sorted(refs),
         )
-    ref = name if name == MAIN else next(iter(refs), name)
+    ref = MAIN if name == MAIN_NAME else next(iter(refs), name)
     if ref in refs and (link := git.symbolic_ref(ref)):
         raise IntegrityFailure(
             "linked-branch", f"{ref} is only a link to {link}", f"Verify that one by its own name: --revision {link}."
         )
     commit = git.rev(ref)
     if commit is None:
-        raise _no_main(git) if name == MAIN and git.rev("HEAD") else unknown_revision(git, name)
+        raise _no_main(git) if ref == MAIN and git.rev("HEAD") else unknown_revision(git, name)
     return ref if ref in refs else commit, commit
 
 
 def _places(name: str) -> tuple[str, ...]:
-    if name == MAIN:
-        return MAIN, "refs/tags/main", "refs/main"
     if name.startswith("refs/"):
         return (name,)
     return tuple(f"{place}{name}" for place in ("refs/heads/", "refs/tags/", "refs/remotes/", "refs/"))

@@ -191,7 +191,7 @@ def test_an_unpinned_clone_notices_that_main_begins_elsewhere_than_before(clone)
 
 def test_another_root_that_is_named_judges_everything_from_there(clone, repository):
     first = clone.verify()
-    governed = replace(repository, git=clone.git).merge({"docs/note.md": b"x"}, [("petra", "petra")])
+    governed = replace(repository, git=clone.git).merge({"docs/note.md": b"x"}, [("petra", "petra")], number=9)
     clone.move(governed)
     clone.add(1)
     clone.memory.unlink()
