@@ -23,6 +23,7 @@ from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.source import Chat
 from modelsmith.substrates.base_models import resolve
 from modelsmith.substrates.chat import prompt_ids
 from modelsmith.substrates.local import TransformersSubstrate
@@ -64,7 +65,7 @@ class Bare:
         self, prompts: Sequence[Prompt], system: str, sampling: Sampling, batch: int
     ) -> tuple[int, dict[str, str]]:
         """Tokens written, and the text for each prompt."""
-        encoded = [(prompt_ids(self.tokenizer, prompt.messages, system), prompt.key) for prompt in prompts]
+        encoded = [(prompt_ids(self.tokenizer, prompt.messages, system, Chat()), prompt.key) for prompt in prompts]
         encoded.sort(key=lambda one: -len(one[0]))
         tokens, texts = 0, {}
         for start in range(0, len(encoded), batch):

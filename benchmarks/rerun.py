@@ -181,7 +181,7 @@ def engine(scenarios: int, folder: Path) -> None:
         executed = run_eval(governed, Invented(), run, cache=Cache(folder))
         rows = verdict_rows(run.observations())
         headline(rows, None, effective_rule(governed, cluster))
-        run_id(governed.question(), request.weights, Invented.facts, run.observations())
+        run_id(governed.question(), request.weights, None, Invented.facts, run.observations())
         cost(run.observations(), cluster.prices)
     print(
         json.dumps(

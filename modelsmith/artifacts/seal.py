@@ -35,6 +35,7 @@ CARD_FILE = "README.md"
 
 _SAFE_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".jinja", ".md", ".model"})
 _SUMS_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9._+/-]*)")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _UNORDERED = ("target_modules", "exclude_modules")
 
 
@@ -54,6 +55,26 @@ def describe(directory: Path, base: BaseModelSource) -> None:
     _write(directory / CARD_FILE, _CARD.format(**{name: json.dumps(value) for name, value in about.items()}).encode())
     if (directory / ADAPTER_CONFIG).exists():
         scrub_adapter_config(directory / ADAPTER_CONFIG, base.name)
+
+
+def base_of(directory: Path) -> str:
+    """Digest of the base model that a sealed artifact belongs to, as its own ``base.json`` says; see `check` first.
+
+    Raises:
+        IntegrityFailure: ``no-base`` when the artifact does not say it.
+    """
+    try:
+        said = json.loads((directory / BASE_FILE).read_bytes())["digest"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        said = None
+    if not isinstance(said, str) or not _DIGEST.fullmatch(said):
+        raise IntegrityFailure(
+            "no-base",
+            f"The artifact does not say in {BASE_FILE} which base model it adapts.",
+            "Train it again: an adapter over another base model than its own answers something else.",
+            file=BASE_FILE,
+        )
+    return said
 
 
 def scrub_adapter_config(path: Path, base_name: str) -> None:

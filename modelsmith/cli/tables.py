@@ -17,6 +17,8 @@ def verdict(outcome: str) -> Styled:
     return Styled(outcome, COLOURS.get(outcome, ""))
 
 
-def interval(estimate: Estimate) -> str:
-    """A value with its interval."""
-    return f"{estimate.value:.3f}  [{estimate.low:.3f}, {estimate.high:.3f}]"
+def interval(estimate: Estimate, limit: float | None = None) -> str:
+    """A value with its interval; beside a limit with digits enough to tell the two apart."""
+    from modelsmith.schema.figures import told_beside
+
+    return f"{told_beside(estimate.value, limit)[0]}  [{estimate.low:.3f}, {estimate.high:.3f}]"

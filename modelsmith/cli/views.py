@@ -10,6 +10,7 @@ from modelsmith.cli.page import Page, Parts, Styled
 from modelsmith.cli.tables import interval
 from modelsmith.cli.views_change import diff_rubric_view
 from modelsmith.cli.views_eval import eval_view, results_view, run_view
+from modelsmith.schema.figures import told_apart
 
 View = Callable[[Any, Page], None]
 
@@ -213,7 +214,8 @@ def _status(result: Any, page: Page) -> None:
         if cluster.reason:
             rows.append(("latest", cluster.reason))
         if cluster.composite is not None:
-            rows.append(("composite", f"{cluster.composite:.3f}  (threshold {cluster.threshold:.3f})"))
+            value, limit = told_apart(cluster.composite, cluster.threshold)
+            rows.append(("composite", f"{value}  (threshold {limit})"))
         for one in cluster.specialists:
             rows.append(("specialist", f"{one.specialist}  {one.state}"))
             rows += [("", (Styled("stale evidence", "yellow"), f": {reason}")) for reason in one.stale]

@@ -9,6 +9,7 @@ from modelsmith.cli.page import Page, Parts, Styled
 from modelsmith.cli.tables import interval, verdict
 from modelsmith.cli.views_change import change_eval_view
 from modelsmith.evidence.markdown import money
+from modelsmith.schema.figures import told_apart
 
 if TYPE_CHECKING:
     from modelsmith.schema.run import Cost, Estimate, RunResult
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 def _against(estimate: Estimate, threshold: float) -> Parts:
     outcome = "PASS" if estimate.value >= threshold else "FAIL"
-    return (f"{interval(estimate)}  ", verdict(outcome), f"  (threshold {threshold:.3f})")
+    shown = told_apart(estimate.value, threshold)[1]
+    return (f"{interval(estimate, threshold)}  ", verdict(outcome), f"  (threshold {shown})")
 
 
 def duration(seconds: float) -> str:
@@ -78,6 +80,8 @@ def run_view(run: RunResult, page: Page) -> None:
         pairs.append(("regressions", f"{len(headline.regressions)} / {headline.compared}"))
     if run.judge:
         pairs.append(("judge", judge_line(run.judge)))
+    if headline.cut_off:
+        pairs.append(("cut off", f"{headline.cut_off} of {run.completions} answers reached max_new_tokens"))
     pairs += [("verdict", verdict(headline.verdict)), *_bill(run)]
     page.gap()
     page.rows(pairs)
@@ -119,5 +123,7 @@ def results_view(result: Any, page: Page) -> None:
         page.gap()
         page.line(Styled(f"{failure.section}/{failure.id}", "bold"), f" wording {failure.wording}; the model's answer:")
         page.words(failure.answer, indent=2)
+        if failure.finish == "length":
+            page.line("cut off: the answer reached max_new_tokens", indent=2)
         for point, reason in failure.reasons.items():
             page.line(f"{point}: {reason}", indent=2)

@@ -36,6 +36,7 @@ class _Case(NamedTuple):
     missed: frozenset[Slug]
     own_wording: bool
     unreadable: bool
+    cut_off: bool
     wrong: frozenset[tuple[str, str | None, str]]
 
 
@@ -123,7 +124,7 @@ def _case(
 ) -> _Case:
     missed: set[Slug] = set()
     wrong: set[tuple[str, str | None, str]] = set()
-    own_wording = unreadable = False
+    own_wording = unreadable = cut_off = False
     formats = {point.id for point in governed.rubric.points if isinstance(point.check, JsonSchemaCheck)}
     for answer in answers:
         row = answer.row
@@ -132,11 +133,12 @@ def _case(
             continue
         missed |= lost
         own_wording |= answer.wording == 0
+        cut_off |= answer.finish == "length"
         value, problem = read_answer(answer.completion)
         unreadable |= bool(problem) and bool(formats & lost or any(lost & set(_fields(governed))))
         if not problem:
             wrong |= _wrong(governed, scenario, lost, value, vocabulary)
-    return _Case(scenario, frozenset(missed), own_wording, unreadable, frozenset(wrong))
+    return _Case(scenario, frozenset(missed), own_wording, unreadable, cut_off, frozenset(wrong))
 
 
 def _fields(governed: GovernedSet) -> dict[Slug, JsonFieldCheck]:
@@ -180,6 +182,17 @@ def _cluster(
     main = confusions[0] if confusions and confusions[0].cases >= PATTERN_SHARE * len(cases) else None
     unreadable = sum(case.unreadable for case in cases)
     garbled = unreadable > PATTERN_SHARE * len(cases)
+    cut_off = sum(case.cut_off for case in cases)
+    mostly_cut = cut_off > PATTERN_SHARE * len(cases)
+    pattern = _pattern(points, cases, confusions, main, unreadable, garbled)
+    action = _action(governed, capability, points, cases, main, garbled)
+    if mostly_cut:
+        limit = governed.evalset.sampling.max_new_tokens
+        pattern = f"is cut off at max_new_tokens {limit} ({cut_off} of {len(cases)}); {pattern}"
+        action = (
+            "read failed answers (`modelsmith results --failures`): where a right answer is longer, raise "
+            f"sampling.max_new_tokens in evalset.yaml first; else {action}"
+        )
     return FailureCluster(
         capability=capability,
         points=points,
@@ -190,8 +203,9 @@ def _cluster(
         risk_share=share,
         severity="high" if critical or share >= HIGH_SHARE else "medium" if share >= MEDIUM_SHARE else "low",
         confusions=confusions,
-        pattern=_pattern(points, cases, confusions, main, unreadable, garbled),
-        reviewer_action=_action(governed, capability, points, cases, main, garbled),
+        cut_off_cases=cut_off,
+        pattern=pattern,
+        reviewer_action=action,
         next_target=_target(capability, points, cases, main, garbled),
         cases=tuple(sorted(case.scenario.id for case in cases)),
     )

@@ -2,10 +2,10 @@
 
 It lies in the folder that the toolkit keeps under the git directory: a commit cannot bring answers along.
 
-A completion is kept under the digest of weights, engine, system prompt, sampling, conversation and repeat; a judge's
-verdict under that of point, scenario, answer and judge. Processes share the file. The cache is never the truth: an
-entry that does not carry the digest of itself under its own key is not there, a damaged file is begun anew, and what
-cannot be written is generated again next time.
+A completion is kept under the digest of weights, base model, engine, system prompt, sampling, conversation and repeat;
+a judge's verdict under that of point, scenario, answer and judge. Processes share the file. The cache is never the
+truth: an entry that does not carry the digest of itself under its own key is not there, a damaged file is begun anew,
+and what cannot be written is generated again next time.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class KeptVerdict(Frozen):
 
 
 class CompletionKeys:
-    """Keys of completions by one model under one way of asking."""
+    """Keys of completions by one model, an adapter together with its base, under one way of asking."""
 
-    def __init__(self, weights: str, engine: EngineFacts, system: str, sampling: Sampling) -> None:
+    def __init__(self, weights: str, base: str | None, engine: EngineFacts, system: str, sampling: Sampling) -> None:
         settings = sampling.model_dump(mode="json", exclude={"repeats"})
-        self._common = _json(["completion", weights, engine.model_dump(mode="json"), system, settings])
+        self._common = _json(["completion", weights, base, engine.model_dump(mode="json"), system, settings])
 
     def key(self, prompt: Prompt, repeat: int) -> str:
         """Key of one completion; the prompt's own name does not enter."""

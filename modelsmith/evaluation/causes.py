@@ -48,7 +48,7 @@ def cause(ask: Ask, governed: GovernedSet, request: RunRequest, last: Before | N
         return "weights-unknown"
     if last is None:
         return "first-run"
-    if last.request.weights != request.weights:
+    if (last.request.weights, last.request.base) != (request.weights, request.base):
         return "weights-changed"
     if last.request.engine != request.engine:
         return "engine-changed"

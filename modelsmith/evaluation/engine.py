@@ -56,12 +56,14 @@ def run_request(
     sections: Sequence[Section],
     quick: bool,
     only: Sequence[str] | None = None,
+    base: str | None = None,
 ) -> RunRequest:
     """What a run folder is opened with."""
     return RunRequest(
         cluster=cluster,
         model=model,
         weights=weights,
+        base=base,
         question=governed.question(),
         rubric=governed.rubric_digest,
         generation=generation_digest(governed),
@@ -132,7 +134,7 @@ class _Session:
         self._governed, self._request, self._run, self._asks = governed, request, run, asks
         self._grader, self._cache = grader, cache
         self._keys = CompletionKeys(
-            request.weights, request.engine, governed.evalset.prompt.system, governed.evalset.sampling
+            request.weights, request.base, request.engine, governed.evalset.prompt.system, governed.evalset.sampling
         )
         self._done = {key for key, line in run.answered().items() if not line.failed}
         self._progress = progress

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from modelsmith.evaluation.tally import SECTIONS, Tallies, composite_weights, section_tallies
 from modelsmith.schema.base import Section
+from modelsmith.schema.figures import told_apart
 from modelsmith.schema.run import Estimate, GateCheck, GateRule, JudgeAgreement, Outcome, Regression
 
 
@@ -71,13 +72,13 @@ def _held_out(measured: Measured, rule: GateRule) -> GateCheck:
 
 def _threshold(name: str, label: str, estimate: Estimate, threshold: float, passed: str) -> GateCheck:
     reached = estimate.value >= threshold
-    digits = 3 if f"{estimate.value:.3f}" != f"{threshold:.3f}" or estimate.value == threshold else 9
+    value, limit = told_apart(estimate.value, threshold)
     return GateCheck(
         name=name,
         outcome="PASS" if reached else "FAIL",
         sentence=(
-            f"{label} {estimate.value:.{digits}f} [{estimate.low:.3f}, {estimate.high:.3f}] "
-            f"{'reaches' if reached else 'misses'} the threshold {threshold:.{digits}f} "
+            f"{label} {value} [{estimate.low:.3f}, {estimate.high:.3f}] "
+            f"{'reaches' if reached else 'misses'} the threshold {limit} "
             f"({passed}{_count(estimate.n, 'scenario')})"
         ),
     )
@@ -117,10 +118,11 @@ def _regressions(measured: Measured, rule: GateRule) -> GateCheck:
     else:
         share = count / measured.compared
         within = share <= limit
+        shown, most = told_apart(share, limit)
         outcome = "PASS" if within else "FAIL"
         sentence = (
-            f"{count} of {measured.compared} results that the incumbent passes are lost ({share:.3f}), "
-            f"{'within' if within else 'more than'} the limit {limit:.3f}"
+            f"{count} of {measured.compared} results that the incumbent passes are lost ({shown}), "
+            f"{'within' if within else 'more than'} the limit {most}"
         )
     return GateCheck(name="regressions", outcome=outcome, sentence=sentence)
 
@@ -135,13 +137,14 @@ def _non_inferiority(measured: Measured, rule: GateRule) -> GateCheck:
             sentence="a loss cannot be excluded, because candidate and incumbent share no core or held-out scenario",
         )
     excluded = change.low > -margin
-    digits = 3 if f"{change.low:.3f}" != f"{-margin:.3f}" else 9
+    low, loss = told_apart(change.low, -margin)
+    low, limit = (low if low.startswith("-") else f"+{low}"), loss.removeprefix("-")
     return GateCheck(
         name="non-inferiority",
         outcome="PASS" if excluded else "INCONCLUSIVE",
         sentence=(
-            f"pass rate against the incumbent {change.value:+.3f} [{change.low:+.{digits}f}, {change.high:+.3f}] "
-            f"{'excludes' if excluded else 'does not exclude'} a loss beyond the margin {margin:.{digits}f} "
+            f"pass rate against the incumbent {change.value:+.3f} [{low}, {change.high:+.3f}] "
+            f"{'excludes' if excluded else 'does not exclude'} a loss beyond the margin {limit} "
             f"({_count(change.n, 'paired scenario')})"
         ),
     )
@@ -163,10 +166,10 @@ def _judge(judge: JudgeAgreement | None, needed: float) -> GateCheck:
         )
     else:
         kappa = judge.kappa
-        digits = 3 if f"{kappa.value:.3f}" != f"{needed:.3f}" or kappa.value == needed else 9
+        value, least = told_apart(kappa.value, needed)
         sentence = (
             f"the judge {judge.judge} {'agrees' if judge.met else 'does not agree enough'} with people: Cohen's kappa "
-            f"{kappa.value:.{digits}f} [{kappa.low:.3f}, {kappa.high:.3f}], asked for {needed:.{digits}f} "
+            f"{value} [{kappa.low:.3f}, {kappa.high:.3f}], asked for {least} "
             f"({judge.agreed} of {_count(kappa.n, 'labelled answer')} judged alike)"
         )
     met = judge is not None and judge.met is True

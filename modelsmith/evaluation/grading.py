@@ -131,7 +131,7 @@ class Grader:
             points, reasons = score_completion(self._rubric, ask.scenario, observation.completion, judged)
         except ModelsmithError as error:
             return failed(observation, error)
-        row = ask.row(self._digests[ask.scenario.id], points)
+        row = ask.row(self._digests[ask.scenario.id], points, observation.finish == "length")
         return observation.model_copy(update={"row": row, "reasons": reasons, "error": None})
 
     def _judge_all(self, observations: Sequence[Observation]) -> dict[str, dict[str, JudgeVerdict]]:

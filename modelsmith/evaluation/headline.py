@@ -91,6 +91,7 @@ def headline(
         compared=compared,
         difference=measured.difference,
         checks=checks,
+        cut_off=sum(row.cut_off for row in rows),
         verdict=_verdict(checks),
     )
 

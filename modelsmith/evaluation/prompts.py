@@ -36,7 +36,7 @@ class Ask:
         """The conversation that a substrate continues."""
         return Prompt(self.key, conversation(self.scenario, self.wording))
 
-    def row(self, scenario: Digest, points: Mapping[str, bool]) -> VerdictRow:
+    def row(self, scenario: Digest, points: Mapping[str, bool], cut_off: bool) -> VerdictRow:
         """The verdicts on its answer; `scenario` is the digest of what was asked."""
         return VerdictRow(
             section=self.section,
@@ -47,6 +47,7 @@ class Ask:
             wording=self.wording,
             repeat=self.repeat,
             points=dict(points),
+            cut_off=cut_off,
         )
 
 

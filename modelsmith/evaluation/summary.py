@@ -15,8 +15,12 @@ from modelsmith.schema.run import Cost, EngineFacts, Observation
 from modelsmith.schema.source import TokenPrices
 
 
-def run_id(question: Question, weights: str, engine: EngineFacts, observations: Iterable[Observation]) -> str:
+def run_id(
+    question: Question, weights: str, base: str | None, engine: EngineFacts, observations: Iterable[Observation]
+) -> str:
     """Identity of a run: digest of question, weights, engine, verdicts and the digests of the completions.
+
+    Weights that are an adapter are told together with the `base` beneath them.
 
     Tokens, times and the order of the observations do not enter.
     """
@@ -29,7 +33,8 @@ def run_id(question: Question, weights: str, engine: EngineFacts, observations: 
         {
             "question": question.model_dump(mode="json"),
             "weights": weights,
-            "engine": engine.model_dump(mode="json"),
+            **({"base": base} if base else {}),
+            "engine": engine.model_dump(mode="json", exclude_none=True),
             "observations": facts,
         }
     )

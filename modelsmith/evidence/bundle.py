@@ -20,7 +20,7 @@ from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, InvalidInput
 from modelsmith.schema.evidence import Coverage, Dimension, Evidence, Library, Nearest, RunEvidence
 from modelsmith.schema.promotion import TrainingFacts
-from modelsmith.schema.run import Observation, RunResult, VerdictRow
+from modelsmith.schema.run import Latency, Observation, RunResult, VerdictRow
 from modelsmith.schema.scenario import Scenario
 
 RELATIVE_TOLERANCE = 1e-12
@@ -80,6 +80,7 @@ def build(
     training: TrainingFacts,
     training_to_scored: float,
     environment: Mapping[Library, str],
+    latency: Latency | None = None,
 ) -> Evidence:
     """The evidence of a candidate: headlines from the rows, and what main determines from main as it is now.
 
@@ -92,6 +93,7 @@ def build(
         training: What the candidate's record says of its training.
         training_to_scored: Similarity of the nearest pair of a training row and a scored text.
         environment: Versions of libraries on this machine.
+        latency: Of single requests to candidate and incumbent, where it was measured.
 
     Raises:
         InvalidInput: ``runs-differ`` when the runs did not answer the same question under the same rule on the same
@@ -122,6 +124,7 @@ def build(
         coverage=coverage(governing.governed),
         training=training,
         judge=result.judge,
+        latency=latency,
         nearest=Nearest(held_out_to_core=governing.governed.held_out_to_core, training_to_scored=training_to_scored),
         environment=dict(sorted(environment.items())),
     )
@@ -192,7 +195,7 @@ def recompute(evidence: Evidence) -> None:
 
 
 def _require_comparable(candidate: RunResult, run: RunResult, fields: Set[str]) -> None:
-    different = [field for field in sorted(fields) if getattr(candidate, field) != getattr(run, field)]
+    different = [field for field in sorted(fields) if _same(candidate, field) != _same(run, field)]
     if _judged_by(candidate) != _judged_by(run):
         different.append("judge")
     if different:
@@ -210,6 +213,11 @@ def _require_comparable(candidate: RunResult, run: RunResult, fields: Set[str]) 
             "Run the whole eval.",
             run=run.tag,
         )
+
+
+def _same(run: RunResult, field: str) -> object:
+    """What two comparable runs share of a field; how a model is spoken to is the business of its own base model."""
+    return run.engine.model_copy(update={"chat": None}) if field == "engine" else getattr(run, field)
 
 
 def _judged_by(run: RunResult) -> str | None:
@@ -230,6 +238,7 @@ def _run_evidence(
         run_id=run.result.run_id,
         model=run.result.model,
         weights=run.result.weights,
+        base=run.result.base,
         rows=rows,
         headline=headline(rows, incumbent, candidate.rule, candidate.judge),
         cost=priced(run.result.cost, len(rows), cluster.prices, endpoint.prices if endpoint else None),

@@ -12,6 +12,7 @@ from modelsmith.evidence import svg
 from modelsmith.evidence.svg import AMBER, BLUE, GREEN, GREY, INK, MARGIN, MUTED, RED, RULE, TRACK, WIDTH
 from modelsmith.schema.base import Section
 from modelsmith.schema.evidence import Evidence
+from modelsmith.schema.figures import told_beside
 from modelsmith.schema.run import Estimate, Headline, SectionScore
 
 SECTIONS: Final[tuple[tuple[Section, str], ...]] = (
@@ -116,9 +117,10 @@ def _title(evidence: Evidence) -> str:
 def _description(scores: Sequence[_Score], capabilities: Sequence[_Capability], evidence: Evidence) -> str:
     parts = []
     for row in scores:
-        text = f"{row.label} {row.candidate.value:.3f}, interval {row.candidate.low:.3f} to {row.candidate.high:.3f}"
+        value, limit = told_beside(row.candidate.value, row.threshold)
+        text = f"{row.label} {value}, interval {row.candidate.low:.3f} to {row.candidate.high:.3f}"
         if row.threshold is not None:
-            text += f", threshold {row.threshold:.3f} {'reached' if _reached(row) else 'missed'}"
+            text += f", threshold {limit} {'reached' if _reached(row) else 'missed'}"
         if row.incumbent is not None:
             text += f", incumbent {row.incumbent.value:.3f}"
         parts.append(text)
@@ -186,11 +188,12 @@ def _score_row(row: _Score, top: int) -> Iterator[str]:
     yield from _whisker(row.candidate, middle - 7, colour, 3)
     yield svg.dot(_x(row.candidate.value), middle - 7, 7, colour, "#ffffff", 1.5)
     candidate, incumbent, threshold = _VALUE_COLUMNS
-    yield svg.text(candidate, middle + 5, f"{row.candidate.value:.3f}", colour, size=16, bold=True, anchor="end")
+    value, limit = told_beside(row.candidate.value, row.threshold)
+    yield svg.text(candidate, middle + 5, value, colour, size=16, bold=True, anchor="end")
     yield svg.text(incumbent, middle + 5, f"{row.incumbent.value:.3f}" if row.incumbent else "-", MUTED, anchor="end")
     if row.threshold is not None:
         result, shade = ("reached", GREEN) if _reached(row) else ("missed", RED)
-        yield svg.text(threshold, middle - 2, f"{row.threshold:.3f}", anchor="end")
+        yield svg.text(threshold, middle - 2, limit, anchor="end")
         yield svg.text(threshold, middle + 14, result, shade, size=11.5, bold=True, anchor="end")
 
 

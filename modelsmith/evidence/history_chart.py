@@ -12,6 +12,7 @@ from typing import Final
 from modelsmith.evidence import svg
 from modelsmith.evidence.composite_history import BASE, CompositeHistory, HistoryEntry
 from modelsmith.evidence.svg import AMBER, BLUE, GREEN, GREY, INK, MARGIN, MUTED, RED, RULE, WIDTH
+from modelsmith.schema.figures import told_apart
 
 _SHOWN: Final = 20
 """Runs in the picture: the latest."""
@@ -45,9 +46,10 @@ def _description(history: CompositeHistory) -> str:
 
 def _tip(entry: HistoryEntry) -> str:
     one = entry.composite
+    value, limit = told_apart(one.value, entry.threshold)
     parts = [
-        f"Run {entry.number}, {entry.model}, question {entry.question}: composite {one.value:.3f}, "
-        f"interval {one.low:.3f} to {one.high:.3f}, threshold {entry.threshold:.3f}, "
+        f"Run {entry.number}, {entry.model}, question {entry.question}: composite {value}, "
+        f"interval {one.low:.3f} to {one.high:.3f}, threshold {limit}, "
         f"held-out {entry.held_out.value:.3f}, {entry.verdict}"
     ]
     if not entry.complete:

@@ -22,7 +22,7 @@ def baselines_section(evidence: Evidence) -> str:
     """The candidate beside every other model on the same question; empty with the incumbent and base alone."""
     if all(run.model == "base" for run in evidence.baselines):
         return ""
-    rows = [["model", "composite", "held-out passed", "p50", "per decision", "weights"]]
+    rows = [["model", "composite", "held-out passed", "per decision", "weights"]]
     for run in (evidence.candidate, evidence.incumbent, *evidence.baselines):
         engine = run.engine or evidence.engine
         rows.append(
@@ -30,12 +30,11 @@ def baselines_section(evidence: Evidence) -> str:
                 safe(run.model),
                 f"{run.headline.composite.value:.3f}",
                 f"{run.headline.held_out.value:.3f}",
-                f"{run.cost.p50_seconds:.2f} s" if run.cost else "-",
                 money(run.cost.cost_per_decision, run.cost.currency) if run.cost else "-",
                 short(run.weights) if engine.weights == "pinned" else _unpinned(engine),
             ]
         )
-    return f"### Baselines\n\n{table(rows, 'lrrrrl')}"
+    return f"### Baselines\n\n{table(rows, 'lrrrl')}"
 
 
 def _unpinned(engine: EngineFacts) -> str:

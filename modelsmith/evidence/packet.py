@@ -18,6 +18,7 @@ from modelsmith.governance.states import folder_of
 from modelsmith.schema.base import Event, Section, Slug
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence, RunEvidence
+from modelsmith.schema.figures import told_apart, told_beside
 from modelsmith.schema.promotion import Preparer, RollbackContract
 from modelsmith.schema.run import Estimate, Headline, SectionScore
 
@@ -73,10 +74,10 @@ def _verdict(evidence: Evidence, asked: Asked | None) -> str:
     if blockers:
         reason = "; ".join(blockers)
     else:
-        reason = (
-            f"composite {headline.composite.value:.3f} and held-out {headline.held_out.value:.3f} reach their "
-            f"thresholds, and {_lost(headline)}"
-        )
+        limits = evidence.rule.thresholds
+        whole, _ = told_apart(headline.composite.value, limits.composite)
+        held, _ = told_apart(headline.held_out.value, limits.held_out)
+        reason = f"composite {whole} and held-out {held} reach their thresholds, and {_lost(headline)}"
     line = f"**{headline.verdict}**: {safe(evidence.specialist)} for {safe(evidence.cluster)}: {safe(reason)}."
     if asked is None:
         return line
@@ -111,12 +112,13 @@ def _scores(evidence: Evidence) -> str:
 
 
 def _row(label: str, score: Estimate, threshold: float | None, others: Sequence[Estimate | None]) -> list[str]:
+    value, limit = told_beside(score.value, threshold)
     result = "" if threshold is None or not score.n else "PASS" if score.value >= threshold else "**FAIL**"
     return [
         label,
-        _value(score),
+        value if score.n else "-",
         f"{score.low:.3f} to {score.high:.3f}" if score.n else "-",
-        f"{threshold:.3f}" if threshold is not None else "",
+        limit,
         result,
         *(_value(other) for other in others),
     ]
@@ -195,13 +197,33 @@ def _operations(evidence: Evidence, cluster: Cluster) -> str:
         return f"### Speed and cost\n\n{WITHHELD}. {measured}."
     rows = [
         ["", "candidate", f"incumbent ({safe(evidence.incumbent.model)})"],
-        ["latency p50", f"{mine.p50_seconds:.3f} s", f"{theirs.p50_seconds:.3f} s"],
-        ["latency p95", f"{mine.p95_seconds:.3f} s", f"{theirs.p95_seconds:.3f} s"],
-        ["tokens per second", f"{mine.tokens_per_second:.1f}", f"{theirs.tokens_per_second:.1f}"],
+        *_latency_rows(evidence),
+        ["throughput, tokens per second", f"{mine.tokens_per_second:.1f}", f"{theirs.tokens_per_second:.1f}"],
         ["cost per decision", *(money(cost.cost_per_decision, cost.currency) for cost in (mine, theirs))],
     ]
     price = f"compute priced at {cluster.prices.compute_per_hour:g} {cluster.prices.currency} an hour"
-    return f"### Speed and cost\n\n{_table(rows, 'lrr')}\n\n{measured}; {price}."
+    return f"### Speed and cost\n\n{_table(rows, 'lrr')}\n\n{_conditions(evidence)}{measured}; {price}."
+
+
+def _latency_rows(evidence: Evidence) -> list[list[str]]:
+    """Of single requests, or none: times of an eval's batches would compare nothing."""
+    found = evidence.latency
+    if found is None:
+        return []
+    return [
+        ["one request, p50", *(f"{one.p50_seconds:.3f} s" for one in (found.candidate, found.incumbent))],
+        ["one request, p95", *(f"{one.p95_seconds:.3f} s" for one in (found.candidate, found.incumbent))],
+    ]
+
+
+def _conditions(evidence: Evidence) -> str:
+    found = evidence.latency
+    if found is None:
+        return ""
+    return (
+        f"One request: {found.requests} to each model, one at a time, the two models in turn, after {found.warm_up} to "
+        "warm up. Throughput: the eval's answers, in batches. "
+    )
 
 
 def _risks(evidence: Evidence, cluster: Cluster) -> str:

@@ -10,6 +10,7 @@ from modelsmith.evaluation.statistics import normal_quantile, two_sided
 from modelsmith.evaluation.tally import tally
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evidence import Evidence
+from modelsmith.schema.figures import told_apart
 from modelsmith.schema.run import Estimate
 
 POWER = 0.8
@@ -30,6 +31,7 @@ def open_risks(evidence: Evidence, cluster: Cluster) -> tuple[str, ...]:
         sentence
         for part in (
             _critical,
+            _cut_off,
             _size,
             _interval,
             _judge,
@@ -68,6 +70,19 @@ def _critical(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
         yield f"Critical scenarios that the candidate does not pass, whether or not the incumbent did: {shown}."
 
 
+def _cut_off(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
+    """Answers that had no room to end say little, whether they passed or not."""
+    required = {point.id for point in evidence.rule.points if point.required}
+    for name, run in (("candidate", evidence.candidate), ("incumbent", evidence.incumbent)):
+        cut = [row for row in run.rows if row.cut_off]
+        if cut:
+            failed = sum(not all(row.points[point] for point in required) for row in cut)
+            yield (
+                f"{len(cut)} of {len(run.rows)} answers of the {name} reached max_new_tokens before they ended; "
+                f"{failed} of these fail. They count as they stand: a larger limit may tell another story."
+            )
+
+
 def _size(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
     held_out = evidence.candidate.headline.held_out
     if held_out.n:
@@ -87,8 +102,9 @@ def _interval(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
     )
     for name, score, threshold in pairs:
         if score.n and score.low < threshold <= score.value:
+            low, limit = told_apart(score.low, threshold)
             yield (
-                f"The {name} reaches {threshold:.3f}, but its interval begins at {score.low:.3f}: "
+                f"The {name} reaches {limit}, but its interval begins at {low}: "
                 "the true value may lie below the threshold."
             )
 
@@ -102,8 +118,9 @@ def _judge(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
     elif needed is None:
         yield f"The rule asks for no agreement between the judge and people; kappa is {judge.kappa.value:.3f}."
     elif judge.kappa.low < needed <= judge.kappa.value:
+        low, limit = told_apart(judge.kappa.low, needed)
         yield (
-            f"The judge's kappa reaches {needed:.3f}, but its interval begins at {judge.kappa.low:.3f}: "
+            f"The judge's kappa reaches {limit}, but its interval begins at {low}: "
             f"{judge.kappa.n} labelled answers are few to know a judge by."
         )
 

@@ -20,14 +20,17 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     "Evidence": {
         "public": (
             *("cluster", "specialist", "eval_set", "eval_set_version", "rule", "attempts", "held_out_consulted"),
-            *("coverage", "judge", "nearest"),
+            *("coverage", "judge", "latency", "nearest"),
         ),
         "reviewer": (
             *("artifact", "question", "rubric", "eval_tree", "engine", "candidate", "incumbent", "baselines"),
             *("training", "environment"),
         ),
     },
-    "RunEvidence": {"public": ("model", "headline", "cost"), "reviewer": ("run_id", "weights", "rows", "engine")},
+    "RunEvidence": {
+        "public": ("model", "headline", "cost"),
+        "reviewer": ("run_id", "weights", "base", "rows", "engine"),
+    },
     "PromotionRecord": {
         "public": (
             *("cluster", "specialist", "sequence", "event", "from_state", "to_state", "iteration", "composite"),
@@ -59,7 +62,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
             *("cluster", "model", "eval_set", "eval_set_version", "rule", "headline", "cost", "sections", "quick"),
             *("only", "attempts", "held_out_consulted", "scenarios", "completions", "judge"),
         ),
-        "reviewer": ("run_id", "tag", "weights", "question", "rubric", "eval_tree", "engine", "incumbent"),
+        "reviewer": ("run_id", "tag", "weights", "base", "question", "rubric", "eval_tree", "engine", "incumbent"),
         "operator": ("executed", "because", "judged", "started_at", "duration_seconds"),
     },
     "JudgeAgreement": {
@@ -68,16 +71,17 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     },
     "LabelVerdict": {"reviewer": ("label", "point", "person", "judge")},
     "VerdictRow": {
-        "reviewer": ("section", "scenario", "id", "capability", "critical", "wording", "repeat", "points"),
+        "reviewer": ("section", "scenario", "id", "capability", "critical", "wording", "repeat", "points", "cut_off"),
     },
     "Observation": {
-        "reviewer": ("row", "section", "id", "wording", "repeat", "prompt_tokens", "completion_tokens"),
-        "operator": (
-            *("completion", "finish", "reasons", "seconds", "wall_seconds", "first_token_seconds", "because", "error"),
-        ),
+        "reviewer": ("row", "section", "id", "wording", "repeat", "finish", "prompt_tokens", "completion_tokens"),
+        "operator": (*("completion", "reasons", "seconds", "wall_seconds", "first_token_seconds", "because", "error"),),
     },
     "FailureCluster": {
-        "public": ("capability", "points", "failed_cases", "total_cases", "critical_cases", "risk_share", "severity"),
+        "public": (
+            *("capability", "points", "failed_cases", "total_cases", "critical_cases", "cut_off_cases"),
+            *("risk_share", "severity"),
+        ),
         "reviewer": ("operator_lenses", "confusions", "pattern", "reviewer_action", "next_target", "cases"),
     },
 }
@@ -93,10 +97,12 @@ COPIES: Final[Mapping[str, str]] = {
     },
     **{
         f"RunEvidence.{field}": f"RunResult.{field}"
-        for field in ("run_id", "model", "weights", "headline", "cost", "engine")
+        for field in ("run_id", "model", "weights", "base", "headline", "cost", "engine")
     },
     **{f"VerdictRow.{field}": f"Observation.{field}" for field in ("section", "id", "wording", "repeat")},
     "RunEvidence.rows": "Observation.row",
+    "Evidence.latency": "RunResult.cost",
+    "VerdictRow.cut_off": "Observation.finish",
     "PromotionRecord.eval_run": "RunResult.run_id",
     "PromotionRecord.eval_tag": "RunResult.tag",
     "PromotionRecord.composite": "RunResult.headline",
@@ -105,7 +111,10 @@ COPIES: Final[Mapping[str, str]] = {
 """Committed fields and what they repeat of a run: whoever may not see the one may not see the other."""
 
 LEFT_OUT: Final = frozenset(
-    {"RunEvidence.cost", "Evidence.environment", "TrainingFacts.final_loss", "TrainingFacts.toolkit"}
+    {
+        *("RunEvidence.cost", "Evidence.latency", "Evidence.environment"),
+        *("TrainingFacts.final_loss", "TrainingFacts.toolkit"),
+    }
 )
 """Committed fields that no check and no decision rests on: empty in what is committed once policy keeps them back."""
 

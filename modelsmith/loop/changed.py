@@ -10,6 +10,7 @@ from modelsmith.evaluation.prompts import generation_digest, plan
 from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
+from modelsmith.loop.bases import base_source
 from modelsmith.loop.engines import Subject
 from modelsmith.loop.evals import BASE, Setting, evaluate, read_observations, subject_of
 from modelsmith.loop.known import Known, accepted, carried, known_verdicts
@@ -19,7 +20,9 @@ from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.change import SetChange
+from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.evidence import RunEvidence
 from modelsmith.schema.run import Headline, JudgeAgreement, RunResult, VerdictRow
 
 _TAG_LENGTH = 64
@@ -54,16 +57,16 @@ def evaluate_change(
     mine = models.answers(subject, "")
     if mine.rows is None:
         return ChangeEval(change, mine.run, None, mine.sentence)
-    incumbent = _incumbent(main, setting.cluster.cluster, subject)
+    against = _against(main, setting.cluster.cluster, subject)
     theirs = None
-    if incumbent is not None:
+    if against is not None:
         try:
-            theirs = models.answers(incumbent, "-incumbent").rows
+            theirs = models.answers(_incumbent(workspace, setting.cluster, against), "-incumbent").rows
         except InvalidInput as error:
-            if error.code != "weights-missing":
+            if error.code not in ("weights-missing", "unknown-base"):
                 raise
         if theirs is None:
-            why = f"not all answers of {incumbent.name} are known, so the change cannot be judged against it"
+            why = f"not all answers of {against.model} are known, so the change cannot be judged against it"
             return ChangeEval(change, mine.run, None, f"{mine.sentence}; {why}")
     whole = headline(mine.rows, theirs, effective_rule(setting.governed, setting.cluster), mine.judge)
     return ChangeEval(change, mine.run, whole, mine.sentence)
@@ -129,7 +132,7 @@ class _Models:
     def _known(self, subject: Subject) -> Known | None:
         if self.old is None:
             return None
-        return known_verdicts(self.workspace, self.main, self.setting.cluster.cluster, self.old, subject.weights)
+        return known_verdicts(self.workspace, self.main, self.setting.cluster.cluster, self.old, subject)
 
     def _why_all(self) -> str:
         """Why a model of which nothing is known has to answer everything; empty when the changed scenarios will do."""
@@ -153,12 +156,22 @@ class _Models:
         """The subject with its weights."""
         if subject.name == BASE or subject.adapter or subject.endpoint:
             return subject
-        return subject_of(self.workspace, self.setting.cluster, subject.name, subject.weights)
+        return subject_of(self.workspace, self.setting.cluster, subject.name, subject.artifact)
 
 
-def _incumbent(main: Main, cluster: str, subject: Subject) -> Subject | None:
-    """The model that the subject was accepted against, wherever its weights are; None when there is none."""
-    for _, evidence in accepted(main, cluster):
-        if evidence.candidate.weights == subject.weights:
-            return Subject(evidence.incumbent.model, evidence.incumbent.weights)
-    return None
+def _against(main: Main, cluster: str, subject: Subject) -> RunEvidence | None:
+    """The run of the model that the subject was accepted against; None when there is none."""
+    found = (evidence for _, evidence in accepted(main, cluster) if evidence.candidate.weights == subject.weights)
+    return next((evidence.incumbent for evidence in found), None)
+
+
+def _incumbent(workspace: Workspace, cluster: Cluster, run: RunEvidence) -> Subject:
+    """The model of that run, wherever its weights are.
+
+    Raises:
+        InvalidInput: ``unknown-base``; ``weights-missing`` when its base model cannot be told without its weights.
+    """
+    if run.model != BASE and run.base is None:
+        return subject_of(workspace, cluster, run.model, run.weights)
+    source = base_source(workspace, cluster, run.model, run.base or run.weights)
+    return Subject(run.model, run.weights, source, None if run.model == BASE else run.weights)

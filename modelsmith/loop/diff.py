@@ -33,7 +33,7 @@ def _effect(
     except InvalidInput as error:
         return _told(life, before, None, (), (), 0, f"cannot be told: {error.message} {error.mend}")
     known = [
-        Known(old, model.weights, evidence.engine, model.rows, evidence.judge)
+        Known(old, model.weights, model.base, model.engine or evidence.engine, model.rows, evidence.judge)
         for model in (evidence.candidate, evidence.incumbent)
     ]
     candidate, incumbent = (carried(workspace, one, new) for one in known)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from modelsmith.evaluation.cache import Cache
 from modelsmith.evaluation.judges.remembering import RememberingJudge
+from modelsmith.loop.bases import base_missing
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.progress import Progress
-from modelsmith.schema.source import BaseModelSource, Endpoint
+from modelsmith.schema.source import BaseModelSource, Chat, Endpoint
 from modelsmith.substrates.endpoint.facts import unknown_weights
 from modelsmith.substrates.lazy import LazySubstrate
 from modelsmith.substrates.port import Substrate
@@ -28,10 +30,25 @@ class Subject:
     """``base``, a specialist id or a baseline's name."""
     weights: str
     """Base model digest, artifact id, or `unknown_weights` of an endpoint."""
+    source: BaseModelSource | None = None
+    """The pinned base model: its own weights, or those beneath its adapter. None for an endpoint."""
+    artifact: str | None = None
+    """Artifact id of a specialist."""
     adapter: Path | None = None
     """Sealed artifact folder with the LoRA adapter."""
     endpoint: Endpoint | None = None
     """Where a baseline answers."""
+
+    @property
+    def base(self) -> str | None:
+        """Digest of the base model beneath an adapter; None where the weights stand alone."""
+        return self.source.digest if self.source and self.artifact else None
+
+    @property
+    def chat(self) -> Chat:
+        """How the model is spoken to."""
+        spoken = self.endpoint or self.source
+        return spoken.chat if spoken else Chat()
 
 
 def open_substrate(workspace: Workspace, cluster: Cluster, subject: Subject, threads: int | None) -> Substrate:
@@ -43,7 +60,8 @@ def open_substrate(workspace: Workspace, cluster: Cluster, subject: Subject, thr
     """
     if subject.endpoint is not None:
         return _endpoint(subject.endpoint)
-    return _pinned(workspace, cluster.base_model, subject, cluster.engine, threads)
+    assert subject.source is not None
+    return _pinned(workspace, subject.source, subject, cluster.engine, threads, of_cluster=cluster.base_model)
 
 
 def open_judge(workspace: Workspace, governed: GovernedSet) -> RememberingJudge | None:
@@ -58,8 +76,8 @@ def open_judge(workspace: Workspace, governed: GovernedSet) -> RememberingJudge 
     from modelsmith.evaluation.judges.model import ModelJudge
 
     if model.base_model is not None:
-        subject = Subject(f"the judge {model.name}", model.base_model.digest)
-        substrate = _pinned(workspace, model.base_model, subject, "transformers", None)
+        subject = Subject(f"the judge {model.name}", model.base_model.digest, model.base_model)
+        substrate = _pinned(workspace, model.base_model, subject, "transformers", None, of_cluster=model.base_model)
         judge = ModelJudge(substrate, model, model.base_model.digest)
     else:
         assert model.endpoint is not None
@@ -74,34 +92,49 @@ def _endpoint(endpoint: Endpoint) -> Substrate:
 
 
 def _pinned(
-    workspace: Workspace, source: BaseModelSource, subject: Subject, engine: str, threads: int | None
+    workspace: Workspace,
+    source: BaseModelSource,
+    subject: Subject,
+    engine: str,
+    threads: int | None,
+    of_cluster: BaseModelSource,
 ) -> Substrate:
     from modelsmith.substrates.local_facts import local_facts
 
-    def load() -> Substrate:
+    def folder() -> Path:
         from modelsmith.substrates.base_models import resolve
+
+        try:
+            return resolve(source, workspace.root, workspace.models, workspace.models_memory).folder
+        except InvalidInput as error:
+            if source.digest == of_cluster.digest:
+                raise
+            raise base_missing(subject.name, source, error.message) from error
+
+    def load() -> Substrate:
         from modelsmith.substrates.local import TransformersSubstrate
 
         workspace.notify(Progress("eval", f"loading {subject.name} ({source.name})"))
-        folder = resolve(source, workspace.root, workspace.models).folder
-        return TransformersSubstrate(folder, subject.adapter, threads)
+        return TransformersSubstrate(folder(), subject.adapter, threads, source.chat)
 
     def serve() -> Substrate:
-        from modelsmith.substrates.base_models import resolve
+        from modelsmith.substrates.adapter import require_fit
         from modelsmith.substrates.vllm.substrate import VllmSubstrate
 
         def waited(seconds: float) -> None:
             if round(seconds) % TOLD_EVERY == 0:
                 workspace.notify(Progress("eval", f"starting a vLLM server with {source.name} ({seconds:.0f} s)"))
 
-        folder = resolve(source, workspace.root, workspace.models).folder
         adapter = (subject.adapter, subject.weights) if subject.adapter else None
         log = workspace.private / "logs" / "vllm.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        return VllmSubstrate(folder, adapter, log, waited)
+        model = folder()
+        if subject.adapter:
+            require_fit(model, subject.adapter)
+        return VllmSubstrate(model, adapter, log, waited, source.chat)
 
     if engine == "vllm":
         from modelsmith.substrates.vllm.server import find_python, vllm_facts
 
-        return LazySubstrate(vllm_facts(find_python()), serve)
-    return LazySubstrate(local_facts(), load)
+        return LazySubstrate(vllm_facts(find_python(), source.chat), serve)
+    return LazySubstrate(local_facts(source.chat), load)

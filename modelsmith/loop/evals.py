@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from modelsmith.artifacts.seal import check
+from modelsmith.artifacts.seal import base_of, check
 from modelsmith.artifacts.store import Store
 from modelsmith.evaluation.cache import Cache
 from modelsmith.evaluation.causes import Before, before
@@ -21,6 +21,7 @@ from modelsmith.evaluation.summary import cost, run_id
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.ledger.ledger import Ledger
+from modelsmith.loop.bases import base_source
 from modelsmith.loop.engines import Subject, open_judge, open_substrate
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import GovernedSet
@@ -30,6 +31,7 @@ from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import Observation, RunResult
+from modelsmith.schema.source import Chat
 from modelsmith.substrates.endpoint.facts import unknown_weights
 from modelsmith.substrates.port import Substrate
 
@@ -44,15 +46,18 @@ def ledger_of(workspace: Workspace) -> Ledger:
 def subject_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str | None) -> Subject:
     """The base model, a baseline of the cluster, or a specialist whose sealed artifact is in the store and intact.
 
+    A specialist stands on the base model that its artifact names, also where the cluster names another one by now.
+
     Raises:
-        InvalidInput: ``weights-missing`` when the store does not hold the artifact.
+        InvalidInput: ``weights-missing`` when the store does not hold the artifact; ``unknown-base`` when nobody knows
+            the base model that it names.
         IntegrityFailure: the stored artifact is not what its id says.
     """
     for baseline in cluster.baselines:
         if baseline.name == model:
             return Subject(model, unknown_weights(baseline.endpoint), endpoint=baseline.endpoint)
     if artifact is None:
-        return Subject(BASE, cluster.base_model.digest)
+        return Subject(BASE, cluster.base_model.digest, cluster.base_model)
     folder = Store(workspace.store(cluster.store)).get(artifact)
     if folder is None:
         raise InvalidInput(
@@ -62,7 +67,7 @@ def subject_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str
             artifact=artifact,
         )
     check(folder, artifact)
-    return Subject(model, artifact, folder)
+    return Subject(model, artifact, base_source(workspace, cluster, model, base_of(folder)), artifact, folder)
 
 
 @dataclass(frozen=True)
@@ -117,8 +122,16 @@ def evaluate(
 
 
 def _answers(run: RunResult, setting: Setting, subject: Subject, incumbent: RunResult | None) -> bool:
-    asked = (setting.governed.question(), subject.weights, setting.sections, setting.quick, setting.only)
-    answered = (run.question, run.weights, run.sections, run.quick, run.only)
+    asked = (
+        setting.governed.question(),
+        subject.weights,
+        subject.base,
+        subject.chat,
+        setting.sections,
+        setting.quick,
+        setting.only,
+    )
+    answered = (run.question, run.weights, run.base, run.engine.chat or Chat(), run.sections, run.quick, run.only)
     return asked == answered and run.incumbent == (incumbent.run_id if incumbent else None)
 
 
@@ -138,6 +151,7 @@ def _execute(
         cluster=setting.cluster.cluster,
         model=subject.name,
         weights=subject.weights,
+        base=subject.base,
         sections=setting.sections,
         quick=setting.quick,
         only=setting.only,
@@ -163,11 +177,12 @@ def _execute(
         question = setting.governed.question()
         tokens = subject.endpoint.prices if subject.endpoint else None
         result = RunResult(
-            run_id=run_id(question, subject.weights, substrate.facts, folder.observations()),
+            run_id=run_id(question, subject.weights, subject.base, substrate.facts, folder.observations()),
             tag=setting.tag,
             cluster=setting.cluster.cluster,
             model=subject.name,
             weights=subject.weights,
+            base=subject.base,
             question=question,
             rubric=setting.governed.rubric_digest,
             eval_set=setting.cluster.eval_set,
@@ -221,7 +236,7 @@ def read_observations(workspace: Workspace, run: RunResult) -> Iterator[Observat
         IntegrityFailure: ``run-damaged`` when they no longer give the run's id.
     """
     folder = RunFolder(workspace.private, run.cluster, run.tag)
-    if run_id(run.question, run.weights, run.engine, folder.observations()) != run.run_id:
+    if run_id(run.question, run.weights, run.base, run.engine, folder.observations()) != run.run_id:
         raise IntegrityFailure(
             "run-damaged",
             f"The observations of run {run.tag} are not those it was recorded with",

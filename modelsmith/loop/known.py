@@ -11,7 +11,7 @@ from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.governance.states import Life
-from modelsmith.loop.engines import open_judge
+from modelsmith.loop.engines import Subject, open_judge
 from modelsmith.loop.evals import ledger_of, read_observations
 from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.main import Main
@@ -21,6 +21,7 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.evidence import Evidence
 from modelsmith.schema.run import EngineFacts, JudgeAgreement, VerdictRow
+from modelsmith.schema.source import Chat
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Known:
 
     governed: GovernedSet
     weights: str
+    base: str | None
+    """Base model beneath the weights, where they are an adapter."""
     engine: EngineFacts
     rows: tuple[VerdictRow, ...]
     judge: JudgeAgreement | None
@@ -82,42 +85,51 @@ def set_at(workspace: Workspace, revision: str, cluster: str) -> GovernedSet | N
         return None
 
 
-def known_verdicts(workspace: Workspace, main: Main, cluster: str, governed: GovernedSet, weights: str) -> Known | None:
-    """What these weights answered: to this very version in a complete run of this clone, or in evidence on main.
+def known_verdicts(
+    workspace: Workspace, main: Main, cluster: str, governed: GovernedSet, subject: Subject
+) -> Known | None:
+    """What the subject answered: to this very version in a complete run of this clone, or in evidence on main.
 
-    Evidence that speaks of another version of the set is used where this clone has that version.
+    Weights, the base beneath them and how the model is spoken to are the subject's. Evidence that speaks of another
+    version of the set is used where this clone has that version.
     """
-    question = governed.question()
+    question, weights, base = governed.question(), subject.weights, subject.base
     for run in reversed(ledger_of(workspace).runs(cluster=cluster)):
         whole = not run.quick and run.only is None and set(run.sections) == set(SECTIONS)
-        if whole and (run.question, run.weights, run.engine.weights) == (question, weights, "pinned"):
+        same = (run.question, run.weights, run.base) == (question, weights, base) and _spoken(run.engine, subject)
+        if whole and same:
             try:
                 rows = verdict_rows(read_observations(workspace, run))
-                return Known(governed, weights, run.engine, rows, run.judge)
+                return Known(governed, weights, base, run.engine, rows, run.judge)
             except IntegrityFailure:
                 continue
     told = [
         (evidence, model)
         for _, evidence in accepted(main, cluster)
         for model in (evidence.candidate, evidence.incumbent, *evidence.baselines)
-        if model.weights == weights and model.engine is None
+        if (model.weights, model.base) == (weights, base) and _spoken(model.engine or evidence.engine, subject)
     ]
     for evidence, model in sorted(told, key=lambda one: one[0].question != question):
         try:
             on = governed if evidence.question == question else evaluated_on(workspace, evidence)
         except InvalidInput:
             continue
-        return Known(on, weights, evidence.engine, model.rows, evidence.judge)
+        return Known(on, weights, base, model.engine or evidence.engine, model.rows, evidence.judge)
     return None
+
+
+def _spoken(engine: EngineFacts, subject: Subject) -> bool:
+    """Whether these are weights that are known, spoken to as the subject is."""
+    return engine.weights == "pinned" and (engine.chat or Chat()) == subject.chat
 
 
 def carried(workspace: Workspace, known: Known, new: GovernedSet) -> Carried:
     """The known verdicts under a new version of the set; answers in the cache are scored, no model is asked."""
     cache = Cache(workspace.private / "cache")
-    keys = CompletionKeys(known.weights, known.engine, new.evalset.prompt.system, new.evalset.sampling)
+    keys = CompletionKeys(known.weights, known.base, known.engine, new.evalset.prompt.system, new.evalset.sampling)
     addresses = {ask.key: keys.key(ask.prompt(), ask.repeat) for ask in plan(new, SECTIONS, quick=False)}
     found = cache.find(KeptCompletion, set(addresses.values()))
-    answers = {key: found[address].text for key, address in addresses.items() if address in found}
+    answers = {key: found[address] for key, address in addresses.items() if address in found}
     named = new.evalset.judge
     judge = open_judge(workspace, new) if named and named.base_model else None
     return carry(known.governed, new, known.rows, answers, judge.known if judge else lambda _: None)

@@ -10,6 +10,7 @@ from modelsmith import __version__
 from modelsmith.diagnosis.firewall import scored_texts, separate
 from modelsmith.loop.desk import Desk
 from modelsmith.loop.state import Iteration
+from modelsmith.loop.training import parent_of
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.evidence import Library
 from modelsmith.schema.promotion import TrainingFacts
@@ -27,7 +28,7 @@ def training_facts(
     return TrainingFacts(
         base_model=desk.cluster.base_model.name,
         base_digest=desk.cluster.base_model.digest,
-        parent=iteration.reference,
+        parent=parent_of(desk, iteration),
         method=training.method,
         seed=training.seed + iteration.number - 1,
         rows=len(rows),

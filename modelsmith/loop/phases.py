@@ -22,10 +22,11 @@ from modelsmith.loop.promotions import (
     refuse_on_hold,
 )
 from modelsmith.loop.state import Iteration
-from modelsmith.loop.training import train
+from modelsmith.loop.training import parent_of, train
 from modelsmith.promotion import records
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.errors import InvalidInput, WaitingForPerson
+from modelsmith.schema.figures import told_apart
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import RunResult
 from modelsmith.training.rows import read_rows, write_rows
@@ -145,7 +146,8 @@ def assess_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     run = evaluate(desk.workspace, desk.setting(candidate_tag(iteration)), subject, reference_run(desk, iteration))
     headline = run.headline
     sentence = "; ".join(c.sentence for c in headline.checks if c.outcome != "PASS") or (
-        f"composite {headline.composite.value:.3f}, held-out {headline.held_out.value:.3f}"
+        f"composite {told_apart(headline.composite.value, run.rule.thresholds.composite)[0]}, "
+        f"held-out {told_apart(headline.held_out.value, run.rule.thresholds.held_out)[0]}"
     )
     desk.workspace.notify(Progress("assess", f"{headline.verdict}: {sentence}"))
     return iteration.model_copy(
@@ -191,8 +193,17 @@ def _runs(desk: Desk, iteration: Iteration, candidate: RunResult) -> Runs:
 
 
 def lesson_run(desk: Desk, iteration: Iteration) -> RunResult:
-    """The run whose failures this iteration answers."""
-    return ledger_of(desk.workspace).result(iteration.lesson or reference_tag(iteration), iteration.cluster)
+    """The run whose failures this iteration answers: of a model over the very base that is trained.
+
+    That is the failed candidate's, else the parent's (see `parent_of`).
+    """
+    ledger = ledger_of(desk.workspace)
+    if iteration.lesson:
+        lesson = ledger.result(iteration.lesson, iteration.cluster)
+        if lesson.base == desk.cluster.base_model.digest:
+            return lesson
+    tag = base_tag(iteration) if parent_of(desk, iteration) == BASE else reference_tag(iteration)
+    return ledger.result(tag, iteration.cluster)
 
 
 def reference_run(desk: Desk, iteration: Iteration) -> RunResult:

@@ -18,7 +18,8 @@ from modelsmith.governance.states import Life, record_folder, transition_for
 from modelsmith.ledger.ledger import Ledger
 from modelsmith.ledger.store import EventName
 from modelsmith.loop.desk import Desk
-from modelsmith.loop.evals import ledger_of, read_observations
+from modelsmith.loop.evals import ledger_of, read_observations, subject_of
+from modelsmith.loop.latency import measured
 from modelsmith.loop.lineage import environment
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.harness import Harness
@@ -37,11 +38,12 @@ from modelsmith.schema.errors import IntegrityFailure, InvalidInput, WaitingForP
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
 from modelsmith.schema.promotion import TRAINING_FILE, PromotionRecord, Receipt, TrainingFacts
 from modelsmith.schema.pull import PullRequest
-from modelsmith.schema.run import RunResult
+from modelsmith.schema.run import Latency, RunResult
 from modelsmith.signing.dsse import adopt_or_seal, statement
 from modelsmith.signing.files import SIGNATURE_FILE, SUMS_FILE, write_atomically
 from modelsmith.signing.oms import sign_directory
 
+LATENCY_FILE = "latency.json"
 FORWARD: dict[State, Event] = {
     "artifact-exported": "customer-deployed",
     "customer-deployed": "production-validated",
@@ -135,7 +137,8 @@ def promote_accepted(desk: Desk, iteration: Iteration, runs: Runs, training_to_s
     main = desk.main()
     if _has(main, facts.specialist, "eval-accepted"):
         return
-    evidence = for_reviewers(_evidence(desk, main, facts, runs, training_to_scored), main.policy.audiences)
+    latency = _latency(desk, iteration, facts)
+    evidence = for_reviewers(_evidence(desk, main, facts, runs, training_to_scored, latency), main.policy.audiences)
     data = evidence_bytes(evidence)
     kept = desk.folder(iteration) / EVIDENCE_SIGNATURE
     predicate = {"cluster": facts.cluster.cluster, "specialist": facts.specialist, "run": candidate.run_id}
@@ -253,7 +256,15 @@ def _has(main: Main, specialist: str, event: Event) -> bool:
     return any(record.event == event for record in main.history.find(specialist).records)
 
 
-def _evidence(desk: Desk, main: Main, facts: Facts, runs: Runs, training_to_scored: float) -> Evidence:
+def _latency(desk: Desk, iteration: Iteration, facts: Facts) -> Latency | None:
+    candidate = subject_of(desk.workspace, desk.cluster, facts.specialist, facts.artifact)
+    pair = (candidate, desk.subject(iteration.reference))
+    return measured(desk.workspace, desk.cluster, desk.governed, pair, desk.folder(iteration) / LATENCY_FILE)
+
+
+def _evidence(
+    desk: Desk, main: Main, facts: Facts, runs: Runs, training_to_scored: float, latency: Latency | None
+) -> Evidence:
     def with_rows(result: RunResult) -> Run:
         return Run(result, verdict_rows(read_observations(desk.workspace, result)))
 
@@ -272,4 +283,5 @@ def _evidence(desk: Desk, main: Main, facts: Facts, runs: Runs, training_to_scor
         training,
         training_to_scored,
         environment(),
+        latency,
     )

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from modelsmith.fleet.executor import LocalExecutor
 from modelsmith.loop.desk import Desk
+from modelsmith.loop.evals import BASE
 from modelsmith.loop.state import Iteration
+from modelsmith.promotion.bases import base_beneath
 from modelsmith.schema.progress import Progress
 from modelsmith.substrates.base_models import resolve
 from modelsmith.training.job import Heartbeat, TrainJob
@@ -16,21 +18,34 @@ from modelsmith.training.supervisor import train as supervise
 JOB_FOLDER = "job"
 
 
+def parent_of(desk: Desk, iteration: Iteration) -> str:
+    """What training goes on from: the reference, or the base model where the reference is an adapter over another."""
+    if iteration.reference == BASE:
+        return BASE
+    main = desk.main()
+    over = base_beneath(main, main.history.find(iteration.reference))
+    return iteration.reference if over == desk.cluster.base_model.digest else BASE
+
+
 def train(desk: Desk, iteration: Iteration, rows: Path) -> TrainOutcome:
-    """Train on the rows from the model that serves; the same job trained before is adopted.
+    """Train on the rows from the model that serves, or from the base model (see `parent_of`).
+
+    The same job trained before is adopted.
 
     Raises:
         InfrastructureFailure: the worker failed for good.
         KeyboardInterrupt: interrupted; the worker has stopped and the next call resumes from its checkpoint.
     """
     training = desk.cluster.training
-    base = resolve(desk.cluster.base_model, desk.workspace.root, desk.workspace.models)
-    parent = desk.subject(iteration.reference).adapter
+    workspace = desk.workspace
+    base = resolve(desk.cluster.base_model, workspace.root, workspace.models, workspace.models_memory)
+    parent = desk.subject(parent_of(desk, iteration)).adapter
     job = TrainJob(
         model=str(base.folder),
         parent=str(parent) if parent else None,
         rows=str(rows),
         system=desk.governed.evalset.prompt.system,
+        chat=desk.cluster.base_model.chat,
         training=training.model_copy(update={"seed": training.seed + iteration.number - 1}),
     )
 

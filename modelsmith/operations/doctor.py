@@ -28,6 +28,7 @@ from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import Exit, ModelsmithError
+from modelsmith.substrates.gguf import is_complete
 
 FREE_GIGABYTES = 5
 ENDING_SOON = timedelta(days=30)
@@ -226,8 +227,16 @@ def _models(workspace: Workspace, main: Main) -> Iterator[Finding]:
                 sentence=f"{store} is not writable",
                 mend="Mend its permissions.",
             )
-        if (workspace.models / source.digest.removeprefix("sha256:")).is_dir():
-            yield Finding(subject=f"model {source.name}", level="ok", sentence="converted and cached")
+        folder = workspace.models / source.digest.removeprefix("sha256:")
+        if folder.is_dir():
+            if is_complete(folder):
+                yield Finding(subject=f"model {source.name}", level="ok", sentence="converted and cached, every byte")
+            else:
+                yield Finding(
+                    subject=f"model {source.name}", level="bad",
+                    sentence="its converted copy is not what was converted: a file changed, is missing or new",
+                    mend=f"Remove {folder}; the next eval converts it again.",
+                )  # fmt: skip
             continue
         package = source.uri.removeprefix("package://").split("/")[0]
         if source.uri.startswith("package://") and importlib.util.find_spec(package) is None:

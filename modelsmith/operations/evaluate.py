@@ -14,12 +14,14 @@ from modelsmith.loop.evals import BASE, Setting, evaluate, ledger_of, subject_of
 from modelsmith.loop.known import set_at
 from modelsmith.operations.contract import Cli, Request, Result
 from modelsmith.promotion.main import read_main
+from modelsmith.repository.eval_tree import UNCOMMITTED, eval_tree
 from modelsmith.repository.kept_sets import load_kept_eval_set
 from modelsmith.repository.load import GovernedSet, load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Section
 from modelsmith.schema.change import SetChange
 from modelsmith.schema.errors import Exit, InvalidInput
+from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import Headline, RunResult
 
 
@@ -112,5 +114,8 @@ def _tag(request: EvalRequest, governed: GovernedSet) -> str:
 
 
 def _tree(workspace: Workspace, governed: GovernedSet) -> str:
-    dirty = any(path.startswith(governed.folder + "/") for path in workspace.git.dirty_paths())
-    return "uncommitted" if dirty else workspace.git.text("rev-parse", f"HEAD:{governed.folder}")
+    tree, differing = eval_tree(workspace.git, workspace.files, governed.folder)
+    if differing:
+        shown = ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")
+        workspace.notify(Progress("eval", f"asks files as no commit holds them: {shown}; eval_tree is {UNCOMMITTED}"))
+    return tree

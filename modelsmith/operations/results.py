@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,8 @@ class Failure(Frozen):
     answer: str
     reasons: dict[str, str]
     """Rubric point and why it failed."""
+    finish: Literal["stop", "length", "error"] = "stop"
+    """``length``: the answer reached ``max_new_tokens`` before the model ended it."""
 
 
 class ResultsResult(Result):
@@ -47,7 +49,9 @@ def run(workspace: Workspace, request: ResultsRequest) -> ResultsResult:
     failures: tuple[Failure, ...] = ()
     if request.failures:
         failures = tuple(
-            Failure(section=o.section, id=o.id, wording=o.wording, answer=o.completion, reasons=o.reasons)
+            Failure(
+                section=o.section, id=o.id, wording=o.wording, answer=o.completion, reasons=o.reasons, finish=o.finish
+            )
             for o in read_observations(workspace, result)
             if o.section != "held_out" and o.reasons
         )

@@ -29,7 +29,7 @@ from modelsmith.promotion.tips import (
     tip_of,
 )
 from modelsmith.promotion.verify import replay
-from modelsmith.promotion.weights import check_copy, check_weights
+from modelsmith.promotion.weights import check_converted, check_copy, check_weights
 from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.objects import ObjectReader
@@ -146,6 +146,8 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
             begin, before = next(((i, memory) for i, c in enumerate(log) if c.id == memory.tip), (begin, before))
         found = replay(git, before.tip, log[begin + 1 :], workspace.notify, datetime.now(UTC))
         refuse_local(git, tip)
+        if request.full:
+            check_converted(found.main, workspace.models)
         now = before.model_copy(
             update={
                 "tip": tip,

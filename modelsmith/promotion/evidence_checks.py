@@ -11,6 +11,7 @@ from modelsmith.evaluation.summary import priced
 from modelsmith.evidence.bundle import coverage, recompute
 from modelsmith.governance.audiences import audience, for_reviewers
 from modelsmith.governance.routing import BASE, render_routing
+from modelsmith.promotion.bases import same_engine, wrong_bases
 from modelsmith.promotion.history import PROMOTIONS
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.proposed import Promotion, refuse, require_seal
@@ -68,6 +69,8 @@ def check_question(promotion: Promotion) -> str:
     refuse(evidence.training.reward != evidence.rubric, "training and eval used different rubrics")
     refuse(evidence.rule != effective_rule(governed, cluster), "the gate's rule is not the registered one")
     _refuse_judge(evidence.judge, governed)
+    wrong_base = wrong_bases(main, evidence, cluster)
+    refuse(wrong_base is not None, wrong_base or "")
     wanted = expected_rows(governed)
     for run in (evidence.candidate, evidence.incumbent):
         asked = {(row.section, row.scenario, row.wording, row.repeat): row for row in run.rows}
@@ -86,8 +89,8 @@ def check_models(promotion: Promotion) -> str:
     evidence = promotion.evidence
     cluster = load_cluster(promotion.main.tree, promotion.record.cluster)
     _refuse_engine(evidence.engine, cluster)
-    for run in (evidence.candidate, evidence.incumbent):
-        refuse(run.engine is not None, f"{run.model} answered on another engine than the candidate")
+    refuse(evidence.candidate.engine is not None, "the candidate's engine is told twice")
+    refuse(not same_engine(evidence), f"{evidence.incumbent.model} answered on another engine than the candidate")
     found = [(run.model, run.weights) for run in evidence.baselines]
     due = [(name, weights) for name, weights, _ in _baselines(evidence, cluster)]
     refuse(found != due, f"the baselines are not {', '.join(name for name, _ in due) or 'none'}, as main has them")

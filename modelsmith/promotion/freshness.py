@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from modelsmith.governance.routing import BASE, render_routing
 from modelsmith.governance.states import Life, record_folder
+from modelsmith.promotion.bases import spoken_otherwise
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import load_cluster, load_eval_set
@@ -61,6 +62,8 @@ def outdated(main: Main, life: Life) -> tuple[str, ...]:
         reasons.append("the gate's registered rule changed since it was evaluated")
     if evidence.training.base_digest != cluster.base_model.digest:
         reasons.append("the cluster names another base model than it was trained from")
+    elif spoken_otherwise(evidence, cluster):
+        reasons.append("the cluster has the model spoken to in another way than when it was evaluated")
     return tuple(reasons)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelsmith.governance.audiences import audience
 from modelsmith.governance.routing import BASE
+from modelsmith.promotion.bases import wrong_parent
 from modelsmith.promotion.evidence_checks import candidate_facts, refuse_kept_back
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.proposed import Promotion, refuse
@@ -20,6 +21,8 @@ def check_training(promotion: Promotion) -> str:
         withheld = audience(TrainingFacts, field, main.policy.audiences) == "operator"
         refuse(getattr(facts, field) is None and not withheld, f"{TRAINING_FILE} leaves {field} out")
     _refuse_parent(main, record.cluster, facts.parent)
+    otherwise = wrong_parent(main, facts)
+    refuse(otherwise is not None, otherwise or "")
     cluster = load_cluster(main.tree, record.cluster)
     source, training = cluster.base_model, cluster.training
     refuse(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelsmith.artifacts.seal import check
+from modelsmith.artifacts.seal import base_of, check
 from modelsmith.artifacts.store import Store
 from modelsmith.governance.states import Life, record_folder
+from modelsmith.promotion.bases import base_beneath
 from modelsmith.promotion.main import Main
+from modelsmith.repository.load import load_cluster
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.signing.files import SIGNATURE_FILE
+from modelsmith.substrates.gguf import is_complete
 
 
 def check_weights(main: Main, stores: dict[str, Path], specialists: frozenset[str]) -> dict[str, str]:
@@ -35,6 +38,32 @@ def check_weights(main: Main, stores: dict[str, Path], specialists: frozenset[st
     return found
 
 
+def check_converted(main: Main, models: Path) -> tuple[str, ...]:
+    """Read every byte of the converted base models that main's clusters pin, where they are at hand.
+
+    Returns:
+        Names of those that were checked.
+
+    Raises:
+        IntegrityFailure: ``base-model-changed``.
+    """
+    clusters = {path.split("/")[1] for path in main.tree.paths("clusters") if path.endswith("/cluster.yaml")}
+    sources = {source.digest: source for name in clusters if (source := load_cluster(main.tree, name).base_model)}
+    found = []
+    for digest, source in sorted(sources.items(), key=lambda item: item[1].name):
+        folder = models / digest.removeprefix("sha256:")
+        if not folder.is_dir():
+            continue
+        if not is_complete(folder):
+            raise IntegrityFailure(
+                "base-model-changed",
+                f"The converted base model {source.name} is not what was converted: a file changed, is missing or new.",
+                f"Remove {folder}; the next eval converts it again from the pinned file.",
+            )
+        found.append(source.name)
+    return tuple(found)
+
+
 def check_copy(main: Main, life: Life, folder: Path) -> None:
     """Refuse a folder that is not exactly the specialist's artifact, with the signature that main holds of it.
 
@@ -55,3 +84,10 @@ def check_copy(main: Main, life: Life, folder: Path) -> None:
                 path=str(signature),
             )
     check(folder, life.artifact)
+    beneath = base_beneath(main, life)
+    if beneath is not None and base_of(folder) != beneath:
+        raise IntegrityFailure(
+            "base-differs",
+            f"The artifact of {life.specialist} names another base model than main says it was trained over",
+            "Do not use it; train a successor.",
+        )

@@ -32,6 +32,7 @@ from modelsmith.schema.governance import People, Policy
 from modelsmith.schema.labels import Label
 from modelsmith.schema.rubric import JudgeCheck, Rubric
 from modelsmith.schema.scenario import Scenario
+from modelsmith.schema.source import JudgeModel
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -104,6 +105,7 @@ class GovernedSet:
                 "weights": judge.base_model.digest if judge.base_model else None,
                 "model": judge.endpoint.model if judge.endpoint else None,
                 "max_new_tokens": judge.max_new_tokens,
+                **_spoken(judge),
                 "labels": labels_digest(map(label_digest, self.labels)),
             },
             "criteria": criteria,
@@ -176,6 +178,13 @@ def _load_set(tree: Tree, folder: str) -> GovernedSet:
         files.evalset.value, files.rubric.value, core, micro, held_out, generators, folder, labels,
         round(files.nearest.similarity, 4) if files.nearest else 0.0,
     )  # fmt: skip
+
+
+def _spoken(judge: JudgeModel) -> dict[str, Any]:
+    """How the judge is spoken to; nothing where that is as ever, so that no question changes by what is not said."""
+    model = judge.base_model or judge.endpoint
+    said = model.chat.model_dump(mode="json", exclude_defaults=True) if model else {}
+    return {"chat": said} if said else {}
 
 
 def load_cluster(tree: Tree, name: str) -> Cluster:

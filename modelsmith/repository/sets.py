@@ -34,6 +34,7 @@ from modelsmith.repository.yamlfile import check, with_model_problems
 from modelsmith.schema.catalog import kind_of
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.evalset import EvalSet
+from modelsmith.schema.figures import told_apart
 from modelsmith.schema.generator import Generator
 from modelsmith.schema.labels import Labels
 from modelsmith.schema.rubric import JudgeCheck, Rubric, RubricPoint
@@ -409,10 +410,11 @@ def _separation(files: SetFiles, limit: float) -> Iterator[Problem]:
     files.nearest = NearestPair(score, limit, held[i][0].value.id, core[j][0].value.id)
     for (source, wording, _), (score, j) in zip(held, found, strict=True):
         if score > limit:
+            alike, allowed = told_apart(score, limit, 2)
             last: Location = ("messages", len(source.value.messages) - 1, "content")
             yield source.problem(
                 ("variants", wording - 1) if wording else last,
-                f"this held-out text is too near to {core[j][0].path} (similarity {score:.2f}, allowed {limit:.2f})",
+                f"this held-out text is too near to {core[j][0].path} (similarity {alike}, allowed {allowed})",
                 "Tell another case, or move the scenario out of held_out/.",
             )
 

@@ -121,6 +121,11 @@ class Workspace:
         """Cache of converted base models, by digest."""
         return self.home / "models"
 
+    @property
+    def models_memory(self) -> Path:
+        """File that says which files of converted base models were hashed before; no commit reaches it."""
+        return self.private / "models.json"
+
     def store(self, configured: str | None) -> Path:
         """Folder of the artifact store; ``configured`` is the cluster's ``store:``."""
         return place(Path(configured), self.root) if configured else self.home / "store"

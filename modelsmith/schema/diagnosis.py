@@ -38,6 +38,8 @@ class FailureCluster(Frozen):
     """Scenarios of this capability that were asked."""
     critical_cases: Annotated[int, Field(ge=0)]
     """Failed cases that must never regress."""
+    cut_off_cases: Annotated[int, Field(ge=0)] = 0
+    """Failed cases with a failed answer that reached ``max_new_tokens`` before the model ended it."""
     risk_share: Share
     """Failed share of the capability's cases, each weighted by its risk (low 1, medium 2, high 3)."""
     severity: Severity

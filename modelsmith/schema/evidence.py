@@ -13,7 +13,7 @@ from pydantic import Field
 from modelsmith.schema.base import Digest, EvalSetName, Frozen, GitHash, Section, SetVersion, Slug, Version
 from modelsmith.schema.evalset import Fraction, Question
 from modelsmith.schema.promotion import SpecialistId, TrainingFacts
-from modelsmith.schema.run import Cost, EngineFacts, GateRule, Headline, JudgeAgreement, VerdictRow
+from modelsmith.schema.run import Cost, EngineFacts, GateRule, Headline, JudgeAgreement, Latency, VerdictRow
 
 EVIDENCE_FILE = "evidence.json"
 EVIDENCE_SIGNATURE = "evidence.sigstore.json"
@@ -32,12 +32,15 @@ class RunEvidence(Frozen):
     model: Slug
     """``base``, a specialist id or a baseline's name."""
     weights: Digest
+    base: Digest | None = None
+    """Base model beneath the weights, where they are an adapter; None too in older evidence."""
     rows: tuple[VerdictRow, ...]
     headline: Headline
     cost: Cost | None = None
     """None when policy keeps it for operators."""
     engine: EngineFacts | None = None
-    """What answered, where it is not the evidence's engine: a baseline on a server of its own."""
+    """What answered, where it is not the evidence's engine: a server of its own, a base model that is spoken to in
+    another way."""
 
 
 class Coverage(Frozen):
@@ -84,6 +87,9 @@ class Evidence(Frozen):
     training: TrainingFacts
     judge: JudgeAgreement | None = None
     """Who decided the judged points of every run, and its verdicts on people's labels; None without judged points."""
+    latency: Latency | None = None
+    """Single requests to candidate and incumbent in turn; None where it was not measured, or policy keeps it for
+    operators."""
     nearest: Nearest
     environment: dict[Library, Version] = {}
     """Versions of libraries; no host, user or path. Empty when policy keeps them for operators."""

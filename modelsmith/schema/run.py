@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field, JsonValue
 
 from modelsmith.schema.base import Currency, Digest, Frozen, Libraries, Section, ServedName, Slug
 from modelsmith.schema.evalset import CompositeWeights, DecisionRule, Question, Thresholds
-from modelsmith.schema.source import SamplingSetting
+from modelsmith.schema.source import Chat, SamplingSetting
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
@@ -42,6 +42,8 @@ class VerdictRow(Frozen):
     repeat: Annotated[int, Field(ge=0)]
     points: dict[Slug, bool]
     """Rubric point and whether it passed."""
+    cut_off: bool = False
+    """Whether the answer reached ``max_new_tokens`` before the model ended it."""
 
 
 class Observation(Frozen):
@@ -90,6 +92,8 @@ class EngineFacts(Frozen):
     """``unknown``: a server's model that nobody outside can pin; its answers count within their own run only."""
     omitted: tuple[SamplingSetting, ...] = ()
     """Settings of the sampling that were not sent, since the server refuses them."""
+    chat: Chat | None = None
+    """How the model is spoken to; None in what was written before this was recorded."""
 
 
 class RunRequest(Frozen):
@@ -99,6 +103,8 @@ class RunRequest(Frozen):
     model: str
     """``base`` or a specialist id."""
     weights: Digest
+    base: Digest | None = None
+    """Base model beneath the weights, where they are an adapter."""
     question: Question
     rubric: Digest
     generation: Digest
@@ -267,13 +273,37 @@ class Headline(Frozen):
     difference: Estimate | None
     """Paired difference of pass rates, candidate minus incumbent, over core and held-out scenarios."""
     checks: tuple[GateCheck, ...]
+    cut_off: int = 0
+    """Answers that reached ``max_new_tokens`` before the model ended them; they count as they stand."""
     verdict: Outcome
+
+
+class Timing(Frozen):
+    """Times of single requests."""
+
+    p50_seconds: Amount
+    p95_seconds: Amount
+
+
+class Latency(Frozen):
+    """How long one request takes, alone: each model got the same requests one at a time, the two models in turn.
+
+    An observation of one machine. Engine, precision and device are the evidence's; a batch holds one request.
+    """
+
+    requests: Annotated[int, Field(ge=1)]
+    """Timed requests to each model."""
+    warm_up: Annotated[int, Field(ge=0)]
+    """Requests to each model before them that were not timed."""
+    candidate: Timing
+    incumbent: Timing
 
 
 class Cost(Frozen):
     """What answering costs."""
 
     p50_seconds: Amount
+    """Time of a request under the load of the eval: in a batch, the batch's. Two runs do not compare by it."""
     p95_seconds: Amount
     prompt_tokens: Annotated[int, Field(ge=0)]
     completion_tokens: Annotated[int, Field(ge=0)]
@@ -297,6 +327,8 @@ class RunResult(Frozen):
     """``base`` or a specialist id."""
     weights: Digest
     """Base model digest, or artifact id of the specialist."""
+    base: Digest | None = None
+    """Base model beneath the weights, where they are an adapter: the one that the sealed artifact itself names."""
     question: Question
     rubric: Digest
     eval_set: str

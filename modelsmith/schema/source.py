@@ -9,6 +9,27 @@ from pydantic import AfterValidator, Field
 from modelsmith.schema.base import Digest, Frozen, ServedName, Slug
 
 
+class Chat(Frozen):
+    """How a model is spoken to, and where its answer begins: what its chat template and its habits call for.
+
+    It shapes every answer, so it belongs to the identity of a run.
+    """
+
+    system: Literal["role", "first-user"] = "role"
+    """How the set's system prompt is given: as a message of the role ``system``, or, where the model's template has no
+    such role (Gemma), before the text of the first message of the user."""
+    thinking: Literal["keep", "off", "strip"] = "keep"
+    """What becomes of thoughts that a model writes before its answer. ``keep``: nothing, all text is the answer.
+    ``off``: the template is told not to let it think. ``strip``: it thinks, and what follows the last `end` is the
+    answer; where it never gets there, there is no answer, and the completion was cut off."""
+    switch: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")] = "enable_thinking"
+    """The template's keyword that ``off`` sets to false."""
+    begin: Annotated[str, Field(min_length=1, max_length=64)] = "<think>"
+    """Mark before the thoughts."""
+    end: Annotated[str, Field(min_length=1, max_length=64)] = "</think>"
+    """Mark between thoughts and answer."""
+
+
 class BaseModelSource(Frozen):
     """Open weights, pinned."""
 
@@ -20,6 +41,8 @@ class BaseModelSource(Frozen):
     """SHA-256 of the weights: of the GGUF file, or of the folder's ``SHA256SUMS`` listing."""
     license: str
     """SPDX id of the weights' licence."""
+    chat: Chat = Chat()
+    """How it is spoken to."""
 
 
 SamplingSetting = Literal["temperature", "top_p", "seed"]
@@ -53,6 +76,8 @@ class Endpoint(Frozen):
     """Settings of the sampling that this server refuses (OpenAI's reasoning models take only temperature 1): they are
     not sent, the server samples as it likes, and the evidence says so."""
     prices: TokenPrices = TokenPrices()
+    chat: Chat = Chat()
+    """How its model is spoken to; ``thinking: off`` is sent as ``chat_template_kwargs``, which vLLM and SGLang know."""
 
 
 def _free_name(name: str) -> str:

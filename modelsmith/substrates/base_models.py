@@ -31,13 +31,14 @@ class ResolvedModel:
     """The pinned digest that was verified."""
 
 
-def resolve(source: BaseModelSource, root: Path, cache: Path) -> ResolvedModel:
+def resolve(source: BaseModelSource, root: Path, cache: Path, memory: Path | None = None) -> ResolvedModel:
     """Find the base model, verify its digest, and convert it once if it is a GGUF file.
 
     Args:
         source: What the cluster pins.
         root: Folder that relative ``file://`` paths start from; they may not leave it.
         cache: Folder of converted models, by digest.
+        memory: File that says which files of converted models were hashed before; without it all are hashed.
 
     Raises:
         InvalidInput: ``base-model-missing`` or ``base-model-format`` (anything but safetensors or GGUF).
@@ -54,7 +55,7 @@ def resolve(source: BaseModelSource, root: Path, cache: Path) -> ResolvedModel:
             "base-model-uri", f"{source.uri[:200]!a} cannot be looked up.", "Correct base_model.uri in the cluster."
         ) from None
     try:
-        return _from_folder(source, path) if path.is_dir() else _from_file(source, path, cache)
+        return _from_folder(source, path) if path.is_dir() else _from_file(source, path, cache, memory)
     except OSError as error:
         raise InfrastructureFailure(
             "base-model-unreadable",
@@ -115,7 +116,7 @@ def _local_path(source: BaseModelSource, rest: str, root: Path) -> Path:
     return path
 
 
-def _from_file(source: BaseModelSource, path: Path, cache: Path) -> ResolvedModel:
+def _from_file(source: BaseModelSource, path: Path, cache: Path, memory: Path | None) -> ResolvedModel:
     if path.suffix.lower() != ".gguf":
         raise InvalidInput(
             "base-model-format",
@@ -123,7 +124,7 @@ def _from_file(source: BaseModelSource, path: Path, cache: Path) -> ResolvedMode
             "Base models load from a GGUF file or a folder of safetensors only.",
         )
     _require(source, file_digest(path))
-    return ResolvedModel(gguf.converted(path, source.digest, cache), source.digest)
+    return ResolvedModel(gguf.converted(path, source.digest, cache, memory), source.digest)
 
 
 def _from_folder(source: BaseModelSource, folder: Path) -> ResolvedModel:

@@ -1,19 +1,55 @@
-"""How a conversation becomes tokens: the one place, so that training and serving see the same prompt."""
+"""How a conversation becomes tokens, and where the answer begins: the one place, so that training and serving agree."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.scenario import Message
+from modelsmith.schema.source import Chat
+
+Finish = Literal["stop", "length"]
+_SENTINEL = 0xF0000
+"""First of the private characters that stand for control tokens while a template is filled in."""
+_WHERE = "under base_model in the cluster file"
 
 
-def prompt_ids(tokenizer: Any, messages: Sequence[Message], system: str) -> list[int]:
+class Answer(NamedTuple):
+    """What a model said once it had thought."""
+
+    text: str
+    finish: Finish
+
+
+def turns(messages: Sequence[Message], system: str, chat: Chat) -> list[dict[str, str]]:
+    r"""Role and content of each message, with the system prompt where this model takes it.
+
+    >>> turns([Message(role="user", content="Hi")], "Be brief.", Chat(system="first-user"))
+    [{'role': 'user', 'content': 'Be brief.\n\nHi'}]
+    """
+    said = [{"role": message.role, "content": message.content} for message in messages]
+    if chat.system == "role":
+        return [{"role": "system", "content": system}, *said]
+    if said and said[0]["role"] == "user":
+        return [{"role": "user", "content": f"{system}\n\n{said[0]['content']}"}, *said[1:]]
+    return [{"role": "user", "content": system}, *said]
+
+
+def template_keywords(chat: Chat) -> dict[str, bool]:
+    """What the chat template is told beside the messages."""
+    return {chat.switch: False} if chat.thinking == "off" else {}
+
+
+def prompt_ids(tokenizer: Any, messages: Sequence[Message], system: str, chat: Chat) -> list[int]:
     """Tokens of system prompt and conversation by the tokenizer's own chat template, up to where the answer begins.
 
+    What stands in a message is text: a control token's name in it is spelt out, and never becomes a turn.
+
     Raises:
-        InvalidInput: ``no-chat-template`` when the base model brings none.
+        InvalidInput: ``no-chat-template`` when the base model brings none; ``chat-template-refuses`` when it does not
+            take these messages; ``no-thinking-switch`` when it has no such keyword.
     """
     if not tokenizer.chat_template:
         raise InvalidInput(
@@ -21,10 +57,72 @@ def prompt_ids(tokenizer: Any, messages: Sequence[Message], system: str) -> list
             "The base model's tokenizer has no chat template.",
             "Choose an instruction-tuned base model, or add chat_template.jinja to its folder.",
         )
-    turns = [{"role": "system", "content": system}, *({"role": m.role, "content": m.content} for m in messages)]
-    text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
-    return ids
+    require_switch(str(tokenizer.chat_template), chat)
+    said = turns(messages, system, chat)
+    hidden = _Hidden(_control_tokens(tokenizer, chat), (turn["content"] for turn in said))
+    said = [{"role": turn["role"], "content": hidden.hide(turn["content"])} for turn in said]
+    return _ids(tokenizer, _rendered(tokenizer, said, chat), hidden)
+
+
+def text_ids(tokenizer: Any, text: str, chat: Chat) -> list[int]:
+    """Tokens of a text that holds no control token, whatever it says."""
+    hidden = _Hidden(_control_tokens(tokenizer, chat), (text,))
+    return _ids(tokenizer, hidden.hide(text), hidden)
+
+
+def require_switch(template: str, chat: Chat) -> None:
+    """Refuse ``thinking: off`` for a template that has no such keyword: it would change nothing, in silence.
+
+    Raises:
+        InvalidInput: ``no-thinking-switch``.
+    """
+    if chat.thinking == "off" and not re.search(rf"\b{re.escape(chat.switch)}\b", template):
+        raise InvalidInput(
+            "no-thinking-switch",
+            f"The model's chat template knows no keyword {chat.switch}, so its thinking cannot be switched off.",
+            f"Name the template's own keyword as chat.switch, or write chat.thinking: strip, {_WHERE}.",
+        )
+
+
+def control_names(added: Iterable[tuple[str, bool]], template: str, chat: Chat) -> set[str]:
+    """Names of tokens that mean something to the model beyond what they say.
+
+    Of the tokens that were added to a vocabulary (name, and whether it is special) those are the special ones, and the
+    others that the template writes; plain words and runs of spaces that some vocabularies add are text.
+    """
+    marks = (chat.begin, chat.end) if chat.thinking != "keep" else ()
+    control = {name for name, special in added if special or name in template or name in marks}
+    return {name for name in control if len(name) > 1 and not name.isspace()}
+
+
+def begins_thinking(prompt: str, chat: Chat) -> bool:
+    r"""Whether the template itself opens the thoughts, as DeepSeek-R1's does.
+
+    >>> begins_thinking("<|Assistant|><think>\n", Chat(thinking="strip"))
+    True
+    """
+    return chat.thinking == "strip" and prompt.rfind(chat.begin) > prompt.rfind(chat.end)
+
+
+def answer_after(text: str, finish: Finish, chat: Chat, opened: bool = False) -> Answer:
+    r"""The answer in what a model wrote, its thoughts taken away where that is asked for.
+
+    Without an end of the thoughts there is an answer only if they never began; ``opened`` says that the prompt had
+    begun them. Thoughts that reached the limit of new tokens count as cut off, and so do those that just stop.
+
+    >>> answer_after("<think>So...</think>\n\nyes", "stop", Chat(thinking="strip"))
+    Answer(text='yes', finish='stop')
+    >>> answer_after("<think>So", "length", Chat(thinking="strip"))
+    Answer(text='', finish='length')
+    """
+    if chat.thinking != "strip":
+        return Answer(text, finish)
+    _, mark, after = text.rpartition(chat.end)
+    if mark:
+        return Answer(after.lstrip(), finish)
+    if opened or finish == "length" or chat.begin in text:
+        return Answer("", "length")
+    return Answer(text, finish)
 
 
 def common_prefix(sequences: Sequence[list[int]]) -> int:
@@ -41,3 +139,66 @@ def common_prefix(sequences: Sequence[list[int]]) -> int:
         if first[i] != last[i]:
             return i
     return limit
+
+
+class _Hidden:
+    """Control tokens' names that stand in a text, each behind a private character until the text is tokenised."""
+
+    def __init__(self, control: Iterable[str], texts: Iterable[str]) -> None:
+        whole = "\0".join(texts)
+        found = sorted((name for name in control if name in whole), key=lambda name: (-len(name), name))
+        free = (chr(number) for number in range(_SENTINEL, 0x10FFFE) if chr(number) not in whole)
+        self._stand_ins = dict(zip(found, free, strict=False))
+        self.names = {stand_in: name for name, stand_in in self._stand_ins.items()}
+
+    def hide(self, text: str) -> str:
+        """The text with stand-ins for the names; the longest name counts where two begin alike."""
+        if not self._stand_ins:
+            return text
+        return re.sub("|".join(map(re.escape, self._stand_ins)), lambda found: self._stand_ins[found[0]], text)
+
+
+def _ids(tokenizer: Any, text: str, hidden: _Hidden) -> list[int]:
+    if not hidden.names:
+        return _encoded(tokenizer, text)
+    ids: list[int] = []
+    for part in re.split(f"([{''.join(hidden.names)}])", text):
+        if part in hidden.names:
+            name = hidden.names[part]
+            ids += [*_encoded(tokenizer, name[:1]), *_encoded(tokenizer, name[1:])]
+        elif part:
+            ids += _encoded(tokenizer, part)
+    return ids
+
+
+def _encoded(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+    return ids
+
+
+def _control_tokens(tokenizer: Any, chat: Chat) -> set[str]:
+    added = [(str(token.content), token.special) for token in tokenizer.added_tokens_decoder.values()]
+    added += [(str(name), True) for name in tokenizer.all_special_tokens]
+    return control_names(added, str(tokenizer.chat_template), chat)
+
+
+def _rendered(tokenizer: Any, said: list[dict[str, str]], chat: Chat) -> str:
+    import jinja2
+
+    try:
+        text: str = tokenizer.apply_chat_template(
+            said, tokenize=False, add_generation_prompt=True, **template_keywords(chat)
+        )
+    except (jinja2.TemplateError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        advice = (
+            f"If it has no system message, write chat: {{system: first-user}} {_WHERE}; else change the roles of the "
+            "scenario's messages."
+        )
+        raise InvalidInput(
+            "chat-template-refuses",
+            f"The model's chat template does not take these messages: {reason!a}.",
+            advice if chat.system == "role" else "Change the roles of the scenario's messages.",
+            roles=[turn["role"] for turn in said],
+        ) from error
+    return text

@@ -18,26 +18,29 @@ from filelock import FileLock
 
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.substrates.verified import forget, holds
 
 MARKER = "COMPLETE.json"
 """Listing of file name to size and digest, written last: a folder without it is not used."""
 
 
-def converted(gguf: Path, digest: str, cache: Path) -> Path:
-    """Folder ``<cache>/<digest hex>`` with the converted model; converts when it is not there yet.
+def converted(gguf: Path, digest: str, cache: Path, memory: Path | None = None) -> Path:
+    """Folder ``<cache>/<digest hex>`` with the converted model; converts when it is not there yet, or changed.
 
-    Two processes may ask at once: one converts, the other waits. The folder appears whole or not at all.
+    ``memory`` is a file of the caller's that says which files were hashed before (see `verified.holds`). Two processes
+    may ask at once: one converts, the other waits. The folder appears whole or not at all.
 
     Raises:
         InfrastructureFailure: ``base-model-conversion``, or ``extra-missing`` without the training libraries.
     """
     target = cache / digest.removeprefix("sha256:")
-    if is_complete(target):
+    if is_complete(target, memory):
         return target
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
-        if is_complete(target):
+        if is_complete(target, memory):
             return target
+        forget(memory, target)
         shutil.rmtree(target, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".convert-") as scratch:
             folder = Path(scratch) / "model"
@@ -45,16 +48,13 @@ def converted(gguf: Path, digest: str, cache: Path) -> Path:
             listing = {p.name: [p.stat().st_size, file_digest(p)] for p in sorted(folder.iterdir())}
             (folder / MARKER).write_text(json.dumps(listing, indent=1) + "\n", encoding="utf-8")
             folder.rename(target)
+        is_complete(target, memory)
     return target
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether every file that the marker lists is there in its full size."""
-    try:
-        listing = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        return bool(listing) and all((folder / name).stat().st_size == size for name, (size, _) in listing.items())
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return False
+def is_complete(folder: Path, memory: Path | None = None) -> bool:
+    """Whether the folder holds the files that its marker lists, byte for byte, and no other; see `verified.holds`."""
+    return holds(folder, MARKER, memory)
 
 
 def _convert(gguf: Path, folder: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,9 @@ from transformers.cache_utils import Cache, CacheLayerMixin  # noqa: E402
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError  # noqa: E402
 from modelsmith.schema.evalset import Sampling  # noqa: E402
 from modelsmith.schema.run import EngineFacts  # noqa: E402
-from modelsmith.substrates.chat import common_prefix, prompt_ids  # noqa: E402
+from modelsmith.schema.source import Chat  # noqa: E402
+from modelsmith.substrates.adapter import load_adapter  # noqa: E402
+from modelsmith.substrates.chat import Answer, Finish, answer_after, begins_thinking, common_prefix, prompt_ids  # noqa: E402
 from modelsmith.substrates.local_facts import local_facts  # noqa: E402
 from modelsmith.substrates.port import Completion, Prompt  # noqa: E402
 
@@ -32,6 +35,9 @@ BATCH = {"cpu": 32, "cuda": 256}
 """Sequences decoded together; measured best on two cores."""
 
 
+PROMPT_TAIL = 32
+"""Tokens at a prompt's end in which its template may have opened the thoughts."""
+_PLAIN = Chat()
 COMPACT_BELOW = 0.75
 """Share of unfinished sequences at which the finished ones leave the batch; moving the buffers costs about a step."""
 
@@ -53,10 +59,13 @@ class TransformersSubstrate:
 
     facts: EngineFacts
 
-    def __init__(self, model_folder: Path, adapter: Path | None, threads: int | None = None) -> None:
+    def __init__(
+        self, model_folder: Path, adapter: Path | None, threads: int | None = None, chat: Chat = _PLAIN
+    ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
-        self.facts = local_facts()
+        self.facts = local_facts(chat)
+        self._chat = chat
         device = self.facts.device
         dtype = getattr(torch, self.facts.dtype)
         try:
@@ -65,12 +74,12 @@ class TransformersSubstrate:
                 str(model_folder), dtype=dtype, local_files_only=True, use_safetensors=True
             )
             if adapter is not None:
-                from peft import PeftModel
-
-                model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+                model = load_adapter(model, adapter).merge_and_unload()
             self._model: Any = model.eval().to(device)
             if device == "cpu":
                 _lay_out_for_small_batches(model)
+        except ModelsmithError:
+            raise
         except Exception as error:
             raise _failure("model-load", "The model could not be loaded.", error) from error
         self._device = torch.device(device)
@@ -81,7 +90,7 @@ class TransformersSubstrate:
         requests = []
         limit = getattr(self._model.config, "max_position_embeddings", None)
         for prompt in prompts:
-            ids = prompt_ids(self._tokenizer, prompt.messages, system)
+            ids = self._prompt_ids(prompt, system)
             if limit is not None and len(ids) + sampling.max_new_tokens > limit:
                 yield _too_long(prompt, len(ids), limit)
             else:
@@ -99,6 +108,13 @@ class TransformersSubstrate:
                 yield from completions
         except (MemoryError, RuntimeError) as error:
             raise _failure("generation-failed", "The model stopped while answering.", error) from error
+
+    def _prompt_ids(self, prompt: Prompt, system: str) -> list[int]:
+        try:
+            return prompt_ids(self._tokenizer, prompt.messages, system, self._chat)
+        except ModelsmithError as error:
+            error.details.setdefault("prompt", prompt.key)
+            raise
 
     def close(self) -> None:
         """Release the weights."""
@@ -162,10 +178,21 @@ class TransformersSubstrate:
             step, at = chosen[:, None], slice(at.stop, at.stop + 1)
 
     def _completion(self, request: _Request, written: list[int], ended: bool, seconds: float) -> Completion:
-        text = self._tokenizer.decode(written[:-1] if ended else written, skip_special_tokens=True)
-        return Completion(
-            request.prompt.key, text, "stop" if ended else "length", len(request.ids), len(written), seconds
-        )
+        said = self._said(request, written[:-1] if ended else written, "stop" if ended else "length")
+        return Completion(request.prompt.key, said.text, said.finish, len(request.ids), len(written), seconds)
+
+    def _said(self, request: _Request, written: list[int], finish: Finish) -> Answer:
+        """The answer in these tokens. The marks around thoughts may be special tokens, which the answer has none of."""
+        chat, decode = self._chat, self._tokenizer.decode
+        if chat.thinking != "strip":
+            return Answer(decode(written, skip_special_tokens=True), finish)
+        opened = begins_thinking(decode(request.ids[-PROMPT_TAIL:]), chat)
+        ends = decode(written).count(chat.end)
+        after = bisect_left(range(len(written)), ends, key=lambda count: decode(written[:count]).count(chat.end))
+        if not ends or after == len(written):
+            return answer_after(decode(written), finish, chat, opened)
+        joint = decode(written[:after]).rpartition(chat.end)[2]
+        return Answer((joint + decode(written[after:], skip_special_tokens=True)).lstrip(), finish)
 
 
 class _Buffer(CacheLayerMixin):  # type: ignore[misc]

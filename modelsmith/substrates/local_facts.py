@@ -8,18 +8,23 @@ from pathlib import Path
 
 from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.run import EngineFacts
+from modelsmith.schema.source import Chat
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Without one of these no GPU can be used, and torch need not be asked."""
 
 
-@cache
-def local_facts() -> EngineFacts:
+def local_facts(chat: Chat) -> EngineFacts:
     """Facts of `modelsmith.substrates.local.TransformersSubstrate` on this machine.
 
     Raises:
         InfrastructureFailure: ``extra-missing`` when torch or transformers is not installed.
     """
+    return _facts().model_copy(update={"chat": chat})
+
+
+@cache
+def _facts() -> EngineFacts:
     try:
         versions = f"transformers {version('transformers')}, torch {version('torch')}"
     except PackageNotFoundError as error:

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.canonical import canonical_json, digest, file_digest
 from modelsmith.schema.cluster import Training
+from modelsmith.schema.source import Chat
 from modelsmith.signing.files import write_atomically
 
 JOB_FILE = "job.json"
@@ -38,6 +39,8 @@ class TrainJob(Frozen):
     """JSONL file of training rows."""
     system: str
     """The eval set's system prompt, before every row."""
+    chat: Chat = Chat()
+    """How the base model is spoken to."""
     training: Training
 
     def identity(self) -> str:
@@ -48,6 +51,7 @@ class TrainJob(Frozen):
                 "parent": _content(Path(self.parent)) if self.parent else None,
                 "rows": file_digest(Path(self.rows)),
                 "system": self.system,
+                **({} if self.chat == Chat() else {"chat": self.chat.model_dump(mode="json")}),
                 "training": self.training.model_dump(mode="json", exclude={"checkpoint_every"}),
             }
         )

@@ -34,13 +34,14 @@ gc.disable()  # what these imports make stays: looking for garbage among it take
 
 import torch  # noqa: E402
 from datasets import Dataset  # noqa: E402
-from peft import LoraConfig, PeftModel  # noqa: E402
+from peft import LoraConfig  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 from modelsmith.schema.canonical import file_digest  # noqa: E402
 from modelsmith.schema.cluster import Lora, Training  # noqa: E402
-from modelsmith.substrates.chat import prompt_ids  # noqa: E402
+from modelsmith.substrates.adapter import load_adapter  # noqa: E402
+from modelsmith.substrates.chat import prompt_ids, text_ids  # noqa: E402
 from modelsmith.training import job as names  # noqa: E402
 from modelsmith.training.checkpoints import last_intact, seal_checkpoint  # noqa: E402
 from modelsmith.training.failures import CorruptCheckpointError, DivergedError, classify  # noqa: E402
@@ -164,7 +165,7 @@ def _trainer(job: TrainJob, tokenizer: Any, checkpoints: Path, signs: _Signs) ->
     )
     adapter = None
     if job.parent:
-        model = PeftModel.from_pretrained(model, job.parent, is_trainable=True)
+        model = load_adapter(model, Path(job.parent), trainable=True)
     else:
         adapter = _lora(job.training.lora, model)
     return _Trainer(
@@ -224,8 +225,8 @@ def _arguments(training: Training, checkpoints: Path, cuda: bool) -> SFTConfig:
 def _tokenised(job: TrainJob, tokenizer: Any) -> list[dict[str, list[int]]]:
     return [
         {
-            "prompt_tokens": prompt_ids(tokenizer, row.messages, job.system),
-            "answer_tokens": [*tokenizer(row.answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id],
+            "prompt_tokens": prompt_ids(tokenizer, row.messages, job.system, job.chat),
+            "answer_tokens": [*text_ids(tokenizer, row.answer, job.chat), tokenizer.eos_token_id],
         }
         for row in read_rows(Path(job.rows))
     ]

@@ -60,6 +60,7 @@ from modelsmith.schema.promotion import (
 )
 from modelsmith.schema.pull import PullRequest, Review, SignedApproval, SignedEvent
 from modelsmith.schema.run import Cost, EngineFacts, Headline, RunResult, VerdictRow
+from modelsmith.schema.source import Chat
 from modelsmith.signing import ssh
 from modelsmith.signing.dsse import seal, statement
 from modelsmith.signing.oms import sign_directory
@@ -496,10 +497,12 @@ class World(Place):
         )  # fmt: skip
         result = RunResult.model_construct(
             run_id=digest(["run", model]), tag=f"{CLUSTER}-{model}", cluster=CLUSTER, model=model, weights=weights,
+            base=None if model == "base" else cluster.base_model.digest,
             question=governed.question(), rubric=governed.rubric_digest, eval_set=cluster.eval_set,
             eval_set_version=governed.evalset.version, eval_tree="a" * 40,
             engine=EngineFacts(
-                substrate="transformers", version="transformers 5.23.0, torch 2.13.0", dtype="float32", device="cpu"
+                substrate="transformers", version="transformers 5.23.0, torch 2.13.0", dtype="float32", device="cpu",
+                chat=Chat(),
             ), rule=rule,
             headline=Headline.model_construct(), cost=cost, quick=False, attempts=1,
         )  # fmt: skip

@@ -76,6 +76,12 @@ FORGERIES = {
     "no critical scenarios": (lambda e: both(e, lambda run: [r.update(critical=True) for r in run]), "evidence: "),
     "another artifact": (lambda e: e.update(artifact=OTHER), "about another artifact"),
     "other weights": (lambda e: e["candidate"].update(weights=OTHER), "ran other weights"),
+    "another base model beneath the candidate": (lambda e: e["candidate"].update(base=OTHER), "another base model"),
+    "another way to speak to the model": (
+        lambda e: e["engine"].update(chat={"system": "first-user"}),
+        "base_model.chat",
+    ),
+    "cut-off answers not counted": (lambda e: e["candidate"]["headline"].update(cut_off=-1), "evidence: "),
     "another specialist": (lambda e: e.update(specialist="iter-002-00000000"), "about another specialist"),
     "another rubric": (lambda e: e.update(rubric=OTHER), "rubric"),
     "another question": (lambda e: e["question"].update(core=OTHER), "older or other question"),

@@ -123,3 +123,22 @@ def test_a_capability_without_a_generator_asks_for_one(governed, observe, right)
     bare = replace(governed, generators=tuple(g for g in governed.generators if g.capability != "bid-shading"))
     (cluster,) = failure_clusters(bare, observe(lambda s, *_: PACING if s.capability == "bid-shading" else right(s)))
     assert cluster.reviewer_action == "no generator teaches cause and action for bid-shading: write one"
+
+
+def test_failures_that_had_no_room_to_end_are_said_to_be_that_first_and_with_the_mend(governed, observe):
+    def cut(answers, share):
+        return [
+            one.model_copy(update={"finish": "length"}) if number % 10 < share else one
+            for number, one in enumerate(answers)
+        ]
+
+    answers = observe(lambda scenario, section, wording: '{"cause": "time')
+    for cluster in failure_clusters(governed, cut(answers, 10)):
+        assert cluster.cut_off_cases == cluster.failed_cases
+        limit = governed.evalset.sampling.max_new_tokens
+        told = f"is cut off at max_new_tokens {limit} ({cluster.failed_cases} of {cluster.failed_cases}); "
+        assert cluster.pattern.startswith(told)
+        assert "raise sampling.max_new_tokens in evalset.yaml first" in cluster.reviewer_action
+    for cluster in failure_clusters(governed, cut(answers, 0)):
+        assert cluster.cut_off_cases == 0
+        assert "max_new_tokens" not in cluster.pattern + cluster.reviewer_action

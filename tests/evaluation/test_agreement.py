@@ -276,4 +276,4 @@ class TestTheGate:
     def test_a_kappa_just_below_is_shown_with_digits_enough(self):
         found = measured(greets)
         near = found.model_copy(update={"met": False, "kappa": found.kappa.model_copy(update={"value": 0.5999999})})
-        assert "kappa 0.599999900" in verdict(near, 0.6)[1][0]
+        assert "kappa 0.5999999 " in verdict(near, 0.6)[1][0]

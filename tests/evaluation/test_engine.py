@@ -352,14 +352,14 @@ class TestIdentityAndCost:
     def test_the_run_id_does_not_depend_on_times_or_order(self, tmp_path):
         one, other = evaluate(tmp_path / "a"), evaluate(tmp_path / "b", substrate=Parrot(delay=0.001))
         question, engine, weights = governed().question(), Parrot.facts, digest("w")
-        assert run_id(question, weights, engine, one) == run_id(question, weights, engine, other[::-1])
-        assert run_id(question, digest("x"), engine, one) != run_id(question, weights, engine, one)
+        assert run_id(question, weights, None, engine, one) == run_id(question, weights, None, engine, other[::-1])
+        assert run_id(question, digest("x"), None, engine, one) != run_id(question, weights, None, engine, one)
 
     def test_another_completion_is_another_run(self, tmp_path):
         one = evaluate(tmp_path)
         changed = [one[0].model_copy(update={"completion": one[0].completion + " "}), *one[1:]]
         question, engine = governed().question(), Parrot.facts
-        assert run_id(question, digest("w"), engine, one) != run_id(question, digest("w"), engine, changed)
+        assert run_id(question, digest("w"), None, engine, one) != run_id(question, digest("w"), None, engine, changed)
 
     def test_cost_counts_the_time_of_generation_once(self, tmp_path):
         started = time.monotonic()

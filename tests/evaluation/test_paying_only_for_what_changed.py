@@ -305,7 +305,7 @@ class TestSpoiltEntries:
         assert bench.eval("t4", governed(), weights="others")[0].asked == []
 
     def test_a_verdict_under_the_address_of_a_completion_is_not_taken_for_one(self, bench):
-        keys = CompletionKeys(digest("w"), Parrot.facts, "system", Sampling(max_new_tokens=1))
+        keys = CompletionKeys(digest("w"), None, Parrot.facts, "system", Sampling(max_new_tokens=1))
         key = keys.key(Prompt("k", (Message(role="user", content="hello"),)), 0)
         bench.cache.keep({key: governed().rubric})
         assert bench.cache.find(KeptCompletion, {key}) == {}

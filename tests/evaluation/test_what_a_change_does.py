@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelsmith.evaluation.cache import KeptCompletion
 from modelsmith.evaluation.change.carry import carry
 from modelsmith.evaluation.change.effects import flips, point_flips
 from modelsmith.evaluation.change.set_change import changed_ids, set_change
@@ -27,7 +28,7 @@ from test_engine import Parrot, governed, scenario
 from test_paying_only_for_what_changed import judged
 
 
-def answered(subject: GovernedSet) -> tuple[dict[str, str], list[VerdictRow]]:
+def answered(subject: GovernedSet) -> tuple[dict[str, KeptCompletion], list[VerdictRow]]:
     """The parrot's completions of every prompt, and the verdicts that grading gives them."""
     asks = {ask.key: ask for ask in plan(subject, SECTIONS, quick=False)}
     answers = {
@@ -35,7 +36,14 @@ def answered(subject: GovernedSet) -> tuple[dict[str, str], list[VerdictRow]]:
     }
     grader = Grader(subject, asks, None)
     rows = [one.row for one in grader.grade([observation(asks[key], text) for key, text in answers.items()])]
-    return answers, [row for row in rows if row]
+    kept = {
+        key: KeptCompletion(
+            text=text, finish="stop", prompt_tokens=1, completion_tokens=1, seconds=0.1, wall_seconds=0.1,
+            first_token_seconds=None,
+        )
+        for key, text in answers.items()
+    }  # fmt: skip
+    return kept, [row for row in rows if row]
 
 
 def observation(ask, text: str) -> Observation:

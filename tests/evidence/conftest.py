@@ -13,7 +13,7 @@ from modelsmith.schema.canonical import digest
 from modelsmith.schema.evalset import CompositeWeights, DecisionRule, Question, Thresholds
 from modelsmith.schema.evidence import Coverage, Evidence, Nearest, RunEvidence
 from modelsmith.schema.promotion import TrainingFacts
-from modelsmith.schema.run import Cost, EngineFacts, GateRule, PointWeight, VerdictRow
+from modelsmith.schema.run import Cost, EngineFacts, GateRule, Latency, PointWeight, Timing, VerdictRow
 
 CAPABILITIES = (
     "auction-timeout",
@@ -156,6 +156,12 @@ def make_evidence(
             steps=48,
             final_loss=0.0231,
             toolkit="modelsmith 0.1.0, trl 1.16.0, peft 0.21.2",
+        ),
+        latency=Latency(
+            requests=12,
+            warm_up=2,
+            candidate=Timing(p50_seconds=0.151, p95_seconds=0.204),
+            incumbent=Timing(p50_seconds=0.149, p95_seconds=0.211),
         ),
         nearest=Nearest(held_out_to_core=0.61, training_to_scored=0.72),
         environment={"torch": "2.13.0", "transformers": "5.23.0"},

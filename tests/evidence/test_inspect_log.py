@@ -87,7 +87,8 @@ def finished(asked: GovernedSet, observations: list[Observation], rule: GateRule
     weights = digest("weights")
     rows = [one.row for one in observations if one.row]
     return RunResult(
-        run_id=run_id(asked.question(), weights, ENGINE, observations), tag="rtb-pricing-base", cluster="rtb-pricing",
+        run_id=run_id(asked.question(), weights, None, ENGINE, observations), tag="rtb-pricing-base",
+        cluster="rtb-pricing",
         model="base", weights=weights, question=asked.question(), rubric=asked.rubric_digest,
         eval_set=asked.folder.removeprefix("evals/"), eval_set_version=asked.evalset.version, eval_tree="0" * 40,
         engine=ENGINE, rule=rule, headline=headline(rows, None, rule), incumbent=None,

@@ -170,3 +170,35 @@ def test_a_tiny_set_of_equal_results_still_makes_a_packet(evidence_with, rows_wi
     assert packet(
         evidence_with(candidate=rows_with(1.0, sizes={"core": 2}), incumbent=rows_with(0.5, sizes={"core": 2})), cluster
     )
+
+
+def test_latency_is_that_of_single_requests_or_not_told_at_all(evidence, cluster):
+    text = packet(evidence, cluster)
+    assert "| one request, p50 | 0.151 s | 0.149 s |" in text
+    assert "12 to each model, one at a time, the two models in turn, after 2 to warm up" in text
+    without = packet(evidence.model_copy(update={"latency": None}), cluster)
+    for shown in (text, without):
+        assert "0.412" not in shown, "a time under the load of an eval compares nothing"
+    assert " s |" not in without.partition("### Speed and cost")[2].partition("###")[0]
+
+
+def test_answers_that_were_cut_off_are_an_open_risk(evidence_with, rows_with, cluster):
+    whole = rows_with(0.9)
+    cut = tuple(row.model_copy(update={"cut_off": number < 7}) for number, row in enumerate(whole))
+    assert "max_new_tokens" not in packet(evidence_with(candidate=whole), cluster)
+    told = packet(evidence_with(candidate=cut), cluster)
+    assert f"7 of {len(whole)} answers of the candidate reached max" in told
+    assert evidence_with(candidate=cut).candidate.headline.cut_off == 7
+
+
+@pytest.mark.parametrize("passed", [1749, 1750])
+def test_a_score_at_its_threshold_never_looks_as_it_is_not(evidence, cluster, passed):
+    value = passed / 2500
+    mine = evidence.candidate.headline
+    near = mine.model_copy(update={"composite": mine.composite.model_copy(update={"value": value})})
+    shown = packet(
+        evidence.model_copy(update={"candidate": evidence.candidate.model_copy(update={"headline": near})}), cluster
+    )
+    row = next(line for line in shown.splitlines() if line.startswith("| **Composite**"))
+    figure, _, threshold, result = (cell.strip() for cell in row.split("|")[2:6])
+    assert (float(figure) >= float(threshold)) == (value >= 0.7) == (result == "PASS")

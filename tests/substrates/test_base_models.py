@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.source import BaseModelSource
-from modelsmith.substrates import gguf
+from modelsmith.substrates import gguf, verified
 from modelsmith.substrates.base_models import listing_digest, resolve
 
 SMOLLM2 = BaseModelSource(
@@ -123,24 +126,75 @@ def test_looking_for_a_package_does_not_run_it(tmp_path: Path, monkeypatch: pyte
         resolve(source("package://booby_trap/model.gguf"), tmp_path, tmp_path / "cache")
 
 
-def test_a_converted_folder_that_lost_a_file_is_not_complete(tmp_path: Path) -> None:
-    folder = tmp_path / "converted"
-    folder.mkdir()
-    assert not gguf.is_complete(folder)
+def converted_folder(folder: Path) -> Path:
+    """As a conversion leaves it: files, and the marker that lists them."""
+    folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"12345")
-    (folder / gguf.MARKER).write_text('{"model.safetensors": [5, "sha256:0"]}')
+    (folder / "chat_template.jinja").write_bytes(b"assistant")
+    listing = {path.name: [path.stat().st_size, file_digest(path)] for path in folder.iterdir()}
+    (folder / gguf.MARKER).write_text(json.dumps(listing))
+    return folder
+
+
+def same_size(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_bytes(b"assxstant")
+
+
+def same_size_and_time(folder: Path) -> None:
+    times = (folder / "chat_template.jinja").stat()
+    same_size(folder)
+    os.utime(folder / "chat_template.jinja", ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def with_another_marker(folder: Path) -> None:
+    same_size(folder)
+    path = folder / "chat_template.jinja"
+    listing = json.loads((folder / gguf.MARKER).read_text())
+    listing[path.name] = [path.stat().st_size, file_digest(path)]
+    (folder / gguf.MARKER).write_text(json.dumps(listing))
+
+
+CHANGES = {
+    "another size": lambda folder: (folder / "model.safetensors").write_bytes(b"1234"),
+    "a file gone": lambda folder: (folder / "model.safetensors").unlink(),
+    "a file more": lambda folder: (folder / "generation_config.json").write_text("{}"),
+    "another template of the same size": same_size,
+    "another template, its time set back": same_size_and_time,
+    "another template, and a marker that agrees": with_another_marker,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_converted_model_that_changed_is_not_taken_for_what_was_converted(tmp_path: Path, change) -> None:
+    memory = tmp_path / "git" / "models.json"
+    folder = converted_folder(tmp_path / "converted")
+    assert not gguf.is_complete(tmp_path / "elsewhere", memory)
+    assert gguf.is_complete(folder, memory)
+    assert gguf.is_complete(folder, memory)
+    change(folder)
+    assert not gguf.is_complete(folder, memory)
+
+
+def test_a_converted_model_that_was_hashed_here_before_is_not_hashed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, folder = tmp_path / "models.json", converted_folder(tmp_path / "converted")
+    assert gguf.is_complete(folder, memory)
+    hashed: list[str] = []
+
+    def counted(path: Path) -> str:
+        hashed.append(path.name)
+        return file_digest(path)
+
+    monkeypatch.setattr(verified, "file_digest", counted)
+    assert gguf.is_complete(folder, memory)
+    assert hashed == [gguf.MARKER]
     assert gguf.is_complete(folder)
-    (folder / "model.safetensors").write_bytes(b"1234")
-    assert not gguf.is_complete(folder)
-    (folder / "model.safetensors").unlink()
-    assert not gguf.is_complete(folder)
+    assert sorted(hashed[1:]) == [gguf.MARKER, "chat_template.jinja", "model.safetensors"]
 
 
 def test_a_complete_conversion_is_adopted_without_converting(tmp_path: Path) -> None:
-    folder = tmp_path / ZERO.removeprefix("sha256:")
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"12345")
-    (folder / gguf.MARKER).write_text('{"model.safetensors": [5, "sha256:0"]}')
+    folder = converted_folder(tmp_path / ZERO.removeprefix("sha256:"))
     assert gguf.converted(tmp_path / "gone.gguf", ZERO, tmp_path) == folder
 
 

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.scenario import Message
+from modelsmith.schema.source import Chat
 from modelsmith.substrates import local
 from modelsmith.substrates.chat import prompt_ids
 from modelsmith.substrates.local import TransformersSubstrate
@@ -38,7 +39,7 @@ def reference(model: Path, text: str, new_tokens: int) -> tuple[str, int]:
     """What a plain ``generate`` call answers to one prompt alone."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-    ids = torch.tensor([prompt_ids(tokenizer, (Message(role="user", content=text),), SYSTEM)])
+    ids = torch.tensor([prompt_ids(tokenizer, (Message(role="user", content=text),), SYSTEM, Chat())])
     with torch.inference_mode():
         out = network.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens, do_sample=False)
     new = out[0, ids.shape[1] :]
@@ -116,7 +117,7 @@ def test_completions_count_tokens_and_name_the_engine(tiny_model: Path) -> None:
     substrate = TransformersSubstrate(tiny_model, None, threads=1)
     (only,) = substrate.complete(prompts(["Bids"]), SYSTEM, Sampling(max_new_tokens=3))
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    assert only.prompt_tokens == len(prompt_ids(tokenizer, (Message(role="user", content="Bids"),), SYSTEM))
+    assert only.prompt_tokens == len(prompt_ids(tokenizer, (Message(role="user", content="Bids"),), SYSTEM, Chat()))
     assert (only.completion_tokens, only.finish, only.error) == (3, "length", None)
     assert only.seconds > 0
     assert (substrate.facts.substrate, substrate.facts.dtype) == ("transformers", "float32")

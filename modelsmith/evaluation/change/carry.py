@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from modelsmith.evaluation.cache import KeptCompletion
 from modelsmith.evaluation.judges.port import JudgeQuestion
 from modelsmith.evaluation.prompts import Ask, generation_digest, plan
 from modelsmith.evaluation.results import observation_key
@@ -37,7 +38,7 @@ def carry(
     old: GovernedSet,
     new: GovernedSet,
     rows: Sequence[VerdictRow],
-    answers: Mapping[str, str],
+    answers: Mapping[str, KeptCompletion],
     judged: JudgedBefore = lambda _: None,
 ) -> Carried:
     """Verdicts of one model on the new version.
@@ -59,12 +60,14 @@ def carry(
         if before is not None and before.scenario != new.digests[ask.scenario.id]:
             before = None
         told = _still_told(before, ask, holds, worded) if before else {}
-        points = _points(new, ask, told, answers.get(ask.key), judged)
+        answer = answers.get(ask.key)
+        points = _points(new, ask, told, answer.text if answer else None, judged)
         if None in points.values():
             unknown.append(ask)
             continue
         decided = {point: bool(passed) for point, passed in points.items()}
-        carried.append(ask.row(new.digests[ask.scenario.id], decided))
+        cut_off = answer.finish == "length" if answer else before is not None and before.cut_off
+        carried.append(ask.row(new.digests[ask.scenario.id], decided, cut_off))
     return Carried(tuple(carried), tuple(unknown))
 
 

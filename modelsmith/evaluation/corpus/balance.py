@@ -16,6 +16,7 @@ from modelsmith.evaluation.corpus.near_duplicates import NearScenarios, near_dup
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Frozen, Section
+from modelsmith.schema.figures import told_apart
 from modelsmith.schema.scenario import Scenario
 
 Dimension = Literal["capability", "risk", "operator_lens", "outcome_type"]
@@ -182,12 +183,13 @@ _PLACES: Final = {"core": "in core and micro", "held_out": "in held-out", "held_
 
 def _near_flag(near: NearScenarios) -> Flag:
     pair = near.pairs[0]
+    alike, limit = told_apart(pair.similarity, near.limit, 2)
     return Flag(
         kind="near-duplicates",
         dimension=None,
         value=None,
         sentence=(
             f"{near.duplicates} near-duplicate pair{'s' if near.duplicates > 1 else ''} {_PLACES[near.group]}, "
-            f"{pair.first} ~ {pair.second} nearest ({pair.similarity:.2f}; limit {near.limit:.2f})."
+            f"{pair.first} ~ {pair.second} nearest ({alike}; limit {limit})."
         ),
     )

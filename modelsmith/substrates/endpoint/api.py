@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.scenario import Message
+from modelsmith.schema.source import Chat
+from modelsmith.substrates.chat import template_keywords, turns
 from modelsmith.substrates.endpoint.failures import Failure, malformed, truncated, withheld
 
 STOPPED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
@@ -18,6 +20,7 @@ RAN_OUT = frozenset({"length", "max_tokens", "model_length"})
 _THOUGHTS = frozenset({"thinking", "reasoning", "redacted_thinking"})
 """Typed parts of a message that are no part of the answer."""
 
+_PLAIN = Chat()
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 """How a server calls the limit of new tokens: all know the first, but for OpenAI's newer models, which refuse it."""
 
@@ -45,14 +48,12 @@ def request_body(
     *,
     stream: bool,
     omit: Collection[str] = (),
+    chat: Chat = _PLAIN,
 ) -> bytes:
     """The JSON of one request, without the settings in ``omit``. Lone surrogates and control characters are escaped."""
     body: dict[str, Any] = {
         "model": model,
-        "messages": [
-            {"role": "system", "content": system},
-            *({"role": message.role, "content": message.content} for message in messages),
-        ],
+        "messages": turns(messages, system, chat),
         limit: sampling.max_new_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -60,6 +61,8 @@ def request_body(
     }
     for name in omit:
         del body[name]
+    if keywords := template_keywords(chat):
+        body["chat_template_kwargs"] = keywords
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     return json.dumps(body).encode("ascii")

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.evalset import Sampling
-from modelsmith.schema.source import Endpoint
+from modelsmith.schema.source import Chat, Endpoint
+from modelsmith.substrates.chat import answer_after
 from modelsmith.substrates.endpoint import failures
 from modelsmith.substrates.endpoint.api import Answer, LimitName, StreamReader, read_answer, request_body
 from modelsmith.substrates.endpoint.concurrency import AdaptiveLimit, Gate
@@ -78,7 +79,7 @@ class ChatClient:
             if isinstance(result, Answer):
                 result = self._of_one_model(result)
             if isinstance(result, Answer):
-                return _completed(prompt, result, seconds, first), None
+                return _completed(prompt, result, seconds, first, self._endpoint.chat), None
             if result.then != "retry" or attempt == self._endpoint.max_attempts:
                 return Completion(prompt.key, "", "error", 0, 0, seconds, result.error), result
             await self._wait(result, prompt.key, attempt)
@@ -99,6 +100,7 @@ class ChatClient:
             self._limit_name,
             stream=self._endpoint.stream,
             omit=self._endpoint.omit,
+            chat=self._endpoint.chat,
         )
         begin = time.perf_counter()
         http = self._aiohttp
@@ -163,11 +165,12 @@ class ChatClient:
         return self._session
 
 
-def _completed(prompt: Prompt, answer: Answer, seconds: float, first: float | None) -> Completion:
+def _completed(prompt: Prompt, answer: Answer, seconds: float, first: float | None, chat: Chat) -> Completion:
+    said = answer_after(answer.text, answer.finish, chat)
     return Completion(
         key=prompt.key,
-        text=answer.text,
-        finish=answer.finish,
+        text=said.text,
+        finish=said.finish,
         prompt_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens,
         seconds=seconds,

@@ -16,6 +16,7 @@ def endpoint_facts(endpoint: Endpoint) -> EngineFacts:
         device="remote",
         weights="unknown",
         omitted=endpoint.omit,
+        chat=endpoint.chat,
     )
 
 

@@ -16,6 +16,7 @@ from typing import Literal
 
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.run import Dtype, EngineFacts
+from modelsmith.schema.source import Chat
 from modelsmith.substrates.vllm import lifeline
 from modelsmith.substrates.vllm.log import telling_lines
 
@@ -31,6 +32,7 @@ _STOP_GRACE = 10.0
 _FEW_CORES = 4
 """With so few, vLLM's habit of keeping one core free for its front end would waste too large a part of the machine."""
 _LOG_TAIL = 256 * 1024
+_PLAIN = Chat()
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _VERSION_PROGRAM = """
 import importlib.metadata as m
@@ -69,6 +71,7 @@ class VllmServer:
         rank: Largest rank of the adapters that will be loaded; None for the bare model.
         dtype: Of the weights and the computation; float32 on a CPU and bfloat16 on a GPU when None.
         sequences: Most sequences in one batch; vLLM's own choice when None.
+        chat: How the model is spoken to.
 
     Raises:
         InfrastructureFailure: ``vllm-missing``.
@@ -82,10 +85,11 @@ class VllmServer:
         rank: int | None = None,
         dtype: Dtype | None = None,
         sequences: int | None = None,
+        chat: Chat = _PLAIN,
     ) -> None:
         self._python = find_python()
-        self._model, self._log = model, log
-        self.facts = vllm_facts(self._python, dtype)
+        self.model, self._log = model, log
+        self.facts = vllm_facts(self._python, chat, dtype)
         self.key = secrets.token_urlsafe(32)
         self._options = _options(self.facts.device, self.facts.dtype, rank, sequences)
         self._loaded: dict[str, str] = {}
@@ -191,7 +195,7 @@ class VllmServer:
         return name
 
     def _launch(self) -> None:
-        command = [str(self._python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(self._model)]
+        command = [str(self._python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(self.model)]
         command += ["--served-model-name", BASE, "--host", "127.0.0.1", "--port", str(self._port), *self._options]
         self._loaded = {}
         try:
@@ -251,7 +255,7 @@ class VllmServer:
             return ""
 
 
-def vllm_facts(python: Path, dtype: Dtype | None = None) -> EngineFacts:
+def vllm_facts(python: Path, chat: Chat, dtype: Dtype | None = None) -> EngineFacts:
     """Facts of the vLLM in that environment, told without starting it.
 
     Raises:
@@ -263,6 +267,7 @@ def vllm_facts(python: Path, dtype: Dtype | None = None) -> EngineFacts:
         version=version,
         dtype=dtype or ("bfloat16" if device == "cuda" else "float32"),
         device=device,
+        chat=chat,
     )
 
 

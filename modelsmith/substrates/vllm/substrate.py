@@ -8,15 +8,17 @@ from pathlib import Path
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.run import EngineFacts
-from modelsmith.schema.source import Endpoint
+from modelsmith.schema.source import Chat, Endpoint
 from modelsmith.substrates.endpoint.substrate import EndpointSubstrate
 from modelsmith.substrates.port import Completion, Prompt
+from modelsmith.substrates.vllm.guard import control_token_in, names_in_folder
 from modelsmith.substrates.vllm.server import BASE, KEY_ENV, VllmServer, adapter_rank
 
 CONNECTIONS = 256
 """Requests at once; the server makes batches of them and lets the rest wait."""
 _TIMEOUT_SECONDS = 1800.0
 _ATTEMPTS = 3
+_PLAIN = Chat()
 
 
 class ServedModel:
@@ -32,6 +34,8 @@ class ServedModel:
     def __init__(self, server: VllmServer, name: str) -> None:
         self._server = server
         self.facts = server.facts
+        chat = server.facts.chat or Chat()
+        self._control = names_in_folder(server.model, chat)
         endpoint = Endpoint(
             url=server.url,
             model=name,
@@ -39,17 +43,24 @@ class ServedModel:
             max_connections=CONNECTIONS,
             timeout_seconds=_TIMEOUT_SECONDS,
             max_attempts=_ATTEMPTS,
+            chat=chat,
         )
         self._endpoint = EndpointSubstrate(endpoint, self.facts, environment={KEY_ENV: server.key})
 
     def complete(self, prompts: Sequence[Prompt], system: str, sampling: Sampling) -> Iterator[Completion]:
-        """Ask the server for each prompt once.
+        """Ask the server for each prompt once; one that holds a control token is not sent (see `guard`).
 
         Raises:
             InfrastructureFailure: ``vllm-died``, with the last words of its log; and see `EndpointSubstrate.complete`.
         """
+        sent = []
+        for prompt in prompts:
+            if refused := control_token_in(prompt, system, self._control):
+                yield Completion(prompt.key, "", "error", 0, 0, 0.0, refused)
+            else:
+                sent.append(prompt)
         try:
-            for completion in self._endpoint.complete(prompts, system, sampling):
+            for completion in self._endpoint.complete(sent, system, sampling):
                 if completion.error is not None:
                     self._server.require_alive()
                 yield completion
@@ -70,6 +81,7 @@ class VllmSubstrate(ServedModel):
         adapter: Folder of the LoRA adapter and its digest.
         log: File that takes the server's output.
         progress: Gets the seconds waited for the server so far.
+        chat: How the model is spoken to.
 
     Raises:
         InvalidInput: ``adapter-missing`` or ``adapter-refused``.
@@ -82,9 +94,10 @@ class VllmSubstrate(ServedModel):
         adapter: tuple[Path, str] | None,
         log: Path,
         progress: Callable[[float], None] = lambda seconds: None,
+        chat: Chat = _PLAIN,
     ) -> None:
         rank = adapter_rank(adapter[0]) if adapter else None
-        server = VllmServer(model, log, rank=rank)
+        server = VllmServer(model, log, rank=rank, chat=chat)
         server.start(progress)
         try:
             super().__init__(server, server.load_adapter(*adapter) if adapter else BASE)

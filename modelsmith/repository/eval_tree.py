@@ -1,0 +1,36 @@
+"""The git tree that an eval set on disk is: named only when it holds exactly the files that were read."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from modelsmith.repository.git import Git
+from modelsmith.repository.tree import WorkTree, read_each
+from modelsmith.schema.catalog import kind_of
+
+UNCOMMITTED: Final = "uncommitted"
+"""What stands for the tree of files that the last commit does not hold."""
+
+
+def eval_tree(git: Git, files: WorkTree, folder: str) -> tuple[str, tuple[str, ...]]:
+    """Tree of the folder in the last commit, or `UNCOMMITTED` and the governed files that differ.
+
+    Contents are compared, not what ``git status`` says: that is silent about a file that somebody's gitignore hides,
+    and about one that is marked as unchanged.
+    """
+    head = git.rev("HEAD")
+    committed = {path: oid for path, (_, oid) in git.list_tree(head, folder).items()} if head else {}
+    contents, refused = read_each(files, files.paths(folder))
+    found = {path: _blob_id(data, committed.get(path, "")) for path, data in contents.items()}
+    differing = {path for path in committed.keys() | found.keys() if committed.get(path) != found.get(path)}
+    governed = tuple(sorted(path for path in differing | refused.keys() if path in committed or kind_of(path)))
+    if governed or not committed:
+        return UNCOMMITTED, governed
+    return git.text("rev-parse", f"{head}:{folder}"), ()
+
+
+def _blob_id(data: bytes, like: str) -> str:
+    """Git's id of the content, in the form of another id of the same repository."""
+    hashed = hashlib.sha256 if len(like) == 64 else hashlib.sha1
+    return hashed(b"blob %d\0" % len(data) + data).hexdigest()

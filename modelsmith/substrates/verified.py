@@ -1,0 +1,74 @@
+"""Folders whose files were hashed before: trusted again only while nothing about the files has moved.
+
+A file that was hashed is known again by inode, size, and the times of its last change of content and of status. That is
+written down in a place of the reader's own, not beside the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from modelsmith.schema.canonical import file_digest
+from modelsmith.signing.files import write_atomically
+
+
+def holds(folder: Path, marker: str, memory: Path | None) -> bool:
+    """Whether the folder holds exactly the files that its marker lists, each with its size and digest.
+
+    The marker, a JSON file, gives name to size and digest; hidden files do not count. With a `memory` file, what was
+    hashed before is not hashed again, and a marker that says something else than it did then is not believed; without
+    one every byte is read.
+    """
+    try:
+        listing = json.loads((folder / marker).read_bytes())
+        present = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {marker}
+        if not listing or present != listing.keys():
+            return False
+        if any((folder / name).stat().st_size != size for name, (size, _) in listing.items()):
+            return False
+        seen = {"marker": file_digest(folder / marker), "files": {name: _traits(folder / name) for name in listing}}
+        before = _recall(memory).get(folder.name)
+        if before == seen:
+            return True
+        if isinstance(before, dict) and before.get("marker") != seen["marker"]:
+            return False
+        if any(file_digest(folder / name) != digest for name, (_, digest) in listing.items()):
+            return False
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return False
+    _remember(memory, folder.name, seen)
+    return True
+
+
+def forget(memory: Path | None, folder: Path) -> None:
+    """Let a folder be believed anew: it is about to be made again."""
+    if memory is not None and folder.name in (known := dict(_recall(memory))):
+        del known[folder.name]
+        _write(memory, known)
+
+
+def _traits(path: Path) -> list[int]:
+    status = path.lstat()
+    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _recall(memory: Path | None) -> Mapping[str, object]:
+    try:
+        known = json.loads(memory.read_bytes()) if memory else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _remember(memory: Path | None, name: str, seen: Mapping[str, object]) -> None:
+    if memory is not None:
+        _write(memory, {**_recall(memory), name: seen})
+
+
+def _write(memory: Path, known: Mapping[str, object]) -> None:
+    with contextlib.suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(memory, json.dumps(known, indent=1).encode() + b"\n")

@@ -1,0 +1,30 @@
+"""No rounding contradicts a verdict: what looks equal is equal, and what looks smaller is smaller."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from modelsmith.schema.figures import told_apart, told_beside
+
+SHARES = st.floats(min_value=-1, max_value=1)
+
+
+@given(SHARES, SHARES)
+@example(0.6996, 0.7)
+@example(0.7, math.nextafter(0.7, 1))
+@example(5e-324, 0.0)
+@example(-0.0, 0.0)
+def test_a_figure_beside_its_limit_looks_as_it_is(value: float, limit: float) -> None:
+    shown, beside = told_apart(value, limit)
+    assert (float(shown) < float(beside)) == (value < limit)
+    assert (float(shown) > float(beside)) == (value > limit)
+
+
+def test_digits_are_spent_only_where_they_tell_something() -> None:
+    assert told_apart(0.6996, 0.7) == ("0.6996", "0.7000")
+    assert told_apart(0.812345, 0.7) == ("0.812", "0.700")
+    assert told_apart(0.7, 0.7) == ("0.700", "0.700")
+    assert told_beside(0.7, None) == ("0.700", "")
