@@ -65,13 +65,18 @@ class Store:
         return home
 
     def get(self, artifact: str) -> Path | None:
-        """The artifact's folder, or None when the store does not hold it. Its content is not read; `verify` does that.
+        """The artifact's folder, or None when the store does not hold it or cannot be looked into.
+
+        Its content is not read; `verify` does that.
 
         Raises:
             InvalidInput: ``invalid-artifact-id``.
         """
         home = self._home(artifact)
-        return home if home.is_dir() else None
+        try:
+            return home if home.is_dir() else None
+        except OSError:
+            return None
 
     def verify(self, artifact: str) -> None:
         """Check every file of a stored artifact against its id.

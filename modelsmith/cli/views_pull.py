@@ -33,6 +33,8 @@ def _rows(pull: Any, page: Page) -> None:
 
 def pr_list(result: Any, page: Page) -> None:
     """``modelsmith pr list``."""
+    for broken in result.unreadable:
+        page.line(f"{broken.number} cannot be relied on: ", broken.message)
     if not result.pulls:
         page.line("no pull requests")
         return

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from modelsmith.repository.git import REGULAR, Git
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 
+MOST_EVENTS = 200
+"""Events of one pull request; every reader checks the signatures of each."""
+MOST_LINKS = MOST_EVENTS + 3
+"""Commits of its chain: the root, and what ends it (``closed``, ``merged``) may always be there."""
+LARGEST_EVENT = 1 << 19
+"""Bytes of one file of an event (512 KiB)."""
+
 
 @dataclass(frozen=True)
 class Link:
@@ -16,13 +23,14 @@ class Link:
     commit: str
     parents: tuple[str, ...]
     files: Mapping[str, bytes]
-    """Content by name; entries that are no plain files with a wanted name are listed empty."""
+    """Content by name; entries that are no plain files with a wanted name, or too large, are listed empty."""
 
 
 def read_chains(git: Git, tips: Collection[str], wanted: Collection[str]) -> dict[str, tuple[Link, ...]]:
     """The commits along the first parents of each tip, oldest first, the root included.
 
-    Only top-level files with a ``wanted`` name are read, so that a ref that leads into other history costs little.
+    Only top-level files with a ``wanted`` name are read, and of a chain longer than `MOST_LINKS` only its
+    beginning, so that a ref that leads into other history costs little, and one costs nothing to the readers of others.
 
     Raises InfrastructureFailure when git fails or an object is missing, IntegrityFailure (``bad-tree``) when one is
     damaged.
@@ -32,13 +40,15 @@ def read_chains(git: Git, tips: Collection[str], wanted: Collection[str]) -> dic
     arguments = ("rev-list", "--first-parent", "--parents", "--stdin")
     lines = git.text(*arguments, input="".join(f"{tip}\n" for tip in tips).encode()).splitlines()
     parents = {commit: tuple(others) for commit, *others in (line.split() for line in lines)}
-    trees = _trees(git, parents)
-    blobs = git.read_blobs([oid for tree in trees.values() for name, oid in tree.items() if name in wanted and oid])
+    chains = {tip: _chain(tip, parents)[: MOST_LINKS + 1] for tip in tips}
+    trees = _trees(git, dict.fromkeys(commit for chain in chains.values() for commit in chain))
+    asked = {oid for tree in trees.values() for name, oid in tree.items() if name in wanted and oid}
+    blobs = git.read_blobs([oid for oid, size in git.sizes(asked).items() if size <= LARGEST_EVENT])
     files = {
-        commit: {name: blobs[oid] if name in wanted and oid else b"" for name, oid in tree.items()}
+        commit: {name: blobs.get(oid, b"") if name in wanted else b"" for name, oid in tree.items()}
         for commit, tree in trees.items()
     }
-    return {tip: tuple(Link(c, parents[c], files[c]) for c in _chain(tip, parents)) for tip in tips}
+    return {tip: tuple(Link(commit, parents[commit], files[commit]) for commit in chains[tip]) for tip in tips}
 
 
 def _chain(tip: str, parents: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -14,7 +14,7 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from modelsmith.schema.canonical import canonical_json, is_canonical
-from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.errors import GateNotCleared, IntegrityFailure
 from modelsmith.schema.promotion import Approval
 from modelsmith.schema.pull import PullEvent, PullRequest, Review, SignedApproval, SignedEvent
 from modelsmith.signing.ssh import signing_key
@@ -27,6 +27,9 @@ APPROVAL_SIGNATURE = "approval.json.sig"
 _FILES = frozenset({EVENT_FILE, EVENT_SIGNATURE})
 EVENT_FILES = _FILES | {APPROVAL_FILE, APPROVAL_SIGNATURE}
 """Every name that an event's tree may hold."""
+
+LONGEST = {"title": 256, "branch": 256, "body": 100_000, "reason": 4000}
+"""Letters of what people say of a pull request."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,19 @@ def parse_event(commit: str, parents: Sequence[str], files: Mapping[str, bytes])
     if not _complete(event):
         raise _bad(commit, f"lacks what an event of kind {event.kind} must say")
     return logged
+
+
+def check_lengths(event: PullEvent, approval: Approval | None) -> None:
+    """Refuse words that nobody could read in a list, a commit or a receipt.
+
+    Raises GateNotCleared (``over-limits``).
+    """
+    texts = {"title": event.title, "branch": event.branch, "body": event.body, "reason": approval and approval.reason}
+    for name, text in texts.items():
+        if text and len(text) > LONGEST[name]:
+            raise GateNotCleared(
+                "over-limits", f"The {name} has {len(text)} letters; {LONGEST[name]} are allowed.", "Shorten it."
+            )
 
 
 def opened(log: Sequence[LoggedEvent]) -> PullEvent:

@@ -13,15 +13,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from modelsmith.forges.events import LoggedEvent, event_files, is_closed, new_event, opened
+from modelsmith.forges.events import LoggedEvent, check_lengths, event_files, is_closed, new_event, opened
 from modelsmith.forges.mirror import FETCH, Mirror, patiently, rewound
 from modelsmith.forges.port import ForgeIdentity, Proposal, Status
 from modelsmith.forges.reader import MAIN, PULLS, Reader
 from modelsmith.forges.refusal import find_refusal
 from modelsmith.governance.keys import opener_doubt
+from modelsmith.repository.budgets import require_within
 from modelsmith.repository.git import Git, Signature
 from modelsmith.schema.canonical import canonical_json, is_canonical
-from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.promotion import EVENT_NAMESPACE, Approval
 from modelsmith.schema.pull import PullEvent, PullRequest, SignedApproval
 from modelsmith.signing import ssh
@@ -97,16 +98,31 @@ class LocalForge:
 
     def list(self, status: Status | None = None) -> tuple[PullRequest, ...]:
         """See `Forge`. Only those asked for are verified."""
+        found, unreadable = self.survey(status)
+        for error in unreadable.values():
+            raise error
+        return found
+
+    def survey(self, status: Status | None = None) -> tuple[tuple[PullRequest, ...], dict[int, IntegrityFailure]]:
+        """See `Forge`."""
         self._refresh()
         tips, main = self._reader.tips(), self._reader.main()
-        wanted = {n: tip for n, tip in tips.items() if status in (None, self._reader.status(tip, main))}
-        return tuple(self._reader.pull(number, tip, main) for number, tip in wanted.items())
+        found: list[PullRequest] = []
+        unreadable: dict[int, IntegrityFailure] = {}
+        for number, tip in tips.items():
+            try:
+                if status in (None, self._reader.status(tip, main)):
+                    found.append(self._reader.pull(number, tip, main))
+            except IntegrityFailure as error:
+                unreadable[number] = error
+        return tuple(found), unreadable
 
     def open(self, proposal: Proposal) -> PullRequest:
         """See `Forge`."""
         for _ in range(_ATTEMPTS):
             main = self.fetch_into(self.clone)
             self._check_base(proposal, main)
+            require_within(self.clone, main, proposal.head, self._reader.governance(main).limits)
             change = self.clone.change(main, self.clone.merge_tree(main, proposal.head))
             if not change.paths:
                 raise InvalidInput("empty-change", "The proposal changes nothing on main.", "Commit a change first.")
@@ -129,6 +145,7 @@ class LocalForge:
                 requester=proposal.requester,
                 body=proposal.body,
             )
+            check_lengths(event, None)
             try:
                 self._push(self._commit(event, None, (self._root(), proposal.head)), f"{PULLS}{number}", None)
             except InfrastructureFailure as error:
@@ -148,6 +165,12 @@ class LocalForge:
                 return None
             if pull.status != "open":
                 raise _not_open(pull.number, pull.status)
+            if last.event.repository != said.repository:
+                raise InvalidInput(
+                    "renamed-repository",
+                    f"Pull request {number} was opened for {last.event.repository}; main is {said.repository} now.",
+                    "Close it and propose the change again.",
+                )
             facts = {"verdict": said.verdict, "change": said.change}
             return new_event(last, "reviewed", self.identity.actor, _now(), main, **facts)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from modelsmith.repository.git import Git
+from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.pull import PullRequest, SignedApproval
 
 Status = Literal["open", "merged", "closed"]
@@ -75,6 +76,10 @@ class Forge(Protocol):
 
     def list(self, status: Status | None = None) -> tuple[PullRequest, ...]:
         """Pull requests by number, all or of one status."""
+        ...
+
+    def survey(self, status: Status | None = None) -> tuple[tuple[PullRequest, ...], dict[int, IntegrityFailure]]:
+        """`list`, and by number why the others cannot be relied on: one of them hides no other."""
         ...
 
     def review(self, number: int, approval: SignedApproval) -> PullRequest:

@@ -14,9 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from modelsmith.forges.events import LoggedEvent, fold_pull, opened
+from modelsmith.forges.chains import MOST_EVENTS
+from modelsmith.forges.events import LoggedEvent, check_lengths, fold_pull, opened
 from modelsmith.forges.reader import MAIN, Reader, pull_number
 from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
+from modelsmith.repository.budgets import require_within
 from modelsmith.repository.git import REGULAR, Git
 from modelsmith.repository.secrets import first_secret
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, ModelsmithError
@@ -147,11 +149,21 @@ def _check_pull(reader: Reader, update: RefUpdate, number: int, now: datetime) -
     if not update.creates and update.old not in commits:
         raise _refused("append-only", f"{update.ref} may only grow.", "Fetch the pull request and add to it.")
     new = log if update.creates else log[commits.index(update.old) + 1 :]
+    if len(log) > MOST_EVENTS and any(logged.event.kind not in ("closed", "merged") for logged in new):
+        raise _refused("over-limits", f"{update.ref} has {MOST_EVENTS} events, which is all it may.", "Open a new one.")
     if opened(log).pull != number:
         raise _refused("bad-event", f"The events of {update.ref} are about another pull request.", "Use its own ref.")
     if update.creates and number > 1 + max(tips, default=0):
         raise _refused("skipped-number", f"{number} is not the next number.", "Fetch, and take the next number.")
     fold_pull(log, reader.merge_of(opened(log).head, main))
+    reader.check_repository(log, main)
+    renamed = opened(log).repository != reader.governance(main).repository
+    if renamed and any(logged.event.kind not in ("closed", "commented", "merged") for logged in new):
+        raise _refused(
+            "renamed-repository",
+            f"{update.ref} is about {opened(log).repository}, as main no longer calls itself.",
+            "Close it and propose the change again.",
+        )
     for logged in new:
         merge = reader.merge_of(logged.event.head, main) if logged.event.kind == "merged" else None
         people_at = reader.git.text("rev-parse", f"{merge}^1") if merge else main
@@ -186,6 +198,7 @@ def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) 
     odd = odd_words(event.title or "", event.branch or "", event.body, reason)
     if odd:
         raise _refused("odd-text", odd, "Say it in plain text.")
+    check_lengths(event, logged.approval)
     bases = {event.base, *([logged.approval.base] if logged.approval else [])}
     if not bases <= reader.line(main):
         raise _refused("unrelated-base", "The event names a main that never was.", "Fetch main and try again.")
@@ -193,6 +206,7 @@ def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) 
     if any(first_secret(text) for text in words):
         raise _refused("secret", "What was said holds what looks like a secret.", "Say it without that.")
     if event.kind == "opened":
+        require_within(git, event.base, event.head, reader.governance(main).limits)
         change = git.change(event.base, git.merge_tree(event.base, event.head))
         if change.digest() != event.change:
             raise _refused("wrong-change", "The event's change is not that of its head.", "Open the proposal again.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence, Set
 from functools import cached_property
 
-from modelsmith.forges.chains import Link, read_chains
+from modelsmith.forges.chains import MOST_LINKS, Link, read_chains
 from modelsmith.forges.events import EVENT_FILES, LoggedEvent, check_log, fold_pull, is_closed, opened, parse_event
 from modelsmith.governance.gate import deciders
 from modelsmith.governance.people import listed_keys
@@ -13,7 +13,7 @@ from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_codeowners, load_people, load_policy
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
-from modelsmith.schema.governance import People, Policy
+from modelsmith.schema.governance import Limits, People, Policy
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, EVENT_NAMESPACE
 from modelsmith.schema.pull import Change, PullEvent, PullRequest
 from modelsmith.signing import ssh
@@ -44,6 +44,11 @@ class Governance:
         """The repository's identity."""
         return self.policy.repository
 
+    @property
+    def limits(self) -> Limits:
+        """Budgets of a proposal."""
+        return self.policy.limits
+
     def may_close(self, actor: str, opening: PullEvent, change: Change) -> bool:
         """Whether the actor opened or asked for a pull request, or could decide about a path of its change."""
         if actor in (opening.actor, opening.requester):
@@ -51,13 +56,11 @@ class Governance:
         return actor in deciders(self.policy, self.people, load_codeowners(self._tree), change)
 
     def verify(self, logged: LoggedEvent) -> None:
-        """Check that an event is by whom it says it is, and about this repository; not whether the keys still count.
+        """Check that an event is by whom it says it is; not whether the keys still count.
 
         Raises IntegrityFailure: ``forged-event``, or as `ssh.verify`.
         """
         event = logged.event
-        if event.repository != self.repository:
-            raise _forged(logged, f"is about repository {event.repository}, not {self.repository}")
         self._expect(logged, event.actor, logged.statement, logged.signature, EVENT_NAMESPACE)
         if logged.approval and logged.proof:
             statement, signature = logged.proof.statement.encode(), logged.proof.signature
@@ -144,11 +147,26 @@ class Reader:
             raise IntegrityFailure(
                 "bad-event", f"Pull request {number} holds the events of {first.pull}.", "Restore the ref."
             )
+        self.check_repository(log, main)
         merge = self.merge_of(first.head, main)
         pull = fold_pull(log, merge)
         for logged in log:
             self._verify_or_remember(logged, self._trusted(log, logged, merge, main), main)
         return pull
+
+    def check_repository(self, log: Sequence[LoggedEvent], main: str) -> None:
+        """Refuse a log about a repository that main neither is nor was when the pull request was opened.
+
+        One that was opened before the identity changed is authentic; the gate finds that it decides nothing now.
+
+        Raises IntegrityFailure (``forged-event``).
+        """
+        first, now = opened(log), self.governance(main).repository
+        if first.repository == now:
+            return
+        known = self.git.rev(first.base) and self.git.is_ancestor(first.base, main)
+        if not known or self.governance(first.base).repository != first.repository:
+            raise _forged(log[0], f"is about repository {first.repository}, not {now}")
 
     def status(self, tip: str, main: str) -> str:
         """Status of a pull request without checking signatures: enough to leave it out of a list."""
@@ -193,6 +211,8 @@ class Reader:
 
 
 def _parse(chain: Sequence[Link]) -> tuple[LoggedEvent, ...]:
+    if len(chain) > MOST_LINKS:
+        raise IntegrityFailure("bad-event", "A pull request's log is longer than any may be.", "Restore the ref.")
     root, *links = chain
     log = tuple(parse_event(link.commit, link.parents, link.files) for link in links)
     check_log(log)

@@ -51,6 +51,22 @@ def concern(path: str) -> Concern:
     return "toolkit" if top in _TOOLKIT else "other"
 
 
+def path_problem(path: str, limits: Limits) -> str:
+    """Why a path is too long or too deep to stand in every clone; empty when it is not."""
+    parts = path.split("/")
+    if len(path.encode("utf-8", "surrogateescape")) > limits.path_bytes:
+        return f"is longer than the {limits.path_bytes} bytes that a path may have"
+    if any(len(part.encode("utf-8", "surrogateescape")) > limits.name_bytes for part in parts):
+        return f"has a name longer than the {limits.name_bytes} bytes that one may have"
+    if len(parts) > limits.path_depth:
+        return f"is {len(parts)} levels deep; {limits.path_depth} are allowed"
+    return ""
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= 120 else f"{path[:60]}...{path[-57:]}"
+
+
 def promotion_folder(path: str) -> str | None:
     """Folder of the promotion record that a path lies in, well formed or not; None outside ``promotions/``."""
     parts = path.split("/")
@@ -75,6 +91,8 @@ def _refusals(change: Change, limits: Limits) -> Iterator[Refusal]:
     yield from _mixed(paths)
     for path in paths:
         yield from _of_path(path)
+        if path.new_mode != ABSENT and (reason := path_problem(path.path, limits)):
+            yield Refusal("long-path", f"{_shortened(path.path)!r} {reason}.")
     yield from _case_twins(paths)
     yield from _promotion(paths)
 

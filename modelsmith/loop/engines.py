@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +56,12 @@ def open_substrate(workspace: Workspace, cluster: Cluster, subject: Subject, thr
     """The engine that answers for the subject; weights are loaded, or a server started, when the first prompt comes.
 
     Raises:
-        InvalidInput: ``key-missing`` when the environment lacks an endpoint's key.
+        InvalidInput: ``key-missing`` when the environment lacks an endpoint's key; ``endpoint-not-allowed`` or
+            ``endpoint-not-encrypted`` when nobody on this machine has allowed the endpoint or its key.
         InfrastructureFailure: ``extra-missing``.
     """
     if subject.endpoint is not None:
-        return _endpoint(subject.endpoint)
+        return _endpoint(workspace, subject.endpoint)
     assert subject.source is not None
     return _pinned(workspace, subject.source, subject, cluster.engine, threads, of_cluster=cluster.base_model)
 
@@ -81,13 +83,15 @@ def open_judge(workspace: Workspace, governed: GovernedSet) -> RememberingJudge 
         judge = ModelJudge(substrate, model, model.base_model.digest)
     else:
         assert model.endpoint is not None
-        judge = ModelJudge(_endpoint(model.endpoint), model, unknown_weights(model.endpoint))
+        judge = ModelJudge(_endpoint(workspace, model.endpoint), model, unknown_weights(model.endpoint))
     return RememberingJudge(judge, Cache(workspace.private / "cache"))
 
 
-def _endpoint(endpoint: Endpoint) -> Substrate:
+def _endpoint(workspace: Workspace, endpoint: Endpoint) -> Substrate:
+    from modelsmith.substrates.endpoint.allowed import SETTING, entries, require_allowed
     from modelsmith.substrates.endpoint.substrate import EndpointSubstrate
 
+    require_allowed(endpoint, entries(workspace.settings(SETTING), os.environ))
     return EndpointSubstrate(endpoint)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Field
+from typing_extensions import override
 
 from modelsmith.operations.contract import Cli, Request, Result
 from modelsmith.operations.pull_view import PullView, view
 from modelsmith.promotion.harness import open_forge
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.errors import Exit
 
 
 class PrListRequest(Request):
@@ -18,15 +21,35 @@ class PrListRequest(Request):
     everything: Annotated[bool, Field(description="Merged and closed ones too."), Cli(option="--all")] = False
 
 
+class UnreadableView(Frozen):
+    """A pull request that cannot be relied on, so that nothing of it is shown."""
+
+    number: int
+    code: str
+    message: str
+
+
 class PrListResult(Result):
     """Newest first."""
 
     pulls: tuple[PullView, ...]
+    unreadable: tuple[UnreadableView, ...] = ()
+    """Those whose log was tampered with; they hide no other."""
+
+    @override
+    def exit_code(self) -> Exit:
+        return Exit.INTEGRITY if self.unreadable else Exit.DONE
 
 
 def run(workspace: Workspace, request: PrListRequest) -> PrListResult:
     """Read them from the forge; nothing is changed."""
     forge = open_forge(workspace)
     main = forge.fetch_into(workspace.git)
-    pulls = forge.list(None if request.everything else "open")
-    return PrListResult(pulls=tuple(view(workspace.git, pull, main) for pull in reversed(pulls)))
+    pulls, unreadable = forge.survey(None if request.everything else "open")
+    return PrListResult(
+        pulls=tuple(view(workspace.git, pull, main) for pull in reversed(pulls)),
+        unreadable=tuple(
+            UnreadableView(number=number, code=error.code, message=error.message)
+            for number, error in sorted(unreadable.items())
+        ),
+    )

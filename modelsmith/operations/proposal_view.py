@@ -10,6 +10,7 @@ from modelsmith.promotion.authors import written
 from modelsmith.promotion.checks import promotion_checks
 from modelsmith.promotion.main import read_main
 from modelsmith.promotion.packets import PACKET_FILE
+from modelsmith.repository.budgets import require_within
 from modelsmith.repository.differences import changed_files, difference
 from modelsmith.repository.git import Git
 from modelsmith.repository.tree import Revision
@@ -83,8 +84,10 @@ def proposal_view(git: Git, pull: PullRequest, main: str, with_diff: bool) -> Pr
     """Look at the change that the pull request makes, made or would have made.
 
     Raises:
-        ModelsmithError: it holds something that cannot be read.
+        ModelsmithError: it holds something that cannot be read, or is larger than main's limits allow.
     """
+    if not pull.merge:
+        require_within(git, main, pull.head, read_main(git, main).policy.limits)
     old, new = _sides(git, pull, main)
     change = git.change(old, new)
     folders = {folder for path in change.paths if (folder := promotion_folder(path.path))}

@@ -56,15 +56,16 @@ def view(git: Git, pull: PullRequest, main: str) -> PullView:
     """
     if pull.status != "open":
         return _view(pull, None, "merged" if pull.status == "merged" else "closed", ())
+    gate: Literal["open", "closed", "waiting", "conflict"]
     try:
         judgement = judge(git, pull, main, datetime.now(UTC))
     except InfrastructureFailure:
         raise
     except ModelsmithError as error:
         read_main(git, main)
-        return _view(pull, None, "conflict", (error.message,))
+        gate = "closed" if error.code == "over-limits" else "conflict"
+        return _view(pull, None, gate, (error.message,))
     decision = judgement.decision
-    gate: Literal["open", "closed", "waiting"]
     gate = "open" if decision.open else "closed" if decision.refusals else "waiting"
     return _view(pull, judgement, gate, tuple(refusal.sentence for refusal in decision.refusals))
 

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from modelsmith.governance.people import listed_keys
-from modelsmith.repository.git import Git
+from modelsmith.repository.budgets import read_commits
+from modelsmith.repository.git import Git, over_limits
 from modelsmith.schema.errors import IntegrityFailure
-from modelsmith.schema.governance import People
+from modelsmith.schema.governance import Limits, People
 from modelsmith.signing import ssh
 
+MOST_BROKEN = 16
+"""Signatures of a proposal's commits that may fail; each costs a process, and an honest one has none."""
 GIT_NAMESPACE = "git"
 """Namespace in which ``git commit -S`` signs with SSH keys."""
 
@@ -43,35 +46,61 @@ class Written:
 
 
 class Commits:
-    """Commits between two points of history, read in bulk; each is handed out once, to the first who takes it."""
+    """Commits between two points of history; each is handed out once, to the first who takes it."""
 
     def __init__(self, git: Git, since: str, tip: str) -> None:
         lines = git.text("rev-list", "--parents", f"{since}..{tip}").splitlines()
         self._parents = {commit: parents for commit, *parents in (line.split() for line in lines)}
-        self._raw = git.read_commits(list(self._parents))
+        self._git = git
 
-    def take(self, tip: str) -> list[bytes]:
-        """Raw commits that ``tip`` contains and nobody has taken yet."""
-        taken: list[bytes] = []
+    def take(self, tip: str, limits: Limits) -> list[bytes]:
+        """Raw commits that ``tip`` contains and nobody has taken yet.
+
+        Raises:
+            GateNotCleared: ``over-limits``.
+        """
+        taken: list[str] = []
         waiting = [tip]
         while waiting:
             commit = waiting.pop()
             parents = self._parents.pop(commit, None)
             if parents is not None:
-                taken.append(self._raw.pop(commit))
+                taken.append(commit)
                 waiting += parents
-        return taken
+        return read_commits(self._git, taken, limits)
 
 
 def authorship(commits: Iterable[bytes], people: People) -> Authorship:
-    """Who wrote these raw commits, by the keys that people.yaml lists."""
+    """Who wrote these raw commits, by the keys that people.yaml lists.
+
+    A key that has proven itself once is not asked again, so an honest proposal costs one look for each author.
+
+    Raises:
+        GateNotCleared: ``over-limits`` for more than `MOST_BROKEN` signatures that their keys did not make.
+    """
     keys = [ssh.AllowedKey(*key) for key in listed_keys(people)]
-    authors: set[str | None] = set()
+    listed = {entry.key for entry in keys}
+    authors: set[str] = set()
+    proven: set[str | None] = set()
+    broken = 0
     claims: set[str] = set()
     for commit in commits:
         claims |= {text.decode("utf-8", "replace") for role in _ROLE.findall(_header(commit)) for text in role}
-        authors.add(_signer(commit, keys))
-    return Authorship(frozenset(filter(None, authors)), frozenset(claims - {""}))
+        key = ssh.signing_key(_signed(commit, _header(commit))[1])
+        if key not in listed or key in proven:
+            continue
+        signer = _signer(commit, keys)
+        if signer:
+            authors.add(signer)
+            proven.add(key)
+            continue
+        broken += 1
+        if broken > MOST_BROKEN:
+            raise over_limits(
+                f"More than {MOST_BROKEN} commits carry signatures that their keys did not make",
+                "Make the commits again; nothing else signs them.",
+            )
+    return Authorship(frozenset(authors), frozenset(claims - {""}))
 
 
 def written(git: Git, since: str, tip: str, people: People, most: int) -> tuple[Written, ...]:

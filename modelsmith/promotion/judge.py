@@ -9,19 +9,21 @@ from datetime import UTC, datetime
 from modelsmith.governance.gate import CheckResult, GateDecision, decide
 from modelsmith.governance.keys import CLOCK_TOLERANCE, opener_doubt
 from modelsmith.governance.names import find_twin
-from modelsmith.governance.shape import ABSENT
+from modelsmith.governance.shape import ABSENT, concern
 from modelsmith.promotion.authors import Authorship, Commits, authorship
 from modelsmith.promotion.checks import is_promotion, named_actors, promotion_checks
 from modelsmith.promotion.clock import read_signed
-from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.main import Main, main_after, read_main
 from modelsmith.promotion.openings import opening_doubt
 from modelsmith.promotion.rollbacks import contract_for
+from modelsmith.repository.budgets import require_within, size_problem
 from modelsmith.repository.git import EXECUTABLE, REGULAR, Git
 from modelsmith.repository.secrets import first_secret, secret_problems
 from modelsmith.repository.tree import Revision
 from modelsmith.repository.validate import validate
-from modelsmith.schema.errors import IntegrityFailure
-from modelsmith.schema.pull import Change, PullRequest, Review, odd_words
+from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
+from modelsmith.schema.governance import Limits
+from modelsmith.schema.pull import Change, PullEvent, PullRequest, Review, odd_words
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,15 @@ def judge(git: Git, pull: PullRequest, main_commit: str, now: datetime) -> Judge
     """Decide about merging the pull request, now, into main as it is at ``main_commit``.
 
     Raises:
-        GateNotCleared: ``conflict`` when it does not merge cleanly.
+        GateNotCleared: ``conflict`` when it does not merge cleanly, ``over-limits`` when it is too large to be looked
+            at.
         IntegrityFailure: ``from-the-future`` when main holds a merge that is dated after now.
     """
-    tree = git.merge_tree(main_commit, pull.head)
     main = read_main(git, main_commit)
-    commits = Commits(git, main_commit, pull.head).take(pull.head)
+    limits = main.policy.limits
+    require_within(git, main_commit, pull.head, limits)
+    tree = git.merge_tree(main_commit, pull.head)
+    commits = Commits(git, main_commit, pull.head).take(pull.head, limits)
     signed = read_signed(main.tree)
     if signed.latest > now + 2 * CLOCK_TOLERANCE:
         raise _from_the_future(signed.latest)
@@ -62,7 +67,7 @@ def judge(git: Git, pull: PullRequest, main_commit: str, now: datetime) -> Judge
         authorship=authorship(commits, main.people),
         seen=max(now, pull.opened_at, signed.latest),
         now=now,
-        opener=(*_opener(pull, main), _opening(pull, doubt), _said(pull, commits)),
+        opener=(*_opener(pull, main), *_repository(pull, main), _opening(pull, doubt), _said(pull, commits)),
     )
     return replace(judgement, decision=replace(judgement.decision, notes=(*judgement.decision.notes, *lost)))
 
@@ -115,7 +120,10 @@ def judge_tree(
         opener: What the forge adds about who opened the pull request; nothing of it outlives the merge.
     """
     change = git.change(main.tree.commit, tree)
-    checks = checks_for(git, main, tree, change, now, seen)
+    checks = _size(git, change, main.policy.limits)
+    too_large = bool(checks)
+    if not too_large:
+        checks = checks_for(git, main, tree, change, now, seen)
     passed = is_promotion(change) and all(check.passed for check in checks)
     decision = decide(
         policy=main.policy,
@@ -125,13 +133,32 @@ def judge_tree(
         reviews=reviews,
         requester=requester,
         preparer=preparer,
-        authors=[*authorship.authors, *named_actors(Revision(git, tree), change)],
+        authors=[*authorship.authors, *(() if too_large else named_actors(Revision(git, tree), change))],
         claims=authorship.claims,
         checks=(*opener, *checks),
         now=seen,
         contract=contract_for(main, Revision(git, tree), change, now, seen) if passed else None,
     )
     return Judgement(decision, change, tree, main)
+
+
+def _repository(pull: PullRequest, main: Main) -> tuple[CheckResult, ...]:
+    """What was opened and approved under another identity of the repository speaks of another repository."""
+    if pull.opening is None:
+        return ()
+    said, now = PullEvent.model_validate_json(pull.opening.statement).repository, main.policy.repository
+    if said == now:
+        return ()
+    sentence = f"it was opened for {said}, and main is {now} now; close it and have the change proposed again"
+    return (CheckResult("repository", False, sentence),)
+
+
+def _size(git: Git, change: Change, limits: Limits) -> tuple[CheckResult, ...]:
+    """What is too large is not read to find more: the failed check alone; nothing for what may be read."""
+    count = len(change.paths)
+    words = f"{count} paths change" if count > limits.changed_paths else size_problem(git, change, limits)
+    sentence = f"{words}; split the proposal, or leave out what need not be in git"
+    return (CheckResult("size", False, sentence),) if words else ()
 
 
 def _opener(pull: PullRequest, main: Main) -> tuple[CheckResult, ...]:
@@ -182,8 +209,19 @@ def checks_for(
         place = f"{first.file}:{first.line}" if first.line else first.file
         field = f"{first.field}: " if first.field else ""
         sentence = f"{place}: {field}{first.message} ({len(problems)} problems in all). {first.mend}"
-    checks = CheckResult("valid-files", not problems, sentence), _rendered(change), names
-    return checks if now is None else (*checks, _secrets(proposed, change))
+    checks = [CheckResult("valid-files", not problems, sentence), _rendered(change), names]
+    if not problems and any(concern(path.path) == "governance" for path in change.paths):
+        checks.append(_readable(main, tree))
+    return tuple(checks) if now is None else (*checks, _secrets(proposed, change))
+
+
+def _readable(main: Main, tree: str) -> CheckResult:
+    """Rules that main could not be read by afterwards would end every command, for everybody and for good."""
+    try:
+        main_after(main, tree)
+    except ModelsmithError as error:
+        return CheckResult("readable-main", False, f"by the new rules main could not be read: {error.message}")
+    return CheckResult("readable-main", True, "main can be read by the new rules")
 
 
 def _secrets(proposed: Revision, change: Change) -> CheckResult:

@@ -143,8 +143,9 @@ def _step(git: Git, step: Commit, receipts: Commit | None, commits: Commits, res
     times = [*([opening.at] if opening else []), *(review.at for review in reviews)]
     check_times(receipt, times, result.latest, now)
     seen = max([result.latest, receipt.at, *times])
-    proposal = commits.take(step.parents[-1] if len(step.parents) == 2 else step.id)
-    commits.take(receipts.id)
+    limits = main.policy.limits
+    proposal = commits.take(step.parents[-1] if len(step.parents) == 2 else step.id, limits)
+    commits.take(receipts.id, limits)
     judgement = judge_tree(
         git, main, step.tree,
         reviews=reviews, requester=receipt.requested_by, preparer=receipt.prepared_by,

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -19,13 +19,18 @@ from modelsmith.repository.invocation import command, environment, git_failed, g
 from modelsmith.repository.listing import Entry, FlatListing, Listing
 from modelsmith.repository.paths import checked, folder
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput
-from modelsmith.schema.pull import Change, ChangedPath
+from modelsmith.schema.pull import Change
 
 REGULAR = "100644"
 EXECUTABLE = "100755"
 SYMLINK = "120000"
 SUBMODULE = "160000"
 
+MOST_FILES = 1_000_000
+"""Files that a tree may list at most; folders that name one another can hold billions in a few kilobytes."""
+
+_BLOCK = 1 << 20
+_LISTED_BYTES = 1 << 28
 _KINDS = {"blob": "file", "commit": "commit"}
 _NAME = re.compile(r"[A-Za-z0-9._/-]+")
 _ID = re.compile(r"[0-9a-f]{7,64}")
@@ -126,12 +131,7 @@ class Git:
             end = out.index(b"\n", at)
             header = out[at:end].decode("utf-8", "replace").split(" ")
             if len(header) != 3 or header[:2] != [oid, kind]:
-                raise InfrastructureFailure(
-                    "missing-object",
-                    f"Object {oid} is not a {_KINDS[kind]} in this repository",
-                    "Fetch the full history (`git fetch --unshallow`), then run `git fsck`.",
-                    object=oid,
-                )
+                raise missing_object(oid, f"not a {_KINDS[kind]}")
             start, size = end + 1, int(header[2])
             contents[oid] = out[start : start + size]
             at = start + size + 1
@@ -148,6 +148,34 @@ class Git:
         facts = (line.split() for line in said.decode("utf-8", "replace").splitlines())
         return {fact[0]: int(fact[2]) for fact in facts if len(fact) == 3 and fact[1] == "blob"}
 
+    def sizes(self, oids: Collection[str]) -> dict[str, int]:
+        """Bytes of each object, without its content.
+
+        Raises:
+            InfrastructureFailure: ``missing-object``.
+        """
+        wanted = sorted(set(oids))
+        lines = self.text("cat-file", "--batch-check", input="".join(f"{oid}\n" for oid in wanted).encode())
+        sizes: dict[str, int] = {}
+        for oid, line in zip(wanted, lines.splitlines(), strict=True):
+            facts = line.split(" ")
+            if len(facts) != 3:
+                raise missing_object(oid, "not")
+            sizes[oid] = int(facts[2])
+        return sizes
+
+    def merge_base(self, one: str, other: str) -> str | None:
+        """A latest commit that both contain; None when they share no history."""
+        args = ("merge-base", _plain(one), _plain(other))
+        done = self._run(args)
+        if done.returncode > 1:
+            raise git_failed(args, done)
+        return done.stdout.decode().strip() or None
+
+    def count_commits(self, since: str, tip: str, most: int) -> int:
+        """How many commits ``tip`` contains beyond ``since``; counted up to ``most``."""
+        return int(self.text("rev-list", "--count", f"--max-count={most}", f"{_plain(since)}..{_plain(tip)}"))
+
     def read_commits(self, commits: Sequence[str]) -> dict[str, bytes]:
         """Raw commit objects by id, read by a single process.
 
@@ -161,11 +189,15 @@ class Git:
         return FlatListing(self.list_tree(rev))
 
     def list_tree(self, rev: str, prefix: str = "") -> dict[str, Entry]:
-        """Path to (mode, blob id) of every entry at or below ``prefix`` (a folder or file), submodules included."""
+        """Path to (mode, blob id) of every entry at or below ``prefix`` (a folder or file), submodules included.
+
+        Raises:
+            GateNotCleared: ``over-limits`` for more than `MOST_FILES`.
+        """
         below = folder(prefix)
-        out = self.run("ls-tree", "-r", "-z", "--full-tree", _plain(rev), *(["--", below] if below else []))
+        args = ("ls-tree", "-r", "-z", "--full-tree", _plain(rev), *(["--", below] if below else []))
         entries: dict[str, Entry] = {}
-        for entry in out.split(b"\0")[:-1]:
+        for entry in self._listed(args, MOST_FILES):
             facts, path = entry.split(b"\t", 1)
             mode, _, oid = facts.decode().split(" ")
             entries[utf8(path)] = (mode, oid)
@@ -241,19 +273,18 @@ class Git:
         return tree
 
     def change(self, old: str, new: str) -> Change:
-        """What differs between two commits' (or trees') files; a rename is a removal and an addition."""
-        out = self.run(
-            "diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", "--ignore-submodules=none",
-            _plain(old), _plain(new), "--",
-        )  # fmt: skip
-        fields = out.split(b"\0")[:-1]
-        paths = []
-        for facts, path in zip(fields[::2], fields[1::2], strict=True):
-            old_mode, new_mode, old_blob, new_blob, _ = facts.decode().removeprefix(":").split(" ")
-            paths.append(
-                ChangedPath(path=utf8(path), old_mode=old_mode, new_mode=new_mode, old_blob=old_blob, new_blob=new_blob)
-            )
-        return Change(paths=tuple(sorted(paths, key=lambda changed: changed.path)))
+        """What differs between two commits' (or trees') files; a rename is a removal and an addition.
+
+        Read folder by folder, as ``verify`` reads: ``git diff-tree`` would first hold all of it in memory.
+
+        Raises:
+            GateNotCleared: ``over-limits`` for more than `MOST_PATHS`.
+            IntegrityFailure: ``damaged-object`` for a folder that ``git fsck`` would refuse.
+        """
+        from modelsmith.repository.objects import ObjectReader
+
+        with ObjectReader(self.path) as reader:
+            return reader.change(old, new)
 
     def update_ref(self, ref: str, new: str, old: str | None) -> None:
         """Move a ref from ``old`` to ``new`` in one step; ``old`` None: the ref must not exist yet.
@@ -338,6 +369,24 @@ class Git:
                 return found if kind != "commit" or not is_id or found.startswith(name) else None
         return None
 
+    def _listed(self, args: Sequence[str], most: int) -> list[bytes]:
+        """What a command lists, each followed by a NUL byte; it is stopped when that becomes too much."""
+        read, count, size = [], 0, 0
+        with self.start(*args) as process:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.close()
+            while block := process.stdout.read(_BLOCK):
+                read.append(block)
+                count += block.count(b"\0")
+                size += len(block)
+                if count > most or size > _LISTED_BYTES:
+                    process.kill()
+                    raise over_limits("It holds more files than are ever listed", "Split the proposal.")
+        if process.returncode:
+            self.run(*args)
+        return b"".join(read).split(b"\0")[:-1]
+
     def _write_blobs(self, contents: Sequence[bytes], scratch: Path) -> list[str]:
         """Blob ids of contents, written by a single process."""
         names = []
@@ -361,6 +410,21 @@ class Git:
             )
         except (FileNotFoundError, PermissionError):
             raise git_missing() from None
+
+
+def over_limits(what: str, mend: str) -> GateNotCleared:
+    """The refusal of something that is larger than anybody looks at."""
+    return GateNotCleared("over-limits", what, mend)
+
+
+def missing_object(oid: str, what: str) -> InfrastructureFailure:
+    """The failure for an object that is not, or is not what it should be, in the object database."""
+    return InfrastructureFailure(
+        "missing-object",
+        f"Object {oid} is {what} in this repository",
+        "Fetch the full history (`git fetch --unshallow`), then run `git fsck`.",
+        object=oid,
+    )
 
 
 def _plain(rev: str) -> str:

@@ -10,23 +10,37 @@ from __future__ import annotations
 import hashlib
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from typing_extensions import override
 
-from modelsmith.repository.git import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Commit, Git, utf8
+from modelsmith.repository.git import (
+    EXECUTABLE,
+    MOST_FILES,
+    REGULAR,
+    SUBMODULE,
+    SYMLINK,
+    Commit,
+    Git,
+    missing_object,
+    over_limits,
+    utf8,
+)
 from modelsmith.repository.listing import Entry
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
+from modelsmith.schema.governance import LARGEST_FILE, MOST_PATHS
 from modelsmith.schema.pull import Change, ChangedPath
 
 FOLDER = "040000"
-LARGEST_BYTES = 1 << 28
+LARGEST_BYTES = LARGEST_FILE
 """Largest object that is read into memory (256 MiB); `ObjectReader.sha256` has no limit."""
 
+_TOO_MANY = "It holds more files or folders than are ever listed"
 _BLOCK = 1 << 20
 _TREES_KEPT = 8192
 """Folders remembered; a thousand promotions have about 2,300."""
@@ -74,6 +88,20 @@ class ObjectReader(Git):
         return {oid: self._read(oid, "blob") for oid in oids}
 
     @override
+    def sizes(self, oids: Collection[str]) -> dict[str, int]:
+        sizes: dict[str, int] = {}
+        for oid in set(oids):
+            facts = self._ask(f"info {oid}").split(" ") if _ID.fullmatch(oid) else []
+            if len(facts) != 3:
+                raise missing_object(oid, "not")
+            sizes[oid] = int(facts[2])
+        return sizes
+
+    @override
+    def read_commits(self, commits: Sequence[str]) -> dict[str, bytes]:
+        return {oid: self._read(oid, "commit") for oid in commits}
+
+    @override
     def list_tree(self, rev: str, prefix: str = "") -> dict[str, Entry]:
         return dict(self.listing(rev).below(prefix.removesuffix("/")))
 
@@ -83,7 +111,9 @@ class ObjectReader(Git):
 
     @override
     def change(self, old: str, new: str) -> Change:
-        paths = self._differences("", self._root(old), self._root(new))
+        paths = list(islice(self._differences(self._root(old), self._root(new)), MOST_PATHS + 1))
+        if len(paths) > MOST_PATHS:
+            raise over_limits(_TOO_MANY, "Split the proposal.")
         return Change(paths=tuple(sorted(paths, key=lambda changed: changed.path)))
 
     @override
@@ -140,24 +170,28 @@ class ObjectReader(Git):
             )
         return self._commits[oid]
 
-    def _differences(self, prefix: str, old: str | None, new: str | None) -> Iterator[ChangedPath]:
-        if old == new:
-            return
-        before = self.entries(old) if old else {}
-        after = self.entries(new) if new else {}
-        absent = ("000000", "0" * len(old or new or ""))
-        for name in before.keys() | after.keys():
-            was, now = before.get(name, absent), after.get(name, absent)
-            if was == now:
+    def _differences(self, old_root: str, new_root: str) -> Iterator[ChangedPath]:
+        absent = ("000000", "0" * len(old_root))
+        waiting: list[tuple[str, str | None, str | None]] = [("", old_root, new_root)]
+        for _ in _folders(waiting):
+            prefix, old, new = waiting.pop()
+            if old == new:
                 continue
-            folders = [oid if mode == FOLDER else None for mode, oid in (was, now)]
-            if any(folders):
-                yield from self._differences(f"{prefix}{name}/", *folders)
-            (old_mode, old_blob), (new_mode, new_blob) = (absent if e[0] == FOLDER else e for e in (was, now))
-            if old_mode != new_mode or old_blob != new_blob:
-                yield ChangedPath(
-                    path=f"{prefix}{name}", old_mode=old_mode, new_mode=new_mode, old_blob=old_blob, new_blob=new_blob
-                )
+            before = self.entries(old) if old else {}
+            after = self.entries(new) if new else {}
+            for name in before.keys() | after.keys():
+                was, now = before.get(name, absent), after.get(name, absent)
+                if was == now:
+                    continue
+                below = [oid if mode == FOLDER else None for mode, oid in (was, now)]
+                if any(below):
+                    waiting.append((f"{prefix}{name}/", below[0], below[1]))
+                (old_mode, old_blob), (new_mode, new_blob) = (absent if e[0] == FOLDER else e for e in (was, now))
+                if old_mode != new_mode or old_blob != new_blob:
+                    yield ChangedPath(
+                        path=f"{prefix}{name}",
+                        old_mode=old_mode, new_mode=new_mode, old_blob=old_blob, new_blob=new_blob,
+                    )  # fmt: skip
 
     def _read_tree(self, oid: str) -> dict[str, Entry]:
         data, width = self._read(oid, "tree"), len(oid) // 2
@@ -181,12 +215,7 @@ class ObjectReader(Git):
         """Content of an object, block by block; raises once all of it was read when it does not fit its id."""
         header = self._ask(f"contents {oid}").split(" ") if _ID.fullmatch(oid) else []
         if len(header) != 3:
-            raise InfrastructureFailure(
-                "missing-object",
-                f"Object {oid} is not in this repository",
-                "Fetch the full history (`git fetch --unshallow`), then run `git fsck`.",
-                object=oid,
-            )
+            raise missing_object(oid, "not")
         size = left = int(header[2])
         content = hashlib.new("sha1" if len(oid) == 40 else "sha256", usedforsecurity=len(oid) != 40)
         content.update(f"{header[1]} {size}\0".encode())
@@ -251,7 +280,10 @@ class TreeListing:
     def below(self, prefix: str) -> dict[str, Entry]:
         """See `Listing`."""
         found = self._find(prefix) if prefix else (FOLDER, self._root)
-        return dict(self._files(prefix, found)) if found else {}
+        files = dict(islice(self._files(prefix, found), MOST_FILES + 1)) if found else {}
+        if len(files) > MOST_FILES:
+            raise over_limits(_TOO_MANY, "Split it.")
+        return files
 
     def names(self, folder: str) -> tuple[str, ...]:
         """See `Listing`."""
@@ -271,12 +303,24 @@ class TreeListing:
             at = self._git.entries(at[1]).get(name)
         return at
 
-    def _files(self, path: str, entry: Entry) -> Iterator[tuple[str, Entry]]:
-        if entry[0] != FOLDER:
-            yield path, entry
+    def _files(self, top: str, entry: Entry) -> Iterator[tuple[str, Entry]]:
+        waiting = [(top, entry)]
+        for _ in _folders(waiting):
+            path, (mode, oid) = waiting.pop()
+            if mode != FOLDER:
+                yield path, (mode, oid)
+                continue
+            inner = self._git.entries(oid).items()
+            waiting += [(f"{path}/{name}" if path else name, found) for name, found in inner]
+
+
+def _folders(waiting: list[Any]) -> Iterator[None]:
+    """A step for each thing that waits, at most `MOST_FILES`: folders that name one another can hold billions."""
+    for _ in range(MOST_FILES):
+        if not waiting:
             return
-        for name, inner in self._git.entries(entry[1]).items():
-            yield from self._files(f"{path}/{name}" if path else name, inner)
+        yield
+    raise over_limits(_TOO_MANY, "Split the proposal.")
 
 
 def _damaged(oid: str, what: str) -> IntegrityFailure:

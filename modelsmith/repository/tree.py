@@ -192,13 +192,30 @@ def read_each(tree: Tree, paths: Iterable[str]) -> tuple[dict[str, bytes], dict[
 
 
 def _walk(top: Path, prefix: str) -> Iterator[str]:
-    with os.scandir(top) as entries:
-        for entry in entries:
-            path = f"{prefix}/{entry.name}" if prefix else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if entry.name not in KEPT_LOCALLY:
-                    yield from _walk(Path(entry.path), path)
-            elif entry.name not in KEPT_LOCALLY:
+    """Every file below a folder.
+
+    Raises:
+        InvalidInput: ``unreadable-folder``, also for one whose path is longer than this system takes.
+    """
+    waiting = [prefix]
+    while waiting:
+        below = waiting.pop()
+        try:
+            with os.scandir(top / below.removeprefix(prefix).lstrip("/")) as entries:
+                found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        except OSError as error:
+            shown = below if len(below) <= 120 else f"{below[:60]}...{below[-57:]}"
+            raise InvalidInput(
+                "unreadable-folder",
+                f"The folder {shown!a} cannot be read: {error.strerror}",
+                "Make it readable for this user, or shorten its path.",
+                path=below,
+            ) from None
+        for name, is_folder in found:
+            path = f"{below}/{name}" if below else name
+            if is_folder and name not in KEPT_LOCALLY:
+                waiting.append(path)
+            elif not is_folder and name not in KEPT_LOCALLY:
                 yield path
 
 

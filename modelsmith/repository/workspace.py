@@ -145,6 +145,13 @@ class Workspace:
             )
         return value
 
+    def settings(self, name: str) -> tuple[str, ...]:
+        """Every value of a setting that may be given several times."""
+        try:
+            return tuple(self.git.text("config", "--local", "--get-all", f"modelsmith.{name}").splitlines())
+        except InfrastructureFailure:
+            return ()
+
     def require_clean(self) -> None:
         """Refuse to go on when governed files differ from the commit.
 

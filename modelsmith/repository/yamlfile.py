@@ -23,8 +23,10 @@ from modelsmith.repository.document import (
 )
 from modelsmith.repository.json_reader import read_json
 from modelsmith.repository.yaml_reader import read_yaml
+from modelsmith.schema.cluster import STORE
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.plaintext import described, first_unwelcome
+from modelsmith.schema.source import MODEL_URI
 
 __all__ = ["Problem", "check", "find_json_problems", "find_problems", "invalid", "parse_yaml"]
 
@@ -200,6 +202,8 @@ def _fields(model: type[BaseModel]) -> dict[str, str]:
 
 _PATTERNS = {
     r"^https?://[^/?#\s@]+(/[^?#\s]*)?$": "Write https://host/v1, without user, password or query.",
+    MODEL_URI: "Write package://<python package>/<file>, file://<path> or hf://<org>/<name>@<revision>.",
+    STORE: "Write an absolute folder, or ~/<folder>.",
     r"^[A-Z][A-Z0-9_]*$": "Write the name of an environment variable, in capitals; never a key itself.",
     r"^sha256:[0-9a-f]{64}$": "Write 'sha256:' and 64 hex digits.",
     r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$": (
@@ -237,6 +241,7 @@ _BOUNDS: dict[str, Callable[[dict[str, Any]], tuple[str, str]]] = {
     "string_too_short": lambda c: (
         f"needs {c['min_length']} or more characters", f"Write {c['min_length']} or more characters."
     ),
+    "string_too_long": lambda c: (f"has more than {c['max_length']} characters", "Shorten it."),
     "literal_error": lambda c: (f"must be {c['expected']}", f"Write {c['expected']}."),
     "union_tag_not_found": lambda c: (f"{c['discriminator']} is missing", f"Add {c['discriminator']}: see the schema."),
     "union_tag_invalid": lambda c: (

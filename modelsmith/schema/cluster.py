@@ -75,10 +75,15 @@ class Loop(Frozen):
     max_iterations: Annotated[int, Field(ge=1)] = 3
 
 
+STORE = r"^(/|~/)(?:[^/\x00-\x1f]{1,200}/?)*$"
+StorePath = Annotated[str, Field(pattern=STORE, max_length=1024)]
+"""An absolute folder, or one in the home (``~/``) of whoever runs the toolkit; another user's home may not be there."""
+
+
 class ClusterDefaults(Frozen):
     """``clusters/defaults.yaml``: what clusters share; each cluster may override it."""
 
-    store: str | None = None
+    store: StorePath | None = None
     """Folder of the artifact store, outside the clone; ``~/.local/share/modelsmith/store`` when not set."""
     hosts: tuple[Slug, ...] = ("local",)
     """Hosts on which training may run."""
@@ -107,7 +112,7 @@ class Cluster(Frozen):
     """Thresholds of this cluster; the stricter of these and the eval set's holds."""
     rollback: Rollback
     deployment: Deployment = Deployment()
-    store: str | None = None
+    store: StorePath | None = None
     hosts: tuple[Slug, ...] = ("local",)
     training: Training = Training()
     prices: Prices = Prices()

@@ -24,12 +24,39 @@ class Transition(Frozen):
     """``harness`` when checks alone decide, else the role whose approval is needed."""
 
 
-class Limits(Frozen):
-    """Sizes that a proposal may not exceed."""
+MOST_PATHS = 50_000
+"""Paths in which two commits may differ at most; more are never listed."""
+LARGEST_FILE = 1 << 28
+"""Largest object that is ever read into memory (256 MiB)."""
 
-    record_bytes: Annotated[int, Field(ge=1)] = 262_144
-    evidence_bytes: Annotated[int, Field(ge=1)] = 16_777_216
-    changed_paths: Annotated[int, Field(ge=1)] = 3000
+
+class Limits(Frozen):
+    """Budgets of a proposal: those of main count, for gate, hook and ``verify`` alike.
+
+    A policy may set them within bounds that the toolkit itself keeps, so that whatever the gate lets in can be read
+    for ever.
+    """
+
+    record_bytes: Annotated[int, Field(ge=1, le=LARGEST_FILE)] = 262_144
+    """Of a promotion's ``record.json``."""
+    evidence_bytes: Annotated[int, Field(ge=1, le=LARGEST_FILE)] = 16_777_216
+    """Of all files of a promotion's folder."""
+    changed_paths: Annotated[int, Field(ge=1, le=MOST_PATHS)] = 3000
+    """Paths that change."""
+    file_bytes: Annotated[int, Field(ge=1, le=LARGEST_FILE)] = 33_554_432
+    """Of one file that is added or changed."""
+    change_bytes: Annotated[int, Field(ge=1, le=1 << 30)] = 134_217_728
+    """Of all files that are added or changed."""
+    path_bytes: Annotated[int, Field(ge=64, le=2048)] = 512
+    """Of a path, in UTF-8."""
+    name_bytes: Annotated[int, Field(ge=64, le=240)] = 200
+    """Of one part of a path; file systems take 255."""
+    path_depth: Annotated[int, Field(ge=8, le=64)] = 24
+    """Parts of a path."""
+    commits: Annotated[int, Field(ge=1, le=5000)] = 500
+    """Commits of a proposal."""
+    commits_bytes: Annotated[int, Field(ge=4096, le=1 << 26)] = 4_194_304
+    """Of all its commit objects: messages, names, signatures."""
 
 
 class Policy(Frozen):

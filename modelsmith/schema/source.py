@@ -8,6 +8,12 @@ from pydantic import AfterValidator, Field
 
 from modelsmith.schema.base import Digest, Frozen, ServedName, Slug
 
+MODEL_URI = (
+    r"^(package://[A-Za-z_][A-Za-z0-9_]{0,99}/[^\x00-\x1f]+"
+    r"|file://[^\x00-\x1f]+"
+    r"|hf://[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}@[A-Za-z0-9_./-]{1,200})$"
+)
+
 
 class Chat(Frozen):
     """How a model is spoken to, and where its answer begins: what its chat template and its habits call for.
@@ -35,7 +41,7 @@ class BaseModelSource(Frozen):
 
     name: Slug
     """Name shown to people."""
-    uri: Annotated[str, Field(pattern=r"^(package|file|hf)://.+$")]
+    uri: Annotated[str, Field(pattern=MODEL_URI, max_length=1024)]
     """``package://<python package>/<file>``, ``file://<path>`` (a GGUF file or a safetensors folder), or ``hf://org/name@revision``."""
     digest: Digest
     """SHA-256 of the weights: of the GGUF file, or of the folder's ``SHA256SUMS`` listing."""

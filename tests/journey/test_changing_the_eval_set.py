@@ -363,6 +363,9 @@ class TestABaseline:
         self.configure(fresh, stub, key_env="FRONTIER_KEY")
         monkeypatch.setenv("FRONTIER_KEY", "very-secret-key")
         ran = fresh.modelsmith("eval", "--cluster", "rtb-pricing", "--model", "frontier", "--json")
+        assert (ran.code, ran.json["code"], stub.seen) == (2, "endpoint-not-allowed", [])
+        monkeypatch.setenv("MODELSMITH_ENDPOINTS", f"{stub.url} FRONTIER_KEY")
+        ran = fresh.modelsmith("eval", "--cluster", "rtb-pricing", "--model", "frontier", "--json")
         assert (ran.code, ran.json["code"]) == (2, "endpoint-key")
         assert "very-secret-key" not in ran.out + ran.err
         for path in (fresh.private / "rtb-pricing").rglob("*"):

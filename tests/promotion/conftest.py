@@ -144,9 +144,10 @@ class Repository:
         tree = self.git.merge_tree(self.tip, head)
         change = self.git.change(self.tip, tree)
         reviews = tuple(self.review(change, number, *approval, at) for approval in approvals)
+        written = Commits(self.git, self.tip, head).take(head, self.main.policy.limits)
         judgement = judge_tree(
             self.git, self.main, tree, reviews=reviews, requester=HARNESS.name, preparer=HARNESS.name,
-            authorship=authorship(Commits(self.git, self.tip, head).take(head), self.main.people), seen=at,
+            authorship=authorship(written, self.main.people), seen=at,
         )  # fmt: skip
         assert smuggled or judgement.decision.open, judgement.decision
         pull = PullRequest(

@@ -9,6 +9,7 @@ import pytest
 from modelsmith.promotion.authors import Commits, authorship
 from modelsmith.repository.git import Signature
 from modelsmith.schema.errors import IntegrityFailure, WaitingForPerson
+from modelsmith.schema.governance import Limits
 from modelsmith.signing.ssh import sign
 
 PEOPLE = ".github/governance/people.yaml"
@@ -111,9 +112,9 @@ def test_each_commit_of_history_is_looked_at_for_one_proposal_only(line):
     second = line.signed_commit({"b.md": b"b"}, "dana")
     line.land(line.approved(proposal(line, second), "petra"))
     commits = Commits(line.git, f"{after}~2", line.tip)
-    assert authorship(commits.take(first), line.main().people).authors == {"petra"}
-    commits.take(after)
-    assert authorship(commits.take(second), line.main().people).authors == {"dana"}
+    assert authorship(commits.take(first, Limits()), line.main().people).authors == {"petra"}
+    commits.take(after, Limits())
+    assert authorship(commits.take(second, Limits()), line.main().people).authors == {"dana"}
     assert line.verify().approvals == 2
 
 

@@ -13,6 +13,7 @@ from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.source import Chat, Endpoint
 from modelsmith.substrates.chat import answer_after
 from modelsmith.substrates.endpoint import failures
+from modelsmith.substrates.endpoint.allowed import is_loopback
 from modelsmith.substrates.endpoint.api import Answer, LimitName, StreamReader, read_answer, request_body
 from modelsmith.substrates.endpoint.concurrency import AdaptiveLimit, Gate
 from modelsmith.substrates.endpoint.failures import Failure
@@ -208,6 +209,6 @@ def _proxy(url: str) -> str | None:
     """The proxy that the environment (``HTTPS_PROXY``, ``NO_PROXY``) names for this address."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if host in ("localhost", "::1") or host.startswith("127.") or urllib.request.proxy_bypass(host):
+    if is_loopback(host) or urllib.request.proxy_bypass(host):
         return None
     return urllib.request.getproxies().get(parts.scheme)

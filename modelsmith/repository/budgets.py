@@ -1,0 +1,72 @@
+"""What a proposal may cost whoever looks at it, asked of sizes alone: before it is merged, read or checked.
+
+Gate, hook and ``verify`` ask the same questions of the same limits, those of main, and read with the same reader. So
+nothing gets in that cannot be read for ever after, and nothing that is too large is read to find that out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelsmith.governance.shape import ABSENT
+from modelsmith.repository.git import SUBMODULE, Git, over_limits
+from modelsmith.repository.objects import ObjectReader
+from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.governance import Limits
+from modelsmith.schema.pull import Change
+
+
+def require_within(git: Git, base: str, head: str, limits: Limits) -> None:
+    """Refuse a proposal that is too large to be merged and looked at.
+
+    Raises:
+        GateNotCleared: ``over-limits``.
+        IntegrityFailure: ``damaged-object`` for objects that ``verify`` would not read.
+    """
+    commits = git.count_commits(base, head, limits.commits + 1)
+    if commits > limits.commits:
+        raise _too_many_commits(limits)
+    common = git.merge_base(base, head)
+    if common is None:
+        return
+    with ObjectReader(git.path) as reader:
+        words = size_problem(reader, reader.change(common, head), limits)
+    if words:
+        raise over_limits(f"The proposal is too large: {words}", "Split it, or leave out what need not be in git.")
+
+
+def size_problem(git: Git, change: Change, limits: Limits) -> str:
+    """Why a change is too large to be read; empty when it is not. Reads no content."""
+    added = {p.new_blob: p.path for p in change.paths if p.new_mode not in (ABSENT, SUBMODULE)}
+    sizes = git.sizes(added)
+    for blob, size in sizes.items():
+        if size > limits.file_bytes:
+            return f"{added[blob]!a} has {size} bytes; the policy allows {limits.file_bytes}"
+    whole = sum(sizes[p.new_blob] for p in change.paths if p.new_blob in sizes)
+    return (
+        f"its files have {whole} bytes; the policy allows {limits.change_bytes}" if whole > limits.change_bytes else ""
+    )
+
+
+def read_commits(git: Git, commits: Sequence[str], limits: Limits) -> list[bytes]:
+    """Raw commits of one proposal.
+
+    Raises:
+        GateNotCleared: ``over-limits`` when there are too many, or they are too large.
+    """
+    if len(commits) > limits.commits:
+        raise _too_many_commits(limits)
+    size = sum(git.sizes(commits).values())
+    if size > limits.commits_bytes:
+        raise over_limits(
+            f"The proposal's commits have {size} bytes; the policy allows {limits.commits_bytes}",
+            "Propose the same change in one commit.",
+        )
+    return list(git.read_commits(commits).values())
+
+
+def _too_many_commits(limits: Limits) -> ModelsmithError:
+    return over_limits(
+        f"The proposal has more than {limits.commits} commits, which is what the policy allows",
+        "Propose the same change in fewer (`git merge --squash`).",
+    )

@@ -1,0 +1,298 @@
+"""What a proposal may cost everybody who looks at it, and that what was let in can be verified for ever."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from itertools import count
+
+import pytest
+from attacker import NOBODY, POLICY, World, refused
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from modelsmith.forges.events import event_files
+from modelsmith.loop.engines import Subject, open_substrate
+from modelsmith.operations import doctor, pr_list, validate
+from modelsmith.promotion.authors import MOST_BROKEN
+from modelsmith.promotion.pulls import merge_pull
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import GateNotCleared, InvalidInput, ModelsmithError, WaitingForPerson
+from modelsmith.schema.promotion import EVENT_NAMESPACE
+from modelsmith.schema.pull import PullEvent
+from modelsmith.schema.source import Endpoint
+from modelsmith.signing import ssh
+
+CLUSTER_FILE = "clusters/rtb-pricing/cluster.yaml"
+DEFAULTS = "clusters/defaults.yaml"
+
+
+def text(world: World, path: str) -> str:
+    return world.bare.text("show", f"{world.main()}:{path}") + "\n"
+
+
+def land(world: World, files: dict[str, bytes | None], branch: str = "change") -> int:
+    """Through gate, hook and receipts, as honest people do it."""
+    number = world.propose(files, branch=branch)
+    for actor in ("paul", "dana"):
+        world.approve(number, actor)
+    assert world.merge(number).status == "merged"
+    return number
+
+
+def chained(world: World, number: int, message: str) -> str:
+    """So many commits over main, each with this message and nothing changed but the last."""
+    world.fetch()
+    head = world.main()
+    tree = world.git.text("rev-parse", f"{world.commit({'docs/x.md': b'x'})}^{{tree}}")
+    for _ in range(number):
+        head = world.git.commit_tree(tree, [head], message, NOBODY)
+    return head
+
+
+def closed(world: World, files: dict[str, bytes | None], *saying: str) -> None:
+    """Nobody's approval opens the gate, and whoever lists pull requests reads why; main verifies as before."""
+    try:
+        number = world.propose(files)
+    except GateNotCleared as error:
+        said = f"{error.code}: {error.message}"
+    else:
+        world.approve(number, "paul")
+        said = world.refusals(number)
+        with pytest.raises(ModelsmithError):
+            world.merge(number)
+    for words in saying:
+        assert words in said
+    world.holds()
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("docs/" + "n" * 300 + ".md", "has a name longer than"),
+        ("docs/" + "d/" * 40 + "x.md", "levels deep"),
+        ("docs/" + "/".join(["d" * 100] * 8) + "/x.md", "is longer than"),
+    ],
+)
+def test_a_path_that_not_every_clone_can_hold_is_refused(fresh, path, words):
+    """A longer path passes git and stops every work tree, or whatever walks it."""
+    closed(fresh, {path: b"x"}, words)
+
+
+def test_a_file_that_nobody_could_read_again_is_refused_before_it_is_read(fresh):
+    """260 kB on the wire, a gigabyte of zeros for whoever judges it."""
+    closed(fresh, {".github/governance/trust/old.pem": b"\0" * (33 << 20)}, "over-limits", "bytes; the policy allows")
+
+
+def test_folders_that_name_one_another_a_billion_times_are_refused_at_once(fresh):
+    """Thirty objects that list 2^30 files."""
+    fresh.fetch()
+    blob = fresh.git.text("hash-object", "-w", "--stdin", input=b"x")
+    tree = fresh.git.text("mktree", "-z", input=f"100644 blob {blob}\tx\0".encode())
+    folder = "040000 tree "
+    for _ in range(30):
+        tree = fresh.git.text("mktree", "-z", input=f"040000 tree {tree}\ta\0{folder}{tree}\tb\0".encode())
+    base = fresh.git.text("ls-tree", "-z", fresh.main()).rstrip("\0")
+    root = fresh.git.text("mktree", "-z", input=f"{base}\0{folder}{tree}\tdocs-bomb\0".encode())
+    head = fresh.git.commit_tree(root, [fresh.main()], "A bomb\n", NOBODY)
+    begin = time.monotonic()
+    with refused("over-limits"):
+        fresh.open(head, "petra")
+    assert time.monotonic() - begin < 300
+    with pytest.raises(GateNotCleared, match="more files"):
+        fresh.git.change(fresh.main(), root)
+
+
+def test_more_commits_than_anybody_reads_are_refused(fresh):
+    """Each one costs every reader."""
+    limits = fresh.governed().policy.limits
+    with refused("over-limits") as errors:
+        fresh.open(chained(fresh, limits.commits + 1, "x\n"), "petra")
+    assert f"more than {limits.commits} commits" in errors[0].message
+
+
+def test_commits_with_a_copied_signature_are_refused_and_cost_little(fresh):
+    """Each copy would cost everybody a process; the signature is somebody's, of something else."""
+    copied = ssh.sign(b"anything", fresh.key("paul"), "git").rstrip("\n").replace("\n", "\n ")
+    head = fresh.main()
+    tree = fresh.git.text("rev-parse", f"{fresh.commit({'docs/x.md': b'x'})}^{{tree}}")
+    for number in range(MOST_BROKEN + 1):
+        raw = f"tree {tree}\nparent {head}\nauthor a <a@x> {number} +0000\ncommitter a <a@x> {number} +0000\n"
+        data = f"{raw}gpgsig {copied}\n\nx\n".encode()
+        head = fresh.git.text("hash-object", "-t", "commit", "-w", "--stdin", input=data)
+    number = fresh.open(head, "petra")
+    with pytest.raises(GateNotCleared, match="signatures that their keys did not make"):
+        fresh.gate(number)
+    with refused("over-limits"):
+        fresh.merge(number)
+
+
+def test_a_description_of_megabytes_is_refused_by_the_hook_and_hides_no_other(fresh):
+    """Everybody would read it at every list, for good."""
+    other = fresh.propose({"docs/other.md": b"x"}, branch="other")
+    main, head = fresh.main(), fresh.commit({"docs/x.md": b"x"})
+    event = PullEvent(
+        repository=fresh.governed().policy.repository, pull=2, kind="opened", actor="petra", head=head, base=main,
+        at=datetime.now(UTC).replace(microsecond=0), change=fresh.git.change(main, head).digest(), previous=None,
+        branch="b", title="t", requester="petra", body="A" * 5_000_000,
+    )  # fmt: skip
+    signature = ssh.sign(canonical_json(event), fresh.key("petra"), EVENT_NAMESPACE)
+    root = fresh.git.text("rev-list", "--max-parents=0", fresh.pull_tip(other), "--first-parent").split()[-1]
+    fresh.git.run("fetch", "--quiet", "--no-tags", str(fresh.forge), fresh.pull_tip(other))
+    tip = fresh.git.commit_files(None, event_files(event, signature, None), "opened 2\n", NOBODY, (root, head))
+    done = fresh.push(f"{tip}:refs/modelsmith/pulls/2")
+    assert done.returncode
+    assert "bad-event" in done.stderr
+    fresh.push_without_hooks(f"{tip}:refs/modelsmith/pulls/2")
+    shown = pr_list.run(fresh.workspace, pr_list.PrListRequest())
+    assert [pull.number for pull in shown.pulls] == [other]
+    assert [broken.number for broken in shown.unreadable] == [2]
+    assert int(shown.exit_code()) == 5
+
+
+def test_a_pull_request_of_a_repository_that_was_renamed_since_decides_nothing(fresh):
+    """Its approvals speak of another repository, so that no receipt of them would verify."""
+    waiting = fresh.propose({"docs/x.md": b"x"}, branch="waiting")
+    fresh.approve(waiting, "paul")
+    old = fresh.governed().policy.repository
+    land(fresh, {POLICY: text(fresh, POLICY).replace(old, "another-name-0001").encode()})
+    assert "it was opened for" in fresh.refusals(waiting)
+    fresh.hook(True)
+    with refused("gate-closed"):
+        merge_pull(fresh.harness(), waiting)
+    with refused("renamed-repository"):
+        fresh.approve(waiting, "oli")
+    assert [pull.gate for pull in pr_list.run(fresh.workspace, pr_list.PrListRequest()).pulls] == ["closed"]
+    assert fresh.as_("petra").close(waiting, "propose again").status == "closed"
+    fresh.holds()
+
+
+def test_rules_by_which_main_could_not_be_read_are_refused_whoever_approves(candidate):
+    """A transition that a life has taken is no longer allowed: every command would end there, for everybody."""
+    policy = text(candidate, POLICY)
+    first = policy.index("- event: candidate") if "- event: candidate" in policy else policy.index("event: candidate")
+    line = policy.rindex("\n", 0, first) + 1
+    without = policy[:line] + policy[policy.index("\n", line) + 1 :]
+    closed(candidate, {POLICY: without.encode()}, "could not be read")
+
+
+@pytest.mark.parametrize("store", ["~svc/store", "relative/store", '"/srv/a\\0b"', "/srv/" + "x" * 300])
+def test_a_store_that_is_not_there_on_every_machine_is_refused(fresh, store):
+    """Another user's home ended verify in every clone without that user."""
+    closed(fresh, {DEFAULTS: (text(fresh, DEFAULTS) + f"store: {store}\n").encode()}, "store")
+
+
+def test_a_work_tree_too_deep_to_walk_is_said_in_words(fresh):
+    """A folder whose path is longer than the system takes."""
+    name = "y" * 90
+    handle = os.open(fresh.clone / "evals", os.O_RDONLY)
+    for _ in range(60):
+        os.mkdir(name, dir_fd=handle)
+        deeper = os.open(name, os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = deeper
+    os.close(handle)
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        validate.run(fresh.workspace, validate.ValidateRequest())
+
+
+def test_a_key_goes_to_no_server_that_nobody_on_this_machine_allowed(fresh, monkeypatch):
+    """A proposal names any variable and any URL; eval reads the files on disk, before anybody has approved them."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    local = Endpoint(url="http://127.0.0.1:9/v1", model="m", key_env="AWS_SECRET_ACCESS_KEY")
+    far = Endpoint(url="https://evil.example/v1", model="m")
+    plain = Endpoint(url="http://evil.example/v1", model="m")
+    for endpoint, code in (
+        (local, "endpoint-not-allowed"),
+        (far, "endpoint-not-allowed"),
+        (plain, "endpoint-not-encrypted"),
+    ):
+        with refused(code):
+            open_substrate(fresh.workspace, fresh.cluster(), Subject("frontier", "w", endpoint=endpoint), None)
+
+
+def test_doctor_imports_nothing_that_a_governed_file_names(fresh, monkeypatch):
+    """A dotted package name made Python import the package before the dot."""
+    folder = fresh.folder / "importable"
+    (folder / "planted").mkdir(parents=True)
+    (folder / "planted" / "__init__.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(folder)
+    for uri in ("package://planted.x/f", "package://planted/f", "package://__main__/f", "package://..x/f"):
+        lines = text(fresh, CLUSTER_FILE).splitlines()
+        named = [f"{line.split('uri:')[0]}uri: {uri}" if "uri:" in line else line for line in lines]
+        head = fresh.commit({CLUSTER_FILE: ("\n".join(named) + "\n").encode()})
+        fresh.git.run("update-ref", "HEAD", head)
+        doctor.run(fresh.workspace, doctor.DoctorRequest())
+        assert not (folder / "ran").exists()
+        assert "planted" not in sys.modules
+
+
+NAMES = st.text(st.sampled_from("abn-._"), min_size=1, max_size=260).filter(lambda n: n not in (".", ".."))
+FOLDERS = st.one_of(st.integers(0, 30).map(lambda deep: "d/" * deep), st.just("n" * 199 + "/"))
+CHANGES = st.one_of(
+    st.builds(
+        lambda below, name, size: ("file", f"docs/{below}{name}.md", size), FOLDERS, NAMES, st.sampled_from([0, 9])
+    ),
+    st.tuples(st.just("file"), st.just("docs/large.bin"), st.sampled_from([1 << 20, 33 << 20])),
+    st.tuples(st.just("policy"), st.sampled_from(["path_depth: 8", "path_depth: 65", "commits: 1", "file_bytes: 10"])),
+    st.tuples(st.just("people"), st.sampled_from(["9999-12-31T23:59:59-01:00", "2999-01-01T00:00:00Z"])),
+    st.tuples(st.just("store"), st.sampled_from(["~svc", "/srv/models", "~/models"])),
+    st.just(("again",)),
+    st.just(("rename",)),
+)
+
+
+class Proposals:
+    """Honest proposals of odd but lawful kinds, on one main that keeps growing."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.numbers = count(1)
+
+    def files(self, kind: str, *said: object) -> dict[str, bytes | None]:
+        world = self.world
+        if kind == "file":
+            path, size = said
+            assert isinstance(size, int)
+            return {str(path): b"\0" * size or f"{next(self.numbers)}\n".encode()}
+        if kind == "policy":
+            name, value = str(said[0]).split(": ")
+            lines = [line for line in text(world, POLICY).splitlines() if not line.startswith(f"  {name}:")]
+            at = next(i for i, line in enumerate(lines) if line.startswith("limits:")) + 1
+            return {POLICY: "\n".join([*lines[:at], f"  {name}: {value}", *lines[at:]]).encode() + b"\n"}
+        if kind == "rename":
+            old = world.governed().policy.repository
+            return {POLICY: text(world, POLICY).replace(old, f"repository-{next(self.numbers):04}").encode()}
+        if kind == "people":
+            found = text(world, ".github/governance/people.yaml")
+            return {".github/governance/people.yaml": found.replace("2026-01-01T00:00:00Z", str(said[0])).encode()}
+        if kind == "store":
+            kept = [line for line in text(world, DEFAULTS).splitlines() if not line.startswith("store:")]
+            return {DEFAULTS: "\n".join([*kept, f"store: {said[0]}"]).encode() + b"\n"}
+        there = world.bare.rev(f"{world.main()}^0") and "docs/again.md" in world.bare.list_tree(world.main(), "docs")
+        return {"docs/again.md": None if there else b"the same\n"}
+
+
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(CHANGES, min_size=2, max_size=4))
+def test_whatever_is_let_in_verifies_and_whatever_is_refused_is_refused_in_words(fresh, changes):
+    """Generated proposals, through the real gate, hook and merge; verify reads main after every one that got in."""
+    proposals, refused_in_words = Proposals(fresh), []
+    fresh.hook(True)
+    for change in changes:
+        try:
+            land(fresh, proposals.files(*change), branch=f"branch-{next(proposals.numbers)}")
+        except (InvalidInput, GateNotCleared, WaitingForPerson) as error:
+            refused_in_words.append(error.message)
+        fresh.holds()
+        assert not pr_list.run(fresh.workspace, pr_list.PrListRequest()).unreadable
+    assert all(refused_in_words)
+
+
+def test_a_change_that_was_merged_reverted_and_proposed_again_is_merged_and_verifies(fresh):
+    """Its receipts had one folder for both decisions, so that nobody could ever merge it again."""
+    for content in (b"x", None, b"x", None):
+        land(fresh, {"docs/x.md": content}, branch=f"branch-{content!r}-{fresh.main()[:6]}")
+    assert fresh.holds().changes == 4
