@@ -75,7 +75,7 @@ class Loop(Frozen):
     max_iterations: Annotated[int, Field(ge=1)] = 3
 
 
-STORE = r"^(/|~/)(?:[^/\x00-\x1f]{1,200}/?)*$"
+STORE = r"^(/|~/)(?:[^/\x00-\x1f]{1,200}(?:/|$))*$"
 StorePath = Annotated[str, Field(pattern=STORE, max_length=1024)]
 """An absolute folder, or one in the home (``~/``) of whoever runs the toolkit; another user's home may not be there."""
 
