@@ -20,6 +20,7 @@ KEPT_LOCALLY = {
     ".iterate": "the toolkit's folder in one clone",
     ".venv": "programs of one machine",
     ".vllm": "programs of one machine",
+    ".demo": "keys and models of one machine's demo",
     "__pycache__": "compiled code that nobody reads",
 }
 """Folders of one machine; no part of the repository's content at any depth."""

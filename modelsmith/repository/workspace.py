@@ -58,6 +58,17 @@ def refuse_local(git: Git, commit: str) -> None:
             )
 
 
+def _refuse_home(workspace: Workspace) -> None:
+    """Keys, store and models may lie in the work tree only where no commit can put anything, as the demo's do."""
+    home = workspace.home.resolve()
+    if home.is_relative_to(workspace.root) and not why_local(home.relative_to(workspace.root).as_posix()):
+        raise InvalidInput(
+            "home-in-clone",
+            f"MODELSMITH_HOME is {home}, in the work tree, where a commit could put keys and models",
+            "Name a folder outside of every clone.",
+        )
+
+
 @dataclass(frozen=True)
 class Workspace:
     """One clone of a promotion repository."""
@@ -71,12 +82,14 @@ class Workspace:
         """The workspace that ``start`` lies in.
 
         Raises:
-            InvalidInput: ``not-a-repository`` when no parent is a git work tree with a promotion repository.
+            InvalidInput: ``not-a-repository`` when no parent is a git work tree with a promotion repository;
+                ``home-in-clone`` when keys and store would lie in it.
             IntegrityFailure: as `refuse_local`, of what is checked out.
         """
         for folder in (start.resolve(), *start.resolve().parents):
             if (folder / ".git").exists() and (folder / ".github" / "governance" / "policy.yaml").is_file():
                 found = cls(folder, notify=notify)
+                _refuse_home(found)
                 refuse_local(found.git, "HEAD")
                 return found
         raise InvalidInput(

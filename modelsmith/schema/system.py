@@ -64,7 +64,7 @@ def known_failures() -> Iterator[None]:
     except Exception as error:
         sqlite = sys.modules.get("sqlite3")
         if sqlite and isinstance(error, sqlite.Error):
-            mend = "See that .iterate/ is writable and has room; what it holds is made anew when removed."
+            mend = "See that .git/modelsmith/ is writable and has room; what it holds is made anew when removed."
             raise InfrastructureFailure("database", f"A database of this clone: {error}", mend) from error
         raise
 

@@ -1,4 +1,4 @@
-"""The worker of supervised fine-tuning: ``python -m modelsmith.training.sft JOB_FOLDER``.
+"""The worker of supervised fine-tuning: `fleet.executor` starts it on a job folder.
 
 Reads ``job.json``, trains a LoRA adapter with TRL's `SFTTrainer` on the answers only, and leaves ``adapter/`` and
 ``result.json``, or ``error.json``. Killed at any moment, the same command goes on from the last intact checkpoint and

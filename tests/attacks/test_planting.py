@@ -24,7 +24,7 @@ from modelsmith.operations.pictures import write_picture
 from modelsmith.promotion.pulls import sync
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
-from modelsmith.substrates.vllm.server import VllmServer, vllm_facts
+from modelsmith.substrates.vllm.server import VllmServer
 
 LOCAL = {
     "what was verified": ".iterate/verified.json",
@@ -169,7 +169,7 @@ def test_a_server_imports_nothing_from_the_folder_of_a_clone(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path / "clone")
     monkeypatch.setenv("MODELSMITH_VLLM", sys.executable)
     with suppress(ModelsmithError):
-        vllm_facts(Path(sys.executable))
+        VllmServer(tmp_path / "model", tmp_path / "log")
     assert not sprung.exists()
     python.write_text(f'#!/bin/sh\n[ "$2" = -c ] && echo 1,,2+cpu && exit\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)

@@ -1,0 +1,95 @@
+"""Where a clone keeps its own: under the git directory that git itself names, never where a commit could reach."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from modelsmith.repository.paths import refuse_links
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.signing.files import write_atomically
+
+
+def git(*words: str | Path, folder: Path) -> str:
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    return subprocess.run(["git", "-C", folder, *who, *words], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    git("init", "--quiet", folder=folder)
+    policy = folder / ".github" / "governance" / "policy.yaml"
+    policy.parent.mkdir(parents=True)
+    policy.write_text("x: 1\n")
+    git("add", "--all", folder=folder)
+    git("commit", "--quiet", "--message", "one", folder=folder)
+    return folder
+
+
+def test_it_lies_under_the_git_directory_and_linked_work_trees_share_it(clone: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    git("worktree", "add", "--quiet", linked, folder=clone)
+    kept = clone / ".git" / "modelsmith"
+    assert Workspace.find(clone).private == kept
+    assert Workspace.find(linked / ".github").private == kept
+
+
+def test_a_git_directory_elsewhere_is_followed(clone: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    git("clone", "--quiet", "--separate-git-dir", tmp_path / "objects", clone, copy, folder=tmp_path)
+    assert (copy / ".git").is_file()
+    assert Workspace.find(copy).private == tmp_path / "objects" / "modelsmith"
+
+
+@pytest.mark.parametrize("name", ["GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE"])
+def test_no_exported_variable_leads_elsewhere(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    git("init", "--quiet", "--bare", tmp_path / "other.git", folder=tmp_path)
+    monkeypatch.setenv(name, str(tmp_path / "other.git"))
+    assert Workspace.find(clone).private == clone / ".git" / "modelsmith"
+
+
+def test_keys_and_store_do_not_lie_in_a_work_tree(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clone)
+    for home in ("home", ".", str(clone / ".git" / ".." / "home")):
+        monkeypatch.setenv("MODELSMITH_HOME", home)
+        with pytest.raises(InvalidInput) as refused:
+            Workspace.find(clone)
+        assert refused.value.code == "home-in-clone"
+    monkeypatch.setenv("MODELSMITH_HOME", ".demo/home")
+    assert Workspace.find(clone).home == clone / ".demo" / "home", "which no commit may hold"
+
+
+def test_links_of_a_work_tree_are_refused_on_the_way_and_others_are_their_user_s_affair(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "in").mkdir(parents=True)
+    (clone / "docs").symlink_to(elsewhere)
+    (tmp_path / "alias").symlink_to(clone)
+    monkeypatch.chdir(clone)
+    for path in (
+        Path("docs/x"),
+        Path("docs/in/x"),
+        Path("docs"),
+        clone / "docs" / "x",
+        tmp_path / "alias" / "docs" / "x",
+    ):
+        with pytest.raises(InvalidInput):
+            refuse_links(clone, path)
+    for path in (Path("notes/x"), tmp_path / "alias" / "x", elsewhere / "x", Path("../elsewhere/x")):
+        refuse_links(clone, path)
+
+
+def test_a_link_where_a_temporary_file_goes_is_not_written_through(tmp_path: Path) -> None:
+    aim = tmp_path / "aim"
+    (tmp_path / ".x.partial").symlink_to(aim)
+    with pytest.raises(OSError, match="symbolic links"):
+        write_atomically(tmp_path / "x", b"x")
+    assert not aim.exists()
