@@ -104,6 +104,7 @@ def commit_to_root(repository: Path, forge: Path) -> None:
     head = subprocess.check_output(["git", "-C", repository, "rev-parse", "HEAD"], text=True).strip()
     subprocess.run(["git", "-C", forge, "fetch", "--quiet", str(repository), head], check=True)
     subprocess.run(["git", "-C", forge, "update-ref", "refs/heads/main", head], check=True)
+    subprocess.run(["git", "-C", repository, "update-ref", "refs/remotes/origin/main", head], check=True)
     with ObjectReader(repository) as git:
         root = root_fingerprint(git, head)
     subprocess.run(["git", "-C", repository, "config", "modelsmith.root", root], check=True)
