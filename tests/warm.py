@@ -71,6 +71,8 @@ def serve() -> None:
             os.environ.update(asked["environment"])
             sys.argv = ["modelsmith", *asked["words"]]
             inherit(open_read(os.devnull), open_write(asked["out"]), open_write(asked["err"]))
+            if "TRACED" in os.environ:
+                runpy.run_path(str(Path(__file__).parent / "traced" / "sitecustomize.py"))
             leave_with(main)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)

@@ -1,0 +1,183 @@
+"""Whatever lies in the work tree: every path that the commands open there is found by tracing, and planted.
+
+The rule (docs/threat-model.md, planted paths): of the work tree the toolkit reads governed files, as data; it writes
+what people look at, through no link, and reads none of that again; it runs and imports nothing. A path that somebody
+adds to the toolkit shows in the trace by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from worlds import CLUSTER
+
+from modelsmith.operations.table import OPERATIONS
+
+TRACED = Path(__file__).parents[1] / "traced"
+GOVERNED = ("evals", "clusters", "promotions", ".github")
+PICTURE = "docs/history.svg"
+BASE, CANDIDATE = f"{CLUSTER}-iter-001-base", f"{CLUSTER}-iter-001-candidate"
+TRAP = "open({!r}, 'w').close()\nraise SystemExit(0)\n"
+
+
+def commands(world):
+    """Every command, in an order in which each has something to do; it is this list that a new verb is added to."""
+    return [
+        ("validate",), ("doctor",), ("schema", "export"), ("status",), ("iterate", CLUSTER),
+        ("eval", "--cluster", CLUSTER, "--tag", "traced"), ("diagnose", "--tag", BASE), ("results", "--tag", CANDIDATE),
+        ("compare", BASE, CANDIDATE), ("diff-rubric", CLUSTER), ("lineage", "iter-001"),
+        ("composite-history", CLUSTER, "--svg", PICTURE), ("balance", CLUSTER, "--svg", PICTURE),
+        ("export-inspect", str(world.folder / "log.json"), "--tag", BASE), ("pr", "list", "--all"), ("pr", "show", "4"),
+        ("promote", CLUSTER), ("pr", "open", "notes", "--title", "Notes", "--key", world.key("dana")),
+        ("reject", "8", "--key", world.key("noor"), "--reason", "too early"),
+        ("approve", "8", "--key", world.key("noor")), ("pr", "merge", "8"),
+        ("pr", "close", "9", "--reason", "Not now."), ("rollback", CLUSTER), ("verify",),
+        ("verify", "--full"),
+    ]  # fmt: skip
+
+
+def traced(world, words):
+    """What the command, its worker and the forge's hook did below the work tree, as (what, path)."""
+    log = world.folder / "trace"
+    log.unlink(missing_ok=True)
+    environment = {"TRACED": f"{log}{os.pathsep}{world.clone}", "PYTHONPATH": str(TRACED)}
+    ran = world.modelsmith(*words, env=world.environment() | environment)
+    assert ran.code != 1, ran.err
+    assert "Usage:" not in ran.err, ran.err
+    return [tuple(json.loads(line)) for line in log.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def journey(deployed_template, tmp_path_factory):
+    """The world after every command has run, and what each of them did."""
+    world = deployed_template.copied_to(tmp_path_factory.mktemp("traced") / "world")
+    world.commit("notes", {"docs/notes.md": "Notes.\n"})
+    found = {words: traced(world, words) for words in commands(world)}
+    yield world, found
+    shutil.rmtree(world.folder, ignore_errors=True)
+
+
+def paths(found, *kinds):
+    return {path for events in found.values() for what, path in events if what in kinds}
+
+
+def test_every_verb_is_traced(journey):
+    _, found = journey
+    verbs = {operation.name for operation in OPERATIONS} - {"init"}
+    assert {verb for verb in verbs if not any(" ".join(words).startswith(verb) for words in found)} == set()
+
+
+def test_the_trace_sees_what_commands_do(journey):
+    """The control: it is known to read governed files and to write picture, schemas and the copy of the state."""
+    _, found = journey
+    assert ".github/governance/policy.yaml" in paths(found, "looks", "reads")
+    assert f"clusters/{CLUSTER}/cluster.yaml" in paths(found, "reads")
+    assert {".iterate/state.json", ".iterate/schemas/scenario.schema.json", PICTURE} <= paths(found, "writes")
+
+
+def test_of_the_work_tree_only_governed_files_are_read_and_nothing_runs(journey):
+    """A path that is new here is to move under the git directory, unless it is a governed file.
+
+    A folder in which something was written is opened once more, to sync it.
+    """
+    _, found = journey
+    assert paths(found, "runs", "imports") == set()
+    synced = {str(Path(path).parent) for path in paths(found, "writes")}
+    read = paths(found, "reads") - synced | paths(found, "lists")
+    assert {path for path in read if path.split("/")[0] not in GOVERNED} == set()
+
+
+def test_what_is_written_in_the_work_tree_is_for_people(journey):
+    """The copy of the state, the schemas, and the picture where its asker wants it: none of it is ever read."""
+    _, found = journey
+    written = {path for path in paths(found, "writes") if not path.startswith(".iterate/schemas/")}
+    state = {".iterate", ".iterate/state.json", ".iterate/.state.json.partial"}
+    assert written - state <= {".iterate/schemas", PICTURE, "docs", "docs/.history.svg.partial"}
+    assert {path for path in paths(found, "looks") if path.split("/")[0] not in GOVERNED} <= {
+        place for path in paths(found, "writes") for place in (path, *map(str, Path(path).parents))
+    }
+
+
+def planted(world, journey, sprung):
+    """Everything that could be taken for the toolkit's or Python's own: what another clone keeps, traps for imports."""
+    other, found = journey
+    shutil.copytree(other.private, world.clone / ".iterate", dirs_exist_ok=True)
+    modules = {name for events in found.values() for what, names in events if what == "modules" for name in names}
+    assert {"json", "click", "modelsmith", "torch"} <= modules, "the training worker is traced too"
+    places = [world.clone, world.clone / ".iterate" / CLUSTER / "iterations" / "002" / "job"]
+    for name in (modules | {"sitecustomize", "usercustomize"}) - {"__main__"}:
+        for place in places:
+            (place / f"{name}.py").write_text(TRAP.format(str(sprung)))
+
+
+READING = [
+    ("status",), ("verify",), ("results", "--tag", CANDIDATE), ("results", "--tag", "traced"),
+    ("composite-history", CLUSTER), ("pr", "list", "--all"), ("lineage", "iter-001"), ("validate",),
+]  # fmt: skip
+
+
+def answers(world, words):
+    ran = world.modelsmith(*words, "--json")
+    return ran.code, ran.out.replace(str(world.folder), "")
+
+
+def test_what_another_clone_keeps_is_believed_by_nobody_when_it_lies_in_the_work_tree(
+    deployed_template, copies, journey
+):
+    """Later runs, ledger, state, memory and answers, and a trap for every import: the answers stay what they were."""
+    clean, hostile = copies(deployed_template), copies(deployed_template)
+    sprung = hostile.folder / "sprung"
+    planted(hostile, journey, sprung)
+    exclude = hostile.clone / ".git" / "info" / "exclude"
+    exclude.parent.mkdir(exist_ok=True)
+    exclude.write_text("/*.py\n")
+    for words in READING:
+        assert answers(hostile, words) == answers(clean, words), words
+    asked = ("eval", "--cluster", CLUSTER, "--tag", "traced", "--json")
+    one, other = hostile.modelsmith(*asked).json["run"], clean.modelsmith(*asked).json["run"]
+    assert (one["executed"], one["run_id"]) == (other["executed"], other["run_id"])
+    assert hostile.private.is_dir()
+    assert not sprung.exists()
+
+
+def test_a_clone_in_which_all_of_it_is_committed_says_so(deployed_template, copies, journey):
+    """The same as a commit that is checked out: exit 5 by every command, and nothing runs."""
+    world = copies(deployed_template)
+    sprung = world.folder / "sprung"
+    planted(world, journey, sprung)
+    world.must("checkout", "--quiet", "-b", "hostile")
+    world.must("add", "--all", "--force")
+    world.must("commit", "--quiet", "--message", "Everything")
+    for words in commands(world):
+        ran = world.modelsmith(*words, "--json")
+        assert (ran.code, ran.json.get("code")) == (5, "reserved-path") or words[0] == "schema", (words, ran.out)
+    assert not sprung.exists()
+
+
+def test_links_wherever_something_is_written_lead_nowhere(deployed_template, copies, journey):
+    """At the files, at the temporary ones beside them, and at every folder on the way."""
+    _, found = journey
+    writers = [words for words, events in found.items() if any(what == "writes" for what, _ in events)]
+    written = paths(found, "writes")
+    folders = {str(above) for path in written for above in Path(path).parents} - {"."}
+    world = copies(deployed_template)
+    elsewhere = world.folder / "elsewhere"
+    for links in ({path for path in written if path not in folders}, *({folder} for folder in sorted(folders))):
+        shutil.rmtree(elsewhere, ignore_errors=True)
+        elsewhere.mkdir()
+        for number, path in enumerate(sorted(links)):
+            place = world.clone / path
+            shutil.rmtree(place, ignore_errors=True)
+            place.unlink(missing_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(elsewhere / str(number) if len(links) > 1 else elsewhere)
+        for words in writers:
+            if words[0] != "iterate":
+                world.modelsmith(*words)
+        assert list(elsewhere.iterdir()) == [], links
+        for path in links:
+            (world.clone / path).unlink(missing_ok=True)
