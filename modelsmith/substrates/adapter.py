@@ -68,9 +68,13 @@ def _prepared(model: Any, adapter: Path, trainable: bool) -> Any:
 
 
 def _shapes(adapted: Any) -> dict[str, tuple[int, ...]]:
+    """Of the adapter's own tensors; left to guess about embeddings, PEFT looks for a folder named like the base."""
     from peft import get_peft_model_state_dict
 
-    return {name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(adapted).items()}
+    return {
+        name: tuple(tensor.shape)
+        for name, tensor in get_peft_model_state_dict(adapted, save_embedding_layers=False).items()
+    }
 
 
 def _require_fit(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
