@@ -9,7 +9,9 @@ from pydantic import Field
 
 from modelsmith.operations.contract import PullNumber, Request, Result
 from modelsmith.operations.pr_merge import open_merger
+from modelsmith.repository.secrets import refuse_secret
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.plaintext import PlainLine
 
 
 class PrCloseRequest(Request):
@@ -19,7 +21,7 @@ class PrCloseRequest(Request):
     """
 
     number: PullNumber
-    reason: Annotated[str, Field(min_length=1, description="Why, for whoever opened it.")]
+    reason: Annotated[PlainLine, Field(min_length=1, description="Why, for whoever opened it.")]
     key: Annotated[
         Path | None, Field(description="Close as the holder of this SSH key instead of as the clone's harness.")
     ] = None
@@ -35,5 +37,6 @@ class PrCloseResult(Result):
 
 def run(workspace: Workspace, request: PrCloseRequest) -> PrCloseResult:
     """Close it."""
+    refuse_secret("The reason", request.reason)
     pull = open_merger(workspace, request.key).forge.close(request.number, request.reason)
     return PrCloseResult(number=pull.number, title=pull.title, status=pull.status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,7 +65,7 @@ class VerifyRequest(Request):
     """
 
     paths: Annotated[
-        tuple[str, ...], Field(description="Artifact folders, or folders under promotions/."), ARGUMENT
+        tuple[Path, ...], Field(description="Artifact folders, or folders under promotions/."), ARGUMENT
     ] = ()
     root: Annotated[str | None, Field(description="Fingerprint of the governance root that you trust.")] = None
     revision: Annotated[
@@ -230,37 +231,33 @@ def _remember(workspace: Workspace, verified: Verified) -> None:
         workspace.notify(Progress("verify", f"{MEMORY_FILE} cannot be written ({error.strerror}): nothing remembered"))
 
 
-def _weights(workspace: Workspace, main: Main, paths: tuple[str, ...]) -> dict[str, str]:
+def _weights(workspace: Workspace, main: Main, paths: tuple[Path, ...]) -> dict[str, str]:
     copies, chosen = _sort(workspace, main, paths)
     clusters = {life.cluster for life in main.history.lives.values()}
     stores = {name: workspace.store(load_cluster(main.tree, name).store) for name in clusters}
     return check_weights(main, stores, chosen) | copies
 
 
-def _sort(workspace: Workspace, main: Main, paths: tuple[str, ...]) -> tuple[dict[str, str], frozenset[str]]:
+def _sort(workspace: Workspace, main: Main, paths: tuple[Path, ...]) -> tuple[dict[str, str], frozenset[str]]:
     """Copies of artifacts, checked, by path; and the specialists to look for in the store (all when none is named)."""
     by_artifact = {life.artifact: life for life in main.history.lives.values()}
     copies: dict[str, str] = {}
     chosen: set[str] = set()
     for path in paths:
-        folder = Path(path)
-        if (folder / SUMS_FILE).is_file() and not path.startswith(f"{PROMOTIONS}/"):
-            life = by_artifact.get(file_digest(folder / SUMS_FILE))
-            if life is None:
-                raise IntegrityFailure(
-                    "unknown-artifact", f"{path} holds an artifact that main does not know", "Do not use this copy."
-                )
-            check_copy(main, life, folder)
-            copies[path] = f"checked, {life.specialist}"
+        folder = Path(os.path.normpath(workspace.root / path))
+        promotion = folder.is_relative_to(workspace.root / PROMOTIONS)
+        if promotion and len(parts := folder.relative_to(workspace.root).parts) >= 3:
+            chosen.add(main.history.find(parts[2]).specialist)
             continue
-        parts = (
-            folder.absolute().relative_to(workspace.root).parts
-            if folder.absolute().is_relative_to(workspace.root)
-            else ()
-        )
-        if len(parts) < 3 or parts[0] != PROMOTIONS:
+        if promotion or not (folder / SUMS_FILE).is_file():
             raise InvalidInput(
                 "bad-path", f"{path} is neither an artifact folder nor a specialist's folder", "Name one of these."
             )
-        chosen.add(main.history.find(parts[2]).specialist)
+        life = by_artifact.get(file_digest(folder / SUMS_FILE))
+        if life is None:
+            raise IntegrityFailure(
+                "unknown-artifact", f"{path} holds an artifact that main does not know", "Do not use this copy."
+            )
+        check_copy(main, life, folder)
+        copies[str(path)] = f"checked, {life.specialist}"
     return copies, frozenset(chosen) if paths else frozenset(main.history.lives)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from attacker import HARNESS, refused
+from worlds import MAIN
 
 NOTES = {"notes.md": b"by Petra\n"}
 
@@ -47,6 +48,32 @@ def test_its_opener_and_its_owners_close_a_pull_request(fresh, actor):
     fresh.hook(True)
     number = fresh.propose(NOTES, "petra")
     assert fresh.as_(actor).close(number, "not needed").status == "closed"
+
+
+def closed_with_a_merge_in_hand(world, elsewhere):
+    """Petra closes what Paul had approved, while somebody holds a merge of it that was good before. Returns that."""
+    number = world.propose(NOTES, "petra")
+    world.approve(number, "paul")
+    copy = world.copied_to(elsewhere)
+    assert copy.merge(number).status == "merged"
+    world.git.run("fetch", "--quiet", "--no-tags", str(copy.forge), MAIN)
+    assert world.as_("petra").close(number, "not needed").status == "closed"
+    return copy.main()
+
+
+def test_a_merge_that_was_made_before_the_closing_is_refused_after_it(fresh, tmp_path):
+    """Every approval counts and every signature holds; only the review log says that it was closed."""
+    tip = closed_with_a_merge_in_hand(fresh, tmp_path / "elsewhere")
+    done = fresh.push(f"{tip}:{MAIN}")
+    assert done.returncode
+    assert "No open pull request has this head" in done.stderr
+
+
+@pytest.mark.xfail(strict=True, reason="neither: a closing stands in the review log, and nothing of it on main")
+def test_a_closed_pull_request_merged_past_the_hook_is_detected(fresh, tmp_path):
+    """The merge that the hook refuses, written to the forge's disk."""
+    fresh.rewrite_on_disk(MAIN, closed_with_a_merge_in_hand(fresh, tmp_path / "elsewhere"))
+    fresh.detected()
 
 
 def test_naming_somebody_as_requester_takes_no_approval_away(fresh):

@@ -320,11 +320,11 @@ def test_a_copy_that_is_no_artifact_of_main_is_refused(deployed):
     """Somebody hands a reviewer other weights with a good signature of the same harness."""
     world = in_the_harness_s_clone(deployed)
     other = world.stored(2)
-    request = verify.VerifyRequest(root=world.root, paths=(str(other),))
+    request = verify.VerifyRequest(root=world.root, paths=(other,))
     with refused("unknown-artifact"):
         verify.run(world.workspace, request)
     assert sha256((other / "SHA256SUMS").read_bytes()) != world.artifact(1)
-    mine = verify.VerifyRequest(root=world.root, paths=(str(world.stored(1)),))
+    mine = verify.VerifyRequest(root=world.root, paths=(world.stored(1),))
     assert "checked" in next(iter(verify.run(world.workspace, mine).weights.values()))
 
 

@@ -5,10 +5,10 @@
 set -euo pipefail
 
 suite=trixie
-version=2.5.0-2+b4
+version=2.5.0-2+b5
 declare -A checksum=(
-  [amd64]=aef4fb6635710fd369ef73c07dde35540f45c877984e20f37aa11e181bb597c3
-  [arm64]=0e917a7ed906dd756001133bc67090b2e45decba139916c84237b0900bdc3628
+  [amd64]=3b6eadd27f3c4c00bfa7eab5c2397a6a15a763630c7a1d40d06ff60d24799eef
+  [arm64]=158915eb65c7e024f596958972d76e7feef25355ffaa0dd57d27afb969103028
 )
 
 target=$(mkdir -p "$1" && cd "$1" && pwd)
