@@ -259,5 +259,5 @@ def _sort(workspace: Workspace, main: Main, paths: tuple[Path, ...]) -> tuple[di
                 "unknown-artifact", f"{path} holds an artifact that main does not know", "Do not use this copy."
             )
         check_copy(main, life, folder)
-        copies[str(path)] = f"checked, {life.specialist}"
+        copies[str(folder)] = f"checked, {life.specialist}"
     return copies, frozenset(chosen) if paths else frozenset(main.history.lives)

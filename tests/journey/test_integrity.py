@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -79,6 +80,17 @@ def test_another_signature_than_main_s_is_found_by_verify(deployed):
 def test_weights_that_are_elsewhere_are_reported_not_invented(deployed):
     stored(deployed).rename(deployed.folder / "elsewhere")
     assert list(deployed.modelsmith("verify", "--json").json["weights"].values()) == ["not checked"]
+
+
+def test_paths_to_verify_begin_where_one_stands(deployed):
+    """A copy of the artifact beside the clone, and a folder of the specialist's life, named from that folder."""
+    shutil.copytree(stored(deployed), deployed.folder / "copy")
+    folder = deployed.folder_of("artifact-exported")
+    ran = deployed.modelsmith("verify", "../../../../../copy", ".", "--json", cwd=folder)
+    said = f"checked, {folder.parent.name}"
+    assert ran.json["weights"] == {folder.parent.name: "checked", str(deployed.folder / "copy"): said}
+    above = deployed.modelsmith("verify", "..", "--json", cwd=folder.parent)
+    assert (above.code, above.json["code"]) == (2, "bad-path"), "a cluster's folder is no specialist's"
 
 
 def test_answers_edited_after_the_run_are_found(deployed):
