@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from typing_extensions import override
 
 from modelsmith.cli.output import print_result, reporter
 from modelsmith.cli.streams import OutputLost
@@ -96,6 +97,23 @@ def _request(kind: type[Request], values: dict[str, Any]) -> Request:
         ) from None
 
 
+class Given(click.ParamType[Any]):
+    """A word of another type that says something.
+
+    Nothing is no name, path or revision: it comes of a variable that is not set, and would be read as "here" or as the
+    default. Only where nothing is the default may it be given as well.
+    """
+
+    def __init__(self, kind: click.ParamType[Any]) -> None:
+        self.kind, self.name = kind, kind.name
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "" and (param is None or param.default != ""):
+            self.fail("it is empty; give a value, or leave it out.", param, ctx)
+        return self.kind.convert(value, param, ctx)
+
+
 def _parameter(name: str, field: FieldInfo) -> click.Parameter:
     cli = next((item for item in field.metadata if isinstance(item, Cli)), Cli())
     kind, multiple = _click_type(field.annotation)
@@ -130,6 +148,6 @@ def _click_type(annotation: Any) -> tuple[click.ParamType[Any], bool]:
         bool: click.BOOL,
         int: click.INT,
         float: click.FLOAT,
-        Path: click.Path(path_type=Path),
+        Path: Given(click.Path(path_type=Path)),
     }
-    return simple.get(annotation, click.STRING), False
+    return simple.get(annotation, Given(click.STRING)), False

@@ -21,7 +21,7 @@ from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
 from modelsmith.repository.budgets import require_within
 from modelsmith.repository.git import REGULAR, Git
 from modelsmith.repository.secrets import first_secret
-from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, ModelsmithError
+from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.pull import PullEvent, PullRequest, odd_words
 from modelsmith.signing.ssh import signing_key
 
@@ -116,11 +116,16 @@ def _is_free(ref: str) -> bool:
 def install_hook(bare: Path, python: str) -> None:
     """Make a bare repository a forge: its ``pre-receive`` hook runs the toolkit with this Python interpreter.
 
-    ``core.hooksPath`` is set to the repository's own ``hooks`` folder, so that no user's setting leads elsewhere.
+    ``core.hooksPath`` is set to the repository's own ``hooks`` folder, so that no user's setting leads elsewhere. It is
+    written as ``hooks``, and so still leads there when the forge is moved: git reads it from a bare repository's own
+    folder, but from the top of a work tree, where any commit can put hooks; so nothing with a work tree is made one.
 
-    Raises InfrastructureFailure (``git-failed``, ``not-writable``).
+    Raises:
+        InvalidInput: ``not-bare`` for a folder that is no bare repository, or one with work trees.
+        InfrastructureFailure: ``git-failed``, ``not-writable``.
     """
     git = Git(bare)
+    _require_bare(git)
     for name, value in _SETTINGS.items():
         git.run("config", "--local", "--replace-all", name, value)
     hook = bare / "hooks" / "pre-receive"
@@ -138,6 +143,22 @@ def install_hook(bare: Path, python: str) -> None:
         raise InfrastructureFailure(
             "not-writable", f"{hook}: {error.strerror}.", "Make the forge writable for this user."
         ) from None
+
+
+def _require_bare(git: Git) -> None:
+    what = "is no bare repository"
+    if (git.path / "HEAD").is_file():
+        is_bare, folder = git.text("rev-parse", "--is-bare-repository", "--absolute-git-dir").splitlines()
+        trees = git.text("worktree", "list", "--porcelain", "-z").split("\0\0")
+        if is_bare == "true" and Path(folder).resolve() == git.path.resolve():
+            if len([tree for tree in trees if tree]) == 1:
+                return
+            what = "has work trees, in which git would take a commit's files for hooks"
+    raise InvalidInput(
+        "not-bare",
+        f"{git.path} {what}",
+        "Make one for the forge (`git init --bare forge.git`), and let clones name it (`git config modelsmith.forge`).",
+    )
 
 
 def _check_pull(reader: Reader, update: RefUpdate, number: int, now: datetime) -> None:

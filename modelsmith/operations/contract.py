@@ -24,7 +24,7 @@ class Cli:
 ARGUMENT = Cli(argument=True)
 
 ClusterName = Annotated[str, Field(description="Cluster, a folder name under clusters/.")]
-PullNumber = Annotated[int, Field(ge=1, description="Number of the pull request."), ARGUMENT]
+PullNumber = Annotated[int, Field(ge=1, le=999_999_999, description="Number of the pull request."), ARGUMENT]
 
 
 class Request(Frozen):

@@ -101,6 +101,7 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _clone(workspace: Workspace) -> Iterator[Finding]:
+    yield from _hooks(workspace)
     forge, keys, identity = (workspace.setting(name) for name in ("forge", "keys", "identity"))
     if not forge:
         yield Finding(
@@ -120,6 +121,28 @@ def _clone(workspace: Workspace) -> Iterator[Finding]:
                 )
             else:
                 yield Finding(subject="keys", level="ok", sentence=f"{identity}'s {name} is private")
+
+
+def _hooks(workspace: Workspace) -> Iterator[Finding]:
+    """Where plain git takes this clone's hooks from: in the work tree, whoever commits there decides what runs here."""
+    words = workspace.git.text("config", "--show-scope", "-z", "--list").split("\0")
+    named = [
+        (scope, value)
+        for scope, (name, _, value) in zip(words[::2], (entry.partition("\n") for entry in words[1::2]), strict=False)
+        if name == "core.hookspath" and scope != "command"
+    ]
+    if not named:
+        return
+    scope, value = named[-1]
+    root, own = workspace.root, workspace.private.parent.resolve()
+    path = Path(os.path.abspath(root / Path(value).expanduser()))
+    if any(one.is_relative_to(root) and not one.is_relative_to(own) for one in (path, path.resolve())):
+        yield Finding(
+            subject="hooks",
+            level="bad",
+            sentence=f"core.hooksPath is {value!r}, in the work tree: git runs what any commit puts there",
+            mend=f"git config --{scope} --unset-all core.hooksPath",
+        )
 
 
 def _forge(forge: str) -> Iterator[Finding]:

@@ -44,9 +44,9 @@ class EvalRequest(Request):
     ] = "all"
     tag: Annotated[str | None, Field(description="Name of the run; made from cluster and model when not given.")] = None
     model: Annotated[str, Field(description="`base`, a specialist id, or a baseline's name.")] = BASE
-    workers: Annotated[int | None, Field(ge=1, description="CPU threads of the engine; all cores when not given.")] = (
-        None
-    )
+    workers: Annotated[
+        int | None, Field(ge=1, le=1024, description="CPU threads of the engine; all cores when not given.")
+    ] = None
     against: Annotated[
         str | None, Field(description="Tag of a run to count regressions against."), Cli(option="--against")
     ] = None

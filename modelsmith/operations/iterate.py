@@ -35,7 +35,7 @@ class IterateRequest(Request):
     cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/."), ARGUMENT]
     max_iterations: Annotated[
         int | None,
-        Field(ge=1, description="Passes before giving up; the cluster's loop.max_iterations when not given."),
+        Field(ge=1, le=1000, description="Passes before giving up; the cluster's loop.max_iterations when not given."),
     ] = None
 
 

@@ -6,6 +6,7 @@ nothing else has it, and what is verified is compared with what lies in the work
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -13,7 +14,7 @@ from typing import Literal, NamedTuple
 from modelsmith.forges.mirror import FETCH
 from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.tree import unknown_revision
-from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 
 MAIN = "refs/heads/main"
 MAIN_NAME = "main"
@@ -128,10 +129,14 @@ def tip_of(git: Git, source: str) -> str:
 
     Raises:
         InvalidInput: ``bad-source`` when it has no branch main.
-        InfrastructureFailure: ``git-failed`` when it is no repository or cannot be reached.
+        InfrastructureFailure: ``unreachable``, ``git-failed`` when it is no repository or cannot be reached.
     """
     place = str(Path(source).resolve()) if source and Path(source).exists() else source
-    shown = git.text("ls-remote", "--refs", "--", place, MAIN).split()
+    try:
+        shown = git.text("ls-remote", "--refs", "--", place, MAIN).split()
+    except InfrastructureFailure as error:
+        mend = f"See whether `git ls-remote {shlex.quote(source)}` reaches it from here, or name another repository."
+        raise InfrastructureFailure(error.code, error.message, mend, **error.details) from None
     if len(shown) != 2:
         raise InvalidInput("bad-source", f"{source!r} has no branch main", "Name a repository that has one.")
     git.run(*FETCH, "--", place, MAIN)

@@ -17,9 +17,10 @@ from attacker import NOBODY, SET, plain_git, refused
 from worlds import CLUSTER
 
 from modelsmith.fleet.executor import LocalExecutor
+from modelsmith.forges.pre_receive import install_hook
 from modelsmith.ledger.ledger import Ledger
 from modelsmith.loop.state import Iteration, StateFile
-from modelsmith.operations import pr_list, schema_export, status, validate
+from modelsmith.operations import doctor, pr_list, schema_export, status, validate
 from modelsmith.operations.pictures import write_picture
 from modelsmith.promotion.pulls import sync
 from modelsmith.repository.workspace import Workspace
@@ -214,3 +215,35 @@ def test_what_stands_at_the_toolkit_s_old_folder_costs_nothing(deployed, kind):
     assert [event.key for event in Ledger(deployed.workspace.private / "ledger.db").events()] == ["one"]
     assert status.run(deployed.workspace, status.StatusRequest()).clusters
     assert list(elsewhere.iterdir()) == []
+
+
+def test_what_has_a_work_tree_is_never_made_a_forge(fresh):
+    """Git would take hooks from the work tree's own folder, where a branch plants them."""
+    bare = fresh.folder / "shared.git"
+    tree = fresh.folder / "tree"
+    assert plain_git("clone", "--quiet", "--bare", fresh.forge, bare).returncode == 0
+    install_hook(bare, sys.executable)
+    assert plain_git("worktree", "add", "--quiet", tree, "main", folder=bare).returncode == 0
+    for place in (fresh.clone, fresh.clone / ".git", fresh.clone / "evals", bare, tree, bare / "objects", fresh.folder):
+        before = plain_git("config", "--list", folder=place).stdout
+        with refused("not-bare"):
+            install_hook(place, sys.executable)
+        assert plain_git("config", "--list", folder=place).stdout == before
+        assert not (place / "hooks" / "pre-receive").exists() or place == bare
+    asked = subprocess.run(
+        [sys.executable, "-P", "-m", "modelsmith", "hook", "install", "."], cwd=fresh.clone, capture_output=True
+    )
+    assert asked.returncode == 2
+
+
+@pytest.mark.parametrize("value", ["hooks", ".githooks", "link", "absolute", "kept", "outside"])
+def test_doctor_names_hooks_that_a_commit_could_bring(fresh, value):
+    """A setting of the clone that leads into the work tree."""
+    outside = fresh.folder / "mine"
+    outside.mkdir()
+    (fresh.clone / "links").symlink_to(outside)
+    safe = {"kept": fresh.clone / ".git" / "hooks", "outside": outside}
+    bad = {"link": fresh.clone / "links", "absolute": fresh.clone / "evals" / "hooks"}
+    plain_git("config", "core.hooksPath", str((safe | bad).get(value, value)), folder=fresh.clone)
+    found = doctor.run(fresh.workspace, doctor.DoctorRequest())
+    assert any(one.subject == "hooks" and one.level == "bad" for one in found.findings) is (value not in safe)

@@ -1,0 +1,62 @@
+"""Values that no option may have: empty ones, and numbers without end."""
+
+from __future__ import annotations
+
+import types
+from typing import Union, get_args, get_origin
+
+import click
+import pytest
+from annotated_types import Ge, Le
+
+from modelsmith.cli.commands import Given, command_for
+from modelsmith.operations.table import OPERATIONS
+
+
+def numbers(annotation):
+    """Whether a value of it may be, or hold, a number."""
+    if get_origin(annotation) in (Union, types.UnionType, tuple):
+        return any(numbers(part) for part in get_args(annotation))
+    return annotation in (int, float)
+
+
+def test_every_number_has_a_least_and_a_greatest_value():
+    bounds = {
+        f"{operation.name}: {name}": {type(one) for one in field.metadata if isinstance(one, (Ge, Le))}
+        for operation in OPERATIONS
+        for name, field in operation.load().request.model_fields.items()
+        if numbers(field.annotation)
+    }
+    assert len(bounds) >= 6
+    assert {name: found for name, found in bounds.items() if found != {Ge, Le}} == {}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_no_option_or_argument_takes_nothing_for_something(operation):
+    """An empty word is refused before anything is done, unless it is what is meant when it is left out."""
+    command = command_for(operation)
+    taken = [param for param in command.params if isinstance(param.type, Given)]
+    words = {param.name: "1" if param.type is click.INT else "x" for param in command.params if param.required}
+    for param in taken:
+        given = {**words, param.name: ""}
+        line = [
+            f"{one.opts[0]}={given[one.name]}" for one in command.params if one.name in given and one.opts[0][0] == "-"
+        ]
+        line += ["--", *(given[one.name] for one in command.params if one.name in given and one.opts[0][0] != "-")]
+        if param.default == "":
+            command.make_context(operation.name, line)
+            continue
+        with pytest.raises(click.BadParameter, match="empty"):
+            command.make_context(operation.name, line)
+    said = {param.name for param in command.params if param.type.name in ("text", "path")}
+    assert said == {param.name for param in taken}, "every word and path goes through the one rule"
+
+
+def test_a_source_that_cannot_be_reached_is_named_and_not_the_forge(fresh):
+    asked = fresh.modelsmith("verify", "--against", "/nope", "--json")
+    assert asked.code == 6
+    assert "modelsmith.forge" not in asked.out
+    assert "/nope" in asked.json["mend"]
+    for words in (("eval", "--cluster", "x", "--tag", ""), ("approve", "1", "--key", ""), ("verify", "--tip", "")):
+        assert fresh.modelsmith(*words).code == 2
+    assert fresh.modelsmith("eval", "--cluster", "rtb-pricing", "--workers", "9" * 20).code == 2
