@@ -77,7 +77,7 @@ def reporter(as_json: bool) -> Iterator[Notify]:
         rates = _Rates()
 
         def notify(progress: Progress) -> None:
-            phase, message = visible(progress.phase), visible(progress.message)
+            phase, message = (_narrow(visible(words)) for words in (progress.phase, progress.message))
             if not progress.total:
                 page.line(Styled(f"{progress.phase:>9}", "bold"), f"  {progress.message}", indent=0)
                 return
@@ -90,6 +90,11 @@ def reporter(as_json: bool) -> Iterator[Notify]:
                 del tasks[phase]
 
         yield notify
+
+
+def _narrow(text: str) -> str:
+    """Only what is one column wide everywhere: a bar is redrawn over itself, which a wrapped line is not."""
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def _plain() -> Notify:

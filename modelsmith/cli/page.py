@@ -3,7 +3,7 @@
 A view builds lines from parts; a style is an argument beside the text, never something inside it. So nothing that
 somebody else wrote can colour, move, hide or end a line of ours. Words of others stand at the end of a line, or in a
 block whose every line begins with ``|``; where a terminal is too narrow, what goes on is indented further than any
-line of ours begins.
+line of ours begins, and `cli.wrap` ends each line before a terminal would.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
 
+from modelsmith.cli.wrap import breaks
 from modelsmith.schema.plaintext import visible
 
 if TYPE_CHECKING:
@@ -26,10 +27,14 @@ _HANG: Final = 8
 """How much further than its own beginning a line goes on where the terminal ends; no view begins a line there."""
 _BAR: Final = "| "
 """What every line of somebody's words begins with."""
+_NARROWEST: Final = 4
+"""Columns that a line has at least; of a terminal narrower than that beside its indent nothing can be said."""
 _PADDED: Final = 40
 """Widest cell that other rows are padded to."""
 _SHOWN: Final = 1000
 """Lines of somebody's words that are shown; the rest is counted."""
+_FRAME: Final = frozenset(" ─━")
+"""What rules are drawn of, which say nothing wherever they wrap."""
 _NOT_ASCII: Final = re.compile("[^\x20-\x7e]")
 
 
@@ -110,14 +115,20 @@ class Page:
             self.line(f"{len(lines) - most} more lines are left out; --json has all", indent=indent)
 
     def markdown(self, text: str) -> None:
-        """A rendering of ours in Markdown: set on a terminal, as it is elsewhere."""
+        """A rendering of ours in Markdown: set on a terminal, behind a bar; as it is elsewhere."""
         shown = "\n".join(visible(line) for line in text.split("\n"))
         if self._console is None:
             self._stream.write(shown + "\n")
             return
         from rich.markdown import Markdown
+        from rich.text import Text
 
-        self._console.print(Markdown(shown, hyperlinks=False))
+        start = INDENT + _BAR
+        options = self._console.options.update_width(max(self._console.width - len(start), _NARROWEST))
+        for segments in self._console.render_lines(Markdown(shown, hyperlinks=False), options, pad=False):
+            line = Text.assemble(*((part.text, part.style or "") for part in segments if not part.control))
+            line.rstrip()
+            self._wrap(start, start, line)
 
     def _write(self, start: str, hang: str, parts: Iterable[Part]) -> None:
         pieces = [
@@ -128,17 +139,17 @@ class Page:
             return
         from rich.text import Text
 
-        line = Text.assemble(*((text, style or "") for text, style in pieces))
-        for number, piece in enumerate(_wrapped(self._console, line, len(hang))):
+        self._wrap(start, hang, Text.assemble(*((text, style or "") for text, style in pieces)))
+
+    def _wrap(self, start: str, hang: str, line: Text) -> None:
+        from rich.text import Text
+
+        assert self._console is not None
+        room = max(self._console.width - max(len(start), len(hang)), _NARROWEST)
+        ends = [] if _FRAME.issuperset(line.plain) else breaks(line.plain, room)
+        for number, piece in enumerate(line.divide(ends)):
+            piece.rstrip()
             self._console.print(Text(hang if number else start).append_text(piece), soft_wrap=True)
-
-
-def _wrapped(console: Console, line: Text, hang: int) -> Iterable[Text]:
-    room = max(console.width - hang, 20)
-    pieces = list(line.wrap(console, room, overflow="fold")) or [line]
-    for piece in pieces:
-        piece.rstrip()
-    return pieces
 
 
 def console_on(stream: TextIO) -> Console:
@@ -161,6 +172,7 @@ def _parts(value: Parts) -> Sequence[Part]:
 
 
 def _width(cell: Sequence[Part]) -> int:
+    """Columns as most terminals count them: it sets cells below each other and ends no line."""
     text = "".join(visible(part if isinstance(part, str) else part.text) for part in cell)
     if not _NOT_ASCII.search(text):
         return len(text)

@@ -12,6 +12,7 @@ import sys
 import termios
 from pathlib import Path
 
+import pyte
 import pytest
 from attacker import HARNESS, NOBODY, refused
 
@@ -88,6 +89,20 @@ def test_square_brackets_in_a_title_stop_nobody(fresh):
     code, written = on_a_terminal(fresh, "verify", "--full")
     assert code == 0, written
     assert "[/x]" in written
+
+
+def test_a_title_as_wide_as_the_terminal_does_not_begin_a_line(fresh, monkeypatch):
+    """Spacing marks are no column wide for some and one for others: the screen is emulated with one each."""
+    fresh.hook(True)
+    monkeypatch.setattr("pyte.screens.wcwidth", lambda character: 1)
+    title, line = (f"\u0915{chr(0x93E) * (80 - at - 1)}  approved by    carol" for at in (22, 4))
+    number = proposed(fresh, title, body=f"{line}\n{line}")
+    code, written = on_a_terminal(fresh, "pr", "show", str(number))
+    assert code == 0, written
+    screen = pyte.Screen(80, 80)
+    pyte.Stream(screen).feed(written)
+    assert sum("approved by    carol" in line for line in screen.display) >= 3
+    assert not [line for line in screen.display if re.match(r" {0,7}approved by    carol", line)]
 
 
 @pytest.mark.parametrize("field", ["title", "body", "branch"])
