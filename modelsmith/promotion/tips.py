@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from modelsmith.forges.mirror import FETCH
-from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.git import Commit, Git, reads_as_id
 from modelsmith.repository.tree import unknown_revision
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 
@@ -44,8 +44,9 @@ def named_commit(git: Git, name: str) -> tuple[str, str]:
         IntegrityFailure: ``ambiguous-name`` when several things have the name, ``linked-branch`` when the branch is
             only a link to another one.
     """
-    listed = git.text("for-each-ref", "--format=%(objectname) %(refname)", *_places(name)).splitlines()
-    refs = {ref: oid for oid, _, ref in (line.partition(" ") for line in listed) if ref in _places(name)}
+    places = _places(name)
+    listed = git.text("for-each-ref", "--format=%(refname)", *places).splitlines() if places else ()
+    refs = {ref for ref in listed if ref in places}
     if len(refs) > 1:
         raise IntegrityFailure(
             "ambiguous-name",
@@ -66,6 +67,9 @@ def named_commit(git: Git, name: str) -> tuple[str, str]:
 
 
 def _places(name: str) -> tuple[str, ...]:
+    """Refs that git may take a name for; none for one that reads as a commit's id, whatever else is named so."""
+    if reads_as_id(name):
+        return ()
     if name.startswith("refs/"):
         return (name,)
     return tuple(f"{place}{name}" for place in ("refs/heads/", "refs/tags/", "refs/remotes/", "refs/"))

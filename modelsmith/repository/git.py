@@ -361,7 +361,7 @@ class Git:
         if not name or name.startswith("-"):
             return None
         plain = _NAME.fullmatch(name) and not name.startswith("refs/") and name != "HEAD"
-        is_id = _ID.fullmatch(name)
+        is_id = reads_as_id(name)
         for full in (f"refs/heads/{name}", f"refs/remotes/{name}", name) if plain and not is_id else (name,):
             done = self._run(("rev-parse", "--verify", "--quiet", f"{full}^{{{kind}}}"))
             found = done.stdout.decode().strip()
@@ -410,6 +410,11 @@ class Git:
             )
         except (FileNotFoundError, PermissionError):
             raise git_missing() from None
+
+
+def reads_as_id(name: str) -> bool:
+    """Whether a name reads as a commit's id or the beginning of one; then it never means a branch or tag."""
+    return _ID.fullmatch(name) is not None
 
 
 def over_limits(what: str, mend: str) -> GateNotCleared:
