@@ -89,7 +89,7 @@ def test_a_deployment_that_nobody_approved_keeps_nobody_ready():
     assert readiness(contract(), None, DEPLOYED)[0] is False
 
 
-MOMENTS = st.datetimes(timezones=st.just(UTC))
+MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(9998, 12, 31), timezones=st.just(UTC))
 
 
 @given(
