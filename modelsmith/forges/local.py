@@ -21,6 +21,7 @@ from modelsmith.forges.refusal import find_refusal
 from modelsmith.governance.keys import opener_doubt
 from modelsmith.repository.budgets import require_within
 from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.refs import local_refs
 from modelsmith.schema.canonical import canonical_json, is_canonical
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.promotion import EVENT_NAMESPACE, Approval
@@ -81,11 +82,9 @@ class LocalForge:
         self._refresh()
         refs = (f"{MAIN}:{FETCHED_MAIN}", f"{PULLS}*:{PULLS}*")
         patiently(lambda: clone.run(*FETCH, str(self.bare.resolve()), *refs))
-        known, there = (
-            set(g.text("for-each-ref", "--format=%(refname)", PULLS).split()) for g in (clone, self._reader.git)
-        )
-        if known - there:
-            raise rewound(f"{min(known - there)} was removed from the forge since it was last fetched.")
+        gone = local_refs(clone, PULLS).keys() - local_refs(self._reader.git, PULLS).keys()
+        if gone:
+            raise rewound(f"{min(gone)} was removed from the forge since it was last fetched.")
         main = clone.rev(FETCHED_MAIN)
         assert main is not None
         return main
@@ -338,7 +337,7 @@ class LocalForge:
             if refusal:
                 raise refusal from None
             self._refresh()
-            now = self._reader.git.text("for-each-ref", "--format=%(objectname)", ref) or None
+            now = local_refs(self._reader.git, ref).get(ref)
             if now == commit:
                 return
             if now != expected:

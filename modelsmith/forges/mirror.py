@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from modelsmith.forges.reader import MAIN, PULLS
 from modelsmith.repository.git import Git
+from modelsmith.repository.refs import local_refs, remote_refs
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 
 FETCH = (
@@ -52,8 +53,8 @@ class Mirror:
         if not (self.path / "HEAD").exists():
             self.path.mkdir(exist_ok=True)
             git.init("--bare", f"--object-format={self._clone.text('rev-parse', '--show-object-format')}")
-        held = _refs(git.text("for-each-ref", "--format=%(objectname) %(refname)", MAIN, PULLS))
-        shown = _refs(git.text("ls-remote", "--refs", self.url, MAIN, f"{PULLS}*"))
+        held = local_refs(git, MAIN, PULLS)
+        shown = remote_refs(git, self.url, MAIN, PULLS)
         gone = sorted(held.keys() - shown.keys())
         if gone:
             raise rewound(f"{gone[0]} was removed from the forge since it was last fetched.")
@@ -79,10 +80,6 @@ def patiently(fetch: Callable[[], object]) -> None:
             if "lock" not in said or attempt == 4:
                 raise
             time.sleep(0.05 * 2**attempt)
-
-
-def _refs(lines: str) -> dict[str, str]:
-    return {ref: commit for commit, ref in (line.split() for line in lines.splitlines())}
 
 
 def rewound(what: str, said: str = "") -> IntegrityFailure:

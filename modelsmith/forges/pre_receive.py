@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from modelsmith.forges.chains import MOST_EVENTS
 from modelsmith.forges.events import LoggedEvent, check_lengths, fold_pull, opened
 from modelsmith.forges.reader import MAIN, Reader, pull_number
 from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
-from modelsmith.repository.budgets import require_within
+from modelsmith.repository.budgets import require_small_merge, require_within
 from modelsmith.repository.git import REGULAR, Git
 from modelsmith.repository.secrets import first_secret
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput, ModelsmithError
@@ -32,6 +32,10 @@ Receipts = Callable[[PullRequest, Decision, str, Mapping[str, bytes]], Mapping[s
 _FREE = ("refs/heads/", "refs/tags/")
 _MISTAKABLE = re.compile(r"HEAD|[0-9a-f]{7,64}")
 """Names of branches and tags that read as a commit."""
+_PLACES = ("refs", "heads", "tags", "remotes")
+"""What the name of a branch or tag may not begin with, as git would look for it elsewhere, too: with a branch
+``refs/heads/refs/heads/main`` no push to main would have one meaning. No part may be ``refs``: lists of refs are
+matched by their tails."""
 _SETTINGS = {
     "receive.denyDeletes": "true",
     "receive.denyNonFastForwards": "true",
@@ -106,6 +110,9 @@ def _is_free(ref: str) -> bool:
     """Whether a ref has no meaning of its own and cannot be mistaken for main or a commit where names are looked up."""
     kind = next((kind for kind in _FREE if ref.startswith(kind)), None)
     if kind is None or ref.lower() == MAIN:
+        return False
+    parts = ref.removeprefix(kind).lower().split("/")
+    if parts[0] in _PLACES or "refs" in parts:
         return False
     first, _, last = ref.removeprefix(kind).rpartition("/")
     if kind == "refs/tags/" and last.lower() == "main":
@@ -264,6 +271,7 @@ def _check_main(
     if len(parents) != 2 or parents[0] != base:
         raise _protected("Main moves only by merging a pull request.")
     head = parents[1]
+    _check_merge_commits(git, {merge, update.new})
     if git.text("rev-parse", f"{merge}^{{tree}}") != git.merge_tree(base, head):
         raise _refused("evil-merge", "The merge changes more than its pull request.", "Build the merge again.")
     refusals: list[ModelsmithError] = []
@@ -277,6 +285,15 @@ def _check_main(
         else:
             return
     raise refusals[0] if refusals else _protected("No open pull request has this head.")
+
+
+def _check_merge_commits(git: Git, commits: Set[str]) -> None:
+    """The commits that a merge itself adds to main are asked what a proposal's are."""
+    require_small_merge(git, commits)
+    for commit in git.read_commits(list(commits)).values():
+        message = commit.partition(b"\n\n")[2].decode("utf-8", "replace")
+        if first_secret(message):
+            raise _refused("secret", "The merge says what looks like a secret.", "Merge with `modelsmith pr merge`.")
 
 
 def _open_pulls(reader: Reader, head: str, main: str) -> Iterator[tuple[int, str]]:

@@ -11,6 +11,7 @@ from modelsmith.governance.gate import deciders
 from modelsmith.governance.people import listed_keys
 from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_codeowners, load_people, load_policy
+from modelsmith.repository.refs import local_refs
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.governance import Limits, People, Policy
@@ -102,9 +103,8 @@ class Reader:
 
     def tips(self) -> dict[int, str]:
         """Number and last event of every pull request. Read this before main: a merge then never looks false."""
-        listed = self.git.run("for-each-ref", "--format=%(objectname) %(refname)", PULLS).decode("utf-8", "replace")
-        lines = listed.split("\n")
-        found = {number: tip for tip, _, ref in (line.partition(" ") for line in lines) if (number := pull_number(ref))}
+        listed = local_refs(self.git, PULLS).items()
+        found = {number: tip for ref, tip in listed if (number := pull_number(ref))}
         self._chains(found.values())
         return dict(sorted(found.items()))
 

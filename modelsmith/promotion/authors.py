@@ -59,15 +59,23 @@ class Commits:
         Raises:
             GateNotCleared: ``over-limits``.
         """
-        taken: list[str] = []
+        return read_commits(self._git, self.pass_over(tip), limits)
+
+    def pass_over(self, tip: str) -> list[str]:
+        """Ids of the commits that `take` would read: nobody takes them any more.
+
+        What a merge itself adds to main is nobody's proposal. Only its header is ever read, so nothing that it says
+        can keep a main from being verified.
+        """
+        passed: list[str] = []
         waiting = [tip]
         while waiting:
             commit = waiting.pop()
             parents = self._parents.pop(commit, None)
             if parents is not None:
-                taken.append(commit)
+                passed.append(commit)
                 waiting += parents
-        return read_commits(self._git, taken, limits)
+        return passed
 
 
 def authorship(commits: Iterable[bytes], people: People) -> Authorship:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from modelsmith.forges.mirror import FETCH
-from modelsmith.repository.git import Commit, Git, reads_as_id
+    places = _places(name)
+    refs = local_refs(git, *places).keys() & set(places)
 from modelsmith.repository.tree import unknown_revision
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 
@@ -44,9 +45,13 @@ def named_commit(git: Git, name: str) -> tuple[str, str]:
         IntegrityFailure: ``ambiguous-name`` when several things have the name, ``linked-branch`` when the branch is
             only a link to another one.
     """
+<<<<<<< HEAD
     places = _places(name)
     listed = git.text("for-each-ref", "--format=%(refname)", *places).splitlines() if places else ()
     refs = {ref for ref in listed if ref in places}
+=======
+    refs = {ref: oid for ref, oid in local_refs(git, *_places(name)).items() if ref in _places(name)}
+>>>>>>> a0da788 (The commits that a merge adds stop nobody from verifying; refs are known by their whole names)
     if len(refs) > 1:
         raise IntegrityFailure(
             "ambiguous-name",
@@ -137,14 +142,14 @@ def tip_of(git: Git, source: str) -> str:
     """
     place = str(Path(source).resolve()) if source and Path(source).exists() else source
     try:
-        shown = git.text("ls-remote", "--refs", "--", place, MAIN).split()
+        shown = remote_refs(git, place, MAIN)
     except InfrastructureFailure as error:
         mend = f"See whether `git ls-remote {shlex.quote(source)}` reaches it from here, or name another repository."
         raise InfrastructureFailure(error.code, error.message, mend, **error.details) from None
-    if len(shown) != 2:
+    if MAIN not in shown:
         raise InvalidInput("bad-source", f"{source!r} has no branch main", "Name a repository that has one.")
     git.run(*FETCH, "--", place, MAIN)
-    return shown[0]
+    return shown[MAIN]
 
 
 def given_tip(git: Git, commit: str) -> str:

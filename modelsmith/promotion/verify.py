@@ -145,7 +145,7 @@ def _step(git: Git, step: Commit, receipts: Commit | None, commits: Commits, res
     seen = max([result.latest, receipt.at, *times])
     limits = main.policy.limits
     proposal = commits.take(step.parents[-1] if len(step.parents) == 2 else step.id, limits)
-    commits.take(receipts.id, limits)
+    commits.pass_over(receipts.id)
     judgement = judge_tree(
         git, main, step.tree,
         reviews=reviews, requester=receipt.requested_by, preparer=receipt.prepared_by,

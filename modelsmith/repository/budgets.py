@@ -6,7 +6,7 @@ nothing gets in that cannot be read for ever after, and nothing that is too larg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from modelsmith.governance.shape import ABSENT
 from modelsmith.repository.git import SUBMODULE, Git, over_limits
@@ -14,6 +14,9 @@ from modelsmith.repository.objects import ObjectReader
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.governance import Limits
 from modelsmith.schema.pull import Change
+
+MERGE_BYTES = 1 << 18
+"""Of a merge commit, and of the commit of its receipts: a title, and a line for each approval."""
 
 
 def require_within(git: Git, base: str, head: str, limits: Limits) -> None:
@@ -63,6 +66,22 @@ def read_commits(git: Git, commits: Sequence[str], limits: Limits) -> list[bytes
             "Propose the same change in one commit.",
         )
     return list(git.read_commits(commits).values())
+
+
+def require_small_merge(git: Git, commits: Collection[str]) -> None:
+    """Refuse a merge whose own commits say more than any merge has to say.
+
+    ``verify`` reads their headers only, whatever their size; but everybody fetches and keeps them.
+
+    Raises:
+        GateNotCleared: ``over-limits``.
+    """
+    for commit, size in git.sizes(commits).items():
+        if size > MERGE_BYTES:
+            raise over_limits(
+                f"Commit {commit[:12]} of the merge has {size} bytes; {MERGE_BYTES} are allowed",
+                "Merge with `modelsmith pr merge`.",
+            )
 
 
 def _too_many_commits(limits: Limits) -> ModelsmithError:

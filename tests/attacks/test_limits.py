@@ -20,6 +20,7 @@ from modelsmith.promotion.authors import MOST_BROKEN
 from modelsmith.promotion.pulls import merge_pull
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import GateNotCleared, InvalidInput, ModelsmithError, WaitingForPerson
+from modelsmith.schema.governance import Limits
 from modelsmith.schema.promotion import EVENT_NAMESPACE
 from modelsmith.schema.pull import PullEvent
 from modelsmith.schema.source import Endpoint
@@ -229,6 +230,8 @@ def test_doctor_imports_nothing_that_a_governed_file_names(fresh, monkeypatch):
         assert "planted" not in sys.modules
 
 
+LEAST = {name: field.metadata[0].ge for name, field in Limits.model_fields.items()}
+"""The smallest that a policy may say."""
 NAMES = st.text(st.sampled_from("abn-._"), min_size=1, max_size=260).filter(lambda n: n not in (".", ".."))
 FOLDERS = st.one_of(st.integers(0, 30).map(lambda deep: "d/" * deep), st.just("n" * 199 + "/"))
 CHANGES = st.one_of(
@@ -289,6 +292,20 @@ def test_whatever_is_let_in_verifies_and_whatever_is_refused_is_refused_in_words
         fresh.holds()
         assert not pr_list.run(fresh.workspace, pr_list.PrListRequest()).unreadable
     assert all(refused_in_words)
+
+
+def test_under_the_smallest_limits_what_merges_still_verifies(fresh):
+    """A merge adds two commits and its receipts: with one commit allowed, main died at the next merge."""
+    tight = "".join(
+        f"  {name}: {LEAST[name]}\n" for name in ("commits", "commits_bytes", "changed_paths", "path_bytes")
+    )
+    whole = text(fresh, POLICY)
+    kept = "".join(line + "\n" for line in whole.splitlines() if line.strip().split(":")[0] not in LEAST)
+    land(fresh, {POLICY: kept.replace("limits:\n", f"limits:\n{tight}").encode()}, branch="tight")
+    assert fresh.governed().policy.limits.commits == 1
+    fresh.hook(True)
+    land(fresh, {"docs/x.md": b"x"}, branch="after")
+    assert fresh.holds().changes == 2
 
 
 def test_a_change_that_was_merged_reverted_and_proposed_again_is_merged_and_verifies(fresh):

@@ -12,6 +12,8 @@ from attacker import HARNESS, MAIN, NOBODY, ZERO, plain_git, refused
 
 from modelsmith.forges.events import new_event
 from modelsmith.forges.local import LocalForge
+from modelsmith.forges.mirror import Mirror
+from modelsmith.forges.reader import Reader
 from modelsmith.repository.git import Git
 from modelsmith.signing import ssh
 
@@ -159,6 +161,12 @@ def test_a_forged_pull_ref_is_never_read_as_a_pull_request(waiting):
         "refs/heads/HEAD",
         "refs/heads/" + "a" * 40,
         "refs/tags/" + "a" * 12,
+        "refs/heads/refs/heads/main",
+        "refs/heads/Refs/heads/main",
+        "refs/heads/topic/refs/heads/main",
+        "refs/tags/refs/modelsmith/pulls/5",
+        "refs/heads/heads/main",
+        "refs/heads/remotes/origin/main",
     ],
 )
 def test_refs_that_mean_something_or_can_be_mistaken_for_it_are_refused(waiting, ref):
@@ -170,6 +178,22 @@ def test_refs_that_mean_something_or_can_be_mistaken_for_it_are_refused(waiting,
 def test_other_refs_are_free(waiting, ref):
     """The control of the one above."""
     assert waiting.push(f"{waiting.main()}:{ref}").returncode == 0
+
+
+def test_a_second_main_in_the_tail_of_a_name_hides_the_first_from_nobody(waiting):
+    """Lists of refs match tails: with such a branch nobody could compare with the forge, or read it from elsewhere."""
+    main, seen = waiting.main(), waiting.as_(HARNESS)._reader.tips()
+    clone = waiting.plain_clone()
+    for name in ("refs/heads/main", "x\u2028y/refs/heads/main", "refs/modelsmith/pulls/4", "refs/modelsmith/pulls/5"):
+        waiting.rewrite_on_disk(f"refs/heads/{name}", waiting.bare.text("rev-parse", f"{MAIN}~1"))
+    assert waiting.verify(clone, against=str(waiting.forge)).compared[str(waiting.forge)] == "same"
+    mirror = Mirror(f"file://{waiting.forge}", waiting.folder / "mirror.git", Git(clone))
+    for _ in range(2):
+        mirror.refresh()
+        reader = Reader(Git(mirror.path))
+        assert (reader.main(), reader.tips()) == (main, seen)
+    LocalForge(waiting.forge, Git(clone), None).fetch_into(Git(clone))
+    assert Git(clone).rev("refs/modelsmith/main") == main
 
 
 @pytest.mark.parametrize("name", ["main", "origin/main"])

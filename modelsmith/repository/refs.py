@@ -1,0 +1,33 @@
+"""Refs by their full names.
+
+git looks a name up in several places, and lists by tails: a branch ``refs/heads/refs/heads/main`` would be a second
+main. Here a ref has one name, and only a line feed ends a line.
+"""
+
+from __future__ import annotations
+
+from modelsmith.repository.git import Git
+
+
+def local_refs(git: Git, *names: str) -> dict[str, str]:
+    """Full name to object of those refs; a name that ends in a slash stands for all below it."""
+    return _exactly(git.run("for-each-ref", "--format=%(objectname) %(refname)", *names), " ", names)
+
+
+def remote_refs(git: Git, place: str, *names: str) -> dict[str, str]:
+    """The same of another repository, by its path or URL.
+
+    Raises:
+        InfrastructureFailure: as `Git.run`, when it is no repository or cannot be reached.
+    """
+    patterns = [f"{name}*" if name.endswith("/") else name for name in names]
+    return _exactly(git.run("ls-remote", "--refs", "--", place, *patterns), "\t", names)
+
+
+def _exactly(listed: bytes, separator: str, names: tuple[str, ...]) -> dict[str, str]:
+    lines = [line.partition(separator) for line in listed.decode("utf-8", "surrogateescape").split("\n")]
+    return {
+        ref: commit
+        for commit, _, ref in lines
+        if any(ref.startswith(name) if name.endswith("/") else ref == name for name in names)
+    }
