@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from modelsmith.forges.mirror import FETCH
-    places = _places(name)
-    refs = local_refs(git, *places).keys() & set(places)
+from modelsmith.repository.git import Commit, Git, reads_as_id
+from modelsmith.repository.refs import local_refs, remote_refs
 from modelsmith.repository.tree import unknown_revision
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 
@@ -45,13 +45,8 @@ def named_commit(git: Git, name: str) -> tuple[str, str]:
         IntegrityFailure: ``ambiguous-name`` when several things have the name, ``linked-branch`` when the branch is
             only a link to another one.
     """
-<<<<<<< HEAD
     places = _places(name)
-    listed = git.text("for-each-ref", "--format=%(refname)", *places).splitlines() if places else ()
-    refs = {ref for ref in listed if ref in places}
-=======
-    refs = {ref: oid for ref, oid in local_refs(git, *_places(name)).items() if ref in _places(name)}
->>>>>>> a0da788 (The commits that a merge adds stop nobody from verifying; refs are known by their whole names)
+    refs = local_refs(git, *places).keys() & set(places)
     if len(refs) > 1:
         raise IntegrityFailure(
             "ambiguous-name",
