@@ -1,7 +1,9 @@
 """CODEOWNERS in GitHub's dialect: the last matching line wins, lines with a mistake are skipped and reported.
 
 Format: https://docs.github.com/repositories/managing-your-repositorys-settings-and-features/customizing-your-repository/about-code-owners
-Matching walks path segments through the set of reachable pattern positions, so no pattern can make it backtrack.
+Paths that it decides about are ASCII here, so a line with another character would only look as if it covered them: it
+is a mistake. Matching walks path segments through the set of reachable pattern positions, so no pattern can make it
+backtrack.
 """
 
 from __future__ import annotations
@@ -10,6 +12,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+
+from modelsmith.schema.assigned import is_shown
+from modelsmith.schema.plaintext import described
 
 MAX_BYTES = 3 * 1024 * 1024
 """GitHub does not load a larger file."""
@@ -110,6 +115,8 @@ def parse(text: str) -> Codeowners:
 
 def pattern_problem(pattern: str) -> str | None:
     """Why GitHub's dialect does not support the pattern; None when it does."""
+    if not pattern.isascii():
+        return f"'{pattern}': paths here are ASCII, so this matches none"
     if pattern.startswith("!"):
         return f"'{pattern}': negation with '!' is not supported"
     if pattern.startswith("\\") and not pattern.startswith("\\ "):
@@ -151,16 +158,21 @@ def _tokens(line: str) -> tuple[list[str], str | None]:
         tokens.append(match.group())
         end = len(line)
     read = line[:end]
-    if any(not char.isprintable() and char != "\t" for char in read):
-        return tokens, "control or invisible characters are not allowed"
+    odd = next((char for char in read if not is_shown(char) and char != "\t"), None)
+    if odd is not None:
+        return tokens, f"control or invisible characters are not allowed, and {described(odd)} is one"
     if re.search(r"\\$", re.sub(r"\\.", "", read)):
         return tokens, "a line cannot end in a lone backslash"
     return tokens, None
 
 
 def _owner_problem(owners: list[str]) -> str | None:
-    bad = next((owner for owner in owners if not (_NAME.fullmatch(owner) or _is_mail(owner))), None)
-    return None if bad is None else f"'{bad}' is not an owner (@name, @organisation/team or an e-mail address)"
+    bad = next(
+        (owner for owner in owners if not (owner.isascii() and (_NAME.fullmatch(owner) or _is_mail(owner)))), None
+    )
+    return (
+        None if bad is None else f"'{bad}' is not an owner (@name, @organisation/team or an e-mail address, in ASCII)"
+    )
 
 
 def _is_mail(owner: str) -> bool:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from modelsmith.schema.assigned import is_shown
 from modelsmith.schema.governance import Harness, People, Person
 from modelsmith.schema.plaintext import described
 
@@ -21,8 +22,6 @@ _ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "COPTIC", "ARMENIAN", "CHEROKE
 """Alphabets that share shapes of letters; no honest word mixes two of them."""
 _JOINERS = "\u200c\u200d"
 """Invisible, and part of how some languages are written."""
-_FILLERS = "\u115f\u1160\u3164\uffa0"
-"""Letters without a shape."""
 _SHAPES = {
     ord(letter): shape
     for letters, shapes in (
@@ -179,16 +178,12 @@ def _shape(name: str) -> str:
 
 
 def _spelling_problems(name: _Name) -> Iterator[str]:
-    hidden = {c for c in name.text if c in _FILLERS or not (c.isprintable() or c in _JOINERS or _is_space(c))}
+    hidden = {c for c in name.text if not (is_shown(c) or c in _JOINERS)}
     if hidden:
         yield f"The {name.kind} {name.text!a} of {name.actor} has invisible characters: {_described(hidden)}."
     odd = mixed_alphabets(name.text)
     if odd:
         yield f"T{name.words[1:]} mixes alphabets in one word: {_described(odd)}."
-
-
-def _is_space(letter: str) -> bool:
-    return unicodedata.category(letter) == "Zs"
 
 
 def _alphabet(letter: str) -> str:

@@ -9,8 +9,10 @@ from typing import Literal
 from modelsmith.governance.names import fold_name
 from modelsmith.governance.reserved import why_reserved
 from modelsmith.governance.states import parse_folder
+from modelsmith.schema.assigned import is_shown
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import Limits
+from modelsmith.schema.plaintext import first_odd_space
 from modelsmith.schema.promotion import RECORD_FILE
 from modelsmith.schema.pull import Change, ChangedPath
 
@@ -118,7 +120,7 @@ def _of_path(changed: ChangedPath) -> Iterator[Refusal]:
     if why := why_reserved(path):
         yield Refusal("reserved-path", f"{path!r} may not be committed: {why}.")
     governs = concern(path) in ("governed", "governance")
-    if not path.isprintable() or (governs and not path.isascii()):
+    if not all(map(is_shown, path)) or first_odd_space(path) or (governs and not path.isascii()):
         yield Refusal("odd-name", f"{path!r} has control, invisible or non-ASCII characters in its name.")
     if changed.new_mode == SUBMODULE_MODE:
         yield Refusal("submodule", f"{path!r} is a submodule, which brings in files that nobody here approves.")

@@ -1,8 +1,9 @@
 r"""Plain text: what every reader (a parser, git's diff, a forge's page, a terminal) shows and reads the same.
 
-Not plain are characters that end a line for some readers only, that steer a terminal, that show nothing, that change
-the order in which others are shown (https://trojansource.codes), or whose shape the reader's font decides. Their ranges
-are written out here and do not come from the Unicode tables of this Python: what one machine lets in, every other
+Plain is what `schema.assigned` lists: letters, marks, numbers and signs that are assigned and show something. So not
+plain are characters that end a line for some readers only, that steer a terminal, that show nothing, that change the
+order in which others are shown (https://trojansource.codes), whose shape the reader's font decides, or that nobody has
+assigned yet. The list does not come from the Unicode tables of this Python: what one machine lets in, every other
 machine reads. Names in messages come from those tables.
 
 In governed files such a character may stand as an escape, which everybody sees (``"\u200c"`` in double quotes). Words
@@ -14,24 +15,19 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator
+
+from modelsmith.schema.assigned import is_shown
 
 _CONTROLS = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
 """All but tab, line feed and carriage return."""
 _NO_CHARACTERS = (
     r"\ud800-\udfff\ufdd0-\ufdef" + "".join(f"\\U{plane:04x}fffe\\U{plane:04x}ffff" for plane in range(17))
 )  # fmt: skip
-_LINE_ENDS = r"\u2028\u2029"
-_SHOWS_NOTHING = (
-    r"\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
-    r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-)
-"""Unicode's Default_Ignorable_Code_Point, interlinear annotation and the empty Braille pattern."""
-_PRIVATE = r"\ue000-\uf8ff\U000f0000-\U000ffffd\U00100000-\U0010fffd"
 _UNSAYABLE = _CONTROLS + _NO_CHARACTERS
-_HIDDEN = re.compile(rf"[{_UNSAYABLE}{_LINE_ENDS}{_SHOWS_NOTHING}{_PRIVATE}]")
 _LONE_RETURN = re.compile(r"\r(?!\n)")
 _WITHOUT_MEANING = re.compile(f"[{_UNSAYABLE}]")
 _ODD_SPACE = re.compile(r"[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
@@ -40,7 +36,7 @@ _ALONE = r"[^\x00-\xa8\xaa-\xad\xaf-\u024f\u200c\u200d]"
 _JOINED = re.compile(rf"(?<={_ALONE})(?:[\u200c\u200d](?={_ALONE})|[\ufe0e\ufe0f])|\ufe0f(?=\u20e3)")
 """Joiners between two such characters, and the choice between text and picture after one or before a key's frame."""
 _TO_ONE_LINE = re.compile(r"[\t\n\r]")
-_NOT_SEEN = re.compile(rf"({_JOINED.pattern})|{_HIDDEN.pattern}|{_TO_ONE_LINE.pattern}")
+_NOT_ASCII = re.compile(rf"({_JOINED.pattern})|[^\x20-\x7e]")
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _NAMES = {
     "\x00": "NULL", "\x07": "BELL", "\x08": "BACKSPACE", "\t": "TAB", "\n": "LINE FEED", "\x0b": "LINE TABULATION",
@@ -69,15 +65,15 @@ def described(character: str) -> str:
 
 def first_hidden(text: str) -> Odd | None:
     """The first character that readers of a file see or read differently; tabs and ends of lines are welcome."""
-    found = _first(_HIDDEN, text)
+    odd = _hidden(text)
+    found = next(_where(odd, text)) if odd else None
     lone = _first_match(_LONE_RETURN, text) if "\r" in text else None
     return min(filter(None, (found, lone)), default=None)
 
 
 def every_hidden(text: str) -> list[Odd]:
     """Every character that `first_hidden` looks for, in order."""
-    found = [*_HIDDEN.finditer(text), *_LONE_RETURN.finditer(text)]
-    return sorted(Odd(one.start(), one.group()) for one in found)
+    return sorted((*_where(_hidden(text), text), *(Odd(one.start(), "\r") for one in _LONE_RETURN.finditer(text))))
 
 
 def first_unsayable(text: str) -> Odd | None:
@@ -110,12 +106,26 @@ def visible(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return _NOT_SEEN.sub(lambda found: found[0] if found[1] else _spelled(found[0]), text)
+    return _NOT_ASCII.sub(lambda found: found[0] if found[1] or is_shown(found[0]) else _spelled(found[0]), text)
 
 
 def _spelled(character: str) -> str:
     code = ord(character)
     return _SHORT.get(character) or (f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+
+
+def _hidden(text: str) -> set[str]:
+    """Which characters of the text are not plain; texts are long and their alphabets small."""
+    line = text.replace("\n", "")
+    if line.isascii() and line.isprintable():
+        return set()
+    return {character for character in set(line) - {"\t", "\r"} if not is_shown(character)}
+
+
+def _where(characters: set[str], text: str) -> Iterator[Odd]:
+    return (
+        (Odd(at, character) for at, character in enumerate(text) if character in characters) if characters else iter(())
+    )
 
 
 def _first(kind: re.Pattern[str], text: str) -> Odd | None:

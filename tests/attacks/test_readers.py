@@ -60,8 +60,29 @@ def cyrillic_field(world):
     return {POLICY: text(world, POLICY) + "re\u0440ository: x\n"}, "U+0440 CYRILLIC SMALL LETTER ER"
 
 
+def empty_letter(_world):
+    """A letter that fonts draw as nothing, and that no table of controls names."""
+    return {SCENARIO: scenario("Why?").replace("timeout, act", "timeout\U00016fe4, act")}, "U+16FE4 KHITAN"
+
+
+def letter_to_come(_world):
+    """A character that nobody has assigned yet: what it shows, each font decides."""
+    return {SCENARIO: scenario("Why?").replace("timeout, act", "timeout\u0378, act")}, "U+0378"
+
+
+def owner_of_nothing(world):
+    """A line of CODEOWNERS that looks as it did, and takes a folder from its owner."""
+    return {CODEOWNERS: text(world, CODEOWNERS).replace("/evals/", "/evals\U00016fe4/")}, "U+16FE4 KHITAN"
+
+
+def owner_of_a_look_alike(world):
+    """The same with a letter that everybody sees, and takes for another."""
+    return {CODEOWNERS: text(world, CODEOWNERS).replace("/evals/", "/\u0435vals/")}, "paths here are ASCII"
+
+
 ATTACKS = (
-    hidden_key, swallowed_key, turned_text, unseen_letter, hidden_owner, second_trust_key, cyrillic_field,
+    hidden_key, swallowed_key, turned_text, unseen_letter, hidden_owner, second_trust_key, cyrillic_field, empty_letter,
+    letter_to_come, owner_of_nothing, owner_of_a_look_alike,
 )  # fmt: skip
 
 
