@@ -230,7 +230,7 @@ def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) 
     bases = {event.base, *([logged.approval.base] if logged.approval else [])}
     if not bases <= reader.line(main):
         raise _refused("unrelated-base", "The event names a main that never was.", "Fetch main and try again.")
-    words = (event.title or "", event.body, logged.approval.reason if logged.approval else "")
+    words = (event.title or "", event.branch or "", event.body, logged.approval.reason if logged.approval else "")
     if any(first_secret(text) for text in words):
         raise _refused("secret", "What was said holds what looks like a secret.", "Say it without that.")
     if event.kind == "opened":

@@ -39,6 +39,7 @@ def run(workspace: Workspace, request: PrOpenRequest) -> PrOpenResult:
     """Open it."""
     refuse_secret("The title", request.title)
     refuse_secret("The body", request.body)
+    refuse_secret("The branch's name", request.branch)
     git = workspace.git
     head = git.rev(f"refs/heads/{request.branch}")
     if head is None:

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.repository.paths import inside
-from modelsmith.repository.secrets import secret_problems
+from modelsmith.repository.secrets import name_problems, secret_problems
 from modelsmith.repository.validate import reserved, validate
 from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import sort_key
@@ -65,7 +65,7 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     """Check the work tree as it is on disk, and that git tracks nothing that no commit may hold."""
     report = validate(workspace.files, tuple(inside(workspace.root, path) for path in request.paths))
     tracked = workspace.git.run("ls-files", "-z").decode("utf-8", "replace").split("\0")
-    secrets = secret_problems(workspace.files, report.paths)
+    secrets = [*name_problems(report.paths), *secret_problems(workspace.files, report.paths)]
     problems = (*reserved(tracked[:-1]), *sorted([*report.problems, *secrets], key=sort_key))
     return ValidateResult(
         valid=not problems,

@@ -18,7 +18,7 @@ from modelsmith.promotion.openings import opening_doubt
 from modelsmith.promotion.rollbacks import contract_for
 from modelsmith.repository.budgets import require_within, size_problem
 from modelsmith.repository.git import EXECUTABLE, REGULAR, Git
-from modelsmith.repository.secrets import first_secret, secret_problems
+from modelsmith.repository.secrets import first_secret, name_problems, secret_problems
 from modelsmith.repository.tree import Revision
 from modelsmith.repository.validate import validate
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
@@ -173,12 +173,12 @@ def _opener(pull: PullRequest, main: Main) -> tuple[CheckResult, ...]:
 
 
 def _said(pull: PullRequest, commits: Sequence[bytes]) -> CheckResult:
-    """Words that come onto main with the merge: title, description, reasons of approvals, messages of commits."""
-    words = [("the title", pull.title), ("the description", pull.body)]
+    """Words that come onto main with the merge: title, description, branch, reasons of verdicts, whole commits."""
+    words = [("the title", pull.title), ("the description", pull.body), ("the branch's name", pull.branch)]
     last = {review.actor: review for review in pull.reviews}
     words += [(f"the reason of {actor}'s verdict", review.reason) for actor, review in sorted(last.items())]
-    messages = (commit.partition(b"\n\n")[2].decode("utf-8", "replace") for commit in commits)
-    words.append(("a commit's message", "\n\n".join(messages)))
+    raw = (commit.decode("utf-8", "replace") for commit in commits)
+    words.append(("a commit (its message, or the names in it)", "\n\n".join(raw)))
     for what, text in words:
         found = first_secret(text)
         if found:
@@ -226,11 +226,14 @@ def _readable(main: Main, tree: str) -> CheckResult:
 
 def _secrets(proposed: Revision, change: Change) -> CheckResult:
     """Only at the merge: a later toolkit may know more secrets by their form, and history stays as it was judged."""
-    problems = secret_problems(proposed, [path.path for path in change.paths if path.new_mode in (REGULAR, EXECUTABLE)])
+    names = [path.path for path in change.paths if path.old_mode == ABSENT]
+    files = [path.path for path in change.paths if path.new_mode in (REGULAR, EXECUTABLE)]
+    problems = [*name_problems(names), *secret_problems(proposed, files)]
     if not problems:
         return CheckResult("secrets", True, "no changed file holds what looks like a secret")
     first = problems[0]
-    sentence = f"{first.file}:{first.line}: {first.message} ({len(problems)} in all). {first.mend}"
+    place = f"{first.file}:{first.line}" if first.line else first.file
+    sentence = f"{place}: {first.message} ({len(problems)} in all). {first.mend}"
     return CheckResult("secrets", False, sentence)
 
 

@@ -11,15 +11,17 @@ is what our files are made of. Ours instead ask for the word, a sign or "is", an
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
-from modelsmith.repository.document import Problem
+from modelsmith.repository.document import Problem, first_of
 from modelsmith.repository.tree import Tree, read_each
 from modelsmith.schema.errors import InvalidInput
 
@@ -88,14 +90,20 @@ class _Rule:
 
 ALLOW: Final = b"gitleaks:allow"
 """Beside an invented secret that a governed file means to hold, on the same line: gitleaks' own mark."""
-SEARCHED: Final = 4 << 20
-"""Bytes of a file that are searched."""
+_MOST_FOUND: Final = 1000
+"""Secrets of one file after which no more are looked for."""
+_MOST_LOOKED_AT: Final = 10_000
+"""Matches of one rule that are looked at more closely; where there are more, they do not pass unseen."""
+_LINE: Final = 4096
+"""Bytes around a find that are taken for its line at most: the others of a longer line say nothing about it."""
+_ESCAPE: Final = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|/)")
+"""A character as YAML, JSON and most languages may spell it."""
 GUESSED: Final = frozenset({"password", "assigned-token", "bearer"})
 """Rules that go by a word beside it, not by the secret's own form: too much for texts that speak of such things."""
 
 
 def find_secrets(text: str, path: str = "", guess: bool = True, marked: bool = False) -> Iterator[Secret]:
-    """Everything in the text that looks like a secret, by rule.
+    """Everything in the text that looks like a secret, by rule, in each of its `_readings`.
 
     Args:
         text: What is searched.
@@ -103,20 +111,70 @@ def find_secrets(text: str, path: str = "", guess: bool = True, marked: bool = F
         guess: Whether `GUESSED` rules have a say.
         marked: Whether a line with `ALLOW` on it passes.
     """
-    data = text.encode("utf-8", "replace")
+    told: set[Secret] = set()
+    for data in _readings(text.encode("utf-8", "replace")):
+        for found in _find(data, path, guess, marked):
+            if found not in told:
+                told.add(found)
+                yield found
+
+
+def _find(data: bytes, path: str, guess: bool, marked: bool) -> Iterator[Secret]:
     for rule in _tried(data.lower()):
         if rule.path is not None and not _compiled(rule.path).search(path.encode("utf-8", "replace")):
             continue
         if not guess and rule.id in GUESSED:
             continue
-        for match in _compiled(rule.pattern).finditer(data):
+        line, counted, told = 1, 0, 0
+        for number, match in enumerate(_compiled(rule.pattern).finditer(data)):
+            line, counted = line + data.count(b"\n", counted, match.start()), match.start()
+            if number == _MOST_LOOKED_AT:
+                yield Secret(rule.id, line)
+                break
+            if line == told:
+                continue
             secret = _secret(match, rule.group)
             if marked and ALLOW in _lines(match, data):
                 continue
             if rule.entropy and entropy(secret) <= rule.entropy:
                 continue
             if not any(_allows(one, match, secret, data) for one in (*rule.allowed, *_everywhere())):
-                yield Secret(rule.id, data.count(b"\n", 0, match.start()) + 1)
+                told = line
+                yield Secret(rule.id, line)
+
+
+def _readings(data: bytes) -> Iterator[bytes]:
+    """What programs may read in the bytes, line by line the same: as they are, and with escapes resolved.
+
+    Without NULs, ASCII in UTF-16 and UTF-32 is ASCII, whichever their order of bytes.
+    """
+    yield data
+    if b"\0" in data:
+        data = data.replace(b"\0", b"")
+        yield data
+    if b"\\" in data:
+        plain = _ESCAPE.sub(_unescaped, _unfolded(data))
+        if plain != data:
+            yield plain
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    code = next((int(digits, 16) for digits in match.groups() if digits), ord("/"))
+    return bytes([code]) if 32 <= code < 127 else b" "
+
+
+def _unfolded(data: bytes) -> bytes:
+    """Lines that end in a backslash go on with the next; the line feeds come after the whole."""
+    first, *rest = data.replace(b"\r\n", b"\n").split(b"\\\n")
+    parts, waiting = [first], 0
+    for part in rest:
+        waiting += 1
+        said, end, after = part.lstrip(b" \t").partition(b"\n")
+        parts.append(said)
+        if end:
+            parts += [b"\n" * (waiting + 1), after]
+            waiting = 0
+    return b"".join(parts)
 
 
 def first_secret(text: str) -> Secret | None:
@@ -146,12 +204,29 @@ def secret_problems(tree: Tree, paths: Iterable[str]) -> list[Problem]:
     contents, _ = read_each(tree, paths)
     problems = []
     for path, data in sorted(contents.items()):
-        text = data[:SEARCHED].decode("utf-8", "replace")
-        by_line = {found.line: found for found in reversed([*find_secrets(text, path, guess=False, marked=True)])}
-        for line, found in sorted(by_line.items()):
-            words = f"what looks like a secret (rule {found.rule}) would be committed for good"
-            problems.append(Problem(path, line, "", words, _MEND))
+        found_here = islice(find_secrets(data.decode("utf-8", "replace"), path, guess=False, marked=True), _MOST_FOUND)
+        by_line = {found.line: found for found in reversed([*found_here])}
+        problems += first_of(path, (_problem(path, line, found) for line, found in sorted(by_line.items())))
     return problems
+
+
+def name_problems(names: Iterable[str]) -> list[Problem]:
+    """Names of files and folders that hold what looks like a secret; the folder above is named instead."""
+    problems = []
+    for name in sorted(names):
+        path = PurePosixPath(name)
+        for part in reversed((path, *path.parents)):
+            found = next(find_secrets(str(part), guess=False), None)
+            if found:
+                words = f"the name of something in it holds what looks like a secret (rule {found.rule})"
+                problems.append(Problem(str(part.parent), None, "", words, "Give it another name."))
+                break
+    return problems
+
+
+def _problem(path: str, line: int, found: Secret) -> Problem:
+    words = f"what looks like a secret (rule {found.rule}) would be committed for good"
+    return Problem(path, line, "", words, _MEND)
 
 
 _MEND: Final = (
@@ -189,8 +264,9 @@ def _allows(allowed: Mapping[str, Any], match: Any, secret: str, data: bytes) ->
 
 def _lines(match: Any, data: bytes) -> bytes:
     """The lines on which it stands."""
-    end = data.find(b"\n", match.end())
-    return data[data.rfind(b"\n", 0, match.start()) + 1 : end if end >= 0 else len(data)]
+    least, most = max(0, match.start() - _LINE), min(len(data), match.end() + _LINE)
+    start, end = data.rfind(b"\n", least, match.start()), data.find(b"\n", match.end(), most)
+    return data[start + 1 if start >= 0 else least : end if end >= 0 else most]
 
 
 @cache

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from attacker import HARNESS, refused
+from attacker import AT, HARNESS, refused
 
+from modelsmith.forges.port import Proposal
 from modelsmith.loop.rollback import clear_hold, retire, roll_back
 from modelsmith.operations import approve, pr_open, validate
 from modelsmith.promotion.harness import open_harness
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.records import next_record, routing_after
 from modelsmith.promotion.rollbacks import order_for
+from modelsmith.repository.git import Signature
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.promotion import ROLLBACK_FILE, HoldClearance
 
@@ -153,8 +156,6 @@ def test_a_secret_in_a_title_or_description_is_refused_by_client_and_gate(fresh)
             fresh.workspace,
             pr_open.PrOpenRequest(branch="told", title="A note", body=f"see {KEY_ID}", key=fresh.key("petra")),
         )
-    from modelsmith.forges.port import Proposal
-
     proposal = Proposal(
         branch="told", title=f"A note {KEY_ID}", body="", head=head, base=fresh.main(), requester="petra"
     )
@@ -171,6 +172,27 @@ def test_a_secret_in_a_governed_or_any_other_file_is_refused_with_its_line(fresh
     assert KEY_ID not in said
     marked = fresh.propose({path: f"# Notes\n\nkey {KEY_ID} # gitleaks:allow\n".encode()}, "petra", "marked")
     assert "secret" not in fresh.refusals(marked)
+
+
+def test_a_secret_in_a_name_or_another_spelling_is_refused(fresh):
+    """Names of branches, authors and files come onto main too; UTF-16 and escapes are read by somebody."""
+    escaped = f'a: "{KEY_ID[:2]}\\u{ord(KEY_ID[2]):04x}{KEY_ID[3:]}"\n'
+    cases = {
+        "file": {f"docs/x-{KEY_ID}.md": b"x\n"},
+        "utf-16": {"docs/x.txt": f"key {KEY_ID}\n".encode("utf-16")},
+        "escape": {"docs/x.yaml": escaped.encode()},
+        "far": {"docs/x.txt": b"x\n" * (3 << 20) + KEY_ID.encode()},
+    }
+    for branch, files in cases.items():
+        assert "looks like a secret" in fresh.refusals(fresh.propose(files, "petra", branch)), branch
+    author = Signature(KEY_ID, "x@example.org", AT)
+    head = fresh.commit({"docs/x.md": b"x\n"}, author=author)
+    proposal = Proposal(branch="named", title="A note", body="", head=head, base=fresh.main(), requester="petra")
+    number = fresh.as_("petra").open(proposal).number
+    assert "the names in it) holds what looks like a secret" in fresh.refusals(number)
+    fresh.hook(on=True)
+    with refused("secret", "push-refused"):
+        fresh.as_("petra").open(replace(proposal, branch=f"x-{KEY_ID}"))
 
 
 def test_validate_names_a_secret_in_the_work_tree(fresh):

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from modelsmith.repository.secrets import entropy, find_secrets, first_secret, refuse_secret, secret_problems
+from modelsmith.repository.secrets import (
+    entropy,
+    find_secrets,
+    first_secret,
+    name_problems,
+    refuse_secret,
+    secret_problems,
+)
 from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.errors import InvalidInput
 
@@ -94,3 +101,52 @@ def test_entropy_is_shannon_s():
     assert entropy("") == entropy("aaaa") == 0.0
     assert entropy("ab") == 1.0
     assert entropy("abcd") == 2.0
+
+
+def spelled(key):
+    """One key as a program might read it, in files of bytes."""
+    half = len(key) // 2
+    return {
+        "far into a file": b"x\n" * (3 << 20) + key.encode(),
+        "in UTF-16": f"key {key} \u20ac\n".encode("utf-16"),
+        "in UTF-16 without a mark": f"key {key}\n".encode("utf-16-be"),
+        "in UTF-32": f"key {key}\n".encode("utf-32"),
+        "by an escape of YAML": f'a: "{key[:2]}\\u{ord(key[2]):04x}{key[3:]}"\n'.encode(),
+        "by a short escape": f'a: "{key[:2]}\\x{ord(key[2]):02X}{key[3:]}"\n'.encode(),
+        "by a long escape": f'a: "{key[:2]}\\U{ord(key[2]):08x}{key[3:]}"\n'.encode(),
+        "folded over two lines": f'a: "{key[:half]}\\\n   {key[half:]}"\n'.encode(),
+        "by escapes in UTF-16": f'a: "{key[:2]}\\u{ord(key[2]):04x}{key[3:]}"\n'.encode("utf-16"),
+    }
+
+
+KEY = SECRETS["an AWS key id"]
+
+
+@pytest.mark.parametrize("how", spelled(KEY))
+def test_a_secret_is_found_however_a_file_spells_it(how, tmp_path):
+    (tmp_path / "a.txt").write_bytes(spelled(KEY)[how])
+    assert secret_problems(WorkTree(tmp_path), ["a.txt"])
+
+
+def test_a_line_is_the_same_in_every_reading(tmp_path):
+    """Also below lines that go on with the next, of which one holds the mark."""
+    escaped = f"{KEY[:2]}\\x{ord(KEY[2]):02x}{KEY[3:]}"
+    text = f"one \\\n two \\\n three\n{escaped}\nfour \\\n{escaped} # gitleaks:allow\n\n{KEY}\n"
+    for data in (text.encode(), text.replace("\n", "\r\n").encode(), text.encode("utf-16")):
+        (tmp_path / "a.txt").write_bytes(data)
+        assert [problem.line for problem in secret_problems(WorkTree(tmp_path), ["a.txt"])] == [4, 8]
+
+
+def test_a_name_with_a_secret_is_refused_and_not_repeated():
+    problems = name_problems(["docs/a.md", f"docs/x-{KEY}.txt", f"docs/{KEY}/b/c.txt"])
+    assert [problem.file for problem in problems] == ["docs", "docs"]
+    assert KEY not in str(problems)
+
+
+def test_a_file_of_nothing_but_finds_costs_little(tmp_path):
+    """On one line or on many, and where each find is one that passes by itself."""
+    for word in (f"{KEY} ", f"{KEY}\n", "AKIAIOSFODNN7EXAMPLE ", f"{KEY} gitleaks:allow\n"):
+        (tmp_path / "a.txt").write_bytes(word.encode() * 100_000)
+        start = time.process_time()
+        assert 0 < len(secret_problems(WorkTree(tmp_path), ["a.txt"])) <= 201
+        assert time.process_time() - start < 5
