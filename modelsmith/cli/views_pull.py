@@ -76,6 +76,8 @@ def _proposal(proposal: ProposalView, page: Page) -> None:
     for commit in proposal.commits:
         by = Styled(f"signed by {commit.signer}", "green") if commit.signer else "signed by nobody listed"
         page.line(f"commit {commit.id[:12]}  ", by, f"; names {commit.author}: {commit.subject}")
+    if proposal.commits_left_out:
+        page.line(Styled(f"and {proposal.commits_left_out} older commits, which are not listed here", "yellow"))
     page.gap()
     for file in proposal.files[:_FILES]:
         page.line(_MARKS[file.kind], f" {_sizes(file)}  {file.path}")

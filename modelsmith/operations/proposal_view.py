@@ -74,6 +74,9 @@ class ProposalView(Frozen):
     """Commit or tree after it."""
     files: tuple[FileView, ...]
     commits: tuple[CommitView, ...]
+    """The newest, `COMMITS` at most."""
+    commits_left_out: int
+    """How many older ones the proposal has."""
     diff: DiffView | None
     """None for a promotion, unless it was asked for."""
     packet: PacketView | None
@@ -98,6 +101,7 @@ def proposal_view(git: Git, pull: PullRequest, main: str, with_diff: bool) -> Pr
         new=new,
         files=tuple(FileView(**file._asdict()) for file in changed_files(git, change)),
         commits=tuple(CommitView(id=c.id, signer=c.signer, author=c.author, subject=c.subject) for c in commits),
+        commits_left_out=int(git.text("rev-list", "--count", f"{old}..{pull.head}")) - len(commits),
         diff=DiffView(lines=shown.lines, left_out=shown.left_out) if shown else None,
         packet=_packet(git, old, new, change, folders.pop()) if len(folders) == 1 else None,
     )

@@ -17,7 +17,8 @@ from pydantic import JsonValue
 from modelsmith.points.answers import composed, composed_text, look_up, read_answer, same, shown, too_long
 from modelsmith.points.json_schemas import first_problem, prepare
 from modelsmith.points.numbers import number_in_text
-from modelsmith.points.patterns import found
+from modelsmith.points.patterns import found, size
+from modelsmith.points.schema_shape import pattern_steps
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.rubric import (
     Expected,
@@ -34,10 +35,10 @@ MAX_REASON = 300
 """Characters of a reason that are kept."""
 
 _WRITTEN = {
-    " ": "\u00a0\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u3000",
+    " ": "\t\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000",
     "-": "\u2010\u2011\u2212\ufe63\uff0d",
-    "'": "\u2018\u2019\u02bc\uff07",
-    '"': "\u201c\u201d\u201e\uff02",
+    "'": "\u2018\u2019\u201a\u201b\u02bc\uff07\u2039\u203a",
+    '"': "\u201c\u201d\u201e\u201f\u00ab\u00bb\uff02",
 }
 _ALIKE = {ord(c): like for like, written in _WRITTEN.items() for c in written}
 
@@ -89,6 +90,17 @@ def require_usable(point: RubricPoint) -> None:
             pass
         case never:
             assert_never(never)
+
+
+def cost(point: RubricPoint) -> int:
+    """Steps of the patterns that the point compiles; it is usable."""
+    match point.check:
+        case JsonSchemaCheck():
+            return pattern_steps(point.check.schema_)
+        case RegexCheck():
+            return size(point.check.pattern)
+        case _:
+            return 0
 
 
 def require_comparable(point: RubricPoint, reference: Mapping[str, JsonValue]) -> None:
@@ -189,16 +201,16 @@ def _field_reason(check: JsonFieldCheck, completion: str, expected: JsonValue) -
 def _number_reason(check: NumberCheck, completion: str, expected: float) -> str:
     if check.path is None:
         problem = too_long(completion)
-        number, problem = (0.0, problem) if problem else number_in_text(completion)
+        number, problem = (Decimal(0), problem) if problem else number_in_text(completion)
     else:
         number, problem = _number_in_field(check.path, completion)
     if problem:
         return problem
     aim = Decimal(repr(expected))
     allowed = Decimal(repr(check.absolute)) + Decimal(repr(check.relative)) * abs(aim)
-    if abs(Decimal(repr(number)) - aim) <= allowed:
+    if abs(number - aim) <= allowed:
         return ""
-    return f"the number is {shown(number)}, expected {shown(expected)} give or take {allowed:g}"
+    return f"the number is {shown(float(number))}, expected {shown(expected)} give or take {allowed:g}"
 
 
 def _finite(number: float) -> bool:
@@ -208,16 +220,16 @@ def _finite(number: float) -> bool:
         return False
 
 
-def _number_in_field(path: str, completion: str) -> tuple[float, str]:
+def _number_in_field(path: str, completion: str) -> tuple[Decimal, str]:
     answer, problem = read_answer(completion)
     if problem:
-        return 0.0, problem
+        return Decimal(0), problem
     value, exists = look_up(answer, composed_text(path))
     if not exists:
-        return 0.0, f"the answer has no field '{path}'"
+        return Decimal(0), f"the answer has no field '{path}'"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return 0.0, f"'{path}' is {shown(value)}, not a number"
-    return value, ""
+        return Decimal(0), f"'{path}' is {shown(value)}, not a number"
+    return Decimal(repr(value)), ""
 
 
 def _text_reason(check: TextCheck, completion: str, expected: str) -> str:
@@ -231,15 +243,11 @@ def _text_reason(check: TextCheck, completion: str, expected: str) -> str:
 
 def _alike(text: str, ignore_case: bool) -> str:
     """The text in one spelling: composed letters, and one kind each of space, hyphen and quotation mark."""
-    spelt = text if text.isascii() else composed_text(text).translate(_ALIKE)
+    spelt = composed_text(text).translate(_ALIKE) if "\t" in text or not text.isascii() else text
     return composed_text(spelt.casefold()) if ignore_case else spelt
 
 
 def _regex_reason(check: RegexCheck, completion: str) -> str:
     if problem := too_long(completion):
         return problem
-    return (
-        ""
-        if found(composed_text(check.pattern), composed_text(completion.strip()))
-        else "the answer does not match the pattern"
-    )
+    return "" if found(check.pattern, composed_text(completion.strip())) else "the answer does not match the pattern"

@@ -13,7 +13,8 @@ from typing import Any, Generic, Literal, TypeVar, cast
 from pydantic import BaseModel, JsonValue
 
 from modelsmith.points.answers import look_up
-from modelsmith.points.check import require_comparable, require_usable
+from modelsmith.points.check import cost, require_comparable, require_usable
+from modelsmith.points.patterns import MAX_SIZE
 from modelsmith.repository import judges
 from modelsmith.repository.document import (
     MAX_BYTES,
@@ -70,6 +71,20 @@ class Source(Generic[T]):
         return Problem(*self.document.place(location), dotted(location), message, mend)
 
 
+MAX_COMPARED = 4 * 10**11
+"""Letters of held-out texts times letters of core texts that one check of a repository compares: about 20 seconds."""
+
+
+@dataclass
+class Spent:
+    """What one check of a repository has spent so far: what a proposal may cost its readers is bounded."""
+
+    steps: int = 0
+    """Of compiled patterns; at most `MAX_SIZE`."""
+    compared: int = 0
+    """Letters times letters; at most `MAX_COMPARED`."""
+
+
 @dataclass(frozen=True)
 class NearestPair:
     """The nearest held-out and core text of a set, by the names of their scenarios."""
@@ -105,10 +120,16 @@ class SetFiles:
         return self.rubrics.get(posixpath.normpath(f"{self.folder}/{self.evalset.value.rubric}"))
 
 
-def read_set(folder: str, contents: Mapping[str, bytes], refused: Mapping[str, ModelsmithError]) -> SetFiles:
+def read_set(
+    folder: str,
+    contents: Mapping[str, bytes],
+    refused: Mapping[str, ModelsmithError],
+    spent: Spent | None = None,
+) -> SetFiles:
     """Read the governed files among ``contents`` that lie below ``folder``, and check each and all of them together.
 
-    ``refused`` are the files that could not be read, and why.
+    ``refused`` are the files that could not be read, and why; ``spent`` is what reading the sets before this one took,
+    where many are read at once.
     """
     files = SetFiles(folder)
     files.problems += unreadable(path for path in refused.items() if path[0].startswith(f"{folder}/"))
@@ -130,7 +151,7 @@ def read_set(folder: str, contents: Mapping[str, bytes], refused: Mapping[str, M
                 files.scenarios[part] += _read_lines(path, contents[path], Scenario, files.problems)
             elif scenario := _read(path, contents[path], Scenario, files.problems):
                 files.scenarios[part].append(scenario)
-    files.problems += _across(files)
+    files.problems += _across(files, spent or Spent())
     return files
 
 
@@ -187,7 +208,7 @@ def misnamed(source: Source[Any]) -> Iterator[Problem]:
         )
 
 
-def _across(files: SetFiles) -> Iterator[Problem]:
+def _across(files: SetFiles, spent: Spent) -> Iterator[Problem]:
     scenarios = list(chain.from_iterable(files.scenarios.values()))
     rubric = files.rubric
     if files.evalset:
@@ -197,7 +218,7 @@ def _across(files: SetFiles) -> Iterator[Problem]:
         if not any(problem.file == path for problem in files.problems):
             yield Problem(path, None, "", "the eval set has no evalset.yaml", "Add it, or remove the folder.")
     for one in files.rubrics.values():
-        yield from first_of(one.path, _rubric(one))
+        yield from first_of(one.path, _rubric(one, spent))
     for scenario in scenarios:
         yield from first_of(scenario.path, _scenario(scenario, rubric.value if rubric else None))
     yield from _repeated_ids(scenarios)
@@ -207,7 +228,7 @@ def _across(files: SetFiles) -> Iterator[Problem]:
         yield from first_of(generator.path, found)
     yield from first_of(files.folder, judges.problems(files))
     if files.evalset:
-        yield from _separation(files, files.evalset.value.separation.held_out_to_core)
+        yield from _separation(files, files.evalset.value.separation.held_out_to_core, spent)
 
 
 def _evalset(evalset: Source[EvalSet], files: SetFiles) -> Iterator[Problem]:
@@ -255,7 +276,7 @@ def _weights(evalset: Source[EvalSet], files: SetFiles) -> Iterator[Problem]:
         )
 
 
-def _rubric(rubric: Source[Rubric]) -> Iterator[Problem]:
+def _rubric(rubric: Source[Rubric], spent: Spent) -> Iterator[Problem]:
     yield from misnamed(rubric)
     yield from _twice(rubric, ("points",), [point.id for point in rubric.value.points], "point")
     for number, point in enumerate(rubric.value.points):
@@ -265,17 +286,21 @@ def _rubric(rubric: Source[Rubric]) -> Iterator[Problem]:
             yield rubric.problem(
                 (*at, "expected"), "nothing is expected", "Add reference: <field>, or value: <literal>."
             )
-        if reason := _useless(point):
+        if spent.steps > MAX_SIZE:
+            yield rubric.problem(at, "the patterns of the rubrics take too long to compile", "Shorten or remove some.")
+            return
+        if reason := _useless(point, spent):
             part = {"bad-pattern": ("pattern",), "bad-schema": ("schema",)}.get(reason.code, ("expected",))
             yield rubric.problem((*at, *part), reason.message, reason.mend)
 
 
-def _useless(point: RubricPoint) -> ModelsmithError | None:
+def _useless(point: RubricPoint, spent: Spent) -> ModelsmithError | None:
     """Why scoring could not use the point, whatever the scenario; a judge is found elsewhere."""
     expected = getattr(point.check, "expected", None)
     try:
         if not isinstance(point.check, JudgeCheck):
             require_usable(point)
+            spent.steps += cost(point)
         if expected is not None and expected.reference is None and expected.model_fields_set:
             require_comparable(point, {})
     except ModelsmithError as error:
@@ -390,7 +415,7 @@ def _repeated_ids(scenarios: Iterable[Source[Scenario]]) -> Iterator[Problem]:
             )
 
 
-def _separation(files: SetFiles, limit: float) -> Iterator[Problem]:
+def _separation(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem]:
     held_out, core_cases, micro = (
         [source for source in files.scenarios[part] if _readable(source.value)] for part in _COMPARED
     )
@@ -398,6 +423,16 @@ def _separation(files: SetFiles, limit: float) -> Iterator[Problem]:
     held = [(source, i, text) for source in held_out for i, text in enumerate(texts(source.value))]
     core = [(source, text) for source in asked for text in texts(source.value)]
     if not held or not core:
+        return
+    spent.compared += sum(len(text) for *_, text in held) * sum(len(text) for _, text in core)
+    if spent.compared > MAX_COMPARED:
+        yield Problem(
+            files.folder,
+            None,
+            "",
+            "its held-out texts and its core texts are too many, or too long, to be compared with each other",
+            "Make either fewer or shorter.",
+        )
         return
     index = Index(text for _, text in core)
     found: list[tuple[float, int]] = []

@@ -30,7 +30,7 @@ from modelsmith.repository.document import (
 )
 from modelsmith.repository.load import find_cluster_problems
 from modelsmith.repository.paths import folder
-from modelsmith.repository.sets import NearestPair, Source, misnamed, read_set, read_source, unreadable
+from modelsmith.repository.sets import NearestPair, Source, Spent, misnamed, read_set, read_source, unreadable
 from modelsmith.repository.tree import Revision, Tree, WorkTree, read_each
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import find_json_problems, find_problems, sort_key
@@ -99,8 +99,9 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
     if not wanted:
         problems += [_missing(path) for path in _GOVERNING if path not in everything]
     nearest: dict[str, NearestPair] = {}
+    spent = Spent()
     for set_folder in sorted(unit for unit in units - everything if _SET_FOLDER.fullmatch(f"{unit}/")):
-        files = read_set(set_folder, contents, refused)
+        files = read_set(set_folder, contents, refused, spent)
         problems += files.problems
         owned: list[Source[Any]] = [*filter(None, [files.evalset]), *files.rubrics.values()]
         for source in owned:

@@ -211,7 +211,8 @@ _PATTERNS = {
         "with a letter or digit."
     ),
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$": "Use letters, digits, dot, hyphen or underscore, at most 63 characters.",
-    r"^\d+\.\d+\.\d+$": "Write three numbers like 1.2.0.",
+    r"^[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}$": "Write three numbers like 1.2.0.",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{7,127}$": "Use 8 to 128 letters, digits, dots, hyphens or underscores.",
     r"^[a-z0-9._-]+/[a-z0-9._-]+$": "Write <domain>/<set>, as the folders under evals/ are named.",
 }
 

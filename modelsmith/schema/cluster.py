@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelsmith.schema.base import Currency, Digest, EvalSetName, Frozen, Slug
+from modelsmith.schema.base import Currency, Digest, EvalSetName, Frozen, Seed, Slug
 from modelsmith.schema.evalset import Fraction, Thresholds
 from modelsmith.schema.source import Baseline, BaseModelSource
 
@@ -25,7 +25,7 @@ class Training(Frozen):
     """How a candidate is trained."""
 
     method: Literal["sft", "dpo", "grpo"] = "sft"
-    seed: int = 17
+    seed: Seed = 17
     rows: Annotated[int, Field(ge=1)] = 480
     """Training rows drawn from the generators for one iteration."""
     steps: Annotated[int, Field(ge=1)] = 48

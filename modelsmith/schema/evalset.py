@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from modelsmith.schema.base import MOST_WEIGHT, Digest, Frozen, SetVersion, Slug
+from modelsmith.schema.base import MOST_WEIGHT, Digest, Frozen, Seed, SetVersion, Slug
 from modelsmith.schema.source import JudgeModel
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -19,15 +19,26 @@ class PromptTemplate(Frozen):
     """The system prompt."""
 
 
+LEAST_TEMPERATURE = 0.01
+
+
+def _zero_or_felt(temperature: float) -> float:
+    if 0 < temperature < LEAST_TEMPERATURE:
+        raise ValueError(
+            f"must be 0, or at least {LEAST_TEMPERATURE}: what lies between overflows when scores are divided"
+        )
+    return temperature
+
+
 class Sampling(Frozen):
     """How completions are drawn. Temperature 0 is greedy decoding."""
 
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)]
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(_zero_or_felt)] = 0.0
+    top_p: Annotated[float, Field(ge=0.01, le=1)] = 1.0
     repeats: Annotated[int, Field(ge=1, le=64)] = 1
     """Completions for each wording."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 class CompositeWeights(Frozen):

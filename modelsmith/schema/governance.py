@@ -62,7 +62,7 @@ class Limits(Frozen):
 class Policy(Frozen):
     """``.github/governance/policy.yaml``."""
 
-    repository: Annotated[str, Field(min_length=8)]
+    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{7,127}$")]
     """Identity of this promotion repository; approvals name it, so none can be replayed elsewhere."""
     transitions: Annotated[tuple[Transition, ...], Field(min_length=1)]
     harness_paths: tuple[str, ...]

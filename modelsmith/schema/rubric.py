@@ -99,4 +99,4 @@ class Rubric(Frozen):
     owner: Slug
     """Role that owns the meaning of this rubric."""
     description: str
-    points: Annotated[tuple[RubricPoint, ...], Field(min_length=1)]
+    points: Annotated[tuple[RubricPoint, ...], Field(min_length=1, max_length=200)]

@@ -61,7 +61,7 @@ class Scenario(Frozen):
     """The right answer, field by field; rubric checks refer to it."""
     criteria: Annotated[tuple[Criterion, ...], Field(min_length=1)]
     """Pass and fail in words, per rubric point."""
-    variants: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    variants: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=100)] = ()
     """Rephrasings of the last user message; same facts, other words."""
 
     def wordings(self) -> tuple[tuple[Message, ...], ...]:

@@ -104,11 +104,12 @@ def begins_thinking(prompt: str, chat: Chat) -> bool:
     return chat.thinking == "strip" and prompt.rfind(chat.begin) > prompt.rfind(chat.end)
 
 
-def answer_after(text: str, finish: Finish, chat: Chat, opened: bool = False) -> Answer:
+def answer_after(text: str, finish: Finish, chat: Chat, opened: bool | None = None) -> Answer:
     r"""The answer in what a model wrote, its thoughts taken away where that is asked for.
 
-    Without an end of the thoughts there is an answer only if they never began; ``opened`` says that the prompt had
-    begun them. Thoughts that reached the limit of new tokens count as cut off, and so do those that just stop.
+    Without an end of the thoughts there is an answer only if they never began; ``opened`` says whether the prompt had
+    begun them, None where a server filled in the template: then what reached the limit may have been thoughts. Thoughts
+    that reached the limit of new tokens count as cut off, and so do those that just stop.
 
     >>> answer_after("<think>So...</think>\n\nyes", "stop", Chat(thinking="strip"))
     Answer(text='yes', finish='stop')
@@ -118,9 +119,11 @@ def answer_after(text: str, finish: Finish, chat: Chat, opened: bool = False) ->
     if chat.thinking != "strip":
         return Answer(text, finish)
     _, mark, after = text.rpartition(chat.end)
+    if chat.begin in after:
+        return Answer("", "length")
     if mark:
         return Answer(after.lstrip(), finish)
-    if opened or finish == "length" or chat.begin in text:
+    if opened or (opened is None and finish == "length"):
         return Answer("", "length")
     return Answer(text, finish)
 

@@ -141,6 +141,7 @@ def test_a_torn_or_strange_memory_is_ignored(clone, text):
 
 
 def test_a_memory_that_cannot_be_written_is_no_failure(clone):
+    shutil.rmtree(clone.memory.parent, ignore_errors=True)
     clone.memory.parent.write_text("a file where the folder should be")
     assert clone.verify().verified
     assert "nothing remembered" in clone.said[-1].message

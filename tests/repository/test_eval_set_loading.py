@@ -225,6 +225,17 @@ def test_what_scoring_could_not_use_is_found_before_anything_is_asked(repo: Path
     ]
 
 
+def test_patterns_that_take_long_to_compile_are_refused_by_what_they_cost(repo: Path, put: Put) -> None:
+    """A few bytes of a pattern can take a second and megabytes; a rubric may hold many points."""
+    points = "".join(
+        f"  - {{id: p{n}, text: t, weight: 1, check: {{type: regex, pattern: '{n}(?:[\\pL]{{20}})'}}}}\n"
+        for n in range(150)
+    )
+    put(RUBRIC, f"id: quality\nowner: domain-lead\ndescription: d\npoints:\n{points}")
+    [problem] = [one for one in _problems(repo) if "too long to compile" in one[3]]
+    assert problem[:2] == ("rubrics/quality.yaml", problem[1])
+
+
 def test_a_linked_scenario_is_refused(repo: Path) -> None:
     (repo / SET / "scenarios" / "floors" / "link.yaml").symlink_to(repo / FLOOR)
     assert [file for file, *_ in _problems(repo)] == ["scenarios/floors/link.yaml"]

@@ -201,6 +201,43 @@ def test_an_event_without_data_keeps_a_stream_alive(kept_alive: bytes) -> None:
     assert answer.text == "ok"
 
 
+DELTA = {"index": 0, "delta": {"content": "x"}, "finish_reason": None}
+
+
+def read_events(*documents: Any) -> Answer | Failure:
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    return read([event(document) for document in (*documents, end)])
+
+
+def test_a_stream_is_read_like_an_answer_that_comes_at_once() -> None:
+    """What servers do to streams: a mark before the first byte, null errors, letters cut in two, several answers."""
+
+    def said(*documents: Any) -> str | None:
+        return getattr(read_events(*documents), "text", None)
+
+    whole = stream("a", "b").pieces
+    assert getattr(read([b"\xef\xbb\xbf" + whole[0], *whole[1:]]), "text", None) == "ab"
+    assert said({"choices": [DELTA], "error": None}) == "x"
+    assert said(*({"choices": [{"delta": {"content": half}}]} for half in ("\ud83d", "\ude00"))) == "\U0001f600"
+    assert said({"choices": [DELTA]}, {"choices": [DELTA | {"index": 1, "delta": {"content": "other"}}]}) == "x"
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        [{"choices": [{"delta": {"reasoning_content": "hm"}}]}],
+        [{"choices": [{"delta": {"tool_calls": [{}]}}]}],
+        [{"choices": [{"message": {"content": "x"}}]}],
+        [],
+        [{"choices": [DELTA]}, {"choices": [{"delta": {"content": [{"type": "reference"}]}}]}],
+        [{"choices": [DELTA]}, {"object": "error", "message": "boom"}],
+        [{"choices": [DELTA]}, {"error": {"message": "boom"}}],
+    ],
+)
+def test_a_stream_without_an_answer_is_an_error_and_never_an_empty_answer(documents: list[Any]) -> None:
+    assert isinstance(read_events(*documents), Failure)
+
+
 TEXT, THOUGHT = {"type": "text", "text": "ok"}, {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
 
 
@@ -223,12 +260,21 @@ def test_an_answer_in_typed_parts_is_its_texts_without_the_thoughts(content: Any
     assert text is None or getattr(read(list(pieces)), "text", None) == text
 
 
+def test_an_error_that_is_only_words_is_understood() -> None:
+    failure = of_status(400, {}, b'{"error": "context length exceeded"}', model="m", key_env=None, now=NOW)
+    assert failure.error.code == "prompt-too-long"
+
+
 @pytest.mark.parametrize(
     "error",
     [
         {"code": "unsupported_value", "param": "temperature", "message": "no"},
         {"message": "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value."},
         {"message": "Unsupported parameter: 'temperature' is not supported with this model."},
+        {"message": "`temperature` is deprecated for this model."},
+        {"message": "temperature and top_p cannot both be specified for this model"},
+        {"detail": [{"loc": ["body", "temperature"], "msg": "Extra inputs are not permitted"}]},
+        "temperature is not supported here",
     ],
 )
 def test_a_server_that_takes_only_its_own_temperature_says_what_to_write_into_the_cluster_file(error: Any) -> None:

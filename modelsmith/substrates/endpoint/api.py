@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ class Answer:
     """0 when the server does not say."""
     model: str | None
     """What the server calls the model that answered."""
+    separated: bool = False
+    """The server has told the model's thoughts apart; the text is the answer alone."""
 
 
 def request_body(
@@ -85,7 +88,7 @@ def read_answer(body: bytes) -> Answer | Failure:
         text = message["refusal"]
     if text is None and _word(finish) in RAN_OUT:
         text = ""
-    return _answer(text, finish, document.get("usage"), document.get("model"))
+    return _answer(text, finish, document.get("usage"), document.get("model"), _thought(message))
 
 
 @dataclass
@@ -95,6 +98,9 @@ class StreamReader:
     _rest: list[bytes] = field(default_factory=list)
     _lines: list[bytes] = field(default_factory=list)
     _parts: list[str] = field(default_factory=list)
+    _begun: bool = False
+    _spoken: bool = False
+    _thought: bool = False
     _finish: object = None
     _usage: object = None
     _model: object = None
@@ -114,7 +120,8 @@ class StreamReader:
             return self._failure
         if self._finish is None:
             return truncated()
-        return _answer("".join(self._parts), self._finish, self._usage, self._model)
+        text = "".join(self._parts) if self._spoken or _word(self._finish) in RAN_OUT else None
+        return _answer(text, self._finish, self._usage, self._model, self._thought)
 
     def _events(self, piece: bytes) -> Iterator[bytes]:
         """Data of the events that are complete now; a line ends with LF or CRLF, other fields are skipped.
@@ -124,7 +131,9 @@ class StreamReader:
         self._rest.append(piece)
         if b"\n" not in piece:
             return
-        *lines, rest = b"".join(self._rest).split(b"\n")
+        come = b"".join(self._rest)
+        *lines, rest = (come if self._begun else come.removeprefix(codecs.BOM_UTF8)).split(b"\n")
+        self._begun = True
         self._rest = [rest]
         for line in lines:
             line = line.removesuffix(b"\r")
@@ -140,18 +149,26 @@ class StreamReader:
         document = _json(data)
         if document is None:
             self._failure = malformed("an event of its stream is not a JSON object")
-        elif "error" in document:
+        elif document.get("error") is not None or document.get("object") == "error":
             self._failure = malformed("its stream reports an error")
         else:
             self._usage = document.get("usage") or self._usage
             self._model = document.get("model") or self._model
             choice = _choice(document) or {}
-            delta = choice.get("delta")
-            if isinstance(delta, dict):
-                words = _text(delta.get("content")) or delta.get("refusal")
-                if isinstance(words, str) and words:
-                    self._parts.append(words)
+            if isinstance(delta := choice.get("delta"), dict):
+                self._hear(delta)
             self._finish = choice.get("finish_reason") or self._finish
+
+    def _hear(self, delta: dict[str, Any]) -> None:
+        self._thought = self._thought or _thought(delta)
+        words = _text(delta.get("content"))
+        if words is None:
+            words = delta.get("refusal")
+        if isinstance(words, str):
+            self._spoken = True
+            self._parts += [words] if words else []
+        elif words is not None:
+            self._failure = malformed("a part of its message is no text")
 
 
 def _json(data: bytes) -> dict[str, Any] | None:
@@ -163,9 +180,15 @@ def _json(data: bytes) -> dict[str, Any] | None:
 
 
 def _choice(document: dict[str, Any]) -> dict[str, Any] | None:
+    """The first of the answers; a server that gives more than were asked for may send them mixed."""
     choices = document.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return first if isinstance(first, dict) else None
+    found = choices if isinstance(choices, list) else []
+    return next((one for one in found if isinstance(one, dict) and one.get("index") in (None, 0)), None)
+
+
+def _thought(message: dict[str, Any]) -> bool:
+    """Whether the server tells the model's thoughts apart from its answer."""
+    return any(isinstance(message.get(name), str) and message[name] for name in ("reasoning_content", "reasoning"))
 
 
 def _text(content: object) -> object:
@@ -181,7 +204,7 @@ def _text(content: object) -> object:
     return "".join(words) if len(words) == len(parts) else content
 
 
-def _answer(text: object, finish: object, usage: object, model: object) -> Answer | Failure:
+def _answer(text: object, finish: object, usage: object, model: object, thought: bool) -> Answer | Failure:
     if _word(finish) == "content_filter":
         return withheld("content_filter")
     if not isinstance(text, str):
@@ -190,11 +213,12 @@ def _answer(text: object, finish: object, usage: object, model: object) -> Answe
     if word not in STOPPED | RAN_OUT:
         return malformed("it does not say that the model stopped or ran out of tokens")
     return Answer(
-        text=text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"),
+        text=text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"),
         finish="stop" if word in STOPPED else "length",
         prompt_tokens=_tokens(usage, "prompt_tokens"),
         completion_tokens=_tokens(usage, "completion_tokens"),
         model=model if isinstance(model, str) else None,
+        separated=thought,
     )
 
 

@@ -167,7 +167,7 @@ class ChatClient:
 
 
 def _completed(prompt: Prompt, answer: Answer, seconds: float, first: float | None, chat: Chat) -> Completion:
-    said = answer_after(answer.text, answer.finish, chat)
+    said = answer if answer.separated else answer_after(answer.text, answer.finish, chat)
     return Completion(
         key=prompt.key,
         text=said.text,

@@ -20,7 +20,12 @@ _CAPACITY = frozenset({429, 503, 529})
 _PASSING = frozenset({408, 409, 425}) | _CAPACITY
 _TOO_LONG = re.compile(r"context.{0,20}length|maximum.{0,20}(context|tokens)|too (long|many tokens)", re.IGNORECASE)
 SETTINGS: tuple[str, ...] = get_args(SamplingSetting)
-_UNSUPPORTED = re.compile(rf"unsupported (?:value|parameter)\W+({'|'.join(SETTINGS)})\b", re.IGNORECASE)
+_NAMES = "|".join(SETTINGS)
+_UNSUPPORTED = re.compile(
+    rf"unsupported (?:value|parameter)\W+({_NAMES})\b"
+    rf"|\b({_NAMES})\b.{{0,40}}(?:not supported|deprecated|unsupported|not permitted|cannot both)",
+    re.IGNORECASE,
+)
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,47}")
 
 
@@ -246,17 +251,30 @@ def _said(body: bytes) -> _Said:
         document: Any = json.loads(body)
     except (ValueError, RecursionError):
         document = None
+    if isinstance(document, list) and document:
+        document = document[0]
     error = document.get("error", document) if isinstance(document, dict) else None
+    if isinstance(error, str):
+        error = {"message": error}
     if not isinstance(error, dict):
         return _Said(None, False, None)
     code = next((c for c in (error.get("code"), error.get("type")) if isinstance(c, str) and _CODE.fullmatch(c)), None)
     message = error.get("message")
     words = message[:2000] if isinstance(message, str) else ""
-    setting = error.get("param") if isinstance(error.get("param"), str) else None
-    if setting not in SETTINGS:
-        unsupported = _UNSUPPORTED.search(words)
-        setting = unsupported[1] if unsupported else None
-    return _Said(code, _TOO_LONG.search(words) is not None, setting)
+    return _Said(code, _TOO_LONG.search(words) is not None, _setting(error, words))
+
+
+def _setting(error: Mapping[str, Any], words: str) -> str | None:
+    """The setting that is refused: by OpenAI's ``param``, by FastAPI's ``detail``, or by the words."""
+    if error.get("param") in SETTINGS:
+        return str(error["param"])
+    detail = error.get("detail")
+    for one in detail if isinstance(detail, list) else ():
+        place = one.get("loc") if isinstance(one, dict) else None
+        if isinstance(place, list) and place and place[-1] in SETTINGS:
+            return str(place[-1])
+    found = _UNSUPPORTED.search(words)
+    return next(filter(None, found.groups()), None) if found else None
 
 
 def _wrong_key(key_env: str | None, facts: Mapping[str, Any]) -> ModelsmithError:
