@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 
 from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
-from modelsmith.governance.people import listed_keys
+from modelsmith.governance.people import is_harness, listed_keys
 from modelsmith.promotion.main import Main
 from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.tree import Revision
@@ -55,6 +55,15 @@ def opening_doubt(
     return None
 
 
+def may_miss_opening(main: Main, merger: str) -> bool:
+    """Whether a merge that this actor signs for may be of a pull request whose opening nobody signed.
+
+    Who prepared it is then the merger's word, and only the harness's stands for a forge's: a person would name anybody
+    but themselves, and approve.
+    """
+    return bool(main.policy.attested_forges) and is_harness(merger, main.people)
+
+
 def check_opening(
     main: Main, tree: Revision, folder: str, receipt: Receipt, head: str | None, line: Collection[str]
 ) -> PullEvent | None:
@@ -69,12 +78,13 @@ def check_opening(
         line: Commits of main along its first parents, up to the merge.
 
     Raises:
-        IntegrityFailure: ``unproven-opening``, or as `ssh.verify`. Where policy takes the word of a forge for reviews,
-            it takes it for openings, too, and only an opening that is there is checked.
+        IntegrityFailure: ``unproven-opening``, or as `ssh.verify`. Where policy takes the harness's word for what a
+            forge said of reviews, it takes it for who opened, too: then an opening may be missing, if it is the harness
+            that signs (`check_merge`) for whom the receipt names.
     """
     path = f"{folder}/{OPENING}"
     if not tree.exists(path):
-        if main.policy.attested_forges:
+        if may_miss_opening(main, receipt.merged_by):
             return None
         raise _unproven("nobody has signed for having opened its pull request", folder)
     event = load_machine_file(tree, path, PullEvent)

@@ -15,6 +15,7 @@ from modelsmith.promotion.attestation import attestation
 from modelsmith.promotion.harness import Harness, Merger
 from modelsmith.promotion.judge import Judgement, judge
 from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.openings import may_miss_opening
 from modelsmith.promotion.receipts import Merged, receipt_files
 from modelsmith.promotion.records import Facts, next_record, routing_after
 from modelsmith.repository.git import Signature
@@ -118,6 +119,8 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
     now = datetime.now(UTC).replace(microsecond=0)
     judgement = judge(git, pull, main, now)
     refuse_unless_open(pull, judgement)
+    if pull.opening is None and not may_miss_opening(judgement.main, merger.actor):
+        raise _needs_harness(f"Nobody has signed for having opened pull request {number}", number)
     who = signature(merger)
     merge = git.commit_tree(judgement.tree, [main, pull.head], merge_message(pull, judgement), who)
     receipts = receipt_files(
@@ -137,12 +140,16 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
 
 def _attest(merger: Merger, main: Main, pull: PullRequest, review: Review) -> bytes:
     if not isinstance(merger, Harness):
-        raise GateNotCleared(
-            "needs-harness",
-            f"The approval of {review.actor} has no signature; only the harness attests what a forge said",
-            f"Run `modelsmith pr merge {pull.number}` as the harness.",
-        )
+        raise _needs_harness(f"The approval of {review.actor} has no signature", pull.number)
     return seal(attestation(review, main.policy.repository, pull.number), merger.signing_key)
+
+
+def _needs_harness(what: str, number: int) -> GateNotCleared:
+    return GateNotCleared(
+        "needs-harness",
+        f"{what}; only the harness attests what a forge said, where policy lists it (attested_forges)",
+        f"Run `modelsmith pr merge {number}` as the harness.",
+    )
 
 
 def refuse_unless_open(pull: PullRequest, judgement: Judgement) -> None:

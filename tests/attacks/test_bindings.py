@@ -12,6 +12,8 @@ from worlds import MAIN
 from modelsmith.forges.events import EVENT_FILE, EVENT_SIGNATURE
 from modelsmith.forges.port import Proposal
 from modelsmith.operations.verify import VerifyRequest, run
+from modelsmith.promotion.openings import OPENING, OPENING_SIGNATURE
+from modelsmith.promotion.receipts import receipts_folder
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.pull import SignedApproval, SignedEvent
 
@@ -69,6 +71,44 @@ def test_an_opening_of_one_change_does_not_stand_for_another(fresh):
         tree=fresh.git.merge_tree(main, evil),
     )  # fmt: skip
     fresh.detected(merge, "opened for another change")
+
+
+def unopened(world, merger, *, attested=True):
+    """Paul's own key for a friend, merged past the hook as what Petra opened, though nobody signed for opening it.
+
+    He approves it himself. ``merger`` signs for the merge. Returns the merge.
+    """
+    policy = yaml.safe_load(world.governed().tree.read(POLICY))
+    policy |= {"people_open": True, "attested_forges": ["github"] if attested else []}
+    merged(world, {POLICY: yaml.safe_dump(policy, sort_keys=False).encode()}, "petra", "paul", "policy")
+    document = yaml.safe_load(world.governed().tree.read(PEOPLE_FILE))
+    friend = {"id": "zeta", "name": "Zeta", "roles": ["platform"], "keys": [{"key": world.public("mallory")}]}
+    document["people"].append(friend)
+    head = world.commit({PEOPLE_FILE: yaml.safe_dump(document, sort_keys=False).encode()})
+    change = world.git.change(world.main(), world.git.merge_tree(world.main(), head))
+    folder = receipts_folder(change, 9, world.governed().tree)
+    left_out = {f"{folder}/{name}": None for name in (OPENING, OPENING_SIGNATURE)}
+    own = approval(world, 9, head, "paul")
+    return world.force(
+        head, [own], pull=9, requester="petra", preparer="petra", opener="paul", merger=merger, more=left_out
+    )
+
+
+@pytest.mark.parametrize("attested", [True, False])
+def test_whoever_merges_does_not_invent_who_opened_it(fresh, attested):
+    """With forges whose word policy takes, too: the harness gives that word, and a person who merges does not."""
+    fresh.detected(unopened(fresh, "paul", attested=attested), "nobody has signed for having opened")
+
+
+def test_nor_does_the_harness_where_policy_takes_no_forge_s_word(fresh):
+    """No forge said who opened it, so nobody can pass its word on."""
+    fresh.detected(unopened(fresh, HARNESS, attested=False), "nobody has signed for having opened")
+
+
+@pytest.mark.xfail(strict=True, reason="neither: the harness's word stands for the forge's, and this is a lie of it")
+def test_who_opened_it_at_a_forge_that_never_was_is_detected(fresh):
+    """The control of the two above: policy takes the harness's word, and the harness signs for the merge."""
+    fresh.detected(unopened(fresh, HARNESS))
 
 
 def test_a_number_is_used_once(fresh):
