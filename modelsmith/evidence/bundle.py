@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -132,14 +132,14 @@ def build(
     return evidence
 
 
-def evidence_bytes(evidence: Evidence) -> bytes:
-    """``evidence.json``: RFC 8785 canonical JSON.
+def evidence_bytes(evidence: Evidence, ids: Callable[[], Collection[str]] = frozenset) -> bytes:
+    """``evidence.json``: RFC 8785 canonical JSON. ``ids`` as for `sanitise.assert_clean`.
 
     Raises:
         IntegrityFailure: ``leak`` (see `sanitise.assert_clean`).
     """
     data = canonical_json(evidence)
-    assert_clean(data)
+    assert_clean(data, ids=ids)
     return data
 
 

@@ -10,7 +10,7 @@ import getpass
 import json
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -73,28 +73,43 @@ LEAKS: Final[Mapping[str, re.Pattern[str]]] = {
 """What is searched for in every text, most telling first."""
 
 
-def assert_clean(data: bytes, private: Sequence[str] = ()) -> None:
+_WORD: Final = re.compile(r"(?<![\w.@-])[\w-](?:[\w.-]*[\w-])?(?![\w-])")
+"""A whole word as ids are: not the host of an address, nor a part of a longer name."""
+
+
+def assert_clean(data: bytes, private: Sequence[str] = (), ids: Callable[[], Collection[str]] = frozenset) -> None:
     """Refuse bytes that must not be committed: paths, hosts, e-mail addresses, keys, tokens, prompts or completions.
 
     JSON is searched value by value, each once, with escapes resolved; anything else as text. ``private`` are strings
     that this run knows must not appear, such as `machine_names` and completions; those shorter than four characters are
-    not looked for.
+    not looked for. ``ids`` gives the names that main's governed files gave to things, asked only when something is
+    found: a capability may be called ``asp.net``, and what is main's own name for it is no leak.
 
     Raises:
         IntegrityFailure: ``leak``, naming the kind and the place, never the thing found.
     """
     try:
+        _search(data, private, ())
+    except IntegrityFailure:
+        known = ids()
+        if not known:
+            raise
+        _search(data, private, known)
+
+
+def _search(data: bytes, private: Sequence[str], ids: Collection[str]) -> None:
+    try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         _refuse("bytes that are no text", "file")
     try:
-        found = list(_strings(json.loads(text), "$"))
+        found = list(_strings(json.loads(text), "$", ids))
     except (ValueError, RecursionError):
         found = [(f"line {number}", line) for number, line in enumerate(text.splitlines(), start=1)]
         found.append(("file", text))
     places: dict[str, str] = {}
     for place, value in found:
-        places.setdefault(value, place)
+        places.setdefault(_WORD.sub(lambda word: "id" if word[0] in ids else word[0], value) if ids else value, place)
     known = [word for word in private if len(word) >= 4]
     for value, place in places.items():
         for kind, pattern in LEAKS.items():
@@ -118,19 +133,20 @@ def machine_names() -> tuple[str, ...]:
     return tuple(sorted(name for name in names if len(name) >= 6 and not name.isalpha()))
 
 
-def _strings(value: Any, place: str) -> Iterator[tuple[str, str]]:
+def _strings(value: Any, place: str, ids: Collection[str]) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, item in value.items():
             inside = f"{place}.{key}" if re.fullmatch(r"[\w.-]{1,64}", key) else f"{place}.?"
             yield f"{place}.?", key
-            if key in TEXT_FIELDS and item not in (None, "", [], {}):
+            named = key in ids and not isinstance(item, (list, dict)) and not re.search(r"\s", str(item))
+            if not named and key in TEXT_FIELDS and item not in (None, "", [], {}):
                 _refuse("completion", inside)
-            if isinstance(item, str) and item and SECRET_FIELDS.match(key):
+            if not named and isinstance(item, str) and item and SECRET_FIELDS.match(key):
                 _refuse("token", inside)
-            yield from _strings(item, inside)
+            yield from _strings(item, inside, ids)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _strings(item, f"{place}[{index}]")
+            yield from _strings(item, f"{place}[{index}]", ids)
     elif isinstance(value, str):
         yield place, value
 

@@ -24,6 +24,7 @@ from modelsmith.loop.lineage import environment
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.history import RECEIPTS
+from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.packets import PACKET_FILE, packet_files
 from modelsmith.promotion.pulls import merge_pull, open_promotion
@@ -139,7 +140,7 @@ def promote_accepted(desk: Desk, iteration: Iteration, runs: Runs, training_to_s
         return
     latency = _latency(desk, iteration, facts)
     evidence = for_reviewers(_evidence(desk, main, facts, runs, training_to_scored, latency), main.policy.audiences)
-    data = evidence_bytes(evidence)
+    data = evidence_bytes(evidence, lambda: known_ids(main, facts.cluster.cluster))
     kept = desk.folder(iteration) / EVIDENCE_SIGNATURE
     predicate = {"cluster": facts.cluster.cluster, "specialist": facts.specialist, "run": candidate.run_id}
     signed = adopt_or_seal(

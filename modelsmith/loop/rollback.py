@@ -9,6 +9,7 @@ from modelsmith.governance.hold import Hold
 from modelsmith.governance.states import Life, folder_of
 from modelsmith.loop.promotions import advance
 from modelsmith.promotion.harness import Harness
+from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.packets import PACKET_FILE, packet_files
 from modelsmith.promotion.pulls import branch_of
@@ -30,7 +31,7 @@ def roll_back(harness: Harness, main: Main, cluster: Cluster, life: Life, reason
         InvalidInput: ``bad-transition`` when the deployment does not stand; ``private-reason``.
         GateNotCleared: an owner rejected it, or a check failed.
     """
-    _require_clean(reason)
+    _require_clean(reason, main, cluster)
     now = datetime.now(UTC).replace(microsecond=0)
     facts = _facts(harness, cluster, life)
     fresh = order_for(main, facts, reason, now)
@@ -45,7 +46,7 @@ def roll_back(harness: Harness, main: Main, cluster: Cluster, life: Life, reason
 
 def clear_hold(harness: Harness, main: Main, cluster: Cluster, hold: Hold, reason: str) -> PullRequest:
     """Ask for the end of a cluster's hold."""
-    _require_clean(reason)
+    _require_clean(reason, main, cluster)
     life = main.history.find(hold.specialist)
     facts = _facts(harness, cluster, life)
     record = next_record(main, "hold-cleared", facts, {})
@@ -94,9 +95,9 @@ def _automatic(main: Main, facts: Facts, order: RollbackOrder) -> bool:
     return verdict_on(main, record, order).automatic
 
 
-def _require_clean(reason: str) -> None:
+def _require_clean(reason: str, main: Main, cluster: Cluster) -> None:
     """The reason goes into the repository, where no secret, address or path of a machine may stand."""
     try:
-        assert_clean(reason.encode(), machine_names())
+        assert_clean(reason.encode(), machine_names(), lambda: known_ids(main, cluster.cluster))
     except IntegrityFailure as error:
         raise InvalidInput("private-reason", f"The reason: {error.message}", "Say it without that.") from None

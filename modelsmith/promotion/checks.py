@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 
 from modelsmith.evidence.sanitise import assert_clean
 from modelsmith.governance.gate import CheckResult
@@ -17,6 +18,7 @@ from modelsmith.promotion.evidence_checks import check_evidence, check_models, c
 from modelsmith.promotion.folder import FILES, check_files
 from modelsmith.promotion.freshness import outdated
 from modelsmith.promotion.history import PROMOTIONS, parse_record
+from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.lineage_checks import check_training
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE, packet_files
@@ -206,9 +208,10 @@ def _leaks(promotion: Promotion) -> str:
 
     Only at the merge, as for the packet: what an older toolkit let in stays as it was judged.
     """
+    ids = partial(known_ids, promotion.main, promotion.record.cluster)
     for name, data in sorted(promotion.files.items()):
         try:
-            assert_clean(peek(data) if name in SEALED else data)
+            assert_clean(peek(data) if name in SEALED else data, ids=ids)
         except IntegrityFailure as error:
             refuse(True, f"{name}: {error.message} ({error.details.get('place', 'file')})")
     return "nothing in the folder looks like a secret, a place of a machine, a prompt or an answer"

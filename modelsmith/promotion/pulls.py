@@ -13,6 +13,7 @@ from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import folder_of, record_folder
 from modelsmith.promotion.attestation import attestation
 from modelsmith.promotion.harness import Harness, Merger
+from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.judge import Judgement, judge
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.openings import may_miss_opening
@@ -62,7 +63,7 @@ def open_promotion(
         return adopted
     files = _promotion_files(harness, main, record, evidence)
     for data in (body.encode(), *(data for data in files.values() if data)):
-        assert_clean(data, machine_names())
+        assert_clean(data, machine_names(), lambda: known_ids(main, record.cluster))
     git = harness.workspace.git
     head = git.commit_files(main.tree.commit, files, f"{title}\n", signature(harness))
     return harness.forge.open(

@@ -213,3 +213,37 @@ def test_only_the_operator_sees_completions(small):
                        finish="stop", reasons={}, prompt_tokens=1, completion_tokens=1, seconds=0.1)  # fmt: skip
     assert "secret" not in json.dumps(view(line, "reviewer", {}))
     assert view(line, "operator", {})["completion"] == "secret words"
+
+
+IDS = ["asp.net", "node.io", "checkout.us", "rtb.ai", "sk-customer-returns-01", "localhost"]
+AROUND = ["{}", "the capability {} fell", "`{}`: 3/4", "| {} | 0.5 |", "lost by {}.", "({}), {}"]
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_what_main_itself_calls_something_is_no_leak(name):
+    """An id with a dot reads as a host; whoever gave it could not know, and no promotion would ever be possible."""
+    for words in AROUND:
+        text = words.replace("{}", name)
+        for data in (text.encode(), json.dumps({"name": text, "counts": {name: 3}}).encode()):
+            assert_clean(data, ids=lambda: [name])
+            with pytest.raises(IntegrityFailure):
+                assert_clean(data, ids=lambda: ["another"])
+
+
+@pytest.mark.parametrize("name", ["answer", "messages", "token", "content", "secret"])
+def test_an_id_may_be_called_like_a_field_that_holds_an_answer(name):
+    assert_clean(
+        json.dumps({"counts": {name: 3}, "generators": {name: "sha256:" + "ab" * 32}}).encode(), ids=lambda: [name]
+    )
+    with pytest.raises(IntegrityFailure):
+        assert_clean(
+            json.dumps({name: "The cause is the budget."}).encode(), ids=lambda: [name] if name != "token" else []
+        )
+
+
+@pytest.mark.parametrize(
+    "text", ["db.rtb.ai", "rtb.ai.corp", "maya@rtb.ai", "maya.rtb.ai@x.de", "https://rtb.ai/x", "/home/rtb.ai/x", "ssh://a.rtb.ai"]
+)  # fmt: skip
+def test_an_id_inside_a_host_an_address_or_a_path_hides_none(text):
+    with pytest.raises(IntegrityFailure):
+        assert_clean(f"see {text} there".encode(), ids=lambda: ["rtb.ai", "maya"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from trained import trained
@@ -51,6 +52,21 @@ def test_a_candidate_as_the_harness_makes_it_passes_every_check(repository):
     ]
     assert all(check.passed for check in results), results
     assert record_folder(record) in results[0].sentence
+
+
+@pytest.mark.parametrize("name", ["rtb.ai", "sk-customer-returns-01", "answers"])
+def test_whatever_main_calls_a_thing_may_stand_in_its_promotions(repository, name):
+    """Such an id reads as a host, a token or a field of answers, and is accepted where it is given."""
+    old = "evals/adtech/rtb-root-cause/generators/supply-path.yaml"
+    text = repository.main.tree.read(old).replace(b"id: supply-path", f"id: {name}".encode(), 1)
+    named = repository.commit({old: None, old.replace("supply-path", name): text})
+    now = datetime(2026, 6, 1, tzinfo=UTC)
+    for here, clean in ((named, True), (repository, False)):
+        evidence = {"training.json": training(named)}
+        record = next_record(here.main, "candidate", here.facts(), evidence)
+        proposed, change = here.proposed(here.files_of(record, evidence))
+        checks = {check.name: check for check in promotion_checks(here.main, proposed, change, now)}
+        assert checks["leaks"].passed is clean, checks["leaks"]
 
 
 def test_two_promotions_in_one_change_are_refused(repository):
