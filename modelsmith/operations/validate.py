@@ -9,6 +9,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.repository.budgets import work_tree_problems
 from modelsmith.repository.paths import inside
 from modelsmith.repository.secrets import name_problems, secret_problems
 from modelsmith.repository.validate import reserved, validate
@@ -65,8 +66,9 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     """Check the work tree as it is on disk, and that git tracks nothing that no commit may hold."""
     report = validate(workspace.files, tuple(inside(workspace.root, path) for path in request.paths))
     tracked = workspace.git.run("ls-files", "-z").decode("utf-8", "replace").split("\0")
+    large = work_tree_problems(workspace.git, workspace.files, report.paths)
     secrets = [*name_problems(report.paths), *secret_problems(workspace.files, report.paths)]
-    problems = (*reserved(tracked[:-1]), *sorted([*report.problems, *secrets], key=sort_key))
+    problems = (*reserved(tracked[:-1]), *sorted([*report.problems, *large, *secrets], key=sort_key))
     return ValidateResult(
         valid=not problems,
         files=report.files,

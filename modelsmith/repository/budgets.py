@@ -6,12 +6,15 @@ nothing gets in that cannot be read for ever after, and nothing that is too larg
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from modelsmith.governance.shape import ABSENT
+from modelsmith.governance.shape import ABSENT, path_problem
+from modelsmith.repository.document import Problem
 from modelsmith.repository.git import SUBMODULE, Git, over_limits
+from modelsmith.repository.load import load_policy
 from modelsmith.repository.objects import ObjectReader
-from modelsmith.schema.errors import ModelsmithError
+from modelsmith.repository.tree import Revision, WorkTree
+from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.governance import Limits
 from modelsmith.schema.pull import Change
 
@@ -49,6 +52,40 @@ def size_problem(git: Git, change: Change, limits: Limits) -> str:
     return (
         f"its files have {whole} bytes; the policy allows {limits.change_bytes}" if whole > limits.change_bytes else ""
     )
+
+
+def work_tree_problems(git: Git, files: WorkTree, paths: Iterable[str]) -> list[Problem]:
+    """What the gate would refuse for its size or path, by main's limits; what main holds already is not asked again."""
+    main = git.rev("refs/heads/main")
+    held = Revision(git, main) if main else None
+    limits = _limits_of(held)
+    return [
+        Problem(path, None, "", *said)
+        for path in paths
+        if (said := _too_large(files, path, limits)) and not _same(held, files, path)
+    ]
+
+
+def _limits_of(main: Revision | None) -> Limits:
+    try:
+        return load_policy(main).limits if main else Limits()
+    except InvalidInput:
+        return Limits()
+
+
+def _too_large(files: WorkTree, path: str, limits: Limits) -> tuple[str, str] | None:
+    words = path_problem(path, limits)
+    if words:
+        return f"the path {words}", "Shorten it; the limits are main's, under `limits` in its policy."
+    size = (files.root / path).lstat().st_size
+    if size > limits.file_bytes:
+        words = f"the file has {size} bytes; main's policy allows {limits.file_bytes} (limits.file_bytes)"
+        return words, "Split it, or leave out what need not be in git; or have the limit raised first."
+    return None
+
+
+def _same(main: Revision | None, files: WorkTree, path: str) -> bool:
+    return main is not None and main.exists(path) and main.read(path) == files.read(path)
 
 
 def read_commits(git: Git, commits: Sequence[str], limits: Limits) -> list[bytes]:

@@ -29,6 +29,10 @@ MOST_PATHS = 50_000
 LARGEST_FILE = 1 << 28
 """Largest object that is ever read into memory (256 MiB)."""
 
+LEAST_BYTES = 1 << 20
+"""Largest governed YAML file that is read (1 MiB). No limit is below it: one that the policy's own file is too large
+for could never be raised again."""
+
 
 class Limits(Frozen):
     """Budgets of a proposal: those of main count, for gate, hook and ``verify`` alike.
@@ -43,9 +47,9 @@ class Limits(Frozen):
     """Of all files of a promotion's folder."""
     changed_paths: Annotated[int, Field(ge=1, le=MOST_PATHS)] = 3000
     """Paths that change."""
-    file_bytes: Annotated[int, Field(ge=1, le=LARGEST_FILE)] = 33_554_432
+    file_bytes: Annotated[int, Field(ge=LEAST_BYTES, le=LARGEST_FILE)] = 33_554_432
     """Of one file that is added or changed."""
-    change_bytes: Annotated[int, Field(ge=1, le=1 << 30)] = 134_217_728
+    change_bytes: Annotated[int, Field(ge=LEAST_BYTES, le=1 << 30)] = 134_217_728
     """Of all files that are added or changed."""
     path_bytes: Annotated[int, Field(ge=64, le=2048)] = 512
     """Of a path, in UTF-8."""

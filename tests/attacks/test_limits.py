@@ -7,6 +7,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 
 import pytest
 from attacker import NOBODY, POLICY, World, refused
@@ -199,6 +200,24 @@ def test_a_work_tree_too_deep_to_walk_is_said_in_words(fresh):
         validate.run(fresh.workspace, validate.ValidateRequest())
 
 
+def test_validate_says_before_anything_is_proposed_what_the_gate_would_refuse(fresh):
+    """The limits of main, asked of the files on disk; what main holds as it is was let in and is not asked again."""
+    short = text(fresh, POLICY).replace("limits:\n", "limits:\n  path_bytes: 64\n  file_bytes: 1048576\n")
+    land(fresh, {POLICY: short.encode()})
+    fresh.git.run("fetch", "--quiet", "--no-tags", str(fresh.forge), "refs/heads/main")
+    fresh.git.run("reset", "--quiet", "--hard", fresh.main())
+    scenarios = next(fresh.clone.glob("evals/*/*/scenarios/**/*.yaml")).parent
+    long, large = scenarios / f"{'n' * 60}.yaml", scenarios / "large.yaml"
+    assert validate.run(fresh.workspace, validate.ValidateRequest()).valid, "receipts of main have longer paths"
+    long.write_text("id: x\n")
+    large.write_bytes(b"# " + b"x" * (1 << 20) + b"\n")
+    found = validate.run(fresh.workspace, validate.ValidateRequest())
+    assert int(found.exit_code()) == 2
+    said = {(Path(one.file).name, one.message) for one in found.problems}
+    assert (long.name, "the path is longer than the 64 bytes that a path may have") in said
+    assert any(name == large.name and "limits.file_bytes" in message for name, message in said)
+
+
 def test_a_key_goes_to_no_server_that_nobody_on_this_machine_allowed(fresh, monkeypatch):
     """A proposal names any variable and any URL; eval reads the files on disk, before anybody has approved them."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -292,6 +311,12 @@ def test_whatever_is_let_in_verifies_and_whatever_is_refused_is_refused_in_words
         fresh.holds()
         assert not pr_list.run(fresh.workspace, pr_list.PrListRequest()).unreadable
     assert all(refused_in_words)
+
+
+@pytest.mark.parametrize("limit", ["file_bytes: 1000", "change_bytes: 1000"])
+def test_a_limit_that_could_never_be_raised_again_is_refused(fresh, limit):
+    """The policy's own file would have been too large for it."""
+    closed(fresh, {POLICY: text(fresh, POLICY).replace("limits:\n", f"limits:\n  {limit}\n").encode()}, "1048576")
 
 
 def test_under_the_smallest_limits_what_merges_still_verifies(fresh):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from attacker import HARNESS, MAIN, NOBODY, World, no_forge
+import yaml
+from attacker import HARNESS, MAIN, NOBODY, PEOPLE_FILE, World, no_forge
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from modelsmith.promotion.receipts import Merged, receipt_files
 
 Form = Callable[[bytes], bytes]
 """From a sound commit to an odd one."""
+
+NOW = timedelta(0)
 
 
 def message(said: bytes) -> Form:
@@ -68,14 +71,14 @@ def raw_commit(world: World, tree: str, parents: tuple[str, ...], form: Form) ->
     return world.git.text("hash-object", "-t", "commit", "-w", "--literally", "--stdin", input=raw)
 
 
-def raw_merge(world: World, number: int, merge_form: Form, receipts_form: Form) -> str:
-    """An approved pull request, merged with the forms of one's choice; the receipts are honest."""
+def raw_merge(world: World, number: int, merge_form: Form, receipts_form: Form, ahead: timedelta = NOW) -> str:
+    """An approved pull request, merged with the forms of one's choice; the receipts are honest, but for their time."""
     judged, pull = world.gate(number), world.as_(HARNESS).get(number)
     assert judged.decision.open
     world.fetch()
     world.git.run("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(world.forge), world.main())
     merge = raw_commit(world, world.git.merge_tree(world.main(), pull.head), (world.main(), pull.head), merge_form)
-    merged = Merged(merge, HARNESS, datetime.now(UTC).replace(microsecond=0))
+    merged = Merged(merge, HARNESS, datetime.now(UTC).replace(microsecond=0) + ahead)
     files = receipt_files(
         pull, judged.change, judged.decision, judged.main.tree, merged, no_forge, world.signer(HARNESS)
     )
@@ -126,6 +129,20 @@ def test_whatever_form_a_merge_has_the_hook_refuses_it_or_it_verifies(fresh):
             fresh.rewrite_on_disk(MAIN, before)
 
     pushed()
+
+
+def test_a_merge_that_is_dated_after_the_end_of_an_approver_s_key_is_refused(fresh):
+    """The forge's clock said that the key had not ended, the receipt that it had: verify refused, for good."""
+    end = (datetime.now(UTC) + timedelta(minutes=8)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    people = yaml.safe_load(fresh.bare.text("show", f"{fresh.main()}:{PEOPLE_FILE}"))
+    next(one for one in people["people"] if one["id"] == "paul")["keys"][0]["valid_before"] = end
+    fresh.force_honestly({PEOPLE_FILE: yaml.safe_dump(people, sort_keys=False).encode()}, "paul")
+    number, plain = approved(fresh), FORMS["as it should be"]
+    done = fresh.push(f"{raw_merge(fresh, number, plain, plain, timedelta(minutes=9))}:{MAIN}")
+    assert done.returncode
+    assert "gate-closed" in done.stderr or "approval-missing" in done.stderr
+    assert fresh.push(f"{raw_merge(fresh, number, plain, plain)}:{MAIN}").returncode == 0
+    fresh.holds()
 
 
 def composed(names: list[str]) -> Form:
