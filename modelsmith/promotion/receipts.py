@@ -12,6 +12,8 @@ from modelsmith.promotion.openings import opening_files
 from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.repository.tree import Tree
 from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import GateNotCleared
+from modelsmith.schema.plaintext import first_unwelcome
 from modelsmith.schema.promotion import Receipt
 from modelsmith.schema.pull import Change, PullRequest, Review
 
@@ -76,6 +78,9 @@ def receipt_files(
 
     ``attest`` gives the attestation at a path of an approval that has no signature of its own, ``sign`` the merger's
     signature of the receipt.
+
+    Raises:
+        GateNotCleared: ``odd-receipt`` when one would not be plain text: no clone could verify main after it.
     """
     folder = receipts_folder(change, pull.number, main)
     files = opening_files(folder, pull)
@@ -101,5 +106,13 @@ def receipt_files(
         approvals=approvals,
     )
     files[f"{folder}/{MERGE_RECEIPT}"] = canonical_json(receipt)
+    for path, data in files.items():
+        if path.endswith(".json") and (odd := first_unwelcome(data.decode())):
+            raise GateNotCleared(
+                "odd-receipt",
+                f"The receipt {path.rpartition('/')[2]} would hold {odd.name}, and nobody could verify main after it.",
+                "Take the character out of what it says, and propose or approve again.",
+                path=path,
+            )
     files[f"{folder}/{MERGE_SIGNATURE}"] = sign(canonical_json(receipt))
     return files

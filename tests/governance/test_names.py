@@ -89,6 +89,8 @@ def test_a_role_has_no_double_and_a_person_is_not_called_nearly_like_a_role():
         ("may\u202ea", "U+202E RIGHT-TO-LEFT OVERRIDE"),
         ("may\u200ba", "U+200B ZERO WIDTH SPACE"),
         ("\u3164", "U+3164 HANGUL FILLER"),
+        ("carol\U00016fe4", "U+16FE4 KHITAN SMALL SCRIPT FILLER"),
+        ("carol\U0001d159", "U+1D159 MUSICAL SYMBOL NULL NOTEHEAD"),
         ("a\nb", "U+000A"),
     ],
 )

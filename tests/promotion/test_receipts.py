@@ -11,7 +11,7 @@ from modelsmith.promotion.receipts import Merged, receipt_files, receipts_folder
 from modelsmith.promotion.verify import authenticate
 from modelsmith.repository.load import load_machine_file
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.errors import GateNotCleared, IntegrityFailure
 from modelsmith.schema.promotion import Receipt
 from modelsmith.schema.pull import Change, ChangedPath, PullRequest, Review, SignedApproval
 
@@ -100,6 +100,15 @@ def test_only_approvals_that_counted_are_kept():
     assert (receipt.merge, receipt.merged_by, receipt.at) == MERGED
     assert canonical_json(receipt) == files[f"{folder}/merge.json"]
     assert files[f"{folder}/merge.json.sig"] == b"signed " + canonical_json(receipt)
+
+
+@pytest.mark.parametrize("hidden", ["\u200e", "\u2028", "\U00016fe4", "\u0378"])
+def test_no_merge_writes_what_verify_could_not_read(hidden):
+    """Main keeps a receipt for ever, so it is refused while it can still be."""
+    change = change_of("evals/a.yaml")
+    maya = review("maya", change, f"signed for desk{hidden}-repository")
+    with pytest.raises(GateNotCleared, match=r"approval-maya\.json would hold U\+"):
+        receipts(pull_of(maya), change, decision(maya))
 
 
 def test_the_approval_that_counted_is_the_receipt_not_another_one_of_the_same_person():
