@@ -18,6 +18,7 @@ from pydantic import Field
 from ruamel.yaml import YAML
 
 from modelsmith.forges.pre_receive import install_hook
+from modelsmith.governance.names import fold_name
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
 from modelsmith.repository.git import Git, Signature
 from modelsmith.repository.kits import Kit, find_kit, kit_files
@@ -240,6 +241,14 @@ def _people(root: Path, given: tuple[str, ...], files: dict[str, bytes]) -> list
         if role not in roles:
             raise InvalidInput("bad-person", f"--person {text}: no role '{role}'", f"Name one of {', '.join(roles)}.")
         name, key = _holder(role, place(Path(path), root), text)
+        taken = {fold_name(HARNESS), *(fold_name(one["id"]) for other, one in people.items() if other != key)}
+        if fold_name(name) in taken:
+            raise InvalidInput(
+                "bad-person",
+                f"--person {text}: somebody else is called {name!r} already, and a person is called as their key's "
+                "comment says",
+                f"Give the key another comment: ssh-keygen -c -C NAME -f KEY, or edit the last word of {path}.",
+            )
         person = people.setdefault(key, {"id": name, "name": name, "roles": [], "keys": [{"key": key}]})
         if role not in person["roles"]:
             person["roles"].append(role)
@@ -252,9 +261,14 @@ def _holder(role: str, path: Path, text: str) -> tuple[str, str]:
         raise InvalidInput(
             "bad-person", f"--person {text}: expected ROLE=KEY.pub with an existing file", "Name an SSH public key."
         )
+    said = path.read_text(encoding="utf-8", errors="replace").strip()
+    if "PRIVATE KEY" in said:
+        raise InvalidInput(
+            "bad-person", f"--person {text}: this is a private key", f"Name its public half, often {path}.pub."
+        )
     key = public_key(path)
-    comment = path.read_text(encoding="utf-8", errors="replace").strip().split(" ", 2)[2:]
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", comment[0].split("@")[0]).strip("-._") if comment else ""
+    comment = said.split(" ", 2)[2:]
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", comment[0].split("@")[0])[:63].strip("-._") if comment else ""
     return name if name and name != role else f"holder-of-{role}", key
 
 

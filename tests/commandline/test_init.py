@@ -180,3 +180,28 @@ def test_init_never_touches_what_stands_in_its_place(tmp_path):
         ran = modelsmith(tmp_path, "init", *more, "--json")
         assert (more, ran.code) == (more, 2), ran.out
         assert snapshot(tmp_path) == before
+
+
+def test_people_who_cannot_be_enrolled_are_named_with_the_mend(tmp_path):
+    """A private key by a slip, of which nothing is shown, and keys with one name, as fresh servers make them."""
+    comments = {"one": "root@laptop", "two": "Root@server", "mach": "modelsmith-harness@x", "long": f"{'n' * 90}@x"}
+    for name, comment in comments.items():
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", tmp_path / name], check=True
+        )
+    cases = {
+        ("platform=one",): "private key",
+        ("platform=one.pub", "platform=two.pub"): "already",
+        ("platform=one.pub", "domain-lead=two.pub"): "already",
+        ("platform=mach.pub",): "already",
+    }
+    for given, words in cases.items():
+        people = [word for one in given for word in ("--person", one)]
+        ended = modelsmith(tmp_path, "init", "made", *people, "--json")
+        assert ended.code == 2, ended
+        assert ended.json["code"] == "bad-person"
+        assert words in ended.json["message"]
+        assert "b3BlbnNzaC1" not in ended.out
+        assert not (tmp_path / "made").exists()
+    again = ("--person", "platform=one.pub", "--person", "domain-lead=one.pub", "--person", "platform=long.pub")
+    assert modelsmith(tmp_path, "init", "made", *again).code == 0
