@@ -31,6 +31,7 @@ def read_chains(git: Git, tips: Collection[str], wanted: Collection[str]) -> dic
 
     Only top-level files with a ``wanted`` name are read, and of a chain longer than `MOST_LINKS` only its
     beginning, so that a ref that leads into other history costs little, and one costs nothing to the readers of others.
+    A tip that is no commit (a tag object, a file) has an empty chain.
 
     Raises InfrastructureFailure when git fails or an object is missing, IntegrityFailure (``bad-tree``) when one is
     damaged.
@@ -52,6 +53,8 @@ def read_chains(git: Git, tips: Collection[str], wanted: Collection[str]) -> dic
 
 
 def _chain(tip: str, parents: Mapping[str, tuple[str, ...]]) -> list[str]:
+    if tip not in parents:
+        return []
     chain = [tip]
     while parents[chain[-1]]:
         chain.append(parents[chain[-1]][0])

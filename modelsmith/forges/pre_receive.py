@@ -96,6 +96,10 @@ def check_push(
     reader = Reader(forge)
     if forge.symbolic_ref(MAIN):
         raise _protected("Main is a link to another branch.")
+    refs = [update.ref for update in updates]
+    if MAIN in refs and any(pull_number(ref) for ref in refs):
+        what = "Each is judged by what stood before, so main and a pull request do not move in one push."
+        raise _refused("one-at-a-time", what, "Push main, then the pull request.")
     for update in updates:
         number = pull_number(update.ref)
         if update.ref == MAIN:

@@ -213,6 +213,8 @@ class Reader:
 def _parse(chain: Sequence[Link]) -> tuple[LoggedEvent, ...]:
     if len(chain) > MOST_LINKS:
         raise IntegrityFailure("bad-event", "A pull request's log is longer than any may be.", "Restore the ref.")
+    if not chain:
+        raise IntegrityFailure("bad-event", "A pull request's ref holds no commit.", "Restore the ref.")
     root, *links = chain
     log = tuple(parse_event(link.commit, link.parents, link.files) for link in links)
     check_log(log)

@@ -14,6 +14,7 @@ from modelsmith.forges.events import new_event
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.mirror import Mirror
 from modelsmith.forges.reader import Reader
+from modelsmith.operations import pr_list
 from modelsmith.repository.git import Git
 from modelsmith.signing import ssh
 
@@ -142,6 +143,29 @@ def test_a_forged_pull_ref_is_never_read_as_a_pull_request(waiting):
     with refused("unknown-key"):
         waiting.as_(HARNESS).get(5)
     assert waiting.as_(HARNESS).get(4).status == "open"
+
+
+@pytest.mark.parametrize("kind", ["tag", "blob"])
+def test_a_pull_ref_that_holds_no_commit_hides_no_other(waiting, kind):
+    """git finds the commit behind a tag by itself, under another id than the ref's."""
+    oid = waiting.bare.text("hash-object", "-w", "--stdin", input=b"x")
+    if kind == "tag":
+        said = f"object {waiting.pull_tip(4)}\ntype commit\ntag t\ntagger x <x@x> 1 +0000\n\nt\n"
+        oid = waiting.bare.text("mktag", input=said.encode())
+    waiting.bare.run("update-ref", "refs/modelsmith/pulls/5", oid)
+    shown = pr_list.run(waiting.workspace, pr_list.PrListRequest())
+    assert [pull.number for pull in shown.pulls] == [4]
+    assert [broken.number for broken in shown.unreadable] == [5]
+
+
+def test_main_and_a_pull_request_do_not_move_in_one_push(waiting):
+    """Merged and closed at once, a pull request said for ever that it had been withdrawn."""
+    forge = waiting.as_(HARNESS)
+    forge.fetch_into(waiting.git)
+    last = forge._reader.log(waiting.pull_tip(4))[-1]
+    now = datetime.now(UTC).replace(microsecond=0)
+    closing = forge._commit(new_event(last, "closed", HARNESS, now, waiting.main()), None, (last.commit,))
+    turned_away(waiting, "one-at-a-time", f"{quick_fix(waiting)}:{MAIN}", f"{closing}:{PULL}")
 
 
 @pytest.mark.parametrize(
