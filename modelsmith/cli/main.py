@@ -169,7 +169,7 @@ def main() -> NoReturn:
     except OutputLost as lost:
         if lost.reader_left:
             sys.exit(int(Exit.DONE))
-        fail(_unprinted(lost), as_json)
+        fail(_unprinted(lost), as_json=False)
     except Exception as error:
         if os.environ.get("MODELSMITH_DEBUG"):
             for line in traceback.format_exc().splitlines():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import types
+from pathlib import Path
 from typing import Union, get_args, get_origin
 
 import click
@@ -60,3 +63,14 @@ def test_a_source_that_cannot_be_reached_is_named_and_not_the_forge(fresh):
     for words in (("eval", "--cluster", "x", "--tag", ""), ("approve", "1", "--key", ""), ("verify", "--tip", "")):
         assert fresh.modelsmith(*words).code == 2
     assert fresh.modelsmith("eval", "--cluster", "rtb-pricing", "--workers", "9" * 20).code == 2
+
+
+@pytest.mark.parametrize(("words", "code"), [("schema export --json", 6), ("schema export", 6), ("status --json", 2)])
+def test_whoever_loses_the_output_is_told_on_standard_error(words, code, tmp_path):
+    """An object cannot be printed where nothing can, neither a result nor an error."""
+    command = [sys.executable, "-P", "-m", "modelsmith", *words.split()]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == code
+    assert "error (" in ended.stderr
+    assert "mend: " in ended.stderr
