@@ -137,8 +137,8 @@ def fold_pull(log: Sequence[LoggedEvent], merge: str | None) -> PullRequest:
 
     Args:
         log: Its events, oldest first, their signatures checked.
-        merge: The merge of its head that main contains, if any. This, not an event, is what makes it merged: a forge
-            that was killed between moving main and saying so is read correctly.
+        merge: The merge of it that main contains, if any. This, not an event, is what makes it merged: a forge that was
+            killed between moving main and saying so is read correctly, and a closing that came too late closes nothing.
 
     Raises:
         IntegrityFailure: ``bad-event`` as `check_log`, or ``false-merge`` when an event speaks of a merge that main
@@ -157,12 +157,11 @@ def fold_pull(log: Sequence[LoggedEvent], merge: str | None) -> PullRequest:
                 "Restore main, or the pull request's ref, from a trusted copy of the forge.",
                 pull=first.pull,
             )
-    closed = is_closed(log)
     return PullRequest(
         number=first.pull,
         title=first.title,
         body=first.body,
-        status="closed" if closed else "merged" if merge else "open",
+        status="merged" if merge else "closed" if is_closed(log) else "open",
         branch=first.branch,
         base=first.base,
         head=first.head,
@@ -172,7 +171,7 @@ def fold_pull(log: Sequence[LoggedEvent], merge: str | None) -> PullRequest:
         key=signing_key(log[0].signature),
         opening=SignedEvent(statement=log[0].statement.decode(), signature=log[0].signature),
         reviews=tuple(_review(logged.approval, logged.proof) for logged in log if logged.approval),
-        merge=None if closed else merge,
+        merge=merge,
     )
 
 

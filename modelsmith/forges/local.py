@@ -202,8 +202,9 @@ class LocalForge:
                     raise
 
         def event(last: LoggedEvent, main: str) -> PullEvent | None:
-            merge = self._reader.merge_of(last.event.head, main)
-            if merge is None or any(e.event.kind == "merged" for e in self._reader.log(self._tip(number))):
+            log = self._reader.log(self._tip(number))
+            merge = self._reader.merge_of(opened(log), main)
+            if merge is None or any(logged.event.kind in ("closed", "merged") for logged in log):
                 return None
             base = self._reader.git.text("rev-parse", f"{merge}^1")
             return new_event(last, "merged", self.identity.actor, _now(), base, merge=merge)

@@ -187,7 +187,7 @@ def _check_pull(reader: Reader, update: RefUpdate, number: int, now: datetime) -
         raise _refused("bad-event", f"The events of {update.ref} are about another pull request.", "Use its own ref.")
     if update.creates and number > 1 + max(tips, default=0):
         raise _refused("skipped-number", f"{number} is not the next number.", "Fetch, and take the next number.")
-    fold_pull(log, reader.merge_of(opened(log).head, main))
+    fold_pull(log, reader.merge_of(opened(log), main))
     reader.check_repository(log, main)
     renamed = opened(log).repository != reader.governance(main).repository
     if renamed and any(logged.event.kind not in ("closed", "commented", "merged") for logged in new):
@@ -197,7 +197,7 @@ def _check_pull(reader: Reader, update: RefUpdate, number: int, now: datetime) -
             "Close it and propose the change again.",
         )
     for logged in new:
-        merge = reader.merge_of(logged.event.head, main) if logged.event.kind == "merged" else None
+        merge = reader.merge_of(opened(log), main) if logged.event.kind == "merged" else None
         people_at = reader.git.text("rev-parse", f"{merge}^1") if merge else main
         reader.verify(logged, people_at)
         _check_event(reader, logged, main, now)
@@ -247,7 +247,7 @@ def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) 
 def _check_closing(reader: Reader, opening: PullEvent, event: PullEvent, main: str) -> None:
     """Whoever may neither withdraw a proposal nor decide about it does not close it."""
     git = reader.git
-    if reader.merge_of(event.head, main):
+    if reader.merge_of(opening, main):
         raise _refused("not-open", f"Pull request {event.pull} is merged.", "Open a new one.")
     change = git.change(opening.base, git.merge_tree(opening.base, opening.head))
     if not reader.governance(main).may_close(event.actor, opening, change):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence, Set
+from contextlib import suppress
 from functools import cached_property
+
+from pydantic import ValidationError
 
 from modelsmith.forges.chains import MOST_LINKS, Link, read_chains
 from modelsmith.forges.events import EVENT_FILES, LoggedEvent, check_log, fold_pull, is_closed, opened, parse_event
@@ -12,15 +15,16 @@ from modelsmith.governance.people import listed_keys
 from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_codeowners, load_people, load_policy
 from modelsmith.repository.refs import local_refs
-from modelsmith.repository.tree import Revision
+from modelsmith.repository.tree import Revision, read_each
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.governance import Limits, People, Policy
-from modelsmith.schema.promotion import APPROVAL_NAMESPACE, EVENT_NAMESPACE
+from modelsmith.schema.promotion import APPROVAL_NAMESPACE, EVENT_NAMESPACE, Receipt
 from modelsmith.schema.pull import Change, PullEvent, PullRequest
 from modelsmith.signing import ssh
 
 MAIN = "refs/heads/main"
 PULLS = "refs/modelsmith/pulls/"
+_RECEIPTS = ("promotions", ".github/governance/receipts")
 
 
 class Governance:
@@ -92,7 +96,7 @@ class Reader:
         self._verified: set[tuple[str, str]] = set()
         self._read: dict[str, tuple[Link, ...]] = {}
         self._logs: dict[str, tuple[LoggedEvent, ...]] = {}
-        self._merges_by_main: dict[str, dict[str, str]] = {}
+        self._merges_by_main: dict[str, tuple[dict[str, str], dict[str, int]]] = {}
 
     def main(self) -> str:
         """Commit of main. Raises InvalidInput (``no-main``)."""
@@ -123,9 +127,14 @@ class Reader:
             self._logs[tip] = _parse(self._chains([tip])[tip])
         return self._logs[tip]
 
-    def merge_of(self, head: str, main: str) -> str | None:
-        """The merge commit by which main took in this head."""
-        return self._merges(main).get(head)
+    def merge_of(self, opening: PullEvent, main: str) -> str | None:
+        """The merge commit by which main took in this pull request.
+
+        Two may have the same head: main's receipts say whose merge it is. `modelsmith verify` finds one without any.
+        """
+        merges, numbers = self._merges(main)
+        merge = merges.get(opening.head)
+        return merge if merge and numbers.get(merge, opening.pull) == opening.pull else None
 
     def line(self, main: str) -> Set[str]:
         """Commits of main along its first parents: what main has been."""
@@ -148,7 +157,7 @@ class Reader:
                 "bad-event", f"Pull request {number} holds the events of {first.pull}.", "Restore the ref."
             )
         self.check_repository(log, main)
-        merge = self.merge_of(first.head, main)
+        merge = self.merge_of(first, main)
         pull = fold_pull(log, merge)
         for logged in log:
             self._verify_or_remember(logged, self._trusted(log, logged, merge, main), main)
@@ -171,7 +180,7 @@ class Reader:
     def status(self, tip: str, main: str) -> str:
         """Status of a pull request without checking signatures: enough to leave it out of a list."""
         log = self.log(tip)
-        return "closed" if is_closed(log) else "merged" if self.merge_of(opened(log).head, main) else "open"
+        return "merged" if self.merge_of(opened(log), main) else "closed" if is_closed(log) else "open"
 
     def verify(self, logged: LoggedEvent, trusted: str) -> None:
         """Check one event's signatures by the keys listed at the commit ``trusted``."""
@@ -203,11 +212,24 @@ class Reader:
         self._read |= read_chains(self.git, [tip for tip in tips if tip not in self._read], EVENT_FILES)
         return self._read
 
-    def _merges(self, main: str) -> dict[str, str]:
+    def _merges(self, main: str) -> tuple[dict[str, str], dict[str, int]]:
+        """Merge commits of main by head, and the numbers that its receipts give them."""
         if main not in self._merges_by_main:
             log = self.git.first_parent_log(main)
-            self._merges_by_main[main] = {c.parents[1]: c.id for c in log if len(c.parents) == 2}
+            merges = {c.parents[1]: c.id for c in log if len(c.parents) == 2}
+            self._merges_by_main[main] = merges, _merged_numbers(Revision(self.git, main))
         return self._merges_by_main[main]
+
+
+def _merged_numbers(tree: Revision) -> dict[str, int]:
+    """Number of the pull request by merge commit; receipts that cannot be read are for others to report."""
+    numbers: dict[str, int] = {}
+    paths = [path for top in _RECEIPTS for path in tree.paths(top) if path.endswith("/merge.json")]
+    for data in read_each(tree, paths)[0].values():
+        with suppress(ValidationError):
+            receipt = Receipt.model_validate_json(data)
+            numbers[receipt.merge] = receipt.pull
+    return numbers
 
 
 def _parse(chain: Sequence[Link]) -> tuple[LoggedEvent, ...]:

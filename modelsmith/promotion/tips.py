@@ -131,9 +131,12 @@ def compare(git: Git, log: Sequence[Commit], other: str, where: str) -> Seen:
 def tip_of(git: Git, source: str) -> str:
     """The commit of main in another repository, its objects brought into this clone; no ref moves.
 
+    An object that git finds damaged stays out: it would make this clone look damaged ever after.
+
     Raises:
         InvalidInput: ``bad-source`` when it has no branch main.
-        InfrastructureFailure: ``unreachable``, ``git-failed`` when it is no repository or cannot be reached.
+        InfrastructureFailure: ``unreachable``, ``git-failed`` when it is no repository, cannot be reached, or holds
+            damaged objects.
     """
     place = str(Path(source).resolve()) if source and Path(source).exists() else source
     try:
@@ -143,7 +146,7 @@ def tip_of(git: Git, source: str) -> str:
         raise InfrastructureFailure(error.code, error.message, mend, **error.details) from None
     if MAIN not in shown:
         raise InvalidInput("bad-source", f"{source!r} has no branch main", "Name a repository that has one.")
-    git.run(*FETCH, "--", place, MAIN)
+    git.run("-c", "fetch.fsckObjects=true", *FETCH, "--", place, MAIN)
     return shown[MAIN]
 
 
