@@ -249,8 +249,9 @@ def test_a_rubric_that_changed_since_the_eval_closes_the_deployment(waiting):
 
     approve(waiting, "4", "maya")
     ran = waiting.modelsmith("pr", "merge", "4", "--json")
-    assert (ran.code, ran.json["details"]["refusals"]) == (3, ["check-failed"])
-    assert "changed since it was evaluated" in ran.json["message"]
+    assert (ran.code, ran.json["details"]["refusals"]) == (3, ["check-failed", "check-failed"])
+    assert "fresh-evidence: the rubric changed since it was evaluated" in ran.json["message"]
+    assert "packet: not compared" in ran.json["message"], "what it is rendered from does not hold"
     assert waiting.modelsmith("verify", "--json").code == 0
 
 
