@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from modelsmith.forges.mirror import FETCH
+from modelsmith.repository.eval_tree import edited_paths
 from modelsmith.repository.git import Commit, Git, reads_as_id
 from modelsmith.repository.refs import local_refs, remote_refs
-from modelsmith.repository.tree import unknown_revision
+from modelsmith.repository.tree import WorkTree, unknown_revision
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 
 MAIN = "refs/heads/main"
@@ -34,7 +35,7 @@ class CheckedOut(NamedTuple):
     name: str
     """Branch, or ``a detached HEAD``."""
     edited: int
-    """Paths that differ from it, untracked ones among them."""
+    """Paths of it that are gone or hold something else here."""
 
 
 def named_commit(git: Git, name: str) -> tuple[str, str]:
@@ -79,7 +80,8 @@ def checked_out(git: Git) -> CheckedOut:
     """What the clone's work tree is made from."""
     link = git.symbolic_ref("HEAD")
     commit = git.rev("HEAD")
-    return CheckedOut(commit, link.removeprefix("refs/heads/") if link else "a detached HEAD", len(git.dirty_paths()))
+    edited = edited_paths(git, WorkTree(git.path), commit) if commit else []
+    return CheckedOut(commit, link.removeprefix("refs/heads/") if link else "a detached HEAD", len(edited))
 
 
 def require_checked_out(tip: str, here: CheckedOut) -> None:

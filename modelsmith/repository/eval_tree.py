@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from modelsmith.repository.git import Git
+from modelsmith.repository.git import EXECUTABLE, REGULAR, Git
 from modelsmith.repository.tree import WorkTree, read_each
 from modelsmith.schema.catalog import kind_of
+from modelsmith.schema.errors import InvalidInput
 
 UNCOMMITTED: Final = "uncommitted"
 """What stands for the tree of files that the last commit does not hold."""
@@ -22,7 +23,7 @@ def eval_tree(git: Git, files: WorkTree, folder: str) -> tuple[str, tuple[str, .
     head = git.rev("HEAD")
     committed = {path: oid for path, (_, oid) in git.list_tree(head, folder).items()} if head else {}
     contents, refused = read_each(files, files.paths(folder))
-    found = {path: _blob_id(data, committed.get(path, "")) for path, data in contents.items()}
+    found = {path: blob_id(data, committed.get(path, "")) for path, data in contents.items()}
     differing = {path for path in committed.keys() | found.keys() if committed.get(path) != found.get(path)}
     governed = tuple(sorted(path for path in differing | refused.keys() if path in committed or kind_of(path)))
     if governed or not committed:
@@ -30,7 +31,20 @@ def eval_tree(git: Git, files: WorkTree, folder: str) -> tuple[str, tuple[str, .
     return git.text("rev-parse", f"{head}:{folder}"), ()
 
 
-def _blob_id(data: bytes, like: str) -> str:
+def edited_paths(git: Git, files: WorkTree, commit: str) -> list[str]:
+    """Paths of the commit that are gone or hold something else on disk. No filter of the clone's settings runs."""
+    listed = [(path, oid) for path, (mode, oid) in git.list_tree(commit).items() if mode in (REGULAR, EXECUTABLE)]
+    return [path for path, oid in listed if not _holds(files, path, oid)]
+
+
+def _holds(files: WorkTree, path: str, oid: str) -> bool:
+    try:
+        return blob_id(files.read(path), oid) == oid
+    except InvalidInput:
+        return False
+
+
+def blob_id(data: bytes, like: str) -> str:
     """Git's id of the content, in the form of another id of the same repository."""
     hashed = hashlib.sha256 if len(like) == 64 else hashlib.sha1
     return hashed(b"blob %d\0" % len(data) + data).hexdigest()

@@ -449,6 +449,7 @@ class World(Place):
             folder.mkdir(parents=True)
             (folder / "adapter_model.safetensors").write_bytes(b"weights %d" % number)
             (folder / "adapter_config.json").write_bytes(canonical_json({"base_model_name_or_path": "tiny", "r": 2}))
+            (folder / "base.json").write_bytes(canonical_json({"digest": self.training(number).base_digest}))
             (folder / "tokenizer.json").write_bytes(b"{}")
             (folder / "chat_template.jinja").write_bytes(b"{{ messages }}")
             artifact = seal_artifact(folder)

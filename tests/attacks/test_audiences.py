@@ -123,7 +123,7 @@ def test_a_packet_that_tells_what_policy_keeps_for_operators_is_refused(candidat
     number = candidate.open(candidate.commit(accepted(candidate, without, told)), branch="told")
     with refused("gate-closed") as errors:
         candidate.merge(number)
-    assert "packet.md say something else than the evidence does" in errors[0].message
+    assert "packet.md says something else than the evidence does" in errors[0].message
 
 
 def test_the_proposal_s_own_policy_decides_nothing(candidate):

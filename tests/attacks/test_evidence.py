@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import yaml
-from attacker import HARNESS, MAIN, NOBODY, RUBRIC, SET, refused
+from attacker import CLUSTER, HARNESS, MAIN, NOBODY, RUBRIC, SET, refused
 
 from modelsmith.artifacts.seal import seal as seal_artifact
 from modelsmith.artifacts.store import Store
@@ -211,10 +211,17 @@ def test_attempts_that_were_hidden_are_detected(candidate):
     candidate.detected(candidate.force(head, pull=2))
 
 
+def names_of(tree, folder):
+    """Files that a promotion's folder holds beside its record."""
+    names = [path.removeprefix(f"{folder}/") for path in tree.paths(folder)]
+    return [name for name in names if "/" not in name and not name.startswith("record.")]
+
+
 def test_a_second_eval_of_the_same_candidate_cannot_replace_the_first(accepted):
     """Best of two on main: the life of a specialist has one ``eval-accepted``, and folders never change."""
     facts = accepted.facts_for("eval-accepted")
-    again = accepted.files_for("eval-accepted")
+    main, folder = accepted.governed().tree, f"promotions/{CLUSTER}/{facts.specialist}/02-eval-accepted"
+    again = {name: main.read(f"{folder}/{name}") for name in names_of(main, folder)}
     before = accepted.governed().history.find(facts.specialist).records[-1]
     better = next_record(accepted.governed(), "artifact-exported", facts, again).model_copy(
         update={"event": "eval-accepted", "from_state": "candidate", "to_state": "eval-accepted"}
