@@ -13,6 +13,7 @@ from modelsmith.operations import promote, rollback, status, verify
 from modelsmith.operations.promote import PromoteRequest
 from modelsmith.operations.rollback import RollbackRequest
 from modelsmith.operations.status import StatusRequest
+from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.records import next_record, routing_after
 from modelsmith.promotion.rollbacks import deployment_of, order_for
 from modelsmith.schema.canonical import canonical_json
@@ -47,8 +48,10 @@ def roll_back(world, monkeypatch, after, opened_after=None, merged_after=None):
     monkeypatch.setattr(attacker, "AT", approved + (after if opened_after is None else opened_after))
     facts = world.facts_for("customer-deployed")
     data = canonical_json(order_for(main, facts, "", approved + after))
-    record = next_record(main, "rolled-back", facts, {"rollback.json": data})
-    files = world.record_files(record, {"rollback.json": data})
+    told = {"rollback.json": data}
+    told |= packet_files(main, next_record(main, "rolled-back", facts, told), told)
+    record = next_record(main, "rolled-back", facts, told)
+    files = world.record_files(record, told)
     files[ROUTING] = routing_after(main, record)
     head = world.commit(files)
     merged = approved + (after if merged_after is None else merged_after)

@@ -15,10 +15,12 @@ from modelsmith.ledger.ledger import Ledger
 from modelsmith.loop.iterate import Loop
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.harness import open_harness
+from modelsmith.promotion.main import read_main
+from modelsmith.promotion.packets import packet_files
 from modelsmith.repository.git import Signature
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, sha256
-from modelsmith.schema.promotion import RECORD_TYPE
+from modelsmith.schema.promotion import RECORD_TYPE, PromotionRecord
 from modelsmith.signing.dsse import seal, statement
 
 CLUSTER = "rtb-pricing"
@@ -226,6 +228,11 @@ def forged_rollback(world, rolled_world, decided_at):
     files[f"{name}/rollback.json"] = canonical_json(order)
     record = json.loads(files[f"{name}/record.json"])
     record["evidence"]["rollback.json"] = sha256(files[f"{name}/rollback.json"])
+    told = {"rollback.json": files[f"{name}/rollback.json"]}
+    main = read_main(world.git, world.main())
+    for packet, text in packet_files(main, PromotionRecord.model_validate_json(json.dumps(record)), told).items():
+        files[f"{name}/{packet}"] = text
+        record["evidence"][packet] = sha256(text)
     data = files[f"{name}/record.json"] = canonical_json(record)
     signed = seal(statement("record.json", data, RECORD_TYPE, {}), world.harness_keys / "harness.pem")
     files[f"{name}/record.sigstore.json"] = signed
