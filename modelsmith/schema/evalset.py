@@ -35,7 +35,7 @@ class Sampling(Frozen):
 
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)]
     temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(_zero_or_felt)] = 0.0
-    top_p: Annotated[float, Field(ge=0.01, le=1)] = 1.0
+    top_p: Annotated[float, Field(ge=1e-6, le=1)] = 1.0
     repeats: Annotated[int, Field(ge=1, le=64)] = 1
     """Completions for each wording."""
     seed: Seed = 0

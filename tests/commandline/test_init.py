@@ -126,7 +126,8 @@ def test_a_calling_gits_variables_lead_to_no_other_repository(tmp_path, name):
     made = modelsmith(tmp_path, "init", "made", "--json", **{name: str(value)})
     assert made.code == 0, made.out
     assert snapshot(outer) == before
-    assert modelsmith(tmp_path / "made", "verify", "--root", made.json["root"], HOME=str(tmp_path)).code == 0
+    beside = {"HOME": str(tmp_path), "MODELSMITH_HOME": str(tmp_path / "home")}
+    assert modelsmith(tmp_path / "made", "verify", "--root", made.json["root"], **beside).code == 0
 
 
 def test_a_repository_of_sha256_works_with_its_forge_as_a_path_and_as_a_url(tmp_path):
@@ -134,10 +135,11 @@ def test_a_repository_of_sha256_works_with_its_forge_as_a_path_and_as_a_url(tmp_
     assert made.code == 0, made.out
     clone = tmp_path / "made"
     assert plain_git(clone, "rev-parse", "--show-object-format").strip() == "sha256"
-    assert modelsmith(clone, "pr", "list").code == 0
+    beside = str(tmp_path / "home")
+    assert modelsmith(clone, "pr", "list", MODELSMITH_HOME=beside).code == 0
     plain_git(clone, "config", "modelsmith.forge", f"file://{tmp_path}/made.git")
-    listed = modelsmith(clone, "pr", "list", "--json")
-    assert (listed.code, listed.json) == (0, {"pulls": []})
+    listed = modelsmith(clone, "pr", "list", "--json", MODELSMITH_HOME=beside)
+    assert (listed.code, listed.json) == (0, {"pulls": [], "unreadable": []})
 
 
 @pytest.mark.parametrize("there", ["nothing", "empty folders"])

@@ -99,9 +99,10 @@ def test_a_leaked_key_cannot_date_back_below_what_history_has_seen(line):
     key_of_petra(line, valid_before=NOON + HOUR)
     line.land(line.approved(line.pull({"a.md": b"a"}), "piet", NOON + 2 * HOUR), NOON + 2 * HOUR)
     pull = line.approved(line.pull({"b.md": b"b"}), "petra", NOON)
-    clock_set_back = NOON
-    assert "its key ended" in notes(line, pull, clock_set_back)[0]
-    line.land(pull, clock_set_back, edit=dict)
+    with pytest.raises(IntegrityFailure, match="has not come yet"):
+        line.judge(pull, NOON)
+    assert "its key ended" in notes(line, pull, NOON + 2 * HOUR)[0]
+    line.land(pull, NOON + 2 * HOUR, edit=dict)
     with pytest.raises(IntegrityFailure, match="its key ended on 2026-05-01 13:00 UTC"):
         line.verify()
 
@@ -124,7 +125,7 @@ def test_an_approval_dated_in_the_future_waits_for_its_time_so_it_cannot_end_eve
         "The approval of petra does not count: it is dated 2026-05-02 12:00 UTC, in the future.",
     )
     line.land(pull, NOON + DAY)
-    assert line.verify().seen == NOON + DAY
+    assert line.verify().latest == NOON + DAY
 
 
 def test_a_rejection_outlives_its_key_unless_it_is_revoked(line):
@@ -163,7 +164,7 @@ def test_one_key_for_two_people_does_not_pass_the_gate(line):
 def test_a_look_alike_of_somebody_does_not_pass_the_gate(line, name):
     mallory = {"id": "mallory", "name": name, "roles": ["head-of-trading"], "keys": [{"key": line.public("stranger")}]}
     pull = line.pull(line.edited(PEOPLE, lambda document: document["people"].append(mallory)))
-    with pytest.raises(GateNotCleared, match="mallory"):
+    with pytest.raises(GateNotCleared, match=r"mallory|U\+200B"):
         line.land(line.approved(pull, "piet"))
 
 

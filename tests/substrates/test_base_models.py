@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
@@ -111,9 +112,14 @@ def test_a_file_that_its_package_lacks_is_missing(tmp_path: Path) -> None:
     assert refusal("package://filelock/model.gguf", tmp_path).code == "base-model-missing"
 
 
-@pytest.mark.parametrize("uri", ["package://filelock", "package://filelock/../x", "package://a.b/x", "hf://org/name"])
-def test_a_malformed_uri_is_refused(tmp_path: Path, uri: str) -> None:
-    assert refusal(uri, tmp_path).code == "base-model-uri"
+@pytest.mark.parametrize("uri", ["package://filelock", "package://a.b/x", "hf://org/name", "file://a\0b"])
+def test_a_malformed_uri_is_refused_before_anything_is_looked_up(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(ValidationError):
+        refusal(uri, tmp_path)
+
+
+def test_a_uri_that_leaves_its_package_is_refused(tmp_path: Path) -> None:
+    assert refusal("package://filelock/../x", tmp_path).code == "base-model-uri"
 
 
 def test_looking_for_a_package_does_not_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,9 +226,8 @@ def test_the_135m_model_converts_once_and_answers(tmp_path: Path) -> None:
     assert "Paris" in answer.text
 
 
-@pytest.mark.parametrize("uri", ["file://" + "a" * 300, "file://a\0b"])
-def test_an_address_that_the_system_cannot_look_up_is_refused(uri: str, tmp_path: Path) -> None:
-    assert refusal(uri, tmp_path).code == "base-model-uri"
+def test_an_address_that_the_system_cannot_look_up_is_refused(tmp_path: Path) -> None:
+    assert refusal("file://" + "a" * 300, tmp_path).code == "base-model-uri"
 
 
 def test_a_marker_that_is_nested_too_deeply_marks_nothing(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ import modelsmith
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.scenario import Message
-from modelsmith.schema.source import Endpoint
+from modelsmith.schema.source import Chat, Endpoint
 from modelsmith.substrates.endpoint.client import LARGEST_ANSWER
 from modelsmith.substrates.endpoint.substrate import IN_A_ROW, EndpointSubstrate
 from modelsmith.substrates.port import Completion, Prompt
@@ -150,7 +150,7 @@ def test_the_facts_name_the_model_and_neither_host_nor_key(connect: Any) -> None
     facts = connect().facts
     assert facts.model_dump() == {
         "substrate": "openai", "version": "stub", "dtype": "unknown", "device": "remote", "weights": "unknown",
-        "omitted": (),
+        "omitted": (), "chat": Chat().model_dump(),
     }  # fmt: skip
 
 
