@@ -13,6 +13,8 @@ from modelsmith.schema.canonical import canonical_json
 T = TypeVar("T", bound=BaseModel)
 
 _WORDS = (
+    "EUR",
+    "torch 2.13.0",
     "sha256:" + "5a" * 32,
     "5a" * 32,
     "5a" * 20,
