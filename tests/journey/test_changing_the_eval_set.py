@@ -364,7 +364,7 @@ class TestABaseline:
         monkeypatch.setenv("FRONTIER_KEY", "very-secret-key")
         ran = fresh.modelsmith("eval", "--cluster", "rtb-pricing", "--model", "frontier", "--json")
         assert (ran.code, ran.json["code"], stub.seen) == (2, "endpoint-not-allowed", [])
-        monkeypatch.setenv("MODELSMITH_ENDPOINTS", f"{stub.url} FRONTIER_KEY")
+        fresh.git_command("config", "--add", "modelsmith.endpoint", f"{stub.url} FRONTIER_KEY")
         ran = fresh.modelsmith("eval", "--cluster", "rtb-pricing", "--model", "frontier", "--json")
         assert (ran.code, ran.json["code"]) == (2, "endpoint-key")
         assert "very-secret-key" not in ran.out + ran.err
