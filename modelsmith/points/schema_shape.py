@@ -52,7 +52,6 @@ Pointer = tuple[str, ...]
 class _Schema:
     """One schema inside the schema."""
 
-    keywords: Mapping[str, JsonValue]
     same_place: tuple[Pointer, ...]
     """Schemas that the same value must satisfy, a reference's target among them."""
     one_deeper: tuple[Pointer, ...]
@@ -191,7 +190,7 @@ def _edges(pointer: Pointer, schema: JsonValue, targets: Mapping[str, Pointer]) 
         for kind in (_SAME_PLACE, _ONE_DEEPER)
     }
     led = (targets[ref],) if isinstance(ref, str) else ()
-    return _Schema(keywords, near[_SAME_PLACE] + led, near[_ONE_DEEPER])
+    return _Schema(near[_SAME_PLACE] + led, near[_ONE_DEEPER])
 
 
 def _require_short(schemas: Mapping[Pointer, _Schema]) -> None:
