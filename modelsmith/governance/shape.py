@@ -29,7 +29,8 @@ RECEIPTS = "receipts"
 GOVERNANCE_RECEIPTS = ".github/governance/receipts"
 
 _GOVERNANCE = frozenset({".github", "agents.md", "codeowners", ".gitattributes", ".gitmodules"})
-_GOVERNED = frozenset({"evals", "clusters", PROMOTIONS, "runbooks"})
+GOVERNED_FOLDERS = frozenset({"evals", "clusters", PROMOTIONS, "runbooks"})
+"""Folders at the top of which every file is governed."""
 _TOOLKIT = frozenset({"modelsmith", "tests", "benchmarks", "pyproject.toml", "makefile"})
 _SPELLED = {"agents.md": "AGENTS.md", "codeowners": "CODEOWNERS", "makefile": "Makefile"}
 
@@ -48,7 +49,7 @@ def concern(path: str) -> Concern:
     top = path.split("/", 1)[0].casefold()
     if top in _GOVERNANCE or path.casefold() == "docs/codeowners":
         return "governance"
-    if top in _GOVERNED:
+    if top in GOVERNED_FOLDERS:
         return "governed"
     return "toolkit" if top in _TOOLKIT else "other"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+from modelsmith.governance.shape import GOVERNED_FOLDERS
 from modelsmith.repository.git import EXECUTABLE, REGULAR, Git
 from modelsmith.repository.tree import WorkTree, read_each
 from modelsmith.schema.catalog import kind_of
@@ -32,9 +33,16 @@ def eval_tree(git: Git, files: WorkTree, folder: str) -> tuple[str, tuple[str, .
 
 
 def edited_paths(git: Git, files: WorkTree, commit: str) -> list[str]:
-    """Paths of the commit that are gone or hold something else on disk. No filter of the clone's settings runs."""
-    listed = [(path, oid) for path, (mode, oid) in git.list_tree(commit).items() if mode in (REGULAR, EXECUTABLE)]
-    return [path for path, oid in listed if not _holds(files, path, oid)]
+    """Sorted paths whose file on disk is not the commit's: gone, changed, or new in a governed folder.
+
+    Contents are compared, and no filter of the clone's settings runs. A new file elsewhere is nobody's input.
+    """
+    listed = git.list_tree(commit)
+    changed = [
+        path for path, (mode, oid) in listed.items() if mode in (REGULAR, EXECUTABLE) and not _holds(files, path, oid)
+    ]
+    added = [path for folder in (*GOVERNED_FOLDERS, ".github") for path in files.paths(folder) if path not in listed]
+    return sorted([*changed, *added])
 
 
 def _holds(files: WorkTree, path: str, oid: str) -> bool:

@@ -13,7 +13,7 @@ def require_sound(git: Git) -> None:
     with the id: whoever can write to that disk can put other content under the id of an approved file.
 
     Raises:
-        IntegrityFailure: ``shallow-history``, ``partial-clone`` or ``damaged-objects``.
+        IntegrityFailure: ``shallow-history``, ``partial-clone`` or ``damaged-object``.
     """
     if git.text("rev-parse", "--is-shallow-repository") == "true":
         raise IntegrityFailure(
@@ -33,7 +33,7 @@ def require_sound(git: Git) -> None:
     except InfrastructureFailure as error:
         said = str(error.details.get("stderr", "")).splitlines()
         raise IntegrityFailure(
-            "damaged-objects",
+            "damaged-object",
             f"Objects of this clone are missing or not what their ids say: {said[0] if said else 'see git fsck'}",
             "Clone the forge again over a connection (`git clone --no-local`); if that fails, do not trust it.",
         ) from None

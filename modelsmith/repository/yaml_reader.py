@@ -251,12 +251,23 @@ class _YamlReader:
                 self._problem(start.line + 1, at, "the file is one long text", "Write its fields.")
             if not _BLOCK_HEAD.fullmatch(self.lines[start.line], start.column):
                 self._problem(start.line + 1, at, f"something else follows the {event.style}", "End the line there.")
+            self._led_in(start.line + 1, at)
         elif event.implicit[0]:
             written = self.text[start.index : end.index] if self.blanks else ""
             if "\t" in written or first_odd_space(written):
                 self._problem(start.line + 1, at, "a blank here is no plain space and looks like one", _QUOTE)
         elif start.line != end.line and indent is not None:
             self._continued(start.line + 1, end.line + 1, at, indent)
+
+    def _led_in(self, first: int, at: Location) -> None:
+        """Refuse blanks on an empty line before the first words of a block: readers indent it otherwise."""
+        for number in range(first, len(self.lines)):
+            line = self.lines[number].rstrip("\r")
+            if line.strip(" "):
+                return
+            if line:
+                self._problem(number + 1, at, "spaces stand on an empty line before the text", "Remove them.")
+                return
 
     def _spelled(self, event: Any) -> tuple[str, str] | None:
         """What is wrong with the escapes of a text in double quotes."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
-from attacker import HARNESS, NOBODY, PEOPLE_FILE, POLICY, plain_git, refused
+from attacker import HARNESS, NOBODY, PEOPLE_FILE, POLICY, RUBRIC, plain_git, refused
 from worlds import MAIN
 
 from modelsmith.forges.events import EVENT_FILE, EVENT_SIGNATURE
@@ -281,9 +281,12 @@ def test_what_is_checked_out_is_what_is_verified(fresh):
     assert errors[0].details["checked_out"] == evil
     assert not fresh.verify(clone, revision="main").checked_out
     plain_git("switch", "--quiet", "main", folder=clone)
-    (clone / "notes.md").write_text("edited\n")
+    (clone / "README.md").write_text("edited\n")
+    (clone / RUBRIC).unlink()
+    (clone / "evals/planted.md").write_text("nobody approved it\n")
+    (clone / "notes.md").write_text("of no kind that is governed\n")
     found = fresh.verify(clone)
-    assert (found.checked_out, found.edited, found.revision) == (True, 1, MAIN)
+    assert (found.checked_out, found.edited, found.revision) == (True, 3, MAIN)
 
 
 def test_a_tag_does_not_stand_in_for_a_branch_that_is_gone(fresh):

@@ -254,7 +254,7 @@ def test_a_missing_object_is_found(deployed):
     oid = blob_of(deployed, path)
     loose(deployed, oid).unlink()
     clone = deployed.plain_clone("incomplete", "--no-checkout")
-    assert deployed.detected(clone=clone).code == "damaged-objects"
+    assert deployed.detected(clone=clone).code == "damaged-object"
 
 
 @pytest.mark.parametrize("kind", ["blob", "tree", "commit"])
@@ -277,7 +277,7 @@ def test_other_content_under_the_id_of_an_approved_object_is_found(deployed, kin
     path.chmod(0o644)
     path.write_bytes(zlib.compress(b"%s %d\0" % (kind.encode(), len(other)) + other))
     clone = deployed.plain_clone("copied", "--no-checkout")
-    assert deployed.detected(clone=clone).code == "damaged-objects"
+    assert deployed.detected(clone=clone).code == "damaged-object"
 
 
 def test_a_forged_commit_graph_is_not_believed(deployed):

@@ -93,6 +93,8 @@ def test_visible_text_needs_no_escape(text):
         ("a: 'x'#y\n", 1, "without a blank before the '#'"),
         ("a: [1,#y\n  2]\n", 1, "without a blank before the '#'"),
         ("a: >-#y\n  x\n", 1, "something else follows"),
+        ("a: |\n  \n    x\n", 2, "spaces stand on an empty line"),
+        ("a: |-\n\n   \n", 3, "spaces stand on an empty line"),
         ("a:\tx\n", 1, "a tab"),
         ("a: x\ty\n", 1, "looks like one"),
         ("a: x\u00a0# y\n", 1, "looks like one"),
