@@ -383,9 +383,7 @@ def merge_commits(git: Git, pull: PullRequest, judgement: Judgement, key: Path, 
     def sign(receipt: bytes) -> bytes:
         return ssh.sign(receipt, key, MERGE_NAMESPACE).encode()
 
-    receipts = dict(
-        receipt_files(pull, judgement.change, judgement.decision, judgement.main.tree, merged, no_forge, sign)
-    )
+    receipts = dict(receipt_files(pull, judgement.change, judgement.decision, merged, no_forge, sign))
     return merge, git.commit_files(merge, receipts, f"Receipts of pull request {pull.number}\n", who)
 
 

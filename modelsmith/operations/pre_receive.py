@@ -48,9 +48,7 @@ def _check(stdin: str) -> None:
 
     def receipts(pull: PullRequest, judgement: Judgement, merge: str, pushed: Mapping[str, bytes]) -> dict[str, bytes]:
         main = judgement.main
-        merged, signature = adopt_merge(
-            main, receipts_folder(judgement.change, pull.number, main.tree), merge, pushed, now
-        )
+        merged, signature = adopt_merge(main, receipts_folder(judgement.change, pull.number), merge, pushed, now)
         if merged.at > now:
             # The merger's clock is ahead, and a key may end between the two: verify judges at the time that was signed.
             judgement = judged(pull, main.tree.commit, merged.at)
@@ -58,8 +56,6 @@ def _check(stdin: str) -> None:
         def adopted(path: str, review: Review) -> bytes:
             return adopt(path, attestation(review, main.policy.repository, pull.number), pushed, main)
 
-        return receipt_files(
-            pull, judgement.change, judgement.decision, main.tree, merged, adopted, lambda _: signature
-        )
+        return receipt_files(pull, judgement.change, judgement.decision, merged, adopted, lambda _: signature)
 
     check_push(git, parse_updates(stdin), decide, receipts)

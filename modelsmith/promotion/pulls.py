@@ -128,7 +128,6 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
         pull,
         judgement.change,
         judgement.decision,
-        judgement.main.tree,
         Merged(merge, merger.actor, now),
         lambda _, review: _attest(merger, judgement.main, pull, review),
         lambda receipt: ssh.sign(receipt, merger.key, MERGE_NAMESPACE).encode(),

@@ -10,7 +10,6 @@ from modelsmith.governance.gate import GateDecision
 from modelsmith.promotion.history import PROMOTIONS, RECEIPTS
 from modelsmith.promotion.openings import opening_files
 from modelsmith.promotion.root import GOVERNANCE
-from modelsmith.repository.tree import Tree
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import GateNotCleared
 from modelsmith.schema.plaintext import first_unwelcome
@@ -29,23 +28,17 @@ class Merged(NamedTuple):
     at: datetime
 
 
-def receipts_folder(change: Change, pull: int, main: Tree) -> str:
+def receipts_folder(change: Change, pull: int) -> str:
     """Where the receipts of a change lie: in the promotion's own folder, else among governance's receipts.
 
-    There the folder is named by the change. A change that was merged before, reverted and proposed again is another
-    decision about the same change: its folder is named by the pull request, too.
-
-    Args:
-        change: What was merged.
-        pull: Number of the pull request.
-        main: Main before the merge.
+    There the folder is named by pull request and change: a change that was merged, reverted and proposed again is
+    decided again, and a number is used once.
     """
     for path in change.paths:
         parts = path.path.split("/")
         if parts[0] == PROMOTIONS and len(parts) > 4:
             return "/".join([*parts[:4], RECEIPTS])
-    first = f"{GOVERNANCE}/{RECEIPTS}/{change.digest().removeprefix('sha256:')[:16]}"
-    return f"{first}-{pull}" if main.exists(f"{first}/{MERGE_RECEIPT}") else first
+    return f"{GOVERNANCE}/{RECEIPTS}/{pull}-{change.digest().removeprefix('sha256:')[:16]}"
 
 
 def signed_name(actor: str) -> str:
@@ -69,12 +62,11 @@ def receipt_files(
     pull: PullRequest,
     change: Change,
     decision: GateDecision,
-    main: Tree,
     merged: Merged,
     attest: Callable[[str, Review], bytes],
     sign: Callable[[bytes], bytes],
 ) -> dict[str, bytes]:
-    """Path and content of every receipt of a merge into ``main``; equal inputs give equal bytes.
+    """Path and content of every receipt of a merge; equal inputs give equal bytes.
 
     ``attest`` gives the attestation at a path of an approval that has no signature of its own, ``sign`` the merger's
     signature of the receipt.
@@ -82,7 +74,7 @@ def receipt_files(
     Raises:
         GateNotCleared: ``odd-receipt`` when one would not be plain text: no clone could verify main after it.
     """
-    folder = receipts_folder(change, pull.number, main)
+    folder = receipts_folder(change, pull.number)
     files = opening_files(folder, pull)
     approvals: dict[str, str] = {}
     for review in decision.approvals:

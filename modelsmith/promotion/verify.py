@@ -4,15 +4,18 @@ At each step main is what `read_main` would read at that commit: the step is jud
 main had before it. Main is carried from step to step (`main_after`), so a step costs what it changes.
 
 What is signed binds the steps to each other: opening and approval name the main that their giver saw, the receipt the
-merge and so all before it. A step that is left out or moved breaks the next signed statement after it.
+merge and so all before it. A step that is left out or moved breaks the next signed statement after it. Receipts belong
+to the merge that they name, so others may be merged before they come; times are compared in the order of the merges,
+so who merged in between was not allowed more by it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from modelsmith.governance.people import listed_keys
 from modelsmith.governance.shape import promotion_folder
@@ -39,7 +42,7 @@ from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, Mo
 from modelsmith.schema.governance import People
 from modelsmith.schema.progress import Notify, Progress
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval, Receipt
-from modelsmith.schema.pull import Change, Review, SignedApproval
+from modelsmith.schema.pull import Change, ChangedPath, Review, SignedApproval
 from modelsmith.signing import ssh
 
 
@@ -80,18 +83,25 @@ def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify, now: d
     signed = read_signed(begin.tree)
     result = Replay(begin, line, set(signed.pulls), signed.latest)
     commits = Commits(git, start, steps[-1].id if steps else start)
-    for at in range(0, len(steps), 2):
-        change, *receipts = steps[at : at + 2]
+    used: set[str] = set()
+    for at, step in enumerate(steps):
         try:
-            _step(git, change, receipts[0] if receipts else None, commits, result, now)
+            if step.id not in used:
+                receipts = _receipts_of(git, steps, at, used)
+                _step(git, step, receipts, commits, result, now)
+                used.add(receipts.commit.id)
+                notify(Progress("verify", step.subject, at + 2, len(steps)))
+            elif result.main.tree.commit != step.id:
+                result.main = main_after(result.main, step.id)
         except InfrastructureFailure:
             raise
         except ModelsmithError as error:
-            raise _does_not_hold(change, error.message, error.code, error.details.get("path")) from None
+            raise _does_not_hold(step, error.message, error.code, error.details.get("path")) from None
         except ValueError as error:
             words = str(error).splitlines()[0]
-            raise _does_not_hold(change, f"holds a file that cannot be read: {words}", "unreadable-file") from None
-        notify(Progress("verify", change.subject, at + 2, len(steps)))
+            raise _does_not_hold(step, f"holds a file that cannot be read: {words}", "unreadable-file") from None
+        commits.pass_over(step.id)
+        result.line.add(step.id)
     return result
 
 
@@ -107,20 +117,59 @@ def _does_not_hold(commit: Commit, what: str, cause: str, path: str | None = Non
     )
 
 
-def _step(git: Git, step: Commit, receipts: Commit | None, commits: Commits, result: Replay, now: datetime) -> None:
-    """One change of main with the receipts that follow it."""
+class _Receipts(NamedTuple):
+    """A commit that adds receipts."""
+
+    commit: Commit
+    added: tuple[ChangedPath, ...]
+    folder: str
+    receipt: Receipt
+
+
+def _receipts_of(git: Git, steps: Sequence[Commit], at: int, used: Collection[str]) -> _Receipts:
+    """The receipts that speak of a step: in the next commit, or later where others were merged before they came.
+
+    Where none speaks of it, those of the next commit, for the reason why they do not count.
+    """
+    step = steps[at]
+    for later in range(at + 1, len(steps)):
+        with suppress(IntegrityFailure):
+            found = _read_receipts(git, steps[later])
+            if found and found.receipt.merge == step.id:
+                return found
+    beside = steps[at + 1] if at + 1 < len(steps) else None
+    if beside is None or beside.id in used or len(beside.parents) != 1:
+        _broken("changed main without receipts: no pull request stands behind it")
+    return _read_receipts(git, beside) or _broken("has no receipt of its merge", _subject(_change(git, step)))
+
+
+def _read_receipts(git: Git, commit: Commit) -> _Receipts | None:
+    """What a commit adds as receipts, None for one that adds none; whether they are in their place is not asked."""
+    if len(commit.parents) != 1:
+        return None
+    added = _change(git, commit).paths
+    folder = next((path.path.rpartition("/")[0] for path in added if path.path.endswith(f"/{MERGE_RECEIPT}")), None)
+    if folder is None:
+        return None
+    receipt = load_machine_file(Revision(git, commit.id), f"{folder}/{MERGE_RECEIPT}", Receipt)
+    return _Receipts(commit, added, folder, receipt)
+
+
+def _change(git: Git, commit: Commit) -> Change:
+    return git.change(commit.parents[0], commit.id)
+
+
+def _step(git: Git, step: Commit, receipts: _Receipts, commits: Commits, result: Replay, now: datetime) -> None:
+    """One change of main with the receipts that speak of it."""
     main = result.main
     if step.parents[0] != main.tree.commit or len(step.parents) > 2:
         _broken("is not a change of the commit before it")
-    if receipts is None or receipts.parents != (step.id,):
-        _broken("changed main without receipts: no pull request stands behind it")
-    change = git.change(main.tree.commit, step.id)
-    after = Revision(git, receipts.id)
-    folder = _receipts_folder(git, step, receipts, change)
-    receipt = _receipt(after, folder)
-    if folder != receipts_folder(change, receipt.pull, main.tree):
+    change = _change(git, step)
+    after = Revision(git, receipts.commit.id)
+    folder, receipt = receipts.folder, receipts.receipt
+    if folder != receipts_folder(change, receipt.pull):
         _broken("has its receipts in another folder than theirs", folder)
-    _only_receipts(git, step, receipts, folder, receipt)
+    _only_receipts(after, receipts)
     if receipt.pull in result.spent:
         _broken(f"uses pull request {receipt.pull} a second time", f"{folder}/{MERGE_RECEIPT}")
     if receipt.change != change.digest():
@@ -145,7 +194,6 @@ def _step(git: Git, step: Commit, receipts: Commit | None, commits: Commits, res
     seen = max([result.latest, receipt.at, *times])
     limits = main.policy.limits
     proposal = commits.take(step.parents[-1] if len(step.parents) == 2 else step.id, limits)
-    commits.pass_over(receipts.id)
     judgement = judge_tree(
         git, main, step.tree,
         reviews=reviews, requester=receipt.requested_by, preparer=receipt.prepared_by,
@@ -163,8 +211,7 @@ def _step(git: Git, step: Commit, receipts: Commit | None, commits: Commits, res
     result.changes += 1
     result.approvals += len(reviews)
     result.promotions += is_promotion(change)
-    result.main = main_after(main, receipts.id)
-    result.line |= {step.id, receipts.id}
+    result.main = main_after(main, after.commit if receipts.commit.parents == (step.id,) else step.id)
     result.spent.add(receipt.pull)
     result.latest = max(result.latest, receipt.at)
 
@@ -177,31 +224,19 @@ def _subject(change: Change) -> str | None:
     return change.paths[0].path if len(change.paths) == 1 else None
 
 
-def _receipts_folder(git: Git, step: Commit, receipts: Commit, change: Change) -> str:
-    """Where the receipts of the step were put; whether that is their place, only what they say can tell."""
-    added = (path.path for path in git.change(step.id, receipts.id).paths)
-    folder = next((path.rpartition("/")[0] for path in added if path.endswith(f"/{MERGE_RECEIPT}")), None)
-    return folder or _broken("has no receipt of its merge", _subject(change))
-
-
-def _receipt(tree: Revision, folder: str) -> Receipt:
-    return load_machine_file(tree, f"{folder}/{MERGE_RECEIPT}", Receipt)
-
-
-def _only_receipts(git: Git, step: Commit, receipts: Commit, folder: str, receipt: Receipt) -> None:
+def _only_receipts(after: Revision, receipts: _Receipts) -> None:
     """The receipts commit adds what the receipt names, and nothing else."""
     names = {
         MERGE_RECEIPT,
         MERGE_SIGNATURE,
-        *(file for item in receipt.approvals.items() for file in proof_files(*item)),
+        *(file for item in receipts.receipt.approvals.items() for file in proof_files(*item)),
     }
-    if Revision(git, receipts.id).exists(f"{folder}/{OPENING}"):
+    if after.exists(f"{receipts.folder}/{OPENING}"):
         names |= {OPENING, OPENING_SIGNATURE}
-    added = git.change(step.id, receipts.id).paths
-    odd = {path.path for path in added} ^ {f"{folder}/{name}" for name in names}
+    odd = {path.path for path in receipts.added} ^ {f"{receipts.folder}/{name}" for name in names}
     if odd:
         _broken("is followed by a commit that holds other files than its receipts", min(odd))
-    for path in added:
+    for path in receipts.added:
         if path.old_mode != "000000" or path.new_mode != "100644":
             _broken("is followed by a commit that changes receipts", path.path)
 

@@ -309,7 +309,7 @@ class World(Place):
         )  # fmt: skip
         merged = Merged(merge, merger, at or datetime.now(UTC).replace(microsecond=0))
         sign = self.signer(merger)
-        files = {**receipt_files(said, change, decision, self.governed().tree, merged, no_forge, sign)}
+        files = {**receipt_files(said, change, decision, merged, no_forge, sign)}
         if lie:
             path = next(path for path in files if path.endswith(f"/{MERGE_RECEIPT}"))
             files[path] = canonical_json(json.loads(files[path]) | lie)

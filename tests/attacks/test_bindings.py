@@ -86,7 +86,7 @@ def unopened(world, merger, *, attested=True):
     document["people"].append(friend)
     head = world.commit({PEOPLE_FILE: yaml.safe_dump(document, sort_keys=False).encode()})
     change = world.git.change(world.main(), world.git.merge_tree(world.main(), head))
-    folder = receipts_folder(change, 9, world.governed().tree)
+    folder = receipts_folder(change, 9)
     left_out = {f"{folder}/{name}": None for name in (OPENING, OPENING_SIGNATURE)}
     own = approval(world, 9, head, "paul")
     return world.force(

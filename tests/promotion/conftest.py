@@ -158,7 +158,7 @@ class Repository:
         merge = self.git.commit_tree(tree, [self.tip, head], f"Merge pull request {number}\n", WHO)
         decision = replace(judgement.decision, approvals=reviews) if smuggled else judgement.decision
         signed, merged = signer(self.key.with_name("harness-ssh")), Merged(merge, HARNESS.name, at)
-        receipts = dict(receipt_files(pull, change, decision, self.main.tree, merged, no_forge, signed))
+        receipts = dict(receipt_files(pull, change, decision, merged, no_forge, signed))
         return replace(self, tip=self.git.commit_files(merge, receipts, f"Receipts of {number}\n", WHO))
 
     def review(self, change, number, person, key, at):
@@ -286,7 +286,7 @@ class Line:
             decision = replace(decision, approvals=approvals)
         merged = Merged(merge, HARNESS.name, now)
         signed = signer(self.harness.with_name("harness-ssh"))
-        files = receipt_files(pull, judgement.change, decision, judgement.main.tree, merged, attest, signed)
+        files = receipt_files(pull, judgement.change, decision, merged, attest, signed)
         if edit:
             files = signed_again(edit(files), self.harness.with_name("harness-ssh"))
         self.tip = self.git.commit_files(merge, files, "Receipts\n", WHO)

@@ -47,37 +47,22 @@ def decision(*approvals):
     return GateDecision(True, "people", (), approvers, approvals, (), (), checks, ())
 
 
-class Holds:
-    """Main before the merge, as far as these paths go."""
-
-    def __init__(self, *paths):
-        self._paths = paths
-
-    def exists(self, path):
-        return path in self._paths
-
-
 def receipts(pull, change, decided):
     """Receipts of a merge in which every approval is signed."""
-    return receipt_files(pull, change, decided, Holds(), MERGED, None, lambda payload: b"signed " + payload)
+    return receipt_files(pull, change, decided, MERGED, None, lambda payload: b"signed " + payload)
 
 
 def test_a_promotion_keeps_its_receipts_in_its_own_folder():
-    assert receipts_folder(change_of(f"{FOLDER}/record.json"), 7, Holds()) == f"{FOLDER}/receipts"
+    assert receipts_folder(change_of(f"{FOLDER}/record.json"), 7) == f"{FOLDER}/receipts"
 
 
 @pytest.mark.parametrize("path", ["evals/a.yaml", "README.md", "promotions/README.md"])
-def test_any_other_change_keeps_them_with_governance_under_its_own_digest(path):
+def test_any_other_change_keeps_them_with_governance_under_its_pull_request_and_digest(path):
     change = change_of(path)
-    folder = receipts_folder(change, 7, Holds())
-    assert folder == f".github/governance/receipts/{change.digest()[7:23]}"
-    assert folder != receipts_folder(change_of(path, "more.md"), 7, Holds())
-
-
-def test_a_change_that_was_merged_before_keeps_them_under_its_pull_request_too():
-    change = change_of("evals/a.yaml")
-    first = receipts_folder(change, 7, Holds())
-    assert receipts_folder(change, 9, Holds(f"{first}/merge.json")) == f"{first}-9"
+    folder = receipts_folder(change, 7)
+    assert folder == f".github/governance/receipts/7-{change.digest()[7:23]}"
+    assert folder != receipts_folder(change_of(path, "more.md"), 7)
+    assert folder != receipts_folder(change, 9), "merged, reverted and proposed again is decided again"
 
 
 def test_only_approvals_that_counted_are_kept():
@@ -85,7 +70,7 @@ def test_only_approvals_that_counted_are_kept():
     maya = review("maya", change)
     pull = pull_of(maya, review("noor", other), review("oli", change))
     files = receipts(pull, change, decision(maya))
-    folder = receipts_folder(change, 7, Holds())
+    folder = receipts_folder(change, 7)
     assert files.keys() == {
         f"{folder}/{name}" for name in ("approval-maya.json", "approval-maya.json.sig", "merge.json", "merge.json.sig")
     }
@@ -115,7 +100,7 @@ def test_the_approval_that_counted_is_the_receipt_not_another_one_of_the_same_pe
     change = change_of("evals/a.yaml")
     first = review("maya", change, "first")
     files = receipts(pull_of(first, review("maya", change, "second")), change, decision(first))
-    assert files[f"{receipts_folder(change, 7, Holds())}/approval-maya.json"] == b"maya first"
+    assert files[f"{receipts_folder(change, 7)}/approval-maya.json"] == b"maya first"
 
 
 def test_the_same_decision_gives_the_same_bytes():

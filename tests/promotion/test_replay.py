@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from trained import trained
@@ -107,9 +107,9 @@ def test_receipts_in_the_place_of_another_decision_about_the_same_change_are_ref
     once = repository.merge({"docs/note.md": b"x"}, [PETRA], number=1)
     twice = once.merge({"docs/note.md": None}, [PETRA], number=2).merge({"docs/note.md": b"x"}, [PETRA], number=3)
     git, folder = repository.git, ".github/governance/receipts/"
-    mine = {p: e for p, e in git.list_tree(twice.tip, folder.rstrip("/")).items() if p.split("/")[3].endswith("-3")}
+    mine = {p: e for p, e in git.list_tree(twice.tip, folder.rstrip("/")).items() if p.split("/")[3].startswith("3-")}
     assert mine
-    moved = {path.replace("-3/", "-4/"): git.read_blob(blob) for path, (_, blob) in mine.items()}
+    moved = {path.replace("/3-", "/4-"): git.read_blob(blob) for path, (_, blob) in mine.items()}
     tip = git.commit_files(f"{twice.tip}^", moved, "Receipts of 3\n", WHO)
     assert "another folder" in refusal(repository, replace(twice, tip=tip)).message
 
@@ -156,6 +156,43 @@ def with_receipts(here, files):
     merge = here.git.text("rev-parse", f"{here.tip}^")
     files = signed_again(files, here.key.with_name("harness-ssh"))
     return replace(here, tip=here.git.commit_files(merge, files, "Receipts\n", WHO))
+
+
+def merged_in_between(repository, late=AT):
+    """Two merges, the second before the receipts of the first came; and those receipts."""
+    one = repository.merge(candidate(repository, 1), number=1, at=late)
+    first = one.git.text("rev-parse", f"{one.tip}^")
+    two = replace(one, tip=first).merge({"docs/note.md": b"x"}, [PETRA], number=2)
+    return two, receipts_of(one)
+
+
+def test_another_merge_may_come_before_the_receipts_of_one(repository):
+    two, missing = merged_in_between(repository)
+    whole = two.commit(missing)
+    found = replayed(repository, whole)
+    assert (found.changes, found.promotions, found.approvals) == (2, 1, 1)
+    assert found.main.tree.commit == whole.tip
+    other_order = replace(two, tip=two.git.text("rev-parse", f"{two.tip}^")).commit(missing).commit(receipts_of(two))
+    assert replayed(repository, other_order).changes == 2
+    assert replayed(repository, whole.merge({"docs/more.md": b"x"}, [PETRA], number=3)).changes == 3
+
+
+def test_no_merge_goes_without_receipts_of_its_own_whatever_comes_in_between(repository):
+    two, missing = merged_in_between(repository)
+    first, second = (two.git.text("rev-parse", f"{two.tip}~{back}") for back in (2, 1))
+    never = refusal(repository, replace(two, tip=second).commit(missing))
+    assert ("without receipts" in never.message, never.details["commit"]) == (True, second)
+    lost = refusal(repository, two)
+    assert (lost.details["commit"], lost.details["cause"]) == (first, "broken-step")
+    whole = two.commit(missing)
+    stray = whole.commit({path.replace("iter-001", "iter-009"): data for path, data in missing.items()})
+    assert refusal(repository, stray).details["commit"] == stray.tip
+
+
+def test_who_merges_in_between_gets_no_other_clock(repository):
+    """Else receipts that come late would let what follows be dated before them, and revive a key that has ended."""
+    late, missing = merged_in_between(repository, late=AT + timedelta(hours=1))
+    assert "comes after a merge at" in refusal(repository, late.commit(missing)).message
 
 
 @pytest.mark.parametrize(
