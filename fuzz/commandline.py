@@ -39,7 +39,7 @@ from modelsmith.operations.pr_open import PrOpenRequest
 from modelsmith.operations.pr_open import run as propose
 from modelsmith.operations.table import OPERATIONS
 from modelsmith.repository.git import Git, Signature
-from modelsmith.repository.kits import Kit, kit_files
+from modelsmith.repository.kits import kit_files
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import Exit
 from modelsmith.signing.keys import create_ssh_key
@@ -60,7 +60,8 @@ WORDS = (
 SENSIBLE = {
     "key": ("key", "../key"), "cluster": ("rtb-pricing",), "target": ("rtb-pricing", "adtech/rtb-root-cause"),
     "branch": ("docs", "main"), "directory": ("new", "file/x"), "forge": ("new.git",), "people": ("platform=key.pub",),
-    "kit": ("adtech",), "svg": ("x.svg", "folder.svg", "loop/x.svg"), "file": ("x.json", "file/x.eval"),
+    "kit": ("adtech", "empty", "."), "domain": ("triage",), "roles": ("platform=ops",),
+    "svg": ("x.svg", "folder.svg", "loop/x.svg"), "file": ("x.json", "file/x.eval"),
     "since": ("HEAD", "docs"), "to": ("main",), "revision": ("main", "docs"), "paths": ("evals", "promotions"),
 }  # fmt: skip
 NUMBERS = ("0", "1", "-1", "99", "4.0", "1e9", "9" * 30, "nan", "inf", "1", "x", "")
@@ -300,10 +301,9 @@ def template() -> Path:
     return top
 
 
-def _without_model(kit: Kit) -> Iterator[tuple[str, bytes]]:
+def _without_model(kit: str, here: Path) -> dict[str, bytes]:
     """The kit, whose base model is nowhere: a command that needs one ends there."""
-    for name, data in kit_files(kit):
-        yield name, data.replace(b"package://", b"file:///nowhere/")
+    return {name: data.replace(b"package://", b"file:///nowhere/") for name, data in kit_files(kit, here).items()}
 
 
 @contextmanager

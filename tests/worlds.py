@@ -185,6 +185,17 @@ class World(Place):
         return sorted((self.clone / "promotions" / CLUSTER).glob(f"*/*-{event}"))[-1]
 
 
+def modelsmith(folder: Path, *words: str, **environment: str) -> Ran:
+    """A command in a folder whose user has a home of their own beside it."""
+    own = World(folder).environment() | {"HOME": str(folder / "user")}
+    return Ran(*WARM.run(words, folder, own | environment))
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    """Everything in a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
 def _own(factory: pytest.TempPathFactory, shared: Path) -> World:
     """This worker's copy, in which commands may run."""
     return World(shared).copied_to(factory.mktemp(shared.name) / "world")

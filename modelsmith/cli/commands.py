@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 import click
 from click.core import ParameterSource
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from typing_extensions import override
 
+from modelsmith.cli.asking import answers, asked_fields, cli_of, click_type
 from modelsmith.cli.output import print_result, reporter
 from modelsmith.cli.streams import OutputLost
-from modelsmith.operations.contract import Cli, Request
+from modelsmith.operations.contract import Request
 from modelsmith.operations.table import Operation
 from modelsmith.repository.paths import place
 from modelsmith.repository.workspace import Workspace
@@ -49,7 +48,10 @@ def _callback(operation: Operation) -> Callable[..., int]:
         verb = operation.load()
         here = _here()
         given = [name for name in values if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
-        request = _request(verb.request, values | {name: _located(values[name], here) for name in given})
+        values |= {name: _located(values[name], here) for name in given}
+        if asked := asked_fields(verb.request, given):
+            values |= answers(verb.request, asked, values, here, as_json)
+        request = _request(verb.request, values)
         with reporter(as_json) as notify:
             workspace = Workspace(here, notify=notify) if operation.anywhere else Workspace.find(here, notify)
             result = verb.run(workspace, request)
@@ -97,27 +99,10 @@ def _request(kind: type[Request], values: dict[str, Any]) -> Request:
         ) from None
 
 
-class Given(click.ParamType[Any]):
-    """A word of another type that says something.
-
-    Nothing is no name, path or revision: it comes of a variable that is not set, and would be read as "here" or as the
-    default. Only where nothing is the default may it be given as well.
-    """
-
-    def __init__(self, kind: click.ParamType[Any]) -> None:
-        self.kind, self.name = kind, kind.name
-
-    @override
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "" and (param is None or param.default != ""):
-            self.fail("it is empty; give a value, or leave it out.", param, ctx)
-        return self.kind.convert(value, param, ctx)
-
-
 def _parameter(name: str, field: FieldInfo) -> click.Parameter:
-    cli = next((item for item in field.metadata if isinstance(item, Cli)), Cli())
-    kind, multiple = _click_type(field.annotation)
-    required = field.is_required()
+    cli = cli_of(field)
+    kind, multiple = click_type(field.annotation)
+    required = field.is_required() and not cli.ask
     default = None if field.default is PydanticUndefined else field.default
     given: dict[str, Any] = {} if required else {"default": default}
     if cli.argument:
@@ -133,21 +118,3 @@ def _parameter(name: str, field: FieldInfo) -> click.Parameter:
         show_default=default not in (None, (), False),
         help=field.description,
     )
-
-
-def _click_type(annotation: Any) -> tuple[click.ParamType[Any], bool]:
-    """Click type of a field's annotation, and whether it repeats."""
-    origin = get_origin(annotation)
-    if origin in (Union, types.UnionType):
-        return _click_type(next(part for part in get_args(annotation) if part is not type(None)))
-    if origin is tuple:
-        return _click_type(get_args(annotation)[0])[0], True
-    if origin is Literal:
-        return click.Choice([str(value) for value in get_args(annotation)]), False
-    simple: dict[Any, click.ParamType[Any]] = {
-        bool: click.BOOL,
-        int: click.INT,
-        float: click.FLOAT,
-        Path: Given(click.Path(path_type=Path)),
-    }
-    return simple.get(annotation, Given(click.STRING)), False

@@ -39,13 +39,20 @@ def _validate(result: Any, page: Page) -> None:
     page.line(Styled("valid", "green") if result.valid else Styled(count, "red"))
 
 
+def _new(result: Any, page: Page) -> None:
+    for path in result.files:
+        page.line(Styled("wrote", "green"), f" {path}")
+    for problem in result.remaining:
+        page.line(Styled("still to do", "yellow"), f" {problem.file}: {problem.message}  -> {problem.mend}")
+
+
 def _init(result: Any, page: Page) -> None:
     people = "; ".join(f"{person} ({', '.join(roles)})" for person, roles in result.people.items()) or "nobody yet"
     page.rows(
         [
             ("repository", result.directory),
             ("forge", result.forge),
-            ("clusters", ", ".join(result.clusters)),
+            ("clusters", ", ".join(result.clusters) or "none yet"),
             ("people", people),
             ("root", result.root),
         ],
@@ -56,7 +63,8 @@ def _init(result: Any, page: Page) -> None:
             ": their gates stay shut until people.yaml lists someone with a key.",
         )
     page.gap()
-    page.line(f"Next: cd {result.directory} && modelsmith iterate {result.clusters[0]}")
+    first = f"iterate {result.clusters[0]}" if result.clusters else "new set NAME"
+    page.line(f"Next: cd {result.directory} && modelsmith {first}")
 
 
 _SEEN = {
@@ -202,6 +210,8 @@ def _rollback(result: Any, page: Page) -> None:
 
 
 def _status(result: Any, page: Page) -> None:
+    if not result.clusters:
+        page.line("no cluster on main yet; `modelsmith new cluster NAME` writes one")
     for cluster in result.clusters:
         page.gap()
         serving = ", ".join(f"{one.specialist} {one.share:.0%}" for one in cluster.serving)
@@ -243,6 +253,7 @@ def _doctor(result: Any, page: Page) -> None:
 VIEWS: dict[str, View] = {
     "init": _init,
     "validate": _validate,
+    **{f"new {what}": _new for what in ("set", "capability", "scenario", "generator", "label", "cluster")},
     "doctor": _doctor,
     "iterate": _iterate,
     "eval": eval_view,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import Exit
+
+if TYPE_CHECKING:
+    from modelsmith.repository.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -19,9 +23,12 @@ class Cli:
     """Positional instead of ``--name``."""
     option: str | None = None
     """Spelling of the option, when it differs from the field's name."""
+    ask: bool = False
+    """Asked for on a terminal, when it is not given."""
 
 
 ARGUMENT = Cli(argument=True)
+ASK = Cli(ask=True)
 
 ClusterName = Annotated[str, Field(description="Cluster, a folder name under clusters/.")]
 PullNumber = Annotated[int, Field(ge=1, le=999_999_999, description="Number of the pull request."), ARGUMENT]
@@ -29,6 +36,11 @@ PullNumber = Annotated[int, Field(ge=1, le=999_999_999, description="Number of t
 
 class Request(Frozen):
     """What is asked for. Field descriptions are the help texts of command line and tools."""
+
+    @classmethod
+    def offers(cls, workspace: Workspace, given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+        """What the repository offers for a field that is asked for, after the others were ``given``."""
+        return {}
 
 
 class Result(Frozen):

@@ -6,9 +6,11 @@ import io
 import os
 import re
 import shutil
+import signal
 import sys
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,44 +23,70 @@ from modelsmith.forges.pre_receive import install_hook
 from modelsmith.governance.names import fold_name
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
 from modelsmith.repository.git import Git, Signature
-from modelsmith.repository.kits import Kit, find_kit, kit_files
+from modelsmith.repository.kits import domains, kit_files, renamed
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.paths import place
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.validate import validate
 from modelsmith.repository.workspace import Workspace
+from modelsmith.repository.yamlfile import parse_yaml
+from modelsmith.schema.base import SLUG
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.governance import People, Policy
 from modelsmith.signing.keys import create_signing_key, create_ssh_key
 from modelsmith.signing.ssh import public_key
 
 HARNESS = "modelsmith-harness"
 GOVERNANCE = ".github/governance"
 GITIGNORE = b".iterate/\n"
+PEOPLE = f"{GOVERNANCE}/people.yaml"
+POLICY = f"{GOVERNANCE}/policy.yaml"
 README = """\
-# Promotion repository ({kit})
+# Promotion repository ({domain})
 
 Governed files of a domain specialist: `evals/` says what better means, `clusters/` what is trained and who serves,
 `promotions/` what was promoted, by whom and on what evidence. Every change is a pull request.
 
     modelsmith status
-    modelsmith iterate {cluster}
+    modelsmith {first}
     modelsmith pr list
     modelsmith verify
 """
+DOMAIN_README = """\
+# {domain}
+
+The eval sets of this field, one folder each; `pending/` holds cases that belong to none yet. `modelsmith new set NAME`
+writes the first.
+"""
+FIRST_SET = "new set NAME"
+SLUG_MEND = "Write lower-case letters a to z, digits and hyphens."
 
 
 class InitRequest(Request):
     """Creates DIR as a git repository, a bare repository beside it that acts as its forge, and the harness's keys.
+
+    A folder of your own is a kit when it holds evals/ and clusters/ as a promotion repository does, another clone
+    too; of its people, keys and promotions nothing is taken.
 
     People are enrolled with the public half of their own SSH key. The harness's keys lie under MODELSMITH_HOME
     (~/.local/share/modelsmith), never in the repository.
     """
 
     directory: Annotated[Path, Field(description="Folder to create."), ARGUMENT]
-    kit: Annotated[str, Field(description="Domain to start from.")] = "adtech"
+    kit: Annotated[
+        str, Field(description="What to start from: adtech, empty (no field yet), or a folder of your own.")
+    ] = "adtech"
+    domain: Annotated[
+        str | None, Field(description="Your field's name; needed where the kit brings none, or several.")
+    ] = None
     forge: Annotated[
         Path | None, Field(description="Bare repository to create as the forge; DIR.git when not set.")
     ] = None
+    roles: Annotated[
+        tuple[str, ...],
+        Field(description="KIT-ROLE=YOURS: call a role of the kit as your team does. Repeat for more."),
+        Cli(option="--role"),
+    ] = ()
     people: Annotated[
         tuple[str, ...],
         Field(description="ROLE=KEY.pub: enrol the holder of this SSH key. Repeat for more."),
@@ -72,6 +100,7 @@ class InitResult(Result):
     directory: str
     forge: str
     kit: str
+    domain: str
     repository: str
     clusters: tuple[str, ...]
     people: dict[str, tuple[str, ...]]
@@ -84,16 +113,19 @@ class InitResult(Result):
 
 def run(workspace: Workspace, request: InitRequest) -> InitResult:
     """Make the repository, or leave everything as it was."""
-    kit = find_kit(request.kit)
-    files = dict(kit_files(kit))
+    files = kit_files(request.kit, workspace.root)
+    for path, model in ((PEOPLE, People), (POLICY, Policy)):
+        parse_yaml(path, files[path], model)
+    files = renamed(files, _roles(request.roles, files))
+    domain = _domain(request, files)
     enrolled = _people(workspace.root, request.people, files)
     target = _place(workspace.root / request.directory)
     forge = _place(workspace.root / request.forge) if request.forge else target.parent / f"{target.name}.git"
-    repository = f"{kit.name}-{uuid.uuid4()}"
+    repository = f"{domain}-{uuid.uuid4()}"
     keys = _place(workspace.home) / "keys" / repository
     _require_apart(target, forge, keys)
-    with _new_folders(target, forge, keys):
-        return _create(Places(target, forge, keys), kit, repository, files, enrolled)
+    with _stopped_by_exception(), _new_folders(target, forge, keys):
+        return _create(Places(target, forge, keys), Start(request.kit, domain, repository), files, enrolled)
 
 
 class Places(NamedTuple):
@@ -104,9 +136,15 @@ class Places(NamedTuple):
     keys: Path
 
 
-def _create(
-    places: Places, kit: Kit, repository: str, files: dict[str, bytes], people: list[dict[str, Any]]
-) -> InitResult:
+class Start(NamedTuple):
+    """What the repository begins as."""
+
+    kit: str
+    domain: str
+    repository: str
+
+
+def _create(places: Places, start: Start, files: dict[str, bytes], people: list[dict[str, Any]]) -> InitResult:
     from modelsmith.promotion.root import root_fingerprint
 
     target, forge, keys = places
@@ -114,13 +152,14 @@ def _create(
     create_ssh_key(keys / "harness-ssh", HARNESS)
     clusters = tuple(sorted({p.split("/")[1] for p in files if p.startswith("clusters/") and p.count("/") == 2}))
     files[f"{GOVERNANCE}/trust/harness.pem"] = pem
-    files[f"{GOVERNANCE}/policy.yaml"] = _edit(files[f"{GOVERNANCE}/policy.yaml"], {"repository": repository})
+    files[POLICY] = _edit(files[POLICY], {"repository": start.repository})
     harness = [{"id": HARNESS, "keys": [{"key": public_key(keys / "harness-ssh.pub")}], "trust": ["harness.pem"]}]
-    files[f"{GOVERNANCE}/people.yaml"] = _edit(
-        files[f"{GOVERNANCE}/people.yaml"], {"people": people, "harness": harness}
-    )
+    files[PEOPLE] = _edit(files[PEOPLE], {"people": people, "harness": harness})
     files[".gitignore"] = GITIGNORE
-    files["README.md"] = README.format(kit=kit.name, cluster=clusters[0]).encode()
+    first_step = f"iterate {clusters[0]}" if clusters else FIRST_SET
+    files["README.md"] = README.format(domain=start.domain, first=first_step).encode()
+    if start.domain not in domains(files):
+        files[f"evals/{start.domain}/README.md"] = DOMAIN_README.format(domain=start.domain).encode()
     for name, data in files.items():
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,27 +171,81 @@ def _create(
             "invalid-kit", "The kit does not validate", "Mend the files below.",
             problems=[vars(problem) for problem in report.problems],
         )  # fmt: skip
-    who = Signature(HARNESS, f"{HARNESS}@{repository}", datetime.now(UTC))
+    who = Signature(HARNESS, f"{HARNESS}@{start.repository}", datetime.now(UTC))
     settings = {"forge": str(forge), "identity": HARNESS, "keys": str(keys)}
-    first = _commit(Git(target), Git(forge), files, f"Start from the {kit.name} kit\n", who)
+    first = _commit(Git(target), Git(forge), files, f"Start from the {Path(start.kit).name} kit\n", who)
     install_hook(forge, sys.executable)
     with ObjectReader(target) as objects:
         root = root_fingerprint(objects, first)
     for name, value in (settings | {"root": root}).items():
         objects.run("config", f"modelsmith.{name}", value)
 
-    roles = YAML(typ="safe").load(files[f"{GOVERNANCE}/people.yaml"])["roles"]
+    roles = parse_yaml(PEOPLE, files[PEOPLE], People).roles
     held = {role for person in people for role in person["roles"]}
     return InitResult(
         directory=str(target),
         forge=str(forge),
-        kit=kit.name,
-        repository=repository,
+        kit=start.kit,
+        domain=start.domain,
+        repository=start.repository,
         clusters=clusters,
         people={person["id"]: tuple(person["roles"]) for person in people},
         unheld_roles=tuple(sorted(set(roles) - held)),
         root=root,
     )
+
+
+def _domain(request: InitRequest, files: Mapping[str, bytes]) -> str:
+    """The field that the repository is for.
+
+    Raises:
+        InvalidInput: ``bad-domain``.
+    """
+    brought = domains(files)
+    if request.domain is None:
+        if len(brought) == 1:
+            return brought[0]
+        which = f"brings {', '.join(brought)}" if brought else "brings no field"
+        raise InvalidInput("bad-domain", f"The kit {which}", "Add --domain NAME, your field's name.", domains=brought)
+    if not re.fullmatch(SLUG, request.domain):
+        raise InvalidInput(
+            "bad-domain", f"--domain {request.domain}: it becomes a folder's name", f"{SLUG_MEND} For example: triage."
+        )
+    if brought and request.domain not in brought:
+        raise InvalidInput(
+            "bad-domain",
+            f"--domain {request.domain}: the kit brings {', '.join(brought)}",
+            "Leave --domain out, or begin with --kit empty.",
+            domains=brought,
+        )
+    return request.domain
+
+
+def _roles(given: tuple[str, ...], files: Mapping[str, bytes]) -> dict[str, str]:
+    """The kit's roles that are called otherwise, from each ``KIT-ROLE=YOURS``.
+
+    Raises:
+        InvalidInput: ``bad-role``.
+    """
+    known = parse_yaml(PEOPLE, files[PEOPLE], People).roles
+    names: dict[str, str] = {}
+    for text in given:
+        role, _, name = text.partition("=")
+        if role not in known:
+            raise InvalidInput(
+                "bad-role", f"--role {text}: the kit has no role '{role}'", f"Name one of {', '.join(known)}."
+            )
+        if not re.fullmatch(SLUG, name):
+            raise InvalidInput("bad-role", f"--role {text}: expected {role}=YOUR-NAME", SLUG_MEND)
+        names[role] = name
+    called = [names.get(role, role) for role in known]
+    if twice := next((name for name in called if called.count(name) > 1), None):
+        raise InvalidInput(
+            "bad-role",
+            f"Two roles would be called '{twice}'",
+            "Give each a name of its own; one person may hold both: repeat --person.",
+        )
+    return names
 
 
 def _commit(clone: Git, forge: Git, files: dict[str, bytes], message: str, who: Signature) -> str:
@@ -209,6 +302,24 @@ def _require_apart(target: Path, forge: Path, keys: Path) -> None:
 
 
 @contextmanager
+def _stopped_by_exception() -> Iterator[None]:
+    """Let a request to end (SIGTERM, SIGHUP) end this as Ctrl-C does, so that what was made is taken back."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def _new_folders(*folders: Path) -> Iterator[None]:
     """Make the folders to be filled inside; when that fails they are as before: gone, or empty."""
     made: list[Path] = []
@@ -235,12 +346,13 @@ def _people(root: Path, given: tuple[str, ...], files: dict[str, bytes]) -> list
         InvalidInput: ``bad-person``, or as `public_key`.
     """
     people: dict[str, dict[str, Any]] = {}
-    roles = YAML(typ="safe").load(files[f"{GOVERNANCE}/people.yaml"])["roles"]
+    roles = parse_yaml(PEOPLE, files[PEOPLE], People).roles
     for text in given:
         role, _, path = text.partition("=")
         if role not in roles:
             raise InvalidInput("bad-person", f"--person {text}: no role '{role}'", f"Name one of {', '.join(roles)}.")
         name, key = _holder(role, place(Path(path), root), text)
+        name = f"holder-of-{role}" if name in ("", *roles) else name
         taken = {fold_name(HARNESS), *(fold_name(one["id"]) for other, one in people.items() if other != key)}
         if fold_name(name) in taken:
             raise InvalidInput(
@@ -256,20 +368,20 @@ def _people(root: Path, given: tuple[str, ...], files: dict[str, bytes]) -> list
 
 
 def _holder(role: str, path: Path, text: str) -> tuple[str, str]:
-    """Person id and key of a public key file; the id is the key comment's name."""
+    """Person id and key of a public key file; the id is the key comment's name, and empty where it has none."""
     if not path.is_file():
         raise InvalidInput(
             "bad-person", f"--person {text}: expected ROLE=KEY.pub with an existing file", "Name an SSH public key."
         )
     said = path.read_text(encoding="utf-8", errors="replace").strip()
-    if "PRIVATE KEY" in said:
+    if "PRIVATE KEY" in said or said.startswith("PuTTY-User-Key-File"):
         raise InvalidInput(
             "bad-person", f"--person {text}: this is a private key", f"Name its public half, often {path}.pub."
         )
     key = public_key(path)
     comment = said.split(" ", 2)[2:]
     name = re.sub(r"[^A-Za-z0-9._-]", "-", comment[0].split("@")[0])[:63].strip("-._") if comment else ""
-    return name if name and name != role else f"holder-of-{role}", key
+    return name, key
 
 
 def _edit(data: bytes, values: dict[str, Any]) -> bytes:

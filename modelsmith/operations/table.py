@@ -47,6 +47,7 @@ LOOK = "Look"
 DECIDE = "Decide"
 PROVE = "Prove"
 SET_UP = "Set up"
+AUTHOR = "Write your field"
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("init", "init", "operator", "writes", SET_UP, "Make a promotion repository from a kit.", anywhere=True),
@@ -61,6 +62,12 @@ OPERATIONS: tuple[Operation, ...] = (
         "Write JSON Schemas of the governed files for editors.",
         anywhere=True,
     ),
+    Operation("new set", "new_set", "operator", "writes", AUTHOR, "Begin an eval set: its rule and its rubric."),
+    Operation("new capability", "new_capability", "operator", "writes", AUTHOR, "Begin a skill: a case of each exam."),
+    Operation("new scenario", "new_scenario", "operator", "writes", AUTHOR, "Add a case to an exam."),
+    Operation("new generator", "new_generator", "operator", "writes", AUTHOR, "Add practice for a skill."),
+    Operation("new label", "new_label", "operator", "writes", AUTHOR, "Add an answer that you marked, for the judge."),
+    Operation("new cluster", "new_cluster", "operator", "writes", AUTHOR, "Begin a specialist's line of work."),
     Operation(
         "iterate",
         "iterate",

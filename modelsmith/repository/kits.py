@@ -1,53 +1,92 @@
-"""Kits: named selections of this repository's own governed folders, from which a promotion repository is made."""
+"""Kits: the files from which a promotion repository is made. Each brings a field of its own, or none yet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import modelsmith
+from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 
-SHARED = (".github/CODEOWNERS", ".github/governance", "clusters/defaults.yaml", "promotions")
-"""What every kit brings."""
+GOVERNING = (".github/CODEOWNERS", ".github/governance/policy.yaml", ".github/governance/people.yaml")
+SHARED = (*GOVERNING, ".github/governance/trust/README.md", "clusters/defaults.yaml", "promotions")
+"""What every kit brings; a kit of one's own may hold its own instead."""
+
+_MADE = re.compile(r"clusters/[^/]+/(routing\.yaml|\.local/.*)")
+"""What a kit's own past made, which no other repository begins with."""
 
 
 @dataclass(frozen=True)
 class Kit:
-    """One domain's starting point."""
+    """One starting point among the toolkit's own files."""
 
     name: str
-    summary: str
-    paths: tuple[str, ...]
+    paths: tuple[str, ...] = ()
     """Files and folders besides the shared ones."""
+    roles: tuple[tuple[str, str], ...] = ()
+    """Roles of the shared files that are called otherwise here."""
 
 
 KITS = {
-    "adtech": Kit(
-        "adtech",
-        "Root-cause diagnosis of real-time-bidding incidents (cluster rtb-pricing).",
-        ("evals/adtech", "clusters/rtb-pricing"),
-    )
+    "adtech": Kit("adtech", ("evals/adtech", "clusters/rtb-pricing")),
+    "empty": Kit("empty", roles=(("head-of-trading", "release-owner"), ("oncall-sre", "on-call"))),
 }
 
 
-def find_kit(name: str) -> Kit:
-    """The kit of that name.
+def kit_files(given: str, here: Path) -> dict[str, bytes]:
+    """Path and content of every file of a kit, sorted by path.
+
+    ``given`` names one of the toolkit's kits, or a folder of one's own with ``evals/`` or ``clusters/`` as in a
+    promotion repository. Of such a folder nothing is taken that its past made: no people, no keys, no promotions.
 
     Raises:
-        InvalidInput: ``unknown-kit``.
+        InvalidInput: ``unknown-kit``; ``not-a-file`` for a link in a folder of one's own.
     """
-    if name not in KITS:
-        raise InvalidInput("unknown-kit", f"There is no kit '{name}'", f"Choose one of: {', '.join(KITS)}.")
-    return KITS[name]
+    if kit := KITS.get(given):
+        files = dict(_below(_source(), (*SHARED, *kit.paths)))
+        return renamed(files, dict(kit.roles))
+    folder = here / given
+    own = WorkTree(folder)
+    if not any((folder / top).is_dir() for top in ("evals", "clusters")):
+        raise InvalidInput(
+            "unknown-kit",
+            f"There is no kit '{given}', and no folder of that name that holds evals/ or clusters/",
+            f"Choose one of {', '.join(KITS)}, or name a folder of your own.",
+            kits=sorted(KITS),
+        )
+    paths = [path for top in ("evals", "clusters") for path in own.paths(top) if not _MADE.fullmatch(path)]
+    paths += [path for path in GOVERNING if own.exists(path)]
+    files = dict(_below(_source(), SHARED)) | {path: own.read(path) for path in paths}
+    return dict(sorted(files.items()))
 
 
-def kit_files(kit: Kit) -> Iterator[tuple[str, bytes]]:
-    """Relative path and content of every file of the kit, sorted by path."""
-    source = _source()
+def domains(files: Mapping[str, bytes]) -> list[str]:
+    """The fields that a kit has eval sets of, or cases that wait."""
+    return sorted({path.split("/")[1] for path in files if path.startswith("evals/") and path.count("/") > 1})
+
+
+def renamed(files: Mapping[str, bytes], roles: Mapping[str, str]) -> dict[str, bytes]:
+    """The files with these roles called otherwise: as keys, owners, gates and code owners, one a line as kits do."""
+    if not roles:
+        return dict(files)
+    names = "|".join(map(re.escape, roles))
+    role = re.compile(rf"(?m)(^owner: |\bgate: |^  (?=[^ \n]+: )|(?<=[ \t])@)({names})(?=[\s,}}:]|$)")
+    return {
+        path: role.sub(lambda found: found[1] + roles[found[2]], data.decode()).encode() if _names_roles(path) else data
+        for path, data in files.items()
+    }
+
+
+def _names_roles(path: str) -> bool:
+    return path in GOVERNING or path.endswith(("/evalset.yaml", "/cluster.yaml")) or "/rubrics/" in path
+
+
+def _below(source: Path, entries: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     found: dict[str, Path] = {}
-    for entry in (*SHARED, *kit.paths):
+    for entry in entries:
         path = source / entry
         files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
         if not files:

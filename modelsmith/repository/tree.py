@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -170,6 +170,28 @@ class Planted:
     def exists(self, path: str) -> bool:
         """See `Tree`."""
         return path.startswith(self._prefix) and self._tree.exists(path.removeprefix(self._prefix))
+
+
+class Drafted:
+    """A tree with files laid over it that nobody has written yet."""
+
+    def __init__(self, tree: Tree, files: Mapping[str, bytes]) -> None:
+        self._tree = tree
+        self._files = files
+
+    def paths(self, prefix: str = "") -> list[str]:
+        """See `Tree`."""
+        below = folder(prefix)
+        drafted = {path for path in self._files if not below or path == below or path.startswith(below + "/")}
+        return sorted({*self._tree.paths(prefix), *drafted})
+
+    def read(self, path: str) -> bytes:
+        """See `Tree`."""
+        return self._files[path] if path in self._files else self._tree.read(path)
+
+    def exists(self, path: str) -> bool:
+        """See `Tree`."""
+        return path in self._files or self._tree.exists(path)
 
 
 def read_each(tree: Tree, paths: Iterable[str]) -> tuple[dict[str, bytes], dict[str, InvalidInput]]:

@@ -22,7 +22,8 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 GitHash = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")]
 """A git object id (SHA-1 or SHA-256 repositories)."""
 
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
+SLUG = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
+Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 """A name that is safe as a file name everywhere: lower-case ASCII letters, digits, dot, hyphen, underscore."""
 
 Share = Annotated[float, "0 to 1"]

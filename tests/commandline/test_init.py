@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from worlds import WARM, Ran, World
+from worlds import WARM, Ran, World, modelsmith, snapshot
 
 from modelsmith.signing.keys import create_ssh_key
 
@@ -20,17 +20,6 @@ CALLING_GIT = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_NAMESPACE",
     "GIT_TEMPLATE_DIR", "GIT_CONFIG",
 )  # fmt: skip
-
-
-def modelsmith(folder: Path, *words: str, **environment: str) -> Ran:
-    """A command in a folder whose user has a home of their own beside it."""
-    own = World(folder).environment() | {"HOME": str(folder / "user")}
-    return Ran(*WARM.run(words, folder, own | environment))
-
-
-def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Everything in a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def plain_git(folder: Path, *words: str, **environment: str) -> str:

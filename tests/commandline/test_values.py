@@ -12,7 +12,8 @@ import click
 import pytest
 from annotated_types import Ge, Le
 
-from modelsmith.cli.commands import Given, command_for
+from modelsmith.cli.asking import Given
+from modelsmith.cli.commands import command_for
 from modelsmith.operations.table import OPERATIONS
 
 

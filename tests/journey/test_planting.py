@@ -27,6 +27,8 @@ TRAP = "open({!r}, 'w').close()\nraise SystemExit(0)\n"
 
 def commands(world):
     """Every command, in an order in which each has something to do; it is this list that a new verb is added to."""
+    answer = ("--answer", "cause=timeout", "--answer", "action=cut_latency")
+    case = (*answer, "--pass", "a", "--fail", "b", "--risk", "low", "--lens", "sre", "--outcome", "lost-auctions")
     return [
         ("validate",), ("doctor",), ("schema", "export"), ("status",), ("iterate", CLUSTER),
         ("eval", "--cluster", CLUSTER, "--tag", "traced"), ("diagnose", "--tag", BASE), ("results", "--tag", CANDIDATE),
@@ -38,6 +40,12 @@ def commands(world):
         ("approve", "8", "--key", world.key("noor")), ("pr", "merge", "8"),
         ("pr", "close", "9", "--reason", "Not now."), ("rollback", CLUSTER), ("verify",),
         ("verify", "--full"),
+        ("new", "capability", "late", "--note", "One.", "--held-out", "Of another kind.", *case),
+        ("new", "scenario", "late", "--note", "Three.", *case),
+        ("new", "generator", "late", "--template", "Four.", *answer),
+        ("new", "label", "late-core-01", "--answer", "x", "--verdict", "pass"),
+        ("new", "cluster", "other", "--description", "x", "--metric", "loss"),
+        ("new", "set", "other", "--description", "x", "--field", "a=b|c"),
     ]  # fmt: skip
 
 
@@ -102,9 +110,14 @@ def test_of_the_work_tree_only_governed_files_are_read_and_nothing_runs(journey)
 
 
 def test_what_is_written_in_the_work_tree_is_for_people(journey):
-    """The copy of the state, the schemas, and the picture where its asker wants it: none of it is ever read."""
+    """The copy of the state, the schemas, and the picture where its asker wants it: none of it is ever read.
+
+    `new` writes governed files, which is what it is for.
+    """
     _, found = journey
-    written = {path for path in paths(found, "writes") if not path.startswith(".iterate/schemas/")}
+    new = paths({words: events for words, events in found.items() if words[0] == "new"}, "writes")
+    assert {path.split("/")[0] for path in new} <= {"evals", "clusters"}
+    written = {path for path in paths(found, "writes") if not path.startswith(".iterate/schemas/")} - new
     state = {".iterate", ".iterate/state.json", ".iterate/.state.json.partial"}
     assert written - state <= {".iterate/schemas", PICTURE, "docs", "docs/.history.svg.partial"}
     assert {path for path in paths(found, "looks") if path.split("/")[0] not in GOVERNED} <= {

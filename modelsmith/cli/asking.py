@@ -1,0 +1,127 @@
+"""What a command still needs to know: asked on a terminal, named as missing elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+from typing_extensions import override
+
+from modelsmith.cli.output import say
+from modelsmith.operations.contract import Cli, Request
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.system import require_text
+
+
+def cli_of(field: FieldInfo) -> Cli:
+    """How the field looks on the command line."""
+    return next((item for item in field.metadata if isinstance(item, Cli)), Cli())
+
+
+def asked_fields(kind: type[Request], given: Collection[str]) -> dict[str, FieldInfo]:
+    """Fields that a person may be asked for and that were not given."""
+    return {name: field for name, field in kind.model_fields.items() if cli_of(field).ask and name not in given}
+
+
+def answers(
+    kind: type[Request], fields: Mapping[str, FieldInfo], values: Mapping[str, Any], here: Path, as_json: bool
+) -> dict[str, Any]:
+    """What a person on the terminal says for each field; without one, nothing.
+
+    Raises:
+        InvalidInput: ``usage`` where nobody can be asked and something is missing, every option of it named at once.
+    """
+    if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        missing = [_flag(name, field) for name, field in fields.items() if field.is_required()]
+        if missing:
+            raise InvalidInput(
+                "usage",
+                f"Missing: {', '.join(missing)}",
+                "Give each, or run the command on a terminal, which asks; --help says what each is.",
+                missing=missing,
+            )
+        return {}
+    workspace = Workspace.find(here)
+    found: dict[str, Any] = {}
+    for name, field in fields.items():
+        offered = kind.offers(workspace, {**values, **found}).get(name, ())
+        answer = _answer(field, offered)
+        if answer is not None:
+            found[name] = answer
+    return found
+
+
+def _flag(name: str, field: FieldInfo) -> str:
+    return cli_of(field).option or f"--{name.replace('_', '-')}"
+
+
+def _answer(field: FieldInfo, offered: Sequence[str]) -> Any:
+    """One field's value; None to leave it out."""
+    kind, multiple = click_type(field.annotation)
+    if isinstance(kind, click.Choice):
+        offered = kind.choices
+    hint = f" ({', '.join(offered)})" if offered else ""
+    say(f"{field.description}{hint}", error=True)
+    if multiple:
+        say("One a line; an empty line ends.", error=True)
+    found: list[Any] = []
+    while True:
+        line = _line()
+        if not line and (found or not field.is_required()):
+            return tuple(found) if found else None
+        try:
+            value = kind.convert(line, None, None)
+        except click.BadParameter as error:
+            say(error.message, error=True)
+            continue
+        if not multiple:
+            return value
+        found.append(value)
+
+
+def _line() -> str:
+    line = sys.stdin.readline()
+    if not line:
+        raise click.Abort
+    return require_text(line.strip())
+
+
+class Given(click.ParamType[Any]):
+    """A word of another type that says something.
+
+    Nothing is no name, path or revision: it comes of a variable that is not set, and would be read as "here" or as the
+    default. Only where nothing is the default may it be given as well.
+    """
+
+    def __init__(self, kind: click.ParamType[Any]) -> None:
+        self.kind, self.name = kind, kind.name
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "" and (param is None or param.default != ""):
+            self.fail("it is empty; give a value, or leave it out.", param, ctx)
+        return self.kind.convert(value, param, ctx)
+
+
+def click_type(annotation: Any) -> tuple[click.ParamType[Any], bool]:
+    """Click type of a field's annotation, and whether it repeats."""
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return click_type(next(part for part in get_args(annotation) if part is not type(None)))
+    if origin is tuple:
+        return click_type(get_args(annotation)[0])[0], True
+    if origin is Literal:
+        return click.Choice([str(value) for value in get_args(annotation)]), False
+    simple: dict[Any, click.ParamType[Any]] = {
+        bool: click.BOOL,
+        int: click.INT,
+        float: click.FLOAT,
+        Path: Given(click.Path(path_type=Path)),
+    }
+    return simple.get(annotation, Given(click.STRING)), False

@@ -1,0 +1,161 @@
+"""What every ``modelsmith new`` shares: the set that it adds to, and how a file comes into being."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.governance.codeowners import parse
+from modelsmith.operations.contract import Cli, Result
+from modelsmith.operations.validate import ProblemView
+from modelsmith.repository.paths import refuse_links
+from modelsmith.repository.sets import SetFiles, Source, read_set
+from modelsmith.repository.tree import Drafted, Tree, read_each
+from modelsmith.repository.validate import validate
+from modelsmith.repository.workspace import Workspace
+from modelsmith.repository.yamlfile import invalid, parse_yaml
+from modelsmith.schema.catalog import CODEOWNERS, PEOPLE
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.evalset import EvalSet
+from modelsmith.schema.governance import People
+from modelsmith.schema.rubric import Rubric
+from modelsmith.signing.files import write_atomically
+
+SetOption = Annotated[
+    str | None, Field(description="Eval set, DOMAIN/SET; needed where there are several."), Cli(option="--set")
+]
+Answer = Annotated[
+    tuple[str, ...],
+    Field(min_length=1, description="The right answer, FIELD=VALUE. Repeat for each field."),
+    Cli(ask=True),
+]
+
+
+class NewResult(Result):
+    """What was written, and what the set still lacks."""
+
+    files: tuple[str, ...]
+    remaining: tuple[ProblemView, ...]
+    """What `validate` still says about what the files belong to."""
+
+
+class OpenSet:
+    """An eval set that is being written: whatever else it lacks, it has its rule and its rubric."""
+
+    def __init__(self, workspace: Workspace, given: str | None) -> None:
+        """Read it.
+
+        Raises:
+            InvalidInput: ``no-set``, ``which-set``, ``unknown-set``; ``invalid-file`` when rule or rubric has mistakes.
+        """
+        self.name = _named_set(set_names(workspace.files), given)
+        folder = f"evals/{self.name}"
+        contents, refused = read_each(workspace.files, workspace.files.paths(folder))
+        self.files: SetFiles = read_set(folder, contents, refused)
+        wrong = [p for p in self.files.problems if p.file.endswith("/evalset.yaml") or "/rubrics/" in p.file]
+        if self.files.evalset is None or self.files.rubric is None:
+            raise invalid(wrong)
+        self.evalset: Source[EvalSet] = self.files.evalset
+        self.rubric: Rubric = self.files.rubric.value
+
+    @property
+    def folder(self) -> str:
+        """Its folder in the repository."""
+        return self.files.folder
+
+    def scenario_ids(self) -> set[str]:
+        """Ids in use."""
+        return {one.value.id for part in self.files.scenarios.values() for one in part}
+
+    def capabilities(self) -> list[str]:
+        """Capabilities that its scenarios have."""
+        return sorted({one.value.capability for part in self.files.scenarios.values() for one in part})
+
+    def require_capability(self, name: str) -> None:
+        """Refuse a skill that no case has: a slip of the pen would begin another.
+
+        Raises:
+            InvalidInput: ``unknown-capability``.
+        """
+        known = self.capabilities()
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            mend = f"Did you mean '{near[0]}'? Or begin" if near else "Begin"
+            raise InvalidInput(
+                "unknown-capability",
+                f"No scenario has the capability '{name}'",
+                f"{mend} it: `modelsmith new capability {name}`.",
+                known=known,
+            )
+
+
+def set_names(tree: Tree) -> list[str]:
+    """Eval sets of the work tree, as ``<domain>/<set>``."""
+    found = (path.split("/") for path in tree.paths("evals"))
+    return sorted(f"{parts[1]}/{parts[2]}" for parts in found if len(parts) == 4 and parts[3] == "evalset.yaml")
+
+
+def _named_set(names: list[str], given: str | None) -> str:
+    if not names:
+        raise InvalidInput("no-set", "There is no eval set yet", "Write one first: `modelsmith new set NAME`.")
+    if given is None and len(names) > 1:
+        raise InvalidInput("which-set", "There are several eval sets", f"Add --set, one of: {', '.join(names)}.")
+    if given is not None and given not in names:
+        raise InvalidInput("unknown-set", f"There is no eval set '{given}'", f"Write one of: {', '.join(names)}.")
+    return given or names[0]
+
+
+def owner_of(tree: Tree, path: str, given: str | None) -> str:
+    """The role that owns a file to be written: the one given, else the first that CODEOWNERS asks about it.
+
+    Raises:
+        InvalidInput: ``unknown-role``.
+    """
+    roles = parse_yaml(PEOPLE, tree.read(PEOPLE), People).roles
+    asked = parse(tree.read(CODEOWNERS).decode("utf-8", "replace")).owners(path)
+    owner = given or next((name for one in asked if (name := one.removeprefix("@")) in roles), None)
+    if owner not in roles:
+        what = f"There is no role '{owner}'" if owner else f"CODEOWNERS gives {path} to no role"
+        raise InvalidInput("unknown-role", what, f"Add --owner, one of: {', '.join(roles)}.")
+    return owner
+
+
+def write_new(workspace: Workspace, files: Mapping[str, bytes], scope: str) -> NewResult:
+    """Write files that are not there yet, or none of them.
+
+    ``scope`` is the folder that they belong to. What it lacks as a whole (`evalset.yaml` says so) is left to do; every
+    other mistake that the files would bring is refused.
+
+    Raises:
+        InvalidInput: ``exists``; ``invalid-file``; ``link-in-the-way``.
+    """
+    for path in files:
+        if workspace.files.exists(path):
+            raise InvalidInput(
+                "exists", f"{path} is there already", "Choose another name, or edit the file.", path=path
+            )
+    return _write(workspace, files, scope)
+
+
+def write_longer(workspace: Workspace, path: str, data: bytes, scope: str) -> NewResult:
+    """Write a file of which a part is there already; otherwise as `write_new`."""
+    return _write(workspace, {path: data}, scope)
+
+
+def _write(workspace: Workspace, files: Mapping[str, bytes], scope: str) -> NewResult:
+    tree = workspace.files
+    before = {(p.file, p.field, p.message) for p in validate(tree, [scope]).problems} if tree.paths(scope) else set()
+    after = validate(Drafted(tree, files), [scope]).problems
+    rule = f"{scope}/evalset.yaml"
+    caused = [p for p in after if (p.file, p.field, p.message) not in before and p.file != rule]
+    if caused:
+        raise invalid(caused)
+    for path, data in files.items():
+        target = workspace.root / path
+        refuse_links(workspace.root, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, data)
+    return NewResult(files=tuple(files), remaining=tuple(ProblemView(**vars(problem)) for problem in after))

@@ -1,0 +1,40 @@
+"""``modelsmith new capability``: a skill, begun with one case of each exam."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.operations.authoring import NewResult, OpenSet, write_new
+from modelsmith.operations.contract import ARGUMENT, ASK
+from modelsmith.operations.new_scenario import STEMS, CaseRequest, case_draft, case_path
+from modelsmith.repository.drafts import free_name, yaml_bytes
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InvalidInput
+
+
+class NewCapabilityRequest(CaseRequest):
+    """Writes the first core case and the first held-out case of a new skill. Both have the same right answer.
+
+    A capability is nothing but its cases and the generator that teaches it: `modelsmith new scenario` adds more cases,
+    `modelsmith new generator` the practice.
+    """
+
+    name: Annotated[str, Field(description="Name of the skill, for example chest-pain."), ARGUMENT]
+    held_out: Annotated[str, Field(description="The first case of the closed exam: other facts, in other words."), ASK]
+
+
+def run(workspace: Workspace, request: NewCapabilityRequest) -> NewResult:
+    """Write both cases."""
+    found = OpenSet(workspace, request.set)
+    if request.name in found.capabilities():
+        raise InvalidInput(
+            "exists", f"There is a capability '{request.name}' already", "Add a case: `modelsmith new scenario`."
+        )
+    files: dict[str, bytes] = {}
+    for part, note in (("core", request.note), ("held-out", request.held_out)):
+        name = free_name(f"{request.name}-{STEMS[part]}", found.scenario_ids())
+        case = case_draft(found, request, request.name, name, note)
+        files[case_path(found, part, request.name, name)] = yaml_bytes(case)
+    return write_new(workspace, files, found.folder)

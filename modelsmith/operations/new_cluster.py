@@ -1,0 +1,60 @@
+"""``modelsmith new cluster``: a specialist's line of work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field
+from typing_extensions import override
+
+from modelsmith.operations.authoring import NewResult, OpenSet, SetOption, owner_of, set_names, write_new
+from modelsmith.operations.contract import ARGUMENT, ASK, Request
+from modelsmith.repository.drafts import yaml_bytes
+from modelsmith.repository.kits import kit_files
+from modelsmith.repository.workspace import Workspace
+
+STARTER = ("adtech", "clusters/rtb-pricing/cluster.yaml")
+"""The kit and the file whose base model a new cluster begins with."""
+
+
+class NewClusterRequest(Request):
+    """Writes clusters/NAME/cluster.yaml: which model is trained on which set, and when its traffic goes back.
+
+    It begins with the starter kit's base model and the toolkit's training settings; edit the file for others.
+    """
+
+    name: Annotated[str, Field(description="Name of the line of work."), ARGUMENT]
+    set: SetOption = None
+    description: Annotated[str, Field(description="What it does for whom, in a sentence."), ASK]
+    metric: Annotated[
+        str, Field(description="Live figure that is watched after a deployment, in one word: missed_red_flags."), ASK
+    ]
+    target: Annotated[str, Field(description="Name of what serves it.")] = "local"
+    owner: Annotated[str | None, Field(description="Role that answers for it; the one that CODEOWNERS asks.")] = None
+
+    @override
+    @classmethod
+    def offers(cls, workspace: Workspace, given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+        return {"set": set_names(workspace.files)}
+
+
+def run(workspace: Workspace, request: NewClusterRequest) -> NewResult:
+    """Write the cluster."""
+    found = OpenSet(workspace, request.set)
+    rule = found.evalset.value
+    folder = f"clusters/{request.name}"
+    kit, file = STARTER
+    draft = {
+        "cluster": request.name,
+        "domain": rule.domain,
+        "owner": owner_of(workspace.files, f"{folder}/cluster.yaml", request.owner),
+        "description": request.description,
+        "base_model": yaml.safe_load(kit_files(kit, workspace.root)[file])["base_model"],
+        "eval_set": found.name,
+        "gate": rule.thresholds.model_dump(),
+        "deployment": {"traffic_share": 0.1, "target": request.target},
+        "rollback": {"metric": request.metric, "max_drop": 0.05, "window_minutes": 60, "manual_hours": 48},
+    }
+    return write_new(workspace, {f"{folder}/cluster.yaml": yaml_bytes(draft)}, folder)

@@ -1,0 +1,67 @@
+"""``modelsmith new generator``: practice for one capability."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import override
+
+from modelsmith.operations.authoring import Answer, NewResult, OpenSet, SetOption, write_new
+from modelsmith.operations.contract import ARGUMENT, Cli, Request
+from modelsmith.repository.drafts import declared_points, free_name, offered_answers, reference, slots, yaml_bytes
+from modelsmith.repository.workspace import Workspace
+
+
+class NewGeneratorRequest(Request):
+    """Writes sentence patterns from which practice notes are made, all with one right answer.
+
+    A {slot} in a pattern is filled with each of its values. Rows that come too near to a scored text are dropped, so
+    write other sentences than the cases have.
+    """
+
+    capability: Annotated[str, Field(description="Skill that it teaches."), ARGUMENT]
+    set: SetOption = None
+    answer: Answer
+    templates: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, description="A sentence pattern with {slot} places. Repeat for more."),
+        Cli(option="--template", ask=True),
+    ]
+    slots: Annotated[
+        tuple[str, ...],
+        Field(description="Values for one slot, NAME=VALUE|VALUE. Repeat for each slot."),
+        Cli(option="--slot", ask=True),
+    ] = ()
+    points: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Rubric point that the rows teach; all that no judge decides when left out. Repeat for more."
+        ),
+        Cli(option="--point"),
+    ] = ()
+    id: Annotated[str | None, Field(description="Name of the generator; the capability's when left out.")] = None
+
+    @override
+    @classmethod
+    def offers(cls, workspace: Workspace, given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+        return {"answer": offered_answers(OpenSet(workspace, given.get("set")).rubric)}
+
+
+def run(workspace: Workspace, request: NewGeneratorRequest) -> NewResult:
+    """Write the generator."""
+    found = OpenSet(workspace, request.set)
+    found.require_capability(request.capability)
+    taken = {one.value.id for one in found.files.generators}
+    name = request.id or free_name(request.capability, taken, first=request.capability)
+    draft = {
+        "id": name,
+        "capability": request.capability,
+        "points": list(request.points or declared_points(found.rubric)),
+        "description": f"Teaches {request.capability}.",
+        "reference": reference(request.answer, found.rubric),
+        "slots": slots(request.slots),
+        "templates": [{"id": f"note-{n}", "user": text} for n, text in enumerate(request.templates, start=1)],
+    }
+    return write_new(workspace, {f"{found.folder}/generators/{name}.yaml": yaml_bytes(draft)}, found.folder)

@@ -1,0 +1,220 @@
+"""Governed files as `modelsmith new` writes them: from what a person said to YAML. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+from pydantic import JsonValue
+
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.rubric import JsonSchemaCheck, JudgeCheck, NumberCheck, Rubric, RubricPoint
+
+_WIDTH = 110
+_TOKEN_STEP = 16
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists indented below their key, and text of several lines as a block."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> Any:
+        """Indent lists too."""
+        return super().increase_indent(flow, False)
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def yaml_bytes(value: Any) -> bytes:
+    """The value as a file that reads back the same."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH).encode()
+
+
+def free_name(stem: str, taken: Collection[str], first: str = "") -> str:
+    """``first`` where it is free, else the first free of ``stem-01``, ``stem-02`` and so on."""
+    names = (f"{stem}-{number:02d}" for number in range(1, len(taken) + 2))
+    return first if first and first not in taken else next(name for name in names if name not in taken)
+
+
+def wanted(rubric: Rubric) -> tuple[str, ...]:
+    """The reference fields that the rubric compares an answer with, in its order."""
+    expected = (getattr(point.check, "expected", None) for point in rubric.points)
+    return tuple(dict.fromkeys(one.reference for one in expected if one is not None and one.reference))
+
+
+def offered_answers(rubric: Rubric) -> tuple[str, ...]:
+    """What each reference field may hold, as it is asked for: ``urgency=red|amber|green``."""
+    allowed = _properties(rubric)
+    values = {path: allowed.get(path, {}).get("enum") or ["..."] for path in wanted(rubric)}
+    return tuple(f"{path}={'|'.join(map(str, some))}" for path, some in values.items())
+
+
+def reference(given: Sequence[str], rubric: Rubric) -> dict[str, JsonValue]:
+    """The right answer from each ``FIELD=VALUE``; a dotted field lies inside another.
+
+    Raises:
+        InvalidInput: ``bad-answer``.
+    """
+    found: dict[str, JsonValue] = {}
+    for text in given:
+        path, equals, written = text.partition("=")
+        if not equals or not path:
+            raise _bad_answer(text, "expected FIELD=VALUE", rubric)
+        inner: Any = found
+        *folders, name = path.split(".")
+        for one in folders:
+            inner = inner.setdefault(one, {})
+            if not isinstance(inner, dict):
+                raise _bad_answer(text, f"'{one}' has a value already", rubric)
+        inner[name] = _value(text, path, written, rubric)
+    missing = [path for path in wanted(rubric) if path not in {text.partition("=")[0] for text in given}]
+    if missing:
+        raise InvalidInput(
+            "bad-answer",
+            f"The rubric compares an answer with {', '.join(missing)} too",
+            f"Add {' '.join(f'--answer {path}=...' for path in missing)}.",
+            missing=missing,
+        )
+    return found
+
+
+def _value(text: str, path: str, written: str, rubric: Rubric) -> JsonValue:
+    """The value in the type that the rubric compares it as; text where it does not say."""
+    numbers = {p.check.expected.reference for p in rubric.points if isinstance(p.check, NumberCheck)}
+    kind = "number" if path in numbers else _properties(rubric).get(path, {}).get("type", "string")
+    if kind == "string":
+        return written
+    try:
+        value: JsonValue = json.loads(written)
+    except ValueError:
+        raise _bad_answer(text, f"{path} is a {kind}", rubric) from None
+    return value
+
+
+def _properties(rubric: Rubric) -> Mapping[str, Mapping[str, Any]]:
+    """What the rubric's schemas say about the top fields of an answer."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for point in rubric.points:
+        properties = point.check.schema_.get("properties") if isinstance(point.check, JsonSchemaCheck) else None
+        if isinstance(properties, dict):
+            found |= {name: one for name, one in properties.items() if isinstance(one, dict)}
+    return found
+
+
+def _bad_answer(text: str, message: str, rubric: Rubric) -> InvalidInput:
+    return InvalidInput(
+        "bad-answer", f"--answer {text}: {message}", f"The rubric compares: {', '.join(offered_answers(rubric))}."
+    )
+
+
+def main_point(rubric: Rubric) -> RubricPoint:
+    """The point that a case's pass and fail are most likely about: the first that looks at the right answer."""
+    looks = (p for p in rubric.points if getattr(getattr(p.check, "expected", None), "reference", None))
+    return next(looks, rubric.points[0])
+
+
+def declared_points(rubric: Rubric) -> tuple[str, ...]:
+    """Points that are decided without a judge, or all when there is none such."""
+    return tuple(p.id for p in rubric.points if not isinstance(p.check, JudgeCheck)) or tuple(
+        p.id for p in rubric.points
+    )
+
+
+def slots(given: Sequence[str]) -> dict[str, list[str]]:
+    """A generator's slots from each ``NAME=VALUE|VALUE``.
+
+    Raises:
+        InvalidInput: ``bad-slot``.
+    """
+    found: dict[str, list[str]] = {}
+    for text in given:
+        name, equals, written = text.partition("=")
+        values = _alternatives(written)
+        if not equals or len(values) < 2:
+            raise InvalidInput("bad-slot", f"--slot {text}: expected NAME=VALUE|VALUE", "Give it two values or more.")
+        found[name] = values
+    return found
+
+
+def answer_fields(given: Sequence[str]) -> dict[str, list[str]]:
+    """Fields of an answer and the words that each may hold: ``NAME=WORD|WORD``, or ``NAME`` for any text.
+
+    Raises:
+        InvalidInput: ``bad-field``.
+    """
+    found: dict[str, list[str]] = {}
+    for text in given:
+        name, equals, written = text.partition("=")
+        values = _alternatives(written)
+        if not name or (equals and not values) or name in found:
+            raise InvalidInput(
+                "bad-field", f"--field {text}: expected NAME=WORD|WORD, or NAME", "Name each field once."
+            )
+        found[name] = values
+    return found
+
+
+def _alternatives(written: str) -> list[str]:
+    return list(dict.fromkeys(value for part in written.split("|") if (value := part.strip())))
+
+
+def rubric_draft(name: str, owner: str, description: str, fields: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """A rubric of JSON answers: the format, then one point for each field."""
+    properties = {name: {"enum": list(words)} if words else {"type": "string"} for name, words in fields.items()}
+    schema = {
+        "type": "object", "required": list(fields), "additionalProperties": False, "properties": properties,
+    }  # fmt: skip
+    form = {
+        "id": "answer-format",
+        "text": f"The answer is one JSON object with {_listed(fields)}, and nothing around it.",
+        "weight": 1,
+        "check": {"type": "json_schema", "schema": schema},
+    }
+    points = [
+        {
+            "id": field,
+            "text": f"The field {field} is the one that the case calls for.",
+            "weight": 2,
+            "check": {"type": "json_field", "path": field, "expected": {"reference": field}},
+        }
+        for field in fields
+    ]
+    return {"id": name, "owner": owner, "description": description, "points": [form, *points]}
+
+
+def evalset_draft(
+    name: str, domain: str, owner: str, description: str, fields: Mapping[str, Sequence[str]], instruction: str | None
+) -> dict[str, Any]:
+    """An eval set whose rule is cautious and whose thresholds are to be lowered or raised by its owner."""
+    longest = json.dumps({field: max(words, key=len, default="." * 120) for field, words in fields.items()})
+    tokens = _TOKEN_STEP * (len(longest) // 2 // _TOKEN_STEP + 2)
+    return {
+        "id": name,
+        "domain": domain,
+        "version": "0.1.0",
+        "owner": owner,
+        "description": description,
+        "rubric": f"rubrics/{name}.yaml",
+        "prompt": {"system": instruction or _instruction(fields)},
+        "sampling": {"max_new_tokens": min(tokens, 8192), "temperature": 0.0},
+        "composite": {"core": 1.0, "robustness": 0.0, "micro": 0.0},
+        "thresholds": {"composite": 0.7, "held_out": 0.6},
+        "decision": {"confidence": 0.95, "margin": 0.1, "max_regressions": 0.1, "min_scenarios": 20},
+    }
+
+
+def _instruction(fields: Mapping[str, Sequence[str]]) -> str:
+    shape = json.dumps(dict.fromkeys(fields, "...")).replace('"..."', "...")
+    words = " ".join(f"{field}: {', '.join(values)}." for field, values in fields.items() if values)
+    return f"Answer with JSON {shape} and nothing else. {words}".strip()
+
+
+def _listed(names: Iterable[str]) -> str:
+    *some, last = names
+    return f"the fields {', '.join(some)} and {last}" if some else f"the field {last}"

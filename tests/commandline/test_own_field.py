@@ -1,0 +1,216 @@
+"""A field of one's own, from an empty folder to a repository that validates, without a file copied from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from worlds import World, modelsmith, snapshot
+
+from modelsmith.signing.keys import create_ssh_key
+
+RIGHT = ("--answer", "urgency=red", "--answer", "route=ambulance")
+CASE = (
+    *RIGHT,
+    "--pass",
+    "Sees it.",
+    "--fail",
+    "A slot: he asked.",
+    "--risk",
+    "high",
+    "--lens",
+    "nurse",
+    "--outcome",
+    "delay",
+)
+NOTE = "Man of 61: crushing pain in the chest, ticket #4; he asks for a slot on Friday."
+HELD = "Her jaw and left arm ache since lunch and she is short of breath."
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """An empty repository for triage, and then the least set of files, each by `modelsmith new`."""
+    folder = tmp_path_factory.mktemp("field")
+    create_ssh_key(folder / "ada", "ada@example.org")
+    roles = ("--role", "domain-lead=clinical-lead", "--role", "release-owner=medical-director")
+    made = modelsmith(
+        folder, "init", "clone", "--kit", "empty", "--domain", "triage", *roles,
+        "--person", "clinical-lead=ada.pub", "--json",
+    )  # fmt: skip
+    assert made.code == 0, made.out
+    world = World(folder)
+    steps = [
+        ("set", "notes", "--description", "How urgent, and where to.", "--field", "urgency=red|amber|green",
+         "--field", "route=ambulance|clinic|home"),
+        ("capability", "chest-pain", "--note", NOTE, "--held-out", HELD, *CASE),
+        ("scenario", "chest-pain", "--note", "Stitch while turning, gone at once.", *CASE),
+        ("generator", "chest-pain", *RIGHT, "--template", "{who}: pressure for {long}", "--slot", "who=A man|A woman",
+         "--slot", "long=an hour|a day"),
+        ("cluster", "triage", "--description", "Sorts notes.", "--metric", "missed_red"),
+    ]  # fmt: skip
+    for step in steps:
+        ran = world.modelsmith("new", *step, "--json")
+        assert ran.code == 0, ran.out
+        assert all((world.clone / path).is_file() for path in ran.json["files"])
+    return world
+
+
+def test_it_speaks_the_teams_words_and_is_named_after_the_field(field):
+    governance = field.clone / ".github/governance"
+    assert yaml.safe_load((governance / "policy.yaml").read_text())["repository"].startswith("triage-")
+    everything = b"".join(data for data in snapshot(field.clone).values() if data)
+    assert b"@clinical-lead" in everything
+    assert b"gate: medical-director" in everything
+    assert not any(word in everything for word in (b"head-of-trading", b"domain-lead", b"adtech", b"rtb"))
+
+
+def test_what_new_writes_is_valid_and_is_a_kit_to_start_together_from(field, tmp_path):
+    valid = field.modelsmith("validate", "--json")
+    assert (valid.code, valid.json["problems"]) == (0, [])
+    assert valid.json["kinds"] == {
+        "cluster": 1, "cluster-defaults": 1, "codeowners": 1, "evalset": 1, "generator": 1, "people": 1, "policy": 1,
+        "rubric": 1, "scenario": 3,
+    }  # fmt: skip
+    together = modelsmith(tmp_path, "init", "desk", "--kit", str(field.clone), "--json")
+    assert together.code == 0, together.out
+    assert (together.json["domain"], together.json["clusters"]) == ("triage", ["triage"])
+    assert (together.json["people"], "clinical-lead" in together.json["unheld_roles"]) == ({}, True)
+    taken = yaml.safe_load(
+        (tmp_path / "desk/evals/triage/notes/held_out/chest-pain/chest-pain-held-01.yaml").read_text()
+    )
+    assert taken["messages"][0]["content"] == HELD
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("set", "notes", "--description", "x", "--field", "a=b|c"), "exists", "notes/evalset.yaml"),
+        (("set", "others", "--description", "x", "--field", "a=b|c", "--owner", "boss"), "unknown-role", "boss"),
+        (("set", "Others", "--description", "x", "--field", "a=b|c"), "invalid-file", "id"),
+        (("capability", "chest-pain", "--note", "a", "--held-out", "b", *CASE), "exists", "chest-pain"),
+        (("scenario", "chest-pian", "--note", "a", *CASE), "unknown-capability", "chest-pian"),
+        (("scenario", "chest-pain", "--note", "a", *CASE[2:]), "bad-answer", "urgency"),
+        (("scenario", "chest-pain", "--note", f"{HELD}", *CASE), "invalid-file", "too near"),
+        (("scenario", "chest-pain", "--id", "chest-pain-core-01", "--note", "a", *CASE), "exists", "core-01.yaml"),
+        (("scenario", "chest-pain", "--note", "a", *RIGHT), "usage", "--pass, --fail, --risk, --lens, --outcome"),
+        (("generator", "chest-pain", *RIGHT, "--template", "{who} waits"), "invalid-file", "{who}"),
+        (("generator", "chest-pain", *RIGHT, "--template", "x", "--slot", "who=one"), "bad-slot", "who=one"),
+        (("label", "chest-pain-core-01", "--answer", "x", "--verdict", "pass"), "no-labels", "evalset.yaml"),
+        (("cluster", "triage", "--description", "x", "--metric", "y"), "exists", "cluster.yaml"),
+        (("cluster", "../up", "--description", "x", "--metric", "y"), "outside-repository", "up"),
+    ],
+)  # fmt: skip
+def test_new_writes_over_nothing_and_refuses_what_validate_would_refuse(field, words, code, said):
+    before = snapshot(field.folder)
+    ran = field.modelsmith("new", *words, "--json")
+    assert (ran.code, ran.json["code"]) == (2, code), ran.out
+    assert said in ran.json["message"]
+    assert ran.json["mend"]
+    assert snapshot(field.folder) == before
+
+
+def test_a_label_is_added_and_those_before_it_stay_as_they_were(field, tmp_path):
+    world = field.copied_to(tmp_path / "world")
+    folder = world.clone / "evals/triage/notes"
+    with (folder / "rubrics/notes.yaml").open("a") as rubric:
+        rubric.write("  - {id: polite, text: Polite., weight: 1, check: {type: judge, instruction: Is it polite?}}\n")
+    with (folder / "evalset.yaml").open("a") as rule:
+        rule.write(
+            "judge:\n  name: j\n  labels: labels/judge.yaml\n  max_new_tokens: 64\n  base_model: {name: j, "
+            f"uri: file:///j, digest: 'sha256:{'0' * 64}', license: MIT}}\n"
+        )
+    for number, (answer, verdict) in enumerate((("Go: now # please", "pass"), ("Go.", "fail")), start=1):
+        ran = world.modelsmith("new", "label", "chest-pain-core-01", "--answer", answer, "--verdict", verdict, "--json")
+        assert ran.code == 0, ran.out
+        labels = yaml.safe_load((folder / "labels/judge.yaml").read_text())
+        assert [one["answer"] for one in labels] == ["Go: now # please", "Go."][:number]
+    twice = world.modelsmith("new", "label", "no-such", "--answer", "x", "--verdict", "pass", "--json")
+    assert (twice.code, twice.json["code"]) == (2, "invalid-file")
+    assert len(yaml.safe_load((folder / "labels/judge.yaml").read_text())) == 2
+
+
+def test_on_a_terminal_it_asks_and_says_what_may_be_answered(field, tmp_path):
+    world = field.copied_to(tmp_path / "world")
+    note = "A graze on the knee, clean: it bled a little."
+    typed = [note, "urgency=green", "route=home", "", "Sees that it is harmless.", "Red: it sounds bad.", "huge", "low",
+             "nurse", "delay", "", ""]  # fmt: skip
+    shown = on_a_terminal(world, ("new", "scenario", "chest-pain"), typed)
+    assert "urgency=red|amber|green" in shown
+    assert "low, medium, high" in shown
+    written = yaml.safe_load(
+        (world.clone / "evals/triage/notes/scenarios/chest-pain/chest-pain-core-03.yaml").read_text()
+    )
+    assert written["reference"] == {"urgency": "green", "route": "home"}
+    assert (written["risk"], written["messages"][0]["content"]) == ("low", note)
+
+
+def on_a_terminal(world: World, words: tuple[str, ...], typed: list[str]) -> str:
+    """What the command shows a person who types these lines."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "modelsmith", *words], cwd=world.clone, env=world.environment(),
+        stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    os.write(ours, "".join(f"{line}\n" for line in typed).encode())
+    shown = b""
+    try:
+        while piece := os.read(ours, 4096):
+            shown += piece
+    except OSError:
+        pass  # the other end is closed
+    os.close(ours)
+    assert process.wait(30) == 0, shown.decode()
+    return shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--kit", "empty"), "bad-domain"), (("--kit", "empty", "--domain", "Tri age"), "bad-domain"),
+        (("--domain", "triage"), "bad-domain"), (("--kit", "."), "unknown-kit"), (("--kit", "broken"), "invalid-kit"),
+        (("--kit", "linked"), "not-a-file"), (("--role", "boss=me"), "bad-role"),
+        (("--role", "platform=domain-lead"), "bad-role"), (("--role", "platform=The boss"), "bad-role"),
+        (("--person", "platform=putty.ppk"), "bad-person"),
+    ],
+)  # fmt: skip
+def test_an_init_that_cannot_begin_says_why_and_leaves_nothing(tmp_path, words, code):
+    (tmp_path / "broken/clusters/x").mkdir(parents=True)
+    (tmp_path / "broken/clusters/x/cluster.yaml").write_text("cluster: y\n")
+    (tmp_path / "broken/evals/ads").mkdir(parents=True)
+    (tmp_path / "broken/evals/ads/README.md").write_text("Ads.\n")
+    (tmp_path / "linked/evals/ads").mkdir(parents=True)
+    (tmp_path / "linked/evals/ads/README.md").symlink_to("/etc/passwd")
+    (tmp_path / "putty.ppk").write_text("PuTTY-User-Key-File-3: ssh-ed25519\nPrivate-Lines: 1\nAAAA\n")
+    before = snapshot(tmp_path)
+    ran = modelsmith(tmp_path, "init", "made", *words, "--json")
+    assert (ran.code, ran.json["code"]) == (2, code), ran.out
+    assert ran.json["mend"]
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_init_that_is_told_to_end_takes_its_private_keys_back(tmp_path, number):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    slow = tools / "ssh-keygen"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    world = World(tmp_path)
+    environment = world.environment() | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    before = snapshot(tmp_path)
+    process = world.start(sys.executable, "-P", "-m", "modelsmith", "init", "made", cwd=tmp_path, env=environment)
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob("home/keys/*/harness.pem")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert snapshot(tmp_path) == before
