@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import math
 import random
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from modelsmith.points.check import check
@@ -17,7 +16,7 @@ from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Slug
 from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.generator import Generator, Template
+from modelsmith.schema.generator import SLOT, Generator, SlotValue, Template, Values, filled_text
 from modelsmith.schema.rubric import JudgeCheck, Rubric
 from modelsmith.schema.scenario import Message
 from modelsmith.schema.training_row import TrainingRow
@@ -27,8 +26,6 @@ REPLAY: Final = 0.5
 
 So a capability that fails entirely gets three times the rows of one that does not fail at all. The rest is replay: it
 keeps skills that are there, and keeps one frequent answer from becoming the model's guess for everything."""
-
-_SLOT: Final = re.compile(r"\{([a-z0-9][a-z0-9._-]*)\}")
 
 
 def generate_rows(
@@ -84,7 +81,7 @@ def _apportion(weights: Sequence[float], count: int) -> list[int]:
 def _rows(rubric: Rubric, generator: Generator, count: int, seed: int, seen: set[str]) -> Iterator[TrainingRow]:
     if not count:
         return
-    answer = _answer(rubric, generator)
+    known: dict[str, str] = {}
     chance = random.Random(f"{generator.id} {seed}")  # noqa: S311
     order = list(generator.templates)
     chance.shuffle(order)
@@ -92,15 +89,16 @@ def _rows(rubric: Rubric, generator: Generator, count: int, seed: int, seen: set
     made = 0
     while made < count and texts:
         for template in order:
-            text = next((t for t in texts.get(template.id, ()) if t not in seen), None)
-            if text is None:
+            found = next((one for one in texts.get(template.id, ()) if one[0] not in seen), None)
+            if found is None:
                 texts.pop(template.id, None)
                 continue
+            text, values = found
             seen.add(text)
             made += 1
             yield TrainingRow(
                 messages=(Message(role="user", content=text),),
-                answer=answer,
+                answer=_answer(rubric, generator, values, known),
                 generator=generator.id,
                 template=template.id,
                 points=generator.points,
@@ -118,13 +116,16 @@ def _rows(rubric: Rubric, generator: Generator, count: int, seed: int, seen: set
         )
 
 
-def _answer(rubric: Rubric, generator: Generator) -> str:
-    """The reference as JSON. Judged points are taken as passed: the reference is what a person declared right."""
-    answer = json.dumps(generator.reference, ensure_ascii=False)
+def _answer(rubric: Rubric, generator: Generator, values: Values, known: dict[str, str]) -> str:
+    """The assistant's turn. Judged points are taken as passed: the reference is what a person declared right."""
+    answer, reference = generator.turn(values), generator.filled(values)
+    key = json.dumps([answer, reference])
+    if key in known:
+        return answer
     for point in rubric.points:
         if isinstance(point.check, JudgeCheck):
             continue
-        verdict = check(point, answer, generator.reference)
+        verdict = check(point, answer, reference)
         if not verdict.passed:
             raise InvalidInput(
                 "generator-answer",
@@ -133,12 +134,13 @@ def _answer(rubric: Rubric, generator: Generator) -> str:
                 generator=generator.id,
                 point=point.id,
             )
+    known[key] = answer
     return answer
 
 
-def _texts(generator: Generator, template: Template, chance: random.Random) -> Iterator[str]:
-    """The template's texts, each combination of slot values once, in a random order."""
-    names: list[Slug] = list(dict.fromkeys(_SLOT.findall(template.user)))
+def _texts(generator: Generator, template: Template, chance: random.Random) -> Iterator[tuple[str, Values]]:
+    """The template's texts, each combination of slot values once, in a random order, and the values in each."""
+    names: list[Slug] = [*dict.fromkeys(SLOT.findall(template.user))]
     for name in names:
         if name not in generator.slots:
             raise InvalidInput(
@@ -151,15 +153,11 @@ def _texts(generator: Generator, template: Template, chance: random.Random) -> I
             )
     values = [generator.slots[name] for name in names]
     for number in _numbers(math.prod(len(options) for options in values), chance):
-        chosen = {}
+        chosen: dict[str, SlotValue] = {}
         for name, options in zip(names, values, strict=True):
             number, position = divmod(number, len(options))
             chosen[name] = options[position]
-        yield _filled(template.user, chosen)
-
-
-def _filled(text: str, values: Mapping[str, str]) -> str:
-    return _SLOT.sub(lambda match: values[match.group(1)], text)
+        yield filled_text(template.user, chosen), chosen
 
 
 def _numbers(total: int, chance: random.Random) -> Iterator[int]:

@@ -15,10 +15,10 @@ from modelsmith.repository.workspace import Workspace
 
 
 class NewGeneratorRequest(Request):
-    """Writes sentence patterns from which practice notes are made, all with one right answer.
+    """Writes sentence patterns from which practice notes are made.
 
-    A {slot} in a pattern is filled with each of its values. Rows that come too near to a scored text are dropped, so
-    write other sentences than the cases have.
+    A {slot} in a pattern is filled with each of its values, and one in the answer with what the note holds. Rows that
+    come too near to a scored text are dropped, so write other sentences than the cases have.
     """
 
     capability: Annotated[str, Field(description="Skill that it teaches."), ARGUMENT]
@@ -34,6 +34,10 @@ class NewGeneratorRequest(Request):
         Field(description="Values for one slot, NAME=VALUE|VALUE. Repeat for each slot."),
         Cli(option="--slot", ask=True),
     ] = ()
+    text: Annotated[
+        str | None,
+        Field(description="The answer as plain text, with {slot} places, where the rubric does not ask for JSON."),
+    ] = None
     points: Annotated[
         tuple[str, ...],
         Field(
@@ -61,6 +65,7 @@ def run(workspace: Workspace, request: NewGeneratorRequest) -> NewResult:
         "points": list(request.points or declared_points(found.rubric)),
         "description": f"Teaches {request.capability}.",
         "reference": reference(request.answer, found.rubric),
+        **({"answer": request.text} if request.text else {}),
         "slots": slots(request.slots),
         "templates": [{"id": f"note-{n}", "user": text} for n, text in enumerate(request.templates, start=1)],
     }

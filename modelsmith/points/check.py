@@ -238,6 +238,8 @@ def _text_reason(check: TextCheck, completion: str, expected: str) -> str:
     answer, wanted = (_alike(text.strip(), check.ignore_case) for text in (completion, expected))
     if check.match == "equals":
         return "" if answer == wanted else f"the answer is not {shown(expected)}"
+    if check.match == "must_not_contain":
+        return f"the answer contains {shown(expected)}" if wanted in answer else ""
     return "" if wanted in answer else f"the answer does not contain {shown(expected)}"
 
 

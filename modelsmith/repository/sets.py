@@ -364,13 +364,33 @@ def _generator(generator: Source[Generator], rubric: Rubric | None, capabilities
     for name in value.slots:
         if name not in used:
             yield generator.problem(("slots", name), f"no template uses the slot '{name}'", "Use it, or remove it.")
+    yield from _told(generator)
     if rubric is None:
         return
     points = {point.id for point in rubric.points}
     for number, point in enumerate(value.points):
         if point not in points:
             yield _unknown_point(generator, ("points", number), point, points)
-    yield from _references(generator, value.reference, rubric)
+    yield from _references(generator, value.filled(value.first_values()), rubric)
+
+
+def _told(generator: Source[Generator]) -> Iterator[Problem]:
+    """What the right answer says must stand in the note, or the model would learn to guess it."""
+    value = generator.value
+    at: Location = ("answer",) if value.answer is not None else ("reference",)
+    for name in sorted(value.places()):
+        if name not in value.slots:
+            yield generator.problem(
+                at, f"the right answer names a slot {{{name}}} that is not declared", f"Add '{name}' under slots."
+            )
+            continue
+        for number, template in enumerate(value.templates):
+            if f"{{{name}}}" not in template.user:
+                yield generator.problem(
+                    ("templates", number, "user"),
+                    f"the right answer says {{{name}}}, which this text does not tell",
+                    f"Write {{{name}}} into it, or leave it out of the answer.",
+                )
 
 
 def _references(source: Source[Any], reference: Mapping[str, JsonValue], rubric: Rubric) -> Iterator[Problem]:

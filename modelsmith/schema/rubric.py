@@ -49,10 +49,10 @@ class NumberCheck(Frozen):
 
 
 class TextCheck(Frozen):
-    """The answer contains, or equals, the expected text."""
+    """The answer equals the expected text, contains it, or must not contain it."""
 
     type: Literal["text"]
-    match: Literal["equals", "contains"] = "equals"
+    match: Literal["equals", "contains", "must_not_contain"] = "equals"
     expected: Expected
     ignore_case: bool = True
 

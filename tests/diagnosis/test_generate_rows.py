@@ -139,3 +139,47 @@ def test_a_spoiled_line_of_rows_is_named(governed, all_fail, tmp_path):
     with pytest.raises(InvalidInput) as refused:
         read_rows(path)
     assert refused.value.details["line"] == 3
+
+
+def test_a_generator_teaches_as_many_answers_as_its_slots_have_values(governed, all_fail):
+    """Each row's answer says what its note says, in the type of the slot's value."""
+    rubric = governed.rubric.model_copy(update={"points": ()})
+    late = governed.generators[0].model_copy(
+        update={
+            "reference": {
+                "cause": "timeout",
+                "late_by": "{ms}",
+                "say": "{who}: {ms} ms late",
+                "more": [{"by": "{who}"}],
+            },
+            "slots": {"ms": (20, 30), "who": ("OpenX", "Xandr")},
+            "templates": (Template(id="only", user="{who} is {ms} ms late"),),
+        }
+    )
+    made = generate_rows(replace(governed, rubric=rubric, generators=(late,)), all_fail, 4, 17)
+    assert {row.messages[0].content: json.loads(row.answer) for row in made} == {
+        f"{who} is {ms} ms late": {
+            "cause": "timeout",
+            "late_by": ms,
+            "say": f"{who}: {ms} ms late",
+            "more": [{"by": who}],
+        }
+        for who in ("OpenX", "Xandr")
+        for ms in (20, 30)
+    }
+    spoken = late.model_copy(update={"answer": "Call {who}: {ms} ms too late, {unknown}."})
+    rows = generate_rows(replace(governed, rubric=rubric, generators=(spoken,)), all_fail, 4, 17)
+    assert {row.answer for row in rows} >= {"Call OpenX: 20 ms too late, {unknown}."}
+
+
+def test_every_filled_answer_is_held_against_the_rubric(governed, all_fail):
+    wrong = governed.generators[0].model_copy(
+        update={
+            "reference": {"cause": "{cause}", "action": "x", "more": "{late}"},
+            "slots": {"cause": ("timeout", "pacing"), "late": ("a", "b")},
+            "templates": (Template(id="only", user="{cause} {late}"),),
+        }
+    )
+    with pytest.raises(InvalidInput) as refused:
+        generate_rows(replace(governed, generators=(wrong,)), all_fail, 4, 17)
+    assert refused.value.code == "generator-answer"

@@ -362,6 +362,12 @@ class TestTextAndRegex:
         assert verdict(answer, type="text", match="contains", expected={"value": wanted}).passed
         assert verdict(wanted, type="text", expected={"value": wanted}).passed
 
+    def test_what_must_not_stand_in_an_answer_is_found_however_it_is_written(self):
+        never = {"type": "text", "match": "must_not_contain", "expected": {"value": "don't bid"}}
+        assert verdict("bid lower", **never).passed
+        refused = verdict("Please DON\u2019T  bid.".replace("  ", "\u00a0"), **never)
+        assert (refused.passed, "contains" in refused.reason) == (False, True)
+
     def test_letters_are_compared_composed_in_every_check(self):
         composed, apart = "caf\u00e9", "cafe\u0301"
         for one, other in ((composed, apart), (apart, composed)):

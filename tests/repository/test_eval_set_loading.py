@@ -166,6 +166,22 @@ def test_template_slots_must_be_declared_and_used(repo: Path, change: Edit) -> N
     ]
 
 
+def test_what_the_right_answer_says_stands_in_every_note(repo: Path, change: Edit) -> None:
+    change(GENERATOR, "reference: {cause: floor}", 'reference: {cause: floor, who: "{seller}", when: "{day}"}')
+    change(GENERATOR, "templates:\n", "templates:\n  - {id: other, user: Too cheap again.}\n")
+    change(GENERATOR, "[Magnite, OpenX]", "[Magnite, 7]")
+    assert _fields(repo) == [
+        ("generators/floors.yaml", 5, "reference"),
+        ("generators/floors.yaml", 9, "templates[0].user"),
+    ]
+    change(GENERATOR, "Too cheap again.", '"{seller}: too cheap again."')
+    change(GENERATOR, ', when: "{day}"', "")
+    assert load_eval_set(WorkTree(repo), "ads/diagnosis").generators[0].filled({"seller": 7}) == {
+        "cause": "floor",
+        "who": 7,
+    }
+
+
 def test_a_held_out_text_that_copies_a_core_text_is_found_whatever_its_numbers_and_order(
     repo: Path, change: Edit
 ) -> None:
