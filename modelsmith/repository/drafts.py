@@ -205,7 +205,7 @@ def evalset_draft(
         "sampling": {"max_new_tokens": min(tokens, 8192), "temperature": 0.0},
         "composite": {"core": 1.0, "robustness": 0.0, "micro": 0.0},
         "thresholds": {"composite": 0.7, "held_out": 0.6},
-        "decision": {"confidence": 0.95, "margin": 0.1, "max_regressions": 0.1, "min_scenarios": 20},
+        "decision": {"confidence": 0.95, "margin": 0.2, "max_regressions": 0.1, "min_scenarios": 20},
     }
 
 
