@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,14 +13,16 @@ from modelsmith.loop import phases
 from modelsmith.loop.desk import Desk, open_desk
 from modelsmith.loop.evals import ledger_of
 from modelsmith.loop.promotions import note_advances
-from modelsmith.loop.state import Iteration, Phase, StateFile
+from modelsmith.loop.state import Fault, Iteration, Phase, StateFile
 from modelsmith.promotion.checks import FRESH
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.judge import judge
 from modelsmith.promotion.main import read_main
 from modelsmith.promotion.pulls import sync
 from modelsmith.repository.load import load_cluster, load_eval_set
-from modelsmith.schema.errors import GateNotCleared, InvalidInput
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.catalog import CLUSTER_DEFAULTS
+from modelsmith.schema.errors import Exit, GateNotCleared, InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.progress import Progress
 
 PHASES: dict[Phase, Callable[[Desk, Iteration], Iteration]] = {
@@ -32,6 +36,8 @@ PHASES: dict[Phase, Callable[[Desk, Iteration], Iteration]] = {
 ENDS: tuple[Phase, ...] = ("waiting", "done")
 BEFORE_CANDIDATE: tuple[Phase, ...] = ("eval", "diagnose", "train", "seal")
 """Phases after which main knows what the candidate was trained from."""
+TAKEN = ("tag-taken", "job-folder-taken")
+"""Errors that an iteration cannot outlive: what lies under its number answers something else."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,10 @@ class Loop:
     harness: Harness
     cluster: str
 
-    def run(self, max_iterations: int | None) -> Iteration:
+    def run(self, max_iterations: int | None, restart: bool) -> Iteration:
         """Go on from where the last call ended, to a person's gate, to nothing left to do, or to the limit.
+
+        With ``restart`` whatever is unfinished is left behind, and a new iteration begins.
 
         Raises:
             InvalidInput: ``dirty-tree``, ``diverged-main``, an unknown cluster.
@@ -54,18 +62,33 @@ class Loop:
             states = StateFile(workspace)
             main = self._main()
             limit = max_iterations or load_cluster(workspace.revision(main), self.cluster).loop.max_iterations
-            iteration = self._resume(states.get(self.cluster), main)
+            last = states.get(self.cluster)
+            iteration = self._abandon(last, main) if restart else self._resume(last, main)
+            if iteration != last:
+                states.put(iteration)
             first = iteration.number
             while True:
-                desk = open_desk(self.harness, iteration)
-                while iteration.phase not in ENDS:
-                    iteration = states.put(PHASES[iteration.phase](desk, iteration))
-                states.put(iteration)
+                iteration = states.put(self._through(states, iteration))
                 again = iteration.phase == "done" and iteration.outcome == "FAIL" and iteration.specialist is not None
                 if not again or iteration.number - first + 1 >= limit:
                     return iteration
                 workspace.notify(Progress("iterate", f"iteration {iteration.number}: {iteration.reason}"))
                 iteration = states.put(self._begin(self._main(), iteration))
+
+    def _through(self, states: StateFile, iteration: Iteration) -> Iteration:
+        """Phase after phase to the iteration's end; what one fails with is kept, to be shown and for the next call."""
+        try:
+            desk = open_desk(self.harness, iteration)
+            while iteration.phase not in ENDS:
+                done = PHASES[iteration.phase](desk, iteration)
+                iteration = states.put(done.model_copy(update={"error": None}))
+        except ModelsmithError as error:
+            if error.code in TAKEN:
+                error.mend = f"Leave this iteration behind: `modelsmith iterate {self.cluster} --restart`."
+            with contextlib.suppress(InfrastructureFailure):
+                states.put(iteration.model_copy(update={"error": Fault.of(error)}))
+            raise
+        return iteration
 
     def _main(self) -> str:
         """Commit of the forge's main, which the clone must not have left."""
@@ -88,9 +111,37 @@ class Loop:
             return self._waited(last, main)
         if last.phase == "done" or not self.harness.workspace.git.is_ancestor(last.commit, main):
             return self._begin(main, last)
+        why = self._outlived(last, main)
+        return self._abandon(last, main, why) if why else last
+
+    def _outlived(self, last: Iteration, main: str) -> str:
+        """Why main leaves no sense in going on with an unfinished iteration; empty while there is some.
+
+        What a phase failed with is mended on main or on this machine. The first makes a new iteration, since this one
+        keeps to the files of its commit. A candidate that passed is not given up for what may go by itself.
+        """
         early = last.phase in BEFORE_CANDIDATE
-        gone = early and (self._retired(last.reference, main) or self._terms(last.commit) != self._terms(main))
-        return self._begin(main, last) if gone else last
+        if early and self._retired(last.reference, main):
+            return f"{last.reference} is deprecated"
+        if last.error and (last.phase != "promote" or last.error.exit != Exit.INFRASTRUCTURE):
+            changed = self._pinned(last.commit) != self._pinned(main)
+            return f"it stopped at {last.error.code}, and main's files have changed since" if changed else ""
+        other = early and self._terms(last.commit) != self._terms(main)
+        return "main trains by other terms by now" if other else ""
+
+    def _abandon(self, last: Iteration | None, main: str, why: str = "somebody asked for it") -> Iteration:
+        """Begin anew; what the harness had open for the unfinished candidate is closed, runs and ledger stay."""
+        if last and last.phase != "done":
+            reason = f"Iteration {last.number} is left behind: {why}"
+            self.harness.workspace.notify(Progress("iterate", reason))
+            self._close_pulls(last, reason)
+        return self._begin(main, last)
+
+    def _close_pulls(self, last: Iteration, reason: str) -> None:
+        ours = f"promote/{self.cluster}/iter-{last.number:03d}-"
+        for pull in self.harness.forge.list("open"):
+            if pull.preparer == self.harness.actor and pull.branch.startswith(ours):
+                self.harness.forge.close(pull.number, reason)
 
     def _waited(self, last: Iteration, main: str) -> Iteration:
         """What to do now with an iteration that ended at a person: wait on, go on, or begin the next one.
@@ -131,6 +182,16 @@ class Loop:
         governed = load_eval_set(tree, cluster.eval_set)
         return cluster.base_model, cluster.training, governed.rubric_digest, governed.generators
 
+    def _pinned(self, commit: str) -> tuple[object, ...]:
+        """Everything that an iteration reads from its commit, as git names it."""
+        files = self.harness.workspace.revision(commit)
+        folder = f"evals/{load_cluster(files, self.cluster).eval_set}"
+        return (
+            files.entries(f"clusters/{self.cluster}/cluster.yaml"),
+            files.entries(CLUSTER_DEFAULTS),
+            files.folder_id(folder),
+        )
+
     def _retired(self, specialist: str, main: str) -> bool:
         """Whether nothing may be trained from the specialist any more."""
         life = read_main(self.harness.workspace.git, main).history.lives.get(specialist)
@@ -145,11 +206,21 @@ class Loop:
         serving = render_routing(self.cluster, lives, share).serving[-1]
         reference_changed = last is None or last.reference != serving.specialist
         failed = last is not None and last.outcome == "FAIL" and not reference_changed
+        known = last.lesson if last and last.outcome is None and not reference_changed else None
         return Iteration(
             cluster=self.cluster,
-            number=max(recorded, last.number if last else 0) + 1,
+            number=max(recorded, last.number if last else 0, last_number(self.harness.workspace, self.cluster)) + 1,
             phase="eval",
             commit=commit,
             reference=serving.specialist,
-            lesson=phases.candidate_tag(last) if failed and last else None,
+            lesson=phases.candidate_tag(last) if failed and last else known,
         )
+
+
+def last_number(workspace: Workspace, cluster: str) -> int:
+    """The highest iteration that left something in this clone, also when its state is lost: no number is used twice."""
+    folder = workspace.cluster_folder(cluster)
+    names = [f"{cluster}-iter-{path.name}" for path in folder.glob("iterations/*")]
+    names += [path.name for path in folder.glob("runs/*")]
+    number = re.compile(rf"{re.escape(cluster)}-iter-(\d{{3,9}})(?:-.+)?")
+    return max((int(found[1]) for name in names if (found := number.fullmatch(name))), default=0)

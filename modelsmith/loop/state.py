@@ -12,11 +12,26 @@ from pydantic import Field
 from modelsmith.repository.paths import refuse_links
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Digest, Frozen, GitHash, Slug
-from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.signing.files import write_atomically
 
 Phase = Literal["eval", "diagnose", "train", "seal", "assess", "promote", "waiting", "done"]
 """``assess`` is the eval of the candidate; ``waiting`` ends at a person."""
+
+
+class Fault(Frozen):
+    """What a phase failed with."""
+
+    code: str
+    message: str
+    mend: str
+    exit: int
+    """Exit code that the command ended with."""
+
+    @classmethod
+    def of(cls, error: ModelsmithError) -> Fault:
+        """What to remember of an error."""
+        return cls(code=error.code, message=error.message, mend=error.mend, exit=error.exit)
 
 
 class Iteration(Frozen):
@@ -39,6 +54,8 @@ class Iteration(Frozen):
     outcome: Literal["PASS", "FAIL", "INCONCLUSIVE"] | None = None
     reason: str = ""
     """Why the loop took the latest step, for people."""
+    error: Fault | None = None
+    """What the phase failed with when it was last tried; None once it is done."""
 
 
 class LoopState(Frozen):

@@ -30,6 +30,9 @@ class IterateRequest(Request):
 
     Ends with 3 when no candidate cleared the gate. Killed or interrupted at any point, the same command goes on from
     there and counts nothing twice.
+
+    An iteration keeps to main's files as they were when it began. When a phase failed and its mend is merged, the same
+    command begins a new iteration with main's files as they are; runs and ledger stay.
     """
 
     cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/."), ARGUMENT]
@@ -37,6 +40,9 @@ class IterateRequest(Request):
         int | None,
         Field(ge=1, le=1000, description="Passes before giving up; the cluster's loop.max_iterations when not given."),
     ] = None
+    restart: Annotated[
+        bool, Field(description="Leave the unfinished iteration behind, close its pull requests, and begin a new one.")
+    ] = False
 
 
 class IterateResult(Result):
@@ -68,7 +74,7 @@ class IterateResult(Result):
 def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
     """Iterate."""
     harness = open_harness(workspace)
-    iteration = Loop(harness, request.cluster).run(request.max_iterations)
+    iteration = Loop(harness, request.cluster).run(request.max_iterations, request.restart)
     waiting: tuple[str, ...] = ()
     steps: dict[str, str] = {}
     pull = iteration.pull if iteration.phase == "waiting" else None

@@ -1,38 +1,123 @@
-"""A training that main has overtaken is begun again: its candidate would be refused for good."""
+"""An iteration that cannot end well is left behind: main has overtaken it, or has mended what stopped it."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from worlds import CLUSTER
 
 from modelsmith.loop.iterate import Loop
-from modelsmith.loop.state import Iteration
+from modelsmith.loop.state import Fault, Iteration
 from modelsmith.promotion.harness import Harness
 from modelsmith.repository.workspace import Workspace
 
 PATH = f"clusters/{CLUSTER}/cluster.yaml"
+GENERATOR = "evals/adtech/rtb-root-cause/generators/auction-timeout.yaml"
+SCENARIO = "evals/adtech/rtb-root-cause/scenarios/auction-timeout/timeout-core-01.yaml"
+STOPPED = {"message": "It does not go on.", "mend": "Mend it."}
 
 
-def edited(repository, change):
-    document = yaml.safe_load(repository.main.tree.read(PATH))
+def edited(repository, change, path=PATH):
+    document = yaml.safe_load(repository.main.tree.read(path))
     change(document)
-    return repository.commit({PATH: yaml.safe_dump(document, sort_keys=False).encode()})
+    return repository.commit({path: yaml.safe_dump(document, sort_keys=False).encode()})
 
 
 def longer(document):
     document.setdefault("training", {})["steps"] = 49
 
 
+def slower(document):
+    document.setdefault("training", {})["learning_rate"] = 1e-5
+
+
+def by_another_method(document):
+    document.setdefault("training", {})["method"] = "dpo"
+
+
 def retold(document):
     document["description"] = "Other words."
+
+
+def shorter(document):
+    document["variants"] = document["variants"][:1]
+
+
+class Closed(list):
+    """Pull requests of a forge, of which those that were closed are noted."""
+
+    def __init__(self, *branches):
+        self.open = [SimpleNamespace(number=n, branch=b, preparer="h") for n, b in enumerate(branches, 1)]
+
+    def list(self, _status):
+        return self.open
+
+    def close(self, number, _reason):
+        self.append(number)
+
+
+def loop_of(repository, forge=None):
+    harness = Harness.__new__(Harness)
+    object.__setattr__(harness, "workspace", Workspace(repository.git.path, repository.people / "home"))
+    object.__setattr__(harness, "forge", Closed() if forge is None else forge)
+    object.__setattr__(harness, "actor", "h")
+    return Loop(harness, CLUSTER)
+
+
+def begun(repository, phase, **more):
+    return Iteration(cluster=CLUSTER, number=1, phase=phase, commit=repository.tip, reference="base", **more)
 
 
 @pytest.mark.parametrize(("change", "number"), [(longer, 2), (retold, 1)])
 def test_a_training_by_other_terms_than_main_s_is_begun_again(repository, change, number):
     """Terms are the base model, the settings, the rubric and the generators; words are none."""
-    harness = Harness.__new__(Harness)
-    object.__setattr__(harness, "workspace", Workspace(repository.git.path, repository.people / "home"))
     now = edited(repository, change)
-    begun = Iteration(cluster=CLUSTER, number=1, phase="seal", commit=repository.tip, reference="base")
-    assert Loop(harness, CLUSTER)._resume(begun, now.tip).number == number
+    assert loop_of(repository)._resume(begun(repository, "seal"), now.tip).number == number
+
+
+MENDS = [
+    ("eval", "prompt-too-long", 2, SCENARIO, shorter),
+    ("eval", "endpoint-down", 6, PATH, retold),
+    ("diagnose", "no-rows", 2, GENERATOR, retold),
+    ("diagnose", "generator-answer", 2, GENERATOR, retold),
+    ("train", "method-not-available", 2, PATH, by_another_method),
+    ("train", "training-oom", 6, PATH, longer),
+    ("train", "training-nan-loss", 2, PATH, slower),
+    ("assess", "judge-unclear", 2, SCENARIO, shorter),
+    ("promote", "gate-closed", 3, SCENARIO, shorter),
+]
+
+
+@pytest.mark.parametrize(("phase", "code", "exit_code", "path", "mend"), MENDS)
+def test_after_a_phase_failed_the_mend_on_main_begins_a_new_iteration(repository, phase, code, exit_code, path, mend):
+    stopped = begun(repository, phase, error=Fault(code=code, exit=exit_code, **STOPPED))
+    loop = loop_of(repository)
+    assert loop._resume(stopped, repository.tip) == stopped, "nothing was mended there: the same is tried again"
+    again = loop._resume(stopped, edited(repository, mend, path).tip)
+    assert (again.number, again.phase, again.error) == (2, "eval", None)
+
+
+def test_a_candidate_that_passed_is_not_given_up_for_a_forge_that_was_away(repository):
+    away = begun(repository, "promote", error=Fault(code="unreachable", exit=6, **STOPPED))
+    assert loop_of(repository)._resume(away, edited(repository, retold).tip) == away
+
+
+def test_restart_leaves_the_iteration_behind_and_closes_what_it_had_open(repository):
+    branches = ("iter-001-aaaaaaaa/02-eval-accepted", "iter-002-bbbbbbbb/04-customer-deployed")
+    forge = Closed(*(f"promote/{CLUSTER}/{name}" for name in branches))
+    left = begun(repository, "promote", lesson="the-failed-one")
+    again = loop_of(repository, forge)._abandon(left, repository.tip)
+    assert (again.number, again.phase, again.lesson) == (2, "eval", "the-failed-one")
+    assert forge == [1], "the other iteration's stays"
+
+
+def test_a_number_that_left_anything_in_this_clone_is_not_used_again_when_the_state_is_lost(repository):
+    loop = loop_of(repository)
+    runs = loop.harness.workspace.cluster_folder(CLUSTER) / "runs"
+    for tag in (f"{CLUSTER}-iter-004-base", "2031-by-hand"):
+        (runs / tag).mkdir(parents=True)
+    assert loop._resume(None, repository.tip).number == 5
+    (runs / f"{CLUSTER}-iter-004-base").rmdir()
+    assert loop._resume(None, repository.tip).number == 1
