@@ -32,6 +32,13 @@ def _validate(result: Any, page: Page) -> None:
             f"{name}: nearest held-out and core texts are {pair.similarity:.2f} alike "
             f"({pair.first} ~ {pair.second}; limit {pair.limit:.2f})"
         )
+    for name, tried in result.firewall.items():
+        page.line(
+            f"{name}: {tried.dropped} of {tried.rows} rows of its generators are too near to scored texts "
+            f"(nearest of the others {tried.nearest:.2f}; limit {tried.limit:.2f})"
+        )
+        for loss in tried.losses:
+            page.line(loss, indent=2)
     for problem in result.problems:
         where = f"{problem.file}:{problem.line}" if problem.line else problem.file
         page.line(Styled(where, "red"), f" {problem.field} {problem.message}  -> {problem.mend}")

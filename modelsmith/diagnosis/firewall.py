@@ -1,24 +1,32 @@
 """The firewall between scored texts and training rows: no row may equal or nearly equal what a model is scored on.
 
-Every message of a row counts, and its answer; so does a scored text that stands inside a longer row or is split over
-messages. What nearness means is `repository.similarity`'s. Held-out texts are compared and nothing else: neither they
-nor their scenarios' names leave this module.
+Like is compared with like. What a model is asked stands against the whole row, its answer included: a scored text that
+stands inside a longer row or is split over messages counts too. An answer that people labelled stands against the row's
+answer, and of both only what is in somebody's own words: all right answers have names and labels in common.
+What nearness means is `repository.similarity`'s. Held-out texts are compared and nothing else: neither they nor their
+scenarios' names leave this module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
+
+from pydantic import JsonValue
 
 from modelsmith.points.answers import read_answer
 from modelsmith.repository.load import GovernedSet
-from modelsmith.repository.similarity import Index
+from modelsmith.repository.similarity import Index, words_of
 from modelsmith.schema.scenario import Scenario
 from modelsmith.schema.training_row import TrainingRow
 
 HELD_OUT: Final = "held-out"
 """Stands for the name of any held-out scenario."""
+OWN_WORDS: Final = 8
+"""A text of an answer with fewer words than this says nothing of its own: `Timeout.`, or a label of the rubric."""
+
+Kind = Literal["question", "answer"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class ScoredText:
     scenario: str
     """Id of the scenario, or `HELD_OUT`."""
     text: str
+    kind: Kind = "question"
+    """``answer``: what people labelled."""
 
 
 class Dropped(NamedTuple):
@@ -37,6 +47,10 @@ class Dropped(NamedTuple):
     """Position among the rows given."""
     scenario: str
     """Id of the nearest scenario; `HELD_OUT` when it is a held-out one."""
+    kind: Kind
+    """What of that scenario it is near to."""
+    text: str
+    """The nearest text; empty when it is a held-out scenario's."""
     similarity: float
 
 
@@ -54,8 +68,8 @@ class Separation:
 def scored_texts(governed: GovernedSet) -> tuple[ScoredText, ...]:
     """Every text of the eval set that a model is scored on: wordings, earlier messages and retrieved passages.
 
-    Answers that people labelled count with them: they were written about a scenario, and say what passes. An answer
-    that is nothing but what a generator teaches is left out; it would drop every row of that generator.
+    What people wrote in answers that they labelled counts with them: it was written about a scenario, and says what
+    passes. What a generator teaches in the same words is left out; it would drop every row of that generator.
     """
     asked = [
         ScoredText(name if name else scenario.id, text)
@@ -64,30 +78,81 @@ def scored_texts(governed: GovernedSet) -> tuple[ScoredText, ...]:
         for text in _texts(scenario)
     ]
     hidden = {scenario.id for scenario in governed.held_out}
-    taught = [generator.reference for generator in governed.generators]
+    taught = {text for generator in governed.generators for text in _own_words(generator.reference)}
     labelled = [
-        ScoredText(HELD_OUT if label.scenario in hidden else label.scenario, label.answer)
+        ScoredText(HELD_OUT if label.scenario in hidden else label.scenario, text, "answer")
         for label in governed.labels
-        if read_answer(label.answer)[0] not in taught
+        for text in _written(label.answer)
+        if text not in taught
     ]
     return (*asked, *labelled)
 
 
 def separate(rows: Sequence[TrainingRow], texts: Iterable[ScoredText], limit: float) -> Separation:
     """Drop every row whose similarity to a scored text is ``limit`` or more."""
-    scored = tuple(texts)
-    index = Index([text.text for text in scored])
+    scored = sorted(texts, key=lambda text: text.kind)
+    answers = [text for text in scored if text.kind == "answer"]
+    questions = scored[len(answers) :]
+    of_answers, of_questions = Index([text.text for text in answers]), Index([text.text for text in questions])
     kept: list[TrainingRow] = []
     dropped: list[Dropped] = []
     nearest = 0.0
     for position, row in enumerate(rows):
-        similarity, place = max(index.nearest(probe) for probe in _probes(row))
+        found = [(questions, of_questions.nearest(probe)) for probe in _probes(row)]
+        found += [(answers, of_answers.nearest(probe)) for probe in _written(row.answer)]
+        group, (similarity, place) = max(found, key=lambda one: one[1])
         if place >= 0 and similarity >= limit:
-            dropped.append(Dropped(position, scored[place].scenario, similarity))
+            dropped.append(_dropped(position, group[place], similarity))
         else:
             kept.append(row)
             nearest = max(nearest, similarity)
     return Separation(tuple(kept), tuple(dropped), nearest)
+
+
+class Loss(NamedTuple):
+    """What a generator loses to the firewall."""
+
+    generator: str
+    rows: int
+    """Rows that it made."""
+    dropped: int
+    template: str
+    """Template of its nearest row."""
+    nearest: Dropped
+
+    @property
+    def sentence(self) -> str:
+        """The loss for people; of a held-out scenario only that it is one."""
+        near = self.nearest
+        whose = "a held-out scenario" if near.scenario == HELD_OUT else f"{near.scenario} ({_begin(near.text)})"
+        what = "a labelled answer to" if near.kind == "answer" else "what is asked in"
+        where = "its answer" if near.kind == "answer" else f"template {self.template}"
+        return (
+            f"{self.generator}: {self.dropped} of {self.rows} rows are too near to scored texts; "
+            f"{where} is {near.similarity:.2f} like {what} {whose}"
+        )
+
+
+def losses(rows: Sequence[TrainingRow], separation: Separation) -> tuple[Loss, ...]:
+    """What each generator loses, whoever loses the largest share first."""
+    by_generator: dict[str, list[Dropped]] = {}
+    for dropped in separation.dropped:
+        by_generator.setdefault(rows[dropped.row].generator, []).append(dropped)
+    found = []
+    for generator, drops in by_generator.items():
+        worst = max(drops, key=lambda one: one.similarity)
+        made = sum(row.generator == generator for row in rows)
+        found.append(Loss(generator, made, len(drops), rows[worst.row].template, worst))
+    return tuple(sorted(found, key=lambda loss: (-loss.dropped / loss.rows, loss.generator)))
+
+
+def _dropped(row: int, near: ScoredText, similarity: float) -> Dropped:
+    return Dropped(row, near.scenario, near.kind, "" if near.scenario == HELD_OUT else near.text, similarity)
+
+
+def _begin(text: str) -> str:
+    words = " ".join(text.split())
+    return f"'{words if len(words) <= 80 else words[:77] + '...'}'"
 
 
 def _texts(scenario: Scenario) -> tuple[str, ...]:
@@ -99,3 +164,18 @@ def _probes(row: TrainingRow) -> tuple[str, str]:
     """The conversation, and the conversation with its answer, in which a scored text may hide."""
     conversation = "\n".join(message.content for message in row.messages)
     return conversation, f"{conversation}\n{row.answer}"
+
+
+def _written(answer: str) -> tuple[str, ...]:
+    """What of an answer is in somebody's own words: the sentences in its JSON, or all of it where it is none."""
+    value, problem = read_answer(answer)
+    return tuple(_own_words(answer if problem else value))
+
+
+def _own_words(value: JsonValue) -> Iterator[str]:
+    if isinstance(value, str) and len(words_of(value)) >= OWN_WORDS:
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for item in value.values() for text in _own_words(item))
+    elif isinstance(value, list):
+        yield from (text for item in value for text in _own_words(item))

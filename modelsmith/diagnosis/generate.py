@@ -52,6 +52,23 @@ def generate_rows(
             capabilities=sorted({cluster.capability for cluster in clusters}),
         )
     shares = _apportion([REPLAY + failed[generator.id] for generator in generators], count)
+    return _shuffled(governed, generators, shares, seed)
+
+
+def possible_rows(governed: GovernedSet, count: int, seed: int) -> tuple[TrainingRow, ...]:
+    """As many rows of each generator as ``count`` rows can ever ask of it: those of its capability failing alone.
+
+    Raises:
+        InvalidInput: as `generate_rows`, but for ``no-generator``.
+    """
+    generators = sorted(governed.generators, key=lambda generator: generator.id)
+    most = math.ceil(count * (REPLAY + 1) / (REPLAY * len(generators) + 1)) if generators else 0
+    return _shuffled(governed, generators, [most] * len(generators), seed)
+
+
+def _shuffled(
+    governed: GovernedSet, generators: Sequence[Generator], shares: Sequence[int], seed: int
+) -> tuple[TrainingRow, ...]:
     seen: set[str] = set()
     rows = [
         row

@@ -6,7 +6,7 @@ import shutil
 
 from modelsmith.artifacts.seal import describe, seal
 from modelsmith.artifacts.store import Store
-from modelsmith.diagnosis.firewall import scored_texts, separate
+from modelsmith.diagnosis.firewall import Loss, losses, scored_texts, separate
 from modelsmith.diagnosis.generate import generate_rows
 from modelsmith.loop.desk import Desk
 from modelsmith.loop.diagnose import diagnose
@@ -80,13 +80,11 @@ def diagnose_failures(desk: Desk, iteration: Iteration) -> Iteration:
         )
     training = desk.cluster.training
     made = generate_rows(desk.governed, clusters, training.rows, training.seed + iteration.number - 1)
-    kept = separate(made, scored_texts(desk.governed), desk.governed.evalset.separation.training_to_scored)
+    limit = desk.governed.evalset.separation.training_to_scored
+    kept = separate(made, scored_texts(desk.governed), limit)
+    lost = losses(made, kept)
     if not kept.rows:
-        raise InvalidInput(
-            "no-rows",
-            "Every generated row is too near to a scored text",
-            "Rewrite the generators in words of their own.",
-        )
+        raise _no_rows(lost, limit)
     desk.folder(iteration).mkdir(parents=True, exist_ok=True)
     write_rows(desk.folder(iteration) / ROWS_FILE, kept.rows)
     failed = sum(cluster.failed_cases for cluster in clusters)
@@ -104,8 +102,33 @@ def diagnose_failures(desk: Desk, iteration: Iteration) -> Iteration:
             f"(nearest kept {kept.nearest:.2f})",
         )
     )
+    for loss in lost:
+        desk.workspace.notify(Progress("diagnose", loss.sentence))
     return iteration.model_copy(
         update={"phase": "train", "reason": f"{failed} failed cases in {len(clusters)} clusters"}
+    )
+
+
+def _no_rows(lost: tuple[Loss, ...], limit: float) -> InvalidInput:
+    return InvalidInput(
+        "no-rows",
+        f"Every generated row is too near to a scored text (limit {limit:.2f}): "
+        + "; ".join(loss.sentence for loss in lost),
+        "Rewrite the generators in words of their own; `modelsmith validate` says which rows would pass.",
+        limit=limit,
+        generators=[
+            {
+                "generator": loss.generator,
+                "rows": loss.rows,
+                "dropped": loss.dropped,
+                "template": loss.template,
+                "scenario": loss.nearest.scenario,
+                "kind": loss.nearest.kind,
+                "similarity": loss.nearest.similarity,
+                "text": loss.nearest.text,
+            }
+            for loss in lost
+        ],
     )
 
 
@@ -195,12 +218,13 @@ def _runs(desk: Desk, iteration: Iteration, candidate: RunResult) -> Runs:
 def lesson_run(desk: Desk, iteration: Iteration) -> RunResult:
     """The run whose failures this iteration answers: of a model over the very base that is trained.
 
-    That is the failed candidate's, else the parent's (see `parent_of`).
+    That is the failed candidate's, where it answered the question that is asked now, else the parent's (see
+    `parent_of`).
     """
     ledger = ledger_of(desk.workspace)
     if iteration.lesson:
         lesson = ledger.result(iteration.lesson, iteration.cluster)
-        if lesson.base == desk.cluster.base_model.digest:
+        if lesson.base == desk.cluster.base_model.digest and lesson.question == desk.governed.question():
             return lesson
     tag = base_tag(iteration) if parent_of(desk, iteration) == BASE else reference_tag(iteration)
     return ledger.result(tag, iteration.cluster)

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 from typing_extensions import override
 
+from modelsmith.diagnosis.dry_run import DryRun, dry_run
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.repository.budgets import work_tree_problems
+from modelsmith.repository.document import Problem
+from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
 from modelsmith.repository.paths import inside
 from modelsmith.repository.secrets import name_problems, secret_problems
+from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.validate import reserved, validate
 from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import sort_key
 from modelsmith.schema.base import Frozen
-from modelsmith.schema.errors import Exit
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.errors import Exit, InvalidInput
 
 
 class ValidateRequest(Request):
     """Names file, line, field and mend for every mistake; with PATHs, only what lies below them.
 
-    It also says how near the nearest held-out and core texts are to each other.
+    It also says how near the nearest held-out and core texts are to each other, and tries for each cluster which rows
+    its generators could train on: those of a generator that the firewall would drop altogether are a mistake.
     """
 
     paths: Annotated[tuple[Path, ...], Field(description="Files or folders; all when none is given."), ARGUMENT] = ()
@@ -47,6 +54,20 @@ class Nearest(Frozen):
     second: str
 
 
+class Firewall(Frozen):
+    """What would become of the rows that generators make for one cluster."""
+
+    rows: int
+    """Rows that were tried."""
+    dropped: int
+    """Of these, rows that are too near to a scored text."""
+    nearest: float
+    """Similarity of the nearest pair of a row that stays and a scored text."""
+    limit: float
+    losses: tuple[str, ...]
+    """Generators that lose rows, and to what, whoever loses most first."""
+
+
 class ValidateResult(Result):
     """What was checked and what is wrong."""
 
@@ -56,6 +77,8 @@ class ValidateResult(Result):
     problems: tuple[ProblemView, ...]
     nearest: dict[str, Nearest]
     """By eval set."""
+    firewall: dict[str, Firewall]
+    """By cluster, where its eval set has generators and no mistake."""
 
     @override
     def exit_code(self) -> Exit:
@@ -68,11 +91,64 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     tracked = workspace.git.run("ls-files", "-z").decode("utf-8", "replace").split("\0")
     large = work_tree_problems(workspace.git, workspace.files, report.paths)
     secrets = [*name_problems(report.paths), *secret_problems(workspace.files, report.paths)]
-    problems = (*reserved(tracked[:-1]), *sorted([*report.problems, *large, *secrets], key=sort_key))
+    found = [*report.problems, *large, *secrets]
+    firewall, lost = _firewall(workspace.files, report.paths, frozenset(problem.file for problem in found))
+    problems = (*reserved(tracked[:-1]), *sorted([*found, *lost], key=sort_key))
     return ValidateResult(
         valid=not problems,
         files=report.files,
         kinds=report.kinds,
         problems=tuple(ProblemView(**vars(problem)) for problem in problems),
         nearest={name: Nearest(**vars(pair)) for name, pair in report.nearest.items()},
+        firewall=firewall,
     )
+
+
+def _firewall(
+    files: WorkTree, checked: Sequence[str], broken: Set[str]
+) -> tuple[dict[str, Firewall], tuple[Problem, ...]]:
+    """Dry runs by cluster, of eval sets that were checked and where nothing else is wrong; and what is wrong then."""
+    found: dict[str, Firewall] = {}
+    problems: dict[Problem, None] = {}
+    for name, cluster, governed in _trainable(files, checked, broken):
+        generators = f"{governed.folder}/generators"
+        try:
+            tried = dry_run(governed, cluster.training)
+        except InvalidInput as error:
+            file = f"{generators}/{error.details['generator']}.yaml"
+            problems[Problem(file, None, "", f"for the cluster {name}: {error.message}", error.mend)] = None
+            continue
+        found[name] = _view(tried, governed.evalset.separation.training_to_scored)
+        problems |= dict.fromkeys(_lost(tried, generators))
+    return found, tuple(problems)
+
+
+def _trainable(files: WorkTree, checked: Sequence[str], broken: Set[str]) -> Iterator[tuple[str, Cluster, GovernedSet]]:
+    """Each cluster whose eval set was checked, has generators, and loads."""
+    for path in files.paths("clusters"):
+        if not path.endswith("/cluster.yaml"):
+            continue
+        name = path.split("/")[1]
+        try:
+            cluster = load_cluster(files, name)
+            folder = f"evals/{cluster.eval_set}/"
+            if any(one.startswith(folder) for one in broken) or not any(one.startswith(folder) for one in checked):
+                continue
+            governed = load_eval_set(files, cluster.eval_set)
+        except InvalidInput:
+            continue
+        if governed.generators:
+            yield name, cluster, governed
+
+
+def _view(tried: DryRun, limit: float) -> Firewall:
+    said = tuple(loss.sentence for loss in tried.losses)
+    return Firewall(rows=tried.rows, dropped=tried.dropped, nearest=tried.nearest, limit=limit, losses=said)
+
+
+def _lost(tried: DryRun, generators: str) -> Iterator[Problem]:
+    """Generators of which no row would stay."""
+    for loss in tried.losses:
+        if loss.dropped == loss.rows:
+            file = f"{generators}/{loss.generator}.yaml"
+            yield Problem(file, None, "templates", loss.sentence, "Write them in words of their own.")

@@ -11,9 +11,12 @@ from dataclasses import replace
 
 import pytest
 
+from modelsmith.diagnosis.dry_run import dry_run
 from modelsmith.diagnosis.failures import failure_clusters
-from modelsmith.diagnosis.firewall import HELD_OUT, ScoredText, scored_texts, separate
+from modelsmith.diagnosis.firewall import HELD_OUT, ScoredText, losses, scored_texts, separate
 from modelsmith.diagnosis.generate import generate_rows
+from modelsmith.schema.cluster import Training
+from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.labels import Label
 from modelsmith.schema.scenario import Message
 from modelsmith.training.rows import TrainingRow
@@ -208,8 +211,68 @@ class TestLabelledAnswers:
         assert [dropped.scenario for dropped in outcome.dropped] == [governed.core[0].id]
 
     def test_the_scenario_of_a_held_out_label_stays_unnamed(self, governed):
-        assert self._texts(governed, governed.held_out[0].id, self.ANSWER) == (ScoredText(HELD_OUT, self.ANSWER),)
+        assert self._texts(governed, governed.held_out[0].id, self.ANSWER) == (
+            ScoredText(HELD_OUT, self.ANSWER, "answer"),
+        )
 
     def test_an_answer_that_a_generator_teaches_costs_no_row(self, governed):
         taught = json.dumps(governed.generators[0].reference, indent=1)
         assert self._texts(governed, governed.core[0].id, taught) == ()
+
+    @pytest.mark.parametrize("answer", ["Timeout.", "pacing", '{"cause": "pacing", "action": "review_floor"}'])
+    def test_a_short_label_and_the_names_that_right_answers_share_cost_no_row(self, governed, answer):
+        assert self._texts(governed, governed.core[0].id, answer) == ()
+
+    def test_only_the_sentences_of_a_labelled_json_answer_count_and_only_against_answers(self, governed):
+        told = json.dumps({"cause": "pacing", "action": "review_floor", "because": self.ANSWER})
+        texts = self._texts(governed, governed.core[0].id, told)
+        assert [text.text for text in texts] == [self.ANSWER]
+        other = json.dumps({"cause": "pacing", "action": "review_floor", "because": "The budget ran dry by noon."})
+        honest = row("What ends the same day?", answer=other)
+        assert separate([honest, row(self.ANSWER), row("Why?", answer=told)], texts, 0.8).rows == (
+            honest,
+            row(self.ANSWER),
+        )
+
+
+class TestWhatIsLost:
+    """An author is told which generator loses what, and to which text; of held-out only that it is held-out."""
+
+    def test_the_nearest_text_is_named_with_generator_and_template(self, governed, scored, limit):
+        core = governed.core[3]
+        rows = [row(core.variants[0]), row("The recipe needs flour, butter, sugar and a pinch of salt.")]
+        (loss,) = losses(rows, separate(rows, scored, limit))
+        assert (loss.generator, loss.rows, loss.dropped, loss.template) == ("g", 2, 1, "t")
+        assert f"1.00 like what is asked in {core.id} ('{core.variants[0][:40]}" in loss.sentence
+
+    def test_no_word_of_a_held_out_text_is_said(self, governed, scored, limit):
+        rows = [row(scenario.messages[-1].content) for scenario in governed.held_out[:5]]
+        said = repr(losses(rows, separate(rows, scored, limit)))
+        assert "a held-out scenario" in losses(rows, separate(rows, scored, limit))[0].sentence
+        assert not any(s.id in said or s.messages[-1].content[:30] in said for s in governed.held_out)
+
+
+class TestDryRun:
+    """What `validate` tries before a model is asked anything."""
+
+    def test_the_starter_set_keeps_its_rows(self, governed):
+        tried = dry_run(governed, Training())
+        assert (tried.dropped, tried.losses) == (0, ())
+        assert tried.rows == 24 * len(governed.generators)
+
+    def test_a_generator_that_copies_the_exam_is_found(self, governed):
+        first, *others = governed.generators
+        copied = first.templates[0].model_copy(update={"user": governed.core[0].variants[0] + " {word}"})
+        copying = first.model_copy(
+            update={"templates": (copied,), "slots": {"word": tuple(f"w{n}" for n in range(999))}}
+        )
+        tried = dry_run(replace(governed, generators=(copying, *others)), Training())
+        assert [(loss.generator, loss.dropped, loss.rows) for loss in tried.losses] == [(first.id, 24, 24)]
+
+    def test_a_generator_that_runs_dry_when_its_capability_fails_alone_is_found(self, governed):
+        first, *others = governed.generators
+        poor = first.model_copy(update={"templates": first.templates[:1], "slots": {"a": ("x", "y")}})
+        poor = poor.model_copy(update={"templates": (poor.templates[0].model_copy(update={"user": "One {a}."}),)})
+        with pytest.raises(InvalidInput) as refused:
+            dry_run(replace(governed, generators=(poor, *others)), Training())
+        assert (refused.value.code, refused.value.details["possible"]) == ("generator-exhausted", 2)
