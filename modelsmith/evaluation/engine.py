@@ -22,7 +22,7 @@ from modelsmith.evaluation.prompts import Ask, generation_digest, plan
 from modelsmith.evaluation.results import RunFolder, observation_key
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Section
-from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.errors import Exit, InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.run import Cause, EngineFacts, Observation, RunRequest
 from modelsmith.substrates.port import Completion, Substrate
 
@@ -93,8 +93,10 @@ def run_eval(
 
     Raises:
         InvalidInput: ``nothing-to-ask``; or rubric and references do not fit, before anything is generated.
-        InfrastructureFailure: ``eval-incomplete`` when completions failed; ``judge-unavailable``; what the substrate
-            or the judge raises.
+        InvalidInput: what no repetition mends of a completion or its verdict, such as ``prompt-too-long`` and
+            ``judge-unclear``, with the scenario.
+        InfrastructureFailure: ``eval-incomplete`` when completions failed otherwise; ``judge-unavailable``; what the
+            substrate or the judge raises.
         IntegrityFailure: ``foreign-observations`` when the folder holds answers that this run never asked for.
     """
     request = run.request()
@@ -293,6 +295,9 @@ def _require_complete(run: RunFolder, asks: Mapping[str, Ask]) -> None:
     answered = run.answered()
     missing = [key for key in asks if key not in answered]
     broken = [key for key, line in answered.items() if line.failed]
+    lasting = [one for one in run.observations(broken) if one.error and one.error.get("exit") == Exit.INVALID]
+    if lasting:
+        raise _unanswerable(lasting, len(asks))
     if missing or broken:
         raise InfrastructureFailure(
             "eval-incomplete",
@@ -303,3 +308,22 @@ def _require_complete(run: RunFolder, asks: Mapping[str, Ask]) -> None:
             total=len(asks),
             first=[{"key": observation_key(one), "error": one.error} for one in run.observations(broken[:5])],
         )
+
+
+def _unanswerable(broken: Sequence[Observation], total: int) -> InvalidInput:
+    """Answers that no repetition brings: the first one's error, with the scenario that it is about."""
+    first = broken[0]
+    error = first.error or {}
+    scenarios = list(dict.fromkeys(f"{one.section}/{one.id}" for one in broken))
+    others = f"; {len(scenarios) - 1} other scenarios fail as lastingly" if len(scenarios) > 1 else ""
+    return InvalidInput(
+        str(error["code"]),
+        f"{scenarios[0]}: {error['message']}{others}",
+        str(error["mend"]),
+        scenario=first.id,
+        scenarios=scenarios,
+        failed=len(broken),
+        total=total,
+        codes=dict(Counter(str((one.error or {})["code"]) for one in broken)),
+        cause=error.get("details"),
+    )

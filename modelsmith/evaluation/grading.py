@@ -66,7 +66,7 @@ def unanswered(ask: Ask, completion: Completion, wall: float, because: Cause | N
 
 def failed(observation: Observation, error: ModelsmithError) -> Observation:
     """The observation without a verdict, and why; an error is never a zero."""
-    envelope = json.loads(json.dumps(error.envelope(), default=str))
+    envelope = json.loads(json.dumps(error.envelope() | {"exit": int(error.exit)}, default=str))
     return observation.model_copy(update={"row": None, "reasons": {}, "error": envelope})
 
 

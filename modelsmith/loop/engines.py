@@ -61,7 +61,7 @@ def open_substrate(workspace: Workspace, cluster: Cluster, subject: Subject, thr
         InfrastructureFailure: ``extra-missing``.
     """
     if subject.endpoint is not None:
-        return _endpoint(workspace, subject.endpoint)
+        return _endpoint(workspace, subject.endpoint, f"the baseline {subject.name}")
     assert subject.source is not None
     return _pinned(workspace, subject.source, subject, cluster.engine, threads, of_cluster=cluster.base_model)
 
@@ -83,16 +83,18 @@ def open_judge(workspace: Workspace, governed: GovernedSet) -> RememberingJudge 
         judge = ModelJudge(substrate, model, model.base_model.digest)
     else:
         assert model.endpoint is not None
-        judge = ModelJudge(_endpoint(workspace, model.endpoint), model, unknown_weights(model.endpoint))
+        judge = ModelJudge(
+            _endpoint(workspace, model.endpoint, f"the judge {model.name}"), model, unknown_weights(model.endpoint)
+        )
     return RememberingJudge(judge, Cache(workspace.private / "cache"))
 
 
-def _endpoint(workspace: Workspace, endpoint: Endpoint) -> Substrate:
+def _endpoint(workspace: Workspace, endpoint: Endpoint, name: str) -> Substrate:
     from modelsmith.substrates.endpoint.allowed import SETTING, entries, require_allowed
     from modelsmith.substrates.endpoint.substrate import EndpointSubstrate
 
     require_allowed(endpoint, entries(workspace.settings(SETTING), os.environ))
-    return EndpointSubstrate(endpoint)
+    return EndpointSubstrate(endpoint, name=name)
 
 
 def _pinned(

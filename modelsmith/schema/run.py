@@ -70,7 +70,7 @@ class Observation(Frozen):
     because: Cause | None = None
     """Why it was generated; None when the answer was adopted from the cache."""
     error: dict[str, JsonValue] | None = None
-    """Error envelope, when scoring or generation failed; with a completion only the scoring did."""
+    """Error envelope and exit code, when scoring or generation failed; with a completion only the scoring did."""
 
 
 EngineVersion = Libraries | ServedName

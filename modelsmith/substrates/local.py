@@ -278,6 +278,8 @@ def _too_long(prompt: Prompt, length: int, limit: int) -> Completion:
         "prompt-too-long",
         f"The prompt has {length} tokens; with its answer it exceeds the model's {limit}.",
         "Shorten the scenario, or lower sampling.max_new_tokens.",
+        tokens=length,
+        limit=limit,
     )
     return Completion(prompt.key, "", "error", length, 0, 0.0, error)
 

@@ -252,6 +252,21 @@ class TestErrors:
         kept = RunFolder(tmp_path, "rtb-pricing", "t1").observations()
         assert {observation_key(one) for one in kept if one.row is None} == self.failing
 
+    def test_what_no_repetition_mends_names_its_scenario_and_its_own_mend(self, tmp_path):
+        class Short(Parrot):
+            def complete(self, prompts, system, sampling):
+                for completion in super().complete(prompts, system, sampling):
+                    too_long = InvalidInput("prompt-too-long", "It has 900 tokens of 512.", "Shorten it.", limit=512)
+                    stuck = completion.key.startswith("core/core-4/")
+                    yield replace(completion, text="", finish="error", error=too_long) if stuck else completion
+
+        with pytest.raises(InvalidInput) as caught:
+            evaluate(tmp_path, substrate=Short(fail=self.failing))
+        assert (caught.value.code, caught.value.mend) == ("prompt-too-long", "Shorten it.")
+        assert caught.value.message == "core/core-4: It has 900 tokens of 512."
+        assert caught.value.details["scenarios"] == ["core/core-4"]
+        assert caught.value.details["cause"] == {"limit": 512}
+
     def test_a_rerun_asks_only_for_what_failed(self, tmp_path):
         with pytest.raises(InfrastructureFailure):
             evaluate(tmp_path, substrate=Parrot(fail=self.failing))

@@ -174,9 +174,9 @@ class TestReplies:
     )
     def test_anything_else_is_an_error_and_never_a_zero(self, reply):
         verdict = decide(reply)
-        assert isinstance(verdict.error, InfrastructureFailure)
+        assert isinstance(verdict.error, InvalidInput)
         assert (verdict.error.code, verdict.passed) == ("judge-unclear", False)
-        with pytest.raises(InfrastructureFailure, match="no verdict"):
+        with pytest.raises(InvalidInput, match="no verdict"):
             score_completion(RUBRIC, SCENARIO, "refund", {"polite": verdict})
 
     @given(st.text())
@@ -193,8 +193,9 @@ class TestReplies:
         assert verdict.error.details["problem"] == "breaks off before its end"
 
     def test_an_engine_that_fails_is_an_error(self):
-        failure = InvalidInput("prompt-too-long", "m", "n")
+        failure = InfrastructureFailure("endpoint-refused", "m", "n")
         assert decide(failure).error is failure
+        assert decide(InvalidInput("prompt-too-long", "m", "n")).error.code == "judge-prompt-too-long"
         assert decide(Completion("", "", "error", 0, 0, 0.0)).error.code == "judge-failed"
 
     def test_an_engine_that_stays_silent_is_an_error_for_every_question_that_it_left_open(self):

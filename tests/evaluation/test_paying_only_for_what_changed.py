@@ -26,7 +26,7 @@ from modelsmith.evaluation.results import RunFolder
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.canonical import digest
-from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.rubric import RubricPoint
 from modelsmith.schema.run import EngineFacts, Observation
@@ -97,7 +97,7 @@ class Judge:
             raise InfrastructureFailure("endpoint-down", "It is down.", "Start it.")
         for question in reversed(questions):
             self.asked.append(question.key)
-            error = InfrastructureFailure("judge-unclear", "It mumbles.", "Ask again.") if self.broken else None
+            error = InvalidInput("judge-unclear", "It mumbles.", "Another judge.") if self.broken else None
             yield JudgeVerdict(question.key, "cause" in question.completion, "says so", error)
 
     def close(self) -> None:
@@ -241,9 +241,9 @@ class TestJudgedPoints:
 
     @pytest.mark.parametrize("facts", [{"weights": "pinned"}, {"weights": "unknown"}])
     def test_a_judge_that_fails_is_an_error_never_a_zero_and_only_the_judge_is_asked_again(self, bench, facts):
-        with pytest.raises(InfrastructureFailure) as caught:
+        with pytest.raises(InvalidInput) as caught:
             bench.eval("t1", judged(), other_engine(**facts), judge=Judge(broken=True))
-        assert caught.value.code == "eval-incomplete"
+        assert (caught.value.code, caught.value.mend) == ("judge-unclear", "Another judge.")
         assert caught.value.details["failed"] == TOTAL
         kept = RunFolder(bench.folder, CLUSTER, "t1").observations()
         assert all(one.row is None and one.completion and one.error["code"] == "judge-unclear" for one in kept)

@@ -16,7 +16,7 @@ from modelsmith.evaluation.judges.port import JudgeQuestion, JudgeVerdict
 from modelsmith.evaluation.scoring import score_completion
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.canonical import digest
-from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evalset import CompositeWeights, DecisionRule, EvalSet, Thresholds
 from modelsmith.schema.labels import Label
 from modelsmith.schema.run import GateRule, PointWeight, VerdictRow
@@ -83,7 +83,7 @@ def test_a_judge_that_is_too_small_is_found_out_and_never_scores_a_zero(judge: H
     unclear = [verdict for verdict in judge.said if verdict.error is not None]
     assert found.unclear == len(unclear)
     for verdict in unclear:
-        with pytest.raises(InfrastructureFailure) as caught:
+        with pytest.raises(InvalidInput) as caught:
             score_completion(RUBRIC, SCENARIO, "refund", {"polite": verdict})
         assert caught.value.code == "judge-unclear"
     assert found.met is False

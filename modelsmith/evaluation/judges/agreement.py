@@ -41,6 +41,8 @@ def measure_agreement(judge: Judge, governed: GovernedSet) -> JudgeAgreement:
     said: dict[str, bool | None] = {}
     for verdict in judge.decide(questions) if questions else ():
         if verdict.error is not None and verdict.error.code != "judge-unclear":
+            label = labels[verdict.key]
+            verdict.error.details |= {"scenario": label.scenario, "point": label.point}
             raise verdict.error
         said[verdict.key] = None if verdict.error is not None else verdict.passed
     if missing := labels.keys() - said.keys():

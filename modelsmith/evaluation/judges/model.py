@@ -8,7 +8,7 @@ from modelsmith.evaluation.judges.port import JudgeQuestion, JudgeVerdict
 from modelsmith.evaluation.judges.prompt import SYSTEM, prompt_digest, question_text, read_verdict, too_long, unclear
 from modelsmith.schema.base import Digest
 from modelsmith.schema.canonical import digest, sha256
-from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.scenario import Message
 from modelsmith.schema.source import JudgeModel
@@ -66,7 +66,7 @@ class ModelJudge:
 def _verdict(question: JudgeQuestion, completion: Completion) -> JudgeVerdict:
     try:
         if completion.error is not None:
-            raise completion.error
+            raise _of_judge(completion.error)
         if completion.finish == "error":
             raise _silent()
         if completion.finish == "length":
@@ -75,6 +75,18 @@ def _verdict(question: JudgeQuestion, completion: Completion) -> JudgeVerdict:
     except ModelsmithError as error:
         return JudgeVerdict(question.key, False, "", error)
     return JudgeVerdict(question.key, passed, reason)
+
+
+def _of_judge(error: ModelsmithError) -> ModelsmithError:
+    """The error, said of the judge where it would read as one of the model that is evaluated."""
+    if error.code != "prompt-too-long":
+        return error
+    return InvalidInput(
+        "judge-prompt-too-long",
+        f"What the judge has to read is too long for it. {error.message}",
+        "Shorten the scenario, its criteria or sampling.max_new_tokens, or name a judge that reads more.",
+        **error.details,
+    )
 
 
 def _silent() -> InfrastructureFailure:

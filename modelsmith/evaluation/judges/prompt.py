@@ -20,7 +20,7 @@ from modelsmith.evaluation.judges.port import JudgeQuestion
 from modelsmith.evaluation.prompts import conversation
 from modelsmith.points.answers import read_answer
 from modelsmith.schema.canonical import canonical_json, digest
-from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.rubric import JudgeCheck
 
 MAX_ANSWER: Final = 32_768
@@ -107,7 +107,7 @@ def read_verdict(reply: str, completion: str) -> tuple[bool, str]:
     ``pass`` or ``fail``. The error says what is wrong with the reply and never quotes it: it may hold held-out text.
 
     Raises:
-        InfrastructureFailure: ``judge-unclear``.
+        InvalidInput: ``judge-unclear``.
     """
     value, problem = read_answer(reply)
     if problem or not isinstance(value, dict):
@@ -124,9 +124,9 @@ def read_verdict(reply: str, completion: str) -> tuple[bool, str]:
     return verdict == "pass", reason.strip()
 
 
-def unclear(problem: str) -> InfrastructureFailure:
-    """The judge said something, and it is no verdict."""
-    return InfrastructureFailure(
+def unclear(problem: str) -> InvalidInput:
+    """The judge said something, and it is no verdict; asked again, it would say the same."""
+    return InvalidInput(
         "judge-unclear",
         f"The judge gave no verdict: its reply {problem}.",
         "Choose a more able judge model, give it more tokens, or write the instruction more plainly.",

@@ -40,7 +40,11 @@ class ChatClient:
     """
 
     def __init__(
-        self, endpoint: Endpoint, authorization: Mapping[str, str], sleep: Callable[[float], Awaitable[None]]
+        self,
+        endpoint: Endpoint,
+        name: str,
+        authorization: Mapping[str, str],
+        sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         try:
             import aiohttp
@@ -52,6 +56,7 @@ class ChatClient:
             ) from None
         self._aiohttp = aiohttp
         self._endpoint = endpoint
+        self._name = name
         self._url = endpoint.url.rstrip("/") + "/chat/completions"
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **authorization}
         self._proxy = _proxy(endpoint.url)
@@ -82,6 +87,7 @@ class ChatClient:
             if isinstance(result, Answer):
                 return _completed(prompt, result, seconds, first, self._endpoint.chat), None
             if result.then != "retry" or attempt == self._endpoint.max_attempts:
+                result.error.details |= {"endpoint": self._name, "model": self._endpoint.model}
                 return Completion(prompt.key, "", "error", 0, 0, seconds, result.error), result
             await self._wait(result, prompt.key, attempt)
             attempt += 1
@@ -113,7 +119,7 @@ class ChatClient:
                     return await _read_stream(response, begin)
                 read = await _read(response)
         except http.ConnectionTimeoutError as error:
-            return failures.unreachable(type(error).__name__), None
+            return failures.unreachable(type(error).__name__, self._name), None
         except TimeoutError:
             return failures.timed_out(self._endpoint.timeout_seconds), None
         except http.ClientPayloadError:
@@ -121,7 +127,7 @@ class ChatClient:
         except http.ClientResponseError:
             return failures.malformed("it is not HTTP"), None
         except (http.ClientError, OSError, ValueError) as error:
-            return failures.unreachable(type(error).__name__), None
+            return failures.unreachable(type(error).__name__, self._name), None
         if isinstance(read, Failure):
             return read, None
         if response.status == 200:

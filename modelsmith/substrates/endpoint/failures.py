@@ -103,12 +103,12 @@ def timed_out(seconds: float) -> Failure:
     )
 
 
-def unreachable(reason: str) -> Failure:
-    """The connection could not be made, or broke."""
+def unreachable(reason: str, name: str) -> Failure:
+    """The connection could not be made, or broke. The endpoint is named as governed files do, never by its address."""
     return Failure(
         InfrastructureFailure(
             "endpoint-down",
-            "The endpoint cannot be reached, or breaks the connection.",
+            f"The endpoint of {name} cannot be reached, or breaks the connection.",
             "Start the server or check the endpoint's URL and the network, then run the same command again.",
             reason=reason,
         ),
@@ -234,6 +234,7 @@ def in_a_row(failed: int, last: ModelsmithError) -> ModelsmithError:
         last.mend,
         failed=failed,
         last=last.envelope(),
+        **{name: last.details[name] for name in ("endpoint", "model") if name in last.details},
     )
 
 

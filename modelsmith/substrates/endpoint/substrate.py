@@ -37,6 +37,7 @@ class EndpointSubstrate:
     Args:
         endpoint: Address, model, name of the key's environment variable, and limits.
         facts: The engine, where the caller knows more of it than that it is a server.
+        name: Whose endpoint it is, for errors; its model's when not given.
         environment: Where the key is looked up.
         sleep: Waits between attempts.
 
@@ -52,10 +53,13 @@ class EndpointSubstrate:
         endpoint: Endpoint,
         facts: EngineFacts | None = None,
         *,
+        name: str | None = None,
         environment: Mapping[str, str] = os.environ,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._client = ChatClient(endpoint, _authorization(endpoint.key_env, environment), sleep)
+        self._client = ChatClient(
+            endpoint, name or endpoint.model, _authorization(endpoint.key_env, environment), sleep
+        )
         self._workers = endpoint.max_connections
         self._thread: LoopThread | None = None
         self.facts = facts or endpoint_facts(endpoint)
