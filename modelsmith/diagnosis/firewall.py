@@ -78,7 +78,7 @@ def scored_texts(governed: GovernedSet) -> tuple[ScoredText, ...]:
         for text in _texts(scenario)
     ]
     hidden = {scenario.id for scenario in governed.held_out}
-    taught = {text for generator in governed.generators for text in _own_words(generator.reference)}
+    taught = {text for one in governed.generators for text in _written(one.turn(one.first_values()))}
     labelled = [
         ScoredText(HELD_OUT if label.scenario in hidden else label.scenario, text, "answer")
         for label in governed.labels
