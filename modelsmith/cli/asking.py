@@ -15,6 +15,7 @@ from typing_extensions import override
 from modelsmith.cli.output import say
 from modelsmith.operations.contract import Cli, Request
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.docs import field_docs
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.system import require_text
 
@@ -49,9 +50,10 @@ def answers(
         return {}
     workspace = Workspace.find(here)
     found: dict[str, Any] = {}
+    docs = field_docs(kind)
     for name, field in fields.items():
         offered = kind.offers(workspace, {**values, **found}).get(name, ())
-        answer = _answer(field, offered)
+        answer = _answer(field, docs.get(name, ""), offered)
         if answer is not None:
             found[name] = answer
     return found
@@ -61,13 +63,13 @@ def _flag(name: str, field: FieldInfo) -> str:
     return cli_of(field).option or f"--{name.replace('_', '-')}"
 
 
-def _answer(field: FieldInfo, offered: Sequence[str]) -> Any:
+def _answer(field: FieldInfo, help: str, offered: Sequence[str]) -> Any:
     """One field's value; None to leave it out."""
     kind, multiple = click_type(field.annotation)
     if isinstance(kind, click.Choice):
         offered = kind.choices
     hint = f" ({', '.join(offered)})" if offered else ""
-    say(f"{field.description}{hint}", error=True)
+    say(f"{help}{hint}", error=True)
     if multiple:
         say("One a line; an empty line ends.", error=True)
     found: list[Any] = []

@@ -20,13 +20,17 @@ from modelsmith.operations.contract import Request
 from modelsmith.operations.table import Operation
 from modelsmith.repository.paths import place
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.docs import field_docs
 from modelsmith.schema.errors import InvalidInput
 
 
 def command_for(operation: Operation) -> click.Command:
     """The click command of one operation."""
     verb = operation.load()
-    params: list[click.Parameter] = [_parameter(name, field) for name, field in verb.request.model_fields.items()]
+    docs = field_docs(verb.request)
+    params: list[click.Parameter] = [
+        _parameter(name, field, docs.get(name)) for name, field in verb.request.model_fields.items()
+    ]
     params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object on stdout."))
     return click.Command(
         operation.name.split()[-1],
@@ -99,7 +103,7 @@ def _request(kind: type[Request], values: dict[str, Any]) -> Request:
         ) from None
 
 
-def _parameter(name: str, field: FieldInfo) -> click.Parameter:
+def _parameter(name: str, field: FieldInfo, help: str | None) -> click.Parameter:
     cli = cli_of(field)
     kind, multiple = click_type(field.annotation)
     required = field.is_required() and not cli.ask
@@ -116,5 +120,5 @@ def _parameter(name: str, field: FieldInfo) -> click.Parameter:
         required=required,
         **given,
         show_default=default not in (None, (), False),
-        help=field.description,
+        help=help,
     )

@@ -24,6 +24,7 @@ from modelsmith.repository.document import (
 from modelsmith.repository.json_reader import read_json
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.schema.cluster import STORE
+from modelsmith.schema.docs import field_docs
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.plaintext import described, first_unwelcome
 from modelsmith.schema.source import MODEL_URI
@@ -194,8 +195,9 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def _fields(model: type[BaseModel]) -> dict[str, str]:
     """Field names as written, with the first sentence of their documentation."""
+    docs = field_docs(model)
     return {
-        field.alias or name: (field.description or "").split("\n\n")[0].replace("\n", " ").replace("``", "'")
+        field.alias or name: docs.get(name, "").split("\n\n")[0].replace("\n", " ").replace("``", "'")
         for name, field in model.model_fields.items()
     }
 

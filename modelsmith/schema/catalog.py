@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from modelsmith.schema.cluster import Cluster, ClusterDefaults, Routing
+from modelsmith.schema.docs import Documented
 from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.evidence import Evidence
 from modelsmith.schema.generator import Generator
@@ -81,7 +82,7 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     for kind in KINDS:
         if kind.model is not None and kind.name not in schemas:
             places = " or ".join(f"`{other.pattern}`" for other in KINDS if other.name == kind.name)
-            schema = kind.model.model_json_schema(by_alias=True)
+            schema = kind.model.model_json_schema(by_alias=True, schema_generator=Documented)
             schemas[kind.name] = {
                 "$schema": "https://json-schema.org/draft/2020-12/schema",
                 **schema,

@@ -1,0 +1,50 @@
+"""What the hook asks where main is to move: the gate, and the receipts that are due."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from modelsmith.promotion.attestation import adopt, attestation
+from modelsmith.promotion.judge import Judgement, judge
+from modelsmith.promotion.merges import adopt_merge
+from modelsmith.promotion.pulls import refuse_unless_open
+from modelsmith.promotion.receipts import receipt_files, receipts_folder
+from modelsmith.repository.git import Git
+from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.pull import PullRequest, Review
+
+
+class PushToMain:
+    """The gate of one push, at one time."""
+
+    def __init__(self, git: Git, now: datetime) -> None:
+        self._git = git
+        self._now = now
+
+    def decide(self, pull: PullRequest, main: str, head: str) -> Judgement:
+        """Raises what keeps the pull request from being merged into main."""
+        if pull.head != head:
+            raise IntegrityFailure("head-moved", f"Pull request {pull.number} has another head", "Merge its own head.")
+        return self._judged(pull, main, self._now)
+
+    def receipts(
+        self, pull: PullRequest, judgement: Judgement, merge: str, pushed: Mapping[str, bytes]
+    ) -> dict[str, bytes]:
+        """Files that the receipts commit must add: what the judgement gives, with the signatures that were pushed."""
+        main = judgement.main
+        folder = receipts_folder(judgement.change, pull.number)
+        merged, signature = adopt_merge(main, folder, merge, pushed, self._now)
+        if merged.at > self._now:
+            # The merger's clock is ahead, and a key may end between the two: verify judges at the time that was signed.
+            judgement = self._judged(pull, main.tree.commit, merged.at)
+
+        def adopted(path: str, review: Review) -> bytes:
+            return adopt(path, attestation(review, main.policy.repository, pull.number), pushed, main)
+
+        return receipt_files(pull, judgement.change, judgement.decision, merged, adopted, lambda _: signature)
+
+    def _judged(self, pull: PullRequest, main: str, at: datetime) -> Judgement:
+        judgement = judge(self._git, pull, main, at)
+        refuse_unless_open(pull, judgement)
+        return judgement
