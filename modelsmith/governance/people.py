@@ -69,6 +69,16 @@ def listed_keys(people: People) -> tuple[ActorKey, ...]:
     return tuple(ActorKey(actor, key.key) for actor, key in _all_keys(people))
 
 
+def unlisted_roles(people: People) -> tuple[tuple[int, int], ...]:
+    """Roles that somebody has and that are not listed: number of the person, and of the role among theirs."""
+    return tuple(
+        (number, at)
+        for number, person in enumerate(people.people)
+        for at, role in enumerate(person.roles)
+        if role not in people.roles
+    )
+
+
 def people_problems(people: People) -> tuple[str, ...]:
     """What makes people.yaml ambiguous, in sentences: names that look the same, a shared key, an unlisted role."""
     ids = {holder.id.lower() for holder in holders(people)}
@@ -79,10 +89,9 @@ def people_problems(people: People) -> tuple[str, ...]:
         *name_problems(people),
         *(f"The same SSH key stands under {' and '.join(sorted(a))}." for a in actors.values() if len(a) > 1),
         *(
-            f"{person.id} has the role '{role}', which is not listed under roles."
-            for person in people.people
-            for role in person.roles
-            if role not in people.roles
+            f"{person.id} has the role '{person.roles[at]}', which is not listed under roles."
+            for number, at in unlisted_roles(people)
+            for person in (people.people[number],)
         ),
         *(f"'{name}' is both a role and an id." for name in sorted(ids & set(people.roles))),
     )

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 50
 MAX_KEY = 1024
 """Longest key; YAML allows no longer one on a line (https://yaml.org/spec/1.2.2/#742-flow-mappings)."""
+MAX_NAME = 64
+"""No name is longer, so that nothing longer is a misspelt one."""
 MAX_PROBLEMS = 100
 """Mistakes named of one file; who has more mends these first."""
 MORE_PROBLEMS = f"more than {MAX_PROBLEMS} mistakes; the rest is not read"
@@ -27,6 +30,9 @@ MAX_BLANKS = 200
 """A longer run of blanks inside a line puts what follows out of sight."""
 MAX_INTEGER = 2**53 - 1
 """The largest integer that JSON readers agree on (RFC 8785, section 3.2.2.3)."""
+
+UNSHOWN = frozenset({"url", "key_env", "key"})
+"""Fields whose wrong value may be a secret: no message repeats it."""
 
 _BLANKS = re.compile(rf"[ \t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]{{{MAX_BLANKS},}}")
 
@@ -120,6 +126,26 @@ def named(names: Iterable[str], mark: str = "") -> str:
     every = sorted(names)
     more = f" and {len(every) - 20} more" if len(every) > 20 else ""
     return ", ".join(mark + name for name in every[:20]) + more or "none yet"
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that was most likely meant; None when none is near."""
+    if len(name) > MAX_NAME:
+        return None
+    by_form = {_form(one): one for one in names}
+    near = get_close_matches(_form(name), by_form, n=1)
+    return by_form[near[0]] if near else None
+
+
+def meant(name: str, names: Iterable[str], mark: str = "") -> str:
+    """The mend for a name that is not among the others: the nearest of them, or all."""
+    known = list(names)
+    near = nearest(name, known)
+    return f"Did you mean '{mark}{near}'?" if near else f"Write one of: {named(known, mark)}."
+
+
+def _form(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 def decoded(path: str, data: bytes, line: int | None = None) -> str:

@@ -26,9 +26,11 @@ from modelsmith.repository.document import (
     Unreadable,
     dotted,
     first_of,
-    named,
+    meant,
+    nearest,
 )
 from modelsmith.repository.json_reader import read_json
+from modelsmith.repository.rubric_slips import MANY, RubricSlips, rubric_slips
 from modelsmith.repository.similarity import Index
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import check, with_model_problems
@@ -219,12 +221,19 @@ def _across(files: SetFiles, spent: Spent) -> Iterator[Problem]:
             yield Problem(path, None, "", "the eval set has no evalset.yaml", "Add it, or remove the folder.")
     for one in files.rubrics.values():
         yield from first_of(one.path, _rubric(one, spent))
+    slips = rubric_slips(rubric, scenarios, files.generators) if rubric else RubricSlips()
+    yield from slips.problems
+    moved = list(_moved(scenarios))
+    yield from (problem for problem, _ in moved)
+    here = {folder for _, folder in moved}
     for scenario in scenarios:
-        yield from first_of(scenario.path, _scenario(scenario, rubric.value if rubric else None))
+        found = _scenario(scenario, rubric.value if rubric else None, slips)
+        said = posixpath.dirname(scenario.path) in here
+        yield from first_of(scenario.path, (one for one in found if not (said and one.field == "capability")))
     yield from _repeated_ids(scenarios)
     capabilities = {scenario.value.capability for scenario in scenarios}
     for generator in files.generators:
-        found = _generator(generator, rubric.value if rubric else None, capabilities)
+        found = _generator(generator, rubric.value if rubric else None, capabilities, slips)
         yield from first_of(generator.path, found)
     yield from first_of(files.folder, judges.problems(files))
     if files.evalset:
@@ -308,7 +317,20 @@ def _useless(point: RubricPoint, spent: Spent) -> ModelsmithError | None:
     return None
 
 
-def _scenario(scenario: Source[Scenario], rubric: Rubric | None) -> Iterator[Problem]:
+def _moved(scenarios: Sequence[Source[Scenario]]) -> Iterator[tuple[Problem, str]]:
+    """A folder that was renamed, or its scenarios' capability: one mistake, with the folder."""
+    by_folder: dict[str, list[Source[Scenario]]] = defaultdict(list)
+    for scenario in scenarios:
+        by_folder[posixpath.dirname(scenario.path)].append(scenario)
+    for folder, inside in by_folder.items():
+        name, said = posixpath.basename(folder), {one.value.capability for one in inside}
+        if len(inside) >= MANY and len(said) == 1 and name not in said:
+            words = f"all {len(inside)} scenarios of this folder have the capability '{min(said)}'"
+            mend = f"Rename the folder to {min(said)}/, or write capability: {name} in each."
+            yield inside[0].problem(("capability",), words, mend), folder
+
+
+def _scenario(scenario: Source[Scenario], rubric: Rubric | None, slips: RubricSlips) -> Iterator[Problem]:
     value = scenario.value
     folder = posixpath.basename(posixpath.dirname(scenario.path))
     yield from misnamed(scenario)
@@ -336,12 +358,14 @@ def _scenario(scenario: Source[Scenario], rubric: Rubric | None) -> Iterator[Pro
         return
     points = {point.id for point in rubric.points}
     for number, criterion in enumerate(value.criteria):
-        if criterion.point not in points:
+        if criterion.point not in points | slips.points:
             yield _unknown_point(scenario, ("criteria", number, "point"), criterion.point, points)
-    yield from _references(scenario, value.reference, rubric)
+    yield from _references(scenario, value.reference, rubric, slips)
 
 
-def _generator(generator: Source[Generator], rubric: Rubric | None, capabilities: set[str]) -> Iterator[Problem]:
+def _generator(
+    generator: Source[Generator], rubric: Rubric | None, capabilities: set[str], slips: RubricSlips
+) -> Iterator[Problem]:
     value = generator.value
     yield from misnamed(generator)
     yield from _twice(generator, ("templates",), [template.id for template in value.templates], "template")
@@ -349,29 +373,32 @@ def _generator(generator: Source[Generator], rubric: Rubric | None, capabilities
         yield generator.problem(
             ("capability",),
             f"no scenario has the capability '{value.capability}'",
-            f"Write one of: {named(capabilities)}.",
+            meant(value.capability, capabilities),
         )
     used: set[str] = set()
+    misspelt: set[str] = set()
     for number, template in enumerate(value.templates):
         names = SLOT.findall(template.user)
         used.update(names)
         for name in sorted(set(names) - value.slots.keys()):
+            near = nearest(name, value.slots)
+            misspelt |= {near} if near else set()
             yield generator.problem(
                 ("templates", number, "user"),
                 f"the slot {{{name}}} is not declared",
-                f"Add '{name}' under slots, or correct its name.",
+                f"Did you mean {{{near}}}?" if near else f"Add '{name}' under slots, or correct its name.",
             )
     for name in value.slots:
-        if name not in used:
+        if name not in used | misspelt:
             yield generator.problem(("slots", name), f"no template uses the slot '{name}'", "Use it, or remove it.")
     yield from _told(generator)
     if rubric is None:
         return
     points = {point.id for point in rubric.points}
     for number, point in enumerate(value.points):
-        if point not in points:
+        if point not in points | slips.points:
             yield _unknown_point(generator, ("points", number), point, points)
-    yield from _references(generator, value.filled(value.first_values()), rubric)
+    yield from _references(generator, value.filled(value.first_values()), rubric, slips)
 
 
 def _told(generator: Source[Generator]) -> Iterator[Problem]:
@@ -393,17 +420,22 @@ def _told(generator: Source[Generator]) -> Iterator[Problem]:
                 )
 
 
-def _references(source: Source[Any], reference: Mapping[str, JsonValue], rubric: Rubric) -> Iterator[Problem]:
+def _references(
+    source: Source[Any], reference: Mapping[str, JsonValue], rubric: Rubric, slips: RubricSlips
+) -> Iterator[Problem]:
     """What keeps a point from being compared with this reference."""
+    compared = {getattr(getattr(point.check, "expected", None), "reference", None) for point in rubric.points}
     for point in rubric.points:
         path = getattr(getattr(point.check, "expected", None), "reference", None)
-        if path is None:
+        if path is None or path in slips.paths:
             continue
         if not look_up(dict(reference), path)[1]:
+            spare = [name for name in reference if name not in compared]
+            near = nearest(path, spare)
             yield source.problem(
-                ("reference",),
+                ("reference", near) if near else ("reference",),
                 f"the rubric point '{point.id}' looks for '{path}', which is not in the reference",
-                f"Add {path} to the reference.",
+                f"Write {path} instead of {near}." if near else f"Add {path} to the reference.",
             )
             continue
         try:
@@ -413,7 +445,7 @@ def _references(source: Source[Any], reference: Mapping[str, JsonValue], rubric:
 
 
 def _unknown_point(source: Source[Any], at: Location, name: str, points: set[str]) -> Problem:
-    return source.problem(at, f"the rubric has no point '{name}'", f"Write one of: {named(points)}.")
+    return source.problem(at, f"the rubric has no point '{name}'", meant(name, points))
 
 
 def _twice(source: Source[Any], at: Location, names: Sequence[str], what: str) -> Iterator[Problem]:
@@ -427,7 +459,8 @@ def _twice(source: Source[Any], at: Location, names: Sequence[str], what: str) -
 def _repeated_ids(scenarios: Iterable[Source[Scenario]]) -> Iterator[Problem]:
     by_id: dict[str, list[Source[Scenario]]] = defaultdict(list)
     for scenario in scenarios:
-        by_id[scenario.value.id].append(scenario)
+        if not any(misnamed(scenario)):
+            by_id[scenario.value.id].append(scenario)
     for name, (first, *others) in by_id.items():
         for other in others:
             yield other.problem(

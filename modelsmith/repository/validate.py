@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from modelsmith.governance.audiences import narrowing_problem
 from modelsmith.governance.codeowners import Codeowners, parse
-from modelsmith.governance.people import people_problems
+from modelsmith.governance.people import people_problems, unlisted_roles
 from modelsmith.governance.person_gates import transition_problem
 from modelsmith.governance.reserved import why_local, why_reserved
 from modelsmith.repository.document import (
@@ -23,13 +23,16 @@ from modelsmith.repository.document import (
     Problem,
     Unreadable,
     decoded,
+    dotted,
     first_of,
     hidden_problem,
-    named,
+    meant,
+    nearest,
     sight_problems,
 )
 from modelsmith.repository.load import find_cluster_problems
 from modelsmith.repository.paths import folder
+from modelsmith.repository.rubric_slips import MANY
 from modelsmith.repository.sets import NearestPair, Source, Spent, misnamed, read_set, read_source, unreadable
 from modelsmith.repository.tree import Revision, Tree, WorkTree, read_each
 from modelsmith.repository.yaml_reader import read_yaml
@@ -111,6 +114,7 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
     for path, kind in governed.items():
         if path in contents and not _SET_FOLDER.match(path):
             problems += first_of(path, _alone(path, kind, contents, everything))
+    problems = _by_role(problems, contents)
     checked = {path: kind for path, kind in governed.items() if not wanted or any(_below(path, w) for w in wanted)}
     kept = {problem for problem in problems if not wanted or any(_below(problem.file, w) for w in wanted)}
     kinds = Counter(kind.name for kind in checked.values())
@@ -203,9 +207,17 @@ def _cluster(path: str, contents: Mapping[str, bytes], present: Set[str]) -> Ite
     source = Source(cluster, read_yaml(path, contents[path]))
     if f"evals/{cluster.eval_set}/evalset.yaml" not in present:
         yield source.problem(
-            ("eval_set",), f"there is no eval set '{cluster.eval_set}'", "Name one of the folders evals/<domain>/<set>."
+            ("eval_set",), f"there is no eval set '{cluster.eval_set}'", meant(cluster.eval_set, _sets(present))
         )
     yield from _owners(source, contents)
+
+
+def _sets(present: Set[str]) -> list[str]:
+    return [
+        path[len("evals/") : -len("/evalset.yaml")]
+        for path in present
+        if re.fullmatch("evals/[^/]+/[^/]+/evalset.yaml", path)
+    ]
 
 
 def _owners(source: Source[Any], contents: Mapping[str, bytes]) -> Iterator[Problem]:
@@ -213,7 +225,7 @@ def _owners(source: Source[Any], contents: Mapping[str, bytes]) -> Iterator[Prob
     people = _value(PEOPLE, contents, People)
     owner = source.value.owner
     if people and owner not in people.roles:
-        yield source.problem(("owner",), f"people.yaml has no role '{owner}'", _one_of(people.roles))
+        yield Unlisted(**vars(source.problem(("owner",), *_no_role(owner, people.roles))), role=owner)
 
 
 def _routing(path: str, routing: Routing) -> Iterator[Problem]:
@@ -256,7 +268,8 @@ def _policy(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
         if transition.gate == "harness":
             continue
         if people and transition.gate not in people.roles:
-            yield policy.problem((*at, "gate"), f"people.yaml has no role '{transition.gate}'", _one_of(people.roles))
+            words = _no_role(transition.gate, people.roles)
+            yield Unlisted(**vars(policy.problem((*at, "gate"), *words)), role=transition.gate)
         elif CODEOWNERS in contents and transition.gate not in _asked(owners, transition.event):
             yield policy.problem(
                 (*at, "gate"),
@@ -276,7 +289,15 @@ def _people(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
     yield from problems
     if people is None:
         return
-    yield from (Problem(path, None, "", words, "Correct people.yaml.") for words in people_problems(people.value))
+    listed = people.value
+    for number, at_role in unlisted_roles(listed):
+        role = listed.people[number].roles[at_role]
+        place: Location = ("people", number, "roles", at_role)
+        yield Unlisted(**vars(people.problem(place, *_no_role(role, listed.roles))), role=role)
+    told = {f"has the role '{role}', which is not listed under roles." for one in listed.people for role in one.roles}
+    for words in people_problems(listed):
+        if words.partition(" ")[2] not in told:
+            yield Problem(path, None, "", words, "Correct people.yaml.")
     for group in ("people", "harness"):
         for i, holder in enumerate(getattr(people.value, group)):
             for j, key in enumerate(holder.keys):
@@ -316,6 +337,7 @@ def _codeowners(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
     except Unreadable as error:
         yield from error.problems
         return
+    people = _value(PEOPLE, contents, People)
     owners = parse(text)
     broken = {line for line, _ in owners.errors}
     yield from sight_problems(path, text)
@@ -324,8 +346,9 @@ def _codeowners(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
             yield hidden_problem(path, number, "", odd)
     for line, words in owners.errors:
         mend = "Correct the line; GitHub skips it as it is." if line else "Shorten it; as it is, nobody owns anything."
+        if people and (word := re.match("'([^']+)' is not an owner", words)) and word[1] in people.roles:
+            mend = f"Write @{word[1]}."
         yield Problem(path, line or None, "", words, mend)
-    people = _value(PEOPLE, contents, People)
     if people is None:
         return
     known = {person.id for person in people.people} | people.roles.keys()
@@ -334,13 +357,8 @@ def _codeowners(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
         for owner in rule.owners:
             name = owner.removeprefix("@")
             if not owner.startswith("@") or not (name.rpartition("/")[2] in known or name.lower() in logins):
-                yield Problem(
-                    path,
-                    rule.line,
-                    "",
-                    f"{owner} is no role, person or login of people.yaml",
-                    _one_of(people.roles, "@"),
-                )
+                words = f"{owner} is no role, person or login of people.yaml"
+                yield Unlisted(path, rule.line, "", words, meant(name, people.roles, "@"), role=name)
 
 
 def _value(path: str, contents: Mapping[str, bytes], model: type[T]) -> T | None:
@@ -353,5 +371,35 @@ def _parsed(path: str, data: bytes, model: type[T]) -> T | None:
     return find_problems(path, data, model)[0]
 
 
-def _one_of(names: Mapping[str, str], mark: str = "") -> str:
-    return f"Write one of: {named(names, mark)}." if names else "Add the role there first."
+def _no_role(role: str, roles: Mapping[str, str]) -> tuple[str, str]:
+    """Message and mend for a role that people.yaml does not list."""
+    return f"people.yaml has no role '{role}'", meant(role, roles) if roles else "Add the role there first."
+
+
+@dataclass(frozen=True)
+class Unlisted(Problem):
+    """A place that names a role which people.yaml does not list."""
+
+    role: str
+
+
+def _by_role(problems: Sequence[Problem], contents: Mapping[str, bytes]) -> list[Problem]:
+    """Many places that name one unlisted role are one mistake, in people.yaml."""
+    named: dict[str, list[Unlisted]] = defaultdict(list)
+    for problem in problems:
+        if isinstance(problem, Unlisted):
+            named[problem.role].append(problem)
+    found = [problem for problem in problems if not isinstance(problem, Unlisted)]
+    people = read_source(PEOPLE, contents[PEOPLE], People)[0] if named else None
+    for role, places in named.items():
+        plain = [Problem(one.file, one.line, one.field, one.message, one.mend) for one in places]
+        if people is None or len({one.file for one in places}) < MANY:
+            found += plain
+            continue
+        near = nearest(role, people.value.roles)
+        where = ", ".join(sorted({f"{one.file}:{one.line}" for one in places})[:3])
+        words = f"{len(places)} places name the role '{role}', which is not listed here: {where}, ..."
+        at: Location = ("roles", near) if near else ("roles",)
+        mend = f"Did you mean '{role}' instead of '{near}'?" if near else f"Add it: {role}: what it decides."
+        found.append(Problem(*people.document.key_place(at), dotted(at), words, mend))
+    return found

@@ -39,6 +39,7 @@ from modelsmith.repository.document import (
     number_problem,
     sight_problems,
 )
+from modelsmith.repository.slips import find_slip
 from modelsmith.schema.plaintext import Odd, every_hidden, first_hidden, first_odd_space, first_unsayable
 
 try:
@@ -70,11 +71,10 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _DISAGREED = re.compile(r"[-+]?(0[0-9]+|\.[0-9]+[eE][0-9]+)")
 _NUMERIC = frozenset("0123456789+-.")
 _MAYBE_NOT_TEXT = _NUMERIC | frozenset("~tTfFnN")
-_BETWEEN = re.compile(r"(?:\A|(?<=[ \n]))#[^\n]*|(?P<odd>[#\t])")
+_BETWEEN = re.compile(r"(?:\A|(?<=[ \n]))(?P<comment>#[^\n]*)|(?P<odd>[#\t])")
 """Between values: comments, and what is none although libyaml takes it for one."""
 _BLOCK_HEAD = re.compile(r"[|>][-+1-9]{0,2}(?: *| +#.*)\r?")
 _CLOSERS = re.compile(r" *[\]}][\]}, ]*(?:#.*)?\r?")
-_QUOTE = "Put it in quotes."
 
 
 class _YamlReader:
@@ -99,6 +99,8 @@ class _YamlReader:
         """Whether keys can look alike."""
         self.read_to = 0
         """Where the last value ends."""
+        self.plain_to = -1
+        """Where the last one without quotes ends."""
 
     def document(self) -> Document:
         try:
@@ -155,8 +157,8 @@ class _YamlReader:
             self._problem(end.start_mark.line + 1, (), "the end of the document is marked", "Remove the '...'.")
         if not self.parser.check_event(yaml.StreamEndEvent):
             line = self.parser.peek_event().start_mark.line + 1
-            self._problem(line, (), "a second document begins here", "Keep one document a file; remove the '---'.")
-        elif self.careful:
+            raise self._stop(line, (), "a second document begins here", "Keep one document a file; remove the '---'.")
+        if self.careful:
             self._between(len(self.text))
         return data
 
@@ -175,7 +177,12 @@ class _YamlReader:
             self._problem(line, at, f"aliases (*{event.anchor}) are not allowed", "Write the value out.")
             return None
         if event.anchor is not None:
-            self._problem(line, at, f"anchors (&{event.anchor}) are not allowed", "Remove it and write the value out.")
+            self._problem(
+                line,
+                at,
+                f"anchors (&{event.anchor}) are not allowed",
+                "Remove it; a text that begins so stands in quotes.",
+            )
         if event.tag is not None:
             self._problem(
                 line,
@@ -211,6 +218,9 @@ class _YamlReader:
             if not isinstance(event, yaml.ScalarEvent) or event.anchor is not None or event.tag is not None:
                 raise self._stop(line, at, "a key must be plain text", "Write the key as one plain word.")
             here = (*at, event.value)
+            if space := first_odd_space(event.value):
+                words = f"{space.name} stands in a field's name or before it"
+                raise self._stop(line, at, words, "Write an ordinary space before it, and none in it.")
             if self.careful:
                 self._written(event, at, indent)
             self._key(event, line, at)
@@ -246,6 +256,7 @@ class _YamlReader:
         if self.careful:
             self._between(start.index)
             self.read_to = end.index
+            self.plain_to = end.index if event.implicit[0] else -1
         if event.style in ("|", ">"):
             if not at:
                 self._problem(start.line + 1, at, "the file is one long text", "Write its fields.")
@@ -253,9 +264,10 @@ class _YamlReader:
                 self._problem(start.line + 1, at, f"something else follows the {event.style}", "End the line there.")
             self._led_in(start.line + 1, at)
         elif event.implicit[0]:
-            written = self.text[start.index : end.index] if self.blanks else ""
-            if "\t" in written or first_odd_space(written):
-                self._problem(start.line + 1, at, "a blank here is no plain space and looks like one", _QUOTE)
+            written = self.text[start.index : end.index]
+            odd = "a tab" if "\t" in written else space.name if (space := first_odd_space(written)) else ""
+            if self.blanks and odd:
+                self._problem(start.line + 1, at, f"{odd} stands in the text", "Write a space, or put it in quotes.")
         elif start.line != end.line and indent is not None:
             self._continued(start.line + 1, end.line + 1, at, indent)
 
@@ -275,13 +287,24 @@ class _YamlReader:
 
     def _between(self, end: int) -> None:
         """Refuse what only libyaml takes for a comment or a blank between the last value and this place."""
+        tabs: set[int] = set()
         for found in _BETWEEN.finditer(self.text, self.read_to, end):
-            if odd := found["odd"]:
-                line = self.text.count("\n", 0, found.start()) + 1
-                if odd == "#":
-                    self._problem(line, (), "a comment begins without a blank before the '#'", "Write a space there.")
-                else:
-                    self._problem(line, (), "a tab stands between words; readers disagree on tabs", "Write spaces.")
+            line = self.text.count("\n", 0, found.start()) + 1
+            if found["comment"]:
+                self._comment(found["comment"], found.start(), line)
+            elif found["odd"] == "\t" and line not in tabs:
+                tabs.add(line)
+                self._problem(line, (), "a tab", "Use spaces.")
+            elif found["odd"] == "#" and line not in tabs:
+                self._problem(line, (), "a comment begins without a blank before the '#'", "Write a space there.")
+
+    def _comment(self, comment: str, at: int, line: int) -> None:
+        """Refuse a comment that is more likely the rest of a text, which ends before it."""
+        before = self.lines[line - 1][: at - (self.text.rfind("\n", 0, at) + 1)]
+        close = before.strip() and comment[1:2].strip("#!")
+        if close or (self.plain_to == at - 1 and " " in before.strip().partition(": ")[2]):
+            mend = "Put the text in quotes; before a comment write two spaces, and one after the #."
+            self._problem(line, (), "the # begins a comment, so the text ends before it", mend)
 
     def _continued(self, first: int, last: int, at: Location, indent: int) -> None:
         """Refuse a value over several lines of which one begins where a new key of the mapping around it would."""
@@ -337,6 +360,9 @@ class _YamlReader:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         words = getattr(error, "problem", None) or getattr(error, "reason", None) or "the syntax is wrong"
         line = mark.line + 1 if mark else None
+        opened = getattr(error, "context_mark", None)
+        if found := find_slip(self.lines, line, opened.line + 1 if opened else None):
+            return Problem(self.path, found.line, "", found.message, found.mend)
         if line is None and (position := getattr(error, "position", None)) is not None:
             line = self.text.encode()[:position].count(b"\n") + 1
         return Problem(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, replace
-from difflib import get_close_matches
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, RootModel, ValidationError
@@ -14,20 +13,21 @@ from pydantic_core import ErrorDetails
 from modelsmith.repository.document import (
     MAX_PROBLEMS,
     MORE_PROBLEMS,
+    UNSHOWN,
     Document,
     Location,
     Place,
     Problem,
     Unreadable,
     dotted,
+    nearest,
 )
 from modelsmith.repository.json_reader import read_json
+from modelsmith.repository.said import said, shown, with_doc
 from modelsmith.repository.yaml_reader import read_yaml
-from modelsmith.schema.cluster import STORE
 from modelsmith.schema.docs import field_docs
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.plaintext import described, first_unwelcome
-from modelsmith.schema.source import MODEL_URI
 
 __all__ = ["Problem", "check", "find_json_problems", "find_problems", "invalid", "parse_yaml"]
 
@@ -70,6 +70,7 @@ def check(document: Document, model: type[T]) -> tuple[T | None, list[Problem]]:
         return model.model_validate_json(json.dumps(document.data)), []
     except ValidationError as error:
         errors = error.errors(include_url=False)
+    errors = _by_cause(document.data, errors)
     one: dict[tuple[str, int | None, str], Problem] = {}
     for problem in filter(None, (_problem(document, model, details) for details in errors)):
         key = (problem.file, problem.line, problem.field)
@@ -81,12 +82,52 @@ def check(document: Document, model: type[T]) -> tuple[T | None, list[Problem]]:
     return None, sorted(one.values(), key=sort_key)
 
 
+def _by_cause(data: Any, errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """One error for each cause: a misspelt field is not missing too, and one that is not indented is not unknown."""
+    if len(errors) > MAX_PROBLEMS:
+        return errors
+    places = [_written(data, error) for error in errors]
+    unknown = [at for at, error in zip(places, errors, strict=True) if error["type"] == "extra_forbidden"]
+    empty = {at for at, error in zip(places, errors, strict=True) if error["input"] is None}
+    outside = {at: before for at in unknown if (before := _before(data, at)) in empty}
+    misspelt = {(*at[:-1], near) for at in unknown if (near := nearest(str(at[-1]), _missing(at[:-1], places, errors)))}
+    kept: list[ErrorDetails] = []
+    for at, error in zip(places, errors, strict=True):
+        if at in outside:
+            kept.append(error | {"type": "not_indented", "ctx": {"field": outside[at][-1]}})
+        elif not (at in outside.values() or (error["type"] == "missing" and at in misspelt)):
+            kept.append(error)
+    return kept
+
+
+def _missing(folder: Location, places: Sequence[Location], errors: Sequence[ErrorDetails]) -> list[str]:
+    return [
+        str(at[-1])
+        for at, error in zip(places, errors, strict=True)
+        if error["type"] == "missing" and at[:-1] == folder
+    ]
+
+
+def _before(data: Any, at: Location) -> Location | None:
+    """The field that stands before this one in its mapping."""
+    for part in at[:-1]:
+        data = data[part]
+    names = list(data)
+    number = names.index(at[-1])
+    return (*at[:-1], names[number - 1]) if number else None
+
+
 def with_model_problems(error: Unreadable, model: type[BaseModel]) -> list[Problem]:
     """What is wrong with a file as text, and with every field that could be read all the same."""
     if error.document is None:
         return error.problems
     unread = {problem.field for problem in error.problems}
-    more = [problem for problem in check(error.document, model)[1] if not _within(problem.field, unread)]
+    lines = {problem.line for problem in error.problems if not problem.field}
+    more = [
+        problem
+        for problem in check(error.document, model)[1]
+        if not _within(problem.field, unread) and problem.line not in lines
+    ]
     return sorted([*error.problems, *more], key=sort_key)
 
 
@@ -109,13 +150,7 @@ def invalid(problems: Sequence[Problem]) -> InvalidInput:
     )
 
 
-UNSHOWN = frozenset({"url", "key_env"})
-"""Fields whose wrong value may be a secret: no message repeats it."""
-
-
 _FIRST = "Mend those before it first."
-_LONGEST_NAME = 64
-"""No field's name is longer, so that nothing longer is a misspelt one."""
 
 
 def sort_key(problem: Problem) -> tuple[str, int, str, str]:
@@ -134,24 +169,29 @@ def _problem(document: Document, model: type[BaseModel], details: ErrorDetails) 
     known = {key: words for owner in owners for key, words in _fields(owner).items()}
     if kind == "missing":
         place: Place = document.place(location[:-1])
-        return Problem(*place, dotted(location), f"'{name}' is missing", _sentence("Add it", known.get(name)))
+        return Problem(*place, dotted(location), f"'{name}' is missing", with_doc("Add it", known.get(name)))
+    if kind == "not_indented":
+        words = f"'{name}' belongs to '{details['ctx']['field']}' and is not indented"
+        return Problem(*document.key_place(location), dotted(location), words, "Indent it by two spaces.")
     if kind == "extra_forbidden":
         mend = _nearest_field(name, known)
         return Problem(*document.key_place(location), dotted(location), f"there is no field '{name}'", mend)
     place = document.key_place(location) if "[key]" in details["loc"] else document.place(location)
-    message, mend = _words(details, known.get(name))
+    inner = [one for owner in _models_at(model, location) for one in _fields(owner)]
+    field = next((owner.model_fields[one] for owner in owners for one in owner.model_fields if one == name), None)
+    message, mend = said(details, field, known.get(name), inner)
     if name in UNSHOWN:
-        message = message.replace(_shown(details.get("input")), "what stands there")
+        message, mend = (text.replace(shown(details.get("input")), "what stands there") for text in (message, mend))
     return Problem(*place, dotted(location), message, mend)
 
 
 def _nearest_field(name: str, known: Mapping[str, str]) -> str:
     """The mend for a field that does not exist."""
-    near = get_close_matches(name, known, n=1, cutoff=0.6) if len(name) <= _LONGEST_NAME else []
-    if not near:
+    near = nearest(name, known)
+    if near is None:
         return f"Remove it; known here: {', '.join(known) or 'nothing'}."
     odd = ", ".join(described(letter) for letter in sorted(set(name)) if not letter.isascii())
-    return f"Did you mean '{near[0]}'?" + (f" What stands here has {odd}." if odd else "")
+    return f"Did you mean '{near}'?" + (f" What stands here has {odd}." if odd else "")
 
 
 def _written(data: Any, details: ErrorDetails) -> Location:
@@ -200,81 +240,3 @@ def _fields(model: type[BaseModel]) -> dict[str, str]:
         field.alias or name: docs.get(name, "").split("\n\n")[0].replace("\n", " ").replace("``", "'")
         for name, field in model.model_fields.items()
     }
-
-
-_PATTERNS = {
-    r"^https?://[^/?#\s@]+(/[^?#\s]*)?$": "Write https://host/v1, without user, password or query.",
-    MODEL_URI: "Write package://<python package>/<file>, file://<path> or hf://<org>/<name>@<revision>.",
-    STORE: "Write an absolute folder, or ~/<folder>.",
-    r"^[A-Z][A-Z0-9_]*$": "Write the name of an environment variable, in capitals; never a key itself.",
-    r"^sha256:[0-9a-f]{64}$": "Write 'sha256:' and 64 hex digits.",
-    r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$": (
-        "Use lower-case letters a to z, digits, dot, hyphen or underscore, at most 64 characters, beginning and ending "
-        "with a letter or digit."
-    ),
-    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$": "Use letters, digits, dot, hyphen or underscore, at most 63 characters.",
-    r"^[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}$": "Write three numbers like 1.2.0.",
-    r"^[A-Za-z0-9][A-Za-z0-9._-]{7,127}$": "Use 8 to 128 letters, digits, dots, hyphens or underscores.",
-    r"^[a-z0-9._-]+/[a-z0-9._-]+$": "Write <domain>/<set>, as the folders under evals/ are named.",
-}
-
-_EXPECTED = {
-    "string_type": ("text is expected", "Put the value in quotes."),
-    "bool_type": ("true or false is expected", "Write true or false."),
-    "int_type": ("a whole number is expected", "Write a whole number without quotes."),
-    "int_from_float": ("a whole number is expected", "Write a whole number."),
-    "float_type": ("a number is expected", "Write a number without quotes."),
-    "tuple_type": ("a list is expected", "Write one '- ' line for each item, or [a, b]."),
-    "list_type": ("a list is expected", "Write one '- ' line for each item, or [a, b]."),
-    "dict_type": ("a mapping is expected", "Write 'name: value' lines below it, indented."),
-    "model_type": ("a mapping is expected", "Write 'field: value' lines below it, indented."),
-    "model_attributes_type": ("a mapping is expected", "Write 'field: value' lines below it, indented."),
-    "datetime_type": ("a time is expected", "Write it as 2026-01-31T09:00:00Z."),
-    "datetime_parsing": ("a time is expected", "Write it as 2026-01-31T09:00:00Z."),
-    "datetime_from_date_parsing": ("a time is expected", "Write it as 2026-01-31T09:00:00Z."),
-    "timezone_aware": ("a time with zone is expected", "Write it as 2026-01-31T09:00:00Z."),
-}
-
-_BOUNDS: dict[str, Callable[[dict[str, Any]], tuple[str, str]]] = {
-    "greater_than": lambda c: (f"must be greater than {c['gt']}", f"Write a number above {c['gt']}."),
-    "greater_than_equal": lambda c: (f"must be at least {c['ge']}", f"Write {c['ge']} or more."),
-    "less_than": lambda c: (f"must be less than {c['lt']}", f"Write a number below {c['lt']}."),
-    "less_than_equal": lambda c: (f"must be at most {c['le']}", f"Write {c['le']} or less."),
-    "too_short": lambda c: (f"needs {c['min_length']} or more items", "Add to the list."),
-    "string_too_short": lambda c: (
-        f"needs {c['min_length']} or more characters", f"Write {c['min_length']} or more characters."
-    ),
-    "string_too_long": lambda c: (f"has more than {c['max_length']} characters", "Shorten it."),
-    "literal_error": lambda c: (f"must be {c['expected']}", f"Write {c['expected']}."),
-    "union_tag_not_found": lambda c: (f"{c['discriminator']} is missing", f"Add {c['discriminator']}: see the schema."),
-    "union_tag_invalid": lambda c: (
-        f"there is no {c['discriminator'].strip(chr(39))} '{c['tag']}'", f"Write one of {c['expected_tags']}."
-    ),
-    "string_pattern_mismatch": lambda c: (
-        "is not written as required", _PATTERNS.get(c["pattern"], f"Make it match {c['pattern']}.")
-    ),
-}  # fmt: skip
-
-
-def _words(details: ErrorDetails, documentation: str | None) -> tuple[str, str]:
-    """Message and mend for one of pydantic's errors."""
-    kind, value = details["type"], details.get("input")
-    if kind in _EXPECTED:
-        expected, mend = _EXPECTED[kind]
-        return f"{expected}, not {_shown(value)}", mend
-    if kind in _BOUNDS:
-        message, mend = _BOUNDS[kind](details.get("ctx", {}))
-        return f"{_shown(value)} {message}" if not kind.startswith("union_tag") else message, mend
-    return details["msg"][:1].lower() + details["msg"][1:], _sentence("Correct it", documentation)
-
-
-def _shown(value: Any) -> str:
-    """A value as a short word or two."""
-    if isinstance(value, dict | list | tuple):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:37]}...{text[-1]}"
-
-
-def _sentence(mend: str, documentation: str | None) -> str:
-    return f"{mend}: {documentation}" if documentation else f"{mend}."

@@ -123,6 +123,12 @@ people:
 Put = Callable[[str, str | bytes | None], None]
 
 
+@pytest.fixture(scope="session")
+def written() -> dict[str, str]:
+    """The files of the repository, in memory."""
+    return FILES
+
+
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
     """A work tree with every kind of file that people write, all of it valid; a git repository without a commit."""

@@ -161,7 +161,6 @@ def test_template_slots_must_be_declared_and_used(repo: Path, change: Edit) -> N
     change(GENERATOR, "capability: floors", "capability: florrs")
     assert _fields(repo) == [
         ("generators/floors.yaml", 2, "capability"),
-        ("generators/floors.yaml", 7, "slots.seller"),
         ("generators/floors.yaml", 10, "templates[0].user"),
     ]
 
@@ -235,7 +234,7 @@ def test_what_scoring_could_not_use_is_found_before_anything_is_asked(repo: Path
     }
     points = "".join(f"  - {{id: p{n}, text: t, weight: 1, check: {check}}}\n" for n, check in enumerate(checks))
     put(RUBRIC, f"id: quality\nowner: domain-lead\ndescription: d\npoints:\n{points}")
-    found = [problem for problem in _fields(repo) if problem[0] == "rubrics/quality.yaml"]
+    found = [problem for problem in _fields(repo) if problem[0] == "rubrics/quality.yaml" and problem[2] != "points"]
     assert found == [
         ("rubrics/quality.yaml", 5 + n, f"points[{n}].check.{part}") for n, part in enumerate(checks.values())
     ]

@@ -61,11 +61,9 @@ def test_every_mistake_is_named_at_once_with_line_field_and_mend() -> None:
     found = {(p.line, p.field): p for p in problems(data)}
     assert set(found) == {
         (1, "id"),
-        (1, "operator_lens"),
         (3, "risk"),
         (4, "operator_lenz"),
         (7, "messages[0].role"),
-        (11, "criteria[0].pass"),
         (12, "criteria[0].pas"),
         (14, "critical"),
     }
@@ -73,8 +71,7 @@ def test_every_mistake_is_named_at_once_with_line_field_and_mend() -> None:
     assert "'low', 'medium' or 'high'" in found[3, "risk"].mend
     assert found[4, "operator_lenz"].mend == "Did you mean 'operator_lens'?"
     assert found[12, "criteria[0].pas"].mend == "Did you mean 'pass'?"
-    assert "What a right answer recognises" in found[11, "criteria[0].pass"].mend
-    assert found[14, "critical"].mend == "Write true or false."
+    assert found[14, "critical"].mend == "Write true, without quotes."
     assert all(p.file == "f.yaml" and p.message and p.mend for p in found.values())
 
 
@@ -82,9 +79,9 @@ def test_the_error_carries_all_problems_for_machines() -> None:
     with pytest.raises(InvalidInput) as refused:
         parse_yaml("a/b.yaml", GOOD.replace(b"low", b"huge").replace(b"id:", b"idd:"), Scenario)
     error = refused.value
-    assert (error.code, len(error.details["problems"])) == ("invalid-file", 3)
+    assert (error.code, len(error.details["problems"])) == ("invalid-file", 2)
     assert error.message.startswith("a/b.yaml:1: ")
-    assert "and 2 more problems" in error.message
+    assert "and 1 more problem" in error.message
     assert json.dumps(error.envelope())
 
 
@@ -211,8 +208,8 @@ def test_deep_nesting_is_refused(data: bytes) -> None:
         (b"# only a comment\n", "empty"),
         (b"a: 1\n---\nb: 2\n", "second document"),
         (b"? [a, b]\n: 1\n", "key"),
-        (b"a: b: c", "not YAML"),
-        (b"a:\n\t- b", "not YAML"),
+        (b"a: b: c", "a colon stands in the text after 'b'"),
+        (b"a:\n\t- b", "a tab"),
         (b"a: " + b"x" * (1024 * 1024), "1 MiB"),
     ],
 )
