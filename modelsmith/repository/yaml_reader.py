@@ -181,7 +181,7 @@ class _YamlReader:
                 line,
                 at,
                 f"anchors (&{event.anchor}) are not allowed",
-                "Remove it; a text that begins so stands in quotes.",
+                "Remove it and write the value out; a text that begins so stands in quotes.",
             )
         if event.tag is not None:
             self._problem(
