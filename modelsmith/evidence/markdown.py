@@ -14,6 +14,12 @@ _SHOWN: Final = (
     ("](", "] ("), ("]:", "] :"), ("`", "'"), ("@", " at "), ("://", ":\\//"), ("www.", "www\\."),
 )  # fmt: skip
 """What Markdown reads as its own, and how it stands for itself; in this order."""
+_REFERENCE: Final = re.compile(r"([#!]|\bGH-)(?=\d)", re.IGNORECASE)
+"""What a forge turns into a link to an issue or a pull request, whatever is escaped."""
+_EMOJI: Final = re.compile(r":(?=(?:\d*[a-z_+-][\w+-]*|100|1234):)", re.IGNORECASE)
+"""The first colon of what a forge turns into a picture; not that of a time."""
+_MATHS: Final = ("$", "&#36;")
+"""What begins a formula, and how it stands for itself where formulas are found before or after marks are read."""
 _LABEL: Final = re.compile(r"\[(?![-+\d])")
 """What may begin a link, a note or a box; not an interval of numbers."""
 _STRESS: Final = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
@@ -28,10 +34,14 @@ def short(digest: str) -> str:
 
 
 def safe(text: str) -> str:
-    """Text that Markdown shows as it is, on one line: no mark-up, link, picture, entity or HTML, nothing hidden."""
+    """Text that Markdown shows as it is, on one line: no mark-up, link, picture, entity or HTML, nothing hidden.
+
+    Nor what forges add to Markdown: formulas, emoji, links to people and numbers.
+    """
     flat = " ".join(visible(re.sub(r"[\r\n\t]", " ", text)).split())
     for mark, shown in _SHOWN:
         flat = flat.replace(mark, shown)
+    flat = _EMOJI.sub(": ", _REFERENCE.sub(r"\1 ", flat)).replace(*_MATHS)
     return _BLOCK.sub(r"\1\\\2", _STRESS.sub(r"\\_", _LABEL.sub(r"\\[", flat)))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,13 @@ from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
 from modelsmith.repository.budgets import require_small_merge, require_within
 from modelsmith.repository.git import REGULAR, Git
 from modelsmith.repository.secrets import first_secret
-from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.errors import (
+    GateNotCleared,
+    InfrastructureFailure,
+    IntegrityFailure,
+    InvalidInput,
+    ModelsmithError,
+)
 from modelsmith.schema.pull import PullEvent, PullRequest, odd_words
 from modelsmith.signing.ssh import signing_key
 
@@ -301,10 +308,14 @@ def _check_merge_commits(git: Git, commits: Set[str]) -> None:
 
 
 def _open_pulls(reader: Reader, head: str, main: str) -> Iterator[tuple[int, str]]:
-    """Two people may have proposed the same commit; the receipts say whose pull request it is that was merged."""
+    """Two people may have proposed the same commit; the receipts say whose pull request it is that was merged.
+
+    A log that cannot be read is nobody's proposal, and stops the merge of no other.
+    """
     for number, tip in reader.tips().items():
-        if opened(reader.log(tip)).head == head and reader.status(tip, main) == "open":
-            yield number, tip
+        with suppress(IntegrityFailure):
+            if opened(reader.log(tip)).head == head and reader.status(tip, main) == "open":
+                yield number, tip
 
 
 def _check_receipts(git: Git, merge: str, tip: str, due: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]) -> None:

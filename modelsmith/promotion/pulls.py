@@ -19,6 +19,7 @@ from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.openings import may_miss_opening
 from modelsmith.promotion.receipts import Merged, receipt_files
 from modelsmith.promotion.records import Facts, next_record, routing_after
+from modelsmith.repository.eval_tree import overwritten
 from modelsmith.repository.git import Signature
 from modelsmith.repository.tree import read_each
 from modelsmith.repository.workspace import refuse_local
@@ -164,10 +165,12 @@ def refuse_unless_open(pull: PullRequest, judgement: Judgement) -> None:
             f"See `modelsmith pr show {pull.number}`.",
             refusals=[refusal.code for refusal in decision.refusals],
         )
+    several = sum(need.satisfied_by is None for need in decision.needs) > 1
+    who = "For each, one owner" if several else "One of them"
     raise WaitingForPerson(
         "approval-missing",
-        f"Pull request {pull.number} waits for {', '.join(decision.waiting_for)}",
-        f"One of them runs `modelsmith approve {pull.number} --key KEY`.",
+        f"Pull request {pull.number} waits for {decision.decides}",
+        f"{who} runs `modelsmith approve {pull.number} --key KEY`.",
         waiting_for=list(decision.waiting_for),
     )
 
@@ -182,7 +185,7 @@ def merge_message(pull: PullRequest, judgement: Judgement) -> str:
 def sync(merger: Merger) -> str:
     """Bring the forge's main into this clone and return its commit.
 
-    The work tree follows when main is checked out and nothing uncommitted would be lost.
+    The work tree follows when main is checked out, nothing is staged and nothing uncommitted would be lost.
 
     Raises:
         IntegrityFailure: ``reserved-path`` when main holds what belongs to one machine; the work tree stays as it is.
@@ -196,7 +199,8 @@ def sync(merger: Merger) -> str:
     if local == commit or (local is not None and not git.is_ancestor(local, commit)):
         return commit
     if on_main:
-        if not git.dirty_paths():
+        staged = git.text("diff-index", "--cached", "--name-only", local, "--") if local else ""
+        if not staged and not overwritten(git, workspace.files, local, commit):
             git.run("merge", "--quiet", "--ff-only", commit)
     else:
         git.update_ref("refs/heads/main", commit, local)

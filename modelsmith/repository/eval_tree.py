@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from modelsmith.governance.shape import GOVERNED_FOLDERS
+from modelsmith.governance.shape import ABSENT, GOVERNED_FOLDERS
 from modelsmith.repository.git import EXECUTABLE, REGULAR, Git
 from modelsmith.repository.tree import WorkTree, read_each
 from modelsmith.schema.catalog import kind_of
@@ -32,17 +32,34 @@ def eval_tree(git: Git, files: WorkTree, folder: str) -> tuple[str, tuple[str, .
     return git.text("rev-parse", f"{head}:{folder}"), ()
 
 
-def edited_paths(git: Git, files: WorkTree, commit: str) -> list[str]:
+def edited_paths(git: Git, files: WorkTree, commit: str, without: str | None = None) -> list[str]:
     """Sorted paths whose file on disk is not the commit's: gone, changed, or new in a governed folder.
 
-    Contents are compared, and no filter of the clone's settings runs. A new file elsewhere is nobody's input.
+    Contents are compared, and no filter of the clone's settings runs. A new file elsewhere is nobody's input. Nothing
+    in the folder ``without`` is looked at.
     """
-    listed = git.list_tree(commit)
+    listed = {path: entry for path, entry in git.list_tree(commit).items() if path.partition("/")[0] != without}
     changed = [
         path for path, (mode, oid) in listed.items() if mode in (REGULAR, EXECUTABLE) and not _holds(files, path, oid)
     ]
-    added = [path for folder in (*GOVERNED_FOLDERS, ".github") for path in files.paths(folder) if path not in listed]
+    folders = {*GOVERNED_FOLDERS, ".github"} - {without}
+    added = [path for folder in folders for path in files.paths(folder) if path not in listed]
     return sorted([*changed, *added])
+
+
+def overwritten(git: Git, files: WorkTree, old: str | None, new: str) -> bool:
+    """Whether the work tree, on its way from ``old`` to ``new``, would lose a file that is not the commit's.
+
+    Contents are compared where the two differ, as in `edited_paths`; any other file stays as it is.
+    """
+    if old is None:
+        return any(files.exists(path) for path in git.list_tree(new))
+    return any(
+        files.exists(path.path) or bool(files.paths(path.path))
+        if path.old_mode == ABSENT
+        else not _holds(files, path.path, path.old_blob)
+        for path in git.change(old, new).paths
+    )
 
 
 def _holds(files: WorkTree, path: str, oid: str) -> bool:

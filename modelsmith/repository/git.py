@@ -350,13 +350,6 @@ class Git:
             raise git_failed(args, done)
         return done.stdout.decode("utf-8", "replace").strip() or None
 
-    def dirty_paths(self) -> list[str]:
-        """Work tree only: paths that differ from the last commit, and untracked ones that are not ignored."""
-        out = self.run(
-            "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=none"
-        )
-        return sorted(entry[3:].decode("utf-8", "replace") for entry in out.split(b"\0")[:-1])
-
     def _named(self, name: str, kind: str) -> str | None:
         if not name or name.startswith("-"):
             return None

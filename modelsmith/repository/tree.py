@@ -61,7 +61,7 @@ class WorkTree:
         if not stat.S_ISREG(mode):
             raise _not_a_file(path, "a symbolic link" if stat.S_ISLNK(mode) else "no regular file")
         try:
-            file = os.open(self.root / path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            file = os.open(f"{self.root}/{path}", os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
             with open(file, "rb") as stream:
                 return stream.read()
         except OSError as error:
@@ -80,14 +80,14 @@ class WorkTree:
         Raises:
             InvalidInput: ``not-a-file`` when a folder on the way is a link.
         """
-        here = self.root
+        root = here = str(self.root)
         *parents, name = path.split("/")
         try:
             for parent in parents:
-                here = here / parent
-                if stat.S_ISLNK(here.lstat().st_mode):
-                    raise _not_a_file(path, f"reached through the symbolic link {here.relative_to(self.root)}")
-            return (here / name).lstat().st_mode
+                here = f"{here}/{parent}"
+                if stat.S_ISLNK(os.lstat(here).st_mode):
+                    raise _not_a_file(path, f"reached through the symbolic link {here.removeprefix(f'{root}/')}")
+            return os.lstat(f"{here}/{name}").st_mode
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:

@@ -10,6 +10,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from modelsmith.governance.reserved import why_local
+from modelsmith.governance.shape import PROMOTIONS
+from modelsmith.repository.eval_tree import edited_paths
 from modelsmith.repository.git import Git
 from modelsmith.repository.paths import place
 from modelsmith.repository.tree import Revision, WorkTree
@@ -166,12 +168,13 @@ class Workspace:
             return ()
 
     def require_clean(self) -> None:
-        """Refuse to go on when governed files differ from the commit.
+        """Refuse to go on when governed files differ from the commit; promotions are no person's to write.
 
         Raises:
             InvalidInput: ``dirty-tree`` with the paths.
         """
-        dirty = self.git.dirty_paths()
+        commit = self.git.rev("HEAD")
+        dirty = edited_paths(self.git, self.files, commit, without=PROMOTIONS) if commit else []
         if dirty:
             raise InvalidInput(
                 "dirty-tree",

@@ -52,6 +52,22 @@ def test_whatever_is_put_together_stays_text(words):
     assert odd_parts(f"- {safe(words)}") == []
 
 
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("see #12, GH-12 and !12", "see # 12, GH- 12 and ! 12"),
+        ("org/name#12", "org/name# 12"),
+        ("#12 first", "\\# 12 first"),
+        (":white_check_mark: :+1::100:", ": white_check_mark: : +1:: 100:"),
+        ("12:30:45 on 2026-01-01", "12:30:45 on 2026-01-01"),
+        ("$x$ and $$y$$", "&#36;x&#36; and &#36;&#36;y&#36;&#36;"),
+        ("@maya", "at maya"),
+    ],
+)
+def test_what_forges_add_to_markdown_is_text_too(words, shown):
+    assert safe(words).strip() == shown
+
+
 @pytest.mark.parametrize("words", HOSTILE)
 def test_a_picture_holds_them_as_text(words):
     drawn = picture(40, words, words, [text(0, 0, words)])

@@ -106,6 +106,13 @@ def test_a_forge_without_main_takes_its_first_commit(world):
     push(world, world.commit({"x": "y"}, parent=world.git.commit_files(None, {}, "start", world.who)), MAIN)
 
 
+def test_a_log_that_cannot_be_read_stops_the_merge_of_no_other(world, pull):
+    """Somebody with the disk puts a ref there that is no log; it comes before the one that is merged."""
+    merge = world.merge_commit(world.propose(files={"evals/second.yaml": "2"}, branch="second"))
+    world.forge_git.run("update-ref", f"refs/modelsmith/pulls/{pull.number}", world.main())
+    push(world, merge, MAIN)
+
+
 def test_a_merge_that_adds_something_of_its_own_is_refused(world, pull):
     main = world.main()
     evil = world.git.commit_files(world.merge_commit(pull), {"evals/evil.yaml": b"x"}, "x", world.who)

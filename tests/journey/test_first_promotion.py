@@ -65,7 +65,7 @@ def test_approve_merge_verify_status_and_lineage_tell_the_same_story(waiting):
 
     assert waiting.modelsmith("pr", "merge", "4", "--json").code == 0
     assert waiting.git.rev("HEAD") == waiting.main()
-    assert waiting.git.dirty_paths() == []
+    assert waiting.must("status", "--porcelain") == ""
     assert waiting.modelsmith("pr", "merge", "4", "--json").code == 0, "merged already is fine"
 
     status = waiting.modelsmith("status", "--json").json["clusters"][0]
@@ -134,7 +134,7 @@ def test_every_command_prints_one_object_for_machines_and_text_for_people(deploy
         assert (words, for_machines.code) == (words, code), for_machines.out
         assert for_machines.out.count("\n") == 1
         assert isinstance(json.loads(for_machines.out), dict)
-    assert deployed.git.dirty_paths() == []
+    assert deployed.must("status", "--porcelain") == ""
 
 
 def test_held_out_answers_are_never_shown(deployed):

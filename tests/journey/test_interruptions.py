@@ -114,7 +114,7 @@ def test_the_end_is_that_of_a_loop_that_nobody_interrupted(interrupted, first_it
         calm_ran.json[run]["run_id"] for run in ("reference", "candidate")
     ]
     assert world.state() == calm.state()
-    assert world.git.dirty_paths() == []
+    assert world.must("status", "--porcelain") == ""
     assert world.git.rev("HEAD") == world.main()
 
 

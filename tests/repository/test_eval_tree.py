@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from modelsmith.repository.eval_tree import UNCOMMITTED, eval_tree
-from modelsmith.repository.git import Git
+from modelsmith.repository.eval_tree import UNCOMMITTED, edited_paths, eval_tree, overwritten
+from modelsmith.repository.git import Git, Signature
 from modelsmith.repository.tree import WorkTree
 
 FOLDER = "evals/d/s"
@@ -89,3 +90,29 @@ def test_a_repository_of_sha256_ids_is_no_other(tmp_path: Path) -> None:
     run(root, "commit", "-qm", "one")
     tree, differing = named(root)
     assert (len(tree), differing) == (64, ())
+
+
+def test_only_a_file_that_would_be_lost_stands_in_the_way(clone: Path) -> None:
+    """An edit elsewhere stays as it is, and no filter that the clone's settings name is run to find out."""
+    git, files = Git(clone), WorkTree(clone)
+    trap = clone.parent / "ran"
+    run(clone, "config", "filter.trap.clean", f"touch {trap}; cat")
+    (clone / ".git" / "info" / "attributes").write_text("* filter=trap\n")
+    old = git.rev("HEAD")
+    assert old
+    who = Signature("t", "t@example.org", datetime(2026, 1, 1, tzinfo=UTC))
+    new = git.commit_files(old, {CASE: b"id: case-02\n", "docs/new.md": b"new\n"}, "two", who)
+    assert not overwritten(git, files, old, new)
+    (clone / "notes.txt").write_text("mine")
+    (clone / FOLDER / "evalset.yaml").write_text("id: mine\n")
+    assert not overwritten(git, files, old, new)
+    assert edited_paths(git, files, old) == [f"{FOLDER}/evalset.yaml"]
+    assert edited_paths(git, files, old, without="evals") == []
+    (clone / "docs").mkdir()
+    (clone / "docs" / "new.md").write_text("mine\n")
+    assert overwritten(git, files, old, new)
+    (clone / "docs" / "new.md").unlink()
+    (clone / CASE).write_text("mine\n")
+    assert overwritten(git, files, old, new)
+    assert overwritten(git, files, None, new)
+    assert not trap.exists()

@@ -269,18 +269,6 @@ def test_objects_that_a_push_has_quarantined_can_be_read_in_its_hook(tmp_path: P
     assert done.returncode == 0
 
 
-def test_dirty_paths_are_changes_and_untracked_files_but_not_ignored_ones(plain: Git) -> None:
-    commit = plain.commit_files(None, {"a": b"1", ".gitignore": b"skip/\n"}, "one", AUTHOR)
-    plain.update_ref("refs/heads/main", commit, None)
-    plain.run("reset", "--hard", "--quiet")
-    assert plain.dirty_paths() == []
-    (plain.path / "a").write_text("2")
-    (plain.path / "new ü.txt").write_text("")
-    (plain.path / "skip").mkdir()
-    (plain.path / "skip" / "x").write_text("")
-    assert plain.dirty_paths() == ["a", "new ü.txt"]
-
-
 def test_hooks_of_the_clone_do_not_run(plain: Git) -> None:
     commit = plain.commit_files(None, {"a": b"1"}, "one", AUTHOR)
     hook = plain.path / ".git" / "hooks" / "reference-transaction"
