@@ -30,6 +30,7 @@ from modelsmith.promotion.pulls import merge_message
 from modelsmith.promotion.receipts import Merged, receipt_files
 from modelsmith.promotion.records import Facts, candidate_tag, next_record, routing_after
 from modelsmith.promotion.rule import effective_rule, expected_rows
+from modelsmith.promotion.since import since
 from modelsmith.repository.git import REGULAR, Git, Signature
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.objects import FOLDER, ObjectReader
@@ -352,8 +353,8 @@ class Builder:
         tree = self.main.tree.folder_id(self.governed.folder)
         assert tree
         return build(
-            Governing(self.governed, self.cluster, tree), facts.specialist, self.candidate, self.incumbent, baselines,
-            self._training(facts), 0.5, {},
+            Governing(self.governed, self.cluster, tree, since(self.main, self.cluster, self.incumbent.result.model)),
+            facts.specialist, self.candidate, self.incumbent, baselines, self._training(facts), 0.5, {},
         )  # fmt: skip
 
     def _evidence_files(self, facts: Facts, event: Event) -> dict[str, bytes]:

@@ -102,6 +102,7 @@ def _runs(found: CompositeHistory, page: Page) -> None:
         state = [*entry.events[-1:], *([f"serves {entry.serves:.0%}"] if entry.serves else [])]
         if not entry.complete:
             state.append("not complete")
+        state += [f"{later.verdict} by a later rule ({later.threshold:g} to reach)" for later in entry.rejudged]
         line = f"{entry.number:>3}  {entry.model:<{width}}  {interval:<21}  {held:<8}  "
         ended = f"{' ' * (12 - len(entry.verdict))}  {', '.join(state)}".rstrip()
         page.line(line, verdict(entry.verdict), ended)

@@ -25,7 +25,7 @@ def _rows(pull: Any, page: Page) -> None:
     if pull.approvers:
         rows.append(("approved by", ", ".join(pull.approvers)))
     if pull.waiting_for:
-        rows.append(("waits for", ", ".join(pull.waiting_for)))
+        rows.append(("waits for", pull.decides))
     if pull.change:
         rows.append(("change", pull.change))
     page.rows(rows)
@@ -38,7 +38,7 @@ def pr_list(result: Any, page: Page) -> None:
     if not result.pulls:
         page.line("no pull requests")
         return
-    body = [(str(one.number), one.status, one.gate, ", ".join(one.waiting_for), one.title) for one in result.pulls]
+    body = [(str(one.number), one.status, one.gate, one.decides, one.title) for one in result.pulls]
     page.table(("no.", "status", "gate", "waits for", "title"), body)
 
 
@@ -124,6 +124,8 @@ def _packet(packet: PacketView, page: Page) -> None:
 def verdict_given(result: Any, page: Page) -> None:
     """``modelsmith approve`` and ``modelsmith reject``."""
     page.line(f"{result.verdict} by {result.actor} on {result.change}")
+    if result.because is not None:
+        page.line(Styled("does not count", "red"), f", because {result.because}")
     _rows(result.pull, page)
     if result.pull.gate == "open":
         page.gap()

@@ -18,7 +18,7 @@ from modelsmith.schema.base import Section
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, InvalidInput
-from modelsmith.schema.evidence import Coverage, Dimension, Evidence, Library, Nearest, RunEvidence
+from modelsmith.schema.evidence import Coverage, Dimension, EarlierRun, Evidence, Library, Nearest, RunEvidence, Since
 from modelsmith.schema.promotion import TrainingFacts
 from modelsmith.schema.run import Latency, Observation, RunResult, VerdictRow
 from modelsmith.schema.scenario import Scenario
@@ -41,6 +41,8 @@ class Governing:
     cluster: Cluster
     eval_tree: str
     """Git tree hash of the eval set's folder."""
+    since: Since
+    """What stood when the incumbent was accepted."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def build(
     training_to_scored: float,
     environment: Mapping[Library, str],
     latency: Latency | None = None,
+    earlier: Sequence[EarlierRun] = (),
 ) -> Evidence:
     """The evidence of a candidate: headlines from the rows, and what main determines from main as it is now.
 
@@ -94,6 +97,7 @@ def build(
         training_to_scored: Similarity of the nearest pair of a training row and a scored text.
         environment: Versions of libraries on this machine.
         latency: Of single requests to candidate and incumbent, where it was measured.
+        earlier: Evals of candidates since the incumbent.
 
     Raises:
         InvalidInput: ``runs-differ`` when the runs did not answer the same question under the same rule on the same
@@ -121,6 +125,8 @@ def build(
         baselines=tuple(_run_evidence(run, None, result, governing.cluster) for run in baselines),
         attempts=result.attempts,
         held_out_consulted=result.held_out_consulted,
+        since=governing.since,
+        earlier=tuple(earlier),
         coverage=coverage(governing.governed),
         training=training,
         judge=result.judge,

@@ -18,10 +18,19 @@ from modelsmith.schema.cluster import Routing
 from modelsmith.schema.evalset import CompositeWeights, Question
 from modelsmith.schema.evidence import Evidence
 from modelsmith.schema.promotion import PromotionRecord
-from modelsmith.schema.run import Estimate, GateRule, Headline, Outcome, RunResult
+from modelsmith.schema.run import Estimate, Judged, Outcome, RunResult, judged_by
 
 BASE = "base"
 _ITERATION = re.compile(r"iter-(\d+)-")
+
+
+class Rejudged(Frozen):
+    """What the same answers came to by a later rule."""
+
+    threshold: float
+    held_out_threshold: float
+    composite: Estimate
+    verdict: Outcome
 
 
 class HistoryEntry(Frozen):
@@ -41,6 +50,9 @@ class HistoryEntry(Frozen):
     """Composite that had to be reached."""
     held_out_threshold: float
     verdict: Outcome
+    """By the rule of its day, as the thresholds are."""
+    rejudged: tuple[Rejudged, ...]
+    """By the rules since, oldest first."""
     complete: bool
     """Quick and partial runs are not; they never count for a promotion."""
     events: tuple[Event, ...]
@@ -99,14 +111,19 @@ class _Run(NamedTuple):
     version: str
     question: Question
     rubric: str
-    rule: GateRule
-    headline: Headline
+    by_rule: tuple[Judged, ...]
+    """By the rule of its day first."""
     complete: bool
+
+    @property
+    def first(self) -> Judged:
+        """What it came to by the rule of its day."""
+        return self.by_rule[0]
 
     @property
     def asked(self) -> _Asked:
         """What composites must have in common to be compared."""
-        return self.eval_set, self.question, self.rule.composite
+        return self.eval_set, self.question, self.first.rule.composite
 
 
 def composite_history(
@@ -115,8 +132,9 @@ def composite_history(
     """The history of the cluster of ``routing``.
 
     ``runs`` are the ledger's, oldest first. A run that several tags or sources know is shown once, at its first place,
-    with its latest verdict. Runs that only ``promoted`` knows stand where their iteration does. Quick and partial runs
-    are left out unless ``everything`` is asked for.
+    with its verdict by the rule of its day; what later rules made of it is said beside that. Runs that only
+    ``promoted`` knows stand where their iteration does. Quick and partial runs are left out unless ``everything`` is
+    asked for.
     """
     found = [run for run in _in_time(runs, promoted) if everything or run.complete]
     numbers: dict[_Asked, int] = {}
@@ -132,11 +150,12 @@ def composite_history(
             tag=run.tag,
             model=run.model,
             question=numbers[run.asked],
-            composite=run.headline.composite,
-            held_out=run.headline.held_out,
-            threshold=run.rule.thresholds.composite,
-            held_out_threshold=run.rule.thresholds.held_out,
-            verdict=run.headline.verdict,
+            composite=run.first.composite,
+            held_out=run.first.held_out,
+            threshold=run.first.rule.thresholds.composite,
+            held_out_threshold=run.first.rule.thresholds.held_out,
+            verdict=run.first.verdict,
+            rejudged=tuple(_rejudged(later) for later in run.by_rule[1:]),
             complete=run.complete,
             events=events.get(run.run_id, ()),
             serves=serving.get(run.model, 0.0) if latest.get(run.model) == run.run_id else 0.0,
@@ -165,7 +184,10 @@ def _in_time(runs: Sequence[RunResult], promoted: Sequence[Promoted]) -> list[_R
         run = _from_ledger(result)
         first = placed.get(run.run_id)
         if first:
-            run = run._replace(tag=first[2].tag, complete=run.complete or first[2].complete)
+            known = first[2]
+            rules = [judged.rule for judged in known.by_rule]
+            later = [judged for judged in run.by_rule if judged.rule not in rules]
+            run = known._replace(complete=run.complete or known.complete, by_rule=(*known.by_rule, *later))
         placed[run.run_id] = (*first[:2], run) if first else (reached, 1, run)
     for one in sorted(promoted, key=lambda one: (one.record.iteration, one.record.specialist, one.record.sequence)):
         for run in _from_main(one):
@@ -187,9 +209,18 @@ def _from_ledger(run: RunResult) -> _Run:
         version=run.eval_set_version,
         question=run.question,
         rubric=run.rubric,
-        rule=run.rule,
-        headline=run.headline,
+        by_rule=run.by_rule,
         complete=is_complete(run),
+    )
+
+
+def _rejudged(judged: Judged) -> Rejudged:
+    limits = judged.rule.thresholds
+    return Rejudged(
+        threshold=limits.composite,
+        held_out_threshold=limits.held_out,
+        composite=judged.composite,
+        verdict=judged.verdict,
     )
 
 
@@ -205,8 +236,7 @@ def _from_main(one: Promoted) -> Iterator[_Run]:
             version=evidence.eval_set_version,
             question=evidence.question,
             rubric=evidence.rubric,
-            rule=evidence.rule,
-            headline=run.headline,
+            by_rule=(judged_by(evidence.rule, run.headline),),
             complete=True,
         )
 
@@ -225,13 +255,13 @@ def _events(lives: Sequence[Life]) -> dict[str, tuple[Event, ...]]:
 
 def _question(number: int, asked: _Asked, found: Sequence[_Run]) -> AskedQuestion:
     inside = [run for run in found if run.asked == asked]
-    base = [run.headline.composite for run in inside if run.model == BASE and run.complete]
+    base = [run.first.composite for run in inside if run.model == BASE and run.complete]
     return AskedQuestion(
         number=number,
         eval_set=inside[0].eval_set,
         eval_set_version=inside[0].version,
         question=inside[0].question,
-        weights=inside[0].rule.composite,
+        weights=inside[0].first.rule.composite,
         rubric=inside[0].rubric,
         reference=base[-1] if base else None,
     )
@@ -245,7 +275,7 @@ def _changed(before: _Run, after: _Run, old: int, new: int) -> str:
         parts.append("rubric")
     elif before.question.core != after.question.core:
         parts.append("core cases, prompt or sampling")
-    if before.rule.composite != after.rule.composite:
+    if before.first.rule.composite != after.first.rule.composite:
         parts.append("weights of the composite")
     comparable = f"not comparable with {old}" if parts else f"comparable with {old} except in held-out"
     prior = before.version if before.eval_set == after.eval_set else f"{before.eval_set} {before.version}"

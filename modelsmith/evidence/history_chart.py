@@ -52,6 +52,7 @@ def _tip(entry: HistoryEntry) -> str:
         f"interval {one.low:.3f} to {one.high:.3f}, threshold {limit}, "
         f"held-out {entry.held_out.value:.3f}, {entry.verdict}"
     ]
+    parts += [f"{later.verdict} by a later rule, threshold {later.threshold:g}" for later in entry.rejudged]
     if not entry.complete:
         parts.append("not complete")
     if entry.events:

@@ -42,8 +42,8 @@ def rollback_notice(
     lines = [
         f"**ROLLBACK** of {safe(deployment.specialist)} in {deployment.cluster}",
         "",
-        f"- Serves now: {_shares(before)}",
-        f"- Will serve: {_shares(after)}",
+        f"- Serves now: {shares(before)}",
+        f"- Will serve: {shares(after)}",
         f"- Why: {safe(order.reason) or NO_REASON}",
         f"- Approval: {safe(verdict.sentence)}",
         f"- Decides: {decides}",
@@ -59,7 +59,7 @@ def hold_notice(hold: Hold, rolled_back: RollbackOrder, routing: Routing, decide
     lines = [
         f"**CLEAR THE HOLD** on {hold.cluster}",
         "",
-        f"- Serves now, and after it: {_shares(routing)}",
+        f"- Serves now, and after it: {shares(routing)}",
         f"- Held since: {safe(hold.specialist)} was rolled back, {when}: {safe(rolled_back.reason) or NO_REASON}",
         f"- Why clear it: {safe(reason) or NO_REASON}",
         "- Then: a specialist may be proposed for deployment again; each deployment still needs its own approval",
@@ -90,8 +90,8 @@ def retirement_notice(
     lines = [
         f"**RETIRE** {safe(life.specialist)} of {life.cluster} ({life.state})",
         "",
-        f"- Serves now: {_shares(before)}",
-        f"- Will serve: {_shares(after)}" + (" - **this moves live traffic**" if moved else ", unchanged"),
+        f"- Serves now: {shares(before)}",
+        f"- Will serve: {shares(after)}" + (" - **this moves live traffic**" if moved else ", unchanged"),
         *(
             f"- **{name}** is under watch and its contract returns to it: a rollback will need a person"
             for name in returning
@@ -105,7 +105,8 @@ def retirement_notice(
     return "\n".join(lines) + "\n"
 
 
-def _shares(routing: Routing) -> str:
+def shares(routing: Routing) -> str:
+    """Who serves which share of the traffic, in words."""
     return ", ".join(f"{safe(one.specialist)} {one.share * 100:g}%" for one in routing.serving)
 
 

@@ -13,10 +13,12 @@ from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.markdown import money, safe, short
 from modelsmith.evidence.markdown import table as _table
 from modelsmith.evidence.measures import LABELS, baselines_section, judge_section, repeats_section
+from modelsmith.evidence.notices import shares
 from modelsmith.evidence.risks import open_risks
+from modelsmith.evidence.trail import NO_TRAIL, Trail, trail_section
 from modelsmith.governance.states import folder_of
-from modelsmith.schema.base import Event, Section, Slug
-from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.base import Actor, Event, Section, Slug
+from modelsmith.schema.cluster import Cluster, Routing
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence, RunEvidence
 from modelsmith.schema.figures import told_apart, told_beside
 from modelsmith.schema.promotion import Preparer, RollbackContract
@@ -40,21 +42,29 @@ class Asked:
     required_approvers: tuple[Slug, ...]
     """Roles; empty when the harness's checks alone decide."""
     rollback: RollbackContract | None
+    routing: tuple[Routing, Routing]
+    """Who serves before and after it."""
+    on_call: tuple[tuple[Slug, tuple[Actor, ...]], ...]
+    """Roles that decide about a rollback outside its contract, and who has them."""
+    validators: tuple[Slug, ...]
+    """Roles that decide whether production validates it; empty once that is what is asked for."""
     pull: int | None = None
     """Number of the pull request, when it is known."""
 
 
-def packet(evidence: Evidence, cluster: Cluster, asked: Asked | None = None) -> str:
+def packet(evidence: Evidence, cluster: Cluster, asked: Asked | None = None, trail: Trail = NO_TRAIL) -> str:
     """The packet as Markdown; without ``asked`` it speaks of the evidence only, as beside ``evidence.json``."""
     parts = [
         _verdict(evidence, asked),
         f"![Scores of {safe(evidence.specialist)} with intervals and thresholds, and each capability]({CHART})",
         _scores(evidence),
         _checks(evidence.candidate.headline),
+        trail_section(evidence, trail),
         _regressions(evidence),
         _risks(evidence, cluster),
         _approval(cluster, asked),
         _rollback(evidence, cluster, asked),
+        *([_next(evidence, cluster, asked)] if asked else []),
         _capabilities(evidence),
         _points(evidence),
         baselines_section(evidence),
@@ -256,6 +266,30 @@ def _rollback(evidence: Evidence, cluster: Cluster, asked: Asked | None) -> str:
         f"{terms.manual_hours} hours that model is kept ready. After a rollback nothing is deployed until a person "
         "clears the hold. So merge soon after you approve: the minutes count from the approval."
     )
+
+
+def _next(evidence: Evidence, cluster: Cluster, asked: Asked) -> str:
+    """What the merge does to live traffic, who is there when it goes wrong, and which decision comes after."""
+    before, after = asked.routing
+    lines = [
+        f"- Serves now: {shares(before)}",
+        f"- Serves after the merge: {shares(after)}, on {cluster.deployment.target}"
+        + ("" if before != after else " (unchanged)"),
+        *(
+            f"- On call: **{role}** ({', '.join(safe(name) for name in names) or '**nobody has this role**'}), who "
+            "decides about a rollback outside the terms above"
+            for role, names in asked.on_call
+        ),
+    ]
+    if asked.validators:
+        roles = " or ".join(f"**{role}**" for role in asked.validators)
+        lines.append(
+            f"- Then: watch {cluster.rollback.metric}; `modelsmith promote {cluster.cluster}` asks {roles} whether "
+            f"production validates it, which gives {safe(evidence.specialist)} all of the traffic"
+        )
+    else:
+        lines.append("- Then: nothing follows by itself; the next candidate is measured against this one")
+    return "\n".join(["### What happens next", "", *lines])
 
 
 def _coverage(evidence: Evidence) -> str:

@@ -24,7 +24,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
         ),
         "reviewer": (
             *("artifact", "question", "rubric", "eval_tree", "engine", "candidate", "incumbent", "baselines"),
-            *("training", "environment"),
+            *("training", "environment", "since", "earlier"),
         ),
     },
     "RunEvidence": {
@@ -60,7 +60,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     "RunResult": {
         "public": (
             *("cluster", "model", "eval_set", "eval_set_version", "rule", "headline", "cost", "sections", "quick"),
-            *("only", "attempts", "held_out_consulted", "scenarios", "completions", "judge"),
+            *("only", "attempts", "held_out_consulted", "scenarios", "completions", "judge", "before"),
         ),
         "reviewer": ("run_id", "tag", "weights", "base", "question", "rubric", "eval_tree", "engine", "incumbent"),
         "operator": ("executed", "because", "judged", "started_at", "duration_seconds"),
@@ -101,6 +101,7 @@ COPIES: Final[Mapping[str, str]] = {
     },
     **{f"VerdictRow.{field}": f"Observation.{field}" for field in ("section", "id", "wording", "repeat")},
     "RunEvidence.rows": "Observation.row",
+    "Evidence.earlier": "RunResult.headline",
     "Evidence.latency": "RunResult.cost",
     "VerdictRow.cut_off": "Observation.finish",
     "PromotionRecord.eval_run": "RunResult.run_id",

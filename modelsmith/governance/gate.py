@@ -8,8 +8,8 @@ away. Only one thing was approved before it was proposed: the rollback contract 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -83,6 +83,15 @@ class GateDecision:
     """What the decision rests on besides approvals."""
     notes: tuple[str, ...]
     """What a reviewer should know although it opens and closes nothing: verdicts that do not count, claims."""
+    involved: Mapping[str, str] = field(default_factory=dict)
+    """Who may approve nothing of it, in lower case, and what they have to do with it."""
+
+    @property
+    def decides(self) -> str:
+        """Whose approvals are missing: any one owner of each need."""
+        missing = dict.fromkeys(" or ".join(need.owners) for need in self.needs if need.satisfied_by is None)
+        several = len(missing) > 1
+        return " and ".join(f"({owners})" if several and " or " in owners else owners for owners in missing)
 
 
 def decide(
@@ -120,7 +129,11 @@ def decide(
     """
     verdicts, notes = _standing(change, reviews, policy, people, merge_time(now, reviews))
     asker = (requester,) if is_harness(preparer, people) else ()
-    involved = {actor.lower() for actor in (preparer, *asker, *authors)}
+    involved = {
+        **{actor.lower(): "is said to have asked for it" for actor in asker},
+        **{actor.lower(): "signed a commit of it" for actor in authors},
+        preparer.lower(): "opened it",
+    }
     claimed = claimed_actors(claims, people)
     asked = _asked_by_codeowners(codeowners, change)
     asked += [ask for ask in _asked_by_policy(policy, change) if not _covered(ask, asked)]
@@ -175,7 +188,35 @@ def decide(
                 for need in sorted({actor for need in needs for actor in need.eligible if actor == requester})
             ),
         ),
+        involved=involved,
     )
+
+
+def why_uncounted(
+    decision: GateDecision, people: People, actor: str, verdict: Literal["approve", "reject"]
+) -> str | None:
+    """Why the verdict that somebody has given changes nothing; None when it counts.
+
+    Args:
+        decision: The gate's, with the verdict among what was said.
+        people: As for the decision.
+        actor: Who gave it.
+        verdict: What they said.
+    """
+    noun = _NOUNS[verdict]
+    doubt = f"The {noun} of {actor} does not count: "
+    for note in decision.notes:
+        if note.startswith(doubt):
+            return note.removeprefix(doubt).rstrip(".")
+    if not decision.needs:
+        return "the harness's checks alone decide about it"
+    owned = [need for need in decision.needs if any(actor in principals(owner, people) for owner in need.owners)]
+    if not owned:
+        owners = dict.fromkeys(owner for need in decision.needs for owner in need.owners)
+        return f"{actor} is none of its owners, which are {', '.join(owners)}"
+    if verdict == "approve" and actor not in decision.approvers:
+        return f"{actor} {decision.involved.get(actor.lower(), 'is a machine')}"
+    return None
 
 
 def deciders(policy: Policy, people: People, codeowners: Codeowners, change: Change) -> frozenset[str]:

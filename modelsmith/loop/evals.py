@@ -30,7 +30,7 @@ from modelsmith.schema.base import Section
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.progress import Progress
-from modelsmith.schema.run import Observation, RunResult
+from modelsmith.schema.run import GateRule, Judged, Observation, RunResult
 from modelsmith.schema.source import Chat
 from modelsmith.substrates.endpoint.facts import unknown_weights
 from modelsmith.substrates.port import Substrate
@@ -191,6 +191,7 @@ def _execute(
             engine=substrate.facts,
             rule=rule,
             headline=headline(rows, against, rule, measured),
+            before=_judged_before(folder, rule),
             judge=measured,
             incumbent=incumbent.run_id if incumbent else None,
             cost=cost(folder.observations(), setting.cluster.prices, tokens),
@@ -209,6 +210,12 @@ def _execute(
         )
         folder.write_result(result)
     return result
+
+
+def _judged_before(folder: RunFolder, rule: GateRule) -> tuple[Judged, ...]:
+    """What the folder's result says of rules other than this one: a new rule takes no earlier verdict's place."""
+    known = folder.result()
+    return tuple(one for one in known.by_rule if one.rule != rule) if known else ()
 
 
 def _last_run(workspace: Workspace, setting: Setting, subject: Subject) -> Before | None:

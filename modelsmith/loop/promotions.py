@@ -11,12 +11,13 @@ from pydantic import JsonValue
 from modelsmith.artifacts.seal import check_signed
 from modelsmith.artifacts.store import Store
 from modelsmith.evidence.bundle import Governing, Run, build, evidence_bytes, verdict_rows
+from modelsmith.evidence.trail import earlier_runs
 from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.hold import hold_clearers
 from modelsmith.governance.routing import hold_of
 from modelsmith.governance.states import Life, record_folder, transition_for
 from modelsmith.ledger.ledger import Ledger
-from modelsmith.ledger.store import EventName
+from modelsmith.ledger.store import EventName, is_complete
 from modelsmith.loop.desk import Desk
 from modelsmith.loop.evals import ledger_of, read_observations, subject_of
 from modelsmith.loop.latency import measured
@@ -31,6 +32,7 @@ from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.records import Facts, next_record
 from modelsmith.promotion.rollbacks import recorded_order
+from modelsmith.promotion.since import candidates_since, since
 from modelsmith.repository.load import load_cluster, load_eval_set, load_machine_file
 from modelsmith.schema.base import Event, State
 from modelsmith.schema.canonical import canonical_json
@@ -275,8 +277,10 @@ def _evidence(
     governed = load_eval_set(main.tree, cluster.eval_set)
     tree = main.tree.folder_id(governed.folder)
     assert tree
+    known = ledger_of(desk.workspace).runs(cluster=cluster.cluster)
+    later = [life.specialist for life in candidates_since(main, cluster.cluster, runs.reference.model)]
     return build(
-        Governing(governed, cluster, tree),
+        Governing(governed, cluster, tree, since(main, cluster, runs.reference.model)),
         facts.specialist,
         with_rows(runs.candidate),
         with_rows(runs.reference),
@@ -285,4 +289,5 @@ def _evidence(
         training_to_scored,
         environment(),
         latency,
+        tuple(earlier_runs([run for run in known if is_complete(run)], later, runs.candidate)),
     )

@@ -28,7 +28,7 @@ def roll_back(harness: Harness, main: Main, cluster: Cluster, life: Life, reason
     An open pull request of the same rollback is adopted while what it says of the time still holds.
 
     Raises:
-        InvalidInput: ``bad-transition`` when the deployment does not stand; ``private-reason``.
+        InvalidInput: ``bad-transition`` when the deployment does not stand; ``private-reason``, ``no-reason``.
         GateNotCleared: an owner rejected it, or a check failed.
     """
     _require_clean(reason, main, cluster)
@@ -36,6 +36,10 @@ def roll_back(harness: Harness, main: Main, cluster: Cluster, life: Life, reason
     facts = _facts(harness, cluster, life)
     fresh = order_for(main, facts, reason, now)
     order = _standing_order(harness, main, facts, fresh) or fresh
+    if not order.reason:
+        raise InvalidInput(
+            "no-reason", "A rollback moves traffic, and nothing says why", "Say it: --reason 'auction win rate fell'."
+        )
     data = canonical_json(order)
     record = next_record(main, "rolled-back", facts, {ROLLBACK_FILE: data})
     files = {ROLLBACK_FILE: data}

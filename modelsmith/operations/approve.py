@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from modelsmith.forges.port import ForgeIdentity
+from modelsmith.governance.gate import why_uncounted
 from modelsmith.governance.keys import key_doubt
 from modelsmith.governance.names import holders
 from modelsmith.governance.people import is_harness
@@ -20,7 +22,7 @@ from modelsmith.promotion.main import read_main
 from modelsmith.repository.secrets import refuse_secret
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import GateNotCleared, IntegrityFailure
+from modelsmith.schema.errors import Exit, GateNotCleared, IntegrityFailure
 from modelsmith.schema.governance import People
 from modelsmith.schema.plaintext import PlainLine
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval
@@ -31,7 +33,8 @@ from modelsmith.signing.ssh import public_key, sign
 class ApproveRequest(Request):
     """Signs a statement about exactly this change with KEY and adds it to the pull request.
 
-    The key must be listed in people.yaml under a person. Any later edit of the change voids the approval.
+    The key must be listed in people.yaml under a person. Any later edit of the change voids the approval. One that
+    does not count (of who opened the change, or owns none of its paths) ends the command with 4 and says why.
     """
 
     number: PullNumber
@@ -45,7 +48,15 @@ class VerdictResult(Result):
     verdict: Literal["approve", "reject"]
     actor: str
     change: str
+    counts: bool
+    """Whether the gate takes it into account."""
+    because: str | None
+    """Why it does not count; it is in the pull request's log all the same."""
     pull: PullView
+
+    @override
+    def exit_code(self) -> Exit:
+        return Exit.DONE if self.counts else Exit.WAITING_FOR_PERSON
 
 
 def run(workspace: Workspace, request: ApproveRequest) -> VerdictResult:
@@ -91,7 +102,16 @@ def give_verdict(
     signed = SignedApproval(statement=payload.decode(), signature=sign(payload, key, APPROVAL_NAMESPACE))
     forge = open_forge(workspace, ForgeIdentity(actor, key))
     forge.review(number, signed)
-    return VerdictResult(verdict=verdict, actor=actor, change=change, pull=view(git, forge.get(number), main))
+    reviewed = forge.get(number)
+    because = why_uncounted(judge(git, reviewed, main, datetime.now(UTC)).decision, governed.people, actor, verdict)
+    return VerdictResult(
+        verdict=verdict,
+        actor=actor,
+        change=change,
+        counts=because is None,
+        because=because,
+        pull=view(git, reviewed, main),
+    )
 
 
 def key_holder(people: People, key: str) -> str:

@@ -25,8 +25,9 @@ from modelsmith.schema.evidence import EVIDENCE_FILE, Evidence
 class CompositeHistoryRequest(Request):
     """Every complete run of the cluster in the order of time: composite with interval, held-out, verdict, events.
 
-    Runs come from this clone's ledger and from the evidence on main, so a plain clone shows what was promoted. Where
-    the question changed, the line breaks and the change is named. The base model is the reference.
+    Runs come from this clone's ledger and from the evidence on main, so a plain clone shows what was promoted. A
+    verdict is by the rule of its day; what a later rule made of the same answers stands beside it. Where the question
+    changed, the line breaks and the change is named. The base model is the reference.
     """
 
     cluster: Annotated[ClusterName, ARGUMENT]

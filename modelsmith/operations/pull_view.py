@@ -36,6 +36,8 @@ class PullView(Frozen):
     gate: Literal["open", "closed", "waiting", "merged", "conflict"]
     waiting_for: tuple[str, ...]
     """Owners whose approval is missing."""
+    decides: str
+    """The same in words: where several approvals are missing, ``and`` stands between them."""
     approvers: tuple[str, ...]
     refusals: tuple[str, ...]
     notes: tuple[str, ...]
@@ -88,6 +90,7 @@ def _view(
         change=judgement.change.digest() if judgement else None,
         gate=gate,
         waiting_for=decision.waiting_for if decision else (),
+        decides=decision.decides if decision else "",
         approvers=tuple(sorted(decision.approvers)) if decision else (),
         refusals=refusals,
         notes=decision.notes if decision else (),

@@ -14,7 +14,10 @@ from modelsmith.schema.plaintext import PlainLine
 
 
 class RejectRequest(Request):
-    """Signs a rejection of exactly this change; while it stands, the gate stays closed whoever else approves."""
+    """Signs a rejection of exactly this change; while it stands, the gate stays closed whoever else approves.
+
+    That of somebody who owns none of its paths does not count: the command says so and ends with 4.
+    """
 
     number: PullNumber
     key: Annotated[Path, Field(description="Your private SSH key (or the public half of one in your agent).")]

@@ -23,7 +23,7 @@ from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.outrun import close_outrun
 from modelsmith.promotion.pulls import sync
 from modelsmith.promotion.receipts import MERGE_RECEIPT
-from modelsmith.promotion.rollbacks import deployment_of, read_order
+from modelsmith.promotion.rollbacks import deployment_of, read_order, recorded_order
 from modelsmith.repository.load import load_cluster, load_machine_file
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event
@@ -39,7 +39,7 @@ class RollbackRequest(Request):
 
     Inside the watch window that was approved with the deployment, and when routing returns to exactly what it was, it
     is merged without a further approval. Otherwise the pull request is left open for the role that decides it, and the
-    command ends with 4. Run again, it goes on with the same pull request.
+    command ends with 4. Run again, it goes on with the same pull request. It needs a reason.
 
     A rollback puts the cluster on hold: nothing is deployed until a person clears it. --clear-hold asks for that.
     """
@@ -90,6 +90,7 @@ def run(workspace: Workspace, request: RollbackRequest) -> RollbackResult:
         return _result(harness, cluster, "hold-cleared", life, pull)
     life = _target(main, request, hold)
     if hold and life.specialist == hold.specialist:
+        _refuse_other_reason(main, life, request.reason)
         return _result(harness, cluster, "rolled-back", life, _done(harness, main, life))
     return _result(harness, cluster, "rolled-back", life, roll_back(harness, main, cluster, life, request.reason))
 
@@ -104,6 +105,19 @@ def _target(main: Main, request: RollbackRequest, hold: Hold | None) -> Life:
             "nothing-to-roll-back", f"No deployment of {request.cluster} stands", "See `modelsmith status`."
         )
     return life
+
+
+def _refuse_other_reason(main: Main, life: Life, reason: str) -> None:
+    """A reason that comes later would be lost: the record is written."""
+    record = next(record for record in reversed(life.records) if record.event == "rolled-back")
+    known = recorded_order(main, record).reason
+    if reason and reason != known:
+        raise InvalidInput(
+            "rolled-back-already",
+            f"{life.specialist} is rolled back already; its reason stands: {known}",
+            f"Say the rest when the hold is cleared: `modelsmith rollback {life.cluster} --clear-hold --reason WHY`.",
+            reason=known,
+        )
 
 
 def _done(harness: Harness, main: Main, life: Life) -> PullRequest:
@@ -136,7 +150,7 @@ def _result(harness: Harness, cluster: Cluster, event: Event, life: Life, pull: 
         tree = workspace.revision(pull.head)
         folder = folder_of(name, life.specialist, len(life.records) + 1, event)
         decision = next((check.sentence for check in shown.checks if check.name == "contract"), "a person decides")
-        step = f"modelsmith pr show {pull.number}, then {' or '.join(shown.waiting_for)} decides"
+        step = f"modelsmith pr show {pull.number}, then {shown.decides} decides"
     ready = None
     if event == "rolled-back":
         order = read_order({ROLLBACK_FILE: tree.read(f"{folder}/{ROLLBACK_FILE}")})

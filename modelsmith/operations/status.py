@@ -48,6 +48,8 @@ class WaitingView(Frozen):
     title: str
     gate: str
     waiting_for: tuple[str, ...]
+    decides: str
+    """The same in words: where several approvals are missing, ``and`` stands between them."""
 
 
 class HoldView(Frozen):
@@ -123,7 +125,9 @@ def _cluster(
     lives = main.history.of_cluster(name)
     routing = render_routing(name, lives, cluster.deployment.traffic_share)
     waiting = tuple(
-        WaitingView(number=pull.number, title=pull.title, gate=pull.gate, waiting_for=pull.waiting_for)
+        WaitingView(
+            number=pull.number, title=pull.title, gate=pull.gate, waiting_for=pull.waiting_for, decides=pull.decides
+        )
         for pull in pulls
         if pull.branch.startswith(f"promote/{name}/")
     )
@@ -172,7 +176,7 @@ def _next(name: str, iteration: Iteration | None, waiting: tuple[WaitingView, ..
             return f"modelsmith pr merge {pull.number}"
         if pull.gate in ("closed", "conflict"):
             return f"modelsmith pr show {pull.number}: its gate is shut; then modelsmith iterate {name}"
-        return f"modelsmith pr show {pull.number}, then {' or '.join(pull.waiting_for) or 'its author'} decides"
+        return f"modelsmith pr show {pull.number}, then {pull.decides or 'its author'} decides"
     if iteration and iteration.phase not in ("done", "waiting"):
         return f"modelsmith iterate {name} (goes on at {iteration.phase})"
     return f"modelsmith iterate {name}"

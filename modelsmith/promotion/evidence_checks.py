@@ -17,6 +17,7 @@ from modelsmith.promotion.main import Main
 from modelsmith.promotion.proposed import Promotion, refuse, require_seal
 from modelsmith.promotion.records import candidate_tag
 from modelsmith.promotion.rule import effective_rule, expected_rows
+from modelsmith.promotion.since import candidates_since, since
 from modelsmith.repository.load import GovernedSet, label_digest, load_cluster, load_eval_set, load_machine_file
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence, RunEvidence
@@ -68,6 +69,10 @@ def check_question(promotion: Promotion) -> str:
     refuse(evidence.rubric != governed.rubric_digest, "the eval used another rubric than main's")
     refuse(evidence.training.reward != evidence.rubric, "training and eval used different rubrics")
     refuse(evidence.rule != effective_rule(governed, cluster), "the gate's rule is not the registered one")
+    refuse(evidence.since != since(main, cluster, evidence.incumbent.model), "since is not what main asked back then")
+    known = {life.specialist for life in candidates_since(main, cluster.cluster, evidence.incumbent.model)}
+    odd = sorted({one.model for one in evidence.earlier} - known - {evidence.specialist})
+    refuse(bool(odd), f"earlier names {', '.join(odd)}, which main does not have as a candidate since the incumbent")
     _refuse_judge(evidence.judge, governed)
     wrong_base = wrong_bases(main, evidence, cluster)
     refuse(wrong_base is not None, wrong_base or "")

@@ -14,7 +14,9 @@ from modelsmith.promotion.freshness import evidence_of, read_evidence
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.records import lives_after
 from modelsmith.promotion.rollbacks import deployment_of, read_clearance, read_order, recorded_order, verdict_on
+from modelsmith.promotion.since import trail
 from modelsmith.repository.load import load_cluster
+from modelsmith.schema.base import Event
 from modelsmith.schema.cluster import Cluster, Routing
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.evidence import EVIDENCE_FILE, Evidence
@@ -39,10 +41,10 @@ def packet_files(main: Main, record: PromotionRecord, files: Mapping[str, bytes]
     cluster = load_cluster(main.tree, record.cluster)
     match record.event:
         case "eval-accepted":
-            return _evidence_packet(read_evidence(files.get(EVIDENCE_FILE, b"")), cluster, None)
+            return _evidence_packet(main, read_evidence(files.get(EVIDENCE_FILE, b"")), cluster, None)
         case "customer-deployed" | "production-validated":
             evidence = evidence_of(main, main.history.find(record.specialist))
-            return _evidence_packet(for_reviewers(evidence, main.policy.audiences), cluster, record)
+            return _evidence_packet(main, for_reviewers(evidence, main.policy.audiences), cluster, record)
         case "rolled-back":
             return {PACKET_FILE: _rollback(main, cluster, record, files).encode()}
         case "hold-cleared":
@@ -53,12 +55,33 @@ def packet_files(main: Main, record: PromotionRecord, files: Mapping[str, bytes]
             return {}
 
 
-def _evidence_packet(evidence: Evidence, cluster: Cluster, record: PromotionRecord | None) -> dict[str, bytes]:
+def _evidence_packet(
+    main: Main, evidence: Evidence, cluster: Cluster, record: PromotionRecord | None
+) -> dict[str, bytes]:
     """``record`` is what people are asked for; None beside the evidence itself."""
     asked = None
     if record is not None:
-        asked = Asked(record.event, record.requested_by, record.prepared_by, record.required_approvers, record.rollback)
-    return {PACKET_FILE: packet(evidence, cluster, asked).encode(), CHART_FILE: chart(evidence).encode()}
+        asked = Asked(
+            event=record.event,
+            requested_by=record.requested_by,
+            prepared_by=record.prepared_by,
+            required_approvers=record.required_approvers,
+            rollback=record.rollback,
+            routing=_around(main, cluster, record),
+            on_call=tuple((role, _holders(main, role)) for role in _deciders(main, "rolled-back")),
+            validators=_deciders(main, "production-validated") if record.event == "customer-deployed" else (),
+        )
+    text = packet(evidence, cluster, asked, trail(main, cluster, evidence))
+    return {PACKET_FILE: text.encode(), CHART_FILE: chart(evidence).encode()}
+
+
+def _deciders(main: Main, event: Event) -> tuple[str, ...]:
+    """Roles that the policy lets decide about an event."""
+    return tuple(sorted({one.gate for one in main.policy.transitions if one.event == event}))
+
+
+def _holders(main: Main, role: str) -> tuple[str, ...]:
+    return tuple(sorted(person.id for person in main.people.people if role in person.roles))
 
 
 def _rollback(main: Main, cluster: Cluster, record: PromotionRecord, files: Mapping[str, bytes]) -> str:

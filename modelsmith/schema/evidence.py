@@ -13,7 +13,16 @@ from pydantic import Field
 from modelsmith.schema.base import Digest, EvalSetName, Frozen, GitHash, Section, SetVersion, Slug, Version
 from modelsmith.schema.evalset import Fraction, Question
 from modelsmith.schema.promotion import SpecialistId, TrainingFacts
-from modelsmith.schema.run import Cost, EngineFacts, GateRule, Headline, JudgeAgreement, Latency, VerdictRow
+from modelsmith.schema.run import (
+    Cost,
+    EngineFacts,
+    GateRule,
+    Headline,
+    JudgeAgreement,
+    Judged,
+    Latency,
+    VerdictRow,
+)
 
 EVIDENCE_FILE = "evidence.json"
 EVIDENCE_SIGNATURE = "evidence.sigstore.json"
@@ -60,6 +69,26 @@ class Nearest(Frozen):
     """A training row and any scored text."""
 
 
+class Since(Frozen):
+    """What was asked and had to be reached when the incumbent was accepted.
+
+    The base model never was: for it, when main first had the cluster.
+    """
+
+    question: Question
+    eval_set_version: SetVersion
+    rule: GateRule
+
+
+class EarlierRun(Frozen):
+    """A complete eval of a candidate after the incumbent, judged by the rule of its day."""
+
+    model: SpecialistId
+    run_id: Digest
+    question: Question
+    judged: Judged
+
+
 class Evidence(Frozen):
     """``evidence.json``."""
 
@@ -83,6 +112,10 @@ class Evidence(Frozen):
     """How often this question was begun for these weights, as the machine that ran it counts."""
     held_out_consulted: Count = 0
     """How often the held-out scenarios had been consulted, by any weights, up to the candidate's run."""
+    since: Since
+    """What stood when the incumbent was accepted, so that a rule made easier since then is seen."""
+    earlier: tuple[EarlierRun, ...] = ()
+    """Evals of candidates since the incumbent, oldest first, as the ledger of the machine tells it: its word alone."""
     coverage: tuple[Coverage, ...]
     training: TrainingFacts
     judge: JudgeAgreement | None = None

@@ -278,6 +278,20 @@ class Headline(Frozen):
     verdict: Outcome
 
 
+class Judged(Frozen):
+    """What a run's answers came to by one rule."""
+
+    rule: GateRule
+    verdict: Outcome
+    composite: Estimate
+    held_out: Estimate
+
+
+def judged_by(rule: GateRule, headline: Headline) -> Judged:
+    """The part of a headline that a later rule would make another one of."""
+    return Judged(rule=rule, verdict=headline.verdict, composite=headline.composite, held_out=headline.held_out)
+
+
 class Timing(Frozen):
     """Times of single requests."""
 
@@ -338,6 +352,8 @@ class RunResult(Frozen):
     engine: EngineFacts
     rule: GateRule
     headline: Headline
+    before: tuple[Judged, ...] = ()
+    """What the same answers came to by the rules of earlier days, oldest first."""
     judge: JudgeAgreement | None = None
     """Who decided the judged points, and how well it agrees with people; None without judged points."""
     incumbent: str | None
@@ -362,6 +378,11 @@ class RunResult(Frozen):
     """Verdicts that this call asked of the judge."""
     started_at: AwareDatetime
     duration_seconds: float
+
+    @property
+    def by_rule(self) -> tuple[Judged, ...]:
+        """What its answers came to, by the rule of their day first."""
+        return (*self.before, judged_by(self.rule, self.headline))
 
 
 class ScenarioFlip(Frozen):

@@ -40,6 +40,7 @@ from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import MERGE_RECEIPT, Merged, receipt_files
 from modelsmith.promotion.records import Facts, candidate_tag, next_record, routing_after
 from modelsmith.promotion.rule import effective_rule, expected_rows
+from modelsmith.promotion.since import since
 from modelsmith.repository.git import Git, Signature
 from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
@@ -476,8 +477,9 @@ class World(Place):
             base = self._run("base", self.cluster().base_model.digest, False)
             tree = self.governed().tree.folder_id(SET)
             assert tree
+            stood = since(self.governed(), self.cluster(), "base")
             _EVIDENCE[key] = build(
-                Governing(self.eval_set(), self.cluster(), tree), facts.specialist, candidate, base, (),
+                Governing(self.eval_set(), self.cluster(), tree, stood), facts.specialist, candidate, base, (),
                 self.training(number), 0.5, {"torch": "2.13.0"},
             )  # fmt: skip
         return _EVIDENCE[key]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
 from modelsmith.evaluation.headline import headline
+from modelsmith.repository.load import load_cluster
+from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.base import Section
 from modelsmith.schema.canonical import digest
+from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evalset import CompositeWeights, DecisionRule, Question, Thresholds
-from modelsmith.schema.evidence import Coverage, Evidence, Nearest, RunEvidence
+from modelsmith.schema.evidence import Coverage, Evidence, Nearest, RunEvidence, Since
 from modelsmith.schema.promotion import TrainingFacts
 from modelsmith.schema.run import Cost, EngineFacts, GateRule, Latency, PointWeight, Timing, VerdictRow
 
@@ -140,6 +144,9 @@ def make_evidence(
         incumbent=make_run(incumbent_model, before, None, rule),
         baselines=(make_run("base", baseline, None, rule),) if baseline else (),
         attempts=attempts,
+        since=Since(
+            question=Question(core=digest("core"), held_out=digest("held-out")), eval_set_version="1.0.0", rule=rule
+        ),
         coverage=make_coverage(rows),
         training=TrainingFacts(
             base_model="smollm2-135m-instruct",
@@ -166,6 +173,12 @@ def make_evidence(
         nearest=Nearest(held_out_to_core=0.61, training_to_scored=0.72),
         environment={"torch": "2.13.0", "transformers": "5.23.0"},
     )
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The starter kit's."""
+    return load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing")
 
 
 @pytest.fixture(scope="session")

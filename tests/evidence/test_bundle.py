@@ -16,7 +16,7 @@ from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, InvalidInput
-from modelsmith.schema.evidence import Evidence
+from modelsmith.schema.evidence import Evidence, Since
 from modelsmith.schema.run import Observation, RunResult, VerdictRow
 
 TREE = WorkTree(Path(__file__).parents[2])
@@ -161,7 +161,11 @@ def rows_for(governed, right) -> tuple[VerdictRow, ...]:
 
 
 def governing(governed) -> Governing:
-    return Governing(governed, load_cluster(TREE, "rtb-pricing"), "b" * 40)
+    cluster = load_cluster(TREE, "rtb-pricing")
+    version, rule = governed.evalset.version, effective_rule(governed, cluster)
+    return Governing(
+        governed, cluster, "b" * 40, Since(question=governed.question(), eval_set_version=version, rule=rule)
+    )
 
 
 def run_of(governed, template: Evidence, model: str, rows, **other) -> Run:

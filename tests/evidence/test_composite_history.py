@@ -13,6 +13,7 @@ from picture_rules import assert_readable
 from modelsmith.evidence.composite_history import HistoryEntry, Promoted
 from modelsmith.evidence.history_chart import history_chart
 from modelsmith.governance.audiences import AUDIENCE
+from modelsmith.schema.evalset import Thresholds
 
 GOLDEN = Path(__file__).parent / "golden" / "composite-history.svg"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -107,6 +108,21 @@ def test_one_run_under_two_tags_is_one_run_at_its_first_place():
     again = run(0, 0.05, minute=30, tag="rtb-pricing-base-again")
     found = history(BASE, FIRST, again)
     assert [(one.model, one.tag) for one in found.entries] == [("base", BASE.tag), (name(1), FIRST.tag)]
+
+
+def test_a_failure_stays_one_when_a_later_rule_lets_the_same_answers_pass():
+    """Evaluated again under another tag, or under the same: the verdict is that of its day, and the other is beside."""
+    failed = run(1, 0.5)
+    lower = failed.rule.model_copy(update={"thresholds": Thresholds(composite=0.4, held_out=0.4)})
+    passed = failed.headline.model_copy(update={"verdict": "PASS"})
+    again = {"rule": lower, "headline": passed}
+    other_tag = history(failed, failed.model_copy(update=again | {"tag": "again"}))
+    same_tag = history(failed.model_copy(update=again | {"before": failed.by_rule}))
+    for found in (other_tag, same_tag):
+        (entry,) = found.entries
+        assert (entry.verdict, entry.threshold) == ("FAIL", 0.7)
+        assert [(one.verdict, one.threshold) for one in entry.rejudged] == [("PASS", 0.4)]
+        assert "FAIL; PASS by a later rule, threshold 0.4" in history_chart(found)
 
 
 def test_a_plain_clone_shows_what_main_holds(evidence):

@@ -4,20 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+from histories import routing
 
 from modelsmith.evidence.packet import Asked, packet
 from modelsmith.evidence.risks import minimum_detectable_effect, open_risks
 from modelsmith.evidence.sanitise import assert_clean
-from modelsmith.repository.load import load_cluster
-from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.promotion import Preparer, RollbackContract
 
 GOLDEN = Path(__file__).parent / "golden" / "packet.md"
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    return load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing")
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +27,9 @@ def asked(cluster):
             prior_artifact=None,
             prior_routing="sha256:" + "0" * 64,
         ),
+        routing=(routing(base=1.0), routing(base=0.9, iter_001=0.1)),
+        on_call=(("oncall-sre", ("oli",)), ("night-shift", ())),
+        validators=("head-of-trading",),
         pull=7,
     )
 
@@ -105,6 +102,15 @@ def test_the_rollback_contract_and_the_approvers_are_those_of_the_record(small, 
     assert "For 60 minutes after your approval `modelsmith rollback` sends traffic back to iter-000-00000000" in text
     assert "**head-of-trading**. Whoever asked for this" in text
     assert "by maya, prepared by harness (harness)" in text
+
+
+def test_a_deployment_says_what_happens_to_traffic_who_is_there_and_what_comes_next(small, cluster, asked):
+    text = packet(small, cluster, asked)
+    assert "- Serves now: base 100%" in text
+    assert "- Serves after the merge: base 90%, iter-001-00000001 10%, on trading-desk" in text
+    assert "- On call: **oncall-sre** (oli), who decides" in text
+    assert "- On call: **night-shift** (**nobody has this role**)" in text
+    assert "`modelsmith promote rtb-pricing` asks **head-of-trading** whether production validates it" in text
 
 
 def test_it_says_how_to_check_it(small, cluster, asked):

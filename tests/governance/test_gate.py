@@ -1,5 +1,5 @@
 import ast
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modelsmith import governance
 from modelsmith.governance.codeowners import MAX_BYTES, parse
-from modelsmith.governance.gate import CheckResult, Contract, decide
+from modelsmith.governance.gate import CheckResult, Contract, decide, why_uncounted
 from modelsmith.governance.person_gates import PERSON_EVENTS
 from modelsmith.schema.governance import Harness, Limits, People, Person, SshKey
 from modelsmith.schema.pull import Change, ChangedPath, Review
@@ -113,6 +113,39 @@ def codes(decision):
 def test_a_candidate_is_decided_by_the_checks_alone(gate):
     decision = gate(promotion("candidate", 1))
     assert (decision.open, decision.gate, decision.needs, decision.waiting_for) == (True, "harness", (), ())
+
+
+@pytest.mark.parametrize(
+    ("actor", "verdict", "other", "because"),
+    [
+        ("maya", "approve", {}, None),
+        ("maya", "reject", {}, None),
+        ("dana", "approve", {}, "dana is none of its owners, which are @head-of-trading"),
+        ("dana", "reject", {}, "dana is none of its owners, which are @head-of-trading"),
+        ("maya", "approve", {"preparer": "maya"}, "maya opened it"),
+        ("maya", "approve", {"authors": ("maya",)}, "maya signed a commit of it"),
+        ("maya", "approve", {"requester": "maya"}, "maya is said to have asked for it"),
+        ("maya", "reject", {"preparer": "maya"}, None),
+        ("maya", "approve", {"now": AT - timedelta(hours=1)}, "it is dated"),
+    ],
+)
+def test_whoever_gives_a_verdict_learns_whether_it_counts(gate, actor, verdict, other, because):
+    decision = gate(DEPLOYMENT, review(actor, DEPLOYMENT, verdict), **other)
+    found = why_uncounted(decision, PEOPLE, actor, verdict)
+    assert found == because or (because and found and found.startswith(because))
+
+
+def test_a_verdict_on_what_checks_alone_decide_counts_for_nothing(gate):
+    subject = promotion("candidate", 1)
+    decision = gate(subject, review("maya", subject))
+    assert why_uncounted(decision, PEOPLE, "maya", "approve") == "the harness's checks alone decide about it"
+
+
+def test_where_two_owners_are_needed_neither_is_enough(gate):
+    subject = change("evals/a.yaml", "clusters/rtb/cluster.yaml")
+    assert gate(subject).decides == "@domain-lead and (@head-of-trading or @platform)"
+    assert gate(subject, review("dana", subject)).decides == "@head-of-trading or @platform"
+    assert gate(subject, review("dana", subject), review("pat", subject)).decides == ""
 
 
 def test_a_deployment_waits_for_the_head_of_trading(gate):

@@ -39,7 +39,7 @@ def test_a_plain_clone_without_a_ledger_tells_the_same(deployed):
 
 def test_after_a_lost_ledger_and_a_rollback_it_says_so(deployed):
     shutil.rmtree(deployed.private)
-    assert deployed.modelsmith("rollback", CLUSTER, "--json").code in (0, 4)
+    assert deployed.modelsmith("rollback", CLUSTER, "--reason", "win rate fell", "--json").code in (0, 4)
     found = deployed.modelsmith("composite-history", CLUSTER, "--json").json["history"]
     assert found["entries"][-1]["events"][-1] == "rolled-back"
     assert found["serving"] == {"base": 1.0}

@@ -261,12 +261,14 @@ def test_keys_that_may_not_decide_do_not(waiting):
     stranger = approve(waiting, "4", "stranger")
     assert (stranger.code, stranger.json["code"]) == (5, "unknown-key")
     wrong_role = approve(waiting, "4", "dana")
-    assert (wrong_role.code, wrong_role.json["pull"]["gate"]) == (0, "waiting")
+    assert (wrong_role.code, wrong_role.json["pull"]["gate"]) == (4, "waiting")
+    assert wrong_role.json["because"] == "dana is none of its owners, which are @head-of-trading"
     assert waiting.modelsmith("pr", "merge", "4", "--json").code == 4
 
     waiting.commit("petra-s", {"notes.md": "by Petra\n"})
     number = propose(waiting, "petra-s", "petra")
     own = approve(waiting, number, "petra")
+    assert (own.code, own.json["because"]) == (4, "petra opened it")
     assert (own.json["pull"]["gate"], own.json["pull"]["waiting_for"]) == ("waiting", ["@platform"])
     assert waiting.modelsmith("pr", "merge", number, "--json").code == 4
 

@@ -38,7 +38,7 @@ def commands(world):
         ("promote", CLUSTER), ("pr", "open", "notes", "--title", "Notes", "--key", world.key("dana")),
         ("reject", "8", "--key", world.key("noor"), "--reason", "too early"),
         ("approve", "8", "--key", world.key("noor")), ("pr", "merge", "8"),
-        ("pr", "close", "9", "--reason", "Not now."), ("rollback", CLUSTER), ("verify",),
+        ("pr", "close", "9", "--reason", "Not now."), ("rollback", CLUSTER, "--reason", "win rate fell"), ("verify",),
         ("verify", "--full"),
         ("new", "capability", "late", "--note", "One.", "--held-out", "Of another kind.", *case),
         ("new", "scenario", "late", "--note", "Three.", *case),

@@ -102,6 +102,8 @@ def test_run_again_it_undoes_nothing_else(rolled, copies):
     world, said = rolled
     again = copies(world)
     assert must(again, 0, "rollback", CLUSTER) == said
+    late = must(again, 2, "rollback", CLUSTER, "--reason", "margins fell, too")
+    assert (late["code"], late["details"]["reason"]) == ("rolled-back-already", "auction win rate fell")
     assert again.pulls() == world.pulls()
     assert again.main() == world.main()
 
@@ -139,7 +141,8 @@ def test_on_hold_nothing_is_deployed_until_oncall_clears_it_and_then_all_goes_on
     body = must(world, 0, "pr", "show", number)["proposal"]["packet"]["text"]
     assert len(body.splitlines()) <= 10
     assert "feed was broken" in body
-    must(world, 0, "approve", number, "--key", world.key("maya"))
+    wrong = must(world, 4, "approve", number, "--key", world.key("maya"))
+    assert (wrong["counts"], wrong["because"]) == (False, "maya is none of its owners, which are @oncall-sre")
     assert must(world, 4, "pr", "merge", number)["code"] == "approval-missing"
     must(world, 0, "approve", number, "--key", world.key("oli"))
     cleared = must(world, 0, "rollback", CLUSTER, "--clear-hold", "--reason", "feed was broken, not the model")
@@ -206,6 +209,7 @@ def test_with_nothing_deployed_there_is_nothing_to_roll_back(waiting):
 def test_after_validation_oncall_is_asked_and_decides(served, copies):
     world = copies(served)
     decide(world, must(world, 4, "promote", CLUSTER, "--to", "production-validated")["pull"], "noor")
+    assert must(world, 2, "rollback", CLUSTER)["code"] == "no-reason"
     asked = must(world, 4, "rollback", CLUSTER, "--reason", "margins fell")
     assert (asked["status"], asked["waiting_for"]) == ("open", ["@oncall-sre"])
     assert "is production-validated since" in asked["decision"]

@@ -14,11 +14,12 @@ from modelsmith.evidence.bundle import Governing, Run, build, evidence_bytes
 from modelsmith.promotion.checks import promotion_checks
 from modelsmith.promotion.records import candidate_tag, next_record
 from modelsmith.promotion.rule import effective_rule, expected_rows
+from modelsmith.promotion.since import since
 from modelsmith.repository.load import label_digest, load_cluster, load_eval_set
 from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE
-from modelsmith.schema.run import Cost, EngineFacts, LabelVerdict, RunResult, VerdictRow
+from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, EarlierRun
+from modelsmith.schema.run import Cost, EngineFacts, LabelVerdict, RunResult, VerdictRow, judged_by
 from modelsmith.signing.dsse import seal, statement
 
 SET = "evals/adtech/rtb-root-cause"
@@ -90,14 +91,23 @@ def evidence_for(repository, judge, base_judge=None):
     tree = repository.main.tree.folder_id(governed.folder)
     candidate = run_of(repository, facts.specialist, facts.artifact, judge)
     base = run_of(repository, "base", cluster.base_model.digest, base_judge or judge)
+    stood = since(repository.main, cluster, "base")
     return training, build(
-        Governing(governed, cluster, tree), facts.specialist, candidate, base, [], training, 0.5, {"torch": "2.13.0"}
+        Governing(governed, cluster, tree, stood),
+        facts.specialist,
+        candidate,
+        base,
+        [],
+        training,
+        0.5,
+        {"torch": "2.13.0"},
     )
 
 
-def checks(repository, judge):
-    """The checks of an acceptance on that evidence, by name."""
+def checks(repository, judge, lie=None):
+    """The checks of an acceptance on that evidence, which ``lie`` may change, by name."""
     training, evidence = evidence_for(repository, judge)
+    evidence = lie(evidence) if lie else evidence
     here = repository.after("candidate", evidence={"training.json": canonical_json(training)})
     data = evidence_bytes(evidence)
     files = {
@@ -122,6 +132,30 @@ def test_a_promotion_on_the_registered_judge_passes(judged):
     found = checks(judged, judge_of(governed_of(judged)))
     for name in ("evidence", "question", "verdict"):
         assert found[name].passed, found[name].sentence
+
+
+def test_what_stood_before_is_what_main_says_and_no_other(judged, repository):
+    """The judge came after the cluster did, and evidence that forgets the rule before it is refused."""
+    _, evidence = evidence_for(judged, judge_of(governed_of(judged)))
+    assert (evidence.since.rule.min_kappa, evidence.rule.min_kappa) == (None, 0.6)
+    assert evidence.since == evidence_for(repository, None)[1].since
+    forgot = checks(
+        judged,
+        judge_of(governed_of(judged)),
+        lambda told: told.model_copy(update={"since": told.since.model_copy(update={"rule": told.rule})}),
+    )
+    assert "since is not what main asked" in forgot["question"].sentence
+
+
+def test_no_earlier_eval_is_told_of_a_candidate_that_main_does_not_have(judged):
+    def invented(told):
+        judged_then = judged_by(told.rule, told.candidate.headline)
+        one = EarlierRun(
+            model="iter-007-00000000", run_id=told.candidate.run_id, question=told.question, judged=judged_then
+        )
+        return told.model_copy(update={"earlier": (one,)})
+
+    assert "iter-007-00000000" in checks(judged, judge_of(governed_of(judged)), invented)["question"].sentence
 
 
 def test_verdicts_of_another_judge_are_refused(judged):

@@ -1,0 +1,119 @@
+"""What main knows of the time since an incumbent was accepted: what stood then, who changed it, which candidates came.
+
+The base model was never accepted; its time begins where main first has the cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from modelsmith.evaluation.change.set_change import set_change
+from modelsmith.evidence.trail import SetMerge, Trail, rule_changes, set_changes
+from modelsmith.governance.routing import BASE
+from modelsmith.governance.states import Life, record_folder
+from modelsmith.promotion.freshness import evidence_of
+from modelsmith.promotion.history import RECEIPTS
+from modelsmith.promotion.main import Main
+from modelsmith.promotion.receipts import MERGE_RECEIPT
+from modelsmith.promotion.root import GOVERNANCE
+from modelsmith.promotion.rule import effective_rule
+from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set, load_machine_file
+from modelsmith.repository.tree import Revision
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.evidence import Evidence, Since
+from modelsmith.schema.promotion import Receipt
+
+MERGES_TOLD = 20
+"""Merges that changed cluster or eval set, of which a packet tells; the latest."""
+
+
+def since(main: Main, cluster: Cluster, incumbent: str) -> Since:
+    """What the incumbent was asked and had to reach when it was accepted.
+
+    Raises:
+        InvalidInput: main has no such specialist, or never had such a cluster.
+    """
+    if incumbent != BASE:
+        told = evidence_of(main, main.history.find(incumbent))
+        return Since(question=told.question, eval_set_version=told.eval_set_version, rule=told.rule)
+    for commit in (*_touching(main, cluster, main.tree.commit), main.tree.commit):
+        with suppress(InvalidInput):
+            first, governed = _asked(main, commit, cluster.cluster)
+            version = governed.evalset.version
+            return Since(question=governed.question(), eval_set_version=version, rule=effective_rule(governed, first))
+    raise InvalidInput("unknown-cluster", f"Main never had the cluster {cluster.cluster}", "Name one that it has.")
+
+
+def candidates_since(main: Main, cluster: str, incumbent: str) -> tuple[Life, ...]:
+    """Specialists of later iterations than the incumbent's, oldest first."""
+    lives = main.history.of_cluster(cluster)
+    begun = 0 if incumbent == BASE else main.history.find(incumbent).records[0].iteration
+    later = [life for life in lives if life.records[0].iteration > begun]
+    return tuple(sorted(later, key=lambda life: (life.records[0].iteration, life.specialist)))
+
+
+def trail(main: Main, cluster: Cluster, evidence: Evidence) -> Trail:
+    """What a reviewer should know of the time since the incumbent, as far as main tells it."""
+    incumbent = evidence.incumbent.model
+    told = {one.model for one in evidence.earlier} | {evidence.specialist}
+    return Trail(
+        merges=tuple(_merges(main, cluster, incumbent)),
+        untold=tuple(
+            life.specialist
+            for life in candidates_since(main, cluster.cluster, incumbent)
+            if life.specialist not in told and all(record.event != "eval-accepted" for record in life.records)
+        ),
+    )
+
+
+def _merges(main: Main, cluster: Cluster, incumbent: str) -> Iterator[SetMerge]:
+    """Merges that changed what is asked or what has to be reached, oldest first."""
+    if incumbent == BASE:
+        commits = _touching(main, cluster, main.tree.commit)[1:]
+    else:
+        accepted = next(one for one in main.history.find(incumbent).records if one.event == "eval-accepted")
+        path = f"{record_folder(accepted)}/{RECEIPTS}/{MERGE_RECEIPT}"
+        begun = load_machine_file(main.tree, path, Receipt).merge
+        commits = _touching(main, cluster, f"{begun}..{main.tree.commit}")
+    for commit in commits[-MERGES_TOLD:]:
+        try:
+            before, then = _asked(main, f"{commit}^1", cluster.cluster)
+            after, now = _asked(main, commit, cluster.cluster)
+        except InvalidInput:
+            said: tuple[str, ...] = ("the cluster or its eval set could not be read before or after it",)
+        else:
+            said = rule_changes(effective_rule(then, before), effective_rule(now, after))
+            said += set_changes(set_change(then, now))
+        if said:
+            receipt = _receipt(main, commit)
+            yield (
+                SetMerge(receipt.pull, receipt.requested_by, tuple(receipt.approvals), said)
+                if receipt
+                else SetMerge(None, "", (), said)
+            )
+
+
+def _touching(main: Main, cluster: Cluster, commits: str) -> list[str]:
+    """Commits of main, oldest first, in which the cluster's files or its eval set differ from the commit before."""
+    paths = (f"clusters/{cluster.cluster}/cluster.yaml", "clusters/defaults.yaml", f"evals/{cluster.eval_set}")
+    return main.tree.git.text("rev-list", "--first-parent", "--reverse", commits, "--", *paths).split()
+
+
+def _asked(main: Main, commit: str, cluster: str) -> tuple[Cluster, GovernedSet]:
+    tree = Revision(main.tree.git, commit)
+    then = load_cluster(tree, cluster)
+    return then, load_eval_set(tree, then.eval_set)
+
+
+def _receipt(main: Main, merge: str) -> Receipt | None:
+    """The receipt of a merge that was no promotion."""
+    git = main.tree.git
+    digest = git.change(f"{merge}^1", merge).digest().removeprefix("sha256:")[:16]
+    for path in main.tree.paths(f"{GOVERNANCE}/{RECEIPTS}"):
+        if path.endswith(f"-{digest}/{MERGE_RECEIPT}"):
+            receipt = load_machine_file(main.tree, path, Receipt)
+            if receipt.merge == merge:
+                return receipt
+    return None
