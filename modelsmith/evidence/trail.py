@@ -45,6 +45,8 @@ class Trail(NamedTuple):
     """What main tells of the time since the incumbent."""
 
     merges: tuple[SetMerge, ...] = ()
+    before: int = 0
+    """Merges before them that touched the same files."""
     untold: tuple[SpecialistId, ...] = ()
     """Candidates that were never accepted and of whose evals the evidence says nothing."""
 
@@ -133,6 +135,8 @@ def _changes(evidence: Evidence, trail: Trail) -> Iterator[str]:
     if evidence.since.question != evidence.question:
         versions = f"version {evidence.since.eval_set_version} -> {evidence.eval_set_version}"
         yield f"**What is asked is not what it was** {then} ({versions})"
+    if trail.before:
+        yield f"{trail.before} more merges changed files of the cluster or its set before these"
     for merge in trail.merges:
         named = f"pull request {merge.pull}" if merge.pull else "a merge without a receipt"
         asked = f", asked for by {safe(merge.asked_by)}" if merge.asked_by else ""

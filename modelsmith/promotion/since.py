@@ -5,7 +5,7 @@ The base model was never accepted; its time begins where main first has the clus
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from modelsmith.evaluation.change.set_change import set_change
@@ -25,8 +25,8 @@ from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evidence import Evidence, Since
 from modelsmith.schema.promotion import Receipt
 
-MERGES_TOLD = 20
-"""Merges that changed cluster or eval set, of which a packet tells; the latest."""
+MERGES_TOLD = 10
+"""Merges that changed cluster or eval set, of which a packet tells, the latest: each costs two readings of the set."""
 
 
 def since(main: Main, cluster: Cluster, incumbent: str) -> Since:
@@ -55,29 +55,39 @@ def candidates_since(main: Main, cluster: str, incumbent: str) -> tuple[Life, ..
 
 
 def trail(main: Main, cluster: Cluster, evidence: Evidence) -> Trail:
-    """What a reviewer should know of the time since the incumbent, as far as main tells it."""
+    """What a reviewer should know of the time since the incumbent, as far as main tells it.
+
+    Of candidates only those before this one: what is proposed stays as it was rendered while the loop goes on.
+    """
     incumbent = evidence.incumbent.model
     told = {one.model for one in evidence.earlier} | {evidence.specialist}
+    commits = _changing(main, cluster, incumbent)
     return Trail(
-        merges=tuple(_merges(main, cluster, incumbent)),
+        merges=tuple(_merges(main, cluster, commits[-MERGES_TOLD:])),
+        before=max(0, len(commits) - MERGES_TOLD),
         untold=tuple(
             life.specialist
             for life in candidates_since(main, cluster.cluster, incumbent)
-            if life.specialist not in told and all(record.event != "eval-accepted" for record in life.records)
+            if life.records[0].iteration < int(evidence.specialist.split("-")[1])
+            and life.specialist not in told
+            and all(record.event != "eval-accepted" for record in life.records)
         ),
     )
 
 
-def _merges(main: Main, cluster: Cluster, incumbent: str) -> Iterator[SetMerge]:
-    """Merges that changed what is asked or what has to be reached, oldest first."""
+def _changing(main: Main, cluster: Cluster, incumbent: str) -> list[str]:
+    """Merges since the incumbent that changed files of the cluster or its eval set, oldest first."""
     if incumbent == BASE:
-        commits = _touching(main, cluster, main.tree.commit)[1:]
-    else:
-        accepted = next(one for one in main.history.find(incumbent).records if one.event == "eval-accepted")
-        path = f"{record_folder(accepted)}/{RECEIPTS}/{MERGE_RECEIPT}"
-        begun = load_machine_file(main.tree, path, Receipt).merge
-        commits = _touching(main, cluster, f"{begun}..{main.tree.commit}")
-    for commit in commits[-MERGES_TOLD:]:
+        return _touching(main, cluster, main.tree.commit)[1:]
+    accepted = next(one for one in main.history.find(incumbent).records if one.event == "eval-accepted")
+    path = f"{record_folder(accepted)}/{RECEIPTS}/{MERGE_RECEIPT}"
+    begun = load_machine_file(main.tree, path, Receipt).merge
+    return _touching(main, cluster, f"{begun}..{main.tree.commit}")
+
+
+def _merges(main: Main, cluster: Cluster, commits: Sequence[str]) -> Iterator[SetMerge]:
+    """Those that changed what is asked or what has to be reached."""
+    for commit in commits:
         try:
             before, then = _asked(main, f"{commit}^1", cluster.cluster)
             after, now = _asked(main, commit, cluster.cluster)

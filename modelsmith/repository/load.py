@@ -158,7 +158,7 @@ class _SetInGit:
     tree: Revision = field(compare=False)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _load_set_once(found: _SetInGit) -> GovernedSet:
     return _load_set(found.tree, found.folder)
 

@@ -47,5 +47,7 @@ def test_candidates_that_nobody_accepted_are_named_unless_the_evidence_tells_of_
     assert [one[:8] for one in lives] == ["iter-001", "iter-002"]
     cluster = load_cluster(main.tree, "rtb-pricing")
     assert trail(main, cluster, BASE).untold == tuple(lives)
+    second = SimpleNamespace(**{**vars(BASE), "specialist": lives[1]})
+    assert trail(main, cluster, second).untold == (lives[0],), "a later candidate changes no packet that is proposed"
     told = SimpleNamespace(**{**vars(BASE), "earlier": (SimpleNamespace(model=lives[0]),)})
     assert trail(main, cluster, told).untold == (lives[1],)
