@@ -123,8 +123,15 @@ def _compare(result: Any, page: Page) -> None:
     page.table(("scenario", "section", "flip"), [(flip.id, flip.section, flip.direction) for flip in comparison.flips])
 
 
+_READ = 8
+"""Failure clusters that a person reads; the rest is counted."""
+
+
 def _diagnose(result: Any, page: Page) -> None:
-    for cluster in result.failure_clusters:
+    clusters = result.failure_clusters
+    cases = sum(one.failed_cases for one in clusters)
+    page.line(f"{cases} failed cases in {len(clusters)} clusters, most severe first")
+    for cluster in clusters[:_READ]:
         page.gap()
         page.rows(
             [
@@ -136,6 +143,9 @@ def _diagnose(result: Any, page: Page) -> None:
                 ("Next target", cluster.next_target),
             ],
         )
+    if rest := clusters[_READ:]:
+        page.gap()
+        page.line(f"and {len(rest)} clusters with {sum(one.failed_cases for one in rest)} failed cases; --json has all")
 
 
 def _lineage(result: Any, page: Page) -> None:

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from modelsmith.points.answers import look_up, read_answer
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Slug
-from modelsmith.schema.diagnosis import Confusion, FailureCluster, Severity
+from modelsmith.schema.diagnosis import Confusion, FailureCluster, Missed, Severity
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.rubric import JsonFieldCheck, JsonSchemaCheck
 from modelsmith.schema.run import Observation
@@ -41,7 +41,7 @@ class _Case(NamedTuple):
 
 
 def failure_clusters(governed: GovernedSet, observations: Iterable[Observation]) -> tuple[FailureCluster, ...]:
-    """The failures of a run, grouped by capability and missed rubric points, most severe first.
+    """The failures of a run, grouped by capability and cause, most severe first (see `FailureCluster`).
 
     A case is a scenario: it misses a point when any of its wordings or repeats does. Observations that ended in an
     error carry no verdict and count neither as asked nor as failed.
@@ -53,18 +53,21 @@ def failure_clusters(governed: GovernedSet, observations: Iterable[Observation])
     by_scenario = _by_scenario(governed, observations)
     vocabulary = _vocabulary(governed)
     asked: dict[Slug, list[Scenario]] = {}
-    groups: dict[tuple[Slug, tuple[Slug, ...]], list[_Case]] = {}
+    groups: dict[tuple[Slug, Slug | None], list[_Case]] = {}
     for scenario, answers in by_scenario.values():
         asked.setdefault(scenario.capability, []).append(scenario)
         case = _case(governed, scenario, answers, vocabulary)
         if case.missed:
-            points = tuple(point.id for point in governed.rubric.points if point.id in case.missed)
-            groups.setdefault((scenario.capability, points), []).append(case)
-    clusters = [
-        _cluster(governed, capability, points, cases, asked[capability])
-        for (capability, points), cases in groups.items()
-    ]
+            groups.setdefault((scenario.capability, _cause(governed, case)), []).append(case)
+    clusters = [_cluster(governed, capability, cases, asked[capability]) for (capability, _), cases in groups.items()]
     return tuple(sorted(clusters, key=_order))
+
+
+def _cause(governed: GovernedSet, case: _Case) -> Slug | None:
+    """The weightiest point that the case misses, the rubric's first among equals; None when it is the form."""
+    if case.unreadable and not case.wrong:
+        return None
+    return max((point for point in governed.rubric.points if point.id in case.missed), key=lambda one: one.weight).id
 
 
 def _order(cluster: FailureCluster) -> tuple[int, int, float, str, tuple[str, ...]]:
@@ -171,10 +174,12 @@ def _word(value: JsonValue) -> str:
 def _cluster(
     governed: GovernedSet,
     capability: Slug,
-    points: tuple[Slug, ...],
     cases: Sequence[_Case],
     asked: Sequence[Scenario],
 ) -> FailureCluster:
+    points = _in_order(governed, frozenset[Slug]().union(*(case.missed for case in cases)))
+    common = _in_order(governed, frozenset(points).intersection(*(case.missed for case in cases))) or points
+    missed = Counter(_in_order(governed, case.missed) for case in cases)
     lenses = Counter(case.scenario.operator_lens for case in cases)
     critical = sum(case.scenario.critical for case in cases)
     share = sum(RISK_WEIGHT[case.scenario.risk] for case in cases) / sum(RISK_WEIGHT[s.risk] for s in asked)
@@ -184,8 +189,8 @@ def _cluster(
     garbled = unreadable > PATTERN_SHARE * len(cases)
     cut_off = sum(case.cut_off for case in cases)
     mostly_cut = cut_off > PATTERN_SHARE * len(cases)
-    pattern = _pattern(points, cases, confusions, main, unreadable, garbled)
-    action = _action(governed, capability, points, cases, main, garbled)
+    pattern = _pattern(common, cases, confusions, main, unreadable, garbled)
+    action = _action(governed, capability, common, cases, main, garbled)
     if mostly_cut:
         limit = governed.evalset.sampling.max_new_tokens
         pattern = f"is cut off at max_new_tokens {limit} ({cut_off} of {len(cases)}); {pattern}"
@@ -196,6 +201,7 @@ def _cluster(
     return FailureCluster(
         capability=capability,
         points=points,
+        missed=tuple(Missed(points=some, cases=count) for some, count in missed.most_common()),
         operator_lenses=dict(sorted(lenses.items(), key=lambda item: (-item[1], item[0]))),
         failed_cases=len(cases),
         total_cases=len(asked),
@@ -206,9 +212,13 @@ def _cluster(
         cut_off_cases=cut_off,
         pattern=pattern,
         reviewer_action=action,
-        next_target=_target(capability, points, cases, main, garbled),
+        next_target=_target(capability, common, cases, main, garbled),
         cases=tuple(sorted(case.scenario.id for case in cases)),
     )
+
+
+def _in_order(governed: GovernedSet, points: frozenset[Slug]) -> tuple[Slug, ...]:
+    return tuple(point.id for point in governed.rubric.points if point.id in points)
 
 
 def _confusions(governed: GovernedSet, cases: Sequence[_Case]) -> tuple[Confusion, ...]:

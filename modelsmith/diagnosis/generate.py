@@ -80,8 +80,9 @@ def _shuffled(
 
 
 def _failed_share(generator: Generator, clusters: Sequence[FailureCluster]) -> float:
-    aimed = [c for c in clusters if c.capability == generator.capability and set(c.points) & set(generator.points)]
-    return sum(c.failed_cases for c in aimed) / max(c.total_cases for c in aimed) if aimed else 0.0
+    aimed = [cluster for cluster in clusters if cluster.capability == generator.capability]
+    failed = sum(one.cases for cluster in aimed for one in cluster.missed if set(one.points) & set(generator.points))
+    return failed / max(cluster.total_cases for cluster in aimed) if aimed else 0.0
 
 
 def _apportion(weights: Sequence[float], count: int) -> list[int]:

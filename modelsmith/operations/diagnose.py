@@ -14,9 +14,10 @@ from modelsmith.schema.diagnosis import FailureCluster
 
 
 class DiagnoseRequest(Request):
-    """Groups the failures of a run by capability and missed rubric points, and says what to train on next.
+    """Groups the failures of a run by capability and cause, most severe first, and says what to train on next.
 
-    Held-out scenarios take no part.
+    The cause is an answer that cannot be read, else the weightiest rubric point that is missed. The eight most severe
+    groups are shown and the rest is counted; --json has all. Held-out scenarios take no part.
     """
 
     tag: Annotated[str, Field(description="Tag of the run.")]

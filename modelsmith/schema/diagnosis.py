@@ -24,16 +24,29 @@ class Confusion(Frozen):
     """Failed cases in which it was given at least once."""
 
 
+class Missed(Frozen):
+    """Failed cases that miss exactly these rubric points."""
+
+    points: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    cases: Annotated[int, Field(ge=1)]
+
+
 class FailureCluster(Frozen):
-    """Scenarios of one capability that miss the same rubric points."""
+    """Failed scenarios of one capability that share a cause.
+
+    That is the answer's form, where it cannot be read, else the weightiest rubric point that they miss: what else they
+    miss usually follows from it.
+    """
 
     capability: Slug
     points: Annotated[tuple[Slug, ...], Field(min_length=1)]
-    """Rubric points that these cases miss, in the rubric's order."""
+    """Rubric points that any of these cases misses, in the rubric's order."""
+    missed: Annotated[tuple[Missed, ...], Field(min_length=1)]
+    """How the cases divide by the points that each misses, most cases first."""
     operator_lenses: dict[Slug, int]
     """Failed cases by operator lens, most first."""
     failed_cases: Annotated[int, Field(ge=1)]
-    """Scenarios that miss these points in at least one wording or repeat."""
+    """Scenarios that miss a point in at least one wording or repeat."""
     total_cases: Annotated[int, Field(ge=1)]
     """Scenarios of this capability that were asked."""
     critical_cases: Annotated[int, Field(ge=0)]

@@ -40,6 +40,24 @@ def test_an_untrained_model_fails_everything_by_its_form(governed, observe):
     assert all("answer's form" in c.reviewer_action for c in clusters)
 
 
+def test_what_follows_from_the_same_wrong_point_is_one_cluster_and_training_still_knows_what_each_misses(
+    governed, observe, right
+):
+    """A wrong cause brings the wrong action, or by luck the right one: one cause, one cluster."""
+
+    def answer(scenario, section, wording):
+        if scenario.capability != "bid-shading":
+            return right(scenario)
+        lucky = scenario.id.endswith(("1", "2", "3", "4"))
+        return json.dumps({"cause": "pacing", "action": scenario.reference["action"]}) if lucky else PACING
+
+    (cluster,) = failure_clusters(governed, observe(answer))
+    assert cluster.points == ("cause", "action")
+    assert {one.points for one in cluster.missed} == {("cause", "action"), ("cause",)}
+    assert sum(one.cases for one in cluster.missed) == cluster.failed_cases == cluster.total_cases
+    assert cluster.pattern.startswith("answers pacing where bid_shading is right")
+
+
 def test_cases_that_miss_other_points_are_other_clusters(governed, observe, right):
     def answer(scenario, section, wording):
         if scenario.capability != "bid-shading":
