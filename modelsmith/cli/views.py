@@ -7,9 +7,9 @@ from typing import Any
 
 from modelsmith.cli import views_corpus, views_pull
 from modelsmith.cli.page import Page, Parts, Styled
-from modelsmith.cli.tables import interval
+from modelsmith.cli.tables import interval, verdict
 from modelsmith.cli.views_change import diff_rubric_view
-from modelsmith.cli.views_eval import eval_view, results_view, run_view
+from modelsmith.cli.views_eval import duration, eval_view, results_view, run_view
 from modelsmith.schema.figures import told_apart
 
 View = Callable[[Any, Page], None]
@@ -185,8 +185,8 @@ def _iterate(result: Any, page: Page) -> None:
         page.gap()
         page.line(f"{what} waits for {', '.join(result.waiting_for)}.")
         page.gap()
-    for label, command in result.next.items():
-        page.line(f"{label:<9}{command}")
+    for label, step in result.next.items():
+        page.line(f"{label:<9}{step.command}")
 
 
 def _promote(result: Any, page: Page) -> None:
@@ -223,7 +223,7 @@ def _rollback(result: Any, page: Page) -> None:
         rows.append(("ready", result.readiness))
     if result.waiting_for:
         rows.append(("waits for", ", ".join(result.waiting_for)))
-    page.rows([*rows, ("next", result.next)])
+    page.rows([*rows, ("next", result.next.command)])
 
 
 def _status(result: Any, page: Page) -> None:
@@ -238,13 +238,20 @@ def _status(result: Any, page: Page) -> None:
             ("serving", serving),
             ("iteration", f"{cluster.iteration or 'none yet'}  {cluster.phase or ''}".strip()),
         ]
+        if cluster.running:
+            rows.append(("running", _work(cluster.running)))
         if cluster.reason:
             rows.append(("latest", cluster.reason))
+        if cluster.error:
+            rows.append(("stopped", (Styled(cluster.error.code, "red"), f": {cluster.error.message}")))
         if cluster.composite is not None:
             value, limit = told_apart(cluster.composite, cluster.threshold)
             rows.append(("composite", f"{value}  (threshold {limit})"))
         for one in cluster.specialists:
-            rows.append(("specialist", f"{one.specialist}  {one.state}"))
+            said: Parts = f"{one.specialist}  {one.state}"
+            if one.state == "candidate" and one.verdict:
+                said = (f"{said}  ", verdict(one.verdict), f"  composite {one.composite:.3f}, by the rule of its day")
+            rows.append(("specialist", said))
             rows += [("", (Styled("stale evidence", "yellow"), f": {reason}")) for reason in one.stale]
         if cluster.renewal:
             rows.append(("renew", cluster.renewal))
@@ -255,8 +262,16 @@ def _status(result: Any, page: Page) -> None:
         if cluster.hold:
             clearers = ", ".join(cluster.hold.waiting_for)
             rows.append(("on hold", f"{cluster.hold.specialist} was rolled back; {clearers} clears it"))
-        rows.append(("next", cluster.next))
+        rows.append(("next", cluster.next.command))
+        if cluster.why:
+            rows.append(("", cluster.why))
         page.rows(rows)
+
+
+def _work(running: Any) -> str:
+    counted = f" {running.done} of {running.total}" if running.total else ""
+    left = f", about {duration(running.seconds_left)} left" if running.seconds_left is not None else ""
+    return f"{running.phase}{counted}{left}: {running.message}"
 
 
 def _doctor(result: Any, page: Page) -> None:

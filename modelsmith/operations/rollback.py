@@ -17,6 +17,7 @@ from modelsmith.loop.rollback import clear_hold, roll_back
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
 from modelsmith.operations.status import ServingView
+from modelsmith.operations.steps import Step, step
 from modelsmith.promotion.harness import Harness, open_harness
 from modelsmith.promotion.history import RECEIPTS
 from modelsmith.promotion.main import Main, read_main
@@ -67,7 +68,7 @@ class RollbackResult(Result):
     waiting_for: tuple[str, ...]
     serving: tuple[ServingView, ...]
     """Who serves now."""
-    next: str
+    next: Step
 
     @override
     def exit_code(self) -> Exit:
@@ -145,12 +146,13 @@ def _result(harness: Harness, cluster: Cluster, event: Event, life: Life, pull: 
         decision = f"approved by {', '.join(sorted(receipt.approvals))}"
         if receipt.gate == "contract":
             decision = "within the contract that was approved with the deployment"
-        step = f"modelsmith rollback {name} --clear-hold" if event == "rolled-back" else f"modelsmith iterate {name}"
+        clear = step("rollback", {"cluster": name}, clear_hold=True)
+        then = clear if event == "rolled-back" else step("iterate", {"cluster": name})
     else:
         tree = workspace.revision(pull.head)
         folder = folder_of(name, life.specialist, len(life.records) + 1, event)
         decision = next((check.sentence for check in shown.checks if check.name == "contract"), "a person decides")
-        step = f"modelsmith pr show {pull.number}, then {shown.decides} decides"
+        then = step("pr show", {"number": pull.number})
     ready = None
     if event == "rolled-back":
         order = read_order({ROLLBACK_FILE: tree.read(f"{folder}/{ROLLBACK_FILE}")})
@@ -167,5 +169,5 @@ def _result(harness: Harness, cluster: Cluster, event: Event, life: Life, pull: 
         status=pull.status,
         waiting_for=shown.waiting_for,
         serving=tuple(ServingView(specialist=one.specialist, share=one.share) for one in routing.serving),
-        next=step,
+        next=then,
     )

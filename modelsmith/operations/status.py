@@ -1,14 +1,19 @@
-"""``modelsmith status``: who serves, what waits for whom, and what to do next."""
+"""``modelsmith status``: who serves, what runs or waits for whom, what failed, and what to do next."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from modelsmith.forges.port import Forge
 from modelsmith.governance.hold import hold_clearers
 from modelsmith.governance.routing import hold_of, render_routing
 from modelsmith.governance.states import Life
-from modelsmith.loop.state import Iteration, StateFile
+from modelsmith.ledger.ledger import Ledger
+from modelsmith.loop.running import running
+from modelsmith.loop.state import Fault, Iteration, StateFile
 from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.pull_view import PullView, view
+from modelsmith.operations.steps import Step, step
 from modelsmith.promotion.freshness import Stale, stale_deployments
 from modelsmith.promotion.harness import open_forge
 from modelsmith.promotion.main import Main, read_main
@@ -17,10 +22,11 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import parse_yaml
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.evalset import EvalSet
+from modelsmith.schema.run import Outcome, RunResult
 
 
 class StatusRequest(Request):
-    """One block for each cluster: serving, latest iteration and why it stopped, specialists, open gates, next step."""
+    """One block for each cluster: who serves, what runs, why it stopped, specialists, open gates, next step."""
 
 
 class ServingView(Frozen):
@@ -37,6 +43,8 @@ class SpecialistView(Frozen):
     state: str
     iteration: int
     composite: float | None
+    verdict: Outcome | None
+    """What its eval came to, by the rule of that day; None when neither main nor this clone knows one."""
     stale: tuple[str, ...] = ()
     """Of a deployed one: why its evidence no longer speaks of what main asks."""
 
@@ -61,6 +69,18 @@ class HoldView(Frozen):
     """Roles one of which clears the hold."""
 
 
+class RunningView(Frozen):
+    """What a process that iterates the cluster is doing."""
+
+    phase: str
+    message: str
+    done: int
+    total: int
+    """A total of 0 means that there is nothing to count."""
+    seconds_left: float | None
+    """Until this step ends, if it goes on as it did."""
+
+
 class ClusterStatus(Frozen):
     """One cluster."""
 
@@ -70,6 +90,10 @@ class ClusterStatus(Frozen):
     iteration: int | None
     phase: str | None
     reason: str
+    running: RunningView | None
+    """None when nobody iterates the cluster in this clone."""
+    error: Fault | None
+    """What the iteration's phase failed with last."""
     composite: float | None
     """Of the newest evaluated specialist."""
     threshold: float
@@ -79,7 +103,9 @@ class ClusterStatus(Frozen):
     """What renews stale evidence; empty when none is stale."""
     hold: HoldView | None
     """None when a specialist may be deployed."""
-    next: str
+    next: Step
+    why: str
+    """What the next step is for, and who decides; empty where the command says it."""
 
 
 class StatusResult(Result):
@@ -102,8 +128,34 @@ def run(workspace: Workspace, request: StatusRequest) -> StatusResult:
     states = StateFile(workspace)
     stale = stale_deployments(main)
     return StatusResult(
-        clusters=tuple(_cluster(main, name, _settled(forge, states.get(name)), pulls, stale) for name in names)
+        clusters=tuple(
+            _cluster(
+                main,
+                name,
+                _settled(forge, states.get(name)),
+                pulls,
+                [one for one in stale if one.cluster == name],
+                _running(workspace, name),
+                _assessed(workspace, name),
+            )
+            for name in names
+        )
     )
+
+
+def _running(workspace: Workspace, cluster: str) -> RunningView | None:
+    found = running(workspace, cluster)
+    if found is None:
+        return None
+    shown = found.model_dump(include={"phase", "message", "done", "total"})
+    return RunningView(**shown, seconds_left=found.seconds_left)
+
+
+def _assessed(workspace: Workspace, cluster: str) -> dict[str, RunResult]:
+    """The latest run of each artifact as a candidate, where this clone has a ledger."""
+    ledger = Ledger(workspace.private / "ledger.db")
+    runs = ledger.runs(cluster=cluster) if ledger.path.is_file() else []
+    return {run.weights: run for run in runs if run.tag.endswith("-candidate")}
 
 
 def _settled(forge: Forge | None, iteration: Iteration | None) -> Iteration | None:
@@ -117,7 +169,13 @@ def _settled(forge: Forge | None, iteration: Iteration | None) -> Iteration | No
 
 
 def _cluster(
-    main: Main, name: str, iteration: Iteration | None, pulls: tuple[PullView, ...], outdated: tuple[Stale, ...]
+    main: Main,
+    name: str,
+    iteration: Iteration | None,
+    pulls: tuple[PullView, ...],
+    outdated: Sequence[Stale],
+    now: RunningView | None,
+    assessed: dict[str, RunResult],
 ) -> ClusterStatus:
     cluster = load_cluster(main.tree, name)
     path = f"evals/{cluster.eval_set}/evalset.yaml"
@@ -131,14 +189,15 @@ def _cluster(
         for pull in pulls
         if pull.branch.startswith(f"promote/{name}/")
     )
-    stale = {one.specialist: one for one in outdated if one.cluster == name}
+    stale = {one.specialist: one for one in outdated}
     specialists = tuple(
-        _specialist(life, stale.get(life.specialist))
+        _specialist(life, stale.get(life.specialist), assessed.get(life.artifact))
         for life in sorted(lives, key=lambda life: life.records[-1].iteration)
     )
     held = hold_of(name, lives)
     hold = HoldView(specialist=held.specialist, waiting_for=hold_clearers(main.policy)) if held else None
     evaluated = [one.composite for one in specialists if one.composite is not None]
+    then, why = _next(name, iteration, waiting, hold)
     return ClusterStatus(
         cluster=name,
         base_model=cluster.base_model.name,
@@ -146,37 +205,51 @@ def _cluster(
         iteration=iteration.number if iteration else None,
         phase=iteration.phase if iteration else None,
         reason=iteration.reason if iteration else "",
+        running=now,
+        error=iteration.error if iteration and not now else None,
         composite=evaluated[-1] if evaluated else None,
         threshold=max(cluster.gate.composite, evalset.thresholds.composite),
         specialists=specialists,
         waiting=waiting,
         renewal="; ".join(one.renewal for one in stale.values()),
         hold=hold,
-        next=_next(name, iteration, waiting, hold),
+        next=then,
+        why="" if now else why,
     )
 
 
-def _specialist(life: Life, stale: Stale | None) -> SpecialistView:
+def _specialist(life: Life, stale: Stale | None, run: RunResult | None) -> SpecialistView:
     composites = [record.composite for record in life.records if record.composite is not None]
+    accepted = any(record.event == "eval-accepted" for record in life.records)
+    if run and not accepted:
+        composites = [run.headline.composite.value]
     return SpecialistView(
         specialist=life.specialist,
         state=life.state,
         iteration=life.records[-1].iteration,
         composite=composites[-1] if composites else None,
+        verdict="PASS" if accepted else run.headline.verdict if run else None,
         stale=stale.reasons if stale else (),
     )
 
 
-def _next(name: str, iteration: Iteration | None, waiting: tuple[WaitingView, ...], hold: HoldView | None) -> str:
+def _next(
+    name: str, iteration: Iteration | None, waiting: tuple[WaitingView, ...], hold: HoldView | None
+) -> tuple[Step, str]:
+    iterate = step("iterate", {"cluster": name})
     if hold and not any(pull.gate in ("open", "waiting") for pull in waiting):
-        return f"modelsmith rollback {name} --clear-hold, which {' or '.join(hold.waiting_for)} decides"
+        clear = step("rollback", {"cluster": name}, clear_hold=True)
+        return clear, f"{' or '.join(hold.waiting_for)} decides about it"
     if waiting:
         pull = waiting[0]
         if pull.gate == "open":
-            return f"modelsmith pr merge {pull.number}"
+            return step("pr merge", {"number": pull.number}), ""
+        show = step("pr show", {"number": pull.number})
         if pull.gate in ("closed", "conflict"):
-            return f"modelsmith pr show {pull.number}: its gate is shut; then modelsmith iterate {name}"
-        return f"modelsmith pr show {pull.number}, then {pull.decides or 'its author'} decides"
+            return show, f"its gate is shut; `{iterate.command}` proposes it again or goes on without it"
+        return show, f"{pull.decides or 'its author'} decides about it"
+    if iteration and iteration.error:
+        return iterate, f"once this is mended: {iteration.error.mend}"
     if iteration and iteration.phase not in ("done", "waiting"):
-        return f"modelsmith iterate {name} (goes on at {iteration.phase})"
-    return f"modelsmith iterate {name}"
+        return iterate, f"it goes on at {iteration.phase}"
+    return iterate, ""

@@ -18,6 +18,9 @@ from modelsmith.repository.tree import Revision, WorkTree
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.progress import Notify, silent
 
+GLANCE = 0.2
+"""Seconds for which a lock is waited for: somebody may be looking whether it is held."""
+
 
 def home() -> Path:
     """Folder for what outlives clones: keys, artifact store, converted base models.
@@ -192,14 +195,33 @@ class Workspace:
         folder = self.private / "locks"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / f"{name}.lock", timeout=0)
+            lock = FileLock(folder / f"{name}.lock", timeout=GLANCE)
             lock.acquire()
         except Timeout:
             raise InfrastructureFailure(
-                "busy", f"Another process is working on {name}", "Wait for it to end, then run the command again."
+                "busy",
+                f"Another process is working on {name}",
+                "Wait for it to end, then run the command again; `modelsmith status` says how far it is.",
+                lock=name,
             ) from None
         except OSError as error:
             raise InfrastructureFailure(
-                "not-writable", f"{folder}: {error.strerror}", "Make the clone writable for this user."
+                "not-writable",
+                f"{folder}: {error.strerror}",
+                "Make the clone writable for this user.",
+                path=str(folder),
             ) from None
         return lock
+
+    def is_locked(self, name: str) -> bool:
+        """Whether a process holds the lock at this moment; where nobody can tell, none does."""
+        path = self.private / "locks" / f"{name}.lock"
+        if not path.is_file():
+            return False
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False

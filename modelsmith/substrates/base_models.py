@@ -47,13 +47,8 @@ def resolve(source: BaseModelSource, root: Path, cache: Path, memory: Path | Non
     """
     scheme, _, rest = source.uri.partition("://")
     if scheme == "hf":
-        return _from_folder(source, _hub_snapshot(source, rest))
-    try:
-        path = _package_file(source, rest) if scheme == "package" else _local_path(source, rest, root)
-    except (OSError, ValueError):
-        raise InvalidInput(
-            "base-model-uri", f"{source.uri[:200]!a} cannot be looked up.", "Correct base_model.uri in the cluster."
-        ) from None
+        return _from_folder(source, _hub_snapshot(source, rest, offline=_is_offline(os.environ)))
+    path = _found(source, scheme, rest, root)
     try:
         return _from_folder(source, path) if path.is_dir() else _from_file(source, path, cache, memory)
     except OSError as error:
@@ -62,6 +57,29 @@ def resolve(source: BaseModelSource, root: Path, cache: Path, memory: Path | Non
             f"The weights of {source.name} cannot be read: {error.strerror}.",
             "Check the permissions and the disk.",
         ) from error
+
+
+def look(source: BaseModelSource, root: Path) -> Path | None:
+    """Where the weights lie on this machine, every byte as pinned; None for a hub's that were not fetched yet.
+
+    Nothing is fetched or converted.
+
+    Raises:
+        ModelsmithError: as `resolve`.
+    """
+    scheme, _, rest = source.uri.partition("://")
+    if scheme == "hf":
+        try:
+            return _from_folder(source, _hub_snapshot(source, rest, offline=True)).folder
+        except InfrastructureFailure as error:
+            if error.code != "base-model-download":
+                raise
+            return None
+    path = _found(source, scheme, rest, root)
+    if path.is_dir():
+        return _from_folder(source, path).folder
+    _require_file(source, path)
+    return path
 
 
 def listing_digest(folder: Path) -> str:
@@ -75,6 +93,15 @@ def listing_digest(folder: Path) -> str:
         if path.is_file() and not _is_hidden(path.relative_to(folder)) and path.name != LISTING
     ]
     return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _found(source: BaseModelSource, scheme: str, rest: str, root: Path) -> Path:
+    try:
+        return _package_file(source, rest) if scheme == "package" else _local_path(source, rest, root)
+    except (OSError, ValueError):
+        raise InvalidInput(
+            "base-model-uri", f"{source.uri[:200]!a} cannot be looked up.", "Correct base_model.uri in the cluster."
+        ) from None
 
 
 def _is_hidden(path: Path) -> bool:
@@ -132,6 +159,11 @@ def _local_path(source: BaseModelSource, rest: str, root: Path) -> Path:
 
 
 def _from_file(source: BaseModelSource, path: Path, cache: Path, memory: Path | None) -> ResolvedModel:
+    _require_file(source, path)
+    return ResolvedModel(gguf.converted(path, source.digest, cache, memory), source.digest)
+
+
+def _require_file(source: BaseModelSource, path: Path) -> None:
     if path.suffix.lower() != ".gguf":
         raise InvalidInput(
             "base-model-format",
@@ -139,7 +171,6 @@ def _from_file(source: BaseModelSource, path: Path, cache: Path, memory: Path | 
             "Base models load from a GGUF file or a folder of safetensors only.",
         )
     _require(source, file_digest(path))
-    return ResolvedModel(gguf.converted(path, source.digest, cache, memory), source.digest)
 
 
 def _from_folder(source: BaseModelSource, folder: Path) -> ResolvedModel:
@@ -169,7 +200,7 @@ def _require(source: BaseModelSource, found: str) -> None:
         )
 
 
-def _hub_snapshot(source: BaseModelSource, rest: str) -> Path:
+def _hub_snapshot(source: BaseModelSource, rest: str, *, offline: bool) -> Path:
     match = re.fullmatch(r"([\w.-]+/[\w.-]+)@([\w./-]+)", rest)
     if match is None:
         raise InvalidInput(
@@ -189,7 +220,7 @@ def _hub_snapshot(source: BaseModelSource, rest: str) -> Path:
                 match[1],
                 revision=match[2],
                 allow_patterns=list(_HUB_PATTERNS),
-                local_files_only=_is_offline(os.environ),
+                local_files_only=offline,
             )
         )
     except Exception as error:

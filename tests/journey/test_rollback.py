@@ -71,7 +71,7 @@ def test_in_the_window_traffic_is_back_without_asking_anyone(served, rolled):
     assert said["serving"] == BASE_ALONE
     assert said["decision"] == "within the contract that was approved with the deployment"
     assert "kept ready for 48 hours" in said["readiness"]
-    assert said["next"] == f"modelsmith rollback {CLUSTER} --clear-hold"
+    assert said["next"]["command"] == f"modelsmith rollback {CLUSTER} --clear-hold"
     assert "base" in (world.clone / ROUTING).read_text()
     assert specialist not in (world.clone / ROUTING).read_text()
     receipt = json.loads((world.folder_of("rolled-back") / "receipts" / "merge.json").read_bytes())
@@ -124,7 +124,11 @@ def test_on_hold_nothing_is_deployed_until_oncall_clears_it_and_then_all_goes_on
     world, said = copies(rolled[0]), rolled[1]
     shown = status(world)
     assert shown["hold"] == {"specialist": said["specialist"], "waiting_for": ["@oncall-sre"]}
-    assert f"rollback {CLUSTER} --clear-hold" in shown["next"]
+    assert shown["next"] == {
+        "operation": "rollback",
+        "arguments": {"cluster": CLUSTER, "clear_hold": True},
+        "command": f"modelsmith rollback {CLUSTER} --clear-hold",
+    }
     assert "on hold" in world.modelsmith("status").out
 
     before = world.pulls()
@@ -137,7 +141,7 @@ def test_on_hold_nothing_is_deployed_until_oncall_clears_it_and_then_all_goes_on
     assert (asked["event"], asked["waiting_for"]) == ("hold-cleared", ["@oncall-sre"])
     number = str(asked["pull"])
     assert must(world, 4, "rollback", CLUSTER, "--clear-hold", "--reason", "feed was broken, not the model") == asked
-    assert number in status(world)["next"]
+    assert number in status(world)["next"]["command"]
     body = must(world, 0, "pr", "show", number)["proposal"]["packet"]["text"]
     assert len(body.splitlines()) <= 10
     assert "feed was broken" in body
@@ -164,7 +168,9 @@ def test_iterate_on_hold_goes_as_far_as_it_may_and_says_who_is_next(rolled, copi
     said = must(world, 4, "iterate", CLUSTER)
     assert (said["phase"], said["pull"], said["waiting_for"]) == ("waiting", None, ["@oncall-sre"])
     assert "on hold" in said["reason"]
-    assert said["next"] == {"clear": f"modelsmith rollback {CLUSTER} --clear-hold"}
+    assert {label: one["command"] for label, one in said["next"].items()} == {
+        "clear": f"modelsmith rollback {CLUSTER} --clear-hold"
+    }
     steps = {title.partition(": ")[2] for title in world.pulls().values() if said["specialist"] in title}
     assert steps == {"candidate", "eval accepted", "artifact exported"}
     assert must(world, 4, "iterate", CLUSTER)["pull"] is None

@@ -1,0 +1,111 @@
+"""What `modelsmith doctor` finds about the clusters: stores, models with every byte, judges, baselines and engines."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+
+from modelsmith.operations.finding import Finding
+from modelsmith.promotion.main import Main
+from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.errors import InvalidInput, ModelsmithError
+from modelsmith.schema.source import BaseModelSource, Endpoint, JudgeModel
+from modelsmith.substrates.base_models import look
+from modelsmith.substrates.endpoint.allowed import SETTING, entries, origin, require_allowed
+from modelsmith.substrates.gguf import is_complete
+
+
+def cluster_findings(workspace: Workspace, main: Main) -> Iterator[Finding]:
+    """Everything that the clusters on main need of this machine; no server is asked, and nothing is fetched."""
+    allowed = entries(workspace.settings(SETTING), os.environ)
+    seen: set[str] = set()
+    for path in sorted(p for p in main.tree.paths("clusters") if p.endswith("/cluster.yaml")):
+        cluster = load_cluster(main.tree, path.split("/")[1])
+        judge = load_eval_set(main.tree, cluster.eval_set).evalset.judge
+        yield _store(workspace, cluster)
+        if cluster.engine == "vllm":
+            yield _vllm(cluster)
+        for subject, source in _models(cluster, judge):
+            if subject not in seen:
+                seen.add(subject)
+                yield from _model(workspace, subject, source)
+        for subject, endpoint in _endpoints(cluster, judge):
+            if subject not in seen:
+                seen.add(subject)
+                yield _endpoint(subject, endpoint, allowed)
+
+
+def _models(cluster: Cluster, judge: JudgeModel | None) -> Iterator[tuple[str, BaseModelSource]]:
+    yield f"model {cluster.base_model.name}", cluster.base_model
+    if judge and judge.base_model:
+        yield f"model of the judge {judge.name}", judge.base_model
+
+
+def _endpoints(cluster: Cluster, judge: JudgeModel | None) -> Iterator[tuple[str, Endpoint]]:
+    for baseline in cluster.baselines:
+        yield f"endpoint of {baseline.name}", baseline.endpoint
+    if judge and judge.endpoint:
+        yield f"endpoint of the judge {judge.name}", judge.endpoint
+
+
+def _store(workspace: Workspace, cluster: Cluster) -> Finding:
+    subject, store = f"store of {cluster.cluster}", workspace.store(cluster.store)
+    place = next(folder for folder in (store, *store.parents) if os.access(folder, os.F_OK))
+    if os.access(place, os.W_OK):
+        return Finding(subject=subject, level="ok", sentence=str(store))
+    return Finding(subject=subject, level="bad", sentence=f"{store} is not writable", mend="Mend its permissions.")
+
+
+def _vllm(cluster: Cluster) -> Finding:
+    from modelsmith.substrates.vllm.server import find_python
+
+    subject = f"engine of {cluster.cluster}"
+    try:
+        return Finding(subject=subject, level="ok", sentence=f"vLLM, by {find_python()}")
+    except ModelsmithError as error:
+        return Finding(subject=subject, level="bad", sentence=error.message, mend=error.mend)
+
+
+def _model(workspace: Workspace, subject: str, source: BaseModelSource) -> Iterator[Finding]:
+    """The weights as they lie here, and their converted copy where there is one."""
+    try:
+        found = look(source, workspace.root)
+    except ModelsmithError as error:
+        yield Finding(subject=subject, level="bad", sentence=error.message, mend=error.mend)
+        return
+    copy = workspace.models / source.digest.removeprefix("sha256:")
+    if found is None:
+        yield Finding(subject=subject, level="note", sentence="not on this machine; it is fetched at first use")
+    elif found.is_dir():
+        yield Finding(subject=subject, level="ok", sentence="at hand, every byte")
+    elif not copy.is_dir():
+        yield Finding(subject=subject, level="ok", sentence="at hand, every byte; converted at first use")
+    elif is_complete(copy):
+        yield Finding(subject=subject, level="ok", sentence="at hand and converted, every byte of both")
+    else:
+        yield Finding(
+            subject=subject, level="bad",
+            sentence="its converted copy is not what was converted: a file changed, is missing or new",
+            mend=f"Remove {copy}; the next eval converts it again.",
+        )  # fmt: skip
+
+
+def _endpoint(subject: str, endpoint: Endpoint, allowed: frozenset[tuple[str, str | None]]) -> Finding:
+    """Whether this machine allows the server, has its key and can speak to it; nobody is asked."""
+    try:
+        require_allowed(endpoint, allowed)
+    except InvalidInput as error:
+        return Finding(subject=subject, level="note", sentence=error.message, mend=error.mend)
+    where = f"{origin(endpoint.url)}, allowed on this machine"
+    if importlib.util.find_spec("aiohttp") is None:
+        mend = "pip install 'modelsmith[endpoint]'"
+        return Finding(subject=subject, level="bad", sentence=f"{where}, but aiohttp is not installed", mend=mend)
+    if endpoint.key_env is None:
+        return Finding(subject=subject, level="ok", sentence=f"{where}; no key")
+    if not os.environ.get(endpoint.key_env, "").strip():
+        mend = f"Put the key into {endpoint.key_env} before an eval asks it."
+        return Finding(subject=subject, level="note", sentence=f"{where}; {endpoint.key_env} holds no key", mend=mend)
+    return Finding(subject=subject, level="ok", sentence=f"{where}, with the key in {endpoint.key_env}")

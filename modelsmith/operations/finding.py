@@ -1,0 +1,16 @@
+"""One thing that `modelsmith doctor` looked at."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from modelsmith.schema.base import Frozen
+
+
+class Finding(Frozen):
+    """What it is, how it is, and what mends it."""
+
+    subject: str
+    level: Literal["ok", "note", "bad"]
+    sentence: str
+    mend: str = ""

@@ -1,0 +1,129 @@
+"""Every error of a phase leads to its mend, and its mend leads on; status says where one stands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import tiny
+import yaml
+from worlds import CLUSTER, MAIN
+
+CLUSTER_FILE = f"clusters/{CLUSTER}/cluster.yaml"
+SET = "evals/adtech/rtb-root-cause"
+GENERATOR = f"{SET}/generators/auction-timeout.yaml"
+DRIVER = Path(__file__).with_name("stop_at.py")
+
+
+def iterate(world, code, *words):
+    ran = world.modelsmith("iterate", CLUSTER, *words, "--json")
+    assert ran.code == code, ran.out + ran.err
+    return ran.json
+
+
+def status(world):
+    ran = world.modelsmith("status", "--json")
+    assert ran.code == 0, ran.out
+    return ran.json["clusters"][0]
+
+
+def edit(world, path, **values):
+    """Edit a governed file of the clone."""
+    tiny._edit(world.clone / path, **values)
+
+
+def land(world):
+    """What is edited becomes a commit on top of main, as a merged pull request would."""
+    world.must("commit", "--all", "--quiet", "--message", "Mended")
+    head = world.git.text("rev-parse", "HEAD")
+    world.run("git", "-C", str(world.forge), "fetch", "--quiet", str(world.clone), head)
+    world.run("git", "-C", str(world.forge), "update-ref", MAIN, head)
+    assert world.main() == head
+
+
+def test_every_error_of_a_phase_is_followed_to_its_mend(fresh):
+    """Everything is wrong at first; each call of iterate names one thing, and the next one gets past it."""
+    world = fresh
+    evalset = yaml.safe_load((world.clone / SET / "evalset.yaml").read_text())
+    training = yaml.safe_load((world.clone / CLUSTER_FILE).read_text())["training"]
+    sampling, separation = evalset["sampling"], evalset["separation"]
+
+    edit(world, f"{SET}/evalset.yaml", sampling=sampling | {"max_new_tokens": 1020}, separation={
+        **separation, "training_to_scored": 0.01,
+    })  # fmt: skip
+    edit(world, CLUSTER_FILE, training=training | {"method": "grpo"})
+    edit(world, GENERATOR, answer="It is the timeout.")
+    land(world)
+
+    told = iterate(world, 2)
+    assert told["code"] == "prompt-too-long"
+    assert f"core/{told['details']['scenario']}: The prompt has" in told["message"]
+    assert "max_new_tokens" in told["mend"]
+    shown = status(world)
+    assert (shown["error"]["code"], shown["phase"], shown["running"]) == ("prompt-too-long", "eval", None)
+    assert shown["next"] == {
+        "operation": "iterate", "arguments": {"cluster": CLUSTER}, "command": f"modelsmith iterate {CLUSTER}",
+    }  # fmt: skip
+    assert told["mend"] in shown["why"]
+    assert iterate(world, 2)["code"] == "prompt-too-long", "nothing was mended"
+
+    edit(world, f"{SET}/evalset.yaml", sampling=sampling)
+    land(world)
+    told = iterate(world, 2)
+    assert (told["code"], told["details"]["generator"]) == ("generator-answer", "auction-timeout")
+
+    edit(world, GENERATOR, answer=None)
+    land(world)
+    told = iterate(world, 2)
+    assert told["code"] == "no-rows"
+    assert {one["generator"] for one in told["details"]["generators"]} == {"auction-timeout", "invalid-traffic"}
+
+    edit(world, f"{SET}/evalset.yaml", separation=separation)
+    land(world)
+    assert iterate(world, 2)["code"] == "method-not-available"
+
+    edit(world, CLUSTER_FILE, training=training)
+    land(world)
+    (world.private / "state.json").unlink()
+    assert iterate(world, 4)["iteration"] == 5, "one iteration for each mend, also when the state is lost"
+    tags = {path.name for path in (world.private / CLUSTER / "runs").iterdir()}
+    assert {f"{CLUSTER}-iter-00{number}-base" for number in range(1, 6)} <= tags, "nothing was thrown away"
+    assert status(world)["error"] is None
+
+    again = iterate(world, 4, "--restart")
+    assert (again["iteration"], again["phase"]) == (6, "waiting")
+    closed = [
+        one for one in world.modelsmith("pr", "list", "--all", "--json").json["pulls"] if one["status"] == "closed"
+    ]
+    assert [("iter-005-" in one["title"]) for one in closed] == [True]
+
+
+def test_status_says_what_runs_and_how_far_it_is_and_a_candidate_that_failed_is_shown_so(fresh):
+    world = fresh
+    evalset = yaml.safe_load((world.clone / SET / "evalset.yaml").read_text())
+    edit(world, f"{SET}/evalset.yaml", thresholds={"composite": 0.9, "held_out": 0.9})
+    land(world)
+    point = "modelsmith.loop.phases:generate_rows 1 before PAUSE"
+    process = world.start(sys.executable, DRIVER, point, "iterate", CLUSTER)
+    try:
+        for line in process.stderr:
+            if line == "paused\n":
+                break
+        running = status(world)["running"]
+        assert (running["phase"], running["done"], running["total"]) == ("eval", 16, 16), running
+        assert "running" in world.modelsmith("status").out
+    finally:
+        process.kill()
+        process.communicate()
+    assert status(world)["running"] is None
+    iterate(world, 3, "--max-iterations", "1")
+    (specialist,) = status(world)["specialists"]
+    assert (specialist["state"], specialist["verdict"], specialist["composite"]) == ("candidate", "FAIL", 0.0)
+    assert "FAIL  composite 0.000, by the rule of its day" in world.modelsmith("status").out
+
+    edit(world, f"{SET}/evalset.yaml", thresholds=evalset["thresholds"])
+    land(world)
+    said = world.modelsmith("promote", CLUSTER, "--json")
+    assert (said.code, said.json["code"]) == (2, "nothing-to-promote")
+    assert "failed by the rule of its day" in json.dumps(said.json)
