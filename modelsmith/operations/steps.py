@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import JsonValue
-
 from modelsmith.schema.base import Frozen
 
 
@@ -14,7 +12,7 @@ class Step(Frozen):
 
     operation: str
     """Its name in the operations table: the words after ``modelsmith``."""
-    arguments: dict[str, JsonValue]
+    arguments: dict[str, str | int | bool]
     """Fields of the operation's request."""
     command: str
     """Both, as a command line."""
