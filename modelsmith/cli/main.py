@@ -25,7 +25,7 @@ INTERRUPTED = 130
 """128 + SIGINT, the shells' convention."""
 
 EPILOG = """\
-Every command takes --json: one JSON object on stdout, everything else on stderr.
+Every command takes --json: one JSON object on stdout, progress as one JSON object a line on stderr.
 
 Exit codes: 0 done or PASS, 1 a bug, 2 invalid input, 3 gate not cleared (FAIL or INCONCLUSIVE), 4 waiting for a
 person, 5 integrity failure, 6 infrastructure failure, 130 interrupted.
@@ -162,10 +162,7 @@ def main() -> NoReturn:
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        from modelsmith.cli.output import say
-
-        say("", error=True)
-        say("Interrupted. Run the same command again to go on from here.", error=True)
+        _interrupted(as_json)
         sys.exit(INTERRUPTED)
     except OutputLost as lost:
         if lost.reader_left:
@@ -173,6 +170,8 @@ def main() -> NoReturn:
         fail(_unprinted(lost), as_json=False)
     except Exception as error:
         if os.environ.get("MODELSMITH_DEBUG"):
+            from modelsmith.cli.output import say
+
             for line in traceback.format_exc().splitlines():
                 say(line, error=True)
         bug = ModelsmithError(
@@ -181,6 +180,18 @@ def main() -> NoReturn:
             "This is a fault in Modelsmith. Run again with MODELSMITH_DEBUG=1 and report what it prints.",
         )
         fail(bug, as_json)
+
+
+def _interrupted(as_json: bool) -> None:
+    from modelsmith.cli.output import say, write_progress
+    from modelsmith.schema.progress import Progress
+
+    words = "Interrupted. Run the same command again to go on from here."
+    if as_json:
+        write_progress(Progress("interrupted", words))
+    else:
+        say("", error=True)
+        say(words, error=True)
 
 
 def _unprinted(lost: OutputLost) -> InfrastructureFailure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -54,9 +54,9 @@ def say(text: str, error: bool = False) -> None:
 
 @contextmanager
 def reporter(as_json: bool) -> Iterator[Notify]:
-    """A progress sink: bars on a terminal, a line now and then elsewhere; always on stderr."""
-    if not sys.stderr.isatty() or as_json:
-        yield _plain()
+    """A progress sink, always on stderr: JSON lines for agents, bars on a terminal, a line now and then elsewhere."""
+    if as_json or not sys.stderr.isatty():
+        yield _now_and_then(write_progress if as_json else _say)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -84,8 +84,9 @@ def reporter(as_json: bool) -> Iterator[Notify]:
             task = tasks.get(phase)
             if task is None:
                 task = tasks[phase] = bars.add_task("", total=progress.total, phase=phase, rate="")
-            rate = rates.said(progress)
-            bars.update(task, completed=progress.done, total=progress.total, description=message, rate=rate)
+            rate = rates.of(progress)
+            speed = f"{rate:.1f}/s" if rate else ""
+            bars.update(task, completed=progress.done, total=progress.total, description=message, rate=speed)
             if progress.done >= progress.total:
                 del tasks[phase]
 
@@ -97,18 +98,28 @@ def _narrow(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode()
 
 
-def _plain() -> Notify:
+def write_progress(progress: Progress, rate: float | None = None) -> None:
+    """A sign of life as one JSON object on a line; `operations.contract.ProgressLine` is its form."""
+    write_json({**progress._asdict(), "per_second": rate and round(rate, 3)}, sys.stderr)
+
+
+def _say(progress: Progress, rate: float | None) -> None:
+    speed = f" ({rate:.1f}/s)" if rate else ""
+    counted = f" {progress.done}/{progress.total}{speed}" if progress.total else ""
+    say(f"{progress.phase}:{counted} {progress.message}", error=True)
+
+
+def _now_and_then(write: Callable[[Progress, float | None], None]) -> Notify:
     last: dict[str, float] = {}
     rates = _Rates()
 
     def notify(progress: Progress) -> None:
         now = time.monotonic()
-        rate = rates.said(progress)
-        counted = f" {progress.done}/{progress.total}{rate and f' ({rate})'}" if progress.total else ""
+        rate = rates.of(progress)
         finished = progress.done >= progress.total
         if not progress.total or finished or now - last.get(progress.phase, 0.0) >= PLAIN_EVERY_SECONDS:
             last[progress.phase] = now
-            say(f"{progress.phase}:{counted} {progress.message}", error=True)
+            write(progress, rate)
             sys.stderr.flush()
 
     return notify
@@ -120,10 +131,10 @@ class _Rates:
     def __init__(self) -> None:
         self._first: dict[str, tuple[float, int]] = {}
 
-    def said(self, progress: Progress) -> str:
-        """``12.3/s``; empty while there is nothing to say."""
+    def of(self, progress: Progress) -> float | None:
+        """Units in a second; None while there is nothing to say."""
         now = time.monotonic()
         since, done = self._first.setdefault(progress.phase, (now, progress.done))
         if progress.done >= progress.total:
             del self._first[progress.phase]
-        return f"{(progress.done - done) / (now - since):.1f}/s" if progress.done > done and now > since else ""
+        return (progress.done - done) / (now - since) if progress.done > done and now > since else None

@@ -159,12 +159,18 @@ def console_on(stream: TextIO) -> Console:
     return Console(file=stream, markup=False, emoji=False, highlight=False)
 
 
-def write_json(value: Any) -> None:
-    r"""One JSON object on a line of standard output, exact: what is not plain ASCII stands as ``\uXXXX``.
+def write_json(value: Any, stream: TextIO | None = None) -> None:
+    r"""One JSON object on a line of a stream (standard output unless another is named), exact.
+
+    What is not plain ASCII stands as ``\uXXXX``.
 
     So a terminal shows it as it is, whatever its encoding, and every parser reads the same strings back.
     """
-    sys.stdout.write(json.dumps(value, ensure_ascii=True, default=str) + "\n")
+    line = json.dumps(value, ensure_ascii=True, default=str) + "\n"
+    if stream is None:
+        sys.stdout.write(line)
+    else:
+        stream.write(line)
 
 
 def _parts(value: Parts) -> Sequence[Part]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import Exit
@@ -49,3 +49,31 @@ class Result(Frozen):
     def exit_code(self) -> Exit:
         """Exit code of the command line for this result."""
         return Exit.DONE
+
+
+class Refusal(Frozen):
+    """The object on stdout when a command with ``--json`` ends without a result."""
+
+    code: str = Field(pattern="^[a-z0-9]+(-[a-z0-9]+)*$")
+    """Stable word for what is wrong; branch on it and on the exit code."""
+    message: str
+    """What is wrong, for people."""
+    mend: str
+    """The next thing to do, for people."""
+    details: dict[str, JsonValue]
+    """Facts by name; ``problems`` holds the mistakes of files as `validate` names them."""
+
+
+class ProgressLine(Frozen):
+    """One line on stderr of a command with ``--json`` while it works."""
+
+    phase: str
+    """Short name of the work: ``eval``, ``train``, ``promote``."""
+    message: str
+    """What is happening, for people."""
+    done: int
+    """Units finished."""
+    total: int
+    """Units in all; 0 when there is nothing to count."""
+    per_second: float | None
+    """How fast it goes; null while there is nothing to say."""

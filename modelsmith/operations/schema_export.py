@@ -1,23 +1,30 @@
-"""``modelsmith schema export``: JSON Schemas, so that editors complete and check governed files."""
+"""``modelsmith schema export``: JSON Schemas, so that editors check governed files and agents check answers."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.operations.contract import ARGUMENT, ProgressLine, Refusal, Request, Result
+from modelsmith.operations.table import OPERATIONS
 from modelsmith.repository.paths import refuse_links
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.catalog import json_schemas
+from modelsmith.schema.catalog import DIALECT, json_schemas
+from modelsmith.schema.docs import Documented
 
 
 class SchemaExportRequest(Request):
-    """Writes one JSON Schema for each kind of governed file into DIR, generated from the types that check them."""
+    """Writes one JSON Schema for each kind of governed file into DIR, generated from the types that check them.
+
+    With --results it also writes, into DIR/results, one for what each command prints with --json, one for errors and
+    one for the lines of progress on stderr.
+    """
 
     directory: Annotated[Path, Field(description="Folder to write into."), ARGUMENT] = Path(".iterate/schemas")
+    results: Annotated[bool, Field(description="What commands print with --json too.")] = False
 
 
 class SchemaExportResult(Result):
@@ -25,16 +32,31 @@ class SchemaExportResult(Result):
 
     directory: str
     kinds: tuple[str, ...]
+    results: tuple[str, ...]
+    """Commands, as in a file's name: ``pr-show``; ``error`` and ``progress`` among them."""
 
 
 def run(workspace: Workspace, request: SchemaExportRequest) -> SchemaExportResult:
     """Write them; ``link-in-the-way`` where a link in the clone leads elsewhere."""
     folder = workspace.root / request.directory
-    schemas = json_schemas()
-    for kind, schema in schemas.items():
-        text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-        path = folder / f"{kind}.schema.json"
-        refuse_links(workspace.root, path)
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return SchemaExportResult(directory=str(folder), kinds=tuple(sorted(schemas)))
+    kinds = json_schemas()
+    results = result_schemas() if request.results else {}
+    for place, schemas in ((folder, kinds), (folder / "results", results)):
+        for name, schema in schemas.items():
+            path = place / f"{name}.schema.json"
+            refuse_links(workspace.root, path)
+            place.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return SchemaExportResult(directory=str(folder), kinds=tuple(sorted(kinds)), results=tuple(sorted(results)))
+
+
+def result_schemas() -> dict[str, dict[str, Any]]:
+    """JSON Schemas of what commands print with ``--json``, by the command's words."""
+    types: dict[str, type[BaseModel]] = {one.name.replace(" ", "-"): one.load().result for one in OPERATIONS}
+    return {name: result_schema(kind) for name, kind in (types | {"error": Refusal, "progress": ProgressLine}).items()}
+
+
+def result_schema(kind: type[BaseModel]) -> dict[str, Any]:
+    """The schema of one of them."""
+    made = kind.model_json_schema(by_alias=True, mode="serialization", schema_generator=Documented)
+    return {"$schema": DIALECT, **made}

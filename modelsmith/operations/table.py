@@ -20,6 +20,7 @@ class Verb(NamedTuple):
     """An operation, loaded."""
 
     request: type[Request]
+    result: type[Result]
     run: Callable[[Workspace, Any], Result]
 
 
@@ -39,7 +40,8 @@ class Operation:
     def load(self) -> Verb:
         """Import the module, and with it whatever heavy libraries the verb needs."""
         run = importlib.import_module(f"modelsmith.operations.{self.module}").run
-        return Verb(get_type_hints(run)["request"], run)
+        types = get_type_hints(run)
+        return Verb(types["request"], types["return"], run)
 
 
 LOOP = "Run the loop"

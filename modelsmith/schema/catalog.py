@@ -21,6 +21,8 @@ from modelsmith.schema.scenario import Scenario
 
 Format = Literal["yaml", "jsonl", "json", "codeowners"]
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+"""Of every schema that is exported."""
 POLICY = ".github/governance/policy.yaml"
 PEOPLE = ".github/governance/people.yaml"
 TRUST = ".github/governance/trust"
@@ -84,7 +86,7 @@ def json_schemas() -> dict[str, dict[str, Any]]:
             places = " or ".join(f"`{other.pattern}`" for other in KINDS if other.name == kind.name)
             schema = kind.model.model_json_schema(by_alias=True, schema_generator=Documented)
             schemas[kind.name] = {
-                "$schema": "https://json-schema.org/draft/2020-12/schema",
+                "$schema": DIALECT,
                 **schema,
                 "description": f"{schema.get('description', '')}\n\nFiles: {places}".strip(),
             }

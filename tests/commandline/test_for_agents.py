@@ -1,0 +1,70 @@
+"""What an agent relies on: objects that fit their schemas, progress as JSON lines, a page that leaves nothing out."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+from jsonschema import Draft202012Validator
+
+from modelsmith.cli.output import reporter
+from modelsmith.operations.contract import ProgressLine
+from modelsmith.operations.schema_export import result_schema
+from modelsmith.operations.table import OPERATIONS
+from modelsmith.schema.progress import Progress
+
+PAGE = Path(__file__).parents[2] / "docs/agents.md"
+
+
+def test_what_commands_print_fits_the_exported_schemas(fresh):
+    exported = fresh.modelsmith("schema", "export", "schemas", "--results", "--json")
+    assert exported.code == 0, exported.out
+    schemas = {
+        path.name.removesuffix(".schema.json"): Draft202012Validator(json.loads(path.read_text()))
+        for path in (fresh.clone / "schemas/results").iterdir()
+    }
+    assert set(exported.json["results"]) == set(schemas)
+    assert schemas.keys() == {one.name.replace(" ", "-") for one in OPERATIONS} | {"error", "progress"}
+    for schema in schemas.values():
+        Draft202012Validator.check_schema(schema.schema)
+    schemas["schema-export"].validate(exported.json)
+    fresh.commit("docs", {"notes.md": "A page.\n"})
+    fine = [("validate",), ("status",), ("verify",), ("doctor",), ("balance", "rtb-pricing"), ("pr", "list"),
+            ("pr", "open", "docs", "--title", "A page", "--key", fresh.key("petra")), ("pr", "show", "1"),
+            ("pr", "close", "1", "--reason", "No.", "--key", fresh.key("petra"))]  # fmt: skip
+    for words in fine:
+        ran = fresh.modelsmith(*words, "--json")
+        assert ran.code == 0, ran.out
+        schemas["-".join(words[:2] if words[0] == "pr" else words[:1])].validate(ran.json)
+    wrong = [
+        ("pr", "show", "9"),
+        ("results", "--tag", "none"),
+        ("new", "scenario", "x"),
+        ("lineage", "iter-009"),
+        ("no",),
+    ]
+    for words in wrong:
+        ran = fresh.modelsmith(*words, "--json")
+        assert ran.code == 2, ran.out
+        schemas["error"].validate(ran.json)
+
+
+def test_progress_is_one_json_object_a_line(monkeypatch):
+    fits = Draft202012Validator(result_schema(ProgressLine))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with reporter(as_json=True) as notify:
+        notify(Progress("promote", "opened\nby \u202e somebody"))
+        for done in range(1, 4):
+            notify(Progress("eval", "base", done, 3))
+    lines = [json.loads(line) for line in sys.stderr.getvalue().splitlines()]  # type: ignore[attr-defined]
+    for line in lines:
+        fits.validate(line)
+    assert [(line["phase"], line["done"]) for line in lines] == [("promote", 0), ("eval", 1), ("eval", 3)]
+
+
+def test_the_page_for_agents_names_every_command():
+    page = PAGE.read_text()
+    named = {one.name for one in OPERATIONS if f"`{one.name}`" in page or f"`{one.name} " in page}
+    assert {one.name for one in OPERATIONS} - named == set()
