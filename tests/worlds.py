@@ -97,6 +97,11 @@ class Ran:
         assert isinstance(document, dict)
         return document
 
+    @property
+    def phases(self) -> set[str]:
+        """Phases that a command with ``--json`` spoke of while it worked."""
+        return {json.loads(line)["phase"] for line in self.err.splitlines() if line.startswith("{")}
+
 
 @dataclass(frozen=True)
 class World(Place):
