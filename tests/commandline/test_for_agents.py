@@ -36,7 +36,7 @@ def test_what_commands_print_fits_the_exported_schemas(fresh):
             ("pr", "close", "1", "--reason", "No.", "--key", fresh.key("petra"))]  # fmt: skip
     for words in fine:
         ran = fresh.modelsmith(*words, "--json")
-        assert ran.code == 0, ran.out
+        assert ran.code == (6 if words == ("doctor",) else 0), f"no model is at hand, which doctor says: {ran.out}"
         schemas["-".join(words[:2] if words[0] == "pr" else words[:1])].validate(ran.json)
     wrong = [
         ("pr", "show", "9"),
