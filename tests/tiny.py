@@ -71,7 +71,7 @@ def shrink(repository: Path, model: Path, digest: str, thresholds: float = 0.0) 
         folder / "evalset.yaml",
         thresholds={"composite": thresholds, "held_out": thresholds},
         decision={"confidence": 0.95, "margin": 0.99, "max_regressions": 1.0, "min_scenarios": 1},
-        sampling={"max_new_tokens": 4, "temperature": 0.0, "repeats": 1},
+        sampling={"max_new_tokens": 16, "temperature": 0.0, "repeats": 1},
     )
     _edit(
         repository / "clusters/rtb-pricing/cluster.yaml",

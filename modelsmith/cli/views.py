@@ -39,9 +39,10 @@ def _validate(result: Any, page: Page) -> None:
         )
         for loss in tried.losses:
             page.line(loss, indent=2)
-    for problem in result.problems:
-        where = f"{problem.file}:{problem.line}" if problem.line else problem.file
-        page.line(Styled(where, "red"), f" {problem.field} {problem.message}  -> {problem.mend}")
+    for style, kind, found in (("yellow", "odd ", result.warnings), ("red", "", result.problems)):
+        for problem in found:
+            where = f"{problem.file}:{problem.line}" if problem.line else problem.file
+            page.line(kind, Styled(where, style), f" {problem.field} {problem.message}  -> {problem.mend}")
     count = f"{len(result.problems)} problem{'s' if len(result.problems) > 1 else ''}"
     page.line(Styled("valid", "green") if result.valid else Styled(count, "red"))
 

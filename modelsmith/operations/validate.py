@@ -75,6 +75,9 @@ class ValidateResult(Result):
     files: int
     kinds: dict[str, int]
     problems: tuple[ProblemView, ...]
+    """What is refused, here and by the gate."""
+    warnings: tuple[ProblemView, ...]
+    """What is only odd: it may be meant so, and nothing is refused for it."""
     nearest: dict[str, Nearest]
     """By eval set."""
     firewall: dict[str, Firewall]
@@ -99,6 +102,7 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
         files=report.files,
         kinds=report.kinds,
         problems=tuple(ProblemView(**vars(problem)) for problem in problems),
+        warnings=tuple(ProblemView(**vars(odd)) for odd in report.warnings),
         nearest={name: Nearest(**vars(pair)) for name, pair in report.nearest.items()},
         firewall=firewall,
     )

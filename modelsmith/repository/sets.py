@@ -85,6 +85,8 @@ class Spent:
     """Of compiled patterns; at most `MAX_SIZE`."""
     compared: int = 0
     """Letters times letters; at most `MAX_COMPARED`."""
+    scored: int = 0
+    """Letters of references times letters of rubrics; at most `passable.MAX_SCORED`."""
 
 
 @dataclass(frozen=True)

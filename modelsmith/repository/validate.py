@@ -31,6 +31,7 @@ from modelsmith.repository.document import (
     sight_problems,
 )
 from modelsmith.repository.load import find_cluster_problems
+from modelsmith.repository.passable import passable
 from modelsmith.repository.paths import folder
 from modelsmith.repository.rubric_slips import MANY
 from modelsmith.repository.sets import NearestPair, Source, Spent, misnamed, read_set, read_source, unreadable
@@ -39,7 +40,7 @@ from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import find_json_problems, find_problems, sort_key
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, TRUST, Kind, kind_of
-from modelsmith.schema.cluster import Cluster, ClusterDefaults, Routing
+from modelsmith.schema.cluster import AVAILABLE_METHODS, Cluster, ClusterDefaults, Routing
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import People, Policy
 from modelsmith.schema.plaintext import first_hidden
@@ -77,6 +78,8 @@ class Report:
     """How many of them, by kind."""
     nearest: dict[str, NearestPair]
     """By eval set (``<domain>/<set>``): how near its held-out texts come to its core texts."""
+    warnings: tuple[Problem, ...] = ()
+    """What is only odd, sorted; nothing is refused for it."""
 
 
 def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
@@ -102,10 +105,13 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
     if not wanted:
         problems += [_missing(path) for path in _GOVERNING if path not in everything]
     nearest: dict[str, NearestPair] = {}
+    odd: list[Problem] = []
     spent = Spent()
     for set_folder in sorted(unit for unit in units - everything if _SET_FOLDER.fullmatch(f"{unit}/")):
         files = read_set(set_folder, contents, refused, spent)
-        problems += files.problems
+        found = passable(files, spent)
+        problems += [*files.problems, *first_of(set_folder, found.never)]
+        odd += found.odd
         owned: list[Source[Any]] = [*filter(None, [files.evalset]), *files.rubrics.values()]
         for source in owned:
             problems += _owners(source, contents)
@@ -116,11 +122,12 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
             problems += first_of(path, _alone(path, kind, contents, everything))
     problems = _by_role(problems, contents)
     checked = {path: kind for path, kind in governed.items() if not wanted or any(_below(path, w) for w in wanted)}
-    kept = {problem for problem in problems if not wanted or any(_below(problem.file, w) for w in wanted)}
-    kinds = Counter(kind.name for kind in checked.values())
-    return Report(
-        tuple(sorted(kept, key=sort_key)), len(checked), tuple(sorted(checked)), dict(sorted(kinds.items())), nearest
+    kept, kept_odd = (
+        tuple(sorted({one for one in all_ if not wanted or any(_below(one.file, w) for w in wanted)}, key=sort_key))
+        for all_ in (problems, odd)
     )
+    kinds = Counter(kind.name for kind in checked.values())
+    return Report(kept, len(checked), tuple(sorted(checked)), dict(sorted(kinds.items())), nearest, kept_odd)
 
 
 def reserved(paths: Iterable[str]) -> list[Problem]:
@@ -210,6 +217,21 @@ def _cluster(path: str, contents: Mapping[str, bytes], present: Set[str]) -> Ite
             ("eval_set",), f"there is no eval set '{cluster.eval_set}'", meant(cluster.eval_set, _sets(present))
         )
     yield from _owners(source, contents)
+    yield from _method(path, cluster, contents)
+
+
+def _method(path: str, cluster: Cluster, contents: Mapping[str, bytes]) -> Iterator[Problem]:
+    """A method that nothing can run ends every iteration when it comes to training, after its eval."""
+    if cluster.training.method in AVAILABLE_METHODS:
+        return
+    at: Location = ("training", "method")
+    read = [read_yaml(one, contents[one]) for one in (path, CLUSTER_DEFAULTS) if one in contents]
+    written = next((document for document in read if at in document.values), read[0])
+    yield Source(cluster, written).problem(
+        at,
+        f"training by {cluster.training.method} cannot run in this version",
+        f"Write method: {' or '.join(AVAILABLE_METHODS)}.",
+    )
 
 
 def _sets(present: Set[str]) -> list[str]:

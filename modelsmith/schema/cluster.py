@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -21,10 +21,15 @@ class Lora(Frozen):
     """Adapt only this many layers counted from the output; all when not set."""
 
 
+Method = Literal["sft", "dpo", "grpo"]
+AVAILABLE_METHODS: Final[tuple[Method, ...]] = ("sft",)
+"""What this version can run."""
+
+
 class Training(Frozen):
     """How a candidate is trained."""
 
-    method: Literal["sft", "dpo", "grpo"] = "sft"
+    method: Method = "sft"
     seed: Seed = 17
     rows: Annotated[int, Field(ge=1)] = 480
     """Training rows drawn from the generators for one iteration."""

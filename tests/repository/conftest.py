@@ -39,6 +39,7 @@ prompt: {system: Answer with JSON.}
 sampling: {max_new_tokens: 16}
 composite: {core: 1, robustness: 1, micro: 0}
 thresholds: {composite: 0.5, held_out: 0.5}
+decision: {min_scenarios: 1}
 """,
     "evals/ads/diagnosis/rubrics/quality.yaml": """\
 id: quality

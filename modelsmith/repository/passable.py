@@ -1,0 +1,228 @@
+"""Whether anybody could pass a set. Pure: from its files to what no model can ever pass, and to what is only odd.
+
+Loading asks none of this, so that an unfinished set can be looked at; `validate` and the gate do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import JsonValue
+
+from modelsmith.points.reference import as_json, failed_points, needed, right_answers
+from modelsmith.points.tokens import tokens
+from modelsmith.repository import judges
+from modelsmith.repository.document import Location, Problem, first_of
+from modelsmith.repository.sets import SetFiles, Source, Spent
+from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.evalset import EvalSet
+from modelsmith.schema.generator import Generator
+from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.scenario import Scenario
+
+MAX_SCORED = 10**10
+"""Letters of references times letters of their rubric that one check of a repository scores: about 20 seconds."""
+LONG_PROMPT = 4096
+"""Tokens of a prompt, as estimated, from which on a small model may have no room for it."""
+
+_AT = re.compile(r"\$\.([A-Za-z0-9_-]+)")
+_Failures = dict[int, list[tuple[Source[Any], str]]]
+"""By position of the rubric point: whose reference fails it, and why."""
+
+
+@dataclass
+class Passable:
+    """What was found."""
+
+    never: list[Problem] = field(default_factory=list)
+    """No model can pass while this stands."""
+    odd: list[Problem] = field(default_factory=list)
+    """Somebody may mean it so."""
+
+
+def passable(files: SetFiles, spent: Spent) -> Passable:
+    """Look at a set of which every file has been read; what is broken already is passed over."""
+    found = Passable()
+    evalset, rubric = files.evalset, files.rubric
+    if evalset is None:
+        return found
+    broken = {problem.file for problem in files.problems}
+    scenarios = [one for part in files.scenarios.values() for one in part if one.path not in broken]
+    if rubric is not None and rubric.path not in broken:
+        generators = [one for one in files.generators if one.path not in broken]
+        _score(rubric, scenarios, generators, spent, found)
+        short = _short_budgets(evalset, rubric.value, scenarios)
+        found.never += short.never
+        found.odd += short.odd
+    found.never += [*_sizes(evalset, files, broken), *_one_sided(files)]
+    found.odd += first_of(files.folder, _long(evalset.value, scenarios))
+    found.odd += _untaught(evalset, files)
+    return found
+
+
+def _score(
+    rubric: Source[Rubric],
+    scenarios: Sequence[Source[Scenario]],
+    generators: Sequence[Source[Generator]],
+    spent: Spent,
+    found: Passable,
+) -> None:
+    """Every reference is a right answer, so it passes the rubric; a generator's is taught only when it does in full."""
+    references = [*(one.value.reference for one in scenarios), *(one.value.reference for one in generators)]
+    spent.scored += len(rubric.value.model_dump_json()) * sum(len(json.dumps(one)) for one in references)
+    if spent.scored > MAX_SCORED:
+        words = "the references are too many, or too long, to be scored by the rubric"
+        found.never.append(rubric.problem((), words, "Make either fewer or shorter."))
+        return
+    scoring = _Scoring(rubric.value)
+    failed: _Failures = defaultdict(list)
+    for one in scenarios:
+        answers = right_answers(rubric.value, one.value.reference)
+        for number, reason in scoring.failed(one.value.reference, answers):
+            failed[number].append((one, reason))
+    everywhere = {number for number, whose in failed.items() if len(whose) == len(scenarios) > 1}
+    required = needed(rubric.value)
+    for number, whose in failed.items():
+        side = found.never if rubric.value.points[number].id in required else found.odd
+        side += [_wrong_point(rubric, number, *whose[0])] if number in everywhere else _wrong(rubric, number, whose)
+    for teacher in generators:
+        for number, reason in scoring.failed(teacher.value.reference, as_json(teacher.value.reference)):
+            if number not in everywhere:
+                found.never += _wrong(rubric, number, [(teacher, reason)])
+
+
+class _Scoring:
+    """Scores each reference once, however many scenarios share it."""
+
+    def __init__(self, rubric: Rubric) -> None:
+        self._rubric = rubric
+        self._known: dict[tuple[str, ...], tuple[tuple[int, str], ...]] = {}
+
+    def failed(self, reference: Mapping[str, JsonValue], answers: tuple[str, ...]) -> tuple[tuple[int, str], ...]:
+        key = (json.dumps(reference), *answers)
+        if key not in self._known:
+            try:
+                self._known[key] = tuple(failed_points(self._rubric, reference, answers))
+            except ModelsmithError:
+                self._known[key] = ()  # reference and rubric do not fit, which the set's own check says
+        return self._known[key]
+
+
+def _wrong_point(rubric: Source[Rubric], number: int, first: Source[Any], reason: str) -> Problem:
+    name = rubric.value.points[number].id
+    return rubric.problem(
+        ("points", number, "check"),
+        f"no scenario's reference, given as the answer, passes the point '{name}': {reason} (first in {first.path})",
+        "Correct the check, or the references: each is a right answer, field by field.",
+    )
+
+
+def _wrong(rubric: Source[Rubric], number: int, whose: Sequence[tuple[Source[Any], str]]) -> list[Problem]:
+    name = rubric.value.points[number].id
+    return [
+        source.problem(
+            _place(source, reason),
+            f"given as the answer, this reference fails the rubric point '{name}': {reason}",
+            "Correct the reference, or the point's check in the rubric.",
+        )
+        for source, reason in whose
+    ]
+
+
+def _place(source: Source[Any], reason: str) -> Location:
+    """The field that a JSON Schema's reason begins with, where it is one of the reference's."""
+    named = _AT.match(reason)
+    return ("reference", named[1]) if named and named[1] in source.value.reference else ("reference",)
+
+
+def _short_budgets(evalset: Source[EvalSet], rubric: Rubric, scenarios: Sequence[Source[Scenario]]) -> Passable:
+    """Whether the longest right answers fit ``max_new_tokens``: one line about all of them."""
+    budget = evalset.value.sampling.max_new_tokens
+    answers = [(one, right_answers(rubric, one.value.reference)[:1]) for one in scenarios]
+    counted = [(one, tokens(answer)) for one, given in answers for answer in given]
+    at: Location = ("sampling", "max_new_tokens")
+    cut = [(one, size) for one, size in counted if size.least > budget]
+    if cut:
+        one, size = max(cut, key=lambda pair: pair[1].least)
+        words = f"{_count(len(cut), 'right answer')} of {len(counted)} cannot end within {budget} tokens"
+        mend = f"Write {max(size.likely for _, size in counted) * 2} or more."
+        return Passable(never=[evalset.problem(at, f"{words}: {one.value.id} takes at least {size.least}", mend)])
+    tight = [(one, size) for one, size in counted if size.likely > budget]
+    if not tight:
+        return Passable()
+    one, size = max(tight, key=lambda pair: pair[1].likely)
+    words = f"{_count(len(tight), 'right answer')} of {len(counted)} may be cut off at {budget} tokens"
+    mend = f"Write {size.likely * 2} or more, unless you know the model's tokenizer to need fewer."
+    return Passable(odd=[evalset.problem(at, f"{words}: {one.value.id} takes about {size.likely}", mend)])
+
+
+def _sizes(evalset: Source[EvalSet], files: SetFiles, broken: set[str]) -> Iterator[Problem]:
+    """The rule's least number of scenarios; a file that cannot be read may hold what is missing."""
+    if any(path.startswith((f"{files.folder}/scenarios/", f"{files.folder}/held_out/")) for path in broken):
+        return
+    core, held_out = len(files.scenarios["scenarios"]), len(files.scenarios["held_out"])
+    least = evalset.value.decision.min_scenarios
+    if core and not held_out:
+        words = "the set has no held-out scenario, and without one every verdict is INCONCLUSIVE"
+        yield evalset.problem((), words, "Add some under held_out/<capability>/.")
+    elif core and min(core, held_out) < least:
+        yield evalset.problem(
+            ("decision", "min_scenarios"),
+            f"{least} core and {least} held-out scenarios are asked for, and there are {core} and {held_out}, so every "
+            "verdict is INCONCLUSIVE",
+            f"Write more, or ask for {min(core, held_out)} or fewer.",
+        )
+
+
+def _one_sided(files: SetFiles) -> Iterator[Problem]:
+    """Kappa cannot rise above 0 where people say one and the same of everything."""
+    judge = files.evalset.value.judge if files.evalset else None
+    named = judges.labels(files)
+    if judge is None or judge.min_kappa is None or judge.min_kappa <= 0 or named is None:
+        return
+    verdicts = {label.verdict for label in named.value.root}
+    if len(verdicts) == 1:
+        yield named.problem(
+            (),
+            f"every answer is labelled {verdicts.pop()}, so the judge's agreement can never reach min_kappa",
+            "Label answers of the other kind too.",
+        )
+
+
+def _long(evalset: EvalSet, scenarios: Sequence[Source[Scenario]]) -> Iterator[Problem]:
+    system = tokens(evalset.prompt.system).likely
+    for one in scenarios:
+        value = one.value
+        *before, last = value.messages
+        longest = max((last.content, *value.variants), key=len)
+        texts = [*(passage.text for passage in value.context), *(message.content for message in before), longest]
+        if sum(map(len, texts)) > LONG_PROMPT and (size := system + sum(tokens(text).likely for text in texts)) > (
+            LONG_PROMPT
+        ):
+            yield one.problem(
+                ("messages",),
+                f"the prompt takes about {size} tokens; a model without room for it ends the eval here",
+                "Shorten it, or be sure that every model that is asked has the room.",
+            )
+
+
+def _untaught(evalset: Source[EvalSet], files: SetFiles) -> Iterator[Problem]:
+    if any("/generators/" in problem.file for problem in files.problems):
+        return
+    taught = {generator.value.capability for generator in files.generators}
+    asked = Counter(one.value.capability for part in files.scenarios.values() for one in part)
+    for capability in sorted(asked.keys() - taught):
+        yield evalset.problem(
+            (),
+            f"no generator teaches {capability} ({_count(asked[capability], 'scenario')}), so training cannot mend it",
+            f"Add generators/{capability}.yaml.",
+        )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
