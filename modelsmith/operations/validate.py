@@ -10,6 +10,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.diagnosis.dry_run import DryRun, dry_run
+from modelsmith.evaluation.corpus.near_duplicates import near_copies
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.repository.budgets import work_tree_problems
 from modelsmith.repository.document import Problem
@@ -97,12 +98,13 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     found = [*report.problems, *large, *secrets]
     firewall, lost = _firewall(workspace.files, report.paths, frozenset(problem.file for problem in found))
     problems = (*reserved(tracked[:-1]), *sorted([*found, *lost], key=sort_key))
+    near = [odd for files in report.sets.values() for odd in near_copies(files) if odd.file in set(report.paths)]
     return ValidateResult(
         valid=not problems,
         files=report.files,
         kinds=report.kinds,
         problems=tuple(ProblemView(**vars(problem)) for problem in problems),
-        warnings=tuple(ProblemView(**vars(odd)) for odd in report.warnings),
+        warnings=tuple(ProblemView(**vars(odd)) for odd in sorted([*report.warnings, *near], key=sort_key)),
         nearest={name: Nearest(**vars(pair)) for name, pair in report.nearest.items()},
         firewall=firewall,
     )

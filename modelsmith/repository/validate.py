@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from modelsmith.governance.codeowners import Codeowners, parse
 from modelsmith.governance.people import people_problems, unlisted_roles
 from modelsmith.governance.person_gates import transition_problem
 from modelsmith.governance.reserved import why_local, why_reserved
+from modelsmith.repository.copies import copies
 from modelsmith.repository.document import (
     Location,
     Problem,
@@ -34,7 +35,7 @@ from modelsmith.repository.load import find_cluster_problems
 from modelsmith.repository.passable import passable
 from modelsmith.repository.paths import folder
 from modelsmith.repository.rubric_slips import MANY
-from modelsmith.repository.sets import NearestPair, Source, Spent, misnamed, read_set, read_source, unreadable
+from modelsmith.repository.sets import NearestPair, SetFiles, Source, Spent, misnamed, read_set, read_source, unreadable
 from modelsmith.repository.tree import Revision, Tree, WorkTree, read_each
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import find_json_problems, find_problems, sort_key
@@ -80,6 +81,8 @@ class Report:
     """By eval set (``<domain>/<set>``): how near its held-out texts come to its core texts."""
     warnings: tuple[Problem, ...] = ()
     """What is only odd, sorted; nothing is refused for it."""
+    sets: Mapping[str, SetFiles] = field(default_factory=dict)
+    """The eval sets that were read, by name."""
 
 
 def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
@@ -105,12 +108,14 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
     if not wanted:
         problems += [_missing(path) for path in _GOVERNING if path not in everything]
     nearest: dict[str, NearestPair] = {}
+    sets: dict[str, SetFiles] = {}
     odd: list[Problem] = []
     spent = Spent()
     for set_folder in sorted(unit for unit in units - everything if _SET_FOLDER.fullmatch(f"{unit}/")):
         files = read_set(set_folder, contents, refused, spent)
         found = passable(files, spent)
-        problems += [*files.problems, *first_of(set_folder, found.never)]
+        problems += [*files.problems, *first_of(set_folder, [*found.never, *copies(files)])]
+        sets[set_folder.removeprefix("evals/")] = files
         odd += found.odd
         owned: list[Source[Any]] = [*filter(None, [files.evalset]), *files.rubrics.values()]
         for source in owned:
@@ -127,7 +132,7 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
         for all_ in (problems, odd)
     )
     kinds = Counter(kind.name for kind in checked.values())
-    return Report(kept, len(checked), tuple(sorted(checked)), dict(sorted(kinds.items())), nearest, kept_odd)
+    return Report(kept, len(checked), tuple(sorted(checked)), dict(sorted(kinds.items())), nearest, kept_odd, sets)
 
 
 def reserved(paths: Iterable[str]) -> list[Problem]:

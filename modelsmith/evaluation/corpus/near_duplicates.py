@@ -7,15 +7,20 @@ Texts are looked at and never shown: a pair is named by the ids of its scenarios
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from modelsmith.repository.copies import copies
+from modelsmith.repository.document import Problem
 from modelsmith.repository.load import GovernedSet
-from modelsmith.repository.sets import texts
+from modelsmith.repository.sets import PARTS, SetFiles, texts
 from modelsmith.repository.similarity import Index
 from modelsmith.schema.base import Frozen
+from modelsmith.schema.figures import told_apart
 from modelsmith.schema.scenario import Scenario
 
+MAX_COMPARED = 2 * 10**10
+"""Letters of a group, squared, up to which `near_copies` compares: about two seconds."""
 SHOWN = 10
 """Pairs listed of each group."""
 
@@ -53,12 +58,40 @@ def near_duplicates(governed: GovernedSet) -> tuple[NearScenarios, ...]:
         ("held_out", held, held),
         ("held_out_to_core", held, asked),
     )
-    return tuple(near for name, one, other in groups if (near := _near(name, one, other, limit)))
+    return tuple(near for name, one, other in groups if (near := nearest_scenarios(name, one, other, limit)))
 
 
-def _near(
+def near_copies(files: SetFiles) -> Iterator[Problem]:
+    """Scenarios inside core and micro, and inside held-out, that tell nearly the same case, as what is only odd.
+
+    Exact copies are mistakes, and no pair with one is named again. A set that takes long is left to `balance`.
+    """
+    if files.evalset is None:
+        return
+    limit = files.evalset.value.separation.held_out_to_core
+    sources = {one.value.id: one for part in PARTS for one in files.scenarios[part]}
+    copied = {problem.file for problem in copies(files)}
+    core, micro, held_out = ([one.value for one in files.scenarios[part]] for part in PARTS)
+    groups: tuple[tuple[Group, list[Scenario]], ...] = (("core", [*core, *micro]), ("held_out", held_out))
+    for group, scenarios in groups:
+        if sum(len(text) for one in scenarios for text in texts(one)) ** 2 > MAX_COMPARED:
+            continue
+        near = nearest_scenarios(group, scenarios, scenarios, limit)
+        for pair in near.pairs if near else ():
+            first, second = sources[pair.first], sources[pair.second]
+            if pair.similarity > limit and not copied & {first.path, second.path}:
+                alike, allowed = told_apart(pair.similarity, limit, 2)
+                yield second.problem(
+                    ("messages",),
+                    f"this tells nearly the same case as {first.path} (similarity {alike}, odd from {allowed})",
+                    "Tell another case: two that are alike count as one case twice.",
+                )
+
+
+def nearest_scenarios(
     group: Group, scenarios: Sequence[Scenario], others: Sequence[Scenario], limit: float
 ) -> NearScenarios | None:
+    """How alike the scenarios are to the others, which may be they themselves; None without a pair."""
     others = sorted(others, key=lambda one: one.id)
     wordings = [(other.id, text) for other in others for text in texts(other)]
     index = Index(text for _, text in wordings)
