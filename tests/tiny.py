@@ -70,7 +70,13 @@ def shrink(repository: Path, model: Path, digest: str, thresholds: float = 0.0) 
     _edit(
         folder / "evalset.yaml",
         thresholds={"composite": thresholds, "held_out": thresholds},
-        decision={"confidence": 0.95, "margin": 0.99, "max_regressions": 1.0, "min_scenarios": 1},
+        decision={
+            "confidence": 0.95,
+            "margin": 0.99,
+            "max_regressions": 1.0,
+            "min_scenarios": 1,
+            "capability_floor": 0.0,
+        },
         sampling={"max_new_tokens": 16, "temperature": 0.0, "repeats": 1},
     )
     _edit(

@@ -8,6 +8,7 @@ from modelsmith.cli.measures import judge_line, repeat_table
 from modelsmith.cli.page import Page, Parts, Styled
 from modelsmith.cli.tables import interval, verdict
 from modelsmith.cli.views_change import change_eval_view
+from modelsmith.evaluation.critical import how
 from modelsmith.evidence.markdown import money
 from modelsmith.schema.figures import told_apart
 
@@ -119,6 +120,13 @@ def eval_view(result: Any, page: Page) -> None:
 def results_view(result: Any, page: Page) -> None:
     """``modelsmith results``."""
     run_view(result.run, page)
+    if result.critical:
+        page.gap()
+        page.line(Styled("critical scenarios that fail", "bold"))
+    for one in result.critical:
+        page.line(Styled(f"{one.section}/{one.id}", "red"), f" ({one.capability}): {how(one)}", indent=2)
+        for point, reason in one.reasons.items():
+            page.line(f"{point}: {reason}", indent=4)
     for failure in result.failures:
         page.gap()
         page.line(Styled(f"{failure.section}/{failure.id}", "bold"), f" wording {failure.wording}; the model's answer:")

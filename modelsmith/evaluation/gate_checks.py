@@ -1,18 +1,22 @@
 """The registered rule applied to what was measured: one sentence for each condition, in words a reviewer can defend.
 
-FAIL: a threshold is missed, a critical scenario is lost, or more regressions than policy allows. INCONCLUSIVE: the set
-is too small or incompletely asked, the paired interval does not exclude a loss beyond the margin, or the judge agrees
-too little with people. PASS: otherwise.
+FAIL: a threshold is missed, too few critical scenarios pass or one is lost, a capability is below its floor, or more
+regressions than the rule allows. INCONCLUSIVE: the set is too small or incompletely asked, the paired interval does not
+exclude a loss beyond the margin, or the judge agrees too little with people. PASS: otherwise.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from modelsmith.evaluation.tally import SECTIONS, Tallies, composite_weights, section_tallies
 from modelsmith.schema.base import Section
 from modelsmith.schema.figures import told_apart
 from modelsmith.schema.run import Estimate, GateCheck, GateRule, JudgeAgreement, Outcome, Regression
+
+_FLOORS_SHOWN = 5
+"""Capabilities below their floor that the sentence names."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +35,16 @@ class Measured:
 
 def gate_checks(measured: Measured, rule: GateRule) -> tuple[GateCheck, ...]:
     """Every condition of the verdict, in the order in which a reviewer reads them."""
+    against = measured.incumbent is not None
     checks = [
         _composite(measured, rule),
         _held_out(measured, rule),
-        _critical(measured),
+        _critical(measured, rule),
+        *([_critical_losses(measured)] if against else []),
+        _capabilities(measured, rule),
         _regressions(measured, rule),
+        *([_non_inferiority(measured, rule)] if against else []),
     ]
-    if measured.incumbent is not None:
-        checks.append(_non_inferiority(measured, rule))
     if rule.min_kappa is not None:
         checks.append(_judge(measured.judge, rule.min_kappa))
     return (*checks, _set_size(measured, rule), _coverage(measured, rule))
@@ -84,27 +90,63 @@ def _threshold(name: str, label: str, estimate: Estimate, threshold: float, pass
     )
 
 
-def _critical(measured: Measured) -> GateCheck:
-    failed = sorted({one.id for one in measured.candidate.values() if one.critical and not one.passed})
-    total = len({one.id for one in measured.candidate.values() if one.critical})
-    outcome: Outcome = "PASS"
-    if not total:
-        sentence = "no critical scenario was asked"
-    elif measured.incumbent is None:
-        outcome = "FAIL" if failed else "PASS"
-        sentence = (
-            f"{_count(len(failed), 'critical scenario')} of {total} not passed, with no incumbent to compare: "
-            f"{_names(failed)}"
-            if failed
-            else f"every critical scenario passes ({total} of {total})"
-        )
-    elif lost := sorted({one.id for one in measured.regressions if one.critical}):
-        outcome = "FAIL"
-        sentence = f"{_count(len(lost), 'critical scenario')} lost that the incumbent passes: {_names(lost)}"
-    else:
-        kept = f"no critical scenario is lost ({total - len(failed)} of {total} pass"
-        sentence = f"{kept}; the incumbent does not pass the others)" if failed else f"{kept})"
-    return GateCheck(name="critical-scenarios", outcome=outcome, sentence=sentence)
+def _critical(measured: Measured, rule: GateRule) -> GateCheck:
+    """Enough of them pass, whoever serves today: a first release has nobody to lose a case against."""
+    critical = {one.id: True for one in measured.candidate.values() if one.critical}
+    critical |= {one.id: False for one in measured.candidate.values() if one.critical and not one.passed}
+    failed = sorted(name for name, passed in critical.items() if not passed)
+    if not critical:
+        return GateCheck(name="critical-scenarios", outcome="PASS", sentence="no critical scenario was asked")
+    share = (len(critical) - len(failed)) / len(critical)
+    value, least = told_apart(share, rule.decision.critical_pass)
+    reached = share >= rule.decision.critical_pass
+    sentence = (
+        f"{len(critical) - len(failed)} of {_count(len(critical), 'critical scenario')} pass ({value}), "
+        f"{'enough for' if reached else 'fewer than'} the {least} that must"
+    )
+    return GateCheck(
+        name="critical-scenarios",
+        outcome="PASS" if reached else "FAIL",
+        sentence=f"{sentence}; failing: {_names(failed)}" if failed else sentence,
+    )
+
+
+def _critical_losses(measured: Measured) -> GateCheck:
+    lost = sorted({one.id for one in measured.regressions if one.critical})
+    return GateCheck(
+        name="critical-losses",
+        outcome="FAIL" if lost else "PASS",
+        sentence=(
+            f"{_count(len(lost), 'critical scenario')} lost that the incumbent passes: {_names(lost)}"
+            if lost
+            else "no critical scenario is lost that the incumbent passes"
+        ),
+    )
+
+
+def _capabilities(measured: Measured, rule: GateRule) -> GateCheck:
+    """No capability may be bad enough to hide behind the others."""
+    asked = [one for one in measured.candidate.values() if one.section != "robustness"]
+    total = Counter(one.capability for one in asked)
+    passed = Counter(one.capability for one in asked if one.passed)
+    floors = {name: rule.decision.capability_floors.get(name, rule.decision.capability_floor) for name in total}
+    low = sorted(name for name in total if passed[name] / total[name] < floors[name])
+    told = [_floor(name, passed[name], total[name], floors[name]) for name in low[:_FLOORS_SHOWN]]
+    more = f" and {len(low) - len(told)} more" if len(low) > len(told) else ""
+    return GateCheck(
+        name="capability-floors",
+        outcome="FAIL" if low else "PASS",
+        sentence=(
+            f"{_count(len(low), 'capability', 'capabilities')} below the floor: {', '.join(told)}{more}"
+            if low
+            else f"no capability of {len(total)} is below its floor"
+        ),
+    )
+
+
+def _floor(name: str, passed: int, total: int, floor: float) -> str:
+    value, least = told_apart(passed / total, floor)
+    return f"{name} {value} ({passed} of {total} pass, floor {least})"
 
 
 def _regressions(measured: Measured, rule: GateRule) -> GateCheck:
@@ -233,5 +275,5 @@ def _was(names: list[Section]) -> str:
     return "was" if len(names) == 1 else "were"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str, many: str = "") -> str:
+    return f"{number} {noun if number == 1 else many or f'{noun}s'}"

@@ -51,6 +51,11 @@ def table(rows: Sequence[Sequence[str]], alignment: str) -> str:
     return "\n".join([head, f"|{'|'.join('---:' if side == 'r' else '---' for side in alignment)}|", *body])
 
 
+def folded(title: str, body: str) -> str:
+    """A part that a reader opens."""
+    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
+
+
 def money(amount: float, currency: str) -> str:
     """An amount with at least three digits that say something."""
     digits = 2 if amount <= 0 else max(2, 2 - math.floor(math.log10(amount)))

@@ -1,11 +1,12 @@
-"""How the review packet shows the judge and the repeats. Pure."""
+"""How the review packet shows critical cases, the judge and the repeats. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-from modelsmith.evidence.markdown import money, safe, short, table
+from modelsmith.evaluation.critical import critical_failures, how
+from modelsmith.evidence.markdown import folded, money, safe, short, table
 from modelsmith.schema.base import Section
 from modelsmith.schema.evidence import Evidence
 from modelsmith.schema.run import EngineFacts, Estimate
@@ -39,6 +40,34 @@ def baselines_section(evidence: Evidence) -> str:
 
 def _unpinned(engine: EngineFacts) -> str:
     return f"unknown; its own {', '.join(engine.omitted)}" if engine.omitted else "unknown"
+
+
+CRITICAL_SHOWN: Final = 20
+"""Critical failures in the open; the rest is one click away."""
+
+
+def critical_section(evidence: Evidence) -> str:
+    """Every critical scenario that the candidate fails, and how; empty when the set has none."""
+    critical = {row.id for row in evidence.candidate.rows if row.critical}
+    if not critical:
+        return ""
+    failed = critical_failures(evidence.candidate.rows, evidence.rule)
+    if not failed:
+        return f"### Critical scenarios\n\nAll {len(critical)} pass."
+    theirs = {(one.section, one.id) for one in critical_failures(evidence.incumbent.rows, evidence.rule)}
+    lines = [
+        f"- `{one.id}` ({LABELS[one.section].lower()}, {one.capability}): {how(one)}; the incumbent "
+        f"{'fails it too' if (one.section, one.id) in theirs else 'passes it'}"
+        for one in failed
+    ]
+    lost = len({one.id for one in failed})
+    parts = [
+        f"### Critical scenarios\n\n{lost} of {len(critical)} fail. Each, and how:",
+        "\n".join(lines[:CRITICAL_SHOWN]),
+    ]
+    if more := lines[CRITICAL_SHOWN:]:
+        parts.append(folded(f"and {len(more)} more", "\n".join(more)))
+    return "\n\n".join(parts)
 
 
 def judge_section(evidence: Evidence) -> str:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.evidence.markdown import money, safe, short
+from modelsmith.evidence.markdown import folded, money, safe, short
 from modelsmith.evidence.markdown import table as _table
-from modelsmith.evidence.measures import LABELS, baselines_section, judge_section, repeats_section
+from modelsmith.evidence.measures import LABELS, baselines_section, critical_section, judge_section, repeats_section
 from modelsmith.evidence.notices import shares
 from modelsmith.evidence.risks import open_risks
 from modelsmith.evidence.trail import NO_TRAIL, Trail, trail_section
@@ -61,6 +61,7 @@ def packet(evidence: Evidence, cluster: Cluster, asked: Asked | None = None, tra
         _checks(evidence.candidate.headline),
         trail_section(evidence, trail),
         _regressions(evidence),
+        critical_section(evidence),
         _risks(evidence, cluster),
         _approval(cluster, asked),
         _rollback(evidence, cluster, asked),
@@ -305,7 +306,7 @@ def _coverage(evidence: Evidence) -> str:
         rows.append([label, safe(name), *(str(by_section.get(section, 0)) for section in sections)])
         shown = dimension
     title = f"Coverage of {safe(evidence.eval_set)} {evidence.eval_set_version}"
-    return _folded(title, _table(rows, "ll" + "r" * len(sections)))
+    return folded(title, _table(rows, "ll" + "r" * len(sections)))
 
 
 def _lineage(evidence: Evidence, cluster: Cluster) -> str:
@@ -327,7 +328,7 @@ def _lineage(evidence: Evidence, cluster: Cluster) -> str:
         ["held-out set", f"consulted {evidence.held_out_consulted} times up to this run"],
         ["question", f"core {short(evidence.question.core)}, held-out {short(evidence.question.held_out)}"],
     ]
-    return _folded("Lineage from base model to candidate", _table(rows, "ll"))
+    return folded("Lineage from base model to candidate", _table(rows, "ll"))
 
 
 def _check_yourself(evidence: Evidence, asked: Asked | None) -> str:
@@ -349,7 +350,3 @@ def _check_yourself(evidence: Evidence, asked: Asked | None) -> str:
     verdicts = len(evidence.candidate.rows)
     text = f"`{EVIDENCE_FILE}` holds {verdicts} verdicts without text; every score above follows from them."
     return "\n".join(["### Check it yourself", "", text, "", "```sh", *commands, "```"])
-
-
-def _folded(title: str, body: str) -> str:
-    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"

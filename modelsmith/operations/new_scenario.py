@@ -31,7 +31,7 @@ class CaseRequest(Request):
     risk: Annotated[Literal["low", "medium", "high"], Field(description="Damage when the answer is wrong."), ASK]
     lens: Annotated[str, Field(description="Whose question it is, in one word: nurse, trader."), ASK]
     outcome: Annotated[str, Field(description="What is at stake, in one word: delay, overpay."), ASK]
-    critical: Annotated[bool, Field(description="It must never get worse.")] = False
+    critical: Annotated[bool, Field(description="It must pass, whatever else does.")] = False
 
     @override
     @classmethod

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from modelsmith.evaluation.critical import CriticalFailure, critical_failures
 from modelsmith.loop.evals import ledger_of, read_observations
 from modelsmith.operations.contract import Request, Result
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
-from modelsmith.schema.run import RunResult
+from modelsmith.schema.run import Observation, RunResult
 
 
 class ResultsRequest(Request):
-    """Prints what an eval run found, from the ledger.
+    """Prints what an eval run found, from the ledger, with every critical scenario that fails and how.
 
     With --failures, each failed core, robustness or micro case with the model's answer; held-out cases never show.
     """
@@ -41,21 +43,44 @@ class ResultsResult(Result):
 
     run: RunResult
     failures: tuple[Failure, ...]
+    critical: tuple[CriticalFailure, ...]
+    """Every critical scenario that does not pass."""
 
 
 def run(workspace: Workspace, request: ResultsRequest) -> ResultsResult:
     """Read it."""
     result = find_run(workspace, request.tag)
-    failures: tuple[Failure, ...] = ()
-    if request.failures:
-        failures = tuple(
-            Failure(
-                section=o.section, id=o.id, wording=o.wording, answer=o.completion, reasons=o.reasons, finish=o.finish
-            )
-            for o in read_observations(workspace, result)
-            if o.section != "held_out" and o.reasons
-        )
-    return ResultsResult(run=result, failures=failures)
+    failures: list[Failure] = []
+    critical: list[Observation] = []
+    for o in read_observations(workspace, result):
+        if request.failures and o.section != "held_out" and o.reasons:
+            failures.append(_failure(o))
+        if o.row is not None and o.row.critical:
+            critical.append(o)
+    return ResultsResult(run=result, failures=tuple(failures), critical=_critical(result, critical))
+
+
+def _failure(one: Observation) -> Failure:
+    return Failure(
+        section=one.section,
+        id=one.id,
+        wording=one.wording,
+        answer=one.completion,
+        reasons=one.reasons,
+        finish=one.finish,
+    )
+
+
+def _critical(run: RunResult, observations: Sequence[Observation]) -> tuple[CriticalFailure, ...]:
+    """Why each fails, too; a reason speaks of the model's words, so those about held-out scenarios stay unsaid."""
+    reasons: dict[tuple[str, str], dict[str, str]] = {}
+    for one in observations:
+        if one.section != "held_out":
+            reasons[one.section, one.id] = one.reasons | reasons.get((one.section, one.id), {})
+    return tuple(
+        one.model_copy(update={"reasons": reasons.get((one.section, one.id), {})})
+        for one in critical_failures([one.row for one in observations if one.row], run.rule)
+    )
 
 
 def find_run(workspace: Workspace, tag: str) -> RunResult:

@@ -33,7 +33,7 @@ def right_answers(rubric: Rubric, reference: Mapping[str, JsonValue]) -> tuple[s
     """
     checks = [point.check for _, point in declared(rubric)]
     if any(isinstance(one, (JsonSchemaCheck, JsonFieldCheck)) or _reads_field(one) for one in checks):
-        return as_json(reference)
+        return _as_json(reference)
     for one in checks:
         if isinstance(one, TextCheck) and one.match == "equals":
             path = one.expected.reference
@@ -42,7 +42,7 @@ def right_answers(rubric: Rubric, reference: Mapping[str, JsonValue]) -> tuple[s
     return ()
 
 
-def as_json(reference: Mapping[str, JsonValue]) -> tuple[str, str]:
+def _as_json(reference: Mapping[str, JsonValue]) -> tuple[str, str]:
     """The reference as JSON, close and spaced."""
     return (
         json.dumps(reference, ensure_ascii=False, separators=(",", ":")),

@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from modelsmith.points.reference import as_json, failed_points, needed, right_answers
+from modelsmith.points.reference import failed_points, needed, right_answers
 from modelsmith.points.tokens import tokens
 from modelsmith.repository import judges
-from modelsmith.repository.document import Location, Problem, first_of
+from modelsmith.repository.document import Location, Problem, first_of, named
 from modelsmith.repository.sets import SetFiles, Source, Spent
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.evalset import EvalSet
@@ -59,7 +59,7 @@ def passable(files: SetFiles, spent: Spent) -> Passable:
         short = _short_budgets(evalset, rubric.value, scenarios)
         found.never += short.never
         found.odd += short.odd
-    found.never += [*_sizes(evalset, files, broken), *_one_sided(files)]
+    found.never += [*_sizes(evalset, files, broken), *_floors(evalset, files, broken), *_one_sided(files)]
     found.odd += first_of(files.folder, _long(evalset.value, scenarios))
     found.odd += _untaught(evalset, files)
     return found
@@ -73,7 +73,11 @@ def _score(
     found: Passable,
 ) -> None:
     """Every reference is a right answer, so it passes the rubric; a generator's is taught only when it does in full."""
-    references = [*(one.value.reference for one in scenarios), *(one.value.reference for one in generators)]
+    taught = [(one, one.value.first_values()) for one in generators]
+    references = [
+        *(one.value.reference for one in scenarios),
+        *(one.value.filled(values) for one, values in taught),
+    ]
     spent.scored += len(rubric.value.model_dump_json()) * sum(len(json.dumps(one)) for one in references)
     if spent.scored > MAX_SCORED:
         words = "the references are too many, or too long, to be scored by the rubric"
@@ -90,8 +94,8 @@ def _score(
     for number, whose in failed.items():
         side = found.never if rubric.value.points[number].id in required else found.odd
         side += [_wrong_point(rubric, number, *whose[0])] if number in everywhere else _wrong(rubric, number, whose)
-    for teacher in generators:
-        for number, reason in scoring.failed(teacher.value.reference, as_json(teacher.value.reference)):
+    for teacher, values in taught:
+        for number, reason in scoring.failed(teacher.value.filled(values), (teacher.value.turn(values),)):
             if number not in everywhere:
                 found.never += _wrong(rubric, number, [(teacher, reason)])
 
@@ -136,8 +140,8 @@ def _wrong(rubric: Source[Rubric], number: int, whose: Sequence[tuple[Source[Any
 
 def _place(source: Source[Any], reason: str) -> Location:
     """The field that a JSON Schema's reason begins with, where it is one of the reference's."""
-    named = _AT.match(reason)
-    return ("reference", named[1]) if named and named[1] in source.value.reference else ("reference",)
+    at = _AT.match(reason)
+    return ("reference", at[1]) if at and at[1] in source.value.reference else ("reference",)
 
 
 def _short_budgets(evalset: Source[EvalSet], rubric: Rubric, scenarios: Sequence[Source[Scenario]]) -> Passable:
@@ -179,15 +183,28 @@ def _sizes(evalset: Source[EvalSet], files: SetFiles, broken: set[str]) -> Itera
         )
 
 
+def _floors(evalset: Source[EvalSet], files: SetFiles, broken: set[str]) -> Iterator[Problem]:
+    """A floor of a capability that nobody asks about holds nothing."""
+    if any(path.startswith(tuple(f"{files.folder}/{part}/" for part in files.scenarios)) for path in broken):
+        return
+    asked = {one.value.capability for part in files.scenarios.values() for one in part}
+    for name in sorted(evalset.value.decision.capability_floors.keys() - asked):
+        yield evalset.problem(
+            ("decision", "capability_floors", name),
+            f"no scenario has the capability '{name}'",
+            f"Write one of: {named(asked)}.",
+        )
+
+
 def _one_sided(files: SetFiles) -> Iterator[Problem]:
     """Kappa cannot rise above 0 where people say one and the same of everything."""
     judge = files.evalset.value.judge if files.evalset else None
-    named = judges.labels(files)
-    if judge is None or judge.min_kappa is None or judge.min_kappa <= 0 or named is None:
+    labels = judges.labels(files)
+    if judge is None or judge.min_kappa is None or judge.min_kappa <= 0 or labels is None:
         return
-    verdicts = {label.verdict for label in named.value.root}
+    verdicts = {label.verdict for label in labels.value.root}
     if len(verdicts) == 1:
-        yield named.problem(
+        yield labels.problem(
             (),
             f"every answer is labelled {verdicts.pop()}, so the judge's agreement can never reach min_kappa",
             "Label answers of the other kind too.",

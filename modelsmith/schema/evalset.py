@@ -69,6 +69,12 @@ class DecisionRule(Frozen):
     """Share of the scenarios that the incumbent passes and the candidate may fail (critical ones: none)."""
     min_scenarios: Annotated[int, Field(ge=1)] = 20
     """Fewer held-out or core scenarios than this and the verdict is INCONCLUSIVE."""
+    critical_pass: Fraction = 1.0
+    """Share of the critical scenarios that must pass, whatever the incumbent passes; and none may be lost besides."""
+    capability_floor: Fraction = 0.5
+    """Share of each capability's scenarios that must pass, core, micro and held-out counted together."""
+    capability_floors: dict[Slug, Fraction] = {}
+    """Capabilities that have a floor of their own in its place."""
 
 
 class Separation(Frozen):

@@ -52,7 +52,7 @@ class Scenario(Frozen):
     outcome_type: Slug
     """The kind of business outcome at stake."""
     critical: bool = False
-    """A critical scenario must never regress: one lost critical scenario fails the gate."""
+    """A critical scenario must pass (`DecisionRule.critical_pass`) and must never be lost."""
     context: tuple[Passage, ...] = ()
     """Retrieved passages, put before the first message."""
     messages: Annotated[tuple[Message, ...], Field(min_length=1)]

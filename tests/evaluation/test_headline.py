@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelsmith.evaluation.compare import compare
+from modelsmith.evaluation.critical import critical_failures, how
 from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.statistics import mcnemar_exact, paired_difference, wilson
 from modelsmith.schema.canonical import canonical_json, digest
@@ -20,7 +21,7 @@ WORDINGS = {"core": (0,), "robustness": (1, 2), "micro": (0,), "held_out": (0, 1
 
 
 def rule(composite=0.7, held_out=0.75, **decision) -> GateRule:
-    settings_ = {"margin": 0.1, "max_regressions": 0.1, "min_scenarios": 50} | decision
+    settings_ = {"margin": 0.1, "max_regressions": 0.1, "min_scenarios": 50, "critical_pass": 0.0} | decision
     return GateRule(
         points=(
             PointWeight(id="format", weight=1, required=True),
@@ -207,6 +208,8 @@ class TestVerdict:
             "composite",
             "held-out",
             "critical-scenarios",
+            "critical-losses",
+            "capability-floors",
             "regressions",
             "non-inferiority",
             "set-size",
@@ -253,18 +256,55 @@ class TestVerdict:
     def test_one_lost_critical_scenario_fails_whatever_else_is_gained(self, section):
         result = headline(run({(section, 0)}), run({("held_out", n) for n in range(60)}), rule())
         assert result.verdict == "FAIL"
-        assert outcomes(result)["critical-scenarios"] == "FAIL"
-        assert "core-00" in sentence(result, "critical-scenarios")
+        assert outcomes(result)["critical-losses"] == "FAIL"
+        assert "core-00" in sentence(result, "critical-losses")
 
-    def test_a_critical_scenario_that_the_incumbent_fails_too_is_no_regression(self):
-        result = headline(run({("core", 0)}), run({("core", 0)}), rule())
-        assert result.verdict == "PASS"
-        assert "0 of 1 pass; the incumbent does not pass the others" in sentence(result, "critical-scenarios")
-
-    def test_without_an_incumbent_every_critical_scenario_must_pass(self):
-        assert headline(run(), None, rule()).verdict == "PASS"
-        assert outcomes(headline(run({("core", 0)}), None, rule()))["critical-scenarios"] == "FAIL"
+    def test_critical_scenarios_must_pass_though_no_incumbent_passes_them(self):
+        """A first release is held to them too: there is nobody yet against whom one could be lost."""
+        critical, failing = ("core-00", "held-out-00"), {("core", 0)}
+        rows, other = run(failing, critical=critical), run(failing, critical=critical)
+        strict = rule(critical_pass=DecisionRule().critical_pass)
+        for incumbent in (other, None):
+            result = headline(rows, incumbent, strict)
+            assert result.verdict == "FAIL"
+            assert sentence(result, "critical-scenarios") == (
+                "1 of 2 critical scenarios pass (0.500), fewer than the 1.000 that must; failing: core-00"
+            )
+        half = headline(rows, other, rule(critical_pass=0.5))
+        assert (half.verdict, outcomes(half)["critical-losses"]) == ("PASS", "PASS")
+        assert headline(run(critical=critical), None, strict).verdict == "PASS"
         assert "non-inferiority" not in outcomes(headline(run(), None, rule()))
+
+    def test_no_capability_hides_behind_the_others(self):
+        """`cap-f` asks 10 core, 2 micro and 10 held-out scenarios: rephrasings ask none anew."""
+        failing = {("core", n) for n in range(5, 60, 6)} | {("robustness", 5), ("held_out", 5), ("held_out", 11)}
+        result = headline(run(failing), None, rule(composite=0.5))
+        assert result.verdict == "FAIL"
+        assert sentence(result, "capability-floors") == (
+            "1 capability below the floor: cap-f 0.455 (10 of 22 pass, floor 0.500)"
+        )
+        lower = headline(run(failing), None, rule(composite=0.5, capability_floors={"cap-f": 0.4}))
+        assert (lower.verdict, outcomes(lower)["capability-floors"]) == ("PASS", "PASS")
+        higher = headline(run({("core", 0)}), None, rule(capability_floors={"cap-a": 1.0}))
+        assert "cap-a 0.955 (21 of 22 pass, floor 1.000)" in sentence(higher, "capability-floors")
+
+    def test_every_critical_scenario_that_fails_is_told_with_its_points_and_how_far(self):
+        rows = [
+            *run(critical=()),
+            row("core", "zeta", critical=True, good=False, style=False),
+            row("held_out", "alpha", 0, critical=True),
+            row("held_out", "alpha", 1, critical=True, good=False),
+        ]
+        found = critical_failures(reversed(rows), rule())
+        assert [(one.id, one.section, one.failed, one.answers, one.points) for one in found] == [
+            ("zeta", "core", 1, 1, {"cause": 1, "style": 1}),
+            ("alpha", "held_out", 1, 2, {"cause": 1}),
+        ]
+        assert [how(one) for one in found] == [
+            "score 0.20; misses cause, style",
+            "1 of 2 answers fail, score 0.70; misses cause (1)",
+        ]
+        assert critical_failures(run(critical=()), rule()) == ()
 
     def test_regressions_within_policy_pass_and_one_more_fails(self):
         within = {("micro", n) for n in range(12)} | {("robustness", n) for n in range(1, 8)}

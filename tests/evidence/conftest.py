@@ -38,7 +38,7 @@ RULE = GateRule(
     ),
     composite=CompositeWeights(core=0.5, robustness=0.3, micro=0.2),
     thresholds=Thresholds(composite=0.7, held_out=0.6),
-    decision=DecisionRule(confidence=0.95, margin=0.1, max_regressions=0.1, min_scenarios=50),
+    decision=DecisionRule(confidence=0.95, margin=0.1, max_regressions=0.1, min_scenarios=50, critical_pass=0.5),
 )
 
 

@@ -49,6 +49,8 @@ def never(repo: Path) -> list[tuple[str, int | None, str]]:
         (RUBRIC, "required: [", "requird: [", (RUBRIC, 17, "points[1].check.schema"), "did you mean 'required'"),
         (EVALSET, "max_new_tokens: 16", "max_new_tokens: 4", (EVALSET, 8, "sampling.max_new_tokens"), "at least 5"),
         (EVALSET, "min_scenarios: 1", "min_scenarios: 2", (EVALSET, 11, "decision.min_scenarios"), "there are 1 and 1"),
+        (EVALSET, "{min_scenarios: 1}", "{min_scenarios: 1, capability_floors: {flors: 0.9}}",
+         (EVALSET, 11, "decision.capability_floors.flors"), "no scenario has the capability 'flors'"),
         (CLUSTER, "seed: 3", "method: grpo", (CLUSTER, 13, "training.method"), "grpo cannot run"),
         ("clusters/defaults.yaml", "steps: 12", "method: dpo", ("clusters/defaults.yaml", 3, "training.method"), "dpo"),
     ],
