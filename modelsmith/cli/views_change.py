@@ -10,6 +10,7 @@ from modelsmith.cli.tables import interval, verdict
 
 if TYPE_CHECKING:
     from modelsmith.schema.change import Effect, SetChange
+    from modelsmith.schema.run import Estimate
 
 _MARKS = {"added": Styled("+", "green"), "removed": Styled("-", "red"), "changed": Styled("~", "yellow")}
 _SHOWN = 20
@@ -18,13 +19,14 @@ _SHOWN = 20
 
 def set_change_view(change: SetChange, page: Page) -> None:
     """Points, settings and scenarios that differ."""
-    if not (change.points or change.settings or change.scenarios):
+    sentences = (*change.settings, *change.gate, *(f"labels: {sentence}" for sentence in change.labels))
+    if not (change.points or change.scenarios or sentences):
         page.line("nothing changed")
     for point in change.points:
         page.line(_MARKS[point.kind], " point ", Styled(point.point, "bold"))
         for sentence in point.sentences:
             page.line(sentence, indent=3)
-    for sentence in change.settings:
+    for sentence in sentences:
         page.line(_MARKS["changed"], f" {sentence}")
     lines: list[Sequence[Part]] = []
     for one in change.scenarios:
@@ -71,6 +73,9 @@ def _effect(effect: Effect, page: Page) -> None:
     for name, (before, now) in (("composite", effect.composite), ("held-out", effect.held_out)):
         if now is not None and now != before:
             page.line(f"{name} {before.value:.3f} -> {now.value:.3f}", indent=2)
+    was, is_now = effect.kappa
+    if was != is_now:
+        page.line(f"kappa {_kappa(was)} -> {_kappa(is_now)}", indent=2)
     for flip in effect.point_flips:
         page.line(f"point {flip.point}: {flip.gained} gained, {flip.lost} lost", indent=2)
     lines: list[Sequence[Part]] = []
@@ -80,6 +85,10 @@ def _effect(effect: Effect, page: Page) -> None:
         lines.append((mark, f" {one.section.replace('_', '-')} {one.id}{critical}: {', '.join(one.points)}"))
     _some(lines, "flips", page, indent=2)
     page.gap()
+
+
+def _kappa(kappa: Estimate | None) -> str:
+    return f"{kappa.value:.3f}" if kappa else "not known"
 
 
 def _some(lines: Sequence[Sequence[Part]], noun: str, page: Page, indent: int) -> None:

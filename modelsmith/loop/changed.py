@@ -13,7 +13,7 @@ from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.loop.bases import base_source
 from modelsmith.loop.engines import Subject
 from modelsmith.loop.evals import BASE, Setting, evaluate, read_observations, subject_of
-from modelsmith.loop.known import Known, accepted, carried, known_verdicts
+from modelsmith.loop.known import Known, Then, accepted, carried, known_verdicts
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import GovernedSet
@@ -42,17 +42,18 @@ class ChangeEval:
 
 
 def evaluate_change(
-    workspace: Workspace, main: Main, old: GovernedSet | None, setting: Setting, subject: Subject, threads: int | None
+    workspace: Workspace, main: Main, then: Then | None, setting: Setting, subject: Subject, threads: int | None
 ) -> ChangeEval:
-    """Ask the scenarios that changed since `old`, and the others whose verdicts are not known, and judge the whole.
+    """Ask the scenarios that changed since `then`, and the others whose verdicts are not known, and judge the whole.
 
     Verdicts are known from a complete run of this clone or from the evidence on main; what changed since that evidence
-    was made is thus asked too. Without an `old` set everything is new, and all is asked.
+    was made is thus asked too. Without a set `then` everything is new, and all is asked.
 
     Raises:
         ModelsmithError: as `evaluate`.
     """
-    change = set_change(old, setting.governed)
+    old, gates = (then.governed, (then.cluster.gate, setting.cluster.gate)) if then else (None, None)
+    change = set_change(old, setting.governed, gates)
     models = _Models(workspace, main, old, setting, change, threads)
     mine = models.answers(subject, "")
     if mine.rows is None:

@@ -46,8 +46,11 @@ def _effect(
         command = f"modelsmith eval --cluster {life.cluster} --model {life.specialist} --changed-since {since}"
         sentence = f"cannot be told without a model: {who} are not known; `{command}` asks for them"
         return _told(life, before, None, turned, points, unknown, sentence)
-    after = headline(candidate.rows, incumbent.rows, rule, known[0].judge_of(new))
-    return _told(life, before, after, turned, points, 0, _sentence(before, after))
+    judge = known[0].judge_of(new)
+    after = headline(candidate.rows, incumbent.rows, rule, judge)
+    told = _told(life, before, after, turned, points, 0, _sentence(before, after))
+    kappa = (evidence.judge.kappa if evidence.judge else None, judge.kappa if judge else None)
+    return told.model_copy(update={"kappa": kappa})
 
 
 def _told(

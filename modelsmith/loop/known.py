@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion
-from modelsmith.evaluation.change.carry import Carried, carry
+from modelsmith.evaluation.change.carry import Carried, carried_agreement, carry
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
@@ -18,6 +18,7 @@ from modelsmith.promotion.main import Main
 from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
 from modelsmith.repository.tree import Planted, Revision
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.evidence import Evidence
 from modelsmith.schema.run import EngineFacts, JudgeAgreement, VerdictRow
@@ -38,9 +39,16 @@ class Known:
     """How well the judge of these verdicts agrees with people."""
 
     def judge_of(self, new: GovernedSet) -> JudgeAgreement | None:
-        """The agreement, where the new version has the same judge and labels."""
-        old = self.governed
-        return self.judge if (old.evalset.judge, old.labels) == (new.evalset.judge, new.labels) else None
+        """The agreement under the new version, where the judge was asked about all that people label there."""
+        return carried_agreement(self.governed, new, self.judge)
+
+
+@dataclass(frozen=True)
+class Then:
+    """A cluster and its eval set at a revision."""
+
+    cluster: Cluster
+    governed: GovernedSet
 
 
 def accepted(main: Main, cluster: str) -> Iterator[tuple[Life, Evidence]]:
@@ -70,15 +78,16 @@ def evaluated_on(workspace: Workspace, evidence: Evidence) -> GovernedSet:
     return governed
 
 
-def set_at(workspace: Workspace, revision: str, cluster: str) -> GovernedSet | None:
-    """The eval set that the cluster had at a revision; None when the revision knows no such cluster or set.
+def set_at(workspace: Workspace, revision: str, name: str) -> Then | None:
+    """The cluster and the eval set that it had at a revision; None when the revision knows no such cluster or set.
 
     Raises:
         InvalidInput: ``bad-revision``, or the files there are not well formed.
     """
     files = workspace.revision(revision)
     try:
-        return load_eval_set(files, load_cluster(files, cluster).eval_set)
+        cluster = load_cluster(files, name)
+        return Then(cluster, load_eval_set(files, cluster.eval_set))
     except InvalidInput as error:
         if error.code not in ("unknown-cluster", "unknown-eval-set"):
             raise

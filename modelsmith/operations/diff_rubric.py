@@ -47,7 +47,7 @@ def run(workspace: Workspace, request: DiffRubricRequest) -> DiffRubricResult:
     cluster = load_cluster(after, request.cluster)
     new = load_eval_set(after, cluster.eval_set)
     old = set_at(workspace, request.since, request.cluster)
-    change = set_change(old, new)
+    change = set_change(old.governed, new, (old.cluster.gate, cluster.gate)) if old else set_change(None, new)
     main = read_main(workspace.git, "HEAD" if request.to is None else request.to)
     found = effects(workspace, main, cluster, new, request.since)
     return DiffRubricResult(

@@ -39,6 +39,10 @@ class SetChange(Frozen):
     scenarios: tuple[ScenarioChange, ...]
     settings: tuple[str, ...]
     """What changed in prompt, sampling, judge, weights, thresholds and decision rule, in words."""
+    labels: tuple[str, ...] = ()
+    """Answers that people label now, no longer, or otherwise, in words; no answer is shown."""
+    gate: tuple[str, ...] = ()
+    """What changed in the cluster's own thresholds, in words; the stricter of these and the set's hold."""
 
 
 class Effect(Frozen):
@@ -53,6 +57,8 @@ class Effect(Frozen):
     composite: tuple[Estimate, Estimate | None]
     """Before and after."""
     held_out: tuple[Estimate, Estimate | None]
+    kappa: tuple[Estimate | None, Estimate | None] = (None, None)
+    """The judge's agreement with people, before and after; None without a judge, or where it cannot be told."""
     flips: tuple[ScenarioFlip, ...]
     """Scenarios whose verdict the change turns; points that were added or removed count as turned."""
     point_flips: tuple[PointFlip, ...]

@@ -11,17 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsmith.evaluation.cache import KeptCompletion
-from modelsmith.evaluation.change.carry import carry
+from modelsmith.evaluation.change.carry import carried_agreement, carry
 from modelsmith.evaluation.change.effects import flips, point_flips
 from modelsmith.evaluation.change.set_change import changed_ids, set_change
 from modelsmith.evaluation.grading import Grader
+from modelsmith.evaluation.judges.agreement import agreement
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.promotion.rule import effective_rule
-from modelsmith.repository.load import GovernedSet
-from modelsmith.schema.evalset import Sampling
+from modelsmith.repository.load import GovernedSet, label_digest
+from modelsmith.schema.canonical import digest
+from modelsmith.schema.evalset import Sampling, Thresholds
+from modelsmith.schema.labels import Label
 from modelsmith.schema.rubric import Rubric
-from modelsmith.schema.run import Observation, VerdictRow
+from modelsmith.schema.run import JudgeAgreement, LabelVerdict, Observation, VerdictRow
+from modelsmith.schema.source import JudgeModel
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_engine import Parrot, governed, scenario
@@ -123,6 +127,84 @@ class TestWhatDiffers:
             update={"thresholds": subject.evalset.thresholds.model_copy(update={"held_out": 0.9})}
         )
         assert set_change(subject, replace(subject, evalset=stricter)).settings == ("thresholds.held_out: 0.5 -> 0.9",)
+
+    def test_a_long_instruction_shows_where_it_differs_and_a_short_one_whole(self):
+        long = f"Is it calm? {'Count each word that a calm colleague would not write. ' * 9}"
+        then, now = (
+            with_points(judged(), tone={"check": {"type": "judge", "instruction": text}})
+            for text in (f"{long}A greeting is enough. Say why.", f"{long}A greeting is never enough. Say why.")
+        )
+        ((sentence,),) = (one.sentences for one in set_change(then, now).points)
+        assert sentence == (
+            'check.instruction: ...ot write. A greeting is enough. Say why." -> '
+            '...ot write. A greeting is never enough. Say why."'
+        )
+        ((short,),) = (one.sentences for one in set_change(judged(), then).points)
+        assert short.startswith('check.instruction: "')
+        first, second = short.split(" -> ")
+        assert first != second.removesuffix("...")
+
+    def test_labels_and_the_cluster_s_own_gate_are_said_and_no_labelled_answer_is_shown(self):
+        subject = judged()
+        said = (("core-0", "Calm.", "pass"), ("core-0", "Hm.", "fail"), ("held-0", "Oh!", "fail"))
+        then, now = (
+            replace(subject, labels=labels(*given)) for given in (said, (*said[1:2], ("held-0", "Oh!", "pass")))
+        )
+        gates = (Thresholds(composite=0.7, held_out=0.6), Thresholds(composite=0.95, held_out=0.6))
+        change = set_change(then, now, gates)
+        assert change.labels == (
+            "core-0, tone: 1 labelled answer removed", "held-0, tone: 1 labelled answer fail -> pass"
+        )  # fmt: skip
+        assert change.gate == ("gate.composite: 0.7 -> 0.95",)
+        assert set_change(then, then, (gates[0], gates[0])) == set_change(subject, subject)
+
+
+class TestTheJudgesAgreement:
+    def test_it_follows_what_people_say_now_of_answers_that_the_judge_has_seen(self):
+        said = [("core-0", f"Calm {n}.", "pass" if n < 10 else "fail") for n in range(20)]
+        old = replace(measured(), labels=labels(*said))
+        known = agreement_with(old, {label.answer: label.verdict == "pass" for label in old.labels})
+        assert carried_agreement(old, old, known) == known
+        new = replace(old, labels=labels(("core-0", "Calm 0.", "fail"), *said[1:]))
+        fallen = carried_agreement(old, new, known)
+        assert (known.kappa.value, fallen.kappa.value) == (1.0, 0.9)
+        unseen = replace(old, labels=labels(*said, ("core-0", "New.", "fail")))
+        assert carried_agreement(old, unseen, known) is None
+        sharper = with_points(old, tone={"check": {"type": "judge", "instruction": "Is it calm and short?"}})
+        assert carried_agreement(old, sharper, known) is None
+
+    def test_a_changed_min_kappa_leaves_every_verdict_as_it_is(self):
+        old = measured()
+        judge = old.evalset.judge.model_copy(update={"min_kappa": 0.9})
+        new = replace(old, evalset=old.evalset.model_copy(update={"judge": judge}))
+        rows = [
+            ask.row(old.digests[ask.scenario.id], {point.id: True for point in old.rubric.points}, False)
+            for ask in plan(old, SECTIONS, quick=False)
+        ]
+        assert carry(old, new, rows, {}).unknown == ()
+
+
+def measured() -> GovernedSet:
+    """The set with a judged point, and a judge that people's labels measure."""
+    subject = judged()
+    judge = JudgeModel(name="house", labels="labels/judge.yaml", min_kappa=0.6)
+    return replace(subject, evalset=subject.evalset.model_copy(update={"judge": judge}))
+
+
+def labels(*said: tuple[str, str, str]) -> tuple[Label, ...]:
+    return tuple(
+        Label(scenario=scenario, point="tone", answer=answer, verdict=verdict) for scenario, answer, verdict in said
+    )
+
+
+def agreement_with(subject: GovernedSet, judged_so: dict[str, bool]) -> JudgeAgreement:
+    verdicts = [
+        LabelVerdict(
+            label=label_digest(one), point=one.point, person=one.verdict == "pass", judge=judged_so[one.answer]
+        )
+        for one in subject.labels
+    ]
+    return agreement(subject.evalset.judge.name, digest("judge"), verdicts, 0.95, subject.evalset.judge.min_kappa)
 
 
 class TestCarriedVerdicts:

@@ -237,7 +237,7 @@ class TestDiffRubric:
 
     def test_nothing_changed(self, deployed):
         found = self.diff(deployed)
-        assert found["change"] == {"points": [], "scenarios": [], "settings": []}
+        assert found["change"] == {"points": [], "scenarios": [], "settings": [], "labels": [], "gate": []}
         (effect,) = found["effects"]
         assert (effect["before"], effect["after"], effect["flips"]) == ("PASS", "PASS", [])
 

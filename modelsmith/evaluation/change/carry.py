@@ -10,16 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelsmith.evaluation.cache import KeptCompletion
+from modelsmith.evaluation.judges.agreement import agreement
 from modelsmith.evaluation.judges.port import JudgeQuestion
 from modelsmith.evaluation.prompts import Ask, generation_digest, plan
 from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.points.check import check
-from modelsmith.repository.load import GovernedSet
+from modelsmith.repository.load import GovernedSet, label_digest
+from modelsmith.schema.labels import Label
 from modelsmith.schema.rubric import JudgeCheck, RubricPoint
-from modelsmith.schema.run import VerdictRow
+from modelsmith.schema.run import JudgeAgreement, LabelVerdict, VerdictRow
 from modelsmith.schema.scenario import Criterion, Scenario
+from modelsmith.schema.source import JudgeModel
 
 JudgedBefore = Callable[[JudgeQuestion], bool | None]
 """A judge's verdict that is known, or None."""
@@ -79,8 +82,37 @@ def _unchanged_points(old: GovernedSet, new: GovernedSet) -> frozenset[str]:
 def _decided_by(point: RubricPoint, governed: GovernedSet) -> object:
     """What a verdict on the point depends on, besides scenario and answer; a judge also reads the point's words."""
     if isinstance(point.check, JudgeCheck):
-        return point.check, point.text, governed.evalset.judge
+        return point.check, point.text, _who(governed.evalset.judge)
     return point.check
+
+
+def _who(judge: JudgeModel | None) -> JudgeModel | None:
+    """The judge, whatever it is measured by."""
+    return judge.model_copy(update={"labels": None, "min_kappa": None}) if judge else None
+
+
+def carried_agreement(old: GovernedSet, new: GovernedSet, known: JudgeAgreement | None) -> JudgeAgreement | None:
+    """The judge's agreement with people under the new version; None where it was not asked about each answer of it.
+
+    What people say may have changed: the judge's own verdict on the same answer holds.
+    """
+    judge = new.evalset.judge
+    if known is None or judge is None:
+        return None
+    holds, worded, words = _unchanged_points(old, new), _judged_wordings(old), _judged_wordings(new)
+    said = {one.label: one.judge for one in known.verdicts}
+    verdicts = []
+    for label in new.labels:
+        other: Label = label.model_copy(update={"verdict": "fail" if label.verdict == "pass" else "pass"})
+        key = next((one for one in (label_digest(label), label_digest(other)) if one in said), None)
+        same = label.scenario in old.digests and old.digests[label.scenario] == new.digests[label.scenario]
+        same = same and worded[label.scenario].get(label.point) == words[label.scenario].get(label.point)
+        if key is None or not same or label.point not in holds:
+            return None
+        verdicts.append(
+            LabelVerdict(label=label_digest(label), point=label.point, person=label.verdict == "pass", judge=said[key])
+        )
+    return agreement(judge.name, known.identity, verdicts, new.evalset.decision.confidence, judge.min_kappa)
 
 
 def _judged_wordings(governed: GovernedSet) -> dict[str, dict[str, Criterion | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, Literal, get_args
 
@@ -11,21 +12,32 @@ from pydantic import BaseModel
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.repository.load import GovernedSet, scenario_digest
 from modelsmith.schema.change import Kind, PointChange, ScenarioChange, SetChange
+from modelsmith.schema.evalset import Thresholds
 from modelsmith.schema.rubric import RubricPoint
 from modelsmith.schema.scenario import Scenario
 
 Part = Literal["scenarios", "micro", "held_out"]
 _SHOWN = 80
-"""Characters of a value that a sentence shows."""
+"""Characters up to which a value is shown whole; what differs of a longer one has three times as many."""
+_AROUND = 24
+"""Characters shown before and after what differs."""
+_ABSENT = object()
 _NOT_SETTINGS = {"id", "domain", "owner", "description", "version", "rubric"}
 
 
-def set_change(old: GovernedSet | None, new: GovernedSet) -> SetChange:
-    """Every difference that a reviewer judges; without an old version everything is new."""
+def set_change(
+    old: GovernedSet | None, new: GovernedSet, gates: tuple[Thresholds, Thresholds] | None = None
+) -> SetChange:
+    """Every difference that a reviewer judges; without an old version everything is new.
+
+    ``gates`` are the cluster's own thresholds, before and after.
+    """
     return SetChange(
         points=tuple(_points(old, new)),
         scenarios=tuple(_scenarios(old, new)),
         settings=tuple(_settings(old, new)) if old else (),
+        labels=tuple(_labels(old, new)) if old else (),
+        gate=tuple(f"gate.{sentence}" for sentence in _differences(*gates)) if gates else (),
     )
 
 
@@ -105,17 +117,33 @@ def _settings(old: GovernedSet, new: GovernedSet) -> Iterator[str]:
             if isinstance(then, BaseModel) and isinstance(now, BaseModel):
                 yield from (f"{field}.{sentence}" for sentence in _differences(then, now))
             elif then != now:
-                yield f"{field}: {_value(then)} -> {_value(now)}"
+                yield f"{field}: {_turned(then, now)}"
+
+
+def _labels(old: GovernedSet, new: GovernedSet) -> Iterator[str]:
+    """Labelled answers by scenario and point; one whose verdict turned is neither new nor gone."""
+    before, after = (
+        {(one.scenario, one.point, one.answer): one.verdict for one in governed.labels} for governed in (old, new)
+    )
+    turned = Counter(
+        (scenario, point, f"{before[key]} -> {verdict}")
+        for key, verdict in after.items()
+        for scenario, point, _ in [key]
+        if key in before and before[key] != verdict
+    )
+    came = Counter((*key[:2], "added") for key in after.keys() - before.keys())
+    gone = Counter((*key[:2], "removed") for key in before.keys() - after.keys())
+    for (scenario, point, what), count in sorted((turned + came + gone).items()):
+        yield f"{scenario}, {point}: {count} labelled answer{'s' if count > 1 else ''} {what}"
 
 
 def _differences(old: BaseModel, new: BaseModel) -> list[str]:
     """One sentence for each value that is not what it was, named by its dotted path."""
     then, now = (dict(_leaves(one.model_dump(mode="json", by_alias=True))) for one in (old, new))
-    absent = object()
     return [
-        f"{path}: {_value(then.get(path, absent), absent)} -> {_value(now.get(path, absent), absent)}"
+        f"{path}: {_turned(then.get(path, _ABSENT), now.get(path, _ABSENT))}"
         for path in {**then, **now}
-        if then.get(path, absent) != now.get(path, absent)
+        if then.get(path, _ABSENT) != now.get(path, _ABSENT)
     ]
 
 
@@ -127,8 +155,30 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _value(value: Any, absent: object = None) -> str:
-    if value is absent:
+def _turned(then: Any, now: Any) -> str:
+    """Both values; of long ones the part that differs, with a little of what stands around it."""
+    old, new = _text(then), _text(now)
+    if max(len(old), len(new)) <= _SHOWN:
+        return f"{old} -> {new}"
+    start = _shared(old, new)
+    end = min(_shared(old[::-1], new[::-1]), min(len(old), len(new)) - start)
+    return f"{_window(old, start, end)} -> {_window(new, start, end)}"
+
+
+def _shared(one: str, other: str) -> int:
+    """With how many equal characters both begin."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _window(text: str, start: int, end: int) -> str:
+    """The text without its first ``start`` and last ``end`` characters, but for a few, and not too long."""
+    left = start - _AROUND if start > 2 * _AROUND else 0
+    right = len(text) - (end - _AROUND if end > 2 * _AROUND else 0)
+    cut = min(right, left + 3 * _SHOWN)
+    return f"{'...' if left else ''}{text[left:cut]}{'...' if cut < len(text) else ''}"
+
+
+def _text(value: Any) -> str:
+    if value is _ABSENT:
         return "nothing"
-    text = json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, ensure_ascii=False)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, ensure_ascii=False)
