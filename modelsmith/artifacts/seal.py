@@ -162,7 +162,12 @@ def _seal(directory: Path) -> tuple[str, dict[str, str]]:
     clear_partials(directory)
     files = digests(manifest(directory))
     if not files:
-        raise InvalidInput("empty-artifact", f"{directory} holds no files.", "Save the adapter into it first.")
+        raise InvalidInput(
+            "empty-artifact",
+            f"{directory} holds no files.",
+            "Save the adapter into it first.",
+            directory=str(directory),
+        )
     if ADAPTER_CONFIG in files:
         _refuse_paths(_adapter_config(directory / ADAPTER_CONFIG).get("base_model_name_or_path"))
     listing = sums(files)
@@ -227,7 +232,10 @@ def _adapter_config(path: Path) -> dict[str, object]:
 
 def _not_a_config(path: Path) -> InvalidInput:
     return InvalidInput(
-        "invalid-adapter-config", f"{path} is not an adapter's configuration.", "Save the adapter again with PEFT."
+        "invalid-adapter-config",
+        f"{path} is not an adapter's configuration.",
+        "Save the adapter again with PEFT.",
+        path=str(path),
     )
 
 

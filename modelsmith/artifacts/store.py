@@ -105,7 +105,9 @@ class Store:
         """
         target = self._known(artifact) / SIGNATURE_FILE
         if not path.is_file():
-            raise InvalidInput("missing-signature", f"There is no signature at {path}.", "Sign the artifact first.")
+            raise InvalidInput(
+                "missing-signature", f"There is no signature at {path}.", "Sign the artifact first.", path=str(path)
+            )
         with self._incoming() as incoming:
             copy = incoming / SIGNATURE_FILE
             _copy_file(path, copy)
@@ -128,7 +130,10 @@ class Store:
         home = self.get(artifact)
         if home is None:
             raise InvalidInput(
-                "unknown-artifact", f"The store does not hold {artifact}.", "Put it in, or name the right store."
+                "unknown-artifact",
+                f"The store does not hold {artifact}.",
+                "Put it in, or name the right store.",
+                artifact=artifact,
             )
         return home
 
@@ -161,16 +166,24 @@ class Store:
     def _failure(self, error: OSError) -> ModelsmithError:
         if error.errno in _FULL:
             return InfrastructureFailure(
-                "disk-full", f"The store at {self.root} has no room.", "Free some space, then run it again."
+                "disk-full",
+                f"The store at {self.root} has no room.",
+                "Free some space, then run it again.",
+                root=str(self.root),
             )
         if error.errno in _DENIED:
             return InfrastructureFailure(
                 "store-not-writable",
                 f"The store at {self.root} may not be written.",
                 "Choose another store, or its owner.",
+                root=str(self.root),
             )
         return InfrastructureFailure(
-            "store-failed", f"The store at {self.root} failed: {error.strerror}.", "Check the disk, then run it again."
+            "store-failed",
+            f"The store at {self.root} failed: {error.strerror}.",
+            "Check the disk, then run it again.",
+            root=str(self.root),
+            reason=error.strerror,
         )
 
 

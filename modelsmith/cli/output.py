@@ -38,8 +38,9 @@ def print_error(error: ModelsmithError, as_json: bool) -> None:
     page = Page(sys.stderr)
     page.line(f"error ({error.code}): {error.message}", indent=0)
     for name in ("commit", "path"):
-        if isinstance(error.details.get(name), str):
-            page.line(f"{name}: {error.details[name]}")
+        value = error.details.get(name)
+        if isinstance(value, str) and value not in error.message:
+            page.line(f"{name}: {value}")
     for problem in error.details.get("problems", []):
         where = ":".join(str(part) for part in (problem["file"], problem["line"]) if part)
         field = f" {problem['field']}:" if problem["field"] else ""

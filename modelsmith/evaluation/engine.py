@@ -101,7 +101,9 @@ def run_eval(
     """
     request = run.request()
     if request is None:
-        raise InfrastructureFailure("run-not-open", f"Run '{run.tag}' is not open.", "Open the run folder first.")
+        raise InfrastructureFailure(
+            "run-not-open", f"Run '{run.tag}' is not open.", "Open the run folder first.", tag=run.tag
+        )
     asks = {ask.key: ask for ask in plan(governed, request.sections, request.quick, request.only)}
     if not asks:
         raise InvalidInput(

@@ -62,6 +62,7 @@ class RunFolder:
                     "bad-tag",
                     f"'{name}' cannot name a run's folder.",
                     "Use lower-case letters, digits, dot, hyphen and underscore, at most 64 of them.",
+                    name=name,
                 )
         self.path = private / cluster / "runs" / tag
         self.cluster = cluster
@@ -192,7 +193,7 @@ class RunFolder:
     def _open_file(self) -> int:
         if self._file is None:
             raise InfrastructureFailure(
-                "run-not-open", f"Run '{self.tag}' is not open for writing.", "Open the run folder first."
+                "run-not-open", f"Run '{self.tag}' is not open for writing.", "Open the run folder first.", tag=self.tag
             )
         return self._file
 

@@ -59,6 +59,8 @@ def inspect_log(run: RunResult, governed: GovernedSet, observations: Iterable[Ob
             "other-question",
             f"The eval set {run.eval_set} is no longer what run {run.tag} answered",
             f"Check out a commit in which evals/{run.eval_set} is the git tree {run.eval_tree}.",
+            eval_set=run.eval_set,
+            tag=run.tag,
         )
     scenarios = {one.id: one for one in (*governed.core, *governed.micro, *governed.held_out)}
     ordered = sorted(observations, key=lambda o: (SECTIONS.index(o.section), o.id, o.wording, o.repeat))

@@ -72,7 +72,10 @@ def _trees(git: Git, commits: Iterable[str]) -> dict[str, dict[str, str]]:
         header = out[at:end].decode("utf-8", "replace").split(" ")
         if len(header) != 3 or header[1] != "tree":
             raise InfrastructureFailure(
-                "missing-object", f"The tree of {commit} is not in this repository.", "Run `git fsck` there."
+                "missing-object",
+                f"The tree of {commit} is not in this repository.",
+                "Run `git fsck` there.",
+                commit=commit,
             )
         size, width = int(header[2]), len(header[0]) // 2
         trees[commit] = _entries(out[end + 1 : end + 1 + size], width)

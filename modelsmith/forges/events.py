@@ -94,7 +94,11 @@ def check_lengths(event: PullEvent, approval: Approval | None) -> None:
     for name, text in texts.items():
         if text and len(text) > LONGEST[name]:
             raise GateNotCleared(
-                "over-limits", f"The {name} has {len(text)} letters; {LONGEST[name]} are allowed.", "Shorten it."
+                "over-limits",
+                f"The {name} has {len(text)} letters; {LONGEST[name]} are allowed.",
+                "Shorten it.",
+                name=name,
+                count=len(text),
             )
 
 

@@ -169,6 +169,8 @@ class LocalForge:
                     "renamed-repository",
                     f"Pull request {number} was opened for {last.event.repository}; main is {said.repository} now.",
                     "Close it and propose the change again.",
+                    number=number,
+                    repository=last.event.repository,
                 )
             facts = {"verdict": said.verdict, "change": said.change}
             return new_event(last, "reviewed", self.identity.actor, _now(), main, **facts)
@@ -219,7 +221,10 @@ class LocalForge:
         tip = self._reader.tips().get(number)
         if tip is None:
             raise InvalidInput(
-                "unknown-pull", f"There is no pull request {number}.", "List them with `modelsmith pr list`."
+                "unknown-pull",
+                f"There is no pull request {number}.",
+                "List them with `modelsmith pr list`.",
+                number=number,
             )
         return tip
 
@@ -266,12 +271,15 @@ class LocalForge:
                 "wrong-approval",
                 f"The verdict is about pull request {said.pull} of {said.repository}.",
                 f"Sign one about pull request {number} of {repository}.",
+                pull=said.pull,
+                repository=said.repository,
             )
         if said.actor != self.identity.actor:
             raise InvalidInput(
                 "not-your-verdict",
                 f"{self.identity.actor} cannot hand in a verdict of {said.actor}.",
                 "Give your own verdict, with your own key.",
+                actor=self.identity.actor,
             )
         return said
 
@@ -287,6 +295,7 @@ class LocalForge:
                 "not-a-merge",
                 f"The commit does not merge the head of pull request {pull.number} into the main that was expected.",
                 "Build the merge again on the current main.",
+                number=pull.number,
             )
 
     def _append(

@@ -159,7 +159,11 @@ def install_hook(bare: Path, python: str) -> None:
         part.replace(hook)
     except OSError as error:
         raise InfrastructureFailure(
-            "not-writable", f"{hook}: {error.strerror}.", "Make the forge writable for this user."
+            "not-writable",
+            f"{hook}: {error.strerror}.",
+            "Make the forge writable for this user.",
+            hook=str(hook),
+            reason=error.strerror,
         ) from None
 
 
@@ -176,6 +180,7 @@ def _require_bare(git: Git) -> None:
         "not-bare",
         f"{git.path} {what}",
         "Make one for the forge (`git init --bare forge.git`), and let clones name it (`git config modelsmith.forge`).",
+        path=str(git.path),
     )
 
 
@@ -334,8 +339,8 @@ def _parents(git: Git, commit: str) -> tuple[str, ...]:
     return tuple(git.text("rev-list", "--parents", "-n1", commit).split()[1:])
 
 
-def _refused(code: str, message: str, mend: str) -> ModelsmithError:
-    return GateNotCleared(code, message, mend)
+def _refused(code: str, message: str, mend: str, **facts: str) -> ModelsmithError:
+    return GateNotCleared(code, message, mend, **facts)
 
 
 def _protected(message: str) -> ModelsmithError:
@@ -343,4 +348,5 @@ def _protected(message: str) -> ModelsmithError:
 
 
 def _wrong_receipts(what: str) -> ModelsmithError:
-    return _refused("wrong-receipts", f"The receipts do not fit: {what}.", "Merge with `modelsmith pr merge`.")
+    mend = "Merge with `modelsmith pr merge`."
+    return _refused("wrong-receipts", f"The receipts do not fit: {what}.", mend, problem=what)

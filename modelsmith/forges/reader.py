@@ -154,7 +154,11 @@ class Reader:
         first = opened(log)
         if first.pull != number:
             raise IntegrityFailure(
-                "bad-event", f"Pull request {number} holds the events of {first.pull}.", "Restore the ref."
+                "bad-event",
+                f"Pull request {number} holds the events of {first.pull}.",
+                "Restore the ref.",
+                number=number,
+                pull=first.pull,
             )
         self.check_repository(log, main)
         merge = self.merge_of(first, main)

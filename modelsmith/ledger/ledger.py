@@ -270,7 +270,7 @@ class Ledger:
 
 def _busy() -> InfrastructureFailure:
     return InfrastructureFailure(
-        "busy", "Another process is writing the ledger.", "Run the same command again in a moment."
+        "busy", "Another process is writing the ledger.", "Run the same command again in a moment.", lock="ledger"
     )
 
 
@@ -279,6 +279,7 @@ def _unwritable(cause: str | None) -> InfrastructureFailure:
         "ledger-unwritable",
         f"The ledger cannot be used: {cause}.",
         "Make room or mend the permissions of .git/modelsmith, then run the same command again.",
+        reason=cause,
     )
 
 

@@ -20,7 +20,10 @@ def diagnose_run(workspace: Workspace, run: RunResult) -> tuple[FailureCluster, 
     governed = load_eval_set(workspace.files, load_cluster(workspace.files, run.cluster).eval_set)
     if governed.question() != run.question:
         raise InvalidInput(
-            "other-question", f"The eval set changed since {run.tag}", "Run `modelsmith eval` again under a new tag."
+            "other-question",
+            f"The eval set changed since {run.tag}",
+            "Run `modelsmith eval` again under a new tag.",
+            tag=run.tag,
         )
     return diagnose(workspace, governed, run)
 

@@ -248,5 +248,6 @@ def read_observations(workspace: Workspace, run: RunResult) -> Iterator[Observat
             "run-damaged",
             f"The observations of run {run.tag} are not those it was recorded with",
             "Run the eval again.",
+            tag=run.tag,
         )
     return folder.observations()

@@ -74,6 +74,7 @@ def evaluated_on(workspace: Workspace, evidence: Evidence) -> GovernedSet:
             "unknown-tree",
             f"The eval set that {evidence.specialist} was evaluated on is not in this clone.",
             "Fetch the whole history: `git fetch --unshallow`.",
+            specialist=evidence.specialist,
         )
     return governed
 

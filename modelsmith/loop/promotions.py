@@ -177,6 +177,7 @@ def promote_exported(desk: Desk, iteration: Iteration, candidate: RunResult) -> 
             "weights-missing",
             f"The weights of {facts.specialist} are not in the store",
             "Put them back, or iterate again.",
+            specialist=facts.specialist,
         )
     if not _is_signed(folder, facts.artifact, main):
         working = desk.folder(iteration) / "artifact"

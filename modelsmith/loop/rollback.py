@@ -104,4 +104,6 @@ def _require_clean(reason: str, main: Main, cluster: Cluster) -> None:
     try:
         assert_clean(reason.encode(), machine_names(), lambda: known_ids(main, cluster.cluster))
     except IntegrityFailure as error:
-        raise InvalidInput("private-reason", f"The reason: {error.message}", "Say it without that.") from None
+        raise InvalidInput(
+            "private-reason", f"The reason: {error.message}", "Say it without that.", reason=error.message
+        ) from None

@@ -114,8 +114,15 @@ def disk_failure(path: Path, error: OSError) -> InfrastructureFailure:
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return InfrastructureFailure(
-            "disk-full", f"No space left to write {path.name}", "Free disk space, then run the same command again."
+            "disk-full",
+            f"No space left to write {path.name}",
+            "Free disk space, then run the same command again.",
+            file=path.name,
         )
     return InfrastructureFailure(
-        "not-writable", f"Cannot write {path.name}: {error.strerror}", "Make the folder writable for this user."
+        "not-writable",
+        f"Cannot write {path.name}: {error.strerror}",
+        "Make the folder writable for this user.",
+        file=path.name,
+        reason=error.strerror,
     )

@@ -82,11 +82,17 @@ def give_verdict(
     actor = key_holder(governed.people, public_key(key))
     if is_harness(actor, governed.people):
         raise GateNotCleared(
-            "harness-key", f"{actor} is a machine; it decides nothing for people", "Use a key of your own."
+            "harness-key", f"{actor} is a machine; it decides nothing for people", "Use a key of your own.", actor=actor
         )
     pull = reader.get(number)
     if pull.status != "open":
-        raise GateNotCleared("not-open", f"Pull request {number} is {pull.status}", "Look at `modelsmith pr list`.")
+        raise GateNotCleared(
+            "not-open",
+            f"Pull request {number} is {pull.status}",
+            "Look at `modelsmith pr list`.",
+            number=number,
+            status=pull.status,
+        )
     change = judge(git, pull, main, datetime.now(UTC)).change.digest()
     statement = Approval(
         repository=governed.policy.repository,
@@ -127,7 +133,11 @@ def key_holder(people: People, key: str) -> str:
             if doubt is None:
                 return holder.id
             raise IntegrityFailure(
-                "key-not-valid", f"{holder.id} cannot sign with this key: {doubt}", "Use a key that is valid."
+                "key-not-valid",
+                f"{holder.id} cannot sign with this key: {doubt}",
+                "Use a key that is valid.",
+                id=holder.id,
+                doubt=doubt,
             )
     raise IntegrityFailure(
         "unknown-key",

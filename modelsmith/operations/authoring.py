@@ -104,7 +104,9 @@ def _named_set(names: list[str], given: str | None) -> str:
     if given is None and len(names) > 1:
         raise InvalidInput("which-set", "There are several eval sets", f"Add --set, one of: {', '.join(names)}.")
     if given is not None and given not in names:
-        raise InvalidInput("unknown-set", f"There is no eval set '{given}'", f"Write one of: {', '.join(names)}.")
+        raise InvalidInput(
+            "unknown-set", f"There is no eval set '{given}'", f"Write one of: {', '.join(names)}.", given=str(given)
+        )
     return given or names[0]
 
 

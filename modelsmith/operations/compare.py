@@ -38,6 +38,7 @@ def run(workspace: Workspace, request: CompareRequest) -> CompareResult:
             "other-question",
             f"{first.tag} and {second.tag} answered different questions",
             "Compare runs of the same eval set version, rubric and sampling; run `modelsmith eval` again.",
+            tag=first.tag,
         )
     rows = [_rows(workspace, result) for result in (first, second)]
     comparison = compare(rows[0], rows[1], second.rule)

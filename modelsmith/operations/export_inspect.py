@@ -46,10 +46,15 @@ def run(workspace: Workspace, request: ExportInspectRequest) -> ExportInspectRes
     """Write it."""
     if request.file.suffix not in _SUFFIXES:
         raise InvalidInput(
-            "not-a-log", f"{request.file} ends in neither .eval nor .json", "Give the log a name like run.eval."
+            "not-a-log",
+            f"{request.file} ends in neither .eval nor .json",
+            "Give the log a name like run.eval.",
+            file=str(request.file),
         )
     if request.file.exists():
-        raise InvalidInput("file-exists", f"{request.file} exists", "Remove it, or choose another name.")
+        raise InvalidInput(
+            "file-exists", f"{request.file} exists", "Remove it, or choose another name.", file=str(request.file)
+        )
     part = request.file.with_name(f".{request.file.name}.partial{request.file.suffix}")
     for path in (request.file, part):
         refuse_links(workspace.root, path)
@@ -64,7 +69,11 @@ def run(workspace: Workspace, request: ExportInspectRequest) -> ExportInspectRes
         part.replace(request.file)
     except OSError as error:
         raise InfrastructureFailure(
-            "write-failed", f"{request.file} cannot be written: {error.strerror}", "Choose another place, or make room."
+            "write-failed",
+            f"{request.file} cannot be written: {error.strerror}",
+            "Choose another place, or make room.",
+            file=str(request.file),
+            reason=error.strerror,
         ) from None
     samples = log.samples or []
     return ExportInspectResult(

@@ -82,7 +82,10 @@ def _resolve(main: Main, text: str) -> str:
     if len(found) != 1:
         what = "More than one" if found else "No"
         raise InvalidInput(
-            "unknown-id", f"{what} specialist or artifact begins with '{text}'", "See `modelsmith status` for the ids."
+            "unknown-id",
+            f"{what} specialist or artifact begins with '{text}'",
+            "See `modelsmith status` for the ids.",
+            text=text,
         )
     return found[0]
 

@@ -30,7 +30,10 @@ def run(workspace: Workspace, request: NewCapabilityRequest) -> NewResult:
     found = OpenSet(workspace, request.set)
     if request.name in found.capabilities():
         raise InvalidInput(
-            "exists", f"There is a capability '{request.name}' already", "Add a case: `modelsmith new scenario`."
+            "exists",
+            f"There is a capability '{request.name}' already",
+            "Add a case: `modelsmith new scenario`.",
+            request=request.name,
         )
     files: dict[str, bytes] = {}
     for part, note in (("core", request.note), ("held-out", request.held_out)):

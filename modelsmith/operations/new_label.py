@@ -40,7 +40,10 @@ def run(workspace: Workspace, request: NewLabelRequest) -> NewResult:
     judge = found.evalset.value.judge
     if judge is None or judge.labels is None:
         raise InvalidInput(
-            "no-labels", f"{found.evalset.path} names no labels", "Add judge: with labels: labels/judge.yaml to it."
+            "no-labels",
+            f"{found.evalset.path} names no labels",
+            "Add judge: with labels: labels/judge.yaml to it.",
+            path=found.evalset.path,
         )
     path = f"{found.folder}/{judge.labels}"
     label = {
@@ -57,7 +60,9 @@ def run(workspace: Workspace, request: NewLabelRequest) -> NewResult:
     before = parse_yaml(path, data, Labels).root
     longer = data + (b"" if data.endswith(b"\n") else b"\n") + written
     if parse_yaml(path, longer, Labels).root[: len(before)] != before:
-        raise InvalidInput("not-a-list", f"{path} is not written as '- ' lines", "Write one '- ' line for each label.")
+        raise InvalidInput(
+            "not-a-list", f"{path} is not written as '- ' lines", "Write one '- ' line for each label.", path=path
+        )
     return write_longer(workspace, path, longer, found.folder)
 
 

@@ -23,13 +23,19 @@ def write_picture(workspace: Workspace, path: Path, picture: str) -> str:
         InfrastructureFailure: ``write-failed``.
     """
     if path.suffix != ".svg":
-        raise InvalidInput("not-svg", f"{path} does not end in .svg", "Give the picture a name like balance.svg.")
+        raise InvalidInput(
+            "not-svg", f"{path} does not end in .svg", "Give the picture a name like balance.svg.", path=str(path)
+        )
     refuse_links(workspace.root, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, picture.encode())
     except OSError as error:
         raise InfrastructureFailure(
-            "write-failed", f"{path} cannot be written: {error.strerror}", "Choose another place, or make room."
+            "write-failed",
+            f"{path} cannot be written: {error.strerror}",
+            "Choose another place, or make room.",
+            path=str(path),
+            reason=error.strerror,
         ) from None
     return str(path)

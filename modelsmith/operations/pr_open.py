@@ -44,7 +44,10 @@ def run(workspace: Workspace, request: PrOpenRequest) -> PrOpenResult:
     head = git.rev(f"refs/heads/{request.branch}")
     if head is None:
         raise InvalidInput(
-            "unknown-branch", f"There is no local branch '{request.branch}'", "Name one of `git branch`."
+            "unknown-branch",
+            f"There is no local branch '{request.branch}'",
+            "Name one of `git branch`.",
+            branch=request.branch,
         )
     key = request.key
     main = open_forge(workspace).fetch_into(git)

@@ -81,7 +81,10 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
         life = max(lives, key=lambda one: one.records[-1].iteration)
     else:
         raise InvalidInput(
-            "no-specialist", f"{request.cluster} has no specialist yet", f"Run `modelsmith iterate {request.cluster}`."
+            "no-specialist",
+            f"{request.cluster} has no specialist yet",
+            f"Run `modelsmith iterate {request.cluster}`.",
+            cluster=request.cluster,
         )
     event, pull = _ask(harness, cluster, life, main, request)
     last = life.records[-1]

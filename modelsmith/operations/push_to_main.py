@@ -25,7 +25,9 @@ class PushToMain:
     def decide(self, pull: PullRequest, main: str, head: str) -> Judgement:
         """Raises what keeps the pull request from being merged into main."""
         if pull.head != head:
-            raise IntegrityFailure("head-moved", f"Pull request {pull.number} has another head", "Merge its own head.")
+            raise IntegrityFailure(
+                "head-moved", f"Pull request {pull.number} has another head", "Merge its own head.", number=pull.number
+            )
         return self._judged(pull, main, self._now)
 
     def receipts(

@@ -85,7 +85,9 @@ def run(workspace: Workspace, request: RollbackRequest) -> RollbackResult:
     hold = hold_of(request.cluster, lives)
     if request.clear_hold:
         if hold is None:
-            raise InvalidInput("no-hold", f"{request.cluster} is not on hold", "See `modelsmith status`.")
+            raise InvalidInput(
+                "no-hold", f"{request.cluster} is not on hold", "See `modelsmith status`.", cluster=request.cluster
+            )
         life = main.history.find(hold.specialist)
         pull = clear_hold(harness, main, cluster, hold, request.reason)
         return _result(harness, cluster, "hold-cleared", life, pull)
@@ -103,7 +105,10 @@ def _target(main: Main, request: RollbackRequest, hold: Hold | None) -> Life:
     life = latest_deployment(main.history.of_cluster(request.cluster))
     if life is None:
         raise InvalidInput(
-            "nothing-to-roll-back", f"No deployment of {request.cluster} stands", "See `modelsmith status`."
+            "nothing-to-roll-back",
+            f"No deployment of {request.cluster} stands",
+            "See `modelsmith status`.",
+            cluster=request.cluster,
         )
     return life
 

@@ -251,12 +251,18 @@ def _sort(workspace: Workspace, main: Main, paths: tuple[Path, ...]) -> tuple[di
             continue
         if promotion or not (folder / SUMS_FILE).is_file():
             raise InvalidInput(
-                "bad-path", f"{path} is neither an artifact folder nor a specialist's folder", "Name one of these."
+                "bad-path",
+                f"{path} is neither an artifact folder nor a specialist's folder",
+                "Name one of these.",
+                path=str(path),
             )
         life = by_artifact.get(file_digest(folder / SUMS_FILE))
         if life is None:
             raise IntegrityFailure(
-                "unknown-artifact", f"{path} holds an artifact that main does not know", "Do not use this copy."
+                "unknown-artifact",
+                f"{path} holds an artifact that main does not know",
+                "Do not use this copy.",
+                path=str(path),
             )
         check_copy(main, life, folder)
         copies[str(folder)] = f"checked, {life.specialist}"

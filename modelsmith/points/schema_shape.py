@@ -117,6 +117,7 @@ def refused(problem: str) -> InvalidInput:
         "bad-schema",
         f"A rubric's JSON Schema cannot be used: {problem}.",
         "Write the check's schema as one JSON Schema 2020-12 document without outside references.",
+        problem=problem,
     )
 
 

@@ -50,6 +50,7 @@ def adopt(path: str, said: Mapping[str, Any], pushed: Mapping[str, bytes], main:
             "wrong-receipts",
             f"{path} does not attest what the forge said, by a trusted key.",
             "Merge with `modelsmith pr merge` as the harness.",
+            path=path,
         )
     return bundle
 

@@ -103,4 +103,4 @@ def _receipt(path: str, data: bytes) -> Receipt:
 
 
 def _bad(path: str) -> IntegrityFailure:
-    return IntegrityFailure("bad-receipt", f"{path} cannot be read", "Restore it from history.")
+    return IntegrityFailure("bad-receipt", f"{path} cannot be read", "Restore it from history.", path=path)

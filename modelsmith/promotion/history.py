@@ -27,15 +27,25 @@ def parse_record(path: str, data: bytes) -> PromotionRecord:
         record = PromotionRecord.model_validate_json(data)
     except ValueError as error:
         raise IntegrityFailure(
-            "bad-record", f"{path} is not a promotion record: {error}", "Restore it from history."
+            "bad-record",
+            f"{path} is not a promotion record: {error}",
+            "Restore it from history.",
+            path=path,
+            reason=str(error),
         ) from None
     if not is_plain_canonical(data, record):
         raise IntegrityFailure(
-            "bad-record", f"{path} is not canonical JSON (RFC 8785) in plain text", "Restore it from history."
+            "bad-record",
+            f"{path} is not canonical JSON (RFC 8785) in plain text",
+            "Restore it from history.",
+            path=path,
         )
     if f"{record_folder(record)}/{RECORD_FILE}" != path:
         raise IntegrityFailure(
-            "bad-record", f"{path} holds the record of {record_folder(record)}", "Put it into the folder it names."
+            "bad-record",
+            f"{path} holds the record of {record_folder(record)}",
+            "Put it into the folder it names.",
+            path=path,
         )
     return record
 
@@ -60,7 +70,10 @@ class History:
         if specialist not in self.lives:
             known = ", ".join(sorted(self.lives)) or "none yet"
             raise InvalidInput(
-                "unknown-specialist", f"There is no specialist '{specialist}'", f"Choose one of: {known}."
+                "unknown-specialist",
+                f"There is no specialist '{specialist}'",
+                f"Choose one of: {known}.",
+                specialist=specialist,
             )
         return self.lives[specialist]
 

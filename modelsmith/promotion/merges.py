@@ -52,7 +52,8 @@ def adopt_merge(
     path = f"{folder}/{MERGE_RECEIPT}"
     payload, signature = pushed.get(path), pushed.get(f"{folder}/{MERGE_SIGNATURE}")
     if payload is None or signature is None:
-        raise GateNotCleared("wrong-receipts", "Nobody has signed for this merge.", "Merge with `modelsmith pr merge`.")
+        mend = "Merge with `modelsmith pr merge`."
+        raise GateNotCleared("wrong-receipts", "Nobody has signed for this merge.", mend, path=path)
     receipt = parse_canonical(path, payload, Receipt)
     if abs(receipt.at - now) > CLOCK_TOLERANCE:
         raise GateNotCleared("wrong-time", "The merge's time is not the present.", "Set the clock and try again.")

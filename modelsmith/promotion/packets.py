@@ -100,7 +100,9 @@ def _rollback(main: Main, cluster: Cluster, record: PromotionRecord, files: Mapp
 def _hold(main: Main, cluster: Cluster, record: PromotionRecord, files: Mapping[str, bytes]) -> str:
     hold = hold_of(record.cluster, main.history.of_cluster(record.cluster))
     if hold is None:
-        raise IntegrityFailure("no-hold", f"{record.cluster} is not on hold", "Prepare the promotion again.")
+        raise IntegrityFailure(
+            "no-hold", f"{record.cluster} is not on hold", "Prepare the promotion again.", cluster=record.cluster
+        )
     clearance = read_clearance(files, hold)
     life = main.history.find(hold.specialist)
     began = recorded_order(main, life.records[life.digests.index(hold.record)])

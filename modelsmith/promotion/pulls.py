@@ -115,7 +115,7 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
         sync(merger)
         return pull
     if pull.status == "closed":
-        raise GateNotCleared("closed", f"Pull request {number} is closed", "Open a new one.")
+        raise GateNotCleared("closed", f"Pull request {number} is closed", "Open a new one.", number=number)
     git = merger.workspace.git
     main = sync(merger)
     now = datetime.now(UTC).replace(microsecond=0)

@@ -58,7 +58,9 @@ def deployment_of(main: Main, specialist: str) -> Deployment:
             paths = [f"{folder}/{name}" for name in receipt.approvals.values()]
             times = [approved_at(path, main.tree.read(path)) for path in paths]
             return Deployment(record, record.rollback, max(times, default=None))
-    raise InvalidInput("not-deployed", f"{specialist} was never deployed", "See `modelsmith status`.")
+    raise InvalidInput(
+        "not-deployed", f"{specialist} was never deployed", "See `modelsmith status`.", specialist=specialist
+    )
 
 
 def order_for(main: Main, facts: Facts, reason: str, decided_at: datetime) -> RollbackOrder:

@@ -43,7 +43,12 @@ def since(main: Main, cluster: Cluster, incumbent: str) -> Since:
             first, governed = _asked(main, commit, cluster.cluster)
             version = governed.evalset.version
             return Since(question=governed.question(), eval_set_version=version, rule=effective_rule(governed, first))
-    raise InvalidInput("unknown-cluster", f"Main never had the cluster {cluster.cluster}", "Name one that it has.")
+    raise InvalidInput(
+        "unknown-cluster",
+        f"Main never had the cluster {cluster.cluster}",
+        "Name one that it has.",
+        cluster=cluster.cluster,
+    )
 
 
 def candidates_since(main: Main, cluster: str, incumbent: str) -> tuple[Life, ...]:

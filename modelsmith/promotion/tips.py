@@ -59,7 +59,11 @@ def named_commit(git: Git, name: str) -> tuple[str, str]:
     ref = MAIN if name == MAIN_NAME else next(iter(refs), name)
     if ref in refs and (link := git.symbolic_ref(ref)):
         raise IntegrityFailure(
-            "linked-branch", f"{ref} is only a link to {link}", f"Verify that one by its own name: --revision {link}."
+            "linked-branch",
+            f"{ref} is only a link to {link}",
+            f"Verify that one by its own name: --revision {link}.",
+            ref=ref,
+            link=link,
         )
     commit = git.rev(ref)
     if commit is None:
@@ -147,7 +151,9 @@ def tip_of(git: Git, source: str) -> str:
         mend = f"See whether `git ls-remote {shlex.quote(source)}` reaches it from here, or name another repository."
         raise InfrastructureFailure(error.code, error.message, mend, **error.details) from None
     if MAIN not in shown:
-        raise InvalidInput("bad-source", f"{source!r} has no branch main", "Name a repository that has one.")
+        raise InvalidInput(
+            "bad-source", f"{source!r} has no branch main", "Name a repository that has one.", source=source
+        )
     git.run("-c", "fetch.fsckObjects=true", *FETCH, "--", place, MAIN)
     return shown[MAIN]
 
@@ -161,7 +167,10 @@ def given_tip(git: Git, commit: str) -> str:
     """
     if len(commit) not in (40, 64) or not set(commit) <= set("0123456789abcdef"):
         raise InvalidInput(
-            "bad-tip", f"{commit!r} is no full commit id", "Give the whole `tip` of `modelsmith verify --json`."
+            "bad-tip",
+            f"{commit!r} is no full commit id",
+            "Give the whole `tip` of `modelsmith verify --json`.",
+            commit=commit,
         )
     if git.rev(commit) is None:
         raise IntegrityFailure(
@@ -180,4 +189,5 @@ def _no_main(git: Git) -> InvalidInput:
         f"This clone has no branch main; what is checked out is {here.name}, and nobody has verified it",
         "Make one from what you fetched (`git switch --create main origin/main`), or say by name what you mean: "
         "`modelsmith verify --revision origin/main`.",
+        here=here.name,
     )

@@ -32,7 +32,10 @@ def check_weights(main: Main, stores: dict[str, Path], specialists: frozenset[st
             check_copy(main, life, artifact)
         elif main.policy.require_weights:
             raise IntegrityFailure(
-                "weights-missing", f"The weights of {name} are not in the store", "Fetch them into the store."
+                "weights-missing",
+                f"The weights of {name} are not in the store",
+                "Fetch them into the store.",
+                name=name,
             )
         found[name] = "checked" if artifact else "not checked"
     return found
@@ -59,6 +62,7 @@ def check_converted(main: Main, models: Path) -> tuple[str, ...]:
                 "base-model-changed",
                 f"The converted base model {source.name} is not what was converted: a file changed, is missing or new.",
                 f"Remove {folder}; the next eval converts it again from the pinned file.",
+                source=source.name,
             )
         found.append(source.name)
     return tuple(found)
@@ -90,4 +94,5 @@ def check_copy(main: Main, life: Life, folder: Path) -> None:
             "base-differs",
             f"The artifact of {life.specialist} names another base model than main says it was trained over",
             "Do not use it; train a successor.",
+            specialist=life.specialist,
         )

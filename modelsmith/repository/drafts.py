@@ -109,7 +109,11 @@ def _properties(rubric: Rubric) -> Mapping[str, Mapping[str, Any]]:
 
 def _bad_answer(text: str, message: str, rubric: Rubric) -> InvalidInput:
     return InvalidInput(
-        "bad-answer", f"--answer {text}: {message}", f"The rubric compares: {', '.join(offered_answers(rubric))}."
+        "bad-answer",
+        f"--answer {text}: {message}",
+        f"The rubric compares: {', '.join(offered_answers(rubric))}.",
+        text=text,
+        problem=message,
     )
 
 
@@ -137,7 +141,9 @@ def slots(given: Sequence[str]) -> dict[str, list[str]]:
         name, equals, written = text.partition("=")
         values = _alternatives(written)
         if not equals or len(values) < 2:
-            raise InvalidInput("bad-slot", f"--slot {text}: expected NAME=VALUE|VALUE", "Give it two values or more.")
+            raise InvalidInput(
+                "bad-slot", f"--slot {text}: expected NAME=VALUE|VALUE", "Give it two values or more.", text=text
+            )
         found[name] = values
     return found
 
@@ -154,7 +160,7 @@ def answer_fields(given: Sequence[str]) -> dict[str, list[str]]:
         values = _alternatives(written)
         if not name or (equals and not values) or name in found:
             raise InvalidInput(
-                "bad-field", f"--field {text}: expected NAME=WORD|WORD, or NAME", "Name each field once."
+                "bad-field", f"--field {text}: expected NAME=WORD|WORD, or NAME", "Name each field once.", text=text
             )
         found[name] = values
     return found

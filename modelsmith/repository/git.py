@@ -428,7 +428,9 @@ def missing_object(oid: str, what: str) -> InfrastructureFailure:
 def _plain(rev: str) -> str:
     """A revision that git cannot take for an option."""
     if not rev or rev.startswith("-"):
-        raise InvalidInput("bad-revision", f"{rev!r} does not name a commit", "Name a branch, tag or commit id.")
+        raise InvalidInput(
+            "bad-revision", f"{rev!r} does not name a commit", "Name a branch, tag or commit id.", rev=rev
+        )
     return rev
 
 
@@ -438,7 +440,11 @@ def _refuse_overlaps(paths: Set[str]) -> None:
         above = next((top for end in range(1, len(parts)) if (top := "/".join(parts[:end])) in paths), None)
         if above:
             raise InvalidInput(
-                "path-conflict", f"{path} needs a folder where the file {above} stands", f"Remove {above} in one go."
+                "path-conflict",
+                f"{path} needs a folder where the file {above} stands",
+                f"Remove {above} in one go.",
+                path=str(path),
+                above=above,
             )
 
 
@@ -448,5 +454,8 @@ def utf8(path: bytes) -> str:
         return path.decode("utf-8")
     except UnicodeDecodeError:
         raise InvalidInput(
-            "bad-path", f"The path {path!r} is not UTF-8", "Rename the file with plain characters, then commit again."
+            "bad-path",
+            f"The path {path!r} is not UTF-8",
+            "Rename the file with plain characters, then commit again.",
+            path=str(path),
         ) from None

@@ -55,6 +55,7 @@ def kit_files(given: str, here: Path) -> dict[str, bytes]:
             "unknown-kit",
             f"There is no kit '{given}', and no folder of that name that holds evals/ or clusters/",
             f"Choose one of {', '.join(KITS)}, or name a folder of your own.",
+            kit=given,
             kits=sorted(KITS),
         )
     paths = [path for top in ("evals", "clusters") for path in own.paths(top) if not _MADE.fullmatch(path)]
@@ -90,7 +91,9 @@ def _below(source: Path, entries: tuple[str, ...]) -> Iterator[tuple[str, bytes]
         path = source / entry
         files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
         if not files:
-            raise InfrastructureFailure("kit-missing", f"The kit's {entry} is not installed", "Reinstall modelsmith.")
+            raise InfrastructureFailure(
+                "kit-missing", f"The kit's {entry} is not installed", "Reinstall modelsmith.", entry=entry
+            )
         found |= {p.relative_to(source).as_posix(): p for p in files}
     for name in sorted(found):
         yield name, found[name].read_bytes()

@@ -79,6 +79,10 @@ def inside(root: Path, given: Path) -> str:
     path = Path(os.path.normpath(root / given))
     if not path.is_relative_to(root):
         raise InvalidInput(
-            "outside-repository", f"{given} does not lie in {root}", "Name a file or folder of the repository."
+            "outside-repository",
+            f"{given} does not lie in {root}",
+            "Name a file or folder of the repository.",
+            given=str(given),
+            root=str(root),
         )
     return "" if path == root else path.relative_to(root).as_posix()

@@ -91,7 +91,13 @@ class WorkTree:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise InvalidInput("unreadable-file", f"{path}: {error.strerror}", "Use a shorter name.") from None
+            raise InvalidInput(
+                "unreadable-file",
+                f"{path}: {error.strerror}",
+                "Use a shorter name.",
+                path=path,
+                reason=error.strerror,
+            ) from None
 
 
 class Revision:
@@ -249,7 +255,7 @@ def unknown_revision(git: Git, rev: str) -> InvalidInput:
             "The repository has no commit yet",
             "Make one: `git add . && git commit -m 'First commit'`.",
         )
-    return InvalidInput("bad-revision", f"{rev!r} does not name a commit", "Name a branch, tag or commit id.")
+    return InvalidInput("bad-revision", f"{rev!r} does not name a commit", "Name a branch, tag or commit id.", rev=rev)
 
 
 def _missing(path: str) -> InvalidInput:

@@ -71,6 +71,7 @@ def _refuse_home(workspace: Workspace) -> None:
             "home-in-clone",
             f"MODELSMITH_HOME is {home}, in the work tree, where a commit could put keys and models",
             "Name a folder outside of every clone.",
+            home=str(home),
         )
 
 
@@ -101,6 +102,7 @@ class Workspace:
             "not-a-repository",
             f"{start} is not inside a promotion repository",
             "Change into one, or make one with `modelsmith init DIR --kit adtech`.",
+            start=str(start),
         )
 
     @property
@@ -160,6 +162,7 @@ class Workspace:
                 "empty-setting",
                 f"modelsmith.{name} is set in this clone, and empty",
                 f"Give it a value, or remove it: `git config --unset modelsmith.{name}`.",
+                name=name,
             )
         return value
 

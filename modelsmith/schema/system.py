@@ -65,7 +65,9 @@ def known_failures() -> Iterator[None]:
         sqlite = sys.modules.get("sqlite3")
         if sqlite and isinstance(error, sqlite.Error):
             mend = "See that .git/modelsmith/ is writable and has room; what it holds is made anew when removed."
-            raise InfrastructureFailure("database", f"A database of this clone: {error}", mend) from error
+            raise InfrastructureFailure(
+                "database", f"A database of this clone: {error}", mend, reason=str(error)
+            ) from error
         raise
 
 

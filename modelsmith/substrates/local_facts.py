@@ -32,6 +32,7 @@ def _facts() -> EngineFacts:
             "extra-missing",
             f"The in-process engine needs {error.name}, which is not installed.",
             "Run `pip install 'modelsmith[train]'`, or let the cluster name another engine.",
+            module=error.name,
         ) from None
     cuda = _has_cuda()
     return EngineFacts(

@@ -32,7 +32,10 @@ def read_rows(path: Path) -> tuple[TrainingRow, ...]:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
         raise InvalidInput(
-            "missing-rows", f"There are no training rows at {path.name}.", "Diagnose a run to make them."
+            "missing-rows",
+            f"There are no training rows at {path.name}.",
+            "Diagnose a run to make them.",
+            file=path.name,
         ) from None
     rows = []
     for number, line in enumerate(lines, start=1):

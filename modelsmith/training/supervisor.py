@@ -64,6 +64,7 @@ def train(job_dir: Path, job: TrainJob, executor: Executor, progress: Callable[[
             "method-not-available",
             f"Training by {job.training.method} is not available yet.",
             f"Use one of: {', '.join(sorted(WORKERS))}.",
+            method=job.training.method,
         )
     _check_parent(job)
     job_dir.mkdir(parents=True, exist_ok=True)
@@ -107,6 +108,8 @@ def _check_parent(job: TrainJob) -> None:
             f"The parent's adapter has rank {config.get('r')} and alpha {config.get('lora_alpha')}; "
             f"the cluster asks for {lora.rank} and {lora.alpha}.",
             "Keep lora.rank and lora.alpha as they were, or start from the base model.",
+            rank=lora.rank,
+            alpha=lora.alpha,
         )
 
 

@@ -47,7 +47,10 @@ def measure_agreement(judge: Judge, governed: GovernedSet) -> JudgeAgreement:
         said[verdict.key] = None if verdict.error is not None else verdict.passed
     if missing := labels.keys() - said.keys():
         raise InfrastructureFailure(
-            "judge-failed", f"The judge left {len(missing)} labelled answers without a reply.", "Run again."
+            "judge-failed",
+            f"The judge left {len(missing)} labelled answers without a reply.",
+            "Run again.",
+            count=len(missing),
         )
     verdicts = [
         LabelVerdict(label=key, point=label.point, person=label.verdict == "pass", judge=said[key])

@@ -66,6 +66,7 @@ def require_allowed(endpoint: Endpoint, allowed: frozenset[tuple[str, str | None
             "endpoint-not-encrypted",
             f"The endpoint {where} would be asked over an unencrypted connection",
             "Write https:// in the governed file; http:// is for this machine's own loopback only.",
+            where=where,
         )
     if (where, endpoint.key_env) in allowed or (local and endpoint.key_env is None):
         return

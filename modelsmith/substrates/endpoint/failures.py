@@ -49,6 +49,7 @@ def malformed(reason: str) -> Failure:
             "endpoint-malformed",
             f"The endpoint's answer is no chat completion: {reason}.",
             "Check that the endpoint's URL ends with the API's version and that the server is OpenAI-compatible.",
+            reason=reason,
         ),
         "retry",
     )
@@ -98,6 +99,7 @@ def timed_out(seconds: float) -> Failure:
             "endpoint-timeout",
             f"The endpoint gave no answer within {seconds:g} s.",
             "Raise the endpoint's timeout_seconds, or lower its max_connections.",
+            seconds=seconds,
         ),
         "retry",
     )
