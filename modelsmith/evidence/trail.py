@@ -10,6 +10,7 @@ from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.judges.agreement import agreement
 from modelsmith.evidence.markdown import safe, table
 from modelsmith.governance.routing import BASE
+from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.change import SetChange
 from modelsmith.schema.evidence import EarlierRun, Evidence
 from modelsmith.schema.figures import told_beside
@@ -59,11 +60,12 @@ def earlier_runs(runs: Sequence[RunResult], models: Sequence[str], candidate: Ru
 
     The candidate's own eval under its rule is what the evidence is about, so it is not among them.
     """
-    seen = {(candidate.run_id, candidate.rule)}
+    seen = {(candidate.run_id, content_digest(candidate.rule))}
     for run in runs:
         for judged in run.by_rule:
-            if run.model in models and (run.run_id, judged.rule) not in seen:
-                seen.add((run.run_id, judged.rule))
+            key = run.run_id, content_digest(judged.rule)
+            if run.model in models and key not in seen:
+                seen.add(key)
                 yield EarlierRun(model=run.model, run_id=run.run_id, question=run.question, judged=judged)
 
 
