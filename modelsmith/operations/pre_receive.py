@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from modelsmith.forges.pre_receive import check_push, parse_updates
 from modelsmith.forges.refusal import refusal_lines
-from modelsmith.repository.git import Git
+from modelsmith.repository.objects import ObjectReader
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.system import known_failures
 
@@ -31,7 +31,6 @@ def run(stdin: str) -> int:
 
 
 def _check(stdin: str) -> None:
-    git = Git(Path(os.environ.get("GIT_DIR", ".")).resolve())
     now = datetime.now(UTC)
 
     @cache
@@ -41,4 +40,5 @@ def _check(stdin: str) -> None:
 
         return PushToMain(git, now)
 
-    check_push(git, parse_updates(stdin), lambda *push: gate().decide(*push), lambda *due: gate().receipts(*due))
+    with ObjectReader(Path(os.environ.get("GIT_DIR", ".")).resolve()) as git:
+        check_push(git, parse_updates(stdin), lambda *push: gate().decide(*push), lambda *due: gate().receipts(*due))

@@ -81,7 +81,8 @@ class Commits:
 def authorship(commits: Iterable[bytes], people: People) -> Authorship:
     """Who wrote these raw commits, by the keys that people.yaml lists.
 
-    A key that has proven itself once is not asked again, so an honest proposal costs one look for each author.
+    A key that has proven itself once is not asked again, so an honest proposal costs one look for each author. The
+    answer hangs on which commits there are and never on their order, which two readers of one history may differ in.
 
     Raises:
         GateNotCleared: ``over-limits`` for more than `MOST_BROKEN` signatures that their keys did not make.
@@ -92,7 +93,7 @@ def authorship(commits: Iterable[bytes], people: People) -> Authorship:
     proven: set[str | None] = set()
     broken = 0
     claims: set[str] = set()
-    for commit in commits:
+    for commit in sorted(commits):
         claims |= {text.decode("utf-8", "replace") for role in _ROLE.findall(_header(commit)) for text in role}
         key = ssh.signing_key(_signed(commit, _header(commit))[1])
         if key not in listed or key in proven:

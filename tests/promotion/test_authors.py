@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from modelsmith.promotion.authors import Commits, authorship
+from modelsmith.promotion.authors import MOST_BROKEN, Commits, authorship
 from modelsmith.repository.git import Signature
-from modelsmith.schema.errors import IntegrityFailure, WaitingForPerson
+from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, WaitingForPerson
 from modelsmith.schema.governance import Limits
 from modelsmith.signing.ssh import sign
 
@@ -116,6 +116,23 @@ def test_each_commit_of_history_is_looked_at_for_one_proposal_only(line):
     commits.take(after, Limits())
     assert authorship(commits.take(second, Limits()), line.main().people).authors == {"dana"}
     assert line.verify().approvals == 2
+
+
+@pytest.mark.parametrize("number", [MOST_BROKEN, MOST_BROKEN + 1])
+def test_in_whatever_order_commits_come_the_answer_is_one(line, number):
+    """Else the gate could merge what verify refuses for ever."""
+    sound = line.git.run("cat-file", "commit", line.signed_commit(FILES, "petra"))
+    copies = [sound.replace(b"A signed change", b"Copy %d" % copy) for copy in range(number)]
+    people = line.main().people
+
+    def answer(commits):
+        try:
+            return authorship(commits, people)
+        except GateNotCleared as error:
+            return error.code
+
+    first = answer([sound, *copies])
+    assert all(answer([*copies[:at], sound, *copies[at:]]) == first for at in (1, number // 2, number))
 
 
 def _somebody(name="Somebody", mail="somebody@example.org"):
