@@ -222,7 +222,7 @@ class TestChangedSince:
     @pytest.mark.parametrize("words", [("--quick",), ("--type", "core"), ("--against", "x")])
     def test_what_it_chooses_itself_cannot_be_given(self, deployed, words):
         ran = deployed.modelsmith("eval", "--cluster", "rtb-pricing", "--changed-since", "HEAD", *words, "--json")
-        assert (ran.code, ran.json["code"]) == (2, "bad-revision")
+        assert (ran.code, ran.json["code"]) == (2, "usage")
 
     def test_an_unknown_revision_is_named(self, deployed):
         ran = deployed.modelsmith("eval", "--cluster", "rtb-pricing", "--changed-since", "nowhere", "--json")
@@ -299,7 +299,7 @@ class TestDiffRubric:
     @pytest.mark.parametrize("option", ["--since", "--to"])
     def test_an_empty_revision_is_a_mistake_in_the_pipeline(self, deployed, option):
         ran = deployed.modelsmith("diff-rubric", "rtb-pricing", option, "", "--json")
-        assert (ran.code, ran.json["code"]) == (2, "bad-revision")
+        assert (ran.code, ran.json["code"]) == (2, "usage")
 
 
 class TestABaseline:
