@@ -79,7 +79,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     },
     "FailureCluster": {
         "public": (
-            *("capability", "points", "failed_cases", "total_cases", "critical_cases", "cut_off_cases"),
+            *("capability", "points", "missed", "failed_cases", "total_cases", "critical_cases", "cut_off_cases"),
             *("risk_share", "severity"),
         ),
         "reviewer": ("operator_lenses", "confusions", "pattern", "reviewer_action", "next_target", "cases"),

@@ -17,7 +17,7 @@ from modelsmith.governance.codeowners import Codeowners, any_matches
 from modelsmith.governance.keys import merge_time, review_doubt
 from modelsmith.governance.people import claimed_actors, is_harness, principals
 from modelsmith.governance.person_gates import PERSON_EVENTS, transition_problem
-from modelsmith.governance.shape import Refusal, promotion_folder, refusals
+from modelsmith.governance.shape import Refusal, concern, promotion_folder, refusals
 from modelsmith.governance.states import parse_folder
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import People, Policy
@@ -290,12 +290,22 @@ def _covered(ask: _Ask, others: Sequence[_Ask]) -> bool:
 
 
 def _unowned(policy: Policy, codeowners: Codeowners, change: Change) -> Iterator[Refusal]:
-    """Paths that nobody owns and that the policy does not give to the harness, either."""
+    """Paths that nobody owns and that the policy does not leave to the checks, or that no check derives.
+
+    Of what is governed, checks stand in for a person only where they say byte by byte what must stand there: in a
+    promotion.
+    """
+    promotion = bool(_promoted(change))
     if not codeowners.loaded:
         yield Refusal("codeowners-not-loaded", "CODEOWNERS is too large to be read, so nobody owns anything.")
     for changed in change.paths:
-        if not codeowners.owners(changed.path) and not any_matches(policy.harness_paths, changed.path):
+        if codeowners.owners(changed.path):
+            continue
+        if not any_matches(policy.harness_paths, changed.path):
             sentence = f"Nobody owns {changed.path!r}, and the policy does not leave it to the checks."
+            yield Refusal("unowned-path", sentence)
+        elif not promotion and concern(changed.path) != "other":
+            sentence = f"Nobody owns {changed.path!r}, and only as part of a promotion is it left to the checks."
             yield Refusal("unowned-path", sentence)
     for event in _promoted(change).keys() - {transition.event for transition in policy.transitions}:
         yield Refusal("unknown-event", f"The policy knows no transition for {event}.")

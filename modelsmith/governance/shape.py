@@ -10,6 +10,7 @@ from modelsmith.governance.names import fold_name
 from modelsmith.governance.reserved import why_reserved
 from modelsmith.governance.states import parse_folder
 from modelsmith.schema.assigned import is_shown
+from modelsmith.schema.catalog import kind_of
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import Limits
 from modelsmith.schema.plaintext import first_odd_space
@@ -127,10 +128,17 @@ def _of_path(changed: ChangedPath) -> Iterator[Refusal]:
         yield Refusal("submodule", f"{path!r} is a submodule, which brings in files that nobody here approves.")
     if not governs:
         return
+    if above := next((above for above in _folders(path) if kind_of(above)), None):
+        yield Refusal("folder-in-place", f"{path!r} would make a folder of {above!r}, where a governed file lies.")
     if changed.new_mode == EXECUTABLE_MODE:
         yield Refusal("executable", f"{path!r} is executable; governed files are data.")
     elif changed.new_mode != REGULAR_MODE:
         yield Refusal("not-a-file", f"{path!r} is a link or submodule; governed files are plain files.")
+
+
+def _folders(path: str) -> Iterator[str]:
+    parts = path.split("/")
+    return ("/".join(parts[:length]) for length in range(1, len(parts)))
 
 
 def _case_twins(paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]:

@@ -25,11 +25,14 @@ from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE, packet_files
 from modelsmith.promotion.proposed import Promotion, read_promotion, refuse, require_seal
 from modelsmith.promotion.records import Facts, next_record, routing_after
 from modelsmith.promotion.rollbacks import check_order, read_clearance, read_order, who_decides
+from modelsmith.repository.document import Unreadable
+from modelsmith.repository.json_reader import read_json
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import sha256
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.evidence import EVIDENCE_SIGNATURE
+from modelsmith.schema.plaintext import first_unwelcome
 from modelsmith.schema.promotion import RECORD_FILE, RECORD_SIGNATURE, RECORD_TYPE, PromotionRecord
 from modelsmith.schema.pull import Change
 from modelsmith.signing.dsse import peek
@@ -120,6 +123,7 @@ def _checks_for(
     if record.event in ("customer-deployed", "production-validated"):
         yield FRESH, _fresh
     if now is not None:
+        yield "plain", _plain
         yield "leaks", _leaks
     if record.event == "hold-cleared":
         yield "clearance", _clearance
@@ -215,6 +219,20 @@ def _leaks(promotion: Promotion) -> str:
         except IntegrityFailure as error:
             refuse(True, f"{name}: {error.message} ({error.details.get('place', 'file')})")
     return "nothing in the folder looks like a secret, a place of a machine, a prompt or an answer"
+
+
+def _plain(promotion: Promotion) -> str:
+    """Every JSON file can be read as `validate` reads it: what once lies under promotions/ can never be mended.
+
+    Only at the merge: replay has held the same files against their types and RFC 8785.
+    """
+    for name, data in sorted(promotion.files.items()):
+        if name.endswith(".json") and name not in SEALED:
+            try:
+                read_json(name, data, hidden=first_unwelcome)
+            except Unreadable as error:
+                refuse(True, f"{name}: {error.problems[0].message}")
+    return "every file can be read by those who read files of people, too"
 
 
 def _artifact(promotion: Promotion) -> str:

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from modelsmith.governance.names import mixed_alphabets, skeleton
-from modelsmith.schema.plaintext import Odd, described, first_hidden, first_odd_space
+from modelsmith.schema.plaintext import BLANKS, MAX_BLANKS, Odd, described, first_hidden, first_odd_space
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 50
@@ -26,15 +26,11 @@ MAX_NAME = 64
 MAX_PROBLEMS = 100
 """Mistakes named of one file; who has more mends these first."""
 MORE_PROBLEMS = f"more than {MAX_PROBLEMS} mistakes; the rest is not read"
-MAX_BLANKS = 200
-"""A longer run of blanks inside a line puts what follows out of sight."""
 MAX_INTEGER = 2**53 - 1
 """The largest integer that JSON readers agree on (RFC 8785, section 3.2.2.3)."""
 
 UNSHOWN = frozenset({"url", "key_env", "key"})
 """Fields whose wrong value may be a secret: no message repeats it."""
-
-_BLANKS = re.compile(rf"[ \t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]{{{MAX_BLANKS},}}")
 
 _ESCAPE = re.compile(r"\\(?:(?:x|u00|U000000)([3-7][0-9a-fA-F])|.)", re.DOTALL)
 
@@ -182,11 +178,11 @@ def hidden_problem(path: str, line: int, field: str, odd: Odd) -> Problem:
 def sight_problems(path: str, text: str) -> Iterator[Problem]:
     """Places where a line goes on out of sight."""
     plain = text.isascii() and "\t" not in text
-    for run in () if plain and " " * MAX_BLANKS not in text else _BLANKS.finditer(text):
+    for run in () if plain and " " * MAX_BLANKS not in text else BLANKS.finditer(text):
         if text[run.end() : run.end() + 1] not in ("", "\n", "\r"):
             line = text.count("\n", 0, run.start()) + 1
             yield Problem(
-                path, line, "", f"more than {MAX_BLANKS} blanks put the rest of the line out of sight", "Remove them."
+                path, line, "", f"{MAX_BLANKS} blanks or more put the rest of the line out of sight", "Remove them."
             )
             return
 

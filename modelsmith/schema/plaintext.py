@@ -35,6 +35,9 @@ _ALONE = r"[^\x00-\xa8\xaa-\xad\xaf-\u024f\u200c\u200d]"
 """No Latin letter, digit or mark, and no joiner."""
 _JOINED = re.compile(rf"(?<={_ALONE})(?:[\u200c\u200d](?={_ALONE})|[\ufe0e\ufe0f])|\ufe0f(?=\u20e3)")
 """Joiners between two such characters, and the choice between text and picture after one or before a key's frame."""
+MAX_BLANKS = 200
+"""Blanks in a row from which on the rest of a line counts as out of sight."""
+BLANKS = re.compile(rf"[ \t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]{{{MAX_BLANKS},}}")
 _TO_ONE_LINE = re.compile(r"[\t\n\r]")
 _NOT_ASCII = re.compile(rf"({_JOINED.pattern})|[^\x20-\x7e]")
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
@@ -46,15 +49,16 @@ _NAMES = {
 
 
 class Odd(NamedTuple):
-    """A character that is not plain text, and where it stands."""
+    """A character that is not plain text, and where it stands; or so many blanks that what follows is out of sight."""
 
     at: int
     character: str
+    times: int = 1
 
     @property
     def name(self) -> str:
         """The character for messages, itself never shown: ``U+2028 LINE SEPARATOR``."""
-        return described(self.character)
+        return described(self.character) + (f" {self.times} times in a row" if self.times > 1 else "")
 
 
 def described(character: str) -> str:
@@ -87,11 +91,21 @@ def first_odd_space(text: str) -> Odd | None:
 
 
 def first_unwelcome(text: str) -> Odd | None:
-    """The first character that is not plain in words of people: hidden, and no joiner where a script needs it."""
+    """The first character that is not plain in words of people: hidden, and no joiner where a script needs it.
+
+    Else the first of `MAX_BLANKS` in a row. What a gate lets in by this and files are read by must be one rule: what
+    stands under ``promotions/`` can never be mended.
+    """
     found = first_hidden(text)
-    if found is None or found.character not in "\u200c\u200d\ufe0e\ufe0f":
-        return found
-    return first_hidden(_JOINED.sub("-", text))
+    if found is not None and found.character in "\u200c\u200d\ufe0e\ufe0f":
+        found = first_hidden(_JOINED.sub("-", text))
+    return found or _first_blanks(text)
+
+
+def _first_blanks(text: str) -> Odd | None:
+    plain = text.isascii() and "\t" not in text
+    run = None if plain and " " * MAX_BLANKS not in text else BLANKS.search(text)
+    return Odd(run.start(), text[run.start()], len(run[0])) if run else None
 
 
 def first_break(text: str) -> Odd | None:

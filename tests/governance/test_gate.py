@@ -279,6 +279,17 @@ def test_no_configuration_of_paths_turns_a_persons_gate_into_the_harnesss(gate, 
     assert decision.waiting_for == ("@head-of-trading",)
 
 
+@pytest.mark.parametrize("path", ["clusters/rtb/routing.yaml", "clusters/rtb/routing.yaml/README.md"])
+def test_what_is_left_to_the_checks_is_left_to_them_in_a_promotion_only(gate, path):
+    """Else whoever is listed puts there what nobody approved and no check derives."""
+    assert "unowned-path" in codes(gate(change(path)))
+
+
+def test_no_folder_stands_where_a_governed_file_lies(gate):
+    for path in ("clusters/rtb/routing.yaml/README.md", "clusters/rtb/cluster.yaml/x/y", "evals/a/b/evalset.yaml/x"):
+        assert "folder-in-place" in codes(gate(change(path)))
+
+
 def test_a_path_that_nobody_owns_is_refused_unless_policy_names_it(gate, policy):
     subject = change("free/x")
     assert codes(gate(subject)) == {"unowned-path"}

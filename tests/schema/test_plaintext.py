@@ -80,3 +80,12 @@ def test_and_nothing_hides_in_their_words(words, named):
 def test_one_line_is_one_line(words):
     with pytest.raises(ValidationError, match="one line"):
         TypeAdapter(PlainLine).validate_python(words)
+
+
+@pytest.mark.parametrize("blank", [" ", "\u3000", "\u00a0"])
+def test_a_reason_that_goes_on_out_of_sight_is_not_plain(blank):
+    """Files with such a run are refused, and what lies under promotions/ could never be mended."""
+    TypeAdapter(PlainLine).validate_python(f"fine{blank * 199}indeed")
+    for kind in (PlainLine, PlainText):
+        with pytest.raises(ValidationError, match="200 times in a row"):
+            TypeAdapter(kind).validate_python(f"fine{blank * 200}indeed")
