@@ -96,6 +96,14 @@ def headline(
     )
 
 
+def of_a_part(found: Headline) -> Headline:
+    """The headline of answers to a part of the set: it never ends in PASS, however small the rule asks a set to be."""
+    sentence = "only a part of the set was asked, and a verdict needs every part"
+    part = GateCheck(name="coverage", outcome="INCONCLUSIVE", sentence=sentence)
+    checks = tuple(part if check.name == "coverage" else check for check in found.checks)
+    return found.model_copy(update={"checks": checks, "verdict": _verdict(checks)})
+
+
 def _verdict(checks: Sequence[GateCheck]) -> Outcome:
     outcomes = {check.outcome for check in checks}
     return "FAIL" if "FAIL" in outcomes else "INCONCLUSIVE" if "INCONCLUSIVE" in outcomes else "PASS"

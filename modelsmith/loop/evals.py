@@ -13,7 +13,7 @@ from modelsmith.artifacts.store import Store
 from modelsmith.evaluation.cache import Cache
 from modelsmith.evaluation.causes import Before, before
 from modelsmith.evaluation.engine import run_eval, run_request
-from modelsmith.evaluation.headline import headline
+from modelsmith.evaluation.headline import headline, of_a_part
 from modelsmith.evaluation.judges.agreement import measure_agreement
 from modelsmith.evaluation.judges.remembering import RememberingJudge
 from modelsmith.evaluation.results import RunFolder
@@ -94,6 +94,9 @@ def evaluate(
 ) -> RunResult:
     """Run the eval, or adopt the run that already answered this question for these weights.
 
+    Answers are kept; what follows from them (rule, headline, cost, tree of the set) is worked out anew where it
+    depends on anything that has changed since, and always for an endpoint, whose settings no digest of weights covers.
+
     ``incumbent`` is the run that regressions are counted against; ``threads`` the engine's CPU threads, all cores when
     not given. Interrupted, the same call goes on where it stopped.
 
@@ -103,7 +106,7 @@ def evaluate(
     """
     folder = RunFolder(workspace.private, setting.cluster.cluster, setting.tag)
     finished = folder.result()
-    if finished and _answers(finished, setting, subject, incumbent):
+    if finished and _answers(finished, setting, subject, incumbent) and _still_holds(finished, setting, folder):
         ledger_of(workspace).record_run(finished)
         return finished.model_copy(update={"executed": 0, "because": {}, "judged": 0})
     question, ledger = setting.governed.question(), ledger_of(workspace)
@@ -132,7 +135,19 @@ def _answers(run: RunResult, setting: Setting, subject: Subject, incumbent: RunR
         setting.only,
     )
     answered = (run.question, run.weights, run.base, run.engine.chat or Chat(), run.sections, run.quick, run.only)
-    return asked == answered and run.incumbent == (incumbent.run_id if incumbent else None)
+    known = subject.endpoint is None and run.incumbent == (incumbent.run_id if incumbent else None)
+    return known and asked == answered
+
+
+def _still_holds(run: RunResult, setting: Setting, folder: RunFolder) -> bool:
+    """Whether everything that the run says beside its answers would be said today."""
+    today = (
+        effective_rule(setting.governed, setting.cluster),
+        setting.governed.evalset.version,
+        setting.eval_tree,
+        cost(folder.observations(), setting.cluster.prices, None),
+    )
+    return today == (run.rule, run.eval_set_version, run.eval_tree, run.cost)
 
 
 def _execute(
@@ -174,6 +189,7 @@ def _execute(
         rule = effective_rule(setting.governed, setting.cluster)
         rows = verdict_rows(folder.observations())
         against = verdict_rows(read_observations(workspace, incumbent)) if incumbent else None
+        found = headline(rows, against, rule, measured)
         question = setting.governed.question()
         tokens = subject.endpoint.prices if subject.endpoint else None
         result = RunResult(
@@ -190,7 +206,7 @@ def _execute(
             eval_tree=setting.eval_tree,
             engine=substrate.facts,
             rule=rule,
-            headline=headline(rows, against, rule, measured),
+            headline=of_a_part(found) if setting.quick or setting.only is not None else found,
             before=_judged_before(folder, rule),
             judge=measured,
             incumbent=incumbent.run_id if incumbent else None,

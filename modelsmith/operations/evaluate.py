@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -84,13 +85,25 @@ def run(workspace: Workspace, request: EvalRequest) -> EvalResult:
     if request.model not in {BASE, *(baseline.name for baseline in cluster.baselines)}:
         artifact = read_main(workspace.git, "HEAD").history.find(request.model).artifact
     sections: tuple[Section, ...] = SECTIONS if request.type == "all" else (request.type,)
-    tag = request.tag or _tag(request, governed)
+    tag = _given_tag(request) or _tag(request, governed)
     setting = Setting(cluster, governed, _tree(workspace, governed), tag, sections, request.quick)
     subject = subject_of(workspace, cluster, request.model, artifact)
     if request.changed_since is not None:
         return _changed(workspace, request, request.changed_since, setting, subject)
-    incumbent = ledger_of(workspace).result(request.against, request.cluster) if request.against else None
+    incumbent = _incumbent(workspace, request.against, setting) if request.against else None
     return EvalResult(run=evaluate(workspace, setting, subject, incumbent, request.workers))
+
+
+def _incumbent(workspace: Workspace, tag: str, setting: Setting) -> RunResult:
+    found = ledger_of(workspace).result(tag, setting.cluster.cluster)
+    if found.question != setting.governed.question():
+        raise InvalidInput(
+            "other-question",
+            f"The run {tag} answered another question: scored texts, rubric, prompt or sampling have changed since",
+            "Evaluate that model on today's set first, and name that run.",
+            tag=tag,
+        )
+    return found
 
 
 def _changed(workspace: Workspace, request: EvalRequest, since: str, setting: Setting, subject: Subject) -> EvalResult:
@@ -104,6 +117,17 @@ def _changed(workspace: Workspace, request: EvalRequest, since: str, setting: Se
     main = read_main(workspace.git, "HEAD")
     found = evaluate_change(workspace, main, old, setting, subject, request.workers)
     return EvalResult(run=found.run, change=found.change, whole=found.whole, sentence=found.sentence)
+
+
+def _given_tag(request: EvalRequest) -> str | None:
+    if request.tag and re.match(rf"{re.escape(request.cluster)}-iter-\d", request.tag):
+        raise InvalidInput(
+            "tag-reserved",
+            f"Tags that begin like {request.tag} belong to the loop's own runs",
+            "Choose another --tag, or leave it out.",
+            tag=request.tag,
+        )
+    return request.tag
 
 
 def _tag(request: EvalRequest, governed: GovernedSet) -> str:

@@ -74,11 +74,18 @@ def paths(found, *kinds):
     return {path for events in found.values() for what, path in events if what in kinds}
 
 
+COMPARING = ("verify", "iterate", "promote")
+"""Commands that hold every file that main has against its content there, and take nothing else from it."""
+
+
 def compared(journey):
-    """What only verify touches, of the files that main holds: it compares their contents with the commit's."""
     world, found = journey
     others = {
-        path for words, events in found.items() if words[0] != "verify" for what, path in events if what != "modules"
+        path
+        for words, events in found.items()
+        if words[0] not in COMPARING
+        for what, path in events
+        if what != "modules"
     }
     return set(world.git.list_tree(world.main())) - others
 
