@@ -228,6 +228,7 @@ def _rollback(result: Any, page: Page) -> None:
 
 
 def _status(result: Any, page: Page) -> None:
+    views_pull.unreadable(result, page)
     if not result.clusters:
         page.line("no cluster on main yet; `modelsmith new cluster NAME` writes one")
     for cluster in result.clusters:

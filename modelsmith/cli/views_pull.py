@@ -31,10 +31,15 @@ def _rows(pull: Any, page: Page) -> None:
     page.rows(rows)
 
 
+def unreadable(result: Any, page: Page) -> None:
+    """Pull requests of which nothing is shown, and why."""
+    for broken in result.unreadable:
+        page.line(f"pull request {broken.number} cannot be relied on: ", broken.message)
+
+
 def pr_list(result: Any, page: Page) -> None:
     """``modelsmith pr list``."""
-    for broken in result.unreadable:
-        page.line(f"{broken.number} cannot be relied on: ", broken.message)
+    unreadable(result, page)
     if not result.pulls:
         page.line("no pull requests")
         return

@@ -23,7 +23,7 @@ from modelsmith.repository.budgets import require_within
 from modelsmith.repository.git import Git, Signature
 from modelsmith.repository.refs import local_refs
 from modelsmith.schema.canonical import canonical_json, is_canonical
-from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.promotion import EVENT_NAMESPACE, Approval
 from modelsmith.schema.pull import PullEvent, PullRequest, SignedApproval
 from modelsmith.signing import ssh
@@ -97,22 +97,19 @@ class LocalForge:
 
     def list(self, status: Status | None = None) -> tuple[PullRequest, ...]:
         """See `Forge`. Only those asked for are verified."""
-        found, unreadable = self.survey(status)
-        for error in unreadable.values():
-            raise error
-        return found
+        return self.survey(status)[0]
 
-    def survey(self, status: Status | None = None) -> tuple[tuple[PullRequest, ...], dict[int, IntegrityFailure]]:
+    def survey(self, status: Status | None = None) -> tuple[tuple[PullRequest, ...], dict[int, ModelsmithError]]:
         """See `Forge`."""
         self._refresh()
         tips, main = self._reader.tips(), self._reader.main()
         found: list[PullRequest] = []
-        unreadable: dict[int, IntegrityFailure] = {}
+        unreadable: dict[int, ModelsmithError] = {}
         for number, tip in tips.items():
             try:
                 if status in (None, self._reader.status(tip, main)):
                     found.append(self._reader.pull(number, tip, main))
-            except IntegrityFailure as error:
+            except ModelsmithError as error:
                 unreadable[number] = error
         return tuple(found), unreadable
 

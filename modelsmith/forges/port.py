@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from modelsmith.repository.git import Git
-from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.pull import PullRequest, SignedApproval
 
 Status = Literal["open", "merged", "closed"]
@@ -75,10 +75,10 @@ class Forge(Protocol):
         ...
 
     def list(self, status: Status | None = None) -> tuple[PullRequest, ...]:
-        """Pull requests by number, all or of one status."""
+        """Pull requests by number, all or of one status, without those that cannot be relied on."""
         ...
 
-    def survey(self, status: Status | None = None) -> tuple[tuple[PullRequest, ...], dict[int, IntegrityFailure]]:
+    def survey(self, status: Status | None = None) -> tuple[tuple[PullRequest, ...], dict[int, ModelsmithError]]:
         """`list`, and by number why the others cannot be relied on: one of them hides no other."""
         ...
 

@@ -25,7 +25,6 @@ from modelsmith.repository.secrets import first_secret
 from modelsmith.schema.errors import (
     GateNotCleared,
     InfrastructureFailure,
-    IntegrityFailure,
     InvalidInput,
     ModelsmithError,
 )
@@ -213,6 +212,7 @@ def _check_pull(reader: Reader, update: RefUpdate, number: int, now: datetime) -
         people_at = reader.git.text("rev-parse", f"{merge}^1") if merge else main
         reader.verify(logged, people_at)
         _check_event(reader, logged, main, now)
+        _check_base(reader, logged)
         if logged.event.kind == "closed":
             _check_closing(reader, opened(log), logged.event, main)
         _check_keys(reader, logged, people_at)
@@ -228,6 +228,25 @@ def _check_keys(reader: Reader, logged: LoggedEvent, people_at: str) -> None:
         doubt = key_doubt(people, event.actor, str(signing_key(signature)), at, event.at)
         if doubt:
             raise _refused("key-not-valid", f"{event.actor} cannot sign this: {doubt}.", "Use a key that is valid.")
+
+
+def _check_base(reader: Reader, logged: LoggedEvent) -> None:
+    """Once a key is taken out of people.yaml, what it signed is read by the main that the event names.
+
+    So what was not authentic there when it came would make the whole log unreadable for everybody, later.
+    """
+    event = logged.event
+    try:
+        reader.verify(logged, event.base)
+        known = event.kind != "opened" or reader.governance(event.base).repository == event.repository
+    except ModelsmithError:
+        known = False
+    if not known:
+        raise _refused(
+            "unrelated-base",
+            f"The event names a main that did not list this key under {event.actor}, or not as {event.repository}.",
+            "Fetch main and try again, so that the event names main as it is now.",
+        )
 
 
 def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) -> None:
@@ -318,7 +337,7 @@ def _open_pulls(reader: Reader, head: str, main: str) -> Iterator[tuple[int, str
     A log that cannot be read is nobody's proposal, and stops the merge of no other.
     """
     for number, tip in reader.tips().items():
-        with suppress(IntegrityFailure):
+        with suppress(ModelsmithError):
             if opened(reader.log(tip)).head == head and reader.status(tip, main) == "open":
                 yield number, tip
 

@@ -16,7 +16,7 @@ from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_codeowners, load_people, load_policy
 from modelsmith.repository.refs import local_refs
 from modelsmith.repository.tree import Revision, read_each
-from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.governance import Limits, People, Policy
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, EVENT_NAMESPACE, Receipt
 from modelsmith.schema.pull import Change, PullEvent, PullRequest
@@ -106,10 +106,14 @@ class Reader:
         return commit
 
     def tips(self) -> dict[int, str]:
-        """Number and last event of every pull request. Read this before main: a merge then never looks false."""
+        """Number and last event of every pull request. Read this before main: a merge then never looks false.
+
+        All logs are read together; what of one cannot be read is raised where that one is asked for.
+        """
         listed = local_refs(self.git, PULLS).items()
         found = {number: tip for ref, tip in listed if (number := pull_number(ref))}
-        self._chains(found.values())
+        with suppress(ModelsmithError):
+            self._chains(found.values())
         return dict(sorted(found.items()))
 
     def governance(self, commit: str) -> Governance:

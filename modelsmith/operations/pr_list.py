@@ -8,10 +8,9 @@ from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.operations.contract import Cli, Request, Result
-from modelsmith.operations.pull_view import PullView, view
+from modelsmith.operations.pull_view import PullView, UnreadableView, unreadable_views, view
 from modelsmith.promotion.harness import open_forge
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import Exit
 
 
@@ -19,14 +18,6 @@ class PrListRequest(Request):
     """Open pull requests with what each waits for; with --all, merged and closed ones too."""
 
     everything: Annotated[bool, Field(description="Merged and closed ones too."), Cli(option="--all")] = False
-
-
-class UnreadableView(Frozen):
-    """A pull request that cannot be relied on, so that nothing of it is shown."""
-
-    number: int
-    code: str
-    message: str
 
 
 class PrListResult(Result):
@@ -48,8 +39,5 @@ def run(workspace: Workspace, request: PrListRequest) -> PrListResult:
     pulls, unreadable = forge.survey(None if request.everything else "open")
     return PrListResult(
         pulls=tuple(view(workspace.git, pull, main) for pull in reversed(pulls)),
-        unreadable=tuple(
-            UnreadableView(number=number, code=error.code, message=error.message)
-            for number, error in sorted(unreadable.items())
-        ),
+        unreadable=unreadable_views(unreadable),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -44,6 +45,22 @@ class PullView(Frozen):
     """What neither opens nor closes the gate: approvals that do not count, authors that are only claimed."""
     checks: tuple[CheckView, ...]
     paths: tuple[str, ...]
+
+
+class UnreadableView(Frozen):
+    """A pull request that cannot be relied on, so that nothing of it is shown."""
+
+    number: int
+    code: str
+    message: str
+
+
+def unreadable_views(unreadable: Mapping[int, ModelsmithError]) -> tuple[UnreadableView, ...]:
+    """What a forge's survey left out, by number."""
+    return tuple(
+        UnreadableView(number=number, code=error.code, message=error.message)
+        for number, error in sorted(unreadable.items())
+    )
 
 
 def view(git: Git, pull: PullRequest, main: str) -> PullView:

@@ -12,7 +12,7 @@ from modelsmith.ledger.ledger import Ledger
 from modelsmith.loop.running import running
 from modelsmith.loop.state import Fault, Iteration, StateFile
 from modelsmith.operations.contract import Request, Result
-from modelsmith.operations.pull_view import PullView, view
+from modelsmith.operations.pull_view import PullView, UnreadableView, unreadable_views, view
 from modelsmith.operations.steps import Step, step
 from modelsmith.promotion.freshness import Stale, stale_deployments
 from modelsmith.promotion.harness import open_forge
@@ -112,6 +112,8 @@ class StatusResult(Result):
     """Every cluster."""
 
     clusters: tuple[ClusterStatus, ...]
+    unreadable: tuple[UnreadableView, ...] = ()
+    """Pull requests whose log cannot be relied on; they hide nothing else."""
 
 
 def run(workspace: Workspace, request: StatusRequest) -> StatusResult:
@@ -119,15 +121,19 @@ def run(workspace: Workspace, request: StatusRequest) -> StatusResult:
     git = workspace.git
     commit = git.rev("HEAD") or "HEAD"
     pulls: tuple[PullView, ...] = ()
+    unreadable: tuple[UnreadableView, ...] = ()
     forge = open_forge(workspace) if workspace.setting("forge") else None
     if forge:
         commit = forge.fetch_into(git)
-        pulls = tuple(view(git, pull, commit) for pull in forge.list("open"))
+        found, doubtful = forge.survey("open")
+        pulls = tuple(view(git, pull, commit) for pull in found)
+        unreadable = unreadable_views(doubtful)
     main = read_main(git, commit)
     names = sorted({p.split("/")[1] for p in main.tree.paths("clusters") if p.endswith("/cluster.yaml")})
     states = StateFile(workspace)
     stale = stale_deployments(main)
     return StatusResult(
+        unreadable=unreadable,
         clusters=tuple(
             _cluster(
                 main,
@@ -139,7 +145,7 @@ def run(workspace: Workspace, request: StatusRequest) -> StatusResult:
                 _assessed(workspace, name),
             )
             for name in names
-        )
+        ),
     )
 
 

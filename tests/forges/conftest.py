@@ -1,5 +1,6 @@
 """A promotion repository with real keys, a clone of it and a forge; and people who act on it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -103,6 +104,15 @@ class World:
 
     def propose(self, files=None, actor="smith", **other):
         return self.forge(actor).open(self.proposal(files, **other))
+
+    def people(self, change):
+        """Move main on to other people, by hand."""
+        path = ".github/governance/people.yaml"
+        _, blob = self.forge_git.list_tree("main")[path]
+        document = json.loads(self.forge_git.read_blob(blob))
+        change({person["id"]: person for person in document["people"]})
+        commit = self.forge_git.commit_files(self.main(), {path: canonical_json(document)}, "people", WHO)
+        self.forge_git.update_ref("refs/heads/main", commit, self.main())
 
     def change_of(self, pull):
         main = self.main()

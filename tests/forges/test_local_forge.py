@@ -197,16 +197,6 @@ def test_a_review_after_the_merge_does_not_change_that_it_is_merged(world, pull)
     assert world.forge().get(1).status == "merged"
 
 
-def people(world, change):
-    """Move main on to other people, by hand."""
-    path = ".github/governance/people.yaml"
-    _, blob = world.forge_git.list_tree("main")[path]
-    document = json.loads(world.forge_git.read_blob(blob))
-    change({person["id"]: person for person in document["people"]})
-    commit = world.forge_git.commit_files(world.main(), {path: canonical_json(document)}, "people", world.who)
-    world.forge_git.update_ref("refs/heads/main", commit, world.main())
-
-
 @pytest.mark.parametrize(
     "edit_key",
     [
@@ -218,7 +208,7 @@ def people(world, change):
 )
 def test_an_approval_whose_key_is_no_good_any_more_stays_readable_and_speaks_by_its_key(world, pull, edit_key):
     approved = world.review("dana", pull)
-    people(world, edit_key)
+    world.people(edit_key)
     (review,) = world.forge().get(1).reviews
     assert (review.actor, review.key) == ("dana", ssh.public_key(world.keys / "dana"))
     assert world.forge().list("open") == (approved,)
@@ -226,7 +216,7 @@ def test_an_approval_whose_key_is_no_good_any_more_stays_readable_and_speaks_by_
 
 def test_a_signature_by_a_key_that_the_actor_never_held_is_a_forgery_whatever_main_it_names(world, pull):
     before = world.main()
-    people(world, lambda known: known["dana"].pop("keys"))
+    world.people(lambda known: known["dana"].pop("keys"))
     statement = world.statement("dana", pull)
     log = world.forge()._reader.log(tip(world))
     facts = {"verdict": "approve", "change": statement.change}
@@ -238,7 +228,7 @@ def test_a_signature_by_a_key_that_the_actor_never_held_is_a_forgery_whatever_ma
 
 def test_a_proposal_of_a_revoked_key_is_not_adopted_but_proposed_again(world):
     first = world.propose(actor="noor", requester="maya")
-    people(world, lambda known: known["noor"]["keys"][0].update(revoked_at="2026-01-01T00:00:00Z"))
+    world.people(lambda known: known["noor"]["keys"][0].update(revoked_at="2026-01-01T00:00:00Z"))
     world.forge().fetch_into(world.git)
     second = world.propose(requester="maya")
     assert (second.number, second.preparer) == (2, "smith")
@@ -247,8 +237,24 @@ def test_a_proposal_of_a_revoked_key_is_not_adopted_but_proposed_again(world):
 
 def test_a_merged_pull_request_stays_readable_when_its_reviewer_leaves(world, pull):
     world.merge(world.review("dana", pull))
-    people(world, lambda known: known["dana"].pop("keys"))
+    world.people(lambda known: known["dana"].pop("keys"))
     assert world.forge().get(1).status == "merged"
+
+
+def test_a_pull_request_that_cannot_be_read_hides_no_other(world, pull):
+    """Whatever is wrong with it: a comment of somebody who never held the key, a tip that is not there any more."""
+    second = world.propose({"evals/c.yaml": "3"}, branch="two")
+    log = world.forge()._reader.log(tip(world))
+    forge = LocalForge(world.bare, world.git, ForgeIdentity("dana", world.keys / "stranger"))
+    event = new_event(log[-1], "commented", "dana", log[-1].event.at, world.main(), body="nice")
+    forge._push(forge._commit(event, None, (tip(world),)), PULL, tip(world))
+    tree = world.forge_git.text("rev-parse", f"{PULL}^{{tree}}")
+    for code in ("unknown-key", "missing-object"):
+        found, unreadable = world.forge().survey("open")
+        assert (found, {number: error.code for number, error in unreadable.items()}) == ((second,), {1: code})
+        assert world.forge().list("open") == (second,)
+        (world.bare / "objects" / tree[:2] / tree[2:]).unlink(missing_ok=True)
+    assert world.propose({"evals/d.yaml": "4"}, branch="three").number == 3
 
 
 def test_a_rewound_forge_is_not_fetched(world, pull):

@@ -15,6 +15,7 @@ from modelsmith.schema.errors import (
     InvalidInput,
     ModelsmithError,
 )
+from modelsmith.signing import ssh
 
 PULL = "refs/modelsmith/pulls/1"
 MAIN = "refs/heads/main"
@@ -255,6 +256,27 @@ def test_an_event_is_not_dated_back_or_ahead(world, pull, minutes):
 
 def test_an_event_names_a_main_that_was(world, pull):
     refused("unrelated-base", world, event(world, "commented", base=pull.head), PULL)
+
+
+@pytest.mark.parametrize("kind", ["commented", "closed", "opened"])
+def test_an_event_names_a_main_that_listed_its_key(world, pull, kind):
+    """Else whoever leaves would make the log unreadable for everybody: taken out, the key is looked for there."""
+    before = world.main()
+    key = ssh.public_key(world.keys / "stranger.pub")
+    world.people(lambda known: known["noor"].update(keys=[{"key": key}]))
+    forge = world.forge("stranger")
+    first = forge._reader.log(world.forge_git.rev(PULL))[0].event
+    opening = first.model_copy(update={"pull": 2, "actor": "noor", "requester": "noor"})
+
+    def said(base):
+        if kind == "opened":
+            return forge._commit(opening.model_copy(update={"base": base}), None, (forge._root(), opening.head))
+        return event(world, kind, "noor", "stranger", base=base)
+
+    ref = "refs/modelsmith/pulls/2" if kind == "opened" else PULL
+    refused("unrelated-base", world, said(before), ref)
+    if kind != "closed":
+        push(world, said(world.main()), ref)
 
 
 def test_a_new_pull_request_takes_the_next_number_and_states_its_change(world, pull):
