@@ -209,10 +209,19 @@ def checks_for(
         place = f"{first.file}:{first.line}" if first.line else first.file
         field = f"{first.field}: " if first.field else ""
         sentence = f"{place}: {field}{first.message} ({len(problems)} problems in all). {first.mend}"
-    checks = [CheckResult("valid-files", not problems, sentence), _rendered(change), names]
+    checks = [CheckResult("valid-files", not problems, sentence), _rendered(change), _kept(main, change), names]
     if not problems and any(concern(path.path) == "governance" for path in change.paths):
         checks.append(_readable(main, tree))
     return tuple(checks) if now is None else (*checks, _secrets(proposed, change))
+
+
+def _kept(main: Main, change: Change) -> CheckResult:
+    """Records are read with their cluster's settings, also by whoever replays history when nothing serves any more."""
+    gone = {path.path for path in change.paths if path.new_mode == ABSENT}
+    clusters = {life.cluster for life in main.history.lives.values()}
+    missing = sorted(name for name in clusters if f"clusters/{name}/cluster.yaml" in gone)
+    sentence = f"main holds records of {', '.join(missing)}, which nobody could read without its cluster.yaml; leave it"
+    return CheckResult("settings-kept", not missing, sentence if missing else "no record loses its cluster's settings")
 
 
 def _readable(main: Main, tree: str) -> CheckResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from attacker import CODEOWNERS, HARNESS, PEOPLE_FILE, POLICY, RUBRIC, SET, refused
+from attacker import CLUSTER, CODEOWNERS, HARNESS, PEOPLE_FILE, POLICY, RUBRIC, SET, refused
 
 from modelsmith.governance.codeowners import MAX_BYTES
 
@@ -264,3 +264,8 @@ def test_limits_are_those_of_main(fresh):
     raised = edited(fresh, POLICY, lambda p: p["limits"].update(changed_paths=50_000))
     files = {**raised, **{f"docs/{n}.md": b"x\n" for n in range(3000)}}
     closed_to_all(fresh, files, "the policy allows 3000")
+
+
+def test_a_cluster_with_records_keeps_its_settings(waiting):
+    """Without them verify and status would end for everybody, and nothing under promotions/ can be taken away."""
+    waiting.closed_to_everybody(waiting.commit({f"clusters/{CLUSTER}/cluster.yaml": None}), "check-failed")
