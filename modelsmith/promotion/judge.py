@@ -15,6 +15,7 @@ from modelsmith.promotion.checks import is_promotion, named_actors, promotion_ch
 from modelsmith.promotion.clock import read_signed
 from modelsmith.promotion.main import Main, main_after, read_main
 from modelsmith.promotion.openings import opening_doubt
+from modelsmith.promotion.passing import check_earlier_commits
 from modelsmith.promotion.rollbacks import contract_for
 from modelsmith.repository.budgets import require_within, size_problem
 from modelsmith.repository.git import EXECUTABLE, REGULAR, Git
@@ -56,7 +57,8 @@ def judge(git: Git, pull: PullRequest, main_commit: str, now: datetime) -> Judge
         raise _from_the_future(signed.latest)
     line = {commit.id for commit in git.first_parent_log(main_commit)}
     reviews, lost = _given_on(line, pull.reviews)
-    doubt = opening_doubt(pull, git.change(main_commit, tree).digest(), line, signed.pulls, now)
+    change = git.change(main_commit, tree)
+    doubt = opening_doubt(pull, change.digest(), line, signed.pulls, now)
     judgement = judge_tree(
         git,
         main,
@@ -67,7 +69,13 @@ def judge(git: Git, pull: PullRequest, main_commit: str, now: datetime) -> Judge
         authorship=authorship(commits, main.people),
         seen=max(now, pull.opened_at, signed.latest),
         now=now,
-        opener=(*_opener(pull, main), *_repository(pull, main), _opening(pull, doubt), _said(pull, commits)),
+        opener=(
+            *_opener(pull, main),
+            *_repository(pull, main),
+            _opening(pull, doubt),
+            _said(pull, commits),
+            check_earlier_commits(git, main_commit, pull.head, change, limits),
+        ),
     )
     return replace(judgement, decision=replace(judgement.decision, notes=(*judgement.decision.notes, *lost)))
 

@@ -197,6 +197,11 @@ def test_an_init_that_cannot_begin_says_why_and_leaves_nothing(tmp_path, words, 
     assert snapshot(tmp_path) == before
 
 
+def hears():
+    """As under a terminal, though whoever started the tests in the background may have had it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_init_that_is_told_to_end_takes_its_private_keys_back(tmp_path, number):
     tools = tmp_path / "tools"
@@ -207,7 +212,9 @@ def test_an_init_that_is_told_to_end_takes_its_private_keys_back(tmp_path, numbe
     world = World(tmp_path)
     environment = world.environment() | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
     before = snapshot(tmp_path)
-    process = world.start(sys.executable, "-P", "-m", "modelsmith", "init", "made", cwd=tmp_path, env=environment)
+    process = world.start(
+        sys.executable, "-P", "-m", "modelsmith", "init", "made", cwd=tmp_path, env=environment, preexec_fn=hears
+    )
     deadline = time.monotonic() + 30
     while not list(tmp_path.glob("home/keys/*/harness.pem")) and time.monotonic() < deadline:
         time.sleep(0.02)
