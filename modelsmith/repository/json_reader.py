@@ -92,8 +92,8 @@ def _odd_values(path: str, line: int | None, value: Any) -> Iterator[Problem]:
     while to_read:
         at, value = to_read.pop()
         if isinstance(value, str):
-            if not value.isprintable() and (odd := first_unsayable(value)):
-                message = f"the text contains a control character or none at all: {odd.name}"
+            if odd := first_unsayable(value):
+                message = f"the text contains a control character, or one that not every reader knows: {odd.name}"
                 yield Problem(path, line, dotted(at), message, "Remove it.")
         elif isinstance(value, dict | list):
             if len(at) >= MAX_DEPTH:

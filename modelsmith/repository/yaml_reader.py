@@ -320,8 +320,9 @@ class _YamlReader:
 
     def _scalar(self, event: Any, line: int, at: Location) -> Any:
         text: str = event.value
-        if event.style == '"' and not text.isprintable() and (odd := first_unsayable(text)):
-            self._problem(line, at, f"the text contains a control character or none at all: {odd.name}", "Remove it.")
+        if event.style == '"' and (odd := first_unsayable(text)):
+            message = f"the text contains a control character, or one that not every reader knows: {odd.name}"
+            self._problem(line, at, message, "Remove it.")
         if event.style == '"' and (spelled := self._spelled(event)):
             self._problem(line, at, *spelled)
         if not event.implicit[0] or (text and text[0] not in _MAYBE_NOT_TEXT):

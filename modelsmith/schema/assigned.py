@@ -86,15 +86,37 @@ RANGES: Final = """
 """
 """First and last code points, hexadecimal."""
 
-_ENDS: Final = [
-    int(end, 16) + after
-    for part in RANGES.split()
-    for end, after in zip((part.split("-") * 2)[:2], (0, 1), strict=True)
-]
-"""Where a range begins, and where one has ended, in turns."""
+UNSHOWN: Final = """
+    ad 34f 600-605 61c 6dd 70f 890-891 8e2 115f-1160 17b4-17b5 180b-180f 200b-200f 2028-202e 2060-2064 2066-206f 2800
+    2d7f 3164 e000-f8ff fe00-fe0f feff ffa0 fff9-fffc 1107f 110bd 110cd 13430-13438 16fe4 1bca0-1bca3 1d159 1d173-1d17a
+    e0001 e0020-e007f e0100-e01ef f0000-ffffd 100000-10fffd
+"""
+"""The same for what is assigned, or for private use, and not shown; without controls."""
+
+
+def _ends(ranges: str) -> list[int]:
+    """Where a range begins, and where one has ended, in turns."""
+    return [
+        int(end, 16) + after
+        for part in ranges.split()
+        for end, after in zip((part.split("-") * 2)[:2], (0, 1), strict=True)
+    ]
+
+
+_ENDS: Final = _ends(RANGES)
+_UNSHOWN_ENDS: Final = _ends(UNSHOWN)
 
 
 @lru_cache(maxsize=65536)
 def is_shown(character: str) -> bool:
     """Whether every reader shows something for the character, a space included."""
     return bisect(_ENDS, ord(character)) % 2 == 1
+
+
+@lru_cache(maxsize=65536)
+def is_known(character: str) -> bool:
+    """Whether Unicode 14.0.0 says what the character is; controls are not among them.
+
+    Any other is a letter, a mark or nothing, as the running Python's own tables have it.
+    """
+    return is_shown(character) or bisect(_UNSHOWN_ENDS, ord(character)) % 2 == 1

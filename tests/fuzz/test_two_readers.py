@@ -116,6 +116,7 @@ def test_visible_text_needs_no_escape(text):
         ("x:\n  \u0430\u0441\u0435: 1\n  ace: 2\n", 3, "look alike"),
         ('x:\n  "\u0430\u0441\u0435": 1\n  ace: 2\n', 3, "look alike"),
         ('"ga\\u200bte": x\n', 1, "U+200B"),
+        ('a: "x\\U0001e4ecy"\n', 1, "not every reader knows"),
         ("? " + "k" * 2000 + "\n: 1\n", 1, "more than 1024 characters"),
     ],
 )  # fmt: skip
@@ -133,6 +134,7 @@ def test_what_one_parser_lets_pass_and_another_does_not_is_refused(text, line, w
         ('{"a": "\\ud800"}', "U+D800"),
         ('{"a": ["\\u0007"]}', "U+0007 BELL"),
         ('{"\\u200b": 1}', "U+200B"),
+        ('{"a": "x\\ud839\\udcec"}', "not every reader knows"),
         ('{"\u0430ce": 1}', "CYRILLIC"),
         ('{"a": 1e-400}', "too small"),
         ('{"a": 1} {', "not JSON"),

@@ -28,7 +28,7 @@ from modelsmith.schema.labels import Labels
 TIMES = 8
 MOST = 26
 """Linear is 8, quadratic 64; what lies between leaves room for caches and sorting."""
-ENOUGH = 0.005
+ENOUGH = 0.02
 """Seconds that the small size must take, so that the clock's step does not count."""
 
 

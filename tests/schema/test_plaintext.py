@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from modelsmith.schema.assigned import BLANK, is_shown
+from modelsmith.schema.assigned import BLANK, is_known, is_shown
 from modelsmith.schema.plaintext import PlainLine, PlainText, first_hidden, first_unwelcome, visible
 
 EVERY = [chr(number) for number in range(0x110000)]
@@ -42,6 +42,7 @@ def test_letters_marks_digits_and_signs_of_every_script_are_plain():
         kind = unicodedata.category(character)
         wanted = (kind[0] in "LMNPS" or kind == "Zs") and character not in empty and not selects
         assert is_shown(character) == wanted, f"U+{ord(character):04X}"
+        assert is_known(character) == (kind not in ("Cn", "Cs", "Cc")), f"U+{ord(character):04X}"
 
 
 @pytest.mark.parametrize(
