@@ -174,7 +174,7 @@ def fold_pull(log: Sequence[LoggedEvent], merge: str | None) -> PullRequest:
         opened_at=first.at,
         key=signing_key(log[0].signature),
         opening=SignedEvent(statement=log[0].statement.decode(), signature=log[0].signature),
-        reviews=tuple(_review(logged.approval, logged.proof) for logged in log if logged.approval),
+        reviews=tuple(review_of(logged.approval, logged.proof) for logged in log if logged.approval),
         merge=merge,
     )
 
@@ -196,7 +196,8 @@ def new_event(previous: LoggedEvent, kind: str, actor: str, at: datetime, base: 
     return PullEvent.model_validate(facts | said)
 
 
-def _review(approval: Approval, proof: SignedApproval | None) -> Review:
+def review_of(approval: Approval, proof: SignedApproval | None) -> Review:
+    """What a review's event says, for the gate."""
     return Review(
         actor=approval.actor,
         verdict=approval.verdict,

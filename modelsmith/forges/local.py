@@ -92,8 +92,10 @@ class LocalForge:
     def get(self, number: int) -> PullRequest:
         """See `Forge`."""
         self._refresh()
-        tip = self._tip(number)
-        return self._reader.pull(number, tip, self._reader.main())
+        tips = self._reader.tips()
+        if number not in tips:
+            raise _unknown(number)
+        return self._reader.pull(number, tips, self._reader.main())
 
     def list(self, status: Status | None = None) -> tuple[PullRequest, ...]:
         """See `Forge`. Only those asked for are verified."""
@@ -108,7 +110,7 @@ class LocalForge:
         for number, tip in tips.items():
             try:
                 if status in (None, self._reader.status(tip, main)):
-                    found.append(self._reader.pull(number, tip, main))
+                    found.append(self._reader.pull(number, tips, main))
             except ModelsmithError as error:
                 unreadable[number] = error
         return tuple(found), unreadable
@@ -217,12 +219,7 @@ class LocalForge:
     def _tip(self, number: int) -> str:
         tip = self._reader.tips().get(number)
         if tip is None:
-            raise InvalidInput(
-                "unknown-pull",
-                f"There is no pull request {number}.",
-                "List them with `modelsmith pr list`.",
-                number=number,
-            )
+            raise _unknown(number)
         return tip
 
     def _check_base(self, proposal: Proposal, main: str) -> None:
@@ -361,6 +358,12 @@ class LocalForge:
 
 def _now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
+
+
+def _unknown(number: int) -> InvalidInput:
+    return InvalidInput(
+        "unknown-pull", f"There is no pull request {number}.", "List them with `modelsmith pr list`.", number=number
+    )
 
 
 def _not_open(number: int, status: str) -> InvalidInput:

@@ -310,9 +310,10 @@ def _check_main(
     if git.text("rev-parse", f"{merge}^{{tree}}") != git.merge_tree(base, head):
         raise _refused("evil-merge", "The merge changes more than its pull request.", "Build the merge again.")
     refusals: list[ModelsmithError] = []
-    for number, tip in _open_pulls(reader, head, base):
+    tips = reader.tips()
+    for number in _open_pulls(reader, tips, head, base):
         try:
-            pull = reader.pull(number, tip, base)
+            pull = reader.pull(number, tips, base)
             decision = judge(pull, base, head)
             _check_receipts(git, merge, update.new, partial(receipts, pull, decision, merge))
         except ModelsmithError as error:
@@ -331,15 +332,15 @@ def _check_merge_commits(git: Git, commits: Set[str]) -> None:
             raise _refused("secret", "The merge says what looks like a secret.", "Merge with `modelsmith pr merge`.")
 
 
-def _open_pulls(reader: Reader, head: str, main: str) -> Iterator[tuple[int, str]]:
+def _open_pulls(reader: Reader, tips: Mapping[int, str], head: str, main: str) -> Iterator[int]:
     """Two people may have proposed the same commit; the receipts say whose pull request it is that was merged.
 
     A log that cannot be read is nobody's proposal, and stops the merge of no other.
     """
-    for number, tip in reader.tips().items():
+    for number, tip in tips.items():
         with suppress(ModelsmithError):
             if opened(reader.log(tip)).head == head and reader.status(tip, main) == "open":
-                yield number, tip
+                yield number
 
 
 def _check_receipts(git: Git, merge: str, tip: str, due: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]) -> None:

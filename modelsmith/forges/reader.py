@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import cached_property
 
 from pydantic import ValidationError
 
 from modelsmith.forges.chains import MOST_LINKS, Link, read_chains
-from modelsmith.forges.events import EVENT_FILES, LoggedEvent, check_log, fold_pull, is_closed, opened, parse_event
+from modelsmith.forges.events import (
+    EVENT_FILES,
+    LoggedEvent,
+    check_log,
+    fold_pull,
+    is_closed,
+    opened,
+    parse_event,
+    review_of,
+)
 from modelsmith.governance.gate import deciders
 from modelsmith.governance.people import listed_keys
+from modelsmith.governance.shape import promotion_folder
 from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_codeowners, load_people, load_policy
 from modelsmith.repository.refs import local_refs
 from modelsmith.repository.tree import Revision, read_each
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.governance import Limits, People, Policy
-from modelsmith.schema.promotion import APPROVAL_NAMESPACE, EVENT_NAMESPACE, Receipt
-from modelsmith.schema.pull import Change, PullEvent, PullRequest
+from modelsmith.schema.promotion import APPROVAL_NAMESPACE, EVENT_NAMESPACE, RECORD_FILE, Receipt
+from modelsmith.schema.pull import Change, Elsewhere, PullEvent, PullRequest
 from modelsmith.signing import ssh
 
 MAIN = "refs/heads/main"
@@ -96,6 +106,7 @@ class Reader:
         self._verified: set[tuple[str, str]] = set()
         self._read: dict[str, tuple[Link, ...]] = {}
         self._logs: dict[str, tuple[LoggedEvent, ...]] = {}
+        self._records: dict[str, tuple[str, str] | None] = {}
         self._merges_by_main: dict[str, tuple[dict[str, str], dict[str, int]]] = {}
 
     def main(self) -> str:
@@ -144,7 +155,7 @@ class Reader:
         """Commits of main along its first parents: what main has been."""
         return {commit.id for commit in self.git.first_parent_log(main)}
 
-    def pull(self, number: int, tip: str, main: str) -> PullRequest:
+    def pull(self, number: int, tips: Mapping[int, str], main: str) -> PullRequest:
         """One pull request with every signature checked; whether a key still counts is for the gate.
 
         The keys are those that main lists today while it is open; for a merged one, those of the main it was merged
@@ -154,7 +165,7 @@ class Reader:
 
         Raises IntegrityFailure for what nobody signed who ever held the key.
         """
-        log = self.log(tip)
+        log = self.log(tips[number])
         first = opened(log)
         if first.pull != number:
             raise IntegrityFailure(
@@ -169,7 +180,35 @@ class Reader:
         pull = fold_pull(log, merge)
         for logged in log:
             self._verify_or_remember(logged, self._trusted(log, logged, merge, main), main)
-        return pull
+        if pull.status != "open":
+            return pull
+        others = {other: tip for other, tip in tips.items() if other != number}
+        return pull.model_copy(update={"elsewhere": tuple(self._elsewhere(first, others, main))})
+
+    def _elsewhere(self, opening: PullEvent, others: Mapping[int, str], main: str) -> Iterator[Elsewhere]:
+        """Rejections of the same in other logs, and withdrawals. What cannot be relied on says nothing."""
+        for number, tip in others.items():
+            with suppress(ModelsmithError):
+                log = self.log(tip)
+                said = [one for one in log if one.approval and one.approval.verdict != "approve"]
+                if opened(log).pull != number or not said or not self._same(opening, opened(log), said):
+                    continue
+                self.check_repository(log, main)
+                merge = self.merge_of(opened(log), main)
+                for one in said:
+                    with suppress(ModelsmithError):
+                        self._verify_or_remember(one, self._trusted(log, one, merge, main), main)
+                        assert one.approval
+                        yield Elsewhere(pull=number, review=review_of(one.approval, one.proof))
+
+    def _same(self, opening: PullEvent, other: PullEvent, said: Sequence[LoggedEvent]) -> bool:
+        """Whether what was said of another pull request was said of this one's change, or promotion record."""
+        if opening.change in {other.change, *(one.event.change for one in said)}:
+            return True
+        if opening.head not in self._records:
+            self._records[opening.head] = _record(self.git, opening)
+        record = self._records[opening.head]
+        return record is not None and self.git.list_tree(other.head, record[0]).get(record[0], ("", ""))[1] == record[1]
 
     def check_repository(self, log: Sequence[LoggedEvent], main: str) -> None:
         """Refuse a log about a repository that main neither is nor was when the pull request was opened.
@@ -238,6 +277,13 @@ def _merged_numbers(tree: Revision) -> dict[str, int]:
             receipt = Receipt.model_validate_json(data)
             numbers[receipt.merge] = receipt.pull
     return numbers
+
+
+def _record(git: Git, opening: PullEvent) -> tuple[str, str] | None:
+    """Path and blob of the promotion record that a proposal adds."""
+    change = git.change(opening.base, git.merge_tree(opening.base, opening.head))
+    records = (path for path in change.paths if path.path == f"{promotion_folder(path.path)}/{RECORD_FILE}")
+    return next(((path.path, path.new_blob) for path in records), None)
 
 
 def _parse(chain: Sequence[Link]) -> tuple[LoggedEvent, ...]:

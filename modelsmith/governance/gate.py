@@ -21,7 +21,7 @@ from modelsmith.governance.shape import Refusal, concern, promotion_folder, refu
 from modelsmith.governance.states import parse_folder
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import People, Policy
-from modelsmith.schema.pull import Change, Review
+from modelsmith.schema.pull import Change, Elsewhere, Review
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,8 @@ def decide(
     checks: Sequence[CheckResult],
     now: datetime,
     contract: Contract | None = None,
+    recorders: Collection[str] = (),
+    elsewhere: Sequence[Elsewhere] = (),
 ) -> GateDecision:
     """Decide.
 
@@ -125,9 +127,15 @@ def decide(
         checks: What the checks found; one that failed refuses.
         now: A time that the merge is not before: the present where it is merged, in replay the latest time that
             history has seen signed. See `merge_time`.
-        contract: What was approved in advance about this very change, as the checks found out.
+        contract: What was approved in advance about this very change, as the checks found out. It speaks where whoever
+            prepared the record opens it: what owners had closed is not opened again past them by anybody.
+        recorders: Who prepared the promotion records of the change, as these say.
+        elsewhere: Authentic rejections of the same in other pull requests, and withdrawals. One stands, whatever number
+            the same is opened under, until its giver takes it back, there or by another verdict here.
     """
-    verdicts, notes = _standing(change, reviews, policy, people, merge_time(now, reviews))
+    at = merge_time(now, reviews)
+    verdicts, notes = _standing(change, reviews, policy, people, at)
+    rejected = _rejected_elsewhere(verdicts, elsewhere, policy, people, at)
     asker = (requester,) if is_harness(preparer, people) else ()
     involved = {
         **{actor.lower(): "is said to have asked for it" for actor in asker},
@@ -144,6 +152,10 @@ def decide(
         )
         found.append(Refusal("opened-by-harness", words))
     found += [Refusal("check-failed", f"{check.name}: {check.sentence}") for check in checks if not check.passed]
+    prepared = is_harness(preparer, people) or preparer in recorders
+    if _promoted(change) and not asked and not prepared:
+        words = f"{preparer} opened this, and what no person approves is opened by who prepared its record."
+        found.append(Refusal("opened-by-another", words))
     if not asked and not checks:
         found.append(Refusal("no-checks", "No person owns these paths and no check has run."))
     needs: list[Need] = []
@@ -161,8 +173,16 @@ def decide(
             for actor in sorted(able)
             if actor in verdicts and verdicts[actor].verdict == "reject"
         ]
+        found += [
+            Refusal(
+                "rejected",
+                f"{actor} owns {ask.paths[0]} and rejected the same in pull request {rejected[actor]}; "
+                f"only another verdict of {actor} takes that back.",
+            )
+            for actor in sorted(able & rejected.keys())
+        ]
         satisfied_by = counted[0] if counted else None
-        if satisfied_by is None and contract and contract.covers(ask.paths):
+        if satisfied_by is None and prepared and contract and contract.covers(ask.paths):
             satisfied_by = f"contract of {contract.deployment}"
             by_contract = True
         needs.append(Need(ask.pattern, ask.owners, ask.paths, satisfied_by, tuple(sorted(free))))
@@ -178,6 +198,11 @@ def decide(
         checks=tuple(checks),
         notes=(
             *notes,
+            *(
+                [f"{preparer} opened this and did not prepare its record, so the contract does not speak for it."]
+                if contract and not prepared
+                else []
+            ),
             *(
                 f"A commit claims {actor} as author, unauthenticated; that takes no approval away."
                 for actor in sorted(able_claimed)
@@ -251,6 +276,21 @@ def _standing(
         else:
             notes.append(f"The {_NOUNS[review.verdict]} of {review.actor} does not count: {doubt}.")
     return verdicts, list(dict.fromkeys(notes))
+
+
+def _rejected_elsewhere(
+    verdicts: Mapping[str, Review], elsewhere: Sequence[Elsewhere], policy: Policy, people: People, now: datetime
+) -> dict[str, int]:
+    """Whose rejection in another pull request stands here, and its number."""
+    last: dict[str, Elsewhere] = {}
+    for said in sorted(elsewhere, key=lambda said: said.review.at):
+        if review_doubt(said.review, policy, people, now) is None:
+            last[said.review.actor] = said
+    return {
+        actor: said.pull
+        for actor, said in last.items()
+        if said.review.verdict == "reject" and not (actor in verdicts and verdicts[actor].at > said.review.at)
+    }
 
 
 def _asked_by_codeowners(codeowners: Codeowners, change: Change) -> list[_Ask]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from modelsmith.evidence.sanitise import assert_clean
 from modelsmith.governance.gate import CheckResult
@@ -50,18 +51,21 @@ def is_promotion(change: Change) -> bool:
     return any(path.path.startswith(f"{PROMOTIONS}/") for path in change.paths)
 
 
-def named_actors(proposed: Revision, change: Change) -> tuple[str, ...]:
-    """Whom the change's promotion records name as having asked for them and prepared them.
+class Named(NamedTuple):
+    """Whom the change's promotion records name. A record that cannot be read names nobody; the checks refuse it."""
 
-    A record that cannot be read names nobody; `promotion_checks` refuses it.
-    """
-    named: list[str] = []
+    requesters: tuple[str, ...]
+    preparers: tuple[str, ...]
+
+
+def named_actors(proposed: Revision, change: Change) -> Named:
+    """Who asked for the change's promotion records and prepared them, as these say."""
+    records: list[PromotionRecord] = []
     for path in (p.path for p in change.paths if p.path.startswith(f"{PROMOTIONS}/") and p.path.count("/") == 4):
         if path.endswith(f"/{RECORD_FILE}") and proposed.exists(path):
             with suppress(ModelsmithError):
-                record = parse_record(path, proposed.read(path))
-                named += [record.requested_by, record.prepared_by.id]
-    return tuple(named)
+                records.append(parse_record(path, proposed.read(path)))
+    return Named(tuple(one.requested_by for one in records), tuple(one.prepared_by.id for one in records))
 
 
 def promotion_checks(

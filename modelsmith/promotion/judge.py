@@ -11,7 +11,7 @@ from modelsmith.governance.keys import CLOCK_TOLERANCE, opener_doubt
 from modelsmith.governance.names import find_twin
 from modelsmith.governance.shape import ABSENT, concern
 from modelsmith.promotion.authors import Authorship, Commits, authorship
-from modelsmith.promotion.checks import is_promotion, named_actors, promotion_checks
+from modelsmith.promotion.checks import Named, is_promotion, named_actors, promotion_checks
 from modelsmith.promotion.clock import read_signed
 from modelsmith.promotion.main import Main, main_after, read_main
 from modelsmith.promotion.openings import opening_doubt
@@ -24,7 +24,7 @@ from modelsmith.repository.tree import Revision
 from modelsmith.repository.validate import validate
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.governance import Limits
-from modelsmith.schema.pull import Change, PullEvent, PullRequest, Review, odd_words
+from modelsmith.schema.pull import Change, Elsewhere, PullEvent, PullRequest, Review, odd_words
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def judge(git: Git, pull: PullRequest, main_commit: str, now: datetime) -> Judge
         authorship=authorship(commits, main.people),
         seen=max(now, pull.opened_at, signed.latest),
         now=now,
+        elsewhere=pull.elsewhere,
         opener=(
             *_opener(pull, main),
             *_repository(pull, main),
@@ -108,6 +109,7 @@ def judge_tree(
     authorship: Authorship,
     seen: datetime,
     now: datetime | None = None,
+    elsewhere: Sequence[Elsewhere] = (),
     opener: Sequence[CheckResult] = (),
 ) -> Judgement:
     """The same decision from its parts.
@@ -125,6 +127,7 @@ def judge_tree(
         seen: A time that the merge is not before: the latest that history has seen signed, the approvals of this
             merge included, or the present.
         now: The present, where the merge is made.
+        elsewhere: What the forge holds against the same in other pull requests; nothing of it outlives the merge.
         opener: What the forge adds about who opened the pull request; nothing of it outlives the merge.
     """
     change = git.change(main.tree.commit, tree)
@@ -132,6 +135,7 @@ def judge_tree(
     too_large = bool(checks)
     if not too_large:
         checks = checks_for(git, main, tree, change, now, seen)
+    named = Named((), ()) if too_large else named_actors(Revision(git, tree), change)
     passed = is_promotion(change) and all(check.passed for check in checks)
     decision = decide(
         policy=main.policy,
@@ -141,11 +145,13 @@ def judge_tree(
         reviews=reviews,
         requester=requester,
         preparer=preparer,
-        authors=[*authorship.authors, *(() if too_large else named_actors(Revision(git, tree), change))],
+        authors=[*authorship.authors, *named.requesters, *named.preparers],
         claims=authorship.claims,
         checks=(*opener, *checks),
         now=seen,
         contract=contract_for(main, Revision(git, tree), change, now, seen) if passed else None,
+        recorders=named.preparers,
+        elsewhere=elsewhere,
     )
     return Judgement(decision, change, tree, main)
 

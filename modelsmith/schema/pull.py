@@ -82,6 +82,13 @@ class Review(Frozen):
     """Who says so where there is no proof."""
 
 
+class Elsewhere(Frozen):
+    """A verdict that somebody gave about the same in another pull request."""
+
+    pull: int
+    review: Review
+
+
 class PullRequest(Frozen):
     """One proposal and what was said about it."""
 
@@ -105,6 +112,11 @@ class PullRequest(Frozen):
     """The signed opening; none where the forge authenticates by login."""
     reviews: tuple[Review, ...] = ()
     """Oldest first."""
+    elsewhere: tuple[Elsewhere, ...] = ()
+    """Of an open one: rejections of the same, and withdrawals, that other pull requests hold. By number, oldest first.
+
+    The same is what has the same change, or, of a promotion, the same record: its signature may be another.
+    """
     merge: GitHash | None = None
     """Merge commit, once merged."""
 

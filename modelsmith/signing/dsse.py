@@ -1,6 +1,7 @@
 """Records and evidence under seal: in-toto Statement, RFC 8785, DSSE, Sigstore bundle v0.3, a local EC P-256 key.
 
-A bundle has one signature and one spelling: any other byte in it is refused. ``keyid`` stays empty and ``hint`` is
+A bundle has one signature and one spelling: any other byte in it is refused, and of the two signatures that ECDSA makes
+of one (``s`` and the order less ``s``) the one with the small ``s`` is ours. ``keyid`` stays empty and ``hint`` is
 the SHA-256 of the public key's PEM, as cosign expects. Formats: in-toto attestation framework v1, DSSE v1.0.0 (PAE),
 Sigstore protobuf specs v0.3.
 """
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Literal
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from pydantic import Field, JsonValue, ValidationError
 
 from modelsmith.schema.base import Frozen
@@ -27,6 +29,9 @@ from modelsmith.signing.keys import load_public_key, load_signing_key, public_pe
 PAYLOAD_TYPE: Literal["application/vnd.in-toto+json"] = "application/vnd.in-toto+json"
 STATEMENT_TYPE: Literal["https://in-toto.io/Statement/v1"] = "https://in-toto.io/Statement/v1"
 BUNDLE_TYPE: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Of P-256's group."""
 
 Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -98,7 +103,8 @@ def seal(statement: Mapping[str, Any], key: Path) -> bytes:
     """
     payload = _payload(statement)
     private = load_signing_key(key)
-    signature = private.sign(_pae(payload), ec.ECDSA(hashes.SHA256()))
+    r, s = decode_dss_signature(private.sign(_pae(payload), ec.ECDSA(hashes.SHA256())))
+    signature = encode_dss_signature(r, min(s, _ORDER - s))
     return canonical_json(
         {
             "mediaType": BUNDLE_TYPE,
@@ -126,7 +132,7 @@ def unseal(bundle: bytes, trusted: Sequence[bytes], subject: bytes | str, predic
             ``bad-signature``, ``wrong-type`` or ``wrong-subject``.
         InvalidInput: ``invalid-public-key`` for a trusted key that is none.
     """
-    found = parse_statement(_canonical(open_envelope(_canonical(bundle), trusted)))
+    found = parse_statement(_canonical(open_envelope(_one_form(bundle), trusted)))
     if found.predicate_type != predicate_type:
         raise IntegrityFailure(
             "wrong-type",
@@ -164,7 +170,7 @@ def holds(bundle: bytes, statement: Mapping[str, Any], trusted: Sequence[bytes])
         InvalidInput: as `open_envelope` and `seal`.
     """
     try:
-        return open_envelope(_canonical(bundle), trusted) == _payload(statement)
+        return open_envelope(_one_form(bundle), trusted) == _payload(statement)
     except IntegrityFailure:
         return False
 
@@ -190,11 +196,7 @@ def open_envelope(bundle: bytes, trusted: Sequence[bytes]) -> bytes:
     try:
         key.verify(signature, _pae(payload), ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
-        raise IntegrityFailure(
-            "bad-signature",
-            "The signature does not fit its statement: one of them was changed after signing.",
-            "Restore both files as they were signed.",
-        ) from None
+        raise _bad_signature() from None
     return payload
 
 
@@ -228,6 +230,14 @@ def not_a_bundle() -> IntegrityFailure:
     )
 
 
+def _bad_signature() -> IntegrityFailure:
+    return IntegrityFailure(
+        "bad-signature",
+        "The signature does not fit its statement: one of them was changed after signing.",
+        "Restore both files as they were signed.",
+    )
+
+
 def _parse(bundle: bytes) -> _Bundle:
     try:
         return _Bundle.model_validate_json(bundle)
@@ -243,6 +253,18 @@ def _canonical(data: bytes) -> bytes:
     except (ValueError, RecursionError):
         pass
     raise not_a_bundle()
+
+
+def _one_form(bundle: bytes) -> bytes:
+    """The bytes of a bundle that nobody without the key can turn into other bytes that say and prove the same."""
+    signature = _base64(_parse(_canonical(bundle)).envelope.signatures[0].sig)
+    try:
+        small = decode_dss_signature(signature)[1] <= _ORDER // 2
+    except ValueError:
+        raise _bad_signature() from None
+    if not small:
+        raise not_a_bundle()
+    return bundle
 
 
 def _payload(statement: Mapping[str, Any]) -> bytes:

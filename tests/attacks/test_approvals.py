@@ -12,7 +12,7 @@ from attacker import CODEOWNERS, HARNESS, MAIN, NOBODY, PEOPLE_FILE, POLICY, ROU
 
 from modelsmith.forges.events import new_event
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.promotion import APPROVAL_NAMESPACE, EVENT_NAMESPACE
+from modelsmith.schema.promotion import APPROVAL_NAMESPACE, EVENT_NAMESPACE, PromotionRecord
 from modelsmith.schema.pull import SignedApproval
 from modelsmith.signing import ssh
 
@@ -299,6 +299,21 @@ def test_a_withdrawn_approval_counts_no_more(waiting):
     done = waiting.push(f"{replayed}:{REVIEW_REF}")
     assert done.returncode
     assert "forged-event" in done.stderr
+
+
+def test_a_rejection_is_not_lost_by_opening_the_same_again(waiting):
+    """Under a new number, by somebody else, or with another signature under the same record."""
+    waiting.reject(4, "maya")
+    head = head_of(waiting)
+    path = next(path for path in waiting.bare.list_tree(head) if path.endswith("-customer-deployed/record.json"))
+    data = waiting.bare.read_blob(waiting.bare.list_tree(head)[path][1])
+    signed = waiting.record_files(PromotionRecord.model_validate_json(data), {})
+    for name, again in (("again", head), ("signed-again", waiting.commit(signed, head))):
+        number = waiting.open(again, "dana", branch=name)
+        waiting.approve(number, "noor")
+        assert "rejected the same in pull request 4" in waiting.refusals(number)
+        with refused("gate-closed"):
+            waiting.merge(number)
 
 
 @pytest.mark.xfail(strict=True, reason="neither: receipts hold approvals only, so a rejection can be left out of them")

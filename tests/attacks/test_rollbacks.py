@@ -41,7 +41,7 @@ def approved_at(world):
     return at
 
 
-def roll_back(world, monkeypatch, after, opened_after=None, merged_after=None):
+def roll_back(world, monkeypatch, after, opened_after=None, merged_after=None, **more):
     """A rollback on main past the hook, dated so long after the approval, by whoever holds the harness's keys."""
     main = world.governed()
     approved = approved_at(world)
@@ -55,7 +55,7 @@ def roll_back(world, monkeypatch, after, opened_after=None, merged_after=None):
     files[ROUTING] = routing_after(main, record)
     head = world.commit(files)
     merged = approved + (after if merged_after is None else merged_after)
-    return world.force(head, pull=8, gate="contract", at=merged)
+    return world.force(head, pull=8, gate="contract", at=merged, **more)
 
 
 def something_else(world, monkeypatch):
@@ -88,6 +88,12 @@ def test_a_rollback_dated_back_before_what_main_holds_is_found(deployed, monkeyp
     something_else(deployed, monkeypatch)
     deployed.holds()
     merge = roll_back(deployed, monkeypatch, timedelta(minutes=30), merged_after=LATER)
+    deployed.detected(merge, "approval of @oncall-sre is missing")
+
+
+def test_a_rollback_that_no_person_approves_is_opened_by_who_prepared_it(deployed, monkeypatch):
+    """Dana owns nothing of it, and opens again what the harness had prepared and somebody had closed."""
+    merge = roll_back(deployed, monkeypatch, timedelta(minutes=30), preparer="dana")
     deployed.detected(merge, "approval of @oncall-sre is missing")
 
 

@@ -257,6 +257,34 @@ def test_a_pull_request_that_cannot_be_read_hides_no_other(world, pull):
     assert world.propose({"evals/d.yaml": "4"}, branch="three").number == 3
 
 
+def test_a_rejection_is_heard_wherever_the_same_is_opened_again(world, pull):
+    """Of a change: the same change. Of a promotion: the same record, whatever else lies beside it."""
+    folder = "promotions/rtb/iter-001-00000001/01-candidate"
+    promotion = world.propose({f"{folder}/record.json": "{}", f"{folder}/record.sigstore.json": "1"}, branch="promote")
+    for rejected in (pull, promotion):
+        world.review("dana", rejected)
+        world.review("dana", rejected, "reject")
+    world.forge().close(promotion.number, "no")
+    again = world.propose(branch="again", requester="maya")
+    other = world.propose({"evals/other.yaml": "x"}, branch="other", requester="maya")
+    signed_again = {f"{folder}/record.json": "{}", f"{folder}/record.sigstore.json": "2"}
+    promoted = world.propose(signed_again, branch="signed-again")
+    written_again = world.propose({f"{folder}/record.json": "[]"}, branch="written-again")
+    heard = {
+        one.number: [(said.pull, said.review.actor, said.review.verdict) for said in one.elsewhere]
+        for one in world.forge().list("open")
+    }
+    assert heard == {
+        pull.number: [],
+        again.number: [(pull.number, "dana", "reject")],
+        other.number: [],
+        promoted.number: [(promotion.number, "dana", "reject")],
+        written_again.number: [],
+    }
+    world.review("dana", pull, "withdraw")
+    assert [said.review.verdict for said in world.forge().get(again.number).elsewhere] == ["reject", "withdraw"]
+
+
 def test_a_rewound_forge_is_not_fetched(world, pull):
     world.review("dana", pull)
     world.forge().fetch_into(world.git)

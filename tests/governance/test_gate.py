@@ -11,9 +11,10 @@ from modelsmith.governance.codeowners import MAX_BYTES, parse
 from modelsmith.governance.gate import CheckResult, Contract, decide, why_uncounted
 from modelsmith.governance.person_gates import PERSON_EVENTS
 from modelsmith.schema.governance import Harness, Limits, People, Person, SshKey
-from modelsmith.schema.pull import Change, ChangedPath, Review
+from modelsmith.schema.pull import Change, ChangedPath, Elsewhere, Review
 
 AT = datetime(2026, 5, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
 ZERO, ONE, TWO = "0" * 40, "1" * 40, "2" * 40
 OWNERS = """\
 *                                        @platform
@@ -467,6 +468,40 @@ PATHS = [
     f"{FOLDER}/04-customer-deployed/evidence.json",
     f"{FOLDER}/05-rolled-back/record.json",
 ]
+
+
+def test_a_rejection_elsewhere_of_the_same_stands_until_its_giver_says_otherwise(gate):
+    """Whatever number the same is opened under again, and whoever opens it."""
+
+    def decision(*here, said="reject", by="maya", at=AT, pull=4, **other):
+        there = Elsewhere(pull=pull, review=review(by, DEPLOYMENT, said, at=at))
+        return gate(DEPLOYMENT, *here, elsewhere=(there, *other.pop("more", ())), now=AT + 4 * MINUTE, **other)
+
+    approved = review("noor", DEPLOYMENT)
+    closed = decision(approved)
+    assert codes(closed) == {"rejected"}
+    assert "pull request 4" in closed.refusals[0].sentence
+    assert decision(approved, said="withdraw").open
+    assert decision(approved, by="dana").open, "who owns nothing of it"
+    back = Elsewhere(pull=5, review=review("maya", DEPLOYMENT, "withdraw", at=AT + MINUTE))
+    assert decision(approved, more=(back,)).open
+    assert not decision(approved, at=AT + 2 * MINUTE, more=(back,)).open
+    for verdict in ("approve", "withdraw"):
+        assert decision(approved, review("maya", DEPLOYMENT, verdict, at=AT + MINUTE)).open
+        assert not decision(approved, review("maya", DEPLOYMENT, verdict, at=AT - MINUTE)).open
+
+
+def test_what_no_person_approves_is_opened_by_who_prepared_its_record(gate):
+    subject = promotion("candidate", 1)
+    assert gate(subject).open
+    assert codes(gate(subject, preparer="pat")) == {"opened-by-another"}
+    assert gate(subject, preparer="pat", recorders=("pat",)).open
+    by_another = gate(ROLLBACK, contract=CONTRACT, preparer="pat")
+    assert by_another.waiting_for == ("@oncall-sre",)
+    assert "did not prepare its record" in by_another.notes[0]
+    assert codes(gate(DEPLOYMENT, preparer="pat")) == set(), "a person decides about this one"
+
+
 CHANGE = st.lists(st.sampled_from(PATHS), min_size=1, max_size=4, unique=True).map(lambda paths: change(*paths))
 VERDICTS = st.lists(
     st.tuples(st.sampled_from(ACTORS), st.sampled_from(["approve", "reject", "withdraw"]), st.booleans()), max_size=5

@@ -19,6 +19,7 @@ from modelsmith.signing.dsse import adopt_or_seal, holds, seal, statement, unsea
 TYPE = "https://modelsmith.dev/evidence/v1"
 SUBJECT = b'{"figure":0.92}'
 PREDICATE = {"specialist": "iter-001-0123abcd", "figures": [1, 2.5, None, True], "nested": {"b": "ä", "a": ""}}
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 STATEMENT = statement("evidence.json", SUBJECT, TYPE, PREDICATE)
 
 
@@ -43,7 +44,8 @@ def resealed(bundle, harness, payload):
     key = serialization.load_pem_private_key(harness.path.read_bytes(), None)
     changed = json.loads(bundle)
     changed["dsseEnvelope"]["payload"] = base64.b64encode(payload).decode()
-    signature = key.sign(pae(payload), ec.ECDSA(hashes.SHA256()))
+    r, s = decode_dss_signature(key.sign(pae(payload), ec.ECDSA(hashes.SHA256())))
+    signature = encode_dss_signature(r, min(s, ORDER - s))
     changed["dsseEnvelope"]["signatures"][0]["sig"] = base64.b64encode(signature).decode()
     return canonical_json(changed)
 
@@ -244,11 +246,12 @@ def test_a_signature_that_does_not_hold_is_made_anew(bundle, harness, stranger, 
     assert unseal(made, [harness.pem], SUBJECT, TYPE) == PREDICATE
 
 
-def test_the_other_half_of_an_ecdsa_signature_adds_nothing(bundle, harness):
-    """ECDSA lets anyone turn (r, s) into (r, n - s): other bytes, the same statement. Nothing may rest on its bytes."""
+def test_a_seal_has_one_signature_of_the_two_that_ecdsa_makes_of_it(bundle, harness):
+    """ECDSA lets anyone turn (r, s) into (r, n - s): other bytes, and so another change that proves the same."""
     changed = json.loads(bundle)
     holder = changed["dsseEnvelope"]["signatures"][0]
     r, s = decode_dss_signature(base64.b64decode(holder["sig"]))
-    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-    holder["sig"] = base64.b64encode(encode_dss_signature(r, order - s)).decode()
-    assert unseal(canonical_json(changed), [harness.pem], SUBJECT, TYPE) == PREDICATE
+    assert s <= ORDER // 2
+    holder["sig"] = base64.b64encode(encode_dss_signature(r, ORDER - s)).decode()
+    refused("not-a-bundle", canonical_json(changed), [harness.pem], SUBJECT, TYPE)
+    assert not holds(canonical_json(changed), STATEMENT, [harness.pem])
