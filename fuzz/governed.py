@@ -36,7 +36,7 @@ def repository() -> dict[str, bytes]:
         if kind == "generator" and "timeout" not in name:
             continue
         if kind is not None and "/.local/" not in name:
-            files[name] = path.read_bytes()
+            files[name] = path.read_bytes().replace(b"min_scenarios: 50", b"min_scenarios: 1")
     return files
 
 
