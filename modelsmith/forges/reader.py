@@ -104,7 +104,7 @@ class Reader:
         self.git = git
         self._governance: dict[str, Governance] = {}
         self._verified: set[tuple[str, str]] = set()
-        self._read: dict[str, tuple[Link, ...]] = {}
+        self._read: dict[str, tuple[Link, ...] | ModelsmithError] = {}
         self._logs: dict[str, tuple[LoggedEvent, ...]] = {}
         self._records: dict[str, tuple[str, str] | None] = {}
         self._merges_by_main: dict[str, tuple[dict[str, str], dict[str, int]]] = {}
@@ -123,8 +123,7 @@ class Reader:
         """
         listed = local_refs(self.git, PULLS).items()
         found = {number: tip for ref, tip in listed if (number := pull_number(ref))}
-        with suppress(ModelsmithError):
-            self._chains(found.values())
+        self._chains(found.values())
         return dict(sorted(found.items()))
 
     def governance(self, commit: str) -> Governance:
@@ -136,10 +135,13 @@ class Reader:
     def log(self, tip: str) -> tuple[LoggedEvent, ...]:
         """Events up to ``tip``, oldest first, in good order; signatures are not checked.
 
-        Raises IntegrityFailure (``bad-event``).
+        Raises IntegrityFailure (``bad-event``, ``damaged-object``), InfrastructureFailure (``missing-object``).
         """
         if tip not in self._logs:
-            self._logs[tip] = _parse(self._chains([tip])[tip])
+            chain = self._chains([tip])[tip]
+            if isinstance(chain, ModelsmithError):
+                raise chain
+            self._logs[tip] = _parse(chain)
         return self._logs[tip]
 
     def merge_of(self, opening: PullEvent, main: str) -> str | None:
@@ -255,7 +257,7 @@ class Reader:
             return logged.event.base
         return self.git.text("rev-parse", f"{merge}^1") if merge else main
 
-    def _chains(self, tips: Collection[str]) -> dict[str, tuple[Link, ...]]:
+    def _chains(self, tips: Collection[str]) -> dict[str, tuple[Link, ...] | ModelsmithError]:
         self._read |= read_chains(self.git, [tip for tip in tips if tip not in self._read], EVENT_FILES)
         return self._read
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from typing_extensions import override
 
@@ -49,12 +49,6 @@ _MODES = {b"40000": FOLDER, **{mode.encode(): mode for mode in (REGULAR, EXECUTA
 _COMMIT = re.compile(rb"tree ([0-9a-f]+)\n((?:parent [0-9a-f]+\n)*)(?=author )")
 
 
-class _Commit(NamedTuple):
-    tree: str
-    parents: tuple[str, ...]
-    subject: str
-
-
 class ObjectReader(Git):
     """`Git` whose answers about commits, trees and files come from one ``git cat-file`` process; use it as a context.
 
@@ -66,7 +60,7 @@ class ObjectReader(Git):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._process: subprocess.Popen[bytes] | None = None
-        self._commits: dict[str, _Commit] = {}
+        self._commits: dict[str, Commit] = {}
         self._trees = lru_cache(_TREES_KEPT)(self._read_tree)
         self._digests: dict[str, str] = {}
 
@@ -121,8 +115,8 @@ class ObjectReader(Git):
         log: list[Commit] = []
         at: str | None = self.rev(tip)
         while at:
-            commit = self._commit(at)
-            log.append(Commit(at, commit.parents, commit.tree, commit.subject))
+            commit = self.commit(at)
+            log.append(commit)
             at = commit.parents[0] if commit.parents else None
         return log[::-1]
 
@@ -153,9 +147,10 @@ class ObjectReader(Git):
     def _root(self, rev: str) -> str:
         """The tree of a commit, or the tree itself."""
         commit = rev if rev in self._commits else self.rev(rev)
-        return self._commit(commit).tree if commit else self.tree(rev) or rev
+        return self.commit(commit).tree if commit else self.tree(rev) or rev
 
-    def _commit(self, oid: str) -> _Commit:
+    def commit(self, oid: str) -> Commit:
+        """One commit, read once."""
         if oid not in self._commits:
             data = self._read(oid, "commit")
             links = _COMMIT.match(data)
@@ -163,7 +158,8 @@ class ObjectReader(Git):
                 raise _damaged(oid, "is not a sound commit")
             message = data.partition(b"\n\n")[2]
             subject = message.lstrip(b"\n").partition(b"\n\n")[0].replace(b"\n", b" ")
-            self._commits[oid] = _Commit(
+            self._commits[oid] = Commit(
+                id=oid,
                 tree=links[1].decode(),
                 parents=tuple(links[2].decode().split()[1::2]),
                 subject=subject.decode("utf-8", "replace").strip(),

@@ -2,11 +2,13 @@ import json
 
 import pytest
 
+from modelsmith.forges.chains import LARGEST_EVENT, LARGEST_LINK
 from modelsmith.forges.events import new_event
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.port import ForgeIdentity
+from modelsmith.forges.pre_receive import RefUpdate, check_push
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.signing import ssh
 
 PULL = "refs/modelsmith/pulls/1"
@@ -18,6 +20,12 @@ def files_of(world, commit):
 
 def tip(world):
     return world.forge_git.rev(PULL)
+
+
+def push_judged(world, commit):
+    """What the hook says of a new last event."""
+    world.push(f"{commit}:refs/heads/scratch", options=["--force"])
+    check_push(world.forge_git, [RefUpdate(tip(world), commit, PULL)], lambda *_: None, lambda *_: {})
 
 
 def rewrite(world, change, commit=None):
@@ -146,7 +154,27 @@ def test_an_event_whose_tree_is_damaged_is_detected(world, pull):
     who = "smith <smith@example.org> 1767225600 +0000"
     commit = f"tree {tree}\nparent {tip(world)}\nauthor {who}\ncommitter {who}\n\nx\n"
     world.forge_git.update_ref(PULL, world.forge_git.text(*literally, "commit", input=commit.encode()), tip(world))
-    refused(world, "bad-tree")
+    refused(world, "damaged-object")
+
+
+@pytest.mark.parametrize("part", ["commit", "tree", "body"])
+def test_what_is_too_large_to_be_an_event_is_not_read(world, pull, part):
+    """Else whoever may say one word makes everybody read megabytes at every list, for good."""
+    second = world.propose({"evals/c.yaml": "3"}, branch="two")
+    files = files_of(world, tip(world))
+    if part == "tree":
+        files |= {f"{number:0200}": b"" for number in range(100)}
+    if part == "body":
+        edit(files, body="A" * (LARGEST_EVENT + 1))
+    message = "A" * (LARGEST_LINK + 1) if part == "commit" else "commented 1"
+    large = world.git.commit_files(None, files, message, world.who, (tip(world),))
+    if part != "body":
+        with pytest.raises(ModelsmithError) as caught:
+            push_judged(world, large)
+        assert (caught.value.code, "allowed" in caught.value.message) == ("bad-event", True)
+    world.push(f"{large}:{PULL}")
+    assert refused(world, "bad-event")
+    assert world.forge().list("open") == (second,)
 
 
 @pytest.mark.parametrize("name", ["1\u00a02", "2\u2028", "x\u0085y"])
