@@ -9,8 +9,6 @@ from modelsmith.cli.page import Page, Styled
 if TYPE_CHECKING:
     from modelsmith.operations.proposal_view import DiffView, FileView, PacketView, ProposalView
 
-_FILES = 200
-"""Paths that are listed; the rest is counted."""
 _MARKS = {"added": Styled("+", "green"), "removed": Styled("-", "red"), "changed": Styled("~", "yellow")}
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 """Of the lines of a diff, by what they begin with."""
@@ -84,10 +82,8 @@ def _proposal(proposal: ProposalView, page: Page) -> None:
     if proposal.commits_left_out:
         page.line(Styled(f"and {proposal.commits_left_out} older commits, which are not listed here", "yellow"))
     page.gap()
-    for file in proposal.files[:_FILES]:
+    for file in proposal.files:
         page.line(_MARKS[file.kind], f" {_sizes(file)}  {file.path}")
-    if len(proposal.files) > _FILES:
-        page.line(f"and {len(proposal.files) - _FILES} more paths; --json has all")
     if proposal.diff is not None:
         _diff(proposal, proposal.diff, page)
     if proposal.packet is not None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal
 
-from modelsmith.governance.shape import promotion_folder
+from modelsmith.governance.shape import concern, promotion_folder
 from modelsmith.promotion.authors import written
 from modelsmith.promotion.checks import promotion_checks
-from modelsmith.promotion.main import read_main
+from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.packets import PACKET_FILE
 from modelsmith.repository.budgets import require_within
 from modelsmith.repository.differences import changed_files, difference
@@ -17,10 +17,11 @@ from modelsmith.repository.tree import Revision
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, ModelsmithError
 from modelsmith.schema.promotion import RECORD_FILE
-from modelsmith.schema.pull import Change, PullRequest
+from modelsmith.schema.pull import Change, ChangedPath, PullRequest
 
 COMMITS = 100
 """Commits that are listed, newest first."""
+_RANKS = ("governance", "governed", "toolkit", "other")
 PACKET_CHECK = "packet"
 """Name of the check that holds the packet against what it tells of."""
 
@@ -73,6 +74,7 @@ class ProposalView(Frozen):
     new: str
     """Commit or tree after it."""
     files: tuple[FileView, ...]
+    """Every path: what governs, what is governed, the toolkit, then the rest, what somebody owns first."""
     commits: tuple[CommitView, ...]
     """The newest, `COMMITS` at most."""
     commits_left_out: int
@@ -92,9 +94,10 @@ def proposal_view(git: Git, pull: PullRequest, main: str, with_diff: bool) -> Pr
     if not pull.merge:
         require_within(git, main, pull.head, read_main(git, main).policy.limits)
     old, new = _sides(git, pull, main)
-    change = git.change(old, new)
+    governed = read_main(git, old)
+    change = _ordered(git.change(old, new), governed)
     folders = {folder for path in change.paths if (folder := promotion_folder(path.path))}
-    commits = written(git, old, pull.head, read_main(git, old).people, COMMITS)
+    commits = written(git, old, pull.head, governed.people, COMMITS)
     shown = difference(git, old, new, change) if with_diff or not folders else None
     return ProposalView(
         old=old,
@@ -105,6 +108,15 @@ def proposal_view(git: Git, pull: PullRequest, main: str, with_diff: bool) -> Pr
         diff=DiffView(lines=shown.lines, left_out=shown.left_out) if shown else None,
         packet=_packet(git, old, new, change, folders.pop()) if len(folders) == 1 else None,
     )
+
+
+def _ordered(change: Change, main: Main) -> Change:
+    """What people must see before all else comes first, so that nothing of it drowns among what matters less."""
+
+    def rank(changed: ChangedPath) -> tuple[int, bool, str]:
+        return _RANKS.index(concern(changed.path)), not main.codeowners.owners(changed.path), changed.path
+
+    return Change(paths=tuple(sorted(change.paths, key=rank)))
 
 
 def _sides(git: Git, pull: PullRequest, main: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from modelsmith.repository.git import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Git
@@ -54,10 +54,10 @@ def changed_files(git: Git, change: Change) -> tuple[ChangedFile, ...]:
 
 
 def difference(git: Git, old: str, new: str, change: Change) -> Difference:
-    """The lines in which two trees differ.
+    """The lines in which two trees differ, file by file in the order of the change.
 
     No attribute, driver or configuration of a repository has a say in what is shown. What is no UTF-8 text, or larger
-    than the bounds above, is named instead.
+    than the bounds above, is named instead, and so is each file whose lines are cut off.
     """
     shown, left_out = _readable(git, change)
     if not shown:
@@ -67,10 +67,39 @@ def difference(git: Git, old: str, new: str, change: Change) -> Difference:
         "--ignore-submodules=none", "--unified=3", "--src-prefix=a/", "--dst-prefix=b/",
         old, new, "--", *shown,
     )  # fmt: skip
-    lines = out.decode("utf-8", "replace").removesuffix("\n").split("\n")
-    if len(lines) > DIFF_LINES:
-        left_out.append(f"{len(lines) - DIFF_LINES} more lines of the diff")
-    return Difference(tuple(_cut(line) for line in lines[:DIFF_LINES]), tuple(left_out))
+    pieces = _pieces(out.decode("utf-8", "replace").removesuffix("\n").split("\n"), change, shown)
+    lines: list[str] = []
+    for path in shown:
+        room = DIFF_LINES - len(lines)
+        lines += pieces[path][:room]
+        if len(pieces[path]) > room:
+            left_out.append(f"{len(pieces[path]) - room} more lines: {path}")
+    return Difference(tuple(_cut(line) for line in lines), tuple(left_out))
+
+
+def _pieces(lines: Sequence[str], change: Change, shown: Sequence[str]) -> dict[str, list[str]]:
+    """The lines of each file. git takes files by the bytes of their names, and gives two pieces of one that turned.
+
+    No line of a file's own begins as the first of a piece does: each has its mark in front.
+    """
+    wanted = {path.path: path for path in change.paths if path.path in set(shown)}
+    owners = (path for path in sorted(wanted, key=_bytes) for _ in range(2 if _turned(wanted[path]) else 1))
+    pieces: dict[str, list[str]] = {path: [] for path in shown}
+    piece: list[str] = []
+    for line in lines:
+        if line.startswith("diff --git "):
+            piece = pieces[next(owners)]
+        piece.append(line)
+    return pieces
+
+
+def _bytes(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
+
+
+def _turned(path: ChangedPath) -> bool:
+    """Whether what stands there is of another type now: file, link or submodule."""
+    return ABSENT not in (path.old_mode, path.new_mode) and path.old_mode[:3] != path.new_mode[:3]
 
 
 def _readable(git: Git, change: Change) -> tuple[list[str], list[str]]:

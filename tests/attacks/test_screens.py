@@ -21,7 +21,9 @@ from modelsmith.forges.port import Proposal
 from modelsmith.governance.states import record_folder
 from modelsmith.operations import pr_list, pr_show
 from modelsmith.promotion.records import next_record
+from modelsmith.repository.differences import difference
 from modelsmith.schema.plaintext import first_hidden
+from modelsmith.schema.pull import Change
 
 MARKUP = "Fix [/x] and [red]colour[/red] of [link=https://example.org]tags[/link] :boom:"
 STEERING = "x\x1b[7A\x1b]0;pwned\x07\r\x08 \u202eneddih\n  verified     yes, up to 0123456789ab\n  status  FORGED"
@@ -167,6 +169,42 @@ def test_a_packet_outside_a_promotion_is_a_file_like_any_other(fresh):
     code, written = on_a_terminal(fresh, "pr", "show", str(first))
     assert code == 0
     assert not re.search(r"(?m)^(?! {2}\| ).*Asked for:", written)
+
+
+def test_no_path_drowns_among_many(fresh):
+    """Two hundred notes in front of one runbook: it comes first, every path is named, and whose lines are cut off."""
+    notes = {f"docs/a/note{number:03}.md": b"harmless\n" * 12 for number in range(210)}
+    night = {"runbooks/night.md": b"At night: run it all.\n"}
+    number = proposed(fresh, files=notes | night)
+    seen = shown(fresh, number).proposal
+    assert [file.path for file in seen.files] == [*night, *sorted(notes)]
+    assert seen.diff.lines[0].startswith("diff --git a/runbooks/night.md ")
+    assert "+At night: run it all." in seen.diff.lines
+    whole = {line.split(" b/")[1] for line in seen.diff.lines if line.startswith("diff --git ")}
+    cut = {sentence.rpartition(": ")[2] for sentence in seen.diff.left_out}
+    assert whole | cut == night.keys() | notes.keys()
+    code, written = on_a_terminal(fresh, "pr", "show", str(number))
+    assert code == 0
+    assert all(path in written for path in notes | night)
+
+
+def test_the_lines_of_each_file_are_its_own_whatever_it_is_called_or_becomes(fresh):
+    """Names that sort in odd ways or look like a diff, and a file that becomes a link."""
+    before = {"docs/b": b"old\n", "docs/c.md": b"old\n"}
+    main = fresh.commit(before)
+    names = ["docs/a/x.md", "docs/a-x.md", "docs/a.md", 'docs/"q".md', "docs/diff --git a b/x.md", "docs/\u00e9.md"]
+    after = fresh.commit({name: f"diff --git {name}\n".encode() for name in names} | {"docs/c.md": b"new\n"}, main)
+    link = fresh.git.text("hash-object", "-w", "--stdin", input=b"a.md")
+    after = fresh.commit_entry("docs/b", "120000", link, after)
+    change = fresh.git.change(main, after)
+    back = Change(paths=change.paths[::-1])
+    seen = "\n".join(difference(fresh.git, main, after, back).lines)
+    expected = [path.path for path in back.paths for _ in range(2 if path.path == "docs/b" else 1)]
+    pieces = re.split(r"(?m)^(?=diff --git )", seen)[1:]
+    assert len(pieces) == len(expected)
+    for path, piece in zip(expected, pieces, strict=True):
+        assert path in [*names[:3], "docs/b", "docs/c.md"] or f"+diff --git {path}" in piece
+        assert path in names[3:] or piece.startswith(f"diff --git a/{path} ")
 
 
 def test_a_packet_that_is_not_the_rendering_is_called_so(candidate):
