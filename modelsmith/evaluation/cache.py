@@ -29,6 +29,8 @@ from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.run import EngineFacts
 from modelsmith.substrates.port import Completion, Prompt
 
+DRAWN = "by-content"
+"""How a sampled answer is drawn, in its key: those that earlier versions drew by the prompt's name stay out."""
 BUSY_SECONDS = 30.0
 """How long one process waits for another's write."""
 _LOOKED_UP_AT_ONCE = 500
@@ -61,6 +63,8 @@ class CompletionKeys:
 
     def __init__(self, weights: str, base: str | None, engine: EngineFacts, system: str, sampling: Sampling) -> None:
         settings = sampling.model_dump(mode="json", exclude={"repeats"})
+        if sampling.temperature:
+            settings["drawn"] = DRAWN
         self._common = _json(["completion", weights, base, engine.model_dump(mode="json"), system, settings])
 
     def key(self, prompt: Prompt, repeat: int) -> str:

@@ -8,6 +8,7 @@ small batches.
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -51,7 +52,7 @@ class TransformersSubstrate:
     """One model, with its adapter merged in, in float32 on a CPU and bfloat16 on a GPU.
 
     The same prompts give the same completions: batches are formed by length and key, and sampling draws from a
-    generator seeded by ``sampling.seed`` and the prompt's key, so it does not depend on a prompt's neighbours.
+    generator seeded by ``sampling.seed`` and the conversation: neither a prompt's neighbours nor its name matter.
 
     Raises:
         InfrastructureFailure: ``model-load`` or ``out-of-memory``.
@@ -146,7 +147,7 @@ class TransformersSubstrate:
         columns = torch.arange(width + sampling.max_new_tokens, device=self._device)
         visible = torch.cat([columns.new_ones(len(tails), known), (columns >= starts).long()], dim=1)
         positions = (known + columns - starts).clamp(min=0)
-        generators = [_generator(sampling.seed, r.prompt.key) for r in requests] if sampling.temperature else []
+        generators = [_generator(sampling.seed, r.prompt) for r in requests] if sampling.temperature else []
         written: list[list[int]] = [[] for _ in requests]
         rows = list(range(len(requests)))
         done: dict[int, Completion] = {}
@@ -262,8 +263,9 @@ def _choose(logits: torch.Tensor, sampling: Sampling, generators: Sequence[torch
     return tokens.gather(1, torch.stack(drawn).to(tokens.device))[:, 0]
 
 
-def _generator(seed: int, key: str) -> torch.Generator:
-    material = hashlib.sha256(f"{seed}\x00{key}".encode()).digest()
+def _generator(seed: int, prompt: Prompt) -> torch.Generator:
+    turns = [[message.role, message.content] for message in prompt.messages]
+    material = hashlib.sha256(f"{seed}\x00{json.dumps(turns)}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(material[:8], "big") >> 1)
 
 

@@ -147,3 +147,18 @@ def test_a_model_without_a_chat_template_is_refused(tiny_model: Path, tmp_path: 
     with pytest.raises(InvalidInput) as caught:
         answers(tmp_path / "model", Sampling(max_new_tokens=2))
     assert caught.value.code == "no-chat-template"
+
+
+def test_a_drawn_answer_hangs_on_what_is_asked_not_on_the_prompt_s_name(tiny_model: Path) -> None:
+    """The cache knows an answer by what it answers: under another name it must be the same, in every repeat."""
+    network = TransformersSubstrate(tiny_model, None)
+
+    def drawn(names: list[str], text: str, seed: int) -> set[str]:
+        asked = [Prompt(name, (Message(role="user", content=text),)) for name in names]
+        return {
+            one.text for one in network.complete(asked, SYSTEM, Sampling(max_new_tokens=12, temperature=1.0, seed=seed))
+        }
+
+    assert len(drawn(["core/a/0/0", "core/b/0/0"], TEXTS[0], 3)) == 1
+    assert drawn(["core/a/0/0"], TEXTS[0], 3) == drawn(["core/b/0/0"], TEXTS[0], 3)
+    assert drawn(["core/a/0/0"], TEXTS[0], 3) != drawn(["core/a/0/0"], TEXTS[0], 4), "another repeat is another draw"
