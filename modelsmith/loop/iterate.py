@@ -19,6 +19,7 @@ from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.judge import judge
 from modelsmith.promotion.main import read_main
 from modelsmith.promotion.pulls import sync
+from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS
@@ -118,7 +119,8 @@ class Loop:
         """Why main leaves no sense in going on with an unfinished iteration; empty while there is some.
 
         What a phase failed with is mended on main or on this machine. The first makes a new iteration, since this one
-        keeps to the files of its commit. A candidate that passed is not given up for what may go by itself.
+        keeps to the files of its commit. A candidate that passed is not given up for what may go by itself, but main
+        takes no evidence that answers another question than its own, or passed by another rule.
         """
         early = last.phase in BEFORE_CANDIDATE
         if early and self._retired(last.reference, main):
@@ -126,8 +128,11 @@ class Loop:
         if last.error and (last.phase != "promote" or last.error.exit != Exit.INFRASTRUCTURE):
             changed = self._pinned(last.commit) != self._pinned(main)
             return f"it stopped at {last.error.code}, and main's files have changed since" if changed else ""
-        other = early and self._terms(last.commit) != self._terms(main)
-        return "main trains by other terms by now" if other else ""
+        if early:
+            return "main trains by other terms by now" if self._terms(last.commit) != self._terms(main) else ""
+        if self._asks(last.commit) == self._asks(main) or self._routed(last.specialist, main):
+            return ""
+        return "main asks another question, or judges by another rule, by now"
 
     def _abandon(self, last: Iteration | None, main: str, why: str = "somebody asked for it") -> Iteration:
         """Begin anew; what the harness had open for the unfinished candidate is closed, runs and ledger stay."""
@@ -182,6 +187,13 @@ class Loop:
         governed = load_eval_set(tree, cluster.eval_set)
         return cluster.base_model, cluster.training, governed.rubric_digest, governed.generators
 
+    def _asks(self, commit: str) -> tuple[object, ...]:
+        """What evidence must have answered, and the rule it must have passed: main accepts no evidence of others."""
+        tree = self.harness.workspace.revision(commit)
+        cluster = load_cluster(tree, self.cluster)
+        governed = load_eval_set(tree, cluster.eval_set)
+        return governed.question(), effective_rule(governed, cluster)
+
     def _pinned(self, commit: str) -> tuple[object, ...]:
         """Everything that an iteration reads from its commit, as git names it."""
         files = self.harness.workspace.revision(commit)
@@ -196,6 +208,11 @@ class Loop:
         """Whether nothing may be trained from the specialist any more."""
         life = read_main(self.harness.workspace.git, main).history.lives.get(specialist)
         return life is not None and life.state == "deprecated"
+
+    def _routed(self, specialist: str | None, main: str) -> bool:
+        """Whether the specialist has been deployed: then nothing of it is left to propose, and nothing is closed."""
+        life = read_main(self.harness.workspace.git, main).history.lives.get(specialist) if specialist else None
+        return life is not None and life.routed
 
     def _begin(self, commit: str, last: Iteration | None) -> Iteration:
         main = read_main(self.harness.workspace.git, commit)

@@ -61,3 +61,24 @@ def test_a_changed_policy_is_named_though_the_figures_stand(deployed):
     reasons, renewal = stale(deployed)
     assert [one for found in reasons.values() for one in found] == ["the policy changed since it was approved"]
     assert "its evidence stands" in renewal
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "people"),
+    [
+        (f"{SET}/scenarios/auction-timeout/timeout-core-01.yaml", "131 ms", "132 ms", ("petra", "dana")),
+        (CLUSTER_FILE, "composite: 0.0", "composite: 0.001", ("petra", "maya")),
+    ],
+    ids=["reworded", "tightened"],
+)
+@pytest.mark.parametrize("point", ["reference_run", "promote_accepted"], ids=["assess", "promote"])
+def test_main_that_moves_between_seal_and_promote_wedges_no_loop(fresh, point, path, old, new, people):
+    """The next call begins anew by itself: no gate says again and again that the eval answered an older question."""
+    fresh.stop_at(f"modelsmith.loop.phases:{point} 1 before SIGKILL", "iterate", "rtb-pricing", "--json")
+    assert (fresh.state()["number"], fresh.state()["phase"]) == (1, "assess" if point == "reference_run" else "promote")
+    change(fresh, path, old, new, *people)
+    ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
+    assert ran.code in (3, 4), ran.out
+    assert ran.json.get("code") != "gate-closed", ran.out
+    assert fresh.state()["number"] > 1
+    assert fresh.state()["phase"] in ("waiting", "done")

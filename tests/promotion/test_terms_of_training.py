@@ -41,6 +41,10 @@ def retold(document):
     document["description"] = "Other words."
 
 
+def stricter(document):
+    document["gate"] = {"composite": 0.99, "held_out": 0.99}
+
+
 def shorter(document):
     document["variants"] = document["variants"][:1]
 
@@ -102,6 +106,27 @@ def test_after_a_phase_failed_the_mend_on_main_begins_a_new_iteration(repository
 def test_a_candidate_that_passed_is_not_given_up_for_a_forge_that_was_away(repository):
     away = begun(repository, "promote", error=Fault(code="unreachable", exit=6, **STOPPED))
     assert loop_of(repository)._resume(away, edited(repository, retold).tip) == away
+
+
+@pytest.mark.parametrize("phase", ["assess", "promote"])
+@pytest.mark.parametrize(
+    ("path", "change", "number"),
+    [(SCENARIO, shorter, 2), (PATH, stricter, 2), (PATH, longer, 1), (GENERATOR, retold, 1)],
+)
+def test_a_candidate_whose_evidence_main_would_refuse_is_left_at_once(repository, phase, path, change, number):
+    """Without a failed call before it: the gate would say that the eval answered an older question, for ever."""
+    forge = Closed(f"promote/{CLUSTER}/iter-001-aaaaaaaa/02-eval-accepted")
+    now = edited(repository, change, path)
+    again = loop_of(repository, forge)._resume(begun(repository, phase), now.tip)
+    assert (again.number, forge) == (number, [1] if number == 2 else [])
+
+
+def test_what_already_serves_is_not_left_behind_and_nothing_of_it_is_closed(repository, monkeypatch):
+    monkeypatch.setattr(Loop, "_routed", lambda *_: True)
+    forge = Closed(f"promote/{CLUSTER}/iter-001-aaaaaaaa/05-production-validated")
+    now = edited(repository, shorter, SCENARIO)
+    serving = begun(repository, "promote", specialist="iter-001-aaaaaaaa")
+    assert (loop_of(repository, forge)._resume(serving, now.tip), forge) == (serving, [])
 
 
 def test_restart_leaves_the_iteration_behind_and_closes_what_it_had_open(repository):
