@@ -14,8 +14,9 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.progress import Progress
+from modelsmith.schema.run import EngineFacts
 from modelsmith.schema.source import BaseModelSource, Chat, Endpoint
-from modelsmith.substrates.endpoint.facts import unknown_weights
+from modelsmith.substrates.endpoint.facts import endpoint_facts, unknown_weights
 from modelsmith.substrates.lazy import LazySubstrate
 from modelsmith.substrates.port import Substrate
 
@@ -66,6 +67,18 @@ def open_substrate(workspace: Workspace, cluster: Cluster, subject: Subject, thr
     return _pinned(workspace, subject.source, subject, cluster.engine, threads, of_cluster=cluster.base_model)
 
 
+def engine_of(cluster: Cluster, subject: Subject) -> EngineFacts:
+    """Facts of the engine that `open_substrate` would open, without a model, a server or a key.
+
+    Raises:
+        InfrastructureFailure: ``extra-missing`` or ``vllm-missing``.
+    """
+    if subject.endpoint is not None:
+        return endpoint_facts(subject.endpoint)
+    assert subject.source is not None
+    return _pinned_facts(subject.source, cluster.engine)
+
+
 def open_judge(workspace: Workspace, governed: GovernedSet) -> RememberingJudge | None:
     """The judge that the eval set names, with the clone's cache in front; or None.
 
@@ -105,8 +118,6 @@ def _pinned(
     threads: int | None,
     of_cluster: BaseModelSource,
 ) -> Substrate:
-    from modelsmith.substrates.local_facts import local_facts
-
     def folder() -> Path:
         from modelsmith.substrates.base_models import resolve
 
@@ -139,8 +150,14 @@ def _pinned(
             require_fit(model, subject.adapter)
         return VllmSubstrate(model, adapter, log, waited, source.chat)
 
+    return LazySubstrate(_pinned_facts(source, engine), serve if engine == "vllm" else load)
+
+
+def _pinned_facts(source: BaseModelSource, engine: str) -> EngineFacts:
     if engine == "vllm":
         from modelsmith.substrates.vllm.server import find_python, vllm_facts
 
-        return LazySubstrate(vllm_facts(find_python(), source.chat), serve)
-    return LazySubstrate(local_facts(source.chat), load)
+        return vllm_facts(find_python(), source.chat)
+    from modelsmith.substrates.local_facts import local_facts
+
+    return local_facts(source.chat)

@@ -22,7 +22,7 @@ from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.ledger.ledger import Ledger
 from modelsmith.loop.bases import base_source
-from modelsmith.loop.engines import Subject, open_judge, open_substrate
+from modelsmith.loop.engines import Subject, engine_of, open_judge, open_substrate
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
@@ -101,7 +101,7 @@ def evaluate(
     not given. Interrupted, the same call goes on where it stopped.
 
     Raises:
-        InvalidInput: ``tag-taken`` when the tag holds another request.
+        InvalidInput: ``tag-taken`` when the tag holds another request, such as one to another engine.
         InfrastructureFailure: the engine failed or the run is incomplete.
     """
     folder = RunFolder(workspace.private, setting.cluster.cluster, setting.tag)
@@ -129,12 +129,13 @@ def _answers(run: RunResult, setting: Setting, subject: Subject, incumbent: RunR
         setting.governed.question(),
         subject.weights,
         subject.base,
-        subject.chat,
+        engine_of(setting.cluster, subject),
         setting.sections,
         setting.quick,
         setting.only,
     )
-    answered = (run.question, run.weights, run.base, run.engine.chat or Chat(), run.sections, run.quick, run.only)
+    engine = run.engine.model_copy(update={"chat": run.engine.chat or Chat()})
+    answered = (run.question, run.weights, run.base, engine, run.sections, run.quick, run.only)
     known = subject.endpoint is None and run.incumbent == (incumbent.run_id if incumbent else None)
     return known and asked == answered
 

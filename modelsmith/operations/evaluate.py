@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ from typing_extensions import override
 
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.loop.changed import evaluate_change, run_tag
-from modelsmith.loop.engines import Subject
+from modelsmith.loop.engines import Subject, engine_of
 from modelsmith.loop.evals import BASE, Setting, evaluate, ledger_of, subject_of
 from modelsmith.loop.known import set_at
 from modelsmith.operations.contract import Cli, Request, Result
@@ -20,10 +21,12 @@ from modelsmith.repository.kept_sets import load_kept_eval_set
 from modelsmith.repository.load import GovernedSet, load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Section
+from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.change import SetChange
-from modelsmith.schema.errors import Exit, InvalidInput
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.errors import Exit, InfrastructureFailure, InvalidInput
 from modelsmith.schema.progress import Progress
-from modelsmith.schema.run import Headline, RunResult
+from modelsmith.schema.run import EngineFacts, Headline, RunResult
 
 
 class EvalRequest(Request):
@@ -85,9 +88,9 @@ def run(workspace: Workspace, request: EvalRequest) -> EvalResult:
     if request.model not in {BASE, *(baseline.name for baseline in cluster.baselines)}:
         artifact = read_main(workspace.git, "HEAD").history.find(request.model).artifact
     sections: tuple[Section, ...] = SECTIONS if request.type == "all" else (request.type,)
-    tag = _given_tag(request) or _tag(request, governed)
-    setting = Setting(cluster, governed, _tree(workspace, governed), tag, sections, request.quick)
     subject = subject_of(workspace, cluster, request.model, artifact)
+    tag = _given_tag(request) or _tag(request, governed, _engine(cluster, subject))
+    setting = Setting(cluster, governed, _tree(workspace, governed), tag, sections, request.quick)
     if request.changed_since is not None:
         return _changed(workspace, request, request.changed_since, setting, subject)
     incumbent = _incumbent(workspace, request.against, setting) if request.against else None
@@ -130,11 +133,20 @@ def _given_tag(request: EvalRequest) -> str | None:
     return request.tag
 
 
-def _tag(request: EvalRequest, governed: GovernedSet) -> str:
-    """A tag of its own for every question, so that an edited eval set never meets an old run's folder."""
+def _engine(cluster: Cluster, subject: Subject) -> EngineFacts | None:
+    """The engine of today; None on a machine without it, where a change that asks nothing can still be judged."""
+    with contextlib.suppress(InfrastructureFailure):
+        return engine_of(cluster, subject)
+    return None
+
+
+def _tag(request: EvalRequest, governed: GovernedSet, engine: EngineFacts | None) -> str:
+    """A tag of its own for every question and engine: an edited set, or settings of a baseline, meet no old folder."""
     part = "quick" if request.quick else request.type
     question = governed.question()
-    return run_tag(f"{request.cluster}-{request.model}-{part}-{question.core[7:13]}{question.held_out[7:13]}")
+    by = content_digest(engine)[7:13] if engine else ""
+    asked = f"{question.core[7:13]}{question.held_out[7:13]}{by}"
+    return run_tag(f"{request.cluster}-{request.model}-{part}-{asked}")
 
 
 def _tree(workspace: Workspace, governed: GovernedSet) -> str:

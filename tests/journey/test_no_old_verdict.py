@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+import yaml
 from worlds import CLUSTER
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "substrates"))
+from stub_server import StubServer
+
+PRICES = {"prompt_per_million": 1000.0, "completion_per_million": 2000.0}
 SET = "evals/adtech/rtb-root-cause/evalset.yaml"
 
 
@@ -49,3 +57,34 @@ def test_runs_of_different_questions_are_not_compared(fresh):
 def test_the_loops_own_tags_are_not_for_others(fresh):
     code, error = evaluate(fresh, "--quick", "--tag", f"{CLUSTER}-iter-001-base")
     assert (code, error["code"]) == (2, "tag-reserved")
+
+
+def test_answers_of_another_engine_are_not_todays(fresh):
+    """Nor is the tag of that run in the way of asking this one."""
+    _, first = evaluate(fresh)
+    engine = first["run"]["engine"]["version"]
+    folder = fresh.private / CLUSTER / "runs" / first["run"]["tag"]
+    for file in (folder / "request.json", folder / "result.json"):
+        assert engine in file.read_text()
+        file.write_text(file.read_text().replace(engine, "transformers 0.1, torch 0.1"))
+    code, refused = evaluate(fresh, "--tag", first["run"]["tag"])
+    assert (code, refused["code"], refused["details"]["differing"]) == (2, "tag-taken", ["engine"])
+
+
+def test_a_baselines_settings_of_today_count_and_its_address_is_none_of_them(fresh):
+    with StubServer() as stub, StubServer() as moved:
+
+        def asked(**settings):
+            path = fresh.clone / f"clusters/{CLUSTER}/cluster.yaml"
+            endpoint = {"url": stub.url, "model": "frontier-1", "prices": PRICES} | settings
+            document = yaml.safe_load(path.read_text()) | {"baselines": [{"name": "frontier", "endpoint": endpoint}]}
+            path.write_text(yaml.safe_dump(document, sort_keys=False))
+            return evaluate(fresh, "--model", "frontier")[1]["run"]
+
+        first, dearer = asked(), asked(prices={name: 2 * price for name, price in PRICES.items()})
+        assert dearer["executed"] == 0
+        assert dearer["cost"]["cost_per_decision"] == 2 * first["cost"]["cost_per_decision"]
+        without = asked(omit=["seed"])
+        assert (without["engine"]["omitted"], without["executed"]) == (["seed"], first["executed"])
+        assert without["tag"] != first["tag"]
+        assert (asked(url=moved.url)["executed"], moved.seen) == (0, [])
