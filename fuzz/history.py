@@ -42,7 +42,7 @@ def git_tree_seeds() -> list[bytes]:
 
 
 def read_git_commit(data: bytes) -> object:
-    return Given(data)._commit("5a" * 20)
+    return Given(data).commit("5a" * 20)
 
 
 def git_commit_seeds() -> list[bytes]:

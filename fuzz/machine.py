@@ -8,7 +8,7 @@ from fuzz.examples import example
 from fuzz.target import BETWEEN, Target, parts, scratch
 from modelsmith.artifacts import seal
 from modelsmith.evaluation.results import RunFolder
-from modelsmith.forges import chains, pre_receive, reader, refusal
+from modelsmith.forges import pre_receive, reader, refusal
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.run import Observation, RunRequest, RunResult
@@ -64,14 +64,6 @@ def read_base_model_uri(data: bytes) -> object:
 
 def base_model_seeds() -> list[bytes]:
     return [b"file://weights", b"file://" + str(scratch() / "weights").encode()]
-
-
-def read_tree(data: bytes) -> object:
-    return chains._entries(data, 20)
-
-
-def tree_seeds() -> list[bytes]:
-    return [b"".join(b"%s %s\0%s" % (mode, name, b"Z" * 20) for mode, name in ((b"100644", b"a"), (b"40000", b"b")))]
 
 
 def read_refusal(data: bytes) -> object:
@@ -144,7 +136,6 @@ TARGETS = (
     Target("adapter-config", read_adapter_config, lambda: [b'{"target_modules":["q","k"],"r":2}']),
     Target("gguf-marker", read_gguf_marker, lambda: [b'{"a.safetensors":[1,"sha256:00"]}']),
     Target("base-model-uri", read_base_model_uri, base_model_seeds),
-    Target("tree", read_tree, tree_seeds),
     Target("refusal", read_refusal, refusal_seeds),
     Target("updates", read_updates, update_seeds),
     Target("run", read_run, run_seeds),
