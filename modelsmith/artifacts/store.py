@@ -99,14 +99,14 @@ class Store:
             The signature's place in the store.
 
         Raises:
-            InvalidInput: ``unknown-artifact``, ``invalid-artifact-id``, ``missing-signature``.
+            InvalidInput: ``unknown-artifact``, ``invalid-artifact-id``, ``missing-file``.
             IntegrityFailure: ``not-a-bundle``, ``wrong-subject`` for a signature of another artifact.
             InfrastructureFailure: as `put`.
         """
         target = self._known(artifact) / SIGNATURE_FILE
         if not path.is_file():
             raise InvalidInput(
-                "missing-signature", f"There is no signature at {path}.", "Sign the artifact first.", path=str(path)
+                "missing-file", f"There is no signature at {path}.", "Sign the artifact first.", path=str(path)
             )
         with self._incoming() as incoming:
             copy = incoming / SIGNATURE_FILE

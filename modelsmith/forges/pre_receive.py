@@ -25,6 +25,7 @@ from modelsmith.repository.secrets import first_secret
 from modelsmith.schema.errors import (
     GateNotCleared,
     InfrastructureFailure,
+    IntegrityFailure,
     InvalidInput,
     ModelsmithError,
 )
@@ -195,14 +196,16 @@ def _check_pull(reader: Reader, update: RefUpdate, number: int, now: datetime) -
     if len(log) > MOST_EVENTS and any(logged.event.kind not in ("closed", "merged") for logged in new):
         raise _refused("over-limits", f"{update.ref} has {MOST_EVENTS} events, which is all it may.", "Open a new one.")
     if opened(log).pull != number:
-        raise _refused("bad-event", f"The events of {update.ref} are about another pull request.", "Use its own ref.")
+        raise IntegrityFailure(
+            "bad-event", f"The events of {update.ref} are about another pull request.", "Use its own ref."
+        )
     if update.creates and number > 1 + max(tips, default=0):
         raise _refused("skipped-number", f"{number} is not the next number.", "Fetch, and take the next number.")
     fold_pull(log, reader.merge_of(opened(log), main))
     reader.check_repository(log, main)
     renamed = opened(log).repository != reader.governance(main).repository
     if renamed and any(logged.event.kind not in ("closed", "commented", "merged") for logged in new):
-        raise _refused(
+        raise InvalidInput(
             "renamed-repository",
             f"{update.ref} is about {opened(log).repository}, as main no longer calls itself.",
             "Close it and propose the change again.",
@@ -227,7 +230,9 @@ def _check_keys(reader: Reader, logged: LoggedEvent, people_at: str) -> None:
     for signature, at in signed:
         doubt = key_doubt(people, event.actor, str(signing_key(signature)), at, event.at)
         if doubt:
-            raise _refused("key-not-valid", f"{event.actor} cannot sign this: {doubt}.", "Use a key that is valid.")
+            raise IntegrityFailure(
+                "key-not-valid", f"{event.actor} cannot sign this: {doubt}.", "Use a key that is valid."
+            )
 
 
 def _check_base(reader: Reader, logged: LoggedEvent) -> None:
@@ -242,7 +247,7 @@ def _check_base(reader: Reader, logged: LoggedEvent) -> None:
     except ModelsmithError:
         known = False
     if not known:
-        raise _refused(
+        raise InvalidInput(
             "unrelated-base",
             f"The event names a main that did not list this key under {event.actor}, or not as {event.repository}.",
             "Fetch main and try again, so that the event names main as it is now.",
@@ -264,10 +269,10 @@ def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) 
     check_lengths(event, logged.approval)
     bases = {event.base, *([logged.approval.base] if logged.approval else [])}
     if not bases <= reader.line(main):
-        raise _refused("unrelated-base", "The event names a main that never was.", "Fetch main and try again.")
+        raise InvalidInput("unrelated-base", "The event names a main that never was.", "Fetch main and try again.")
     words = (event.title or "", event.branch or "", event.body, logged.approval.reason if logged.approval else "")
     if any(first_secret(text) for text in words):
-        raise _refused("secret", "What was said holds what looks like a secret.", "Say it without that.")
+        raise InvalidInput("secret", "What was said holds what looks like a secret.", "Say it without that.")
     if event.kind == "opened":
         require_within(git, event.base, event.head, reader.governance(main).limits)
         change = git.change(event.base, git.merge_tree(event.base, event.head))
@@ -279,7 +284,7 @@ def _check_closing(reader: Reader, opening: PullEvent, event: PullEvent, main: s
     """Whoever may neither withdraw a proposal nor decide about it does not close it."""
     git = reader.git
     if reader.merge_of(opening, main):
-        raise _refused("not-open", f"Pull request {event.pull} is merged.", "Open a new one.")
+        raise InvalidInput("not-open", f"Pull request {event.pull} is merged.", "Open a new one.")
     change = git.change(opening.base, git.merge_tree(opening.base, opening.head))
     if not reader.governance(main).may_close(event.actor, opening, change):
         raise _refused(
@@ -329,7 +334,9 @@ def _check_merge_commits(git: Git, commits: Set[str]) -> None:
     for commit in git.read_commits(list(commits)).values():
         message = commit.partition(b"\n\n")[2].decode("utf-8", "replace")
         if first_secret(message):
-            raise _refused("secret", "The merge says what looks like a secret.", "Merge with `modelsmith pr merge`.")
+            raise InvalidInput(
+                "secret", "The merge says what looks like a secret.", "Merge with `modelsmith pr merge`."
+            )
 
 
 def _open_pulls(reader: Reader, tips: Mapping[int, str], head: str, main: str) -> Iterator[int]:

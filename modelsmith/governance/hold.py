@@ -35,15 +35,15 @@ class Hold:
 def fold_hold(cluster: str, chain: Sequence[tuple[PromotionRecord, str]]) -> Hold | None:
     """The hold after a cluster's routing chain, oldest record first, each with its digest.
 
-    Raises IntegrityFailure: ``on-hold`` (a deployment follows a rollback without a clearance between), ``no-hold`` (a
-    clearance of nothing, or of another specialist's hold).
+    Raises IntegrityFailure: ``moved-on-hold`` (a deployment follows a rollback without a clearance between),
+    ``cleared-without-hold`` (a clearance of nothing, or of another specialist's hold).
     """
     hold: Hold | None = None
     for record, digest in chain:
         refusal = hold_refusal(hold, cluster, record.event, record.specialist)
         if refusal:
             raise IntegrityFailure(
-                "no-hold" if record.event == "hold-cleared" else "on-hold",
+                "cleared-without-hold" if record.event == "hold-cleared" else "moved-on-hold",
                 refusal,
                 "Clear the hold first, or restore the records.",
                 cluster=cluster,

@@ -122,7 +122,8 @@ def fold(records: Sequence[PromotionRecord], policy: Policy) -> Life:
     """Replay one specialist's records, given in sequence, into its life.
 
     Raises IntegrityFailure, naming specialist and sequence: ``no-records``, ``mixed-specialists``,
-    ``misnamed-specialist``, ``skipped-sequence``, ``changed-artifact``, ``broken-chain``, ``bad-transition``.
+    ``misnamed-specialist``, ``skipped-sequence``, ``changed-artifact``, ``broken-chain``,
+    ``forbidden-transition``.
     """
     if not records:
         raise IntegrityFailure(
@@ -138,7 +139,7 @@ def fold(records: Sequence[PromotionRecord], policy: Policy) -> Life:
             raise _broken("broken-chain", record, "does not name the digest of the record before it")
         if not _allowed(policy, record, state):
             raise _broken(
-                "bad-transition",
+                "forbidden-transition",
                 record,
                 f"says {record.event} from {record.from_state} to {record.to_state}, which the policy does not allow "
                 f"from {state or 'the beginning'}",

@@ -90,7 +90,7 @@ def set_at(workspace: Workspace, revision: str, name: str) -> Then | None:
         cluster = load_cluster(files, name)
         return Then(cluster, load_eval_set(files, cluster.eval_set))
     except InvalidInput as error:
-        if error.code not in ("unknown-cluster", "unknown-eval-set"):
+        if error.code not in ("unknown-cluster", "unknown-set"):
             raise
         return None
 

@@ -22,7 +22,7 @@ from modelsmith.promotion.main import read_main
 from modelsmith.repository.secrets import refuse_secret
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import Exit, GateNotCleared, IntegrityFailure
+from modelsmith.schema.errors import Exit, GateNotCleared, IntegrityFailure, InvalidInput
 from modelsmith.schema.governance import People
 from modelsmith.schema.plaintext import PlainLine
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval
@@ -71,8 +71,8 @@ def give_verdict(
 
     Raises:
         IntegrityFailure: as `key_holder`, by main's people.yaml.
-        GateNotCleared: ``harness-key``, ``not-open``.
-        InvalidInput: ``secret`` in the reason.
+        GateNotCleared: ``harness-key``.
+        InvalidInput: ``not-open``; ``secret`` in the reason.
     """
     refuse_secret("The reason", reason)
     git = workspace.git
@@ -86,7 +86,7 @@ def give_verdict(
         )
     pull = reader.get(number)
     if pull.status != "open":
-        raise GateNotCleared(
+        raise InvalidInput(
             "not-open",
             f"Pull request {number} is {pull.status}",
             "Look at `modelsmith pr list`.",

@@ -14,13 +14,15 @@ from modelsmith.repository.paths import refuse_links
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.catalog import DIALECT, json_schemas
 from modelsmith.schema.docs import Documented
+from modelsmith.schema.error_codes import error_codes
 
 
 class SchemaExportRequest(Request):
     """Writes one JSON Schema for each kind of governed file into DIR, generated from the types that check them.
 
     With --results it also writes, into DIR/results, one for what each command prints with --json, one for errors and
-    one for the lines of progress on stderr.
+    one for the lines of progress on stderr; and error-codes.json, every code that a command can end with: topic, exit
+    code, meaning and mend.
     """
 
     directory: Annotated[Path, Field(description="Folder to write into."), ARGUMENT] = Path(".iterate/schemas")
@@ -41,13 +43,24 @@ def run(workspace: Workspace, request: SchemaExportRequest) -> SchemaExportResul
     folder = workspace.root / request.directory
     kinds = json_schemas()
     results = result_schemas() if request.results else {}
-    for place, schemas in ((folder, kinds), (folder / "results", results)):
-        for name, schema in schemas.items():
-            path = place / f"{name}.schema.json"
-            refuse_links(workspace.root, path)
-            place.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    files: dict[Path, Any] = {folder / f"{name}.schema.json": schema for name, schema in kinds.items()}
+    if request.results:
+        files |= {folder / "results" / f"{name}.schema.json": schema for name, schema in results.items()}
+        files[folder / "results" / "error-codes.json"] = known_errors()
+    for path, content in files.items():
+        refuse_links(workspace.root, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return SchemaExportResult(directory=str(folder), kinds=tuple(sorted(kinds)), results=tuple(sorted(results)))
+
+
+def known_errors() -> dict[str, dict[str, str | int]]:
+    """Every code that a command can end with."""
+    return {
+        one.code: {"topic": topic, "exit": int(one.exit), "meaning": one.meaning, "mend": one.mend}
+        for topic, codes in error_codes().items()
+        for one in codes
+    }
 
 
 def result_schemas() -> dict[str, dict[str, Any]]:

@@ -259,7 +259,7 @@ def _sort(workspace: Workspace, main: Main, paths: tuple[Path, ...]) -> tuple[di
         life = by_artifact.get(file_digest(folder / SUMS_FILE))
         if life is None:
             raise IntegrityFailure(
-                "unknown-artifact",
+                "foreign-artifact",
                 f"{path} holds an artifact that main does not know",
                 "Do not use this copy.",
                 path=str(path),

@@ -101,7 +101,10 @@ def _hold(main: Main, cluster: Cluster, record: PromotionRecord, files: Mapping[
     hold = hold_of(record.cluster, main.history.of_cluster(record.cluster))
     if hold is None:
         raise IntegrityFailure(
-            "no-hold", f"{record.cluster} is not on hold", "Prepare the promotion again.", cluster=record.cluster
+            "cleared-without-hold",
+            f"{record.cluster} is not on hold",
+            "Prepare the promotion again.",
+            cluster=record.cluster,
         )
     clearance = read_clearance(files, hold)
     life = main.history.find(hold.specialist)

@@ -21,7 +21,7 @@ from modelsmith.repository.load import load_cluster
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.cluster import Cluster
-from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.errors import InvalidInput, WaitingForPerson
 from modelsmith.schema.promotion import Preparer, PromotionRecord, RollbackContract
 
 
@@ -64,8 +64,9 @@ def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, b
     """The record that takes the specialist one event further from where main has it.
 
     Raises:
-        InvalidInput: ``bad-transition`` when policy does not allow the event now, ``on-hold`` when the cluster's hold
-            does not.
+        InvalidInput: ``bad-transition`` when policy does not allow the event now; ``no-hold`` when there is
+            none to be cleared.
+        WaitingForPerson: ``on-hold`` when the cluster's hold does not allow it.
     """
     life = main.history.lives.get(facts.specialist)
     last = life.records[-1] if life else None
@@ -75,7 +76,9 @@ def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, b
     lives = main.history.of_cluster(facts.cluster.cluster)
     refusal = hold_refusal(hold_of(facts.cluster.cluster, lives), facts.cluster.cluster, event, facts.specialist)
     if refusal:
-        raise InvalidInput("on-hold", refusal, "See `modelsmith status`.")
+        if event == "hold-cleared":
+            raise InvalidInput("no-hold", refusal, "See `modelsmith status`.")
+        raise WaitingForPerson("on-hold", refusal, "See `modelsmith status`.")
     return PromotionRecord(
         cluster=facts.cluster.cluster,
         specialist=facts.specialist,

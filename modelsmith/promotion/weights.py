@@ -22,7 +22,7 @@ def check_weights(main: Main, stores: dict[str, Path], specialists: frozenset[st
         Specialist -> ``checked`` or ``not checked``.
 
     Raises:
-        IntegrityFailure: as `check_copy`, or ``weights-missing`` where policy requires them.
+        IntegrityFailure: as `check_copy`, or ``lost-weights`` where policy requires them.
     """
     found: dict[str, str] = {}
     for name in sorted(specialists):
@@ -32,7 +32,7 @@ def check_weights(main: Main, stores: dict[str, Path], specialists: frozenset[st
             check_copy(main, life, artifact)
         elif main.policy.require_weights:
             raise IntegrityFailure(
-                "weights-missing",
+                "lost-weights",
                 f"The weights of {name} are not in the store",
                 "Fetch them into the store.",
                 name=name,

@@ -138,12 +138,12 @@ def load_eval_set(tree: Tree, name: str) -> GovernedSet:
     """Read the eval set ``<domain>/<set>``.
 
     Raises:
-        InvalidInput: ``unknown-eval-set``; ``invalid-file`` with every problem of every file of the set.
+        InvalidInput: ``unknown-set``; ``invalid-file`` with every problem of every file of the set.
     """
     folder = f"evals/{name}"
     if not re.fullmatch(rf"{_NAME.pattern}/{_NAME.pattern}", name) or not tree.exists(f"{folder}/evalset.yaml"):
         known = [path.split("/") for path in tree.paths("evals") if path.endswith("/evalset.yaml")]
-        raise _unknown("eval-set", "eval set", name, (f"{parts[1]}/{parts[2]}" for parts in known if len(parts) == 4))
+        raise _unknown("set", "eval set", name, (f"{parts[1]}/{parts[2]}" for parts in known if len(parts) == 4))
     if isinstance(tree, Revision):
         return _load_set_once(_SetInGit(folder, tuple(tree.entries(folder)), tree))
     return _load_set(tree, folder)

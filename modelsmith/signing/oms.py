@@ -17,7 +17,7 @@ from pydantic import Field
 
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 from modelsmith.signing import dsse
 from modelsmith.signing.files import (
     PLAIN_NAME,
@@ -65,8 +65,8 @@ def sign_directory(directory: Path, key: Path, files: Mapping[str, str] | None =
             given.
 
     Raises:
-        InvalidInput: ``not-sealed``, ``missing-directory``, and as `keys.load_signing_key`.
-        IntegrityFailure: ``unsafe-entry``.
+        InvalidInput: ``missing-directory``, and as `keys.load_signing_key`.
+        IntegrityFailure: ``not-sealed``, ``unsafe-entry``.
         InfrastructureFailure: ``extra-missing`` without ``model-signing``, ``signature-not-written``.
     """
     private = load_signing_key(key)
@@ -74,7 +74,7 @@ def sign_directory(directory: Path, key: Path, files: Mapping[str, str] | None =
     clear_partials(directory)
     measured = digests(measure(directory)) if files is None else files
     if measured.get(SUMS_FILE) != hashlib.sha256(sums(measured)).hexdigest():
-        raise InvalidInput(
+        raise IntegrityFailure(
             "not-sealed",
             f"{SUMS_FILE} does not list the files of {directory}.",
             "Seal the artifact, then sign it.",

@@ -147,7 +147,7 @@ def test_another_artifacts_signature_is_refused(store, sealed, signer):
         assert caught.value.code == code
     with pytest.raises(InvalidInput) as missing:
         store.put_signature(sealed.artifact, junk.with_name("none"))
-    assert missing.value.code == "missing-signature"
+    assert missing.value.code == "missing-file"
     assert not (home / "model.sig").exists()
 
 

@@ -328,7 +328,7 @@ def test_a_copy_that_is_no_artifact_of_main_is_refused(deployed):
     world = in_the_harness_s_clone(deployed)
     other = world.stored(2)
     request = verify.VerifyRequest(root=world.root, paths=(other,))
-    with refused("unknown-artifact"):
+    with refused("foreign-artifact"):
         verify.run(world.workspace, request)
     assert sha256((other / "SHA256SUMS").read_bytes()) != world.artifact(1)
     mine = verify.VerifyRequest(root=world.root, paths=(world.stored(1),))

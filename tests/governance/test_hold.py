@@ -30,7 +30,7 @@ def test_the_hold_is_the_cluster_s_whoever_is_deployed(cluster):
     cluster.add(1, *DEPLOY, "rolled-back").add(2, *DEPLOY)
     with pytest.raises(IntegrityFailure) as refused:
         render_routing("rtb", cluster.lives(), 0.1)
-    assert refused.value.code == "on-hold"
+    assert refused.value.code == "moved-on-hold"
     assert refused.value.details["specialist"] == cluster.name_of(2)
 
 
@@ -52,14 +52,14 @@ def test_clearing_a_hold_changes_no_routing_but_its_place_in_the_chain_is_fixed(
 def test_there_is_nothing_to_clear_without_a_hold(cluster, events, words):
     with pytest.raises(IntegrityFailure, match=words) as refused:
         held(cluster.add(1, *events))
-    assert refused.value.code == "no-hold"
+    assert refused.value.code == "cleared-without-hold"
 
 
 def test_a_hold_is_cleared_where_it_began(cluster):
     cluster.add(1, *DEPLOY, "rolled-back").add(2, *EXPORT, "hold-cleared")
     with pytest.raises(IntegrityFailure, match="because of iter-001") as refused:
         held(cluster)
-    assert refused.value.code == "no-hold"
+    assert refused.value.code == "cleared-without-hold"
 
 
 def test_two_rollbacks_in_a_row_are_one_hold_of_the_later_one(cluster):

@@ -62,9 +62,9 @@ def test_any_other_spelling_of_a_folder_is_refused(path):
         ({"artifact": digest("x")}, "misnamed-specialist"),
         ({"iteration": 2}, "misnamed-specialist"),
         ({"cluster": "other"}, "mixed-specialists"),
-        ({"event": "customer-deployed", "to_state": "customer-deployed"}, "bad-transition"),
-        ({"to_state": "production-validated"}, "bad-transition"),
-        ({"from_state": "candidate"}, "bad-transition"),
+        ({"event": "customer-deployed", "to_state": "customer-deployed"}, "forbidden-transition"),
+        ({"to_state": "production-validated"}, "forbidden-transition"),
+        ({"from_state": "candidate"}, "forbidden-transition"),
     ],
 )
 def test_a_tampered_record_is_named_with_specialist_and_sequence(cluster, policy, change, code):

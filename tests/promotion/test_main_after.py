@@ -122,4 +122,4 @@ def test_it_fails_where_reading_anew_fails_and_for_the_same_reason(lived):
 
 def test_a_policy_that_forbids_what_happened_is_found_in_lives_that_the_change_does_not_touch(lived):
     refused = broken(lived)["a policy that forbids what happened"]
-    assert outcome(lambda: main_after(lived.main, refused.tip))[1] == "bad-transition"
+    assert outcome(lambda: main_after(lived.main, refused.tip))[1] == "forbidden-transition"

@@ -14,7 +14,7 @@ from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.records import next_record, routing_after
 from modelsmith.promotion.rollbacks import deployment_of, order_for, read_order, verdict_on
 from modelsmith.schema.canonical import canonical_json, sha256
-from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput, WaitingForPerson
 
 EXPORT = ("candidate", "eval-accepted", "artifact-exported")
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -213,7 +213,7 @@ def test_on_hold_no_deployment_passes_its_checks_whoever_prepared_it_and_when(de
     held = rolled_back(both)
     assert "on hold" in failures(held, early)["life"]
     for number in (1, 2):
-        with pytest.raises(InvalidInput) as refused:
+        with pytest.raises(WaitingForPerson) as refused:
             next_record(held.main, "customer-deployed", held.facts(number), {})
         assert refused.value.code == "on-hold"
     cleared = held.after("hold-cleared", approved=AT)

@@ -95,4 +95,4 @@ def test_weights_that_are_elsewhere_are_not_checked_unless_policy_wants_them(lif
     strict = here.commit({path: here.main.tree.read(path).replace(b"require_weights: false", b"require_weights: true")})
     with pytest.raises(IntegrityFailure) as missing:
         check_weights(strict.main, stores, frozenset({specialist}))
-    assert missing.value.code == "weights-missing"
+    assert missing.value.code == "lost-weights"

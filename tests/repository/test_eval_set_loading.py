@@ -260,7 +260,7 @@ def test_a_linked_scenario_is_refused(repo: Path) -> None:
 def test_an_unknown_set_says_which_ones_there_are(repo: Path, name: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         load_eval_set(WorkTree(repo), name)
-    assert refused.value.code == "unknown-eval-set"
+    assert refused.value.code == "unknown-set"
     assert refused.value.details["known"] == ["ads/diagnosis"]
 
 

@@ -220,7 +220,7 @@ def test_a_listing_is_checked_against_its_signature_without_the_weights(signed, 
 
 def test_only_a_sealed_artifact_is_signed(sealed, harness):
     (sealed / "late.json").write_text("{}")
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(IntegrityFailure) as caught:
         sign_directory(sealed, harness.path)
     assert caught.value.code == "not-sealed"
     assert not (sealed / "model.sig").exists()

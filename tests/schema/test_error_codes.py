@@ -1,0 +1,80 @@
+"""Agents branch on codes: each has one exit code and one meaning, and is documented."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+import modelsmith
+from modelsmith.schema import errors
+from modelsmith.schema.error_codes import error_codes, errors_page
+
+ROOT = Path(modelsmith.__file__).parent
+KINDS = {
+    name: kind.exit
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, errors.ModelsmithError)
+}
+HELPERS = {"_refused": errors.Exit.GATE_NOT_CLEARED, "_broken": errors.Exit.INTEGRITY}
+"""Functions that make an error of the code they are given, and its exit code."""
+PUT_TOGETHER = {
+    f"training-{end}" for end in ("oom", "nan-loss", "disk-full", "corrupt-checkpoint", "killed", "stalled", "crash")
+}
+"""Codes that stand nowhere as one word."""
+REGISTRY = {one.code: one for topic in error_codes().values() for one in topic}
+
+
+def sources():
+    for path in sorted(ROOT.rglob("*.py")):
+        if path.name != "error_codes.py":
+            yield path.relative_to(ROOT), ast.parse(path.read_text())
+
+
+def raised():
+    """(code, exit code, where) of each call that makes an error with a code written there."""
+    for path, tree in sources():
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
+                continue
+            kind = KINDS.get(node.func.id, HELPERS.get(node.func.id))
+            given = node.args[0]
+            choices = [given.body, given.orelse] if isinstance(given, ast.IfExp) else [given]
+            if kind is None:
+                continue
+            for code in choices:
+                if isinstance(code, ast.Constant) and " " not in str(code.value):
+                    yield str(code.value), kind, f"{path}:{node.lineno}"
+
+
+def test_every_code_that_is_raised_is_registered_with_its_one_exit_code():
+    wrong = [
+        f"{where}: {code} ends with {int(kind)}"
+        for code, kind, where in raised()
+        if code not in REGISTRY or REGISTRY[code].exit != kind
+    ]
+    assert wrong == []
+
+
+def test_no_code_is_registered_that_nothing_raises():
+    words = {
+        node.value
+        for _, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    made = {f"unknown-{word}" for word in words} | PUT_TOGETHER
+    assert [code for code in REGISTRY if code not in words | made] == []
+
+
+def test_a_code_is_registered_once():
+    topics = defaultdict(list)
+    for topic, codes in error_codes().items():
+        for one in codes:
+            topics[one.code].append(topic)
+    assert {code: found for code, found in topics.items() if len(found) > 1} == {}
+
+
+def test_the_page_of_errors_is_that_of_the_registry():
+    page = ROOT.parent / "docs" / "errors.md"
+    assert page.read_text(encoding="utf-8") == errors_page(), "python -m modelsmith.schema.error_codes > docs/errors.md"
