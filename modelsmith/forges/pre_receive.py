@@ -231,7 +231,11 @@ def _check_keys(reader: Reader, logged: LoggedEvent, people_at: str) -> None:
         doubt = key_doubt(people, event.actor, str(signing_key(signature)), at, event.at)
         if doubt:
             raise IntegrityFailure(
-                "key-not-valid", f"{event.actor} cannot sign this: {doubt}.", "Use a key that is valid."
+                "key-not-valid",
+                f"{event.actor} cannot sign this: {doubt}.",
+                "Use a key that is valid.",
+                actor=event.actor,
+                doubt=doubt,
             )
 
 

@@ -23,12 +23,14 @@ def test_what_commands_print_fits_the_exported_schemas(fresh):
     assert exported.code == 0, exported.out
     schemas = {
         path.name.removesuffix(".schema.json"): Draft202012Validator(json.loads(path.read_text()))
-        for path in (fresh.clone / "schemas/results").iterdir()
+        for path in (fresh.clone / "schemas/results").glob("*.schema.json")
     }
     assert set(exported.json["results"]) == set(schemas)
     assert schemas.keys() == {one.name.replace(" ", "-") for one in OPERATIONS} | {"error", "progress"}
     for schema in schemas.values():
         Draft202012Validator.check_schema(schema.schema)
+    codes = json.loads((fresh.clone / "schemas/results/error-codes.json").read_text())
+    assert codes["approval-missing"]["exit"] == 4
     schemas["schema-export"].validate(exported.json)
     fresh.commit("docs", {"notes.md": "A page.\n"})
     fine = [("validate",), ("status",), ("verify",), ("doctor",), ("balance", "rtb-pricing"), ("pr", "list"),
