@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count, islice
 from pathlib import Path
 
-from modelsmith.artifacts.seal import seal_and_sign
+from modelsmith.artifacts.seal import seal
 from modelsmith.evaluation.headline import headline
 from modelsmith.evidence.bundle import Governing, Run, build, evidence_bytes
 from modelsmith.forges.events import LoggedEvent, event_files, new_event, parse_event
@@ -52,10 +52,11 @@ from modelsmith.schema.promotion import (
 )
 from modelsmith.schema.pull import Change, PullEvent, PullRequest, Review, SignedApproval, SignedEvent
 from modelsmith.schema.run import Cost, EngineFacts, RunResult, VerdictRow
-from modelsmith.signing import ssh
-from modelsmith.signing.dsse import seal, statement
+from modelsmith.signing import dsse, ssh
+from modelsmith.signing.dsse import statement
 from modelsmith.signing.files import SIGNATURE_FILE, SUMS_FILE
 from modelsmith.signing.keys import create_ssh_key
+from modelsmith.signing.oms import sign_directory
 
 CLUSTER = "rtb-pricing"
 EVENTS: tuple[Event, ...] = (
@@ -199,7 +200,7 @@ class Builder:
         folder, data = record_folder(record), canonical_json(record)
         tree = {f"{folder}/{name}": content for name, content in files.items()}
         tree[f"{folder}/{RECORD_FILE}"] = data
-        tree[f"{folder}/{RECORD_SIGNATURE}"] = seal(statement(RECORD_FILE, data, RECORD_TYPE, {}), self.pem)
+        tree[f"{folder}/{RECORD_SIGNATURE}"] = dsse.seal(statement(RECORD_FILE, data, RECORD_TYPE, {}), self.pem)
         if changes_routing(record):
             tree[f"clusters/{CLUSTER}/routing.yaml"] = routing_after(self.main, record)
         base = self.main.tree.commit
@@ -270,7 +271,8 @@ class Builder:
         folder = self.place.folder / "artifacts" / str(iteration)
         folder.mkdir(parents=True)
         (folder / "adapter_model.safetensors").write_bytes(b"weights %d" % iteration)
-        seal_and_sign(folder, self.pem)
+        seal(folder)
+        sign_directory(folder, self.pem)
         return folder
 
     def _facts(self, iteration: int, artifact: Path) -> Facts:
@@ -364,7 +366,7 @@ class Builder:
             return {name: (self.artifact / name).read_bytes() for name in (SUMS_FILE, SIGNATURE_FILE)}
         if event == "eval-accepted":
             data = evidence_bytes(self.evidence)
-            signed = seal(statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, {}), self.pem)
+            signed = dsse.seal(statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, {}), self.pem)
             files = {EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: signed}
             return files | packet_files(self.main, next_record(self.main, event, facts, files), files)
         return packet_files(self.main, next_record(self.main, event, facts, {}), {})

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from common import RESULTS, Spent, alternate, machine, ratio, save, spend, summary, table, timed
 
-from modelsmith.artifacts.seal import check_signed, describe, seal_and_sign
+from modelsmith.artifacts.seal import check_signed, describe, seal
 from modelsmith.schema.source import BaseModelSource
 from modelsmith.signing.keys import create_signing_key
+from modelsmith.signing.oms import sign_directory
 
 MEGABYTE = 1_000_000
 
@@ -48,13 +49,14 @@ def main() -> None:
         folder, key = Path(scratch) / "artifact", Path(scratch) / "key.pem"
         write_artifact(folder, given.megabytes)
         trusted = [create_signing_key(key)]
-        artifact = seal_and_sign(folder, key)
+        artifact = seal(folder)
+        sign_directory(folder, key)
         files = sorted(path.name for path in folder.iterdir() if path.name not in ("SHA256SUMS", "model.sig"))
 
         def seal_anew() -> Spent:
             for name in ("SHA256SUMS", "model.sig"):
                 (folder / name).unlink()
-            return timed(lambda: seal_and_sign(folder, key))
+            return timed(lambda: (seal(folder), sign_directory(folder, key)))
 
         subjects = {
             "seal and sign": seal_anew,

@@ -121,21 +121,20 @@ def seal(directory: Path) -> str:
         IntegrityFailure: ``unsafe-format``, ``unsafe-entry``, ``path-in-artifact``.
         InfrastructureFailure: ``artifact-not-written``.
     """
-    return _seal(directory)[0]
-
-
-def seal_and_sign(directory: Path, key: Path) -> str:
-    """`seal` and `oms.sign_directory`, reading every file once.
-
-    Returns:
-        The artifact id.
-
-    Raises:
-        ModelsmithError: as `seal` and `oms.sign_directory`.
-    """
-    artifact, files = _seal(directory)
-    oms.sign_directory(directory, key, files)
-    return artifact
+    clear_partials(directory)
+    files = digests(manifest(directory))
+    if not files:
+        raise InvalidInput(
+            "empty-artifact",
+            f"{directory} holds no files.",
+            "Save the adapter into it first.",
+            directory=str(directory),
+        )
+    if ADAPTER_CONFIG in files:
+        _refuse_paths(_adapter_config(directory / ADAPTER_CONFIG).get("base_model_name_or_path"))
+    listing = sums(files)
+    _write(directory / SUMS_FILE, listing)
+    return sha256(listing)
 
 
 def check(directory: Path, artifact: str) -> None:
@@ -156,24 +155,6 @@ def check_signed(directory: Path, artifact: str, trusted: Sequence[bytes]) -> No
         ModelsmithError: as `check` and `oms.verify_directory`.
     """
     oms.verify_directory(directory, trusted, _check(directory, artifact))
-
-
-def _seal(directory: Path) -> tuple[str, dict[str, str]]:
-    clear_partials(directory)
-    files = digests(manifest(directory))
-    if not files:
-        raise InvalidInput(
-            "empty-artifact",
-            f"{directory} holds no files.",
-            "Save the adapter into it first.",
-            directory=str(directory),
-        )
-    if ADAPTER_CONFIG in files:
-        _refuse_paths(_adapter_config(directory / ADAPTER_CONFIG).get("base_model_name_or_path"))
-    listing = sums(files)
-    _write(directory / SUMS_FILE, listing)
-    artifact = sha256(listing)
-    return artifact, {**files, SUMS_FILE: artifact.removeprefix("sha256:")}
 
 
 def _check(directory: Path, artifact: str) -> dict[str, str]:

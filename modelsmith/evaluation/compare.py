@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from modelsmith.evaluation.statistics import mcnemar_exact, minimum_detectable_effect
+from modelsmith.evaluation.statistics import cautious_error, mcnemar_exact, minimum_detectable_effect, two_sided
 from modelsmith.evaluation.tally import (
     Tally,
     composite,
@@ -45,7 +45,7 @@ def compare(a_rows: Sequence[VerdictRow], b_rows: Sequence[VerdictRow], rule: Ga
     gained = sum(second.passed and not first.passed for second, first in pairs)
     lost = sum(first.passed and not second.passed for second, first in pairs)
     p = round(mcnemar_exact(gained, lost), 9)
-    detectable = round(minimum_detectable_effect(len(pairs), confidence, POWER), 9)
+    smallest = detectable(change, confidence)
     return Comparison(
         scenarios=len(pairs),
         composite=(composite(a, rule), composite(b, rule)),
@@ -54,12 +54,22 @@ def compare(a_rows: Sequence[VerdictRow], b_rows: Sequence[VerdictRow], rule: Ga
         gained=gained,
         lost=lost,
         mcnemar_p=p,
-        detectable=detectable,
+        detectable=smallest,
         flips=tuple(_flip(first, second) for first, second in both if first.passed != second.passed),
         point_flips=_point_flips(both, rule),
         outcome="better" if change.low > 0 else "worse" if change.high < 0 else "undecided",
-        sentence=_sentence(change, gained, lost, p, detectable),
+        sentence=_sentence(change, gained, lost, p, smallest),
     )
+
+
+def detectable(change: Estimate, confidence: float) -> float:
+    """Smallest true change of the pass rate that these paired scenarios would show with power `POWER`.
+
+    The standard error is read off the paired interval (half its width, divided by z); where no pair differs, it is the
+    cautious one.
+    """
+    observed = (change.high - change.low) / 2 / two_sided(confidence)
+    return round(minimum_detectable_effect(observed or cautious_error(change.n), confidence, POWER), 9)
 
 
 def _flip(first: Tally, second: Tally) -> ScenarioFlip:
@@ -94,7 +104,7 @@ def _point_flips(both: Sequence[tuple[Tally, Tally]], rule: GateRule) -> tuple[P
     )
 
 
-def _sentence(change: Estimate, gained: int, lost: int, p: float, detectable: float) -> str:
+def _sentence(change: Estimate, gained: int, lost: int, p: float, smallest: float) -> str:
     numbers = f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}] over {change.n} paired scenarios"
     flips = f"{gained} gained, {lost} lost, exact McNemar p = {p:.4f}"
     if change.low > 0:
@@ -103,5 +113,5 @@ def _sentence(change: Estimate, gained: int, lost: int, p: float, detectable: fl
         return f"The second run passes fewer scenarios: {numbers} ({flips})."
     return (
         f"No difference is shown: {numbers} ({flips}); "
-        f"a set of this size reliably shows differences of {detectable:.3f} and more."
+        f"this set would probably show a true difference of {smallest:.3f} or more."
     )

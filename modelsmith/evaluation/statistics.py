@@ -150,13 +150,20 @@ def mcnemar_exact(b: int, c: int) -> float:
     return min(1.0, 2 * tail / (1 << n))
 
 
-def minimum_detectable_effect(n: int, confidence: float, power: float) -> float:
-    """Smallest true difference of two pass rates that ``n`` paired scenarios show with this power.
+def cautious_error(n: int) -> float:
+    """Standard error of the difference of two pass rates over ``n`` paired scenarios, half of them discordant.
 
-    ``(z_confidence + z_power) * sqrt(0.5 / n)``: the cautious case in which half of the pairs are discordant, as if two
-    models with a pass rate of one half answered independently. At most 1.
+    ``sqrt(0.5 / n)``: as if two models with a pass rate of one half answered independently.
     """
-    return min(1.0, (two_sided(confidence) + normal_quantile(power)) * math.sqrt(0.5 / n))
+    return math.sqrt(0.5 / n)
+
+
+def minimum_detectable_effect(standard_error: float, confidence: float, power: float) -> float:
+    """Smallest true difference that is found with this power, two-sided: ``(z_confidence + z_power) * error``.
+
+    At most 1.
+    """
+    return min(1.0, (two_sided(confidence) + normal_quantile(power)) * standard_error)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -6,15 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
-from modelsmith.evaluation.statistics import normal_quantile, two_sided
+from modelsmith.evaluation.compare import detectable
 from modelsmith.evaluation.tally import tally
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evidence import Evidence
 from modelsmith.schema.figures import told_apart
 from modelsmith.schema.run import Estimate
 
-POWER = 0.8
-"""Probability with which the minimum detectable effect would be noticed."""
 WEAK = 0.7
 """A capability that passes a smaller share of its cases than this is named as weak even when the gate passes."""
 REPHRASING_LOSS = 0.05
@@ -46,21 +44,6 @@ def open_risks(evidence: Evidence, cluster: Cluster) -> tuple[str, ...]:
     )
 
 
-def minimum_detectable_effect(evidence: Evidence) -> float | None:
-    """Smallest true change of the pass rate that this set would probably notice.
-
-    With power `POWER`, two-sided at the rule's confidence. The standard error is read off the paired interval against
-    the incumbent, or, where no two results differ, off the held-out interval (``half width / z``); the effect is
-    ``(z_confidence + z_power)`` times it. None without both.
-    """
-    headline = evidence.candidate.headline
-    estimates = [one for one in (headline.difference, headline.held_out) if one and one.n and one.high > one.low]
-    if not estimates:
-        return None
-    z = two_sided(evidence.rule.decision.confidence)
-    return (z + normal_quantile(POWER)) * (estimates[0].high - estimates[0].low) / 2 / z
-
-
 def _critical(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
     failed = sorted(
         {one.id for one in tally(evidence.candidate.rows, evidence.rule).values() if one.critical and not one.passed}
@@ -88,8 +71,9 @@ def _size(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
     if held_out.n:
         width = held_out.high - held_out.low
         text = f"{held_out.n} held-out scenarios leave the pass rate open by {_points(width)}"
-        effect = minimum_detectable_effect(evidence)
-        if effect is not None:
+        change = evidence.candidate.headline.difference
+        if change is not None and change.n:
+            effect = detectable(change, evidence.rule.decision.confidence)
             text += f"; a change against the incumbent of less than {_points(effect)} would probably go unnoticed"
         yield f"{text}."
 

@@ -17,23 +17,6 @@ SERVING_STATES: frozenset[State] = frozenset({"customer-deployed", "production-v
 """States in which a specialist may carry traffic."""
 
 
-def _edge(event: Event, sources: tuple[State, ...], target: State, gate: str) -> Transition:
-    return Transition.model_validate({"event": event, "from": sources, "to": target, "gate": gate})
-
-
-DEFAULT_TRANSITIONS: tuple[Transition, ...] = (
-    _edge("candidate", (), "candidate", "harness"),
-    _edge("eval-accepted", ("candidate",), "eval-accepted", "harness"),
-    _edge("artifact-exported", ("eval-accepted",), "artifact-exported", "harness"),
-    _edge("customer-deployed", ("artifact-exported",), "customer-deployed", "head-of-trading"),
-    _edge("production-validated", ("customer-deployed",), "production-validated", "head-of-trading"),
-    _edge("deprecated", ("production-validated",), "deprecated", "head-of-trading"),
-    _edge("rolled-back", ("customer-deployed", "production-validated"), "artifact-exported", "oncall-sre"),
-    _edge("hold-cleared", ("artifact-exported",), "artifact-exported", "oncall-sre"),
-)
-"""What a new repository's policy starts with; a rolled-back specialist may be deployed again after that."""
-
-
 @dataclass(frozen=True)
 class Life:
     """One specialist as its records tell it."""

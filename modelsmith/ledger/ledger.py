@@ -22,7 +22,7 @@ from modelsmith.ledger.store import BUSY_SECONDS, Attempts, EventName
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.evalset import Question
-from modelsmith.schema.run import EngineFacts, RunRequest, RunResult
+from modelsmith.schema.run import RunRequest, RunResult
 
 _Record = TypeVar("_Record", bound=Frozen)
 
@@ -141,18 +141,6 @@ class Ledger:
         """
         with self._reading() as database:
             return store.count_consultations(database, held_out)
-
-    def binding_run(self, question: Question, weights: str, engine: EngineFacts) -> RunResult | None:
-        """The first complete run of the question by these weights on this engine: the one that counts.
-
-        Complete means: not quick, and every weighted section and held-out were asked.
-
-        Raises:
-            InfrastructureFailure: ``busy`` or ``ledger-damaged``.
-        """
-        with self._reading() as database:
-            text = store.first_complete_run(database, question, weights, engine)
-            return None if text is None else RunResult.model_validate_json(text)
 
     def append_event(self, name: EventName, key: str, payload: Mapping[str, JsonValue]) -> bool:
         """Record an event; False, and nothing is recorded, if its key is known.

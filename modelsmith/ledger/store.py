@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.evalset import Question
-from modelsmith.schema.run import EngineFacts, RunResult
+from modelsmith.schema.run import RunResult
 
 EventName = Literal[
     "eval.complete",
@@ -199,18 +199,6 @@ def runs(database: sqlite3.Connection, tag: str | None, cluster: str | None) -> 
         (tag, cluster),
     )
     return [row[0] for row in rows]
-
-
-def first_complete_run(
-    database: sqlite3.Connection, question: Question, weights: str, engine: EngineFacts
-) -> str | None:
-    """Result text of the run that binds."""
-    row = database.execute(
-        "SELECT result FROM runs WHERE question = ? AND weights = ? AND engine = ? AND complete "  # noqa: S608
-        f"{_OLDEST_FIRST} LIMIT 1",
-        (digest(question), weights, digest(engine)),
-    ).fetchone()
-    return None if row is None else str(row[0])
 
 
 def finished(result: RunResult) -> tuple[float, str]:

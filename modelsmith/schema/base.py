@@ -24,7 +24,8 @@ SLUG = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 """A name that is safe as a file name everywhere: lower-case ASCII letters, digits, dot, hyphen, underscore."""
 
-Share = Annotated[float, "0 to 1"]
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A part of a whole."""
 
 Actor = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 """The id of a person or harness in ``people.yaml``."""

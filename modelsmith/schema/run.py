@@ -425,7 +425,7 @@ class Comparison(Frozen):
     mcnemar_p: float
     """Exact two-sided McNemar p value of gained against lost."""
     detectable: float
-    """Smallest true difference that this many pairs would show in 80 of 100 cases, cautiously reckoned."""
+    """Smallest true difference that these pairs would show in 80 of 100 cases."""
     flips: tuple[ScenarioFlip, ...]
     """In every section, also where scenarios are not paired for the test."""
     point_flips: tuple[PointFlip, ...]

@@ -55,14 +55,12 @@ class _Predicate(Frozen):
     resources: tuple[_Resource, ...]
 
 
-def sign_directory(directory: Path, key: Path, files: Mapping[str, str] | None = None) -> None:
+def sign_directory(directory: Path, key: Path) -> None:
     """Write ``model.sig``; a signature by this key that holds already is left as it is.
 
     Args:
         directory: A sealed artifact.
         key: The EC P-256 private key.
-        files: Name to SHA-256 (hex) of every file, when the caller has just measured them; measured here when not
-            given.
 
     Raises:
         InvalidInput: ``missing-directory``, and as `keys.load_signing_key`.
@@ -72,7 +70,7 @@ def sign_directory(directory: Path, key: Path, files: Mapping[str, str] | None =
     private = load_signing_key(key)
     target = directory / SIGNATURE_FILE
     clear_partials(directory)
-    measured = digests(measure(directory)) if files is None else files
+    measured = digests(measure(directory))
     if measured.get(SUMS_FILE) != hashlib.sha256(sums(measured)).hexdigest():
         raise IntegrityFailure(
             "not-sealed",

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from modelsmith.artifacts.seal import check_signed, seal, seal_and_sign
+from modelsmith.artifacts.seal import check_signed, seal
 from modelsmith.artifacts.store import Store
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput, ModelsmithError
+from modelsmith.signing.oms import sign_directory
 
 PUT = """
 import sys
@@ -116,17 +117,20 @@ def test_what_the_store_does_not_hold_is_none_or_an_error(store, sealed):
 
 
 def test_the_signature_travels_with_the_artifact(store, sealed, signer):
-    seal_and_sign(sealed.folder, signer.path)
+    seal(sealed.folder)
+    sign_directory(sealed.folder, signer.path)
     check_signed(store.put(sealed.folder, sealed.artifact), sealed.artifact, [signer.pem])
 
 
 def test_a_signature_made_later_joins_the_artifact_and_is_kept(store, sealed, signer):
     home = store.put(sealed.folder, sealed.artifact)
-    seal_and_sign(sealed.folder, signer.path)
+    seal(sealed.folder)
+    sign_directory(sealed.folder, signer.path)
     assert store.put(sealed.folder, sealed.artifact) == home
     first = (home / "model.sig").read_bytes()
     (sealed.folder / "model.sig").unlink()
-    seal_and_sign(sealed.folder, signer.path)
+    seal(sealed.folder)
+    sign_directory(sealed.folder, signer.path)
     store.put(sealed.folder, sealed.artifact)
     assert (home / "model.sig").read_bytes() == first
     assert store.put_signature(sealed.artifact, sealed.folder / "model.sig") == home / "model.sig"
@@ -138,7 +142,8 @@ def test_a_signature_made_later_joins_the_artifact_and_is_kept(store, sealed, si
 def test_another_artifacts_signature_is_refused(store, sealed, signer):
     home = store.put(sealed.folder, sealed.artifact)
     (sealed.folder / "README.md").write_text("other")
-    seal_and_sign(sealed.folder, signer.path)
+    seal(sealed.folder)
+    sign_directory(sealed.folder, signer.path)
     junk = sealed.folder.with_name("junk")
     junk.write_text("{}")
     for path, code in ((sealed.folder / "model.sig", "wrong-subject"), (junk, "not-a-bundle")):

@@ -18,12 +18,11 @@ from modelsmith.artifacts.seal import (
     manifest,
     scrub_adapter_config,
     seal,
-    seal_and_sign,
 )
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.source import BaseModelSource
 from modelsmith.signing.files import sums
-from modelsmith.signing.oms import verify_directory
+from modelsmith.signing.oms import sign_directory, verify_directory
 
 BASE = BaseModelSource(
     name="tiny-135m",
@@ -66,9 +65,11 @@ def test_the_id_depends_on_content_alone(sealed, tmp_path):
 
 
 def test_sealing_again_changes_nothing(sealed, signer):
-    assert seal_and_sign(sealed.folder, signer.path) == sealed.artifact
+    assert seal(sealed.folder) == sealed.artifact
+    sign_directory(sealed.folder, signer.path)
     signature = (sealed.folder / "model.sig").read_bytes()
-    assert seal_and_sign(sealed.folder, signer.path) == sealed.artifact
+    assert seal(sealed.folder) == sealed.artifact
+    sign_directory(sealed.folder, signer.path)
     assert (sealed.folder / "model.sig").read_bytes() == signature
 
 
@@ -80,7 +81,8 @@ def test_the_manifest_lists_name_digest_and_size(sealed):
 
 
 def test_a_sealed_and_signed_artifact_passes_every_check(sealed, signer):
-    seal_and_sign(sealed.folder, signer.path)
+    seal(sealed.folder)
+    sign_directory(sealed.folder, signer.path)
     check(sealed.folder, sealed.artifact)
     check_signed(sealed.folder, sealed.artifact, [signer.pem])
     assert verify_directory(sealed.folder, [signer.pem]) == sealed.artifact
@@ -129,7 +131,8 @@ TAMPERS = [
 
 @pytest.mark.parametrize(("spoil", "code", "name"), TAMPERS)
 def test_any_difference_from_the_id_names_its_file(sealed, signer, spoil, code, name):
-    seal_and_sign(sealed.folder, signer.path)
+    seal(sealed.folder)
+    sign_directory(sealed.folder, signer.path)
     spoil(sealed.folder)
     refused(code, lambda: check(sealed.folder, sealed.artifact), name)
     refused(code, lambda: check_signed(sealed.folder, sealed.artifact, [signer.pem]), name)

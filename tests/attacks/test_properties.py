@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from transitions import SHIPPED
 
 from modelsmith.governance.codeowners import parse
 from modelsmith.governance.gate import CheckResult, decide
 from modelsmith.governance.routing import incumbent, is_link, last_routing_record, render_routing
-from modelsmith.governance.states import DEFAULT_TRANSITIONS, fold
+from modelsmith.governance.states import fold
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.governance import Harness, People, Person, Policy, Transition
@@ -33,10 +34,10 @@ def artifact(iteration):
 class Promotions(RuleBasedStateMachine):
     """Anybody proposes any record; what the product accepts must be what the policy's table allows, and no more."""
 
-    @initialize(dropped=st.sets(st.sampled_from(range(len(DEFAULT_TRANSITIONS))), max_size=2))
+    @initialize(dropped=st.sets(st.sampled_from(range(len(SHIPPED))), max_size=2))
     def policy_of_some_team(self, dropped):
-        kept = tuple(t for number, t in enumerate(DEFAULT_TRANSITIONS) if number not in dropped)
-        self.policy = Policy(repository="a-repository", transitions=kept or DEFAULT_TRANSITIONS, harness_paths=())
+        kept = tuple(t for number, t in enumerate(SHIPPED) if number not in dropped)
+        self.policy = Policy(repository="a-repository", transitions=kept or SHIPPED, harness_paths=())
         self.table = {(t.event, source, t.target) for t in self.policy.transitions for source in (t.sources or (None,))}
         self.records = {}
         self.traffic = None
@@ -201,8 +202,7 @@ def decided(entries, owners, gates, reviews, involved):
     subject = change_of(entries)
     lines = "".join(f"{pattern} {' '.join('@' + role for role in sorted(roles))}\n" for pattern, roles in owners)
     transitions = tuple(
-        Transition.model_validate({**t.model_dump(by_alias=True), "gate": gates.get(t.event, t.gate)})
-        for t in DEFAULT_TRANSITIONS
+        Transition.model_validate({**t.model_dump(by_alias=True), "gate": gates.get(t.event, t.gate)}) for t in SHIPPED
     )
     requester, preparer, authors = involved
     return decide(

@@ -211,7 +211,7 @@ def test_mcnemar_without_a_change_shows_nothing():
 
 @given(st.integers(20, 1000), confidences, st.sampled_from([0.7, 0.8, 0.9]))
 def test_the_detectable_effect_agrees_with_statsmodels(n, confidence, power):
-    effect = ours.minimum_detectable_effect(n, confidence, power)
+    effect = ours.minimum_detectable_effect(ours.cautious_error(n), confidence, power)
     assume(effect < 1)
     theirs = NormalIndPower().power(effect / 0.5, n, (1 - confidence) / 2, ratio=1, alternative="larger")
     assert theirs == pytest.approx(power, **CLOSE)

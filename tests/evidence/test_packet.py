@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from histories import routing
 
+from modelsmith.evaluation.compare import detectable
 from modelsmith.evidence.packet import Asked, packet
-from modelsmith.evidence.risks import minimum_detectable_effect, open_risks
+from modelsmith.evidence.risks import open_risks
 from modelsmith.evidence.sanitise import assert_clean
 from modelsmith.schema.promotion import Preparer, RollbackContract
 
@@ -159,11 +160,8 @@ def test_a_larger_set_detects_a_smaller_effect(evidence_with, rows_with):
     effects = []
     for size in (5, 20, 80):
         sizes = {"core": size, "held_out": size}
-        effects.append(
-            minimum_detectable_effect(
-                evidence_with(candidate=rows_with(0.8, sizes=sizes), incumbent=rows_with(0.7, seed=2, sizes=sizes))
-            )
-        )
+        found = evidence_with(candidate=rows_with(0.8, sizes=sizes), incumbent=rows_with(0.7, seed=2, sizes=sizes))
+        effects.append(detectable(found.candidate.headline.difference, found.rule.decision.confidence))
     assert effects == sorted(effects, reverse=True)
     assert effects[0] > 2.5 * effects[2]
 

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from transitions import SHIPPED
 
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.mirror import Mirror
 from modelsmith.forges.port import ForgeIdentity, Proposal
 from modelsmith.forges.pre_receive import install_hook
-from modelsmith.governance.states import DEFAULT_TRANSITIONS
 from modelsmith.repository.git import Git, Signature
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval
@@ -48,7 +48,7 @@ def governance_files(keys):
     }
     policy = {
         "repository": REPOSITORY,
-        "transitions": [t.model_dump(mode="json", by_alias=True) for t in DEFAULT_TRANSITIONS],
+        "transitions": [t.model_dump(mode="json", by_alias=True) for t in SHIPPED],
         "harness_paths": ["/notes/"],
     }
     owners = b"* @platform\n/evals/ @domain-lead\n/clusters/ @head-of-trading\n/notes/\n"

@@ -1,13 +1,14 @@
 import pytest
+from transitions import SHIPPED
 
-from modelsmith.governance.states import DEFAULT_TRANSITIONS, SERVING_STATES, fold, transition_for
+from modelsmith.governance.states import SERVING_STATES, fold, transition_for
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.governance import Policy
 from modelsmith.schema.promotion import Preparer, PromotionRecord
 
 POLICY = Policy(
     repository="test-repository",
-    transitions=DEFAULT_TRANSITIONS,
+    transitions=SHIPPED,
     harness_paths=(
         "/promotions/*/*/*-candidate/",
         "/promotions/*/*/*-eval-accepted/",

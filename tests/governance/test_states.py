@@ -1,13 +1,14 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transitions import SHIPPED
 
-from modelsmith.governance.states import DEFAULT_TRANSITIONS, fold, parse_folder, record_folder, transition_for
+from modelsmith.governance.states import fold, parse_folder, record_folder, transition_for
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 
 LIFE = ("candidate", "eval-accepted", "artifact-exported", "customer-deployed", "production-validated")
-EVENTS = sorted({transition.event for transition in DEFAULT_TRANSITIONS})
+EVENTS = sorted({transition.event for transition in SHIPPED})
 
 
 def test_a_full_life_ends_in_production(cluster, policy):

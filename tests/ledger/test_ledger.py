@@ -171,33 +171,28 @@ class TestRuns:
 
 
 class TestAttempts:
-    def test_the_first_complete_attempt_binds_and_every_attempt_is_counted(self, ledger):
+    def test_every_attempt_is_counted_whether_it_ended_or_not(self, ledger):
         assert ledger.begin_attempt(QUESTION, WEIGHTS, "t1") == 1
         assert ledger.begin_attempt(QUESTION, WEIGHTS, "t2") == 2
         assert ledger.begin_attempt(QUESTION, WEIGHTS, "t1") == 2
-        assert ledger.binding_run(QUESTION, WEIGHTS, CPU) is None
         ledger.record_run(result("t2", "better", minute=9))
         ledger.record_run(result("t1", "worse", minute=3))
-        assert ledger.binding_run(QUESTION, WEIGHTS, CPU).tag == "t1"
         assert ledger.attempts(QUESTION, WEIGHTS) == Attempts(begun=2, complete=2)
 
-    def test_other_questions_weights_and_engines_are_counted_apart(self, ledger):
+    def test_other_questions_and_weights_are_counted_apart(self, ledger):
         ledger.begin_attempt(QUESTION, WEIGHTS, "t1")
         ledger.record_run(result())
         assert ledger.attempts(OTHER_QUESTION, WEIGHTS) == Attempts(0, 0)
         assert ledger.attempts(QUESTION, digest("other weights")) == Attempts(0, 0)
-        assert ledger.binding_run(QUESTION, WEIGHTS, GPU) is None
 
     @pytest.mark.parametrize("part", [{"quick": True}, {"sections": ("core", "robustness", "micro")}])
-    def test_a_partial_run_never_binds(self, ledger, part):
+    def test_a_partial_run_is_never_complete(self, ledger, part):
         ledger.record_run(result(**part))
-        assert ledger.binding_run(QUESTION, WEIGHTS, CPU) is None
         assert ledger.attempts(QUESTION, WEIGHTS).complete == 0
 
-    def test_a_run_made_again_after_its_folder_was_removed_does_not_replace_the_first(self, ledger):
+    def test_a_run_made_again_after_its_folder_was_removed_counts_besides_the_first(self, ledger):
         ledger.record_run(result("t1", "first", minute=1))
         ledger.record_run(result("t1", "second try", minute=2))
-        assert ledger.binding_run(QUESTION, WEIGHTS, CPU).run_id == digest("first")
         assert ledger.attempts(QUESTION, WEIGHTS) == Attempts(2, 2)
 
 
@@ -313,7 +308,6 @@ class TestRebuild:
         before = (
             ledger.runs(),
             ledger.attempts(QUESTION, WEIGHTS),
-            ledger.binding_run(QUESTION, WEIGHTS, CPU),
             ledger.events(),
         )
         for file in iterate.glob("ledger.db*"):
@@ -322,7 +316,6 @@ class TestRebuild:
         after = (
             again.runs(),
             again.attempts(QUESTION, WEIGHTS),
-            again.binding_run(QUESTION, WEIGHTS, CPU),
             again.events(),
         )
         assert after == before
@@ -335,7 +328,6 @@ class TestRebuild:
         write_folder(ledger.path.parent, result("t1", "a", 5))
         assert ledger.rebuild(ledger.path.parent) == (1, ())
         assert [event.name for event in ledger.events()][:1] == ["promotion.pending_approval"]
-        assert ledger.binding_run(QUESTION, WEIGHTS, CPU).tag == "gone"
         assert ledger.attempts(QUESTION, WEIGHTS) == Attempts(2, 2)
         state = (ledger.runs(), ledger.events())
         assert ledger.rebuild(ledger.path.parent) == (0, ())

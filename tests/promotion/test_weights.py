@@ -6,13 +6,14 @@ import shutil
 
 import pytest
 
-from modelsmith.artifacts.seal import seal_and_sign
+from modelsmith.artifacts.seal import seal
 from modelsmith.artifacts.store import Store
 from modelsmith.promotion.records import next_record
 from modelsmith.promotion.weights import check_copy, check_weights
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.signing.files import SIGNATURE_FILE, SUMS_FILE
 from modelsmith.signing.keys import create_signing_key
+from modelsmith.signing.oms import sign_directory
 
 TRUST = ".github/governance/trust/harness.pem"
 
@@ -23,7 +24,8 @@ def artifact(tmp_path, repository):
     folder = tmp_path / "artifact"
     folder.mkdir()
     (folder / "adapter_model.safetensors").write_bytes(b"weights")
-    seal_and_sign(folder, repository.key)
+    seal(folder)
+    sign_directory(folder, repository.key)
     return folder
 
 
@@ -68,7 +70,8 @@ def test_a_signature_by_today_s_key_does_not_replace_the_one_that_main_holds(lif
     here, specialist = life("candidate", "eval-accepted", "artifact-exported")
     rotated = here.commit({TRUST: create_signing_key(tmp_path / "new.pem")})
     again = shutil.copytree(artifact, tmp_path / "again")
-    seal_and_sign(again, tmp_path / "new.pem")
+    seal(again)
+    sign_directory(again, tmp_path / "new.pem")
     assert refused(rotated, specialist, again) == "signature-differs"
     (again / SIGNATURE_FILE).unlink()
     assert refused(rotated, specialist, again) == "signature-differs"
