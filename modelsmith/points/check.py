@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from modelsmith.points.answers import composed, composed_text, look_up, read_answer, same, shown, too_long
 from modelsmith.points.json_schemas import first_problem, prepare
-from modelsmith.points.numbers import number_in_text
+from modelsmith.points.numbers import Said, number_in_text
 from modelsmith.points.patterns import found, size
 from modelsmith.points.schema_shape import pattern_steps
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
@@ -31,6 +31,8 @@ from modelsmith.schema.rubric import (
     TextCheck,
 )
 
+_PLAIN_TO_SEE = Decimal("1e-6")
+"""The share by which two numbers differ that look different at a glance."""
 MAX_REASON = 300
 """Characters of a reason that are kept."""
 
@@ -199,18 +201,29 @@ def _field_reason(check: JsonFieldCheck, completion: str, expected: JsonValue) -
 
 
 def _number_reason(check: NumberCheck, completion: str, expected: float) -> str:
-    if check.path is None:
-        problem = too_long(completion)
-        number, problem = (Decimal(0), problem) if problem else number_in_text(completion)
-    else:
-        number, problem = _number_in_field(check.path, completion)
+    said, problem = _number_said(check.path, completion)
     if problem:
         return problem
     aim = Decimal(repr(expected))
     allowed = Decimal(repr(check.absolute)) + Decimal(repr(check.relative)) * abs(aim)
-    if abs(number - aim) <= allowed:
+    written, share = said.number, said.number / said.per
+    number = {"percent": share * 100 if said.per > 1 else written, "share": share, None: written}[check.unit]
+    if check.unit is None and abs(aim) <= 1 and (abs(written - aim) <= allowed) != (abs(share - aim) <= allowed):
+        return (
+            f"cannot tell whether the answer means {_figure(written)} or {_figure(share)}: the number is a percentage, "
+            "and the check has no `unit`"
+        )
+    off = abs(number - aim)
+    if off <= allowed:
         return ""
-    return f"the number is {shown(float(number))}, expected {shown(expected)} give or take {allowed:g}"
+    said_so = f"the number is {_figure(number)}, expected {shown(expected)} give or take {allowed:g}"
+    return said_so if abs(off) > abs(aim) * _PLAIN_TO_SEE else f"{said_so}; it is off by {off:.3g}"
+
+
+def _figure(number: Decimal) -> str:
+    """A number as it is written, however little it differs from another; a very long one in short."""
+    text = str(number)
+    return text if len(text) <= 40 else f"{number:.30g}"
 
 
 def _finite(number: float) -> bool:
@@ -220,16 +233,19 @@ def _finite(number: float) -> bool:
         return False
 
 
-def _number_in_field(path: str, completion: str) -> tuple[Decimal, str]:
+def _number_said(path: str | None, completion: str) -> tuple[Said, str]:
+    if path is None:
+        problem = too_long(completion)
+        return (Said(Decimal(0)), problem) if problem else number_in_text(completion)
     answer, problem = read_answer(completion)
-    if problem:
-        return Decimal(0), problem
     value, exists = look_up(answer, composed_text(path))
-    if not exists:
-        return Decimal(0), f"the answer has no field '{path}'"
+    if not problem and not exists:
+        problem = f"the answer has no field '{path}'"
+    if problem:
+        return Said(Decimal(0)), problem
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return Decimal(0), f"'{path}' is {shown(value)}, not a number"
-    return Decimal(repr(value)), ""
+        return Said(Decimal(0)), f"'{path}' is {shown(value)}, not a number"
+    return Said(Decimal(repr(value))), ""
 
 
 def _text_reason(check: TextCheck, completion: str, expected: str) -> str:

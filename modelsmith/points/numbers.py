@@ -1,53 +1,62 @@
-"""The number that a text says, as people and models write numbers.
+r"""The number that a text says, as people and models write numbers.
 
-The first number of the text counts. Its digits, separators and sign are taken together and must then be one number
-by the grammar below; whatever can be read in two ways (``2,5``, ``1/2``, ``10k``, ``is - 5``) is no number, with the
-reason, so that a wrong answer never passes by half of what it says.
+The text says one number, or none can be read: whatever can be read in two ways (``2,5``, ``1/2``, ``10k``, ``5-10``,
+``<5``, ``($5)``, ``5 or 7``) is no number, with the reason, so that a wrong answer never passes by half of it.
 
-- digits of any script; one kind of separator between groups (``1,234``, ``1 234`` with a no-break or thin space,
-  ``1'234``, ``1_234``, ``12,34,567``), a dot before the decimals, an exponent (``1.2e6``);
-- a sign directly before it or before its currency (``-5``, U+2212, ``-$5.00``, ``$-5``, ``minus 5``); with a space
-  between, where nothing or one of ``: = ( {`` stands before it (``- 5``), unless other lines begin so, too: then it
-  is the mark of a list's item.
-
-Characters that show nothing are left out, and what LaTeX writes for a separator or a product is read as that.
+- Digits, separators and sign are taken together: digits of any script; one kind of separator between groups
+  (``1,234``, ``1 234`` with a no-break or thin space, ``1'234``, ``1_234``, ``12,34,567``), a dot before the decimals,
+  an exponent (``1.2e6``).
+- A sign stands directly before it, its currency or its brackets (``-5``, U+2212, ``-$5.00``, ``$-5``, ``-(5)``,
+  ``minus 5``); with a space between, where nothing or one of ``: = ( {`` stands before it (``- 5``), unless other lines
+  begin so, too: then it is the mark of a list's item.
+- Where a text says which number is its answer (``Answer: 5`` at the beginning of a line, ``#### 5``, ``\boxed{5}``),
+  what stands before that does not count. Two numbers that are the same are one.
+- ``about 5`` and ``~5`` name one number, 5; the check's tolerance says how near it has to be.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from decimal import Decimal
+from typing import NamedTuple
 
-_SPACES = "\u00a0\u2002-\u200a\u202f\u205f"
-_GAP = rf"[ {_SPACES}]"
-_DASHES = r"\-\u207b\u2010\u2011\u2012\u2013\u2014\u2212\ufe63\uff0d"
-_GROUP_MARKS = rf",_'\u2019{_SPACES}"
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u4dbf"
-    "\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f"
+from modelsmith.points.scales import (
+    BOUND_AFTER,
+    BOUND_BEFORE,
+    COUNTED_AFTER,
+    COUNTED_BEFORE,
+    DENIED_AFTER,
+    DENIED_BEFORE,
+    FRACTION_AFTER,
+    multiplies,
 )
-"""Letters of scripts that put no space between words: a number may begin directly after one."""
-_AFTER_UNSPACED = re.compile(f"[{_UNSPACED}]")
+from modelsmith.points.spelling import DASHES, SPACES, seen
 
-_INVISIBLE = dict.fromkeys([0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF])
-_MARKS = {
-    ord("\u066b"): ".", ord("\u066c"): ",", ord("\uff0c"): ",", ord("\uff0e"): ".", ord("\uff1a"): ":",
-    ord("\uff0f"): "/", ord("\u2044"): "/", ord("\u2215"): "/", ord("\u00f7"): "/", ord("\u2236"): ":",
-}  # fmt: skip
-_LATEX = re.compile(r"\{,\}|\\[,;:! ]|\\(?:times|cdot)\b|\\[dt]?frac\b")
 
-_TOKEN = re.compile(rf"(?:(?<![\w.])\.)?[0-9](?:[0-9.{_GROUP_MARKS}]*[0-9])?(?:[eE][+{_DASHES}]?[0-9]+)?(?![0-9])")
+class Said(NamedTuple):
+    """A number as a text says it."""
+
+    number: Decimal
+    per: int = 1
+    """100 for a percentage, 1000 and 10000 for its smaller kin: what the number is to be divided by to be a share."""
+
+
+_GAP = rf"[ {SPACES}]"
+_GROUP_MARKS = rf",_'{SPACES}"
+_SIGNS = r"$\u00a2-\u00a5\u0e3f\u20a0-\u20cf\uff04"
+"""Signs of currencies, for a class of characters."""
+_CODES = (
+    "USD|EUR|GBP|CHF|JPY|CNY|RMB|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|RON|BRL|MXN|ZAR|KRW|SGD|HKD|TWD|TRY|RUB"
+    "|UAH|ILS|AED|SAR|THB|IDR|VND|Rs|Rp|kr|zl|Fr|RM"
+)
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f]"
+)
+"""A letter of a script that puts no space between words: a number may begin directly after one."""
+
+_TOKEN = re.compile(rf"(?:(?<![\w.])\.)?[0-9](?:[0-9.{_GROUP_MARKS}]*[0-9])?(?:[eE][+{DASHES}]?[0-9]+)?(?![0-9])")
 """A number with all its separators; it does not end with one of them."""
-_SIGN = re.compile(
-    rf"(?:(?P<sign>[+{_DASHES}])"
-    rf"|(?P<word>(?<!\w)(?i:minus|negative|moins|menos|meno){_GAP}|[\u8d1f\u8ca0]|\u30de\u30a4\u30ca\u30b9))"
-    rf"(?P<gap>{_GAP}*)(?:[A-Z]{{3}}{_GAP})?(?:[A-Z]{{0,3}}\\?[$\u00a2-\u00a5\u0e3f\u20a0-\u20cf\uff04])?{_GAP}?$"
-)
-_BEFORE = re.compile(r"(?:\\[dt]?frac\s*\{?|\u221a|\u00b1|\\pm|[+]\s?/\s?[^\w\s])\s*$")
-"""What makes the number after it a part of something."""
-_CURRENCY = re.compile(r"[$\u00a2-\u00a5\u0e3f\u20a0-\u20cf\uff04]\s?$")
 _NUMBER = re.compile(
     rf"""(?:
         [1-9][0-9]{{0,2}}(?P<mark>[{_GROUP_MARKS}])[0-9]{{3}}(?:(?P=mark)[0-9]{{3}})*  # 1,234,567
@@ -56,116 +65,190 @@ _NUMBER = re.compile(
     )(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{{1,4}})?""",
     re.VERBOSE,
 )
+_ANSWER = re.compile(
+    r"""\\f?boxed\s*\{ | ^\s*\#{4}\s
+      | ^[\s\#>]*(?:(?:so|thus|therefore|hence),?\s+)?(?:the\s+|my\s+|your\s+)?(?:final\s+|correct\s+)?
+        (?:answer|result|antwort|ergebnis|r\u00e9ponse|respuesta|resposta|risposta|antwoord)(?:\s+is\b|\s*[:=])
+      | ^\s*(?:\u6700\u7ec8)?(?:\u7b54\u6848|\u7b54\u3048|\uc815\ub2f5|\ub2f5)\s*[:\u662f]""",
+    re.VERBOSE | re.IGNORECASE | re.MULTILINE,
+)
+"""Where a text says that its answer comes."""
+
+_CODE = re.compile(rf"(?<![^\W\d_])(?:{_CODES})$")
+_CURRENCY = rf"(?:(?:{_CODES})\.?{_GAP}?|[A-Z]{{3}}{_GAP}|[A-Z]{{0,3}}[{_SIGNS}])"
+_LEAD = re.compile(rf"(?:[\[({{\"]{_GAP}?)?(?:{_CURRENCY}{_GAP}?)?[\[({{\"]?$")
+"""Brackets and currency between a number and its sign."""
+_SIGN = re.compile(
+    rf"(?:(?P<sign>[+{DASHES}])"
+    rf"|(?P<word>(?<!\w)(?i:minus|negativ[eo]?|moins|menos|meno|m\u00ednus|miinus|eksi|\u00e2m|\u043c\u0438\u043d\u0443\u0441){_GAP}"
+    rf"|[\u8d1f\u8ca0]|\u96f6\u4e0b|\u30de\u30a4\u30ca\u30b9|\ub9c8\uc774\ub108\uc2a4|\uc601\ud558))(?P<gap>{_GAP}*)$"
+)
+_UNIT_POWER = re.compile(r"(?<![^\W\d_])(?:[kcdm\u00b5n]?m|s|ft|in|yd|kg|A|K|px)\^[{(]?[-+\u2212]?$")
+"""What a unit's power follows, as in 5 m^2."""
+_PART = re.compile(
+    rf"(?:\\[dt]?frac\s*\{{?|[\u221a-\u221c]\s?[{{(]?|(?<!\w)(?:log|ln|exp|sin|cos|tan|sqrt)\s?\(?|\u00b1|[+]\s?/\s?[^\w\s]|[\w)\]}}]\s?\*\s?|[/\u00d7\u00f7]\s?|\^\s?[{{(]?)"
+    rf"\s*[+{DASHES}]?\s*$"
+)
+"""What makes the number after it a part of something."""
+_ENCLOSED = re.compile(rf"\(\s*{_CURRENCY}?{_GAP}?$")
+_CLOSED = re.compile(rf"{_GAP}?(?:%|{_CURRENCY})?{_GAP}?\)")
+_PER = re.compile(
+    rf"{_GAP}?(?:(?P<hundred>%|(?i:percent|per{_GAP}cent|pct|prozent|procent|por{_GAP}ciento|pour{_GAP}cent|pp|"
+    rf"percentage{_GAP}points?)(?!\w))|(?P<thousand>\u2030)|(?P<myriad>\u2031|(?i:bps?|basis{_GAP}points?)(?!\w)))"
+)
+_PARTS = {"hundred": 100, "thousand": 1000, "myriad": 10000}
 _GOES_ON = re.compile(
     rf"""(?P<group>[ ][0-9]{{3}}(?![0-9]))
-      | (?P<ratio>\s{{0,3}}/\s{{0,3}}[0-9] | [ -]?[0-9]{{1,9}}\s?/\s?[0-9] | \s?[\u00bc-\u00be\u2150-\u215e])
+      | (?P<ratio>\s{{0,3}}/\s{{0,3}}[0-9] | [ -]?[0-9]{{1,9}}\s?/\s?[0-9] | [\s,.-]{{0,2}}[\u00bc-\u00be\u2150-\u2189])
       | (?P<time>:[0-9] | \s:\s[0-9])
-      | (?P<power>\s?(?:[xX*\u00d7\u00b7\u22c5\u2219]\s?10(?![0-9])|(?:\^|\*\*)[0-9({{+{_DASHES}]|\u03c0)
+      | (?P<power>\s?(?:[xX*\u00d7\u00b7\u22c5\u2219]\s?10(?![0-9])|\*\*|\u03c0)|\s?\^|\s[eE][+{DASHES}]?[0-9]
           | [\u00b2\u00b3\u00b9\u2070-\u207f])
       | (?P<dot>[\u00b7\u22c5\u2219][0-9])
-      | (?P<multiplier>{_GAP}?(?:[kKMBT]|bn|Bn|mn|tn)(?!\w)
-          | [\s-]?(?i:(?:hundred|thousand|million|billion|trillion|lakh|crore|dozen|tausend|tsd|mio|mln|mrd
-              |milliard|mille)
-              (?:s|en|de|e|es)?\b
-            | (?:\u0442\u044b\u0441|\u043c\u043b\u043d|\u043c\u043b\u0440\u0434|\u043c\u0438\u043b\u043b\u0438))
-          | \s?[\u5343\u5341\u767e\u4e07\u842c\u5104\u4ebf\u5146\ub9cc\uc5b5\ucc9c\ubc31]
-          | \s?(?:\u0e25\u0e49\u0e32\u0e19|\u0e2b\u0e21\u0e37\u0e48\u0e19|\u0e1e\u0e31\u0e19
-              |\u0932\u093e\u0916|\u0915\u0930\u094b\u0921|\u0939\u091c\u093e\u0930))
-      | (?P<hexadecimal>[xXbBoO][0-9a-fA-F])
+      | (?P<range>{_GAP}*(?:[{DASHES}+*~\u00d7\u00f7\uff5e\u301c\u2026<>\u00b1]|\.\.+){_GAP}*{_CURRENCY}?[0-9.]
+          | [{DASHES}](?![^\W\d_]) | {_GAP}+[{DASHES}]\s*$)
+      | (?P<multiplier>{_GAP}?[{_SIGNS}]?{_GAP}?(?:[kKMBT]|bn|Bn|mn|tn|kk|MM|G(?=[{_SIGNS}]))(?!\w))
+      | (?P<hexadecimal>[xXbBoO][0-9a-fA-F] | [\u2080-\u2089])
+      | (?P<struck>[\u0300-\u036f])
     """,
     re.VERBOSE,
 )
-_MILLIONS = re.compile(r"m(?!\w)")
+_AFTER_UNIT = re.compile(rf"{_GAP}?[{_SIGNS}]?[\s-]?")
+_MILLIONS = re.compile(rf"{_GAP}?(?:m|mm|mi|bi|L)(?!\w)")
+_MONEY = re.compile(rf"{_CURRENCY}\s?$")
 _WHY = {
     "group": "it cannot be told whether the space in it parts one number or two",
     "ratio": "it is part of a fraction or a date",
     "time": "it is part of a time or a ratio",
     "power": "it is part of a product or power; 1.2e6 would be one number",
     "dot": "its separators can be read in more than one way; a dot goes before decimals",
+    "range": "it is part of a range or a sum, or its minus stands behind it",
     "multiplier": "a multiplier follows it; written out it would be one number",
     "hexadecimal": "it is not decimal",
+    "bound": "it is a bound or a question, not a value",
+    "denied": "what stands beside it denies it",
+    "struck": "it is struck out",
+    "part": "it is part of what stands before it",
+    "words": "a number in words stands beside it",
+    "share": "it is part of a fraction or power in words",
+    "brackets": "it cannot be told whether its brackets mean a minus",
+    "dash": "it cannot be told whether the dash before it is a minus",
+    "out": "it is out of range",
 }
-_NEAR = 40
+_JOINED = re.compile(r"(?:[^\w\n=(:;.\u2248]*[^\W\d_]+){0,2}[^\w\n=(:;.\u2248]*")
+"""What stands between two equal numbers that may be a list, a sum or a product: two words, or signs alone."""
+_NO_NUMBER = Said(Decimal(0))
+_NEAR = 60
 """Characters before a number that are looked at for its sign, and after it for what goes on."""
+_MOST = 100
+"""Numbers of an answer that are looked at."""
 
 
-def number_in_text(text: str) -> tuple[Decimal, str]:
-    """The first number of the text and an empty string; or 0 and why there is none that can be read in one way."""
-    plain = _plain(text)
-    for token in _TOKEN.finditer(plain):
-        if not _inside_a_word(plain, token.start()):
-            return _read(plain, token, plain[max(0, token.start() - _NEAR) : token.start()])
-    return Decimal(0), "the answer contains no number"
+def number_in_text(text: str) -> tuple[Said, str]:
+    """The number that the text says and an empty string; or 0 and why none can be read in one way."""
+    plain = seen(text)
+    answer = _ANSWER.search(plain)
+    if answer is not None:
+        plain = plain[answer.start() :]
+    bullets = len(re.findall(rf"(?m)^[ \t]*[{DASHES}]{_GAP}", plain))
+    first: Said | None = None
+    end = 0
+    for count, token in enumerate(_TOKEN.finditer(plain)):
+        if count == _MOST:
+            return _none("the answer holds too many numbers")
+        if _inside_a_word(plain, token.start()):
+            continue
+        said, why = _read(plain, token, bullets)
+        if why:
+            return _none(f"the number {token.group()[:40]!a} cannot be read: {_WHY[why]}")
+        if first is not None and (said != first or _JOINED.fullmatch(plain, end, token.start())):
+            return _none(f"cannot tell which number is meant, {_shown(first)} or {_shown(said)}")
+        first, end = said, token.end()
+    return (first, "") if first is not None else _none("the answer contains no number")
+
+
+def _none(problem: str) -> tuple[Said, str]:
+    return _NO_NUMBER, problem
+
+
+def _shown(said: Said) -> str:
+    return f"{said.number}"[:40] + {100: "%", 1000: " per mille", 10000: " basis points"}.get(said.per, "")
 
 
 def _inside_a_word(text: str, start: int) -> bool:
-    """Whether what starts there goes on a word, like ``p95`` or ``a_1``."""
-    lead = text[max(0, start - 2) : start]
+    """Whether what starts there goes on a word, like ``p95`` or ``a_1``; behind a currency it does not."""
+    lead = text[max(0, start - 6) : start]
+    if _UNIT_POWER.search(lead):
+        return True
     if lead[-1:] == "_":
-        return lead[:-1].isalnum()
-    return lead[-1:].isalpha() and not _AFTER_UNSPACED.match(lead[-1])
+        return lead[-2:-1].isalnum()
+    return lead[-1:].isalpha() and not _UNSPACED.match(lead[-1]) and not _CODE.search(lead)
 
 
-def _read(plain: str, token: re.Match[str], before: str) -> tuple[Decimal, str]:
-    said = token.group()
+def _read(plain: str, token: re.Match[str], bullets: int) -> tuple[Said, str]:
+    """One number with its sign, and an empty string; or the name of what is wrong with it."""
+    before = plain[max(0, token.start() - _NEAR) : token.start()]
     after = plain[token.end() : token.end() + _NEAR]
-    goes_on = _GOES_ON.match(after)
-    if goes_on:
-        return _unclear(said, _WHY[goes_on.lastgroup or ""])
-    if _CURRENCY.search(before) and _MILLIONS.match(after):
-        return _unclear(said, _WHY["multiplier"])
-    if _BEFORE.search(before):
-        return _unclear(said, "it is part of what stands before it")
-    digits = re.sub(rf"(?<=[eE])[{_DASHES}]", "-", said)
+    digits = re.sub(rf"(?<=[eE])[{DASHES}]", "-", token.group())
+    per = _PER.match(after)
+    if why := _goes_on(before, after[per.end() :] if per else after):
+        return _NO_NUMBER, why
     if _NUMBER.fullmatch(digits) is None:
-        return _unclear(said, _WHY["dot"])
+        return _NO_NUMBER, "dot"
     number = Decimal(re.sub(rf"[{_GROUP_MARKS}]", "", digits))
     if not math.isfinite(float(number)):
-        return _unclear(said, "it is out of range")
-    negative = _negative(plain, token.start(), before)
+        return _NO_NUMBER, "out"
+    lead = before[: _LEAD.search(before).start()]  # type: ignore[union-attr]
+    sign = _SIGN.search(lead)
+    behind = before if sign is None else lead[: sign.start()]
+    if why := _held_back(before, behind, signed=sign is not None, closed=_CLOSED.match(after) is not None):
+        return _NO_NUMBER, why
+    negative = _negative(sign, behind, bullets)
     if negative is None:
-        return _unclear(said, "it cannot be told whether the dash before it is a minus")
-    return (-number if negative else number), ""
+        return _NO_NUMBER, "dash"
+    return Said(-number if negative else number, _PARTS[per.lastgroup or ""] if per else 1), ""
 
 
-def _negative(text: str, start: int, before: str) -> bool | None:
-    """Whether what stands before the number makes it negative; None when that can be read in two ways."""
-    sign = _SIGN.search(before)
-    if sign is None or sign["sign"] == "+":
+def _goes_on(before: str, after: str) -> str:
+    """What follows a number and makes another of it."""
+    if found := _GOES_ON.match(after):
+        return found.lastgroup or ""
+    word = after[_AFTER_UNIT.match(after).end() :]  # type: ignore[union-attr]
+    money = _MONEY.search(before) is not None
+    if multiplies(word) or COUNTED_AFTER.match(after) or (money and _MILLIONS.match(after)):
+        return "multiplier"
+    if FRACTION_AFTER.match(after):
+        return "share"
+    if BOUND_AFTER.match(after):
+        return "bound"
+    return "denied" if DENIED_AFTER.match(after) else ""
+
+
+def _held_back(before: str, behind: str, *, signed: bool, closed: bool) -> str:
+    """What stands before a number, and ``behind`` its sign, and makes another of it."""
+    if _PART.search(before) or _PART.search(behind):
+        return "part"
+    for one in (before, behind, behind[: _LEAD.search(behind).start()]):  # type: ignore[union-attr]
+        if BOUND_BEFORE.search(one):
+            return "bound"
+        if DENIED_BEFORE.search(one):
+            return "denied"
+        if COUNTED_BEFORE.search(one):
+            return "words"
+    return "brackets" if closed and not signed and _ENCLOSED.search(before) else ""
+
+
+def _negative(sign: re.Match[str] | None, lead: str, bullets: int) -> bool | None:
+    """Whether the sign makes the number after it negative; None when that can be read in two ways."""
+    if sign is None:
         return False
-    if sign["word"]:
-        return True
-    lead = before[: sign.start()]
+    if _SIGN.search(lead):
+        return None
+    if sign["word"] or sign["sign"] == "+":
+        return bool(sign["word"])
     if not sign["gap"]:
-        word = bool(lead) and lead[-1].isalnum() and not _AFTER_UNSPACED.match(lead[-1])
-        return False if word else None if sign["sign"] == "\u2014" else True
-    lead = re.sub(rf"[*_`\t {_SPACES}]+$", "", lead)
+        clear = not lead or not lead[-1].isalnum() or _UNSPACED.match(lead[-1])
+        return True if clear and sign["sign"] not in "\u2014\u2015" else None
+    lead = re.sub(rf"[\t {SPACES}]+$", "", lead)
     if lead and lead[-1] in ":=({":
         return True
-    if lead and lead[-1] != "\n":
-        return None
-    marks = re.findall(rf"(?m)^[ \t]*[{_DASHES}]{_GAP}", text)
-    return len(marks) == 1
-
-
-def _plain(text: str) -> str:
-    """The text as it is seen: digits and marks of other scripts in ASCII, LaTeX's in characters, nothing invisible."""
-    if not text.isascii():
-        text = text.translate(_INVISIBLE | _MARKS)
-        text = "".join(str(unicodedata.decimal(c)) if c > "\x7f" and c.isdecimal() else c for c in text)
-    if "\\" in text or "{,}" in text:
-        text = _LATEX.sub(_latex, text)
-    return text
-
-
-def _latex(found: re.Match[str]) -> str:
-    said = found.group()
-    if said == "{,}":
-        return ","
-    if said in ("\\times", "\\cdot"):
-        return "\u00d7"
-    return said if "frac" in said else "\u2009"
-
-
-def _unclear(said: str, why: str) -> tuple[Decimal, str]:
-    return Decimal(0), f"the number {said[:40]!a} cannot be read: {why}"
+    return None if lead and lead[-1] != "\n" else bullets == 1

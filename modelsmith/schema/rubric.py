@@ -40,12 +40,14 @@ class NumberCheck(Frozen):
 
     type: Literal["number"]
     path: str | None = None
-    """Dotted path into the answer read as JSON; without it the first number in the text."""
+    """Dotted path into the answer read as JSON; without it the one number that the text says."""
     expected: Expected
     absolute: Annotated[float, Field(ge=0)] = 0.0
     """Allowed absolute difference, in the number's own unit."""
     relative: Annotated[float, Field(ge=0)] = 0.0
     """Allowed difference as a share of the expected number."""
+    unit: Literal["percent", "share"] | None = None
+    """How the expected number is given where the text may say a percentage: ``5%`` is 5 percent and a share of 0.05."""
 
 
 class TextCheck(Frozen):

@@ -1,0 +1,105 @@
+"""A text with numbers as it is seen: LaTeX, Markdown and HTML round a number say nothing about it. Pure."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+
+SPACES = "\u00a0\u2002-\u200a\u202f\u205f"
+"""Spaces other than the plain one, for a class of characters."""
+DASHES = r"\-\u02d7\u2043\u207b\u208b\u2010-\u2015\u2212\u2796\ufe58\ufe63\uff0d"
+"""What is written for a minus, for a class of characters."""
+
+INVISIBLE = dict.fromkeys(
+    [
+        *(0xAD, 0x34F, 0x61C, 0x180E, 0xFEFF),
+        *range(0x200B, 0x2010),
+        *range(0x202A, 0x202F),
+        *range(0x2060, 0x2070),
+        *range(0xFE00, 0xFE10),
+    ]
+)
+"""Characters that show nothing."""
+_MARKS = {
+    ord(one): like
+    for like, written in {
+        ".": "\u066b\uff0e",
+        ",": "\u066c\u060c\uff0c",
+        ":": "\uff1a\u2236",
+        "/": "\uff0f\u2044\u2215\u00f7",
+        "%": "\u066a\uff05\ufe6a",
+        "+": "\uff0b\ufe62",
+        "<": "\uff1c",
+        ">": "\uff1e",
+        "=": "\uff1d",
+        "(": "\uff08\u207d",
+        ")": "\uff09\u207e",
+        "^": "\uff3e",
+        "*": "\uff0a\u2217",
+        "~": "\u223c",
+        "?": "\uff1f",
+        "'": "\u2019\uff07",
+    }.items()
+    for one in written
+}
+_LONG_SOUND = re.compile(r"(?<![\u3041-\u30ff])\u30fc(?=[0-9])")
+"""The katakana mark of a long sound, which looks like a dash and is typed for one."""
+
+_LATEX = re.compile(
+    r"\\(?:text|textbf|textit|mathbf|mathrm|mathit|bf|mbox)\s*\{(?P<inner>[^{}]{0,80})\}"
+    r"|(?P<degrees>\^\s*(?:\{\s*\\circ\s*\}|\\circ\b))"
+    r"|\\(?P<word>leq?|geq?|lt|gt|neq?|approx|sim|pm|mp|times|cdot|div|sqrt|left|right|displaystyle|quad|qquad)"
+    r"(?![a-zA-Z])"
+    r"|\\(?P<sign>[%$#&_])|(?P<comma>\{,\})|(?P<space>\\[,;:! ])|(?P<maths>\\[()\[\]])"
+)
+_WORDS = {
+    "le": "\u2264", "leq": "\u2264", "ge": "\u2265", "geq": "\u2265", "lt": "<", "gt": ">", "ne": "\u2260",
+    "neq": "\u2260", "pm": "\u00b1", "mp": "\u00b1", "times": "\u00d7", "cdot": "\u00d7", "div": "/", "sqrt": "\u221a",
+}  # fmt: skip
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,15})(?:\s[^<>\n]{0,200})?\s?/?>")
+_INLINE = frozenset("b i u em strong span code mark small big font tt kbd var q".split())  # noqa: SIM905
+_MARKUP = re.compile(r"\*+(?![0-9(])|(?<![0-9)])\*+|`+(?![0-9])|(?<![0-9])`+|_+(?!\w)|(?<!\w)_+")
+"""Emphasis and code, unless it stands between two numbers."""
+
+
+def seen(text: str) -> str:
+    """Digits and marks of other scripts in ASCII, LaTeX and entities in characters, no markup, nothing invisible."""
+    if "&" in text:
+        text = html.unescape(text)
+    if not text.isascii():
+        text = _LONG_SOUND.sub("-", text.translate(INVISIBLE | _MARKS))
+        text = "".join(str(unicodedata.decimal(c)) if c > "\x7f" and c.isdecimal() else c for c in text)
+    if "\\" in text or "{,}" in text:
+        text = _LATEX.sub(_latex, _LATEX.sub(_latex, text))
+    if "<" in text:
+        text = _TAG.sub(_tag, text)
+    return _MARKUP.sub("", text)
+
+
+def _latex(found: re.Match[str]) -> str:
+    match found.lastgroup:
+        case "inner":
+            return found["inner"]
+        case "degrees":
+            return "\u00b0"
+        case "word":
+            return _WORDS.get(found["word"], "~" if found["word"] in ("approx", "sim") else "")
+        case "sign":
+            return found["sign"]
+        case "comma":
+            return ","
+        case "maths":
+            return ""
+        case _:
+            return "\u2009"
+
+
+def _tag(found: re.Match[str]) -> str:
+    """Nothing for a tag inside a line, unless it would join what stands apart; a power for a raised number."""
+    name = found[2].lower()
+    if name in ("sup", "sub"):
+        return "" if found[1] else "^" if name == "sup" else "_"
+    text, start, end = found.string, found.start(), found.end()
+    joins = text[max(0, start - 1) : start].isalnum() and text[end : end + 1].isalnum()
+    return "" if name in _INLINE and not joins else "\n"
