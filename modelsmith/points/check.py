@@ -19,6 +19,7 @@ from modelsmith.points.json_schemas import first_problem, prepare
 from modelsmith.points.numbers import Said, number_in_text
 from modelsmith.points.patterns import found, size
 from modelsmith.points.schema_shape import pattern_steps
+from modelsmith.points.texts import alike, holds
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.rubric import (
     Expected,
@@ -35,14 +36,6 @@ _PLAIN_TO_SEE = Decimal("1e-6")
 """The share by which two numbers differ that look different at a glance."""
 MAX_REASON = 300
 """Characters of a reason that are kept."""
-
-_WRITTEN = {
-    " ": "\t\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000",
-    "-": "\u2010\u2011\u2212\ufe63\uff0d",
-    "'": "\u2018\u2019\u201a\u201b\u02bc\uff07\u2039\u203a",
-    '"': "\u201c\u201d\u201e\u201f\u00ab\u00bb\uff02",
-}
-_ALIKE = {ord(c): like for like, written in _WRITTEN.items() for c in written}
 
 
 class PointVerdict(NamedTuple):
@@ -171,7 +164,7 @@ def _expected_number(point: str, expected: Expected, reference: Mapping[str, Jso
 
 def _expected_text(point: str, expected: Expected, reference: Mapping[str, JsonValue]) -> str:
     value = _expected(point, expected, reference)
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not alike(value, ignore_case=False):
         raise _unusable(point, "a text that is not empty", value)
     return value
 
@@ -251,18 +244,15 @@ def _number_said(path: str | None, completion: str) -> tuple[Said, str]:
 def _text_reason(check: TextCheck, completion: str, expected: str) -> str:
     if problem := too_long(completion):
         return problem
-    answer, wanted = (_alike(text.strip(), check.ignore_case) for text in (completion, expected))
+    answer, wanted = (alike(text, ignore_case=check.ignore_case) for text in (completion, expected))
     if check.match == "equals":
         return "" if answer == wanted else f"the answer is not {shown(expected)}"
     if check.match == "must_not_contain":
         return f"the answer contains {shown(expected)}" if wanted in answer else ""
-    return "" if wanted in answer else f"the answer does not contain {shown(expected)}"
-
-
-def _alike(text: str, ignore_case: bool) -> str:
-    """The text in one spelling: composed letters, and one kind each of space, hyphen and quotation mark."""
-    spelt = composed_text(text).translate(_ALIKE) if "\t" in text or not text.isascii() else text
-    return composed_text(spelt.casefold()) if ignore_case else spelt
+    if holds(answer, wanted):
+        return ""
+    inside = " as a word of its own" if wanted in answer else ""
+    return f"the answer does not contain {shown(expected)}{inside}"
 
 
 def _regex_reason(check: RegexCheck, completion: str) -> str:

@@ -31,7 +31,7 @@ from modelsmith.points.scales import (
     FRACTION_AFTER,
     multiplies,
 )
-from modelsmith.points.spelling import DASHES, SPACES, seen
+from modelsmith.points.spelling import DASHES, SPACES, UNSPACED, seen
 
 
 class Said(NamedTuple):
@@ -50,10 +50,7 @@ _CODES = (
     "USD|EUR|GBP|CHF|JPY|CNY|RMB|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|RON|BRL|MXN|ZAR|KRW|SGD|HKD|TWD|TRY|RUB"
     "|UAH|ILS|AED|SAR|THB|IDR|VND|Rs|Rp|kr|zl|Fr|RM"
 )
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f]"
-)
-"""A letter of a script that puts no space between words: a number may begin directly after one."""
+_AFTER_UNSPACED = re.compile(f"[{UNSPACED}]")
 
 _TOKEN = re.compile(rf"(?:(?<![\w.])\.)?[0-9](?:[0-9.{_GROUP_MARKS}]*[0-9])?(?:[eE][+{DASHES}]?[0-9]+)?(?![0-9])")
 """A number with all its separators; it does not end with one of them."""
@@ -181,7 +178,7 @@ def _inside_a_word(text: str, start: int) -> bool:
         return True
     if lead[-1:] == "_":
         return lead[-2:-1].isalnum()
-    return lead[-1:].isalpha() and not _UNSPACED.match(lead[-1]) and not _CODE.search(lead)
+    return lead[-1:].isalpha() and not _AFTER_UNSPACED.match(lead[-1]) and not _CODE.search(lead)
 
 
 def _read(plain: str, token: re.Match[str], bullets: int) -> tuple[Said, str]:
@@ -246,7 +243,7 @@ def _negative(sign: re.Match[str] | None, lead: str, bullets: int) -> bool | Non
     if sign["word"] or sign["sign"] == "+":
         return bool(sign["word"])
     if not sign["gap"]:
-        clear = not lead or not lead[-1].isalnum() or _UNSPACED.match(lead[-1])
+        clear = not lead or not lead[-1].isalnum() or _AFTER_UNSPACED.match(lead[-1])
         return True if clear and sign["sign"] not in "\u2014\u2015" else None
     lead = re.sub(rf"[\t {SPACES}]+$", "", lead)
     if lead and lead[-1] in ":=({":

@@ -11,6 +11,12 @@ SPACES = "\u00a0\u2002-\u200a\u202f\u205f"
 DASHES = r"\-\u02d7\u2043\u207b\u208b\u2010-\u2015\u2212\u2796\ufe58\ufe63\uff0d"
 """What is written for a minus, for a class of characters."""
 
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f"
+)
+"""Letters of scripts that put no space between words, for a class: a number or a word may begin directly after one."""
+
 INVISIBLE = dict.fromkeys(
     [
         *(0xAD, 0x34F, 0x61C, 0x180E, 0xFEFF),
@@ -18,6 +24,7 @@ INVISIBLE = dict.fromkeys(
         *range(0x202A, 0x202F),
         *range(0x2060, 0x2070),
         *range(0xFE00, 0xFE10),
+        *range(0xE0000, 0xE0080),
     ]
 )
 """Characters that show nothing."""

@@ -51,7 +51,7 @@ class NumberCheck(Frozen):
 
 
 class TextCheck(Frozen):
-    """The answer equals the expected text, contains it, or must not contain it."""
+    """The answer equals the expected text, contains its words, or must not contain it, not even inside a word."""
 
     type: Literal["text"]
     match: Literal["equals", "contains", "must_not_contain"] = "equals"

@@ -313,6 +313,53 @@ class TestTextAndRegex:
         assert verdict(answer, type="text", match="contains", expected={"value": wanted}).passed
         assert verdict(wanted, type="text", expected={"value": wanted}).passed
 
+    @pytest.mark.parametrize(
+        ("wanted", "inside", "as_words"),
+        [
+            ("5 ms", "15 ms", "it took 5 ms."),
+            ("5 ms", "1.5 ms", "(5 ms)"),
+            ("5 ms", "1,5 ms", "1, 5 ms"),
+            ("5 ms", "-5 ms", "= 5 ms"),
+            ("5 ms", "5 msec", "5 ms, as asked"),
+            ("5", "5.5", "5."),
+            ("5", "5,000", "5, then"),
+            ("cat", "concatenate", "the cat\u2019s bowl"),
+            ("timeout", "timeouts", "connect-timeout"),
+            ("timeout", "no_timeout", "**timeout**"),
+            ("caf\u00e9", "caf\u00e9s", "CAFE\u0301!"),
+            ("cafe", "cafe\u0301", "cafe\u200b"),
+            ("$5", "$50", "US$5"),
+            ("$5", "-$5", "is $5"),
+        ],
+    )
+    def test_words_are_found_as_words_and_what_is_forbidden_anywhere(self, wanted, inside, as_words):
+        """A gate must not pass ``15 ms`` for ``5 ms``; and must not miss a forbidden word for its ending."""
+        for answer, passed in ((inside, False), (as_words, True)):
+            assert verdict(answer, type="text", match="contains", expected={"value": wanted}).passed is passed, answer
+        for answer in (as_words, inside.replace("cafe\u0301", "cafes")):
+            assert not verdict(answer, type="text", match="must_not_contain", expected={"value": wanted}).passed, answer
+
+    @pytest.mark.parametrize(
+        ("wanted", "answer"),
+        [
+            ("\u8d85\u6642", "\u539f\u56e0\u306f\u8d85\u6642\u3067\u3059"),
+            ("\ud0c0\uc784", "\ud0c0\uc784\uc544\uc6c3\uc774"),
+            ("API", "\u4f7f\u7528API\u8c03\u7528"),
+        ],
+    )
+    def test_scripts_without_spaces_are_searched_anywhere(self, wanted, answer):
+        assert verdict(answer, type="text", match="contains", expected={"value": wanted}).passed
+
+    @pytest.mark.parametrize(
+        "blank", ["\u00a0", "\u2009", "\n", "\r\n", "  ", "\t", "\u200b ", "\u3000", " \u00ad", "\u2028"]
+    )
+    def test_every_blank_is_one_space_and_what_shows_nothing_is_left_out(self, blank):
+        for match in ("equals", "contains"):
+            assert verdict(f"20{blank}ms", type="text", match=match, expected={"value": "20 ms"}).passed
+        assert not verdict(f"do{blank}bid", type="text", match="must_not_contain", expected={"value": "do bid"}).passed
+        hidden = "as\u200bpi\u00adrin"
+        assert not verdict(hidden, type="text", match="must_not_contain", expected={"value": "aspirin"}).passed
+
     def test_what_must_not_stand_in_an_answer_is_found_however_it_is_written(self):
         never = {"type": "text", "match": "must_not_contain", "expected": {"value": "don't bid"}}
         assert verdict("bid lower", **never).passed
