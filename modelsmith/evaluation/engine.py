@@ -97,6 +97,8 @@ def run_eval(
             ``judge-unclear``, with the scenario.
         InfrastructureFailure: ``eval-incomplete`` when completions failed otherwise; ``judge-unavailable``; what the
             substrate or the judge raises.
+        InfrastructureFailure: ``endpoint-model-changed`` when a server, also the judge's, answers under another name
+            than before in this run: answers of two models are no eval of either.
         IntegrityFailure: ``foreign-observations`` when the folder holds answers that this run never asked for.
     """
     request = run.request()
@@ -109,7 +111,7 @@ def run_eval(
         raise InvalidInput(
             "nothing-to-ask", "The eval set has no scenario in the sections asked for.", "Ask for other sections."
         )
-    grader = Grader(governed, asks, judge)
+    grader = Grader(governed, asks, judge, lambda name: run.hold_served("judge", name))
     grader.require_gradable()
     _require_own(run.answered().keys() - asks.keys(), run)
     executed = Executed(tuple(asks))
@@ -166,6 +168,8 @@ class _Session:
             fresh = _Fresh()
             try:
                 for answer in _answers(some, self._governed, substrate):
+                    if answer.completion.served is not None and self._request.engine.weights == "unknown":
+                        self._run.hold_served("model", answer.completion.served)
                     why = cause(answer.ask, self._governed, self._request, before)
                     completion = kept(answer.completion, answer.wall)
                     if completion is None:

@@ -6,7 +6,7 @@ Declarative points are decided anew each time, which costs less than looking the
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from modelsmith.evaluation.cache import KeptCompletion
 from modelsmith.evaluation.judges.port import Judge, JudgeQuestion, JudgeVerdict
@@ -83,11 +83,19 @@ def unjudged(observation: Observation) -> Observation:
 class Grader:
     """Scores the observations of one run."""
 
-    def __init__(self, governed: GovernedSet, asks: Mapping[str, Ask], judge: Judge | None) -> None:
+    def __init__(
+        self,
+        governed: GovernedSet,
+        asks: Mapping[str, Ask],
+        judge: Judge | None,
+        heard: Callable[[str], None] = lambda _name: None,
+    ) -> None:
+        """``heard`` gets the name under which a judge without pinned weights answers, before its verdict counts."""
         self._rubric = governed.rubric
         self._digests = governed.digests
         self._asks = asks
         self._judge = judge
+        self._heard = heard
         self._judged = judged_points(governed.rubric)
 
     @property
@@ -148,6 +156,8 @@ class Grader:
                 questions.append(question)
         verdicts: dict[str, dict[str, JudgeVerdict]] = {}
         for verdict in self._judge.decide(questions) if questions else ():
+            if verdict.served is not None and not self._judge.lasting:
+                self._heard(verdict.served)
             where, judged = places[verdict.key]
             verdicts.setdefault(where, {})[judged] = verdict
         return verdicts

@@ -2,8 +2,8 @@
 
 ``<cluster>/runs/<tag>/`` in the clone's private folder, under the git directory, holds ``request.json`` (canonical
 JSON; a tag answers one request for good), ``observations.jsonl`` (append-only; one canonical JSON object a line,
-written at once and synced by the batch) and ``result.json``. Nothing in it proves that a model ever answered so, which
-is why it lies where no commit can put one.
+written at once and synced by the batch), ``served.json`` (see `modelsmith.evaluation.served`) and ``result.json``.
+Nothing in it proves that a model ever answered so, which is why it lies where no commit can put one.
 One process writes at a time. A process may be killed at any moment: the next one cuts off a torn last line and goes on.
 Two lines for one completion are legal only if all but the last are errors, or the lines are the same.
 """
@@ -21,8 +21,9 @@ from typing import NamedTuple, TypeVar
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from modelsmith.evaluation.served import Served, Who, model_changed
 from modelsmith.schema.base import Frozen
-from modelsmith.schema.canonical import canonical_json, is_canonical
+from modelsmith.schema.canonical import canonical_json, is_canonical, sha256
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.run import Observation, RunRequest, RunResult, VerdictRow
 from modelsmith.signing.files import sync_folder, write_atomically
@@ -70,6 +71,7 @@ class RunFolder:
         self._file: int | None = None
         self._end = 0
         self._index: dict[str, Line] = {}
+        self._served: Served | None = None
 
     @contextmanager
     def opened(self, request: RunRequest) -> Iterator[RunFolder]:
@@ -98,6 +100,7 @@ class RunFolder:
                 self._file = os.open(self.path / "observations.jsonl", os.O_RDWR | os.O_CREAT, 0o644)
                 self._index = self._scan()
                 self._end = _whole(self._index)
+                self._served = None
                 os.ftruncate(self._file, self._end)
                 sync_folder(self.path)
             yield self
@@ -179,6 +182,24 @@ class RunFolder:
         """
         with _writing(self.path):
             os.fsync(self._open_file())
+
+    def hold_served(self, who: Who, name: str) -> None:
+        """Note under which name a server answers, or find that it is the name noted before, in an earlier call too.
+
+        Raises:
+            InfrastructureFailure: ``endpoint-model-changed``; ``write-failed``.
+            IntegrityFailure: ``run-damaged``.
+        """
+        self._open_file()
+        if self._served is None:
+            self._served = self._load("served.json", Served) or Served()
+        noted, now = getattr(self._served, who), sha256(name.encode("utf-8", "surrogatepass"))
+        if noted is None:
+            self._served = self._served.model_copy(update={who: now})
+            with _writing(self.path):
+                write_atomically(self.path / "served.json", canonical_json(self._served) + b"\n")
+        elif noted != now:
+            raise model_changed(who, self.tag)
 
     def write_result(self, result: RunResult) -> None:
         """Write ``result.json``, whole or not at all.

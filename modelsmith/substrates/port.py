@@ -37,6 +37,8 @@ class Completion:
     """Why there is no text; an error is never an empty answer."""
     first_token_seconds: float | None = None
     """Time from the request to the first token, where the engine streams."""
+    served: str | None = None
+    """What a server calls the model that answered, where it says so."""
 
 
 class Substrate(Protocol):

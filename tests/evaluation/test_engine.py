@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import modelsmith
 from modelsmith.evaluation.engine import run_eval, run_request
+from modelsmith.evaluation.judges.port import JudgeVerdict
 from modelsmith.evaluation.prompts import conversation, plan
 from modelsmith.evaluation.quick import representative
 from modelsmith.evaluation.results import RunFolder, observation_key
@@ -103,6 +104,15 @@ def governed(**changes) -> GovernedSet:
         folder="evals/adtech/set",
     )
     return replace(whole, **changes)
+
+
+def judged() -> GovernedSet:
+    """The set with a point that a judge decides."""
+    subject = governed()
+    judge = {"id": "tone", "text": "t", "weight": 1, "check": {"type": "judge", "instruction": "Polite?"}}
+    points = [*subject.rubric.model_dump(by_alias=True)["points"], judge]
+    rubric = Rubric.model_validate(subject.rubric.model_dump(by_alias=True) | {"points": points}, strict=False)
+    return replace(subject, rubric=rubric)
 
 
 TOTAL = 8 + 16 + 4 + 24
@@ -216,12 +226,8 @@ class TestARun:
         assert parrot.asked == []
 
     def test_a_judged_point_stops_the_run_before_it_begins(self, tmp_path):
-        subject = governed()
-        judge = {"id": "tone", "text": "t", "weight": 1, "check": {"type": "judge", "instruction": "Polite?"}}
-        points = [*subject.rubric.model_dump(by_alias=True)["points"], judge]
-        rubric = Rubric.model_validate(subject.rubric.model_dump(by_alias=True) | {"points": points}, strict=False)
         with pytest.raises(InfrastructureFailure) as caught:
-            evaluate(tmp_path, subject=replace(subject, rubric=rubric))
+            evaluate(tmp_path, subject=judged())
         assert caught.value.code == "judge-unavailable"
 
 
@@ -305,6 +311,69 @@ class TestErrors:
         assert len(second.asked) == TOTAL - 17
         assert not set(first.asked) & set(second.asked)
         assert facts(observations) == facts(evaluate(tmp_path / "other"))
+
+
+class Remote(Parrot):
+    """Parrot behind a server that says under which name it answers."""
+
+    facts = Parrot.facts.model_copy(update={"weights": "unknown", "device": "remote"})
+
+    def __init__(self, name: str | None, stop_after: int | None = None) -> None:
+        super().__init__(stop_after=stop_after)
+        self.name = name
+
+    def complete(self, prompts, system, sampling):
+        for completion in super().complete(prompts, system, sampling):
+            yield replace(completion, served=self.name)
+
+
+class RemoteJudge:
+    """Passes everything, from behind a server that says under which name it answers."""
+
+    identity = digest("judge")
+    lasting = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def decide(self, questions):
+        return (JudgeVerdict(question.key, True, "r", served=self.name) for question in questions)
+
+    def close(self) -> None:
+        pass
+
+
+class TestServedNames:
+    def evaluate(self, folder: Path, substrate: Remote) -> int:
+        subject = governed()
+        asked = request(subject).model_copy(update={"engine": Remote.facts})
+        with RunFolder(folder, "rtb-pricing", "t1").opened(asked) as run:
+            return len(run_eval(subject, substrate, run).keys)
+
+    def test_a_resumed_run_is_never_made_of_two_models_answers(self, tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            self.evaluate(tmp_path, Remote("gpt-x-0815", stop_after=5))
+        for _ in range(2):
+            with pytest.raises(InfrastructureFailure) as caught:
+                self.evaluate(tmp_path, Remote("gpt-x-1199"))
+            assert (caught.value.code, "--tag" in caught.value.mend) == ("endpoint-model-changed", True)
+        run = RunFolder(tmp_path, "rtb-pricing", "t1")
+        assert len(run.answered()) == 5
+        assert "gpt" not in (run.path / "served.json").read_text()
+        assert self.evaluate(tmp_path, Remote("gpt-x-0815")) == TOTAL
+
+    def test_nor_of_two_judges_verdicts(self, tmp_path):
+        with pytest.raises(InfrastructureFailure, match="1 of"):
+            evaluate(tmp_path, subject=judged(), substrate=Parrot(fail={"core/core-3/0/0"}), judge=RemoteJudge("a"))
+        with pytest.raises(InfrastructureFailure, match="judge's endpoint answers with another model") as caught:
+            evaluate(tmp_path, subject=judged(), judge=RemoteJudge("b"))
+        assert caught.value.code == "endpoint-model-changed"
+        assert len(evaluate(tmp_path, subject=judged(), judge=RemoteJudge("a"))) == TOTAL
+
+    def test_a_server_that_names_no_model_is_believed(self, tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            self.evaluate(tmp_path, Remote(None, stop_after=5))
+        assert self.evaluate(tmp_path, Remote("\ud800")) == TOTAL
 
 
 def _start(iterate: Path, tag: str, delay: float) -> subprocess.Popen[bytes]:

@@ -260,6 +260,52 @@ def test_an_answer_in_typed_parts_is_its_texts_without_the_thoughts(content: Any
     assert text is None or getattr(read(list(pieces)), "text", None) == text
 
 
+def test_thoughts_in_typed_parts_are_told_apart_from_an_answer_that_reached_the_limit() -> None:
+    """``thinking: strip`` looks for thoughts only where the server has not taken them out already."""
+    whole = read_answer(chat([THOUGHT, TEXT], "length").body)
+    streamed = read(list(stream([THOUGHT], [TEXT], finish="length").pieces))
+    for answer in (whole, streamed):
+        assert isinstance(answer, Answer)
+        assert (answer.text, answer.finish, answer.separated) == ("ok", "length", True)
+
+
+@pytest.mark.parametrize(
+    ("said", "counted"),
+    [(7, 7), (7.0, 7), (0, 0), (10**8, 10**8), (7.5, 0), (-1, 0), (-7.0, 0), (True, 0), ("7", 0), (None, 0), ([], 0),
+     (10**8 + 1, 0), (2**53 - 1, 0), (2**63, 0), (1e300, 0), (float("inf"), 0), (float("nan"), 0)],
+)  # fmt: skip
+def test_a_count_of_tokens_that_no_request_has_is_no_count(said: object, counted: int) -> None:
+    """Beyond 2^53 no record could be written, and a negative one would make a run cheaper."""
+    answer = read_answer(chat("x", usage={"prompt_tokens": said, "completion_tokens": said}).body)
+    assert isinstance(answer, Answer)
+    assert (answer.prompt_tokens, answer.completion_tokens) == (counted, counted)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "says"),
+    [
+        (204, b"", "endpoint-malformed", "brings no chat completion"),
+        (202, b"{}", "endpoint-malformed", "brings no chat completion"),
+        (999, b"", "endpoint-malformed", "which HTTP does not know"),
+        (400, b"", "endpoint-refused", "does not say why"),
+        (400, b"<html>", "endpoint-refused", "does not say why"),
+        (405, b'{"error": "no"}', "endpoint-refused", "status 405"),
+        (500, b"", "endpoint-error", "failed"),
+        (503, b"", "endpoint-busy", "no capacity"),
+    ],
+)
+def test_a_status_is_called_what_it_is(status: int, body: bytes, code: str, says: str) -> None:
+    """Only a server that spoke is said to dislike a setting, and only one without capacity to be overloaded."""
+    error = of_status(status, {}, body, model="m", key_env=None, now=NOW).error
+    assert (error.code, says in error.message) == (code, True)
+    assert ("max_connections" in error.mend, "temperature" in error.mend) == (status == 503, False)
+
+
+def test_a_refusal_that_says_something_may_be_about_a_setting() -> None:
+    spoke = of_status(400, {}, b'{"error": {"message": "bad request"}}', model="m", key_env=None, now=NOW).error
+    assert "temperature" in spoke.mend
+
+
 def test_an_error_that_is_only_words_is_understood() -> None:
     failure = of_status(400, {}, b'{"error": "context length exceeded"}', model="m", key_env=None, now=NOW)
     assert failure.error.code == "prompt-too-long"

@@ -73,8 +73,8 @@ def _verdict(question: JudgeQuestion, completion: Completion) -> JudgeVerdict:
             raise unclear("breaks off before its end")
         passed, reason = read_verdict(completion.text, question.completion)
     except ModelsmithError as error:
-        return JudgeVerdict(question.key, False, "", error)
-    return JudgeVerdict(question.key, passed, reason)
+        return JudgeVerdict(question.key, False, "", error, completion.served)
+    return JudgeVerdict(question.key, passed, reason, served=completion.served)
 
 
 def _of_judge(error: ModelsmithError) -> ModelsmithError:

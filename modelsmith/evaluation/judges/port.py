@@ -35,6 +35,8 @@ class JudgeVerdict:
     """What the judge gave as its reason, before its verdict."""
     error: ModelsmithError | None = None
     """Why there is no verdict; a failed judge is an error, never a zero."""
+    served: str | None = None
+    """What a server calls the model that judged, where it says so."""
 
 
 class Judge(Protocol):

@@ -18,9 +18,13 @@ STOPPED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
 """What servers call it when the model ended by itself: OpenAI's word first, then TGI's and Anthropic's."""
 RAN_OUT = frozenset({"length", "max_tokens", "model_length"})
 """What servers call it when the limit of new tokens ended the answer."""
+_THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
+"""Fields of a message beside its content in which servers hand over thoughts."""
 _THOUGHTS = frozenset({"thinking", "reasoning", "redacted_thinking"})
 """Typed parts of a message that are no part of the answer."""
 
+MOST_TOKENS = 10**8
+"""Tokens of one request that a server can have counted; what says more is a broken counter, and counts as unsaid."""
 _PLAIN = Chat()
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 """How a server calls the limit of new tokens: all know the first, but for OpenAI's newer models, which refuse it."""
@@ -188,7 +192,11 @@ def _choice(document: dict[str, Any]) -> dict[str, Any] | None:
 
 def _thought(message: dict[str, Any]) -> bool:
     """Whether the server tells the model's thoughts apart from its answer."""
-    return any(isinstance(message.get(name), str) and message[name] for name in ("reasoning_content", "reasoning"))
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    return any(isinstance(message.get(name), str) and message[name] for name in _THOUGHT_FIELDS) or any(
+        isinstance(part, dict) and part.get("type") in _THOUGHTS for part in parts
+    )
 
 
 def _text(content: object) -> object:
@@ -227,5 +235,8 @@ def _word(finish: object) -> str:
 
 
 def _tokens(usage: object, name: str) -> int:
+    """How many tokens a server counts, as an integer or a whole float; what no request can hold is no count."""
     count = usage.get(name) if isinstance(usage, dict) else None
-    return count if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**53 else 0
+    if isinstance(count, bool) or not isinstance(count, (int, float)) or not 0 <= count <= MOST_TOKENS:
+        return 0
+    return int(count) if count == int(count) else 0

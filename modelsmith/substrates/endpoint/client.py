@@ -182,6 +182,7 @@ def _completed(prompt: Prompt, answer: Answer, seconds: float, first: float | No
         completion_tokens=answer.completion_tokens,
         seconds=seconds,
         first_token_seconds=first,
+        served=answer.model,
     )
 
 

@@ -177,12 +177,17 @@ def of_status(
             ),
             "stop",
         )
+    if not 300 <= status < 600:
+        return _no_answer(status, facts)
     if status in _PASSING or status >= 500:
+        busy = status in _CAPACITY
         return Failure(
             InfrastructureFailure(
-                "endpoint-busy" if status in _CAPACITY else "endpoint-error",
-                f"The endpoint answered with status {status}.",
-                "Run the same command again later; fewer max_connections help when it is overloaded.",
+                "endpoint-busy" if busy else "endpoint-error",
+                f"The endpoint {'has no capacity: it' if busy else 'failed: it'} answered with status {status}.",
+                "Run the same command again later; fewer max_connections help when it is overloaded."
+                if busy
+                else "Run the same command again later; if it stays, look at the server's log.",
                 **facts,
             ),
             "retry",
@@ -213,8 +218,26 @@ def of_status(
     return Failure(
         InfrastructureFailure(
             "endpoint-refused",
-            f"The endpoint refused the request with status {status}.",
-            "Look at the server's log: it may not accept one of temperature, top_p, seed or the length of the answer.",
+            f"The endpoint refused the request with status {status}{'' if said.spoke else ', and does not say why'}.",
+            "Look at the server's log: it may not accept one of temperature, top_p, seed or the length of the answer."
+            if said.spoke and status in (400, 422)
+            else "Look at the log of the server, or of a proxy before it, and check the endpoint's url and model.",
+            **facts,
+        ),
+        "give-up",
+    )
+
+
+def _no_answer(status: int, facts: Mapping[str, Any]) -> Failure:
+    """A status that says neither yes nor no: success without a completion, or a number that HTTP does not know."""
+    known = status < 300
+    return Failure(
+        InfrastructureFailure(
+            "endpoint-malformed",
+            f"The endpoint answered with status {status}, "
+            + ("which brings no chat completion." if known else "which HTTP does not know."),
+            "Check that the endpoint's URL ends with the API's version and that the server is OpenAI-compatible"
+            + ("." if known else "; a guard or proxy before it may answer in its place."),
             **facts,
         ),
         "give-up",
@@ -246,6 +269,8 @@ class _Said:
     too_long: bool
     setting: str | None
     """The setting of the sampling that it will not have."""
+    spoke: bool
+    """Whether it said anything that a machine can read."""
 
 
 def _said(body: bytes) -> _Said:
@@ -260,11 +285,11 @@ def _said(body: bytes) -> _Said:
     if isinstance(error, str):
         error = {"message": error}
     if not isinstance(error, dict):
-        return _Said(None, False, None)
+        return _Said(None, False, None, False)
     code = next((c for c in (error.get("code"), error.get("type")) if isinstance(c, str) and _CODE.fullmatch(c)), None)
     message = error.get("message")
     words = message[:2000] if isinstance(message, str) else ""
-    return _Said(code, _TOO_LONG.search(words) is not None, _setting(error, words))
+    return _Said(code, _TOO_LONG.search(words) is not None, _setting(error, words), bool(error))
 
 
 def _setting(error: Mapping[str, Any], words: str) -> str | None:
