@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from modelsmith.diagnosis.firewall import Loss, losses, scored_texts, separate
 from modelsmith.diagnosis.generate import possible_rows
 from modelsmith.repository.load import GovernedSet
-from modelsmith.schema.cluster import Training
+from modelsmith.schema.training import Settings
 
 SAMPLE: Final = 24
 """Rows of each generator that are held against the scored texts, if it has no more templates than that: rows of one
@@ -26,7 +26,7 @@ class DryRun(NamedTuple):
     """Generators that lose rows, whoever loses the largest share first."""
 
 
-def dry_run(governed: GovernedSet, training: Training) -> DryRun:
+def dry_run(governed: GovernedSet, training: Settings) -> DryRun:
     """Make as many rows as the training can ask for, and let the firewall judge a sample of them.
 
     Raises:

@@ -15,8 +15,8 @@ from modelsmith.operations.contract import ARGUMENT, ASK, Request
 from modelsmith.repository.drafts import yaml_bytes
 from modelsmith.repository.kits import kit_files
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.cluster import Training
 from modelsmith.schema.generator import SLOT, Generator
+from modelsmith.schema.training import Sft
 
 STARTER = ("adtech", "clusters/rtb-pricing/cluster.yaml")
 """The kit and the file whose base model a new cluster begins with."""
@@ -57,7 +57,7 @@ def run(workspace: Workspace, request: NewClusterRequest) -> NewResult:
         "base_model": yaml.safe_load(kit_files(kit, workspace.root)[file])["base_model"],
         "eval_set": found.name,
         "gate": rule.thresholds.model_dump(),
-        **({"training": {"rows": rows}} if (rows := _possible_rows(found)) < Training().rows else {}),
+        **({"training": {"rows": rows}} if (rows := _possible_rows(found)) < Sft().rows else {}),
         "deployment": {"traffic_share": 0.1, "target": request.target},
         "rollback": {"metric": request.metric, "max_drop": 0.05, "window_minutes": 60, "manual_hours": 48},
     }
@@ -67,7 +67,7 @@ def run(workspace: Workspace, request: NewClusterRequest) -> NewResult:
 def _possible_rows(found: OpenSet) -> int:
     """Rows of which no generator is asked for more than it can make; as many as usual while there is none."""
     each = [_combinations(one.value) for one in found.files.generators]
-    return min(Training().rows, len(each) * min(each)) if each else Training().rows
+    return min(Sft().rows, len(each) * min(each)) if each else Sft().rows
 
 
 def _combinations(generator: Generator) -> int:

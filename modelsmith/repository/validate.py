@@ -35,13 +35,14 @@ from modelsmith.repository.load import find_cluster_problems
 from modelsmith.repository.passable import passable
 from modelsmith.repository.paths import folder
 from modelsmith.repository.rubric_slips import MANY
+from modelsmith.repository.runnable import not_runnable
 from modelsmith.repository.sets import NearestPair, SetFiles, Source, Spent, misnamed, read_set, read_source, unreadable
 from modelsmith.repository.tree import Revision, Tree, WorkTree, read_each
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import find_json_problems, find_problems, sort_key
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, TRUST, Kind, kind_of
-from modelsmith.schema.cluster import AVAILABLE_METHODS, Cluster, ClusterDefaults, Routing
+from modelsmith.schema.cluster import Cluster, ClusterDefaults, Routing
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import People, Policy
 from modelsmith.schema.plaintext import first_hidden
@@ -222,21 +223,8 @@ def _cluster(path: str, contents: Mapping[str, bytes], present: Set[str]) -> Ite
             ("eval_set",), f"there is no eval set '{cluster.eval_set}'", meant(cluster.eval_set, _sets(present))
         )
     yield from _owners(source, contents)
-    yield from _method(path, cluster, contents)
-
-
-def _method(path: str, cluster: Cluster, contents: Mapping[str, bytes]) -> Iterator[Problem]:
-    """A method that nothing can run ends every iteration when it comes to training, after its eval."""
-    if cluster.training.method in AVAILABLE_METHODS:
-        return
-    at: Location = ("training", "method")
-    read = [read_yaml(one, contents[one]) for one in (path, CLUSTER_DEFAULTS) if one in contents]
-    written = next((document for document in read if at in document.values), read[0])
-    yield Source(cluster, written).problem(
-        at,
-        f"training by {cluster.training.method} cannot run in this version",
-        f"Write method: {' or '.join(AVAILABLE_METHODS)}.",
-    )
+    files = [source.document, *([read_yaml(CLUSTER_DEFAULTS, defaults)] if defaults is not None else [])]
+    yield from not_runnable(cluster, files)
 
 
 def _sets(present: Set[str]) -> list[str]:

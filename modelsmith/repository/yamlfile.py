@@ -206,8 +206,9 @@ def _written(data: Any, details: ErrorDetails) -> Location:
         elif details["type"] != "missing" or number < len(details["loc"]) - 1:
             continue
         location.append(part)
-    if details["type"].startswith("union_tag") and isinstance(data, dict) and "type" in data:
-        location.append("type")
+    if details["type"].startswith("union_tag") and isinstance(data, dict):
+        tag = str(details["ctx"]["discriminator"]).strip("'")
+        location += [tag] if tag in data else []
     return tuple(location)
 
 

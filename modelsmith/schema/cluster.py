@@ -6,42 +6,10 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from modelsmith.schema.base import Currency, Digest, EvalSetName, Frozen, Seed, Slug
+from modelsmith.schema.base import Currency, Digest, EvalSetName, Frozen, Slug
 from modelsmith.schema.evalset import Fraction, Thresholds
 from modelsmith.schema.source import Baseline, BaseModelSource
-
-
-class Lora(Frozen):
-    """Low-rank adapter on the linear layers."""
-
-    rank: Annotated[int, Field(ge=1, le=512)] = 16
-    alpha: Annotated[int, Field(ge=1)] = 32
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    top_layers: Annotated[int, Field(ge=1)] | None = None
-    """Adapt only this many layers counted from the output; all when not set."""
-
-
-Method = Literal["sft", "dpo", "grpo"]
-AVAILABLE_METHODS: Final[tuple[Method, ...]] = ("sft",)
-"""What this version can run."""
-
-
-class Training(Frozen):
-    """How a candidate is trained."""
-
-    method: Method = "sft"
-    seed: Seed = 17
-    rows: Annotated[int, Field(ge=1)] = 480
-    """Training rows drawn from the generators for one iteration."""
-    steps: Annotated[int, Field(ge=1)] = 48
-    """Optimizer steps."""
-    batch_size: Annotated[int, Field(ge=1)] = 8
-    """Rows per optimizer step."""
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    lora: Lora = Lora()
-    checkpoint_every: Annotated[int, Field(ge=1)] = 16
-    """Steps between checkpoints; a killed run resumes from the last."""
+from modelsmith.schema.training import Sft, Training
 
 
 class Rollback(Frozen):
@@ -80,6 +48,10 @@ class Loop(Frozen):
     max_iterations: Annotated[int, Field(ge=1)] = 3
 
 
+LOCAL: Final = "local"
+"""The host that is this machine."""
+AVAILABLE_HOSTS: Final[tuple[Slug, ...]] = (LOCAL,)
+"""Where this version can train."""
 STORE = r"^(/|~/)(?:[^/\x00-\x1f]{1,200}(?:/|$))*$"
 StorePath = Annotated[str, Field(pattern=STORE, max_length=1024)]
 """An absolute folder, or one in the home (``~/``) of whoever runs the toolkit; another user's home may not be there."""
@@ -90,9 +62,9 @@ class ClusterDefaults(Frozen):
 
     store: StorePath | None = None
     """Folder of the artifact store, outside the clone; ``~/.local/share/modelsmith/store`` when not set."""
-    hosts: tuple[Slug, ...] = ("local",)
-    """Hosts on which training may run."""
-    training: Training = Training()
+    hosts: tuple[Slug, ...] = (LOCAL,)
+    """Hosts on which training may run; the first that this version knows is taken."""
+    training: Training = Sft()
     prices: Prices = Prices()
     loop: Loop = Loop()
 
@@ -118,8 +90,8 @@ class Cluster(Frozen):
     rollback: Rollback
     deployment: Deployment = Deployment()
     store: StorePath | None = None
-    hosts: tuple[Slug, ...] = ("local",)
-    training: Training = Training()
+    hosts: tuple[Slug, ...] = (LOCAL,)
+    training: Training = Sft()
     prices: Prices = Prices()
     loop: Loop = Loop()
 

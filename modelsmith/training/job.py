@@ -9,8 +9,8 @@ from pydantic import Field, ValidationError
 
 from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.canonical import canonical_json, digest, file_digest
-from modelsmith.schema.cluster import Training
 from modelsmith.schema.source import Chat
+from modelsmith.schema.training import Training
 from modelsmith.signing.files import write_atomically
 
 JOB_FILE = "job.json"

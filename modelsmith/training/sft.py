@@ -39,7 +39,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback  #
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 from modelsmith.schema.canonical import file_digest  # noqa: E402
-from modelsmith.schema.cluster import Lora, Training  # noqa: E402
+from modelsmith.schema.training import Lora, Settings  # noqa: E402
 from modelsmith.substrates.adapter import load_adapter  # noqa: E402
 from modelsmith.substrates.chat import prompt_ids, text_ids  # noqa: E402
 from modelsmith.training import job as names  # noqa: E402
@@ -197,7 +197,7 @@ def _lora(lora: Lora, model: Any) -> LoraConfig:
     )
 
 
-def _arguments(training: Training, checkpoints: Path, cuda: bool) -> SFTConfig:
+def _arguments(training: Settings, checkpoints: Path, cuda: bool) -> SFTConfig:
     return SFTConfig(
         output_dir=str(checkpoints),
         max_steps=training.steps,

@@ -15,10 +15,10 @@ from modelsmith.diagnosis.dry_run import dry_run
 from modelsmith.diagnosis.failures import failure_clusters
 from modelsmith.diagnosis.firewall import HELD_OUT, ScoredText, losses, scored_texts, separate
 from modelsmith.diagnosis.generate import generate_rows
-from modelsmith.schema.cluster import Training
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.labels import Label
 from modelsmith.schema.scenario import Message
+from modelsmith.schema.training import Sft
 from modelsmith.training.rows import TrainingRow
 
 SYNONYMS = {
@@ -256,7 +256,7 @@ class TestDryRun:
     """What `validate` tries before a model is asked anything."""
 
     def test_the_starter_set_keeps_its_rows(self, governed):
-        tried = dry_run(governed, Training())
+        tried = dry_run(governed, Sft())
         assert (tried.dropped, tried.losses) == (0, ())
         assert tried.rows == 24 * len(governed.generators)
 
@@ -266,7 +266,7 @@ class TestDryRun:
         copying = first.model_copy(
             update={"templates": (copied,), "slots": {"word": tuple(f"w{n}" for n in range(999))}}
         )
-        tried = dry_run(replace(governed, generators=(copying, *others)), Training())
+        tried = dry_run(replace(governed, generators=(copying, *others)), Sft())
         assert [(loss.generator, loss.dropped, loss.rows) for loss in tried.losses] == [(first.id, 24, 24)]
 
     def test_a_generator_that_runs_dry_when_its_capability_fails_alone_is_found(self, governed):
@@ -274,5 +274,5 @@ class TestDryRun:
         poor = first.model_copy(update={"templates": first.templates[:1], "slots": {"a": ("x", "y")}})
         poor = poor.model_copy(update={"templates": (poor.templates[0].model_copy(update={"user": "One {a}."}),)})
         with pytest.raises(InvalidInput) as refused:
-            dry_run(replace(governed, generators=(poor, *others)), Training())
+            dry_run(replace(governed, generators=(poor, *others)), Sft())
         assert (refused.value.code, refused.value.details["possible"]) == ("generator-exhausted", 2)

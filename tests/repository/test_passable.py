@@ -12,7 +12,7 @@ from modelsmith.points.tokens import tokens
 from modelsmith.repository.load import load_eval_set
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.validate import validate
-from modelsmith.schema.cluster import AVAILABLE_METHODS
+from modelsmith.schema.training import AVAILABLE_METHODS
 from modelsmith.training.supervisor import WORKERS
 
 Edit = Callable[[str, str, str], None]
@@ -52,6 +52,10 @@ def never(repo: Path) -> list[tuple[str, int | None, str]]:
         (EVALSET, "{min_scenarios: 1}", "{min_scenarios: 1, capability_floors: {flors: 0.9}}",
          (EVALSET, 11, "decision.capability_floors.flors"), "no scenario has the capability 'flors'"),
         (CLUSTER, "seed: 3", "method: grpo", (CLUSTER, 13, "training.method"), "grpo cannot run"),
+        (CLUSTER, "seed: 3", "method: dpo\n  beta: 0.1", (CLUSTER, 13, "training.method"), "dpo cannot run"),
+        (CLUSTER, "seed: 3", "beta: 0.1", (CLUSTER, 13, "training.beta"), "there is no field"),
+        (CLUSTER, "owner:", "hosts: [local, gpu-1]\nowner:", (CLUSTER, 3, "hosts[1]"), "on the host 'gpu-1'"),
+        ("clusters/defaults.yaml", "[local]", "[]", ("clusters/defaults.yaml", 1, "hosts"), "no host to train on"),
         ("clusters/defaults.yaml", "steps: 12", "method: dpo", ("clusters/defaults.yaml", 3, "training.method"), "dpo"),
     ],
 )  # fmt: skip

@@ -27,9 +27,9 @@ from modelsmith.fleet.executor import LocalExecutor
 from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set, scenario_digest
 from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.canonical import file_digest
-from modelsmith.schema.cluster import Lora, Training
 from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.run import Observation, VerdictRow
+from modelsmith.schema.training import Lora, Sft
 from modelsmith.substrates.base_models import resolve
 from modelsmith.substrates.local import TransformersSubstrate
 from modelsmith.substrates.port import Completion, Prompt, Substrate
@@ -86,7 +86,7 @@ def adapter(model: Path, governed: GovernedSet, folder: Path) -> tuple[Path, str
     steps, batch = 10, 8
     clusters = failure_clusters(governed, all_wrong(governed))
     write_rows(folder / "rows.jsonl", generate_rows(governed, clusters, steps * batch, 17))
-    training = Training(
+    training = Sft(
         steps=steps, batch_size=batch, learning_rate=2e-3, schedule="constant", lora=Lora(rank=RANK, alpha=32)
     )
     job = TrainJob(

@@ -25,9 +25,9 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from modelsmith.fleet.executor import LocalExecutor, Running
-from modelsmith.schema.cluster import Lora, Training
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.scenario import Message
+from modelsmith.schema.training import Lora, Planned, Sft
 from modelsmith.schema.training_row import TrainingRow
 from modelsmith.training import supervisor
 from modelsmith.training.checkpoints import is_intact
@@ -74,7 +74,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def job(tiny_model: Path, rows: Path) -> TrainJob:
-    training = Training(
+    training = Sft(
         steps=STEPS, batch_size=3, learning_rate=0.01, checkpoint_every=5, lora=Lora(rank=4, alpha=8, dropout=0.1)
     )
     return TrainJob(model=str(tiny_model), parent=None, rows=str(rows), system="Name the cause.", training=training)
@@ -358,7 +358,7 @@ def test_top_layers_adapts_the_upper_layers_only(job: TrainJob, tmp_path: Path) 
 
 @pytest.mark.parametrize("method", ["dpo", "grpo"])
 def test_a_method_that_is_not_there_yet_is_refused(job: TrainJob, tmp_path: Path, method: str) -> None:
-    training = Training.model_validate({**job.training.model_dump(), "method": method})
+    training = Planned.model_validate({**job.training.model_dump(), "method": method})
     with pytest.raises(InvalidInput) as caught:
         train(tmp_path / "job", job.model_copy(update={"training": training}), Thread(), lambda beat: None)
     assert caught.value.code == "method-not-available"
