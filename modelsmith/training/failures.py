@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import errno
+import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.training.job import FailureClass, WorkerError
 
 RECOVERABLE: frozenset[FailureClass] = frozenset({"corrupt-checkpoint", "killed", "stalled"})
 """Classes after which the same job may succeed when it goes on from a checkpoint."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_PROBE = 1 << 20
+"""Bytes that a folder with any room to speak of takes."""
 
 
 class DivergedError(Exception):
@@ -30,9 +37,29 @@ def classify(error: BaseException) -> FailureClass:
             return "nan-loss"
         if isinstance(cause, MemoryError) or "allocate memory" in text or "out of memory" in text:
             return "oom"
-        if (isinstance(cause, OSError) and cause.errno == errno.ENOSPC) or "no space left on device" in text:
+        if (isinstance(cause, OSError) and cause.errno in _FULL) or "no space left on device" in text:
             return "disk-full"
     return "crash"
+
+
+def classify_in(folder: Path, error: BaseException) -> FailureClass:
+    """As `classify`; what looks like a crash in a folder that takes nothing more is a full disk.
+
+    Libraries that write in C++ say only that a write failed, if that much.
+    """
+    found = classify(error)
+    return "disk-full" if found == "crash" and not has_room(folder) else found
+
+
+def has_room(folder: Path) -> bool:
+    """Whether the folder still takes what a log and an error need, and some more."""
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+            written = probe.write(bytes(_PROBE))
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return error.errno not in _FULL
+    return written == _PROBE
 
 
 def as_error(error: WorkerError, log_tail: str) -> ModelsmithError:

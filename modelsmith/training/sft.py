@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ from modelsmith.substrates.adapter import load_adapter  # noqa: E402
 from modelsmith.substrates.chat import prompt_ids, text_ids  # noqa: E402
 from modelsmith.training import job as names  # noqa: E402
 from modelsmith.training.checkpoints import last_intact, seal_checkpoint  # noqa: E402
-from modelsmith.training.failures import CorruptCheckpointError, DivergedError, classify  # noqa: E402
+from modelsmith.training.failures import CorruptCheckpointError, DivergedError, classify, classify_in  # noqa: E402
 from modelsmith.training.job import Heartbeat, JobFile, TrainJob, TrainResult, WorkerError  # noqa: E402
 from modelsmith.training.packing import IGNORED, Tokens, pack  # noqa: E402
 from modelsmith.training.rows import read_rows  # noqa: E402
@@ -279,13 +280,20 @@ def main(folder: Path, stop: threading.Event) -> int:
     except StoppedError:
         return names.STOPPED
     except Exception as error:
-        traceback.print_exc()
-        text = f"{type(error).__name__}: {error}"[:500]
-        checkpoint = str(error) if isinstance(error, CorruptCheckpointError) else None
-        failure = WorkerError(failure=classify(error), message=text, checkpoint=checkpoint)
-        names.write_json(folder / names.ERROR_FILE, failure)
+        _tell(error, folder)
         return 1
     return 0
+
+
+def _tell(error: Exception, folder: Path) -> None:
+    """Say why in ``error.json`` and the log, as far as the disk takes it."""
+    text = f"{type(error).__name__}: {error}"[:500]
+    checkpoint = str(error) if isinstance(error, CorruptCheckpointError) else None
+    failure = WorkerError(failure=classify_in(folder, error), message=text, checkpoint=checkpoint)
+    with suppress(OSError):
+        names.write_json(folder / names.ERROR_FILE, failure)
+    with suppress(OSError):
+        traceback.print_exc()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from modelsmith.fleet.executor import LOG, Executor, Running
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.training import job as names
-from modelsmith.training.failures import RECOVERABLE, as_error
+from modelsmith.training.failures import RECOVERABLE, as_error, has_room
 from modelsmith.training.job import Heartbeat, JobFile, TrainJob, TrainResult, WorkerError
 
 WORKERS = {"sft": "modelsmith.training.sft"}
@@ -175,6 +175,8 @@ def _verdict(status: int, folder: Path) -> WorkerError | None:
     try:
         return WorkerError.model_validate_json((folder / names.ERROR_FILE).read_bytes())
     except (FileNotFoundError, ValidationError):
+        if not has_room(folder):
+            return WorkerError(failure="disk-full", message="The worker found no room, not even to say so.")
         gone = status < 0 or status == names.STOPPED
         return WorkerError(failure="killed" if gone else "crash", message=f"The worker ended with status {status}.")
 

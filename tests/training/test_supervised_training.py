@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +326,37 @@ def test_a_crash_is_not_retried_and_says_why(job: TrainJob, tmp_path: Path) -> N
     assert caught.value.code == "training-crash"
     assert "SafetensorError" in caught.value.details["reason"]
     assert executor.started == 1
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file of this process, and of those that it starts, grows beyond this size: a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_is_named_whatever_the_library_says(job: TrainJob, tmp_path: Path) -> None:
+    with largest_file(4000), pytest.raises(InfrastructureFailure) as caught:
+        train(tmp_path / "job", job, Thread(), lambda beat: None)
+    assert (caught.value.code, "Free some space" in caught.value.mend) == ("training-disk-full", True)
+
+
+def test_a_disk_without_room_for_the_error_is_named_too(job: TrainJob, tmp_path: Path) -> None:
+    """A worker that can write neither its error nor its log has not just crashed."""
+
+    class Full(LocalExecutor):
+        def start(self, module: str, folder: Path) -> Running:
+            disk.enter_context(largest_file(0))
+            return super().start(module, folder)
+
+    with ExitStack() as disk, pytest.raises(InfrastructureFailure) as caught:
+        train(tmp_path / "job", job, Full(), lambda beat: None)
+    assert caught.value.code == "training-disk-full"
+    assert not (tmp_path / "job" / "error.json").exists()
 
 
 def test_training_goes_on_from_the_parents_adapter(

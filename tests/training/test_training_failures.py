@@ -34,6 +34,7 @@ def test_a_full_disk_is_named_whichever_library_writes() -> None:
             torch.save({"a": torch.zeros(100_000)}, file)
 
     assert classify(raised(plain)) == "disk-full"
+    assert classify(OSError(errno.EDQUOT, "quota")) == "disk-full"
     assert classify(raised(torch_writes)) == "disk-full"
     assert classify(RuntimeError("I/O error: No space left on device (os error 28)")) == "disk-full"
 
