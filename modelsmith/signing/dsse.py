@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from pydantic import Field, JsonValue, ValidationError
 
 from modelsmith.schema.base import Frozen
-from modelsmith.schema.canonical import canonical_json, sha256
+from modelsmith.schema.canonical import canonical_json, is_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.signing.keys import load_public_key, load_signing_key, public_pem, to_pem
 
@@ -248,7 +248,7 @@ def _parse(bundle: bytes) -> _Bundle:
 def _canonical(data: bytes) -> bytes:
     """The bytes, when they are the RFC 8785 form of what they say; so no two readers can read them differently."""
     try:
-        if canonical_json(json.loads(data)) == data:
+        if is_canonical(data, json.loads(data)):
             return data
     except (ValueError, RecursionError):
         pass

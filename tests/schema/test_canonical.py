@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelsmith.schema.base import Frozen
-from modelsmith.schema.canonical import canonical_json, is_plain_canonical, parse_canonical
+from modelsmith.schema.canonical import canonical_json, is_canonical, is_plain_canonical, parse_canonical
 from modelsmith.schema.errors import IntegrityFailure
 
 
@@ -25,6 +31,43 @@ def test_the_rfc_s_own_example():
 def test_what_json_cannot_say_exactly_is_refused(value):
     with pytest.raises(ValueError):  # noqa: PT011
         canonical_json([value])
+
+
+_NUMBERS = (
+    st.floats() | st.integers() | st.sampled_from([1.0, -0.0, 1e16, 1e-5, 1e-6, 1e-7, 1e21, 2**53, 2**53 - 1, 0.1])
+)
+_TEXTS = st.text(max_size=4) | st.sampled_from(["\U0001f600", "\ufffd", ",1.0", '":1e5', "\x7f", "\u2028", "\ud800"])
+_VALUES = st.recursive(
+    st.none() | st.booleans() | _NUMBERS | _TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+class _Any(Frozen):
+    value: Any
+
+
+def _reference(value):
+    """What `rfc8785` itself writes; None for what it refuses."""
+    try:
+        return rfc8785.dumps(value.model_dump(mode="json") if isinstance(value, Frozen) else value)
+    except ValueError:
+        return None
+
+
+@given(value=_VALUES)
+def test_the_quick_way_to_write_it_writes_what_the_reference_writes_and_refuses_what_that_refuses(value):
+    due = _reference(_Any(value=value))
+    if due is None:
+        with pytest.raises(ValueError):  # noqa: PT011
+            canonical_json(_Any(value=value))
+    else:
+        assert canonical_json(_Any(value=value)) == due
+    for data in (due, json.dumps({"value": value}, separators=(",", ":")).encode()):
+        if data is not None:
+            read = json.loads(data)
+            assert is_canonical(data, read) == (_reference(read) == data)
 
 
 class _Grown(Frozen):
