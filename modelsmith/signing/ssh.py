@@ -1,5 +1,8 @@
 """SSH signatures by people: ``ssh-keygen -Y``, so that keys stay in the files, agents and tokens that people have.
 
+Plain Ed25519 signatures are checked in this process (`sshsig`); of all others, and of every doubt, ``ssh-keygen``
+decides.
+
 Who signed follows from the signature's key alone: a name is looked up by the key, never offered by the signer.
 Format: PROTOCOL.sshsig and ALLOWED SIGNERS of ssh-keygen(1). Needs OpenSSH 8.9 or later.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import os
 import re
 import struct
@@ -18,16 +22,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.signing.sshsig import fields, is_plainly_signed, spelled, unarmored
 
 _ACTOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
-_ARMOR = re.compile(
-    r"-----BEGIN SSH SIGNATURE-----\n(?:[A-Za-z0-9+/=]{1,76}\n)+-----END SSH SIGNATURE-----\n?", re.ASCII
-)
-_LARGEST_SIGNATURE = 16_384
 _SMALLEST_RSA_BITS = 2048
 _CURVES = {"nistp256": 65, "nistp384": 97, "nistp521": 133}
-_MAGIC = b"SSHSIG\x00\x00\x00\x01"
+_MOST_PROVEN = 4096
+_proven: set[bytes] = set()
+"""Digests of what ``ssh-keygen`` has found to be signed: it is asked once in a process."""
 
 
 class AllowedKey(NamedTuple):
@@ -87,29 +90,24 @@ def verify(payload: bytes, signature: str, namespace: str, allowed: Sequence[All
             "Give each actor a key of their own in people.yaml.",
             actors=sorted(actors),
         )
-    with tempfile.TemporaryDirectory(prefix="modelsmith-") as folder:
-        check = _Check(Path(folder), payload, signature, namespace)
-        if actors and check.is_signed_by(actors[0], key):
-            return AllowedKey(actors[0], key)
-        if not actors and check.is_sound():
-            raise IntegrityFailure(
-                "unknown-key",
-                "The signature is by a key that nobody here holds.",
-                "Sign with a key that is listed in people.yaml.",
-            )
-    raise _bad("The signature does not fit what it is said to sign.")
+    if (
+        not is_plainly_signed(payload, signature, namespace, key)
+        and not _Check(payload, signature, namespace, key, actors[0] if actors else None).holds()
+    ):
+        raise _bad("The signature does not fit what it is said to sign.")
+    if not actors:
+        raise IntegrityFailure(
+            "unknown-key",
+            "The signature is by a key that nobody here holds.",
+            "Sign with a key that is listed in people.yaml.",
+        )
+    return AllowedKey(actors[0], key)
 
 
 def signing_key(signature: str) -> str | None:
     """The public key that an armored signature says made it, **verified by nobody**; None when it is no signature."""
-    if len(signature) > _LARGEST_SIGNATURE or not _ARMOR.fullmatch(signature):
-        return None
     try:
-        blob = base64.b64decode("".join(signature.strip("\n").split("\n")[1:-1]), validate=True)
-        if blob[: len(_MAGIC)] != _MAGIC:
-            return None
-        public = _fields(blob[len(_MAGIC) :])[0]
-        return f"{_fields(public)[0].decode('ascii')} {base64.b64encode(public).decode('ascii')}"
+        return spelled(fields(unarmored(signature))[0])
     except (ValueError, struct.error):
         return None
 
@@ -179,26 +177,37 @@ def keygen(*arguments: str, stdin: bytes = b"", folder: Path | None = None) -> s
 
 
 class _Check(NamedTuple):
-    """One signature under examination, in a private folder."""
+    """One signature that ``ssh-keygen`` is asked about."""
 
-    folder: Path
     payload: bytes
     signature: str
     namespace: str
+    key: str
+    actor: str | None
+    """Who holds the key; None when nobody does."""
 
-    def is_sound(self) -> bool:
-        """Whether the signature fits payload and namespace, by whatever key."""
-        return self._run("check-novalidate", "-n", self.namespace)
+    def holds(self) -> bool:
+        """Whether the signature fits payload and namespace: by the holder's key, or by whatever key without one."""
+        content = hashlib.sha256(repr(self).encode()).digest()
+        if content in _proven:
+            return True
+        with tempfile.TemporaryDirectory(prefix="modelsmith-") as folder:
+            sound = self._ask(Path(folder))
+        if sound:
+            if len(_proven) >= _MOST_PROVEN:
+                _proven.clear()
+            _proven.add(content)
+        return sound
 
-    def is_signed_by(self, actor: str, key: str) -> bool:
-        """Whether the signature fits payload and namespace, by this key."""
-        line = f'{actor} namespaces="{self.namespace}" {key}\n'
-        (self.folder / "allowed").write_text(line, "ascii")
-        return self._run("verify", "-f", "allowed", "-I", actor, "-n", self.namespace)
-
-    def _run(self, *arguments: str) -> bool:
-        (self.folder / "signature").write_text(self.signature, "ascii")
-        return keygen("-Y", *arguments, "-s", "signature", stdin=self.payload, folder=self.folder).returncode == 0
+    def _ask(self, folder: Path) -> bool:
+        (folder / "signature").write_text(self.signature, "ascii")
+        question = ["check-novalidate"]
+        if self.actor is not None:
+            line = f'{self.actor} namespaces="{self.namespace}" {self.key}\n'
+            (folder / "allowed").write_text(line, "ascii")
+            question = ["verify", "-f", "allowed", "-I", self.actor]
+        asked = ["-Y", *question, "-n", self.namespace, "-s", "signature"]
+        return keygen(*asked, stdin=self.payload, folder=folder).returncode == 0
 
 
 def _holders(allowed: Sequence[AllowedKey]) -> dict[str, list[str]]:
@@ -219,37 +228,24 @@ def _holders(allowed: Sequence[AllowedKey]) -> dict[str, list[str]]:
 
 def _is_public_key(kind: str, blob: bytes) -> bool:
     """Whether the blob is one public key of this type in its one encoding (RFC 4253, 5656, 8709; PROTOCOL.u2f)."""
-    fields = _fields(blob)
-    if fields[0] != kind.encode("ascii"):
+    parts = fields(blob)
+    if parts[0] != kind.encode("ascii"):
         return False
     if kind == "ssh-ed25519":
-        return len(fields) == 2 and len(fields[1]) == 32
+        return len(parts) == 2 and len(parts[1]) == 32
     if kind == "sk-ssh-ed25519@openssh.com":
-        return len(fields) == 3 and len(fields[1]) == 32
+        return len(parts) == 3 and len(parts[1]) == 32
     if kind == "ssh-rsa":
-        return len(fields) == 3 and all(map(_is_positive, fields[1:])) and _bits(fields[2]) >= _SMALLEST_RSA_BITS
+        return len(parts) == 3 and all(map(_is_positive, parts[1:])) and _bits(parts[2]) >= _SMALLEST_RSA_BITS
     token = kind == "sk-ecdsa-sha2-nistp256@openssh.com"
     curve = "nistp256" if token else kind.removeprefix("ecdsa-sha2-")
     return (
         (token or kind.startswith("ecdsa-sha2-"))
-        and len(fields) == 3 + token
-        and fields[1] == curve.encode("ascii")
-        and len(fields[2]) == _CURVES.get(curve, 0)
-        and fields[2][:1] == b"\x04"
+        and len(parts) == 3 + token
+        and parts[1] == curve.encode("ascii")
+        and len(parts[2]) == _CURVES.get(curve, 0)
+        and parts[2][:1] == b"\x04"
     )
-
-
-def _fields(blob: bytes) -> list[bytes]:
-    fields = []
-    position = 0
-    while position < len(blob):
-        (size,) = struct.unpack_from(">I", blob, position)
-        field = blob[position + 4 : position + 4 + size]
-        if len(field) != size:
-            raise ValueError("truncated")
-        fields.append(field)
-        position += 4 + size
-    return fields or [b""]
 
 
 def _is_positive(number: bytes) -> bool:

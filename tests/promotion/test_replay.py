@@ -273,6 +273,8 @@ def test_a_commit_without_pull_request_is_named_wherever_it_stands(repository):
 
 
 def test_nothing_is_said_about_history_when_the_tools_fail(repository, monkeypatch):
+    """Of a signature that is not plainly good, ``ssh-keygen`` has the word; here, of every one."""
+    monkeypatch.setattr("modelsmith.signing.ssh.is_plainly_signed", lambda *_: False)
     here = repository.merge({"docs/note.md": b"x"}, [PETRA])
 
     run = subprocess.run

@@ -307,5 +307,5 @@ def test_without_ssh_keygen_the_error_says_what_to_install(alice, monkeypatch, t
     signature = sign(PAYLOAD, alice.path, NS)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InfrastructureFailure) as caught:
-        verify(PAYLOAD, signature, NS, [AllowedKey("alice", alice.public)])
+        verify(PAYLOAD + b" ", signature, NS, [AllowedKey("alice", alice.public)])
     assert caught.value.code == "missing-ssh-keygen"

@@ -1,0 +1,96 @@
+"""The form of an SSH signature (PROTOCOL.sshsig), and the check of its plainest kind without a process.
+
+Ed25519 is what almost everybody has, and a history has thousands of such signatures. Of one in its one canonical
+spelling this says yes where ``ssh-keygen`` would say yes, and of all others nothing: those are for ``ssh-keygen``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import struct
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+_ARMOR = re.compile(
+    r"-----BEGIN SSH SIGNATURE-----\n(?:[A-Za-z0-9+/=]{1,76}\n)+-----END SSH SIGNATURE-----\n?", re.ASCII
+)
+_LARGEST_SIGNATURE = 16_384
+_PREAMBLE = b"SSHSIG"
+_MAGIC = _PREAMBLE + b"\x00\x00\x00\x01"
+_KIND = b"ssh-ed25519"
+_HASHES = (b"sha256", b"sha512")
+
+
+def is_plainly_signed(payload: bytes, signature: str, namespace: str, key: str) -> bool:
+    """Whether the Ed25519 key made this signature of the payload; False decides nothing.
+
+    Args:
+        payload: What was signed.
+        signature: The armored signature.
+        namespace: What the signature is for.
+        key: Type and base64 of the public key.
+    """
+    try:
+        public, said, reserved, hashed, made = fields(unarmored(signature, canonical=True))
+        kind, point = fields(public)
+        algorithm, proof = fields(made)
+        plain = (kind, algorithm, reserved, said) == (_KIND, _KIND, b"", namespace.encode())
+        if not plain or hashed not in _HASHES or spelled(public) != key:
+            return False
+        content = hashlib.new(hashed.decode(), payload).digest()
+        signed = b"".join(struct.pack(">I", len(part)) + part for part in (said, reserved, hashed, content))
+        Ed25519PublicKey.from_public_bytes(point).verify(proof, _PREAMBLE + signed)
+    except (ValueError, struct.error, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def unarmored(signature: str, canonical: bool = False) -> bytes:
+    """What follows the magic number and version in an armored signature.
+
+    Args:
+        signature: The armored signature.
+        canonical: Whether to refuse all base64 but the one that an encoder writes.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if len(signature) > _LARGEST_SIGNATURE or not _ARMOR.fullmatch(signature):
+        raise ValueError("no armored signature")
+    body = "".join(signature.strip("\n").split("\n")[1:-1])
+    blob = base64.b64decode(body, validate=True)
+    if blob[: len(_MAGIC)] != _MAGIC or (canonical and base64.b64encode(blob).decode("ascii") != body):
+        raise ValueError("no SSH signature of version 1")
+    return blob[len(_MAGIC) :]
+
+
+def spelled(public: bytes) -> str:
+    """Type and base64 of a public key.
+
+    Raises:
+        ValueError: its type is no text.
+        struct.error: it is cut short.
+    """
+    return f"{fields(public)[0].decode('ascii')} {base64.b64encode(public).decode('ascii')}"
+
+
+def fields(blob: bytes) -> list[bytes]:
+    """The strings, each behind its length, that a blob is made of; at least one.
+
+    Raises:
+        ValueError: one is cut short.
+        struct.error: a length is.
+    """
+    found = []
+    position = 0
+    while position < len(blob):
+        (size,) = struct.unpack_from(">I", blob, position)
+        field = blob[position + 4 : position + 4 + size]
+        if len(field) != size:
+            raise ValueError("truncated")
+        found.append(field)
+        position += 4 + size
+    return found or [b""]

@@ -1,0 +1,121 @@
+"""Plain Ed25519 signatures are checked without a process, and never less strictly than ``ssh-keygen`` does it."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import subprocess
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.signing import ssh
+from modelsmith.signing.sshsig import fields, is_plainly_signed, unarmored
+
+NS = "modelsmith-approval"
+PAYLOAD = b'{"verdict":"approve"}'
+ORDER = 2**252 + 27742317777372353535851937790883648493
+"""Of Ed25519's group: a proof whose second half is raised by it fits just as well, for a verifier that lets it."""
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The questions that ``ssh-keygen`` was asked."""
+    questions = []
+    keygen = ssh.keygen
+    monkeypatch.setattr(ssh, "keygen", lambda *args, **kind: questions.append(args) or keygen(*args, **kind))
+    monkeypatch.setattr(ssh, "_proven", set())
+    return questions
+
+
+def armored(blob, width=70):
+    body = base64.b64encode(blob).decode()
+    lines = [body[at : at + width] for at in range(0, len(body), width)]
+    return "\n".join(["-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""])
+
+
+def packed(*parts):
+    return b"".join(struct.pack(">I", len(part)) + part for part in parts)
+
+
+def raised(proof):
+    return proof[:32] + (int.from_bytes(proof[32:], "little") + ORDER).to_bytes(32, "little")
+
+
+def spoilt(data, signature, key):
+    """The signature with one of its parts written otherwise, or as it is."""
+    parts = fields(unarmored(signature))
+    made = fields(parts[4])
+    odd = [b"", b"x", b"git", b"sha1", b"sha256", b"sha512", b"ssh-rsa", b"ssh-ed25519\0", b"ssh-ed25519"]
+    where = data.draw(st.sampled_from(["not", "public", "namespace", "reserved", "hash", "proof", "kind", "more"]))
+    at = ["public", "namespace", "reserved", "hash"].index(where) if where in ("namespace", "reserved", "hash") else 0
+    if at:
+        parts[at] = data.draw(st.sampled_from([*odd, NS.encode(), NS.encode() + b"\0"]))
+    elif where == "public":
+        parts[0] = data.draw(st.sampled_from([parts[0], parts[0] + b"\0\0\0\0", parts[0][:-1], packed(b"ssh-ed25519")]))
+    elif where == "proof":
+        flip = data.draw(st.integers(0, 511))
+        flipped = bytearray(made[1])
+        flipped[flip // 8] ^= 1 << flip % 8
+        made[1] = data.draw(
+            st.sampled_from([raised(made[1]), bytes(flipped), made[1][:-1], made[1] + b"\0", b"\0" * 64, b""])
+        )
+    elif where == "kind":
+        made[0] = data.draw(st.sampled_from(odd))
+    parts[4] = packed(*made) + (b"\0\0\0\0" if where == "more" and data.draw(st.booleans()) else b"")
+    blob = b"SSHSIG\0\0\0\x01" + packed(*parts) + (b"\0" if where == "more" else b"")
+    return armored(blob, data.draw(st.sampled_from([70, 76, 1])))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_signature_passes_that_ssh_keygen_refuses_and_none_is_refused_that_it_lets_pass(
+    alice, tmp_path, request, data
+):
+    """Whatever part of a signature is written otherwise, and by whomever."""
+    made = request.config.stash.setdefault(MADE, {})
+    hashed = data.draw(st.sampled_from(["sha512", "sha256"]))
+    if hashed not in made:
+        command = ["ssh-keygen", "-q", "-Y", "sign", "-f", alice.path, "-n", NS, "-O", f"hashalg={hashed}"]
+        made[hashed] = subprocess.run(command, input=PAYLOAD, capture_output=True, check=True).stdout.decode()
+    signature = spoilt(data, made[hashed], alice.public)
+    payload = data.draw(st.sampled_from([PAYLOAD, PAYLOAD, PAYLOAD + b" "]))
+    (tmp_path / "s").write_text(signature)
+    (tmp_path / "allowed").write_text(f"alice {alice.public}\n")
+    command = ["ssh-keygen", "-Y", "verify", "-f", "allowed", "-I", "alice", "-n", NS, "-s", "s"]
+    good = subprocess.run(command, input=payload, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+    assert good or not is_plainly_signed(payload, signature, NS, alice.public)
+    try:
+        assert ssh.verify(payload, signature, NS, [ssh.AllowedKey("alice", alice.public)]).actor == "alice"
+    except IntegrityFailure:
+        assert not good
+
+
+MADE = pytest.StashKey[dict[str, str]]()
+
+
+def test_a_plain_signature_costs_no_process(alice, bob, asked):
+    signature = ssh.sign(PAYLOAD, alice.path, NS)
+    asked.clear()
+    assert ssh.verify(PAYLOAD, signature, NS, [ssh.AllowedKey("alice", alice.public)]).actor == "alice"
+    with pytest.raises(IntegrityFailure) as caught:
+        ssh.verify(PAYLOAD, signature, NS, [ssh.AllowedKey("bob", bob.public)])
+    assert caught.value.code == "unknown-key"
+    assert not asked
+
+
+def test_a_signature_of_another_kind_costs_one_process_however_often_it_is_asked_for(tmp_path, asked):
+    path = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", path], check=True)
+    allowed = [ssh.AllowedKey("alice", ssh.public_key(path))]
+    signature = ssh.sign(PAYLOAD, path, NS)
+    asked.clear()
+    for _ in range(3):
+        assert ssh.verify(PAYLOAD, signature, NS, allowed).actor == "alice"
+    assert len(asked) == 1
+    for _ in range(2):
+        with pytest.raises(IntegrityFailure):
+            ssh.verify(PAYLOAD + b" ", signature, NS, allowed)
+    assert len(asked) == 3, "what does not hold is asked about again"
