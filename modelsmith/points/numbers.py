@@ -63,10 +63,10 @@ _NUMBER = re.compile(
     re.VERBOSE,
 )
 _ANSWER = re.compile(
-    r"""\\f?boxed\s*\{ | ^\s*\#{4}\s
-      | ^[\s\#>]*(?:(?:so|thus|therefore|hence),?\s+)?(?:the\s+|my\s+|your\s+)?(?:final\s+|correct\s+)?
+    r"""\\f?boxed\s*\{ | ^[ \t]*\#{4}\s
+      | ^[ \t\#>]*(?:(?:so|thus|therefore|hence),?\s+)?(?:the\s+|my\s+|your\s+)?(?:final\s+|correct\s+)?
         (?:answer|result|antwort|ergebnis|r\u00e9ponse|respuesta|resposta|risposta|antwoord)(?:\s+is\b|\s*[:=])
-      | ^\s*(?:\u6700\u7ec8)?(?:\u7b54\u6848|\u7b54\u3048|\uc815\ub2f5|\ub2f5)\s*[:\u662f]""",
+      | ^[ \t]*(?:\u6700\u7ec8)?(?:\u7b54\u6848|\u7b54\u3048|\uc815\ub2f5|\ub2f5)\s*[:\u662f]""",
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
 """Where a text says that its answer comes."""
@@ -157,7 +157,8 @@ def number_in_text(text: str) -> tuple[Said, str]:
         said, why = _read(plain, token, bullets)
         if why:
             return _none(f"the number {token.group()[:40]!a} cannot be read: {_WHY[why]}")
-        if first is not None and (said != first or _JOINED.fullmatch(plain, end, token.start())):
+        near = token.start() - end <= _NEAR
+        if first is not None and (said != first or (near and _JOINED.fullmatch(plain, end, token.start()))):
             return _none(f"cannot tell which number is meant, {_shown(first)} or {_shown(said)}")
         first, end = said, token.end()
     return (first, "") if first is not None else _none("the answer contains no number")
@@ -242,9 +243,11 @@ def _negative(sign: re.Match[str] | None, lead: str, bullets: int) -> bool | Non
         return None
     if sign["word"] or sign["sign"] == "+":
         return bool(sign["word"])
+    if sign["sign"] in "\u2014\u2015":
+        return None
     if not sign["gap"]:
         clear = not lead or not lead[-1].isalnum() or _AFTER_UNSPACED.match(lead[-1])
-        return True if clear and sign["sign"] not in "\u2014\u2015" else None
+        return True if clear else None
     lead = re.sub(rf"[\t {SPACES}]+$", "", lead)
     if lead and lead[-1] in ":=({":
         return True

@@ -66,7 +66,7 @@ _WORDS = {
 }  # fmt: skip
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,15})(?:\s[^<>\n]{0,200})?\s?/?>")
 _INLINE = frozenset("b i u em strong span code mark small big font tt kbd var q".split())  # noqa: SIM905
-_MARKUP = re.compile(r"\*+(?![0-9(])|(?<![0-9)])\*+|`+(?![0-9])|(?<![0-9])`+|_+(?!\w)|(?<!\w)_+")
+_MARKUP = re.compile(r"\*+(?![0-9(])|(?<![0-9)])\*+|`+(?![0-9])|(?<![0-9])`+|(?<!_)_++(?!\w)|(?<!\w)_+")
 """Emphasis and code, unless it stands between two numbers."""
 
 
