@@ -16,6 +16,7 @@ from modelsmith.evaluation.tally import (
     tally,
 )
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.figures import signed
 from modelsmith.schema.run import Comparison, Estimate, GateRule, PointFlip, ScenarioFlip, VerdictRow
 
 POWER = 0.8
@@ -105,7 +106,7 @@ def _point_flips(both: Sequence[tuple[Tally, Tally]], rule: GateRule) -> tuple[P
 
 
 def _sentence(change: Estimate, gained: int, lost: int, p: float, smallest: float) -> str:
-    numbers = f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}] over {change.n} paired scenarios"
+    numbers = f"{signed(change.value)} [{signed(change.low)}, {signed(change.high)}] over {change.n} paired scenarios"
     flips = f"{gained} gained, {lost} lost, exact McNemar p = {p:.4f}"
     if change.low > 0:
         return f"The second run passes more scenarios: {numbers} ({flips})."

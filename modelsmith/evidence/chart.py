@@ -12,7 +12,7 @@ from modelsmith.evidence import svg
 from modelsmith.evidence.svg import AMBER, BLUE, GREEN, GREY, INK, MARGIN, MUTED, RED, RULE, TRACK, WIDTH
 from modelsmith.schema.base import Section
 from modelsmith.schema.evidence import Evidence
-from modelsmith.schema.figures import told_beside
+from modelsmith.schema.figures import signed, told_beside
 from modelsmith.schema.run import Estimate, Headline, SectionScore
 
 SECTIONS: Final[tuple[tuple[Section, str], ...]] = (
@@ -249,7 +249,7 @@ def _footer(evidence: Evidence, top: int, body: list[str]) -> int:
         lines.append((_regressions(evidence), INK))
     if headline.difference is not None and "non-inferiority" not in open_checks:
         d = headline.difference
-        lines.append((f"pass rate against the incumbent {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]", INK))
+        lines.append((f"pass rate against the incumbent {signed(d.value)} [{signed(d.low)}, {signed(d.high)}]", INK))
     for sentence, colour in lines:
         y += 20
         body.append(svg.text(MARGIN, y, svg.fit(sentence, 12, WIDTH - 2 * MARGIN), colour, size=12))

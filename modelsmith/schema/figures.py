@@ -21,3 +21,15 @@ def told_apart(value: float, limit: float, digits: int = 3) -> tuple[str, str]:
 def told_beside(value: float, limit: float | None, digits: int = 3) -> tuple[str, str]:
     """As `told_apart`; a value without a limit stands alone, with nothing beside it."""
     return (f"{value:.{digits}f}", "") if limit is None else told_apart(value, limit, digits)
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign: what is more than nothing never looks like nothing.
+
+    >>> signed(0.00042)
+    '+0.0004'
+    >>> signed(-0.5), signed(0.0)
+    ('-0.500', '+0.000')
+    """
+    shown, _ = told_apart(value + 0.0, 0.0, digits)
+    return shown if shown.startswith("-") else f"+{shown}"

@@ -7,7 +7,7 @@ import math
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modelsmith.schema.figures import told_apart, told_beside
+from modelsmith.schema.figures import signed, told_apart, told_beside
 
 SHARES = st.floats(min_value=-1, max_value=1)
 
@@ -21,6 +21,16 @@ def test_a_figure_beside_its_limit_looks_as_it_is(value: float, limit: float) ->
     shown, beside = told_apart(value, limit)
     assert (float(shown) < float(beside)) == (value < limit)
     assert (float(shown) > float(beside)) == (value > limit)
+
+
+@given(SHARES)
+@example(0.0004)
+@example(-0.0)
+def test_a_difference_looks_like_none_only_where_there_is_none(change: float) -> None:
+    """``The second run passes more scenarios: ... [+0.000`` would contradict itself."""
+    shown = signed(change)
+    assert (float(shown) > 0, float(shown) < 0) == (change > 0, change < 0)
+    assert shown[0] == ("-" if change < 0 else "+")
 
 
 def test_digits_are_spent_only_where_they_tell_something() -> None:
