@@ -67,6 +67,22 @@ def path_problem(path: str, limits: Limits) -> str:
     return ""
 
 
+def passing_problem(path: str, mode: str, limits: Limits) -> str:
+    """Why a file may not come onto main even where a later commit takes it away again; empty when it may.
+
+    It is asked what each path of a change is asked; and nothing under promotions/ is brought only to go.
+    """
+    zeros = "0" * 40
+    changed = ChangedPath(path=path, old_mode=ABSENT, new_mode=mode, old_blob=zeros, new_blob=zeros)
+    if refusal := next(_of_path(changed), None):
+        return refusal.sentence.rstrip(".")
+    if words := path_problem(path, limits):
+        return f"{_shortened(path)!r} {words}"
+    if fold_name(path.split("/", 1)[0]) == PROMOTIONS:
+        return f"{path!r} stands under promotions/, where nothing is brought and taken away again"
+    return ""
+
+
 def _shortened(path: str) -> str:
     return path if len(path) <= 120 else f"{path[:60]}...{path[-57:]}"
 

@@ -17,7 +17,7 @@ from modelsmith.promotion.main import Main, main_after, read_main
 from modelsmith.promotion.openings import opening_doubt
 from modelsmith.promotion.passing import check_earlier_commits
 from modelsmith.promotion.rollbacks import contract_for
-from modelsmith.repository.budgets import require_within, size_problem
+from modelsmith.repository.budgets import read_commits, require_within, size_problem
 from modelsmith.repository.git import EXECUTABLE, REGULAR, Git
 from modelsmith.repository.secrets import first_secret, name_problems, secret_problems
 from modelsmith.repository.tree import Revision
@@ -51,7 +51,8 @@ def judge(git: Git, pull: PullRequest, main_commit: str, now: datetime) -> Judge
     limits = main.policy.limits
     require_within(git, main_commit, pull.head, limits)
     tree = git.merge_tree(main_commit, pull.head)
-    commits = Commits(git, main_commit, pull.head).take(pull.head, limits)
+    ids = Commits(git, main_commit, pull.head).pass_over(pull.head)
+    commits = read_commits(git, ids, limits)
     signed = read_signed(main.tree)
     if signed.latest > now + 2 * CLOCK_TOLERANCE:
         raise _from_the_future(signed.latest)
@@ -75,7 +76,7 @@ def judge(git: Git, pull: PullRequest, main_commit: str, now: datetime) -> Judge
             *_repository(pull, main),
             _opening(pull, doubt),
             _said(pull, commits),
-            check_earlier_commits(git, main_commit, pull.head, change, limits),
+            check_earlier_commits(git, main_commit, ids, change, limits, merging=True),
         ),
     )
     return replace(judgement, decision=replace(judgement.decision, notes=(*judgement.decision.notes, *lost)))
@@ -128,7 +129,7 @@ def judge_tree(
             merge included, or the present.
         now: The present, where the merge is made.
         elsewhere: What the forge holds against the same in other pull requests; nothing of it outlives the merge.
-        opener: What the forge adds about who opened the pull request; nothing of it outlives the merge.
+        opener: Checks of the proposal itself: of its commits, and at the merge of who opened it and what was said.
     """
     change = git.change(main.tree.commit, tree)
     checks = _size(git, change, main.policy.limits)

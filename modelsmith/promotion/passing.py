@@ -2,67 +2,79 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from modelsmith.governance.gate import CheckResult
-from modelsmith.governance.reserved import why_reserved
-from modelsmith.repository.git import Git
-from modelsmith.repository.secrets import find_secrets
+from modelsmith.governance.shape import passing_problem
+from modelsmith.repository.git import EXECUTABLE, REGULAR, SUBMODULE, Brought, Git
+from modelsmith.repository.secrets import find_secrets, name_problems
+from modelsmith.schema.errors import GateNotCleared
 from modelsmith.schema.governance import Limits
 from modelsmith.schema.pull import Change
 
-MOST_OBJECTS = 20_000
-"""Files and folders of all versions that a proposal may bring beside those of its last commit."""
 _MEND = "propose the same change in one commit (git rebase, or git merge --squash)"
 
 
-class _Passing(NamedTuple):
-    """A file that some commit of the proposal brings, and the change itself does not."""
+def check_earlier_commits(
+    git: Git, main: str, commits: Sequence[str], change: Change, limits: Limits, merging: bool
+) -> CheckResult:
+    """Ask of what only earlier commits hold what is asked of the change: names, kinds, sizes, secrets.
 
-    blob: str
-    path: str
-
-
-def check_earlier_commits(git: Git, main: str, head: str, change: Change, limits: Limits) -> CheckResult:
-    """Ask of what only earlier commits hold what is asked of the change: names, sizes, secrets.
-
-    Only at the merge: it is about what comes onto main, and history stays as it was judged.
+    Args:
+        git: Where they are.
+        main: What the change is merged into.
+        commits: All commits of the proposal, in any order: the answer is the same.
+        change: What the merge changes; what it shows is asked elsewhere.
+        limits: Main's.
+        merging: Whether secrets are looked for: at the merge only, as in the change itself. A later toolkit may know
+            more of them by their form, and history stays as it was judged.
     """
-    found = _passing(git, main, head, change)
-    said = "the proposal brings too much that it takes away again" if found is None else _problem(git, found, limits)
+    try:
+        found = _passing(git, main, commits, change)
+    except GateNotCleared as error:
+        return CheckResult("earlier-commits", False, f"{error.message}; {_MEND}")
+    said = _problem(git, found, limits) or (_secret(git, found) if merging else "")
     if said:
         return CheckResult("earlier-commits", False, f"{said}; {_MEND}")
     return CheckResult("earlier-commits", True, "no earlier commit of the proposal brings what its last does not show")
 
 
-def _passing(git: Git, main: str, head: str, change: Change) -> list[_Passing] | None:
-    """What is new in the proposal's history and not in its change; None for more than anybody looks at."""
-    if git.count_commits(main, head, 2) < 2:
-        return []
-    shown = {path.new_blob for path in change.paths}
-    listed = git.text("rev-list", "--objects", f"--max-count={MOST_OBJECTS}", f"{main}..{head}").splitlines()
-    if len(listed) > MOST_OBJECTS:
-        return None
-    named = (line.partition(" ") for line in listed)
-    return [_Passing(oid, path) for oid, _, path in named if path and oid not in shown]
+def _passing(git: Git, main: str, commits: Sequence[str], change: Change) -> list[Brought]:
+    """What some commit of the proposal brings, and neither the change shows nor main holds in that place."""
+    shown = {(path.path, path.new_mode, path.new_blob) for path in change.paths}
+    found = [one for one in git.brought(sorted(commits)) if (one.path, one.mode, one.blob) not in shown]
+    held = git.listing(main) if found else None
+    return [one for one in found if held is None or held.entry(one.path) != (one.mode, one.blob)]
 
 
-def _problem(git: Git, found: list[_Passing], limits: Limits) -> str:
-    """The first thing that is wrong; empty when nothing is. Sizes come first: what is too large is not read."""
+def _problem(git: Git, found: Sequence[Brought], limits: Limits) -> str:
+    """The first thing that is wrong, by names and sizes alone; empty when nothing is."""
     for one in found:
-        if why := why_reserved(one.path):
-            return f"an earlier commit holds {one.path!a}, which may not be committed: {why}"
-    sizes = git.blob_sizes([one.blob for one in found])
-    blobs = [one for one in found if one.blob in sizes]
-    for one in blobs:
+        if said := passing_problem(one.path, one.mode, limits):
+            return f"commit {one.commit[:12]}: {said}"
+    sizes = git.sizes([one.blob for one in found if one.mode != SUBMODULE])
+    for one in found:
         if sizes[one.blob] > limits.file_bytes:
-            return f"an earlier commit holds {one.path!a} with {sizes[one.blob]} bytes, above {limits.file_bytes}"
-    if sum(sizes.values()) > limits.change_bytes:
-        return f"earlier commits hold files of {sum(sizes.values())} bytes, above {limits.change_bytes}"
-    contents = git.read_blobs([one.blob for one in blobs])
-    for one in blobs:
+            return (
+                f"commit {one.commit[:12]} holds {one.path!a} with {sizes[one.blob]} bytes, above {limits.file_bytes}"
+            )
+    whole = sum(sizes[one.blob] for one in found)
+    return (
+        f"earlier commits hold files of {whole} bytes, above {limits.change_bytes}"
+        if whole > limits.change_bytes
+        else ""
+    )
+
+
+def _secret(git: Git, found: Sequence[Brought]) -> str:
+    """The first secret, by the rules that the change is asked by; what is too large was refused before."""
+    if names := name_problems(one.path for one in found):
+        return f"an earlier commit holds {names[0].file!a}, and {names[0].message}"
+    files = [one for one in found if one.mode in (REGULAR, EXECUTABLE)]
+    contents = git.read_blobs([one.blob for one in files])
+    for one in files:
         text = contents[one.blob].decode("utf-8", "replace")
         secret = next(find_secrets(text, one.path, guess=False, marked=True), None)
         if secret:
-            return f"an earlier commit holds what looks like a secret in {one.path!a} (rule {secret.rule})"
+            return f"commit {one.commit[:12]} holds what looks like a secret in {one.path!a} (rule {secret.rule})"
     return ""

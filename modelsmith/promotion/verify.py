@@ -27,6 +27,7 @@ from modelsmith.promotion.judge import judge_tree
 from modelsmith.promotion.main import Main, main_after, read_main
 from modelsmith.promotion.merges import check_merge
 from modelsmith.promotion.openings import OPENING, OPENING_SIGNATURE, check_opening
+from modelsmith.promotion.passing import check_earlier_commits
 from modelsmith.promotion.receipts import (
     MERGE_RECEIPT,
     MERGE_SIGNATURE,
@@ -34,6 +35,7 @@ from modelsmith.promotion.receipts import (
     receipts_folder,
     signed_name,
 )
+from modelsmith.repository.budgets import read_commits
 from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.tree import Revision
@@ -193,11 +195,13 @@ def _step(git: Git, step: Commit, receipts: _Receipts, commits: Commits, result:
     check_times(receipt, times, result.latest, now)
     seen = max([result.latest, receipt.at, *times])
     limits = main.policy.limits
-    proposal = commits.take(step.parents[-1] if len(step.parents) == 2 else step.id, limits)
+    ids = commits.pass_over(step.parents[-1] if len(step.parents) == 2 else step.id)
+    proposal = read_commits(git, ids, limits)
+    earlier = check_earlier_commits(git, main.tree.commit, ids, change, limits, merging=False)
     judgement = judge_tree(
         git, main, step.tree,
         reviews=reviews, requester=receipt.requested_by, preparer=receipt.prepared_by,
-        authorship=authorship(proposal, main.people), seen=seen,
+        authorship=authorship(proposal, main.people), seen=seen, opener=(earlier,),
     )  # fmt: skip
     decision = judgement.decision
     if not decision.open:

@@ -53,6 +53,15 @@ class Commit(NamedTuple):
     subject: str
 
 
+class Brought(NamedTuple):
+    """A file that a commit brings in this form to this place."""
+
+    commit: str
+    path: str
+    mode: str
+    blob: str
+
+
 class Git:
     """Plumbing on one repository: a work tree's root or a bare repository. Enclosing repositories are never found."""
 
@@ -285,6 +294,20 @@ class Git:
 
         with ObjectReader(self.path) as reader:
             return reader.change(old, new)
+
+    def brought(self, commits: Sequence[str]) -> list[Brought]:
+        """What each of the commits holds and none of its parents holds in the same place.
+
+        Together with what their parents hold that are not among them, that is every file that any of them holds.
+
+        Raises:
+            GateNotCleared: ``over-limits`` for more than is ever looked at.
+            IntegrityFailure: as `change`.
+        """
+        from modelsmith.repository.objects import ObjectReader
+
+        with ObjectReader(self.path) as reader:
+            return reader.brought(commits)
 
     def update_ref(self, ref: str, new: str, old: str | None) -> None:
         """Move a ref from ``old`` to ``new`` in one step; ``old`` None: the ref must not exist yet.

@@ -25,6 +25,7 @@ from modelsmith.repository.git import (
     REGULAR,
     SUBMODULE,
     SYMLINK,
+    Brought,
     Commit,
     Git,
     missing_object,
@@ -41,6 +42,11 @@ LARGEST_BYTES = LARGEST_FILE
 """Largest object that is read into memory (256 MiB); `ObjectReader.sha256` has no limit."""
 
 _TOO_MANY = "It holds more files or folders than are ever listed"
+_SQUASH = "Propose the same change in one commit."
+MOST_BROUGHT = 100_000
+"""Versions of files that the commits of one proposal may bring."""
+MOST_LOOKED_AT = 3_000_000
+"""Entries of folders that are looked at to find them: about two seconds."""
 _BLOCK = 1 << 20
 _TREES_KEPT = 8192
 """Folders remembered; a thousand promotions have about 2,300."""
@@ -109,6 +115,32 @@ class ObjectReader(Git):
         if len(paths) > MOST_PATHS:
             raise over_limits(_TOO_MANY, "Split the proposal.")
         return Change(paths=tuple(sorted(paths, key=lambda changed: changed.path)))
+
+    @override
+    def brought(self, commits: Sequence[str]) -> list[Brought]:
+        found: list[Brought] = []
+        left = MOST_LOOKED_AT
+        for commit in commits:
+            links = self.commit(commit)
+            waiting: list[tuple[str, str, list[str]]] = [("", links.tree, [self.commit(p).tree for p in links.parents])]
+            while waiting:
+                prefix, tree, before = waiting.pop()
+                entries, others = self.entries(tree), [self.entries(other) for other in before]
+                left -= 1 + len(entries)
+                if left < 0:
+                    raise over_limits("The proposal's commits bring too much to be looked at one by one", _SQUASH)
+                for name, entry in entries.items():
+                    olds = [other.get(name) for other in others]
+                    if entry in olds:
+                        continue
+                    mode, oid = entry
+                    if mode == FOLDER:
+                        waiting.append((f"{prefix}{name}/", oid, [old[1] for old in olds if old and old[0] == FOLDER]))
+                    else:
+                        found.append(Brought(commit, f"{prefix}{name}", mode, oid))
+            if len(found) > MOST_BROUGHT:
+                raise over_limits(f"The proposal's commits bring more than {MOST_BROUGHT} versions of files", _SQUASH)
+        return found
 
     @override
     def first_parent_log(self, tip: str) -> list[Commit]:
