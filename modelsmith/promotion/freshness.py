@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -34,8 +35,19 @@ def read_evidence(data: bytes) -> Evidence:
 
 
 def evidence_of(main: Main, life: Life) -> Evidence:
-    """The evidence that the specialist was accepted on."""
-    accepted = next(record for record in life.records if record.event == "eval-accepted")
+    """The evidence that the specialist was accepted on.
+
+    Raises:
+        InvalidInput: ``no-evidence`` for one that was never accepted.
+    """
+    accepted = next((record for record in life.records if record.event == "eval-accepted"), None)
+    if accepted is None:
+        raise InvalidInput(
+            "no-evidence",
+            f"{life.specialist} was promoted without an eval",
+            "Promote a specialist that was evaluated.",
+            specialist=life.specialist,
+        )
     return read_evidence(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
 
 
@@ -87,6 +99,22 @@ def stale_deployments(main: Main) -> tuple[Stale, ...]:
         if reasons:
             found.append(Stale(life.cluster, name, reasons, renewal))
     return tuple(found)
+
+
+def require_readable(main: Main) -> None:
+    """What `verify` and `status` read of main besides its rules and lives: each cluster's settings, and who serves.
+
+    An eval set is not asked for: where it does not load, `stale_deployments` says so and ends nothing.
+
+    Raises:
+        ModelsmithError: as these would end with.
+    """
+    written = {path.split("/")[1] for path in main.tree.paths("clusters") if path.endswith("/cluster.yaml")}
+    for name in sorted(written | {life.cluster for life in main.history.lives.values()}):
+        load_cluster(main.tree, name)
+    for name in sorted(_serving(main)):
+        with suppress(InvalidInput):
+            evidence_of(main, main.history.lives[name])
 
 
 def _serving(main: Main) -> set[str]:

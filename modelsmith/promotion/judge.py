@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from modelsmith.governance.gate import CheckResult, GateDecision, decide
 from modelsmith.governance.keys import CLOCK_TOLERANCE, opener_doubt
 from modelsmith.governance.names import find_twin
-from modelsmith.governance.shape import ABSENT, concern
+from modelsmith.governance.shape import ABSENT
 from modelsmith.promotion.authors import Authorship, Commits, authorship
 from modelsmith.promotion.checks import Named, is_promotion, named_actors, promotion_checks
 from modelsmith.promotion.clock import read_signed
+from modelsmith.promotion.freshness import require_readable
 from modelsmith.promotion.main import Main, main_after, read_main
 from modelsmith.promotion.openings import opening_doubt
 from modelsmith.promotion.passing import check_earlier_commits
@@ -216,7 +217,8 @@ def checks_for(
     proposed = Revision(git, tree)
     names = _names(proposed, change)
     if is_promotion(change):
-        return (*promotion_checks(main, proposed, change, now, seen), names)
+        readable = () if now is None else (_readable(main, tree),)
+        return (*promotion_checks(main, proposed, change, now, seen), names, *readable)
     problems = validate(proposed).problems
     sentence = "every governed file validates"
     if problems:
@@ -225,7 +227,7 @@ def checks_for(
         field = f"{first.field}: " if first.field else ""
         sentence = f"{place}: {field}{first.message} ({len(problems)} problems in all). {first.mend}"
     checks = [CheckResult("valid-files", not problems, sentence), _rendered(change), _kept(main, change), names]
-    if not problems and any(concern(path.path) == "governance" for path in change.paths):
+    if not problems:
         checks.append(_readable(main, tree))
     return tuple(checks) if now is None else (*checks, _secrets(proposed, change))
 
@@ -240,12 +242,15 @@ def _kept(main: Main, change: Change) -> CheckResult:
 
 
 def _readable(main: Main, tree: str) -> CheckResult:
-    """Rules that main could not be read by afterwards would end every command, for everybody and for good."""
+    """A main that could not be read afterwards would end every command, for everybody and for good.
+
+    A replay reads the main after each promotion anyway, so it is not asked there a second time.
+    """
     try:
-        main_after(main, tree)
+        require_readable(main_after(main, tree))
     except ModelsmithError as error:
-        return CheckResult("readable-main", False, f"by the new rules main could not be read: {error.message}")
-    return CheckResult("readable-main", True, "main can be read by the new rules")
+        return CheckResult("readable-main", False, f"main could not be read afterwards: {error.message}")
+    return CheckResult("readable-main", True, "main can be read afterwards")
 
 
 def _secrets(proposed: Revision, change: Change) -> CheckResult:

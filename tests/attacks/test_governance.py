@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from attacker import CLUSTER, CODEOWNERS, HARNESS, PEOPLE_FILE, POLICY, RUBRIC, SET, refused
+from attacker import CLUSTER, CODEOWNERS, EVERYBODY, HARNESS, PEOPLE_FILE, POLICY, RUBRIC, SET, refused
 
 from modelsmith.governance.codeowners import MAX_BYTES
+from modelsmith.operations import status
+from modelsmith.schema.catalog import CLUSTER_DEFAULTS
+
+SETTINGS = f"clusters/{CLUSTER}/cluster.yaml"
 
 
 def edited(world, path, edit):
@@ -264,6 +268,39 @@ def test_limits_are_those_of_main(fresh):
     raised = edited(fresh, POLICY, lambda p: p["limits"].update(changed_paths=50_000))
     files = {**raised, **{f"docs/{n}.md": b"x\n" for n in range(3000)}}
     closed_to_all(fresh, files, "the policy allows 3000")
+
+
+def _moved(files):
+    """The cluster's settings under another name."""
+    return {SETTINGS: None, "clusters/other/cluster.yaml": files.read(SETTINGS).replace(CLUSTER.encode(), b"other")}
+
+
+TAKEN = {
+    "the settings": lambda files: {SETTINGS: None},
+    "the settings, to another folder": _moved,
+    "what all clusters share": lambda files: {CLUSTER_DEFAULTS: None},
+    "the eval set": lambda files: dict.fromkeys(files.paths(SET)),
+    "the evidence": lambda files: {path: None for path in files.paths("promotions") if path.endswith("evidence.json")},
+}
+
+
+@pytest.mark.parametrize("what", TAKEN)
+def test_what_the_gate_lets_go_can_go_without_ending_verify_or_status(deployed, what):
+    """Either the gate refuses it whoever approves, or main can be read afterwards by whoever verifies and looks."""
+    files = TAKEN[what](deployed.governed().tree)
+    head = deployed.commit(files)
+    number = deployed.open(head, "petra")
+    decision = deployed.gate(number).decision
+    assert ("readable-main" in {check.name for check in decision.checks}) == all(
+        check.passed for check in decision.checks if check.name == "valid-files"
+    )
+    if decision.refusals:
+        return
+    for actor in EVERYBODY:
+        deployed.approve(number, actor)
+    assert deployed.merge(number).status == "merged"
+    deployed.holds()
+    status.run(deployed.workspace, status.StatusRequest())
 
 
 def test_a_cluster_with_records_keeps_its_settings(waiting):

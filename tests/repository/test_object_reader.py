@@ -16,7 +16,13 @@ from modelsmith.repository import objects
 from modelsmith.repository.git import Git, Signature
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision
-from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.errors import (
+    GateNotCleared,
+    InfrastructureFailure,
+    IntegrityFailure,
+    InvalidInput,
+    ModelsmithError,
+)
 
 from .test_git_plumbing import AUTHOR
 
@@ -69,6 +75,30 @@ def test_modes_links_submodules_and_folders_that_become_files_are_seen_as_git_se
             assert reader.list_tree(old) == git.list_tree(old)
             for new in trees:
                 assert reader.change(old, new) == git.change(old, new)
+
+
+def test_what_commits_bring_is_what_none_of_their_parents_holds_there(git: Git) -> None:
+    base = git.commit_files(None, {"a/x": b"1", "b": b"1"}, "m", AUTHOR)
+    left = git.commit_files(base, {"a/x": b"2", "c": b"1"}, "m", AUTHOR)
+    right = git.commit_files(base, {"b": None, "d/e": b"3"}, "m", AUTHOR)
+    both = git.commit_files(left, {"b": None, "d/e": b"3", "new": b"1"}, "m", AUTHOR, [right])
+
+    def brought(*commits: str) -> set[tuple[str, str]]:
+        return {(one.commit, one.path) for one in git.brought(commits)}
+
+    assert brought(base) == {(base, "a/x"), (base, "b")}
+    assert brought(left, right) == {(left, "a/x"), (left, "c"), (right, "d/e")}
+    assert brought(both) == {(both, "new")}
+    assert brought(both, right, left) == brought(left) | brought(right) | brought(both)
+
+
+def test_commits_that_bring_more_than_anybody_looks_at_are_refused(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = git.commit_files(None, {"a/x": b"1", "b": b"1"}, "m", AUTHOR)
+    for most in ("MOST_BROUGHT", "MOST_LOOKED_AT"):
+        with monkeypatch.context() as patch:
+            patch.setattr(objects, most, 1)
+            with pytest.raises(GateNotCleared, match="commits bring"):
+                git.brought([base])
 
 
 @SLOW
