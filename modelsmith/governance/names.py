@@ -91,6 +91,22 @@ def find_twin(names: Callable[[str], Iterable[str]], added: Iterable[str]) -> tu
     return None
 
 
+def twins(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Paths, or folders of theirs, of which a later one differs from an earlier only by case or Unicode form."""
+    spelled: dict[str, str] = {}
+    seen: set[str] = set()
+    for path in paths:
+        parts = path.split("/")
+        for length in range(len(parts), 0, -1):
+            prefix = "/".join(parts[:length])
+            if prefix in seen:
+                break
+            seen.add(prefix)
+            first = spelled.setdefault(fold_name(prefix), prefix)
+            if first != prefix:
+                yield first, prefix
+
+
 def name_problems(people: People) -> Iterator[str]:
     """Ids, logins, display names and roles of which one could pass for another, in sentences."""
     named: dict[str, _Alike] = {}

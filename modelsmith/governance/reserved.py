@@ -7,6 +7,8 @@ else than what was approved, or gets what nobody approved.
 A name is refused in every spelling that a file system takes for it. The rules are git's own for ``.git``
 (``is_hfs_dotgit``, ``is_ntfs_dot_generic``): no difference of case, characters that HFS+ ignores, spaces and dots at
 the end, what follows a colon, and the short names of NTFS. They are applied to all of these names.
+
+And some names cannot stand on every disk: with one such file on main, nobody can check main out on Windows.
 """
 
 from __future__ import annotations
@@ -32,6 +34,18 @@ _STEERING = {
 _IGNORED_BY_HFS = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF])
 _HASHED = {"gi7eba": ".gitmodules", "gi7d29": ".gitattributes"}
 """What NTFS calls these two when their usual short names are taken."""
+_NOT_ON_WINDOWS = frozenset('<>:"|?*\\')
+_DEVICES = frozenset(
+    {
+        "con",
+        "prn",
+        "aux",
+        "nul",
+        "conin$",
+        "conout$",
+        *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)),
+    }
+)
 
 
 def why_reserved(path: str) -> str | None:
@@ -52,6 +66,22 @@ def why_local(path: str) -> str | None:
     if len(parts) > 2 and parts[0] == "clusters" and parts[2] == ".local":
         return "what one machine keeps for a cluster"
     return next((why for part in parts if (why := KEPT_LOCALLY.get(part))), None)
+
+
+def why_unportable(path: str) -> str | None:
+    """Why a clone on some system cannot hold the path; None where every one can.
+
+    >>> why_unportable("docs/aux.md")
+    "Windows takes 'aux.md' for a device"
+    """
+    for part in path.split("/"):
+        if odd := next((letter for letter in part if letter in _NOT_ON_WINDOWS), None):
+            return f"Windows allows no {odd} in a name"
+        if part.endswith((" ", ".")):
+            return f"Windows drops the {'blank' if part[-1] == ' ' else 'dot'} at the end of {part!a}"
+        if fold_name(part.partition(".")[0]).rstrip(" ") in _DEVICES:
+            return f"Windows takes {part!a} for a device"
+    return None
 
 
 def _parts(path: str) -> list[str]:

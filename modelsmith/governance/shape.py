@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from modelsmith.governance.names import fold_name
-from modelsmith.governance.reserved import why_reserved
+from modelsmith.governance.names import fold_name, twins
+from modelsmith.governance.reserved import why_reserved, why_unportable
 from modelsmith.governance.states import parse_folder
 from modelsmith.schema.assigned import is_shown
 from modelsmith.schema.catalog import kind_of
@@ -131,12 +131,14 @@ def _of_path(changed: ChangedPath) -> Iterator[Refusal]:
     top = path.split("/", 1)[0]
     if top != _SPELLED.get(top.casefold(), top.casefold()) and concern(path) != "other":
         yield Refusal("case-alias", f"{path!r} differs only by case from a folder or file with a meaning.")
-    if path == GOVERNANCE_RECEIPTS or path.startswith(f"{GOVERNANCE_RECEIPTS}/"):
+    if f"{fold_name(path)}/".startswith(f"{GOVERNANCE_RECEIPTS}/"):
         yield Refusal("receipts-are-not-proposed", f"{path!r}: receipts are written by the merge, not proposed.")
     if changed.new_mode == ABSENT:
         return
     if why := why_reserved(path):
         yield Refusal("reserved-path", f"{path!r} may not be committed: {why}.")
+    elif why := why_unportable(path):
+        yield Refusal("unportable-name", f"{path!r} cannot stand in every clone: {why}.")
     governs = concern(path) in ("governed", "governance")
     if not all(map(is_shown, path)) or first_odd_space(path) or (governs and not path.isascii()):
         yield Refusal("odd-name", f"{path!r} has control, invisible or non-ASCII characters in its name.")
@@ -158,17 +160,8 @@ def _folders(path: str) -> Iterator[str]:
 
 
 def _case_twins(paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]:
-    spelled: dict[str, str] = {}
-    for changed in paths:
-        if changed.new_mode == ABSENT:
-            continue
-        parts = changed.path.split("/")
-        for length in range(1, len(parts) + 1):
-            prefix = "/".join(parts[:length])
-            first = spelled.setdefault(fold_name(prefix), prefix)
-            if first != prefix:
-                yield Refusal("case-twins", f"{prefix!r} and {first!r} differ only by case or Unicode form.")
-                break
+    for first, second in twins(changed.path for changed in paths if changed.new_mode != ABSENT):
+        yield Refusal("case-twins", f"{second!r} and {first!r} differ only by case or Unicode form.")
 
 
 def _promotion(paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]:
@@ -194,7 +187,7 @@ def _in_folder(folder: str, paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]
     if f"{folder}/{RECORD_FILE}" not in names:
         yield Refusal("sealed-folder", f"{folder} is not new: its {RECORD_FILE} is not part of the change.")
     for name in sorted(names):
-        if name.startswith(f"{folder}/{RECEIPTS}/") or name == f"{folder}/{RECEIPTS}":
+        if f"{fold_name(name)}/".startswith(f"{fold_name(folder)}/{RECEIPTS}/"):
             yield Refusal("receipts-are-not-proposed", f"{name!r}: receipts are written by the merge, not proposed.")
         elif promotion_folder(name) is None and name != f"clusters/{cluster}/routing.yaml":
             yield Refusal("promotion-mixed", f"{name!r} does not belong to the promotion of {cluster}.")

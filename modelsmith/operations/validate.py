@@ -14,11 +14,12 @@ from modelsmith.evaluation.corpus.near_duplicates import near_copies
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.repository.budgets import work_tree_problems
 from modelsmith.repository.document import Problem
+from modelsmith.repository.forbidden import reserved, unportable
 from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
 from modelsmith.repository.paths import inside
 from modelsmith.repository.secrets import name_problems, secret_problems
 from modelsmith.repository.tree import WorkTree
-from modelsmith.repository.validate import reserved, validate
+from modelsmith.repository.validate import validate
 from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import sort_key
 from modelsmith.schema.base import Frozen
@@ -97,7 +98,8 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     secrets = [*name_problems(report.paths), *secret_problems(workspace.files, report.paths)]
     found = [*report.problems, *large, *secrets]
     firewall, lost = _firewall(workspace.files, report.paths, frozenset(problem.file for problem in found))
-    problems = (*reserved(tracked[:-1]), *sorted([*found, *lost], key=sort_key))
+    names = [*reserved(tracked[:-1]), *unportable({*tracked[:-1], *report.paths})]
+    problems = (*names, *sorted([*found, *lost], key=sort_key))
     near = [odd for files in report.sets.values() for odd in near_copies(files) if odd.file in set(report.paths)]
     return ValidateResult(
         valid=not problems,

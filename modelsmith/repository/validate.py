@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from modelsmith.governance.audiences import narrowing_problem
 from modelsmith.governance.codeowners import Codeowners, parse
 from modelsmith.governance.people import people_problems, unlisted_roles
 from modelsmith.governance.person_gates import transition_problem
-from modelsmith.governance.reserved import why_local, why_reserved
+from modelsmith.governance.reserved import why_local
 from modelsmith.repository.copies import copies
 from modelsmith.repository.document import (
     Location,
@@ -31,6 +31,7 @@ from modelsmith.repository.document import (
     nearest,
     sight_problems,
 )
+from modelsmith.repository.forbidden import reserved
 from modelsmith.repository.load import find_cluster_problems
 from modelsmith.repository.passable import passable
 from modelsmith.repository.paths import folder
@@ -134,15 +135,6 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
     )
     kinds = Counter(kind.name for kind in checked.values())
     return Report(kept, len(checked), tuple(sorted(checked)), dict(sorted(kinds.items())), nearest, kept_odd, sets)
-
-
-def reserved(paths: Iterable[str]) -> list[Problem]:
-    """Paths of a commit, or of the index, that no commit may hold."""
-    return [
-        Problem(path, None, "", f"no commit may hold this: {why}", f"Remove it: `git rm -r --cached {path}`.")
-        for path in paths
-        if (why := why_reserved(path))
-    ]
 
 
 def _inside(tree: Tree, path: str) -> str:

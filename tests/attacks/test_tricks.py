@@ -6,6 +6,7 @@ import pytest
 import tiny
 from attacker import CODEOWNERS, HARNESS, PEOPLE_FILE, POLICY, RUBRIC, SET, plain_git, refused
 
+from modelsmith.operations import validate
 from modelsmith.repository.git import Git
 
 SCENARIO = f"{SET}/scenarios/auction-timeout"
@@ -86,6 +87,17 @@ def test_a_new_name_that_differs_by_case_from_an_old_one_is_refused(fresh):
     """On some disks ``codeowners`` is ``CODEOWNERS``."""
     head = fresh.commit({".github/codeowners": b"* @oli\n"})
     fresh.closed_to_everybody(head, "check-failed", "differ only by case or Unicode form")
+
+
+def test_a_name_that_not_every_clone_can_hold_is_refused(fresh):
+    """With it on main, nobody on Windows could check main out; `validate` says so before it is proposed."""
+    device, twin = "docs/aux.md", "docs/Security.md"
+    fresh.closed_to_everybody(fresh.commit({device: b"x\n"}), "unportable-name", "Windows takes 'aux.md' for a device")
+    blob = fresh.git.text("rev-parse", f"{fresh.main()}:{POLICY}")
+    for path in (device, twin, twin.lower()):
+        fresh.git.run("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}")
+    found = {problem.file for problem in validate.run(fresh.workspace, validate.ValidateRequest()).problems}
+    assert {device, twin.lower()} <= found
 
 
 NAMES = {

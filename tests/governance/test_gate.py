@@ -394,6 +394,8 @@ def test_an_event_that_the_policy_does_not_know_is_refused(gate, policy):
         (added("evals/\u0430"), "odd-name"),
         (added("Promotions/a"), "case-alias"),
         (added("agents.md"), "case-alias"),
+        (added("evals/aux.yaml"), "unportable-name"),
+        (added(".github/governance/Receipts/9/merge.json"), "receipts-are-not-proposed"),
     ],
 )
 def test_governed_files_are_plain_files_with_plain_names(gate, path, code):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelsmith.governance.reserved import KEPT_LOCALLY, why_local, why_reserved
+from modelsmith.governance.reserved import KEPT_LOCALLY, why_local, why_reserved, why_unportable
 
 SPELLINGS = {
     "as it is": "{}",
@@ -63,3 +63,20 @@ def test_what_git_refuses_as_its_own_is_refused_here(spelling: str, tmp_path: Pa
     added = ["update-index", "--add", "--cacheinfo", f"100644,{blob},{spelling}/config"]
     assert subprocess.run(["git", *protect, *added], cwd=tmp_path, capture_output=True, check=False).returncode
     assert why_local(f"{spelling}/config")
+
+
+@pytest.mark.parametrize(
+    "path", ["aux.md", "docs/CON", "docs/nul.tar.gz", "com1/x", "docs/LPT9.txt", "docs/COM\u00b9", "aux .md", "conin$",
+             "docs/a:b", "docs/a?b", "docs/a*", "docs/<b>", 'docs/"b"', "a|b", "a\\b", "docs/end. ",
+             "docs/end.", "dir /x"],
+)  # fmt: skip
+def test_a_name_that_windows_cannot_hold_is_refused(path: str) -> None:
+    assert why_unportable(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["auxiliary.md", "docs/console", "com", "com10", "a.aux", "docs/a.con", ".gitignore", "a b", "notes~1.md",
+             "docs/\u5c71\u7530.md", "docs/[a] (b) {c}; d, e='f' & g!", ".github/CODEOWNERS"],
+)  # fmt: skip
+def test_a_name_that_every_disk_holds_is_welcome(path: str) -> None:
+    assert why_unportable(path) is None
