@@ -1,5 +1,6 @@
 """Settings and fixtures of the whole suite."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,26 @@ from hypothesis import settings
 from machine import keep_bytecode, prefer_ram_disk
 from shared import built_once
 from tiny import write_tiny_model
+from warm_gate import warm_gate
 
 prefer_ram_disk()
 keep_bytecode()
 settings.register_profile("modelsmith", deadline=None)
 settings.load_profile("modelsmith")
 """Examples have no time limit of their own: a busy machine is no failure."""
+
+
+@pytest.fixture(scope="session", name="warm_gate")
+def _warm_gate() -> Iterator[None]:
+    """What stands in for the process of a hook; see `warm_gate`."""
+    with warm_gate():
+        yield
+
+
+@pytest.fixture
+def installed_hook(warm_gate: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every push from here has the hook run as it is installed, in a Python of its own."""
+    monkeypatch.delenv("WARM_GATE")
 
 
 @pytest.fixture(scope="session")

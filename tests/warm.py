@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import json
 import os
+import pkgutil
 import runpy
 import subprocess
 import sys
@@ -60,8 +62,7 @@ def serve() -> None:
     from modelsmith.cli.main import main
 
     modelsmith.loop.training.LocalExecutor = ForkingExecutor  # type: ignore[misc, assignment]
-    gc.collect()
-    gc.freeze()
+    import_everything()
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()
@@ -76,6 +77,23 @@ def serve() -> None:
             leave_with(main)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def import_everything() -> None:
+    """What some command imports or builds when it is called, so that no fork need do it again."""
+    import modelsmith.cli
+    import modelsmith.operations
+    from modelsmith.schema.base import Frozen
+
+    for package in (modelsmith.operations, modelsmith.cli):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    models: list[type[Frozen]] = [Frozen]
+    for model in models:
+        model.model_rebuild()
+        models += model.__subclasses__()
+    gc.collect()
+    gc.freeze()
 
 
 class ForkingExecutor:
@@ -135,6 +153,8 @@ def inherit(*standard: int) -> None:
     for number, file in enumerate(standard):
         os.dup2(file, number)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
 
 
 def leave_with(call: Callable[[], object]) -> NoReturn:

@@ -20,6 +20,7 @@ import pytest
 import tiny
 from shared import built_once
 from warm import WarmCommands
+from warm_gate import stand_in
 
 from modelsmith.repository.git import Git
 from modelsmith.signing.keys import create_ssh_key
@@ -207,7 +208,7 @@ def _own(factory: pytest.TempPathFactory, shared: Path) -> World:
 
 
 @pytest.fixture(scope="session")
-def fresh_template(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+def fresh_template(tiny_model: Path, warm_gate: None, tmp_path_factory: pytest.TempPathFactory) -> World:
     """After `modelsmith init`, made tiny; nothing has run yet."""
 
     def build(folder: Path) -> None:
@@ -221,6 +222,7 @@ def fresh_template(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -
         assert made.json["unheld_roles"] == []
         tiny.shrink(world.clone, tiny_model, listing_digest(tiny_model))
         tiny.commit_to_root(world.clone, world.forge)
+        stand_in(world.forge)
 
     return _own(tmp_path_factory, built_once(tmp_path_factory, "journey-fresh", build))
 

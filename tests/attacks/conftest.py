@@ -13,6 +13,7 @@ import tiny
 import yaml
 from attacker import HARNESS, PEOPLE, World
 from shared import built_once
+from warm_gate import stand_in
 
 from modelsmith.operations.init import InitRequest, run
 from modelsmith.promotion.root import root_fingerprint
@@ -35,7 +36,7 @@ def _own_git() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def fresh_template(tmp_path_factory: pytest.TempPathFactory) -> World:
+def fresh_template(warm_gate: None, tmp_path_factory: pytest.TempPathFactory) -> World:
     """After `modelsmith init`: rules, people and a small eval set; nothing is promoted yet."""
     folder = built_once(tmp_path_factory, "attacks-fresh", _init)
     with ObjectReader(folder / "clone") as git:
@@ -59,6 +60,7 @@ def _init(folder: Path) -> None:
     document["people"].append({"id": "erin", "name": "Erin", "roles": ["head-of-trading"], "keys": [former]})
     people.write_text(yaml.safe_dump(document, sort_keys=False))
     tiny.commit_to_root(clone, folder / "forge.git")
+    stand_in(folder / "forge.git")
     assert Workspace(clone, folder / "home").setting("identity") == HARNESS
 
 

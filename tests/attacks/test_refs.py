@@ -33,6 +33,7 @@ def turned_away(world, word, *refspecs, **environment):
     assert world.bare.text("for-each-ref") == before
 
 
+@pytest.mark.usefixtures("installed_hook")
 def test_an_honest_merge_is_pushed_through_the_hook(waiting):
     """The control of this file: the hook is there, and lets through what the gate allows."""
     waiting.hook(True)
@@ -41,6 +42,7 @@ def test_an_honest_merge_is_pushed_through_the_hook(waiting):
     assert waiting.holds().changes == 4
 
 
+@pytest.mark.usefixtures("installed_hook")
 def test_a_direct_push_to_main_is_refused(waiting):
     """Forward, back, away and anew: main moves by merges only."""
     fix, main = quick_fix(waiting), waiting.main()
@@ -266,6 +268,7 @@ ENVIRONMENTS = {
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
+@pytest.mark.usefixtures("installed_hook")
 def test_no_environment_of_git_s_takes_the_hook_s_judgement_away(waiting, name):
     """What a pusher exports reaches a forge on the same machine; git drops a part of it, the toolkit the rest."""
     fix = quick_fix(waiting)
@@ -277,6 +280,7 @@ def test_no_environment_of_git_s_takes_the_hook_s_judgement_away(waiting, name):
     waiting.holds()
 
 
+@pytest.mark.usefixtures("installed_hook")
 def test_a_namespace_leaves_the_real_main_alone(waiting):
     """``GIT_NAMESPACE`` makes a main of its own, which nobody reads."""
     before = waiting.main()
@@ -285,6 +289,7 @@ def test_a_namespace_leaves_the_real_main_alone(waiting):
     waiting.holds()
 
 
+@pytest.mark.usefixtures("installed_hook")
 def test_a_toolkit_of_the_pusher_s_at_the_hook_is_found_by_verify(waiting, tmp_path):
     """On one machine the pusher's ``PYTHONPATH`` reaches the hook. Verify runs the verifier's own toolkit."""
     fake = tmp_path / "modelsmith"
@@ -307,6 +312,7 @@ def claiming(world, actor, signature):
     return "\n".join([first, *(text[at : at + 70] for at in range(0, len(text), 70)), last, ""])
 
 
+@pytest.mark.usefixtures("installed_hook")
 def test_an_ssh_keygen_of_the_pusher_s_at_the_hook_is_found_when_reading(waiting, tmp_path, monkeypatch):
     """On one machine the pusher's ``PATH`` reaches the hook: a program that finds every signature Maya's."""
     fake = tmp_path / "ssh-keygen"

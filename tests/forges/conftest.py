@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from transitions import SHIPPED
+from warm_gate import stand_in
 
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.mirror import Mirror
@@ -25,9 +26,10 @@ from modelsmith.signing.keys import create_ssh_key
 REPOSITORY = "test-repository"
 WHO = Signature("Somebody", "somebody@example.org", datetime(2026, 1, 1, tzinfo=UTC))
 ACTORS = ("maya", "noor", "dana", "smith", "stranger")
+GATE_HOOK = Path(__file__).with_name("gate_hook.py")
 HOOK = f"""\
 #!/bin/sh
-PYTHONPATH={Path(__file__).parents[2]} exec {sys.executable} {Path(__file__).parent / "gate_hook.py"}
+PYTHONPATH={Path(__file__).parents[2]} exec {sys.executable} {GATE_HOOK}
 """
 
 
@@ -158,6 +160,8 @@ class World:
         """The real settings; a hook that runs this test suite's own judge."""
         install_hook(self.bare, sys.executable)
         (self.bare / "hooks" / "pre-receive").write_text(hook)
+        if hook == HOOK:
+            stand_in(self.bare, str(GATE_HOOK))
         return self
 
 
@@ -170,7 +174,7 @@ def keys(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory, keys):
+def template(tmp_path_factory, keys, warm_gate):
     folder = tmp_path_factory.mktemp("template")
     subprocess.run(["git", "init", "-q", "-b", "main", folder / "clone"], check=True)
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", folder / "forge.git"], check=True)

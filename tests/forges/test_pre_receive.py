@@ -397,6 +397,7 @@ def test_a_harness_without_a_persons_key_cannot_get_its_work_through_the_hook(gu
         guarded.merge(pull)
 
 
+@pytest.mark.usefixtures("installed_hook")
 def test_an_unknown_person_cannot_open_a_pull_request_through_the_hook(guarded):
     with pytest.raises(IntegrityFailure) as caught:
         guarded.propose(actor="stranger")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from modelsmith.ledger.ledger import Ledger
 
 
@@ -55,6 +57,7 @@ def test_merging_before_anyone_approved_ends_with_code_4(waiting):
     assert "approve 4" in ran.json["mend"]
 
 
+@pytest.mark.usefixtures("installed_hook")
 def test_approve_merge_verify_status_and_lineage_tell_the_same_story(waiting):
     approved = waiting.modelsmith("approve", "4", "--key", waiting.key("maya"), "--reason", "numbers hold", "--json")
     assert approved.code == 0
@@ -92,6 +95,7 @@ def test_approve_merge_verify_status_and_lineage_tell_the_same_story(waiting):
     assert waiting.modelsmith("lineage", artifact[:15], "--json").json == lineage
 
 
+@pytest.mark.usefixtures("installed_hook")
 def test_a_reviewer_decides_in_a_clone_of_their_own_without_the_harness_s_keys(waiting):
     theirs = waiting.folder / "theirs"
     waiting.must("clone", "--quiet", str(waiting.forge), str(theirs))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 
+
+@pytest.mark.usefixtures("installed_hook")
 def test_approve_merge_and_the_next_step_work_through_the_forge_s_url(waiting):
     reach = waiting.folder / "reach"
     reach.write_text('#!/bin/sh\nexec sh -c "$2"\n')
