@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from modelsmith.repository import cat_file
 from modelsmith.repository.invocation import command, environment, git_failed, git_missing
 from modelsmith.repository.listing import Entry, FlatListing, Listing
 from modelsmith.repository.paths import checked, folder
@@ -130,11 +131,12 @@ class Git:
         return self._read_objects(oids, "blob")
 
     def _read_objects(self, oids: Sequence[str], kind: str) -> dict[str, bytes]:
-        wanted = sorted(set(oids))
+        asked = set(oids)
+        contents = cat_file.read(self.path, sorted(asked), kind) if asked else {}
+        wanted = sorted(asked - contents.keys())
         if not wanted:
-            return {}
+            return contents
         out = self.run("cat-file", "--batch", input="".join(f"{oid}\n" for oid in wanted).encode())
-        contents: dict[str, bytes] = {}
         at = 0
         for oid in wanted:
             end = out.index(b"\n", at)
@@ -148,14 +150,17 @@ class Git:
 
     def blob_sizes(self, oids: Sequence[str]) -> dict[str, int]:
         """Sizes of those of the objects that are blobs of this repository."""
-        wanted = sorted(set(oids))
+        asked = set(oids)
+        known = cat_file.sizes(self.path, asked) if asked else {}
+        wanted = sorted(asked - known.keys())
         said = (
             self.run("cat-file", "--batch-check", input="".join(f"{oid}\n" for oid in wanted).encode())
             if wanted
             else b""
         )
         facts = (line.split() for line in said.decode("utf-8", "replace").splitlines())
-        return {fact[0]: int(fact[2]) for fact in facts if len(fact) == 3 and fact[1] == "blob"}
+        known |= {fact[0]: (fact[1], int(fact[2])) for fact in facts if len(fact) == 3}
+        return {oid: size for oid, (kind, size) in known.items() if kind == "blob"}
 
     def sizes(self, oids: Collection[str]) -> dict[str, int]:
         """Bytes of each object, without its content.
@@ -163,9 +168,12 @@ class Git:
         Raises:
             InfrastructureFailure: ``missing-object``.
         """
-        wanted = sorted(set(oids))
+        known = cat_file.sizes(self.path, set(oids)) if oids else {}
+        sizes = {oid: size for oid, (_, size) in known.items()}
+        wanted = sorted(set(oids) - sizes.keys())
+        if not wanted:
+            return sizes
         lines = self.text("cat-file", "--batch-check", input="".join(f"{oid}\n" for oid in wanted).encode())
-        sizes: dict[str, int] = {}
         for oid, line in zip(wanted, lines.splitlines(), strict=True):
             facts = line.split(" ")
             if len(facts) != 3:
@@ -379,11 +387,17 @@ class Git:
         plain = _NAME.fullmatch(name) and not name.startswith("refs/") and name != "HEAD"
         is_id = reads_as_id(name)
         for full in (f"refs/heads/{name}", f"refs/remotes/{name}", name) if plain and not is_id else (name,):
-            done = self._run(("rev-parse", "--verify", "--quiet", f"{full}^{{{kind}}}"))
-            found = done.stdout.decode().strip()
-            if done.returncode == 0:
+            found = self._find(full, kind) if _NAME.fullmatch(full) else None
+            if found is None:
+                done = self._run(("rev-parse", "--verify", "--quiet", f"{full}^{{{kind}}}"))
+                found = None if done.returncode else done.stdout.decode().strip()
+            if found:
                 return found if kind != "commit" or not is_id or found.startswith(name) else None
         return None
+
+    def _find(self, name: str, kind: str) -> str | None:
+        """Id of what a name means; None when it is not of this kind, or not known to a process that waits."""
+        return cat_file.find(self.path, name, kind)
 
     def _listed(self, args: Sequence[str], most: int) -> list[bytes]:
         """What a command lists, each followed by a NUL byte; it is stopped when that becomes too much."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from typing_extensions import override
 
+from modelsmith.repository.cat_file import CatFile, Ended, lent
 from modelsmith.repository.git import (
     EXECUTABLE,
     MOST_FILES,
@@ -65,23 +66,23 @@ class ObjectReader(Git):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._lent: AbstractContextManager[CatFile] | None = None
+        self._process: CatFile | None = None
         self._commits: dict[str, Commit] = {}
         self._trees = lru_cache(_TREES_KEPT)(self._read_tree)
         self._digests: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        self._process = self.start("cat-file", "--batch-command")
+        self._lent = lent(self.path)
+        self._process = self._lent.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        process, self._process = self._process, None
-        assert process
-        if error is not None:
-            process.kill()
-        process.communicate()
+        self._process = None
+        assert self._lent
+        self._lent.__exit__(kind, error, trace)
 
     @override
     def read_blobs(self, oids: Sequence[str]) -> dict[str, bytes]:
@@ -176,6 +177,12 @@ class ObjectReader(Git):
         found = self._ask(f"info {name}^{{{kind}}}").split(" ")
         return found[0] if len(found) == 3 and found[1] == kind else None
 
+    @override
+    def _find(self, name: str, kind: str) -> str | None:
+        with suppress(Ended):
+            return self._running().find(name, kind)
+        return None
+
     def _root(self, rev: str) -> str:
         """The tree of a commit, or the tree itself."""
         commit = rev if rev in self._commits else self.rev(rev)
@@ -260,29 +267,26 @@ class ObjectReader(Git):
             raise _damaged(oid, f"has {size} bytes, more than is ever read")
 
     def _ask(self, question: str) -> str:
-        """The line that the process answers with."""
+        """The line that the process answers with; that something is missing is believed of a new one only."""
         process = self._running()
-        assert process.stdin
-        assert process.stdout
-        try:
-            process.stdin.write(f"{question}\n".encode())
-            process.stdin.flush()
-            answer = process.stdout.readline()
-        except BrokenPipeError:
-            answer = b""
-        if not answer.endswith(b"\n"):
+        answer = ""
+        with suppress(Ended):
+            process.ask(question)
+            answer = process.line()
+        if process.used and (not answer or answer.endswith(" missing")):
+            process.restart()
+            return self._ask(question)
+        if not answer:
             raise self._ended()
-        return answer.decode("utf-8", "replace").rstrip("\n")
+        return answer
 
     def _take(self, count: int) -> bytes:
-        out = self._running().stdout
-        assert out
-        data = out.read(count)
-        if len(data) != count:
-            raise self._ended()
-        return data
+        try:
+            return self._running().take(count)
+        except Ended:
+            raise self._ended() from None
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> CatFile:
         if self._process is None:
             raise self._ended()
         return self._process
