@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -75,9 +74,15 @@ class Place:
         assert commit
         return commit
 
+    def pack(self) -> None:
+        """Put git's objects into two files, so that a template is copied in a quarter of the time."""
+        for repository in (self.clone, self.forge):
+            Git(repository).run("repack", "-a", "-d", "--quiet")
+
     def copied_to(self, folder: Path) -> Self:
         """The same somewhere else, with nothing that leads back."""
-        shutil.copytree(self.folder, folder, symlinks=True, dirs_exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-a", f"{self.folder}/.", folder], check=True)
         config = folder / "clone" / ".git" / "config"
         config.write_text(config.read_text().replace(str(self.folder), str(folder)))
         return replace(self, folder=folder)
@@ -223,6 +228,7 @@ def fresh_template(tiny_model: Path, warm_gate: None, tmp_path_factory: pytest.T
         tiny.shrink(world.clone, tiny_model, listing_digest(tiny_model))
         tiny.commit_to_root(world.clone, world.forge)
         stand_in(world.forge)
+        world.pack()
 
     return _own(tmp_path_factory, built_once(tmp_path_factory, "journey-fresh", build))
 
@@ -236,6 +242,7 @@ def first_iterate(fresh_template: World, tmp_path_factory: pytest.TempPathFactor
         ran = world.modelsmith("iterate", CLUSTER, "--json")
         assert ran.code == 4, ran.out + ran.err
         (folder / "ran.json").write_text(json.dumps(asdict(ran)))
+        world.pack()
 
     world = _own(tmp_path_factory, built_once(tmp_path_factory, "journey-waiting", build))
     return world, Ran(**json.loads((world.folder / "ran.json").read_text()))
@@ -250,5 +257,6 @@ def deployed_template(first_iterate: tuple[World, Ran], tmp_path_factory: pytest
         for words in (("approve", "4", "--key", world.key("maya")), ("pr", "merge", "4")):
             ran = world.modelsmith(*words, "--json")
             assert ran.code == 0, ran.out
+        world.pack()
 
     return _own(tmp_path_factory, built_once(tmp_path_factory, "journey-deployed", build))

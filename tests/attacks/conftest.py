@@ -14,6 +14,7 @@ import yaml
 from attacker import HARNESS, PEOPLE, World
 from shared import built_once
 from warm_gate import stand_in
+from worlds import Place
 
 from modelsmith.operations.init import InitRequest, run
 from modelsmith.promotion.root import root_fingerprint
@@ -61,6 +62,7 @@ def _init(folder: Path) -> None:
     people.write_text(yaml.safe_dump(document, sort_keys=False))
     tiny.commit_to_root(clone, folder / "forge.git")
     stand_in(folder / "forge.git")
+    Place(folder).pack()
     assert Workspace(clone, folder / "home").setting("identity") == HARNESS
 
 
@@ -72,8 +74,12 @@ def advanced(tmp_path_factory: pytest.TempPathFactory) -> Advance:
     """Makes a template of the next state: a copy of the last one in which something was done."""
 
     def make(template: World, state: str, do: Callable[[World], None]) -> World:
-        folder = built_once(tmp_path_factory, f"attacks-{state}", lambda folder: do(template.copied_to(folder)))
-        return replace(template, folder=folder)
+        def build(folder: Path) -> None:
+            world = template.copied_to(folder)
+            do(world)
+            world.pack()
+
+        return replace(template, folder=built_once(tmp_path_factory, f"attacks-{state}", build))
 
     return make
 
