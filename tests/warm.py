@@ -1,8 +1,9 @@
 """Commands without the seconds that their imports take.
 
 A process that has imported everything forks for each command; what runs in the fork is what the console script runs,
-with arguments, environment, folder and output of its own. The training worker of such a command is a fork of it in
-turn. Tests that kill a command, or read what it prints while it runs, start the real one.
+with arguments, environment, folder and output of its own, and it dies as a process of its own. The training worker of
+such a command is a fork of it in turn. Tests that lose a worker, or read what a command prints while it runs, start the
+real one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import NoReturn
@@ -35,6 +37,10 @@ class WarmCommands:
 
     def run(self, words: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
         """Exit status (negative: the signal that ended it), standard output and standard error."""
+        return self.run_script("modelsmith", *words, cwd=cwd, environment=environment)
+
+    def run_script(self, *words: str, cwd: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
+        """The same of a Python script, given by its path."""
         with self._lock, tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder) / "out", Path(folder) / "err"
             asked = {"words": words, "cwd": str(cwd), "environment": dict(environment)}
@@ -59,7 +65,6 @@ def serve() -> None:
     import modelsmith.loop.training
     import modelsmith.substrates.local
     import modelsmith.training.sft
-    from modelsmith.cli.main import main
 
     modelsmith.loop.training.LocalExecutor = ForkingExecutor  # type: ignore[misc, assignment]
     import_everything()
@@ -70,13 +75,22 @@ def serve() -> None:
             os.chdir(asked["cwd"])
             os.environ.clear()
             os.environ.update(asked["environment"])
-            sys.argv = ["modelsmith", *asked["words"]]
             inherit(open_read(os.devnull), open_write(asked["out"]), open_write(asked["err"]))
             if "TRACED" in os.environ:
                 runpy.run_path(str(Path(__file__).parent / "traced" / "sitecustomize.py"))
-            leave_with(main)
+            leave_with(partial(run, asked["words"]))
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def run(words: list[str]) -> None:
+    """A command of ours, or a script with its arguments."""
+    sys.argv = words
+    if words[0] == "modelsmith":
+        from modelsmith.cli.main import main
+
+        main()
+    runpy.run_path(words[0], run_name="__main__")
 
 
 def import_everything() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import marshal
 import os
-import runpy
 import shlex
 import socket
 import subprocess
@@ -21,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from socketserver import BaseRequestHandler, ForkingMixIn, UnixStreamServer
 
-from warm import import_everything, inherit, leave_with
+from warm import import_everything, inherit, leave_with, run
 
 CLIENT = Path(__file__).with_name("warm_hook.py")
 GATE = ("modelsmith", "hook", "pre-receive")
@@ -77,15 +76,6 @@ class Hook(BaseRequestHandler):
             leave_with(lambda: run(words))
         _, status = os.waitpid(child, 0)
         self.request.sendall(b"%d" % os.waitstatus_to_exitcode(status))
-
-
-def run(words: list[str]) -> None:
-    sys.argv = words
-    if words[0] == GATE[0]:
-        from modelsmith.cli.main import main
-
-        main()
-    runpy.run_path(words[0], run_name="__main__")
 
 
 def serve(address: str) -> None:
