@@ -20,6 +20,7 @@ from modelsmith.evaluation.grading import Grader, unanswered, unjudged, unscored
 from modelsmith.evaluation.judges.port import Judge
 from modelsmith.evaluation.prompts import Ask, generation_digest, plan
 from modelsmith.evaluation.results import RunFolder, observation_key
+from modelsmith.points.check import READING
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Section
 from modelsmith.schema.errors import Exit, InfrastructureFailure, IntegrityFailure, InvalidInput
@@ -72,6 +73,7 @@ def run_request(
         quick=quick,
         only=None if only is None else tuple(sorted(only)),
         held_out=governed.held_out_digest if "held_out" in sections else None,
+        reading=READING,
     )
 
 

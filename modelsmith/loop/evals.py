@@ -23,6 +23,7 @@ from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.ledger.ledger import Ledger
 from modelsmith.loop.bases import base_source
 from modelsmith.loop.engines import Subject, engine_of, open_judge, open_substrate
+from modelsmith.points.check import READING
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
@@ -101,12 +102,16 @@ def evaluate(
     not given. Interrupted, the same call goes on where it stopped.
 
     Raises:
-        InvalidInput: ``tag-taken`` when the tag holds another request, such as one to another engine.
+        InvalidInput: ``tag-taken`` when the tag holds another request, such as one to another engine, or when the
+            incumbent's answers were read otherwise than today.
         InfrastructureFailure: the engine failed or the run is incomplete.
     """
     folder = RunFolder(workspace.private, setting.cluster.cluster, setting.tag)
     finished = folder.result()
-    if finished and _answers(finished, setting, subject, incumbent) and _still_holds(finished, setting, folder):
+    if incumbent is not None:
+        _require_read_as_today(workspace, incumbent)
+    answered = finished and read_as_today(folder) and _answers(finished, setting, subject, incumbent)
+    if finished and answered and _still_holds(finished, setting, folder):
         ledger_of(workspace).record_run(finished)
         return finished.model_copy(update={"executed": 0, "because": {}, "judged": 0})
     question, ledger = setting.governed.question(), ledger_of(workspace)
@@ -122,6 +127,23 @@ def evaluate(
         result = _execute(workspace, setting, subject, incumbent, folder, substrate, judge)
     ledger.record_run(result)
     return result
+
+
+def read_as_today(folder: RunFolder) -> bool:
+    """Whether the verdicts of a run come from the way in which this toolkit reads answers."""
+    request = folder.request()
+    return request is not None and request.reading == READING
+
+
+def _require_read_as_today(workspace: Workspace, run: RunResult) -> None:
+    if not read_as_today(RunFolder(workspace.private, run.cluster, run.tag)):
+        raise InvalidInput(
+            "tag-taken",
+            f"The answers of run {run.tag} were read by another version of the rubric's checks.",
+            "Evaluate that model again under a new tag (kept answers are only read anew), then name that run.",
+            tag=run.tag,
+            differing=["reading"],
+        )
 
 
 def _answers(run: RunResult, setting: Setting, subject: Subject, incumbent: RunResult | None) -> bool:

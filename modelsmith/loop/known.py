@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion
 from modelsmith.evaluation.change.carry import Carried, carried_agreement, carry
 from modelsmith.evaluation.prompts import plan
+from modelsmith.evaluation.results import RunFolder
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.governance.states import Life
 from modelsmith.loop.engines import Subject, open_judge
-from modelsmith.loop.evals import ledger_of, read_observations
+from modelsmith.loop.evals import ledger_of, read_as_today, read_observations
 from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.main import Main
 from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
@@ -107,7 +108,7 @@ def known_verdicts(
     for run in reversed(ledger_of(workspace).runs(cluster=cluster)):
         whole = not run.quick and run.only is None and set(run.sections) == set(SECTIONS)
         same = (run.question, run.weights, run.base) == (question, weights, base) and _spoken(run.engine, subject)
-        if whole and same:
+        if whole and same and read_as_today(RunFolder(workspace.private, run.cluster, run.tag)):
             try:
                 rows = verdict_rows(read_observations(workspace, run))
                 return Known(governed, weights, base, run.engine, rows, run.judge)

@@ -15,13 +15,14 @@ from modelsmith.loop.engines import Subject, engine_of
 from modelsmith.loop.evals import BASE, Setting, evaluate, ledger_of, subject_of
 from modelsmith.loop.known import set_at
 from modelsmith.operations.contract import Cli, Request, Result
+from modelsmith.points.check import READING
 from modelsmith.promotion.main import read_main
 from modelsmith.repository.eval_tree import UNCOMMITTED, eval_tree
 from modelsmith.repository.kept_sets import load_kept_eval_set
 from modelsmith.repository.load import GovernedSet, load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Section
-from modelsmith.schema.canonical import content_digest
+from modelsmith.schema.canonical import content_digest, digest
 from modelsmith.schema.change import SetChange
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import Exit, InfrastructureFailure, InvalidInput
@@ -141,10 +142,10 @@ def _engine(cluster: Cluster, subject: Subject) -> EngineFacts | None:
 
 
 def _tag(request: EvalRequest, governed: GovernedSet, engine: EngineFacts | None) -> str:
-    """A tag of its own for every question and engine: an edited set, or settings of a baseline, meet no old folder."""
+    """A tag of its own for every question, engine and way of reading answers: none of them meets an old folder."""
     part = "quick" if request.quick else request.type
     question = governed.question()
-    by = content_digest(engine)[7:13] if engine else ""
+    by = digest([content_digest(engine), READING])[7:13] if engine else ""
     asked = f"{question.core[7:13]}{question.held_out[7:13]}{by}"
     return run_tag(f"{request.cluster}-{request.model}-{part}-{asked}")
 

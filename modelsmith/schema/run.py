@@ -116,6 +116,9 @@ class RunRequest(Frozen):
     """Ids of the scenarios asked, sorted, when not all were: the run of a change."""
     held_out: Digest | None = None
     """Digest of the held-out scenarios, where the run asks them."""
+    reading: int = 1
+    """Which of the ways of reading answers decided the declared points; 1 in what was written before this was
+    recorded."""
 
 
 class PointWeight(Frozen):

@@ -230,6 +230,11 @@ class TestCarriedVerdicts:
         assert carried.unknown == ()
         assert sorted(carried.rows, key=str) == sorted(answered(edited)[1], key=str)
 
+    def test_an_answer_at_hand_is_read_as_today_whatever_was_said_of_it_before(self):
+        answers, rows = answered(governed())
+        older = [row.model_copy(update={"points": dict.fromkeys(row.points, True)}) for row in rows]
+        assert sorted(carry(governed(), governed(), older, answers).rows, key=str) == sorted(rows, key=str)
+
     def test_an_edited_scenario_is_unknown_unless_its_answer_is_at_hand(self):
         answers, rows = answered(governed())
         subject = governed()

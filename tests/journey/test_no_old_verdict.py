@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -69,6 +70,22 @@ def test_answers_of_another_engine_are_not_todays(fresh):
         file.write_text(file.read_text().replace(engine, "transformers 0.1, torch 0.1"))
     code, refused = evaluate(fresh, "--tag", first["run"]["tag"])
     assert (code, refused["code"], refused["details"]["differing"]) == (2, "tag-taken", ["engine"])
+
+
+def test_answers_that_another_toolkit_read_otherwise_are_read_anew(fresh):
+    """No model is asked again, and no verdict of one reading stands beside those of another."""
+    _, first = evaluate(fresh)
+    tag = first["run"]["tag"]
+    request = fresh.private / CLUSTER / "runs" / tag / "request.json"
+    older = json.loads(request.read_text())
+    del older["reading"]
+    request.write_text(json.dumps(older))
+    code, refused = evaluate(fresh, "--tag", tag)
+    assert (code, refused["code"], refused["details"]["differing"]) == (2, "tag-taken", ["reading"])
+    code, refused = evaluate(fresh, "--tag", "another", "--against", tag)
+    assert (code, refused["code"]) == (2, "tag-taken")
+    code, again = evaluate(fresh, "--tag", "another")
+    assert (code, again["run"]["executed"]) == (0, 0)
 
 
 def test_a_baselines_settings_of_today_count_and_its_address_is_none_of_them(fresh):

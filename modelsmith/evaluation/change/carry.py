@@ -1,7 +1,7 @@
 """Verdicts carried from one version of an eval set to the next: what holds, what is scored again, what is unknown.
 
-A verdict still holds when prompt, sampling and scenario are what they were and the point's check is. Any other is
-decided from the completion, where that is at hand. Nothing here asks a model.
+A declared point is decided from the completion, where that is at hand, as answers are read today. Otherwise a verdict
+still holds when prompt, sampling and scenario are what they were and the point's check is. Nothing here asks a model.
 """
 
 from __future__ import annotations
@@ -147,12 +147,13 @@ def _points(
 ) -> dict[str, bool | None]:
     verdicts: dict[str, bool | None] = {}
     for point in governed.rubric.points:
-        if point.id in told:
+        by_judge = isinstance(point.check, JudgeCheck)
+        if answer is not None and not by_judge:
+            verdicts[point.id] = check(point, answer, ask.scenario.reference).passed
+        elif point.id in told:
             verdicts[point.id] = told[point.id]
-        elif answer is None:
-            verdicts[point.id] = None
-        elif isinstance(point.check, JudgeCheck):
+        elif answer is not None:
             verdicts[point.id] = judged(JudgeQuestion(f"{ask.key}#{point.id}", point, ask.scenario, answer))
         else:
-            verdicts[point.id] = check(point, answer, ask.scenario.reference).passed
+            verdicts[point.id] = None
     return verdicts
