@@ -134,12 +134,14 @@ class Grader:
     def _graded(self, observation: Observation, judged: Mapping[str, JudgeVerdict]) -> Observation:
         if observation.finish == "error":
             return observation
-        ask = self._asks[observation_key(observation)]
+        ask, cut_off = self._asks[observation_key(observation)], observation.finish == "length"
         try:
-            points, reasons = score_completion(self._rubric, ask.scenario, observation.completion, judged)
+            points, reasons = score_completion(
+                self._rubric, ask.scenario, observation.completion, judged, cut_off=cut_off
+            )
         except ModelsmithError as error:
             return failed(observation, error)
-        row = ask.row(self._digests[ask.scenario.id], points, observation.finish == "length")
+        row = ask.row(self._digests[ask.scenario.id], points, cut_off)
         return observation.model_copy(update={"row": row, "reasons": reasons, "error": None})
 
     def _judge_all(self, observations: Sequence[Observation]) -> dict[str, dict[str, JudgeVerdict]]:

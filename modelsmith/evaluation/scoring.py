@@ -32,18 +32,24 @@ def judged_points(rubric: Rubric) -> tuple[RubricPoint, ...]:
 
 
 def score_completion(
-    rubric: Rubric, scenario: Scenario, completion: str, judged: Mapping[str, JudgeVerdict] = NOT_JUDGED
+    rubric: Rubric,
+    scenario: Scenario,
+    completion: str,
+    judged: Mapping[str, JudgeVerdict] = NOT_JUDGED,
+    *,
+    cut_off: bool = False,
 ) -> tuple[dict[str, bool], dict[str, str]]:
     """Each rubric point and whether it passed; and, for each failed point, why.
 
-    ``judged`` holds the judge's verdicts on this completion by the id of the judged point.
+    ``judged`` holds the judge's verdicts on this completion by the id of the judged point; ``cut_off`` says that the
+    completion reached its limit.
 
     Raises:
         InvalidInput: rubric and reference do not fit (see `checks.check`).
         InfrastructureFailure: ``judge-unavailable`` for a judged point without a verdict.
         ModelsmithError: what kept the judge from a verdict: a failed judge is an error, never a zero.
     """
-    return _decide(rubric, scenario.reference, completion, judged)
+    return _decide(rubric, scenario.reference, completion, judged, cut_off)
 
 
 def reward(rubric: Rubric, reference: Mapping[str, JsonValue], completion: str) -> float:
@@ -78,12 +84,16 @@ def row_passed(points: Mapping[str, bool], weights: Sequence[PointWeight]) -> bo
 
 
 def _decide(
-    rubric: Rubric, reference: Mapping[str, JsonValue], completion: str, judged: Mapping[str, JudgeVerdict] = NOT_JUDGED
+    rubric: Rubric,
+    reference: Mapping[str, JsonValue],
+    completion: str,
+    judged: Mapping[str, JudgeVerdict] = NOT_JUDGED,
+    cut_off: bool = False,
 ) -> tuple[dict[str, bool], dict[str, str]]:
     verdicts = {
         point.id: _by_judge(judged[point.id])
         if isinstance(point.check, JudgeCheck) and point.id in judged
-        else check(point, completion, reference)
+        else check(point, completion, reference, cut_off=cut_off)
         for point in rubric.points
     }
     return (

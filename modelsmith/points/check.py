@@ -47,15 +47,19 @@ class PointVerdict(NamedTuple):
     reason: str
 
 
-def check(point: RubricPoint, completion: str, reference: Mapping[str, JsonValue]) -> PointVerdict:
+def check(
+    point: RubricPoint, completion: str, reference: Mapping[str, JsonValue], *, cut_off: bool = False
+) -> PointVerdict:
     """Decide one rubric point. The answer is the completion without surrounding white space.
+
+    ``cut_off`` says that the answer reached its limit: its last word or number may be half of one.
 
     Raises:
         InvalidInput: the point cannot be decided for any answer: ``bad-reference-path``, ``bad-expected``,
             ``bad-pattern`` or ``bad-schema``.
         InfrastructureFailure: ``judge-unavailable`` for a judged point.
     """
-    reason = _reason(point, completion, reference)
+    reason = _reason(point, completion, reference, cut_off)
     return PointVerdict(not reason, bounded(reason))
 
 
@@ -117,20 +121,20 @@ def require_comparable(point: RubricPoint, reference: Mapping[str, JsonValue]) -
             pass
 
 
-def _reason(point: RubricPoint, completion: str, reference: Mapping[str, JsonValue]) -> str:
+def _reason(point: RubricPoint, completion: str, reference: Mapping[str, JsonValue], cut_off: bool) -> str:
     require_usable(point)
     match point.check:
         case JsonSchemaCheck():
-            return _schema_reason(point.check, completion)
+            return _schema_reason(point.check, completion, cut_off)
         case JsonFieldCheck():
             expected = _expected(point.id, point.check.expected, reference)
             return _field_reason(point.check, completion, expected)
         case NumberCheck():
             number = _expected_number(point.id, point.check.expected, reference)
-            return _number_reason(point.check, completion, number)
+            return _number_reason(point.check, completion, number, cut_off)
         case TextCheck():
             text = _expected_text(point.id, point.check.expected, reference)
-            return _text_reason(point.check, completion, text)
+            return _text_reason(point.check, completion, text, cut_off)
         case RegexCheck():
             return _regex_reason(point.check, completion)
         case JudgeCheck():
@@ -180,8 +184,10 @@ def _unusable(point: str, wanted: str, value: JsonValue) -> InvalidInput:
     )
 
 
-def _schema_reason(check: JsonSchemaCheck, completion: str) -> str:
+def _schema_reason(check: JsonSchemaCheck, completion: str, cut_off: bool) -> str:
     answer, problem = read_answer(completion)
+    if cut_off and isinstance(answer, (int, float)) and not isinstance(answer, bool):
+        return "the answer was cut off at its limit of tokens, perhaps in the middle of its number"
     return problem or first_problem(check.schema_, answer)
 
 
@@ -195,8 +201,8 @@ def _field_reason(check: JsonFieldCheck, completion: str, expected: JsonValue) -
     return "" if same(value, expected) else f"'{check.path}' is {shown(value)}, expected {shown(expected)}"
 
 
-def _number_reason(check: NumberCheck, completion: str, expected: float) -> str:
-    said, problem = _number_said(check.path, completion)
+def _number_reason(check: NumberCheck, completion: str, expected: float, cut_off: bool) -> str:
+    said, problem = _number_said(check.path, completion, cut_off)
     if problem:
         return problem
     aim = Decimal(repr(expected))
@@ -228,10 +234,10 @@ def _finite(number: float) -> bool:
         return False
 
 
-def _number_said(path: str | None, completion: str) -> tuple[Said, str]:
+def _number_said(path: str | None, completion: str, cut_off: bool) -> tuple[Said, str]:
     if path is None:
         problem = too_long(completion)
-        return (Said(Decimal(0)), problem) if problem else number_in_text(completion)
+        return (Said(Decimal(0)), problem) if problem else number_in_text(completion, cut_off=cut_off)
     answer, problem = read_answer(completion)
     value, exists = look_up(answer, composed_text(path))
     if not problem and not exists:
@@ -243,7 +249,7 @@ def _number_said(path: str | None, completion: str) -> tuple[Said, str]:
     return Said(Decimal(repr(value))), ""
 
 
-def _text_reason(check: TextCheck, completion: str, expected: str) -> str:
+def _text_reason(check: TextCheck, completion: str, expected: str, cut_off: bool) -> str:
     if problem := too_long(completion):
         return problem
     answer, wanted = (alike(text, ignore_case=check.ignore_case) for text in (completion, expected))
@@ -251,9 +257,9 @@ def _text_reason(check: TextCheck, completion: str, expected: str) -> str:
         return "" if answer == wanted else f"the answer is not {shown(expected)}"
     if check.match == "must_not_contain":
         return f"the answer contains {shown(expected)}" if wanted in answer else ""
-    if holds(answer, wanted):
+    if holds(answer, wanted, cut_off=cut_off and completion[-1:].strip() != ""):
         return ""
-    inside = " as a word of its own" if wanted in answer else ""
+    inside = " as a whole word of its own" if wanted in answer else ""
     return f"the answer does not contain {shown(expected)}{inside}"
 
 

@@ -130,18 +130,24 @@ _WHY = {
     "brackets": "it cannot be told whether its brackets mean a minus",
     "dash": "it cannot be told whether the dash before it is a minus",
     "out": "it is out of range",
+    "cut": "the answer was cut off at its limit of tokens, perhaps in the middle of it",
 }
 _JOINED = re.compile(r"(?:[^\w\n=(:;.\u2248]*[^\W\d_]+){0,2}[^\w\n=(:;.\u2248]*")
 """What stands between two equal numbers that may be a list, a sum or a product: two words, or signs alone."""
 _NO_NUMBER = Said(Decimal(0))
 _NEAR = 60
 """Characters before a number that are looked at for its sign, and after it for what goes on."""
+_LONGEST_MULTIPLIER = 12
+"""Characters after a number within which the answer's end may have cut off its digits or what multiplies it."""
 _MOST = 100
 """Numbers of an answer that are looked at."""
 
 
-def number_in_text(text: str) -> tuple[Said, str]:
-    """The number that the text says and an empty string; or 0 and why none can be read in one way."""
+def number_in_text(text: str, *, cut_off: bool = False) -> tuple[Said, str]:
+    """The number that the text says and an empty string; or 0 and why none can be read in one way.
+
+    Of a text that was cut off a number near its end may be half of one, or lack its multiplier.
+    """
     plain = seen(text)
     answer = _ANSWER.search(plain)
     if answer is not None:
@@ -155,6 +161,9 @@ def number_in_text(text: str) -> tuple[Said, str]:
         if _inside_a_word(plain, token.start()):
             continue
         said, why = _read(plain, token, bullets)
+        rest = plain[token.end() : token.end() + _LONGEST_MULTIPLIER]
+        if cut_off and len(rest) < _LONGEST_MULTIPLIER and "\n" not in rest:
+            why = "cut"
         if why:
             return _none(f"the number {token.group()[:40]!a} cannot be read: {_WHY[why]}")
         near = token.start() - end <= _NEAR

@@ -16,6 +16,8 @@ _ALIKE = INVISIBLE | {ord(c): like for like, written in _WRITTEN.items() for c i
 _BLANK = re.compile(r"\s+")
 _IN_WORD = re.compile(rf"[^\W{UNSPACED}]|[\u0300-\u036f]")
 """A character that makes one word with the next, in scripts that put spaces between words."""
+_ANY = "_"
+"""Stands for what a text that was cut off would go on with: something that makes one word with any."""
 _NUMBER = re.compile(r"[^\w\s]?\d")
 _NUMBER_BEFORE = re.compile(rf"(?:[{DASHES}+.]|[0-9][,'])$")
 _NUMBER_AFTER = re.compile(r"[.,'][0-9]")
@@ -31,11 +33,12 @@ def alike(text: str, *, ignore_case: bool) -> str:
     return composed_text(spelt.casefold()) if ignore_case else spelt
 
 
-def holds(text: str, wanted: str) -> bool:
+def holds(text: str, wanted: str, *, cut_off: bool = False) -> bool:
     """Whether the text holds the wanted words as words: ``cat`` is not in ``concatenate``, nor ``5 ms`` in ``1.5 ms``.
 
-    Between letters of scripts without spaces any place will do.
+    Between letters of scripts without spaces any place will do. A word at the end of a text that was cut off may go on.
     """
+    text += _ANY if cut_off else ""
     at = text.find(wanted)
     while at >= 0:
         if not _goes_on_before(text, at) and not _goes_on_after(text, at + len(wanted)):

@@ -355,6 +355,18 @@ class TestTextAndRegex:
     def test_scripts_without_spaces_are_searched_anywhere(self, wanted, answer):
         assert verdict(answer, type="text", match="contains", expected={"value": wanted}).passed
 
+    def test_the_last_word_of_an_answer_that_was_cut_off_may_be_half_of_one(self):
+        for wanted, answer, passed in (
+            ("time", "the time", False),
+            ("time", "the time ", True),
+            ("time", "the time is", True),
+            ("\u8d85\u6642", "\u539f\u56e0\u306f\u8d85\u6642", True),
+        ):
+            one = point(type="text", match="contains", expected={"value": wanted})
+            assert check(one, answer, {}, cut_off=True).passed is passed, answer
+        number = point(type="json_schema", schema={"maximum": 100})
+        assert [check(number, "12", {}, cut_off=cut).passed for cut in (False, True)] == [True, False]
+
     @pytest.mark.parametrize(
         "blank", ["\u00a0", "\u2009", "\n", "\r\n", "  ", "\t", "\u200b ", "\u3000", " \u00ad", "\u2028"]
     )

@@ -63,6 +63,19 @@ def test_a_reason_shows_how_the_numbers_differ():
     assert "no `unit`" in verdict("5%", 0.05).reason
 
 
+@pytest.mark.parametrize(
+    ("answer", "passed"),
+    [("5", False), ("It is 5", False), ("5.", False), ("5 ms", False), ("5\n", True), ("5 ms per request", True),
+     ("5\nThe", True)],
+)  # fmt: skip
+def test_the_last_number_of_an_answer_that_was_cut_off_may_be_half_of_one(answer, passed):
+    """``12`` may be the beginning of ``1234``, and ``5`` that of ``5 million``; a whole line is whole."""
+    for expected in (5, 12, 50):
+        point = {"type": "number", "expected": {"value": expected}}
+        one = RubricPoint.model_validate({"id": "p", "text": "t", "weight": 1, "check": point})
+        assert check(one, answer, {}, cut_off=True).passed is (passed and expected == 5)
+
+
 @given(st.integers(-(10**15), 10**15) | st.floats(allow_nan=False, allow_infinity=False), st.booleans())
 def test_every_number_reads_back_as_it_is_commonly_written(number, grouped):
     text = f"{number:,}" if grouped and isinstance(number, int) else str(number)

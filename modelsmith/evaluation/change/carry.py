@@ -64,7 +64,7 @@ def carry(
             before = None
         told = _still_told(before, ask, holds, worded) if before else {}
         answer = answers.get(ask.key)
-        points = _points(new, ask, told, answer.text if answer else None, judged)
+        points = _points(new, ask, told, answer, judged)
         if None in points.values():
             unknown.append(ask)
             continue
@@ -142,18 +142,20 @@ def _points(
     governed: GovernedSet,
     ask: Ask,
     told: Mapping[str, bool],
-    answer: str | None,
+    answer: KeptCompletion | None,
     judged: JudgedBefore,
 ) -> dict[str, bool | None]:
     verdicts: dict[str, bool | None] = {}
     for point in governed.rubric.points:
         by_judge = isinstance(point.check, JudgeCheck)
         if answer is not None and not by_judge:
-            verdicts[point.id] = check(point, answer, ask.scenario.reference).passed
+            verdicts[point.id] = check(
+                point, answer.text, ask.scenario.reference, cut_off=answer.finish == "length"
+            ).passed
         elif point.id in told:
             verdicts[point.id] = told[point.id]
         elif answer is not None:
-            verdicts[point.id] = judged(JudgeQuestion(f"{ask.key}#{point.id}", point, ask.scenario, answer))
+            verdicts[point.id] = judged(JudgeQuestion(f"{ask.key}#{point.id}", point, ask.scenario, answer.text))
         else:
             verdicts[point.id] = None
     return verdicts

@@ -12,9 +12,12 @@ The answer under judgement comes from a model that may have learned to please, s
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from typing import Final
+
+from pydantic import JsonValue
 
 from modelsmith.evaluation.judges.port import JudgeQuestion
 from modelsmith.evaluation.prompts import conversation
@@ -119,9 +122,25 @@ def read_verdict(reply: str, completion: str) -> tuple[bool, str]:
         raise unclear("gives no reason")
     if verdict not in ("pass", "fail"):
         raise unclear("is neither pass nor fail")
-    if "".join(reply.split()) in "".join(completion.split()):
+    if _repeats(reply, value, completion):
         raise unclear("repeats what stands in the answer")
     return verdict == "pass", reason.strip()
+
+
+def _repeats(reply: str, value: dict[str, JsonValue], completion: str) -> bool:
+    """Whether the reply stands in the answer: as written there, as shown, or as the same JSON spelt otherwise."""
+    words = "".join(reply.split())
+    shown = visible(completion)
+    if any(words in "".join(text.split()) for text in (completion, shown)):
+        return True
+    return any(_object_at(shown, place.start()) == value for place in re.finditer(r"\{", shown))
+
+
+def _object_at(text: str, at: int) -> object:
+    try:
+        return json.JSONDecoder(strict=False).raw_decode(text, at)[0]
+    except (ValueError, RecursionError):
+        return None
 
 
 def unclear(problem: str) -> InvalidInput:
