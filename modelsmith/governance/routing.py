@@ -8,12 +8,12 @@ form one chain and two that were prepared against the same past collide.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
 
-from modelsmith.governance.hold import Hold, fold_hold
+from modelsmith.governance.hold import Hold, fold_hold, hold_refusal
 from modelsmith.governance.states import SERVING_STATES, Life
 from modelsmith.schema.base import State
 from modelsmith.schema.canonical import sha256
@@ -56,6 +56,29 @@ class _Standing:
     """Position of its validation, -1 when not validated."""
 
 
+@dataclass(frozen=True)
+class _Chain:
+    """One cluster's routing chain, oldest link first, and where it leads."""
+
+    links: tuple[_Link, ...] = ()
+    hold: Hold | None = None
+    standings: Mapping[str, _Standing] = field(default_factory=dict)
+    """Each specialist that is in a serving state."""
+    sequences: Mapping[str, int] = field(default_factory=dict)
+    """The last sequence of each specialist in the chain."""
+
+    @property
+    def last(self) -> str | None:
+        """Digest of the last link."""
+        return self.links[-1].digest if self.links else None
+
+
+_REMEMBERED = 8
+_folded: list[tuple[tuple[Life, ...], _Chain]] = []
+"""Chains that were folded before, the latest used last. Who replays a history asks for each chain and then for the same
+with a link more; folding that alone makes a step cost what it changes, however long the chain is."""
+
+
 def changes_routing(record: PromotionRecord) -> bool:
     """Whether the record enters, keeps or leaves a serving state, so that routing is rendered anew."""
     return record.from_state in SERVING_STATES or record.to_state in SERVING_STATES
@@ -73,38 +96,12 @@ def routing_chain(lives: Sequence[Life]) -> tuple[tuple[PromotionRecord, str], .
     ``broken-routing-chain`` (a record follows one that is not there, or its own specialist's later record), and as
     `fold_hold`.
     """
-    cluster = lives[0].cluster if lives else ""
-    links = [link for life in lives for link in _links(cluster, life)]
-    following: dict[str | None, _Link] = {}
-    for link in links:
-        other = following.setdefault(link.record.expected_previous, link)
-        if other is not link:
-            raise _broken(
-                "forked-routing",
-                cluster,
-                f"Records of {other.record.specialist} and {link.record.specialist} both follow the same record.",
-            )
-    chain: list[_Link] = []
-    at: str | None = None
-    while (link_ := following.pop(at, None)) is not None:
-        chain.append(link_)
-        at = link_.digest
-    if following:
-        lost = min(f"{link.record.specialist} {link.record.sequence}" for link in following.values())
-        raise _broken("broken-routing-chain", cluster, f"Record {lost} follows a record that is not there.")
-    seen: dict[str, int] = {}
-    for link in chain:
-        if link.record.sequence <= seen.get(link.record.specialist, 0):
-            raise _broken("broken-routing-chain", cluster, f"Records of {link.record.specialist} are out of order.")
-        seen[link.record.specialist] = link.record.sequence
-    ordered = tuple((link.record, link.digest) for link in chain)
-    fold_hold(cluster, ordered)
-    return ordered
+    return tuple((link.record, link.digest) for link in _chain(lives).links)
 
 
 def hold_of(cluster: str, lives: Sequence[Life]) -> Hold | None:
     """Why nothing may be deployed to the cluster now; None when it is not on hold. Raises as `routing_chain`."""
-    return fold_hold(cluster, routing_chain(lives))
+    return _chain(lives).hold
 
 
 def latest_deployment(lives: Sequence[Life]) -> Life | None:
@@ -116,8 +113,7 @@ def latest_deployment(lives: Sequence[Life]) -> Life | None:
 
 def last_routing_record(lives: Sequence[Life]) -> str | None:
     """Digest that the next record of the chain must name as ``expected_previous``; None when there was none yet."""
-    chain = routing_chain(lives)
-    return chain[-1][1] if chain else None
+    return _chain(lives).last
 
 
 def incumbent(cluster: str, lives: Sequence[Life]) -> Incumbent:
@@ -173,27 +169,118 @@ def routing_yaml(routing: Routing) -> bytes:
     return "".join(lines).encode()
 
 
+def _chain(lives: Sequence[Life]) -> _Chain:
+    """The folded chain of one cluster's lives: what was folded before with what is new, else folded from the start."""
+    asked = tuple(lives)
+    for at in reversed(range(len(_folded))):
+        known, chain = _folded[at]
+        news = () if known is lives else _news(known, asked)
+        longer = None if news is None else _followed(chain, news)
+        if longer is not None:
+            _folded.append(_folded.pop(at))
+            if news or known is not lives:
+                _remember(asked, longer)
+            return longer
+    cluster = asked[0].cluster if asked else ""
+    chain = _fold(cluster, [link for life in asked for link in _links(cluster, life)])
+    _remember(asked, chain)
+    return chain
+
+
+def _remember(lives: tuple[Life, ...], chain: _Chain) -> None:
+    _folded.append((lives, chain))
+    del _folded[:-_REMEMBERED]
+
+
+def _news(known: tuple[Life, ...], lives: tuple[Life, ...]) -> Sequence[_Link] | None:
+    """Links of ``lives`` beyond those of ``known``, where one life came or went on; None where more differs."""
+    before, after = set(map(id, known)), set(map(id, lives))
+    if len(after) != len(lives) or len(after - before) != 1 or len(before - after) > 1:
+        return () if before == after and len(after) == len(lives) else None
+    grown = next(life for life in lives if id(life) not in before)
+    old = next((life for life in known if id(life) not in after), None)
+    if grown.cluster != (known[0].cluster if known else None):
+        return None
+    if old is None:
+        return _links(grown.cluster, grown)
+    count = len(old.records)
+    if old.specialist != grown.specialist or (grown.records[:count], grown.digests[:count]) != (
+        old.records,
+        old.digests,
+    ):
+        return None
+    return [_Link(r, d) for r, d in zip(grown.records[count:], grown.digests[count:], strict=True) if is_link(r)]
+
+
 def _links(cluster: str, life: Life) -> list[_Link]:
     if life.cluster != cluster:
         raise _broken("mixed-clusters", cluster, f"{life.specialist} belongs to cluster {life.cluster}.")
     return [_Link(r, d) for r, d in zip(life.records, life.digests, strict=True) if is_link(r)]
 
 
-def _standings(cluster: str, lives: Sequence[Life]) -> list[_Standing]:
-    """Each specialist that is in a serving state, after replaying the chain."""
-    if any(life.cluster != cluster for life in lives):
-        raise _broken("mixed-clusters", cluster, f"Routing of {cluster} is asked for with lives of other clusters.")
-    standings: dict[str, _Standing] = {}
-    for position, (record, digest) in enumerate(routing_chain(lives)):
+def _fold(cluster: str, links: Sequence[_Link]) -> _Chain:
+    """All links in their order. Raises as `routing_chain`."""
+    following: dict[str | None, _Link] = {}
+    for link in links:
+        other = following.setdefault(link.record.expected_previous, link)
+        if other is not link:
+            raise _broken(
+                "forked-routing",
+                cluster,
+                f"Records of {other.record.specialist} and {link.record.specialist} both follow the same record.",
+            )
+    ordered: list[_Link] = []
+    at: str | None = None
+    while (link_ := following.pop(at, None)) is not None:
+        ordered.append(link_)
+        at = link_.digest
+    if following:
+        lost = min(f"{link.record.specialist} {link.record.sequence}" for link in following.values())
+        raise _broken("broken-routing-chain", cluster, f"Record {lost} follows a record that is not there.")
+    chain = _followed(_Chain(), ordered)
+    if chain is None:
+        seen: dict[str, int] = {}
+        for link in ordered:
+            if link.record.sequence <= seen.get(link.record.specialist, 0):
+                raise _broken("broken-routing-chain", cluster, f"Records of {link.record.specialist} are out of order.")
+            seen[link.record.specialist] = link.record.sequence
+        fold_hold(cluster, [(link.record, link.digest) for link in ordered])
+        raise AssertionError("a chain that holds can be followed")
+    return chain
+
+
+def _followed(chain: _Chain, links: Sequence[_Link]) -> _Chain | None:
+    """The chain with links more, in this order; None where one does not follow."""
+    if not links:
+        return chain
+    ordered, hold = [*chain.links], chain.hold
+    standings, sequences = dict(chain.standings), dict(chain.sequences)
+    for link in links:
+        record, last = link.record, ordered[-1].digest if ordered else None
+        refused = hold_refusal(hold, record.cluster, record.event, record.specialist)
+        if record.expected_previous != last or record.sequence <= sequences.get(record.specialist, 0) or refused:
+            return None
         before = standings.pop(record.specialist, None)
         if record.to_state in SERVING_STATES:
             standings[record.specialist] = _Standing(
                 state=record.to_state,
-                link=_Link(record, digest),
-                deployed=before.deployed if before else position,
-                validated=position if record.to_state == "production-validated" else -1,
+                link=link,
+                deployed=before.deployed if before else len(ordered),
+                validated=len(ordered) if record.to_state == "production-validated" else -1,
             )
-    return list(standings.values())
+        hold = {"rolled-back": Hold(record.cluster, record.specialist, link.digest), "hold-cleared": None}.get(
+            record.event, hold
+        )
+        sequences[record.specialist] = record.sequence
+        ordered.append(link)
+    return _Chain(tuple(ordered), hold, standings, sequences)
+
+
+def _standings(cluster: str, lives: Sequence[Life]) -> list[_Standing]:
+    """Each specialist that is in a serving state, after replaying the chain."""
+    if lives and lives[0].cluster != cluster:
+        raise _broken("mixed-clusters", cluster, f"Routing of {cluster} is asked for with lives of other clusters.")
+    return list(_chain(lives).standings.values())
 
 
 def _validated(standings: Sequence[_Standing]) -> _Standing | None:

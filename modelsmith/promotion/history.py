@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from modelsmith.governance.states import Life, fold, parse_folder, record_folder
 from modelsmith.repository.tree import Tree, read_each
@@ -59,7 +60,14 @@ class History:
 
     def of_cluster(self, cluster: str) -> tuple[Life, ...]:
         """Lives of one cluster, by specialist id."""
-        return tuple(life for _, life in sorted(self.lives.items()) if life.cluster == cluster)
+        return self._clusters.get(cluster, ())
+
+    @cached_property
+    def _clusters(self) -> dict[str, tuple[Life, ...]]:
+        found: dict[str, list[Life]] = {}
+        for _, life in sorted(self.lives.items()):
+            found.setdefault(life.cluster, []).append(life)
+        return {cluster: tuple(lives) for cluster, lives in found.items()}
 
     def find(self, specialist: str) -> Life:
         """One specialist's life.

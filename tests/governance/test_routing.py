@@ -5,6 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelsmith.governance import routing
 from modelsmith.governance.routing import (
     hold_of,
     incumbent,
@@ -13,6 +14,7 @@ from modelsmith.governance.routing import (
     routing_chain,
     routing_yaml,
 )
+from modelsmith.governance.states import fold
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.cluster import Routing, Serving
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -144,8 +146,8 @@ def test_the_file_says_that_it_is_rendered(cluster):
 @pytest.mark.parametrize("name", ["null", "on", "123", "1.0", "0x1f", "2024-01-01", "yes", "1e5", "0o7", "rtb-pricing"])
 @pytest.mark.parametrize("share", [1.0, 0.1, 1e-05, 1e-17, 0.30000000000000004])
 def test_whatever_the_names_and_shares_the_file_reads_back(name, share):
-    routing = Routing(cluster=name, serving=(Serving(specialist=name, artifact=None, share=share, record=None),))
-    assert read(routing_yaml(routing)) == routing
+    due = Routing(cluster=name, serving=(Serving(specialist=name, artifact=None, share=share, record=None),))
+    assert read(routing_yaml(due)) == due
 
 
 EVENTS = (*VALIDATE, "rolled-back", "deprecated", "hold-cleared")
@@ -171,12 +173,43 @@ def test_after_any_history_shares_sum_to_one_and_only_serving_states_serve(clust
     lives = cluster.lives()
     hold = hold_of("rtb", lives)
     assert (hold.specialist if hold else None) == (cluster.name_of(held) if held else None)
-    routing = render_routing("rtb", lives, share)
-    assert sum(entry.share for entry in routing.serving) == pytest.approx(1)
+    rendered = render_routing("rtb", lives, share)
+    assert sum(entry.share for entry in rendered.serving) == pytest.approx(1)
     states = {life.specialist: life for life in lives}
-    for entry in routing.serving:
+    for entry in rendered.serving:
         if entry.specialist != "base":
             assert states[entry.specialist].routed
             assert entry.artifact == states[entry.specialist].artifact
-    assert read(routing_yaml(routing)) == routing
+    assert read(routing_yaml(rendered)) == rendered
     assert last_routing_record(lives) == cluster.last_routing
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.sampled_from(EVENTS), st.booleans()), max_size=20),
+    st.lists(st.integers(0, 20), max_size=4),
+)
+def test_a_chain_that_grew_is_the_chain_folded_anew(cluster_factory, policy, steps, again):
+    """Whatever was folded before, also where the next records contradict the ones before them."""
+    cluster = cluster_factory()
+    known, lives = {}, []
+    for iteration, event, astray in [(1, "candidate", False), *steps]:
+        try:
+            cluster.add(iteration, *([] if iteration in cluster.records else EXPORT), event)
+        except InvalidInput:
+            continue
+        changes = {"expected_previous": None} if astray else {}
+        cluster.records[iteration][-1] = cluster.records[iteration][-1].model_copy(update=changes)
+        known = known | {iteration: fold(cluster.records[iteration], policy)}
+        lives.append(tuple(known.values()))
+    for one in (*lives, *(lives[at % len(lives)] for at in again if lives)):
+        grown = outcome(one)
+        routing._folded.clear()
+        anew = outcome(one)
+        assert grown == anew
+
+
+def outcome(lives):
+    try:
+        return routing_chain(lives), hold_of("rtb", lives), render_routing("rtb", lives, 0.1)
+    except IntegrityFailure as error:
+        return error.code, error.message

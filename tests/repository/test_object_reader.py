@@ -232,3 +232,17 @@ def test_names_that_are_not_utf8_are_refused_as_elsewhere(git: Git) -> None:
         git.list_tree(tree)
     with ObjectReader(git.path) as reader, pytest.raises(InvalidInput):
         reader.list_tree(tree)
+
+
+def test_files_asked_for_together_are_each_checked_and_a_bad_one_leaves_the_others_readable(git: Git) -> None:
+    contents = [b"%d" % number * number for number in range(300)]
+    commit = git.commit_files(None, {f"f{n}": content for n, content in enumerate(contents)}, "m", AUTHOR)
+    absent = "1" * len(commit)
+    with ObjectReader(git.path) as reader:
+        tree = Revision(reader, commit)
+        oids = [entry[1] for _, entry in tree.entries()]
+        for bad, failure in ((absent, InfrastructureFailure), (commit, IntegrityFailure), ("x", InfrastructureFailure)):
+            with pytest.raises(failure):
+                reader.read_blobs([*oids[:5], bad, *oids[5:]])
+        assert reader.read_blobs([*oids, oids[0]]) == git.read_blobs(oids)
+        assert [tree.read(f"f{n}") for n in range(300)] == contents
