@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -35,8 +35,11 @@ def answers(
 ) -> dict[str, Any]:
     """What a person on the terminal says for each field; without one, nothing.
 
+    What cannot stand is asked again where it was said, so a slip costs one line and not all of them.
+
     Raises:
-        InvalidInput: ``usage`` where nobody can be asked and something is missing, every option of it named at once.
+        InvalidInput: ``usage`` where nobody can be asked and something is missing, every option of it named at once;
+            what ``kind.check`` refuses of the words that were given beforehand.
     """
     if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         missing = [_flag(name, field) for name, field in fields.items() if field.is_required()]
@@ -51,9 +54,15 @@ def answers(
     workspace = Workspace.find(here)
     found: dict[str, Any] = {}
     docs = field_docs(kind)
+    given = {name: value for name, value in values.items() if name not in fields}
+    kind.check(workspace, given, "")
     for name, field in fields.items():
         offered = kind.offers(workspace, {**values, **found}).get(name, ())
-        answer = _answer(field, docs.get(name, ""), offered)
+
+        def check(value: Any, more: bool, name: str = name) -> None:
+            kind.check(workspace, {**given, **found, name: value}, name if more else "")
+
+        answer = _answer(field, docs.get(name, ""), offered, check)
         if answer is not None:
             found[name] = answer
     return found
@@ -63,8 +72,8 @@ def _flag(name: str, field: FieldInfo) -> str:
     return cli_of(field).option or f"--{name.replace('_', '-')}"
 
 
-def _answer(field: FieldInfo, help: str, offered: Sequence[str]) -> Any:
-    """One field's value; None to leave it out."""
+def _answer(field: FieldInfo, help: str, offered: Sequence[str], check: Callable[[Any, bool], None]) -> Any:
+    """One field's value, once nothing is wrong with it; None to leave it out."""
     kind, multiple = click_type(field.annotation)
     if isinstance(kind, click.Choice):
         offered = kind.choices
@@ -75,12 +84,17 @@ def _answer(field: FieldInfo, help: str, offered: Sequence[str]) -> Any:
     found: list[Any] = []
     while True:
         line = _line()
-        if not line and (found or not field.is_required()):
-            return tuple(found) if found else None
         try:
+            if not line and (found or not field.is_required()):
+                check(tuple(found) if multiple else None, False)
+                return tuple(found) if found else None
             value = kind.convert(line, None, None)
+            check((*found, value) if multiple else value, multiple)
         except click.BadParameter as error:
             say(error.message, error=True)
+            continue
+        except InvalidInput as error:
+            say(f"{error.message}  -> {error.mend}", error=True)
             continue
         if not multiple:
             return value

@@ -62,8 +62,17 @@ def possible_rows(governed: GovernedSet, count: int, seed: int) -> tuple[Trainin
         InvalidInput: as `generate_rows`, but for ``no-generator``.
     """
     generators = sorted(governed.generators, key=lambda generator: generator.id)
-    most = math.ceil(count * (REPLAY + 1) / (REPLAY * len(generators) + 1)) if generators else 0
-    return _shuffled(governed, generators, [most] * len(generators), seed)
+    return _shuffled(governed, generators, [most_asked(count, len(generators))] * len(generators), seed)
+
+
+def most_asked(count: int, generators: int) -> int:
+    """Rows that ``count`` rows can ask of one of so many generators: of its capability failing alone."""
+    return math.ceil(count * (REPLAY + 1) / (REPLAY * generators + 1)) if generators else 0
+
+
+def rows_within(possible: int, generators: int) -> int:
+    """The most rows that ask no generator for more than ``possible``; the other way round."""
+    return math.floor(possible * (REPLAY * generators + 1) / (REPLAY + 1))
 
 
 def _shuffled(
@@ -127,7 +136,7 @@ def _rows(rubric: Rubric, generator: Generator, count: int, seed: int, seen: set
         raise InvalidInput(
             "generator-exhausted",
             f"The generator {generator.id} can make only {made} different rows, and {count} are asked for.",
-            "Add templates or slot values to it, or ask for fewer rows.",
+            "Add templates or slot values to it, or lower `training.rows`.",
             generator=generator.id,
             possible=made,
             asked=count,

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from modelsmith.governance.codeowners import parse
 from modelsmith.operations.contract import Cli, Result
 from modelsmith.operations.validate import ProblemView
+from modelsmith.repository.drafts import yaml_bytes
 from modelsmith.repository.paths import refuse_links
 from modelsmith.repository.sets import SetFiles, Source, read_set
 from modelsmith.repository.tree import Drafted, Tree, read_each
 from modelsmith.repository.validate import validate
 from modelsmith.repository.workspace import Workspace
-from modelsmith.repository.yamlfile import invalid, parse_yaml
+from modelsmith.repository.yamlfile import find_problems, invalid, parse_yaml
 from modelsmith.schema.catalog import CODEOWNERS, PEOPLE
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evalset import EvalSet
@@ -108,6 +109,18 @@ def _named_set(names: list[str], given: str | None) -> str:
             "unknown-set", f"There is no eval set '{given}'", f"Write one of: {', '.join(names)}.", given=str(given)
         )
     return given or names[0]
+
+
+def refuse_draft(model: type[BaseModel], draft: Mapping[str, Any]) -> None:
+    """Refuse what no file of this kind could hold, in a draft of which other fields are still unsaid.
+
+    Raises:
+        InvalidInput: ``invalid-file``, with the first mistake of a field that is there.
+    """
+    problems = find_problems("draft", yaml_bytes(draft), model)[1]
+    wrong = next((p for p in problems if not p.field or p.field.split(".")[0].split("[")[0] in draft), None)
+    if wrong:
+        raise InvalidInput("invalid-file", wrong.message, wrong.mend, field=wrong.field)
 
 
 def owner_of(tree: Tree, path: str, given: str | None) -> str:

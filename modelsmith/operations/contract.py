@@ -42,6 +42,16 @@ class Request(Frozen):
         """What the repository offers for a field that is asked for, after the others were ``given``."""
         return {}
 
+    @classmethod
+    def check(cls, workspace: Workspace, given: Mapping[str, Any], more: str) -> None:
+        """Refuse what is known so far and could never stand, so that a person may say it again at once.
+
+        ``more`` names the field to which lines are still added; what it lacks is not yet wrong.
+
+        Raises:
+            InvalidInput: as the operation would in the end.
+        """
+
 
 class Result(Frozen):
     """What came of it: exactly the object that ``--json`` prints."""

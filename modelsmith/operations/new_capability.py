@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
+from typing_extensions import override
 
 from modelsmith.operations.authoring import NewResult, OpenSet, write_new
 from modelsmith.operations.contract import ARGUMENT, ASK
@@ -24,20 +26,30 @@ class NewCapabilityRequest(CaseRequest):
     name: Annotated[str, Field(description="Name of the skill, for example chest-pain."), ARGUMENT]
     held_out: Annotated[str, Field(description="The first case of the closed exam: other facts, in other words."), ASK]
 
+    @override
+    @classmethod
+    def check(cls, workspace: Workspace, given: Mapping[str, Any], more: str) -> None:
+        _require_new(OpenSet(workspace, given.get("set")), given["name"])
+        super().check(workspace, given, more)
+
 
 def run(workspace: Workspace, request: NewCapabilityRequest) -> NewResult:
     """Write both cases."""
     found = OpenSet(workspace, request.set)
-    if request.name in found.capabilities():
-        raise InvalidInput(
-            "exists",
-            f"There is a capability '{request.name}' already",
-            "Add a case: `modelsmith new scenario`.",
-            request=request.name,
-        )
+    _require_new(found, request.name)
     files: dict[str, bytes] = {}
     for part, note in (("core", request.note), ("held-out", request.held_out)):
         name = free_name(f"{request.name}-{STEMS[part]}", found.scenario_ids())
         case = case_draft(found, request, request.name, name, note)
         files[case_path(found, part, request.name, name)] = yaml_bytes(case)
     return write_new(workspace, files, found.folder)
+
+
+def _require_new(found: OpenSet, name: str) -> None:
+    if name in found.capabilities():
+        raise InvalidInput(
+            "exists",
+            f"There is a capability '{name}' already",
+            f"Add a case: `modelsmith new scenario {name}`.",
+            request=name,
+        )

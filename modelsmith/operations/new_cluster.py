@@ -10,11 +10,13 @@ import yaml
 from pydantic import Field
 from typing_extensions import override
 
-from modelsmith.operations.authoring import NewResult, OpenSet, SetOption, owner_of, set_names, write_new
+from modelsmith.diagnosis.generate import rows_within
+from modelsmith.operations.authoring import NewResult, OpenSet, SetOption, owner_of, refuse_draft, set_names, write_new
 from modelsmith.operations.contract import ARGUMENT, ASK, Request
 from modelsmith.repository.drafts import yaml_bytes
 from modelsmith.repository.kits import kit_files
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.generator import SLOT, Generator
 from modelsmith.schema.training import Sft
 
@@ -42,6 +44,12 @@ class NewClusterRequest(Request):
     def offers(cls, workspace: Workspace, given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
         return {"set": set_names(workspace.files)}
 
+    @override
+    @classmethod
+    def check(cls, workspace: Workspace, given: Mapping[str, Any], more: str) -> None:
+        metric = given.get("metric")
+        refuse_draft(Cluster, {"cluster": given["name"], **({"rollback": _rollback(metric)} if metric else {})})
+
 
 def run(workspace: Workspace, request: NewClusterRequest) -> NewResult:
     """Write the cluster."""
@@ -59,15 +67,19 @@ def run(workspace: Workspace, request: NewClusterRequest) -> NewResult:
         "gate": rule.thresholds.model_dump(),
         **({"training": {"rows": rows}} if (rows := _possible_rows(found)) < Sft().rows else {}),
         "deployment": {"traffic_share": 0.1, "target": request.target},
-        "rollback": {"metric": request.metric, "max_drop": 0.05, "window_minutes": 60, "manual_hours": 48},
+        "rollback": _rollback(request.metric),
     }
     return write_new(workspace, {f"{folder}/cluster.yaml": yaml_bytes(draft)}, folder)
+
+
+def _rollback(metric: str) -> dict[str, Any]:
+    return {"metric": metric, "max_drop": 0.05, "window_minutes": 60, "manual_hours": 48}
 
 
 def _possible_rows(found: OpenSet) -> int:
     """Rows of which no generator is asked for more than it can make; as many as usual while there is none."""
     each = [_combinations(one.value) for one in found.files.generators]
-    return min(Sft().rows, len(each) * min(each)) if each else Sft().rows
+    return min(Sft().rows, rows_within(min(each), len(each))) if each else Sft().rows
 
 
 def _combinations(generator: Generator) -> int:

@@ -12,6 +12,8 @@ from modelsmith.operations.authoring import Answer, NewResult, OpenSet, SetOptio
 from modelsmith.operations.contract import ARGUMENT, Cli, Request
 from modelsmith.repository.drafts import declared_points, free_name, offered_answers, reference, slots, yaml_bytes
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.generator import SLOT
 
 
 class NewGeneratorRequest(Request):
@@ -51,6 +53,22 @@ class NewGeneratorRequest(Request):
     @classmethod
     def offers(cls, workspace: Workspace, given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
         return {"answer": offered_answers(OpenSet(workspace, given.get("set")).rubric)}
+
+    @override
+    @classmethod
+    def check(cls, workspace: Workspace, given: Mapping[str, Any], more: str) -> None:
+        found = OpenSet(workspace, given.get("set"))
+        found.require_capability(given["capability"])
+        if answer := given.get("answer"):
+            reference(answer, found.rubric, whole=more != "answer")
+        values = slots(given.get("slots") or ())
+        named = {name for text in given.get("templates") or () for name in SLOT.findall(text)}
+        if "slots" in given and more != "slots" and (without := sorted(named - set(values))):
+            raise InvalidInput(
+                "bad-slot",
+                f"The patterns name {', '.join(f'{{{name}}}' for name in without)}, which has no values yet",
+                f"Write {' and '.join(f'{name}=VALUE|VALUE' for name in without)}.",
+            )
 
 
 def run(workspace: Workspace, request: NewGeneratorRequest) -> NewResult:

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from typing_extensions import override
 
-from modelsmith.operations.authoring import Answer, NewResult, OpenSet, SetOption, write_new
+from modelsmith.operations.authoring import Answer, NewResult, OpenSet, SetOption, refuse_draft, write_new
 from modelsmith.operations.contract import ARGUMENT, ASK, Cli, Request
 from modelsmith.repository.drafts import free_name, main_point, offered_answers, reference, yaml_bytes
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.scenario import Scenario
 
 FOLDERS = {"core": "scenarios", "held-out": "held_out", "micro": "micro"}
 STEMS = {"core": "core", "held-out": "held", "micro": "micro"}
+
+
+def _asked(note: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": note}]
+
+
+_SAID: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "name": ("capability", str),
+    "note": ("messages", _asked),
+    "held_out": ("messages", _asked),
+    "lens": ("operator_lens", str),
+    "outcome": ("outcome_type", str),
+    "variants": ("variants", list),
+    "id": ("id", str),
+}
+"""For each answer that a case's file holds as it was said: the field there, and how it is written."""
 
 
 class CaseRequest(Request):
@@ -38,6 +55,16 @@ class CaseRequest(Request):
     def offers(cls, workspace: Workspace, given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
         found = OpenSet(workspace, given.get("set"))
         return {"answer": offered_answers(found.rubric), "capability": found.capabilities()}
+
+    @override
+    @classmethod
+    def check(cls, workspace: Workspace, given: Mapping[str, Any], more: str) -> None:
+        found = OpenSet(workspace, given.get("set"))
+        if answer := given.get("answer"):
+            reference(answer, found.rubric, whole=more != "answer")
+        if "capability" in given:
+            found.require_capability(given["capability"])
+        refuse_draft(Scenario, {file: of(given[asked]) for asked, (file, of) in _SAID.items() if given.get(asked)})
 
 
 class NewScenarioRequest(CaseRequest):
@@ -85,7 +112,7 @@ def case_draft(
         "operator_lens": request.lens,
         "outcome_type": request.outcome,
         **({"critical": True} if request.critical else {}),
-        "messages": [{"role": "user", "content": note}],
+        "messages": _asked(note),
         "reference": reference(request.answer, found.rubric),
         "criteria": [{"point": point, "pass": request.pass_, "fail": request.fail}],
         **({"variants": list(variants)} if variants else {}),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from typing_extensions import override
 
-from modelsmith.operations.authoring import NewResult, owner_of, write_new
+from modelsmith.operations.authoring import NewResult, owner_of, refuse_draft, write_new
 from modelsmith.operations.contract import ARGUMENT, ASK, Cli, Request
 from modelsmith.repository.drafts import answer_fields, evalset_draft, rubric_draft, yaml_bytes
 from modelsmith.repository.workspace import Workspace
@@ -45,6 +45,13 @@ class NewSetRequest(Request):
     @classmethod
     def offers(cls, workspace: Workspace, given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
         return {"fields": ("urgency=red|amber|green",)}
+
+    @override
+    @classmethod
+    def check(cls, workspace: Workspace, given: Mapping[str, Any], more: str) -> None:
+        _domain(workspace, given.get("domain"))
+        answer_fields(given.get("fields") or ())
+        refuse_draft(EvalSet, {"id": given["name"]})
 
 
 def run(workspace: Workspace, request: NewSetRequest) -> NewResult:

@@ -10,6 +10,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.diagnosis.dry_run import DryRun, dry_run
+from modelsmith.diagnosis.generate import rows_within
 from modelsmith.evaluation.corpus.near_duplicates import near_copies
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.repository.budgets import work_tree_problems
@@ -124,11 +125,24 @@ def _firewall(
             tried = dry_run(governed, cluster.training)
         except InvalidInput as error:
             file = f"{generators}/{error.details['generator']}.yaml"
-            problems[Problem(file, None, "", f"for the cluster {name}: {error.message}", error.mend)] = None
+            problems[Problem(file, None, "templates", *_exhausted(name, cluster, governed, error))] = None
             continue
         found[name] = _view(tried, governed.evalset.separation.training_to_scored)
         problems |= dict.fromkeys(_lost(tried, generators))
     return found, tuple(problems)
+
+
+def _exhausted(name: str, cluster: Cluster, governed: GovernedSet, error: InvalidInput) -> tuple[str, str]:
+    """What is wrong and its mend, where a generator cannot make what `training.rows` can ask of it."""
+    if error.code != "generator-exhausted":
+        return f"for the cluster {name}: {error.message}", error.mend
+    possible, asked = error.details["possible"], error.details["asked"]
+    fewer = rows_within(possible, len(governed.generators))
+    return (
+        f"these patterns make {possible} different rows; of `training.rows: {cluster.training.rows}` of the cluster "
+        f"{name} up to {asked} are asked of one generator, when its capability fails most",
+        f"Add templates or slot values, or write `rows: {fewer}` (training) in clusters/{name}/cluster.yaml.",
+    )
 
 
 def _trainable(files: WorkTree, checked: Sequence[str], broken: Set[str]) -> Iterator[tuple[str, Cluster, GovernedSet]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import yaml
 from pydantic import JsonValue
 
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.generator import SLOT
 from modelsmith.schema.rubric import JsonSchemaCheck, JudgeCheck, NumberCheck, Rubric, RubricPoint
 
 _WIDTH = 110
@@ -55,8 +57,10 @@ def offered_answers(rubric: Rubric) -> tuple[str, ...]:
     return tuple(f"{path}={'|'.join(map(str, some))}" for path, some in values.items())
 
 
-def reference(given: Sequence[str], rubric: Rubric) -> dict[str, JsonValue]:
+def reference(given: Sequence[str], rubric: Rubric, whole: bool = True) -> dict[str, JsonValue]:
     """The right answer from each ``FIELD=VALUE``; a dotted field lies inside another.
+
+    Not ``whole``: more of it is to come.
 
     Raises:
         InvalidInput: ``bad-answer``.
@@ -73,8 +77,9 @@ def reference(given: Sequence[str], rubric: Rubric) -> dict[str, JsonValue]:
             if not isinstance(inner, dict):
                 raise _bad_answer(text, f"'{one}' has a value already", rubric)
         inner[name] = _value(text, path, written, rubric)
-    missing = [path for path in wanted(rubric) if path not in {text.partition("=")[0] for text in given}]
-    if missing:
+    said = {text.partition("=")[0] for text in given}
+    missing = [path for path in wanted(rubric) if path not in said]
+    if missing and whole:
         raise InvalidInput(
             "bad-answer",
             f"The rubric compares an answer with {', '.join(missing)} too",
@@ -87,13 +92,19 @@ def reference(given: Sequence[str], rubric: Rubric) -> dict[str, JsonValue]:
 def _value(text: str, path: str, written: str, rubric: Rubric) -> JsonValue:
     """The value in the type that the rubric compares it as; text where it does not say."""
     numbers = {p.check.expected.reference for p in rubric.points if isinstance(p.check, NumberCheck)}
-    kind = "number" if path in numbers else _properties(rubric).get(path, {}).get("type", "string")
-    if kind == "string":
-        return written
-    try:
-        value: JsonValue = json.loads(written)
-    except ValueError:
-        raise _bad_answer(text, f"{path} is a {kind}", rubric) from None
+    said = _properties(rubric).get(path, {})
+    kind = "number" if path in numbers else said.get("type", "string")
+    value: JsonValue = written
+    if kind != "string":
+        try:
+            value = json.loads(written)
+        except ValueError:
+            raise _bad_answer(text, f"{path} is a {kind}", rubric) from None
+    words = said.get("enum")
+    if isinstance(words, list) and value not in words and not SLOT.search(written):
+        near = get_close_matches(written, [str(word) for word in words], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise _bad_answer(text, f"{path} is one of {', '.join(map(str, words))}{hint}", rubric)
     return value
 
 

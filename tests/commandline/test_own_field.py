@@ -98,6 +98,7 @@ def test_what_new_writes_is_valid_and_is_a_kit_to_start_together_from(field, tmp
         (("capability", "chest-pain", "--note", "a", "--held-out", "b", *CASE), "exists", "chest-pain"),
         (("scenario", "chest-pian", "--note", "a", *CASE), "unknown-capability", "chest-pian"),
         (("scenario", "chest-pain", "--note", "a", *CASE[2:]), "bad-answer", "urgency"),
+        (("scenario", "chest-pain", "--note", "a", "--answer", "urgency=redd", *CASE[2:]), "bad-answer", "mean red?"),
         (("scenario", "chest-pain", "--note", f"{HELD}", *CASE), "invalid-file", "too near"),
         (("scenario", "chest-pain", "--id", "chest-pain-core-01", "--note", "a", *CASE), "exists", "core-01.yaml"),
         (("scenario", "chest-pain", "--note", "a", *RIGHT), "usage", "--pass, --fail, --risk, --lens, --outcome"),
@@ -152,7 +153,46 @@ def test_on_a_terminal_it_asks_and_says_what_may_be_answered(field, tmp_path):
     assert (written["risk"], written["messages"][0]["content"]) == ("low", note)
 
 
-def on_a_terminal(world: World, words: tuple[str, ...], typed: list[str]) -> str:
+def test_a_slip_on_a_terminal_costs_one_line_and_not_all_of_them(field, tmp_path):
+    world = field.copied_to(tmp_path / "world")
+    typed = [
+        HELD.replace("ache", "a\u200bche"), "Cut finger, small.", "red", "urgency=gren", "urgency=green", "",
+        "route=home", "", "Harmless.", "Red.", "low", "The nurse", "nurse", "lost time", "time", "Torn nail, dry.",
+    ]  # fmt: skip
+    shown = on_a_terminal(world, ("new", "capability", "cuts"), typed)
+    for said in ("U+200B", "expected FIELD=VALUE", "mean green?", "with route too", "has a space"):
+        assert said in " ".join(shown.split())
+    written = yaml.safe_load((world.clone / "evals/triage/notes/held_out/cuts/cuts-held-01.yaml").read_text())
+    assert (written["operator_lens"], written["outcome_type"]) == ("nurse", "time")
+    typed = ["urgency=green", "route=home", "", "{who} has a cut {where}", "", "who=A man|A boy", "where", "",
+             "where=at home|outside", ""]  # fmt: skip
+    shown = on_a_terminal(world, ("new", "generator", "cuts"), typed)
+    assert "{where}, which has no values yet" in " ".join(shown.split())
+
+
+def test_a_name_that_cannot_be_is_refused_before_anything_is_asked(field):
+    for words, said in (
+        (("capability", "cut finger"), "has a space"),
+        (("capability", "chest-pain"), "already"),
+        (("generator", "chest-pian"), "chest-pian"),
+    ):
+        assert said in " ".join(on_a_terminal(field, ("new", *words), [], code=2).split())
+
+
+def test_a_new_cluster_asks_no_generator_for_more_rows_than_it_can_make(field, tmp_path):
+    world = field.copied_to(tmp_path / "world")
+    more = ("generator", "chest-pain", *RIGHT, "--template", "It hurts {long}", "--slot", "long=for a day|since noon")
+    for step in (more, ("cluster", "night", "--description", "Sorts notes.", "--metric", "missed_red")):
+        ran = world.modelsmith("new", *step, "--json")
+        assert ran.code == 0, ran.out
+    assert [one["file"] for one in world.modelsmith("validate", "--json").json["problems"]] == [
+        "evals/triage/notes/generators/chest-pain-01.yaml"
+    ]
+    (world.clone / "clusters/triage/cluster.yaml").unlink()
+    assert world.modelsmith("validate", "--json").code == 0
+
+
+def on_a_terminal(world: World, words: tuple[str, ...], typed: list[str], code: int = 0) -> str:
     """What the command shows a person who types these lines."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -168,7 +208,7 @@ def on_a_terminal(world: World, words: tuple[str, ...], typed: list[str]) -> str
     except OSError:
         pass  # the other end is closed
     os.close(ours)
-    assert process.wait(30) == 0, shown.decode()
+    assert process.wait(30) == code, shown.decode()
     return shown.decode()
 
 
