@@ -7,8 +7,8 @@ The text says one number, or none can be read: whatever can be read in two ways 
   (``1,234``, ``1 234`` with a no-break or thin space, ``1'234``, ``1_234``, ``12,34,567``), a dot before the decimals,
   an exponent (``1.2e6``).
 - A sign stands directly before it, its currency or its brackets (``-5``, U+2212, ``-$5.00``, ``$-5``, ``-(5)``,
-  ``minus 5``); with a space between, where nothing or one of ``: = ( {`` stands before it (``- 5``), unless other lines
-  begin so, too: then it is the mark of a list's item.
+  ``minus 5``); with a space between, where one of ``: = ( {`` stands before it (``bid: - 5``). A hyphen that begins a
+  line may be the mark of a list's item, so ``- 5`` is no number; U+2212 is a minus there, too.
 - Where a text says which number is its answer (``Answer: 5`` at the beginning of a line, ``#### 5``, ``\boxed{5}``),
   what stands before that does not count. Two numbers that are the same are one.
 - ``about 5`` and ``~5`` name one number, 5; the check's tolerance says how near it has to be.
@@ -71,23 +71,28 @@ _ANSWER = re.compile(
 )
 """Where a text says that its answer comes."""
 
-_CODE = re.compile(rf"(?<![^\W\d_])(?:{_CODES})$")
+_CODE = re.compile(rf"(?<![^\W\d_])(?:{_CODES})\Z")
 _CURRENCY = rf"(?:(?:{_CODES})\.?{_GAP}?|[A-Z]{{3}}{_GAP}|[A-Z]{{0,3}}[{_SIGNS}])"
-_LEAD = re.compile(rf"(?:[\[({{\"]{_GAP}?)?(?:{_CURRENCY}{_GAP}?)?[\[({{\"]?$")
+_LEAD = re.compile(rf"(?:[\[({{\"]{_GAP}?)?(?:{_CURRENCY}{_GAP}?)?[\[({{\"]?\Z")
 """Brackets and currency between a number and its sign."""
 _SIGN = re.compile(
     rf"(?:(?P<sign>[+{DASHES}])"
     rf"|(?P<word>(?<!\w)(?i:minus|negativ[eo]?|moins|menos|meno|m\u00ednus|miinus|eksi|\u00e2m|\u043c\u0438\u043d\u0443\u0441){_GAP}"
-    rf"|[\u8d1f\u8ca0]|\u96f6\u4e0b|\u30de\u30a4\u30ca\u30b9|\ub9c8\uc774\ub108\uc2a4|\uc601\ud558))(?P<gap>{_GAP}*)$"
+    rf"|[\u8d1f\u8ca0]|\u96f6\u4e0b|\u30de\u30a4\u30ca\u30b9|\ub9c8\uc774\ub108\uc2a4|\uc601\ud558))(?P<gap>{_GAP}*)\Z"
 )
-_UNIT_POWER = re.compile(r"(?<![^\W\d_])(?:[kcdm\u00b5n]?m|s|ft|in|yd|kg|A|K|px)\^[{(]?[-+\u2212]?$")
+_UNIT_POWER = re.compile(r"(?<![^\W\d_])(?:[kcdm\u00b5n]?m|s|ft|in|yd|kg|A|K|px)\^[{(]?[-+\u2212]?\Z")
 """What a unit's power follows, as in 5 m^2."""
+_MINUSES = "\u2212\u207b\u208b\u2796"
+"""Dashes that are nothing but a minus."""
+_ARROW = re.compile(r"[-=]+>")
+_STRAY_DASH = re.compile(rf"[{DASHES}][^\w\n]*\Z|(?:^|\n)[ \t]*[{DASHES}][ \t]*\n\s*\Z")
+"""A dash that stands before a number and is not its sign, with signs between the two or on a line of its own."""
 _PART = re.compile(
     rf"(?:\\[dt]?frac\s*\{{?|[\u221a-\u221c]\s?[{{(]?|(?<!\w)(?:log|ln|exp|sin|cos|tan|sqrt)\s?\(?|\u00b1|[+]\s?/\s?[^\w\s]|[\w)\]}}]\s?\*\s?|[/\u00d7\u00f7]\s?|\^\s?[{{(]?)"
-    rf"\s*[+{DASHES}]?\s*$"
+    rf"\s*[+{DASHES}]?\s*\Z"
 )
 """What makes the number after it a part of something."""
-_ENCLOSED = re.compile(rf"\(\s*{_CURRENCY}?{_GAP}?$")
+_ENCLOSED = re.compile(rf"\(\s*{_CURRENCY}?{_GAP}?\Z")
 _CLOSED = re.compile(rf"{_GAP}?(?:%|{_CURRENCY})?{_GAP}?\)")
 _PER = re.compile(
     rf"{_GAP}?(?:(?P<hundred>%|(?i:percent|per{_GAP}cent|pct|prozent|procent|por{_GAP}ciento|pour{_GAP}cent|pp|"
@@ -111,7 +116,7 @@ _GOES_ON = re.compile(
 )
 _AFTER_UNIT = re.compile(rf"{_GAP}?[{_SIGNS}]?[\s-]?")
 _MILLIONS = re.compile(rf"{_GAP}?(?:m|mm|mi|bi|L)(?!\w)")
-_MONEY = re.compile(rf"{_CURRENCY}\s?$")
+_MONEY = re.compile(rf"{_CURRENCY}\s?\Z")
 _WHY = {
     "group": "it cannot be told whether the space in it parts one number or two",
     "ratio": "it is part of a fraction or a date",
@@ -152,7 +157,6 @@ def number_in_text(text: str, *, cut_off: bool = False) -> tuple[Said, str]:
     answer = _ANSWER.search(plain)
     if answer is not None:
         plain = plain[answer.start() :]
-    bullets = len(re.findall(rf"(?m)^[ \t]*[{DASHES}]{_GAP}", plain))
     first: Said | None = None
     end = 0
     for count, token in enumerate(_TOKEN.finditer(plain)):
@@ -160,7 +164,7 @@ def number_in_text(text: str, *, cut_off: bool = False) -> tuple[Said, str]:
             return _none("the answer holds too many numbers")
         if _inside_a_word(plain, token.start()):
             continue
-        said, why = _read(plain, token, bullets)
+        said, why = _read(plain, token)
         rest = plain[token.end() : token.end() + _LONGEST_MULTIPLIER]
         if cut_off and len(rest) < _LONGEST_MULTIPLIER and "\n" not in rest:
             why = "cut"
@@ -191,7 +195,7 @@ def _inside_a_word(text: str, start: int) -> bool:
     return lead[-1:].isalpha() and not _AFTER_UNSPACED.match(lead[-1]) and not _CODE.search(lead)
 
 
-def _read(plain: str, token: re.Match[str], bullets: int) -> tuple[Said, str]:
+def _read(plain: str, token: re.Match[str]) -> tuple[Said, str]:
     """One number with its sign, and an empty string; or the name of what is wrong with it."""
     before = plain[max(0, token.start() - _NEAR) : token.start()]
     after = plain[token.end() : token.end() + _NEAR]
@@ -209,7 +213,7 @@ def _read(plain: str, token: re.Match[str], bullets: int) -> tuple[Said, str]:
     behind = before if sign is None else lead[: sign.start()]
     if why := _held_back(before, behind, signed=sign is not None, closed=_CLOSED.match(after) is not None):
         return _NO_NUMBER, why
-    negative = _negative(sign, behind, bullets)
+    negative = _negative(sign, behind)
     if negative is None:
         return _NO_NUMBER, "dash"
     return Said(-number if negative else number, _PARTS[per.lastgroup or ""] if per else 1), ""
@@ -244,10 +248,10 @@ def _held_back(before: str, behind: str, *, signed: bool, closed: bool) -> str:
     return "brackets" if closed and not signed and _ENCLOSED.search(before) else ""
 
 
-def _negative(sign: re.Match[str] | None, lead: str, bullets: int) -> bool | None:
+def _negative(sign: re.Match[str] | None, lead: str) -> bool | None:
     """Whether the sign makes the number after it negative; None when that can be read in two ways."""
     if sign is None:
-        return False
+        return None if _STRAY_DASH.search(_ARROW.sub("", lead)) else False
     if _SIGN.search(lead):
         return None
     if sign["word"] or sign["sign"] == "+":
@@ -260,4 +264,4 @@ def _negative(sign: re.Match[str] | None, lead: str, bullets: int) -> bool | Non
     lead = re.sub(rf"[\t {SPACES}]+$", "", lead)
     if lead and lead[-1] in ":=({":
         return True
-    return None if lead and lead[-1] != "\n" else bullets == 1
+    return True if sign["sign"] in _MINUSES and (not lead or lead[-1] == "\n") else None

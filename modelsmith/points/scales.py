@@ -53,7 +53,7 @@ COUNTED_BEFORE = re.compile(
         (?<!\w)(?:twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million|billion|trillion
             |dozen|lakh|crore)(?:\s+and)?[\s-]*
       | [{_CJK}\u00bc-\u00be\u2150-\u2189\u2460-\u249b]\s?
-    )$""",
+    )\Z""",
     re.VERBOSE | re.IGNORECASE,
 )
 """A number in words, or in one character, directly before the digits."""
@@ -76,7 +76,7 @@ BOUND_BEFORE = re.compile(
         )
       | \u8d85\u8fc7|\u8d85\u904e|\u81f3\u5c11|\u6700\u591a|\u6700\u5c11|\u5927\u4e8e|\u5c0f\u4e8e|\u5c11\u4e8e
       | \u591a\u4e8e|\u4f4e\u4e8e|\u9ad8\u4e8e
-    )\s*(?:about\s+|a\s+|an\s+|the\s+)?$""",
+    )\s*(?:about\s+|a\s+|an\s+|the\s+)?\Z""",
     re.VERBOSE | re.IGNORECASE,
 )
 """What makes the number after it a bound, or a thing to take a share of."""
@@ -99,7 +99,7 @@ DENIED_BEFORE = re.compile(
             |nicht|keine?|pas|jamais|nunca|n\u00e3o|non|niet|geen|ikke|inte|\u043d\u0435)
         (?:\s+(?:a|an|the|be|exactly|equal\s+to|equals?|just|only|about|necessarily))*\s*
       | (?:\u4e0d\u662f|\u4e0d\u4e3a|\u5e76\u975e)\s* | ~~\s*
-    )$""",
+    )\Z""",
     re.VERBOSE | re.IGNORECASE,
 )
 """What denies the number after it."""

@@ -19,6 +19,10 @@ UNSPACED = (
 
 INVISIBLE = dict.fromkeys(
     [
+        *range(0x09),
+        *range(0x0E, 0x1C),
+        *range(0x7F, 0x85),
+        *range(0x86, 0xA0),
         *(0xAD, 0x34F, 0x61C, 0x180E, 0xFEFF),
         *range(0x200B, 0x2010),
         *range(0x202A, 0x202F),
@@ -50,6 +54,7 @@ _MARKS = {
     }.items()
     for one in written
 }
+_SEEN = INVISIBLE | _MARKS
 _LONG_SOUND = re.compile(r"(?<![\u3041-\u30ff])\u30fc(?=[0-9])")
 """The katakana mark of a long sound, which looks like a dash and is typed for one."""
 
@@ -74,8 +79,9 @@ def seen(text: str) -> str:
     """Digits and marks of other scripts in ASCII, LaTeX and entities in characters, no markup, nothing invisible."""
     if "&" in text:
         text = html.unescape(text)
+    text = text.translate(_SEEN)
     if not text.isascii():
-        text = _LONG_SOUND.sub("-", text.translate(INVISIBLE | _MARKS))
+        text = _LONG_SOUND.sub("-", text)
         text = "".join(str(unicodedata.decimal(c)) if c > "\x7f" and c.isdecimal() else c for c in text)
     if "\\" in text or "{,}" in text:
         text = _LATEX.sub(_latex, _LATEX.sub(_latex, text))

@@ -28,7 +28,7 @@ def alike(text: str, *, ignore_case: bool) -> str:
 
     What shows nothing (a zero-width space, a soft hyphen) is left out.
     """
-    spelt = composed_text(text) if text.isascii() else composed_text(text.translate(_ALIKE))
+    spelt = composed_text(text.translate(_ALIKE))
     spelt = _BLANK.sub(" ", spelt).strip()
     return composed_text(spelt.casefold()) if ignore_case else spelt
 

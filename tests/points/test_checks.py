@@ -374,7 +374,7 @@ class TestTextAndRegex:
         for match in ("equals", "contains"):
             assert verdict(f"20{blank}ms", type="text", match=match, expected={"value": "20 ms"}).passed
         assert not verdict(f"do{blank}bid", type="text", match="must_not_contain", expected={"value": "do bid"}).passed
-        hidden = "as\u200bpi\u00adrin"
+        hidden = "as\u200bpi\u00adr\x00in"
         assert not verdict(hidden, type="text", match="must_not_contain", expected={"value": "aspirin"}).passed
 
     def test_what_must_not_stand_in_an_answer_is_found_however_it_is_written(self):
