@@ -98,6 +98,8 @@ DENIED_BEFORE = re.compile(
         (?<!\w)(?:not|never|isn'?t|wasn'?t|aren'?t|cannot|can'?t|won'?t|neither|nor|without|except|instead\s+of|no
             |nicht|keine?|pas|jamais|nunca|n\u00e3o|non|niet|geen|ikke|inte|\u043d\u0435)
         (?:\s+(?:a|an|the|be|exactly|equal\s+to|equals?|just|only|about|necessarily))*\s*
+      | (?<!\w)(?:not|never|cannot|nicht|(?:do|does|did|is|was|are|were|ca|wo|should|would|could|must|ha[sd]|have)n'?t)
+        (?!\w)[^\n.,;:()]{0,40}
       | (?:\u4e0d\u662f|\u4e0d\u4e3a|\u5e76\u975e)\s* | ~~\s*
     )\Z""",
     re.VERBOSE | re.IGNORECASE,
