@@ -127,7 +127,10 @@ class Cache:
         """Keep entries, all in one transaction."""
         rows = []
         for key, entry in entries.items():
-            value = entry.model_dump_json().encode()
+            try:
+                value = entry.model_dump_json().encode()
+            except ValueError:  # half a surrogate pair: no text that can be kept
+                continue
             rows.append((_raw(key), value, _seal(_raw(key), value)))
 
         def write(database: sqlite3.Connection) -> None:

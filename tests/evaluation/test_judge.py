@@ -9,9 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from judged import FAIL, PASS, POLITE, RUBRIC, SCENARIO, Scripted, question
 
+from modelsmith.evaluation.cache import Cache
 from modelsmith.evaluation.judges.model import ModelJudge
 from modelsmith.evaluation.judges.port import JudgeQuestion, JudgeVerdict
 from modelsmith.evaluation.judges.prompt import MAX_ANSWER, question_text, too_long, visible
+from modelsmith.evaluation.judges.remembering import RememberingJudge
 from modelsmith.evaluation.scoring import judged_points, score_completion
 from modelsmith.points.check import MAX_REASON
 from modelsmith.schema.canonical import digest
@@ -161,6 +163,7 @@ class TestReplies:
             '{"verdict": "pass"}',
             '{"reason": "", "verdict": "pass"}',
             '{"reason": " \\n ", "verdict": "fail"}',
+            '{"reason": "\u200b\u00ad", "verdict": "pass"}',
             '{"reason": null, "verdict": "fail"}',
             '{"reason": "It greets.", "verdict": "PASS"}',
             '{"reason": "It greets.", "verdict": "maybe"}',
@@ -178,6 +181,16 @@ class TestReplies:
         assert (verdict.error.code, verdict.passed) == ("judge-unclear", False)
         with pytest.raises(InvalidInput, match="no verdict"):
             score_completion(RUBRIC, SCENARIO, "refund", {"polite": verdict})
+
+    def test_a_reason_with_half_an_emoji_is_kept_like_any_other(self, tmp_path):
+        """A model that writes ``\\ud83d`` for the first half of one must not end the run."""
+        parrot, _ = judge(lambda _: '{"reason": "It greets \\ud83d", "verdict": "pass"}')
+        parrot.lasting = True
+        remembering = RememberingJudge(parrot, Cache(tmp_path))
+        for _ in range(2):
+            (verdict,) = remembering.decide([question("refund")])
+            assert (verdict.error, verdict.passed, verdict.reason) == (None, True, "It greets ?")
+        assert remembering.asked == 1
 
     @given(st.text())
     def test_whatever_a_judge_writes_ends_in_a_verdict_or_that_error(self, reply):

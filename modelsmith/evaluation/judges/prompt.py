@@ -22,6 +22,7 @@ from pydantic import JsonValue
 from modelsmith.evaluation.judges.port import JudgeQuestion
 from modelsmith.evaluation.prompts import conversation
 from modelsmith.points.answers import read_answer
+from modelsmith.points.texts import alike
 from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.rubric import JudgeCheck
@@ -106,7 +107,7 @@ def prompt_digest() -> str:
 def read_verdict(reply: str, completion: str) -> tuple[bool, str]:
     """Whether the judge lets the point pass, and its reason, from its reply about this completion.
 
-    The reply is exactly one JSON object with ``reason`` (a text that is not blank) and then ``verdict``, which is
+    The reply is exactly one JSON object with ``reason`` (a text that shows something) and then ``verdict``, which is
     ``pass`` or ``fail``. The error says what is wrong with the reply and never quotes it: it may hold held-out text.
 
     Raises:
@@ -118,13 +119,13 @@ def read_verdict(reply: str, completion: str) -> tuple[bool, str]:
     if list(value) != ["reason", "verdict"]:
         raise unclear("does not consist of a reason and then a verdict")
     reason, verdict = value["reason"], value["verdict"]
-    if not isinstance(reason, str) or not reason.strip():
+    if not isinstance(reason, str) or not alike(reason, ignore_case=False):
         raise unclear("gives no reason")
     if verdict not in ("pass", "fail"):
         raise unclear("is neither pass nor fail")
     if _repeats(reply, value, completion):
         raise unclear("repeats what stands in the answer")
-    return verdict == "pass", reason.strip()
+    return verdict == "pass", reason.strip().encode("utf-8", "replace").decode()
 
 
 def _repeats(reply: str, value: dict[str, JsonValue], completion: str) -> bool:
