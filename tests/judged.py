@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from modelsmith.evaluation.judges.port import JudgeQuestion
 from modelsmith.schema.errors import ModelsmithError
@@ -104,7 +105,7 @@ class Scripted:
             self.asked.append(message.content)
             reply = self.script(message.content)
             if isinstance(reply, Completion):
-                yield Completion(prompt.key, reply.text, reply.finish, 1, 1, 0.1, reply.error)
+                yield replace(reply, key=prompt.key)
             elif isinstance(reply, ModelsmithError):
                 yield Completion(prompt.key, "", "error", 0, 0, 0.1, reply)
             else:

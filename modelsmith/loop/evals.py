@@ -208,7 +208,11 @@ def _execute(
             last=lambda: _last_run(workspace, setting, subject),
             progress=progress,
         )
-        measured = measure_agreement(judge, setting.governed) if judge else None
+        measured = (
+            measure_agreement(judge, setting.governed, lambda name: folder.hold_served("judge", name))
+            if judge
+            else None
+        )
         rule = effective_rule(setting.governed, setting.cluster)
         rows = verdict_rows(folder.observations())
         against = verdict_rows(read_observations(workspace, incumbent)) if incumbent else None

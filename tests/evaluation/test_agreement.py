@@ -22,6 +22,7 @@ from modelsmith.schema.evalset import CompositeWeights, DecisionRule, EvalSet, T
 from modelsmith.schema.labels import Label
 from modelsmith.schema.run import GateRule, JudgeAgreement, LabelVerdict, PointWeight, VerdictRow
 from modelsmith.schema.source import JudgeModel
+from modelsmith.substrates.port import Completion
 
 CLOSE = {"rel": 1e-9, "abs": 1e-9}
 counts = st.integers(0, 60)
@@ -181,6 +182,16 @@ class TestMeasuring:
         found = measured(lambda asked: "I like it" if "Rule 7" in asked else greets(asked))
         assert (found.agreed, found.unclear, found.kappa.n, found.kappa.value) == (3, 1, 3, 1)
         assert found.met is False, "three clear replies agree, and one label is still open"
+
+    def test_the_run_hears_which_model_a_server_measures_as_its_judge(self):
+        def served(asked):
+            return Completion("", greets(asked), "stop", 1, 1, 0.1, served="judge-2")
+
+        for weights, names in (("unknown", {"judge-2"}), ("pinned", set())):
+            heard = []
+            judge = ModelJudge(Scripted(served, weights), JudgeModel(name="small"), digest("w"))
+            assert measure_agreement(judge, governed(), heard.append).agreed == 4
+            assert set(heard) == names
 
     def test_an_engine_that_fails_leaves_no_agreement_behind(self):
         failure = InfrastructureFailure("endpoint-unreachable", "m", "n")

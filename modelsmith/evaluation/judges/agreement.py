@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from modelsmith.evaluation.judges.port import Judge, JudgeQuestion
 from modelsmith.evaluation.scoring import judged_points
@@ -18,8 +18,12 @@ from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.run import Estimate, JudgeAgreement, LabelVerdict, PointAgreement
 
 
-def measure_agreement(judge: Judge, governed: GovernedSet) -> JudgeAgreement:
+def measure_agreement(
+    judge: Judge, governed: GovernedSet, heard: Callable[[str], None] = lambda _name: None
+) -> JudgeAgreement:
     """Ask the judge about every labelled answer of the set.
+
+    ``heard`` gets the name under which a judge without pinned weights answers.
 
     A reply that is no verdict is recorded as unclear: asked again, the judge would say the same. What the engine could
     not do is raised.
@@ -40,6 +44,8 @@ def measure_agreement(judge: Judge, governed: GovernedSet) -> JudgeAgreement:
     ]
     said: dict[str, bool | None] = {}
     for verdict in judge.decide(questions) if questions else ():
+        if verdict.served is not None and not judge.lasting:
+            heard(verdict.served)
         if verdict.error is not None and verdict.error.code != "judge-unclear":
             label = labels[verdict.key]
             verdict.error.details |= {"scenario": label.scenario, "point": label.point}
