@@ -19,6 +19,7 @@ from modelsmith.operations.steps import Step, step
 from modelsmith.promotion.harness import open_harness
 from modelsmith.promotion.main import read_main
 from modelsmith.promotion.pulls import sync
+from modelsmith.repository.load import require_name
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import Exit
 from modelsmith.schema.run import RunResult
@@ -75,6 +76,7 @@ class IterateResult(Result):
 
 def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
     """Iterate."""
+    require_name(workspace.files, request.cluster)
     workspace = noting(workspace, request.cluster)
     harness = open_harness(workspace)
     iteration = Loop(harness, request.cluster).run(request.max_iterations, request.restart)

@@ -140,10 +140,15 @@ def tip_of(git: Git, source: str) -> str:
     An object that git finds damaged stays out: it would make this clone look damaged ever after.
 
     Raises:
-        InvalidInput: ``bad-source`` when it has no branch main.
+        InvalidInput: ``bad-source`` when it has no branch main, or git would take it for an option.
         InfrastructureFailure: ``unreachable``, ``git-failed`` when it is no repository, cannot be reached, or holds
             damaged objects.
     """
+    if not source or source.startswith("-"):
+        words = f"{source!r} is no repository"
+        raise InvalidInput(
+            "bad-source", words, "Name one by its path (`./-1` for such a folder) or URL.", source=source
+        )
     place = str(Path(source).resolve()) if source and Path(source).exists() else source
     try:
         shown = remote_refs(git, place, MAIN)

@@ -22,6 +22,7 @@ from modelsmith.repository.sets import PARTS, read_set
 from modelsmith.repository.tree import Revision, Tree, read_each
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import check, invalid, parse_yaml, sort_key, with_model_problems
+from modelsmith.schema.base import SLUG
 from modelsmith.schema.canonical import content_digest, digest, parse_canonical
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, kind_of
 from modelsmith.schema.cluster import Cluster, ClusterDefaults
@@ -194,11 +195,26 @@ def load_cluster(tree: Tree, name: str) -> Cluster:
         InvalidInput: ``unknown-cluster``; ``invalid-file`` with problems that name the file where the value stands.
     """
     path = f"clusters/{name}/cluster.yaml"
-    if not _NAME.fullmatch(name) or not tree.exists(path):
-        known = [other.split("/") for other in tree.paths("clusters") if other.endswith("/cluster.yaml")]
-        raise _unknown("cluster", "cluster", name, (parts[1] for parts in known if len(parts) == 3))
+    require_name(tree, name)
+    if not tree.exists(path):
+        raise _unknown_cluster(tree, name)
     defaults = tree.read(CLUSTER_DEFAULTS) if tree.exists(CLUSTER_DEFAULTS) else None
     return _parse_cluster(path, tree.read(path), defaults)
+
+
+def require_name(tree: Tree, name: str) -> None:
+    """Refuse what cannot be a cluster's name, before anything is named after it.
+
+    Raises:
+        InvalidInput: ``unknown-cluster``.
+    """
+    if not re.fullmatch(SLUG, name):
+        raise _unknown_cluster(tree, name)
+
+
+def _unknown_cluster(tree: Tree, name: str) -> InvalidInput:
+    known = [other.split("/") for other in tree.paths("clusters") if other.endswith("/cluster.yaml")]
+    return _unknown("cluster", "cluster", name, (parts[1] for parts in known if len(parts) == 3))
 
 
 @lru_cache(maxsize=64)

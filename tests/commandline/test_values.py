@@ -56,6 +56,20 @@ def test_no_option_or_argument_takes_nothing_for_something(operation):
     assert said == {param.name for param in taken}, "every word and path goes through the one rule"
 
 
+def test_a_value_that_git_would_take_for_an_option_is_named_and_refused(fresh):
+    for option, code in (("against", "bad-source"), ("revision", "bad-revision"), ("tip", "bad-tip")):
+        asked = fresh.modelsmith("verify", f"--{option}=-1", "--json")
+        assert (asked.code, asked.json["code"]) == (2, code)
+        assert "-1" in asked.json["message"]
+
+
+def test_a_name_too_long_for_a_cluster_is_refused_before_anything_is_named_after_it(fresh):
+    before = sorted(fresh.clone.rglob(".git/modelsmith/**"))
+    asked = fresh.modelsmith("iterate", "a" * 300, "--json")
+    assert (asked.code, asked.json["code"]) == (2, "unknown-cluster")
+    assert sorted(fresh.clone.rglob(".git/modelsmith/**")) == before
+
+
 def test_a_source_that_cannot_be_reached_is_named_and_not_the_forge(fresh):
     asked = fresh.modelsmith("verify", "--against", "/nope", "--json")
     assert asked.code == 6
