@@ -24,6 +24,9 @@ from modelsmith.schema.base import Frozen
 from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.run import Outcome, RunResult
 
+PROMOTE = "promote/"
+"""Branches of promotions. No other pull request is shown here, so no other is judged."""
+
 
 class StatusRequest(Request):
     """One block for each cluster: who serves, what runs, why it stopped, specialists, open gates, next step."""
@@ -126,7 +129,7 @@ def run(workspace: Workspace, request: StatusRequest) -> StatusResult:
     if forge:
         commit = forge.fetch_into(git)
         found, doubtful = forge.survey("open")
-        pulls = tuple(view(git, pull, commit) for pull in found)
+        pulls = tuple(view(git, pull, commit) for pull in found if pull.branch.startswith(PROMOTE))
         unreadable = unreadable_views(doubtful)
     main = read_main(git, commit)
     names = sorted({p.split("/")[1] for p in main.tree.paths("clusters") if p.endswith("/cluster.yaml")})
@@ -193,7 +196,7 @@ def _cluster(
             number=pull.number, title=pull.title, gate=pull.gate, waiting_for=pull.waiting_for, decides=pull.decides
         )
         for pull in pulls
-        if pull.branch.startswith(f"promote/{name}/")
+        if pull.branch.startswith(f"{PROMOTE}{name}/")
     )
     stale = {one.specialist: one for one in outdated}
     specialists = tuple(

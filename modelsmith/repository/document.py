@@ -19,6 +19,8 @@ from modelsmith.schema.plaintext import BLANKS, MAX_BLANKS, Odd, described, firs
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 50
+MAX_VALUES = 100_000
+"""Values of one file, each list and mapping included, so that a file of a MiB is read in bounded time."""
 MAX_KEY = 1024
 """Longest key; YAML allows no longer one on a line (https://yaml.org/spec/1.2.2/#742-flow-mappings)."""
 MAX_NAME = 64

@@ -75,6 +75,8 @@ class Source(Generic[T]):
 
 MAX_COMPARED = 4 * 10**11
 """Letters of held-out texts times letters of core texts that one check of a repository compares: about 20 seconds."""
+LEAST_COMPARED = 80
+"""Letters that a text counts for at least, since many short ones take as long as fewer long ones: each pair costs."""
 
 
 @dataclass
@@ -479,7 +481,7 @@ def _separation(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem
     core = [(source, text) for source in asked for text in texts(source.value)]
     if not held or not core:
         return
-    spent.compared += sum(len(text) for *_, text in held) * sum(len(text) for _, text in core)
+    spent.compared += compared(text for *_, text in held) * compared(text for _, text in core)
     if spent.compared > MAX_COMPARED:
         yield Problem(
             files.folder,
@@ -507,6 +509,11 @@ def _separation(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem
                 f"this held-out text is too near to {core[j][0].path} (similarity {alike}, allowed {allowed})",
                 "Tell another case, or move the scenario out of held_out/.",
             )
+
+
+def compared(texts: Iterable[str]) -> int:
+    """What comparing these texts costs, in letters: times the same of those they are compared with."""
+    return sum(LEAST_COMPARED + len(text) for text in texts)
 
 
 _COMPARED: tuple[Part, ...] = ("held_out", "scenarios", "micro")

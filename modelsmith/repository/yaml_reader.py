@@ -23,6 +23,7 @@ from modelsmith.repository.document import (
     MAX_INTEGER,
     MAX_KEY,
     MAX_PROBLEMS,
+    MAX_VALUES,
     MORE_PROBLEMS,
     Document,
     Location,
@@ -192,6 +193,8 @@ class _YamlReader:
             )
         if len(at) >= MAX_DEPTH:
             raise self._stop(line, (), f"nested more than {MAX_DEPTH} levels deep", "Flatten it.")
+        if len(self.values) > MAX_VALUES:
+            raise self._stop(line, (), f"the file holds more than {MAX_VALUES} values", "Split it into smaller files.")
         if isinstance(event, yaml.ScalarEvent):
             if self.careful or line != last:
                 self._written(event, at, indent)

@@ -16,6 +16,7 @@ from modelsmith.repository.load import (
     load_policy,
     scenario_digest,
 )
+from modelsmith.repository.sets import MAX_COMPARED, compared
 from modelsmith.repository.tree import Revision, WorkTree
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.schema.errors import InvalidInput
@@ -202,6 +203,11 @@ def test_every_held_out_text_that_is_too_near_is_named(repo: Path, change: Edit,
         ("held_out/floors/floor-held-2.yaml", 8, "messages[0].content"),
         ("held_out/floors/floor-held-2.yaml", 16, "variants[0]"),
     ]
+
+
+def test_many_short_texts_are_too_many_to_be_compared_as_fewer_long_ones_are() -> None:
+    """Each pair costs, however short its texts: a hundred thousand of one letter took a quarter of an hour."""
+    assert compared(["x"] * 100_000) ** 2 > MAX_COMPARED
 
 
 def test_a_set_without_its_rubric_or_core_scenarios_is_refused(repo: Path, change: Edit, put: Put) -> None:

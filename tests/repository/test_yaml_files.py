@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsmith.repository.document import MAX_INTEGER, Problem, Unreadable
+from modelsmith.repository.document import MAX_INTEGER, MAX_VALUES, Problem, Unreadable
 from modelsmith.repository.json_reader import read_json
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import find_json_problems, find_problems, parse_yaml
@@ -281,3 +281,11 @@ def test_json_is_strict() -> None:
         assert words in found[0].message
     assert find_json_problems("f.jsonl", b'{"id": 1}', Scenario, line=7)[1][0].line == 7
     assert find_json_problems("f.jsonl", json.dumps(read_yaml("f", GOOD).data).encode(), Scenario)[0]
+
+
+def test_a_file_of_more_values_than_anybody_reads_is_refused_where_they_become_too_many() -> None:
+    """A MiB of empty lists took seconds, at each of the places where one proposal put it."""
+    with pytest.raises(Unreadable) as refused:
+        read_yaml("f.yaml", b"a:\n" + b"  - []\n" * (MAX_VALUES + 5))
+    (said,) = refused.value.problems
+    assert (said.line, said.message) == (MAX_VALUES, f"the file holds more than {MAX_VALUES} values")

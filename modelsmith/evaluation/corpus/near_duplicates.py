@@ -13,7 +13,7 @@ from typing import Literal
 from modelsmith.repository.copies import copies
 from modelsmith.repository.document import Problem
 from modelsmith.repository.load import GovernedSet
-from modelsmith.repository.sets import PARTS, SetFiles, texts
+from modelsmith.repository.sets import PARTS, SetFiles, compared, texts
 from modelsmith.repository.similarity import Index
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.figures import told_apart
@@ -74,7 +74,7 @@ def near_copies(files: SetFiles) -> Iterator[Problem]:
     core, micro, held_out = ([one.value for one in files.scenarios[part]] for part in PARTS)
     groups: tuple[tuple[Group, list[Scenario]], ...] = (("core", [*core, *micro]), ("held_out", held_out))
     for group, scenarios in groups:
-        if sum(len(text) for one in scenarios for text in texts(one)) ** 2 > MAX_COMPARED:
+        if compared(text for one in scenarios for text in texts(one)) ** 2 > MAX_COMPARED:
             continue
         near = nearest_scenarios(group, scenarios, scenarios, limit)
         for pair in near.pairs if near else ():
