@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from modelsmith.forges.events import LoggedEvent, check_lengths, event_files, is_closed, new_event, opened
+from modelsmith.forges.events import LoggedEvent, check_lengths, event_files, fold_pull, is_closed, new_event, opened
 from modelsmith.forges.mirror import FETCH, Mirror, patiently, rewound
 from modelsmith.forges.port import ForgeIdentity, Proposal, Status
 from modelsmith.forges.reader import MAIN, PULLS, Reader
@@ -174,10 +174,11 @@ class LocalForge:
             facts = {"verdict": said.verdict, "change": said.change}
             return new_event(last, "reviewed", self.identity.actor, _now(), main, **facts)
 
-        return self._append(number, event, approval)
+        self._append(number, event, approval)
+        return self.get(number)
 
     def close(self, number: int, reason: str) -> PullRequest:
-        """See `Forge`. Works on a pull request whose signatures no longer verify, too."""
+        """See `Forge`. Works on a pull request whose signatures no longer verify, too: of it nothing is checked."""
 
         def event(last: LoggedEvent, main: str) -> PullEvent | None:
             tip = self._tip(number)
@@ -187,7 +188,8 @@ class LocalForge:
                 raise _not_open(number, "merged")
             return new_event(last, "closed", self.identity.actor, _now(), main, body=reason)
 
-        return self._append(number, event)
+        self._append(number, event)
+        return fold_pull(self._reader.log(self._tip(number)), None)
 
     def merge(self, number: int, merge_commit: str, expected_main: str) -> PullRequest:
         """See `Forge`. A caller that was killed between moving main and logging it may call again."""
@@ -210,7 +212,8 @@ class LocalForge:
             base = self._reader.git.text("rev-parse", f"{merge}^1")
             return new_event(last, "merged", self.identity.actor, _now(), base, merge=merge)
 
-        return self._append(number, event)
+        self._append(number, event)
+        return self.get(number)
 
     def _refresh(self) -> None:
         if self._mirror:
@@ -297,14 +300,14 @@ class LocalForge:
         number: int,
         make: Callable[[LoggedEvent, str], PullEvent | None],
         proof: SignedApproval | None = None,
-    ) -> PullRequest:
+    ) -> None:
         """Add the event that ``make`` wants after the last one (None: nothing), again when someone else was faster."""
         for _ in range(_ATTEMPTS):
             self._refresh()
             tip = self._tip(number)
             event = make(self._reader.log(tip)[-1], self._reader.main())
             if event is None:
-                return self.get(number)
+                return
             self.fetch_into(self.clone)
             try:
                 self._push(self._commit(event, proof, (tip,)), f"{PULLS}{number}", tip)
@@ -312,7 +315,8 @@ class LocalForge:
                 if error.code != "ref-moved":
                     raise
                 continue
-            return self.get(number)
+            self._refresh()
+            return
         raise _too_busy()
 
     def _commit(self, event: PullEvent, proof: SignedApproval | None, parents: tuple[str, ...]) -> str:

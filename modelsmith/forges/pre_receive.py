@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 from modelsmith.forges.chains import MOST_EVENTS
 from modelsmith.forges.events import LoggedEvent, check_lengths, fold_pull, opened
 from modelsmith.forges.reader import MAIN, Reader, pull_number
+from modelsmith.forges.whose import check_closing, check_count
 from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
 from modelsmith.repository.budgets import require_small_merge, require_within
 from modelsmith.repository.git import REGULAR, Git
@@ -29,7 +30,7 @@ from modelsmith.schema.errors import (
     InvalidInput,
     ModelsmithError,
 )
-from modelsmith.schema.pull import PullEvent, PullRequest, odd_words
+from modelsmith.schema.pull import PullRequest, odd_words
 from modelsmith.signing.ssh import signing_key
 
 Decision = TypeVar("Decision")
@@ -216,8 +217,10 @@ def _check_pull(reader: Reader, update: RefUpdate, number: int, now: datetime) -
         reader.verify(logged, people_at)
         _check_event(reader, logged, main, now)
         _check_base(reader, logged)
+        if logged.event.kind == "opened":
+            check_count(reader, logged.event, main, tips)
         if logged.event.kind == "closed":
-            _check_closing(reader, opened(log), logged.event, main)
+            check_closing(reader, opened(log), logged.event, main)
         _check_keys(reader, logged, people_at)
 
 
@@ -282,20 +285,6 @@ def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) 
         change = git.change(event.base, git.merge_tree(event.base, event.head))
         if change.digest() != event.change:
             raise _refused("wrong-change", "The event's change is not that of its head.", "Open the proposal again.")
-
-
-def _check_closing(reader: Reader, opening: PullEvent, event: PullEvent, main: str) -> None:
-    """Whoever may neither withdraw a proposal nor decide about it does not close it."""
-    git = reader.git
-    if reader.merge_of(opening, main):
-        raise InvalidInput("not-open", f"Pull request {event.pull} is merged.", "Open a new one.")
-    change = git.change(opening.base, git.merge_tree(opening.base, opening.head))
-    if not reader.governance(main).may_close(event.actor, opening, change):
-        raise _refused(
-            "not-yours-to-close",
-            f"{event.actor} neither opened pull request {event.pull} nor decides about what it changes.",
-            f"Ask {opening.actor}, or an owner of its paths, to close it.",
-        )
 
 
 def _check_main(

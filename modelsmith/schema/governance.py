@@ -61,6 +61,8 @@ class Limits(Frozen):
     """Commits of a proposal."""
     commits_bytes: Annotated[int, Field(ge=4096, le=1 << 26)] = 4_194_304
     """Of all its commit objects: messages, names, signatures."""
+    open_pulls: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Pull requests that one person may have open at a time. A harness, which opens for everybody, has no limit."""
 
 
 class Policy(Frozen):

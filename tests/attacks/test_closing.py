@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from attacker import HARNESS, refused
+from attacker import HARNESS, POLICY, refused
 from worlds import MAIN
+
+from modelsmith.forges.events import new_event
+from modelsmith.forges.reader import PULLS
+from modelsmith.operations import pr_close, pr_list
 
 NOTES = {"notes.md": b"by Petra\n"}
 
@@ -48,6 +52,38 @@ def test_its_opener_and_its_owners_close_a_pull_request(fresh, actor):
     fresh.hook(True)
     number = fresh.propose(NOTES, "petra")
     assert fresh.as_(actor).close(number, "not needed").status == "closed"
+
+
+def test_what_cannot_be_read_is_closed_by_whoever_may(fresh):
+    """Somebody wrote into its log on the forge's disk: the pull request decides nothing, and goes from the list."""
+    number = fresh.propose(NOTES, "petra")
+    log = fresh.as_("dana")._reader.log(fresh.pull_tip(number))
+    stranger = fresh.as_("dana", key="mallory")
+    event = new_event(log[-1], "commented", "dana", log[-1].event.at, fresh.main(), body="nice")
+    fresh.as_("dana").fetch_into(fresh.git)
+    stranger._push(stranger._commit(event, None, (log[-1].commit,)), f"{PULLS}{number}", log[-1].commit)
+    assert [one.number for one in pr_list.run(fresh.workspace, pr_list.PrListRequest()).unreadable] == [number]
+    fresh.hook(True)
+    with refused("not-yours-to-close"):
+        pr_close.run(fresh.workspace, pr_close.PrCloseRequest(number=number, reason="x", key=fresh.key("oli")))
+    asked = pr_close.PrCloseRequest(number=number, reason="forged", key=fresh.key("petra"))
+    assert pr_close.run(fresh.workspace, asked).status == "closed"
+    assert pr_close.run(fresh.workspace, asked).status == "closed", "closed already is fine"
+    assert not pr_list.run(fresh.workspace, pr_list.PrListRequest()).unreadable
+
+
+def test_one_person_has_a_few_pull_requests_open_at_a_time(fresh):
+    """Each costs whoever lists them; closing one makes room, and it is nobody else's limit."""
+    policy = fresh.bare.text("show", f"{MAIN}:{POLICY}").replace("limits:\n", "limits:\n  open_pulls: 1\n")
+    fresh.force_honestly({POLICY: policy.encode() + b"\n"}, "paul")
+    fresh.hook(True)
+    first = fresh.propose(NOTES, "petra", branch="one")
+    with refused("too-many-open"):
+        fresh.propose({"more.md": b"x\n"}, "petra", branch="two")
+    for branch, actor in enumerate(("oli", HARNESS, HARNESS)):
+        fresh.propose({f"{branch}.md": b"x\n"}, actor, branch=f"branch-{branch}")
+    fresh.as_("petra").close(first, "not needed")
+    assert fresh.as_("oli").get(fresh.propose({"more.md": b"x\n"}, "petra", branch="two")).status == "open"
 
 
 def closed_with_a_merge_in_hand(world, elsewhere):

@@ -1,0 +1,54 @@
+"""Whose pull request it is: how many one person may have open, and who closes one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+from modelsmith.forges.events import opened
+from modelsmith.forges.reader import Reader
+from modelsmith.repository.git import REGULAR, Git
+from modelsmith.schema.catalog import POLICY
+from modelsmith.schema.errors import GateNotCleared, InvalidInput, ModelsmithError
+from modelsmith.schema.pull import Change, ChangedPath, PullEvent
+
+_RULES = ChangedPath(path=POLICY, old_mode=REGULAR, new_mode=REGULAR, old_blob="0" * 40, new_blob="0" * 40)
+
+
+def check_count(reader: Reader, event: PullEvent, main: str, tips: Mapping[int, str]) -> None:
+    """Whoever lists the open pull requests pays for each: one person has a few. What cannot be read counts nobody's."""
+    now = reader.governance(main)
+    if any(event.actor == harness.id for harness in now.people.harness):
+        return
+    most, mine = now.limits.open_pulls, 0
+    for tip in tips.values():
+        with suppress(ModelsmithError):
+            mine += opened(reader.log(tip)).actor == event.actor and reader.status(tip, main) == "open"
+    if mine >= most:
+        raise GateNotCleared(
+            "too-many-open",
+            f"{event.actor} has {mine} open pull requests; the policy allows {most} (limits.open_pulls).",
+            "Close one that is no longer needed (`modelsmith pr close`), or have it decided.",
+            actor=event.actor,
+        )
+
+
+def check_closing(reader: Reader, opening: PullEvent, event: PullEvent, main: str) -> None:
+    """Whoever may neither withdraw a proposal nor decide about it does not close it."""
+    git = reader.git
+    if reader.merge_of(opening, main):
+        raise InvalidInput("not-open", f"Pull request {event.pull} is merged.", "Open a new one.")
+    if not reader.governance(main).may_close(event.actor, opening, _proposed(git, opening)):
+        raise GateNotCleared(
+            "not-yours-to-close",
+            f"{event.actor} neither opened pull request {event.pull} nor decides about what it changes.",
+            f"Ask {opening.actor}, or an owner of its paths, to close it.",
+        )
+
+
+def _proposed(git: Git, opening: PullEvent) -> Change:
+    """What a pull request would change; where that cannot be told, the rules, so that their owners may close it."""
+    try:
+        return git.change(opening.base, git.merge_tree(opening.base, opening.head))
+    except ModelsmithError:
+        return Change(paths=(_RULES,))
