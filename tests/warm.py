@@ -27,6 +27,9 @@ from pathlib import Path
 from threading import Lock
 from typing import NoReturn
 
+from modelsmith.fleet.executor import Beats
+from modelsmith.fleet.folder import HEARTBEAT_FILE, LOG, is_whole, lines_since
+
 
 class WarmCommands:
     """Runs ``modelsmith`` commands one at a time; its process starts with the first and ends with this one."""
@@ -64,9 +67,10 @@ def serve() -> None:
     """Fork for each request on standard input and print how it ended."""
     import modelsmith.loop.training
     import modelsmith.substrates.local
-    import modelsmith.training.sft
+    from modelsmith.training.worker import load
 
-    modelsmith.loop.training.LocalExecutor = ForkingExecutor  # type: ignore[misc, assignment]
+    load("sft")
+    modelsmith.loop.training.executor_on = lambda hosts, module, *places: ForkingExecutor(module, *places)
     import_everything()
     for line in sys.stdin:
         asked = json.loads(line)
@@ -113,28 +117,47 @@ def import_everything() -> None:
 class ForkingExecutor:
     """`fleet.executor.LocalExecutor`, but that the worker is a fork and not a new interpreter."""
 
-    def start(self, module: str, folder: Path) -> Forked:
+    def __init__(self, module: str, *places: Path) -> None:
+        self._module, self._places = module, places
+
+    def submit(self, folder: Path) -> Forked:
+        said = folder / HEARTBEAT_FILE
+        since = said.stat().st_size if said.exists() else 0
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             os.setsid()
             os.chdir(folder)
-            sys.argv = [module, str(folder)]
-            log = open_write(folder / "worker.log", os.O_APPEND)
+            sys.argv = [self._module, str(folder), *map(str, self._places)]
+            log = open_write(folder / LOG, os.O_APPEND)
             inherit(reader, log, log)
-            leave_with(lambda: runpy.run_module(module, run_name="__main__"))
+            leave_with(lambda: runpy.run_module(self._module, run_name="__main__"))
         os.close(reader)
-        return Forked(child, writer)
+        return Forked(child, writer, folder, since)
 
 
 class Forked:
-    """A worker that was forked; see `fleet.executor.Running`."""
+    """A worker that was forked; see `fleet.executor.Submitted`."""
 
-    def __init__(self, pid: int, lifeline: int) -> None:
-        self._pid, self._lifeline = pid, lifeline
+    def __init__(self, pid: int, lifeline: int, folder: Path, since: int) -> None:
+        self._pid, self._lifeline, self._folder, self.since = pid, lifeline, folder, since
         self._status: int | None = None
 
-    def wait(self, seconds: float) -> int | None:
+    def beats(self, since: int, seconds: float) -> Beats:
+        status = self._wait(seconds)
+        return Beats(*lines_since(self._folder / HEARTBEAT_FILE, since), status)
+
+    def fetch(self) -> bool:
+        return is_whole(self._folder)
+
+    def stop(self, grace: float) -> None:
+        with suppress(OSError):
+            os.close(self._lifeline)
+        if self._wait(grace) is None:
+            os.killpg(self._pid, 9)
+            self._wait(grace)
+
+    def _wait(self, seconds: float) -> int | None:
         end = time.monotonic() + seconds
         while self._status is None:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
@@ -145,13 +168,6 @@ class Forked:
             else:
                 time.sleep(0.005)
         return self._status
-
-    def stop(self, grace: float) -> None:
-        with suppress(OSError):
-            os.close(self._lifeline)
-        if self.wait(grace) is None:
-            os.killpg(self._pid, 9)
-            self.wait(grace)
 
 
 def open_read(path: str | Path) -> int:

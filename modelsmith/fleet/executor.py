@@ -1,4 +1,8 @@
-"""Where jobs run. A job is a Python module that works on one folder; the embedded executor runs it on this machine."""
+"""Where jobs run: the port, and the embedded executor, which runs them on this machine.
+
+Whoever submits a job knows its folder (`fleet.folder`) and speaks to the worker through the three verbs below only, so
+nothing says that both see one disk. `tests/fleet/executor_contract.py` is what every executor keeps.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +11,60 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from modelsmith.fleet import start
+from modelsmith.fleet.folder import HEARTBEAT_FILE, LOG, is_whole, lines_since
 from modelsmith.schema.errors import InfrastructureFailure
 
-LOG = "worker.log"
-"""Output of the worker, in the job's folder."""
+
+class Beats(NamedTuple):
+    """What a worker said since."""
+
+    lines: list[bytes]
+    """Of ``heartbeat.jsonl``, whole ones only."""
+    since: int
+    """Where the next call goes on."""
+    status: int | None
+    """Exit status once the worker has ended (negative: the signal that ended it), and then nothing more is said."""
 
 
-class Running(Protocol):
-    """A job that was started."""
+class Submitted(Protocol):
+    """A job that was submitted."""
 
-    def wait(self, seconds: float) -> int | None:
-        """Exit status (negative: the signal that ended it), or None when it still runs after this time."""
+    since: int
+    """Where this worker's heartbeats begin; those of an earlier one lie before."""
+
+    def beats(self, since: int, seconds: float) -> Beats:
+        """What the worker said since; waits this long for its end. Asked again from there, it says the same again."""
+        ...
+
+    def fetch(self) -> bool:
+        """Bring what the worker left (result, or error and log) into the job's folder here.
+
+        Whether that holds a result, every file of it as it was made: a damaged one is none.
+        """
         ...
 
     def stop(self, grace: float) -> None:
-        """Ask it to put its work away and end; what still runs after ``grace`` seconds is killed."""
+        """Ask the worker to put its work away and end; what still runs after ``grace`` seconds is killed."""
         ...
 
 
 class Executor(Protocol):
     """Runs jobs on some host."""
 
-    def start(self, module: str, folder: Path) -> Running:
-        """Run the toolkit's module on the folder, in a process that imports nothing from there.
+    def submit(self, folder: Path) -> Submitted:
+        """Give the job's folder to the host and start its worker there, in a process that imports nothing from there.
 
-        The worker's standard input is its lifeline: when it closes, because the starter asks for a stop or has died,
-        the worker puts its work away and ends.
+        What an earlier worker put away in the folder is the next one's to go on from. Never do two work in it at once:
+        of a job that was submitted twice, the second worker waits for the first.
+
+        The worker has a lifeline: when the one who submitted asks for a stop or has died, it puts its work away and
+        ends.
+
+        Raises:
+            InfrastructureFailure: ``worker-start``.
         """
         ...
 
@@ -43,16 +72,28 @@ class Executor(Protocol):
 class LocalExecutor:
     """This machine: a child process in a session of its own, so that Ctrl-C reaches the supervisor only."""
 
-    def start(self, module: str, folder: Path) -> Running:
-        """Start the job; its output goes to ``worker.log`` in the folder.
+    def __init__(self, module: str, *places: Path) -> None:
+        """Run this module of the toolkit on every folder that is submitted.
+
+        Args:
+            module: The worker's.
+            places: Where this machine keeps what the job names by digest; the worker is told them after the folder,
+                and checks.
+        """
+        self._module, self._places = module, places
+
+    def submit(self, folder: Path) -> Submitted:
+        """Start the worker; its output goes to ``worker.log`` in the folder.
 
         Raises:
             InfrastructureFailure: ``worker-start``.
         """
+        lines = folder / HEARTBEAT_FILE
         try:
+            since = lines.stat().st_size if lines.exists() else 0
             with (folder / LOG).open("ab") as log:
                 process = subprocess.Popen(
-                    [sys.executable, "-P", start.__file__, module, str(folder)],
+                    [sys.executable, "-P", start.__file__, self._module, folder, *self._places],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -67,25 +108,36 @@ class LocalExecutor:
                 "Check free disk space and memory.",
                 reason=str(error),
             ) from error
-        return _LocalProcess(process)
+        return _LocalJob(folder, since, process)
 
 
-class _LocalProcess:
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+class _LocalJob:
+    """See `Submitted`. The folder is the very one that the worker writes in, so nothing needs to be brought."""
 
-    def wait(self, seconds: float) -> int | None:
-        try:
-            return self._process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            return None
+    def __init__(self, folder: Path, since: int, process: subprocess.Popen[bytes]) -> None:
+        self.since = since
+        self._folder, self._process = folder, process
+
+    def beats(self, since: int, seconds: float) -> Beats:
+        status = self._wait(seconds)
+        lines, since = lines_since(self._folder / HEARTBEAT_FILE, since)
+        return Beats(lines, since, status)
+
+    def fetch(self) -> bool:
+        return is_whole(self._folder)
 
     def stop(self, grace: float) -> None:
         try:
             if self._process.stdin is not None:
                 self._process.stdin.close()
-            self.wait(grace)
+            self._wait(grace)
         finally:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
+
+    def _wait(self, seconds: float) -> int | None:
+        try:
+            return self._process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelsmith.fleet.executor import LocalExecutor
+from modelsmith.fleet.hosts import executor_on
 from modelsmith.loop.desk import Desk
 from modelsmith.loop.evals import BASE
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.bases import base_beneath
+from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.progress import Progress
 from modelsmith.substrates.base_models import resolve
-from modelsmith.training.job import Heartbeat, TrainJob
-from modelsmith.training.supervisor import TrainOutcome
+from modelsmith.training.job import Heartbeat, Inputs, TrainJob
+from modelsmith.training.supervisor import WORKER, TrainOutcome
 from modelsmith.training.supervisor import train as supervise
 
 JOB_FOLDER = "job"
@@ -39,11 +40,11 @@ def train(desk: Desk, iteration: Iteration, rows: Path) -> TrainOutcome:
     training = desk.cluster.training
     workspace = desk.workspace
     base = resolve(desk.cluster.base_model, workspace.root, workspace.models, workspace.models_memory)
-    parent = desk.subject(parent_of(desk, iteration)).adapter
+    parent = desk.subject(parent_of(desk, iteration))
     job = TrainJob(
-        model=str(base.folder),
-        parent=str(parent) if parent else None,
-        rows=str(rows),
+        base=base.digest,
+        parent=parent.artifact,
+        rows=file_digest(rows),
         system=desk.governed.evalset.prompt.system,
         chat=desk.cluster.base_model.chat,
         training=training.model_copy(update={"seed": training.seed + iteration.number - 1}),
@@ -53,4 +54,6 @@ def train(desk: Desk, iteration: Iteration, rows: Path) -> TrainOutcome:
         text = f"loss {beat.loss:.3f}, about {round(beat.eta)}s left"
         desk.workspace.notify(Progress("train", text, beat.step, beat.steps))
 
-    return supervise(desk.folder(iteration) / JOB_FOLDER, job, LocalExecutor(), progress)
+    inputs = Inputs(rows, parent.adapter)
+    executor = executor_on(desk.cluster.hosts, WORKER, base.folder)
+    return supervise(desk.folder(iteration) / JOB_FOLDER, job, inputs, executor, progress)

@@ -84,6 +84,16 @@ def look(source: BaseModelSource, root: Path) -> Path | None:
     return path
 
 
+def is_base_model(folder: Path, digest: str) -> bool:
+    """Whether the folder holds the base model of this pinned digest, every byte read.
+
+    That is its safetensors, or what was converted from its GGUF file: `gguf.converted` names the folder by the digest.
+    """
+    if folder.name == digest.removeprefix("sha256:") and (folder / gguf.MARKER).is_file():
+        return gguf.is_complete(folder)
+    return folder.is_dir() and listing_digest(folder) == digest
+
+
 def listing_digest(folder: Path) -> str:
     """SHA-256 of the folder's ``SHA256SUMS`` listing: one ``<hex>  <path>`` line a file, sorted by path.
 

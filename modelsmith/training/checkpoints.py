@@ -6,23 +6,26 @@ import json
 import shutil
 from pathlib import Path
 
+from modelsmith.fleet.folder import listing
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.signing.files import write_atomically
-from modelsmith.training.job import COMPLETE, folder_listing
+
+COMPLETE = "COMPLETE.json"
+"""Marker of a whole folder, written last: its files with their digests."""
 
 
 def seal_checkpoint(folder: Path) -> None:
     """Mark the checkpoint as whole."""
-    write_atomically(folder / COMPLETE, canonical_json(folder_listing(folder)))
+    write_atomically(folder / COMPLETE, canonical_json(_files(folder)))
 
 
 def is_intact(folder: Path) -> bool:
     """Whether every file is as it was when the checkpoint was sealed."""
     try:
-        listing = json.loads((folder / COMPLETE).read_bytes())
+        sealed = json.loads((folder / COMPLETE).read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
-    return bool(listing) and listing == folder_listing(folder)
+    return bool(sealed) and sealed == _files(folder)
 
 
 def last_intact(checkpoints: Path) -> Path | None:
@@ -33,3 +36,7 @@ def last_intact(checkpoints: Path) -> Path | None:
             return folder
         shutil.rmtree(folder)
     return None
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {name: digest for name, digest in listing(folder).items() if name != COMPLETE}

@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
-from modelsmith.training.job import FailureClass, WorkerError
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput, ModelsmithError
+from modelsmith.training.job import DamagedInputError, FailureClass, WorkerError
 
 RECOVERABLE: frozenset[FailureClass] = frozenset({"corrupt-checkpoint", "killed", "stalled"})
 """Classes after which the same job may succeed when it goes on from a checkpoint."""
@@ -19,18 +19,24 @@ _PROBE = 1 << 20
 """Bytes that a folder with any room to speak of takes."""
 
 
+class StoppedError(Exception):
+    """The worker was asked to stop; its checkpoint is written."""
+
+
 class DivergedError(Exception):
     """The loss is not a number any more."""
 
 
 class CorruptCheckpointError(Exception):
-    """A checkpoint whose files are whole cannot be loaded; the message is its name."""
+    """A checkpoint whose files are whole could not be loaded; the message is its name."""
 
 
 def classify(error: BaseException) -> FailureClass:
     """Class of a worker's exception, from it or what caused it."""
     for cause in _chain(error):
         text = str(cause).lower()
+        if isinstance(cause, DamagedInputError):
+            return "damaged-input"
         if isinstance(cause, CorruptCheckpointError):
             return "corrupt-checkpoint"
         if isinstance(cause, DivergedError):
@@ -65,16 +71,21 @@ def has_room(folder: Path) -> bool:
 def as_error(error: WorkerError, log_tail: str) -> ModelsmithError:
     """What the person is told when a worker has failed for good."""
     message, mend = _WORDS[error.failure]
-    kind = InvalidInput if error.failure == "nan-loss" else InfrastructureFailure
+    kind = _KINDS.get(error.failure, InfrastructureFailure)
     details = {"reason": error.message, "log": log_tail} if error.failure == "crash" else {"reason": error.message}
     return kind(f"training-{error.failure}", message, mend, **details)
 
 
 _AGAIN = "Run the command again; training goes on from its last checkpoint."
+_KINDS: dict[FailureClass, type[ModelsmithError]] = {"nan-loss": InvalidInput, "damaged-input": IntegrityFailure}
 _WORDS: dict[FailureClass, tuple[str, str]] = {
     "oom": (
         "Training needs more memory than there is.",
         "Lower training.batch_size or lora.rank, or use a larger host.",
+    ),
+    "damaged-input": (
+        "An input of the training is not the one that the job names, so nothing was trained on it.",
+        "Run the command again, which copies rows and parent anew; restore the base model's weights if it is they.",
     ),
     "corrupt-checkpoint": (
         "No checkpoint of the training could be loaded.",

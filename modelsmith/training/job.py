@@ -1,42 +1,45 @@
-"""What supervisor and worker say to each other through the job's folder."""
+"""A training job as data, and as a folder that is all of it but the base model: see `fleet.folder`."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from modelsmith.artifacts import seal
+from modelsmith.fleet.folder import INPUTS, JOB_FILE
 from modelsmith.schema.base import Digest, Frozen
-from modelsmith.schema.canonical import canonical_json, digest, file_digest
+from modelsmith.schema.canonical import digest, file_digest
+from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.source import Chat
 from modelsmith.schema.training import Training
-from modelsmith.signing.files import write_atomically
+from modelsmith.signing.files import SIGNATURE_FILE, write_atomically
+from modelsmith.substrates.base_models import is_base_model
 
-JOB_FILE = "job.json"
-HEARTBEAT_FILE = "heartbeat.jsonl"
-RESULT_FILE = "result.json"
-ERROR_FILE = "error.json"
+ROWS_INPUT = f"{INPUTS}/rows.jsonl"
+PARENT_INPUT = f"{INPUTS}/parent"
 ADAPTER_FOLDER = "adapter"
 CHECKPOINT_FOLDER = "checkpoints"
-COMPLETE = "COMPLETE.json"
-"""Marker of a whole folder, written last: its files with their digests."""
-STOPPED = 75
-"""Exit status of a worker that was asked to stop and has put a checkpoint away."""
 
-FailureClass = Literal["oom", "corrupt-checkpoint", "disk-full", "nan-loss", "crash", "killed", "stalled"]
-"""Why a worker ended: it names the first five itself; ``killed`` and ``stalled`` are what its supervisor saw."""
+FailureClass = Literal[
+    "oom", "damaged-input", "corrupt-checkpoint", "disk-full", "nan-loss", "crash", "killed", "stalled"
+]
+"""Why a worker ended. ``killed`` and ``stalled`` are what its supervisor saw; the others it names itself."""
 
 
 class TrainJob(Frozen):
-    """One training: ``job.json``."""
+    """One training, by digest: no path, so it means the same on every host."""
 
-    model: str
-    """Folder of the base model (safetensors, tokenizer, chat template)."""
-    parent: str | None
-    """Folder of the adapter to continue from."""
-    rows: str
-    """JSONL file of training rows."""
+    base: Digest
+    """The base model, as the cluster pins it; the host has it."""
+    parent: Digest | None
+    """Artifact id of the adapter to continue from; its folder is ``inputs/parent``."""
+    rows: Digest
+    """Of ``inputs/rows.jsonl``."""
     system: str
     """The eval set's system prompt, before every row."""
     chat: Chat = Chat()
@@ -44,17 +47,11 @@ class TrainJob(Frozen):
     training: Training
 
     def identity(self) -> str:
-        """Digest of everything that shapes the result, and of no path: two identical jobs may share one result."""
-        return digest(
-            {
-                "model": _content(Path(self.model)),
-                "parent": _content(Path(self.parent)) if self.parent else None,
-                "rows": file_digest(Path(self.rows)),
-                "system": self.system,
-                **({} if self.chat == Chat() else {"chat": self.chat.model_dump(mode="json")}),
-                "training": self.training.model_dump(mode="json", exclude={"checkpoint_every"}),
-            }
-        )
+        """Digest of everything that shapes the result: two identical jobs may share one."""
+        said = self.model_dump(mode="json", exclude={"training": {"checkpoint_every"}})
+        if self.chat == Chat():
+            del said["chat"]
+        return digest(said)
 
 
 class JobFile(Frozen):
@@ -62,6 +59,16 @@ class JobFile(Frozen):
 
     identity: Digest
     job: TrainJob
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where the inputs lie that the job's folder gets a copy of."""
+
+    rows: Path
+    """JSONL file of training rows."""
+    parent: Path | None = None
+    """Folder of the sealed artifact."""
 
 
 class Heartbeat(Frozen):
@@ -89,8 +96,8 @@ class TrainResult(Frozen):
     """Largest resident memory of that worker."""
     versions: dict[str, str]
     """Training libraries."""
-    adapter: dict[str, Digest]
-    """Digest of each file of the adapter's folder."""
+    files: dict[str, Digest]
+    """Digest of each file of the adapter's folder, by its path in the job's; see `fleet.folder.Made`."""
 
 
 class WorkerError(Frozen):
@@ -98,45 +105,60 @@ class WorkerError(Frozen):
 
     failure: FailureClass
     message: str
-    checkpoint: str | None = None
-    """Name of the checkpoint that could not be loaded."""
 
 
-def write_json(path: Path, value: Frozen) -> None:
-    """Canonical JSON, whole or not at all."""
-    write_atomically(path, canonical_json(value) + b"\n")
+class DamagedInputError(Exception):
+    """An input is not the one that ``job.json`` names."""
 
 
-def read_heartbeats(path: Path, offset: int) -> tuple[list[Heartbeat], int]:
-    """Heartbeats after the byte offset, and the next offset; a torn last line waits for its rest."""
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read()
-    except FileNotFoundError:
-        return [], offset
-    whole = data[: data.rfind(b"\n") + 1]
+def heartbeats(lines: Iterable[bytes]) -> list[Heartbeat]:
+    """The heartbeats among the lines of ``heartbeat.jsonl``."""
     beats = []
-    for line in whole.splitlines():
+    for line in lines:
         try:
             beats.append(Heartbeat.model_validate_json(line))
         except ValidationError:
             continue
-    return beats, offset + len(whole)
+    return beats
 
 
-def folder_listing(folder: Path) -> dict[str, str]:
-    """Digest of every file of a flat folder, by name; hidden files and markers of completeness are left out."""
-    return {
-        path.name: file_digest(path)
-        for path in sorted(folder.iterdir())
-        if path.is_file() and not path.name.startswith(".") and path.name != COMPLETE
-    }
+def place(folder: Path, job: TrainJob, inputs: Inputs) -> None:
+    """Put into the job's folder what it lacks of its inputs."""
+    (folder / INPUTS).mkdir(exist_ok=True)
+    rows, parent = folder / ROWS_INPUT, folder / PARENT_INPUT
+    if not (rows.is_file() and file_digest(rows) == job.rows):
+        write_atomically(rows, inputs.rows.read_bytes())
+    if inputs.parent is not None and not _is_artifact(parent, job.parent):
+        shutil.rmtree(parent, ignore_errors=True)
+        shutil.copytree(inputs.parent, parent, ignore=shutil.ignore_patterns(SIGNATURE_FILE))
 
 
-def _content(folder: Path) -> str:
-    """Digest of a folder's files by name and content; the marker's own digests are taken where there is one."""
+def read_job(folder: Path, base: Path) -> JobFile:
+    """The folder's job, once everything that it names is as it says.
+
+    Raises:
+        DamagedInputError: the job itself, its rows, its parent or the base model is another one.
+    """
     try:
-        return file_digest(folder / COMPLETE)
-    except FileNotFoundError:
-        return digest(folder_listing(folder))
+        file = JobFile.model_validate_json((folder / JOB_FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise DamagedInputError(f"{JOB_FILE} cannot be read") from error
+    job = file.job
+    rows = folder / ROWS_INPUT
+    for name, sound in (
+        (JOB_FILE, file.identity == job.identity()),
+        (ROWS_INPUT, rows.is_file() and file_digest(rows) == job.rows),
+        (PARENT_INPUT, job.parent is None or _is_artifact(folder / PARENT_INPUT, job.parent)),
+        ("the base model", is_base_model(base, job.base)),
+    ):
+        if not sound:
+            raise DamagedInputError(f"{name} is not as the job says")
+    return file
+
+
+def _is_artifact(folder: Path, artifact: str | None) -> bool:
+    try:
+        seal.check(folder, artifact or "")
+    except ModelsmithError:
+        return False
+    return True

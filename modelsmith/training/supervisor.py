@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,20 +11,30 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from modelsmith.fleet.executor import LOG, Executor, Running
+from modelsmith.fleet.executor import Executor, Submitted
+from modelsmith.fleet.folder import ERROR_FILE, JOB_FILE, LOG, RESULT_FILE, is_whole, write_json
+from modelsmith.fleet.worker import STOP_GRACE, STOPPED
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
-from modelsmith.training import job as names
 from modelsmith.training.failures import RECOVERABLE, as_error, has_room
-from modelsmith.training.job import Heartbeat, JobFile, TrainJob, TrainResult, WorkerError
+from modelsmith.training.job import (
+    ADAPTER_FOLDER,
+    Heartbeat,
+    Inputs,
+    JobFile,
+    TrainJob,
+    TrainResult,
+    WorkerError,
+    heartbeats,
+    place,
+)
+from modelsmith.training.worker import METHODS
 
-WORKERS = {"sft": "modelsmith.training.sft"}
-"""Module of the worker for each training method."""
+WORKER = "modelsmith.training.worker"
+"""Module that an executor runs on the job's folder."""
 START_GRACE = 900.0
 """Seconds until the first heartbeat of a worker: loading, tokenising, one step."""
 BEAT_GRACE = 600.0
 """Seconds between heartbeats after which a worker counts as stalled."""
-STOP_GRACE = 120.0
-"""Seconds that a stopping worker gets for its checkpoint."""
 _POLL = 0.25
 
 
@@ -45,7 +54,9 @@ class TrainOutcome:
     """The result was there already."""
 
 
-def train(job_dir: Path, job: TrainJob, executor: Executor, progress: Callable[[Heartbeat], None]) -> TrainOutcome:
+def train(
+    job_dir: Path, job: TrainJob, inputs: Inputs, executor: Executor, progress: Callable[[Heartbeat], None]
+) -> TrainOutcome:
     """Run the job to its end, or adopt its result when the same job was finished before.
 
     A worker that was killed, stalled or met a checkpoint that cannot be loaded is restarted once, from the checkpoint
@@ -54,19 +65,19 @@ def train(job_dir: Path, job: TrainJob, executor: Executor, progress: Callable[[
     Raises:
         InvalidInput: ``method-not-available``, ``job-folder-taken`` (by another job), ``parent-shape``,
             ``training-nan-loss``.
+        IntegrityFailure: ``training-damaged-input``.
         InfrastructureFailure: ``job-busy``, ``training-oom``, ``training-disk-full``, ``training-crash``,
             ``training-killed``, ``training-stalled``, ``training-corrupt-checkpoint``.
         KeyboardInterrupt: interrupted; the worker has ended.
     """
-    module = WORKERS.get(job.training.method)
-    if module is None:
+    if job.training.method not in METHODS:
         raise InvalidInput(
             "method-not-available",
             f"Training by {job.training.method} is not available yet.",
-            f"Use one of: {', '.join(sorted(WORKERS))}.",
+            f"Use one of: {', '.join(sorted(METHODS))}.",
             method=job.training.method,
         )
-    _check_parent(job)
+    _check_parent(job, inputs)
     job_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(job_dir / ".supervisor.lock")
     try:
@@ -80,27 +91,26 @@ def train(job_dir: Path, job: TrainJob, executor: Executor, progress: Callable[[
         adopted = _finished(job_dir, identity)
         if adopted is not None:
             return _outcome(job_dir, adopted, restarts=0, adopted=True)
+        place(job_dir, job, inputs)
         restarts = 0
         while True:
-            (job_dir / names.ERROR_FILE).unlink(missing_ok=True)
-            failure = _attempt(executor.start(module, job_dir), job_dir, progress)
+            (job_dir / ERROR_FILE).unlink(missing_ok=True)
+            failure = _attempt(executor.submit(job_dir), job_dir, progress)
             result = _finished(job_dir, identity)
             if failure is None and result is not None:
                 return _outcome(job_dir, result, restarts, adopted=False)
-            failure = failure or WorkerError(failure="crash", message="The worker ended without a result.")
+            failure = failure or WorkerError(failure="crash", message="The worker ended without a whole result.")
             if restarts or failure.failure not in RECOVERABLE:
                 raise as_error(failure, _tail(job_dir / LOG))
             restarts += 1
-            if failure.checkpoint:
-                shutil.rmtree(job_dir / names.CHECKPOINT_FOLDER / failure.checkpoint, ignore_errors=True)
     finally:
         lock.release()
 
 
-def _check_parent(job: TrainJob) -> None:
-    if job.parent is None:
+def _check_parent(job: TrainJob, inputs: Inputs) -> None:
+    if inputs.parent is None:
         return
-    config = json.loads((Path(job.parent) / "adapter_config.json").read_text(encoding="utf-8"))
+    config = json.loads((inputs.parent / "adapter_config.json").read_text(encoding="utf-8"))
     lora = job.training.lora
     if (config.get("r"), config.get("lora_alpha")) != (lora.rank, lora.alpha):
         raise InvalidInput(
@@ -116,7 +126,7 @@ def _check_parent(job: TrainJob) -> None:
 def _claim(folder: Path, job: TrainJob) -> str:
     """Write ``job.json``, unless the folder belongs to another job."""
     identity = job.identity()
-    path = folder / names.JOB_FILE
+    path = folder / JOB_FILE
     if path.exists():
         try:
             owner = JobFile.model_validate_json(path.read_bytes()).identity
@@ -130,34 +140,31 @@ def _claim(folder: Path, job: TrainJob) -> str:
                 found=owner,
                 expected=identity,
             )
-    names.write_json(path, JobFile(identity=identity, job=job))
+    write_json(path, JobFile(identity=identity, job=job))
     return identity
 
 
 def _finished(folder: Path, identity: str) -> TrainResult | None:
     """The result, when it answers this job and its adapter is intact."""
     try:
-        result = TrainResult.model_validate_json((folder / names.RESULT_FILE).read_bytes())
+        result = TrainResult.model_validate_json((folder / RESULT_FILE).read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
-    adapter = folder / names.ADAPTER_FOLDER
-    if result.identity != identity or not adapter.is_dir() or names.folder_listing(adapter) != result.adapter:
-        return None
-    return result
+    return result if result.identity == identity and is_whole(folder) else None
 
 
-def _attempt(worker: Running, folder: Path, progress: Callable[[Heartbeat], None]) -> WorkerError | None:
+def _attempt(worker: Submitted, folder: Path, progress: Callable[[Heartbeat], None]) -> WorkerError | None:
     """Follow one worker to its end; None when it says that it succeeded."""
-    path = folder / names.HEARTBEAT_FILE
-    offset = path.stat().st_size if path.exists() else 0
+    since = worker.since
     deadline = time.monotonic() + START_GRACE
     try:
         while True:
-            status = worker.wait(_POLL)
-            beats, offset = names.read_heartbeats(path, offset)
+            lines, since, status = worker.beats(since, _POLL)
+            beats = heartbeats(lines)
             for beat in beats:
                 progress(beat)
             if status is not None:
+                worker.fetch()
                 return _verdict(status, folder)
             if beats:
                 deadline = time.monotonic() + BEAT_GRACE
@@ -173,17 +180,17 @@ def _verdict(status: int, folder: Path) -> WorkerError | None:
     if status == 0:
         return None
     try:
-        return WorkerError.model_validate_json((folder / names.ERROR_FILE).read_bytes())
+        return WorkerError.model_validate_json((folder / ERROR_FILE).read_bytes())
     except (FileNotFoundError, ValidationError):
         if not has_room(folder):
             return WorkerError(failure="disk-full", message="The worker found no room, not even to say so.")
-        gone = status < 0 or status == names.STOPPED
+        gone = status < 0 or status == STOPPED
         return WorkerError(failure="killed" if gone else "crash", message=f"The worker ended with status {status}.")
 
 
 def _outcome(folder: Path, result: TrainResult, restarts: int, adopted: bool) -> TrainOutcome:
     return TrainOutcome(
-        adapter=folder / names.ADAPTER_FOLDER,
+        adapter=folder / ADAPTER_FOLDER,
         steps=result.steps,
         final_loss=result.final_loss,
         seconds=result.seconds,

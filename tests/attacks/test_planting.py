@@ -156,8 +156,8 @@ def test_a_worker_imports_nothing_from_the_folder_that_it_works_in(tmp_path):
     subprocess.run([sys.executable, "-m", "modelsmith"], cwd=tmp_path / "job", capture_output=True, check=False)
     assert sprung.exists(), "the control: without isolation they run"
     sprung.unlink()
-    worker = LocalExecutor().start("modelsmith", tmp_path / "job")
-    assert worker.wait(120) == 2, (tmp_path / "job" / "worker.log").read_text()
+    worker = LocalExecutor("modelsmith").submit(tmp_path / "job")
+    assert worker.beats(0, 120).status == 2, (tmp_path / "job" / "worker.log").read_text()
     assert "No such command" in (tmp_path / "job" / "worker.log").read_text()
     assert not sprung.exists()
 

@@ -22,7 +22,7 @@ from modelsmith.ledger.ledger import Ledger
 
 APPEND = "modelsmith.evaluation.results:RunFolder.append"
 PUSH = "modelsmith.forges.local:LocalForge._push"
-WAIT = "modelsmith.fleet.executor:_LocalProcess.wait"
+WAIT = "modelsmith.fleet.executor:_LocalJob.beats"
 DRIVER = Path(__file__).with_name("stop_at.py")
 STATE = "modelsmith.loop.state:StateFile.put"
 

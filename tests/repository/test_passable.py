@@ -13,7 +13,7 @@ from modelsmith.repository.load import load_eval_set
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.validate import validate
 from modelsmith.schema.training import AVAILABLE_METHODS
-from modelsmith.training.supervisor import WORKERS
+from modelsmith.training.worker import METHODS
 
 Edit = Callable[[str, str, str], None]
 Put = Callable[[str, str | bytes | None], None]
@@ -116,4 +116,4 @@ def test_tokens_are_estimated_between_what_every_tokenizer_needs_and_what_most_d
 
 
 def test_the_methods_that_validate_lets_through_are_those_that_run() -> None:
-    assert set(AVAILABLE_METHODS) == set(WORKERS)
+    assert set(AVAILABLE_METHODS) == set(METHODS)

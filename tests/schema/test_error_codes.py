@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from pathlib import Path
+from typing import get_args
 
 import modelsmith
 from modelsmith.schema import errors
 from modelsmith.schema.error_codes import error_codes, errors_page
+from modelsmith.training.job import FailureClass
 
 ROOT = Path(modelsmith.__file__).parent
 KINDS = {
@@ -18,9 +20,7 @@ KINDS = {
 }
 HELPERS = {"_refused": errors.Exit.GATE_NOT_CLEARED, "_broken": errors.Exit.INTEGRITY}
 """Functions that make an error of the code they are given, and its exit code."""
-PUT_TOGETHER = {
-    f"training-{end}" for end in ("oom", "nan-loss", "disk-full", "corrupt-checkpoint", "killed", "stalled", "crash")
-}
+PUT_TOGETHER = {f"training-{end}" for end in get_args(FailureClass)}
 """Codes that stand nowhere as one word."""
 REGISTRY = {one.code: one for topic in error_codes().values() for one in topic}
 

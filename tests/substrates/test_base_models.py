@@ -13,7 +13,7 @@ from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.source import BaseModelSource
 from modelsmith.substrates import gguf, verified
-from modelsmith.substrates.base_models import listing_digest, resolve
+from modelsmith.substrates.base_models import is_base_model, listing_digest, resolve
 
 SMOLLM2 = BaseModelSource(
     name="smollm2-135m-instruct",
@@ -202,6 +202,17 @@ def test_a_converted_model_that_was_hashed_here_before_is_not_hashed_again(
 def test_a_complete_conversion_is_adopted_without_converting(tmp_path: Path) -> None:
     folder = converted_folder(tmp_path / ZERO.removeprefix("sha256:"))
     assert gguf.converted(tmp_path / "gone.gguf", ZERO, tmp_path) == folder
+
+
+def test_a_base_model_is_known_by_its_digest_wherever_it_lies(tiny_model: Path, tmp_path: Path) -> None:
+    folder, digest = converted_folder(tmp_path / ZERO.removeprefix("sha256:")), listing_digest(tiny_model)
+    assert is_base_model(folder, ZERO)
+    assert is_base_model(tiny_model, digest)
+    assert not is_base_model(folder, digest)
+    assert not is_base_model(tiny_model, ZERO)
+    assert not is_base_model(tmp_path / "gone", ZERO)
+    next(folder.glob("*.safetensors")).write_bytes(b"other")
+    assert not is_base_model(folder, ZERO)
 
 
 @pytest.mark.model

@@ -35,9 +35,9 @@ from modelsmith.substrates.local import TransformersSubstrate
 from modelsmith.substrates.port import Completion, Prompt, Substrate
 from modelsmith.substrates.vllm.server import BASE, VllmServer, find_python
 from modelsmith.substrates.vllm.substrate import ServedModel, VllmSubstrate
-from modelsmith.training.job import TrainJob
+from modelsmith.training.job import Inputs, TrainJob
 from modelsmith.training.rows import write_rows
-from modelsmith.training.supervisor import train
+from modelsmith.training.supervisor import WORKER, train
 
 pytestmark = [pytest.mark.model, pytest.mark.alone, pytest.mark.timeout(1800)]
 
@@ -89,11 +89,11 @@ def adapter(model: Path, governed: GovernedSet, folder: Path) -> tuple[Path, str
     training = Sft(
         steps=steps, batch_size=batch, learning_rate=2e-3, schedule="constant", lora=Lora(rank=RANK, alpha=32)
     )
+    rows, base = folder / "rows.jsonl", load_cluster(WorkTree(ROOT), "rtb-pricing").base_model.digest
     job = TrainJob(
-        model=str(model), parent=None, rows=str(folder / "rows.jsonl"), system=governed.evalset.prompt.system,
-        training=training,
-    )  # fmt: skip
-    trained = train(folder / "job", job, LocalExecutor(), lambda beat: None).adapter
+        base=base, parent=None, rows=file_digest(rows), system=governed.evalset.prompt.system, training=training
+    )
+    trained = train(folder / "job", job, Inputs(rows), LocalExecutor(WORKER, model), lambda beat: None).adapter
     return trained, file_digest(trained / "adapter_model.safetensors")
 
 

@@ -6,7 +6,6 @@ the test is about; elsewhere the same worker runs in a thread.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import resource
@@ -18,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,20 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
-from modelsmith.fleet.executor import LocalExecutor, Running
-from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.artifacts.seal import seal
+from modelsmith.fleet.executor import Beats, Executor, LocalExecutor, Submitted
+from modelsmith.fleet.folder import HEARTBEAT_FILE, is_whole, lines_since
+from modelsmith.schema.canonical import file_digest
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.scenario import Message
-from modelsmith.schema.training import Lora, Planned, Sft
+from modelsmith.schema.training import Lora, Planned, Sft, Training
 from modelsmith.schema.training_row import TrainingRow
-from modelsmith.training import supervisor
+from modelsmith.substrates.base_models import listing_digest
+from modelsmith.training import supervisor, worker
 from modelsmith.training.checkpoints import is_intact
-from modelsmith.training.job import Heartbeat, TrainJob, WorkerError
+from modelsmith.training.job import Heartbeat, Inputs, TrainJob
 from modelsmith.training.rows import write_rows
-from modelsmith.training.supervisor import TrainOutcome, train
+from modelsmith.training.supervisor import WORKER, TrainOutcome
 
 STEPS = 60
 """Enough that a test can act while the worker is on its way; a step takes some 20 ms."""
@@ -74,16 +78,42 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Case:
+    """A training as a test asks for it: where its inputs lie, and its settings."""
+
+    model: Path
+    rows: Path
+    training: Training
+    parent: Path | None = None
+    system: str = "Name the cause."
+
+    def settings(self, **changes: Any) -> Case:
+        return replace(self, training=self.training.model_copy(update=changes))
+
+
 @pytest.fixture(scope="module")
-def job(tiny_model: Path, rows: Path) -> TrainJob:
-    training = Sft(
-        steps=STEPS, batch_size=3, learning_rate=0.01, checkpoint_every=5, lora=Lora(rank=4, alpha=8, dropout=0.1)
+def job(tiny_model: Path, rows: Path) -> Case:
+    lora = Lora(rank=4, alpha=8, dropout=0.1)
+    return Case(tiny_model, rows, Sft(steps=STEPS, batch_size=3, learning_rate=0.01, checkpoint_every=5, lora=lora))
+
+
+def train(
+    folder: Path, case: Case, run_by: Callable[[Path], Executor], progress: Callable[[Heartbeat], None]
+) -> TrainOutcome:
+    """Train the case by an executor on the machine where its base model lies."""
+    job = TrainJob(
+        base=listing_digest(case.model),
+        parent=file_digest(case.parent / "SHA256SUMS") if case.parent else None,
+        rows=file_digest(case.rows),
+        system=case.system,
+        training=case.training,
     )
-    return TrainJob(model=str(tiny_model), parent=None, rows=str(rows), system="Name the cause.", training=training)
+    return supervisor.train(folder, job, Inputs(case.rows, case.parent), run_by(case.model), progress)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(job: TrainJob, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainOutcome]:
+def uninterrupted(job: Case, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainOutcome]:
     folder = tmp_path_factory.mktemp("uninterrupted")
     return folder, train(folder, job, Thread(), lambda beat: None)
 
@@ -94,35 +124,49 @@ class Thread:
     def __init__(self) -> None:
         self.started = 0
 
-    def start(self, module: str, folder: Path) -> Running:
+    def __call__(self, base: Path) -> Thread:
+        self._base = base
+        return self
+
+    def submit(self, folder: Path) -> Submitted:
         self.started += 1
-        return _ThreadRunning(importlib.import_module(module).main, folder)
+        return _ThreadJob(folder, self._base)
 
 
-class _ThreadRunning:
-    def __init__(self, main: Callable[[Path, threading.Event], int], folder: Path) -> None:
-        self._asked = threading.Event()
+class _ThreadJob:
+    def __init__(self, folder: Path, base: Path) -> None:
+        self._folder, self._asked = folder, threading.Event()
         self._status: list[int] = []
-        self._thread = threading.Thread(target=lambda: self._status.append(main(folder, self._asked)))
+        said = folder / HEARTBEAT_FILE
+        self.since = said.stat().st_size if said.exists() else 0
+        self._thread = threading.Thread(target=lambda: self._status.append(worker.main(folder, base, self._asked)))
         self._thread.start()
 
-    def wait(self, seconds: float) -> int | None:
+    def beats(self, since: int, seconds: float) -> Beats:
         self._thread.join(seconds)
-        return None if self._thread.is_alive() else self._status[0]
+        status = None if self._thread.is_alive() else self._status[0]
+        return Beats(*lines_since(self._folder / HEARTBEAT_FILE, since), status)
+
+    def fetch(self) -> bool:
+        return is_whole(self._folder)
 
     def stop(self, grace: float) -> None:
         self._asked.set()
         self._thread.join()
 
 
-class Watched(LocalExecutor):
+class Watched:
     """The real executor, remembering the processes that it started."""
 
     def __init__(self) -> None:
         self.started: list[Any] = []
 
-    def start(self, module: str, folder: Path) -> Running:
-        running = super().start(module, folder)
+    def __call__(self, base: Path) -> Watched:
+        self._real = LocalExecutor(WORKER, base)
+        return self
+
+    def submit(self, folder: Path) -> Submitted:
+        running = self._real.submit(folder)
         self.started.append(running)
         return running
 
@@ -148,6 +192,14 @@ def same_weights(one: Path, other: Path) -> bool:
     return left.keys() == right.keys() and all(bool((left[k] == right[k]).all()) for k in left)
 
 
+def sealed(adapter: Path, folder: Path) -> Path:
+    """An artifact of the adapter, as the store keeps it."""
+    shutil.copytree(adapter, folder)
+    (folder / "README.md").write_text("The cause.")
+    seal(folder)
+    return folder
+
+
 def test_a_training_ends_with_an_adapter_and_its_facts(uninterrupted: tuple[Path, TrainOutcome]) -> None:
     folder, outcome = uninterrupted
     assert sorted(p.name for p in outcome.adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
@@ -166,7 +218,7 @@ def test_the_adapter_names_no_path(uninterrupted: tuple[Path, TrainOutcome], tin
     assert "/" not in config
 
 
-def test_a_second_call_adopts_the_finished_result(uninterrupted: tuple[Path, TrainOutcome], job: TrainJob) -> None:
+def test_a_second_call_adopts_the_finished_result(uninterrupted: tuple[Path, TrainOutcome], job: Case) -> None:
     folder, first = uninterrupted
     executor = Thread()
     again = train(folder, job, executor, lambda beat: None)
@@ -175,24 +227,21 @@ def test_a_second_call_adopts_the_finished_result(uninterrupted: tuple[Path, Tra
 
 
 def test_the_same_job_from_other_paths_is_the_same_job(
-    uninterrupted: tuple[Path, TrainOutcome], job: TrainJob, tmp_path: Path
+    uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path
 ) -> None:
     model = shutil.copytree(job.model, tmp_path / "model")
-    rows = shutil.copy(job.rows, tmp_path / "other.jsonl")
-    moved = job.model_copy(update={"model": str(model), "rows": str(rows)})
+    moved = replace(job, model=model, rows=Path(shutil.copy(job.rows, tmp_path / "other.jsonl")))
     assert train(uninterrupted[0], moved, Thread(), lambda beat: None).adopted
 
 
-def test_the_folder_of_another_job_is_refused(uninterrupted: tuple[Path, TrainOutcome], job: TrainJob) -> None:
-    other = job.model_copy(update={"system": "Another prompt."})
+def test_the_folder_of_another_job_is_refused(uninterrupted: tuple[Path, TrainOutcome], job: Case) -> None:
+    other = replace(job, system="Another prompt.")
     with pytest.raises(InvalidInput) as caught:
         train(uninterrupted[0], other, Thread(), lambda beat: None)
     assert caught.value.code == "job-folder-taken"
 
 
-def test_a_tampered_adapter_is_not_adopted(
-    uninterrupted: tuple[Path, TrainOutcome], job: TrainJob, tmp_path: Path
-) -> None:
+def test_a_tampered_adapter_is_not_adopted(uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path) -> None:
     folder = shutil.copytree(uninterrupted[0], tmp_path / "job")
     with (folder / "adapter" / "adapter_model.safetensors").open("ab") as file:
         file.write(b"x")
@@ -202,7 +251,7 @@ def test_a_tampered_adapter_is_not_adopted(
 
 
 def test_a_worker_killed_between_steps_goes_on_and_ends_in_the_same_adapter(
-    uninterrupted: tuple[Path, TrainOutcome], job: TrainJob, tmp_path: Path
+    uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path
 ) -> None:
     watched = Watched()
 
@@ -218,7 +267,7 @@ def test_a_worker_killed_between_steps_goes_on_and_ends_in_the_same_adapter(
 
 
 def test_training_after_a_kill_starts_at_the_last_intact_checkpoint(
-    uninterrupted: tuple[Path, TrainOutcome], job: TrainJob, tmp_path: Path
+    uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path
 ) -> None:
     folder = stopped_at(7, job, tmp_path / "job")
     checkpoints = sorted((folder / "checkpoints").iterdir())
@@ -232,7 +281,7 @@ def test_training_after_a_kill_starts_at_the_last_intact_checkpoint(
     assert same_weights(outcome.adapter, uninterrupted[1].adapter)
 
 
-def stopped_at(step: int, job: TrainJob, folder: Path) -> Path:
+def stopped_at(step: int, job: Case, folder: Path) -> Path:
     """A job folder that a Ctrl-C has left behind."""
 
     def interrupt() -> None:
@@ -244,24 +293,24 @@ def stopped_at(step: int, job: TrainJob, folder: Path) -> Path:
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_no_worker_behind(
-    uninterrupted: tuple[Path, TrainOutcome], job: TrainJob, tmp_path: Path
+    uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path
 ) -> None:
     watched = Watched()
 
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    longer = job.model_copy(update={"training": job.training.model_copy(update={"steps": 400})})
+    longer = job.settings(steps=400)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "job", longer, watched, once_at(2, interrupt))
     (running,) = watched.started
-    assert running.wait(0) == 75
+    assert running.beats(0, 0).status == 75
     assert any(is_intact(p) for p in (tmp_path / "job" / "checkpoints").iterdir())
     assert not (tmp_path / "job" / "result.json").exists()
 
 
 def test_a_checkpoint_that_cannot_be_loaded_is_dropped_and_the_one_before_is_used(
-    uninterrupted: tuple[Path, TrainOutcome], job: TrainJob, tmp_path: Path
+    uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path
 ) -> None:
     folder = stopped_at(7, job, tmp_path / "job")
     checkpoints = sorted((folder / "checkpoints").iterdir(), key=lambda p: int(p.name.rpartition("-")[2]))
@@ -277,18 +326,23 @@ def test_a_checkpoint_that_cannot_be_loaded_is_dropped_and_the_one_before_is_use
     assert same_weights(outcome.adapter, uninterrupted[1].adapter)
 
 
-def test_the_worker_ends_when_its_supervisor_dies(job: TrainJob, tmp_path: Path) -> None:
-    longer = job.model_copy(update={"training": job.training.model_copy(update={"steps": 100_000})})
-    (tmp_path / "job.json").write_text(longer.model_dump_json())
+def test_the_worker_ends_when_its_supervisor_dies(job: Case, tmp_path: Path) -> None:
+    longer = job.settings(steps=100_000)
+    asked = TrainJob(
+        base=listing_digest(job.model), parent=None, rows=file_digest(job.rows), system="", training=longer.training
+    )
+    (tmp_path / "job.json").write_text(asked.model_dump_json())
     program = (
         "import sys; from pathlib import Path\n"
-        "from modelsmith.training.job import TrainJob; from modelsmith.training.supervisor import train\n"
+        "from modelsmith.training.job import Inputs, TrainJob\n"
+        "from modelsmith.training.supervisor import WORKER, train\n"
         "from modelsmith.fleet.executor import LocalExecutor\n"
-        "job = TrainJob.model_validate_json(Path(sys.argv[1]).read_bytes())\n"
-        "train(Path(sys.argv[2]), job, LocalExecutor(), lambda beat: print(beat.step, flush=True))\n"
+        "asked, folder, rows, model = map(Path, sys.argv[1:])\n"
+        "job, executor = TrainJob.model_validate_json(asked.read_bytes()), LocalExecutor(WORKER, model)\n"
+        "train(folder, job, Inputs(rows), executor, lambda beat: print(beat.step, flush=True))\n"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path / "job.json"), str(tmp_path / "job")],
+        [sys.executable, "-c", program, tmp_path / "job.json", tmp_path / "job", job.rows, job.model],
         stdout=subprocess.PIPE,
         cwd=Path(supervisor.__file__).parents[2],
     )
@@ -300,29 +354,29 @@ def test_the_worker_ends_when_its_supervisor_dies(job: TrainJob, tmp_path: Path)
         assert any(is_intact(p) for p in (tmp_path / "job" / "checkpoints").iterdir())
 
 
-def test_a_job_that_another_process_trains_is_busy(job: TrainJob, tmp_path: Path) -> None:
+def test_a_job_that_another_process_trains_is_busy(job: Case, tmp_path: Path) -> None:
     (tmp_path / "job").mkdir()
     with FileLock(tmp_path / "job" / ".supervisor.lock"), pytest.raises(InfrastructureFailure) as caught:
         train(tmp_path / "job", job, Thread(), lambda beat: None)
     assert caught.value.code == "job-busy"
 
 
-def test_a_loss_that_is_no_number_is_named(job: TrainJob, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_is_named(job: Case, tmp_path: Path) -> None:
     model = shutil.copytree(job.model, tmp_path / "model")
     weights = load_file(model / "model.safetensors")
     weights["model.norm.weight"].fill_(float("nan"))
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InvalidInput) as caught:
-        train(tmp_path / "job", job.model_copy(update={"model": str(model)}), Thread(), lambda beat: None)
+        train(tmp_path / "job", replace(job, model=model), Thread(), lambda beat: None)
     assert caught.value.code == "training-nan-loss"
 
 
-def test_a_crash_is_not_retried_and_says_why(job: TrainJob, tmp_path: Path) -> None:
+def test_a_crash_is_not_retried_and_says_why(job: Case, tmp_path: Path) -> None:
     model = shutil.copytree(job.model, tmp_path / "model")
     (model / "model.safetensors").write_bytes(b"not safetensors")
     executor = Thread()
     with pytest.raises(InfrastructureFailure) as caught:
-        train(tmp_path / "job", job.model_copy(update={"model": str(model)}), executor, lambda beat: None)
+        train(tmp_path / "job", replace(job, model=model), executor, lambda beat: None)
     assert caught.value.code == "training-crash"
     assert "SafetensorError" in caught.value.details["reason"]
     assert executor.started == 1
@@ -339,19 +393,19 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_disk_that_is_full_at_a_checkpoint_is_named_whatever_the_library_says(job: TrainJob, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_at_a_checkpoint_is_named_whatever_the_library_says(job: Case, tmp_path: Path) -> None:
     with largest_file(4000), pytest.raises(InfrastructureFailure) as caught:
         train(tmp_path / "job", job, Thread(), lambda beat: None)
     assert (caught.value.code, "Free some space" in caught.value.mend) == ("training-disk-full", True)
 
 
-def test_a_disk_without_room_for_the_error_is_named_too(job: TrainJob, tmp_path: Path) -> None:
+def test_a_disk_without_room_for_the_error_is_named_too(job: Case, tmp_path: Path) -> None:
     """A worker that can write neither its error nor its log has not just crashed."""
 
-    class Full(LocalExecutor):
-        def start(self, module: str, folder: Path) -> Running:
+    class Full(Watched):
+        def submit(self, folder: Path) -> Submitted:
             disk.enter_context(largest_file(0))
-            return super().start(module, folder)
+            return super().submit(folder)
 
     with ExitStack() as disk, pytest.raises(InfrastructureFailure) as caught:
         train(tmp_path / "job", job, Full(), lambda beat: None)
@@ -360,66 +414,119 @@ def test_a_disk_without_room_for_the_error_is_named_too(job: TrainJob, tmp_path:
 
 
 def test_training_goes_on_from_the_parents_adapter(
-    uninterrupted: tuple[Path, TrainOutcome], job: TrainJob, tmp_path: Path
+    uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path
 ) -> None:
-    parent = uninterrupted[1].adapter
+    parent = sealed(uninterrupted[1].adapter, tmp_path / "parent")
     losses: list[float] = []
-    child = job.model_copy(update={"parent": str(parent)})
-    outcome = train(tmp_path / "job", child, Thread(), lambda beat: losses.append(beat.loss))
+    outcome = train(tmp_path / "job", replace(job, parent=parent), Thread(), lambda beat: losses.append(beat.loss))
     first = json.loads((uninterrupted[0] / "heartbeat.jsonl").read_bytes().splitlines()[0])["loss"]
     assert losses[0] < first
     assert not same_weights(outcome.adapter, parent)
 
 
 def test_a_parent_of_another_rank_is_refused(
-    uninterrupted: tuple[Path, TrainOutcome], job: TrainJob, tmp_path: Path
+    uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path
 ) -> None:
-    training = job.training.model_copy(update={"lora": Lora(rank=8, alpha=8)})
-    child = job.model_copy(update={"parent": str(uninterrupted[1].adapter), "training": training})
+    parent = sealed(uninterrupted[1].adapter, tmp_path / "parent")
+    child = replace(job.settings(lora=Lora(rank=8, alpha=8)), parent=parent)
     with pytest.raises(InvalidInput) as caught:
         train(tmp_path / "job", child, Thread(), lambda beat: None)
     assert caught.value.code == "parent-shape"
 
 
-def test_top_layers_adapts_the_upper_layers_only(job: TrainJob, tmp_path: Path) -> None:
-    training = job.training.model_copy(update={"steps": 1, "lora": Lora(rank=2, alpha=4, top_layers=1)})
-    outcome = train(tmp_path / "job", job.model_copy(update={"training": training}), Thread(), lambda b: None)
+def test_top_layers_adapts_the_upper_layers_only(job: Case, tmp_path: Path) -> None:
+    one_step = job.settings(steps=1, lora=Lora(rank=2, alpha=4, top_layers=1))
+    outcome = train(tmp_path / "job", one_step, Thread(), lambda b: None)
     names = load_file(outcome.adapter / "adapter_model.safetensors").keys()
     assert names
     assert all(".layers.1." in name for name in names)
 
 
 @pytest.mark.parametrize("method", ["dpo", "grpo"])
-def test_a_method_that_is_not_there_yet_is_refused(job: TrainJob, tmp_path: Path, method: str) -> None:
+def test_a_method_that_is_not_there_yet_is_refused(job: Case, tmp_path: Path, method: str) -> None:
     training = Planned.model_validate({**job.training.model_dump(), "method": method})
     with pytest.raises(InvalidInput) as caught:
-        train(tmp_path / "job", job.model_copy(update={"training": training}), Thread(), lambda beat: None)
+        train(tmp_path / "job", replace(job, training=training), Thread(), lambda beat: None)
     assert caught.value.code == "method-not-available"
 
 
 class Puppet:
     """A worker that says nothing until it is stopped."""
 
-    def __init__(self) -> None:
-        self.gone = threading.Event()
+    since = 0
 
-    def start(self, module: str, folder: Path) -> Running:
-        self.gone.clear()
+    def __init__(self) -> None:
+        self.stopped = False
+
+    def __call__(self, base: Path) -> Puppet:
         return self
 
-    def wait(self, seconds: float) -> int | None:
+    def submit(self, folder: Path) -> Submitted:
+        return self
+
+    def beats(self, since: int, seconds: float) -> Beats:
         time.sleep(min(seconds, 0.01))
-        return -9 if self.gone.is_set() else None
+        return Beats([], since, None)
+
+    def fetch(self) -> bool:
+        return False
 
     def stop(self, grace: float) -> None:
-        self.gone.set()
+        self.stopped = True
 
 
 def test_a_worker_without_heartbeats_is_stopped_and_reported(
-    job: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "START_GRACE", 0.05)
+    puppet = Puppet()
     with pytest.raises(InfrastructureFailure) as caught:
-        train(tmp_path / "job", job, Puppet(), lambda beat: None)
-    assert caught.value.code == "training-stalled"
-    assert WorkerError(failure="stalled", message="x").failure == "stalled"
+        train(tmp_path / "job", job, puppet, lambda beat: None)
+    assert (caught.value.code, puppet.stopped) == ("training-stalled", True)
+
+
+@pytest.mark.parametrize("damaged", ["inputs/rows.jsonl", "inputs/parent/README.md", "job.json", "the base model"])
+def test_a_worker_trains_on_nothing_but_what_the_job_names(
+    uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path, damaged: str
+) -> None:
+    """The folder may have come over a network, and the base model lies on the host."""
+
+    class Meddling(Thread):
+        def submit(self, folder: Path) -> Submitted:
+            if damaged == "the base model":
+                self._base = tmp_path
+            else:
+                path = folder / damaged
+                path.write_text(path.read_text().replace("cause", "effect") + " ")
+            return super().submit(folder)
+
+    case = replace(job, parent=sealed(uninterrupted[1].adapter, tmp_path / "parent"))
+    with pytest.raises(IntegrityFailure) as caught:
+        train(tmp_path / "job", case, Meddling(), lambda beat: None)
+    assert caught.value.code == "training-damaged-input"
+    assert damaged.removesuffix("/README.md") in caught.value.details["reason"]
+    assert not (tmp_path / "job" / "heartbeat.jsonl").exists()
+
+
+def test_the_folder_and_the_base_model_are_all_that_a_host_needs(
+    uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path
+) -> None:
+    """Carried elsewhere with nothing else left behind, it ends in the same adapter."""
+    prepared = tmp_path / "prepared"
+    rows = Path(shutil.copy(job.rows, tmp_path / "rows.jsonl"))
+    with pytest.raises(InterruptedError):
+        train(prepared, replace(job, rows=rows), Elsewhere, lambda beat: None)
+    rows.unlink()
+    carried = Path(shutil.move(prepared, tmp_path / "host"))
+    assert str(tmp_path) not in (carried / "job.json").read_text()
+    assert worker.main(carried, shutil.copytree(job.model, tmp_path / "model"), threading.Event()) == 0
+    assert same_weights(carried / "adapter", uninterrupted[1].adapter)
+
+
+class Elsewhere:
+    """No executor of this machine."""
+
+    def __init__(self, base: Path) -> None: ...
+
+    def submit(self, folder: Path) -> Submitted:
+        raise InterruptedError

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
-from modelsmith.training.checkpoints import is_intact, last_intact, seal_checkpoint
+from modelsmith.fleet.folder import lines_since
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.training.checkpoints import COMPLETE, is_intact, last_intact, seal_checkpoint
 from modelsmith.training.failures import CorruptCheckpointError, DivergedError, as_error, classify
-from modelsmith.training.job import COMPLETE, Heartbeat, WorkerError, read_heartbeats
+from modelsmith.training.job import DamagedInputError, Heartbeat, WorkerError, heartbeats
 
 BEAT = Heartbeat(step=1, steps=2, loss=0.5, seconds=1.0, eta=1.0)
 
@@ -52,6 +53,7 @@ def test_the_cause_of_an_exception_counts() -> None:
 def test_other_classes() -> None:
     assert classify(DivergedError("nan")) == "nan-loss"
     assert classify(CorruptCheckpointError("checkpoint-3")) == "corrupt-checkpoint"
+    assert classify(DamagedInputError("rows")) == "damaged-input"
     assert classify(KeyError("x")) == "crash"
 
 
@@ -61,6 +63,7 @@ def test_every_class_has_words_for_people() -> None:
         assert isinstance(error, InfrastructureFailure)
         assert error.mend.endswith(".")
     assert isinstance(as_error(WorkerError(failure="nan-loss", message="m"), ""), InvalidInput)
+    assert isinstance(as_error(WorkerError(failure="damaged-input", message="m"), ""), IntegrityFailure)
 
 
 def checkpoint(folder: Path, step: int) -> Path:
@@ -93,14 +96,14 @@ def test_an_added_or_removed_file_breaks_a_checkpoint(tmp_path: Path) -> None:
 
 def test_a_torn_last_heartbeat_waits_for_its_rest(tmp_path: Path) -> None:
     path = tmp_path / "heartbeat.jsonl"
-    assert read_heartbeats(path, 0) == ([], 0)
+    assert lines_since(path, 0) == ([], 0)
     line = BEAT.model_dump_json().encode() + b"\n"
     path.write_bytes(line + line[:10])
-    beats, offset = read_heartbeats(path, 0)
-    assert (beats, offset) == ([BEAT], len(line))
+    lines, offset = lines_since(path, 0)
+    assert (heartbeats(lines), offset) == ([BEAT], len(line))
     with path.open("ab") as file:
         file.write(line[10:])
-    assert read_heartbeats(path, offset) == ([BEAT], 2 * len(line))
+    assert lines_since(path, offset) == ([line.rstrip()], 2 * len(line))
 
 
 def test_a_checkpoint_with_a_marker_that_is_nested_too_deeply_is_not_intact(tmp_path):

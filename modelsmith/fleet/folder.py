@@ -1,0 +1,83 @@
+"""A job's folder: what the one who submits, the host and the worker say to each other, whatever the job.
+
+The folder is all that a host needs, besides what it keeps itself and the job names by digest (a base model). So it can
+lie on a disk that nobody shares.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from modelsmith.schema.base import Digest, Frozen
+from modelsmith.schema.canonical import canonical_json, file_digest
+from modelsmith.signing.files import write_atomically
+
+JOB_FILE = "job.json"
+"""What is to be done, on which inputs; written by the one who submits."""
+INPUTS = "inputs"
+"""Folder of the inputs."""
+HEARTBEAT_FILE = "heartbeat.jsonl"
+"""Signs of life, one a line."""
+RESULT_FILE = "result.json"
+"""Written last, see `Made`."""
+ERROR_FILE = "error.json"
+"""Why the worker gave up."""
+LOG = "worker.log"
+"""What the worker printed."""
+
+_Inside = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$")]
+
+
+class Made(BaseModel):
+    """What every ``result.json`` says, whatever it says besides: the files that the job made, in folders of theirs."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    files: dict[_Inside, Digest]
+    """Digest of each, by its path in the job's folder."""
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the folder holds a result, every file of it as the result lists it, and no other beside them."""
+    try:
+        made = Made.model_validate_json((folder / RESULT_FILE).read_bytes())
+        tops = {name.partition("/")[0] for name in made.files}
+        found = [path for top in tops for path in (folder / top).rglob("*") if not path.is_dir()]
+        return made.files == {path.relative_to(folder).as_posix(): file_digest(path) for path in found}
+    except (OSError, ValidationError):
+        return False
+
+
+def listing(folder: Path) -> dict[str, str]:
+    """Digest of every file of a flat folder, by name; hidden files are left out."""
+    return {
+        path.name: file_digest(path)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+def write_json(path: Path, value: Frozen) -> None:
+    """Canonical JSON, whole or not at all."""
+    write_atomically(path, canonical_json(value) + b"\n")
+
+
+def say(folder: Path, beat: Frozen) -> None:
+    """Give a sign of life."""
+    with (folder / HEARTBEAT_FILE).open("ab") as file:
+        file.write(beat.model_dump_json().encode() + b"\n")
+
+
+def lines_since(path: Path, offset: int) -> tuple[list[bytes], int]:
+    """Lines after the byte offset, and the next offset; a torn last line waits for its rest."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return [], offset
+    whole = data[: data.rfind(b"\n") + 1]
+    return whole.splitlines(), offset + len(whole)

@@ -1,0 +1,180 @@
+"""A run of training, whatever the method: from the base model and the last checkpoint to a sealed result.
+
+Heavy: imports torch, transformers and PEFT; only the worker uses it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from modelsmith.fleet.folder import HEARTBEAT_FILE, RESULT_FILE, lines_since, listing, write_json
+from modelsmith.schema.training import Lora, Settings
+from modelsmith.schema.training_row import TrainingRow
+from modelsmith.substrates.adapter import load_adapter
+from modelsmith.training.checkpoints import last_intact
+from modelsmith.training.failures import CorruptCheckpointError, StoppedError, classify
+from modelsmith.training.job import (
+    ADAPTER_FOLDER,
+    CHECKPOINT_FOLDER,
+    PARENT_INPUT,
+    ROWS_INPUT,
+    JobFile,
+    TrainJob,
+    TrainResult,
+    heartbeats,
+)
+from modelsmith.training.rows import read_rows
+from modelsmith.training.signs import Signs
+
+LIBRARIES = ("accelerate", "datasets", "peft", "torch", "transformers", "trl")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a method makes its trainer of."""
+
+    job: TrainJob
+    rows: tuple[TrainingRow, ...]
+    model: Any
+    """The base model, with the parent's adapter on it if there is one."""
+    adapter: LoraConfig | None
+    """The new adapter for it, if there is no parent."""
+    tokenizer: Any
+    arguments: dict[str, Any]
+    """transformers' ``TrainingArguments`` as every method has them."""
+    signs: Signs
+    """To be among the trainer's callbacks, and to be told each step's loss."""
+
+
+Build = Callable[[Bench], Any]
+"""A method: its transformers ``Trainer``, ready to train."""
+
+
+def run(folder: Path, file: JobFile, base: Path, stop: threading.Event, build: Build) -> TrainResult:
+    """Train the folder's job, from its last intact checkpoint if there is one.
+
+    Raises:
+        StoppedError: asked to stop; a checkpoint is written.
+        CorruptCheckpointError: the checkpoint could not be loaded although its files are as they were written. It is
+            removed, so that the next run goes on from the one before.
+        DivergedError: the loss is not a number any more.
+    """
+    job, checkpoints = file.job, folder / CHECKPOINT_FOLDER
+    signs = Signs(folder, stop)
+    trainer = build(_bench(folder, job, base, signs))
+    checkpoint = last_intact(checkpoints)
+    begin = time.monotonic()
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except Exception as error:
+        if checkpoint is not None and not signs.begun and classify(error) == "crash":
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            raise CorruptCheckpointError(checkpoint.name) from error
+        raise
+    if trainer.state.global_step < job.training.steps:
+        raise StoppedError
+    result = TrainResult(
+        identity=file.identity,
+        steps=trainer.state.global_step,
+        final_loss=_final_loss(folder / HEARTBEAT_FILE, job.training.steps),
+        seconds=time.monotonic() - begin,
+        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        versions={name: version(name) for name in LIBRARIES},
+        files=_save_adapter(trainer.model, folder / ADAPTER_FOLDER),
+    )
+    write_json(folder / RESULT_FILE, result)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return result
+
+
+def _bench(folder: Path, job: TrainJob, base: Path, signs: Signs) -> Bench:
+    cuda = torch.cuda.is_available()
+    tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        str(base), dtype=torch.bfloat16 if cuda else torch.float32, local_files_only=True, use_safetensors=True
+    )
+    adapter = None
+    if job.parent:
+        model = load_adapter(model, folder / PARENT_INPUT, trainable=True)
+    else:
+        adapter = _lora(job.training.lora, model)
+    arguments = _arguments(job.training, folder / CHECKPOINT_FOLDER, cuda)
+    return Bench(job, read_rows(folder / ROWS_INPUT), model, adapter, tokenizer, arguments, signs)
+
+
+def _lora(lora: Lora, model: Any) -> LoraConfig:
+    layers = model.config.num_hidden_layers
+    head = model.get_output_embeddings()
+    linear = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=sorted(linear),
+        layers_to_transform=list(range(max(0, layers - lora.top_layers), layers)) if lora.top_layers else None,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _arguments(training: Settings, checkpoints: Path, cuda: bool) -> dict[str, Any]:
+    return {
+        "output_dir": str(checkpoints),
+        "max_steps": training.steps,
+        "per_device_train_batch_size": training.batch_size,
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(training.schedule, training.schedule),
+        "warmup_steps": max(1, training.steps // 20),
+        "seed": training.seed,
+        "data_seed": training.seed,
+        "save_strategy": "steps",
+        "save_steps": training.checkpoint_every,
+        "save_total_limit": 2,
+        "logging_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "gradient_checkpointing": False,
+        "bf16": False,
+        "use_cpu": not cuda,
+        "remove_unused_columns": False,
+    }
+
+
+def _save_adapter(model: Any, target: Path) -> dict[str, str]:
+    """The adapter as safetensors with its configuration in a fixed order and without paths; digests by path."""
+    scratch = target.with_name(f".{target.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    model.save_pretrained(scratch, safe_serialization=True)
+    path = scratch / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": None}
+    config["target_modules"] = sorted(config["target_modules"])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for other in scratch.iterdir():
+        if other.name not in {"adapter_config.json", "adapter_model.safetensors"}:
+            other.unlink()
+    shutil.rmtree(target, ignore_errors=True)
+    scratch.rename(target)
+    return {f"{target.name}/{name}": digest for name, digest in listing(target).items()}
+
+
+def _final_loss(path: Path, steps: int) -> float:
+    losses = {beat.step: beat.loss for beat in heartbeats(lines_since(path, 0)[0])}
+    last = [loss for step, loss in sorted(losses.items()) if step > steps - max(1, steps // 10)]
+    return math.fsum(last) / len(last)

@@ -1,0 +1,64 @@
+"""A trainer's signs of life: heartbeats, sealed checkpoints, and the way to stop. Heavy: imports transformers."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from modelsmith.fleet.folder import say
+from modelsmith.training.checkpoints import seal_checkpoint
+from modelsmith.training.failures import DivergedError
+from modelsmith.training.job import Heartbeat
+
+
+class Signs(TrainerCallback):  # type: ignore[misc]
+    """A trainer gets it as a callback, and tells it the loss of each step."""
+
+    def __init__(self, folder: Path, stop: threading.Event) -> None:
+        self.begun = False
+        """A step was begun, so what was loaded could be loaded."""
+        self._folder = folder
+        self._stop = stop
+        self._clock = time.monotonic()
+        self._first = self._step = 0
+        self._loss = math.nan
+
+    def learned(self, loss: float) -> None:
+        """Take note of the loss of the step under way.
+
+        Raises:
+            DivergedError: it is not a number any more.
+        """
+        if not math.isfinite(loss):
+            raise DivergedError(f"loss {loss} at step {self._step + 1}")
+        self._loss = loss
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """See transformers."""
+        self._step = state.global_step
+        if not self.begun:
+            self.begun, self._clock, self._first = True, time.monotonic(), state.global_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """See transformers."""
+        seconds = time.monotonic() - self._clock
+        each = seconds / (state.global_step - self._first)
+        beat = Heartbeat(
+            step=state.global_step,
+            steps=state.max_steps,
+            loss=self._loss,
+            seconds=seconds,
+            eta=each * (state.max_steps - state.global_step),
+        )
+        say(self._folder, beat)
+        if self._stop.is_set() and state.global_step < state.max_steps:
+            control.should_save = control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """See transformers."""
+        seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")

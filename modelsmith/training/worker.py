@@ -1,0 +1,74 @@
+"""The worker of a training job: an executor starts it with the job's folder and that of the base model on its host.
+
+It refuses inputs that are not as the job names them, trains by the job's method, and leaves ``adapter/`` and
+``result.json``, or ``error.json``. Killed at any moment, the same command goes on from the last intact checkpoint and
+ends in the same adapter. When standard input is a pipe that closes, it saves a checkpoint and ends with status 75.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from modelsmith.fleet.folder import ERROR_FILE, write_json
+from modelsmith.fleet.worker import STOPPED, alone, follow_lifeline
+from modelsmith.schema.training import Method
+from modelsmith.training.failures import StoppedError, classify_in
+from modelsmith.training.job import WorkerError, read_job
+
+METHODS: dict[Method, str] = {"sft": "modelsmith.training.sft"}
+"""Module of each training method: its ``trainer`` is a `training.run.Build`."""
+
+
+def main(folder: Path, base: Path, stop: threading.Event) -> int:
+    """Exit status: 0 trained, 75 stopped with a checkpoint, 1 failed (``error.json`` says why)."""
+    try:
+        with alone(folder):
+            (folder / ERROR_FILE).unlink(missing_ok=True)
+            file = read_job(folder, base)
+            method, run = load(file.job.training.method)
+            run.run(folder, file, base, stop, method.trainer)
+    except StoppedError:
+        return STOPPED
+    except Exception as error:
+        _tell(error, folder)
+        return 1
+    return 0
+
+
+def _tell(error: Exception, folder: Path) -> None:
+    """Say why in ``error.json`` and the log, as far as the disk takes it."""
+    text = f"{type(error).__name__}: {error}"[:500]
+    failure = WorkerError(failure=classify_in(folder, error), message=text)
+    with suppress(OSError):
+        write_json(folder / ERROR_FILE, failure)
+    with suppress(OSError):
+        traceback.print_exc()
+
+
+@cache
+def load(method: Method) -> tuple[Any, Any]:
+    """The modules of the method and of `training.run`, whose libraries take seconds to import."""
+    gc.disable()  # what these imports make stays: looking for garbage among it takes a fifth of their time
+    try:
+        from modelsmith.substrates.quiet import quiet
+
+        quiet()
+        modules = importlib.import_module(METHODS[method]), importlib.import_module("modelsmith.training.run")
+        gc.freeze()
+        return modules
+    finally:
+        gc.enable()
+
+
+if __name__ == "__main__":
+    asked = threading.Event()
+    follow_lifeline(asked)
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), asked))
