@@ -10,7 +10,15 @@ from typing_extensions import override
 
 from modelsmith.operations.authoring import Answer, NewResult, OpenSet, SetOption, write_new
 from modelsmith.operations.contract import ARGUMENT, Cli, Request
-from modelsmith.repository.drafts import declared_points, free_name, offered_answers, reference, slots, yaml_bytes
+from modelsmith.repository.drafts import (
+    declared_points,
+    free_name,
+    offered_answers,
+    plain_turn,
+    reference,
+    slots,
+    yaml_bytes,
+)
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.generator import SLOT
@@ -38,7 +46,7 @@ class NewGeneratorRequest(Request):
     ] = ()
     text: Annotated[
         str | None,
-        Field(description="The answer as plain text, with {slot} places, where the rubric does not ask for JSON."),
+        Field(description="The answer as plain text, with {slot} places, where the rubric asks for no JSON."),
     ] = None
     points: Annotated[
         tuple[str, ...],
@@ -77,13 +85,14 @@ def run(workspace: Workspace, request: NewGeneratorRequest) -> NewResult:
     found.require_capability(request.capability)
     taken = {one.value.id for one in found.files.generators}
     name = request.id or free_name(request.capability, taken, first=request.capability)
+    right = reference(request.answer, found.rubric)
     draft = {
         "id": name,
         "capability": request.capability,
         "points": list(request.points or declared_points(found.rubric)),
         "description": f"Teaches {request.capability}.",
-        "reference": reference(request.answer, found.rubric),
-        **({"answer": request.text} if request.text else {}),
+        "reference": right,
+        **({"answer": turn} if (turn := request.text or plain_turn(found.rubric, right)) else {}),
         "slots": slots(request.slots),
         "templates": [{"id": f"note-{n}", "user": text} for n, text in enumerate(request.templates, start=1)],
     }

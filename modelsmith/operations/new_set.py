@@ -10,7 +10,15 @@ from typing_extensions import override
 
 from modelsmith.operations.authoring import NewResult, owner_of, refuse_draft, write_new
 from modelsmith.operations.contract import ARGUMENT, ASK, Cli, Request
-from modelsmith.repository.drafts import answer_fields, evalset_draft, rubric_draft, yaml_bytes
+from modelsmith.repository.drafts import (
+    answer_fields,
+    evalset_draft,
+    json_instruction,
+    plain_instruction,
+    plain_rubric_draft,
+    rubric_draft,
+    yaml_bytes,
+)
 from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import parse_yaml
 from modelsmith.schema.errors import InvalidInput
@@ -18,7 +26,9 @@ from modelsmith.schema.evalset import EvalSet
 
 
 class NewSetRequest(Request):
-    """Writes evals/DOMAIN/NAME/evalset.yaml and its rubric, for answers that are one JSON object of few fields.
+    """Writes evals/DOMAIN/NAME/evalset.yaml and its rubric.
+
+    An answer is one JSON object of few fields, or with --plain the one field's text alone.
 
     A field with words is compared with the case's own answer and may hold nothing else. Thresholds, margin and
     min_scenarios are a cautious beginning: docs/own-field.md says how to choose them.
@@ -34,6 +44,7 @@ class NewSetRequest(Request):
         ),
         Cli(option="--field", ask=True),
     ]
+    plain: Annotated[bool, Field(description="The answer is the one field's text alone, no JSON.")] = False
     instruction: Annotated[
         str | None,
         Field(description="What the model is told before each case; made from the fields when left out."),
@@ -50,7 +61,7 @@ class NewSetRequest(Request):
     @classmethod
     def check(cls, workspace: Workspace, given: Mapping[str, Any], more: str) -> None:
         _domain(workspace, given.get("domain"))
-        answer_fields(given.get("fields") or ())
+        _fields(given.get("fields") or (), given["plain"])
         refuse_draft(EvalSet, {"id": given["name"]})
 
 
@@ -60,16 +71,29 @@ def run(workspace: Workspace, request: NewSetRequest) -> NewResult:
     folder = f"evals/{domain}/{request.name}"
     rule = f"{folder}/evalset.yaml"
     owner = owner_of(workspace.files, rule, request.owner)
-    fields = answer_fields(request.fields)
-    evalset = evalset_draft(request.name, domain, owner, request.description, fields, request.instruction)
-    files = {
-        rule: yaml_bytes(evalset),
-        f"{folder}/rubrics/{request.name}.yaml": yaml_bytes(
-            rubric_draft(request.name, owner, request.description, fields)
-        ),
-    }
+    fields = _fields(request.fields, request.plain)
+    if request.plain:
+        ((field, words),) = fields.items()
+        rubric = plain_rubric_draft(request.name, owner, request.description, field, words)
+        told = plain_instruction(words)
+    else:
+        rubric, told = rubric_draft(request.name, owner, request.description, fields), json_instruction(fields)
+    evalset = evalset_draft(request.name, domain, owner, request.description, fields, request.instruction or told)
+    files = {rule: yaml_bytes(evalset), f"{folder}/rubrics/{request.name}.yaml": yaml_bytes(rubric)}
     parse_yaml(rule, files[rule], EvalSet)
     return write_new(workspace, files, folder)
+
+
+def _fields(given: Sequence[str], plain: bool) -> dict[str, list[str]]:
+    fields = answer_fields(given)
+    if plain and len(fields) > 1:
+        raise InvalidInput(
+            "bad-field",
+            f"A plain answer is one text, and {len(fields)} fields are given",
+            "Give one --field, or leave out --plain.",
+            fields=list(fields),
+        )
+    return fields
 
 
 def _domain(workspace: Workspace, given: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -12,7 +13,7 @@ from pydantic import JsonValue
 
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.generator import SLOT
-from modelsmith.schema.rubric import JsonSchemaCheck, JudgeCheck, NumberCheck, Rubric, RubricPoint
+from modelsmith.schema.rubric import JsonSchemaCheck, JudgeCheck, NumberCheck, Rubric, RubricPoint, TextCheck
 
 _WIDTH = 110
 _TOKEN_STEP = 16
@@ -205,8 +206,32 @@ def rubric_draft(name: str, owner: str, description: str, fields: Mapping[str, S
     return {"id": name, "owner": owner, "description": description, "points": [form, *points]}
 
 
+def plain_rubric_draft(name: str, owner: str, description: str, field: str, words: Sequence[str]) -> dict[str, Any]:
+    """A rubric of answers that are one text and no JSON: its words, where there are some, and then the right one."""
+    form = {
+        "id": "answer-format",
+        "text": f"The answer is one of: {', '.join(words)}, and nothing around it.",
+        "weight": 1,
+        "check": {"type": "regex", "pattern": f"(?i)^({'|'.join(map(re.escape, words))})$"},
+    }
+    right = {
+        "id": field,
+        "text": "The answer is the one that the case calls for.",
+        "weight": 2,
+        "check": {"type": "text", "expected": {"reference": field}},
+    }
+    return {"id": name, "owner": owner, "description": description, "points": [*([form] if words else []), right]}
+
+
+def plain_turn(rubric: Rubric, reference: Mapping[str, JsonValue]) -> str | None:
+    """The right answer as the model says it, where the rubric compares the whole of it with one text."""
+    checks = (point.check for point in rubric.points)
+    fields = (one.expected.reference for one in checks if isinstance(one, TextCheck) and one.match == "equals")
+    return next((str(reference[field]) for field in fields if field and field in reference), None)
+
+
 def evalset_draft(
-    name: str, domain: str, owner: str, description: str, fields: Mapping[str, Sequence[str]], instruction: str | None
+    name: str, domain: str, owner: str, description: str, fields: Mapping[str, Sequence[str]], instruction: str
 ) -> dict[str, Any]:
     """An eval set whose rule is cautious and whose thresholds are to be lowered or raised by its owner."""
     longest = json.dumps({field: max(words, key=len, default="." * 120) for field, words in fields.items()})
@@ -218,7 +243,7 @@ def evalset_draft(
         "owner": owner,
         "description": description,
         "rubric": f"rubrics/{name}.yaml",
-        "prompt": {"system": instruction or _instruction(fields)},
+        "prompt": {"system": instruction},
         "sampling": {"max_new_tokens": min(tokens, 8192), "temperature": 0.0},
         "composite": {"core": 1.0, "robustness": 0.0, "micro": 0.0},
         "thresholds": {"composite": 0.7, "held_out": 0.6},
@@ -226,7 +251,13 @@ def evalset_draft(
     }
 
 
-def _instruction(fields: Mapping[str, Sequence[str]]) -> str:
+def plain_instruction(words: Sequence[str]) -> str:
+    """What the model is told of answers that are one text."""
+    return f"Answer with one of these and nothing else: {', '.join(words)}." if words else "Give the answer alone."
+
+
+def json_instruction(fields: Mapping[str, Sequence[str]]) -> str:
+    """What the model is told of answers that are one JSON object."""
     shape = json.dumps(dict.fromkeys(fields, "...")).replace('"..."', "...")
     words = " ".join(f"{field}: {', '.join(values)}." for field, values in fields.items() if values)
     return f"Answer with JSON {shape} and nothing else. {words}".strip()

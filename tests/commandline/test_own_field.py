@@ -118,6 +118,30 @@ def test_new_writes_over_nothing_and_refuses_what_validate_would_refuse(field, w
     assert snapshot(field.folder) == before
 
 
+def test_an_answer_may_be_a_plain_word_in_any_language(field, tmp_path):
+    world = field.copied_to(tmp_path / "world")
+    where = ("--set", "triage/rufe")
+    wohin = "--answer", "wohin=Notruf"
+    steps = [
+        ("set", "rufe", "--description", "Wer gerufen wird.", "--plain", "--field", "wohin=Notruf|Hausarzt|Apotheke"),
+        ("capability", "herz", *where, *wohin, "--note", "Druck auf der Brust, seit heute früh.", "--held-out",
+         "Der Arm schmerzt, und ihm ist übel.", *CASE[4:]),
+        ("generator", "herz", *where, *wohin, "--template", "{wer} klagt über Enge im Brustkorb.", "--slot",
+         "wer=Sie|Er|Opa"),
+    ]  # fmt: skip
+    for step in steps:
+        ran = world.modelsmith("new", *step, "--json")
+        assert ran.code == 0, ran.out
+    rule = world.clone / "evals/triage/rufe/evalset.yaml"
+    assert "JSON" not in rule.read_text()
+    rule.write_text(rule.read_text().replace("min_scenarios: 20", "min_scenarios: 1"))
+    assert world.modelsmith("validate", "--json").json["problems"] == []
+    both = world.modelsmith(
+        "new", "set", "x", "--description", "x", "--plain", "--field", "a", "--field", "b", "--json"
+    )
+    assert (both.code, both.json["code"]) == (2, "bad-field")
+
+
 def test_a_label_is_added_and_those_before_it_stay_as_they_were(field, tmp_path):
     world = field.copied_to(tmp_path / "world")
     folder = world.clone / "evals/triage/notes"
