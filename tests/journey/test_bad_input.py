@@ -163,7 +163,7 @@ def test_names_that_do_not_exist_are_answered_with_those_that_do(waiting):
     [
         ("frobnicate",), ("iterate",), ("eval",), ("status", "--bogus"), ("pr", "show", "four"), ("pr", "merge", "0"),
         ("iterate", "rtb-pricing", "--max-iterations", "0"), ("eval", "--cluster", "rtb-pricing", "--type", "all-of"),
-        ("reject", "4", "--key", "k", "--reason", ""),
+        ("reject", "4", "--key", "k", "--reason", ""), ("pr",), ("schema",), ("hook", "install"), ("--version",),
     ],
     ids=" ".join,
 )  # fmt: skip
