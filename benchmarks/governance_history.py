@@ -33,7 +33,8 @@ from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.promotion.since import since
 from modelsmith.repository.git import REGULAR, Git, Signature
 from modelsmith.repository.load import load_cluster, load_eval_set
-from modelsmith.repository.objects import FOLDER, ObjectReader
+from modelsmith.repository.objects import ObjectReader
+from modelsmith.repository.tree_listing import FOLDER
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json, content_digest, digest, file_digest

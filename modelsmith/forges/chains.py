@@ -6,6 +6,7 @@ Nothing is read before its size was asked: whoever may add to a log could else m
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from modelsmith.repository.git import REGULAR, Commit, Git
@@ -45,6 +46,7 @@ def read_chains(
     if not tips:
         return {}
     with ObjectReader(git.path) as reader:
+        _look_ahead(reader, tips)
         walked = {tip: _walk(reader, tip) for tip in tips}
     steps = [step for walk in walked.values() if not isinstance(walk, ModelsmithError) for step in walk]
     try:
@@ -65,6 +67,25 @@ _Step = tuple[Commit, Mapping[str, Entry]]
 def _blobs(git: Git, steps: Collection[_Step], wanted: Collection[str]) -> dict[str, bytes]:
     asked = {oid for _, tree in steps for name, (mode, oid) in tree.items() if name in wanted and mode == REGULAR}
     return git.read_blobs([oid for oid, size in git.sizes(asked).items() if size <= LARGEST_EVENT])
+
+
+def _look_ahead(reader: ObjectReader, tips: Collection[str]) -> None:
+    """Read together what `_walk` will ask for: a link of all chains at a time, and folders of chains that end."""
+    at = {tip: tip for tip in tips}
+    trees: dict[str, list[str]] = {tip: [] for tip in tips}
+    for _ in range(MOST_LINKS):
+        read = reader.ahead(set(at.values()), "commit", LARGEST_LINK)
+        for tip, oid in list(at.items()):
+            del at[tip]
+            with suppress(IntegrityFailure):
+                commit = reader.commit(oid) if oid in read else None
+                if commit:
+                    trees[tip].append(commit.tree)
+                if commit and commit.parents:
+                    at[tip] = commit.parents[0]
+        if not at:
+            break
+    reader.ahead({tree for tip, found in trees.items() if tip not in at for tree in found}, "tree", LARGEST_LINK)
 
 
 def _walk(reader: ObjectReader, tip: str) -> tuple[_Step, ...] | ModelsmithError:

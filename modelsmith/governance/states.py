@@ -101,8 +101,10 @@ def transition_for(policy: Policy, event: Event, state: State | None) -> Transit
     )
 
 
-def fold(records: Sequence[PromotionRecord], policy: Policy) -> Life:
+def fold(records: Sequence[PromotionRecord], policy: Policy, known: Sequence[str] = ()) -> Life:
     """Replay one specialist's records, given in sequence, into its life.
+
+    ``known`` are the digests of all records, where their canonical bytes have been read.
 
     Raises IntegrityFailure, naming specialist and sequence: ``no-records``, ``mixed-specialists``,
     ``misnamed-specialist``, ``skipped-sequence``, ``changed-artifact``, ``broken-chain``,
@@ -128,7 +130,7 @@ def fold(records: Sequence[PromotionRecord], policy: Policy) -> Life:
                 f"from {state or 'the beginning'}",
             )
         state = record.to_state
-        digests.append(digest(record))
+        digests.append(known[sequence - 1] if known else digest(record))
     assert state is not None
     return Life(first.cluster, first.specialist, state, tuple(records), tuple(digests))
 

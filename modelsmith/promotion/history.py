@@ -121,24 +121,33 @@ def history_after(before: History, change: Change, tree: Tree, policy: Policy, s
     records = _read_records(tree, paths)
     if same_policy:
         return _history(kept, records, policy)
-    return _history({}, {name: life.records for name, life in kept.items()} | records, policy)
+    again = {name: [*zip(life.records, life.digests, strict=True)] for name, life in kept.items()}
+    return _history({}, again | records, policy)
 
 
-def _read_records(tree: Tree, paths: Sequence[str]) -> dict[str, Sequence[PromotionRecord]]:
+_Read = tuple[PromotionRecord, str]
+"""A record and its digest, which is that of its bytes: they are canonical."""
+
+
+def _read_records(tree: Tree, paths: Sequence[str]) -> dict[str, Sequence[_Read]]:
     """Records in sequence, by the folder of their life."""
     contents, refused = read_each(tree, paths)
     for error in refused.values():
         raise error
-    records: dict[str, list[PromotionRecord]] = {}
+    records: dict[str, list[_Read]] = {}
     for path in paths:
         parse_folder(path.rpartition("/")[0])
-        records.setdefault(_life_folder(path), []).append(parse_record(path, contents[path]))
-    return {folder: sorted(found, key=lambda r: r.sequence) for folder, found in records.items()}
+        read = parse_record(path, contents[path]), sha256(contents[path])
+        records.setdefault(_life_folder(path), []).append(read)
+    return {folder: sorted(found, key=lambda read: read[0].sequence) for folder, found in records.items()}
 
 
-def _history(folded: dict[str, Life], records: Mapping[str, Sequence[PromotionRecord]], policy: Policy) -> History:
+def _history(folded: dict[str, Life], records: Mapping[str, Sequence[_Read]], policy: Policy) -> History:
     """Lives that are folded already and lives still to be folded, by folder, as one history."""
-    lives = folded | {folder: fold(found, policy) for folder, found in records.items()}
+    lives = folded | {
+        folder: fold([record for record, _ in found], policy, [digest for _, digest in found])
+        for folder, found in records.items()
+    }
     by_specialist = {life.specialist: life for life in lives.values()}
     if len(by_specialist) != len(lives):
         raise IntegrityFailure("duplicate-specialist", "Two clusters name the same specialist", "Remove one of them.")

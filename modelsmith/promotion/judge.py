@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -20,6 +21,7 @@ from modelsmith.promotion.passing import check_earlier_commits
 from modelsmith.promotion.rollbacks import contract_for
 from modelsmith.repository.budgets import read_commits, require_within, size_problem
 from modelsmith.repository.git import EXECUTABLE, REGULAR, Git
+from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.secrets import first_secret, name_problems, secret_problems
 from modelsmith.repository.tree import Revision
 from modelsmith.repository.validate import validate
@@ -61,25 +63,26 @@ def judge(git: Git, pull: PullRequest, main_commit: str, now: datetime) -> Judge
     reviews, lost = _given_on(line, pull.reviews)
     change = git.change(main_commit, tree)
     doubt = opening_doubt(pull, change.digest(), line, signed.pulls, now)
-    judgement = judge_tree(
-        git,
-        main,
-        tree,
-        reviews=reviews,
-        requester=pull.requester,
-        preparer=pull.preparer,
-        authorship=authorship(commits, main.people),
-        seen=max(now, pull.opened_at, signed.latest),
-        now=now,
-        elsewhere=pull.elsewhere,
-        opener=(
-            *_opener(pull, main),
-            *_repository(pull, main),
-            _opening(pull, doubt),
-            _said(pull, commits),
-            check_earlier_commits(git, main_commit, ids, change, limits, merging=True),
-        ),
-    )
+    with nullcontext(git) if isinstance(git, ObjectReader) else ObjectReader(git.path) as reader:
+        judgement = judge_tree(
+            reader,
+            main,
+            tree,
+            reviews=reviews,
+            requester=pull.requester,
+            preparer=pull.preparer,
+            authorship=authorship(commits, main.people),
+            seen=max(now, pull.opened_at, signed.latest),
+            now=now,
+            elsewhere=pull.elsewhere,
+            opener=(
+                *_opener(pull, main),
+                *_repository(pull, main),
+                _opening(pull, doubt),
+                _said(pull, commits),
+                check_earlier_commits(git, main_commit, ids, change, limits, merging=True),
+            ),
+        )
     return replace(judgement, decision=replace(judgement.decision, notes=(*judgement.decision.notes, *lost)))
 
 

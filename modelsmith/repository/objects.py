@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from typing_extensions import override
 
 from modelsmith.repository.cat_file import CatFile, Ended, lent
 from modelsmith.repository.git import (
     EXECUTABLE,
-    MOST_FILES,
     REGULAR,
     SUBMODULE,
     SYMLINK,
@@ -34,15 +33,14 @@ from modelsmith.repository.git import (
     utf8,
 )
 from modelsmith.repository.listing import Entry
+from modelsmith.repository.tree_listing import FOLDER, TOO_MANY, TreeListing, folders
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 from modelsmith.schema.governance import LARGEST_FILE, MOST_PATHS
 from modelsmith.schema.pull import Change, ChangedPath
 
-FOLDER = "040000"
 LARGEST_BYTES = LARGEST_FILE
 """Largest object that is read into memory (256 MiB); `ObjectReader.sha256` has no limit."""
 
-_TOO_MANY = "It holds more files or folders than are ever listed"
 _SQUASH = "Propose the same change in one commit."
 MOST_BROUGHT = 100_000
 """Versions of files that the commits of one proposal may bring."""
@@ -77,6 +75,8 @@ class ObjectReader(Git):
         self._digests: dict[str, str] = {}
         self._small: dict[str, bytes] = {}
         self._room = _KEPT
+        self._sizes: dict[str, int] = {}
+        self._ahead: dict[tuple[str, str], bytes] = {}
 
     def __enter__(self) -> Self:
         self._lent = lent(self.path)
@@ -133,6 +133,9 @@ class ObjectReader(Git):
     def sizes(self, oids: Collection[str]) -> dict[str, int]:
         sizes: dict[str, int] = {}
         for oid in set(oids):
+            if oid in self._sizes:
+                sizes[oid] = self._sizes[oid]
+                continue
             facts = self._ask(f"info {oid}").split(" ") if _ID.fullmatch(oid) else []
             if len(facts) != 3:
                 raise missing_object(oid, "not")
@@ -149,13 +152,13 @@ class ObjectReader(Git):
 
     @override
     def listing(self, rev: str) -> TreeListing:
-        return TreeListing(self, self._root(rev))
+        return TreeListing(self.entries, self._root(rev))
 
     @override
     def change(self, old: str, new: str) -> Change:
         paths = list(islice(self._differences(self._root(old), self._root(new)), MOST_PATHS + 1))
         if len(paths) > MOST_PATHS:
-            raise over_limits(_TOO_MANY, "Split the proposal.")
+            raise over_limits(TOO_MANY, "Split the proposal.")
         return Change(paths=tuple(sorted(paths, key=lambda changed: changed.path)))
 
     @override
@@ -188,6 +191,8 @@ class ObjectReader(Git):
     def first_parent_log(self, tip: str) -> list[Commit]:
         log: list[Commit] = []
         at: str | None = self.rev(tip)
+        if at and at not in self._commits:
+            self.ahead(self.text("rev-list", "--first-parent", at, "--").split(), "commit", _SMALL)
         while at:
             commit = self.commit(at)
             log.append(commit)
@@ -251,7 +256,7 @@ class ObjectReader(Git):
     def _differences(self, old_root: str, new_root: str) -> Iterator[ChangedPath]:
         absent = ("000000", "0" * len(old_root))
         waiting: list[tuple[str, str | None, str | None]] = [("", old_root, new_root)]
-        for _ in _folders(waiting):
+        for _ in folders(waiting):
             prefix, old, new = waiting.pop()
             if old == new:
                 continue
@@ -286,8 +291,33 @@ class ObjectReader(Git):
             at, last = end + 1 + width, place
         return entries
 
+    def ahead(self, oids: Collection[str], kind: str, most: int) -> Set[str]:
+        """Read objects of one kind together that will be asked for soon, none of more than ``most`` bytes.
+
+        What is missing, damaged, larger or of another kind is left to whoever asks for it; those that were read are
+        returned.
+        """
+        read: set[str] = set()
+        waiting = [oid for oid in set(oids) if _ID.fullmatch(oid)]
+        process = self._running()
+        with suppress(Ended):
+            for start in range(0, len(waiting), _AT_ONCE):
+                some = waiting[start : start + _AT_ONCE]
+                process.ask(*(f"info {oid}" for oid in some))
+                facts = [process.line().split(" ") for _ in some]
+                self._sizes |= {fact[0]: int(fact[2]) for fact in facts if len(fact) == 3}
+                small = [fact[0] for fact in facts if fact[1] == kind and int(fact[2]) <= most]
+                process.ask(*(f"contents {oid}" for oid in small))
+                for oid in small:
+                    answer = process.line()
+                    with suppress(IntegrityFailure, InfrastructureFailure):
+                        self._ahead[oid, kind] = b"".join(self._content(oid, kind, answer, most))
+                        read.add(oid)
+        return read
+
     def _read(self, oid: str, kind: str) -> bytes:
-        return b"".join(self._blocks(oid, kind, LARGEST_BYTES))
+        early = self._ahead.pop((oid, kind), None)
+        return early if early is not None else b"".join(self._blocks(oid, kind, LARGEST_BYTES))
 
     def _blocks(self, oid: str, kind: str, limit: int | None) -> Iterator[bytes]:
         """Content of an object, block by block; raises once all of it was read when it does not fit its id."""
@@ -343,64 +373,6 @@ class ObjectReader(Git):
         return InfrastructureFailure(
             "git-failed", "git cat-file has ended", "Check that the folder is a git repository that you may read."
         )
-
-
-class TreeListing:
-    """A tree's files, found by descending from its root."""
-
-    def __init__(self, git: ObjectReader, root: str) -> None:
-        self._git = git
-        self._root = root
-
-    def entry(self, path: str) -> Entry | None:
-        """See `Listing`."""
-        found = self._find(path)
-        return None if found is None or found[0] == FOLDER else found
-
-    def below(self, prefix: str) -> dict[str, Entry]:
-        """See `Listing`."""
-        found = self._find(prefix) if prefix else (FOLDER, self._root)
-        files = dict(islice(self._files(prefix, found), MOST_FILES + 1)) if found else {}
-        if len(files) > MOST_FILES:
-            raise over_limits(_TOO_MANY, "Split it.")
-        return files
-
-    def names(self, folder: str) -> tuple[str, ...]:
-        """See `Listing`."""
-        found = self._find(folder) if folder else (FOLDER, self._root)
-        return tuple(self._git.entries(found[1])) if found and found[0] == FOLDER else ()
-
-    def folder(self, path: str) -> str | None:
-        """Id of the tree of a folder; None when there is no such folder."""
-        found = self._find(path)
-        return found[1] if found is not None and found[0] == FOLDER else None
-
-    def _find(self, path: str) -> Entry | None:
-        at: Entry | None = (FOLDER, self._root)
-        for name in path.split("/"):
-            if at is None or at[0] != FOLDER:
-                return None
-            at = self._git.entries(at[1]).get(name)
-        return at
-
-    def _files(self, top: str, entry: Entry) -> Iterator[tuple[str, Entry]]:
-        waiting = [(top, entry)]
-        for _ in _folders(waiting):
-            path, (mode, oid) = waiting.pop()
-            if mode != FOLDER:
-                yield path, (mode, oid)
-                continue
-            inner = self._git.entries(oid).items()
-            waiting += [(f"{path}/{name}" if path else name, found) for name, found in inner]
-
-
-def _folders(waiting: list[Any]) -> Iterator[None]:
-    """A step for each thing that waits, at most `MOST_FILES`: folders that name one another can hold billions."""
-    for _ in range(MOST_FILES):
-        if not waiting:
-            return
-        yield
-    raise over_limits(_TOO_MANY, "Split the proposal.")
 
 
 def _damaged(oid: str, what: str) -> IntegrityFailure:

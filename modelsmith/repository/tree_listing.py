@@ -1,0 +1,72 @@
+"""A tree's files, found folder by folder: what is not asked about is not read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from modelsmith.repository.git import MOST_FILES, over_limits
+from modelsmith.repository.listing import Entry
+
+FOLDER = "040000"
+TOO_MANY = "It holds more files or folders than are ever listed"
+
+
+class TreeListing:
+    """A tree's files, found by descending from its root."""
+
+    def __init__(self, entries: Callable[[str], Mapping[str, Entry]], root: str) -> None:
+        """``entries`` gives what one folder holds, by the id of its tree."""
+        self._entries = entries
+        self._root = root
+
+    def entry(self, path: str) -> Entry | None:
+        """See `Listing`."""
+        found = self._find(path)
+        return None if found is None or found[0] == FOLDER else found
+
+    def below(self, prefix: str) -> dict[str, Entry]:
+        """See `Listing`."""
+        found = self._find(prefix) if prefix else (FOLDER, self._root)
+        files = dict(islice(self._files(prefix, found), MOST_FILES + 1)) if found else {}
+        if len(files) > MOST_FILES:
+            raise over_limits(TOO_MANY, "Split it.")
+        return files
+
+    def names(self, folder: str) -> tuple[str, ...]:
+        """See `Listing`."""
+        found = self._find(folder) if folder else (FOLDER, self._root)
+        return tuple(self._entries(found[1])) if found and found[0] == FOLDER else ()
+
+    def folder(self, path: str) -> str | None:
+        """Id of the tree of a folder; None when there is no such folder."""
+        found = self._find(path)
+        return found[1] if found is not None and found[0] == FOLDER else None
+
+    def _find(self, path: str) -> Entry | None:
+        at: Entry | None = (FOLDER, self._root)
+        for name in path.split("/"):
+            if at is None or at[0] != FOLDER:
+                return None
+            at = self._entries(at[1]).get(name)
+        return at
+
+    def _files(self, top: str, entry: Entry) -> Iterator[tuple[str, Entry]]:
+        waiting = [(top, entry)]
+        for _ in folders(waiting):
+            path, (mode, oid) = waiting.pop()
+            if mode != FOLDER:
+                yield path, (mode, oid)
+                continue
+            inner = self._entries(oid).items()
+            waiting += [(f"{path}/{name}" if path else name, found) for name, found in inner]
+
+
+def folders(waiting: list[Any]) -> Iterator[None]:
+    """A step for each thing that waits, at most `MOST_FILES`: folders that name one another can hold billions."""
+    for _ in range(MOST_FILES):
+        if not waiting:
+            return
+        yield
+    raise over_limits(TOO_MANY, "Split the proposal.")
