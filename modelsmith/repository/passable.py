@@ -179,7 +179,7 @@ def _sizes(evalset: Source[EvalSet], files: SetFiles, broken: set[str]) -> Itera
             ("decision", "min_scenarios"),
             f"{least} core and {least} held-out scenarios are asked for, and there are {core} and {held_out}, so every "
             "verdict is INCONCLUSIVE",
-            f"Write more, or ask for {min(core, held_out)} or fewer.",
+            f"Write more, or lower decision.min_scenarios to {min(core, held_out)} for a first try.",
         )
 
 
