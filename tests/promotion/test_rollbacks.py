@@ -21,7 +21,7 @@ AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SOON = AT + timedelta(minutes=5)
 ROUTING = "clusters/rtb-pricing/routing.yaml"
 SUBSTANCE = {"record", "signature", "life", "files", "limits", "routing", "inverse", "contract", "names"}
-AT_THE_MERGE = {"packet", "leaks", "plain"}
+AT_THE_MERGE = {"packet", "leaks", "plain", "readable-main"}
 
 
 @pytest.fixture(scope="module")
