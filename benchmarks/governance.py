@@ -41,7 +41,7 @@ from modelsmith.schema.pull import PullRequest
 from modelsmith.signing import ssh
 
 SIZES = (10, 100, 1000)
-GOAL_SECONDS = 60.0
+GOAL_SECONDS = 10.0
 
 
 LAUNCHER = """
