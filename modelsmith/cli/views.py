@@ -287,7 +287,7 @@ def _doctor(result: Any, page: Page) -> None:
 VIEWS: dict[str, View] = {
     "init": _init,
     "validate": _validate,
-    **{f"new {what}": _new for what in ("set", "capability", "scenario", "generator", "label", "cluster")},
+    **{f"new {what}": _new for what in ("set", "capability", "scenario", "scenarios", "generator", "label", "cluster")},
     "doctor": _doctor,
     "iterate": _iterate,
     "eval": eval_view,

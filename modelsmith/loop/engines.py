@@ -132,7 +132,9 @@ def _pinned(
         from modelsmith.substrates.local import TransformersSubstrate
 
         workspace.notify(Progress("eval", f"loading {subject.name} ({source.name})"))
-        return TransformersSubstrate(folder(), subject.adapter, threads, source.chat)
+        loaded = TransformersSubstrate(folder(), subject.adapter, threads, source.chat)
+        workspace.notify(Progress("eval", f"{subject.name} is loaded and answers; the first answers come together"))
+        return loaded
 
     def serve() -> Substrate:
         from modelsmith.substrates.adapter import require_fit

@@ -67,6 +67,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("new set", "new_set", "operator", "writes", AUTHOR, "Begin an eval set: its rule and its rubric."),
     Operation("new capability", "new_capability", "operator", "writes", AUTHOR, "Begin a skill: a case of each exam."),
     Operation("new scenario", "new_scenario", "operator", "writes", AUTHOR, "Add a case to an exam."),
+    Operation("new scenarios", "new_scenarios", "operator", "writes", AUTHOR, "Add the cases of a table."),
     Operation("new generator", "new_generator", "operator", "writes", AUTHOR, "Add practice for a skill."),
     Operation("new label", "new_label", "operator", "writes", AUTHOR, "Add an answer that you marked, for the judge."),
     Operation("new cluster", "new_cluster", "operator", "writes", AUTHOR, "Begin a specialist's line of work."),

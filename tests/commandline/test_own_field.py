@@ -287,3 +287,70 @@ def test_an_init_that_is_told_to_end_takes_its_private_keys_back(tmp_path, numbe
     process.communicate(timeout=30)
     assert process.returncode == 130
     assert snapshot(tmp_path) == before
+
+
+COLUMNS = "capability;part;note;urgency;route;pass;fail;risk;lens;outcome;critical;variant 1"
+LINES = (
+    'chest-pain;;"Druck hinter dem Brustbein; er schwitzt.";red;ambulance;Sieht es.;Ein Termin.;high;nurse;delay;yes;'
+    '"Es dr\u00fcckt in der Brust; er schwitzt stark."',
+    "rash;held-out;Ein juckender Ausschlag am Arm seit gestern.;amber;clinic;Sieht es.;Notfall.;low;nurse;delay;;",
+)
+
+
+@pytest.fixture
+def table(field, tmp_path):
+    """Hands in a table; the files that it made are gone afterwards."""
+    path = tmp_path / "cases.csv"
+    made = []
+
+    def hand_in(*lines, encoding="utf-8-sig"):
+        path.write_bytes("\r\n".join(lines).encode(encoding))
+        ran = field.modelsmith("new", "scenarios", str(path), "--json")
+        made.extend(ran.json.get("files", ()))
+        return ran
+
+    yield hand_in
+    for file in made:
+        (field.clone / file).unlink()
+
+
+def test_a_spreadsheet_becomes_cases_each_under_its_next_free_number(field, table):
+    ran = table(COLUMNS, *LINES)
+    assert ran.code == 0, ran.out
+    core, held = ran.json["files"]
+    assert core.endswith("/scenarios/chest-pain/chest-pain-core-03.yaml")
+    assert held.endswith("/held_out/rash/rash-held-01.yaml")
+    case = yaml.safe_load((field.clone / core).read_text())
+    assert case["reference"] == {"urgency": "red", "route": "ambulance"}
+    assert case["messages"][0]["content"] == "Druck hinter dem Brustbein; er schwitzt."
+    assert (case["critical"], case["variants"]) == (True, ["Es dr\u00fcckt in der Brust; er schwitzt stark."])
+    assert not [problem for problem in ran.json["remaining"] if not problem["file"].endswith("evalset.yaml")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "where", "words"),
+    [
+        ((COLUMNS.replace("lens", "lense"), *LINES), "cases.csv:1", "no column 'lense'"),
+        ((COLUMNS.replace(";route", ""), *LINES), "cases.csv:1", "the columns route are missing"),
+        ((COLUMNS, LINES[0], LINES[1].replace("amber", "orange")), "cases.csv:3", "urgency is one of red, amber"),
+        ((COLUMNS, LINES[1].replace(";low;", ";small;")), "cases.csv:2", "the column 'risk' cannot be used"),
+        ((COLUMNS, LINES[1].replace("Notfall.", "")), "cases.csv:2", "the column 'fail' is empty"),
+        ((COLUMNS, LINES[1] + ";more"), "cases.csv:2", "the line has 13 cells"),
+        ((COLUMNS, LINES[1].replace("rash;", "Rash it;")), "", "capability"),
+        ((COLUMNS, LINES[0].replace('t."', 't.')), "cases.csv:2", "cannot be read"),
+        ((COLUMNS,), "cases.csv", "no line below its columns"),
+    ],
+)  # fmt: skip
+def test_a_line_that_is_wrong_is_named_and_none_is_written(field, table, lines, where, words):
+    before = snapshot(field.clone)
+    ran = table(*lines)
+    assert (ran.code, ran.json["code"]) in ((2, "bad-table"), (2, "invalid-file")), ran.out
+    assert where in ran.json["message"]
+    assert words in ran.json["message"] + str(ran.json["details"])
+    assert snapshot(field.clone) == before
+
+
+def test_a_table_of_another_encoding_is_refused_with_what_to_choose(table):
+    ran = table(COLUMNS, *LINES, encoding="cp1252")
+    assert (ran.code, ran.json["code"]) == (2, "bad-table")
+    assert "CSV UTF-8" in ran.json["mend"]

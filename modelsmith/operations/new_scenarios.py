@@ -1,0 +1,163 @@
+"""``modelsmith new scenarios``: many cases at once, from a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field, ValidationError
+
+from modelsmith.operations.authoring import NewResult, OpenSet, SetOption, write_new
+from modelsmith.operations.contract import ARGUMENT, Request
+from modelsmith.operations.new_scenario import STEMS, NewScenarioRequest, case_draft, case_path
+from modelsmith.repository.drafts import free_name, wanted, yaml_bytes
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InvalidInput
+
+LARGEST_TABLE = 1 << 24
+"""Bytes of a table that is read (16 MiB)."""
+ANSWER = "answer."
+VARIANT = "variant"
+REQUIRED = ("capability", "note", "pass", "fail", "risk", "lens", "outcome")
+OPTIONAL = ("part", "critical", "point", "id")
+_YES = {"yes": True, "true": True, "no": False, "false": False, "": False}
+_FIELDS = {"pass": "pass_"}
+_COLUMNS = {field: column for column, field in _FIELDS.items()}
+
+
+class NewScenariosRequest(Request):
+    """Writes one case for each line of a table, a CSV file in UTF-8 as spreadsheets save it; all of them, or none.
+
+    The first line names the columns: capability, part (core, held-out or micro; core where it is empty), note, pass,
+    fail, risk, lens, outcome, the fields of the right answer by their names, and where you like critical (yes or no),
+    point, id, and any number of columns that begin with "variant". A capability that is new is begun.
+    """
+
+    table: Annotated[Path, Field(description="The CSV file, with commas, semicolons or tabs."), ARGUMENT]
+    set: SetOption = None
+
+
+class _Row(NamedTuple):
+    """One line of the table."""
+
+    place: str
+    """File and line, for messages."""
+    cells: Mapping[str, str]
+    """By column, without space around them."""
+
+
+def run(workspace: Workspace, request: NewScenariosRequest) -> NewResult:
+    """Write them.
+
+    Raises:
+        InvalidInput: ``bad-table``, with the line and the column; as `new scenario` refuses a case; as `write_new`.
+    """
+    found = OpenSet(workspace, request.set)
+    taken = found.scenario_ids()
+    files: dict[str, bytes] = {}
+    for row in _rows(request.table.name, _read(request.table), wanted(found.rubric)):
+        case = _case(row, wanted(found.rubric))
+        name = case.id or free_name(f"{case.capability}-{STEMS[case.part]}", taken)
+        path = case_path(found, case.part, case.capability, name)
+        if name in taken:
+            raise _wrong(row.place, f"there is a case '{name}' already", "Give it another id, or none.")
+        taken.add(name)
+        try:
+            files[path] = yaml_bytes(case_draft(found, case, case.capability, name, case.note, case.variants))
+        except InvalidInput as error:
+            raise _wrong(row.place, error.message, error.mend) from None
+    if not files:
+        raise _wrong(request.table.name, "the table has no line below its columns", "Write a line for each case.")
+    return write_new(workspace, files, found.folder)
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(LARGEST_TABLE + 1)
+    if len(data) > LARGEST_TABLE:
+        raise _wrong(path.name, f"the table has more than {LARGEST_TABLE} bytes", "Split it.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        mend = "Save it from the spreadsheet as 'CSV UTF-8'."
+        raise _wrong(f"{path.name}:{line}", "the table is not written in UTF-8", mend) from None
+
+
+def _rows(name: str, text: str, answers: Sequence[str]) -> Iterator[_Row]:
+    """The lines that hold something."""
+    first = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
+    columns: list[str] = []
+    while True:
+        line = reader.line_num + 1
+        place = f"{name}:{line}"
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise _wrong(place, f"the line cannot be read: {error}", "Check its quotation marks.") from None
+        if cells is None:
+            return
+        if not columns:
+            columns = [cell.strip().lower() if cell.strip().lower() in _known() else cell.strip() for cell in cells]
+            _require_columns(place, columns, answers)
+        elif any(cell.strip() for cell in cells):
+            if len(cells) > len(columns):
+                what = f"the line has {len(cells)} cells, and there are {len(columns)} columns"
+                raise _wrong(place, what, "Put a cell that holds the separator between quotation marks.")
+            cells += [""] * (len(columns) - len(cells))
+            yield _Row(place, {column: cell.strip() for column, cell in zip(columns, cells, strict=True)})
+
+
+def _known() -> tuple[str, ...]:
+    return (*REQUIRED, *OPTIONAL)
+
+
+def _require_columns(place: str, columns: Sequence[str], answers: Sequence[str]) -> None:
+    answer = {field if field not in _known() else f"{ANSWER}{field}" for field in answers}
+    for column in columns:
+        if columns.count(column) > 1:
+            raise _wrong(place, f"the column '{column}' is there twice", "Name each column once: variant 1, variant 2.")
+        plain = column in _known() or column in answers or column.startswith((ANSWER, VARIANT))
+        if not plain:
+            known = ", ".join((*_known(), *sorted(answer), VARIANT))
+            raise _wrong(place, f"there is no column '{column}'", f"Write one of: {known}; or {ANSWER}FIELD.")
+    there = {column.removeprefix(ANSWER) if column.startswith(ANSWER) else column for column in columns}
+    missing = [column for column in REQUIRED if column not in columns]
+    missing += sorted(column for column in answer if column.removeprefix(ANSWER) not in there)
+    if missing:
+        raise _wrong(place, f"the columns {', '.join(missing)} are missing", "Add them to the first line.")
+
+
+def _case(row: _Row, answers: Sequence[str]) -> NewScenarioRequest:
+    """What `new scenario` would be asked for."""
+    said: dict[str, Any] = {
+        _FIELDS.get(column, column): cell for column, cell in row.cells.items() if column in _known() and cell
+    }
+    right = {
+        column.removeprefix(ANSWER): cell
+        for column, cell in row.cells.items()
+        if cell and (column.startswith(ANSWER) or (column in answers and column not in _known()))
+    }
+    empty = next((column for column in REQUIRED if not row.cells.get(column)), None)
+    if empty:
+        raise _wrong(row.place, f"the column '{empty}' is empty", "Fill it in.")
+    critical = _YES.get(str(said.pop("critical", "")).lower())
+    if critical is None:
+        raise _wrong(row.place, f"critical is '{row.cells['critical']}'", "Write yes or no.")
+    variants = [cell for column, cell in row.cells.items() if column.startswith(VARIANT) and cell]
+    said |= {"critical": critical, "answer": tuple(f"{field}={value}" for field, value in right.items())}
+    try:
+        return NewScenarioRequest.model_validate(said | {"variants": tuple(variants)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0])
+        mend = f"Write it as `modelsmith new scenario --help` says. ({first['msg']})"
+        raise _wrong(row.place, f"the column '{_COLUMNS.get(field, field)}' cannot be used", mend) from None
+
+
+def _wrong(place: str, what: str, mend: str) -> InvalidInput:
+    return InvalidInput("bad-table", f"{place}: {what}", mend, place=place, problem=what)
