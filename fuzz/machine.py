@@ -8,6 +8,7 @@ from fuzz.examples import example
 from fuzz.target import BETWEEN, Target, parts, scratch
 from modelsmith.artifacts import seal
 from modelsmith.evaluation.results import RunFolder
+from modelsmith.fleet import folder as fleet
 from modelsmith.forges import pre_receive, reader, refusal
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.errors import InvalidInput
@@ -107,12 +108,14 @@ def read_worker(data: bytes) -> object:
     folder = scratch() / "job"
     (folder / job.ADAPTER_FOLDER).mkdir(parents=True, exist_ok=True)
     for name, content in (
-        (job.HEARTBEAT_FILE, beats), (job.RESULT_FILE, result), (job.ERROR_FILE, error), (job.COMPLETE, complete),
+        (fleet.HEARTBEAT_FILE, beats), (fleet.RESULT_FILE, result), (fleet.ERROR_FILE, error),
+        (checkpoints.COMPLETE, complete),
     ):  # fmt: skip
         (folder / name).write_bytes(content)
     intact = checkpoints.is_intact(folder)
     finished = supervisor._finished(folder, "sha256:" + "5a" * 32)
-    return job.read_heartbeats(folder / job.HEARTBEAT_FILE, 0), finished, supervisor._verdict(1, folder), intact
+    lines, _ = fleet.lines_since(folder / fleet.HEARTBEAT_FILE, 0)
+    return job.heartbeats(lines), finished, fleet.is_whole(folder), supervisor._verdict(1, folder), intact
 
 
 def worker_seeds() -> list[bytes]:

@@ -9,9 +9,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from fuzz.examples import example
 from fuzz.target import BETWEEN, Files, Target, each, parts, public, signing_key, spellings, ssh_key, trusted
 from modelsmith.evaluation.headline import headline
@@ -151,7 +148,7 @@ def bundle_seeds() -> list[bytes]:
 def signed(payload: bytes) -> bytes:
     """A bundle around any payload, by the trusted key."""
     made = json.loads(bundle_seeds()[0])
-    signature = keys.load_signing_key(signing_key()).sign(dsse._pae(payload), ec.ECDSA(hashes.SHA256()))
+    signature = dsse._sign(payload, keys.load_signing_key(signing_key()))
     made["dsseEnvelope"]["payload"] = base64.b64encode(payload).decode()
     made["dsseEnvelope"]["signatures"][0]["sig"] = base64.b64encode(signature).decode()
     return canonical_json(made)

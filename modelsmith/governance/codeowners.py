@@ -102,9 +102,9 @@ def parse(text: str) -> Codeowners:
     for number, raw in enumerate(text.split("\n"), start=1):
         line = raw.removesuffix("\r")
         tokens, unreadable = _tokens(line)
-        if not tokens:
+        if not tokens and not unreadable:
             continue
-        pattern, *owners = tokens
+        pattern, *owners = tokens or [""]
         problem = unreadable or pattern_problem(pattern) or _owner_problem(owners)
         if problem:
             errors.append((number, problem))
@@ -150,13 +150,12 @@ def any_matches(patterns: Iterable[str], path: str) -> bool:
 def _tokens(line: str) -> tuple[list[str], str | None]:
     """Tokens before the comment, and what makes the line as a whole unreadable."""
     tokens: list[str] = []
-    end = 0
+    end = len(line)
     for match in _TOKEN.finditer(line):
         if match.group().startswith("#"):
             end = match.start()
             break
         tokens.append(match.group())
-        end = len(line)
     read = line[:end]
     odd = next((char for char in read if not is_shown(char) and char != "\t"), None)
     if odd is not None:

@@ -103,8 +103,7 @@ def seal(statement: Mapping[str, Any], key: Path) -> bytes:
     """
     payload = _payload(statement)
     private = load_signing_key(key)
-    r, s = decode_dss_signature(private.sign(_pae(payload), ec.ECDSA(hashes.SHA256())))
-    signature = encode_dss_signature(r, min(s, _ORDER - s))
+    signature = _sign(payload, private)
     return canonical_json(
         {
             "mediaType": BUNDLE_TYPE,
@@ -253,6 +252,12 @@ def _canonical(data: bytes) -> bytes:
     except (ValueError, RecursionError):
         pass
     raise not_a_bundle()
+
+
+def _sign(payload: bytes, private: ec.EllipticCurvePrivateKey) -> bytes:
+    """The one of the two signatures that prove the same whose second half is small."""
+    r, s = decode_dss_signature(private.sign(_pae(payload), ec.ECDSA(hashes.SHA256())))
+    return encode_dss_signature(r, min(s, _ORDER - s))
 
 
 def _one_form(bundle: bytes) -> bytes:

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from modelsmith.governance.codeowners import MAX_BYTES, any_matches, compile_pattern, parse, pattern_problem
@@ -196,6 +196,7 @@ def test_the_owner_is_always_the_last_covering_line(lines, path):
 
 
 @given(st.text(max_size=200))
+@example("\\")
 def test_any_text_parses_and_every_line_is_read_reported_or_a_comment(text):
     owners = parse(text)
     numbers = [rule.line for rule in owners.rules] + [line for line, _ in owners.errors]

@@ -139,6 +139,7 @@ class TestChangedSince:
         edit(deployed, SCENARIO.replace("-01", "-02"), "content: ", "content: So, ")
         forget(deployed)
         tree = deployed.must("rev-parse", f"HEAD~1:{SET}").strip()
+        unpack(deployed.clone / ".git" / "objects", deployed.private)
         (deployed.clone / ".git" / "objects" / tree[:2] / tree[2:]).rename(deployed.private / "gone")
         found = evaluate(deployed, "--model", specialist_of(deployed), "--changed-since", "HEAD")
         assert found["run"]["only"] == ["timeout-core-02"]
@@ -300,6 +301,15 @@ class TestDiffRubric:
     def test_an_empty_revision_is_a_mistake_in_the_pipeline(self, deployed, option):
         ran = deployed.modelsmith("diff-rubric", "rtb-pricing", option, "", "--json")
         assert (ran.code, ran.json["code"]) == (2, "usage")
+
+
+def unpack(objects, aside):
+    """Give each object a file of its own."""
+    for pack in (objects / "pack").glob("*.pack"):
+        moved = pack.rename(aside / pack.name)
+        pack.with_suffix(".idx").rename(moved.with_suffix(".idx"))
+        with moved.open("rb") as content:
+            subprocess.run(["git", "-C", objects.parent, "unpack-objects", "-q"], stdin=content, check=True)
 
 
 def kept(world):
