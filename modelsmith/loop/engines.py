@@ -133,7 +133,7 @@ def _pinned(
 
         workspace.notify(Progress("eval", f"loading {subject.name} ({source.name})"))
         loaded = TransformersSubstrate(folder(), subject.adapter, threads, source.chat)
-        workspace.notify(Progress("eval", f"{subject.name} is loaded and answers; the first answers come together"))
+        workspace.notify(Progress("eval", f"{subject.name} is loaded"))
         return loaded
 
     def serve() -> Substrate:
