@@ -10,12 +10,13 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from modelsmith.operations.authoring import NewResult, OpenSet, SetOption, write_new
+from modelsmith.operations.authoring import NewResult, OpenSet, SetOption, refuse_draft, write_new
 from modelsmith.operations.contract import ARGUMENT, Request
 from modelsmith.operations.new_scenario import STEMS, NewScenarioRequest, case_draft, case_path
 from modelsmith.repository.drafts import free_name, wanted, yaml_bytes
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.scenario import Scenario
 
 LARGEST_TABLE = 1 << 24
 """Bytes of a table that is read (16 MiB)."""
@@ -61,14 +62,15 @@ def run(workspace: Workspace, request: NewScenariosRequest) -> NewResult:
     for row in _rows(request.table.name, _read(request.table), wanted(found.rubric)):
         case = _case(row, wanted(found.rubric))
         name = case.id or free_name(f"{case.capability}-{STEMS[case.part]}", taken)
-        path = case_path(found, case.part, case.capability, name)
         if name in taken:
             raise _wrong(row.place, f"there is a case '{name}' already", "Give it another id, or none.")
         taken.add(name)
         try:
-            files[path] = yaml_bytes(case_draft(found, case, case.capability, name, case.note, case.variants))
+            draft = case_draft(found, case, case.capability, name, case.note, case.variants)
+            refuse_draft(Scenario, draft)
         except InvalidInput as error:
             raise _wrong(row.place, error.message, error.mend) from None
+        files[case_path(found, case.part, case.capability, name)] = yaml_bytes(draft)
     if not files:
         raise _wrong(request.table.name, "the table has no line below its columns", "Write a line for each case.")
     return write_new(workspace, files, found.folder)
