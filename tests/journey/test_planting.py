@@ -41,12 +41,21 @@ def commands(world):
         ("pr", "close", "9", "--reason", "Not now."), ("rollback", CLUSTER, "--reason", "win rate fell"), ("verify",),
         ("verify", "--full"),
         ("new", "capability", "late", "--note", "One.", "--held-out", "Of another kind.", *case),
-        ("new", "scenario", "late", "--note", "Three.", *case),
+        ("new", "scenario", "late", "--note", "Three.", *case), ("new", "scenarios", table(world)),
         ("new", "generator", "late", "--template", "Four.", *answer),
         ("new", "label", "late-core-01", "--answer", "x", "--verdict", "pass"),
         ("new", "cluster", "other", "--description", "x", "--metric", "loss"),
         ("new", "set", "other", "--description", "x", "--field", "a=b|c"),
     ]  # fmt: skip
+
+
+def table(world):
+    """A spreadsheet of one case, beside the clone."""
+    path = world.folder / "cases.csv"
+    path.write_text(
+        "capability,note,cause,action,pass,fail,risk,lens,outcome\nlate,Five.,timeout,cut_latency,a,b,low,sre,lost-auctions\n"
+    )
+    return str(path)
 
 
 def traced(world, words):
