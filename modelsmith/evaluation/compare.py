@@ -15,9 +15,10 @@ from modelsmith.evaluation.tally import (
     require_same_scenarios,
     tally,
 )
+from modelsmith.schema.comparison import Comparison, PointFlip, ScenarioFlip
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.figures import signed
-from modelsmith.schema.run import Comparison, Estimate, GateRule, PointFlip, ScenarioFlip, VerdictRow
+from modelsmith.schema.run import Estimate, GateRule, VerdictRow
 
 POWER = 0.8
 """Power for which the smallest detectable difference is told."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.canonical import canonical_json, file_digest
@@ -36,8 +36,8 @@ class Made(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    files: dict[_Inside, Digest]
-    """Digest of each, by its path in the job's folder."""
+    files: Annotated[dict[_Inside, Digest], Field(min_length=1)]
+    """Digest of each, by its path in the job's folder; a job that made none has no result."""
 
 
 def is_whole(folder: Path) -> bool:

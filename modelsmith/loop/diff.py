@@ -12,9 +12,10 @@ from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.change import Effect
 from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.comparison import PointFlip, ScenarioFlip
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evidence import Evidence
-from modelsmith.schema.run import Headline, PointFlip, ScenarioFlip
+from modelsmith.schema.run import Headline
 
 
 def effects(workspace: Workspace, main: Main, cluster: Cluster, new: GovernedSet, since: str) -> tuple[Effect, ...]:

@@ -11,8 +11,9 @@ from modelsmith.loop.evals import read_observations
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.results import find_run
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.comparison import Comparison
 from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.run import Comparison, RunResult, VerdictRow
+from modelsmith.schema.run import RunResult, VerdictRow
 
 
 class CompareRequest(Request):

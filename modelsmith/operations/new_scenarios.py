@@ -59,8 +59,9 @@ def run(workspace: Workspace, request: NewScenariosRequest) -> NewResult:
     found = OpenSet(workspace, request.set)
     taken = found.scenario_ids()
     files: dict[str, bytes] = {}
-    for row in _rows(request.table.name, _read(request.table), wanted(found.rubric)):
-        case = _case(row, wanted(found.rubric))
+    answers = wanted(found.rubric)
+    for row in _rows(request.table.name, _read(request.table), answers):
+        case = _case(row, answers)
         name = case.id or free_name(f"{case.capability}-{STEMS[case.part]}", taken)
         if name in taken:
             raise _wrong(row.place, f"there is a case '{name}' already", "Give it another id, or none.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from modelsmith.schema.base import Frozen, Slug, State
-from modelsmith.schema.run import Estimate, Outcome, PointFlip, ScenarioFlip
+from modelsmith.schema.comparison import PointFlip, ScenarioFlip
+from modelsmith.schema.run import Estimate, Outcome
 
 Kind = Literal["added", "removed", "changed"]
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.tally import Tally, tally
-from modelsmith.schema.run import GateRule, PointFlip, ScenarioFlip, VerdictRow
+from modelsmith.schema.comparison import PointFlip, ScenarioFlip
+from modelsmith.schema.run import GateRule, VerdictRow
 
 
 def flips(
