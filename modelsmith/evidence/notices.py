@@ -10,7 +10,7 @@ from datetime import UTC
 
 from modelsmith.evidence.markdown import safe, short
 from modelsmith.governance.hold import Hold
-from modelsmith.governance.rollback import RollbackVerdict
+from modelsmith.governance.rollback import RollbackVerdict, rates
 from modelsmith.governance.states import Life
 from modelsmith.schema.cluster import Routing
 from modelsmith.schema.promotion import PromotionRecord, RollbackContract, RollbackOrder
@@ -44,7 +44,7 @@ def rollback_notice(
         "",
         f"- Serves now: {shares(before)}",
         f"- Will serve: {shares(after)}",
-        f"- Why: {safe(order.reason) or NO_REASON}",
+        f"- Why: {_why(order)}",
         f"- Approval: {safe(verdict.sentence)}",
         f"- Decides: {decides}",
         f"- Ready: {safe(ready)}",
@@ -110,6 +110,11 @@ def shares(routing: Routing) -> str:
     return ", ".join(f"{safe(one.specialist)} {one.share * 100:g}%" for one in routing.serving)
 
 
+def _why(order: RollbackOrder) -> str:
+    said = safe(order.reason) or NO_REASON
+    return f"{safe(rates(order.window))}. {said}" if order.window else said
+
+
 def _details(deployment: PromotionRecord, order: RollbackOrder) -> list[str]:
     rows = [
         ("undoes", f"record {deployment.sequence} of {safe(deployment.specialist)}, {short(order.undoes)}"),
@@ -117,12 +122,15 @@ def _details(deployment: PromotionRecord, order: RollbackOrder) -> list[str]:
         ("takes away", _artifact(deployment.artifact)),
         ("asked for", f"{order.decided_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, {order.trigger}"),
     ]
+    if order.window:
+        began, ended = (f"{at.astimezone(UTC):%Y-%m-%d %H:%M}" for at in (order.window.began, order.window.ended))
+        rows.append(("live window", f"{began} to {ended} UTC, as reported; the counts are nobody's but the reporter's"))
     if deployment.rollback:
         terms = deployment.rollback.terms
         rows.append(
             (
                 "contract",
-                f"{terms.metric}, drop of {terms.max_drop:.1%}, {terms.window_minutes} minutes; "
+                f"{terms.metric}, drop of {terms.max_drop:.1%} of the incumbent's, {terms.window_minutes} minutes; "
                 f"by hand for {terms.manual_hours} hours",
             )
         )

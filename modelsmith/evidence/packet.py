@@ -261,8 +261,8 @@ def _rollback(evidence: Evidence, cluster: Cluster, asked: Asked | None) -> str:
     )
     approves = "Approving this approves it" if contract else "Approving a deployment will approve this"
     return (
-        f"### Rollback\n\n{approves}: {terms.metric} must not drop by more than {terms.max_drop:.1%} against the "
-        f"incumbent. For {terms.window_minutes} minutes after your approval `modelsmith rollback` sends traffic back "
+        f"### Rollback\n\n{approves}: {terms.metric} must not drop by more than {terms.max_drop:.1%} of the "
+        f"incumbent's. For {terms.window_minutes} minutes after your approval `modelsmith rollback` sends traffic back "
         f"{back}, to exactly the routing before this, without asking anyone again; later it asks. For "
         f"{terms.manual_hours} hours that model is kept ready. After a rollback nothing is deployed until a person "
         "clears the hold. So merge soon after you approve: the minutes count from the approval."

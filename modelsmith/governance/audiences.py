@@ -50,8 +50,10 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     },
     "RollbackOrder": {
         "public": ("trigger", "decided_at"),
-        "reviewer": ("undoes", "prior_specialist", "prior_artifact", "reason"),
+        "reviewer": ("undoes", "prior_specialist", "prior_artifact", "reason", "window"),
     },
+    "LiveWindow": {"reviewer": ("metric", "began", "ended", "specialist", "incumbent")},
+    "Counted": {"reviewer": ("decisions", "good")},
     "HoldClearance": {"reviewer": ("clears", "reason")},
     "Receipt": {
         "public": ("gate", "checks", "at"),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from fractions import Fraction
 
+from modelsmith.governance.keys import CLOCK_TOLERANCE
 from modelsmith.schema.base import State
+from modelsmith.schema.live import LiveWindow
 from modelsmith.schema.promotion import RollbackContract, RollbackOrder
 
 
@@ -43,6 +46,39 @@ def judge_rollback(
         return RollbackVerdict(False, f"outside the contract: {refusal}")
     minute = f"minute {int(elapsed or 0) // 60} of the {contract.terms.window_minutes} approved with the deployment"
     return RollbackVerdict(True, f"within the contract: {minute}, and routing returns to exactly what it was before")
+
+
+def window_refusal(order: RollbackOrder, contract: RollbackContract, deployed_at: datetime | None) -> str | None:
+    """Why the live window of an order does not show what the contract calls a loss; None when it does, or has none.
+
+    It compares the two rates as counted: whether so few decisions can tell them apart is not asked. Who counted has a
+    clock of its own, so times are compared with the tolerance between clocks.
+    """
+    window, terms = order.window, contract.terms
+    if window is None:
+        return None
+    if window.metric != terms.metric:
+        return f"the window counts {window.metric}, and the contract watches {terms.metric}"
+    if window.ended <= window.began:
+        return "the window ends before it begins"
+    if window.ended > order.decided_at + CLOCK_TOLERANCE:
+        return "the window ends after the rollback was asked for"
+    if deployed_at is not None and window.began < deployed_at - CLOCK_TOLERANCE:
+        return "the window begins before the deployment was approved"
+    if window.drop <= Fraction(str(terms.max_drop)):
+        return f"{rates(window)}: no drop beyond the {terms.max_drop:.1%} of the contract"
+    return None
+
+
+def rates(window: LiveWindow) -> str:
+    """A live window in words: both rates with their counts, and the drop."""
+    ours, theirs = window.specialist, window.incumbent
+    change = float(window.drop)
+    moved = f"{change:.1%} lower" if change >= 0 else f"{-change:.1%} higher"
+    return (
+        f"{window.metric} {float(ours.rate):.4f} ({ours.good} of {ours.decisions}) against "
+        f"{float(theirs.rate):.4f} ({theirs.good} of {theirs.decisions}), {moved}"
+    )
 
 
 def readiness(contract: RollbackContract, deployed_at: datetime | None, at: datetime) -> tuple[bool, str]:

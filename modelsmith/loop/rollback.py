@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from modelsmith.evidence.sanitise import assert_clean, machine_names
 from modelsmith.governance.hold import Hold
+from modelsmith.governance.rollback import window_refusal
 from modelsmith.governance.states import Life, folder_of
 from modelsmith.loop.promotions import advance
 from modelsmith.promotion.harness import Harness
@@ -14,29 +15,35 @@ from modelsmith.promotion.main import Main
 from modelsmith.promotion.packets import PACKET_FILE, packet_files
 from modelsmith.promotion.pulls import branch_of
 from modelsmith.promotion.records import Facts, next_record
-from modelsmith.promotion.rollbacks import is_present, order_for, read_order, verdict_on
+from modelsmith.promotion.rollbacks import deployment_of, is_present, order_for, read_order, verdict_on
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.live import LiveWindow
 from modelsmith.schema.promotion import CLEARANCE_FILE, ROLLBACK_FILE, HoldClearance, RollbackOrder
 from modelsmith.schema.pull import PullRequest
 
 
-def roll_back(harness: Harness, main: Main, cluster: Cluster, life: Life, reason: str) -> PullRequest:
+def roll_back(
+    harness: Harness, main: Main, cluster: Cluster, life: Life, reason: str, window: LiveWindow | None
+) -> PullRequest:
     """Undo the specialist's deployment: merged at once within its contract, left open for a person outside it.
 
-    An open pull request of the same rollback is adopted while what it says of the time still holds.
+    An open pull request of the same rollback is adopted while what it says of the time still holds. ``window`` is what
+    live traffic showed, if that is why.
 
     Raises:
-        InvalidInput: ``bad-transition`` when the deployment does not stand; ``private-reason``, ``no-reason``.
+        InvalidInput: ``bad-transition`` when the deployment does not stand; ``private-reason``, ``no-reason``;
+            ``no-loss`` when the window does not show what the contract calls a loss.
         GateNotCleared: an owner rejected it, or a check failed.
     """
     _require_clean(reason, main, cluster)
     now = datetime.now(UTC).replace(microsecond=0)
     facts = _facts(harness, cluster, life)
-    fresh = order_for(main, facts, reason, now)
+    fresh = order_for(main, facts, reason, now, window)
+    _require_loss(main, fresh, life)
     order = _standing_order(harness, main, facts, fresh) or fresh
-    if not order.reason:
+    if not order.reason and not order.window:
         raise InvalidInput(
             "no-reason", "A rollback moves traffic, and nothing says why", "Say it: --reason 'auction win rate fell'."
         )
@@ -86,7 +93,15 @@ def _standing_order(harness: Harness, main: Main, facts: Facts, fresh: RollbackO
             order = read_order({ROLLBACK_FILE: tree.read(path)})
         except (IntegrityFailure, InvalidInput):
             continue
-        same = fresh.model_copy(update={"decided_at": order.decided_at, "reason": fresh.reason or order.reason})
+        said = fresh if fresh.window or fresh.reason else order
+        same = fresh.model_copy(
+            update={
+                "decided_at": order.decided_at,
+                "reason": fresh.reason or order.reason,
+                "trigger": said.trigger,
+                "window": said.window,
+            }
+        )
         automatic = _automatic(main, facts, order)
         timely = is_present(order, fresh.decided_at) or not automatic
         if order == same and timely and automatic == _automatic(main, facts, fresh):
@@ -97,6 +112,20 @@ def _standing_order(harness: Harness, main: Main, facts: Facts, fresh: RollbackO
 def _automatic(main: Main, facts: Facts, order: RollbackOrder) -> bool:
     record = next_record(main, "rolled-back", facts, {ROLLBACK_FILE: canonical_json(order)})
     return verdict_on(main, record, order).automatic
+
+
+def _require_loss(main: Main, order: RollbackOrder, life: Life) -> None:
+    """What the gate would refuse is said to who brings it."""
+    deployment = deployment_of(main, life.specialist)
+    refusal = window_refusal(order, deployment.contract, deployment.approved_at)
+    if refusal:
+        raise InvalidInput(
+            "no-loss",
+            f"This is no reason by the contract: {refusal}",
+            "Correct the file, or leave it out and give a --reason of your own.",
+            specialist=life.specialist,
+            refusal=refusal,
+        )
 
 
 def _require_clean(reason: str, main: Main, cluster: Cluster) -> None:

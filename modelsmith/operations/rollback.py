@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -27,12 +28,17 @@ from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.rollbacks import deployment_of, read_order, recorded_order
 from modelsmith.repository.load import load_cluster, load_machine_file
 from modelsmith.repository.workspace import Workspace
+from modelsmith.repository.yamlfile import find_json_problems, invalid
 from modelsmith.schema.base import Event
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import Exit, InvalidInput
+from modelsmith.schema.live import LiveWindow
 from modelsmith.schema.plaintext import PlainLine
 from modelsmith.schema.promotion import ROLLBACK_FILE, Receipt
 from modelsmith.schema.pull import PullRequest
+
+LARGEST_WINDOW = 65_536
+"""Bytes of a file with counts, at most; one has a few hundred."""
 
 
 class RollbackRequest(Request):
@@ -40,7 +46,8 @@ class RollbackRequest(Request):
 
     Inside the watch window that was approved with the deployment, and when routing returns to exactly what it was, it
     is merged without a further approval. Otherwise the pull request is left open for the role that decides it, and the
-    command ends with 4. Run again, it goes on with the same pull request. It needs a reason.
+    command ends with 4. Run again, it goes on with the same pull request. It needs a reason, or --window: a JSON file
+    with what live traffic showed, counted for the specialist and for the incumbent at the same time.
 
     A rollback puts the cluster on hold: nothing is deployed until a person clears it. --clear-hold asks for that.
     """
@@ -48,6 +55,9 @@ class RollbackRequest(Request):
     cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/."), ARGUMENT]
     specialist: Annotated[str | None, Field(description="Specialist id."), ARGUMENT] = None
     reason: Annotated[PlainLine, Field(max_length=500, description="Why, for the record and for who decides.")] = ""
+    window: Annotated[
+        Path | None, Field(description="JSON file with counts of the live metric; see docs/files.md, rollback.")
+    ] = None
     clear_hold: Annotated[bool, Field(description="Ask a person to end the hold instead.")] = False
 
 
@@ -95,7 +105,22 @@ def run(workspace: Workspace, request: RollbackRequest) -> RollbackResult:
     if hold and life.specialist == hold.specialist:
         _refuse_other_reason(main, life, request.reason)
         return _result(harness, cluster, "rolled-back", life, _done(harness, main, life))
-    return _result(harness, cluster, "rolled-back", life, roll_back(harness, main, cluster, life, request.reason))
+    window = _read_window(request.window) if request.window else None
+    pull = roll_back(harness, main, cluster, life, request.reason, window)
+    return _result(harness, cluster, "rolled-back", life, pull)
+
+
+def _read_window(path: Path) -> LiveWindow:
+    with path.open("rb") as file:
+        data = file.read(LARGEST_WINDOW + 1)
+    if len(data) > LARGEST_WINDOW:
+        raise InvalidInput(
+            "invalid-file", f"{path.name} has more than {LARGEST_WINDOW} bytes", "Give the counts only.", path=str(path)
+        )
+    value, problems = find_json_problems(path.name, data, LiveWindow)
+    if value is None:
+        raise invalid(problems)
+    return value
 
 
 def _target(main: Main, request: RollbackRequest, hold: Hold | None) -> Life:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from modelsmith.governance.gate import Contract
 from modelsmith.governance.hold import Hold
 from modelsmith.governance.keys import CLOCK_TOLERANCE
-from modelsmith.governance.rollback import RollbackVerdict, judge_rollback
+from modelsmith.governance.rollback import RollbackVerdict, judge_rollback, window_refusal
 from modelsmith.governance.routing import incumbent
 from modelsmith.governance.shape import promotion_folder
 from modelsmith.governance.states import parse_folder, record_folder
@@ -20,8 +20,9 @@ from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.records import Facts, lives_after, next_record, routing_after
 from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.tree import Revision
-from modelsmith.schema.canonical import digest, is_plain_canonical, sha256
+from modelsmith.schema.canonical import digest, is_plain_canonical, parse_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.live import LiveWindow
 from modelsmith.schema.promotion import (
     CLEARANCE_FILE,
     RECORD_FILE,
@@ -63,8 +64,10 @@ def deployment_of(main: Main, specialist: str) -> Deployment:
     )
 
 
-def order_for(main: Main, facts: Facts, reason: str, decided_at: datetime) -> RollbackOrder:
-    """What a rollback of the specialist says now.
+def order_for(
+    main: Main, facts: Facts, reason: str, decided_at: datetime, window: LiveWindow | None = None
+) -> RollbackOrder:
+    """What a rollback of the specialist says now; ``window`` is what live traffic showed, if that is why.
 
     Raises:
         InvalidInput: ``not-deployed``; ``bad-transition`` when its deployment does not stand.
@@ -74,9 +77,10 @@ def order_for(main: Main, facts: Facts, reason: str, decided_at: datetime) -> Ro
         undoes=digest(deployment_of(main, facts.specialist).record),
         prior_specialist=after.specialist,
         prior_artifact=after.artifact,
-        trigger="manual",
+        trigger="metric" if window else "manual",
         reason=reason,
         decided_at=decided_at,
+        window=window,
     )
 
 
@@ -88,16 +92,13 @@ def read_order(files: Mapping[str, bytes]) -> RollbackOrder:
     """
     data = files.get(ROLLBACK_FILE, b"")
     try:
-        order = RollbackOrder.model_validate_json(data)
-    except ValueError:
-        order = None
-    if order is None or not is_plain_canonical(data, order):
+        return parse_canonical(ROLLBACK_FILE, data, RollbackOrder)
+    except IntegrityFailure:
         raise IntegrityFailure(
             "bad-rollback",
             f"{ROLLBACK_FILE} is not a rollback order in canonical JSON and plain text",
             "Prepare the rollback again.",
-        )
-    return order
+        ) from None
 
 
 def read_clearance(files: Mapping[str, bytes], hold: Hold) -> HoldClearance | None:
@@ -128,10 +129,12 @@ def recorded_order(main: Main, record: PromotionRecord) -> RollbackOrder:
 def check_order(main: Main, record: PromotionRecord, order: RollbackOrder) -> str:
     """The order undoes the specialist's latest deployment and names who is the incumbent after it.
 
+    A live window that it rests on must show the loss of which the contract speaks.
+
     Raises:
         IntegrityFailure: ``bad-rollback``.
     """
-    deployment = deployment_of(main, record.specialist).record
+    deployment, contract, approved = deployment_of(main, record.specialist)
     after = incumbent(record.cluster, lives_after(main, record))
     for wrong, what in (
         (order.undoes != digest(deployment), "another record than the specialist's latest deployment"),
@@ -140,6 +143,11 @@ def check_order(main: Main, record: PromotionRecord, order: RollbackOrder) -> st
     ):
         if wrong:
             raise IntegrityFailure("bad-rollback", f"{ROLLBACK_FILE} names {what}", "Prepare the rollback again.")
+    refusal = window_refusal(order, contract, approved)
+    if refusal:
+        raise IntegrityFailure(
+            "bad-rollback", f"{ROLLBACK_FILE}: {refusal}", "Prepare the rollback again.", refusal=refusal
+        )
     return f"undoes {record_folder(deployment).rpartition('/')[2]}; {after.specialist} is the incumbent after it"
 
 

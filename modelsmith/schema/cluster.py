@@ -18,7 +18,7 @@ class Rollback(Frozen):
     metric: Slug
     """Live metric that is watched."""
     max_drop: Fraction
-    """Drop against the incumbent, as a share, at which traffic returns on its own."""
+    """Largest drop, relative to the incumbent's value: 0.04 allows a rate of 0.24 beside 0.25, and not 0.21."""
     window_minutes: Annotated[int, Field(ge=1)]
     """Watch window in which rollback is automatic."""
     manual_hours: Annotated[int, Field(ge=1)]
@@ -31,7 +31,7 @@ class Deployment(Frozen):
     traffic_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of requests before production is validated."""
     target: Slug = "local"
-    """Name of the serving target; endpoints are configuration outside the repository."""
+    """Where it will serve, as the people who approve it call that place. A name only: no address follows from it."""
 
 
 class Prices(Frozen):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelsmith.schema.base import Actor, Digest, Event, Frozen, GitHash, Libraries, Moment, Slug, State
 from modelsmith.schema.cluster import Rollback
+from modelsmith.schema.live import LiveWindow
 from modelsmith.schema.plaintext import PlainLine
 
 SpecialistId = Annotated[str, Field(pattern=r"^iter-[0-9]{3,9}-[0-9a-f]{8}$")]
@@ -47,12 +48,20 @@ class RollbackOrder(Frozen):
     prior_specialist: SpecialistId | Literal["base"]
     """The incumbent after it, or ``base``."""
     prior_artifact: Digest | None
-    trigger: Literal["manual"]
-    """Who noticed: ``manual`` is a person or agent that asked for it."""
+    trigger: Literal["manual", "metric"]
+    """Why it was asked for: a person's or agent's own word, or counts of the live metric in ``window``."""
     reason: Annotated[PlainLine, Field(max_length=500)]
     """In the words of who asked for it; may be empty."""
     decided_at: Moment
     """The harness's clock when it was asked for. Whoever merges compares it with a clock of their own."""
+    window: LiveWindow | None = None
+    """What live traffic showed; with the trigger ``metric`` only."""
+
+    @model_validator(mode="after")
+    def _window_goes_with_its_trigger(self) -> Self:
+        if (self.trigger == "metric") != (self.window is not None):
+            raise ValueError("a window goes with the trigger metric, and with no other")
+        return self
 
 
 class HoldClearance(Frozen):

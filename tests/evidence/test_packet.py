@@ -99,7 +99,7 @@ def test_the_base_model_has_a_column_only_when_it_is_not_the_incumbent(evidence,
 
 def test_the_rollback_contract_and_the_approvers_are_those_of_the_record(small, cluster, asked):
     text = packet(small, cluster, asked)
-    assert "auction_win_rate must not drop by more than 4.0% against the incumbent" in text
+    assert "auction_win_rate must not drop by more than 4.0% of the incumbent's" in text
     assert "For 60 minutes after your approval `modelsmith rollback` sends traffic back to iter-000-00000000" in text
     assert "**head-of-trading**. Whoever asked for this" in text
     assert "by maya, prepared by harness (harness)" in text

@@ -14,6 +14,7 @@ from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.evidence import Evidence, RunEvidence
+from modelsmith.schema.live import Counted, LiveWindow
 from modelsmith.schema.promotion import HoldClearance, PromotionRecord, Receipt, RollbackOrder, TrainingFacts
 from modelsmith.schema.run import JudgeAgreement, LabelVerdict, Observation, RunResult, VerdictRow
 
@@ -23,6 +24,8 @@ LISTED = (
     PromotionRecord,
     TrainingFacts,
     RollbackOrder,
+    LiveWindow,
+    Counted,
     HoldClearance,
     Receipt,
     RunResult,

@@ -5,11 +5,13 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from modelsmith.governance.rollback import judge_rollback, readiness
+from modelsmith.governance.rollback import judge_rollback, rates, readiness, window_refusal
 from modelsmith.governance.routing import render_routing, routing_digest, routing_yaml
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.cluster import Rollback
+from modelsmith.schema.live import Counted, LiveWindow
 from modelsmith.schema.promotion import RollbackContract, RollbackOrder
 
 DEPLOYED = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -142,3 +144,55 @@ def test_an_automatic_rollback_returns_routing_to_the_very_bytes_before(cluster_
     assert routing_yaml(after) == routing_yaml(before)
     assert verdict(contract=contract().model_copy(update={"prior_routing": routing_digest(before)}),
                    routing_after=routing_digest(after)).automatic  # fmt: skip
+
+
+def live(ours=(4200, 882), theirs=(37800, 9450), **other):
+    counted = {"specialist": Counted(decisions=ours[0], good=ours[1])}
+    counted |= {"incumbent": Counted(decisions=theirs[0], good=theirs[1])}
+    times = {"began": DEPLOYED, "ended": DEPLOYED + timedelta(minutes=5)}
+    return LiveWindow(**({"metric": "auction_win_rate"} | times | counted | other))
+
+
+def refusal(window):
+    asked = order(timedelta(minutes=5), trigger="metric", window=window)
+    return window_refusal(asked, contract(), DEPLOYED)
+
+
+def test_a_window_that_shows_the_loss_is_a_reason_and_says_both_rates():
+    assert refusal(live()) is None
+    assert rates(live()) == "auction_win_rate 0.2100 (882 of 4200) against 0.2500 (9450 of 37800), 16.0% lower"
+
+
+@pytest.mark.parametrize(
+    ("window", "words"),
+    [
+        (live(metric="margin"), "counts margin"),
+        (live(ended=DEPLOYED), "ends before it begins"),
+        (live(ended=DEPLOYED + timedelta(minutes=16)), "ends after the rollback"),
+        (live(began=DEPLOYED - timedelta(minutes=11)), "begins before the deployment"),
+        (live(ours=(100, 24), theirs=(100, 25)), "no drop beyond the 4.0%"),
+        (live(ours=(100, 30)), "higher"),
+        (live(ours=(100, 0), theirs=(100, 0)), "no drop"),
+    ],
+)
+def test_a_window_that_shows_no_such_loss_is_none_and_says_why(window, words):
+    assert words in refusal(window)
+
+
+def test_a_drop_of_exactly_the_limit_is_still_within_it():
+    assert refusal(live(ours=(2500, 600), theirs=(100, 25)))
+    assert refusal(live(ours=(2500, 599), theirs=(100, 25))) is None
+
+
+@pytest.mark.parametrize("other", [{"trigger": "metric"}, {"window": live()}])
+def test_a_window_goes_with_its_trigger_and_no_other(other):
+    with pytest.raises(ValidationError, match="a window goes with the trigger metric"):
+        order(**other)
+
+
+@given(ours=st.integers(1, 10**6), share=st.floats(0, 1), theirs=st.integers(1, 10**6), good=st.integers(0, 10**6))
+def test_a_window_where_the_specialist_is_not_behind_is_never_a_reason(ours, share, theirs, good):
+    good = min(good, theirs)
+    least = -(-good * ours // theirs)
+    window = live((ours, least + int(share * (ours - least))), (theirs, good))
+    assert refusal(window)

@@ -98,6 +98,28 @@ def test_the_pull_request_says_first_what_one_needs_to_know_at_night(rolled):
         assert any(words in line for line in first), (words, first)
 
 
+def test_counts_of_the_live_metric_are_a_reason_of_their_own(served, copies, tmp_path):
+    world, now = copies(served), datetime.now(UTC)
+    said = {
+        "metric": "auction_win_rate",
+        "began": (now - timedelta(seconds=1)).isoformat(),
+        "ended": now.isoformat(),
+        "specialist": {"decisions": 4200, "good": 1050},
+        "incumbent": {"decisions": 37800, "good": 9450},
+    }
+    counts = tmp_path / "counts.json"
+    counts.write_text(json.dumps(said))
+    refused = must(world, 2, "rollback", CLUSTER, "--window", str(counts))
+    assert (refused["code"], "no drop beyond" in refused["message"]) == ("no-loss", True)
+    counts.write_text(json.dumps(said | {"specialist": {"decisions": 4200, "good": 4201}}))
+    assert "specialist" in must(world, 2, "rollback", CLUSTER, "--window", str(counts))["message"]
+    counts.write_text(json.dumps(said | {"specialist": {"decisions": 4200, "good": 882}}))
+    done = must(world, 0, "rollback", CLUSTER, "--window", str(counts))
+    assert (done["status"], done["serving"]) == ("merged", BASE_ALONE)
+    assert must(world, 0, "rollback", CLUSTER) == done
+    must(world, 0, "verify")
+
+
 def test_run_again_it_undoes_nothing_else(rolled, copies):
     world, said = rolled
     again = copies(world)

@@ -15,6 +15,7 @@ from modelsmith.promotion.records import next_record, routing_after
 from modelsmith.promotion.rollbacks import deployment_of, order_for, read_order, verdict_on
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput, WaitingForPerson
+from modelsmith.schema.live import Counted, LiveWindow
 
 EXPORT = ("candidate", "eval-accepted", "artifact-exported")
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -235,3 +236,34 @@ def test_clearing_a_hold_is_oncall_s_and_touches_no_routing(deployed, repository
     exported = repository.after(*EXPORT)
     with pytest.raises(InvalidInput, match="not on hold"):
         next_record(exported.main, "hold-cleared", exported.facts(), {})
+
+
+def live(**other):
+    counts = {"specialist": Counted(decisions=4200, good=882), "incumbent": Counted(decisions=37800, good=9450)}
+    times = {"began": AT, "ended": AT + timedelta(minutes=4)}
+    return LiveWindow(**({"metric": "auction_win_rate"} | times | counts | other))
+
+
+def test_a_rollback_by_the_live_metric_is_judged_by_its_counts(deployed):
+    _, files = rollback(deployed, trigger="metric", window=live())
+    decision = judged(deployed, files, SOON)
+    assert (decision.open, decision.gate) == (True, "contract")
+    packet = next(data for path, data in files.items() if path.endswith("packet.md")).decode()
+    assert "0.2100 (882 of 4200) against 0.2500 (9450 of 37800), 16.0% lower" in packet
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"specialist": Counted(decisions=4200, good=1050)},
+        {"metric": "margin"},
+        {"began": AT - timedelta(days=1)},
+        {"ended": SOON + timedelta(hours=1)},
+    ],
+)
+def test_counts_that_do_not_show_the_contracts_loss_close_the_gate(deployed, other):
+    _, files = rollback(deployed, trigger="metric", window=live(**other))
+    for now in (SOON, None):
+        decision = judged(deployed, files, now)
+        assert not decision.open
+        assert "bad-rollback" in str(decision) or "rollback.json" in str(decision)
