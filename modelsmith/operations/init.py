@@ -33,6 +33,7 @@ from modelsmith.repository.yamlfile import parse_yaml
 from modelsmith.schema.base import SLUG
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import People, Policy
+from modelsmith.schema.latin import latin
 from modelsmith.signing.keys import create_signing_key, create_ssh_key
 from modelsmith.signing.ssh import public_key
 
@@ -380,7 +381,7 @@ def _holder(role: str, path: Path, text: str) -> tuple[str, str]:
         )
     key = public_key(path)
     comment = said.split(" ", 2)[2:]
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", comment[0].split("@")[0])[:63].strip("-._") if comment else ""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", latin(comment[0].split("@")[0]))[:63].strip("-._") if comment else ""
     return name, key
 
 

@@ -18,16 +18,16 @@ from modelsmith.repository.kits import kit_files
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.generator import SLOT, Generator
-from modelsmith.schema.training import Sft
 
 STARTER = ("adtech", "clusters/rtb-pricing/cluster.yaml")
-"""The kit and the file whose base model a new cluster begins with."""
+"""The kit and the file whose base model and training a new cluster begins with."""
 
 
 class NewClusterRequest(Request):
     """Writes clusters/NAME/cluster.yaml: which model is trained on which set, and when its traffic goes back.
 
-    It begins with the starter kit's base model and the toolkit's training settings; edit the file for others.
+    It begins with the starter kit's base model and training settings, with fewer rows where the generators cannot make
+    as many; edit the file for others.
     """
 
     name: Annotated[str, Field(description="Name of the line of work."), ARGUMENT]
@@ -57,15 +57,16 @@ def run(workspace: Workspace, request: NewClusterRequest) -> NewResult:
     rule = found.evalset.value
     folder = f"clusters/{request.name}"
     kit, file = STARTER
+    starter = yaml.safe_load(kit_files(kit, workspace.root)[file])
     draft = {
         "cluster": request.name,
         "domain": rule.domain,
         "owner": owner_of(workspace.files, f"{folder}/cluster.yaml", request.owner),
         "description": request.description,
-        "base_model": yaml.safe_load(kit_files(kit, workspace.root)[file])["base_model"],
+        "base_model": starter["base_model"],
         "eval_set": found.name,
         "gate": rule.thresholds.model_dump(),
-        **({"training": {"rows": rows}} if (rows := _possible_rows(found)) < Sft().rows else {}),
+        "training": starter["training"] | {"rows": _possible_rows(found, starter["training"]["rows"])},
         "deployment": {"traffic_share": 0.1, "target": request.target},
         "rollback": _rollback(request.metric),
     }
@@ -76,10 +77,10 @@ def _rollback(metric: str) -> dict[str, Any]:
     return {"metric": metric, "max_drop": 0.05, "window_minutes": 60, "manual_hours": 48}
 
 
-def _possible_rows(found: OpenSet) -> int:
+def _possible_rows(found: OpenSet, usual: int) -> int:
     """Rows of which no generator is asked for more than it can make; as many as usual while there is none."""
     each = [_combinations(one.value) for one in found.files.generators]
-    return min(Sft().rows, rows_within(min(each), len(each))) if each else Sft().rows
+    return min(usual, rows_within(min(each), len(each))) if each else usual
 
 
 def _combinations(generator: Generator) -> int:

@@ -13,10 +13,13 @@ from pydantic import JsonValue
 
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.generator import SLOT
+from modelsmith.schema.latin import latin
 from modelsmith.schema.rubric import JsonSchemaCheck, JudgeCheck, NumberCheck, Rubric, RubricPoint, TextCheck
 
 _WIDTH = 110
 _TOKEN_STEP = 16
+_FORM = "answer-format"
+"""The rubric point that says what form an answer has."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -189,19 +192,19 @@ def rubric_draft(name: str, owner: str, description: str, fields: Mapping[str, S
         "type": "object", "required": list(fields), "additionalProperties": False, "properties": properties,
     }  # fmt: skip
     form = {
-        "id": "answer-format",
+        "id": _FORM,
         "text": f"The answer is one JSON object with {_listed(fields)}, and nothing around it.",
         "weight": 1,
         "check": {"type": "json_schema", "schema": schema},
     }
     points = [
         {
-            "id": field,
+            "id": point,
             "text": f"The field {field} is the one that the case calls for.",
             "weight": 2,
             "check": {"type": "json_field", "path": field, "expected": {"reference": field}},
         }
-        for field in fields
+        for field, point in _point_names(fields).items()
     ]
     return {"id": name, "owner": owner, "description": description, "points": [form, *points]}
 
@@ -209,13 +212,13 @@ def rubric_draft(name: str, owner: str, description: str, fields: Mapping[str, S
 def plain_rubric_draft(name: str, owner: str, description: str, field: str, words: Sequence[str]) -> dict[str, Any]:
     """A rubric of answers that are one text and no JSON: its words, where there are some, and then the right one."""
     form = {
-        "id": "answer-format",
+        "id": _FORM,
         "text": f"The answer is one of: {', '.join(words)}, and nothing around it.",
         "weight": 1,
         "check": {"type": "regex", "pattern": f"(?i)^({'|'.join(map(re.escape, words))})$"},
     }
     right = {
-        "id": field,
+        "id": _point_names([field])[field],
         "text": "The answer is the one that the case calls for.",
         "weight": 2,
         "check": {"type": "text", "expected": {"reference": field}},
@@ -258,9 +261,18 @@ def plain_instruction(words: Sequence[str]) -> str:
 
 def json_instruction(fields: Mapping[str, Sequence[str]]) -> str:
     """What the model is told of answers that are one JSON object."""
-    shape = json.dumps(dict.fromkeys(fields, "...")).replace('"..."', "...")
+    shape = json.dumps(dict.fromkeys(fields, "..."), ensure_ascii=False).replace('"..."', "...")
     words = " ".join(f"{field}: {', '.join(values)}." for field, values in fields.items() if values)
     return f"Answer with JSON {shape} and nothing else. {words}".strip()
+
+
+def _point_names(fields: Iterable[str]) -> dict[str, str]:
+    """The name of each field's rubric point: the field's own in lower-case a to z, of which no two are the same."""
+    names: dict[str, str] = {}
+    for field in fields:
+        plain = re.sub(r"[^a-z0-9._-]+", "-", latin(field).lower())[:60].strip("-._") or "field"
+        names[field] = free_name(plain, {_FORM, *names.values()}, plain)
+    return names
 
 
 def _listed(names: Iterable[str]) -> str:

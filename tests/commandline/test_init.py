@@ -176,6 +176,7 @@ def test_init_never_touches_what_stands_in_its_place(tmp_path):
 def test_people_who_cannot_be_enrolled_are_named_with_the_mend(tmp_path):
     """A private key by a slip, of which nothing is shown, and keys with one name, as fresh servers make them."""
     comments = {"one": "root@laptop", "two": "Root@server", "mach": "modelsmith-harness@x", "long": f"{'n' * 90}@x"}
+    comments["jo"] = "Jürgen@büro"
     for name, comment in comments.items():
         subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", tmp_path / name], check=True
@@ -195,4 +196,6 @@ def test_people_who_cannot_be_enrolled_are_named_with_the_mend(tmp_path):
         assert "b3BlbnNzaC1" not in ended.out
         assert not (tmp_path / "made").exists()
     again = ("--person", "platform=one.pub", "--person", "domain-lead=one.pub", "--person", "platform=long.pub")
-    assert modelsmith(tmp_path, "init", "made", *again).code == 0
+    ended = modelsmith(tmp_path, "init", "made", *again, "--person", "platform=jo.pub", "--json")
+    assert ended.code == 0
+    assert "Jurgen" in ended.json["people"]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -142,6 +143,29 @@ def test_an_answer_may_be_a_plain_word_in_any_language(field, tmp_path):
     assert (both.code, both.json["code"]) == (2, "bad-field")
 
 
+def test_fields_of_an_answer_are_named_in_any_language(field, tmp_path):
+    world = field.copied_to(tmp_path / "world")
+    fields = ("--field", "Gewerk=Sanitär|Elektro", "--field", "Größe=klein|groß", "--field", "größe", "--field", "緊急")
+    ran = world.modelsmith("new", "set", "meldungen", "--description", "Wer kommt.", *fields, "--json")
+    assert ran.code == 0, ran.out
+    folder = world.clone / "evals/triage/meldungen"
+    points = yaml.safe_load((folder / "rubrics/meldungen.yaml").read_text())["points"]
+    assert [point["id"] for point in points] == ["answer-format", "gewerk", "grosse", "grosse-01", "field"]
+    assert 'JSON {"Gewerk": ..., "Größe": ..., "größe": ..., "緊急": ...}' in " ".join(
+        yaml.safe_load((folder / "evalset.yaml").read_text())["prompt"]["system"].split()
+    )
+    (tmp_path / "cases.csv").write_text(
+        "capability,part,note,Gewerk,Größe,größe,緊急,pass,fail,risk,lens,outcome\n"
+        "rohr,,Der Hahn tropft.,Sanitär,klein,1,x,Sieht den Hahn.,Eine Lampe.,low,mieter,schaden\n"
+        "rohr,held-out,Im Keller steht alles unter Wasser.,Sanitär,groß,2,y,Sieht es.,Nichts.,low,mieter,schaden\n"
+    )
+    ran = world.modelsmith("new", "scenarios", "--set", "triage/meldungen", str(tmp_path / "cases.csv"), "--json")
+    assert ran.code == 0, ran.out
+    rule = folder / "evalset.yaml"
+    rule.write_text(rule.read_text().replace("min_scenarios: 20", "min_scenarios: 1"))
+    assert world.modelsmith("validate", "--json").json["problems"] == []
+
+
 def test_a_label_is_added_and_those_before_it_stay_as_they_were(field, tmp_path):
     world = field.copied_to(tmp_path / "world")
     folder = world.clone / "evals/triage/notes"
@@ -201,6 +225,17 @@ def test_a_name_that_cannot_be_is_refused_before_anything_is_asked(field):
         (("generator", "chest-pian"), "chest-pian"),
     ):
         assert said in " ".join(on_a_terminal(field, ("new", *words), [], code=2).split())
+
+
+def test_a_new_cluster_is_trained_as_the_starter_kit_is(field, tmp_path):
+    world = field.copied_to(tmp_path / "world")
+    for file in world.clone.glob("evals/triage/notes/generators/*"):
+        file.unlink()
+    ran = world.modelsmith("new", "cluster", "night", "--description", "x", "--metric", "y", "--json")
+    assert ran.code == 0, ran.out
+    training = yaml.safe_load((world.clone / "clusters/night/cluster.yaml").read_text())["training"]
+    starter = yaml.safe_load((Path(__file__).parents[2] / "clusters/rtb-pricing/cluster.yaml").read_text())["training"]
+    assert training == starter
 
 
 def test_a_new_cluster_asks_no_generator_for_more_rows_than_it_can_make(field, tmp_path):
