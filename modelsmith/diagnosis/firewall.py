@@ -98,8 +98,9 @@ def separate(rows: Sequence[TrainingRow], texts: Iterable[ScoredText], limit: fl
     dropped: list[Dropped] = []
     nearest = 0.0
     for position, row in enumerate(rows):
-        found = [(questions, of_questions.nearest(probe)) for probe in _probes(row)]
-        found += [(answers, of_answers.nearest(probe)) for probe in _written(row.answer)]
+        least = min(limit, nearest)
+        found = [(questions, of_questions.nearest(probe, least)) for probe in _probes(row)]
+        found += [(answers, of_answers.nearest(probe, least)) for probe in _written(row.answer)]
         group, (similarity, place) = max(found, key=lambda one: one[1])
         if place >= 0 and similarity >= limit:
             dropped.append(_dropped(position, group[place], similarity))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Annotated
 
@@ -16,11 +16,11 @@ from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.repository.budgets import work_tree_problems
 from modelsmith.repository.document import Problem
 from modelsmith.repository.forbidden import reserved, unportable
-from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
+from modelsmith.repository.load import GovernedSet, governed_set, load_cluster
 from modelsmith.repository.paths import inside
 from modelsmith.repository.secrets import name_problems, secret_problems
 from modelsmith.repository.tree import WorkTree
-from modelsmith.repository.validate import validate
+from modelsmith.repository.validate import Report, validate
 from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import sort_key
 from modelsmith.schema.base import Frozen
@@ -98,7 +98,7 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     large = work_tree_problems(workspace.git, workspace.files, report.paths)
     secrets = [*name_problems(report.paths), *secret_problems(workspace.files, report.paths)]
     found = [*report.problems, *large, *secrets]
-    firewall, lost = _firewall(workspace.files, report.paths, frozenset(problem.file for problem in found))
+    firewall, lost = _firewall(workspace.files, report, frozenset(problem.file for problem in found))
     names = [*reserved(tracked[:-1]), *unportable({*tracked[:-1], *report.paths})]
     problems = (*names, *sorted([*found, *lost], key=sort_key))
     near = [odd for files in report.sets.values() for odd in near_copies(files) if odd.file in set(report.paths)]
@@ -113,13 +113,11 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     )
 
 
-def _firewall(
-    files: WorkTree, checked: Sequence[str], broken: Set[str]
-) -> tuple[dict[str, Firewall], tuple[Problem, ...]]:
+def _firewall(files: WorkTree, report: Report, broken: Set[str]) -> tuple[dict[str, Firewall], tuple[Problem, ...]]:
     """Dry runs by cluster, of eval sets that were checked and where nothing else is wrong; and what is wrong then."""
     found: dict[str, Firewall] = {}
     problems: dict[Problem, None] = {}
-    for name, cluster, governed in _trainable(files, checked, broken):
+    for name, cluster, governed in _trainable(files, report, broken):
         generators = f"{governed.folder}/generators"
         try:
             tried = dry_run(governed, cluster.training)
@@ -145,7 +143,7 @@ def _exhausted(name: str, cluster: Cluster, governed: GovernedSet, error: Invali
     )
 
 
-def _trainable(files: WorkTree, checked: Sequence[str], broken: Set[str]) -> Iterator[tuple[str, Cluster, GovernedSet]]:
+def _trainable(files: WorkTree, report: Report, broken: Set[str]) -> Iterator[tuple[str, Cluster, GovernedSet]]:
     """Each cluster whose eval set was checked, has generators, and loads."""
     for path in files.paths("clusters"):
         if not path.endswith("/cluster.yaml"):
@@ -154,9 +152,10 @@ def _trainable(files: WorkTree, checked: Sequence[str], broken: Set[str]) -> Ite
         try:
             cluster = load_cluster(files, name)
             folder = f"evals/{cluster.eval_set}/"
-            if any(one.startswith(folder) for one in broken) or not any(one.startswith(folder) for one in checked):
+            read = report.sets.get(cluster.eval_set)
+            if read is None or any(one.startswith(folder) for one in broken):
                 continue
-            governed = load_eval_set(files, cluster.eval_set)
+            governed = governed_set(read)
         except InvalidInput:
             continue
         if governed.generators:

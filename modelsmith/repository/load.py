@@ -18,7 +18,7 @@ from modelsmith.governance.codeowners import Codeowners, parse
 from modelsmith.repository import judges
 from modelsmith.repository.document import Document, Problem, Unreadable
 from modelsmith.repository.listing import Entry
-from modelsmith.repository.sets import PARTS, read_set
+from modelsmith.repository.sets import PARTS, SetFiles, read_set
 from modelsmith.repository.tree import Revision, Tree, read_each
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import check, invalid, parse_yaml, sort_key, with_model_problems
@@ -166,7 +166,15 @@ def _load_set_once(found: _SetInGit) -> GovernedSet:
 
 def _load_set(tree: Tree, folder: str) -> GovernedSet:
     contents, refused = read_each(tree, [path for path in tree.paths(folder) if kind_of(path)])
-    files = read_set(folder, contents, refused)
+    return governed_set(read_set(folder, contents, refused))
+
+
+def governed_set(files: SetFiles) -> GovernedSet:
+    """The eval set that was read.
+
+    Raises:
+        InvalidInput: ``invalid-file`` with every problem of every file of the set.
+    """
     if files.problems or files.evalset is None or files.rubric is None:
         raise invalid(sorted(set(files.problems), key=sort_key))
     core, micro, held_out = (
@@ -176,7 +184,7 @@ def _load_set(tree: Tree, folder: str) -> GovernedSet:
     named = judges.labels(files)
     labels = tuple(sorted(named.value.root if named else (), key=label_digest))
     return GovernedSet(
-        files.evalset.value, files.rubric.value, core, micro, held_out, generators, folder, labels,
+        files.evalset.value, files.rubric.value, core, micro, held_out, generators, files.folder, labels,
         round(files.nearest.similarity, 4) if files.nearest else 0.0,
     )  # fmt: skip
 

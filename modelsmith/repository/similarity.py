@@ -19,7 +19,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain, pairwise
 from typing import NamedTuple
 
@@ -95,7 +96,11 @@ class Index:
     def __init__(self, texts: Iterable[str]) -> None:
         words = [words_of(text) for text in texts]
         self._whole = [" ".join(sorted(one)) for one in words]
+        self._longest = max(map(len, self._whole), default=0)
         self._bags = [_bag(one) for one in words]
+        self._weights = [bag.weight for bag in self._bags]
+        self._paired = [len(bag.pairs) or 1 for bag in self._bags]
+        self._lightest = min((weight for weight in self._weights if weight >= LEAST_PART), default=LEAST_PART)
         self._places: dict[object, list[int]] = defaultdict(list)
         for place, bag in enumerate(self._bags):
             for item in chain(bag.content, bag.pairs):
@@ -116,10 +121,11 @@ class Index:
         for passed_over in besides:
             choices[passed_over] = None
         best = [(part, -place)] if place >= 0 else []
-        for long in [i for i, other in enumerate(choices) if other and len(other) * len(whole) > LONGEST**2]:
-            choices[long] = None
-            if (score := _by_words(whole, self._whole[long])) >= max(part, least):
-                best.append((score, -long))
+        if self._longest * len(whole) > LONGEST**2:
+            for long in [i for i, other in enumerate(choices) if other and len(other) * len(whole) > LONGEST**2]:
+                choices[long] = None
+                if (score := _by_words(whole, self._whole[long])) >= max(part, least):
+                    best.append((score, -long))
         found = extractOne(whole, choices, scorer=ratio, processor=None, score_cutoff=100 * max(part, least))
         if found:
             best.append((found[1] / 100, -found[2]))
@@ -130,20 +136,46 @@ class Index:
         content, function, pairs, weight = bag
         if weight < LEAST_PART:
             return 0.0, -1
-        words, neighbours = self._shared(content), dict(sorted(self._shared(pairs).items()))
+        words, neighbours = self._shared(content), self._shared(pairs)
         best, place = max(0.0, 2 * least ** (1 / STRETCH) - 1e-9), -1
-        for i in neighbours if best >= 1 else range(len(self._bags)):
+        for i, bound in self._bounds(bag, words, neighbours, best):
             _, other_function, other_pairs, other_weight = self._bags[i]
-            if other_weight >= LEAST_PART and i not in besides:
-                smaller = weight if weight < other_weight else other_weight
-                beside = neighbours[i] / (min(len(pairs), len(other_pairs)) or 1) if i in neighbours else 0.0
-                known = words.get(i, 0)
-                if (known + FUNCTION_WEIGHT * len(function)) / smaller + beside + 1e-9 > best:
-                    share = (known + FUNCTION_WEIGHT * len(function & other_function)) / smaller + beside
-                    if share > best:
-                        best, place = share, i
+            if bound > best and other_weight >= LEAST_PART and i not in besides:
+                shared = words.get(i, 0) + FUNCTION_WEIGHT * len(function & other_function)
+                beside = neighbours.get(i, 0) / (min(len(pairs), len(other_pairs)) or 1)
+                share = shared / min(weight, other_weight) + beside
+                if share > best:
+                    best, place = share, i
         score = min(1.0, best / 2) ** STRETCH
         return (score, place) if place >= 0 and score >= least else (0.0, -1)
+
+    def _bounds(
+        self, bag: _Bag, words: Mapping[int, int], neighbours: Mapping[int, int], best: float
+    ) -> list[tuple[int, float]]:
+        """Positions, ascending, of all texts whose part could be above ``best``, each with what it is at most.
+
+        Where a text has no pair in common with the bag, its part is 1 at most.
+        """
+        weight, weights, paired = bag.weight, self._weights, self._paired
+        function, pairs, slack = FUNCTION_WEIGHT * len(bag.function), len(bag.pairs) or 1, 1e-9
+        if function + slack > best * min(weight, self._lightest):
+            places: Iterable[int] = range(len(weights))
+        elif best < 1:
+            alone = (i for i, known in words.items() if known + function + slack > best * min(weight, weights[i]))
+            places = sorted({*neighbours, *alone})
+        else:
+            places = sorted(neighbours)
+        known, beside = words.get, neighbours.get
+        return [
+            (i, bound)
+            for i in places
+            if (
+                bound := (known(i, 0) + function) / (weight if weight < weights[i] else weights[i] or 1)
+                + beside(i, 0) / (pairs if pairs < paired[i] else paired[i])
+                + slack
+            )
+            > best
+        ]
 
     def _shared(self, items: Iterable[object]) -> dict[int, int]:
         """How many of the items each text holds, by its position; texts that hold none are left out."""
@@ -157,8 +189,13 @@ def _by_words(one: str, other: str) -> float:
     return 2 * letters / (len(one) + len(other) + 2)
 
 
+@lru_cache(maxsize=1 << 16)
+def _stem(word: str) -> str:
+    return _ENDING.sub("", word)
+
+
 def _bag(words: list[str]) -> _Bag:
-    stems = [_ENDING.sub("", word) for word in words]
+    stems = list(map(_stem, words))
     function = _FUNCTION_WORDS.intersection(words)
     content = frozenset(
         stem for word, stem in zip(words, stems, strict=True) if word not in _FUNCTION_WORDS and word != "#"
