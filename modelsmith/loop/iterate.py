@@ -166,12 +166,13 @@ class Loop:
             last = last.model_copy(update={"pull": pull.number})
         if pull.status != "open":
             return self._begin(main, last)
-        hold = hold_of(self.cluster, read_main(git, main).history.of_cluster(self.cluster))
+        governed = read_main(git, main)
+        hold = hold_of(self.cluster, governed.history.of_cluster(self.cluster))
         if hold:
             forge.close(pull.number, hold.sentence)
             return again
         try:
-            decision = judge(git, pull, main, datetime.now(UTC)).decision
+            decision = judge(governed, pull, datetime.now(UTC)).decision
         except GateNotCleared:
             return again
         stale = any(check.name == FRESH and not check.passed for check in decision.checks)

@@ -77,10 +77,9 @@ def give_verdict(
     refuse_secret("The reason", reason)
     git = workspace.git
     reader = open_forge(workspace)
-    main = reader.fetch_into(git)
-    governed = read_main(git, main)
-    actor = key_holder(governed.people, public_key(key))
-    if is_harness(actor, governed.people):
+    main = read_main(git, reader.fetch_into(git))
+    actor = key_holder(main.people, public_key(key))
+    if is_harness(actor, main.people):
         raise GateNotCleared(
             "harness-key", f"{actor} is a machine; it decides nothing for people", "Use a key of your own.", actor=actor
         )
@@ -93,11 +92,11 @@ def give_verdict(
             number=number,
             status=pull.status,
         )
-    change = judge(git, pull, main, datetime.now(UTC)).change.digest()
+    change = judge(main, pull, datetime.now(UTC)).change.digest()
     statement = Approval(
-        repository=governed.policy.repository,
+        repository=main.policy.repository,
         pull=number,
-        base=main,
+        base=main.tree.commit,
         change=change,
         verdict=verdict,
         actor=actor,
@@ -109,14 +108,14 @@ def give_verdict(
     forge = open_forge(workspace, ForgeIdentity(actor, key))
     forge.review(number, signed)
     reviewed = forge.get(number)
-    because = why_uncounted(judge(git, reviewed, main, datetime.now(UTC)).decision, governed.people, actor, verdict)
+    because = why_uncounted(judge(main, reviewed, datetime.now(UTC)).decision, main.people, actor, verdict)
     return VerdictResult(
         verdict=verdict,
         actor=actor,
         change=change,
         counts=because is None,
         because=because,
-        pull=view(git, reviewed, main),
+        pull=view(main, reviewed),
     )
 
 

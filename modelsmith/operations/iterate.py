@@ -84,7 +84,7 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
     steps: dict[str, Step] = {}
     pull = iteration.pull if iteration.phase == "waiting" else None
     if pull is not None:
-        waiting = view(workspace.git, harness.forge.get(pull), sync(harness)).waiting_for
+        waiting = view(read_main(workspace.git, sync(harness)), harness.forge.get(pull)).waiting_for
         steps = {
             "look": step("pr show", {"number": pull}),
             "approve": step("approve", {"number": pull}, key="KEY"),

@@ -10,6 +10,7 @@ from typing_extensions import override
 from modelsmith.operations.contract import Cli, Request, Result
 from modelsmith.operations.pull_view import PullView, UnreadableView, unreadable_views, view
 from modelsmith.promotion.harness import open_forge
+from modelsmith.promotion.main import read_main
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import Exit
 
@@ -35,9 +36,9 @@ class PrListResult(Result):
 def run(workspace: Workspace, request: PrListRequest) -> PrListResult:
     """Read them from the forge; nothing is changed."""
     forge = open_forge(workspace)
-    main = forge.fetch_into(workspace.git)
+    main = read_main(workspace.git, forge.fetch_into(workspace.git))
     pulls, unreadable = forge.survey(None if request.everything else "open")
     return PrListResult(
-        pulls=tuple(view(workspace.git, pull, main) for pull in reversed(pulls)),
+        pulls=tuple(view(main, pull) for pull in reversed(pulls)),
         unreadable=unreadable_views(unreadable),
     )

@@ -50,10 +50,10 @@ def run(workspace: Workspace, request: PrOpenRequest) -> PrOpenResult:
             branch=request.branch,
         )
     key = request.key
-    main = open_forge(workspace).fetch_into(git)
-    actor = key_holder(read_main(git, main).people, public_key(key))
+    main = read_main(git, open_forge(workspace).fetch_into(git))
+    actor = key_holder(main.people, public_key(key))
     forge = open_forge(workspace, ForgeIdentity(actor, key))
     proposal = Proposal(
-        branch=request.branch, title=request.title, body=request.body, head=head, base=main, requester=actor
+        branch=request.branch, title=request.title, body=request.body, head=head, base=main.tree.commit, requester=actor
     )
-    return PrOpenResult(pull=view(git, forge.open(proposal), main))
+    return PrOpenResult(pull=view(main, forge.open(proposal)))

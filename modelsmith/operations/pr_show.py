@@ -10,6 +10,7 @@ from modelsmith.operations.contract import PullNumber, Request, Result
 from modelsmith.operations.proposal_view import ProposalView, proposal_view
 from modelsmith.operations.pull_view import PullView, view
 from modelsmith.promotion.harness import open_forge
+from modelsmith.promotion.main import read_main
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import ModelsmithError
@@ -52,13 +53,13 @@ class PrShowResult(Result):
 
 def run(workspace: Workspace, request: PrShowRequest) -> PrShowResult:
     """Read it from the forge; nothing is changed."""
-    forge, git = open_forge(workspace), workspace.git
-    main = forge.fetch_into(git)
+    forge = open_forge(workspace)
+    main = read_main(workspace.git, forge.fetch_into(workspace.git))
     pull = forge.get(request.number)
-    shown = view(git, pull, main)
+    shown = view(main, pull)
     proposal, unreadable = None, ""
     try:
-        proposal = proposal_view(git, pull, main, request.diff)
+        proposal = proposal_view(main, pull, request.diff)
     except ModelsmithError as error:
         unreadable = error.message
     reviews = tuple(

@@ -100,7 +100,7 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
         directory=folder_of(request.cluster, life.specialist, last.sequence + 1, event),
         pull=pull.number,
         status=pull.status,
-        waiting_for=view(workspace.git, pull, sync(harness)).waiting_for,
+        waiting_for=view(read_main(workspace.git, sync(harness)), pull).waiting_for,
     )
 
 

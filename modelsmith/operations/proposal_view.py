@@ -85,16 +85,17 @@ class ProposalView(Frozen):
     """Of a promotion that brings one."""
 
 
-def proposal_view(git: Git, pull: PullRequest, main: str, with_diff: bool) -> ProposalView:
+def proposal_view(main: Main, pull: PullRequest, with_diff: bool) -> ProposalView:
     """Look at the change that the pull request makes, made or would have made.
 
     Raises:
         ModelsmithError: it holds something that cannot be read, or is larger than main's limits allow.
     """
+    git = main.tree.git
     if not pull.merge:
-        require_within(git, main, pull.head, read_main(git, main).policy.limits)
-    old, new = _sides(git, pull, main)
-    governed = read_main(git, old)
+        require_within(git, main.tree.commit, pull.head, main.policy.limits)
+    old, new = _sides(git, pull, main.tree.commit)
+    governed = main if old == main.tree.commit else read_main(git, old)
     change = _ordered(git.change(old, new), governed)
     folders = {folder for path in change.paths if (folder := promotion_folder(path.path))}
     commits = written(git, old, pull.head, governed.people, COMMITS)
@@ -106,7 +107,7 @@ def proposal_view(git: Git, pull: PullRequest, main: str, with_diff: bool) -> Pr
         commits=tuple(CommitView(id=c.id, signer=c.signer, author=c.author, subject=c.subject) for c in commits),
         commits_left_out=int(git.text("rev-list", "--count", f"{old}..{pull.head}")) - len(commits),
         diff=DiffView(lines=shown.lines, left_out=shown.left_out) if shown else None,
-        packet=_packet(git, old, new, change, folders.pop()) if len(folders) == 1 else None,
+        packet=_packet(governed, new, change, folders.pop()) if len(folders) == 1 else None,
     )
 
 
@@ -134,14 +135,14 @@ def _sides(git: Git, pull: PullRequest, main: str) -> tuple[str, str]:
         return main, pull.head
 
 
-def _packet(git: Git, old: str, new: str, change: Change, folder: str) -> PacketView | None:
+def _packet(main: Main, new: str, change: Change, folder: str) -> PacketView | None:
     """The packet in the folder of the promotion's own record, and whether it is the toolkit's rendering."""
-    after, path = Revision(git, new), f"{folder}/{PACKET_FILE}"
+    after, path = Revision(main.tree.git, new), f"{folder}/{PACKET_FILE}"
     if not after.exists(f"{folder}/{RECORD_FILE}") or not after.exists(path):
         return None
     try:
         data = after.read(path)
-        checks = promotion_checks(read_main(git, old), after, change, datetime.now(UTC))
+        checks = promotion_checks(main, after, change, datetime.now(UTC))
         rendering = any(check.name == PACKET_CHECK and check.passed for check in checks)
     except ModelsmithError as error:
         return PacketView(path=path, text=error.message, rendering=False)

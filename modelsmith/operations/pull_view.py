@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from modelsmith.promotion.judge import Judgement, judge
-from modelsmith.promotion.main import read_main
-from modelsmith.repository.git import Git
+from modelsmith.promotion.main import Main
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
 from modelsmith.schema.pull import PullRequest
@@ -63,25 +62,20 @@ def unreadable_views(unreadable: Mapping[int, ModelsmithError]) -> tuple[Unreada
     )
 
 
-def view(git: Git, pull: PullRequest, main: str) -> PullView:
-    """The pull request as it stands against this commit of main.
-
-    What is wrong with the proposal is shown as a conflict; what is wrong with main, the disk or git is raised.
+def view(main: Main, pull: PullRequest) -> PullView:
+    """The pull request as it stands against this main; what is wrong with the proposal is shown as a conflict.
 
     Raises:
-        IntegrityFailure: main's promotions do not fold.
-        InvalidInput: a governed file of main does not parse.
         InfrastructureFailure: git cannot work here.
     """
     if pull.status != "open":
         return _view(pull, None, "merged" if pull.status == "merged" else "closed", ())
     gate: Literal["open", "closed", "waiting", "conflict"]
     try:
-        judgement = judge(git, pull, main, datetime.now(UTC))
+        judgement = judge(main, pull, datetime.now(UTC))
     except InfrastructureFailure:
         raise
     except ModelsmithError as error:
-        read_main(git, main)
         gate = "closed" if error.code == "over-limits" else "conflict"
         return _view(pull, None, gate, (error.message,))
     decision = judgement.decision

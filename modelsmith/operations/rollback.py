@@ -165,11 +165,10 @@ def _receipt(main: Main, life: Life, event: Event) -> tuple[str, Receipt]:
 
 def _result(harness: Harness, cluster: Cluster, event: Event, life: Life, pull: PullRequest) -> RollbackResult:
     workspace, name = harness.workspace, cluster.cluster
-    commit = sync(harness)
-    main = read_main(workspace.git, commit)
+    main = read_main(workspace.git, sync(harness))
     note_advances(ledger_of(workspace), main)
     close_outrun(harness, main)
-    shown = view(workspace.git, pull, commit)
+    shown = view(main, pull)
     if pull.status == "merged":
         tree = main.tree
         folder, receipt = _receipt(main, main.history.find(life.specialist), event)

@@ -128,10 +128,11 @@ def run(workspace: Workspace, request: StatusRequest) -> StatusResult:
     forge = open_forge(workspace) if workspace.setting("forge") else None
     if forge:
         commit = forge.fetch_into(git)
-        found, doubtful = forge.survey("open")
-        pulls = tuple(view(git, pull, commit) for pull in found if pull.branch.startswith(PROMOTE))
-        unreadable = unreadable_views(doubtful)
     main = read_main(git, commit)
+    if forge:
+        found, doubtful = forge.survey("open")
+        pulls = tuple(view(main, pull) for pull in found if pull.branch.startswith(PROMOTE))
+        unreadable = unreadable_views(doubtful)
     names = sorted({p.split("/")[1] for p in main.tree.paths("clusters") if p.endswith("/cluster.yaml")})
     states = StateFile(workspace)
     stale = stale_deployments(main)

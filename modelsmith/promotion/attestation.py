@@ -7,13 +7,14 @@ root, and the login must be one person's in people.yaml, all on the main that wa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from modelsmith.governance.people import login_holder
 from modelsmith.promotion.main import Main
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure
-from modelsmith.schema.promotion import ATTESTATION_TYPE, Attestation
+from modelsmith.schema.promotion import ATTESTATION_TYPE, Approval, Attestation
 from modelsmith.schema.pull import ForgeReview, Review
 from modelsmith.signing.dsse import holds, parse_statement, peek, statement, unseal
 
@@ -73,6 +74,19 @@ def attested_review(bundle: bytes, main: Main, pull: int, change: str) -> Review
         raise _bad(f"names {said.login} at {said.forge}, who is nobody in people.yaml")
     source = ForgeReview(forge=said.forge, login=said.login, review=said.review)
     return Review(actor=actor, verdict=said.verdict, change=said.change, at=said.at, source=source)
+
+
+def approved_at(path: str, data: bytes) -> datetime:
+    """The time that was signed in a receipt of an approval or its attestation.
+
+    Raises:
+        IntegrityFailure: ``bad-receipt``.
+    """
+    attested = path.rpartition("/")[2].startswith("attested-")
+    try:
+        return claimed(data).at if attested else Approval.model_validate_json(data).at
+    except (ValueError, IntegrityFailure):
+        raise IntegrityFailure("bad-receipt", f"{path} cannot be read", "Restore it from history.", path=path) from None
 
 
 def claimed(bundle: bytes) -> Attestation:

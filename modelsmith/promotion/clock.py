@@ -10,12 +10,11 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from modelsmith.governance.keys import CLOCK_TOLERANCE
-from modelsmith.promotion.attestation import claimed
 from modelsmith.promotion.history import PROMOTIONS, RECEIPTS
 from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.repository.tree import Tree, read_each
 from modelsmith.schema.errors import IntegrityFailure
-from modelsmith.schema.promotion import Approval, Receipt
+from modelsmith.schema.promotion import Receipt
 
 _MERGE = re.compile(r"/receipts/(?:[^/]+/)?merge\.json$")
 BEGINNING = datetime.fromtimestamp(0, UTC)
@@ -82,25 +81,8 @@ def _words(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def approved_at(path: str, data: bytes) -> datetime:
-    """The time that was signed in a receipt of an approval or its attestation.
-
-    Raises:
-        IntegrityFailure: ``bad-receipt``.
-    """
-    attested = path.rpartition("/")[2].startswith("attested-")
-    try:
-        return claimed(data).at if attested else Approval.model_validate_json(data).at
-    except (ValidationError, IntegrityFailure):
-        raise _bad(path) from None
-
-
 def _receipt(path: str, data: bytes) -> Receipt:
     try:
         return Receipt.model_validate_json(data)
     except ValidationError:
-        raise _bad(path) from None
-
-
-def _bad(path: str) -> IntegrityFailure:
-    return IntegrityFailure("bad-receipt", f"{path} cannot be read", "Restore it from history.", path=path)
+        raise IntegrityFailure("bad-receipt", f"{path} cannot be read", "Restore it from history.", path=path) from None

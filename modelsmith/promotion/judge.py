@@ -13,9 +13,8 @@ from modelsmith.governance.names import find_twin
 from modelsmith.governance.shape import ABSENT
 from modelsmith.promotion.authors import Authorship, Commits, authorship
 from modelsmith.promotion.checks import Named, is_promotion, named_actors, promotion_checks
-from modelsmith.promotion.clock import read_signed
 from modelsmith.promotion.freshness import require_readable
-from modelsmith.promotion.main import Main, main_after, read_main
+from modelsmith.promotion.main import Main, main_after
 from modelsmith.promotion.openings import opening_doubt
 from modelsmith.promotion.passing import check_earlier_commits
 from modelsmith.promotion.rollbacks import contract_for
@@ -42,27 +41,25 @@ class Judgement:
     """What it was judged by."""
 
 
-def judge(git: Git, pull: PullRequest, main_commit: str, now: datetime) -> Judgement:
-    """Decide about merging the pull request, now, into main as it is at ``main_commit``.
+def judge(main: Main, pull: PullRequest, now: datetime) -> Judgement:
+    """Decide about merging the pull request, now, into this main.
 
     Raises:
         GateNotCleared: ``conflict`` when it does not merge cleanly, ``over-limits`` when it is too large to be looked
             at.
         IntegrityFailure: ``from-the-future`` when main holds a merge that is dated after now.
     """
-    main = read_main(git, main_commit)
-    limits = main.policy.limits
+    git, main_commit, limits = main.tree.git, main.tree.commit, main.policy.limits
     require_within(git, main_commit, pull.head, limits)
     tree = git.merge_tree(main_commit, pull.head)
     ids = Commits(git, main_commit, pull.head).pass_over(pull.head)
     commits = read_commits(git, ids, limits)
-    signed = read_signed(main.tree)
+    signed = main.signed
     if signed.latest > now + 2 * CLOCK_TOLERANCE:
         raise _from_the_future(signed.latest)
-    line = {commit.id for commit in git.first_parent_log(main_commit)}
-    reviews, lost = _given_on(line, pull.reviews)
+    reviews, lost = _given_on(main.line, pull.reviews)
     change = git.change(main_commit, tree)
-    doubt = opening_doubt(pull, change.digest(), line, signed.pulls, now)
+    doubt = opening_doubt(pull, change.digest(), main.line, signed.pulls, now)
     with nullcontext(git) if isinstance(git, ObjectReader) else ObjectReader(git.path) as reader:
         judgement = judge_tree(
             reader,

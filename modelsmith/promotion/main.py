@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from modelsmith.governance.codeowners import Codeowners
+from modelsmith.promotion.clock import Signed, read_signed
 from modelsmith.promotion.history import History, history_after, read_history
 from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.repository.git import Git
@@ -30,6 +32,16 @@ class Main:
     def policy_digest(self) -> str:
         """Digest that records carry of the policy they were prepared under."""
         return content_digest(self.policy)
+
+    @cached_property
+    def signed(self) -> Signed:
+        """What its receipts say of all merges so far. Raises as `read_signed`."""
+        return read_signed(self.tree)
+
+    @cached_property
+    def line(self) -> frozenset[str]:
+        """Ids of this commit and of its first parents, down to the first."""
+        return frozenset(commit.id for commit in self.tree.git.first_parent_log(self.tree.commit))
 
 
 def read_main(git: Git, commit: str) -> Main:

@@ -117,24 +117,24 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
     if pull.status == "closed":
         raise GateNotCleared("closed", f"Pull request {number} is closed", "Open a new one.", number=number)
     git = merger.workspace.git
-    main = sync(merger)
+    main = read_main(git, sync(merger))
     now = datetime.now(UTC).replace(microsecond=0)
-    judgement = judge(git, pull, main, now)
+    judgement = judge(main, pull, now)
     refuse_unless_open(pull, judgement)
-    if pull.opening is None and not may_miss_opening(judgement.main, merger.actor):
+    if pull.opening is None and not may_miss_opening(main, merger.actor):
         raise _needs_harness(f"Nobody has signed for having opened pull request {number}", number)
     who = signature(merger)
-    merge = git.commit_tree(judgement.tree, [main, pull.head], merge_message(pull, judgement), who)
+    merge = git.commit_tree(judgement.tree, [main.tree.commit, pull.head], merge_message(pull, judgement), who)
     receipts = receipt_files(
         pull,
         judgement.change,
         judgement.decision,
         Merged(merge, merger.actor, now),
-        lambda _, review: _attest(merger, judgement.main, pull, review),
+        lambda _, review: _attest(merger, main, pull, review),
         lambda receipt: ssh.sign(receipt, merger.key, MERGE_NAMESPACE).encode(),
     )
     tip = git.commit_files(merge, dict(receipts), f"Receipts of pull request {number}\n", who)
-    merged = merger.forge.merge(number, tip, main)
+    merged = merger.forge.merge(number, tip, main.tree.commit)
     sync(merger)
     return merged
 

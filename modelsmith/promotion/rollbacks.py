@@ -13,7 +13,7 @@ from modelsmith.governance.rollback import RollbackVerdict, judge_rollback, wind
 from modelsmith.governance.routing import incumbent
 from modelsmith.governance.shape import promotion_folder
 from modelsmith.governance.states import parse_folder, record_folder
-from modelsmith.promotion.clock import approved_at
+from modelsmith.promotion.attestation import approved_at
 from modelsmith.promotion.history import RECEIPTS, parse_record
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.receipts import MERGE_RECEIPT

@@ -22,7 +22,7 @@ from modelsmith.governance.shape import promotion_folder
 from modelsmith.promotion.attestation import attested_review
 from modelsmith.promotion.authors import Commits, authorship
 from modelsmith.promotion.checks import is_promotion
-from modelsmith.promotion.clock import check_times, read_signed
+from modelsmith.promotion.clock import check_times
 from modelsmith.promotion.judge import judge_tree
 from modelsmith.promotion.main import Main, main_after, read_main
 from modelsmith.promotion.merges import check_merge
@@ -81,9 +81,7 @@ def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify, now: d
         InfrastructureFailure: git or ``ssh-keygen`` failed, so that nothing can be said.
     """
     begin = read_main(git, start)
-    line = {commit.id for commit in git.first_parent_log(start)}
-    signed = read_signed(begin.tree)
-    result = Replay(begin, line, set(signed.pulls), signed.latest)
+    result = Replay(begin, set(begin.line), set(begin.signed.pulls), begin.signed.latest)
     commits = Commits(git, start, steps[-1].id if steps else start)
     used: set[str] = set()
     for at, step in enumerate(steps):

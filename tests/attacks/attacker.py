@@ -241,7 +241,7 @@ class World(Place):
 
     def gate(self, number: int) -> Judgement:
         """The gate's decision as it stands."""
-        return judge(self.bare, self.as_(HARNESS).get(number), self.main(), datetime.now(UTC))
+        return judge(read_main(self.bare, self.main()), self.as_(HARNESS).get(number), datetime.now(UTC))
 
     def refusals(self, number: int) -> str:
         """Why the gate is closed, in one text."""

@@ -267,7 +267,7 @@ class Line:
         return self._with(pull, Review(actor=actor, verdict="approve", change=self.change(pull), at=at, source=source))
 
     def judge(self, pull, now=NOON):
-        return judge(self.git, pull, self.tip, now)
+        return judge(read_main(self.git, self.tip), pull, now)
 
     def land(self, pull, now=NOON, edit=None):
         """Merge it as `modelsmith pr merge` does. ``edit`` changes the receipts, as someone with the disk could."""
