@@ -6,22 +6,22 @@ that is recorded has a key, so a command that is run again counts nothing twice.
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from filelock import FileLock, Timeout
-from pydantic import AwareDatetime, JsonValue, ValidationError
+from pydantic import ValidationError
 
 from modelsmith.ledger import store
-from modelsmith.ledger.store import BUSY_SECONDS, Attempts, EventName
+from modelsmith.ledger.store import BUSY_SECONDS, Attempts
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.evalset import Question
+from modelsmith.schema.events import Happened, Recorded
 from modelsmith.schema.run import RunRequest, RunResult
 
 _Record = TypeVar("_Record", bound=Frozen)
@@ -33,19 +33,6 @@ class Rebuilt(NamedTuple):
     runs: int
     skipped: tuple[str, ...]
     """Run folders, as ``<cluster>/<tag>``, whose files cannot be read."""
-
-
-class LedgerEvent(Frozen):
-    """Something that happened, as subscribers see it."""
-
-    sequence: int
-    """Grows with every event; the cursor of `Ledger.events`."""
-    name: EventName
-    key: str
-    """Idempotency key: the same happening has the same key."""
-    payload: dict[str, JsonValue]
-    at: AwareDatetime
-    """When it was recorded."""
 
 
 class Ledger:
@@ -74,7 +61,7 @@ class Ledger:
             InfrastructureFailure: ``busy`` or ``ledger-damaged``.
         """
         with self._reading() as database:
-            return [RunResult.model_validate_json(text) for text in store.runs(database, tag, cluster)]
+            return [RunResult.model_validate_json(text) for text in store.runs_in(database, tag, cluster)]
 
     def result(self, tag: str, cluster: str | None = None) -> RunResult:
         """The latest result under a tag.
@@ -142,37 +129,39 @@ class Ledger:
         with self._reading() as database:
             return store.count_consultations(database, held_out)
 
-    def append_event(self, name: EventName, key: str, payload: Mapping[str, JsonValue]) -> bool:
-        """Record an event; False, and nothing is recorded, if its key is known.
+    def append(self, *events: Happened) -> int:
+        """Note what has happened; returns how many of the events are new. A known one is not noted again.
 
         Raises:
             InfrastructureFailure: ``busy``, ``ledger-damaged`` or ``ledger-unwritable``.
         """
         with self._writing() as database:
-            return store.append_event(database, name, key, payload, datetime.now(UTC))
+            now = datetime.now(UTC)
+            return sum(store.append(database, event, now) for event in events)
 
-    def events(self, since: int = 0) -> list[LedgerEvent]:
-        """Events after a cursor, oldest first. A ledger that had to be made anew without the old one counts from one.
+    def events(self, since: str | None = None) -> list[Recorded]:
+        """Events after a cursor, oldest first; all of them when none is given.
 
         Raises:
+            InvalidInput: ``unknown-cursor`` when this ledger does not tell the story that the cursor ends.
             InfrastructureFailure: ``busy`` or ``ledger-damaged``.
         """
         with self._reading() as database:
-            rows = database.execute(
-                "SELECT sequence, name, key, payload, at FROM events WHERE sequence > ? ORDER BY sequence", (since,)
-            ).fetchall()
-        return [
-            LedgerEvent(
-                sequence=sequence, name=name, key=key, payload=json.loads(payload), at=datetime.fromisoformat(at)
+            found = store.events(database, since)
+        if found is None:
+            raise InvalidInput(
+                "unknown-cursor",
+                f"The ledger does not know the cursor '{since}': it was made anew, or put back.",
+                "Read all events again; one that you have heard before has the same id.",
+                cursor=since,
             )
-            for sequence, name, key, payload, at in rows
-        ]
+        return found
 
     def rebuild(self, private: Path) -> Rebuilt:
         """Make the ledger anew from the run folders beside it, keeping what the old one still tells.
 
         Runs whose folder is gone, attempts, and events of other commands live only in the ledger: they are carried over
-        while it can be read.
+        while it can be read, events with their numbers.
 
         Raises:
             InfrastructureFailure: ``busy`` or ``ledger-unwritable``.
@@ -201,6 +190,7 @@ class Ledger:
                     skipped.append(f"{folder.parent.parent.name}/{folder.name}")
             for result in sorted(results, key=store.finished):
                 runs += store.record_run(database, result)
+            database.execute(f"PRAGMA user_version = {store.VERSION}")
         store.remove(self.path, keep=True)
         fresh.replace(self.path)
         return Rebuilt(runs, tuple(skipped))
@@ -219,10 +209,15 @@ class Ledger:
             yield database
 
     def _require(self) -> None:
-        if not self.path.exists():
-            with self._locked(), self._translated():
-                if not self.path.exists():
+        with self._translated():
+            if self._is_there():
+                return
+            with self._locked():
+                if not self._is_there():
                     self._build(self.path.parent)
+
+    def _is_there(self) -> bool:
+        return self.path.exists() and store.is_current(self.path)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import re
 import sqlite3
-from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
-
-from pydantic import JsonValue
+from typing import NamedTuple
 
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.evalset import Question
+from modelsmith.schema.events import Happened, Recorded, of_run, reader
 from modelsmith.schema.run import RunResult
-
-EventName = Literal[
-    "eval.complete",
-    "eval.regression",
-    "training.complete",
-    "promotion.pending_approval",
-    "promotion.advanced",
-    "rollback.triggered",
-]
-"""Names on the wire."""
 
 BUSY_SECONDS = 30.0
 """How long one process waits for another's write."""
@@ -39,10 +27,12 @@ CREATE TABLE IF NOT EXISTS attempts (
     question TEXT NOT NULL, weights TEXT NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (question, weights, tag));
 CREATE TABLE IF NOT EXISTS consultations (
     held_out TEXT NOT NULL, question TEXT NOT NULL, weights TEXT NOT NULL, PRIMARY KEY (held_out, question, weights));
-CREATE TABLE IF NOT EXISTS events (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, key TEXT NOT NULL UNIQUE, payload TEXT NOT NULL,
-    at TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS happened (
+    sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, chain TEXT NOT NULL, at TEXT NOT NULL, event TEXT NOT NULL);
 """
+VERSION = 2
+"""Of the tables. A ledger of another version is made anew: the first kept events as it liked to."""
+_CURSOR = re.compile(r"([1-9][0-9]{0,17})-([0-9a-f]{16})")
 _OLDEST_FIRST = "ORDER BY finished, run_id, cluster, tag"
 
 
@@ -66,6 +56,12 @@ def connect(path: Path) -> sqlite3.Connection:
     return database
 
 
+def is_current(path: Path) -> bool:
+    """Whether the ledger is of this version, and whole."""
+    with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as database:
+        return bool(database.execute("PRAGMA user_version").fetchone()[0] == VERSION)
+
+
 def remove(path: Path, keep: bool = False) -> None:
     """Remove a database's files; with `keep` only the companions of the main file, which is about to be replaced."""
     for suffix in ("-wal", "-shm") if keep else ("-wal", "-shm", ""):
@@ -80,15 +76,17 @@ def carry_over(old: Path, database: sqlite3.Connection) -> None:
         with closing(sqlite3.connect(old, timeout=BUSY_SECONDS)) as source:
             runs = source.execute("SELECT * FROM runs").fetchall()
             attempts = source.execute("SELECT * FROM attempts").fetchall()
-            events = source.execute("SELECT * FROM events ORDER BY sequence").fetchall()
             source.executescript(_SCHEMA)
+            events = source.execute("SELECT * FROM happened ORDER BY sequence").fetchall()
             looks = source.execute("SELECT * FROM consultations").fetchall()
     except sqlite3.DatabaseError:
         return
     database.executemany("INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", runs)
     database.executemany("INSERT OR IGNORE INTO attempts VALUES (?, ?, ?)", attempts)
-    database.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?)", events)
+    database.executemany("INSERT INTO happened VALUES (?, ?, ?, ?, ?)", events)
     database.executemany("INSERT OR IGNORE INTO consultations VALUES (?, ?, ?)", looks)
+    for text in runs_in(database, None, None):
+        _append_of(database, RunResult.model_validate_json(text))
 
 
 def record_run(database: sqlite3.Connection, result: RunResult) -> bool:
@@ -116,46 +114,59 @@ def record_run(database: sqlite3.Connection, result: RunResult) -> bool:
             text,
         ),
     )
-    _append_eval_events(database, result)
+    _append_of(database, result)
     return True
 
 
-def _append_eval_events(database: sqlite3.Connection, result: RunResult) -> None:
-    lost: list[JsonValue] = [one.id for one in result.headline.regressions]
-    at = datetime.fromtimestamp(finished(result)[0], UTC)
-    key = f"{result.cluster}/{result.tag}/{result.run_id}"
-    common: dict[str, JsonValue] = {"run_id": result.run_id, "cluster": result.cluster, "tag": result.tag}
-    append_event(
-        database,
-        "eval.complete",
-        f"eval.complete/{key}",
-        common
-        | {
-            "composite": result.headline.composite.value,
-            "verdict": result.headline.verdict,
-            "regressions": lost,
-        },
-        at,
-    )
-    if lost:
-        append_event(
-            database,
-            "eval.regression",
-            f"eval.regression/{key}",
-            common | {"failing_scenarios": lost, "prior_pass": result.incumbent},
-            at,
+def _append_of(database: sqlite3.Connection, result: RunResult) -> None:
+    ended = datetime.fromtimestamp(finished(result)[0], UTC)
+    for event in of_run(result):
+        append(database, event, ended)
+
+
+def append(database: sqlite3.Connection, event: Happened, at: datetime) -> bool:
+    """Add an event at the end unless it is known; whether it is new.
+
+    Its chain is a digest of its id and of the chain before it, and so of everything up to it.
+    """
+    identity = event.identity
+    if database.execute("SELECT 1 FROM happened WHERE id = ?", (identity,)).fetchone():
+        return False
+    last, chain = _end(database)
+    row = (last + 1, identity, digest([chain, identity]), at.isoformat(), event.model_dump_json())
+    database.execute("INSERT INTO happened VALUES (?, ?, ?, ?, ?)", row)
+    return True
+
+
+def _end(database: sqlite3.Connection) -> tuple[int, str]:
+    """Number and chain of the last event."""
+    found = database.execute("SELECT sequence, chain FROM happened ORDER BY sequence DESC LIMIT 1").fetchone()
+    return found or (0, "")
+
+
+def events(database: sqlite3.Connection, since: str | None) -> list[Recorded] | None:
+    """Events after a cursor, oldest first; all of them after none; None where the cursor is not of this ledger."""
+    after = 0
+    if since is not None:
+        given = _CURSOR.fullmatch(since)
+        after = int(given[1]) if given else 0
+        found = database.execute("SELECT chain FROM happened WHERE sequence = ?", (after,)).fetchone()
+        if found is None or since != _cursor(after, found[0]):
+            return None
+    rows = database.execute("SELECT * FROM happened WHERE sequence > ? ORDER BY sequence", (after,))
+    return [
+        Recorded(
+            cursor=_cursor(sequence, chain),
+            id=identity,
+            at=datetime.fromisoformat(at),
+            event=reader().validate_json(text),
         )
+        for sequence, identity, chain, at, text in rows
+    ]
 
 
-def append_event(
-    database: sqlite3.Connection, name: EventName, key: str, payload: Mapping[str, JsonValue], at: datetime
-) -> bool:
-    """Insert an event unless its key is known; whether it is new."""
-    added = database.execute(
-        "INSERT OR IGNORE INTO events (name, key, payload, at) VALUES (?, ?, ?, ?)",
-        (name, key, json.dumps(dict(payload), sort_keys=True), at.isoformat()),
-    )
-    return added.rowcount == 1
+def _cursor(sequence: int, chain: str) -> str:
+    return f"{sequence}-{chain.removeprefix('sha256:')[:16]}"
 
 
 def begin_attempt(database: sqlite3.Connection, question: Question, weights: str, tag: str) -> None:
@@ -192,7 +203,7 @@ def is_complete(result: RunResult) -> bool:
     return not result.quick and result.only is None and needed <= set(result.sections)
 
 
-def runs(database: sqlite3.Connection, tag: str | None, cluster: str | None) -> list[str]:
+def runs_in(database: sqlite3.Connection, tag: str | None, cluster: str | None) -> list[str]:
     """Result texts, oldest first."""
     rows = database.execute(
         f"SELECT result FROM runs WHERE (?1 IS NULL OR tag = ?1) AND (?2 IS NULL OR cluster = ?2) {_OLDEST_FIRST}",  # noqa: S608

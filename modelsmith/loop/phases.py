@@ -25,10 +25,13 @@ from modelsmith.loop.state import Iteration
 from modelsmith.loop.training import parent_of, train
 from modelsmith.promotion import records
 from modelsmith.repository.load import load_cluster
+from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InvalidInput, WaitingForPerson
+from modelsmith.schema.events import TrainingComplete
 from modelsmith.schema.figures import told_apart
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import RunResult
+from modelsmith.substrates.adapter import WEIGHTS
 from modelsmith.training.rows import read_rows, write_rows
 
 ROWS_FILE = "rows.jsonl"
@@ -135,16 +138,11 @@ def _no_rows(lost: tuple[Loss, ...], limit: float) -> InvalidInput:
 def train_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     """Train the adapter in a worker process; a finished job is adopted."""
     outcome = train(desk, iteration, desk.folder(iteration) / ROWS_FILE)
-    ledger_of(desk.workspace).append_event(
-        "training.complete",
-        f"training.complete/{iteration.cluster}/{iteration.number}",
-        {"run_id": lesson_run(desk, iteration).run_id, "steps": outcome.steps, "loss": outcome.final_loss},
-    )
     return iteration.model_copy(update={"phase": "seal", "reason": f"trained {outcome.steps} steps"})
 
 
 def seal_candidate(desk: Desk, iteration: Iteration) -> Iteration:
-    """Fix the artifact's identity, keep it in the store, and let main know the candidate."""
+    """Fix the artifact's identity, keep it in the store, and let ledger and main know it."""
     outcome = train(desk, iteration, desk.folder(iteration) / ROWS_FILE)
     folder = desk.folder(iteration) / ARTIFACT_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
@@ -152,10 +150,18 @@ def seal_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     describe(folder, desk.cluster.base_model)
     artifact = seal(folder)
     Store(desk.workspace.store(desk.cluster.store)).put(folder, artifact)
+    lesson = lesson_run(desk, iteration)
+    trained = TrainingComplete(
+        cluster=iteration.cluster,
+        run_id=lesson.run_id,
+        artefact_uri=f"store:{artifact}",
+        adapter_sha=file_digest(folder / WEIGHTS),
+    )
+    ledger_of(desk.workspace).append(trained)
     specialist = f"iter-{iteration.number:03d}-{artifact.removeprefix('sha256:')[:8]}"
     sealed = iteration.model_copy(update={"specialist": specialist, "artifact": artifact})
     rows = read_rows(desk.folder(iteration) / ROWS_FILE)
-    facts = training_facts(desk, sealed, rows, outcome, lesson_run(desk, iteration))
+    facts = training_facts(desk, sealed, rows, outcome, lesson)
     promote_candidate_record(desk, sealed, facts)
     note_advances(ledger_of(desk.workspace), desk.main())
     return sealed.model_copy(update={"phase": "assess", "reason": f"candidate {specialist} sealed"})

@@ -15,9 +15,9 @@ from modelsmith.evidence.trail import earlier_runs
 from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.hold import hold_clearers
 from modelsmith.governance.routing import hold_of
-from modelsmith.governance.states import Life, record_folder, transition_for
+from modelsmith.governance.states import Life, folder_of, record_folder, transition_for
 from modelsmith.ledger.ledger import Ledger
-from modelsmith.ledger.store import EventName, is_complete
+from modelsmith.ledger.store import is_complete
 from modelsmith.loop.desk import Desk
 from modelsmith.loop.evals import ledger_of, read_observations, subject_of
 from modelsmith.loop.latency import measured
@@ -36,12 +36,19 @@ from modelsmith.promotion.since import candidates_since, since
 from modelsmith.repository.load import load_cluster, load_eval_set, load_machine_file
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event, State
-from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput, WaitingForPerson
+from modelsmith.schema.events import (
+    EvidenceBundle,
+    MetricWindow,
+    PendingApproval,
+    PromotionAdvanced,
+    RollbackTriggered,
+)
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
 from modelsmith.schema.figures import told_apart
-from modelsmith.schema.promotion import TRAINING_FILE, PromotionRecord, Receipt, TrainingFacts
+from modelsmith.schema.promotion import TRAINING_FILE, Receipt, TrainingFacts
 from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.run import Latency, RunResult
 from modelsmith.signing.dsse import adopt_or_seal, statement
@@ -57,59 +64,66 @@ FORWARD: dict[State, Event] = {
 
 
 def advance(
-    harness: Harness, event: Event, facts: Facts, files: Mapping[str, bytes], title: str, body: str
+    harness: Harness, main: Main, event: Event, facts: Facts, files: Mapping[str, bytes], title: str, body: str
 ) -> PullRequest:
     """The event's pull request: opened or adopted, and merged unless a person must decide first."""
     pull = open_promotion(harness, event, facts, files, title, body)
     try:
         return merge_pull(harness, pull.number)
     except WaitingForPerson as waiting:
-        payload = {"candidate": facts.specialist, "pull": pull.number, "approver_chain": waiting.details["waiting_for"]}
-        ledger_of(harness.workspace).append_event("promotion.pending_approval", f"pending/{pull.number}", payload)
+        pending = PendingApproval(
+            cluster=facts.cluster.cluster,
+            candidate=facts.specialist,
+            pull=pull.number,
+            approver_chain=tuple(waiting.details["waiting_for"]),
+            evidence_bundle=_bundle(main, event, facts, files),
+        )
+        ledger_of(harness.workspace).append(pending)
         return pull
+
+
+def _bundle(main: Main, event: Event, facts: Facts, files: Mapping[str, bytes]) -> EvidenceBundle | None:
+    """The newest evidence of the specialist: in the pull request itself, else on main."""
+    life = main.history.lives.get(facts.specialist)
+    records = life.records if life else ()
+    if EVIDENCE_FILE in files:
+        folder = folder_of(facts.cluster.cluster, facts.specialist, len(records) + 1, event)
+        return EvidenceBundle(path=f"{folder}/{EVIDENCE_FILE}", digest=sha256(files[EVIDENCE_FILE]))
+    for record in reversed(records):
+        if EVIDENCE_FILE in record.evidence:
+            path = f"{record_folder(record)}/{EVIDENCE_FILE}"
+            return EvidenceBundle(path=path, digest=record.evidence[EVIDENCE_FILE])
+    return None
 
 
 def note_advances(ledger: Ledger, main: Main) -> None:
     """Let the ledger know every transition that main holds, once, whoever merged it and whatever was killed since."""
-    known = {event.key for event in ledger.events()}
-    for life in main.history.lives.values():
-        for record in life.records:
-            receipt = load_machine_file(main.tree, f"{record_folder(record)}/{RECEIPTS}/{MERGE_RECEIPT}", Receipt)
-            for name, key, payload in _events_of(main, record, receipt):
-                if key not in known:
-                    ledger.append_event(name, key, payload)
+    ledger.append(*(event for life in main.history.lives.values() for event in _events_of(main, life)))
 
 
-def _events_of(
-    main: Main, record: PromotionRecord, receipt: Receipt
-) -> Iterator[tuple[EventName, str, Mapping[str, JsonValue]]]:
-    """Name, key and payload of each event that a record on main is."""
-    yield (
-        "promotion.advanced",
-        f"advanced/{record.specialist}/{record.event}/{receipt.pull}",
-        {
-            "specialist": record.specialist,
-            "from_state": record.from_state,
-            "to_state": record.to_state,
-            "actor": receipt.prepared_by,
-        },
-    )
-    if record.event == "rolled-back":
-        order, life = recorded_order(main, record), main.history.find(record.specialist)
-        contract = life.records[life.digests.index(order.undoes)].rollback
-        assert contract
-        yield (
-            "rollback.triggered",
-            f"rollback/{record.specialist}/{receipt.pull}",
-            {
-                "specialist": record.specialist,
-                "reason": order.reason,
-                "metric_window": {
-                    "metric": contract.terms.metric,
-                    "window_minutes": contract.terms.window_minutes,
-                },
-            },
+def _events_of(main: Main, life: Life) -> Iterator[PromotionAdvanced | RollbackTriggered]:
+    """What the records of a life on main are to subscribers."""
+    for record, known_as in zip(life.records, life.digests, strict=True):
+        receipt = load_machine_file(main.tree, f"{record_folder(record)}/{RECEIPTS}/{MERGE_RECEIPT}", Receipt)
+        yield PromotionAdvanced(
+            cluster=record.cluster,
+            specialist=record.specialist,
+            from_state=record.from_state,
+            to_state=record.to_state,
+            actor=receipt.prepared_by,
+            record=known_as,
         )
+        if record.event == "rolled-back":
+            order = recorded_order(main, record)
+            contract = life.records[life.digests.index(order.undoes)].rollback
+            assert contract
+            yield RollbackTriggered(
+                cluster=record.cluster,
+                specialist=record.specialist,
+                reason=order.reason,
+                metric_window=MetricWindow(metric=contract.terms.metric, window_minutes=contract.terms.window_minutes),
+                record=known_as,
+            )
 
 
 def promote_candidate_record(desk: Desk, iteration: Iteration, training: TrainingFacts) -> None:
@@ -122,7 +136,7 @@ def promote_candidate_record(desk: Desk, iteration: Iteration, training: Trainin
         f"Trained from {training.parent} on {training.rows} generated rows ({training.method}, {training.steps} steps)."
     )
     files = {TRAINING_FILE: canonical_json(for_reviewers(training, main.policy.audiences))}
-    advance(desk.harness, "candidate", facts, files, f"{facts.specialist}: candidate", body)
+    advance(desk.harness, main, "candidate", facts, files, f"{facts.specialist}: candidate", body)
 
 
 class Runs(NamedTuple):
@@ -157,7 +171,13 @@ def promote_accepted(desk: Desk, iteration: Iteration, runs: Runs, training_to_s
     read = packet_files(main, next_record(main, "eval-accepted", facts, files), files)
     files |= read
     advance(
-        desk.harness, "eval-accepted", facts, files, f"{facts.specialist}: eval accepted", read[PACKET_FILE].decode()
+        desk.harness,
+        main,
+        "eval-accepted",
+        facts,
+        files,
+        f"{facts.specialist}: eval accepted",
+        read[PACKET_FILE].decode(),
     )
 
 
@@ -186,7 +206,7 @@ def promote_exported(desk: Desk, iteration: Iteration, candidate: RunResult) -> 
         check_signed(folder, facts.artifact, main.trusted)
     files = {name: (folder / name).read_bytes() for name in (SUMS_FILE, SIGNATURE_FILE)}
     body = f"Sealed and signed: artifact `{facts.artifact}`."
-    advance(desk.harness, "artifact-exported", facts, files, f"{facts.specialist}: artifact exported", body)
+    advance(desk.harness, main, "artifact-exported", facts, files, f"{facts.specialist}: artifact exported", body)
 
 
 def _is_signed(folder: Path, artifact: str, main: Main) -> bool:
@@ -221,7 +241,7 @@ def promote_next(
     title = f"{life.specialist}: {event.replace('-', ' ')}"
     record = next_record(main, event, facts, evidence={})
     files = packet_files(main, record, {})
-    return event, advance(harness, event, facts, files, title, files[PACKET_FILE].decode())
+    return event, advance(harness, main, event, facts, files, title, files[PACKET_FILE].decode())
 
 
 def _nothing_follows(workspace: Workspace, cluster: str, life: Life) -> InvalidInput:

@@ -52,7 +52,7 @@ def roll_back(
     files = {ROLLBACK_FILE: data}
     files |= packet_files(main, record, files)
     body = files[PACKET_FILE].decode()
-    return advance(harness, "rolled-back", facts, files, f"{life.specialist}: rolled back", body)
+    return advance(harness, main, "rolled-back", facts, files, f"{life.specialist}: rolled back", body)
 
 
 def clear_hold(harness: Harness, main: Main, cluster: Cluster, hold: Hold, reason: str) -> PullRequest:
@@ -64,7 +64,7 @@ def clear_hold(harness: Harness, main: Main, cluster: Cluster, hold: Hold, reaso
     files = {CLEARANCE_FILE: canonical_json(HoldClearance(clears=hold.record, reason=reason))} if reason else {}
     files |= packet_files(main, record, files)
     body = files[PACKET_FILE].decode()
-    return advance(harness, "hold-cleared", facts, files, f"{cluster.cluster}: clear the hold", body)
+    return advance(harness, main, "hold-cleared", facts, files, f"{cluster.cluster}: clear the hold", body)
 
 
 def retire(harness: Harness, main: Main, cluster: Cluster, life: Life) -> PullRequest:
@@ -73,7 +73,7 @@ def retire(harness: Harness, main: Main, cluster: Cluster, life: Life) -> PullRe
     record = next_record(main, "deprecated", facts, {})
     files = packet_files(main, record, {})
     body = files[PACKET_FILE].decode()
-    return advance(harness, "deprecated", facts, files, f"{life.specialist}: deprecated", body)
+    return advance(harness, main, "deprecated", facts, files, f"{life.specialist}: deprecated", body)
 
 
 def _facts(harness: Harness, cluster: Cluster, life: Life) -> Facts:

@@ -12,13 +12,16 @@ from modelsmith.operations.contract import ARGUMENT, ProgressLine, Refusal, Requ
 from modelsmith.operations.table import OPERATIONS
 from modelsmith.repository.paths import refuse_links
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.catalog import DIALECT, json_schemas
-from modelsmith.schema.docs import Documented
+from modelsmith.schema.catalog import json_schemas
+from modelsmith.schema.docs import json_schema
 from modelsmith.schema.error_codes import error_codes
+from modelsmith.schema.events import event_schemas
 
 
 class SchemaExportRequest(Request):
     """Writes one JSON Schema for each kind of governed file into DIR, generated from the types that check them.
+
+    Into DIR/events it writes one for each event of the ledger, and one for the form in which the ledger gives them.
 
     With --results it also writes, into DIR/results, one for what each command prints with --json, one for errors and
     one for the lines of progress on stderr; and error-codes.json, every code that a command can end with: topic, exit
@@ -34,6 +37,8 @@ class SchemaExportResult(Result):
 
     directory: str
     kinds: tuple[str, ...]
+    events: tuple[str, ...]
+    """Events, and ``recorded``: the form in which the ledger gives each of them."""
     results: tuple[str, ...]
     """Commands, as in a file's name: ``pr-show``; ``error`` and ``progress`` among them."""
 
@@ -41,9 +46,10 @@ class SchemaExportResult(Result):
 def run(workspace: Workspace, request: SchemaExportRequest) -> SchemaExportResult:
     """Write them; ``link-in-the-way`` where a link in the clone leads elsewhere."""
     folder = workspace.root / request.directory
-    kinds = json_schemas()
+    kinds, events = json_schemas(), event_schemas()
     results = result_schemas() if request.results else {}
     files: dict[Path, Any] = {folder / f"{name}.schema.json": schema for name, schema in kinds.items()}
+    files |= {folder / "events" / f"{name}.schema.json": schema for name, schema in events.items()}
     if request.results:
         files |= {folder / "results" / f"{name}.schema.json": schema for name, schema in results.items()}
         files[folder / "results" / "error-codes.json"] = known_errors()
@@ -51,7 +57,9 @@ def run(workspace: Workspace, request: SchemaExportRequest) -> SchemaExportResul
         refuse_links(workspace.root, path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return SchemaExportResult(directory=str(folder), kinds=tuple(sorted(kinds)), results=tuple(sorted(results)))
+    return SchemaExportResult(
+        directory=str(folder), kinds=tuple(sorted(kinds)), events=tuple(sorted(events)), results=tuple(sorted(results))
+    )
 
 
 def known_errors() -> dict[str, dict[str, str | int]]:
@@ -66,10 +74,7 @@ def known_errors() -> dict[str, dict[str, str | int]]:
 def result_schemas() -> dict[str, dict[str, Any]]:
     """JSON Schemas of what commands print with ``--json``, by the command's words."""
     types: dict[str, type[BaseModel]] = {one.name.replace(" ", "-"): one.load().result for one in OPERATIONS}
-    return {name: result_schema(kind) for name, kind in (types | {"error": Refusal, "progress": ProgressLine}).items()}
-
-
-def result_schema(kind: type[BaseModel]) -> dict[str, Any]:
-    """The schema of one of them."""
-    made = kind.model_json_schema(by_alias=True, mode="serialization", schema_generator=Documented)
-    return {"$schema": DIALECT, **made}
+    return {
+        name: json_schema(kind, "serialization")
+        for name, kind in (types | {"error": Refusal, "progress": ProgressLine}).items()
+    }

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from modelsmith.schema.cluster import Cluster, ClusterDefaults, Routing
-from modelsmith.schema.docs import Documented
+from modelsmith.schema.docs import json_schema
 from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.evidence import Evidence
 from modelsmith.schema.generator import Generator
@@ -21,8 +21,6 @@ from modelsmith.schema.scenario import Scenario
 
 Format = Literal["yaml", "jsonl", "json", "codeowners"]
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-"""Of every schema that is exported."""
 POLICY = ".github/governance/policy.yaml"
 PEOPLE = ".github/governance/people.yaml"
 TRUST = ".github/governance/trust"
@@ -84,10 +82,8 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     for kind in KINDS:
         if kind.model is not None and kind.name not in schemas:
             places = " or ".join(f"`{other.pattern}`" for other in KINDS if other.name == kind.name)
-            schema = kind.model.model_json_schema(by_alias=True, schema_generator=Documented)
-            schemas[kind.name] = {
-                "$schema": DIALECT,
-                **schema,
+            schema = json_schema(kind.model, "validation")
+            schemas[kind.name] = schema | {
                 "description": f"{schema.get('description', '')}\n\nFiles: {places}".strip(),
             }
     return schemas

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import core_schema
 from typing_extensions import override
 
@@ -26,6 +26,10 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
             found |= _in_module(owner.__module__).get(owner.__qualname__, {})
     given = {name: field.description for name, field in model.model_fields.items() if field.description}
     return {name: text for name, text in (found | given).items() if name in model.model_fields}
+
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+"""Of every schema that is exported."""
 
 
 class Documented(GenerateJsonSchema):
@@ -41,6 +45,11 @@ class Documented(GenerateJsonSchema):
             if shown is not None:
                 shown.setdefault("description", text)
         return made
+
+
+def json_schema(model: type[BaseModel], mode: JsonSchemaMode) -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of what a type reads (``validation``) or writes (``serialization``)."""
+    return {"$schema": DIALECT, **model.model_json_schema(by_alias=True, mode=mode, schema_generator=Documented)}
 
 
 @cache

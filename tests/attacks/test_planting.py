@@ -24,7 +24,9 @@ from modelsmith.operations import doctor, pr_list, schema_export, status, valida
 from modelsmith.operations.pictures import write_picture
 from modelsmith.promotion.pulls import sync
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.canonical import sha256
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
+from modelsmith.schema.events import TrainingComplete
 from modelsmith.substrates.vllm.server import VllmServer
 
 LOCAL = {
@@ -207,12 +209,15 @@ def test_what_stands_at_the_toolkit_s_old_folder_costs_nothing(deployed, kind):
     """Runs, ledger and state are elsewhere, so a branch that is checked out wipes none of them."""
     elsewhere = deployed.folder / "elsewhere"
     elsewhere.mkdir()
-    Ledger(deployed.workspace.private / "ledger.db").append_event("training.complete", "one", {})
+    ledger = Ledger(deployed.workspace.private / "ledger.db")
+    run, artifact, weights = (sha256(name) for name in (b"run", b"artifact", b"weights"))
+    one = TrainingComplete(cluster=CLUSTER, run_id=run, artefact_uri=f"store:{artifact}", adapter_sha=weights)
+    ledger.append(one)
     mode, data = {"file": ("100644", b"x"), "link": ("120000", b"../elsewhere"), "folder": ("100644", b"x")}[kind]
     head = entry(deployed, ".iterate/state.json" if kind == "folder" else ".iterate", data, mode)
     for commit in (head, "main"):
         assert plain_git("checkout", "--quiet", commit, folder=deployed.clone).returncode == 0
-    assert [event.key for event in Ledger(deployed.workspace.private / "ledger.db").events()] == ["one"]
+    assert [noted.event for noted in ledger.events()] == [one]
     assert status.run(deployed.workspace, status.StatusRequest()).clusters
     assert list(elsewhere.iterdir()) == []
 

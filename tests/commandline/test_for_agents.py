@@ -11,8 +11,8 @@ from jsonschema import Draft202012Validator
 
 from modelsmith.cli.output import reporter
 from modelsmith.operations.contract import ProgressLine
-from modelsmith.operations.schema_export import result_schema
 from modelsmith.operations.table import OPERATIONS
+from modelsmith.schema.docs import json_schema
 from modelsmith.schema.progress import Progress
 
 PAGE = Path(__file__).parents[2] / "docs/agents.md"
@@ -54,7 +54,7 @@ def test_what_commands_print_fits_the_exported_schemas(fresh):
 
 
 def test_progress_is_one_json_object_a_line(monkeypatch):
-    fits = Draft202012Validator(result_schema(ProgressLine))
+    fits = Draft202012Validator(json_schema(ProgressLine, "serialization"))
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with reporter(as_json=True) as notify:
         notify(Progress("promote", "opened\nby \u202e somebody"))

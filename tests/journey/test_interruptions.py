@@ -21,6 +21,7 @@ from worlds import COMMAND, Ran, World
 from modelsmith.ledger.ledger import Ledger
 
 APPEND = "modelsmith.evaluation.results:RunFolder.append"
+NOTE = "modelsmith.ledger.ledger:Ledger.append"
 PUSH = "modelsmith.forges.local:LocalForge._push"
 WAIT = "modelsmith.fleet.executor:_LocalJob.beats"
 DRIVER = Path(__file__).with_name("stop_at.py")
@@ -40,6 +41,7 @@ STOPS = (
     ("train", f"{WAIT} 5 before SIGINT", "while the worker trains"),
     ("train", "modelsmith.training.supervisor:_verdict 1 after SIGKILL", "the worker is done"),
     ("seal", "modelsmith.artifacts.store:_settle 1 before SIGKILL", "the artifact has not got its place in the store"),
+    ("seal", f"{NOTE} 1 before SIGKILL", "the artifact is in the store, and the ledger does not know it"),
     ("seal", f"{PUSH} 1 after SIGKILL", "the candidate's pull request is open"),
     ("seal", f"{PUSH} 1 after SIGKILL", "main of the forge has moved, the clone and the log do not know"),
     ("assess", f"{APPEND} 2 before SIGKILL", "answers of the candidate are lost"),
@@ -55,6 +57,7 @@ STOPS = (
     ("promote", "modelsmith.forges.local:LocalForge.merge 1 after SIGKILL", "artifact-exported is merged"),
     ("promote", f"{PUSH} 1 before SIGKILL", "the person's pull request is about to open"),
     ("promote", f"{PUSH} 1 after SIGKILL", "the person's pull request is open"),
+    ("promote", f"{NOTE} 2 before SIGKILL", "a person is waited for, and the ledger does not know it"),
     ("promote", f"{STATE} 1 before SIGKILL", "the wait is not written down"),
 )
 
@@ -124,8 +127,9 @@ def test_there_is_one_pull_request_for_each_event(interrupted, first_iterate):
 
 def test_the_ledger_counts_nothing_twice_and_forgets_nothing(interrupted, first_iterate):
     def told(world):
-        events = Ledger(world.private / "ledger.db").events()
-        return Counter((event.name, event.key, json.dumps(event.payload, sort_keys=True)) for event in events)
+        timed = {"record": True, "evidence_bundle": {"digest"}}
+        events = [one.event for one in Ledger(world.private / "ledger.db").events()]
+        return Counter(event.model_dump_json(exclude=timed) for event in events)
 
     assert told(interrupted[0]) == told(first_iterate[0])
     runs = Ledger(interrupted[0].private / "ledger.db").runs()
@@ -169,8 +173,8 @@ def test_a_person_s_approval_and_merge_survive_a_kill(waiting):
     assert waiting.modelsmith(*merge).code == 0
     assert waiting.main() == waiting.git.rev("HEAD") == merged
     assert waiting.modelsmith("verify", "--json").json["approvals"] == 1
-    advanced = [e.payload for e in Ledger(waiting.private / "ledger.db").events() if e.name == "promotion.advanced"]
-    assert [one["to_state"] for one in advanced] == [
+    events = [one.event for one in Ledger(waiting.private / "ledger.db").events()]
+    assert [event.to_state for event in events if event.name == "promotion.advanced"] == [
         "candidate", "eval-accepted", "artifact-exported", "customer-deployed",
     ]  # fmt: skip
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from modelsmith.ledger.ledger import Attempts, Ledger
 from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.evalset import CompositeWeights, DecisionRule, Question, Thresholds
+from modelsmith.schema.events import Event, PendingApproval, TrainingComplete
 from modelsmith.schema.run import (
     Cost,
     EngineFacts,
@@ -121,6 +124,17 @@ def write_folder(iterate: Path, one: RunResult, finished=True, held_out: str | N
     return folder
 
 
+def trained(number: int) -> TrainingComplete:
+    artifact = digest(f"artifact {number}")
+    return TrainingComplete(
+        cluster="rtb-pricing", run_id=digest("run"), artefact_uri=f"store:{artifact}", adapter_sha=digest(number)
+    )
+
+
+def said(ledger: Ledger) -> list[Event]:
+    return [one.event for one in ledger.events()]
+
+
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / ".iterate" / "ledger.db")
@@ -137,7 +151,7 @@ class TestRuns:
         assert ledger.record_run(result(lost=("core-01",)))
         assert not ledger.record_run(result(lost=("core-01",)))
         assert len(ledger.runs()) == 1
-        assert [event.name for event in ledger.events()] == ["eval.complete", "eval.regression"]
+        assert [event.name for event in said(ledger)] == ["eval.complete", "eval.regression"]
         assert ledger.attempts(QUESTION, WEIGHTS) == Attempts(1, 1)
 
     def test_a_known_run_is_brought_up_to_date_and_keeps_its_place(self, ledger):
@@ -162,12 +176,10 @@ class TestRuns:
 
     def test_events_carry_what_subscribers_are_promised(self, ledger):
         ledger.record_run(result(lost=("core-01", "core-02")))
-        complete, regression = ledger.events()
-        assert complete.payload["composite"] == 0.5
-        assert complete.payload["regressions"] == ["core-01", "core-02"]
-        assert regression.payload["failing_scenarios"] == ["core-01", "core-02"]
-        assert regression.payload["prior_pass"] == digest("incumbent")
-        assert complete.payload["run_id"] == regression.payload["run_id"] == digest("a")
+        complete, regression = said(ledger)
+        assert (complete.composite, complete.regressions) == (0.5, ("core-01", "core-02"))
+        assert (regression.failing_scenarios, regression.prior_pass) == (("core-01", "core-02"), digest("incumbent"))
+        assert complete.run_id == regression.run_id == digest("a")
 
 
 class TestAttempts:
@@ -197,34 +209,118 @@ class TestAttempts:
 
 
 class TestEvents:
-    def test_an_event_is_recorded_once_for_its_key(self, ledger):
-        assert ledger.append_event("promotion.advanced", "p/1", {"to_state": "eval-accepted"})
-        assert not ledger.append_event("promotion.advanced", "p/1", {"to_state": "deprecated"})
-        assert [event.payload for event in ledger.events()] == [{"to_state": "eval-accepted"}]
+    def test_what_happened_is_noted_once_whatever_a_later_look_says_of_it(self, ledger):
+        first = PendingApproval(
+            cluster="c", candidate="iter-001-0a0a0a0a", pull=4, approver_chain=("@a", "@b"), evidence_bundle=None
+        )
+        assert ledger.append(first) == 1
+        assert ledger.append(first.model_copy(update={"approver_chain": ("@b",)})) == 0
+        assert said(ledger) == [first]
 
     def test_a_cursor_gives_what_is_new(self, ledger):
-        for number in range(5):
-            ledger.append_event("training.complete", f"k{number}", {"n": number})
+        ledger.append(*(trained(number) for number in range(5)))
         seen = ledger.events()
-        ledger.append_event("rollback.triggered", "k9", {})
-        assert [event.name for event in ledger.events(seen[-1].sequence)] == ["rollback.triggered"]
-        assert ledger.events(since=seen[-1].sequence + 1) == []
+        ledger.append(trained(9))
+        assert [one.event for one in ledger.events(seen[-1].cursor)] == [trained(9)]
+        assert [one.event for one in ledger.events(seen[2].cursor)] == [trained(3), trained(4), trained(9)]
+        assert ledger.events(ledger.events()[-1].cursor) == []
 
     @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-    @given(st.lists(st.sampled_from("abcdef"), max_size=12))
-    def test_any_repetition_of_commands_leaves_one_event_for_each_key(self, tmp_path_factory, keys):
+    @given(st.lists(st.integers(0, 5), max_size=12))
+    def test_any_repetition_of_commands_leaves_one_event_for_each_happening(self, tmp_path_factory, numbers):
         ledger = Ledger(tmp_path_factory.mktemp("ledger") / "ledger.db")
-        added = [ledger.append_event("training.complete", key, {}) for key in keys]
-        assert sum(added) == len(set(keys))
-        assert [event.key for event in ledger.events()] == list(dict.fromkeys(keys))
+        added = sum(ledger.append(trained(number)) for number in numbers)
+        assert added == len(set(numbers))
+        assert said(ledger) == [trained(number) for number in dict.fromkeys(numbers)]
+
+
+class TestCursors:
+    """A cursor stands for all that was heard up to it, so no ledger takes one of another story."""
+
+    def test_a_rebuild_keeps_every_number_and_every_cursor(self, ledger):
+        ledger.append(trained(1))
+        write_folder(ledger.path.parent, result("t2", "b", 0))
+        ledger.record_run(result("t1", "a", 5))
+        ledger.append(trained(2))
+        before = ledger.events()
+        assert ledger.rebuild(ledger.path.parent).runs == 1
+        after = ledger.events()
+        assert after[:-1] == before
+        assert [one.event.tag for one in ledger.events(before[-1].cursor)] == ["t2"]
+        assert ledger.append(trained(1), trained(2)) == 0
+
+    def test_a_lost_ledger_refuses_old_cursors_and_tells_the_same_happenings_by_the_same_ids(self, ledger):
+        for number, tag in enumerate(("t1", "t2")):
+            ledger.append(trained(number))
+            write_folder(ledger.path.parent, result(tag, tag, number))
+            ledger.record_run(result(tag, tag, number))
+        before = ledger.events()
+        for file in ledger.path.parent.glob("ledger.db*"):
+            file.unlink()
+        again = Ledger(ledger.path)
+        for number, one in enumerate(before, start=1):
+            assert one.cursor.startswith(f"{number}-")
+            with pytest.raises(InvalidInput) as caught:
+                again.events(one.cursor)
+            assert caught.value.code == "unknown-cursor"
+        assert [one.id for one in again.events()] == [one.id for one in before if one.event.name == "eval.complete"]
+
+    def test_a_cursor_that_a_restored_older_copy_does_not_hold_is_refused(self, ledger):
+        ledger.append(trained(1))
+        shared = ledger.events()[-1].cursor
+        backup = ledger.path.read_bytes()
+        ledger.append(trained(2))
+        lost = ledger.events()[-1].cursor
+        for file in ledger.path.parent.glob("ledger.db-*"):
+            file.unlink()
+        ledger.path.write_bytes(backup)
+        ledger.append(trained(3))
+        assert [one.event for one in ledger.events(shared)] == [trained(3)]
+        with pytest.raises(InvalidInput):
+            ledger.events(lost)
+
+    @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @given(st.lists(st.integers(0, 5), max_size=8), st.lists(st.integers(0, 5), max_size=8))
+    def test_two_ledgers_share_a_cursor_only_where_they_tell_the_same(self, tmp_path_factory, left, right):
+        stories = []
+        for numbers in (left, right):
+            one = Ledger(tmp_path_factory.mktemp("ledger") / "ledger.db")
+            for number in numbers:
+                one.append(trained(number))
+            stories.append(one.events())
+        mine, theirs = stories
+        for number, one in enumerate(mine, start=1):
+            same = [each.id for each in mine[:number]] == [each.id for each in theirs[:number]]
+            assert (one.cursor in {each.cursor for each in theirs}) == same
+
+    @pytest.mark.parametrize("cursor", ["", "0", "1", "1-", "-1-0000000000000000", "1-0000000000000000", "9" * 30])
+    def test_what_is_no_cursor_of_this_ledger_is_refused(self, ledger, cursor):
+        ledger.append(trained(1))
+        with pytest.raises(InvalidInput) as caught:
+            ledger.events(cursor)
+        assert caught.value.code == "unknown-cursor"
+
+    def test_a_ledger_of_the_first_version_keeps_its_runs_and_tells_them_as_events(self, ledger):
+        ledger.record_run(result("gone", "a", lost=("core-01",)))
+        told = [one.id for one in ledger.events()]
+        with closing(sqlite3.connect(ledger.path)) as database:
+            database.executescript(
+                "DROP TABLE happened; PRAGMA user_version = 0;"
+                "CREATE TABLE events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL,"
+                " key TEXT NOT NULL UNIQUE, payload TEXT NOT NULL, at TEXT NOT NULL);"
+                "INSERT INTO events VALUES (7, 'training.complete', 'k', '{\"steps\": 4}', '2026-01-01T00:00:00+00:00')"
+            )
+        again = Ledger(ledger.path)
+        assert [one.id for one in again.events()] == told
+        assert again.result("gone").tag == "gone"
 
 
 def _append_many(path: Path, worker: int, shared: int, own: int) -> None:
     ledger = Ledger(path)
     for number in range(shared):
-        ledger.append_event("training.complete", f"shared-{number}", {"worker": worker})
+        ledger.append(trained(number))
     for number in range(own):
-        ledger.append_event("training.complete", f"own-{worker}-{number}", {})
+        ledger.append(trained(1000 * (worker + 1) + number))
 
 
 class TestManyAtOnce:
@@ -240,9 +336,7 @@ class TestManyAtOnce:
 
     def test_threads_share_one_ledger(self, ledger):
         threads = [threading.Thread(target=_append_many, args=(ledger.path, n, 5, 10)) for n in range(4)]
-        threads += [
-            threading.Thread(target=lambda n=n: ledger.append_event("training.complete", f"x{n}", {})) for n in range(4)
-        ]
+        threads += [threading.Thread(target=lambda n=n: ledger.append(trained(9000 + n))) for n in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -253,9 +347,11 @@ class TestManyAtOnce:
         path = tmp_path / "ledger.db"
         script = (
             "import sys; from pathlib import Path; from modelsmith.ledger.ledger import Ledger\n"
-            "ledger = Ledger(Path(sys.argv[1]))\n"
+            "from modelsmith.schema.events import EvalComplete\n"
+            "ledger = Ledger(Path(sys.argv[1])); run = 'sha256:' + '0' * 64; lost = ('core-01',) * 300\n"
             "for number in range(100000):\n"
-            "    ledger.append_event('training.complete', f'k{number}', {'text': 'x' * 2000})\n"
+            "    tag = f't{number}'\n"
+            "    ledger.append(EvalComplete(cluster='c', tag=tag, run_id=run, composite=0.5, regressions=lost))\n"
             "    print(number, flush=True)\n"
         )
         worker = subprocess.Popen(
@@ -265,9 +361,9 @@ class TestManyAtOnce:
         os.kill(worker.pid, signal.SIGKILL)
         reported += [int(line) for line in worker.stdout.read().splitlines() if line.strip()]
         worker.wait()
-        kept = {event.key for event in Ledger(path).events()}
-        assert {f"k{number}" for number in reported} <= kept
-        assert not Ledger(path).append_event("training.complete", "k0", {})
+        kept = said(Ledger(path))
+        assert {f"t{number}" for number in reported} <= {event.tag for event in kept}
+        assert Ledger(path).append(*kept) == 0
 
 
 class TestBurn:
@@ -322,12 +418,12 @@ class TestRebuild:
         assert after[1] == Attempts(begun=4, complete=3)
 
     def test_a_rebuild_keeps_what_only_the_ledger_knew(self, ledger):
-        ledger.append_event("promotion.pending_approval", "p1", {"candidate": "iter-001-aaaaaaaa"})
+        ledger.append(trained(1))
         ledger.begin_attempt(QUESTION, WEIGHTS, "gone")
         ledger.record_run(result("gone", "removed run", 1))
         write_folder(ledger.path.parent, result("t1", "a", 5))
         assert ledger.rebuild(ledger.path.parent) == (1, ())
-        assert [event.name for event in ledger.events()][:1] == ["promotion.pending_approval"]
+        assert said(ledger)[0] == trained(1)
         assert ledger.attempts(QUESTION, WEIGHTS) == Attempts(2, 2)
         state = (ledger.runs(), ledger.events())
         assert ledger.rebuild(ledger.path.parent) == (0, ())
@@ -350,20 +446,23 @@ class TestRebuild:
 
     def test_a_full_disk_is_an_infrastructure_failure_and_loses_nothing(self, tmp_path):
         path = tmp_path / "ledger.db"
-        Ledger(path).append_event("training.complete", "first", {})
+        Ledger(path).append(trained(1))
         script = (
             "import resource, sys; from pathlib import Path; from modelsmith.ledger.ledger import Ledger\n"
             "from modelsmith.schema.errors import InfrastructureFailure\n"
+            "from modelsmith.schema.events import EvalComplete\n"
+            "run = 'sha256:' + '0' * 64; lost = ('core-01',) * 20000\n"
+            "big = EvalComplete(cluster='c', tag='t', run_id=run, composite=0.5, regressions=lost)\n"
             "ledger = Ledger(Path(sys.argv[1])); ledger.events()\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))\n"
-            "try: ledger.append_event('training.complete', 'big', {'text': 'x' * 200000})\n"
+            "try: ledger.append(big)\n"
             "except InfrastructureFailure as error: print(error.code)\n"
         )
         done = subprocess.run(
             [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, env=ENVIRONMENT
         )
         assert done.stdout.strip() == "ledger-unwritable"
-        assert [event.key for event in Ledger(path).events()] == ["first"]
+        assert said(Ledger(path)) == [trained(1)]
 
     def test_a_busy_ledger_is_told_as_busy(self, ledger, monkeypatch):
         ledger.events()
@@ -371,6 +470,6 @@ class TestRebuild:
         holder = Ledger(ledger.path)
         started = time.monotonic()
         with holder._locked(), pytest.raises(InfrastructureFailure) as caught:
-            ledger.append_event("training.complete", "k", {})
+            ledger.append(trained(1))
         assert caught.value.code == "busy"
         assert time.monotonic() - started < 5
