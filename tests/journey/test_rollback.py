@@ -136,6 +136,8 @@ def test_the_event_names_specialist_reason_and_window_once(rolled):
     world, said = rolled
     assert told(world, "rollback.triggered") == [
         {
+            "name": "rollback.triggered",
+            "cluster": CLUSTER,
             "specialist": said["specialist"],
             "reason": "auction win rate fell",
             "metric_window": {"metric": "auction_win_rate", "window_minutes": 60},
