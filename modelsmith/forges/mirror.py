@@ -7,7 +7,7 @@ found out by whoever saw it before.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from filelock import FileLock
@@ -30,12 +30,14 @@ FETCH = (
 class Mirror:
     """Main and the pull requests of the forge at ``url``, kept in the bare repository ``path``.
 
-    It names objects as ``clone`` does, which is what it takes them to.
+    It names objects as ``clone`` does, which is what it takes them to. ``secrets`` gives the environment in which git
+    is let in there, for each call anew; nothing of it is an argument or lies in a file.
     """
 
-    def __init__(self, url: str, path: Path, clone: Git) -> None:
+    def __init__(self, url: str, path: Path, clone: Git, secrets: Callable[[], Mapping[str, str]] = dict) -> None:
         self.url = url
         self.path = path
+        self.secrets = secrets
         self._clone = clone
 
     def refresh(self) -> None:
@@ -54,12 +56,13 @@ class Mirror:
             self.path.mkdir(exist_ok=True)
             git.init("--bare", f"--object-format={self._clone.text('rev-parse', '--show-object-format')}")
         held = local_refs(git, MAIN, PULLS)
-        shown = remote_refs(git, self.url, MAIN, PULLS)
+        shown = remote_refs(git, self.url, MAIN, PULLS, env=self.secrets())
         gone = sorted(held.keys() - shown.keys())
         if gone:
             raise rewound(f"{gone[0]} was removed from the forge since it was last fetched.")
         if held != shown:
-            patiently(lambda: git.run(*FETCH, self.url, f"{MAIN}:{MAIN}", f"{PULLS}*:{PULLS}*"))
+            refs = (f"{MAIN}:{MAIN}", f"{PULLS}*:{PULLS}*")
+            patiently(lambda: git.run(*FETCH, self.url, *refs, env=self.secrets()))
 
 
 def patiently(fetch: Callable[[], object]) -> None:

@@ -153,6 +153,10 @@ class Reader:
         merge = merges.get(opening.head)
         return merge if merge and numbers.get(merge, opening.pull) == opening.pull else None
 
+    def merged_numbers(self, main: str) -> Set[int]:
+        """Numbers of the pull requests that a main's receipts say were merged."""
+        return frozenset(self._merges(main)[1].values())
+
     def line(self, main: str) -> Set[str]:
         """Commits of main along its first parents: what main has been."""
         return {commit.id for commit in self.git.first_parent_log(main)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelsmith.forges.github.place import is_github, parse_place
+from modelsmith.forges.github.token import find_token
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.mirror import Mirror
 from modelsmith.forges.port import Forge, ForgeIdentity
@@ -62,19 +64,26 @@ def open_harness(workspace: Workspace) -> Harness:
 def open_forge(workspace: Workspace, speaker: ForgeIdentity | None = None) -> Forge:
     """The clone's forge, spoken to as ``speaker``, else as the harness; read only when the clone has none.
 
+    ``modelsmith.forge`` is a path, git's URL of a forge on another host, or ``github:OWNER/REPO``.
+
     Raises:
-        InvalidInput: ``no-forge``.
+        InvalidInput: ``no-forge``; for GitHub as `parse_place` and `find_token`.
     """
     forge = workspace.setting("forge")
     if not forge:
         raise InvalidInput(
             "no-forge",
             "This clone does not say where its forge is",
-            "Run `git config modelsmith.forge` with the path of the bare repository, or its git URL on another host.",
+            "Run `git config modelsmith.forge` with the path of the bare repository, its git URL on another host, or "
+            "github:OWNER/REPO.",
         )
     found = _identity(workspace)
     if speaker is None and found:
         speaker = ForgeIdentity(found[0], found[1] / SSH_KEY)
+    if is_github(forge):
+        from modelsmith.forges.github.forge import GitHubForge
+
+        return GitHubForge(parse_place(forge), find_token(), workspace.private, workspace.git, speaker)
     if is_url(forge):
         mirror = Mirror(forge, workspace.private / "forge.git", workspace.git)
         return LocalForge(mirror.path, workspace.git, speaker, mirror)

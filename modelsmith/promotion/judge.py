@@ -80,7 +80,20 @@ def judge(main: Main, pull: PullRequest, now: datetime) -> Judgement:
                 check_earlier_commits(git, main_commit, ids, change, limits, merging=True),
             ),
         )
-    return replace(judgement, decision=replace(judgement.decision, notes=(*judgement.decision.notes, *lost)))
+    return replace(
+        judgement, decision=replace(judgement.decision, notes=(*judgement.decision.notes, *lost, *_heard(pull)))
+    )
+
+
+def _heard(pull: PullRequest) -> tuple[str, ...]:
+    """What was said at the forge without a signature: readers should not take it for a verdict."""
+    verbs = {"approve": "approved", "reject": "asked for changes"}
+    return tuple(
+        f"{one.login} {verbs[one.verdict]} at the forge"
+        + ("" if one.head == pull.head else f", of another commit ({one.head[:12]})")
+        + f"; that counts for nothing unless they sign: `modelsmith {one.verdict} {pull.number} --key KEY`."
+        for one in pull.heard
+    )
 
 
 def _given_on(line: Set[str], reviews: Sequence[Review]) -> tuple[tuple[Review, ...], tuple[str, ...]]:

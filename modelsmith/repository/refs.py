@@ -6,6 +6,8 @@ main. Here a ref has one name, and only a line feed ends a line.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from modelsmith.repository.git import Git
 
 
@@ -14,14 +16,14 @@ def local_refs(git: Git, *names: str) -> dict[str, str]:
     return _exactly(git.run("for-each-ref", "--format=%(objectname) %(refname)", *names), " ", names)
 
 
-def remote_refs(git: Git, place: str, *names: str) -> dict[str, str]:
+def remote_refs(git: Git, place: str, *names: str, env: Mapping[str, str] | None = None) -> dict[str, str]:
     """The same of another repository, by its path or URL.
 
     Raises:
         InfrastructureFailure: as `Git.run`, when it is no repository or cannot be reached.
     """
     patterns = [f"{name}*" if name.endswith("/") else name for name in names]
-    return _exactly(git.run("ls-remote", "--refs", "--", place, *patterns), "\t", names)
+    return _exactly(git.run("ls-remote", "--refs", "--", place, *patterns, env=env), "\t", names)
 
 
 def _exactly(listed: bytes, separator: str, names: tuple[str, ...]) -> dict[str, str]:

@@ -82,6 +82,15 @@ class Review(Frozen):
     """Who says so where there is no proof."""
 
 
+class Heard(Frozen):
+    """What somebody said at a forge under a login, without signing it: it counts for nothing."""
+
+    login: str
+    verdict: Literal["approve", "reject"]
+    head: GitHash
+    """The proposal's commit that they spoke of."""
+
+
 class Elsewhere(Frozen):
     """A verdict that somebody gave about the same in another pull request."""
 
@@ -119,6 +128,13 @@ class PullRequest(Frozen):
     """
     merge: GitHash | None = None
     """Merge commit, once merged."""
+    moved: GitHash | None = None
+    """Of an open one: where its branch is now, at a forge where it may move on; none while it is at ``head``.
+
+    What was opened, and what verdicts speak of, is ``head`` all the same.
+    """
+    heard: tuple[Heard, ...] = ()
+    """What each login last said at the forge without signing it. It counts for nothing; readers should know."""
 
 
 class PullEvent(Frozen):

@@ -9,9 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from github_openapi import description
+from github_server import GitHubServer
 from transitions import SHIPPED
 from warm_gate import stand_in
 
+from modelsmith.forges.github.forge import GitHubForge
+from modelsmith.forges.github.place import parse_place
+from modelsmith.forges.github.token import Token
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.mirror import Mirror
 from modelsmith.forges.port import ForgeIdentity, Proposal
@@ -73,9 +78,15 @@ class World:
         self.forge_git = Git(self.bare)
         self.who = WHO
         self.url = None
+        self.github = self.repo = None
+        self.tokens = {}
 
     def forge(self, actor="smith", clone=None):
         identity = ForgeIdentity(actor, self.keys / actor)
+        if self.github:
+            place = parse_place(f"github:{self.github.web}/{self.repo.full_name}")
+            token = Token(self.tokens[actor])
+            return GitHubForge(place, token, self.folder / "private", clone or self.git, identity, between_writes=0)
         if self.url:
             mirror = Mirror(self.url, self.folder / "mirror.git", self.git)
             return LocalForge(mirror.path, clone or self.git, identity, mirror)
@@ -84,6 +95,13 @@ class World:
     def elsewhere(self):
         """The same forge on a host that is reached over ssh only."""
         self.url = f"ssh://forge.example{self.bare}"
+        return self
+
+    def at_github(self, server):
+        """The same repository at GitHub, where somebody has opened an issue before."""
+        self.github, self.repo = server, server.add("acme/promotions", self.bare)
+        self.repo.next_number()
+        self.tokens = {actor: server.token(f"{actor}-gh") for actor in ACTORS}
         return self
 
     def another_clone(self, name):
@@ -190,6 +208,14 @@ def world(template, tmp_path, keys):
     """No hook: what reading alone must detect."""
     shutil.copytree(template, tmp_path / "world")
     return World(tmp_path / "world", keys)
+
+
+@pytest.fixture
+def github(tmp_path):
+    """A server with GitHub's shape; whatever it answered must be as GitHub describes it."""
+    with GitHubServer(tmp_path / "github", description()) as server:
+        yield server
+    assert server.wrong == []
 
 
 @pytest.fixture

@@ -1,0 +1,168 @@
+"""Pull requests as GitHub has them: opened, shown and closed there, found again rather than doubled."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel, ValidationError
+
+from modelsmith.forges.github.answers import CommentAnswer, Face, RepositoryAnswer, ReviewAnswer
+from modelsmith.forges.github.failures import moved_repository
+from modelsmith.forges.github.rest import Rest, unsure
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.pull import Heard
+
+A = TypeVar("A", bound=BaseModel)
+
+_VERDICTS = {"APPROVED": "approve", "CHANGES_REQUESTED": "reject"}
+MARK = "<!-- modelsmith -->"
+"""How the one comment of the toolkit is found again; a reader does not see it."""
+
+
+class Faces:
+    """The pull requests of one repository, into its branch main."""
+
+    def __init__(self, rest: Rest) -> None:
+        self.rest = rest
+
+    @cached_property
+    def repository(self) -> RepositoryAnswer:
+        """What GitHub says of the repository, once it is one that can be worked with.
+
+        Raises:
+            InvalidInput: ``moved-repository``, ``other-default``, ``unknown-repository``, ``token-refused``.
+        """
+        place = self.rest.place
+        found = _read(RepositoryAnswer, self.rest.ask("read the repository", ""))
+        if found.full_name.lower() != place.full_name.lower():
+            raise moved_repository(place, found.full_name)
+        if found.default_branch != "main":
+            raise InvalidInput(
+                "other-default",
+                f"The default branch of {place.full_name} is {found.default_branch!a}, and everything here is of main",
+                "Make main its default branch, in its settings under Branches.",
+                branch=found.default_branch,
+            )
+        return found
+
+    def open_ones(self) -> dict[int, Face]:
+        """The open pull requests by number; little is asked for when nothing has changed."""
+        listed = self.rest.ask_all("list the pull requests", "/pulls?state=open&base=main&per_page=100")
+        return {face.number: face for face in (_read(Face, entry) for entry in listed)}
+
+    def get(self, number: int) -> Face | None:
+        """One pull request into main; None when the number is an issue's, another branch's or nobody's."""
+        try:
+            face = _read(Face, self.rest.ask(f"read pull request {number}", f"/pulls/{number}"))
+        except InvalidInput as error:
+            if error.code == "unknown-repository":
+                return None
+            raise
+        return face if face.base.ref == "main" else None
+
+    def find(self, branch: str) -> Face | None:
+        """The open pull request of a branch of this repository; GitHub has one at most."""
+        head = quote(f"{self.rest.place.owner}:{branch}", safe="")
+        listed = self.rest.ask_all("look for the pull request", f"/pulls?state=open&base=main&head={head}&per_page=100")
+        faces = (_read(Face, entry) for entry in listed)
+        return next((face for face in faces if face.head.ref == branch and self.is_ours(face)), None)
+
+    def is_ours(self, face: Face) -> bool:
+        """Whether its branch is one of this repository, not of a fork."""
+        repo = face.head.repo
+        return repo is not None and repo.full_name.lower() == self.rest.place.full_name.lower()
+
+    def open(self, branch: str, title: str, body: str) -> Face:
+        """The open pull request of a branch, opened when there is none.
+
+        No answer, or that there is one already, is not the end: it is looked for, and found or tried once more.
+
+        Raises:
+            InfrastructureFailure: ``github-unsure``.
+        """
+        for attempt in range(3):
+            found = self.find(branch)
+            if found:
+                return found
+            try:
+                made = self.rest.do(
+                    "open the pull request",
+                    lambda: self.rest.repository.create_pull(
+                        base="main", head=branch, title=title, body=body, maintainer_can_modify=False
+                    ),
+                )
+                return _read(Face, made.raw_data)
+            except ModelsmithError as error:
+                exists = error.details.get("status") == 422 and "already exists" in error.message
+                if attempt == 2 or not (unsure(error) or exists):
+                    raise
+        raise AssertionError
+
+    def close(self, number: int) -> None:
+        """Close it; closed already is fine."""
+        pull = self.rest.repository.get_pull(number)
+        self.rest.do(f"close pull request {number}", lambda: pull.edit(state="closed"), again=True)
+
+    def heard(self, number: int) -> tuple[Heard, ...]:
+        """The last verdict that each login gave in GitHub's pages, with the commit that it was about."""
+        said: dict[str, Heard] = {}
+        for entry in self.rest.ask_all("read the reviews", f"/pulls/{number}/reviews?per_page=100"):
+            review = _read(ReviewAnswer, entry)
+            login = review.user.login if review.user else ""
+            said.pop(login, None) if review.state == "DISMISSED" else None
+            verdict = _VERDICTS.get(review.state)
+            if login and verdict and review.commit_id:
+                said.pop(login, None)
+                said[login] = Heard.model_validate({"login": login, "verdict": verdict, "head": review.commit_id})
+        return tuple(said.values())
+
+    def say(self, number: int, text: str) -> None:
+        """Let the one comment of the toolkit hold this text: it is edited, not said again."""
+        body = f"{MARK}\n{text}"
+        issue = self.rest.repository.get_issue(number)
+        for attempt in range(3):
+            ours = self._comment(number)
+            if ours and ours.body == body:
+                return
+            try:
+                if ours:
+                    comment = issue.get_comment(ours.id)
+                    self.rest.do("edit the comment", partial(comment.edit, body), again=True)
+                else:
+                    self.rest.do("comment", lambda: issue.create_comment(body))
+                return
+            except ModelsmithError as error:
+                if attempt == 2 or not unsure(error):
+                    raise
+
+    def ask_for(self, number: int, logins: tuple[str, ...]) -> bool:
+        """Ask these logins for a review; False when GitHub would not (one of them is no collaborator, say)."""
+        if not logins:
+            return True
+        pull = self.rest.repository.get_pull(number)
+        try:
+            self.rest.do("ask for reviews", lambda: pull.create_review_request(reviewers=list(logins)), again=True)
+        except ModelsmithError as error:
+            if error.details.get("status") != 422:
+                raise
+            return False
+        return True
+
+    def _comment(self, number: int) -> CommentAnswer | None:
+        for entry in self.rest.ask_all("read the comments", f"/issues/{number}/comments?per_page=100"):
+            comment = _read(CommentAnswer, entry)
+            if comment.body.startswith(MARK):
+                return comment
+        return None
+
+
+def _read(model: type[A], answer: Any) -> A:
+    try:
+        return model.model_validate(answer)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise InfrastructureFailure(
+            "github-failed", f"GitHub's answer cannot be read (at {where or 'its top'})", "Try again later."
+        ) from None

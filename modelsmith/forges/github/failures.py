@@ -1,0 +1,147 @@
+"""What GitHub's refusals mean, in our words: from REST answers and from what ``git push`` printed. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from modelsmith.forges.github.place import SCHEME, Place
+from modelsmith.forges.github.token import PERMISSIONS, VARIABLES
+from modelsmith.forges.refusal import find_refusal
+from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput, ModelsmithError
+
+UNSURE = "github-unsure"
+"""The request may have been done or not: whoever made it looks before it is made again."""
+_SECONDARY_WAIT = 60.0
+"""Seconds to wait at a secondary limit that names no time, by GitHub's "Rate limits for the REST API"."""
+_RULES = re.compile(r"GH006|GH013|protected branch hook declined|repository rule violations")
+_TOO_WEAK = re.compile(r"Permission to \S+ denied|error: 403|[Ww]rite access to repository not granted")
+_REFUSED = re.compile(r"Authentication failed|error: 401|could not read Username|Invalid username")
+_WHERE = f"Mend it where it was made (Settings, Developer settings, Fine-grained tokens): it needs {PERMISSIONS}."
+
+
+def wait_for(status: int, headers: Mapping[str, str], message: str, now: datetime) -> float | None:
+    """Seconds until GitHub answers again, when it refused because of a rate limit; None when it was something else.
+
+    By GitHub's "Rate limits for the REST API": ``retry-after`` first; with nothing remaining, ``x-ratelimit-reset``;
+    else a minute.
+    """
+    limited = "rate limit" in message.lower() or "retry-after" in headers or headers.get("x-ratelimit-remaining") == "0"
+    if status not in (403, 429) or not limited:
+        return None
+    after = headers.get("retry-after", "")
+    if after.isdecimal():
+        return float(after)
+    reset = headers.get("x-ratelimit-reset", "")
+    if headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
+        return max(0.0, float(reset) - now.timestamp()) + 1
+    return _SECONDARY_WAIT
+
+
+def rate_limited(seconds: float, now: datetime) -> InfrastructureFailure:
+    """The failure when GitHub would let one wait longer than a command should."""
+    at = datetime.fromtimestamp(now.timestamp() + seconds, UTC)
+    return InfrastructureFailure(
+        "rate-limit",
+        f"GitHub answers this token no more until {at:%H:%M} UTC",
+        "Run the command again then; nothing was done twice, and nothing is lost.",
+        seconds=round(seconds),
+    )
+
+
+def failure(status: int, headers: Mapping[str, str], message: str, what: str, place: Place) -> ModelsmithError:
+    """The error behind an answer that is none of a rate limit.
+
+    Args:
+        status: Of HTTP.
+        headers: With names in small letters.
+        message: GitHub's words.
+        what: What was asked for: ``read the pull requests``.
+        place: Where.
+    """
+    facts = {"status": status, "repository": place.full_name}
+    if status == 401:
+        return token_refused(**facts)
+    if status == 403 and "archived" in message.lower():
+        return archived(place)
+    if status == 403:
+        needed = headers.get("x-accepted-github-permissions", "")
+        named = f" It takes one with {needed}." if re.fullmatch(r"[a-z_=;, ]{1,200}", needed) else ""
+        return InvalidInput("token-too-weak", f"GitHub does not let this token {what}.{named}", _WHERE, **facts)
+    if status in (404, 410):
+        return unknown_repository(place)
+    if status >= 500 or status == 0:
+        return InfrastructureFailure(
+            "github-unsure",
+            f"GitHub did not say whether it could {what} ({status or 'no answer'})",
+            "Run the command again: it looks first, and does nothing twice.",
+            **facts,
+        )
+    return InfrastructureFailure(
+        "github-failed", f"GitHub would not {what}: {message or status}", "Do what it says, then run it again.", **facts
+    )
+
+
+def token_refused(**facts: object) -> InvalidInput:
+    """The token has ended, was taken back, or was not copied whole."""
+    return InvalidInput(
+        "token-refused",
+        "GitHub does not know this token: it has ended, was revoked, or is not whole",
+        f"Make a new one with {PERMISSIONS}, and set {VARIABLES[0]} to it.",
+        **facts,
+    )
+
+
+def archived(place: Place) -> InvalidInput:
+    """Nothing can be written any more."""
+    return InvalidInput(
+        "archived-repository",
+        f"{place.full_name} is archived at GitHub: it can be read, and nothing can be proposed or merged",
+        "Unarchive it in its settings, or let the clone name another forge.",
+    )
+
+
+def unknown_repository(place: Place) -> InvalidInput:
+    """GitHub says 404 for what is not there and for what this token may not see."""
+    return InvalidInput(
+        "unknown-repository",
+        f"GitHub shows this token no repository {place.full_name}",
+        "Mend the name (`git config modelsmith.forge`), or give the token that repository under Repository access.",
+        repository=place.full_name,
+    )
+
+
+def moved_repository(place: Place, found: str) -> InvalidInput:
+    """GitHub answers under another name; whoever takes the old one next would be asked instead."""
+    return InvalidInput(
+        "moved-repository",
+        f"{place.full_name} is called {found} at GitHub now",
+        f"If that is right: git config modelsmith.forge {SCHEME}{'' if 'github.com' in place.web else place.web + '/'}"
+        f"{found}",
+        repository=place.full_name,
+        found=found,
+    )
+
+
+def push_refusal(stderr: str) -> ModelsmithError | None:
+    """The error behind a push that GitHub refused, from what git printed; None when it was not refused."""
+    words = [line.removeprefix("remote: ").strip() for line in stderr.splitlines() if line.startswith("remote: ")]
+    said = " ".join(word for word in words if word and not word.startswith(("Resolving", "Review all")))[:600]
+    if "archived" in said:
+        return InvalidInput(
+            "archived-repository", "The repository is archived at GitHub: nothing can be pushed", "Unarchive it."
+        )
+    if _RULES.search(stderr):
+        return GateNotCleared(
+            "branch-rules",
+            f"The rules of this branch at GitHub refuse the push: {said}",
+            "Let the ruleset's bypass list hold the account that merges (docs/github.md); the gate here was open.",
+        )
+    if _TOO_WEAK.search(stderr):
+        return InvalidInput(
+            "token-too-weak", "GitHub does not let this token push. It takes one with Contents: read and write", _WHERE
+        )
+    if _REFUSED.search(stderr):
+        return token_refused()
+    return find_refusal(stderr)

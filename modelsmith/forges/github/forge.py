@@ -1,0 +1,246 @@
+"""The GitHub forge: GitHub's pull requests, and beside each the signed log that proves what was said of it.
+
+What differs from a forge of one's own, and how it is kept honest:
+
+- GitHub numbers pull requests, together with issues. The log takes GitHub's number when GitHub has given it.
+- A pull request's head moves with its branch. The log names the commit that was opened, verdicts speak of that, and a
+  branch that moved closes the gate (`PullRequest.moved`).
+- A review in GitHub's pages carries no signature. It is shown (`PullRequest.heard`) and counts for nothing.
+- Anybody who may write there can close, reopen or push past us. Closed there is closed here; nothing that is open or
+  merged there counts for more than main and the log say.
+- There is no hook of ours. Who merges judges, and pushes merge and receipts to main as one; what others push to main
+  or into a log is found when it is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelsmith.forges.github.answers import Face
+from modelsmith.forges.github.faces import Faces
+from modelsmith.forges.github.failures import archived, push_refusal
+from modelsmith.forges.github.place import Place
+from modelsmith.forges.github.rest import BETWEEN_WRITES, Rest
+from modelsmith.forges.github.token import Token
+from modelsmith.forges.logs import ATTEMPTS, SignedLogs, not_open, too_busy
+from modelsmith.forges.mirror import Mirror
+from modelsmith.forges.port import ForgeIdentity, Proposal, Status
+from modelsmith.repository.git import Git
+from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, ModelsmithError, WaitingForPerson
+from modelsmith.schema.pull import PullRequest, SignedApproval
+
+BRANCHES = "refs/heads/modelsmith/"
+"""Branches of proposals, by who opened them: ``modelsmith/ACTOR/BRANCH``."""
+
+
+class GitHubForge:
+    """See `modelsmith.forges.port.Forge`.
+
+    Args:
+        place: Which repository.
+        token: What lets us in there.
+        memory: Folder of the mirror and of remembered answers, where no commit can put anything.
+        clone: The clone that proposals and merges are made in.
+        identity: Who acts, and with which key; None to read only.
+        between_writes: Seconds between two requests that change something.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        token: Token,
+        memory: Path,
+        clone: Git,
+        identity: ForgeIdentity | None,
+        between_writes: float = BETWEEN_WRITES,
+    ) -> None:
+        mirror = Mirror(place.url, memory / "forge.git", clone, lambda: token.for_git(place))
+        self._logs = SignedLogs(mirror.path, clone, identity, mirror, push_refusal)
+        self._faces = Faces(Rest(place, token, memory / "github", between_writes))
+        self._place = place
+
+    def main(self) -> str:
+        """See `Forge`."""
+        self._require()
+        return self._logs.main()
+
+    def fetch_into(self, clone: Git) -> str:
+        """See `Forge`."""
+        self._require()
+        return self._logs.fetch_into(clone)
+
+    def get(self, number: int) -> PullRequest:
+        """See `Forge`. WaitingForPerson (``unsigned-opening``): it was only opened in GitHub's pages."""
+        self._require()
+        try:
+            pull = self._logs.get(number)
+        except ModelsmithError as error:
+            face = self._faces.get(number) if error.code == "unknown-pull" else None
+            if face is None:
+                raise
+            raise self._unsigned(face) from None
+        if pull.status != "open":
+            return pull
+        face = self._faces.get(number)
+        known = {number: face} if face and face.state == "open" else {}
+        seen = _as_seen(pull, known)
+        return seen if seen.status != "open" else seen.model_copy(update={"heard": self._faces.heard(number)})
+
+    def list(self, status: Status | None = None) -> tuple[PullRequest, ...]:
+        """See `Forge`."""
+        return self.survey(status)[0]
+
+    def survey(self, status: Status | None = None) -> tuple[tuple[PullRequest, ...], dict[int, ModelsmithError]]:
+        """See `Forge`. What was opened in GitHub's pages alone is among those that cannot be relied on."""
+        self._require()
+        faces = self._faces.open_ones()
+        pulls, unreadable = self._logs.survey("open" if status == "open" else None)
+        seen = tuple(_as_seen(pull, faces) for pull in pulls)
+        if status in (None, "open"):
+            alone = faces.keys() - self._logs.numbers()
+            unreadable |= {number: self._unsigned(faces[number]) for number in sorted(alone)}
+        return tuple(pull for pull in seen if status in (None, pull.status)), unreadable
+
+    def open(self, proposal: Proposal) -> PullRequest:
+        """See `Forge`. Its branch there is ``modelsmith/ACTOR/BRANCH``, which is its opener's to move.
+
+        A pull request that somebody opened in GitHub's pages for the same branch and commit is signed for.
+
+        Raises:
+            GateNotCleared: ``number-spent`` when main has merged one of the number that GitHub gave.
+        """
+        self._require(writing=True)
+        for _ in range(ATTEMPTS):
+            main, change = self._logs.examine(proposal)
+            adopted = self._logs.adopt(proposal, change, self.list("open"), self.close)
+            if adopted:
+                return self.get(adopted.number)
+            try:
+                face = self._face_of(proposal)
+                self._refuse_spent(face, main)
+                self._logs.begin(face.number, proposal, main, change)
+            except InfrastructureFailure as error:
+                if error.code != "ref-moved":
+                    raise
+                continue
+            return self.get(face.number)
+        raise too_busy()
+
+    def review(self, number: int, approval: SignedApproval) -> PullRequest:
+        """See `Forge`. The signed verdict goes into the log: a ref of its own, which nothing at GitHub rewrites."""
+        self._require(writing=True)
+        pull = self.get(number)
+        if pull.status != "open" and all(review.proof != approval for review in pull.reviews):
+            raise not_open(number, pull.status)
+        self._logs.review(number, approval)
+        return self.get(number)
+
+    def close(self, number: int, reason: str) -> PullRequest:
+        """See `Forge`."""
+        self._require(writing=True)
+        self._logs.require_may_close(number)
+        closed = self._logs.close(number, reason)
+        face = self._faces.get(number)
+        if face and face.state == "open":
+            self._faces.close(number)
+        return closed
+
+    def merge(self, number: int, merge_commit: str, expected_main: str) -> PullRequest:
+        """See `Forge`. GitHub marks the pull request as merged by itself when main holds its head."""
+        self._require(writing=True)
+        pull = self.get(number)
+        if pull.status == "closed":
+            raise not_open(number, pull.status)
+        if pull.moved:
+            raise _moved(pull)
+        self._logs.merge(number, merge_commit, expected_main)
+        return self.get(number)
+
+    def _require(self, writing: bool = False) -> None:
+        """Ask GitHub once what the repository is; refuse what cannot be worked with before git says it in its words."""
+        if self._faces.repository.archived and writing:
+            raise archived(self._place)
+
+    def _face_of(self, proposal: Proposal) -> Face:
+        """GitHub's pull request for a proposal, which no log has yet.
+
+        Raises:
+            InfrastructureFailure: ``ref-moved`` when somebody else was at it; the caller begins again.
+        """
+        theirs = self._faces.find(proposal.branch)
+        if theirs and theirs.head.sha == proposal.head and theirs.number not in self._logs.numbers():
+            return theirs
+        ref = f"{BRANCHES}{self._logs.identity.actor}/{proposal.branch}"
+        self._logs.publish(proposal.head, ref)
+        branch = ref.removeprefix("refs/heads/")
+        face = self._faces.open(branch, proposal.title, _described(proposal))
+        has_log = face.number in self._logs.numbers()
+        if has_log and self._logs.ended(face.number):
+            self._faces.close(face.number)
+        if has_log or face.head.sha != proposal.head:
+            raise too_busy()
+        return face
+
+    def _refuse_spent(self, face: Face, main: str) -> None:
+        spent = self._logs.merged_numbers(main)
+        if face.number not in spent:
+            return
+        self._faces.close(face.number)
+        raise GateNotCleared(
+            "number-spent",
+            f"GitHub numbered it {face.number}, and main has merged a pull request {face.number} before",
+            f"Numbers up to {max(spent)} are used up by the forge before this one: open and close issues at GitHub "
+            "until it counts beyond, then run this again.",
+            number=face.number,
+            last=max(spent),
+        )
+
+    def _unsigned(self, face: Face) -> WaitingForPerson:
+        login = face.user.login if face.user else "somebody"
+        if not self._faces.is_ours(face):
+            return WaitingForPerson(
+                "unsigned-opening",
+                f"{login} opened it from a fork, where no log can be kept; nobody has signed for it",
+                f"Whoever may write to {self._place.full_name} takes its commits into a branch (`git fetch origin "
+                f"refs/pull/{face.number}/head:BRANCH`), reads them, and proposes that: "
+                "`modelsmith pr open BRANCH --title ... --key KEY`.",
+                number=face.number,
+                login=login,
+            )
+        return WaitingForPerson(
+            "unsigned-opening",
+            f"{login} opened it in GitHub's pages, and nobody has signed for it",
+            f"Its opener signs for it from a clone that holds the branch: `modelsmith pr open {face.head.ref} "
+            "--title ... --key KEY`.",
+            number=face.number,
+            login=login,
+        )
+
+
+def _as_seen(pull: PullRequest, faces: dict[int, Face]) -> PullRequest:
+    """A pull request of the log, with what GitHub shows of it; ``faces`` are the open ones there."""
+    if pull.status != "open":
+        return pull
+    face = faces.get(pull.number)
+    if face is None:
+        return pull.model_copy(update={"status": "closed", "elsewhere": ()})
+    return pull.model_copy(update={"moved": face.head.sha}) if face.head.sha != pull.head else pull
+
+
+def _moved(pull: PullRequest) -> GateNotCleared:
+    return GateNotCleared(
+        "branch-moved",
+        f"The branch of pull request {pull.number} moved to {str(pull.moved)[:12]} since it was opened with "
+        f"{pull.head[:12]}",
+        "Have the change proposed again; approvals speak of what was opened.",
+        number=pull.number,
+        head=pull.head,
+        moved=pull.moved,
+    )
+
+
+def _described(proposal: Proposal) -> str:
+    """What GitHub shows: the opener's words as they are, so that nothing in them is markup or calls anybody."""
+    fence = "`" * max(3, 1 + max((len(run) for run in proposal.body.split() if set(run) == {"`"}), default=0))
+    words = f"{fence}text\n{proposal.body}\n{fence}\n\n" if proposal.body else ""
+    return f"{words}Verdicts count by signature: `modelsmith approve N --key KEY` with this pull request's number."

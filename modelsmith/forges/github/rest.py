@@ -1,0 +1,227 @@
+"""GitHub's REST interface, asked with care: limits are kept, nothing is done twice, what did not change costs nothing.
+
+PyGithub makes the requests; it is imported when the first one is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from modelsmith.forges.github.failures import UNSURE, failure, rate_limited, wait_for
+from modelsmith.forges.github.place import Place
+from modelsmith.forges.github.token import Token
+from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
+
+if TYPE_CHECKING:
+    from github import Github
+    from github.Repository import Repository
+
+T = TypeVar("T")
+
+MOST_WAIT = 90.0
+"""Seconds that a command waits for a rate limit to pass; above, it ends and says when to come back."""
+ATTEMPTS = 4
+BETWEEN_WRITES = 1.0
+"""Seconds between two requests that change something, by GitHub's "Best practices for using the REST API"."""
+MOST_PAGES = 50
+_TIMEOUT = 30
+_NEXT = re.compile(r'<([^>]+)>;\s*rel="next"')
+
+
+class Rest:
+    """One repository's REST interface.
+
+    Args:
+        place: Which repository.
+        token: What lets us in.
+        memory: Folder of answers that are asked for again only if they changed; None: nothing is kept.
+        between_writes: Seconds between two requests that change something.
+        sleep: How time passes.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        token: Token,
+        memory: Path | None = None,
+        between_writes: float = BETWEEN_WRITES,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.place = place
+        self._token = token
+        self._memory = memory
+        self._between_writes = between_writes
+        self._sleep = sleep
+
+    @cached_property
+    def _github(self) -> Github:
+        try:
+            import github
+        except ImportError:
+            raise InfrastructureFailure(
+                "extra-missing", "A forge at GitHub needs PyGithub.", "Run: pip install 'modelsmith[github]'"
+            ) from None
+        return github.Github(
+            auth=github.Auth.Token(self._token.reveal()),
+            base_url=self.place.api,
+            timeout=_TIMEOUT,
+            user_agent="modelsmith",
+            per_page=100,
+            retry=None,
+            seconds_between_requests=None,
+            seconds_between_writes=self._between_writes,
+            lazy=True,
+        )
+
+    @cached_property
+    def repository(self) -> Repository:
+        """PyGithub's repository; making it asks nothing."""
+        return self._github.get_repo(self.place.full_name)
+
+    def do(self, what: str, call: Callable[[], T], again: bool = False) -> T:
+        """Make a request that changes something.
+
+        Args:
+            what: In words, for errors.
+            call: Makes it.
+            again: Whether doing it twice is doing it once, so that it is repeated when no answer came.
+
+        Raises:
+            InfrastructureFailure: ``github-unsure`` when it may have been done or not; ``rate-limit``.
+            ModelsmithError: as `failure`.
+        """
+        ready = self._github
+        from github.GithubException import GithubException
+
+        assert ready
+        for attempt in range(ATTEMPTS):
+            last = attempt == ATTEMPTS - 1
+            try:
+                return call()
+            except GithubException as error:
+                headers = {name.lower(): str(value) for name, value in (error.headers or {}).items()}
+                status, said = error.status, _message(error.data)
+            except OSError:
+                headers, status, said = {}, 0, ""
+            wait = wait_for(status, headers, said, datetime.now(UTC))
+            if wait is not None and (wait > MOST_WAIT or last):
+                raise rate_limited(wait, datetime.now(UTC))
+            if wait is None and (last or not again or 0 < status < 500):
+                raise failure(status, headers, said, what, self.place)
+            self._sleep(wait if wait is not None else 0.5 * 2**attempt)
+        raise AssertionError
+
+    def ask(self, what: str, path: str) -> Any:
+        """One JSON answer; ``path`` begins after the repository's own and may hold a query.
+
+        It is asked for with the mark of the last answer: one that did not change counts against no limit, by GitHub's
+        "Use conditional requests".
+        """
+        return self._page(what, self._url(path))[0]
+
+    def ask_all(self, what: str, path: str) -> Iterator[Any]:
+        """Entries of a list, page by page.
+
+        Raises:
+            InfrastructureFailure: ``github-failed`` for a list without end.
+        """
+        url: str | None = self._url(path)
+        for _ in range(MOST_PAGES):
+            if url is None:
+                return
+            entries, url = self._page(what, url)
+            yield from entries if isinstance(entries, list) else ()
+        raise InfrastructureFailure("github-failed", f"GitHub's list has no end: {what}", "Close what is not needed.")
+
+    def _url(self, path: str) -> str:
+        return f"/repos/{self.place.full_name}{path}"
+
+    def _page(self, what: str, url: str) -> tuple[Any, str | None]:
+        from github.Requester import Requester
+
+        known = self._recall(url)
+        marks = {"If-None-Match": known["etag"]} if known else {}
+
+        def call() -> tuple[int, Mapping[str, Any], str]:
+            status, headers, body = self._github.requester.requestJson("GET", url, headers=dict(marks))
+            if status >= 400:
+                raise Requester.createException(status, dict(headers), _parsed(body))
+            return status, headers, body
+
+        status, headers, body = self.do(what, call, again=True)
+        if status == 304 and known:
+            return known["body"], known["next"]
+        answer = _json(body)
+        if answer is None:
+            raise InfrastructureFailure("github-failed", f"GitHub's answer is no JSON: {what}", "Try again later.")
+        more = _NEXT.search(str(headers.get("link", "")))
+        following = _path(more[1], self.place.api) if more else None
+        if etag := headers.get("etag"):
+            self._remember(url, {"etag": str(etag), "next": following, "body": answer})
+        return answer, following
+
+    def _file(self, url: str) -> Path | None:
+        name = hashlib.sha256(f"{self.place.api}{url}".encode()).hexdigest()
+        return self._memory / f"{name}.json" if self._memory else None
+
+    def _recall(self, url: str) -> dict[str, Any] | None:
+        file = self._file(url)
+        with suppress(OSError, ValueError):
+            found = json.loads(file.read_bytes()) if file else None
+            if isinstance(found, dict) and found.keys() == {"etag", "next", "body"}:
+                return found
+        return None
+
+    def _remember(self, url: str, answer: Mapping[str, Any]) -> None:
+        """What cannot be kept is asked for again."""
+        file = self._file(url)
+        if file is None:
+            return
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(f".{time.monotonic_ns()}")
+            part.write_text(json.dumps(answer))
+            part.replace(file)
+
+
+def unsure(error: ModelsmithError) -> bool:
+    """Whether a request may have been done or not."""
+    return error.code == UNSURE
+
+
+def _path(url: str, api: str) -> str | None:
+    """What a link names at the same server; links to others are not followed."""
+    if not url.startswith(f"{api}/"):
+        return None
+    parts = urlsplit(url.removeprefix(api))
+    return f"{parts.path}?{parts.query}"
+
+
+def _json(body: str) -> Any:
+    with suppress(ValueError, RecursionError):
+        return json.loads(body)
+    return None
+
+
+def _parsed(body: str) -> dict[str, Any]:
+    found = _json(body)
+    return found if isinstance(found, dict) else {"message": ""}
+
+
+def _message(data: object) -> str:
+    """GitHub's words, with what its validation found."""
+    if not isinstance(data, dict):
+        return ""
+    found = data.get("errors")
+    more = [str(one.get("message", "")) if isinstance(one, dict) else str(one) for one in found or ()]
+    return " ".join([str(data.get("message", "")), *(word for word in more if word)])[:500]

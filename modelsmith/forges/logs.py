@@ -1,0 +1,446 @@
+"""Pull requests as logs of signed events, kept as refs of a git repository: the part of a forge that proves something.
+
+Refs move only by `git push` with a lease, so two writers cannot overwrite each other. Whoever holds the repository may
+judge every step (the local forge's pre-receive hook) or not (GitHub): what nobody enforced, reading detects, since
+signatures are checked against the people listed on main.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Set
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from modelsmith.forges.events import LoggedEvent, check_lengths, event_files, fold_pull, is_closed, new_event, opened
+from modelsmith.forges.mirror import FETCH, Mirror, patiently, rewound
+from modelsmith.forges.port import ForgeIdentity, Proposal, Status
+from modelsmith.forges.reader import MAIN, PULLS, Reader
+from modelsmith.forges.refusal import find_refusal
+from modelsmith.forges.whose import check_closing
+from modelsmith.governance.keys import opener_doubt
+from modelsmith.repository.budgets import require_within
+from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.refs import local_refs, remote_refs
+from modelsmith.schema.canonical import canonical_json, is_canonical
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.promotion import EVENT_NAMESPACE, Approval
+from modelsmith.schema.pull import PullEvent, PullRequest, SignedApproval
+from modelsmith.signing import ssh
+
+FETCHED_MAIN = "refs/modelsmith/main"
+"""Where `SignedLogs.fetch_into` leaves main in a clone."""
+
+_ROOT = Signature("modelsmith", "modelsmith@modelsmith.invalid", datetime.fromtimestamp(1, UTC))
+ATTEMPTS = 20
+"""How often a writer begins again when others were faster."""
+_PUSH = ("push", "--no-verify", "--recurse-submodules=no")
+
+
+class SignedLogs:
+    """What forges share; each adds how a pull request is opened. See `modelsmith.forges.port.Forge`.
+
+    Args:
+        bare: The bare repository, or the mirror of one on another host.
+        clone: The clone that proposals and merges are made in; holds the acting person's new objects.
+        identity: Who acts, and with which key; None to read only.
+        mirror: Set when the forge is on another host: what is read comes through it, what is pushed goes to its URL.
+        refusal: The error behind what a refused push printed; None when nobody refused it.
+    """
+
+    def __init__(
+        self,
+        bare: Path,
+        clone: Git,
+        identity: ForgeIdentity | None,
+        mirror: Mirror | None = None,
+        refusal: Callable[[str], ModelsmithError | None] = find_refusal,
+    ) -> None:
+        self.bare = bare
+        self._mirror = mirror
+        self.clone = clone
+        self._identity = identity
+        self._refusal = refusal
+        self._reader = Reader(Git(bare))
+
+    @property
+    def identity(self) -> ForgeIdentity:
+        """Who acts.
+
+        Raises:
+            InvalidInput: ``no-identity`` when the forge was opened to read only.
+        """
+        if self._identity is None:
+            raise InvalidInput(
+                "no-identity",
+                "This clone has no identity of its own to act with.",
+                "Say who acts with --key, or set modelsmith.identity and modelsmith.keys with `git config`.",
+            )
+        return self._identity
+
+    def main(self) -> str:
+        """See `Forge`."""
+        self._refresh()
+        return self._reader.main()
+
+    def fetch_into(self, clone: Git) -> str:
+        """See `Forge`. Main lands in ``refs/modelsmith/main``, pull requests under their own names.
+
+        No ref is forced. Raises IntegrityFailure (``rewound-forge``) when main or a pull request was rewound or removed
+        since.
+        """
+        self._refresh()
+        refs = (f"{MAIN}:{FETCHED_MAIN}", f"{PULLS}*:{PULLS}*")
+        patiently(lambda: clone.run(*FETCH, str(self.bare.resolve()), *refs))
+        gone = local_refs(clone, PULLS).keys() - local_refs(self._reader.git, PULLS).keys()
+        if gone:
+            raise rewound(f"{min(gone)} was removed from the forge since it was last fetched.")
+        main = clone.rev(FETCHED_MAIN)
+        assert main is not None
+        return main
+
+    def get(self, number: int) -> PullRequest:
+        """See `Forge`."""
+        self._refresh()
+        tips = self._reader.tips()
+        if number not in tips:
+            raise unknown_pull(number)
+        return self._reader.pull(number, tips, self._reader.main())
+
+    def list(self, status: Status | None = None) -> tuple[PullRequest, ...]:
+        """See `Forge`. Only those asked for are verified."""
+        return self.survey(status)[0]
+
+    def survey(self, status: Status | None = None) -> tuple[tuple[PullRequest, ...], dict[int, ModelsmithError]]:
+        """See `Forge`."""
+        self._refresh()
+        tips, main = self._reader.tips(), self._reader.main()
+        found: list[PullRequest] = []
+        unreadable: dict[int, ModelsmithError] = {}
+        for number, tip in tips.items():
+            try:
+                if status in (None, self._reader.status(tip, main)):
+                    found.append(self._reader.pull(number, tips, main))
+            except ModelsmithError as error:
+                unreadable[number] = error
+        return tuple(found), unreadable
+
+    def examine(self, proposal: Proposal) -> tuple[str, str]:
+        """Main, brought into the clone, and the digest of what the proposal would change on it.
+
+        Raises:
+            InvalidInput: ``empty-change``, ``unrelated-base``.
+            GateNotCleared: ``conflict``, ``over-limits``.
+        """
+        main = self.fetch_into(self.clone)
+        self._check_base(proposal, main)
+        require_within(self.clone, main, proposal.head, self._reader.governance(main).limits)
+        change = self.clone.change(main, self.clone.merge_tree(main, proposal.head))
+        if not change.paths:
+            raise InvalidInput("empty-change", "The proposal changes nothing on main.", "Commit a change first.")
+        return main, change.digest()
+
+    def adopt(
+        self,
+        proposal: Proposal,
+        change: str,
+        opened_before: Iterable[PullRequest],
+        close: Callable[[int, str], object],
+    ) -> PullRequest | None:
+        """The acting identity's open pull request that is this proposal already; its others of the branch are closed.
+
+        Whoever else has a branch of that name keeps their pull request.
+        """
+        found = None
+        for pull in opened_before:
+            if (pull.branch, pull.preparer) != (proposal.branch, self.identity.actor):
+                continue
+            same = opened(self._reader.log(self._tip(pull.number))).change == change and pull.moved is None
+            same = same and opener_doubt(pull, self._reader.governance(self.main()).people) is None
+            if same and pull.requester == proposal.requester and found is None:
+                found = pull
+            else:
+                close(pull.number, f"superseded by a newer proposal of {proposal.branch}")
+        return found
+
+    def begin(self, number: int, proposal: Proposal, main: str, change: str) -> None:
+        """Sign for having opened a pull request, under a number that is not used.
+
+        Raises:
+            InfrastructureFailure: ``ref-moved`` when somebody else has begun a log of that number.
+            GateNotCleared: ``over-limits`` for words that nobody could read.
+        """
+        event = PullEvent(
+            repository=self._reader.governance(main).repository,
+            pull=number,
+            kind="opened",
+            actor=self.identity.actor,
+            at=now(),
+            head=proposal.head,
+            base=main,
+            change=change,
+            previous=None,
+            branch=proposal.branch,
+            title=proposal.title,
+            requester=proposal.requester,
+            body=proposal.body,
+        )
+        check_lengths(event, None)
+        self._push(self._commit(event, None, (self._root(), proposal.head)), f"{PULLS}{number}", None)
+
+    def numbers(self) -> Set[int]:
+        """Numbers of the logs, as they were last read."""
+        return self._reader.tips().keys()
+
+    def merged_numbers(self, main: str) -> Set[int]:
+        """Numbers that the receipts of a main speak of: each is used once."""
+        return self._reader.merged_numbers(main)
+
+    def ended(self, number: int) -> bool:
+        """Whether a pull request is closed or merged by its log and main."""
+        self._refresh()
+        return self._reader.status(self._tip(number), self._reader.main()) != "open"
+
+    def require_may_close(self, number: int) -> None:
+        """Refuse to close what is others' to close, where no hook does.
+
+        Raises:
+            GateNotCleared: ``not-yours-to-close``.
+            InvalidInput: ``not-open`` once merged.
+        """
+        self._refresh()
+        log, main = self._reader.log(self._tip(number)), self._reader.main()
+        closing = new_event(log[-1], "closed", self.identity.actor, now(), main)
+        check_closing(self._reader, opened(log), closing, main)
+
+    def publish(self, commit: str, ref: str) -> None:
+        """Let a branch of the acting identity hold a commit, whatever it held before.
+
+        Raises:
+            InfrastructureFailure: ``ref-moved`` when somebody else moved it meanwhile.
+        """
+        held = self._at(ref)
+        if held != commit:
+            self._push(commit, ref, held)
+
+    def review(self, number: int, approval: SignedApproval) -> PullRequest:
+        """See `Forge`."""
+        said = self._read_approval(number, approval)
+
+        def event(last: LoggedEvent, main: str) -> PullEvent | None:
+            pull = self.get(number)
+            if any(review.proof == approval for review in pull.reviews):
+                return None
+            if pull.status != "open":
+                raise not_open(pull.number, pull.status)
+            if last.event.repository != said.repository:
+                raise InvalidInput(
+                    "renamed-repository",
+                    f"Pull request {number} was opened for {last.event.repository}; main is {said.repository} now.",
+                    "Close it and propose the change again.",
+                    number=number,
+                    repository=last.event.repository,
+                )
+            facts = {"verdict": said.verdict, "change": said.change}
+            return new_event(last, "reviewed", self.identity.actor, now(), main, **facts)
+
+        self._append(number, event, approval)
+        return self.get(number)
+
+    def close(self, number: int, reason: str) -> PullRequest:
+        """See `Forge`. Works on a pull request whose signatures no longer verify, too: of it nothing is checked."""
+
+        def event(last: LoggedEvent, main: str) -> PullEvent | None:
+            tip = self._tip(number)
+            if is_closed(self._reader.log(tip)):
+                return None
+            if self._reader.status(tip, main) == "merged":
+                raise not_open(number, "merged")
+            return new_event(last, "closed", self.identity.actor, now(), main, body=reason)
+
+        self._append(number, event)
+        return fold_pull(self._reader.log(self._tip(number)), None)
+
+    def merge(self, number: int, merge_commit: str, expected_main: str) -> PullRequest:
+        """See `Forge`. A caller that was killed between moving main and logging it may call again."""
+        pull = self.get(number)
+        if pull.status == "closed":
+            raise not_open(number, pull.status)
+        if pull.status == "open":
+            self._check_merge(pull, merge_commit, expected_main)
+            try:
+                self._push(merge_commit, MAIN, expected_main)
+            except InfrastructureFailure as error:
+                if error.code != "ref-moved" or self.get(number).status != "merged":
+                    raise
+
+        def event(last: LoggedEvent, main: str) -> PullEvent | None:
+            log = self._reader.log(self._tip(number))
+            merge = self._reader.merge_of(opened(log), main)
+            if merge is None or any(logged.event.kind in ("closed", "merged") for logged in log):
+                return None
+            base = self._reader.git.text("rev-parse", f"{merge}^1")
+            return new_event(last, "merged", self.identity.actor, now(), base, merge=merge)
+
+        self._append(number, event)
+        return self.get(number)
+
+    def _refresh(self) -> None:
+        if self._mirror:
+            self._mirror.refresh()
+
+    def _tip(self, number: int) -> str:
+        tip = self._reader.tips().get(number)
+        if tip is None:
+            raise unknown_pull(number)
+        return tip
+
+    def _check_base(self, proposal: Proposal, main: str) -> None:
+        base, head = self.clone.rev(proposal.base), self.clone.rev(proposal.head)
+        if head != proposal.head or base != proposal.base or not self.clone.is_ancestor(base, head):
+            raise InvalidInput(
+                "unrelated-base", "The proposal's head does not build on its base.", "Name two commits, head on base."
+            )
+        if not self.clone.is_ancestor(base, main):
+            raise InvalidInput(
+                "unrelated-base",
+                "The proposal is not based on the forge's main.",
+                "Fetch main, rebase the proposal on it and try again.",
+            )
+
+    def _read_approval(self, number: int, approval: SignedApproval) -> Approval:
+        try:
+            said = Approval.model_validate_json(approval.statement)
+        except ValidationError:
+            said = None
+        if said is None or not is_canonical(approval.statement.encode(), said):
+            raise InvalidInput("wrong-approval", "The statement is not an approval.", "Sign the statement as prepared.")
+        repository = self._reader.governance(self.main()).repository
+        if (said.repository, said.pull) != (repository, number):
+            raise InvalidInput(
+                "wrong-approval",
+                f"The verdict is about pull request {said.pull} of {said.repository}.",
+                f"Sign one about pull request {number} of {repository}.",
+                pull=said.pull,
+                repository=said.repository,
+            )
+        if said.actor != self.identity.actor:
+            raise InvalidInput(
+                "not-your-verdict",
+                f"{self.identity.actor} cannot hand in a verdict of {said.actor}.",
+                "Give your own verdict, with your own key.",
+                actor=self.identity.actor,
+            )
+        return said
+
+    def _check_merge(self, pull: PullRequest, tip: str, expected_main: str) -> None:
+        def parents(commit: str) -> tuple[str, ...]:
+            found = self.clone.rev(commit)
+            return tuple(self.clone.text("rev-list", "--parents", "-n1", found).split()[1:]) if found else ()
+
+        above = parents(tip)
+        merge = parents(above[0]) if len(above) == 1 else above
+        if merge != (expected_main, pull.head):
+            raise InvalidInput(
+                "not-a-merge",
+                f"The commit does not merge the head of pull request {pull.number} into the main that was expected.",
+                "Build the merge again on the current main.",
+                number=pull.number,
+            )
+
+    def _append(
+        self,
+        number: int,
+        make: Callable[[LoggedEvent, str], PullEvent | None],
+        proof: SignedApproval | None = None,
+    ) -> None:
+        """Add the event that ``make`` wants after the last one (None: nothing), again when someone else was faster."""
+        for _ in range(ATTEMPTS):
+            self._refresh()
+            tip = self._tip(number)
+            event = make(self._reader.log(tip)[-1], self._reader.main())
+            if event is None:
+                return
+            self.fetch_into(self.clone)
+            try:
+                self._push(self._commit(event, proof, (tip,)), f"{PULLS}{number}", tip)
+            except InfrastructureFailure as error:
+                if error.code != "ref-moved":
+                    raise
+                continue
+            self._refresh()
+            return
+        raise too_busy()
+
+    def _commit(self, event: PullEvent, proof: SignedApproval | None, parents: tuple[str, ...]) -> str:
+        signature = ssh.sign(canonical_json(event), self.identity.key, EVENT_NAMESPACE)
+        author = Signature(event.actor, f"{event.actor}@modelsmith.invalid", event.at)
+        files = event_files(event, signature, proof)
+        return self.clone.commit_files(None, files, f"{event.kind} {event.pull}\n", author, parents)
+
+    def _root(self) -> str:
+        """The empty commit under every log; the same in every repository."""
+        return self.clone.commit_tree(self.clone.text("mktree"), [], "modelsmith pull request\n", _ROOT)
+
+    def _at(self, ref: str) -> str | None:
+        """Where a ref of the forge is now."""
+        if self._mirror:
+            return remote_refs(self.clone, self._mirror.url, ref, env=self._mirror.secrets()).get(ref)
+        return local_refs(self._reader.git, ref).get(ref)
+
+    def _push(self, commit: str, ref: str, expected: str | None) -> None:
+        """Move one ref of the forge by compare-and-swap.
+
+        Raises:
+            InfrastructureFailure: ``ref-moved`` when it is not at ``expected`` (None: it must not exist).
+            ModelsmithError: what the forge's hook refused, as the hook said it.
+        """
+        lease = f"--force-with-lease={ref}:{expected or ''}"
+        where = self._mirror.url if self._mirror else str(self.bare.resolve())
+        env = self._mirror.secrets() if self._mirror else {}
+        try:
+            self.clone.run(*_PUSH, lease, where, f"{commit}:{ref}", env=env)
+        except InfrastructureFailure as error:
+            refusal = self._refusal(str(error.details.get("stderr", "")))
+            if refusal:
+                raise refusal from None
+            found = self._at(ref)
+            if found == commit:
+                return
+            if found != expected:
+                raise InfrastructureFailure(
+                    "ref-moved",
+                    f"{ref} was moved by someone else.",
+                    "Run the command again; it will start from the new state.",
+                    ref=ref,
+                    expected=expected,
+                    found=found,
+                ) from None
+            raise
+
+
+def now() -> datetime:
+    """The present, as events say it: to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def unknown_pull(number: int) -> InvalidInput:
+    """The error for a number that no pull request has."""
+    return InvalidInput(
+        "unknown-pull", f"There is no pull request {number}.", "List them with `modelsmith pr list`.", number=number
+    )
+
+
+def not_open(number: int, status: str) -> InvalidInput:
+    """The error for what is said of a pull request that has ended."""
+    return InvalidInput(
+        "not-open", f"Pull request {number} is {status}.", "Open a new one if the change is still wanted.", pull=number
+    )
+
+
+def too_busy() -> InfrastructureFailure:
+    """The failure when others were faster again and again."""
+    return InfrastructureFailure(
+        "ref-moved", "Others kept writing to the same pull request.", "Run the command again in a moment."
+    )

@@ -1,0 +1,611 @@
+"""A server with GitHub's shape: the few REST answers that the toolkit asks for, and git over http.
+
+It holds what GitHub documents and little more. Every REST answer, and what is sent to it, is held against GitHub's own
+OpenAPI description where that is at hand (`github_openapi`). It is no GitHub: where its behaviour is a guess, it names
+the page of docs.github.com that the guess rests on.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from github_openapi import Description
+
+REPO_URLS = (
+    "archive_url assignees_url blobs_url branches_url collaborators_url comments_url commits_url compare_url "
+    "contents_url contributors_url deployments_url downloads_url events_url forks_url git_commits_url git_refs_url "
+    "git_tags_url hooks_url html_url issue_comment_url issue_events_url issues_url keys_url labels_url languages_url "
+    "merges_url milestones_url notifications_url pulls_url releases_url stargazers_url statuses_url subscribers_url "
+    "subscription_url tags_url teams_url trees_url url clone_url git_url ssh_url svn_url"
+).split()
+USER_URLS = (
+    "avatar_url events_url followers_url following_url gists_url html_url organizations_url received_events_url "
+    "repos_url starred_url subscriptions_url url"
+).split()
+PULL_URLS = (
+    "comments_url commits_url diff_url html_url issue_url patch_url review_comment_url review_comments_url "
+    "statuses_url url"
+).split()
+LINKS = "comments commits statuses html issue review_comments review_comment self".split()
+ALL = frozenset({"contents", "pull_requests", "statuses", "issues"})
+"""Permissions of a token, each with write."""
+HOOK = """\
+#!/bin/sh
+case " $(cat rules/bypass) " in *" $REMOTE_USER "*) exit 0;; esac
+while read -r old new ref; do
+  if test "$ref" = refs/heads/main; then
+    echo "error: GH013: Repository rule violations found for refs/heads/main." >&2
+    echo "Review all repository rules at https://github.com/acme/promotions/rules" >&2
+    echo "- Changes must be made through a pull request." >&2
+    exit 1
+  fi
+done
+"""
+
+
+@dataclass
+class Account:
+    login: str
+    permissions: frozenset[str] = ALL
+
+
+@dataclass
+class Pull:
+    number: int
+    title: str
+    body: str
+    login: str
+    head_ref: str
+    head_repo: str
+    sha: str
+    state: str = "open"
+    merge: str | None = None
+    merged_at: str | None = None
+    reviews: list[dict[str, Any]] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
+    comments: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Repo:
+    full_name: str
+    bare: Path
+    default_branch: str = "main"
+    archived: bool = False
+    needs_approval: bool = False
+    pulls: dict[int, Pull] = field(default_factory=dict)
+    issues: int = 0
+    """Numbers are given to issues and pull requests together."""
+    statuses: list[dict[str, Any]] = field(default_factory=list)
+
+    def git(self, *words: str) -> str:
+        done = subprocess.run(["git", "-C", self.bare, *words], capture_output=True, text=True, env=clean())
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    def next_number(self) -> int:
+        self.issues += 1
+        return self.issues
+
+
+@dataclass
+class Fault:
+    method: str
+    path: str
+    how: str
+    times: int = 1
+
+
+def clean() -> dict[str, str]:
+    """An environment in which git is nobody's."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    who = {f"GIT_{role}_{what}": "GitHub" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    return kept | who | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Refused(Exception):
+    def __init__(self, status: int, message: str, errors: list[Any] | None = None, **headers: str) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, {name.replace("_", "-"): value for name, value in headers.items()}
+        self.body: dict[str, Any] = {"message": message, "documentation_url": "https://docs.github.com/rest"}
+        if errors is not None:
+            self.body["errors"] = errors
+        if status in (401, 403, 404):
+            self.body["status"] = str(status)
+
+
+class GitHubServer:
+    """Start it with `with`; repositories lie in its folder."""
+
+    def __init__(self, folder: Path, description: Description | None) -> None:
+        self.root = folder
+        self.repos: dict[str, Repo] = {}
+        self.renamed: dict[str, str] = {}
+        self.tokens: dict[str, Account] = {}
+        self.faults: list[Fault] = []
+        self.asked: list[tuple[str, str, int]] = []
+        """Method, path and status of every request, REST and git."""
+        self.wrong: list[str] = []
+        """What does not fit GitHub's description."""
+        self.description = description
+        self._lock = threading.RLock()
+        self._ids = 1000
+
+    def __enter__(self) -> GitHubServer:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self) -> None:
+                outer._handle(self)
+
+            do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_any  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self.web = f"http://127.0.0.1:{self._http.server_port}"
+        self.api = f"{self.web}/api/v3"
+        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def add(self, full_name: str, bare: Path) -> Repo:
+        """Serve a bare repository under a name."""
+        link = self.root / f"{full_name}.git"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(bare)
+        repo = self.repos[full_name.lower()] = Repo(full_name, bare)
+        repo.git("config", "receive.hideRefs", "refs/pull")
+        return repo
+
+    def rename(self, old: str, new: str) -> None:
+        """By "Renaming a repository": both REST and git are redirected from the old name."""
+        repo = self.repos.pop(old.lower())
+        repo.full_name = new
+        self.repos[new.lower()] = repo
+        self.renamed[old.lower()] = new
+        (self.root / f"{new}.git").symlink_to(repo.bare)
+
+    def token(self, login: str, *permissions: str) -> str:
+        """A new token of an account; with every permission when none is named."""
+        secret = f"github_pat_{hashlib.sha256(f'{login}{len(self.tokens)}'.encode()).hexdigest()[:40]}"
+        self.tokens[secret] = Account(login, frozenset(permissions) if permissions else ALL)
+        return secret
+
+    def rules(self, repo: Repo, *bypass: str) -> None:
+        """A ruleset on main that wants pull requests; the logins may bypass it."""
+        (repo.bare / "rules").mkdir(exist_ok=True)
+        (repo.bare / "rules" / "bypass").write_text(" ".join(bypass) + "\n")
+        hook = repo.bare / "hooks" / "pre-receive"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(HOOK)
+        hook.chmod(0o755)
+
+    def fail(self, method: str, path: str, how: str, times: int = 1) -> None:
+        """Let the next requests fail: ``502 before``, ``502 after`` (it was done), ``secondary``, ``429``, ``primary``."""
+        self.faults.append(Fault(method, path, how, times))
+
+    def rest_asked(self, method: str, path: str) -> list[int]:
+        """Statuses of the REST requests of a method whose path matches."""
+        return [status for verb, where, status in self.asked if verb == method and re.search(path, where)]
+
+    # ------------------------------------------------------------------ http
+
+    def _handle(self, http: BaseHTTPRequestHandler) -> None:
+        body = _read_body(http)
+        url = urlsplit(http.path)
+        if not url.path.startswith("/api/v3/"):
+            self._git(http, url.path, url.query, body)
+            return
+        path = url.path.removeprefix("/api/v3")
+        status, headers, answer = self._rest(http, path, url.query, body)
+        self.asked.append((http.command, http.path.removeprefix("/api/v3"), status))
+        _answer(http, status, headers, answer)
+
+    def _rest(
+        self, http: BaseHTTPRequestHandler, path: str, query: str, body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
+        limits = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "4999", "x-ratelimit-reset": "1900000000"}
+        fault = next((f for f in self.faults if f.method == http.command and re.search(f.path, path) and f.times), None)
+        if fault:
+            fault.times -= 1
+            if fault.how != "502 after":
+                return _fault(fault.how, limits)
+        sent = json.loads(body) if body else None
+        try:
+            with self._lock:
+                status, answer, more = self._route(http, path, parse_qs(query), sent)
+        except Refused as refused:
+            status, answer, more = refused.status, refused.body, refused.headers
+        if fault:
+            return 502, limits, b"<html>502 Bad Gateway</html>"
+        text = json.dumps(answer).encode() if answer is not None else b""
+        if self.description and status != 301:
+            self.wrong += self.description.problems(http.command, path, status, answer, sent)
+        headers = limits | {"content-type": "application/json; charset=utf-8"} | more
+        if http.command == "GET" and status == 200:
+            etag = f'W/"{hashlib.sha256(text).hexdigest()}"'
+            headers["etag"] = etag
+            if http.headers.get("If-None-Match") == etag:
+                return 304, headers, b""
+        return status, headers, text
+
+    def _account(self, http: BaseHTTPRequestHandler) -> Account:
+        kind, _, secret = (http.headers.get("Authorization") or "").partition(" ")
+        account = self.tokens.get(secret.strip())
+        if kind.lower() not in ("token", "bearer") or account is None:
+            raise Refused(401, "Bad credentials")
+        return account
+
+    def _route(
+        self, http: BaseHTTPRequestHandler, path: str, query: dict[str, list[str]], sent: Any
+    ) -> tuple[int, Any, dict[str, str]]:
+        account = self._account(http)
+        parts = path.strip("/").split("/")
+        if parts[0] == "repositories" and len(parts) == 2:
+            repo = next((r for r in self.repos.values() if str(_number(r.full_name)) == parts[1]), None)
+            if repo:
+                return 200, self._repository(repo), {}
+        if parts[0] != "repos" or len(parts) < 3:
+            raise Refused(404, "Not Found")
+        name = f"{parts[1]}/{parts[2]}"
+        if name.lower() in self.renamed:
+            where = f"{self.api}/repositories/{_number(self.renamed[name.lower()])}"
+            return 301, {"message": "Moved Permanently", "url": where}, {"location": where}
+        repo = self.repos.get(name.lower())
+        if repo is None:
+            raise Refused(404, "Not Found")
+        self._reconcile(repo)
+        rest = "/".join(parts[3:])
+        for method, pattern, needs, serve in self._routes():
+            match = re.fullmatch(pattern, rest)
+            if match and method == http.command:
+                if method != "GET" and repo.archived:
+                    raise Refused(403, "Repository was archived so is read-only.")
+                if needs and needs not in account.permissions:
+                    said = "Resource not accessible by personal access token"
+                    raise Refused(403, said, x_accepted_github_permissions=f"{needs}=write")
+                return serve(repo, account, match, query, sent)
+        raise Refused(404, "Not Found")
+
+    def _routes(self) -> list[tuple[str, str, str, Callable[..., Any]]]:
+        return [
+            ("GET", r"", "", lambda repo, *_: (200, self._repository(repo), {})),
+            ("GET", r"pulls", "pull_requests", self._list),
+            ("POST", r"pulls", "pull_requests", self._open),
+            ("GET", r"pulls/(\d+)", "pull_requests", self._get),
+            ("PATCH", r"pulls/(\d+)", "pull_requests", self._edit),
+            ("GET", r"pulls/(\d+)/reviews", "pull_requests", self._reviews),
+            ("POST", r"pulls/(\d+)/reviews", "pull_requests", self._review),
+            ("PUT", r"pulls/(\d+)/merge", "contents", self._merge),
+            ("POST", r"pulls/(\d+)/requested_reviewers", "pull_requests", self._request),
+            ("GET", r"issues/(\d+)/comments", "pull_requests", self._comments),
+            ("POST", r"issues/(\d+)/comments", "pull_requests", self._comment),
+            ("PATCH", r"issues/comments/(\d+)", "pull_requests", self._edit_comment),
+            ("POST", r"statuses/([0-9a-f]+)", "statuses", self._status),
+        ]
+
+    # ------------------------------------------------------------------ pull requests
+
+    def _reconcile(self, repo: Repo) -> None:
+        """What a push does to pull requests, by "About pull request merges" (indirect merges) and "refs/pull"."""
+        main = repo.git("rev-parse", "--verify", "--quiet", "refs/heads/main")
+        for pull in repo.pulls.values():
+            if pull.state != "open":
+                continue
+            source = self.repos[pull.head_repo.lower()]
+            tip = source.git("rev-parse", "--verify", "--quiet", f"refs/heads/{pull.head_ref}")
+            if not tip:
+                pull.state = "closed"
+                continue
+            if tip != pull.sha or not repo.git("rev-parse", "--verify", "--quiet", f"refs/pull/{pull.number}/head"):
+                pull.sha = tip
+                if source is not repo:
+                    repo.git("fetch", "-q", str(source.bare), tip)
+                repo.git("update-ref", f"refs/pull/{pull.number}/head", tip)
+            if main and repo.git("merge-base", tip, main) == tip:
+                pull.state, pull.merge, pull.merged_at = "closed", main, now()
+
+    def _list(self, repo: Repo, account: Account, match: Any, query: dict[str, list[str]], sent: Any) -> Any:
+        state = query.get("state", ["open"])[0]
+        head, size = query.get("head", [None])[0], int(query.get("per_page", ["30"])[0])
+        page = int(query.get("page", ["1"])[0])
+        found = [
+            pull
+            for pull in sorted(repo.pulls.values(), key=lambda pull: -pull.number)
+            if state in ("all", pull.state)
+            and (head is None or head == f"{pull.head_repo.split('/')[0]}:{pull.head_ref}")
+        ]
+        more = {}
+        if page * size < len(found):
+            rest = "&".join(f"{name}={value[0]}" for name, value in query.items() if name != "page")
+            more["link"] = f'<{self.api}/repos/{repo.full_name}/pulls?{rest}&page={page + 1}>; rel="next"'
+        return 200, [self._pull(repo, pull, full=False) for pull in found[(page - 1) * size : page * size]], more
+
+    def _open(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        head = sent["head"].rpartition(":")[2]
+        tip = repo.git("rev-parse", "--verify", "--quiet", f"refs/heads/{head}")
+        about = {"resource": "PullRequest", "field": "head", "code": "invalid"}
+        if not tip:
+            raise Refused(422, "Validation Failed", [about])
+        if any(p.state == "open" and (p.head_ref, p.head_repo) == (head, repo.full_name) for p in repo.pulls.values()):
+            said = f"A pull request already exists for {repo.full_name.split('/')[0]}:{head}."
+            raise Refused(422, "Validation Failed", [{"resource": "PullRequest", "code": "custom", "message": said}])
+        if repo.git("merge-base", tip, "refs/heads/main") == tip:
+            said = f"No commits between main and {head}"
+            raise Refused(422, "Validation Failed", [{"resource": "PullRequest", "code": "custom", "message": said}])
+        return 201, self._pull(repo, self.opened(repo, account.login, head, sent["title"], sent.get("body") or "")), {}
+
+    def opened(self, repo: Repo, login: str, head: str, title: str, body: str = "", source: Repo | None = None) -> Pull:
+        """A pull request, as if it were opened in the pages."""
+        with self._lock:
+            number = repo.next_number()
+            name = (source or repo).full_name
+            tip = (source or repo).git("rev-parse", f"refs/heads/{head}")
+            pull = repo.pulls[number] = Pull(number, title, body, login, head, name, tip)
+            self._reconcile(repo)
+            return pull
+
+    def _one(self, repo: Repo, match: Any) -> Pull:
+        pull = repo.pulls.get(int(match[1]))
+        if pull is None:
+            raise Refused(404, "Not Found")
+        return pull
+
+    def _get(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        return 200, self._pull(repo, self._one(repo, match)), {}
+
+    def _edit(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        pull = self._one(repo, match)
+        pull.title, pull.body = sent.get("title", pull.title), sent.get("body", pull.body)
+        if sent.get("state") and pull.merge is None:
+            pull.state = sent["state"]
+        return 200, self._pull(repo, pull), {}
+
+    def _reviews(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        return 200, self._one(repo, match).reviews, {}
+
+    def _review(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        """By "Create a review for a pull request"; that authors cannot approve is in "About pull request reviews"."""
+        pull = self._one(repo, match)
+        if account.login == pull.login and sent["event"] == "APPROVE":
+            raise Refused(422, "Unprocessable Entity", ["Can not approve your own pull request"])
+        return 200, self.reviewed(repo, pull, account.login, sent["event"], sent.get("commit_id")), {}
+
+    def reviewed(self, repo: Repo, pull: Pull, login: str, event: str, commit: str | None = None) -> dict[str, Any]:
+        """A review, as if it were given in the pages."""
+        states = {"APPROVE": "APPROVED", "REQUEST_CHANGES": "CHANGES_REQUESTED", "COMMENT": "COMMENTED"}
+        url = f"{self.web}/{repo.full_name}/pull/{pull.number}"
+        review = {
+            "id": self._id(), "node_id": "PRR", "user": self._user(login), "body": "", "state": states[event],
+            "html_url": url, "pull_request_url": url, "submitted_at": now(), "commit_id": commit or pull.sha,
+            "author_association": "MEMBER", "_links": {"html": {"href": url}, "pull_request": {"href": url}},
+        }  # fmt: skip
+        pull.reviews.append(review)
+        return review
+
+    def _merge(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        """By "Merge a pull request": 405 when it may not be merged, 409 when the head is another than ``sha``."""
+        pull = self._one(repo, match)
+        if pull.state != "open":
+            raise Refused(405, "Pull Request is not mergeable")
+        if sent and sent.get("sha") not in (None, pull.sha):
+            raise Refused(409, "Head branch was modified. Review and try the merge again.")
+        approved = any(review["state"] == "APPROVED" for review in pull.reviews)
+        if repo.needs_approval and not approved:
+            raise Refused(405, "At least 1 approving review is required by reviewers with write access.")
+        main = repo.git("rev-parse", "refs/heads/main")
+        tree = repo.git("merge-tree", "--write-tree", main, pull.sha)
+        commit = repo.git("commit-tree", tree, "-p", main, "-p", pull.sha, "-m", f"Merge pull request #{pull.number}")
+        repo.git("update-ref", "refs/heads/main", commit, main)
+        pull.state, pull.merge, pull.merged_at = "closed", commit, now()
+        return 200, {"sha": commit, "merged": True, "message": "Pull Request successfully merged"}, {}
+
+    def _request(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        pull = self._one(repo, match)
+        known = {one.login for one in self.tokens.values()}
+        for login in sent.get("reviewers", ()):
+            if login == pull.login:
+                raise Refused(422, "Review cannot be requested from pull request author.")
+            if login not in known:
+                said = "Reviews may only be requested from collaborators. One or more of the users or teams you "
+                raise Refused(422, f"{said}specified is not a collaborator of the {repo.full_name} repository.")
+        pull.requested = sorted({*pull.requested, *sent.get("reviewers", ())})
+        return 201, self._pull(repo, pull, full=False), {}
+
+    def _comments(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        return 200, self._one(repo, match).comments, {}
+
+    def _comment(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        pull, url = self._one(repo, match), f"{self.web}/{repo.full_name}/pull/{match[1]}"
+        comment = {
+            "id": self._id(), "node_id": "IC", "url": url, "html_url": url, "issue_url": url,
+            "body": sent["body"], "user": self._user(account.login), "created_at": now(), "updated_at": now(),
+            "author_association": "MEMBER",
+        }  # fmt: skip
+        pull.comments.append(comment)
+        return 201, comment, {}
+
+    def _edit_comment(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        for pull in repo.pulls.values():
+            for comment in pull.comments:
+                if comment["id"] == int(match[1]):
+                    comment["body"], comment["updated_at"] = sent["body"], now()
+                    return 200, comment, {}
+        raise Refused(404, "Not Found")
+
+    def _status(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        status = {
+            "id": self._id(), "node_id": "SC", "url": f"{self.api}/statuses/{match[1]}", "avatar_url": None,
+            "state": sent["state"], "description": sent.get("description"), "target_url": sent.get("target_url"),
+            "context": sent.get("context", "default"), "created_at": now(), "updated_at": now(),
+            "creator": self._user(account.login),
+        }  # fmt: skip
+        repo.statuses.append(status | {"sha": match[1]})
+        return 201, status, {}
+
+    # ------------------------------------------------------------------ shapes
+
+    def _id(self) -> int:
+        self._ids += 1
+        return self._ids
+
+    def _user(self, login: str) -> dict[str, Any]:
+        urls = {name: f"{self.web}/{login}" for name in USER_URLS}
+        facts = {"login": login, "id": _number(login), "node_id": "U", "gravatar_id": "", "type": "User"}
+        return urls | facts | {"site_admin": False}
+
+    def _repository(self, repo: Repo, full: bool = True) -> dict[str, Any]:
+        owner, _, name = repo.full_name.partition("/")
+        urls = {field: f"{self.api}/repos/{repo.full_name}" for field in REPO_URLS}
+        false = {f"has_{what}": False for what in ("issues", "projects", "wiki", "pages", "downloads", "discussions")}
+        zero = dict.fromkeys(
+            "forks forks_count open_issues open_issues_count size stargazers_count watchers watchers_count".split(), 0
+        )
+        facts: dict[str, Any] = {
+            "id": _number(repo.full_name), "node_id": "R", "name": name, "full_name": repo.full_name,
+            "owner": self._user(owner), "private": True, "description": None, "fork": False, "homepage": None,
+            "language": None, "license": None, "mirror_url": None, "archived": repo.archived, "disabled": False,
+            "default_branch": repo.default_branch, "pushed_at": now(), "created_at": now(), "updated_at": now(),
+            "clone_url": f"{self.web}/{repo.full_name}.git",
+        }  # fmt: skip
+        facts |= {"pushed_at": "2026-01-01T00:00:00Z", "created_at": "2026-01-01T00:00:00Z"}
+        facts |= {"updated_at": "2026-01-01T00:00:00Z"}
+        more = {"network_count": 0, "subscribers_count": 0} if full else {}
+        return urls | false | zero | facts | more
+
+    def _pull(self, repo: Repo, pull: Pull, full: bool = True) -> dict[str, Any]:
+        url = f"{self.api}/repos/{repo.full_name}/pulls/{pull.number}"
+        source = self.repos[pull.head_repo.lower()]
+
+        def end(where: Repo, ref: str, sha: str) -> dict[str, Any]:
+            owner = where.full_name.partition("/")[0]
+            shape = {"label": f"{owner}:{ref}", "ref": ref, "sha": sha, "user": self._user(owner)}
+            return shape | {"repo": self._repository(where, full=False)}
+
+        facts: dict[str, Any] = {name: url for name in PULL_URLS} | {
+            "id": pull.number * 7, "node_id": "PR", "number": pull.number, "state": pull.state, "locked": False,
+            "title": pull.title, "user": self._user(pull.login), "body": pull.body, "labels": [], "milestone": None,
+            "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
+            "closed_at": None if pull.state == "open" else "2026-01-01T00:00:00Z", "merged_at": pull.merged_at,
+            "merge_commit_sha": pull.merge, "assignee": None, "author_association": "MEMBER", "auto_merge": None,
+            "requested_reviewers": [self._user(login) for login in pull.requested], "requested_teams": [],
+            "head": end(source, pull.head_ref, pull.sha),
+            "base": end(repo, "main", repo.git("rev-parse", "--verify", "--quiet", "refs/heads/main")),
+            "_links": {name: {"href": url} for name in LINKS}, "draft": False,
+        }  # fmt: skip
+        if full:
+            zero = dict.fromkeys("additions changed_files comments commits deletions review_comments".split(), 0)
+            more = {"mergeable": None, "mergeable_state": "unknown", "merged": pull.merge is not None}
+            facts |= zero | more | {"maintainer_can_modify": False, "merged_by": None}
+        return facts
+
+    # ------------------------------------------------------------------ git
+
+    def _git(self, http: BaseHTTPRequestHandler, path: str, query: str, body: bytes) -> None:
+        def say(status: int, text: str, **headers: str) -> None:
+            self.asked.append((http.command, http.path, status))
+            shown = {"content-type": "text/plain"} | {k.replace("_", "-"): v for k, v in headers.items()}
+            _answer(http, status, shown, text.encode())
+
+        kind, _, secret = (http.headers.get("Authorization") or "").partition(" ")
+        name, _, token = base64.b64decode(secret).decode().partition(":") if kind == "Basic" else ("", "", "")
+        account = self.tokens.get(token)
+        if account is None or not name:
+            say(401, "Invalid username or token.", WWW_Authenticate='Basic realm="GitHub"')
+            return
+        match = re.match(r"/([^/]+/[^/]+?)\.git(/.*)$", path)
+        full_name = match[1] if match else ""
+        if full_name.lower() in self.renamed:
+            say(301, "", location=f"{self.web}/{self.renamed[full_name.lower()]}.git{match and match[2]}?{query}")
+            return
+        repo = self.repos.get(full_name.lower())
+        if repo is None:
+            say(404, "Repository not found.")
+            return
+        if "git-receive-pack" in path + query:
+            if repo.archived:
+                say(403, "This repository was archived so it is read-only.")
+                return
+            if "contents" not in account.permissions:
+                say(403, f"Permission to {full_name}.git denied to {account.login}.")
+                return
+        environment = clean() | {
+            "GIT_PROJECT_ROOT": str(self.root), "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path, "QUERY_STRING": query,
+            "REQUEST_METHOD": http.command, "REMOTE_USER": account.login, "REMOTE_ADDR": "127.0.0.1",
+            "CONTENT_TYPE": http.headers.get("Content-Type") or "", "CONTENT_LENGTH": str(len(body)),
+            "HTTP_CONTENT_ENCODING": http.headers.get("Content-Encoding") or "",
+            "GIT_PROTOCOL": http.headers.get("Git-Protocol") or "",
+        }  # fmt: skip
+        done = subprocess.run(["git", "http-backend"], input=body, capture_output=True, env=environment)
+        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode("latin-1").split("\r\n") if ": " in line)
+        status = int(headers.pop("Status", "200 OK").split(" ")[0]) if head else 500
+        self.asked.append((http.command, http.path, status))
+        _answer(http, status, headers, content)
+
+
+def _number(name: str) -> int:
+    return int(hashlib.sha256(name.encode()).hexdigest()[:6], 16)
+
+
+def _fault(how: str, limits: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+    """By "Rate limits for the REST API" and "Best practices for using the REST API"."""
+    if how == "502 before":
+        return 502, limits, b"<html>502 Bad Gateway</html>"
+    secondary = b'{"message": "You have exceeded a secondary rate limit. Please wait a few minutes."}'
+    if how == "secondary":
+        return 403, limits | {"retry-after": "1", "content-type": "application/json"}, secondary
+    if how == "429":
+        return 429, limits | {"retry-after": "1", "content-type": "application/json"}, secondary
+    used_up = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(time.time()) + 1800)}
+    message = b'{"message": "API rate limit exceeded for user ID 1."}'
+    return 403, limits | used_up | {"content-type": "application/json"}, message
+
+
+def _read_body(http: BaseHTTPRequestHandler) -> bytes:
+    if (http.headers.get("Transfer-Encoding") or "").lower() != "chunked":
+        return http.rfile.read(int(http.headers.get("Content-Length") or 0))
+    parts = []
+    while size := int(http.rfile.readline().split(b";")[0], 16):
+        parts.append(http.rfile.read(size))
+        http.rfile.readline()
+    http.rfile.readline()
+    return b"".join(parts)
+
+
+def _answer(http: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes) -> None:
+    http.send_response(status)
+    for name, value in headers.items():
+        if name.lower() != "content-length":
+            http.send_header(name, value)
+    if status != 304:
+        http.send_header("Content-Length", str(len(body)))
+    http.end_headers()
+    if status != 304:
+        http.wfile.write(body)
