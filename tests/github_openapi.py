@@ -79,7 +79,7 @@ def description() -> Description | None:
 
 
 def cut(document: dict[str, Any]) -> dict[str, Any]:
-    """The paths that are served, and what they refer to, with OpenAPI 3.0's ``nullable`` said as JSON Schema says it."""
+    """The paths that are served and what they refer to; OpenAPI 3.0's ``nullable`` as JSON Schema says it."""
     paths = {path: document["paths"][path] for path in SERVED}
     kept: dict[str, dict[str, Any]] = {}
     todo = [paths]

@@ -25,22 +25,77 @@ from urllib.parse import parse_qs, urlsplit
 
 from github_openapi import Description
 
-REPO_URLS = (
-    "archive_url assignees_url blobs_url branches_url collaborators_url comments_url commits_url compare_url "
-    "contents_url contributors_url deployments_url downloads_url events_url forks_url git_commits_url git_refs_url "
-    "git_tags_url hooks_url html_url issue_comment_url issue_events_url issues_url keys_url labels_url languages_url "
-    "merges_url milestones_url notifications_url pulls_url releases_url stargazers_url statuses_url subscribers_url "
-    "subscription_url tags_url teams_url trees_url url clone_url git_url ssh_url svn_url"
-).split()
-USER_URLS = (
-    "avatar_url events_url followers_url following_url gists_url html_url organizations_url received_events_url "
-    "repos_url starred_url subscriptions_url url"
-).split()
-PULL_URLS = (
-    "comments_url commits_url diff_url html_url issue_url patch_url review_comment_url review_comments_url "
-    "statuses_url url"
-).split()
-LINKS = "comments commits statuses html issue review_comments review_comment self".split()
+REPO_URLS = [
+    "archive_url",
+    "assignees_url",
+    "blobs_url",
+    "branches_url",
+    "collaborators_url",
+    "comments_url",
+    "commits_url",
+    "compare_url",
+    "contents_url",
+    "contributors_url",
+    "deployments_url",
+    "downloads_url",
+    "events_url",
+    "forks_url",
+    "git_commits_url",
+    "git_refs_url",
+    "git_tags_url",
+    "hooks_url",
+    "html_url",
+    "issue_comment_url",
+    "issue_events_url",
+    "issues_url",
+    "keys_url",
+    "labels_url",
+    "languages_url",
+    "merges_url",
+    "milestones_url",
+    "notifications_url",
+    "pulls_url",
+    "releases_url",
+    "stargazers_url",
+    "statuses_url",
+    "subscribers_url",
+    "subscription_url",
+    "tags_url",
+    "teams_url",
+    "trees_url",
+    "url",
+    "clone_url",
+    "git_url",
+    "ssh_url",
+    "svn_url",
+]
+USER_URLS = [
+    "avatar_url",
+    "events_url",
+    "followers_url",
+    "following_url",
+    "gists_url",
+    "html_url",
+    "organizations_url",
+    "received_events_url",
+    "repos_url",
+    "starred_url",
+    "subscriptions_url",
+    "url",
+]
+PULL_URLS = [
+    "comments_url",
+    "commits_url",
+    "diff_url",
+    "html_url",
+    "issue_url",
+    "patch_url",
+    "review_comment_url",
+    "review_comments_url",
+    "statuses_url",
+    "url",
+]
+LINKS = ["comments", "commits", "statuses", "html", "issue", "review_comments", "review_comment", "self"]
 ALL = frozenset({"contents", "pull_requests", "statuses", "issues"})
 """Permissions of a token, each with write."""
 HOOK = """\
@@ -207,7 +262,7 @@ class GitHubServer:
         hook.chmod(0o755)
 
     def fail(self, method: str, path: str, how: str, times: int = 1) -> None:
-        """Let the next requests fail: ``502 before``, ``502 after`` (it was done), ``secondary``, ``429``, ``primary``."""
+        """Let the next requests fail: `502 before`, `502 after` (it was done), `secondary`, `429`, `primary`."""
         self.faults.append(Fault(method, path, how, times))
 
     def rest_asked(self, method: str, path: str) -> list[int]:
@@ -476,16 +531,26 @@ class GitHubServer:
         return self._ids
 
     def _user(self, login: str) -> dict[str, Any]:
-        urls = {name: f"{self.web}/{login}" for name in USER_URLS}
+        urls = dict.fromkeys(USER_URLS, f"{self.web}/{login}")
         facts = {"login": login, "id": _number(login), "node_id": "U", "gravatar_id": "", "type": "User"}
         return urls | facts | {"site_admin": False}
 
     def _repository(self, repo: Repo, full: bool = True) -> dict[str, Any]:
         owner, _, name = repo.full_name.partition("/")
-        urls = {field: f"{self.api}/repos/{repo.full_name}" for field in REPO_URLS}
+        urls = dict.fromkeys(REPO_URLS, f"{self.api}/repos/{repo.full_name}")
         false = {f"has_{what}": False for what in ("issues", "projects", "wiki", "pages", "downloads", "discussions")}
         zero = dict.fromkeys(
-            "forks forks_count open_issues open_issues_count size stargazers_count watchers watchers_count".split(), 0
+            [
+                "forks",
+                "forks_count",
+                "open_issues",
+                "open_issues_count",
+                "size",
+                "stargazers_count",
+                "watchers",
+                "watchers_count",
+            ],
+            0,
         )
         facts: dict[str, Any] = {
             "id": _number(repo.full_name), "node_id": "R", "name": name, "full_name": repo.full_name,
@@ -508,7 +573,7 @@ class GitHubServer:
             shape = {"label": f"{owner}:{ref}", "ref": ref, "sha": sha, "user": self._user(owner)}
             return shape | {"repo": self._repository(where, full=False)}
 
-        facts: dict[str, Any] = {name: url for name in PULL_URLS} | {
+        facts: dict[str, Any] = dict.fromkeys(PULL_URLS, url) | {
             "id": pull.number * 7, "node_id": "PR", "number": pull.number, "state": pull.state, "locked": False,
             "title": pull.title, "user": self._user(pull.login), "body": pull.body, "labels": [], "milestone": None,
             "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
@@ -520,7 +585,9 @@ class GitHubServer:
             "_links": {name: {"href": url} for name in LINKS}, "draft": False,
         }  # fmt: skip
         if full:
-            zero = dict.fromkeys("additions changed_files comments commits deletions review_comments".split(), 0)
+            zero = dict.fromkeys(
+                ["additions", "changed_files", "comments", "commits", "deletions", "review_comments"], 0
+            )
             more = {"mergeable": None, "mergeable_state": "unknown", "merged": pull.merge is not None}
             facts |= zero | more | {"maintainer_can_modify": False, "merged_by": None}
         return facts

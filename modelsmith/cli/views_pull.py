@@ -32,7 +32,7 @@ def _rows(pull: Any, page: Page) -> None:
 def unreadable(result: Any, page: Page) -> None:
     """Pull requests of which nothing is shown, and why."""
     for broken in result.unreadable:
-        page.line(f"pull request {broken.number} cannot be relied on: ", broken.message)
+        page.line(f"pull request {broken.number} cannot be relied on: ", f"{broken.message}  -> {broken.mend}")
 
 
 def pr_list(result: Any, page: Page) -> None:

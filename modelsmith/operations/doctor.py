@@ -17,6 +17,8 @@ from typing import Literal
 
 from typing_extensions import override
 
+from modelsmith.forges.github.place import is_github, parse_place
+from modelsmith.forges.github.token import find_token
 from modelsmith.governance.keys import may_sign
 from modelsmith.governance.names import holders
 from modelsmith.operations.contract import Request, Result
@@ -36,6 +38,7 @@ EXTRAS = {
     "sign": ("model_signing", "sigstore"),
     "endpoint": ("aiohttp",),
     "inspect": ("inspect_ai",),
+    "github": ("github",),
 }
 
 
@@ -144,6 +147,9 @@ def _hooks(workspace: Workspace) -> Iterator[Finding]:
 def _forge(forge: str) -> Iterator[Finding]:
     """Where the gate is enforced, in the words of the threat model's three deployments."""
     path = Path(forge.removeprefix("file://"))
+    if is_github(forge):
+        yield from _github(forge)
+        return
     if is_url(forge) and not forge.startswith("file://"):
         yield Finding(subject="forge", level="ok", sentence=f"at {re.sub(r'//[^/@]*@', '//', forge)}")
         yield Finding(
@@ -179,6 +185,23 @@ def _forge(forge: str) -> Iterator[Finding]:
         level="note",
         sentence="same user and disk: whoever uses this account can write past the hook; `verify` detects it",
         mend="Put the forge under another user or on another host to prevent it; see docs/threat-model.md.",
+    )
+
+
+def _github(forge: str) -> Iterator[Finding]:
+    """GitHub is not asked: whether the setting and the environment are such that it could be."""
+    try:
+        where = parse_place(forge)
+        find_token()
+    except ModelsmithError as error:
+        yield Finding(subject="forge", level="bad", sentence=error.message, mend=error.mend)
+        return
+    yield Finding(subject="forge", level="ok", sentence=f"{where.full_name} at {where.web}, with a token")
+    yield Finding(
+        subject="deployment",
+        level="note",
+        sentence="at GitHub no hook of ours judges: whoever may push to main can go past the gate; `verify` detects it",
+        mend="Let a ruleset of main allow updates by who merges alone; see docs/github.md.",
     )
 
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 from ruamel.yaml import YAML
 
+from modelsmith.forges.github.place import is_github, parse_place
+from modelsmith.forges.github.token import find_token
 from modelsmith.forges.pre_receive import install_hook
 from modelsmith.governance.names import fold_name
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
@@ -66,6 +68,8 @@ SLUG_MEND = "Write lower-case letters a to z, digits and hyphens."
 class InitRequest(Request):
     """Creates DIR as a git repository, a bare repository beside it that acts as its forge, and the harness's keys.
 
+    With --forge github:OWNER/REPO the forge is an empty repository at GitHub, which gets its first commit.
+
     A folder of your own is a kit when it holds evals/ and clusters/ as a promotion repository does, another clone
     too; of its people, keys and promotions nothing is taken.
 
@@ -81,7 +85,11 @@ class InitRequest(Request):
         str | None, Field(description="Your field's name; needed where the kit brings none, or several.")
     ] = None
     forge: Annotated[
-        Path | None, Field(description="Bare repository to create as the forge; DIR.git when not set.")
+        str | None,
+        Field(
+            min_length=1,
+            description="Bare repository to create as the forge (DIR.git when not set), or github:OWNER/REPO.",
+        ),
     ] = None
     roles: Annotated[
         tuple[str, ...],
@@ -121,19 +129,23 @@ def run(workspace: Workspace, request: InitRequest) -> InitResult:
     domain = _domain(request, files)
     enrolled = _people(workspace.root, request.people, files)
     target = _place(workspace.root / request.directory)
-    forge = _place(workspace.root / request.forge) if request.forge else target.parent / f"{target.name}.git"
-    repository = f"{domain}-{uuid.uuid4()}"
-    keys = _place(workspace.home) / "keys" / repository
+    start = Start(request.kit, domain, f"{domain}-{uuid.uuid4()}", datetime.now(UTC))
+    keys = _place(workspace.home) / "keys" / start.repository
+    if request.forge and is_github(request.forge):
+        _require_apart(target, None, keys)
+        with _stopped_by_exception(), _new_folders(target, keys):
+            return _create_at_github(Places(target, keys), request.forge, start, files, enrolled)
+    given = _place(place(Path(request.forge), workspace.root)) if request.forge else None
+    forge = given or target.parent / f"{target.name}.git"
     _require_apart(target, forge, keys)
     with _stopped_by_exception(), _new_folders(target, forge, keys):
-        return _create(Places(target, forge, keys), Start(request.kit, domain, repository), files, enrolled)
+        return _create(Places(target, keys), forge, start, files, enrolled)
 
 
 class Places(NamedTuple):
     """The folders that are made."""
 
     target: Path
-    forge: Path
     keys: Path
 
 
@@ -143,15 +155,51 @@ class Start(NamedTuple):
     kit: str
     domain: str
     repository: str
+    at: datetime
+
+    @property
+    def message(self) -> str:
+        """Of the first commit."""
+        return f"Start from the {Path(self.kit).name} kit\n"
+
+    @property
+    def who(self) -> Signature:
+        """Author of the first commit."""
+        return Signature(HARNESS, f"{HARNESS}@{self.repository}", self.at)
 
 
-def _create(places: Places, start: Start, files: dict[str, bytes], people: list[dict[str, Any]]) -> InitResult:
-    from modelsmith.promotion.root import root_fingerprint
+def _create(
+    places: Places, forge: Path, start: Start, files: dict[str, bytes], people: list[dict[str, Any]]
+) -> InitResult:
+    _write(places, start, files, people)
+    first = _commit(Git(places.target), start, files, str(forge))
+    _copy_commit(Git(places.target), Git(forge), start, files)
+    install_hook(forge, sys.executable)
+    return _settle(places, str(forge), start, files, people, first)
 
-    target, forge, keys = places
+
+def _create_at_github(
+    places: Places, forge: str, start: Start, files: dict[str, bytes], people: list[dict[str, Any]]
+) -> InitResult:
+    """The same with an empty repository at GitHub; what is pushed there is the last step."""
+    from modelsmith.forges.github.start import push_first, require_empty
+
+    where, token, git = parse_place(forge), find_token(), Git(places.target)
+    git.init()
+    require_empty(where, token, git)
+    _write(places, start, files, people)
+    first = _commit(git, start, files, where.url)
+    made = _settle(places, forge, start, files, people, first)
+    push_first(where, token, git, first)
+    return made
+
+
+def _write(places: Places, start: Start, files: dict[str, bytes], people: list[dict[str, Any]]) -> None:
+    """Make the keys, complete the files and write them."""
+    target, keys = places
     pem = create_signing_key(keys / "harness.pem")
     create_ssh_key(keys / "harness-ssh", HARNESS)
-    clusters = tuple(sorted({p.split("/")[1] for p in files if p.startswith("clusters/") and p.count("/") == 2}))
+    clusters = _clusters(files)
     files[f"{GOVERNANCE}/trust/harness.pem"] = pem
     files[POLICY] = _edit(files[POLICY], {"repository": start.repository})
     harness = [{"id": HARNESS, "keys": [{"key": public_key(keys / "harness-ssh.pub")}], "trust": ["harness.pem"]}]
@@ -172,10 +220,21 @@ def _create(places: Places, start: Start, files: dict[str, bytes], people: list[
             "invalid-kit", "The kit does not validate", "Mend the files below.",
             problems=[vars(problem) for problem in report.problems],
         )  # fmt: skip
-    who = Signature(HARNESS, f"{HARNESS}@{start.repository}", datetime.now(UTC))
-    settings = {"forge": str(forge), "identity": HARNESS, "keys": str(keys)}
-    first = _commit(Git(target), Git(forge), files, f"Start from the {Path(start.kit).name} kit\n", who)
-    install_hook(forge, sys.executable)
+
+
+def _settle(
+    places: Places,
+    forge: str,
+    start: Start,
+    files: Mapping[str, bytes],
+    people: Sequence[Mapping[str, Any]],
+    first: str,
+) -> InitResult:
+    """Write the clone's settings, and say what was made."""
+    from modelsmith.promotion.root import root_fingerprint
+
+    target, keys = places
+    settings = {"forge": forge, "identity": HARNESS, "keys": str(keys)}
     with ObjectReader(target) as objects:
         root = root_fingerprint(objects, first)
     for name, value in (settings | {"root": root}).items():
@@ -185,15 +244,19 @@ def _create(places: Places, start: Start, files: dict[str, bytes], people: list[
     held = {role for person in people for role in person["roles"]}
     return InitResult(
         directory=str(target),
-        forge=str(forge),
+        forge=forge,
         kit=start.kit,
         domain=start.domain,
         repository=start.repository,
-        clusters=clusters,
+        clusters=_clusters(files),
         people={person["id"]: tuple(person["roles"]) for person in people},
         unheld_roles=tuple(sorted(set(roles) - held)),
         root=root,
     )
+
+
+def _clusters(files: Mapping[str, bytes]) -> tuple[str, ...]:
+    return tuple(sorted({p.split("/")[1] for p in files if p.startswith("clusters/") and p.count("/") == 2}))
 
 
 def _domain(request: InitRequest, files: Mapping[str, bytes]) -> str:
@@ -249,29 +312,35 @@ def _roles(given: tuple[str, ...], files: Mapping[str, bytes]) -> dict[str, str]
     return names
 
 
-def _commit(clone: Git, forge: Git, files: dict[str, bytes], message: str, who: Signature) -> str:
-    """Make both repositories with the same first commit, and the clone look as if it were cloned from the forge.
+def _commit(clone: Git, start: Start, files: Mapping[str, bytes], origin: str) -> str:
+    """Make the first commit, and the clone look as if it were cloned from its forge.
 
-    A commit is what its content says, so making it twice spares a push and whatever hooks and settings its way has.
     Ignored, filtered or not: what is committed is what was written.
     """
     clone.init()
-    forge.init("--bare", f"--object-format={clone.text('rev-parse', '--show-object-format')}")
     for name, value in {
         "core.autocrlf": "false",
-        "remote.origin.url": str(forge.path),
+        "remote.origin.url": origin,
         "remote.origin.fetch": "+refs/heads/*:refs/remotes/origin/*",
         "branch.main.remote": "origin",
         "branch.main.merge": "refs/heads/main",
     }.items():
         clone.run("config", name, value)
-    first = clone.commit_files(None, files, message, who)
-    forge.commit_files(None, files, message, who)
-    for git, ref in ((clone, "refs/heads/main"), (clone, "refs/remotes/origin/main"), (forge, "refs/heads/main")):
-        git.update_ref(ref, first, None)
+    first = clone.commit_files(None, files, start.message, start.who)
+    for ref in ("refs/heads/main", "refs/remotes/origin/main"):
+        clone.update_ref(ref, first, None)
     clone.run("read-tree", first)
     clone.run("update-index", "-q", "--refresh")
     return first
+
+
+def _copy_commit(clone: Git, forge: Git, start: Start, files: Mapping[str, bytes]) -> None:
+    """Make the bare repository with the same first commit.
+
+    A commit is what its content says, so making it twice spares a push and whatever hooks and settings its way has.
+    """
+    forge.init("--bare", f"--object-format={clone.text('rev-parse', '--show-object-format')}")
+    forge.update_ref("refs/heads/main", forge.commit_files(None, files, start.message, start.who), None)
 
 
 def _place(path: Path) -> Path:
@@ -279,20 +348,22 @@ def _place(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _require_apart(target: Path, forge: Path, keys: Path) -> None:
+def _require_apart(target: Path, forge: Path | None, keys: Path) -> None:
     """Refuse folders that are in use, or that lie in one another.
 
     Raises:
         InvalidInput: ``not-a-folder``, ``not-empty``, ``same-place``.
     """
-    for path in (target, forge):
+    for path in (target, *([forge] if forge else ())):
         if path.exists() and not path.is_dir():
             raise InvalidInput("not-a-folder", f"{path} is no folder", "Choose another name, or remove this file.")
         if path.exists() and any(path.iterdir()):
             raise InvalidInput(
                 "not-empty", f"{path} exists and is not empty", "Choose another folder, or remove this one."
             )
-    pairs = (("forge", forge, target), ("repository", target, forge), ("keys", keys, target), ("keys", keys, forge))
+    pairs = [("keys", keys, target)]
+    if forge:
+        pairs = [("forge", forge, target), ("repository", target, forge), *pairs, ("keys", keys, forge)]
     for what, path, other in pairs:
         if path.is_relative_to(other):
             raise InvalidInput(

@@ -26,11 +26,11 @@ class PrListResult(Result):
 
     pulls: tuple[PullView, ...]
     unreadable: tuple[UnreadableView, ...] = ()
-    """Those whose log was tampered with; they hide no other."""
+    """Those whose log was tampered with, or that nobody has signed for; they hide no other."""
 
     @override
     def exit_code(self) -> Exit:
-        return Exit.INTEGRITY if self.unreadable else Exit.DONE
+        return Exit.INTEGRITY if any(pull.broken for pull in self.unreadable) else Exit.DONE
 
 
 def run(workspace: Workspace, request: PrListRequest) -> PrListResult:

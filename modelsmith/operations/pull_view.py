@@ -9,7 +9,7 @@ from typing import Literal
 from modelsmith.promotion.judge import Judgement, judge
 from modelsmith.promotion.main import Main
 from modelsmith.schema.base import Frozen
-from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
+from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError, WaitingForPerson
 from modelsmith.schema.pull import PullRequest
 
 
@@ -52,12 +52,21 @@ class UnreadableView(Frozen):
     number: int
     code: str
     message: str
+    mend: str
+    broken: bool
+    """Whether something is wrong with it; else it only waits for somebody to sign for it."""
 
 
 def unreadable_views(unreadable: Mapping[int, ModelsmithError]) -> tuple[UnreadableView, ...]:
     """What a forge's survey left out, by number."""
     return tuple(
-        UnreadableView(number=number, code=error.code, message=error.message)
+        UnreadableView(
+            number=number,
+            code=error.code,
+            message=error.message,
+            mend=error.mend,
+            broken=not isinstance(error, WaitingForPerson),
+        )
         for number, error in sorted(unreadable.items())
     )
 

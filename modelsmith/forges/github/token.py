@@ -55,9 +55,13 @@ def find_token(environment: Mapping[str, str] = os.environ) -> Token:
         if secret is None:
             continue
         if not secret:
-            raise InvalidInput("empty-variable", f"{name} is set, and empty", "Give it a token, or unset it.")
+            raise InvalidInput(
+                "empty-variable", f"{name} is set, and empty", "Give it a token, or unset it.", name=name
+            )
         if not secret.isascii() or not secret.isprintable() or " " in secret:
-            raise InvalidInput("bad-token", f"{name} holds no token: it has blanks or odd letters", "Copy it anew.")
+            raise InvalidInput(
+                "bad-token", f"{name} holds no token: it has blanks or odd letters", "Copy it anew.", name=name
+            )
         return Token(secret)
     raise InvalidInput(
         "no-token",
