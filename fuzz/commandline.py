@@ -281,7 +281,7 @@ def template() -> Path:
     empty.mkdir()
     variables = {"HOME": str(empty), "MODELSMITH_HOME": str(top / "home"), "GIT_CONFIG_NOSYSTEM": "1"}
     with _in(top, variables), patch("modelsmith.operations.init.kit_files", _without_model):
-        init(Workspace(top), InitRequest(directory=Path("clone"), forge=Path("forge.git"),
+        init(Workspace(top), InitRequest(directory=Path("clone"), forge="forge.git",
                                          people=("platform=clone-key.pub", "domain-lead=clone-key.pub")))  # fmt: skip
         git = Git(top / "clone")
         parent = git.rev("main")

@@ -42,6 +42,15 @@ class ForgeIdentity:
 class Forge(Protocol):
     """A place that holds pull requests. Every answer is authenticated; a call that was killed may be made again.
 
+    What forges do not do alike, and callers may not rely on:
+
+    - Numbers grow, with gaps: a forge may number other things with them.
+    - What was opened, and verdicts speak of, is ``head``. Where a branch may move on, ``moved`` says where it is, and
+      the gate is shut.
+    - A forge may close a pull request by itself. That it is merged, only main says.
+    - Verdicts are signed. What a forge heard without a signature is ``heard``, and counts for nothing.
+    - A forge may judge a push by a hook of ours, by rules of its own, or not at all: who merges has judged before.
+
     All methods raise InfrastructureFailure when the forge cannot be reached, IntegrityFailure when what it holds does
     not verify.
     """
@@ -79,7 +88,10 @@ class Forge(Protocol):
         ...
 
     def survey(self, status: Status | None = None) -> tuple[tuple[PullRequest, ...], dict[int, ModelsmithError]]:
-        """`list`, and by number why the others cannot be relied on: one of them hides no other."""
+        """`list`, and by number why the others cannot be relied on: one of them hides no other.
+
+        WaitingForPerson among those reasons is one that nobody has signed for yet.
+        """
         ...
 
     def review(self, number: int, approval: SignedApproval) -> PullRequest:
@@ -91,7 +103,7 @@ class Forge(Protocol):
         ...
 
     def close(self, number: int, reason: str) -> PullRequest:
-        """Close without merging; closing again changes nothing.
+        """Close without merging; closing again changes nothing. A forge may let others close in its own ways.
 
         Only who opened or asked for it, or could decide about a path that it changes, may close it.
 
@@ -109,7 +121,7 @@ class Forge(Protocol):
 
         Raises:
             InvalidInput: ``not-open`` when closed, ``not-a-merge``.
-            GateNotCleared: the forge refuses, with its reason.
+            GateNotCleared: the forge refuses, with its reason; ``branch-moved`` where its branch is elsewhere now.
             InfrastructureFailure: ``ref-moved`` when main is elsewhere.
         """
         ...

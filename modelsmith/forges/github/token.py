@@ -10,7 +10,7 @@ from modelsmith.forges.github.place import Place
 from modelsmith.schema.errors import InvalidInput
 
 VARIABLES = ("MODELSMITH_GITHUB_TOKEN", "GITHUB_TOKEN")
-PERMISSIONS = "Contents, Pull requests and Commit statuses: read and write"
+PERMISSIONS = "Contents and Pull requests: read and write"
 """What a fine-grained token needs in the repository (``Metadata: read`` comes with any)."""
 
 
