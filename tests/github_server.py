@@ -633,6 +633,11 @@ class GitHubServer:
         head, _, content = done.stdout.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode("latin-1").split("\r\n") if ": " in line)
         status = int(headers.pop("Status", "200 OK").split(" ")[0]) if head else 500
+        fault = next((f for f in self.faults if f.method == http.command and re.search(f.path, path) and f.times), None)
+        if fault:
+            fault.times -= 1
+            say(502, "Bad Gateway")
+            return
         self.asked.append((http.command, http.path, status))
         _answer(http, status, headers, content)
 
