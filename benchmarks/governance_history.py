@@ -398,7 +398,7 @@ def make_repository(place: Place) -> None:
     create_ssh_key(place.approver_key, f"{APPROVER}@bench.invalid")
     workspace = Workspace(place.folder, home=place.folder / "home")
     enrol = (f"head-of-trading={APPROVER}.pub",)
-    init(workspace, InitRequest(directory=Path("clone"), forge=Path("clone.git"), people=enrol))
+    init(workspace, InitRequest(directory=Path("clone"), forge="clone.git", people=enrol))
     with ObjectWriter(place.clone) as git:
         builder = Builder(place, git)
         lives = builder.lives()

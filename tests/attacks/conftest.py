@@ -50,7 +50,7 @@ def _init(folder: Path) -> None:
     enrolled = tuple(f"{role}=people/{name}.pub" for name, roles in PEOPLE.items() for role in roles)
     made = run(
         Workspace(folder, home=folder / "home"),
-        InitRequest(directory=Path("clone"), forge=Path("forge.git"), people=enrolled),
+        InitRequest(directory=Path("clone"), forge="forge.git", people=enrolled),
     )
     assert made.unheld_roles == ()
     clone = folder / "clone"
