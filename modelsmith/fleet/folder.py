@@ -6,7 +6,9 @@ lie on a disk that nobody shares.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -41,14 +43,29 @@ class Made(BaseModel):
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether the folder holds a result, every file of it as the result lists it, and no other beside them."""
+    """Whether the folder holds a result, every file of it as the result lists it, and no other beside them.
+
+    Inputs are no result; and a link, a pipe or anything but plain files and folders makes it none.
+    """
     try:
         made = Made.model_validate_json((folder / RESULT_FILE).read_bytes())
         tops = {name.partition("/")[0] for name in made.files}
-        found = [path for top in tops for path in (folder / top).rglob("*") if not path.is_dir()]
-        return made.files == {path.relative_to(folder).as_posix(): file_digest(path) for path in found}
+        found = [path for top in tops for path in (folder / top, *(folder / top).rglob("*"))]
+        modes = {path: path.lstat().st_mode for path in found}
+        if INPUTS in tops or not all(S_ISREG(mode) or S_ISDIR(mode) for mode in modes.values()):
+            return False
+        files = [path for path, mode in modes.items() if S_ISREG(mode)]
+        return made.files == {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
     except (OSError, ValidationError):
         return False
+
+
+def clear(path: Path) -> None:
+    """Take away whatever stands at a path: a folder with all that is in it, a file, or a link and not what it names."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def listing(folder: Path) -> dict[str, str]:

@@ -20,7 +20,7 @@ from modelsmith.forges.events import LoggedEvent, check_lengths, fold_pull, open
 from modelsmith.forges.reader import MAIN, Reader, pull_number
 from modelsmith.forges.whose import check_closing, check_count
 from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
-from modelsmith.repository.budgets import require_small_merge, require_within
+from modelsmith.repository.budgets import require_small_merge, require_small_receipts, require_within
 from modelsmith.repository.git import REGULAR, Git
 from modelsmith.repository.secrets import first_secret
 from modelsmith.schema.errors import (
@@ -345,6 +345,7 @@ def _open_pulls(reader: Reader, tips: Mapping[int, str], head: str, main: str) -
 
 def _check_receipts(git: Git, merge: str, tip: str, due: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]) -> None:
     added = git.change(merge, tip).paths if tip != merge else ()
+    require_small_receipts(git, added)
     names = {path.path for path in added}
     contents = git.read_blobs([path.new_blob for path in added if path.new_mode == REGULAR])
     wanted = due({path.path: contents[path.new_blob] for path in added if path.new_blob in contents})

@@ -12,6 +12,7 @@ from modelsmith.governance.codeowners import parse
 from modelsmith.operations.contract import Cli, Result
 from modelsmith.operations.validate import ProblemView
 from modelsmith.repository.drafts import yaml_bytes
+from modelsmith.repository.forbidden import reserved, unportable
 from modelsmith.repository.paths import refuse_links
 from modelsmith.repository.sets import SetFiles, Source, read_set
 from modelsmith.repository.tree import Drafted, Tree, read_each
@@ -152,6 +153,9 @@ def write_new(workspace: Workspace, files: Mapping[str, bytes], scope: str) -> N
             raise InvalidInput(
                 "exists", f"{path} is there already", "Choose another name, or edit the file.", path=path
             )
+    names = [*reserved(files), *unportable(files)]
+    if names:
+        raise invalid(names)
     return _write(workspace, files, scope)
 
 

@@ -16,10 +16,15 @@ from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision, WorkTree
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.governance import Limits
-from modelsmith.schema.pull import Change
+from modelsmith.schema.pull import Change, ChangedPath
 
 MERGE_BYTES = 1 << 18
 """Of a merge commit, and of the commit of its receipts: a title, and a line for each approval."""
+
+MOST_RECEIPTS = 200
+"""Files of one merge's receipts: two for the merge, two for its opening, and two for each approval."""
+RECEIPTS_BYTES = 1 << 20
+"""Of all of them."""
 
 
 def require_within(git: Git, base: str, head: str, limits: Limits) -> None:
@@ -119,6 +124,21 @@ def require_small_merge(git: Git, commits: Collection[str]) -> None:
                 f"Commit {commit[:12]} of the merge has {size} bytes; {MERGE_BYTES} are allowed",
                 "Merge with `modelsmith pr merge`.",
             )
+
+
+def require_small_receipts(git: Git, added: Collection[ChangedPath]) -> None:
+    """Refuse files after a merge that are more, or larger, than receipts ever are; asked before any of them is read.
+
+    Raises:
+        GateNotCleared: ``over-limits``.
+    """
+    size = sum(git.blob_sizes([path.new_blob for path in added]).values()) if len(added) <= MOST_RECEIPTS else 0
+    if len(added) > MOST_RECEIPTS or size > RECEIPTS_BYTES:
+        raise over_limits(
+            f"{len(added)} files with {size} bytes follow the merge; receipts are {MOST_RECEIPTS} files with "
+            f"{RECEIPTS_BYTES} bytes at most",
+            "Merge with `modelsmith pr merge`.",
+        )
 
 
 def _too_many_commits(limits: Limits) -> ModelsmithError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 from modelsmith.repository.git import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Git
@@ -118,7 +119,13 @@ def _readable(git: Git, change: Change) -> tuple[list[str], list[str]]:
     blobs = git.read_blobs([blob for path in wanted for blob in _blobs(path)])
     binary = {path.path for path in wanted if not all(_is_text(blobs[blob]) for blob in _blobs(path))}
     left_out += [f"binary: {path}" for path in sorted(binary)]
-    return [path.path for path in wanted if path.path not in binary], left_out
+    shown = [path.path for path in wanted if path.path not in binary]
+    hidden = {path.path for path in change.paths} - set(shown)
+    above = {str(folder) for path in hidden for folder in PurePosixPath(path).parents}
+    left_out += [
+        f"a folder stands in its place, and not all of that is shown: {path}" for path in shown if path in above
+    ]
+    return [path for path in shown if path not in above], left_out
 
 
 def _blobs(path: ChangedPath) -> Iterator[str]:

@@ -266,7 +266,9 @@ class Git:
         return self.text("commit-tree", _plain(tree), *flags, input=message.encode(), env=env)
 
     def merge_tree(self, base: str, head: str) -> str:
-        """Tree of the merge of two commits: the same in every clone, as neither work tree nor configuration has a say.
+        """Tree of the merge of two commits: the same in every clone, as neither work tree nor settings have a say.
+
+        ``info/attributes`` has one: git reads it whatever it is told. Only who owns the repository can write it.
 
         Raises:
             GateNotCleared: ``conflict`` with the paths that do not merge cleanly.

@@ -21,6 +21,7 @@ _SETTINGS = (
     "advice.graftFileDeprecated=false",
     "i18n.commitEncoding=UTF-8",
     "i18n.logOutputEncoding=UTF-8",
+    "merge.default=text",
     "merge.renames=true",
     "merge.renameLimit=7000",
     "merge.directoryRenames=false",

@@ -1,7 +1,8 @@
 """The form of an SSH signature (PROTOCOL.sshsig), and the check of its plainest kind without a process.
 
-Ed25519 is what almost everybody has, and a history has thousands of such signatures. Of one in its one canonical
-spelling this says yes where ``ssh-keygen`` would say yes, and of all others nothing: those are for ``ssh-keygen``.
+A signature counts in one spelling only, the one that ``ssh-keygen -Y sign`` writes: else anybody could write one on
+main in other bytes, or with words in it that nobody signed, and the next version of OpenSSH might refuse it for ever.
+Ed25519 is what almost everybody has, and a history has thousands of such signatures: they are checked here.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import re
 import struct
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 _ARMOR = re.compile(
@@ -25,13 +26,16 @@ _HASHES = (b"sha256", b"sha512")
 
 
 def is_plainly_signed(payload: bytes, signature: str, namespace: str, key: str) -> bool:
-    """Whether the Ed25519 key made this signature of the payload; False decides nothing.
+    """Whether the Ed25519 key made this signature of the payload, by the strict rules of RFC 8032.
 
     Args:
         payload: What was signed.
         signature: The armored signature.
         namespace: What the signature is for.
         key: Type and base64 of the public key.
+
+    Raises:
+        UnsupportedAlgorithm: this build of the library knows no Ed25519.
     """
     try:
         public, said, reserved, hashed, made = fields(unarmored(signature, canonical=True))
@@ -43,9 +47,18 @@ def is_plainly_signed(payload: bytes, signature: str, namespace: str, key: str) 
         content = hashlib.new(hashed.decode(), payload).digest()
         signed = b"".join(struct.pack(">I", len(part)) + part for part in (said, reserved, hashed, content))
         Ed25519PublicKey.from_public_bytes(point).verify(proof, _PREAMBLE + signed)
-    except (ValueError, struct.error, InvalidSignature, UnsupportedAlgorithm):
+    except (ValueError, struct.error, InvalidSignature):
         return False
     return True
+
+
+def is_plain(signature: str) -> bool:
+    """Whether the signature is in its one canonical base64, and has nothing in the field that nobody uses yet."""
+    try:
+        _, _, reserved, _, _ = fields(unarmored(signature, canonical=True))
+    except (ValueError, struct.error):
+        return False
+    return reserved == b""
 
 
 def unarmored(signature: str, canonical: bool = False) -> bytes:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from modelsmith.artifacts import seal
-from modelsmith.fleet.folder import INPUTS, JOB_FILE
+from modelsmith.fleet.folder import INPUTS, JOB_FILE, clear
 from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.canonical import digest, file_digest
 from modelsmith.schema.errors import ModelsmithError
@@ -124,12 +124,16 @@ def heartbeats(lines: Iterable[bytes]) -> list[Heartbeat]:
 
 def place(folder: Path, job: TrainJob, inputs: Inputs) -> None:
     """Put into the job's folder what it lacks of its inputs."""
-    (folder / INPUTS).mkdir(exist_ok=True)
+    if (folder / INPUTS).is_symlink() or not (folder / INPUTS).is_dir():
+        clear(folder / INPUTS)
+        (folder / INPUTS).mkdir()
     rows, parent = folder / ROWS_INPUT, folder / PARENT_INPUT
     if not (rows.is_file() and file_digest(rows) == job.rows):
+        if rows.is_dir() and not rows.is_symlink():
+            clear(rows)
         write_atomically(rows, inputs.rows.read_bytes())
     if inputs.parent is not None and not _is_artifact(parent, job.parent):
-        shutil.rmtree(parent, ignore_errors=True)
+        clear(parent)
         shutil.copytree(inputs.parent, parent, ignore=shutil.ignore_patterns(SIGNATURE_FILE))
 
 

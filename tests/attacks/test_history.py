@@ -14,7 +14,7 @@ from attacker import CLUSTER, MAIN, NOBODY, PEOPLE_FILE, ROUTING, RUBRIC, plain_
 
 from modelsmith.operations import pr_list, pr_show
 from modelsmith.repository.git import Git
-from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.errors import GateNotCleared, IntegrityFailure
 
 
 def approved(world, actor="maya", number=4):
@@ -348,6 +348,8 @@ CONFIGURATION = """
     smudge = {trap}
     process = {trap}
     required = true
+[merge]
+    default = trap
 [merge "trap"]
     driver = {trap}
 [i18n]
@@ -378,6 +380,14 @@ def test_no_setting_of_the_clone_runs_a_program_or_changes_the_answer(deployed):
     with refused("history-does-not-hold") as errors:
         deployed.verify(clone, revision="fix")
     assert errors[0].details["commit"] == fix
+    assert not (deployed.folder / "sprung").exists()
+    (clone / ".git" / "info" / "attributes").unlink()
+    base = deployed.commit({"both.md": b"one\n"})
+    ours, theirs = (deployed.commit({"both.md": word}, base) for word in (b"two\n", b"three\n"))
+    for commit in (ours, theirs):
+        Git(clone).run("fetch", "--quiet", str(deployed.clone), commit)
+    with pytest.raises(GateNotCleared, match="does not merge cleanly"):
+        Git(clone).merge_tree(ours, theirs)
     assert not (deployed.folder / "sprung").exists()
 
 

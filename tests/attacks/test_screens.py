@@ -207,6 +207,22 @@ def test_the_lines_of_each_file_are_its_own_whatever_it_is_called_or_becomes(fre
         assert path in names[3:] or piece.startswith(f"diff --git a/{path} ")
 
 
+@pytest.mark.parametrize("inside", [b"\0binary", b"x" * 200_000, b"text\n"])
+@pytest.mark.parametrize("back", [False, True])
+def test_a_file_that_becomes_a_folder_is_shown_or_named_as_left_out(fresh, inside, back):
+    """A file's name is that of the folder in its place: what git shows of one, it shows of the other too."""
+    file = fresh.commit({"docs": b"old\n", "docs.md": b"old\n"})
+    folder = fresh.commit({"docs": None, "docs/in/x.bin": inside, "docs/y.md": b"y\n", "docs.md": b"new\n"}, file)
+    old, new = (folder, file) if back else (file, folder)
+    change = fresh.git.change(old, new)
+    seen = difference(fresh.git, old, new, change)
+    left_out = {sentence.rpartition(": ")[2] for sentence in seen.left_out}
+    heads = [line for line in seen.lines if line.startswith("diff --git ")]
+    assert {head.split(" b/")[1] for head in heads} | left_out == {path.path for path in change.paths}
+    assert len(heads) + len(left_out) == len(change.paths)
+    assert ("docs/in/x.bin" in left_out) == (inside != b"text\n")
+
+
 def test_a_packet_that_is_not_the_rendering_is_called_so(candidate):
     """In the promotion's own folder, covered by the record and signed: it is still the proposer's words."""
     files = {**candidate.files_for("eval-accepted"), "packet.md": PACKET}

@@ -389,3 +389,10 @@ def test_a_table_of_another_encoding_is_refused_with_what_to_choose(table):
     ran = table(COLUMNS, *LINES, encoding="cp1252")
     assert (ran.code, ran.json["code"]) == (2, "bad-table")
     assert "CSV UTF-8" in ran.json["mend"]
+
+
+def test_a_case_whose_name_no_windows_clone_could_hold_is_not_written(field, table):
+    ran = table(f"id;{COLUMNS}", f"aux;{LINES[0]}")
+    assert ran.code == 2
+    assert "Windows takes 'aux.yaml' for a device" in ran.json["message"]
+    assert not list((field.clone / "evals").rglob("aux.yaml"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
 import signal
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -12,6 +15,8 @@ import pytest
 
 from modelsmith.fleet.executor import Executor, Submitted
 from modelsmith.fleet.worker import STOPPED
+
+EMPTY = "sha256:" + hashlib.sha256(b"").hexdigest()
 
 LONG = 30.0
 """Seconds for which a call may wait that has no need to."""
@@ -36,6 +41,12 @@ def first_words(worker: Submitted) -> list[int]:
         said = steps(lines)
         assert status is None or said
     return said
+
+
+def listing_only_an_input(job: Path) -> None:
+    (job / "inputs").mkdir()
+    (job / "inputs" / "rows.jsonl").write_bytes(b"")
+    (job / "result.json").write_text(json.dumps({"files": {"inputs/rows.jsonl": EMPTY}}))
 
 
 class ExecutorContract(ABC):
@@ -98,6 +109,23 @@ class ExecutorContract(ABC):
         assert second.fetch()
         assert (folder / "trace").read_text().split() == ["in", "out", "in", "out"]
         assert steps((folder / "heartbeat.jsonl").read_bytes().splitlines()) == [1, 2, 3]
+
+    def test_what_is_no_plain_file_makes_a_result_none(self, executor: Executor, tmp_path: Path) -> None:
+        """A link would lead out of the folder, and whoever reads a pipe waits for ever."""
+        made = tmp_path / "job" / "made"
+        for spoil in (
+            lambda: (made / "link").symlink_to(tmp_path / "job" / "job.json"),
+            lambda: (made / "folder").symlink_to(tmp_path),
+            lambda: os.mkfifo(made / "pipe"),
+            lambda: listing_only_an_input(tmp_path / "job"),
+            lambda: made.rename(tmp_path / "elsewhere") and made.symlink_to(tmp_path / "elsewhere"),
+        ):
+            shutil.rmtree(tmp_path / "job", ignore_errors=True)
+            worker = executor.submit(folder_of(tmp_path / "job", steps=1))
+            assert worker.beats(worker.since, LONG).status == 0
+            assert worker.fetch()
+            spoil()
+            assert not worker.fetch()
 
     @pytest.mark.parametrize(
         "afterwards",

@@ -8,6 +8,7 @@ from modelsmith.forges import pre_receive
 from modelsmith.forges.events import new_event
 from modelsmith.forges.pre_receive import RefUpdate, check_push, install_hook, parse_updates
 from modelsmith.forges.refusal import find_refusal, refusal_lines
+from modelsmith.repository.git import Git
 from modelsmith.schema.errors import (
     GateNotCleared,
     InfrastructureFailure,
@@ -167,6 +168,22 @@ def test_receipts_that_are_due_cannot_be_left_out_nor_written_when_none_are_due(
     refused("wrong-receipts", world, merge, MAIN, receipts=lambda *_: RECEIPTS)
     refused("wrong-receipts", world, world.commit({"receipts/1.txt": "dana"}, merge), MAIN)
     refused("wrong-receipts", world, world.commit({}, merge), MAIN)
+
+
+@pytest.mark.parametrize(
+    "files", [{f"receipts/{name}": name * 400_000 for name in "abc"}, {f"receipts/{name}": "x" for name in range(300)}]
+)
+def test_files_that_no_receipts_could_be_are_refused_unread(world, pull, files, monkeypatch):
+    tip = world.commit(files, world.merge_commit(pull))
+    blobs = [change.new_blob for change in world.git.change(f"{tip}^", tip).paths]
+    read = Git.read_blobs
+
+    def reading(git, oids):
+        assert not set(blobs) & set(oids)
+        return read(git, oids)
+
+    monkeypatch.setattr(Git, "read_blobs", reading)
+    refused("over-limits", world, tip, MAIN, receipts=lambda *_: RECEIPTS)
 
 
 def test_a_receipt_that_is_a_link_is_refused(world, pull):

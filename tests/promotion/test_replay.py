@@ -6,8 +6,10 @@ import json
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from unittest.mock import MagicMock
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from trained import trained
 
 from modelsmith.governance.states import record_folder
@@ -273,8 +275,9 @@ def test_a_commit_without_pull_request_is_named_wherever_it_stands(repository):
 
 
 def test_nothing_is_said_about_history_when_the_tools_fail(repository, monkeypatch):
-    """Of a signature that is not plainly good, ``ssh-keygen`` has the word; here, of every one."""
-    monkeypatch.setattr("modelsmith.signing.ssh.is_plainly_signed", lambda *_: False)
+    """Where the library knows no Ed25519, ``ssh-keygen`` has the word."""
+    unknown = MagicMock(side_effect=UnsupportedAlgorithm("Ed25519"))
+    monkeypatch.setattr("modelsmith.signing.ssh.is_plainly_signed", unknown)
     here = repository.merge({"docs/note.md": b"x"}, [PETRA])
 
     run = subprocess.run

@@ -303,9 +303,11 @@ def test_a_file_that_is_no_key_is_refused(tmp_path, content):
         assert caught.value.code == "unusable-key"
 
 
-def test_without_ssh_keygen_the_error_says_what_to_install(alice, monkeypatch, tmp_path):
-    signature = sign(PAYLOAD, alice.path, NS)
+def test_without_ssh_keygen_the_error_says_what_to_install(monkeypatch, tmp_path):
+    path = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", path], check=True)
+    signature, public = sign(PAYLOAD, path, NS), public_key(path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InfrastructureFailure) as caught:
-        verify(PAYLOAD + b" ", signature, NS, [AllowedKey("alice", alice.public)])
+        verify(PAYLOAD, signature, NS, [AllowedKey("alice", public)])
     assert caught.value.code == "missing-ssh-keygen"
