@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +18,14 @@ from modelsmith.cli.asking import answers, asked_fields, cli_of, click_type
 from modelsmith.cli.output import print_result, reporter
 from modelsmith.cli.streams import OutputLost
 from modelsmith.operations.contract import Request
-from modelsmith.operations.table import Operation
+from modelsmith.operations.table import Operation, require_role
 from modelsmith.repository.paths import place
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.docs import field_docs
 from modelsmith.schema.errors import InvalidInput
+
+ROLE = "MODELSMITH_ROLE"
+"""Environment variable with the role of the session; whoever starts an agent sets it."""
 
 
 def command_for(operation: Operation) -> click.Command:
@@ -49,6 +53,7 @@ def _help(operation: Operation, text: str) -> str:
 def _callback(operation: Operation) -> Callable[..., int]:
     @click.pass_context
     def call(context: click.Context, /, as_json: bool, **values: Any) -> int:
+        require_role(operation, os.environ.get(ROLE))
         verb = operation.load()
         here = _here()
         given = [name for name in values if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]

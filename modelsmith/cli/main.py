@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -146,6 +147,8 @@ def fail(error: ModelsmithError, as_json: bool) -> NoReturn:
 def main() -> NoReturn:
     """Entry point: every ending becomes one of the contract's exit codes."""
     gc.set_threshold(COLLECT_AFTER)
+    if not sys.warnoptions:
+        warnings.showwarning = _unseen
     prepare_streams()
     as_json = "--json" in sys.argv
     try:
@@ -180,6 +183,10 @@ def main() -> NoReturn:
             "This is a fault in Modelsmith. Run again with MODELSMITH_DEBUG=1 and report what it prints.",
         )
         fail(bug, as_json)
+
+
+def _unseen(*_: object, **__: object) -> None:
+    """A library's warning in a process that is the command's own: standard error belongs to its progress."""
 
 
 def _interrupted(as_json: bool) -> None:

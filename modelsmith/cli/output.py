@@ -33,7 +33,7 @@ def print_result(name: str, result: Result, as_json: bool) -> None:
 def print_error(error: ModelsmithError, as_json: bool) -> None:
     """An error object on stdout, or message and mend on stderr."""
     if as_json:
-        write_json(error.envelope())
+        write_json({**error.envelope(), "next": error.next and error.next.model_dump(mode="json")})
         return
     page = Page(sys.stderr)
     page.line(f"error ({error.code}): {error.message}", indent=0)

@@ -11,6 +11,7 @@ from modelsmith.cli.tables import interval, verdict
 from modelsmith.cli.views_change import diff_rubric_view
 from modelsmith.cli.views_eval import duration, eval_view, results_view, run_view
 from modelsmith.schema.figures import told_apart
+from modelsmith.schema.steps import shell_line
 
 View = Callable[[Any, Page], None]
 
@@ -187,7 +188,7 @@ def _iterate(result: Any, page: Page) -> None:
         page.line(f"{what} waits for {', '.join(result.waiting_for)}.")
         page.gap()
     for label, step in result.next.items():
-        page.line(f"{label:<9}{step.command}")
+        page.line(f"{label:<9}{shell_line(step)}")
 
 
 def _promote(result: Any, page: Page) -> None:
@@ -224,7 +225,7 @@ def _rollback(result: Any, page: Page) -> None:
         rows.append(("ready", result.readiness))
     if result.waiting_for:
         rows.append(("waits for", ", ".join(result.waiting_for)))
-    page.rows([*rows, ("next", result.next.command)])
+    page.rows([*rows, ("next", shell_line(result.next))])
 
 
 def _status(result: Any, page: Page) -> None:
@@ -264,7 +265,7 @@ def _status(result: Any, page: Page) -> None:
         if cluster.hold:
             clearers = ", ".join(cluster.hold.waiting_for)
             rows.append(("on hold", f"{cluster.hold.specialist} was rolled back; {clearers} clears it"))
-        rows.append(("next", cluster.next.command))
+        rows.append(("next", shell_line(cluster.next)))
         if cluster.why:
             rows.append(("", cluster.why))
         page.rows(rows)

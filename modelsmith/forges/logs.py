@@ -27,6 +27,7 @@ from modelsmith.schema.canonical import canonical_json, is_canonical
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.promotion import EVENT_NAMESPACE, Approval
 from modelsmith.schema.pull import PullEvent, PullRequest, SignedApproval
+from modelsmith.schema.steps import step
 from modelsmith.signing import ssh
 
 FETCHED_MAIN = "refs/modelsmith/main"
@@ -428,8 +429,8 @@ def now() -> datetime:
 def unknown_pull(number: int) -> InvalidInput:
     """The error for a number that no pull request has."""
     return InvalidInput(
-        "unknown-pull", f"There is no pull request {number}.", "List them with `modelsmith pr list`.", number=number
-    )
+        "unknown-pull", f"There is no pull request {number}.", "List them with `{next}`.", number=number
+    ).then(step("pr list", {}))
 
 
 def not_open(number: int, status: str) -> InvalidInput:

@@ -25,6 +25,7 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS
 from modelsmith.schema.errors import Exit, GateNotCleared, InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.progress import Progress
+from modelsmith.schema.steps import step
 
 PHASES: dict[Phase, Callable[[Desk, Iteration], Iteration]] = {
     "eval": phases.eval_reference,
@@ -85,7 +86,8 @@ class Loop:
                 iteration = states.put(done.model_copy(update={"error": None}))
         except ModelsmithError as error:
             if error.code in TAKEN:
-                error.mend = f"Leave this iteration behind: `modelsmith iterate {self.cluster} --restart`."
+                error.mend = "Leave this iteration behind: `{next}`."
+                error.then(step("iterate", {"cluster": self.cluster}, restart=True))
             with contextlib.suppress(InfrastructureFailure):
                 states.put(iteration.model_copy(update={"error": Fault.of(error)}))
             raise

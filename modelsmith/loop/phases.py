@@ -31,6 +31,7 @@ from modelsmith.schema.events import TrainingComplete
 from modelsmith.schema.figures import told_apart
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import RunResult
+from modelsmith.schema.steps import step
 from modelsmith.substrates.adapter import WEIGHTS
 from modelsmith.training.rows import read_rows, write_rows
 
@@ -117,7 +118,7 @@ def _no_rows(lost: tuple[Loss, ...], limit: float) -> InvalidInput:
         "no-rows",
         f"Every generated row is too near to a scored text (limit {limit:.2f}): "
         + "; ".join(loss.sentence for loss in lost),
-        "Rewrite the generators in words of their own; `modelsmith validate` says which rows would pass.",
+        "Rewrite the generators in words of their own; `{next}` says which rows would pass.",
         limit=limit,
         generators=[
             {
@@ -132,7 +133,7 @@ def _no_rows(lost: tuple[Loss, ...], limit: float) -> InvalidInput:
             }
             for loss in lost
         ],
-    )
+    ).then(step("validate", {}))
 
 
 def train_candidate(desk: Desk, iteration: Iteration) -> Iteration:

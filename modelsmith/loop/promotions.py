@@ -51,6 +51,7 @@ from modelsmith.schema.figures import told_apart
 from modelsmith.schema.promotion import TRAINING_FILE, Receipt, TrainingFacts
 from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.run import Latency, RunResult
+from modelsmith.schema.steps import step
 from modelsmith.signing.dsse import adopt_or_seal, statement
 from modelsmith.signing.files import SIGNATURE_FILE, SUMS_FILE, write_atomically
 from modelsmith.signing.oms import sign_directory
@@ -259,8 +260,9 @@ def _nothing_follows(workspace: Workspace, cluster: str, life: Life) -> InvalidI
             "measures nothing"
         )
         facts |= {"verdict": run.headline.verdict, "composite": run.headline.composite.value, "eval_tag": run.tag}
-    mend = f"Run `modelsmith iterate {cluster}`: the next candidate is judged by the rule as it is now."
-    return InvalidInput("nothing-to-promote", said, mend, **facts)
+    again = step("iterate", {"cluster": cluster})
+    mend = "Run `{next}`: the next candidate is judged by the rule as it is now."
+    return InvalidInput("nothing-to-promote", said, mend, **facts).then(again)
 
 
 def refuse_on_hold(main: Main, cluster: str) -> None:
@@ -268,13 +270,14 @@ def refuse_on_hold(main: Main, cluster: str) -> None:
     hold = hold_of(cluster, main.history.of_cluster(cluster))
     if hold:
         clearers = list(hold_clearers(main.policy))
+        clear = step("rollback", {"cluster": cluster}, clear_hold=True)
         raise WaitingForPerson(
             "on-hold",
             hold.sentence,
-            f"`modelsmith rollback {cluster} --clear-hold` asks {' or '.join(clearers)} to clear it.",
+            f"`{{next}}` asks {' or '.join(clearers)} to clear it.",
             waiting_for=clearers,
             specialist=hold.specialist,
-        )
+        ).then(clear)
 
 
 def _facts(desk: Desk, iteration: Iteration, run: RunResult | None) -> Facts:

@@ -27,6 +27,7 @@ from modelsmith.schema.governance import People
 from modelsmith.schema.plaintext import PlainLine
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval
 from modelsmith.schema.pull import SignedApproval
+from modelsmith.schema.steps import step
 from modelsmith.signing.ssh import public_key, sign
 
 
@@ -88,10 +89,10 @@ def give_verdict(
         raise InvalidInput(
             "not-open",
             f"Pull request {number} is {pull.status}",
-            "Look at `modelsmith pr list`.",
+            "Look at `{next}`.",
             number=number,
             status=pull.status,
-        )
+        ).then(step("pr list", {}))
     change = judge(main, pull, datetime.now(UTC)).change.digest()
     statement = Approval(
         repository=main.policy.repository,

@@ -24,6 +24,7 @@ from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.governance import People
 from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.steps import step
 from modelsmith.signing.files import write_atomically
 
 SetOption = Annotated[
@@ -85,13 +86,14 @@ class OpenSet:
         known = self.capabilities()
         if name not in known:
             near = get_close_matches(name, known, n=1)
+            begin = step("new capability", {"name": name})
             mend = f"Did you mean '{near[0]}'? Or begin" if near else "Begin"
             raise InvalidInput(
                 "unknown-capability",
                 f"No scenario has the capability '{name}'",
-                f"{mend} it: `modelsmith new capability {name}`.",
+                f"{mend} it: `{{next}}`.",
                 known=known,
-            )
+            ).then(begin)
 
 
 def set_names(tree: Tree) -> list[str]:
@@ -102,7 +104,8 @@ def set_names(tree: Tree) -> list[str]:
 
 def _named_set(names: list[str], given: str | None) -> str:
     if not names:
-        raise InvalidInput("no-set", "There is no eval set yet", "Write one first: `modelsmith new set NAME`.")
+        first = step("new set", {"name": "NAME"})
+        raise InvalidInput("no-set", "There is no eval set yet", "Write one first: `{next}`.").then(first)
     if given is None and len(names) > 1:
         raise InvalidInput("which-set", "There are several eval sets", f"Add --set, one of: {', '.join(names)}.")
     if given is not None and given not in names:

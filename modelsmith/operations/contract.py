@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue
 
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import Exit
+from modelsmith.schema.steps import Step
 
 if TYPE_CHECKING:
     from modelsmith.repository.workspace import Workspace
@@ -72,6 +73,8 @@ class Refusal(Frozen):
     """The next thing to do, for people."""
     details: dict[str, JsonValue]
     """Facts by name; ``problems`` holds the mistakes of files as `validate` names them."""
+    next: Step | None
+    """The operation that ``mend`` speaks of; null where it is none, or none that can be called as it stands."""
 
 
 class ProgressLine(Frozen):

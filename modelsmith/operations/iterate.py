@@ -15,7 +15,6 @@ from modelsmith.loop.running import noting
 from modelsmith.loop.state import Iteration
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
-from modelsmith.operations.steps import Step, step
 from modelsmith.promotion.harness import open_harness
 from modelsmith.promotion.main import read_main
 from modelsmith.promotion.pulls import sync
@@ -23,6 +22,7 @@ from modelsmith.repository.load import require_name
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import Exit
 from modelsmith.schema.run import RunResult
+from modelsmith.schema.steps import Step, step
 
 
 class IterateRequest(Request):

@@ -17,6 +17,7 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.promotion import TRAINING_FILE, Receipt, TrainingFacts
+from modelsmith.schema.steps import step
 
 
 class LineageRequest(Request):
@@ -84,9 +85,9 @@ def _resolve(main: Main, text: str) -> str:
         raise InvalidInput(
             "unknown-id",
             f"{what} specialist or artifact begins with '{text}'",
-            "See `modelsmith status` for the ids.",
+            "See `{next}` for the ids.",
             text=text,
-        )
+        ).then(step("status", {}))
     return found[0]
 
 

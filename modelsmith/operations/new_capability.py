@@ -14,6 +14,7 @@ from modelsmith.operations.new_scenario import STEMS, CaseRequest, case_draft, c
 from modelsmith.repository.drafts import free_name, yaml_bytes
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.steps import step
 
 
 class NewCapabilityRequest(CaseRequest):
@@ -47,9 +48,10 @@ def run(workspace: Workspace, request: NewCapabilityRequest) -> NewResult:
 
 def _require_new(found: OpenSet, name: str) -> None:
     if name in found.capabilities():
+        case = step("new scenario", {"capability": name})
         raise InvalidInput(
             "exists",
             f"There is a capability '{name}' already",
-            f"Add a case: `modelsmith new scenario {name}`.",
+            "Add a case: `{next}`.",
             request=name,
-        )
+        ).then(case)

@@ -21,6 +21,7 @@ from modelsmith.schema.base import Event
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import Exit, InvalidInput
 from modelsmith.schema.pull import PullRequest
+from modelsmith.schema.steps import step
 
 
 class PromoteRequest(Request):
@@ -80,12 +81,13 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
     elif lives:
         life = max(lives, key=lambda one: one.records[-1].iteration)
     else:
+        first = step("iterate", {"cluster": request.cluster})
         raise InvalidInput(
             "no-specialist",
             f"{request.cluster} has no specialist yet",
-            f"Run `modelsmith iterate {request.cluster}`.",
+            "Run `{next}`.",
             cluster=request.cluster,
-        )
+        ).then(first)
     event, pull = _ask(harness, cluster, life, main, request)
     last = life.records[-1]
     return PromoteResult(

@@ -18,7 +18,6 @@ from modelsmith.loop.rollback import clear_hold, roll_back
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
 from modelsmith.operations.status import ServingView
-from modelsmith.operations.steps import Step, step
 from modelsmith.promotion.harness import Harness, open_harness
 from modelsmith.promotion.history import RECEIPTS
 from modelsmith.promotion.main import Main, read_main
@@ -36,6 +35,7 @@ from modelsmith.schema.live import LiveWindow
 from modelsmith.schema.plaintext import PlainLine
 from modelsmith.schema.promotion import ROLLBACK_FILE, Receipt
 from modelsmith.schema.pull import PullRequest
+from modelsmith.schema.steps import Step, step
 
 LARGEST_WINDOW = 65_536
 """Bytes of a file with counts, at most; one has a few hundred."""
@@ -96,8 +96,11 @@ def run(workspace: Workspace, request: RollbackRequest) -> RollbackResult:
     if request.clear_hold:
         if hold is None:
             raise InvalidInput(
-                "no-hold", f"{request.cluster} is not on hold", "See `modelsmith status`.", cluster=request.cluster
-            )
+                "no-hold",
+                f"{request.cluster} is not on hold",
+                "See `{next}`.",
+                cluster=request.cluster,
+            ).then(step("status", {}))
         life = main.history.find(hold.specialist)
         pull = clear_hold(harness, main, cluster, hold, request.reason)
         return _result(harness, cluster, "hold-cleared", life, pull)
@@ -132,9 +135,9 @@ def _target(main: Main, request: RollbackRequest, hold: Hold | None) -> Life:
         raise InvalidInput(
             "nothing-to-roll-back",
             f"No deployment of {request.cluster} stands",
-            "See `modelsmith status`.",
+            "See `{next}`.",
             cluster=request.cluster,
-        )
+        ).then(step("status", {}))
     return life
 
 
@@ -143,12 +146,13 @@ def _refuse_other_reason(main: Main, life: Life, reason: str) -> None:
     record = next(record for record in reversed(life.records) if record.event == "rolled-back")
     known = recorded_order(main, record).reason
     if reason and reason != known:
+        more = step("rollback", {"cluster": life.cluster}, clear_hold=True, reason="WHY")
         raise InvalidInput(
             "rolled-back-already",
             f"{life.specialist} is rolled back already; its reason stands: {known}",
-            f"Say the rest when the hold is cleared: `modelsmith rollback {life.cluster} --clear-hold --reason WHY`.",
+            "Say the rest when the hold is cleared: `{next}`.",
             reason=known,
-        )
+        ).then(more)
 
 
 def _done(harness: Harness, main: Main, life: Life) -> PullRequest:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from modelsmith.operations.catalogue import catalogue
 from modelsmith.operations.contract import ARGUMENT, ProgressLine, Refusal, Request, Result
 from modelsmith.operations.table import OPERATIONS
 from modelsmith.repository.paths import refuse_links
@@ -26,10 +27,14 @@ class SchemaExportRequest(Request):
     With --results it also writes, into DIR/results, one for what each command prints with --json, one for errors and
     one for the lines of progress on stderr; and error-codes.json, every code that a command can end with: topic, exit
     code, meaning and mend.
+
+    With --operations it writes operations.json: every operation with the schemas of what it takes and gives, its
+    effect, and the roles that may call it.
     """
 
     directory: Annotated[Path, Field(description="Folder to write into."), ARGUMENT] = Path(".iterate/schemas")
     results: Annotated[bool, Field(description="What commands print with --json too.")] = False
+    operations: Annotated[bool, Field(description="The table of operations too, to make tools of.")] = False
 
 
 class SchemaExportResult(Result):
@@ -41,6 +46,7 @@ class SchemaExportResult(Result):
     """Events, and ``recorded``: the form in which the ledger gives each of them."""
     results: tuple[str, ...]
     """Commands, as in a file's name: ``pr-show``; ``error`` and ``progress`` among them."""
+    operations: tuple[str, ...]
 
 
 def run(workspace: Workspace, request: SchemaExportRequest) -> SchemaExportResult:
@@ -53,12 +59,19 @@ def run(workspace: Workspace, request: SchemaExportRequest) -> SchemaExportResul
     if request.results:
         files |= {folder / "results" / f"{name}.schema.json": schema for name, schema in results.items()}
         files[folder / "results" / "error-codes.json"] = known_errors()
+    listed = catalogue() if request.operations else []
+    if request.operations:
+        files[folder / "operations.json"] = listed
     for path, content in files.items():
         refuse_links(workspace.root, path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return SchemaExportResult(
-        directory=str(folder), kinds=tuple(sorted(kinds)), events=tuple(sorted(events)), results=tuple(sorted(results))
+        directory=str(folder),
+        kinds=tuple(sorted(kinds)),
+        events=tuple(sorted(events)),
+        results=tuple(sorted(results)),
+        operations=tuple(one["name"] for one in listed),
     )
 
 

@@ -13,7 +13,6 @@ from modelsmith.loop.running import running
 from modelsmith.loop.state import Fault, Iteration, StateFile
 from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.pull_view import PullView, UnreadableView, unreadable_views, view
-from modelsmith.operations.steps import Step, step
 from modelsmith.promotion.freshness import Stale, stale_deployments
 from modelsmith.promotion.harness import open_forge
 from modelsmith.promotion.main import Main, read_main
@@ -23,6 +22,7 @@ from modelsmith.repository.yamlfile import parse_yaml
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.run import Outcome, RunResult
+from modelsmith.schema.steps import Step, shell_line, step
 
 PROMOTE = "promote/"
 """Branches of promotions. No other pull request is shown here, so no other is judged."""
@@ -256,7 +256,7 @@ def _next(
             return step("pr merge", {"number": pull.number}), ""
         show = step("pr show", {"number": pull.number})
         if pull.gate in ("closed", "conflict"):
-            return show, f"its gate is shut; `{iterate.command}` proposes it again or goes on without it"
+            return show, f"its gate is shut; `{shell_line(iterate)}` proposes it again or goes on without it"
         return show, f"{pull.decides or 'its author'} decides about it"
     if iteration and iteration.error:
         return iterate, f"once this is mended: {iteration.error.mend}"

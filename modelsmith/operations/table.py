@@ -1,19 +1,39 @@
-"""The table that click commands, tools and docs are made of. Importing it imports none of the operations."""
+"""The table of operations: what command line, tools for agents, dashboard and runbooks are made of.
+
+Importing it imports none of the operations.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+from modelsmith.schema.errors import InvalidInput
 
 if TYPE_CHECKING:
     from modelsmith.operations.contract import Request, Result
     from modelsmith.repository.workspace import Workspace
 
 Role = Literal["operator", "reviewer", "promoter"]
-Effect = Literal["reads", "writes", "person"]
-"""``person``: only with a person's own key; no tool for agents is made of it."""
+"""Who an agent's session is: ``operator`` drives the loop, ``reviewer`` reads, ``promoter`` moves specialists on."""
+Effect = Literal["reads", "writes", "proposes", "decides"]
+"""What an operation changes.
+
+``reads``: nothing, beside a picture where its asker wants one. ``writes``: files of the clone, or what it has measured.
+``proposes``: pull requests at the forge; main moves only as far as the gate lets it. ``decides``: the gate itself, by a
+person's verdict.
+"""
+Key = Literal["none", "listed", "person"]
+"""Whose key an operation takes: nobody's, that of anyone in people.yaml (the harness too), or only a person's own."""
+
+OPERATOR: tuple[Role, ...] = ("operator",)
+LOOKERS: tuple[Role, ...] = ("operator", "reviewer")
+MOVERS: tuple[Role, ...] = ("operator", "promoter")
+EVERYONE: tuple[Role, ...] = get_args(Role)
+PEOPLE: tuple[Role, ...] = ()
+"""No role: no tool for agents is made of it."""
 
 
 class Verb(NamedTuple):
@@ -30,18 +50,58 @@ class Operation:
 
     name: str
     module: str
-    role: Role
+    request: str
+    """Type of the request, by its name in the module."""
+    result: str
+    roles: tuple[Role, ...]
+    """Roles that may call it."""
     effect: Effect
     group: str
     summary: str
+    key: Key = "none"
+    replaces: bool = False
+    """It can take away or write over what stands: traffic, an open pull request, a file that its asker names."""
+    repeatable: bool = True
+    """Called again with the same arguments, it changes nothing more."""
     anywhere: bool = False
     """Runs outside a promotion repository too."""
 
     def load(self) -> Verb:
         """Import the module, and with it whatever heavy libraries the verb needs."""
-        run = importlib.import_module(f"modelsmith.operations.{self.module}").run
-        types = get_type_hints(run)
-        return Verb(types["request"], types["return"], run)
+        module = importlib.import_module(f"modelsmith.operations.{self.module}")
+        return Verb(getattr(module, self.request), getattr(module, self.result), module.run)
+
+
+def require_role(operation: Operation, role: str | None) -> None:
+    """Refuse what a session of this role may not call; without a role, nothing is refused.
+
+    Raises:
+        InvalidInput: ``no-such-role``, ``outside-role``.
+    """
+    if role is None:
+        return
+    if role not in EVERYONE:
+        raise InvalidInput(
+            "no-such-role",
+            f"MODELSMITH_ROLE is '{role}', which is no role",
+            f"Set it to one of {', '.join(EVERYONE)}, or not at all.",
+            role=role,
+            roles=list(EVERYONE),
+        )
+    if role not in operation.roles:
+        needed = " or ".join(operation.roles)
+        raise InvalidInput(
+            "outside-role",
+            f"`modelsmith {operation.name}` needs the role {needed}; this session's is {role}"
+            if needed
+            else f"`modelsmith {operation.name}` is for people; no role may call it, and this session's is {role}",
+            f"Leave it to a session of the role {needed}."
+            if needed
+            else "A person runs it in a session of their own, where MODELSMITH_ROLE is not set.",
+            operation=operation.name,
+            role=role,
+            roles=list(operation.roles),
+        )
 
 
 LOOP = "Run the loop"
@@ -52,76 +112,346 @@ SET_UP = "Set up"
 AUTHOR = "Write your field"
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("init", "init", "operator", "writes", SET_UP, "Make a promotion repository from a kit.", anywhere=True),
-    Operation("validate", "validate", "reviewer", "reads", SET_UP, "Check every governed file and name each mistake."),
-    Operation("doctor", "doctor", "reviewer", "reads", SET_UP, "Say what this machine and clone can and cannot do."),
+    Operation(
+        "init",
+        "init",
+        "InitRequest",
+        "InitResult",
+        OPERATOR,
+        "writes",
+        SET_UP,
+        "Make a promotion repository from a kit.",
+        anywhere=True,
+    ),
+    Operation(
+        "validate",
+        "validate",
+        "ValidateRequest",
+        "ValidateResult",
+        LOOKERS,
+        "reads",
+        SET_UP,
+        "Check every governed file and name each mistake.",
+    ),
+    Operation(
+        "doctor",
+        "doctor",
+        "DoctorRequest",
+        "DoctorResult",
+        LOOKERS,
+        "reads",
+        SET_UP,
+        "Say what this machine and clone can and cannot do.",
+    ),
     Operation(
         "schema export",
         "schema_export",
-        "reviewer",
+        "SchemaExportRequest",
+        "SchemaExportResult",
+        OPERATOR,
         "writes",
         SET_UP,
         "Write JSON Schemas of the governed files for editors.",
+        replaces=True,
         anywhere=True,
     ),
-    Operation("new set", "new_set", "operator", "writes", AUTHOR, "Begin an eval set: its rule and its rubric."),
-    Operation("new capability", "new_capability", "operator", "writes", AUTHOR, "Begin a skill: a case of each exam."),
-    Operation("new scenario", "new_scenario", "operator", "writes", AUTHOR, "Add a case to an exam."),
-    Operation("new scenarios", "new_scenarios", "operator", "writes", AUTHOR, "Add the cases of a table."),
-    Operation("new generator", "new_generator", "operator", "writes", AUTHOR, "Add practice for a skill."),
-    Operation("new label", "new_label", "operator", "writes", AUTHOR, "Add an answer that you marked, for the judge."),
-    Operation("new cluster", "new_cluster", "operator", "writes", AUTHOR, "Begin a specialist's line of work."),
+    Operation(
+        "new set",
+        "new_set",
+        "NewSetRequest",
+        "NewResult",
+        OPERATOR,
+        "writes",
+        AUTHOR,
+        "Begin an eval set: its rule and its rubric.",
+    ),
+    Operation(
+        "new capability",
+        "new_capability",
+        "NewCapabilityRequest",
+        "NewResult",
+        OPERATOR,
+        "writes",
+        AUTHOR,
+        "Begin a skill: a case of each exam.",
+    ),
+    Operation(
+        "new scenario",
+        "new_scenario",
+        "NewScenarioRequest",
+        "NewResult",
+        OPERATOR,
+        "writes",
+        AUTHOR,
+        "Add a case to an exam.",
+        repeatable=False,
+    ),
+    Operation(
+        "new scenarios",
+        "new_scenarios",
+        "NewScenariosRequest",
+        "NewResult",
+        OPERATOR,
+        "writes",
+        AUTHOR,
+        "Add the cases of a table.",
+        repeatable=False,
+    ),
+    Operation(
+        "new generator",
+        "new_generator",
+        "NewGeneratorRequest",
+        "NewResult",
+        OPERATOR,
+        "writes",
+        AUTHOR,
+        "Add practice for a skill.",
+        repeatable=False,
+    ),
+    Operation(
+        "new label",
+        "new_label",
+        "NewLabelRequest",
+        "NewResult",
+        OPERATOR,
+        "writes",
+        AUTHOR,
+        "Add an answer that you marked, for the judge.",
+        repeatable=False,
+    ),
+    Operation(
+        "new cluster",
+        "new_cluster",
+        "NewClusterRequest",
+        "NewResult",
+        OPERATOR,
+        "writes",
+        AUTHOR,
+        "Begin a specialist's line of work.",
+    ),
     Operation(
         "iterate",
         "iterate",
-        "operator",
-        "writes",
+        "IterateRequest",
+        "IterateResult",
+        OPERATOR,
+        "proposes",
         LOOP,
         "Eval, diagnose, train and promote until a person must decide.",
+        replaces=True,
+        repeatable=False,
     ),
-    Operation("eval", "evaluate", "operator", "writes", LOOP, "Run the governed eval set against a cluster's model."),
-    Operation("diagnose", "diagnose", "operator", "reads", LOOP, "Group an eval's failures and say what to train on."),
-    Operation("promote", "promote", "promoter", "writes", LOOP, "Take a specialist to its next state by pull request."),
-    Operation("rollback", "rollback", "promoter", "writes", LOOP, "Undo the latest deployment; ask to clear the hold."),
-    Operation("status", "status", "reviewer", "reads", LOOK, "Who serves, what waits for whom, and what to do next."),
-    Operation("results", "results", "reviewer", "reads", LOOK, "Results of an eval run, by tag."),
     Operation(
-        "export-inspect", "export_inspect", "operator", "writes", LOOK, "An eval run as a log for inspect_ai's viewer."
+        "eval",
+        "evaluate",
+        "EvalRequest",
+        "EvalResult",
+        OPERATOR,
+        "writes",
+        LOOP,
+        "Run the governed eval set against a cluster's model.",
     ),
-    Operation("compare", "compare", "reviewer", "reads", LOOK, "Two eval runs side by side: which scenarios flipped."),
+    Operation(
+        "diagnose",
+        "diagnose",
+        "DiagnoseRequest",
+        "DiagnoseResult",
+        LOOKERS,
+        "reads",
+        LOOP,
+        "Group an eval's failures and say what to train on.",
+    ),
+    Operation(
+        "promote",
+        "promote",
+        "PromoteRequest",
+        "PromoteResult",
+        MOVERS,
+        "proposes",
+        LOOP,
+        "Take a specialist to its next state by pull request.",
+    ),
+    Operation(
+        "rollback",
+        "rollback",
+        "RollbackRequest",
+        "RollbackResult",
+        MOVERS,
+        "proposes",
+        LOOP,
+        "Undo the latest deployment; ask to clear the hold.",
+        replaces=True,
+    ),
+    Operation(
+        "status",
+        "status",
+        "StatusRequest",
+        "StatusResult",
+        EVERYONE,
+        "reads",
+        LOOK,
+        "Who serves, what waits for whom, and what to do next.",
+    ),
+    Operation(
+        "results",
+        "results",
+        "ResultsRequest",
+        "ResultsResult",
+        LOOKERS,
+        "reads",
+        LOOK,
+        "Results of an eval run, by tag.",
+    ),
+    Operation(
+        "export-inspect",
+        "export_inspect",
+        "ExportInspectRequest",
+        "ExportInspectResult",
+        OPERATOR,
+        "writes",
+        LOOK,
+        "An eval run as a log for inspect_ai's viewer.",
+        replaces=True,
+    ),
+    Operation(
+        "compare",
+        "compare",
+        "CompareRequest",
+        "CompareResult",
+        LOOKERS,
+        "reads",
+        LOOK,
+        "Two eval runs side by side: which scenarios flipped.",
+    ),
     Operation(
         "diff-rubric",
         "diff_rubric",
-        "reviewer",
+        "DiffRubricRequest",
+        "DiffRubricResult",
+        LOOKERS,
         "reads",
         LOOK,
         "What a rubric or scenario change does to verdicts and gates.",
     ),
     Operation(
-        "lineage", "lineage", "reviewer", "reads", LOOK, "Where a specialist comes from, back to the base model."
+        "lineage",
+        "lineage",
+        "LineageRequest",
+        "LineageResult",
+        LOOKERS,
+        "reads",
+        LOOK,
+        "Where a specialist comes from, back to the base model.",
     ),
     Operation(
         "composite-history",
         "composite_history",
-        "reviewer",
+        "CompositeHistoryRequest",
+        "CompositeHistoryResult",
+        LOOKERS,
         "reads",
         LOOK,
         "How a cluster's composite moved: every run, its interval and what came of it.",
+        replaces=True,
     ),
     Operation(
-        "balance", "balance", "reviewer", "reads", LOOK, "What an eval set asks about and what its composite hangs on."
+        "balance",
+        "balance",
+        "BalanceRequest",
+        "BalanceResult",
+        LOOKERS,
+        "reads",
+        LOOK,
+        "What an eval set asks about and what its composite hangs on.",
+        replaces=True,
     ),
-    Operation("pr list", "pr_list", "reviewer", "reads", DECIDE, "Pull requests and what each waits for."),
     Operation(
-        "pr show", "pr_show", "reviewer", "reads", DECIDE, "One pull request: evidence, gate and missing approvals."
+        "pr list",
+        "pr_list",
+        "PrListRequest",
+        "PrListResult",
+        EVERYONE,
+        "reads",
+        DECIDE,
+        "Pull requests and what each waits for.",
     ),
-    Operation("pr open", "pr_open", "promoter", "writes", DECIDE, "Propose the commits of a branch as a pull request."),
-    Operation("pr merge", "pr_merge", "promoter", "writes", DECIDE, "Merge a pull request whose gate is open."),
-    Operation("pr close", "pr_close", "promoter", "writes", DECIDE, "Close a pull request without merging it."),
-    Operation("approve", "approve", "reviewer", "person", DECIDE, "Approve a change with your own key."),
-    Operation("reject", "reject", "reviewer", "person", DECIDE, "Reject a change with your own key."),
     Operation(
-        "verify", "verify", "reviewer", "reads", PROVE, "Replay the history offline: signatures, approvals, evidence."
+        "pr show",
+        "pr_show",
+        "PrShowRequest",
+        "PrShowResult",
+        EVERYONE,
+        "reads",
+        DECIDE,
+        "One pull request: evidence, gate and missing approvals.",
+    ),
+    Operation(
+        "pr open",
+        "pr_open",
+        "PrOpenRequest",
+        "PrOpenResult",
+        MOVERS,
+        "proposes",
+        DECIDE,
+        "Propose the commits of a branch as a pull request.",
+        key="listed",
+    ),
+    Operation(
+        "pr merge",
+        "pr_merge",
+        "PrMergeRequest",
+        "PrMergeResult",
+        MOVERS,
+        "proposes",
+        DECIDE,
+        "Merge a pull request whose gate is open.",
+        key="listed",
+    ),
+    Operation(
+        "pr close",
+        "pr_close",
+        "PrCloseRequest",
+        "PrCloseResult",
+        MOVERS,
+        "proposes",
+        DECIDE,
+        "Close a pull request without merging it.",
+        key="listed",
+        replaces=True,
+    ),
+    Operation(
+        "approve",
+        "approve",
+        "ApproveRequest",
+        "VerdictResult",
+        PEOPLE,
+        "decides",
+        DECIDE,
+        "Approve a change with your own key.",
+        key="person",
+        repeatable=False,
+    ),
+    Operation(
+        "reject",
+        "reject",
+        "RejectRequest",
+        "VerdictResult",
+        PEOPLE,
+        "decides",
+        DECIDE,
+        "Reject a change with your own key.",
+        key="person",
+        repeatable=False,
+    ),
+    Operation(
+        "verify",
+        "verify",
+        "VerifyRequest",
+        "VerifyResult",
+        LOOKERS,
+        "reads",
+        PROVE,
+        "Replay the history offline: signatures, approvals, evidence.",
     ),
 )
 

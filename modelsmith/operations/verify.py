@@ -40,6 +40,7 @@ from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.progress import Progress
+from modelsmith.schema.steps import step
 from modelsmith.signing.files import SUMS_FILE
 
 ROOT_SETTING = "root"
@@ -215,13 +216,14 @@ def _other_root(memory: Verified, root: str) -> IntegrityFailure:
 
 
 def _rewound(tip: str, now: str) -> IntegrityFailure:
+    whole = step("verify", {}, full=True)
     return IntegrityFailure(
         "rewound-main",
         f"Main was rewound or rewritten since it was last verified here: {tip[:12]} is no longer on it",
-        "Compare with another clone. If that was agreed, accept main as it is with `modelsmith verify --full`.",
+        "Compare with another clone. If that was agreed, accept main as it is with `{next}`.",
         commit=tip,
         tip=now,
-    )
+    ).then(whole)
 
 
 def _remember(workspace: Workspace, verified: Verified) -> None:

@@ -34,6 +34,7 @@ from modelsmith.schema.promotion import (
     PromotionRecord,
 )
 from modelsmith.schema.pull import PullRequest, Review
+from modelsmith.schema.steps import step
 from modelsmith.signing import ssh
 from modelsmith.signing.dsse import holds, seal, statement
 
@@ -146,11 +147,12 @@ def _attest(merger: Merger, main: Main, pull: PullRequest, review: Review) -> by
 
 
 def _needs_harness(what: str, number: int) -> GateNotCleared:
+    merge = step("pr merge", {"number": number})
     return GateNotCleared(
         "needs-harness",
         f"{what}; only the harness attests what a forge said, where policy lists it (attested_forges)",
-        f"Run `modelsmith pr merge {number}` as the harness.",
-    )
+        "Run `{next}` as the harness.",
+    ).then(merge)
 
 
 def refuse_unless_open(pull: PullRequest, judgement: Judgement) -> None:
@@ -159,20 +161,22 @@ def refuse_unless_open(pull: PullRequest, judgement: Judgement) -> None:
     if decision.open:
         return
     if decision.refusals:
+        show = step("pr show", {"number": pull.number})
         raise GateNotCleared(
             "gate-closed",
             f"Pull request {pull.number}: " + "; ".join(refusal.sentence for refusal in decision.refusals),
-            f"See `modelsmith pr show {pull.number}`.",
+            "See `{next}`.",
             refusals=[refusal.code for refusal in decision.refusals],
-        )
+        ).then(show)
     several = sum(need.satisfied_by is None for need in decision.needs) > 1
+    approve = step("approve", {"number": pull.number}, key="KEY")
     who = "For each, one owner" if several else "One of them"
     raise WaitingForPerson(
         "approval-missing",
         f"Pull request {pull.number} waits for {decision.decides}",
-        f"{who} runs `modelsmith approve {pull.number} --key KEY`.",
+        f"{who} runs `{{next}}`.",
         waiting_for=list(decision.waiting_for),
-    )
+    ).then(approve)
 
 
 def merge_message(pull: PullRequest, judgement: Judgement) -> str:

@@ -23,6 +23,7 @@ from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InvalidInput, WaitingForPerson
 from modelsmith.schema.promotion import Preparer, PromotionRecord, RollbackContract
+from modelsmith.schema.steps import step
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, b
     refusal = hold_refusal(hold_of(facts.cluster.cluster, lives), facts.cluster.cluster, event, facts.specialist)
     if refusal:
         if event == "hold-cleared":
-            raise InvalidInput("no-hold", refusal, "See `modelsmith status`.")
-        raise WaitingForPerson("on-hold", refusal, "See `modelsmith status`.")
+            raise InvalidInput("no-hold", refusal, "See `{next}`.").then(step("status", {}))
+        raise WaitingForPerson("on-hold", refusal, "See `{next}`.").then(step("status", {}))
     return PromotionRecord(
         cluster=facts.cluster.cluster,
         specialist=facts.specialist,

@@ -34,6 +34,7 @@ from modelsmith.schema.promotion import (
     RollbackOrder,
 )
 from modelsmith.schema.pull import Change
+from modelsmith.schema.steps import step
 
 
 class Deployment(NamedTuple):
@@ -60,8 +61,11 @@ def deployment_of(main: Main, specialist: str) -> Deployment:
             times = [approved_at(path, main.tree.read(path)) for path in paths]
             return Deployment(record, record.rollback, max(times, default=None))
     raise InvalidInput(
-        "not-deployed", f"{specialist} was never deployed", "See `modelsmith status`.", specialist=specialist
-    )
+        "not-deployed",
+        f"{specialist} was never deployed",
+        "See `{next}`.",
+        specialist=specialist,
+    ).then(step("status", {}))
 
 
 def order_for(

@@ -17,6 +17,7 @@ from modelsmith.repository.git import Commit, Git, reads_as_id
 from modelsmith.repository.refs import local_refs, remote_refs
 from modelsmith.repository.tree import WorkTree, unknown_revision
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.steps import step
 
 MAIN = "refs/heads/main"
 MAIN_NAME = "main"
@@ -96,14 +97,15 @@ def require_checked_out(tip: str, here: CheckedOut) -> None:
     """
     if here.commit == tip:
         return
+    named = step("verify", {}, revision="main")
     raise IntegrityFailure(
         "not-checked-out",
         f"What is checked out here ({here.name}, {(here.commit or 'nothing')[:12]}) is not main ({tip[:12]}), "
         "so nothing that is said of main holds for these files",
-        "Check main out (`git switch main`), or say by name what you mean: `modelsmith verify --revision main`.",
+        "Check main out (`git switch main`), or say by name what you mean: `{next}`.",
         checked_out=here.commit,
         tip=tip,
-    )
+    ).then(named)
 
 
 def compare(git: Git, log: Sequence[Commit], other: str, where: str) -> Seen:

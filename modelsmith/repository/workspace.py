@@ -17,6 +17,7 @@ from modelsmith.repository.paths import place
 from modelsmith.repository.tree import Revision, WorkTree
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.progress import Notify, silent
+from modelsmith.schema.steps import step
 
 GLANCE = 0.2
 """Seconds for which a lock is waited for: somebody may be looking whether it is held."""
@@ -98,12 +99,13 @@ class Workspace:
                 _refuse_home(found)
                 refuse_local(found.git, "HEAD")
                 return found
+        make = step("init", {"directory": "DIR"}, kit="adtech")
         raise InvalidInput(
             "not-a-repository",
             f"{start} is not inside a promotion repository",
-            "Change into one, or make one with `modelsmith init DIR --kit adtech`.",
+            "Change into one, or make one with `{next}`.",
             start=str(start),
-        )
+        ).then(make)
 
     @property
     def git(self) -> Git:
@@ -204,9 +206,9 @@ class Workspace:
             raise InfrastructureFailure(
                 "busy",
                 f"Another process is working on {name}",
-                "Wait for it to end, then run the command again; `modelsmith status` says how far it is.",
+                "Wait for it to end, then run the command again; `{next}` says how far it is.",
                 lock=name,
-            ) from None
+            ).then(step("status", {})) from None
         except OSError as error:
             raise InfrastructureFailure(
                 "not-writable",

@@ -48,8 +48,9 @@ _INTRODUCTION = """# Error codes
 
 Every command that fails ends with one of these codes. Here you look up what a code means and whose move it is.
 
-With `--json` the error is one object: `{code, message, mend, details}`. `message` and `mend` name the file, the place
-and the command of this case and may change; code and exit code stay. A code has one exit code, wherever it arises.
+With `--json` the error is one object: `{code, message, mend, details, next}`. `message` and `mend` name the file, the
+place and the command of this case and may change; code and exit code stay. A code has one exit code, wherever it
+arises. `next` is the command of `mend` as operation and arguments, where it can be called as it stands, else null.
 The exit codes are explained in [For agents](agents.md#exit-codes).
 
 This page is made of `modelsmith/schema/error_codes.yaml`: `python -m modelsmith.schema.error_codes > docs/errors.md`.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from modelsmith.schema.steps import Step
 
 
 class Exit(IntEnum):
@@ -22,7 +25,8 @@ class ModelsmithError(Exception):
     """A failure that says what is wrong and how to mend it.
 
     ``code`` is a stable kebab-case word for machines, ``message`` one sentence, ``mend`` the next thing to do,
-    ``details`` JSON-serialisable facts.
+    ``details`` JSON-serialisable facts; ``next`` the operation that ``mend`` speaks of, where it is one that can be
+    called as it stands.
     """
 
     exit: ClassVar[Exit] = Exit.BUG
@@ -32,7 +36,16 @@ class ModelsmithError(Exception):
         self.code = code
         self.message = message
         self.mend = mend
+        self.next: Step | None = None
         self.details = details
+
+    def then(self, step: Step) -> Self:
+        """Name the operation that the mend speaks of; ``{next}`` in the mend becomes its command line."""
+        from modelsmith.schema.steps import shell_line
+
+        self.next = step
+        self.mend = self.mend.replace("{next}", shell_line(step))
+        return self
 
     def envelope(self) -> dict[str, Any]:
         """The error object of the command-line contract: ``{code, message, mend, details}``."""

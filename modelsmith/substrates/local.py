@@ -12,6 +12,7 @@ import json
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, Models
 from modelsmith.schema.evalset import Sampling  # noqa: E402
 from modelsmith.schema.run import EngineFacts  # noqa: E402
 from modelsmith.schema.source import Chat  # noqa: E402
+from modelsmith.schema.steps import step as next_step  # noqa: E402
 from modelsmith.substrates.adapter import load_adapter  # noqa: E402
 from modelsmith.substrates.chat import Answer, Finish, answer_after, begins_thinking, common_prefix, prompt_ids  # noqa: E402
 from modelsmith.substrates.local_facts import local_facts  # noqa: E402
@@ -36,6 +38,8 @@ BATCH = {"cpu": 32, "cuda": 256}
 """Sequences decoded together; measured best on two cores."""
 
 
+ALL_THREADS = torch.get_num_threads()
+"""As many as PyTorch would take by itself."""
 PROMPT_TAIL = 32
 """Tokens at a prompt's end in which its template may have opened the thoughts."""
 _PLAIN = Chat()
@@ -63,8 +67,7 @@ class TransformersSubstrate:
     def __init__(
         self, model_folder: Path, adapter: Path | None, threads: int | None = None, chat: Chat = _PLAIN
     ) -> None:
-        if threads is not None:
-            torch.set_num_threads(threads)
+        self._threads = threads or ALL_THREADS
         self.facts = local_facts(chat)
         self._chat = chat
         device = self.facts.device
@@ -101,10 +104,10 @@ class TransformersSubstrate:
         requests.sort(key=lambda r: (-len(r.ids), r.prompt.key))
         size = BATCH[self._device.type]
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), computing_on(self._threads):
                 shared = self._shared(requests)
             for start in range(0, len(requests), size):
-                with torch.inference_mode():
+                with torch.inference_mode(), computing_on(self._threads):
                     completions = self._batch(requests[start : start + size], shared, sampling)
                 yield from completions
         except (MemoryError, RuntimeError) as error:
@@ -194,6 +197,22 @@ class TransformersSubstrate:
             return answer_after(decode(written), finish, chat, opened)
         joint = decode(written[:after]).rpartition(chat.end)[2]
         return Answer((joint + decode(written[after:], skip_special_tokens=True)).lstrip(), finish)
+
+
+@contextmanager
+def computing_on(threads: int) -> Iterator[None]:
+    """Compute on this many CPU threads inside the block, and leave what was set before.
+
+    PyTorch counts them for each thread of Python apart, so two jobs of one process do not change each other's number.
+    A thread of Python that computes for the first time takes the number that was set last, by whomever: so a job always
+    names its own.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Buffer(CacheLayerMixin):  # type: ignore[misc]
@@ -295,6 +314,6 @@ def _failure(code: str, message: str, error: Exception) -> ModelsmithError:
     return InfrastructureFailure(
         code,
         message,
-        "Check the model folder with `modelsmith doctor`.",
+        "Check the model folder with `{next}`.",
         reason=f"{type(error).__name__}: {text[:300]}",
-    )
+    ).then(next_step("doctor", {}))

@@ -12,6 +12,7 @@ import importlib
 import sys
 import threading
 import traceback
+import warnings
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -69,6 +70,7 @@ def load(method: Method) -> tuple[Any, Any]:
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore")
     asked = threading.Event()
     follow_lifeline(asked)
     sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), asked))

@@ -51,6 +51,7 @@ def test_what_commands_print_fits_the_exported_schemas(fresh):
         ran = fresh.modelsmith(*words, "--json")
         assert ran.code == 2, ran.out
         schemas["error"].validate(ran.json)
+    assert fresh.modelsmith("pr", "show", "9", "--json").json["next"] == {"operation": "pr list", "arguments": {}}
 
 
 def test_progress_is_one_json_object_a_line(monkeypatch):

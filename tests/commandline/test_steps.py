@@ -1,29 +1,58 @@
-"""What is proposed to be run next can be run: its parts are fields of that operation, where the command has them."""
+"""What is proposed to be run next can be run: an operation with fields of its request, and one line made of both."""
 
 from __future__ import annotations
 
 import ast
+import shlex
 from pathlib import Path
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 import modelsmith
+from modelsmith.cli.commands import command_for
 from modelsmith.operations.contract import Cli
-from modelsmith.operations.steps import step
 from modelsmith.operations.table import find
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.steps import shell_line, step
+
+SOURCES = sorted(Path(modelsmith.__file__).parent.rglob("*.py"))
+STEPS = [
+    step("approve", {"number": 4}, key="KEY"),
+    step("pr show", {"number": 12}),
+    step("pr list", {}),
+    step("rollback", {"cluster": "rtb-pricing"}, clear_hold=True),
+    step("rollback", {"cluster": "rtb-pricing"}, clear_hold=True, reason="the feed's clock 'stood still'; $HOME"),
+    step("verify", {}, revision="main"),
+    step("init", {"directory": "DIR"}, kit="adtech"),
+]
 
 
 def calls():
     """Every `step(...)` in the product: operation, positional names, option names."""
-    for path in sorted(Path(modelsmith.__file__).parent.glob("operations/*.py")):
+    for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "step":
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("step", "next_step"):
                 operation, positional = node.args
                 names = [key.value for key in positional.keys]
                 yield operation.value, names, [keyword.arg for keyword in node.keywords]
 
 
+def mends():
+    """Mend of every error that leads to a step, as far as it is written there."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr == "then" and isinstance(node.value, ast.Call):
+                written = node.value.args[2]
+                if not isinstance(written, ast.Name):
+                    parts = [part.value for part in ast.walk(written) if isinstance(part, ast.Constant)]
+                    yield f"{path.name}:{node.lineno}", "".join(map(str, parts))
+
+
 def test_every_step_names_an_operation_and_its_fields():
     found = list(calls())
-    assert {"iterate", "pr show", "pr merge", "approve", "rollback", "verify"} <= {one[0] for one in found}
+    assert {"iterate", "pr show", "pr merge", "approve", "rollback", "verify", "doctor"} <= {one[0] for one in found}
     for operation, positional, options in found:
         fields = find(operation).load().request.model_fields
         argument = {
@@ -33,7 +62,40 @@ def test_every_step_names_an_operation_and_its_fields():
         assert set(options) <= fields.keys() - argument, operation
 
 
-def test_a_step_is_its_command_whole_and_in_parts():
-    shown = step("approve", {"number": 4}, key="KEY")
-    assert (shown.command, shown.arguments) == ("modelsmith approve 4 --key KEY", {"number": 4, "key": "KEY"})
-    assert step("rollback", {"cluster": "c"}, clear_hold=True).command == "modelsmith rollback c --clear-hold"
+def test_an_error_that_leads_to_a_step_says_so_in_its_mend():
+    found = list(mends())
+    assert len(found) > 10
+    assert [where for where, mend in found if "`{next}`" not in mend] == []
+
+
+def test_the_mend_of_an_error_holds_the_line_of_its_step():
+    error = InvalidInput("on-hold", "On hold.", "`{next}` asks Oli.").then(STEPS[3])
+    assert (error.mend, error.next) == ("`modelsmith rollback rtb-pricing --clear-hold` asks Oli.", STEPS[3])
+
+
+def test_for_machines_a_step_is_operation_and_arguments_only():
+    assert STEPS[0].model_dump() == {"operation": "approve", "arguments": {"number": 4, "key": "KEY"}}
+
+
+@pytest.mark.parametrize("shown", STEPS, ids=shell_line)
+def test_its_line_read_by_a_shell_and_the_command_is_the_step(shown):
+    assert read_back(shell_line(shown), shown.operation) == shown.arguments
+
+
+@given(st.text(min_size=1).filter(lambda text: "\0" not in text))
+def test_whatever_an_argument_says_the_line_says_the_same(reason):
+    shown = step("rollback", {"cluster": "rtb-pricing"}, reason=reason)
+    assert shlex.split(shell_line(shown)) == ["modelsmith", "rollback", "rtb-pricing", "--reason", reason]
+
+
+def read_back(line: str, operation: str) -> dict[str, object]:
+    """What the command makes of the line, without what was left out."""
+    words = shlex.split(line)[1 + len(operation.split()) :]
+    command = command_for(find(operation))
+    with command.make_context(operation, words) as context:
+        given = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}
+        return {
+            name: value if isinstance(value, int) else str(value)
+            for name, value in context.params.items()
+            if name in given
+        }

@@ -14,7 +14,7 @@ def test_the_first_iterate_ends_at_a_person_with_code_4_and_says_what_to_do(firs
     said = ran.json
     assert (said["cluster"], said["iteration"], said["phase"], said["outcome"]) == ("rtb-pricing", 1, "waiting", "PASS")
     assert (said["pull"], said["waiting_for"]) == (4, ["@head-of-trading"])
-    assert said["next"]["approve"]["command"] == "modelsmith approve 4 --key KEY"
+    assert said["next"]["approve"] == {"operation": "approve", "arguments": {"number": 4, "key": "KEY"}}
     assert said["specialist"] == f"iter-001-{said['artifact'].removeprefix('sha256:')[:8]}"
     assert said["reference"]["model"] == "base"
     assert said["candidate"]["weights"] == said["artifact"]
@@ -54,7 +54,8 @@ def test_merging_before_anyone_approved_ends_with_code_4(waiting):
     ran = waiting.modelsmith("pr", "merge", "4", "--json")
     assert (ran.code, ran.json["code"]) == (4, "approval-missing")
     assert ran.json["details"]["waiting_for"] == ["@head-of-trading"]
-    assert "approve 4" in ran.json["mend"]
+    assert ran.json["next"] == {"operation": "approve", "arguments": {"number": 4, "key": "KEY"}}
+    assert "`modelsmith approve 4 --key KEY`" in ran.json["mend"]
 
 
 @pytest.mark.usefixtures("installed_hook")
@@ -64,7 +65,7 @@ def test_approve_merge_verify_status_and_lineage_tell_the_same_story(waiting):
     assert (approved.json["actor"], approved.json["pull"]["gate"]) == ("maya", "open")
 
     open_gate = waiting.modelsmith("status", "--json").json["clusters"][0]
-    assert open_gate["next"]["command"] == "modelsmith pr merge 4"
+    assert open_gate["next"] == {"operation": "pr merge", "arguments": {"number": 4}}
 
     assert waiting.modelsmith("pr", "merge", "4", "--json").code == 0
     assert waiting.git.rev("HEAD") == waiting.main()
@@ -76,7 +77,7 @@ def test_approve_merge_verify_status_and_lineage_tell_the_same_story(waiting):
     assert status["serving"] == [{"specialist": "base", "share": 0.9}, {"specialist": specialist, "share": 0.1}]
     assert (status["phase"], status["waiting"]) == ("done", [])
     assert "merged" in status["reason"]
-    assert status["next"]["command"] == "modelsmith iterate rtb-pricing"
+    assert status["next"] == {"operation": "iterate", "arguments": {"cluster": "rtb-pricing"}}
 
     verified = waiting.modelsmith("verify", "--json")
     assert verified.code == 0

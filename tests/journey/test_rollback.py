@@ -73,7 +73,7 @@ def test_in_the_window_traffic_is_back_without_asking_anyone(served, rolled):
     assert said["serving"] == BASE_ALONE
     assert said["decision"] == "within the contract that was approved with the deployment"
     assert "kept ready for 48 hours" in said["readiness"]
-    assert said["next"]["command"] == f"modelsmith rollback {CLUSTER} --clear-hold"
+    assert said["next"] == {"operation": "rollback", "arguments": {"cluster": CLUSTER, "clear_hold": True}}
     assert "base" in (world.clone / ROUTING).read_text()
     assert specialist not in (world.clone / ROUTING).read_text()
     receipt = json.loads((world.folder_of("rolled-back") / "receipts" / "merge.json").read_bytes())
@@ -150,24 +150,22 @@ def test_on_hold_nothing_is_deployed_until_oncall_clears_it_and_then_all_goes_on
     world, said = copies(rolled[0]), rolled[1]
     shown = status(world)
     assert shown["hold"] == {"specialist": said["specialist"], "waiting_for": ["@oncall-sre"]}
-    assert shown["next"] == {
-        "operation": "rollback",
-        "arguments": {"cluster": CLUSTER, "clear_hold": True},
-        "command": f"modelsmith rollback {CLUSTER} --clear-hold",
-    }
-    assert "on hold" in world.modelsmith("status").out
+    assert shown["next"] == {"operation": "rollback", "arguments": {"cluster": CLUSTER, "clear_hold": True}}
+    said_to_people = world.modelsmith("status").out
+    assert "on hold" in said_to_people
+    assert f"modelsmith rollback {CLUSTER} --clear-hold" in said_to_people
 
     before = world.pulls()
     refused = must(world, 4, "promote", CLUSTER)
-    assert refused["code"] == "on-hold"
-    assert "--clear-hold" in refused["mend"]
+    assert (refused["code"], refused["next"]) == ("on-hold", shown["next"])
+    assert f"`modelsmith rollback {CLUSTER} --clear-hold`" in refused["mend"]
     assert world.pulls() == before
 
     asked = must(world, 4, "rollback", CLUSTER, "--clear-hold", "--reason", "feed was broken, not the model")
     assert (asked["event"], asked["waiting_for"]) == ("hold-cleared", ["@oncall-sre"])
     number = str(asked["pull"])
     assert must(world, 4, "rollback", CLUSTER, "--clear-hold", "--reason", "feed was broken, not the model") == asked
-    assert number in status(world)["next"]["command"]
+    assert status(world)["next"] == {"operation": "pr show", "arguments": {"number": int(number)}}
     body = must(world, 0, "pr", "show", number)["proposal"]["packet"]["text"]
     assert len(body.splitlines()) <= 10
     assert "feed was broken" in body
@@ -194,9 +192,8 @@ def test_iterate_on_hold_goes_as_far_as_it_may_and_says_who_is_next(rolled, copi
     said = must(world, 4, "iterate", CLUSTER)
     assert (said["phase"], said["pull"], said["waiting_for"]) == ("waiting", None, ["@oncall-sre"])
     assert "on hold" in said["reason"]
-    assert {label: one["command"] for label, one in said["next"].items()} == {
-        "clear": f"modelsmith rollback {CLUSTER} --clear-hold"
-    }
+    clear = {"operation": "rollback", "arguments": {"cluster": CLUSTER, "clear_hold": True}}
+    assert said["next"] == {"clear": clear}
     steps = {title.partition(": ")[2] for title in world.pulls().values() if said["specialist"] in title}
     assert steps == {"candidate", "eval accepted", "artifact exported"}
     assert must(world, 4, "iterate", CLUSTER)["pull"] is None

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -162,3 +165,46 @@ def test_a_drawn_answer_hangs_on_what_is_asked_not_on_the_prompt_s_name(tiny_mod
     assert len(drawn(["core/a/0/0", "core/b/0/0"], TEXTS[0], 3)) == 1
     assert drawn(["core/a/0/0"], TEXTS[0], 3) == drawn(["core/b/0/0"], TEXTS[0], 3)
     assert drawn(["core/a/0/0"], TEXTS[0], 3) != drawn(["core/a/0/0"], TEXTS[0], 4), "another repeat is another draw"
+
+
+def test_two_jobs_of_one_process_keep_to_their_own_numbers_of_threads(tiny_model: Path) -> None:
+    """Both compute at the same time; neither changes the other's number, nor that of who started them."""
+    before, both, seen = torch.get_num_threads(), threading.Barrier(2, timeout=60), {1: set(), 3: set()}
+
+    def job(threads: int) -> None:
+        substrate = TransformersSubstrate(tiny_model, None, threads=threads)
+        meet = [both]
+
+        def look(*_: object) -> None:
+            if meet:
+                meet.pop().wait()
+            seen[threads].add(torch.get_num_threads())
+
+        substrate._model.register_forward_pre_hook(look)
+        list(substrate.complete(prompts(), SYSTEM, Sampling(max_new_tokens=4)))
+
+    jobs = [threading.Thread(target=job, args=(threads,)) for threads in seen]
+    for one in jobs:
+        one.start()
+    for one in jobs:
+        one.join()
+    assert (seen, torch.get_num_threads()) == ({1: {1}, 3: {3}}, before)
+
+
+@pytest.mark.parametrize(
+    ("process", "shown"),
+    [
+        ("import modelsmith.substrates.local; warnings.warn('said by a server')", True),
+        (
+            "import modelsmith.cli.main as command\n"
+            "command.cli.main = lambda **_: warnings.warn('said by a library')\n"
+            "command.main()",
+            False,
+        ),
+    ],
+)
+def test_warnings_are_kept_from_a_command_s_terminal_and_from_nobody_else(process: str, shown: bool) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", f"import warnings\n{process}"], capture_output=True, text=True, check=True
+    )
+    assert ("said by a" in ran.stderr) == shown

@@ -191,7 +191,7 @@ def test_json_is_exact_and_shows_on_any_terminal(text, monkeypatch):
 def test_nothing_else_writes_to_the_terminal():
     """Only the page and what is made with it; a hook's two lines, and a page of docs made of our own words."""
     package = Path(modelsmith.__file__).parent
-    allowed = {"cli/page.py", "operations/pre_receive.py", "schema/error_codes.py"}
+    allowed = {"cli/page.py", "operations/pre_receive.py", "schema/error_codes.py", "operations/catalogue.py"}
     found = set()
     for path in package.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
