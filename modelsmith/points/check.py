@@ -19,7 +19,7 @@ from modelsmith.points.json_schemas import first_problem, prepare
 from modelsmith.points.numbers import Said, number_in_text
 from modelsmith.points.patterns import found, size
 from modelsmith.points.schema_shape import pattern_steps
-from modelsmith.points.texts import alike, holds
+from modelsmith.points.texts import alike, as_read, every_reading, holds
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.rubric import (
     Expected,
@@ -34,7 +34,7 @@ from modelsmith.schema.rubric import (
 
 _PLAIN_TO_SEE = Decimal("1e-6")
 """The share by which two numbers differ that look different at a glance."""
-READING = 2
+READING = 3
 """Counts the ways in which answers have ever been read: where it goes up, a verdict of before is none of today's."""
 MAX_REASON = 300
 """Characters of a reason that are kept."""
@@ -252,14 +252,17 @@ def _number_said(path: str | None, completion: str, cut_off: bool) -> tuple[Said
 def _text_reason(check: TextCheck, completion: str, expected: str, cut_off: bool) -> str:
     if problem := too_long(completion):
         return problem
-    answer, wanted = (alike(text, ignore_case=check.ignore_case) for text in (completion, expected))
-    if check.match == "equals":
-        return "" if answer == wanted else f"the answer is not {shown(expected)}"
+    wanted = alike(expected, ignore_case=check.ignore_case)
     if check.match == "must_not_contain":
-        return f"the answer contains {shown(expected)}" if wanted in answer else ""
+        readings = (alike(one, ignore_case=check.ignore_case) for one in every_reading(completion))
+        return f"the answer contains {shown(expected)}" if any(wanted in one for one in readings) else ""
+    answer = alike(as_read(completion), ignore_case=check.ignore_case)
+    if check.match == "equals":
+        same_text = wanted in (answer, alike(completion, ignore_case=check.ignore_case))
+        return "" if same_text else f"the answer is not {shown(expected)}"
     if holds(answer, wanted, cut_off=cut_off and completion[-1:].strip() != ""):
         return ""
-    inside = " as a whole word of its own" if wanted in answer else ""
+    inside = " as a whole word or number of its own" if wanted in answer else ""
     return f"the answer does not contain {shown(expected)}{inside}"
 
 

@@ -6,6 +6,8 @@ import html
 import re
 import unicodedata
 
+from modelsmith.schema.assigned import EMPTY
+
 SPACES = "\u00a0\u2002-\u200a\u202f\u205f"
 """Spaces other than the plain one, for a class of characters."""
 DASHES = r"\-\u02d7\u2043\u207b\u208b\u2010-\u2015\u2212\u2796\ufe58\ufe63\uff0d"
@@ -17,21 +19,8 @@ UNSPACED = (
 )
 """Letters of scripts that put no space between words, for a class: a number or a word may begin directly after one."""
 
-INVISIBLE = dict.fromkeys(
-    [
-        *range(0x09),
-        *range(0x0E, 0x1C),
-        *range(0x7F, 0x85),
-        *range(0x86, 0xA0),
-        *(0xAD, 0x34F, 0x61C, 0x180E, 0xFEFF),
-        *range(0x200B, 0x2010),
-        *range(0x202A, 0x202F),
-        *range(0x2060, 0x2070),
-        *range(0xFE00, 0xFE10),
-        *range(0xE0000, 0xE0080),
-    ]
-)
-"""Characters that show nothing."""
+INVISIBLE = dict.fromkeys(EMPTY)
+"""Characters that show nothing: those that governed files refuse for it."""
 _MARKS = {
     ord(one): like
     for like, written in {

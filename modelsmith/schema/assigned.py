@@ -93,6 +93,11 @@ UNSHOWN: Final = """
 """
 """The same for what is assigned, or for private use, and not shown; without controls."""
 
+_FONTS_DRAW: Final = (0xE000, 0xF0000, 0x100000)
+"""Where the ranges for private use begin: each font draws what it likes."""
+_NEVER_SHOWN: Final = "0-8 e-1b 7f-84 86-9f 2065 fff0-fff8 e0000-e0fff"
+"""Controls that part no words, and what Unicode keeps for ignorable characters to come."""
+
 
 def _ends(ranges: str) -> list[int]:
     """Where a range begins, and where one has ended, in turns."""
@@ -105,6 +110,16 @@ def _ends(ranges: str) -> list[int]:
 
 _ENDS: Final = _ends(RANGES)
 _UNSHOWN_ENDS: Final = _ends(UNSHOWN)
+
+EMPTY: Final = frozenset(
+    code
+    for ends in (_UNSHOWN_ENDS, _ends(_NEVER_SHOWN))
+    for start, end in zip(ends[::2], ends[1::2], strict=True)
+    if start not in _FONTS_DRAW
+    for code in range(start, end)
+    if code not in (0x2028, 0x2029)
+)
+"""Code points of characters that show nothing; line and paragraph separators, which part words, are not among them."""
 
 
 @lru_cache(maxsize=65536)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -293,7 +295,34 @@ class TestNumber:
             verdict("1", type="number", expected=expected)
 
 
+TEXTS = yaml.safe_load((Path(__file__).parent / "texts.yaml").read_text("utf-8"))
+
+
 class TestTextAndRegex:
+    def test_a_text_is_found_as_people_read_it(self):
+        """The table of hard cases (texts.yaml): each answer holds the expected text, or does not."""
+        wrong = [
+            (case["why"], answer, result)
+            for case in TEXTS
+            for match, text, passing, failing in (
+                ("contains", case.get("wanted"), case.get("contains", []), case.get("without", [])),
+                ("must_not_contain", case.get("forbidden"), case.get("free", []), case.get("holds", [])),
+            )
+            for answer in [*passing, *failing]
+            if (result := verdict(answer, type="text", match=match, expected={"value": text or "-"})).passed
+            is not (answer in passing)
+        ]
+        assert wrong == []
+
+    def test_an_answer_of_json_equals_the_text_as_written_or_as_read(self):
+        for answer in (r'{"a": "caf\u00e9"}', '{"a": "caf\u00e9"}'):
+            for expected, passed in ((answer, True), ('{"a": "caf\u00e9"}', True), ("caf\u00e9", False)):
+                assert verdict(answer, type="text", expected={"value": expected}).passed is passed
+
+    def test_a_pattern_looks_at_json_as_it_is_written(self):
+        assert verdict(r'"caf\u00e9"', type="regex", pattern=r"^.caf\\u00e9.$").passed
+        assert not verdict(r'"caf\u00e9"', type="regex", pattern="caf\u00e9").passed
+
     def test_text_ignores_case_and_outer_white_space_unless_told(self):
         assert verdict(" TimeOut\n", type="text", expected={"reference": "cause"}).passed
         assert not verdict("TimeOut", type="text", expected={"reference": "cause"}, ignore_case=False).passed

@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from modelsmith.schema.assigned import BLANK, is_known, is_shown
+from modelsmith.schema.assigned import BLANK, EMPTY, is_known, is_shown
 from modelsmith.schema.plaintext import PlainLine, PlainText, first_hidden, first_unwelcome, visible
 
 EVERY = [chr(number) for number in range(0x110000)]
@@ -30,7 +30,10 @@ def test_what_shows_nothing_is_not_plain():
     for part in ignorable.split():
         first, last = (int(end, 16) for end in (part.split("-") * 2)[:2])
         assert all(first_hidden(chr(number)) for number in range(first, last + 1)), part
+        assert EMPTY.issuperset(range(first, last + 1)), part
     assert all(map(first_hidden, BLANK))
+    assert EMPTY.issuperset(map(ord, BLANK))
+    assert not any(is_shown(chr(number)) or chr(number).isspace() for number in EMPTY)
 
 
 @pytest.mark.skipif(unicodedata.unidata_version != "14.0.0", reason="the table is of Unicode 14.0.0")
