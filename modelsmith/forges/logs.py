@@ -20,7 +20,7 @@ from modelsmith.forges.reader import MAIN, PULLS, Reader
 from modelsmith.forges.refusal import find_refusal
 from modelsmith.forges.whose import check_closing
 from modelsmith.governance.keys import opener_doubt
-from modelsmith.repository.budgets import require_within
+from modelsmith.repository.budgets import require_openable
 from modelsmith.repository.git import Git, Signature
 from modelsmith.repository.refs import local_refs, remote_refs
 from modelsmith.schema.canonical import canonical_json, is_canonical
@@ -136,7 +136,7 @@ class SignedLogs:
         """
         main = self.fetch_into(self.clone)
         self._check_base(proposal, main)
-        require_within(self.clone, main, proposal.head, self._reader.governance(main).limits)
+        require_openable(self.clone, main, proposal.head, self._reader.governance(main).limits)
         change = self.clone.change(main, self.clone.merge_tree(main, proposal.head))
         if not change.paths:
             raise InvalidInput("empty-change", "The proposal changes nothing on main.", "Commit a change first.")

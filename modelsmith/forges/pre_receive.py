@@ -20,7 +20,7 @@ from modelsmith.forges.events import LoggedEvent, check_lengths, fold_pull, open
 from modelsmith.forges.reader import MAIN, Reader, pull_number
 from modelsmith.forges.whose import check_closing, check_count
 from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
-from modelsmith.repository.budgets import require_small_merge, require_small_receipts, require_within
+from modelsmith.repository.budgets import require_openable, require_small_merge, require_small_receipts
 from modelsmith.repository.git import REGULAR, Git
 from modelsmith.repository.secrets import first_secret
 from modelsmith.schema.errors import (
@@ -281,7 +281,7 @@ def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) 
     if any(first_secret(text) for text in words):
         raise InvalidInput("secret", "What was said holds what looks like a secret.", "Say it without that.")
     if event.kind == "opened":
-        require_within(git, event.base, event.head, reader.governance(main).limits)
+        require_openable(git, event.base, event.head, reader.governance(main).limits)
         change = git.change(event.base, git.merge_tree(event.base, event.head))
         if change.digest() != event.change:
             raise _refused("wrong-change", "The event's change is not that of its head.", "Open the proposal again.")

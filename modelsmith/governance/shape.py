@@ -77,13 +77,14 @@ def passing_problem(path: str, mode: str, limits: Limits) -> str:
     if refusal := next(_of_path(changed), None):
         return refusal.sentence.rstrip(".")
     if words := path_problem(path, limits):
-        return f"{_shortened(path)!r} {words}"
+        return f"{shortened(path)!r} {words}"
     if fold_name(path.split("/", 1)[0]) == PROMOTIONS:
         return f"{path!r} stands under promotions/, where nothing is brought and taken away again"
     return ""
 
 
-def _shortened(path: str) -> str:
+def shortened(path: str) -> str:
+    """A path as a message shows it."""
     return path if len(path) <= 120 else f"{path[:60]}...{path[-57:]}"
 
 
@@ -112,7 +113,7 @@ def _refusals(change: Change, limits: Limits) -> Iterator[Refusal]:
     for path in paths:
         yield from _of_path(path)
         if path.new_mode != ABSENT and (reason := path_problem(path.path, limits)):
-            yield Refusal("long-path", f"{_shortened(path.path)!r} {reason}.")
+            yield Refusal("long-path", f"{shortened(path.path)!r} {reason}.")
     yield from _case_twins(paths)
     yield from _promotion(paths)
 

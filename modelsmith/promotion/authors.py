@@ -19,8 +19,9 @@ GIT_NAMESPACE = "git"
 """Namespace in which ``git commit -S`` signs with SSH keys."""
 
 _SIGNATURE = re.compile(rb"(?m)^gpgsig(?:-sha256)? (.*\n(?: .*\n)*)")
-_AUTHOR = re.compile(rb"(?m)^author (.*) \d+ [-+]\d{4}$")
-_ROLE = re.compile(rb"(?m)^(?:author|committer) (.*) <(.*)> ")
+_AUTHOR = re.compile(rb"(?m)^author ([^<\n]*<[^>\n]*>)")
+_ROLE = re.compile(rb"(?m)^(?:author|committer) ([^<\n]*)<([^>\n]*)>")
+"""Name and address as git tells them apart: at the first bracket of each kind. Each line is walked through once."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def authorship(commits: Iterable[bytes], people: People) -> Authorship:
     broken = 0
     claims: set[str] = set()
     for commit in sorted(commits):
-        claims |= {text.decode("utf-8", "replace") for role in _ROLE.findall(_header(commit)) for text in role}
+        claims |= {text.decode("utf-8", "replace").strip() for role in _ROLE.findall(_header(commit)) for text in role}
         key = ssh.signing_key(_signed(commit, _header(commit))[1])
         if key not in listed or key in proven:
             continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from modelsmith.governance.shape import ABSENT, path_problem
+from modelsmith.governance.shape import ABSENT, path_problem, shortened
 from modelsmith.repository.document import Problem
 from modelsmith.repository.git import SUBMODULE, Git, over_limits
 from modelsmith.repository.load import load_policy
@@ -41,9 +41,24 @@ def require_within(git: Git, base: str, head: str, limits: Limits) -> None:
     if common is None:
         return
     with ObjectReader(git.path) as reader:
-        words = size_problem(reader, reader.change(common, head), limits)
+        change = reader.change(common, head)
+        words = size_problem(reader, change, limits)
     if words:
         raise over_limits(f"The proposal is too large: {words}", "Split it, or leave out what need not be in git.")
+    for changed in change.paths:
+        if changed.new_mode != ABSENT and (words := path_problem(changed.path, limits)):
+            raise over_limits(f"{shortened(changed.path)!r} {words}", "Shorten it.")
+
+
+def require_openable(git: Git, base: str, head: str, limits: Limits) -> None:
+    """`require_within`, and that what its earlier commits bring can be looked at, which the gate asks as a check.
+
+    Raises:
+        GateNotCleared: ``over-limits``.
+        IntegrityFailure: ``damaged-object`` for objects that ``verify`` would not read.
+    """
+    require_within(git, base, head, limits)
+    git.brought(git.text("rev-list", f"{base}..{head}").split())
 
 
 def size_problem(git: Git, change: Change, limits: Limits) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -33,22 +33,28 @@ from modelsmith.repository.git import (
     utf8,
 )
 from modelsmith.repository.listing import Entry
-from modelsmith.repository.tree_listing import FOLDER, TOO_MANY, TreeListing, folders
-from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
-from modelsmith.schema.governance import LARGEST_FILE, MOST_PATHS
+from modelsmith.repository.tree_listing import FOLDER, TOO_MANY, TreeListing
+from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, IntegrityFailure
+from modelsmith.schema.governance import DEEPEST_PATH, LARGEST_FILE, LONGEST_PATH, MOST_PATHS
 from modelsmith.schema.pull import Change, ChangedPath
 
 LARGEST_BYTES = LARGEST_FILE
 """Largest object that is read into memory (256 MiB); `ObjectReader.sha256` has no limit."""
 
 _SQUASH = "Propose the same change in one commit."
+_SPLIT = "Split the proposal."
 MOST_BROUGHT = 100_000
 """Versions of files that the commits of one proposal may bring."""
 MOST_LOOKED_AT = 3_000_000
-"""Entries of folders that are looked at to find them: about two seconds."""
+"""Entries of folders that are looked at to find them, once for each parent: about two seconds."""
 _BLOCK = 1 << 20
-_TREES_KEPT = 8192
-"""Folders remembered; a thousand promotions have about 2,300."""
+MOST_COMPARED = 2_000_000
+"""Entries of folders that are looked at to compare two commits."""
+LARGEST_FOLDER = 1 << 24
+"""Bytes of one folder's object: about 400,000 names."""
+_TREES_KEPT, _TREE_COSTS = 1 << 24, 512
+"""Bytes of folders that are remembered, and what each counts beside its own: about 120 MB of memory when it is full. A
+thousand promotions have about 2,300 folders."""
 _SMALL, _KEPT = 1 << 16, 1 << 24
 """Files of up to 64 KiB are remembered, 16 MiB of them: governed files are read at each step of a history."""
 _AT_ONCE = 128
@@ -71,7 +77,8 @@ class ObjectReader(Git):
         self._lent: AbstractContextManager[CatFile] | None = None
         self._process: CatFile | None = None
         self._commits: dict[str, Commit] = {}
-        self._trees = lru_cache(_TREES_KEPT)(self._read_tree)
+        self._trees: OrderedDict[str, tuple[Mapping[str, Entry], int]] = OrderedDict()
+        self._trees_room = _TREES_KEPT
         self._digests: dict[str, str] = {}
         self._small: dict[str, bytes] = {}
         self._room = _KEPT
@@ -158,7 +165,7 @@ class ObjectReader(Git):
     def change(self, old: str, new: str) -> Change:
         paths = list(islice(self._differences(self._root(old), self._root(new)), MOST_PATHS + 1))
         if len(paths) > MOST_PATHS:
-            raise over_limits(TOO_MANY, "Split the proposal.")
+            raise over_limits(TOO_MANY, _SPLIT)
         return Change(paths=tuple(sorted(paths, key=lambda changed: changed.path)))
 
     @override
@@ -167,24 +174,35 @@ class ObjectReader(Git):
         left = MOST_LOOKED_AT
         for commit in commits:
             links = self.commit(commit)
-            waiting: list[tuple[str, str, list[str]]] = [("", links.tree, [self.commit(p).tree for p in links.parents])]
+            above = dict.fromkeys(links.parents)
+            left -= len(above)
+            if left < 0:
+                raise _too_much()
+            waiting: list[tuple[str, str, list[str]]] = [("", links.tree, [self.commit(p).tree for p in above])]
             while waiting:
                 prefix, tree, before = waiting.pop()
-                entries, others = self.entries(tree), [self.entries(other) for other in before]
-                left -= 1 + len(entries)
+                entries, others = self.entries(tree), list[Mapping[str, Entry]]()
+                left -= 1 + (0 if before else len(entries))
+                for other in dict.fromkeys(before):
+                    others.append(self.entries(other))
+                    left -= max(len(entries), len(others[-1]))
+                    if left < 0:
+                        break
                 if left < 0:
-                    raise over_limits("The proposal's commits bring too much to be looked at one by one", _SQUASH)
+                    raise _too_much()
                 for name, entry in entries.items():
                     olds = [other.get(name) for other in others]
                     if entry in olds:
                         continue
                     mode, oid = entry
                     if mode == FOLDER:
-                        waiting.append((f"{prefix}{name}/", oid, [old[1] for old in olds if old and old[0] == FOLDER]))
+                        _require_reach(folder := f"{prefix}{name}/")
+                        waiting.append((folder, oid, [old[1] for old in olds if old and old[0] == FOLDER]))
                     else:
                         found.append(Brought(commit, f"{prefix}{name}", mode, oid))
-            if len(found) > MOST_BROUGHT:
-                raise over_limits(f"The proposal's commits bring more than {MOST_BROUGHT} versions of files", _SQUASH)
+                    if len(found) + len(waiting) > MOST_BROUGHT:
+                        words = f"The proposal's commits bring more than {MOST_BROUGHT} versions of files"
+                        raise over_limits(words, _SQUASH)
         return found
 
     @override
@@ -210,7 +228,16 @@ class ObjectReader(Git):
 
     def entries(self, tree: str) -> Mapping[str, Entry]:
         """Name to entry of one folder, sub-folders included (mode `FOLDER`)."""
-        return self._trees(tree)
+        kept = self._trees.get(tree)
+        return kept[0] if kept else self._keep(tree, *self._read_tree(tree))
+
+    def _keep(self, tree: str, entries: Mapping[str, Entry], size: int) -> Mapping[str, Entry]:
+        """Remember a folder; those that were read first make room for it."""
+        self._trees_room -= size
+        while self._trees_room < 0 and self._trees:
+            self._trees_room += self._trees.popitem(last=False)[1][1]
+        self._trees[tree] = (entries, size)
+        return entries
 
     @override
     def folder(self, commit: str, path: str) -> str | None:
@@ -254,29 +281,43 @@ class ObjectReader(Git):
         return self._commits[oid]
 
     def _differences(self, old_root: str, new_root: str) -> Iterator[ChangedPath]:
+        """Each folder that waits holds a path that differs, as git writes no empty folders: so few need wait."""
         absent = ("000000", "0" * len(old_root))
         waiting: list[tuple[str, str | None, str | None]] = [("", old_root, new_root)]
-        for _ in folders(waiting):
+        left, found = MOST_COMPARED, 0
+        while waiting:
             prefix, old, new = waiting.pop()
             if old == new:
                 continue
             before = self.entries(old) if old else {}
             after = self.entries(new) if new else {}
+            left -= 1 + len(before) + len(after)
+            if left < 0:
+                raise over_limits(TOO_MANY, _SPLIT)
             for name in before.keys() | after.keys():
                 was, now = before.get(name, absent), after.get(name, absent)
                 if was == now:
                     continue
                 below = [oid if mode == FOLDER else None for mode, oid in (was, now)]
                 if any(below):
-                    waiting.append((f"{prefix}{name}/", below[0], below[1]))
+                    folder = f"{prefix}{name}/"
+                    if below[1]:
+                        _require_reach(folder)
+                    waiting.append((folder, below[0], below[1]))
+                    if found + len(waiting) > MOST_PATHS:
+                        raise over_limits(TOO_MANY, _SPLIT)
                 (old_mode, old_blob), (new_mode, new_blob) = (absent if e[0] == FOLDER else e for e in (was, now))
                 if old_mode != new_mode or old_blob != new_blob:
+                    found += 1
                     yield ChangedPath(
                         path=f"{prefix}{name}",
                         old_mode=old_mode, new_mode=new_mode, old_blob=old_blob, new_blob=new_blob,
                     )  # fmt: skip
 
-    def _read_tree(self, oid: str) -> dict[str, Entry]:
+    def _read_tree(self, oid: str) -> tuple[dict[str, Entry], int]:
+        """What a folder holds, and what it counts among those that are remembered."""
+        if (oid, "tree") not in self._ahead and self.sizes([oid])[oid] > LARGEST_FOLDER:
+            raise over_limits(f"A folder's list of names is larger than {LARGEST_FOLDER} bytes", _SPLIT)
         data, width = self._read(oid, "tree"), len(oid) // 2
         entries: dict[str, Entry] = {}
         at, last = 0, b""
@@ -289,7 +330,7 @@ class ObjectReader(Git):
                 raise _damaged(oid, "is not a sound tree")
             entries[decoded] = (_MODES[mode], data[end + 1 : end + 1 + width].hex())
             at, last = end + 1 + width, place
-        return entries
+        return entries, len(data) + _TREE_COSTS
 
     def ahead(self, oids: Collection[str], kind: str, most: int) -> Set[str]:
         """Read objects of one kind together that will be asked for soon, none of more than ``most`` bytes.
@@ -373,6 +414,24 @@ class ObjectReader(Git):
         return InfrastructureFailure(
             "git-failed", "git cat-file has ended", "Check that the folder is a git repository that you may read."
         )
+
+
+def _require_reach(folder: str) -> None:
+    """Refuse a new folder below which no path could stand, before anything in it is looked at.
+
+    Raises:
+        GateNotCleared: ``over-limits``.
+    """
+    deep = folder.count("/")
+    if deep >= DEEPEST_PATH or len(folder) > LONGEST_PATH:
+        words = f"{deep} levels deep" if deep >= DEEPEST_PATH else f"longer than {LONGEST_PATH} characters"
+        raise over_limits(
+            f"The folder {folder[:60]!a}... is {words}, and nothing may stand there", "Shorten the paths."
+        )
+
+
+def _too_much() -> GateNotCleared:
+    return over_limits("The proposal's commits bring too much to be looked at one by one", _SQUASH)
 
 
 def _damaged(oid: str, what: str) -> IntegrityFailure:

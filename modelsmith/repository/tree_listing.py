@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
-from typing import Any
 
 from modelsmith.repository.git import MOST_FILES, over_limits
 from modelsmith.repository.listing import Entry
@@ -29,10 +27,7 @@ class TreeListing:
     def below(self, prefix: str) -> dict[str, Entry]:
         """See `Listing`."""
         found = self._find(prefix) if prefix else (FOLDER, self._root)
-        files = dict(islice(self._files(prefix, found), MOST_FILES + 1)) if found else {}
-        if len(files) > MOST_FILES:
-            raise over_limits(TOO_MANY, "Split it.")
-        return files
+        return dict(self._files(prefix, found)) if found else {}
 
     def names(self, folder: str) -> tuple[str, ...]:
         """See `Listing`."""
@@ -54,19 +49,14 @@ class TreeListing:
 
     def _files(self, top: str, entry: Entry) -> Iterator[tuple[str, Entry]]:
         waiting = [(top, entry)]
-        for _ in folders(waiting):
+        left = MOST_FILES
+        while waiting:
             path, (mode, oid) = waiting.pop()
             if mode != FOLDER:
                 yield path, (mode, oid)
                 continue
-            inner = self._entries(oid).items()
-            waiting += [(f"{path}/{name}" if path else name, found) for name, found in inner]
-
-
-def folders(waiting: list[Any]) -> Iterator[None]:
-    """A step for each thing that waits, at most `MOST_FILES`: folders that name one another can hold billions."""
-    for _ in range(MOST_FILES):
-        if not waiting:
-            return
-        yield
-    raise over_limits(TOO_MANY, "Split the proposal.")
+            inner = self._entries(oid)
+            left -= len(inner)
+            if left < 0:
+                raise over_limits(TOO_MANY, "Split the proposal.")
+            waiting += [(f"{path}/{name}" if path else name, found) for name, found in inner.items()]

@@ -26,6 +26,8 @@ class Transition(Frozen):
 
 MOST_PATHS = 50_000
 """Paths in which two commits may differ at most; more are never listed."""
+DEEPEST_PATH, LONGEST_PATH = 64, 2048
+"""Parts, and bytes, of a path at most. No folder that is new is ever looked into below that."""
 LARGEST_FILE = 1 << 28
 """Largest object that is ever read into memory (256 MiB)."""
 
@@ -51,11 +53,11 @@ class Limits(Frozen):
     """Of one file that is added or changed."""
     change_bytes: Annotated[int, Field(ge=LEAST_BYTES, le=1 << 30)] = 134_217_728
     """Of all files that are added or changed."""
-    path_bytes: Annotated[int, Field(ge=64, le=2048)] = 512
+    path_bytes: Annotated[int, Field(ge=64, le=LONGEST_PATH)] = 512
     """Of a path, in UTF-8."""
     name_bytes: Annotated[int, Field(ge=64, le=240)] = 200
     """Of one part of a path; file systems take 255."""
-    path_depth: Annotated[int, Field(ge=8, le=64)] = 24
+    path_depth: Annotated[int, Field(ge=8, le=DEEPEST_PATH)] = 24
     """Parts of a path."""
     commits: Annotated[int, Field(ge=1, le=5000)] = 500
     """Commits of a proposal."""

@@ -107,6 +107,63 @@ def test_folders_that_name_one_another_a_billion_times_are_refused_at_once(fresh
         fresh.git.change(fresh.main(), root)
 
 
+def with_folder(world: World, tree: str) -> str:
+    """Main's root with one more folder."""
+    base = world.git.text("ls-tree", world.main())
+    return world.git.text("mktree", input=f"{base}\n040000 tree {tree}\tdocs-more\n".encode())
+
+
+def deep_folders(world: World) -> str:
+    """Each holds the next; the whole list of names was walked again for each of them."""
+    tree = world.git.text("mktree", input=f"100644 blob {blob_of(world)}\tf\n".encode())
+    for _ in range(300):
+        tree = world.git.text("mktree", input=f"040000 tree {tree}\td\n".encode())
+    return world.git.commit_tree(with_folder(world, tree), [world.main()], "Deep\n", NOBODY)
+
+
+def deep_folders_that_go(world: World) -> str:
+    """The last commit does not hold them any more."""
+    return world.git.commit_tree(with_folder(world, empty(world)), [deep_folders(world)], "Not deep\n", NOBODY)
+
+
+def wide_folders(world: World) -> str:
+    """Each names the next thousands of times, and the last is empty: there is nothing to be shown."""
+    tree = empty(world)
+    for _ in range(4):
+        lines = "".join(f"040000 tree {tree}\t{number:05}\n" for number in range(30_000))
+        tree = world.git.text("mktree", input=lines.encode())
+    return world.git.commit_tree(with_folder(world, tree), [world.main()], "Wide\n", NOBODY)
+
+
+def many_parents(world: World) -> str:
+    """Each entry of a wide folder is asked for in each parent: thousands of names, hundreds of parents."""
+    blob, parents = blob_of(world), []
+    names = "".join(f"100644 blob {blob}\t{number:05}\n" for number in range(10_000))
+    for number in range(400):
+        one = world.git.text("mktree", input=f"100644 blob {blob}\tf{number}\n".encode())
+        parents.append(world.git.commit_tree(with_folder(world, one), [world.main()], "One\n", NOBODY))
+    tree = world.git.text("mktree", input=names.encode())
+    head = world.git.commit_tree(with_folder(world, tree), parents, "All\n", NOBODY)
+    return world.git.commit_tree(with_folder(world, empty(world)), [head], "None\n", NOBODY)
+
+
+def empty(world: World) -> str:
+    return world.git.text("mktree")
+
+
+def blob_of(world: World) -> str:
+    return world.git.text("hash-object", "-w", "--stdin", input=b"x")
+
+
+@pytest.mark.parametrize("made", [deep_folders, deep_folders_that_go, wide_folders, many_parents])
+def test_objects_made_to_keep_every_reader_busy_are_refused_when_opened(fresh, made):
+    """Kilobytes that are minutes of everybody's time: sizes, depths and numbers are asked before they are read."""
+    fresh.fetch()
+    head = made(fresh)
+    with refused("over-limits"):
+        fresh.open(head, "petra")
+
+
 def test_more_commits_than_anybody_reads_are_refused(fresh):
     """Each one costs every reader."""
     limits = fresh.governed().policy.limits

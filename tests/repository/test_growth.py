@@ -14,6 +14,7 @@ import pytest
 
 from modelsmith.governance.codeowners import parse
 from modelsmith.governance.people import people_problems
+from modelsmith.promotion.authors import authorship
 from modelsmith.repository.document import MAX_PROBLEMS, Document, Place, Unreadable
 from modelsmith.repository.json_reader import read_json
 from modelsmith.repository.load import find_cluster_problems
@@ -119,6 +120,13 @@ def dotted_owner(n: int) -> None:
     assert parse("* a@" + "." * n + "@\n").errors
 
 
+def brackets_in_a_commit_s_header(n: int) -> None:
+    nobody = People.model_validate({"roles": {}, "people": [], "harness": []}, strict=False)
+    raw = b"tree 0\nauthor a <a@x> 1 +0000\ncommitter a <a@x> 1 +0000\n"
+    odd = b"author " + b" <" * n + b"\ncommitter " + b" <>" * n + b"\ngpgsig " + b"x\n " * n + b"\nauthor \n" * n
+    assert "a@x" in authorship([raw + odd + b"\n\nx\n"], nobody).claims
+
+
 def long_texts(n: int) -> None:
     draw = random.Random(n)
     one, other = (" ".join("".join(draw.choices("abcdefghij", k=7)) for _ in range(n)) for _ in range(2))
@@ -151,7 +159,8 @@ CASES: tuple[tuple[Callable[[int], None], int], ...] = (
     (doubled_keys, 1_500), (unknown_keys, 1_000), (bad_items, 1_000), (long_unknown_key, 5_000),
     (a_key_twice_in_json, 4_000), (deep_json, 10_000), (hidden_characters, 500), (odd_blanks, 50_000),
     (foreign_keys, 500), (long_digits, 30_000), (quoted_lines, 8_000), (layers, 1_000), (cluster_layers, 500),
-    (lookalike_people, 300), (one_person_s_logins, 500), (dotted_owner, 30_000), (long_texts, 2_000),
+    (lookalike_people, 300), (one_person_s_logins, 500), (dotted_owner, 30_000),
+    (brackets_in_a_commit_s_header, 8_000), (long_texts, 2_000),
     (bad_json_lines, 20_000), (many_wordings, 700),
 )  # fmt: skip
 

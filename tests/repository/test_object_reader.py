@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from modelsmith.repository import objects
 from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.listing import Entry
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.errors import (
@@ -22,6 +24,7 @@ from modelsmith.schema.errors import (
     InvalidInput,
     ModelsmithError,
 )
+from modelsmith.schema.governance import DEEPEST_PATH
 
 from .test_git_plumbing import AUTHOR
 
@@ -98,6 +101,80 @@ def test_commits_that_bring_more_than_anybody_looks_at_are_refused(git: Git, mon
             patch.setattr(objects, most, 1)
             with pytest.raises(GateNotCleared, match="commits bring"):
                 git.brought([base])
+
+
+def test_a_parent_named_many_times_costs_what_one_does(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = git.commit_files(None, {"x": b"1"}, "m", AUTHOR)
+    wide = git.commit_files(base, {str(number): b"1" for number in range(50)}, "m", AUTHOR)
+    tree, who = git.text("rev-parse", f"{wide}^{{tree}}"), "x <x> 1 +0000"
+    others = [git.commit_files(base, {"x": str(number).encode()}, "m", AUTHOR) for number in range(2, 5)]
+    seen = {}
+    for name, parents in (("one", [base]), ("same", [base] * 99), ("many", others)):
+        named = "".join(f"parent {parent}\n" for parent in parents)
+        raw = f"tree {tree}\n{named}author {who}\ncommitter {who}\n\nm\n"
+        seen[name] = git.text("hash-object", "-t", "commit", "-w", "--stdin", input=raw.encode())
+    monkeypatch.setattr(objects, "MOST_LOOKED_AT", 100)
+    assert [len(git.brought([seen[name]])) for name in ("one", "same")] == [50, 50]
+    with pytest.raises(GateNotCleared, match="commits bring too much"):
+        git.brought([seen["many"]])
+
+
+class Counted(ObjectReader):
+    """Counts how often a folder is looked into."""
+
+    looks = 0
+
+    def entries(self, tree: str) -> Mapping[str, Entry]:
+        self.looks += 1
+        return super().entries(tree)
+
+
+def test_folders_too_deep_to_stand_anywhere_are_not_walked_down(git: Git) -> None:
+    base = git.commit_files(None, {"x": b"1"}, "m", AUTHOR)
+    tree = git.tree(base)
+    for _ in range(200):
+        tree = git.text("mktree", input=f"040000 tree {tree}\td\n".encode())
+    head = git.commit_tree(str(tree), [base], "m", AUTHOR)
+    with Counted(git.path) as reader:
+        for look in (lambda: reader.change(base, head), lambda: reader.brought([head])):
+            reader.looks = 0
+            with pytest.raises(GateNotCleared, match="levels deep"):
+                look()
+            assert reader.looks <= 2 * DEEPEST_PATH + 2
+        assert len(reader.change(head, base).paths) == 2, "what goes may be as deep as it is"
+
+
+def test_wide_folders_that_name_one_another_are_refused_by_the_few_that_wait(
+    git: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = git.text("mktree")
+    for _ in range(8):
+        tree = git.text("mktree", input="".join(f"040000 tree {tree}\t{name}\n" for name in range(40)).encode())
+    base = git.commit_files(None, {"x": b"1"}, "m", AUTHOR)
+    head = git.commit_tree(tree, [base], "m", AUTHOR)
+    monkeypatch.setattr(objects, "MOST_PATHS", 100)
+    monkeypatch.setattr(objects, "MOST_BROUGHT", 100)
+    with Counted(git.path) as reader:
+        for look in (lambda: reader.change(base, head), lambda: reader.brought([head])):
+            with pytest.raises(GateNotCleared, match="more"):
+                look()
+        assert reader.looks < 20
+
+
+def test_folders_are_remembered_by_their_bytes_and_read_again_when_they_had_to_go(
+    git: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"{folder}/{name}": b"1" for folder in "abcdefgh" for name in range(20)}
+    commit = git.commit_files(None, files, "m", AUTHOR)
+    monkeypatch.setattr(objects, "_TREES_KEPT", 3000)
+    with ObjectReader(git.path) as reader:
+        for _ in range(2):
+            assert reader.list_tree(commit).keys() == files.keys()
+        assert sum(size for _, size in reader._trees.values()) <= 3000
+        assert 0 < len(reader._trees) < 9
+    monkeypatch.setattr(objects, "LARGEST_FOLDER", 200)
+    with ObjectReader(git.path) as reader, pytest.raises(GateNotCleared, match="list of names"):
+        reader.list_tree(commit)
 
 
 @SLOW
