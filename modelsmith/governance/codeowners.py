@@ -11,13 +11,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from modelsmith.schema.assigned import is_shown
 from modelsmith.schema.plaintext import described
 
 MAX_BYTES = 3 * 1024 * 1024
 """GitHub does not load a larger file."""
+
+MOST_RULES = 2000
+"""Lines that are no comment; a limit of ours, as each path of a change is asked of each. A file with more is not loaded
+either: leaving some of its lines out would give their paths to the owners of others."""
 
 NOT_LOADED = 0
 """Line number of an error that concerns the whole file."""
@@ -40,6 +44,13 @@ class Pattern:
 
     text: str
     segments: tuple[_Segment, ...] = field(repr=False)
+    """No two ``**`` stand side by side: they would match what one does, and be walked through each time."""
+
+    @property
+    def top(self) -> str | None:
+        """First part of every path that it covers; None when it may be any."""
+        first = self.segments[0]
+        return None if first is None or any(wild for _, wild in first) else "".join(letter for letter, _ in first)
 
     def matches(self, path: str) -> bool:
         """Whether the pattern covers the file at this '/'-separated path relative to the repository's root."""
@@ -76,16 +87,23 @@ class Codeowners:
     rules: tuple[Rule, ...]
     """In the file's order."""
     errors: tuple[tuple[int, str], ...]
-    """Line number and what is wrong with it; line 0 when the file as a whole is not loaded."""
-
-    @property
-    def loaded(self) -> bool:
-        """False when the file is too large for GitHub to read, so that no line of it counts."""
-        return not any(line == NOT_LOADED for line, _ in self.errors)
+    """Line number and what is wrong with it; line 0 when it is the file as a whole."""
+    loaded: bool = True
+    """False when the file is too large for GitHub, or has too many rules for us, so that no line of it counts."""
 
     def rule(self, path: str) -> Rule | None:
         """The line that decides about this path; None when none matches, which differs from a line without owners."""
-        return next((rule for rule in reversed(self.rules) if rule.compiled.matches(path)), None)
+        asked = self._by_top.get(path.partition("/")[0], ()), self._by_top.get(None, ())
+        last = [next((rule for rule in reversed(rules) if rule.compiled.matches(path)), None) for rules in asked]
+        return max(filter(None, last), key=lambda rule: rule.line, default=None)
+
+    @cached_property
+    def _by_top(self) -> dict[str | None, list[Rule]]:
+        """Rules by the top folder or file that their paths stand in; None for those of any."""
+        found: dict[str | None, list[Rule]] = {}
+        for rule in self.rules:
+            found.setdefault(rule.compiled.top, []).append(rule)
+        return found
 
     def owners(self, path: str) -> tuple[str, ...]:
         """Owners of the path as written; empty when nobody owns it."""
@@ -96,7 +114,7 @@ class Codeowners:
 def parse(text: str) -> Codeowners:
     """Read a CODEOWNERS file. Never raises: mistakes are in ``errors``, and their lines own nothing."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        return Codeowners((), ((NOT_LOADED, "the file is larger than 3 MB and is not loaded"),))
+        return Codeowners((), ((NOT_LOADED, "the file is larger than 3 MB and is not loaded"),), loaded=False)
     rules: list[Rule] = []
     errors: list[tuple[int, str]] = []
     for number, raw in enumerate(text.split("\n"), start=1):
@@ -106,6 +124,9 @@ def parse(text: str) -> Codeowners:
             continue
         pattern, *owners = tokens or [""]
         problem = unreadable or pattern_problem(pattern) or _owner_problem(owners)
+        if len(rules) + len(errors) == MOST_RULES:
+            words = f"the file has more than {MOST_RULES} rules and is not loaded; this line is one too many"
+            return Codeowners((), (*errors, (number, words)), loaded=False)
         if problem:
             errors.append((number, problem))
         else:
@@ -130,6 +151,7 @@ def pattern_problem(pattern: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=512)
 def compile_pattern(pattern: str) -> Pattern:
     """Make a pattern of the dialect matchable; ask `pattern_problem` first."""
     segments: list[_Segment] = [None if s == "**" else _segment(s) for s in pattern.strip("/").split("/")]
@@ -139,7 +161,8 @@ def compile_pattern(pattern: str) -> Pattern:
         segments += [_segment("*")] if segments[-1] is None else [None, _segment("*")]
     elif not pattern.endswith("/*"):
         segments.append(None)
-    return Pattern(pattern, tuple(segments))
+    kept = [one for at, one in enumerate(segments) if at == 0 or one is not None or segments[at - 1] is not None]
+    return Pattern(pattern, tuple(kept))
 
 
 def any_matches(patterns: Iterable[str], path: str) -> bool:

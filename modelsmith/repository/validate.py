@@ -352,7 +352,10 @@ def _codeowners(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
         if number not in broken and (odd := first_hidden(f"{written}\n")):
             yield hidden_problem(path, number, "", odd)
     for line, words in owners.errors:
-        mend = "Correct the line; GitHub skips it as it is." if line else "Shorten it; as it is, nobody owns anything."
+        skipped = owners.loaded or line != owners.errors[-1][0]
+        mend = (
+            "Correct the line; GitHub skips it as it is." if skipped else "Shorten it; as it is, nobody owns anything."
+        )
         if people and (word := re.match("'([^']+)' is not an owner", words)) and word[1] in people.roles:
             mend = f"Write @{word[1]}."
         yield Problem(path, line or None, "", words, mend)

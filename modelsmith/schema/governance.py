@@ -73,7 +73,7 @@ class Policy(Frozen):
     repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{7,127}$")]
     """Identity of this promotion repository; approvals name it, so none can be replayed elsewhere."""
     transitions: Annotated[tuple[Transition, ...], Field(min_length=1)]
-    harness_paths: tuple[str, ...]
+    harness_paths: Annotated[tuple[str, ...], Field(max_length=256)]
     """CODEOWNERS-style patterns of paths that no person owns because the harness's checks decide them."""
     limits: Limits = Limits()
     attested_forges: tuple[Slug, ...] = ()

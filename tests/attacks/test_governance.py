@@ -6,7 +6,7 @@ import pytest
 import yaml
 from attacker import CLUSTER, CODEOWNERS, EVERYBODY, HARNESS, PEOPLE_FILE, POLICY, RUBRIC, SET, refused
 
-from modelsmith.governance.codeowners import MAX_BYTES
+from modelsmith.governance.codeowners import MAX_BYTES, MOST_RULES
 from modelsmith.operations import status
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS
 
@@ -168,6 +168,7 @@ def test_a_policy_of_another_repository_voids_every_approval_made_for_the_old_on
 
 
 OWNERS = {
+    "more rules than are asked": lambda text: text + b"/docs/x @platform\n" * MOST_RULES,
     "more than 3 MB": lambda text: text + b"# " + b"x" * MAX_BYTES + b"\n",
     "no text": lambda text: text + b"\xff\xfe\n",
     "a line that does not parse": lambda text: text + b"/evals/[a-z]/ @domain-lead\n",

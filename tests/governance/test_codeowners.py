@@ -2,7 +2,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modelsmith.governance.codeowners import MAX_BYTES, any_matches, compile_pattern, parse, pattern_problem
+from modelsmith.governance.codeowners import MAX_BYTES, MOST_RULES, any_matches, compile_pattern, parse, pattern_problem
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,18 @@ def test_a_file_over_three_megabytes_is_not_loaded():
     assert owners.rules == ()
     assert not owners.loaded
     assert parse("* @owner\n").loaded
+
+
+def test_a_file_of_more_rules_than_are_asked_is_not_loaded_and_the_line_is_named():
+    most = parse("# a comment\n" + "* @owner\n" * MOST_RULES)
+    assert most.loaded
+    assert most.owners("x") == ("@owner",)
+    for line in ("/docs @other", "!no @other"):
+        owners = parse("# a comment\n" + "* @owner\n" * MOST_RULES + f"{line}\n" * 3)
+        assert [number for number, _ in owners.errors] == [MOST_RULES + 2]
+        assert f"more than {MOST_RULES} rules" in owners.errors[0][1]
+        assert not owners.loaded
+        assert owners.owners("x") == ()
 
 
 def test_unsupported_patterns_cover_nothing_in_policy_lists():

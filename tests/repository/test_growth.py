@@ -120,6 +120,11 @@ def dotted_owner(n: int) -> None:
     assert parse("* a@" + "." * n + "@\n").errors
 
 
+def any_folders_in_codeowners(n: int) -> None:
+    owners = parse(f"/{'**/' * n}x @a\n/**/{'*a' * n}/x @a\n")
+    assert [owners.owners(path) for path in ("a/b/c/x", "a/b/c/y")] == [("@a",), ()]
+
+
 def brackets_in_a_commit_s_header(n: int) -> None:
     nobody = People.model_validate({"roles": {}, "people": [], "harness": []}, strict=False)
     raw = b"tree 0\nauthor a <a@x> 1 +0000\ncommitter a <a@x> 1 +0000\n"
@@ -160,7 +165,7 @@ CASES: tuple[tuple[Callable[[int], None], int], ...] = (
     (a_key_twice_in_json, 4_000), (deep_json, 10_000), (hidden_characters, 500), (odd_blanks, 50_000),
     (foreign_keys, 500), (long_digits, 30_000), (quoted_lines, 8_000), (layers, 1_000), (cluster_layers, 500),
     (lookalike_people, 300), (one_person_s_logins, 500), (dotted_owner, 30_000),
-    (brackets_in_a_commit_s_header, 8_000), (long_texts, 2_000),
+    (any_folders_in_codeowners, 8_000), (brackets_in_a_commit_s_header, 8_000), (long_texts, 2_000),
     (bad_json_lines, 20_000), (many_wordings, 700),
 )  # fmt: skip
 
