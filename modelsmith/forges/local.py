@@ -5,8 +5,10 @@ The pre-receive hook judges every step. What it cannot enforce on one's own disk
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from modelsmith.forges.logs import ATTEMPTS, SignedLogs, too_busy
-from modelsmith.forges.port import Proposal
+from modelsmith.forges.port import Proposal, Standing
 from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.pull import PullRequest
 
@@ -30,3 +32,6 @@ class LocalForge(SignedLogs):
                 continue
             return self.get(number)
         raise too_busy()
+
+    def announce(self, number: int, standing: Callable[[], Standing]) -> None:
+        """See `Forge`. Its readers use the toolkit, which tells them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -37,6 +38,19 @@ class ForgeIdentity:
     """Id in ``people.yaml``."""
     key: Path
     """Private SSH key, or a public one whose private half is in an agent or token."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a pull request stands, for those who read it at the forge. Nothing of it decides anything."""
+
+    gate: Literal["open", "waiting", "closed"]
+    line: str
+    """In one sentence."""
+    details: tuple[str, ...]
+    """What is wrong, missing or to be known; sentences that may quote what others wrote."""
+    asked: tuple[Mapping[str, str], ...]
+    """Logins, by forge, of each person who could give an approval that is missing."""
 
 
 class Forge(Protocol):
@@ -123,5 +137,12 @@ class Forge(Protocol):
             InvalidInput: ``not-open`` when closed, ``not-a-merge``.
             GateNotCleared: the forge refuses, with its reason; ``branch-moved`` where its branch is elsewhere now.
             InfrastructureFailure: ``ref-moved`` when main is elsewhere.
+        """
+        ...
+
+    def announce(self, number: int, standing: Callable[[], Standing]) -> None:
+        """Tell the forge's readers how a pull request stands; a forge that people do not read does not ask.
+
+        Nothing depends on it, so that it could not be told is no failure.
         """
         ...

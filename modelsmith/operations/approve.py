@@ -16,6 +16,7 @@ from modelsmith.governance.names import holders
 from modelsmith.governance.people import is_harness
 from modelsmith.operations.contract import PullNumber, Request, Result
 from modelsmith.operations.pull_view import PullView, view
+from modelsmith.promotion.announcing import announce
 from modelsmith.promotion.harness import open_forge
 from modelsmith.promotion.judge import judge
 from modelsmith.promotion.main import read_main
@@ -109,6 +110,7 @@ def give_verdict(
     forge = open_forge(workspace, ForgeIdentity(actor, key))
     forge.review(number, signed)
     reviewed = forge.get(number)
+    announce(forge, main, reviewed)
     because = why_uncounted(judge(main, reviewed, datetime.now(UTC)).decision, main.people, actor, verdict)
     return VerdictResult(
         verdict=verdict,

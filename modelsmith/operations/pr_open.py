@@ -11,6 +11,7 @@ from modelsmith.forges.port import ForgeIdentity, Proposal
 from modelsmith.operations.approve import key_holder
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import PullView, view
+from modelsmith.promotion.announcing import announce
 from modelsmith.promotion.harness import open_forge
 from modelsmith.promotion.main import read_main
 from modelsmith.repository.secrets import refuse_secret
@@ -56,4 +57,6 @@ def run(workspace: Workspace, request: PrOpenRequest) -> PrOpenResult:
     proposal = Proposal(
         branch=request.branch, title=request.title, body=request.body, head=head, base=main.tree.commit, requester=actor
     )
-    return PrOpenResult(pull=view(main, forge.open(proposal)))
+    pull = forge.open(proposal)
+    announce(forge, main, pull)
+    return PrOpenResult(pull=view(main, pull))

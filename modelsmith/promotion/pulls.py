@@ -11,6 +11,7 @@ from modelsmith.forges.port import Proposal
 from modelsmith.governance.keys import opener_doubt
 from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import folder_of, record_folder
+from modelsmith.promotion.announcing import announce
 from modelsmith.promotion.attestation import attestation
 from modelsmith.promotion.harness import Harness, Merger
 from modelsmith.promotion.ids import known_ids
@@ -68,9 +69,11 @@ def open_promotion(
         assert_clean(data, machine_names(), lambda: known_ids(main, record.cluster))
     git = harness.workspace.git
     head = git.commit_files(main.tree.commit, files, f"{title}\n", signature(harness))
-    return harness.forge.open(
+    pull = harness.forge.open(
         Proposal(branch=branch, title=title, body=body, head=head, base=main.tree.commit, requester=facts.requested_by)
     )
+    announce(harness.forge, main, pull)
+    return pull
 
 
 def _open_with(harness: Harness, main: Main, branch: str, record: PromotionRecord) -> PullRequest | None:

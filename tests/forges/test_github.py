@@ -9,7 +9,7 @@ from github_openapi import FILE, description
 from modelsmith.forges.github.forge import GitHubForge
 from modelsmith.forges.github.place import parse_place
 from modelsmith.forges.github.token import Token, find_token
-from modelsmith.forges.port import ForgeIdentity
+from modelsmith.forges.port import ForgeIdentity, Standing
 from modelsmith.promotion.judge import judge
 from modelsmith.schema.errors import (
     GateNotCleared,
@@ -300,6 +300,49 @@ def test_an_openers_words_are_no_markup_at_github(hub):
     assert set(fence) == {"`"}
     assert shown.split(fence)[1] == f"text\n{body}\n"
     assert hub.forge().get(pull.number).body == body
+
+
+def standing(line, gate="waiting", details=(), asked=()):
+    return lambda: Standing(gate, line, details, tuple({"github": login} for login in asked))
+
+
+def test_how_the_gate_stands_is_one_comment_a_status_and_reviewers(hub):
+    pull = hub.propose()
+    for line in ("It waits for @platform.", "It waits for @platform.", "It waits for @domain-lead."):
+        hub.forge().announce(pull.number, standing(line, asked=("maya-gh", "smith-gh")))
+    shown = hub.repo.pulls[pull.number]
+    (comment,) = shown.comments
+    assert "It waits for @domain-lead." in comment["body"]
+    assert f"modelsmith approve {pull.number}" in comment["body"]
+    assert shown.requested == ["maya-gh"], "who opened it there cannot be asked"
+    assert [(one["context"], one["state"], one["sha"]) for one in hub.repo.statuses] == [
+        ("modelsmith/gate", "pending", pull.head)
+    ] * 2
+    assert len(hub.github.rest_asked("POST", r"comments$")) == 1
+
+
+@pytest.mark.parametrize("how", ["502 before", "502 after"])
+def test_no_answer_to_a_comment_says_it_once(hub, how):
+    pull = hub.propose()
+    hub.github.fail("POST", r"comments$", how)
+    hub.forge().announce(pull.number, standing("It waits."))
+    assert len(hub.repo.pulls[pull.number].comments) == 1
+
+
+def test_what_others_wrote_is_no_markup_in_the_comment(hub):
+    pull = hub.propose()
+    hub.forge().announce(pull.number, standing("a ``` b", gate="closed", details=("@everyone ```` <img src=x>",)))
+    body = hub.repo.pulls[pull.number].comments[0]["body"]
+    assert "````text\na ``` b\n````\n" in body
+    assert "`````text\n@everyone ```` <img src=x>\n`````\n" in body
+
+
+def test_what_cannot_be_announced_stops_nothing(hub):
+    weak = hub.github.token("smith-gh", "contents", "pull_requests")
+    pull = hub.propose()
+    forge(hub, weak).announce(pull.number, standing("It waits.", asked=("nobody-there",)))
+    assert len(hub.repo.pulls[pull.number].comments) == 1
+    assert hub.repo.statuses == []
 
 
 def test_the_server_refuses_as_github_documents(hub):

@@ -61,6 +61,9 @@ def test_from_the_first_iterate_to_verify_without_github(world, github):
     assert repo.pulls[int(number)].state == "open"
     assert repo.pulls[int(number)].title == waiting[0]["title"]
 
+    (comment,) = repo.pulls[int(number)].comments
+    assert "It waits for head-of-trading." in comment["body"]
+
     assert run(harness, "pr", "merge", number).code == 4, "the gate is shut"
     github.reviewed(repo, repo.pulls[int(number)], "maya-gh", "APPROVE")
     shut = run(harness, "pr", "merge", number)
@@ -70,6 +73,8 @@ def test_from_the_first_iterate_to_verify_without_github(world, github):
 
     approved = run(maya, "approve", number, "--key", world.key("maya"))
     assert approved.code == 0, approved.out
+    assert "every approval is given" in comment["body"], "the one comment was edited"
+    assert repo.statuses[-1]["state"] == "success"
     merged = run(harness, "pr", "merge", number)
     assert merged.code == 0, merged.out
     run(harness, "pr", "list")

@@ -59,3 +59,10 @@ class ReviewAnswer(_Answer):
     state: str
     user: Login | None = None
     commit_id: GitHash | None = None
+
+
+class CommentAnswer(_Answer):
+    """A comment on a pull request."""
+
+    id: int
+    body: str = ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from modelsmith.forges.github.answers import Face, RepositoryAnswer, ReviewAnswer
+from modelsmith.forges.github.answers import CommentAnswer, Face, RepositoryAnswer, ReviewAnswer
 from modelsmith.forges.github.failures import moved_repository
 from modelsmith.forges.github.rest import Rest, unsure
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
@@ -17,6 +17,12 @@ from modelsmith.schema.pull import Heard
 A = TypeVar("A", bound=BaseModel)
 
 _VERDICTS = {"APPROVED": "approve", "CHANGES_REQUESTED": "reject"}
+
+MARK = "<!-- modelsmith -->"
+"""How the one comment of the toolkit is found again; a reader does not see it."""
+STATUS = "modelsmith/gate"
+"""Under which name a commit's status is shown; a fine-grained token may write one, and no check run."""
+LONGEST_STATUS = 140
 
 
 class Faces:
@@ -115,6 +121,56 @@ class Faces:
                 said.pop(login, None)
                 said[login] = Heard.model_validate({"login": login, "verdict": verdict, "head": review.commit_id})
         return tuple(said.values())
+
+    def say(self, number: int, text: str) -> bool:
+        """Let the one comment of the toolkit hold this text: it is edited, not said again. False when it held it."""
+        body = f"{MARK}\n{text}"
+        issue = self.rest.repository.get_issue(number)
+        for attempt in range(3):
+            ours = self._comment(number)
+            if ours and ours.body == body:
+                return False
+            try:
+                if ours:
+                    comment = issue.get_comment(ours.id)
+                    self.rest.do("edit the comment", partial(comment.edit, body), again=True)
+                else:
+                    self.rest.do("comment", lambda: issue.create_comment(body))
+                return True
+            except ModelsmithError as error:
+                if attempt == 2 or not unsure(error):
+                    raise
+        raise AssertionError
+
+    def show_status(self, head: str, state: str, line: str) -> None:
+        """Show at a commit how the gate stands; twice is once, since the last one of a name counts."""
+        commit = self.rest.repository.get_commit(head)
+        short = line if len(line) <= LONGEST_STATUS else f"{line[: LONGEST_STATUS - 3]}..."
+        self.rest.do(
+            "show the gate's state",
+            lambda: commit.create_status(state=state, description=short, context=STATUS),
+            again=True,
+        )
+
+    def ask_for(self, number: int, logins: tuple[str, ...]) -> bool:
+        """Ask these logins for a review; False when GitHub would not (one of them is no collaborator, say)."""
+        if not logins:
+            return True
+        pull = self.rest.repository.get_pull(number)
+        try:
+            self.rest.do("ask for reviews", lambda: pull.create_review_request(reviewers=list(logins)), again=True)
+        except ModelsmithError as error:
+            if error.details.get("status") != 422:
+                raise
+            return False
+        return True
+
+    def _comment(self, number: int) -> CommentAnswer | None:
+        for entry in self.rest.ask_all("read the comments", f"/issues/{number}/comments?per_page=100"):
+            comment = _read(CommentAnswer, entry)
+            if comment.body.startswith(MARK):
+                return comment
+        return None
 
 
 def _read(model: type[A], answer: Any) -> A:

@@ -14,6 +14,9 @@ What differs from a forge of one's own, and how it is kept honest:
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from modelsmith.forges.github.answers import Face
@@ -24,11 +27,12 @@ from modelsmith.forges.github.rest import BETWEEN_WRITES, Rest
 from modelsmith.forges.github.token import Token
 from modelsmith.forges.logs import ATTEMPTS, SignedLogs, not_open, too_busy
 from modelsmith.forges.mirror import Mirror
-from modelsmith.forges.port import ForgeIdentity, Proposal, Status
+from modelsmith.forges.port import ForgeIdentity, Proposal, Standing, Status
 from modelsmith.repository.git import Git
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, ModelsmithError, WaitingForPerson
 from modelsmith.schema.pull import PullRequest, SignedApproval
 
+_STATES = {"open": "success", "waiting": "pending", "closed": "failure"}
 BRANCHES = "refs/heads/modelsmith/"
 """Branches of proposals, by who opened them: ``modelsmith/ACTOR/BRANCH``."""
 
@@ -156,6 +160,21 @@ class GitHubForge:
         self._logs.merge(number, merge_commit, expected_main)
         return self.get(number)
 
+    def announce(self, number: int, standing: Callable[[], Standing]) -> None:
+        """See `Forge`. One comment that is edited, a commit's status, and the owners as reviewers."""
+        with suppress(ModelsmithError):
+            self._require(writing=True)
+            face = self._faces.get(number)
+            if face is None or face.state != "open":
+                return
+            now = standing()
+            logins = {known["github"] for known in now.asked if "github" in known}
+            mine = face.user.login.lower() if face.user else ""
+            if not self._faces.say(number, _told(now, number)):
+                return
+            self._faces.ask_for(number, tuple(sorted(login for login in logins if login.lower() != mine)))
+            self._faces.show_status(face.head.sha, _STATES[now.gate], now.line)
+
     def _require(self, writing: bool = False) -> None:
         """Ask GitHub once what the repository is; refuse what cannot be worked with before git says it in its words."""
         if self._faces.repository.archived and writing:
@@ -239,8 +258,23 @@ def _moved(pull: PullRequest) -> GateNotCleared:
     )
 
 
+def _told(standing: Standing, number: int) -> str:
+    details = _quoted("\n".join(standing.details)) if standing.details else ""
+    return (
+        f"**Gate: {standing.gate}.**\n\n{_quoted(standing.line)}{details}"
+        f"See all of it: `modelsmith pr show {number}`. Decide: `modelsmith approve {number} --key KEY`. What is "
+        "said in these pages counts for nothing.\n"
+    )
+
+
+def _quoted(words: str) -> str:
+    """Words as they are, so that nothing in them is markup or calls anybody."""
+    longest = max((len(run) for run in re.findall(r"`+", words)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{words}\n{fence}\n\n"
+
+
 def _described(proposal: Proposal) -> str:
-    """What GitHub shows: the opener's words as they are, so that nothing in them is markup or calls anybody."""
-    fence = "`" * max(3, 1 + max((len(run) for run in proposal.body.split() if set(run) == {"`"}), default=0))
-    words = f"{fence}text\n{proposal.body}\n{fence}\n\n" if proposal.body else ""
+    """What GitHub shows of an opener's words."""
+    words = _quoted(proposal.body) if proposal.body else ""
     return f"{words}Verdicts count by signature: `modelsmith approve N --key KEY` with this pull request's number."

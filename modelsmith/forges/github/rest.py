@@ -111,7 +111,7 @@ class Rest:
             except GithubException as error:
                 headers = {name.lower(): str(value) for name, value in (error.headers or {}).items()}
                 status, said = error.status, _message(error.data)
-            except OSError:
+            except (OSError, RuntimeError):
                 headers, status, said = {}, 0, ""
             wait = wait_for(status, headers, said, datetime.now(UTC))
             if wait is not None and (wait > MOST_WAIT or last):

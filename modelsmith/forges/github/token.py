@@ -11,7 +11,8 @@ from modelsmith.schema.errors import InvalidInput
 
 VARIABLES = ("MODELSMITH_GITHUB_TOKEN", "GITHUB_TOKEN")
 PERMISSIONS = "Contents and Pull requests: read and write"
-"""What a fine-grained token needs in the repository (``Metadata: read`` comes with any)."""
+"""What a fine-grained token needs in the repository (``Metadata: read`` comes with any); with *Commit statuses*, the
+gate is shown at the commit, too."""
 
 
 class Token:
