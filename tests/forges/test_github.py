@@ -14,6 +14,7 @@ from modelsmith.promotion.judge import judge
 from modelsmith.schema.errors import (
     GateNotCleared,
     InfrastructureFailure,
+    IntegrityFailure,
     InvalidInput,
     ModelsmithError,
     WaitingForPerson,
@@ -88,6 +89,11 @@ def test_the_token_is_no_argument_of_any_process(hub, monkeypatch):
     words = [str(word) for args in seen for word in args]
     assert any("/acme/promotions.git" in word for word in words)
     assert not any("github_pat_" in word or "Authorization" in word for word in words)
+
+
+def test_a_header_that_a_workflows_checkout_left_in_the_clone_is_not_sent(hub):
+    hub.git.run("config", f"http.{hub.github.web}/.extraheader", "AUTHORIZATION: basic bm9ib2R5Om5vdGhpbmc=")
+    assert hub.propose().status == "open"
 
 
 @pytest.mark.parametrize(
@@ -200,6 +206,28 @@ def test_what_is_closed_in_the_pages_is_closed(hub):
     assert hub.forge().get(pull.number).status == "closed"
     assert [one.number for one in hub.forge().list("closed")] == [pull.number]
     assert hub.propose().number > pull.number
+
+
+def test_github_s_word_that_one_is_merged_merges_nothing(hub):
+    pull = hub.propose()
+    shown = hub.repo.pulls[pull.number]
+    shown.state, shown.merge, shown.merged_at = "closed", hub.main(), "2026-01-01T00:00:00Z"
+    assert hub.forge().get(pull.number).status == "closed"
+    assert hub.forge().list("merged") == ()
+
+
+def test_a_log_that_was_taken_away_at_github_is_missed(hub):
+    pull = hub.propose()
+    hub.forge_git.run("update-ref", "-d", f"refs/modelsmith/pulls/{pull.number}")
+    assert code_of(lambda: hub.forge().list(), IntegrityFailure) == "rewound-forge"
+
+
+def test_github_s_own_merge_of_an_open_gate_is_merged_and_has_no_receipts(hub):
+    """The merge button: main moves past us. What replay says of such a main is in tests/promotion/test_replay.py."""
+    pull = hub.propose({"notes/a.txt": "x"}, requester="maya")
+    hub.github.merged(hub.repo, hub.repo.pulls[pull.number])
+    merged = hub.forge().get(pull.number)
+    assert (merged.status, merged.merge) == ("merged", hub.main())
 
 
 @pytest.mark.parametrize("how", ["502 before", "502 after"])

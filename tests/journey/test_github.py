@@ -62,7 +62,7 @@ def test_from_the_first_iterate_to_verify_without_github(world, github):
     assert repo.pulls[int(number)].title == waiting[0]["title"]
 
     (comment,) = repo.pulls[int(number)].comments
-    assert "It waits for head-of-trading." in comment["body"]
+    assert "It waits for @head-of-trading." in comment["body"]
 
     assert run(harness, "pr", "merge", number).code == 4, "the gate is shut"
     github.reviewed(repo, repo.pulls[int(number)], "maya-gh", "APPROVE")

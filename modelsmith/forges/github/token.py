@@ -32,17 +32,20 @@ class Token:
         """The environment in which git is let in: the header is part of no argument and of no file.
 
         Documented by git under ``GIT_CONFIG_COUNT`` and ``http.extraHeader``; GitHub takes a token as the password of
-        ``x-access-token``. Redirections are not followed, so that the header goes nowhere else.
+        ``x-access-token``. Redirections are not followed: the header goes nowhere else. An empty value takes back
+        headers that the clone's configuration sets for the same place, as a workflow's checkout does: two are refused.
         """
         basic = base64.b64encode(f"x-access-token:{self._secret}".encode()).decode()
-        settings = {
-            f"http.{place.web}/.extraHeader": f"Authorization: Basic {basic}",
-            "http.followRedirects": "false",
-            "credential.helper": "",
-        }
-        pairs = [(f"GIT_CONFIG_{kind}_{at}", text) for at, item in enumerate(settings.items()) for kind, text in zip(
-            ("KEY", "VALUE"), item, strict=True)]  # fmt: skip
-        return {"GIT_CONFIG_COUNT": str(len(settings)), **dict(pairs)}
+        header = f"http.{place.web}/.extraHeader"
+        settings = (
+            (header, ""),
+            (header, f"Authorization: Basic {basic}"),
+            ("http.followRedirects", "false"),
+            ("credential.helper", ""),
+        )
+        numbered = {f"GIT_CONFIG_KEY_{at}": name for at, (name, _) in enumerate(settings)}
+        numbered |= {f"GIT_CONFIG_VALUE_{at}": text for at, (_, text) in enumerate(settings)}
+        return {"GIT_CONFIG_COUNT": str(len(settings)), **numbered}
 
 
 def find_token(environment: Mapping[str, str] = os.environ) -> Token:
