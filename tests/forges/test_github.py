@@ -11,6 +11,7 @@ from modelsmith.forges.github.place import parse_place
 from modelsmith.forges.github.token import Token, find_token
 from modelsmith.forges.port import ForgeIdentity, Standing
 from modelsmith.promotion.judge import judge
+from modelsmith.promotion.main import read_main
 from modelsmith.schema.errors import (
     GateNotCleared,
     InfrastructureFailure,
@@ -174,7 +175,7 @@ def test_a_force_push_after_the_approval_shuts_the_gate(hub):
     moved = hub.forge().get(pull.number)
     assert (moved.head, moved.moved) == (pull.head, hub.repo.pulls[pull.number].sha)
     main = hub.forge().fetch_into(hub.git)
-    refusals = [r.sentence for r in judge(hub.git, moved, main, datetime.now(UTC)).decision.refusals]
+    refusals = [r.sentence for r in judge(read_main(hub.git, main), moved, datetime.now(UTC)).decision.refusals]
     assert any("its branch moved on at the forge" in sentence for sentence in refusals)
     assert code_of(lambda: hub.merge(pull), GateNotCleared) == "branch-moved"
     again = hub.propose({"notes/a.txt": "seen"}, requester="maya")
@@ -195,7 +196,7 @@ def test_reviews_in_the_pages_are_heard_with_their_commit_and_count_nothing(hub)
         ("noor-gh", "approve", "2" * 40),
     ]
     main = hub.forge().fetch_into(hub.git)
-    decision = judge(hub.git, heard, main, datetime.now(UTC)).decision
+    decision = judge(read_main(hub.git, main), heard, datetime.now(UTC)).decision
     assert decision.approvals == ()
     assert any("noor-gh approved at the forge, of another commit (222222222222)" in note for note in decision.notes)
 
