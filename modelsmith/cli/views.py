@@ -104,6 +104,11 @@ def _verify(result: Any, page: Page) -> None:
         warning = (Styled("main was rewound", "red"), f": {result.rewound_from[:12]} is no longer on it")
         rows.insert(1, ("warning", warning))
     rows += [("weights", f"{name}: {state}") for name, state in result.weights.items()]
+    for name, seen in result.observations.items():
+        for one in seen:
+            word = Styled("agrees", "green") if one.agrees else Styled("disagrees", "red")
+            rows.append(("observed", (word, f", {name}: {one.sentence}")))
+    rows += [("observed", (Styled("not counted", "yellow"), f": {words}")) for words in result.uncounted]
     for one in result.stale:
         rows.append(("stale", f"{one.specialist}: {'; '.join(one.reasons)}"))
         rows.append(("renew", one.renewal))
@@ -212,6 +217,25 @@ def _promote(result: Any, page: Page) -> None:
         page.line(f"Waits for:  {', '.join(result.waiting_for)}", indent=2)
 
 
+def _observe(result: Any, page: Page) -> None:
+    found = result.agreement
+    word = Styled("agrees", "green") if found.agrees else Styled("disagrees", "red")
+    pull = "main has it already" if result.pull is None else f"{result.pull}  {result.status}"
+    page.rows(
+        [
+            ("specialist", result.specialist),
+            ("observer", (f"{found.observer} ", word)),
+            ("engine", "the evidence's own" if found.same_engine else "another than the evidence's"),
+            ("verdict here", verdict(found.verdict)),
+            ("pull request", pull),
+        ]
+    )
+    page.line(found.sentence)
+    if found.turned:
+        body = [(one.model, one.section, one.id, one.direction) for one in found.turned]
+        page.table(("model", "section", "scenario", "here"), body)
+
+
 def _rollback(result: Any, page: Page) -> None:
     serving = ", ".join(f"{one.specialist} {one.share:.0%}" for one in result.serving)
     rows = [
@@ -295,6 +319,7 @@ VIEWS: dict[str, View] = {
     "diagnose": _diagnose,
     "diff-rubric": diff_rubric_view,
     "promote": _promote,
+    "observe": _observe,
     "rollback": _rollback,
     "status": _status,
     "results": results_view,

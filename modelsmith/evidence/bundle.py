@@ -70,7 +70,7 @@ def verdict_rows(observations: Iterable[Observation]) -> tuple[VerdictRow, ...]:
                 error=(observation.error or {}).get("code"),
             )
         rows.append(observation.row)
-    return tuple(sorted(rows, key=_position))
+    return sorted_rows(rows)
 
 
 def build(
@@ -176,28 +176,30 @@ def recompute(evidence: Evidence) -> None:
             rows give; ``rows-disagree`` or ``points-differ`` when the rows contradict each other or the rule.
     """
     candidate, incumbent = evidence.candidate, evidence.incumbent
-    asked = _asked(candidate.rows)
+    asked = asked_of(candidate.rows)
     named = [("incumbent", incumbent), *((f"baselines.{i}", run) for i, run in enumerate(evidence.baselines))]
     for name, run in named:
-        other = _asked(run.rows)
+        other = asked_of(run.rows)
         if other != asked:
             _refuse(f"{name}.rows", len(other.keys() & asked.keys()), len(asked), "is about other scenarios")
-    _compare("candidate.weights", candidate.weights, evidence.artifact)
-    _compare("training.reward", evidence.training.reward, evidence.rubric)
+    require_recomputed("candidate.weights", candidate.weights, evidence.artifact)
+    require_recomputed("training.reward", evidence.training.reward, evidence.rubric)
     rule, judge = evidence.rule, evidence.judge
     if judge is not None:
         confidence = rule.decision.confidence
         again = agreement(judge.judge, judge.identity, judge.verdicts, confidence, rule.min_kappa)
-        _compare("judge", judge, again)
-    _compare("candidate.headline", candidate.headline, headline(candidate.rows, incumbent.rows, rule, judge))
+        require_recomputed("judge", judge, again)
+    require_recomputed("candidate.headline", candidate.headline, headline(candidate.rows, incumbent.rows, rule, judge))
     for name, run in named:
-        _compare(f"{name}.headline", run.headline, headline(run.rows, None, rule, judge))
+        require_recomputed(f"{name}.headline", run.headline, headline(run.rows, None, rule, judge))
     by_section: dict[str, Counter[str]] = {}
     for section, _, capability in {(row.section, row.id, row.capability) for row in candidate.rows}:
         by_section.setdefault(section, Counter())[capability] += 1
     for part in evidence.coverage:
         if part.dimension == "capability":
-            _compare(f"coverage.{part.section}.capability", part.counts, dict(by_section.get(part.section, {})))
+            require_recomputed(
+                f"coverage.{part.section}.capability", part.counts, dict(by_section.get(part.section, {}))
+            )
 
 
 def _require_comparable(candidate: RunResult, run: RunResult, fields: Set[str]) -> None:
@@ -238,7 +240,7 @@ def _run_evidence(
 
     Time and tokens are the run's; what they come to is reckoned at the cluster's prices of today.
     """
-    rows = tuple(sorted(run.rows, key=_position))
+    rows = sorted_rows(run.rows)
     endpoint = next((one.endpoint for one in cluster.baselines if one.name == run.result.model), None)
     return RunEvidence(
         run_id=run.result.run_id,
@@ -252,6 +254,11 @@ def _run_evidence(
     )
 
 
+def sorted_rows(rows: Sequence[VerdictRow]) -> tuple[VerdictRow, ...]:
+    """In the order of section, scenario, wording and repeat, in which they are committed."""
+    return tuple(sorted(rows, key=_position))
+
+
 def _position(row: VerdictRow) -> tuple[int, str, int, int]:
     return ("core", "robustness", "micro", "held_out").index(row.section), row.id, row.wording, row.repeat
 
@@ -260,14 +267,19 @@ def _counts(scenarios: Sequence[Scenario], dimension: str) -> dict[str, int]:
     return dict(sorted(Counter(str(getattr(scenario, dimension)) for scenario in scenarios).items()))
 
 
-def _asked(rows: Sequence[VerdictRow]) -> dict[tuple[str, str, int, int], tuple[str, str, bool]]:
+def asked_of(rows: Sequence[VerdictRow]) -> dict[tuple[str, str, int, int], tuple[str, str, bool]]:
     """What was asked, and the labels it was asked under."""
     return {
         (row.section, row.scenario, row.wording, row.repeat): (row.id, row.capability, row.critical) for row in rows
     }
 
 
-def _compare(field: str, stated: object, recomputed: object) -> None:
+def require_recomputed(field: str, stated: object, recomputed: object) -> None:
+    """Refuse a stated value that the verdict rows do not give.
+
+    Raises:
+        IntegrityFailure: ``evidence-does-not-recompute``.
+    """
     for path, one, other in _differences(field, _plain(stated), _plain(recomputed)):
         _refuse(path, one, other, "does not follow from the verdict rows")
 

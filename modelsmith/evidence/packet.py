@@ -48,6 +48,8 @@ class Asked:
     """Roles that decide about a rollback outside its contract, and who has them."""
     validators: tuple[Slug, ...]
     """Roles that decide whether production validates it; empty once that is what is asked for."""
+    observers: str = ""
+    """What second observers came to (`observers_section`); empty where nobody observed and nobody has to."""
     pull: int | None = None
     """Number of the pull request, when it is known."""
 
@@ -59,6 +61,7 @@ def packet(evidence: Evidence, cluster: Cluster, asked: Asked | None = None, tra
         f"![Scores of {safe(evidence.specialist)} with intervals and thresholds, and each capability]({CHART})",
         _scores(evidence),
         _checks(evidence.candidate.headline),
+        asked.observers if asked else "",
         trail_section(evidence, trail),
         _regressions(evidence),
         critical_section(evidence),

@@ -15,8 +15,9 @@ from typing import Literal
 
 from modelsmith.governance.codeowners import Codeowners, any_matches
 from modelsmith.governance.keys import merge_time, review_doubt
+from modelsmith.governance.observed import observed_in
 from modelsmith.governance.people import claimed_actors, is_harness, principals
-from modelsmith.governance.person_gates import PERSON_EVENTS, transition_problem
+from modelsmith.governance.person_gates import PERSON_EVENTS, observers_problem, transition_problem
 from modelsmith.governance.shape import Refusal, concern, promotion_folder, refusals
 from modelsmith.governance.states import parse_folder
 from modelsmith.schema.errors import InvalidInput
@@ -146,7 +147,7 @@ def decide(
     asked = _asked_by_codeowners(codeowners, change)
     asked += [ask for ask in _asked_by_policy(policy, change) if not _covered(ask, asked)]
     found: list[Refusal] = [*refusals(change, policy.limits), *_unowned(policy, codeowners, change)]
-    if policy.people_open and is_harness(preparer, people) and not _promoted(change):
+    if policy.people_open and is_harness(preparer, people) and not _promoted(change) and not observed_in(change):
         words = (
             f"{preparer} opened this, and the policy asks a person to open what is no promotion, with their own key."
         )
@@ -333,9 +334,9 @@ def _unowned(policy: Policy, codeowners: Codeowners, change: Change) -> Iterator
     """Paths that nobody owns and that the policy does not leave to the checks, or that no check derives.
 
     Of what is governed, checks stand in for a person only where they say byte by byte what must stand there: in a
-    promotion.
+    promotion; and in an observation, whose words are an observer's and which grants nothing by itself.
     """
-    promotion = bool(_promoted(change))
+    promotion = bool(_promoted(change) or observed_in(change))
     if not codeowners.loaded:
         yield Refusal("codeowners-not-loaded", "CODEOWNERS is too large to be read, so nobody owns anything.")
     for changed in change.paths:
@@ -356,7 +357,8 @@ def _left_to_the_harness(policy: Policy, codeowners: Codeowners, change: Change)
     """Steps of people that policy or CODEOWNERS take from them."""
     for event, paths in _promoted(change).items():
         for transition in policy.transitions:
-            problem = transition_problem(transition) if transition.event == event else None
+            here = transition.event == event
+            problem = (transition_problem(transition) or observers_problem(transition)) if here else None
             if problem:
                 yield Refusal("harness-gate", f"The policy is not to be followed: {problem}.")
         for path in paths:

@@ -15,6 +15,9 @@ PERSON_EVENTS: frozenset[Event] = frozenset(
 )
 """A person decides each of these; a rollback within its contract was decided with the deployment."""
 
+OBSERVED_EVENTS: frozenset[Event] = frozenset({"customer-deployed", "production-validated"})
+"""Events for which a policy may require observers: they come after the evidence is on main, and add traffic."""
+
 STATE_AFTER: dict[Event, State] = {
     "candidate": "candidate",
     "eval-accepted": "eval-accepted",
@@ -41,3 +44,10 @@ def transition_problem(transition: Transition) -> str | None:
     if taken:
         return f"{event} would let the harness take a specialist out of {' or '.join(taken)}"
     return None
+
+
+def observers_problem(transition: Transition) -> str | None:
+    """Why no policy may require observers of this transition; None when it may, or requires none."""
+    if not transition.observers or transition.event in OBSERVED_EVENTS:
+        return None
+    return f"observers are required of {' and '.join(sorted(OBSERVED_EVENTS))} only, and this says {transition.event}"

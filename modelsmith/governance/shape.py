@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modelsmith.governance.names import fold_name, twins
+from modelsmith.governance.observed import parse_observed
 from modelsmith.governance.reserved import why_reserved, why_unportable
 from modelsmith.governance.states import parse_folder
 from modelsmith.schema.assigned import is_shown
 from modelsmith.schema.catalog import kind_of
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import Limits
+from modelsmith.schema.observed import OBSERVATION_FILE
 from modelsmith.schema.plaintext import first_odd_space
 from modelsmith.schema.promotion import RECORD_FILE
 from modelsmith.schema.pull import Change, ChangedPath
@@ -179,6 +181,9 @@ def _promotion(paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]:
 
 
 def _in_folder(folder: str, paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]:
+    if parse_observed(folder):
+        yield from _in_observed(folder, {path.path for path in paths})
+        return
     try:
         cluster = parse_folder(folder).cluster
     except InvalidInput as error:
@@ -192,3 +197,14 @@ def _in_folder(folder: str, paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]
             yield Refusal("receipts-are-not-proposed", f"{name!r}: receipts are written by the merge, not proposed.")
         elif promotion_folder(name) is None and name != f"clusters/{cluster}/routing.yaml":
             yield Refusal("promotion-mixed", f"{name!r} does not belong to the promotion of {cluster}.")
+
+
+def _in_observed(folder: str, names: set[str]) -> Iterator[Refusal]:
+    """An observation brings its folder and touches nothing else."""
+    if f"{folder}/{OBSERVATION_FILE}" not in names:
+        yield Refusal("sealed-folder", f"{folder} is not new: its {OBSERVATION_FILE} is not part of the change.")
+    for name in sorted(names):
+        if f"{fold_name(name)}/".startswith(f"{fold_name(folder)}/{RECEIPTS}/"):
+            yield Refusal("receipts-are-not-proposed", f"{name!r}: receipts are written by the merge, not proposed.")
+        elif promotion_folder(name) is None:
+            yield Refusal("promotion-mixed", f"{name!r} does not belong to the observation.")

@@ -12,6 +12,7 @@ from modelsmith.loop.desk import Desk
 from modelsmith.loop.diagnose import diagnose
 from modelsmith.loop.evals import BASE, evaluate, ledger_of, subject_of
 from modelsmith.loop.lineage import nearest_to_scored, training_facts
+from modelsmith.loop.observe import refuse_unobserved
 from modelsmith.loop.promotions import (
     Runs,
     note_advances,
@@ -24,6 +25,7 @@ from modelsmith.loop.promotions import (
 from modelsmith.loop.state import Iteration
 from modelsmith.loop.training import parent_of, train
 from modelsmith.promotion import records
+from modelsmith.promotion.observers import required
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InvalidInput, WaitingForPerson
@@ -203,6 +205,7 @@ def promote_candidate(desk: Desk, iteration: Iteration) -> Iteration:
         return iteration.model_copy(update={"phase": "done", "reason": f"{iteration.specialist} is {life.state}"})
     try:
         refuse_on_hold(main, iteration.cluster)
+        refuse_unobserved(main, life, required(main, "customer-deployed"))
     except WaitingForPerson as held:
         return iteration.model_copy(update={"phase": "waiting", "pull": None, "reason": f"{held.message}. {held.mend}"})
     cluster = load_cluster(main.tree, iteration.cluster)

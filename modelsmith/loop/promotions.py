@@ -22,11 +22,13 @@ from modelsmith.loop.desk import Desk
 from modelsmith.loop.evals import ledger_of, read_observations, subject_of
 from modelsmith.loop.latency import measured
 from modelsmith.loop.lineage import environment
+from modelsmith.loop.observe import refuse_unobserved
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.history import RECEIPTS
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.main import Main
+from modelsmith.promotion.observers import required
 from modelsmith.promotion.packets import PACKET_FILE, packet_files
 from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import MERGE_RECEIPT
@@ -230,7 +232,8 @@ def promote_next(
     Raises:
         InvalidInput: ``nothing-to-promote`` when the loop, or nobody, is next; ``bad-transition`` when ``to`` cannot
             follow.
-        WaitingForPerson: ``on-hold`` when a person must clear the cluster's hold first.
+        WaitingForPerson: ``on-hold`` when a person must clear the cluster's hold first; as `refuse_unobserved`.
+        GateNotCleared: as `refuse_unobserved`.
     """
     event = to or FORWARD.get(life.state)
     if event is None:
@@ -238,6 +241,7 @@ def promote_next(
     transition_for(main.policy, event, life.state)
     if event == "customer-deployed":
         refuse_on_hold(main, cluster.cluster)
+    refuse_unobserved(main, life, required(main, event))
     facts = Facts.of(life.records[-1], cluster, harness.actor, harness.preparer)
     title = f"{life.specialist}: {event.replace('-', ' ')}"
     record = next_record(main, event, facts, evidence={})

@@ -8,8 +8,11 @@ from typing import Literal
 
 from modelsmith.promotion.judge import Judgement, judge
 from modelsmith.promotion.main import Main
+from modelsmith.promotion.observers import told
+from modelsmith.repository.tree import Revision
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError, WaitingForPerson
+from modelsmith.schema.observed import Agreement
 from modelsmith.schema.pull import PullRequest
 
 
@@ -43,6 +46,8 @@ class PullView(Frozen):
     notes: tuple[str, ...]
     """What neither opens nor closes the gate: approvals that do not count, authors that are only claimed."""
     checks: tuple[CheckView, ...]
+    observations: tuple[Agreement, ...] = ()
+    """Of a deployment: what second observers came to; of an observation: what it comes to. With every scenario."""
     paths: tuple[str, ...]
 
 
@@ -92,6 +97,11 @@ def view(main: Main, pull: PullRequest) -> PullView:
     return _view(pull, judgement, gate, tuple(refusal.sentence for refusal in decision.refusals))
 
 
+def _observations(judgement: Judgement) -> tuple[Agreement, ...]:
+    main = judgement.main
+    return told(main, Revision(main.tree.git, judgement.tree), judgement.change)
+
+
 def _view(
     pull: PullRequest,
     judgement: Judgement | None,
@@ -117,5 +127,6 @@ def _view(
         checks=tuple(CheckView(name=c.name, passed=c.passed, sentence=c.sentence) for c in decision.checks)
         if decision
         else (),
+        observations=_observations(judgement) if judgement else (),
         paths=tuple(path.path for path in judgement.change.paths) if judgement else (),
     )

@@ -272,6 +272,17 @@ OPERATIONS: tuple[Operation, ...] = (
         "Take a specialist to its next state by pull request.",
     ),
     Operation(
+        "observe",
+        "observe",
+        "ObserveRequest",
+        "ObserveResult",
+        OPERATOR,
+        "proposes",
+        LOOP,
+        "Repeat a specialist's eval as a second observer, and sign it.",
+        repeatable=False,
+    ),
+    Operation(
         "rollback",
         "rollback",
         "RollbackRequest",

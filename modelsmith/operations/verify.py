@@ -15,6 +15,7 @@ from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.promotion.freshness import stale_deployments
 from modelsmith.promotion.history import PROMOTIONS
 from modelsmith.promotion.main import Main
+from modelsmith.promotion.observers import all_backing
 from modelsmith.promotion.remembered import MEMORY_FILE, Verified, recall, remember
 from modelsmith.promotion.root import check_pin, find_root
 from modelsmith.promotion.tips import (
@@ -39,6 +40,7 @@ from modelsmith.repository.workspace import Workspace, refuse_local
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.observed import Agreement
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.steps import step
 from modelsmith.signing.files import SUMS_FILE
@@ -118,6 +120,10 @@ class VerifyResult(Result):
     """Specialist -> ``checked`` or ``not checked``."""
     stale: tuple[StaleView, ...]
     """Deployed specialists whose evidence has expired."""
+    observations: dict[str, tuple[Agreement, ...]] = {}
+    """By specialist: what second observers came to, held against the evidence again, by the keys that main lists."""
+    uncounted: tuple[str, ...] = ()
+    """Observations that do not count by these keys, in sentences that say why."""
 
 
 def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
@@ -160,6 +166,7 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
         )
         if is_main and now != memory:
             _remember(workspace, now)
+        seen = all_backing(found.main)
         return VerifyResult(
             verified=True,
             root=root,
@@ -180,6 +187,8 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
                 StaleView(specialist=one.specialist, reasons=one.reasons, renewal=one.renewal)
                 for one in stale_deployments(found.main)
             ),
+            observations={name: (*one.agreeing, *one.disagreeing) for name, one in seen.items()},
+            uncounted=tuple(words for one in seen.values() for words in one.uncounted),
         )
 
 

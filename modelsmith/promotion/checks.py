@@ -22,6 +22,7 @@ from modelsmith.promotion.history import PROMOTIONS, parse_record
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.lineage_checks import check_training
 from modelsmith.promotion.main import Main
+from modelsmith.promotion.observers import backing, count_sentence, disagreements, required
 from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE, packet_files
 from modelsmith.promotion.proposed import Promotion, read_promotion, refuse, require_seal
 from modelsmith.promotion.records import Facts, next_record, routing_after
@@ -44,6 +45,9 @@ SEALED = frozenset({RECORD_SIGNATURE, EVIDENCE_SIGNATURE, SIGNATURE_FILE})
 """Bundles: what they say is searched, and their envelope has one form only."""
 FRESH = "fresh-evidence"
 """Check that a deployment rests on an eval of what main asks today."""
+
+OBSERVERS = "observers"
+"""Check that as many second observers agree with the evidence as the policy requires."""
 
 
 def is_promotion(change: Change) -> bool:
@@ -87,7 +91,8 @@ def promotion_checks(
 def checks_of(promotion: Promotion, now: datetime | None, seen: datetime) -> tuple[CheckResult, ...]:
     """The checks of a promotion that could be read; ``now`` and ``seen`` are as in `promotion_checks`."""
     results = [CheckResult("record", True, f"{record_folder(promotion.record)} is canonical and named as it says")]
-    results += [_run(name, check, promotion) for name, check in _checks_for(promotion.record, now, seen)]
+    needed = required(promotion.main, promotion.record.event)
+    results += [_run(name, check, promotion) for name, check in _checks_for(promotion.record, needed, now, seen)]
     if now is not None and PACKET_FILE in FILES[promotion.record.event].required:
         results.append(_packet_result(promotion, all(result.passed for result in results)))
     return tuple(results)
@@ -108,7 +113,7 @@ def _run(name: str, check: Callable[[Promotion], str], promotion: Promotion) -> 
 
 
 def _checks_for(
-    record: PromotionRecord, now: datetime | None, seen: datetime
+    record: PromotionRecord, observers: int, now: datetime | None, seen: datetime
 ) -> Iterator[tuple[str, Callable[[Promotion], str]]]:
     yield "signature", _signature
     yield "life", _life
@@ -126,6 +131,9 @@ def _checks_for(
         yield "artifact", _artifact
     if record.event in ("customer-deployed", "production-validated"):
         yield FRESH, _fresh
+    if observers:
+        yield OBSERVERS, partial(_observers, observers)
+        yield "observations", _observations
     if now is not None:
         yield "plain", _plain
         yield "leaks", _leaks
@@ -264,3 +272,18 @@ def _fresh(promotion: Promotion) -> str:
     reasons = outdated(promotion.main, promotion.main.history.find(promotion.record.specialist))
     refuse(bool(reasons), "; ".join(reasons))
     return "the eval answered the question that main asks today, by today's rule"
+
+
+def _observers(needed: int, promotion: Promotion) -> str:
+    """As many others, with keys of their own, came to the same as the policy requires."""
+    found = backing(promotion.main, promotion.main.history.find(promotion.record.specialist))
+    sentence = count_sentence(found, needed)
+    refuse(len(found.agreeing) < needed, sentence)
+    return sentence
+
+
+def _observations(promotion: Promotion) -> str:
+    """Nobody whom main lists as an observer stands by another result: one honest observer is enough to be heard."""
+    found = backing(promotion.main, promotion.main.history.find(promotion.record.specialist))
+    refuse(bool(found.disagreeing), "; ".join(disagreements(found)))
+    return "no observer disagrees with the evidence"

@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 from modelsmith.governance.gate import CheckResult, GateDecision, decide
 from modelsmith.governance.keys import CLOCK_TOLERANCE, opener_doubt
 from modelsmith.governance.names import find_twin
+from modelsmith.governance.observed import observed_in
 from modelsmith.governance.shape import ABSENT
 from modelsmith.promotion.authors import Authorship, Commits, authorship
 from modelsmith.promotion.checks import Named, is_promotion, named_actors, promotion_checks
 from modelsmith.promotion.freshness import require_readable
 from modelsmith.promotion.main import Main, main_after
+from modelsmith.promotion.observation_checks import observation_checks
 from modelsmith.promotion.openings import opening_doubt
 from modelsmith.promotion.passing import check_earlier_commits
 from modelsmith.promotion.rollbacks import contract_for
@@ -151,7 +153,7 @@ def judge_tree(
     if not too_large:
         checks = checks_for(git, main, tree, change, now, seen)
     named = Named((), ()) if too_large else named_actors(Revision(git, tree), change)
-    passed = is_promotion(change) and all(check.passed for check in checks)
+    passed = is_promotion(change) and not observed_in(change) and all(check.passed for check in checks)
     decision = decide(
         policy=main.policy,
         people=main.people,
@@ -226,9 +228,12 @@ def _opening(pull: PullRequest, doubt: str | None) -> CheckResult:
 def checks_for(
     git: Git, main: Main, tree: str, change: Change, now: datetime | None, seen: datetime
 ) -> tuple[CheckResult, ...]:
-    """Promotion checks for a promotion; for every other change, that the governed files still validate."""
+    """Checks of a promotion, or of an observation; for every other change, that the governed files still validate."""
     proposed = Revision(git, tree)
     names = _names(proposed, change)
+    if observed_in(change):
+        readable = () if now is None else (_readable(main, tree),)
+        return (*observation_checks(main, proposed, change, now is not None), names, *readable)
     if is_promotion(change):
         readable = () if now is None else (_readable(main, tree),)
         return (*promotion_checks(main, proposed, change, now, seen), names, *readable)

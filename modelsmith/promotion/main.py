@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +27,8 @@ class Main:
     codeowners: Codeowners
     trusted: tuple[bytes, ...]
     """PEM public keys that may sign records, evidence and artifacts."""
+    observers: Mapping[str, tuple[bytes, ...]]
+    """PEM public keys that may sign observations and nothing else, by id of the observer."""
     history: History
 
     @property
@@ -71,12 +74,17 @@ def main_after(before: Main, commit: str) -> Main:
 
 def _governed(tree: Revision, policy: Policy, history: History) -> Main:
     people = load_people(tree)
-    trust = {name for harness in people.harness for name in harness.trust}
+    trust = {name for harness in people.harness if not harness.observer for name in harness.trust}
     return Main(
         tree=tree,
         policy=policy,
         people=people,
         codeowners=load_codeowners(tree),
         trusted=tuple(tree.read(f"{GOVERNANCE}/trust/{name}") for name in sorted(trust)),
+        observers={
+            harness.id: tuple(tree.read(f"{GOVERNANCE}/trust/{name}") for name in harness.trust)
+            for harness in people.harness
+            if harness.observer
+        },
         history=history,
     )

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from modelsmith.evidence.chart import chart
 from modelsmith.evidence.notices import hold_notice, retirement_notice, rollback_notice
 from modelsmith.evidence.packet import Asked, packet
+from modelsmith.evidence.second_look import observers_section
 from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.rollback import readiness
 from modelsmith.governance.routing import hold_of, render_routing
 from modelsmith.promotion.freshness import evidence_of, read_evidence
 from modelsmith.promotion.main import Main
+from modelsmith.promotion.observers import backing, required
 from modelsmith.promotion.records import lives_after
 from modelsmith.promotion.rollbacks import deployment_of, read_clearance, read_order, recorded_order, verdict_on
 from modelsmith.promotion.since import trail
@@ -61,6 +63,7 @@ def _evidence_packet(
     """``record`` is what people are asked for; None beside the evidence itself."""
     asked = None
     if record is not None:
+        seen = backing(main, main.history.find(record.specialist))
         asked = Asked(
             event=record.event,
             requested_by=record.requested_by,
@@ -69,6 +72,9 @@ def _evidence_packet(
             rollback=record.rollback,
             routing=_around(main, cluster, record),
             on_call=tuple((role, _holders(main, role)) for role in _deciders(main, "rolled-back")),
+            observers=observers_section(
+                required(main, record.event), (*seen.agreeing, *seen.disagreeing), seen.uncounted
+            ),
             validators=_deciders(main, "production-validated") if record.event == "customer-deployed" else (),
         )
     text = packet(evidence, cluster, asked, trail(main, cluster, evidence))

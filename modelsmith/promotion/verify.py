@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, NoReturn
 
+from modelsmith.governance.observed import observed_in
 from modelsmith.governance.people import listed_keys
 from modelsmith.governance.shape import promotion_folder
 from modelsmith.promotion.attestation import attested_review
@@ -212,7 +213,7 @@ def _step(git: Git, step: Commit, receipts: _Receipts, commits: Commits, result:
         _broken(f"has a receipt that says {receipt.gate} opened its gate, where {decision.gate} did", folder)
     result.changes += 1
     result.approvals += len(reviews)
-    result.promotions += is_promotion(change)
+    result.promotions += is_promotion(change) and not observed_in(change)
     result.main = main_after(main, after.commit if receipts.commit.parents == (step.id,) else step.id)
     result.spent.add(receipt.pull)
     result.latest = max(result.latest, receipt.at)

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from modelsmith.governance.audiences import narrowing_problem
 from modelsmith.governance.codeowners import Codeowners, parse
 from modelsmith.governance.people import people_problems, unlisted_roles
-from modelsmith.governance.person_gates import transition_problem
+from modelsmith.governance.person_gates import observers_problem, transition_problem
 from modelsmith.governance.reserved import why_local
 from modelsmith.repository.copies import copies
 from modelsmith.repository.document import (
@@ -272,6 +272,9 @@ def _policy(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
         problem = transition_problem(transition)
         if problem:
             yield policy.problem(at, problem, "Write the gate's role, and the state that the event is named after.")
+        unobserved = observers_problem(transition)
+        if unobserved:
+            yield policy.problem((*at, "observers"), unobserved, "Require them of the deployment instead.")
         if transition.gate == "harness":
             continue
         if people and transition.gate not in people.roles:

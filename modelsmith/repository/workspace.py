@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -83,6 +83,8 @@ class Workspace:
     root: Path
     home: Path = field(default_factory=home)
     notify: Notify = silent
+    part: str = ""
+    """Folder within the clone's private one that this view keeps everything in; see `apart`."""
 
     @classmethod
     def find(cls, start: Path, notify: Notify = silent) -> Workspace:
@@ -132,7 +134,12 @@ class Workspace:
         Raises:
             InfrastructureFailure: ``git-failed`` when this is no git repository.
         """
-        return Path(self.git.text("rev-parse", "--path-format=absolute", "--git-common-dir")) / "modelsmith"
+        common = Path(self.git.text("rev-parse", "--path-format=absolute", "--git-common-dir"))
+        return common / "modelsmith" / self.part
+
+    def apart(self, part: str) -> Workspace:
+        """The same clone with runs, ledger, caches and locks of its own: nothing kept so far is taken over."""
+        return replace(self, part=part)
 
     def cluster_folder(self, cluster: str) -> Path:
         """Folder of one cluster's runs, jobs and logs."""

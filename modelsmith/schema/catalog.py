@@ -15,6 +15,7 @@ from modelsmith.schema.evidence import Evidence
 from modelsmith.schema.generator import Generator
 from modelsmith.schema.governance import People, Policy
 from modelsmith.schema.labels import Labels
+from modelsmith.schema.observed import SecondLook
 from modelsmith.schema.promotion import Approval, PromotionRecord, Receipt, RollbackOrder, TrainingFacts
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.scenario import Scenario
@@ -66,6 +67,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("evidence", "promotions/*/*/*/evidence.json", Evidence, "json"),
     Kind("training", "promotions/*/*/*/training.json", TrainingFacts, "json"),
     Kind("rollback", "promotions/*/*/*/rollback.json", RollbackOrder, "json"),
+    Kind("observation", "promotions/*/*/observed-*/observation.json", SecondLook, "json"),
     Kind("receipt", "promotions/*/*/*/receipts/merge.json", Receipt, "json"),
     Kind("approval", "promotions/*/*/*/receipts/approval-*.json", Approval, "json"),
 )

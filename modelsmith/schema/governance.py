@@ -22,6 +22,9 @@ class Transition(Frozen):
     """State after the event."""
     gate: Literal["harness"] | Slug
     """``harness`` when checks alone decide, else the role whose approval is needed."""
+    observers: Annotated[int, Field(ge=0, le=9)] = 0
+    """How many observers with keys of their own must have repeated the eval and agree before the event may be merged.
+    Only of ``customer-deployed`` and ``production-validated``: what comes before is what they observe."""
 
 
 MOST_PATHS = 50_000
@@ -83,6 +86,9 @@ class Policy(Frozen):
     """``<Type>.<field>`` of a machine-written record, and who alone may see it: ``reviewer`` (who may read this
     repository) or ``operator`` (who may use the machine). Only ever narrower than the toolkit's own list. What is kept
     for operators is left empty in what is committed; what `verify` needs cannot be."""
+    observer_flips: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    """Largest share of scenarios on which an observer with another engine, library version, precision or device may
+    find another verdict and still agree. On the same engine none may differ."""
     people_open: bool = False
     """A change that is no promotion is refused when a harness opened its pull request: then whoever wrote it opens it,
     and cannot approve it, or another person vouches for it by their key."""
@@ -124,6 +130,8 @@ class Harness(Frozen):
     """SSH keys that sign its pull request events."""
     trust: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+\.pem$")], ...] = ()
     """Files under ``.github/governance/trust/``: EC P-256 public keys that sign records, evidence and artifacts."""
+    observer: bool = False
+    """It repeats evals of others: its ``trust`` keys sign observations, and no record, evidence or artifact."""
 
 
 class People(Frozen):

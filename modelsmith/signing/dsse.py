@@ -208,6 +208,24 @@ def peek(bundle: bytes) -> bytes:
     return _base64(_parse(bundle).envelope.payload)
 
 
+def named_key(bundle: bytes) -> str:
+    """The key that a bundle names as its own, as `key_name` writes it; **a claim** unless the bundle was verified.
+
+    Raises:
+        IntegrityFailure: ``not-a-bundle``.
+    """
+    return _parse(bundle).verification_material.public_key.hint
+
+
+def key_name(pem: bytes) -> str:
+    """How bundles name a public key: SHA-256 of its PEM as OpenSSL writes it, 64 hex digits.
+
+    Raises:
+        InvalidInput: ``invalid-public-key``.
+    """
+    return _hint(load_public_key(pem))
+
+
 def parse_statement(payload: bytes) -> Statement:
     """The statement in a payload.
 

@@ -1,0 +1,192 @@
+"""A second observer's verdicts: built from runs, recomputed from their rows, and held against the evidence. Pure.
+
+On the evidence's own engine greedy answers repeat, so every verdict must be the same. Elsewhere rounding turns a few
+of them, so the policy registers the share that may differ; each model is held to it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from modelsmith.evaluation.headline import headline
+from modelsmith.evaluation.judges.agreement import agreement
+from modelsmith.evaluation.tally import tally
+from modelsmith.evidence.bundle import Run, asked_of, require_recomputed, sorted_rows
+from modelsmith.evidence.markdown import safe
+from modelsmith.schema.evidence import Evidence, RunEvidence
+from modelsmith.schema.observed import Agreement, SecondLook, Turned
+from modelsmith.schema.run import EngineFacts, GateRule
+from modelsmith.schema.source import Chat
+
+NAMED = 10
+"""Scenarios that a sentence names; more are counted, and all are in the data."""
+
+
+def second_look(
+    observer: str, number: int, evidence: Evidence, digest: str, candidate: Run, incumbent: Run
+) -> SecondLook:
+    """What the observer signs: its own runs of the evidence's two models, on the evidence's question and rule.
+
+    Args:
+        observer: Id of the harness that observed.
+        number: Position among its observations of the specialist.
+        evidence: What is repeated.
+        digest: Digest of its file.
+        candidate: The observer's run of the specialist.
+        incumbent: The observer's run of the model that regressions are counted against.
+
+    Raises:
+        IntegrityFailure: ``evidence-does-not-recompute`` when the runs did not ask what the evidence did.
+    """
+    rule, judge = evidence.rule, candidate.result.judge
+    mine, theirs = sorted_rows(candidate.rows), sorted_rows(incumbent.rows)
+    engine = candidate.result.engine
+
+    def of(run: Run, facts: RunEvidence) -> RunEvidence:
+        against = theirs if run is candidate else None
+        rows = mine if run is candidate else theirs
+        return RunEvidence(
+            run_id=run.result.run_id,
+            model=facts.model,
+            weights=run.result.weights,
+            base=run.result.base,
+            rows=rows,
+            headline=headline(rows, against, rule, judge),
+            engine=None if run.result.engine == engine else run.result.engine,
+        )
+
+    look = SecondLook(
+        observer=observer,
+        number=number,
+        cluster=evidence.cluster,
+        specialist=evidence.specialist,
+        artifact=evidence.artifact,
+        evidence=digest,
+        question=candidate.result.question,
+        engine=engine,
+        candidate=of(candidate, evidence.candidate),
+        incumbent=of(incumbent, evidence.incumbent),
+        judge=judge,
+    )
+    recompute_look(look, evidence)
+    return look
+
+
+def recompute_look(look: SecondLook, evidence: Evidence) -> None:
+    """Both models answered exactly what the evidence asked, and every figure follows from the rows by its rule.
+
+    Raises:
+        IntegrityFailure: ``evidence-does-not-recompute``, ``rows-disagree`` or ``points-differ``.
+    """
+    asked = asked_of(evidence.candidate.rows)
+    for name, run in (("candidate", look.candidate), ("incumbent", look.incumbent)):
+        again = asked_of(run.rows)
+        require_recomputed(f"{name}.rows", len(run.rows), len(again))
+        require_recomputed(f"{name}.rows", again == asked, True)
+    judge, rule = look.judge, evidence.rule
+    if judge is not None:
+        confidence = rule.decision.confidence
+        found = agreement(judge.judge, judge.identity, judge.verdicts, confidence, rule.min_kappa)
+        require_recomputed("judge", judge, found)
+    mine, theirs = look.candidate, look.incumbent
+    require_recomputed("candidate.headline", mine.headline, headline(mine.rows, theirs.rows, rule, judge))
+    require_recomputed("incumbent.headline", theirs.headline, headline(theirs.rows, None, rule, judge))
+
+
+def compare_look(look: SecondLook, evidence: Evidence, share: float) -> Agreement:
+    """Hold an observation, already recomputed, against its evidence.
+
+    It disagrees when a model differs on more scenarios than may differ, and when the observer's own verdicts FAIL.
+
+    Args:
+        look: The observation.
+        evidence: What it repeats.
+        share: Largest share of a model's scenarios that may differ on another engine.
+    """
+    same = _same_engine(look, evidence)
+    limit = 0.0 if same else share
+    pairs = ((evidence.candidate, look.candidate), (evidence.incumbent, look.incumbent))
+    turned = [tuple(_turned(stated, seen, evidence.rule, exact=same)) for stated, seen in pairs]
+    compared = len(tally(evidence.candidate.rows, evidence.rule))
+    verdict = look.candidate.headline.verdict
+    within = all(len(found) <= limit * compared for found in turned)
+    agrees = within and verdict != "FAIL"
+    every = tuple(one for found in turned for one in found)
+    return Agreement(
+        observer=look.observer,
+        number=look.number,
+        agrees=agrees,
+        same_engine=same,
+        verdict=verdict,
+        compared=compared,
+        limit=limit,
+        turned=every,
+        sentence=_sentence(look, agrees, within, same, compared, limit, every),
+    )
+
+
+def observers_section(required: int, found: Sequence[Agreement], uncounted: Sequence[str]) -> str:
+    """The packet's section on second observers; empty where none is required and none has spoken."""
+    if not (required or found or uncounted):
+        return ""
+    agreeing = sum(one.agrees for one in found)
+    asked = f"the policy requires {required} for this" if required else "the policy requires none"
+    lines = ["### Second observers", "", f"{agreeing} agree with the evidence; {asked}.", ""]
+    lines += [f"- {'AGREES' if one.agrees else '**DISAGREES**'} {safe(one.sentence)}" for one in found]
+    lines += [f"- not counted: {safe(words)}" for words in uncounted]
+    return "\n".join(lines).rstrip()
+
+
+def _sentence(
+    look: SecondLook,
+    agrees: bool,
+    within: bool,
+    same: bool,
+    compared: int,
+    limit: float,
+    turned: tuple[Turned, ...],
+) -> str:
+    where = "on the same engine" if same else f"on another engine ({_engine(look.engine)})"
+    verb = "agrees" if agrees else "disagrees"
+    count = f"{len(turned)} verdicts differ" if turned else "no verdict differs"
+    said = f"{look.observer} {verb} {where}: {count} over {compared} scenarios of each of two models"
+    if not same:
+        said += f", where {limit:.3f} of them may"
+    if within and not agrees:
+        said += f"; its own verdicts come to {look.candidate.headline.verdict}"
+    if not turned:
+        return said
+    names = [f"{one.model} {one.section} {one.id} ({one.direction})" for one in turned[:NAMED]]
+    more = f" and {len(turned) - NAMED} more" if len(turned) > NAMED else ""
+    return f"{said}: {', '.join(names)}{more}"
+
+
+def _engine(facts: EngineFacts) -> str:
+    return f"{facts.substrate}, {facts.version}, {facts.dtype}, {facts.device}"
+
+
+def _same_engine(look: SecondLook, evidence: Evidence) -> bool:
+    """Whether nothing that can turn a verdict differs, as far as it is recorded."""
+    judges = (look.judge.identity if look.judge else None) == (evidence.judge.identity if evidence.judge else None)
+    runs = ((look.candidate, evidence.candidate), (look.incumbent, evidence.incumbent))
+    return judges and all(
+        _told(mine.engine or look.engine) == _told(stated.engine or evidence.engine) for mine, stated in runs
+    )
+
+
+def _told(facts: EngineFacts) -> EngineFacts:
+    """Older evidence does not say how the model was spoken to: as everybody was, then."""
+    return facts.model_copy(update={"chat": facts.chat or Chat()})
+
+
+def _turned(stated: RunEvidence, seen: RunEvidence, rule: GateRule, exact: bool) -> Iterator[Turned]:
+    """Scenarios that differ; where verdicts must be identical, also those that come to the same by other points."""
+    theirs = tally(seen.rows, rule)
+    for key, one in tally(stated.rows, rule).items():
+        other = theirs[key]
+        if one.passed != other.passed:
+            yield Turned(
+                model=stated.model, section=one.section, id=one.id, direction="lost" if one.passed else "gained"
+            )
+        elif exact and one.points != other.points:
+            yield Turned(model=stated.model, section=one.section, id=one.id, direction="points")

@@ -1,0 +1,199 @@
+"""Second observers: which observations of a specialist main holds, which of them count, and whether they agree.
+
+An observation was checked when it came onto main. Whether it counts is asked again at each gate, by the people and keys
+that main has then: a key that is no longer listed speaks no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from modelsmith.evidence.second_look import compare_look
+from modelsmith.governance.observed import ObservedFolder, observed_in, observed_path, parse_observed
+from modelsmith.governance.person_gates import OBSERVED_EVENTS
+from modelsmith.governance.shape import promotion_folder
+from modelsmith.governance.states import Life, parse_folder, record_folder
+from modelsmith.promotion.freshness import evidence_of
+from modelsmith.promotion.history import PROMOTIONS
+from modelsmith.promotion.main import Main
+from modelsmith.repository.tree import Tree
+from modelsmith.schema.base import Event
+from modelsmith.schema.canonical import parse_canonical, sha256
+from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
+from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE
+from modelsmith.schema.observed import (
+    OBSERVATION_FILE,
+    OBSERVATION_SIGNATURE,
+    OBSERVATION_TYPE,
+    Agreement,
+    SecondLook,
+)
+from modelsmith.schema.pull import Change
+from modelsmith.signing.dsse import key_name, named_key, parse_statement, peek, unseal
+
+
+@dataclass(frozen=True)
+class Backing:
+    """What second observers say of one specialist's evidence, by the people and keys of one main."""
+
+    agreeing: tuple[Agreement, ...]
+    """The latest of each observer that counts and agrees, one for each key, by observer."""
+    disagreeing: tuple[Agreement, ...]
+    """The same of those that disagree."""
+    uncounted: tuple[str, ...]
+    """Observations on main that do not count, in sentences that say why."""
+
+
+def observed_folders(tree: Tree, life: Life) -> tuple[ObservedFolder, ...]:
+    """Observations of a specialist that a tree holds, by observer and number."""
+    inside = f"{PROMOTIONS}/{life.cluster}/{life.specialist}"
+    folders = {path.rpartition("/")[0] for path in tree.paths(inside) if path.endswith(f"/{OBSERVATION_FILE}")}
+    return tuple(sorted(found for folder in folders if (found := parse_observed(folder))))
+
+
+def next_number(main: Main, life: Life, observer: str) -> int:
+    """Number of this observer's next observation of the specialist."""
+    return 1 + max((one.number for one in observed_folders(main.tree, life) if one.observer == observer), default=0)
+
+
+def read_look(tree: Tree, folder: ObservedFolder) -> SecondLook:
+    """What an observation says. Raises IntegrityFailure (``bad-file``) for anything else than one in its place."""
+    path = f"{observed_path(*folder)}/{OBSERVATION_FILE}"
+    look = parse_canonical(path, tree.read(path), SecondLook)
+    if (look.cluster, look.specialist, look.observer, look.number) != folder:
+        raise IntegrityFailure("bad-file", f"{path} says that it belongs elsewhere", "Restore it.", path=path)
+    return look
+
+
+def unseal_look(main: Main, tree: Tree, folder: ObservedFolder, look: SecondLook) -> str:
+    """Who sealed an observation: the name of a key that main lists for this observer and for nothing else.
+
+    Args:
+        main: Whose people and keys count.
+        tree: Where the observation lies.
+        folder: Its folder.
+        look: What it says.
+
+    Raises:
+        IntegrityFailure: ``no-observer`` when main lists no such observer, or it made what it observes; ``shared-key``
+            when the key signs records or evidence too; as `dsse.unseal`, or ``bad-file`` when more is said.
+    """
+    keys = main.observers.get(look.observer, ())
+    if not keys:
+        raise _no_observer(f"people.yaml lists no observer {look.observer} with a key")
+    where = observed_path(*folder)
+    bundle, data = tree.read(f"{where}/{OBSERVATION_SIGNATURE}"), tree.read(f"{where}/{OBSERVATION_FILE}")
+    said = unseal(bundle, keys, data, OBSERVATION_TYPE)
+    named = parse_statement(peek(bundle)).subject[0].name
+    if said != said_of(look) or named != OBSERVATION_FILE:
+        raise IntegrityFailure("bad-file", "The signature says something else than is due", "Observe again.")
+    life = main.history.find(look.specialist)
+    if any(look.observer in (record.prepared_by.id, record.requested_by) for record in life.records):
+        raise _no_observer(f"{look.observer} prepared or asked for what it observes")
+    key = named_key(bundle)
+    accepted = next((record for record in life.records if record.event == "eval-accepted"), None)
+    producer = named_key(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_SIGNATURE}")) if accepted else ""
+    if key == producer or key in map(key_name, main.trusted):
+        raise IntegrityFailure(
+            "shared-key",
+            f"the key of {look.observer} also signs records and evidence, so it is no second observer's",
+            "Give the observer a key of its own.",
+        )
+    return key
+
+
+def said_of(look: SecondLook) -> dict[str, str]:
+    """All that the signed statement of an observation says beside its subject."""
+    return {
+        "observer": look.observer,
+        "cluster": look.cluster,
+        "specialist": look.specialist,
+        "run": look.candidate.run_id,
+    }
+
+
+def backing(main: Main, life: Life) -> Backing:
+    """What observers say of the specialist's evidence now.
+
+    Of each observer the latest observation that counts stands, and each key counts once, whoever holds it.
+
+    Raises:
+        InvalidInput: ``no-evidence``.
+        IntegrityFailure: main holds evidence that cannot be read.
+    """
+    evidence = evidence_of(main, life)
+    accepted = next(record for record in life.records if record.event == "eval-accepted")
+    digest = sha256(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
+    latest: dict[str, tuple[str, SecondLook]] = {}
+    uncounted: list[str] = []
+    for folder in observed_folders(main.tree, life):
+        try:
+            look = read_look(main.tree, folder)
+            key = unseal_look(main, main.tree, folder, look)
+            if (look.artifact, look.evidence) != (life.artifact, digest):
+                raise IntegrityFailure("bad-file", "it is about other evidence", "Observe again.")
+            latest[folder.observer] = key, look
+        except ModelsmithError as error:
+            uncounted.append(f"observation {folder.number} of {folder.observer} does not count: {error.message}")
+    agreeing: list[Agreement] = []
+    disagreeing: list[Agreement] = []
+    spoken: dict[str, str] = {}
+    for observer, (key, look) in sorted(latest.items()):
+        if key in spoken:
+            uncounted.append(f"{observer} does not count: it has the key of {spoken[key]}")
+            continue
+        spoken[key] = observer
+        found = compare_look(look, evidence, main.policy.observer_flips)
+        (agreeing if found.agrees else disagreeing).append(found)
+    return Backing(tuple(agreeing), tuple(disagreeing), tuple(uncounted))
+
+
+def all_backing(main: Main) -> dict[str, Backing]:
+    """What observers say of every specialist that somebody observed, by id.
+
+    Raises:
+        IntegrityFailure: as `backing`.
+    """
+    return {name: backing(main, life) for name, life in main.history.lives.items() if observed_folders(main.tree, life)}
+
+
+def told(main: Main, tree: Tree, change: Change) -> tuple[Agreement, ...]:
+    """What observers say about a change: of a deployment those whom main holds, of an observation itself.
+
+    Nothing of a change that cannot be read: its checks say why.
+    """
+    folders = {folder for path in change.paths if (folder := promotion_folder(path.path))}
+    brought = observed_in(change)
+    with suppress(ModelsmithError):
+        if brought:
+            evidence = evidence_of(main, main.history.find(brought.specialist))
+            return (compare_look(read_look(tree, brought), evidence, main.policy.observer_flips),)
+        for folder in folders:
+            named = parse_folder(folder)
+            if named.event in OBSERVED_EVENTS:
+                found = backing(main, main.history.find(named.specialist))
+                return (*found.agreeing, *found.disagreeing)
+    return ()
+
+
+def required(main: Main, event: Event) -> int:
+    """How many agreeing observers the policy requires for an event."""
+    return max((one.observers for one in main.policy.transitions if one.event == event), default=0)
+
+
+def count_sentence(found: Backing, needed: int) -> str:
+    """How many of the required observers agree, and why others do not count."""
+    names = f": {', '.join(one.observer for one in found.agreeing)}" if found.agreeing else ""
+    words = f"{len(found.agreeing)} of {needed} required observers agree{names}"
+    return "; ".join([words, *found.uncounted])
+
+
+def disagreements(found: Backing) -> Iterator[str]:
+    """What each observer that disagrees found, in sentences."""
+    return (one.sentence for one in found.disagreeing)
+
+
+def _no_observer(what: str) -> IntegrityFailure:
+    return IntegrityFailure("no-observer", what, "Have its owners list it in people.yaml with `observer: true`.")
