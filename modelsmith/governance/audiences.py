@@ -54,6 +54,10 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     },
     "LiveWindow": {"reviewer": ("metric", "began", "ended", "specialist", "incumbent")},
     "Counted": {"reviewer": ("decisions", "good")},
+    "SecondLook": {
+        "public": ("cluster", "specialist", "observer", "number", "judge"),
+        "reviewer": ("artifact", "evidence", "question", "engine", "candidate", "incumbent"),
+    },
     "HoldClearance": {"reviewer": ("clears", "reason")},
     "Receipt": {
         "public": ("gate", "checks", "at"),
@@ -101,6 +105,7 @@ COPIES: Final[Mapping[str, str]] = {
         f"RunEvidence.{field}": f"RunResult.{field}"
         for field in ("run_id", "model", "weights", "base", "headline", "cost", "engine")
     },
+    **{f"SecondLook.{field}": f"RunResult.{field}" for field in ("cluster", "question", "engine", "judge")},
     **{f"VerdictRow.{field}": f"Observation.{field}" for field in ("section", "id", "wording", "repeat")},
     "RunEvidence.rows": "Observation.row",
     "Evidence.earlier": "RunResult.headline",
@@ -125,6 +130,7 @@ NEEDED: Final[Mapping[str, str]] = {
     "Evidence": "evidence is what reviewers decide by and what `verify` recomputes the verdict from",
     "RunEvidence": "evidence is what reviewers decide by and what `verify` recomputes the verdict from",
     "VerdictRow": "`verify` recomputes the verdict from each of these rows",
+    "SecondLook": "observers are counted, and `verify` holds them against the evidence, by it",
     "JudgeAgreement": "`verify` recomputes the judge's agreement with people from it",
     "LabelVerdict": "`verify` recomputes the judge's agreement with people from it",
     "PromotionRecord": "`verify` compares every field of a record with what follows from main",
