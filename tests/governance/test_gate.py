@@ -441,6 +441,7 @@ def test_governance_imports_nothing_that_reaches_clock_disk_or_network():
         "unicodedata",
         "dataclasses",
         "decimal",
+        "fractions",
         "functools",
         "typing",
         "datetime",
