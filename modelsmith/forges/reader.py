@@ -26,7 +26,7 @@ from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_codeowners, load_people, load_policy
 from modelsmith.repository.refs import local_refs
 from modelsmith.repository.tree import Revision, read_each
-from modelsmith.schema.errors import IntegrityFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.governance import Limits, People, Policy
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, EVENT_NAMESPACE, RECORD_FILE, Receipt
 from modelsmith.schema.pull import Change, Elsewhere, PullEvent, PullRequest
@@ -286,8 +286,13 @@ def _merged_numbers(tree: Revision) -> dict[str, int]:
 
 
 def _record(git: Git, opening: PullEvent) -> tuple[str, str] | None:
-    """Path and blob of the promotion record that a proposal adds."""
-    change = git.change(opening.base, git.merge_tree(opening.base, opening.head))
+    """Path and blob of the promotion record that a proposal adds; None for what nobody merges, as its gate says."""
+    try:
+        change = git.change(opening.base, git.merge_tree(opening.base, opening.head))
+    except GateNotCleared as error:
+        if error.code == "several-bases":
+            return None
+        raise
     records = (path for path in change.paths if path.path == f"{promotion_folder(path.path)}/{RECORD_FILE}")
     return next(((path.path, path.new_blob) for path in records), None)
 

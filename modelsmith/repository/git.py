@@ -30,6 +30,9 @@ SUBMODULE = "160000"
 MOST_FILES = 1_000_000
 """Files that a tree may list at most; folders that name one another can hold billions in a few kilobytes."""
 
+MERGE_SECONDS = 60
+"""Time that git may take to merge two commits, or to find what both contain; it is stopped then."""
+
 _BLOCK = 1 << 20
 _LISTED_BYTES = 1 << 28
 _KINDS = {"blob": "file", "commit": "commit"}
@@ -182,12 +185,26 @@ class Git:
         return sizes
 
     def merge_base(self, one: str, other: str) -> str | None:
-        """A latest commit that both contain; None when they share no history."""
-        args = ("merge-base", _plain(one), _plain(other))
-        done = self._run(args)
+        """The latest commit that both contain; None when they share no history.
+
+        Where there are several, git merges those first, and what they have in common before: branches that were merged
+        crosswise a few times keep it busy for ever. So nothing of that kind is merged.
+
+        Raises:
+            GateNotCleared: ``several-bases``, ``over-limits`` when git takes longer than `MERGE_SECONDS`.
+        """
+        args = ("merge-base", "--all", _plain(one), _plain(other))
+        done = self._run(args, seconds=MERGE_SECONDS)
         if done.returncode > 1:
             raise git_failed(args, done)
-        return done.stdout.decode().strip() or None
+        found = done.stdout.decode().split()
+        if len(found) > 1:
+            raise GateNotCleared(
+                "several-bases",
+                f"The proposal and main were merged crosswise: {len(found)} commits are the latest that both contain",
+                "Rebase the proposal on main as it is now, or merge that main into it; then propose it again.",
+            )
+        return found[0] if found else None
 
     def count_commits(self, since: str, tip: str, most: int) -> int:
         """How many commits ``tip`` contains beyond ``since``; counted up to ``most``."""
@@ -271,11 +288,12 @@ class Git:
         ``info/attributes`` has one: git reads it whatever it is told. Only who owns the repository can write it.
 
         Raises:
-            GateNotCleared: ``conflict`` with the paths that do not merge cleanly.
+            GateNotCleared: ``conflict`` with the paths that do not merge cleanly; as `merge_base`.
         """
+        self.merge_base(base, head)
         args = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", _plain(base), _plain(head))
         inside = self.text("rev-parse", "--absolute-git-dir")
-        done = self._run(args, env={"GIT_DIR": inside}, folder=inside)
+        done = self._run(args, env={"GIT_DIR": inside}, folder=inside, seconds=MERGE_SECONDS)
         unrelated = b"unrelated histories" in done.stderr
         if done.returncode > 1 and not unrelated:
             raise git_failed(args, done)
@@ -430,7 +448,12 @@ class Git:
         return out.decode().split()
 
     def _run(
-        self, args: Sequence[str], input: bytes = b"", env: Mapping[str, str] | None = None, folder: str | None = None
+        self,
+        args: Sequence[str],
+        input: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        folder: str | None = None,
+        seconds: float | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
         try:
             return subprocess.run(
@@ -439,7 +462,10 @@ class Git:
                 capture_output=True,
                 env={**environment(self.path), **(env or {})},
                 check=False,
+                timeout=seconds,
             )
+        except subprocess.TimeoutExpired:
+            raise over_limits(f"git {args[0]} takes longer than {seconds} seconds", "Rebase the proposal.") from None
         except (FileNotFoundError, PermissionError):
             raise git_missing() from None
 

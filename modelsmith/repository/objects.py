@@ -316,8 +316,6 @@ class ObjectReader(Git):
 
     def _read_tree(self, oid: str) -> tuple[dict[str, Entry], int]:
         """What a folder holds, and what it counts among those that are remembered."""
-        if (oid, "tree") not in self._ahead and self.sizes([oid])[oid] > LARGEST_FOLDER:
-            raise over_limits(f"A folder's list of names is larger than {LARGEST_FOLDER} bytes", _SPLIT)
         data, width = self._read(oid, "tree"), len(oid) // 2
         entries: dict[str, Entry] = {}
         at, last = 0, b""
@@ -358,7 +356,11 @@ class ObjectReader(Git):
 
     def _read(self, oid: str, kind: str) -> bytes:
         early = self._ahead.pop((oid, kind), None)
-        return early if early is not None else b"".join(self._blocks(oid, kind, LARGEST_BYTES))
+        if early is not None:
+            return early
+        if kind == "tree" and self.sizes([oid])[oid] > LARGEST_FOLDER:
+            raise over_limits(f"A folder's list of names is larger than {LARGEST_FOLDER} bytes", _SPLIT)
+        return b"".join(self._blocks(oid, kind, LARGEST_BYTES))
 
     def _blocks(self, oid: str, kind: str, limit: int | None) -> Iterator[bytes]:
         """Content of an object, block by block; raises once all of it was read when it does not fit its id."""

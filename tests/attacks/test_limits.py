@@ -164,6 +164,33 @@ def test_objects_made_to_keep_every_reader_busy_are_refused_when_opened(fresh, m
         fresh.open(head, "petra")
 
 
+def test_a_proposal_merged_crosswise_with_main_is_refused_before_git_merges_it(fresh):
+    """One that was approved brings the crossings in empty commits; the next forks below, and git merged for hours."""
+    fresh.fetch()
+    main = fresh.main()
+    tree = str(fresh.git.tree(main))
+    chains = [fresh.git.commit_tree(tree, [main], f"{number}\n", NOBODY) for number in range(3)]
+    for level in range(3):
+        chains = [fresh.git.commit_tree(tree, chains, f"{level} {number}\n", NOBODY) for number in range(3)]
+    ours, theirs = (
+        fresh.git.commit_tree(str(fresh.git.tree(fresh.commit({f"docs/{name}.md": b"x"}))), chains, "x\n", NOBODY)
+        for name in ("ours", "theirs")
+    )
+    first, waiting = fresh.open(ours, "petra"), fresh.open(theirs, "oli")
+    fresh.approve(first, "paul")
+    assert fresh.merge(first).status == "merged"
+    with refused("several-bases"):
+        fresh.gate(waiting)
+    with refused("several-bases"):
+        fresh.merge(waiting)
+    fresh.git.run("fetch", "--quiet", "--no-tags", str(fresh.forge), "refs/heads/main")
+    tip = opened_by_hand(fresh, 3, fresh.main(), theirs, "sha256:" + "0" * 64, waiting)
+    assert "several-bases" in fresh.push(f"{tip}:refs/modelsmith/pulls/3").stderr
+    shown = pr_list.run(fresh.workspace, pr_list.PrListRequest())
+    assert [(pull.number, pull.gate) for pull in shown.pulls] == [(waiting, "conflict")]
+    fresh.holds()
+
+
 def test_more_commits_than_anybody_reads_are_refused(fresh):
     """Each one costs every reader."""
     limits = fresh.governed().policy.limits
@@ -188,19 +215,25 @@ def test_commits_with_a_copied_signature_are_refused_and_cost_little(fresh):
         fresh.merge(number)
 
 
+def opened_by_hand(world: World, number: int, main: str, head: str, change: str, other: int, body: str = "") -> str:
+    """The commit that opens a pull request of petra's, beside another one, without asking what her client asks."""
+    event = PullEvent(
+        repository=world.governed().policy.repository, pull=number, kind="opened", actor="petra", head=head, base=main,
+        at=datetime.now(UTC).replace(microsecond=0), change=change, previous=None,
+        branch="b", title="t", requester="petra", body=body,
+    )  # fmt: skip
+    signature = ssh.sign(canonical_json(event), world.key("petra"), EVENT_NAMESPACE)
+    root = world.git.text("rev-list", "--max-parents=0", world.pull_tip(other), "--first-parent").split()[-1]
+    world.git.run("fetch", "--quiet", "--no-tags", str(world.forge), world.pull_tip(other))
+    return world.git.commit_files(None, event_files(event, signature, None), f"opened {number}\n", NOBODY, (root, head))
+
+
 def test_a_description_of_megabytes_is_refused_by_the_hook_and_hides_no_other(fresh):
     """Everybody would read it at every list, for good."""
     other = fresh.propose({"docs/other.md": b"x"}, branch="other")
     main, head = fresh.main(), fresh.commit({"docs/x.md": b"x"})
-    event = PullEvent(
-        repository=fresh.governed().policy.repository, pull=2, kind="opened", actor="petra", head=head, base=main,
-        at=datetime.now(UTC).replace(microsecond=0), change=fresh.git.change(main, head).digest(), previous=None,
-        branch="b", title="t", requester="petra", body="A" * 5_000_000,
-    )  # fmt: skip
-    signature = ssh.sign(canonical_json(event), fresh.key("petra"), EVENT_NAMESPACE)
-    root = fresh.git.text("rev-list", "--max-parents=0", fresh.pull_tip(other), "--first-parent").split()[-1]
-    fresh.git.run("fetch", "--quiet", "--no-tags", str(fresh.forge), fresh.pull_tip(other))
-    tip = fresh.git.commit_files(None, event_files(event, signature, None), "opened 2\n", NOBODY, (root, head))
+    change = fresh.git.change(main, head).digest()
+    tip = opened_by_hand(fresh, 2, main, head, change, other, body="A" * 5_000_000)
     done = fresh.push(f"{tip}:refs/modelsmith/pulls/2")
     assert done.returncode
     assert "bad-event" in done.stderr

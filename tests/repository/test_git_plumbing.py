@@ -282,3 +282,21 @@ def test_a_time_before_1973_is_kept(plain: Git) -> None:
     when = datetime(1971, 1, 1, tzinfo=UTC)
     commit = plain.commit_files(None, {"a": b""}, "m", Signature("M", "m@x", when))
     assert plain.text("log", "-1", "--format=%at", commit) == str(int(when.timestamp()))
+
+
+def test_what_was_merged_crosswise_is_not_merged_until_it_has_one_base(git, monkeypatch):
+    """From each such base git would merge their bases first, and theirs: twice as long with each crossing."""
+    root = git.commit_files(None, {"a": b"1\n"}, "root", AUTHOR)
+    ours, theirs = (git.commit_files(root, {name: b"1\n"}, name, AUTHOR) for name in "bc")
+    main = git.commit_files(ours, {"c": b"1\n"}, "main takes theirs", AUTHOR, [theirs])
+    head = git.commit_files(theirs, {"b": b"1\n", "d": b"1\n"}, "theirs takes ours", AUTHOR, [ours])
+    for look in (git.merge_tree, git.merge_base):
+        with pytest.raises(GateNotCleared, match="2 commits are the latest") as error:
+            look(main, head)
+        assert error.value.code == "several-bases"
+    mended = git.commit_files(head, {"e": b"1\n"}, "main again", AUTHOR, [main])
+    assert git.merge_base(main, mended) == main
+    assert git.merge_tree(main, mended) == git.tree(mended)
+    monkeypatch.setattr("modelsmith.repository.git.MERGE_SECONDS", 0.0)
+    with pytest.raises(GateNotCleared, match="takes longer"):
+        git.merge_tree(main, mended)
