@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 
 from fuzz.examples import example
 from fuzz.target import BETWEEN, Target, parts, scratch
-from modelsmith.artifacts import seal
+from modelsmith.artifacts import gguf_header, kinds, seal
 from modelsmith.evaluation.results import RunFolder
 from modelsmith.fleet import folder as fleet
 from modelsmith.forges import pre_receive, reader, refusal
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.promotion import EXPORT_FILE, Export
 from modelsmith.schema.run import Observation, RunRequest, RunResult
 from modelsmith.schema.source import BaseModelSource
 from modelsmith.schema.training_row import TrainingRow
 from modelsmith.signing.files import SUMS_FILE, sums
-from modelsmith.substrates import base_models, gguf
+from modelsmith.substrates import base_models
+from modelsmith.substrates import gguf as conversion
 from modelsmith.training import checkpoints, job, rows, supervisor
 
 
@@ -38,11 +41,68 @@ def read_adapter_config(data: bytes) -> object:
     return seal.scrub_adapter_config(path, "base")
 
 
+def gguf(
+    values: bytes | None = None,
+    tensors: bytes | None = None,
+    data: bytes = bytes(64),
+    counts: tuple[int, int] = (2, 1),
+    version: int = 3,
+) -> bytes:
+    """A GGUF file of two tensors; its parts can be given otherwise.
+
+    Args:
+        values: The keys with their values; the architecture when None.
+        tensors: What is told of the tensors; two of four values each when None.
+        data: Their bytes.
+        counts: Of tensors and of values, as the header says them.
+        version: Of the format.
+    """
+    said = values if values is not None else value(b"general.architecture", 8, text(b"llama"))
+    told = tensors if tensors is not None else tensor(b"a.weight", (4,), 0, 0) + tensor(b"b.weight", (4,), 0, 32)
+    head = b"GGUF" + struct.pack("<IQQ", version, *counts) + said + told
+    return head + bytes(-len(head) % 32) + data
+
+
+def text(data: bytes) -> bytes:
+    """A string of a GGUF file."""
+    return struct.pack("<Q", len(data)) + data
+
+
+def value(key: bytes, kind: int, data: bytes) -> bytes:
+    """A key with its value."""
+    return text(key) + struct.pack("<I", kind) + data
+
+
+def tensor(name: bytes, shape: tuple[int, ...], kind: int, offset: int) -> bytes:
+    """What the header tells of a tensor."""
+    return text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
+
+
+def gguf_seeds() -> list[bytes]:
+    tokens = value(b"tokenizer.ggml.tokens", 9, struct.pack("<IQ", 8, 2) + text(b"a") + text(b"b"))
+    scores = value(b"tokenizer.ggml.scores", 9, struct.pack("<IQ", 6, 2) + bytes(8))
+    named = value(b"general.architecture", 8, text(b"llama"))
+    return [gguf(), gguf(named + tokens + scores, counts=(2, 3))]
+
+
+def read_gguf_header(data: bytes) -> object:
+    path = scratch() / "one.gguf"
+    path.write_bytes(data)
+    return gguf_header.require_sound(path)
+
+
+def read_export(data: bytes) -> object:
+    folder = scratch() / "export"
+    folder.mkdir(exist_ok=True)
+    (folder / EXPORT_FILE).write_bytes(data)
+    return kinds.export_of(folder)
+
+
 def read_gguf_marker(data: bytes) -> object:
     folder = scratch() / "gguf"
     folder.mkdir(exist_ok=True)
-    (folder / gguf.MARKER).write_bytes(data)
-    return gguf.is_complete(folder)
+    (folder / conversion.MARKER).write_bytes(data)
+    return conversion.is_complete(folder)
 
 
 @cache
@@ -137,6 +197,8 @@ def row_seeds() -> list[bytes]:
 TARGETS = (
     Target("listing", read_listing, listing_seeds),
     Target("adapter-config", read_adapter_config, lambda: [b'{"target_modules":["q","k"],"r":2}']),
+    Target("gguf-header", read_gguf_header, gguf_seeds),
+    Target("export", read_export, lambda: [canonical_json(example(Export))]),
     Target("gguf-marker", read_gguf_marker, lambda: [b'{"a.safetensors":[1,"sha256:00"]}']),
     Target("base-model-uri", read_base_model_uri, base_model_seeds),
     Target("refusal", read_refusal, refusal_seeds),

@@ -1,9 +1,10 @@
 """What a sealed artifact is: a folder of plain files whose ``SHA256SUMS`` is its identity.
 
-An artifact holds the adapter, its tokenizer and chat template, ``base.json`` (which base model it adapts), a model
-card, and ``SHA256SUMS`` over all of them. The artifact id is the SHA-256 of that list. No path, host or time enters,
-so a copy anywhere has the same id, and ``sha256sum -c SHA256SUMS`` checks it without this package. ``model.sig`` lies
-beside and is not part of the identity.
+An artifact holds an adapter, its tokenizer and chat template, ``base.json`` (which base model it adapts), a model
+card, and ``SHA256SUMS`` over all of them. An export (see `kinds`) has weights that stand alone, and ``export.json`` in
+place of ``base.json``. The artifact id is the SHA-256 of that list. No path, host or time enters, so a copy anywhere
+has the same id, and ``sha256sum -c SHA256SUMS`` checks it without this package. ``model.sig`` lies beside
+and is not part of the identity.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from modelsmith.artifacts.kinds import require_kind
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.promotion import EXPORT_FILE, Export
 from modelsmith.schema.source import BaseModelSource
 from modelsmith.signing import oms
 from modelsmith.signing.files import (
@@ -33,7 +36,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 BASE_FILE = "base.json"
 CARD_FILE = "README.md"
 
-_SAFE_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".jinja", ".md", ".model"})
+_SAFE_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".jinja", ".md", ".model", ".gguf"})
 _SUMS_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9._+/-]*)")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _UNORDERED = ("target_modules", "exclude_modules")
@@ -55,6 +58,23 @@ def describe(directory: Path, base: BaseModelSource) -> None:
     _write(directory / CARD_FILE, _CARD.format(**{name: json.dumps(value) for name, value in about.items()}).encode())
     if (directory / ADAPTER_CONFIG).exists():
         scrub_adapter_config(directory / ADAPTER_CONFIG, base.name)
+
+
+def describe_export(directory: Path, export: Export, license: str) -> None:
+    """Say what the weights in the folder are and what they were made from: ``export.json`` and the model card.
+
+    ``license`` is the base model's.
+
+    Raises:
+        InvalidInput: ``missing-directory``.
+        InfrastructureFailure: ``artifact-not-written``.
+    """
+    clear_partials(directory)
+    list_files(directory)
+    _write(directory / EXPORT_FILE, canonical_json(export))
+    words = {"name": export.base_model, "license": license, "digest": export.base_digest, "parent": export.parent}
+    card = _EXPORT_CARD.format(kind=export.kind, **{name: json.dumps(value) for name, value in words.items()})
+    _write(directory / CARD_FILE, card.encode())
 
 
 def base_of(directory: Path) -> str:
@@ -105,7 +125,7 @@ def manifest(directory: Path) -> list[Entry]:
     Raises:
         InvalidInput: ``missing-directory``.
         IntegrityFailure: ``unsafe-format`` for anything that could run code when loaded, ``unsafe-entry`` for links
-            and special files.
+            and special files, ``wrong-kind`` and ``gguf-header`` as `kinds.require_kind`.
     """
     return [entry for entry in _measure(directory) if entry.name != SUMS_FILE]
 
@@ -118,7 +138,7 @@ def seal(directory: Path) -> str:
 
     Raises:
         InvalidInput: ``missing-directory``, ``empty-artifact``, ``invalid-adapter-config``.
-        IntegrityFailure: ``unsafe-format``, ``unsafe-entry``, ``path-in-artifact``.
+        IntegrityFailure: ``unsafe-format``, ``unsafe-entry``, ``path-in-artifact``, ``wrong-kind``, ``gguf-header``.
         InfrastructureFailure: ``artifact-not-written``.
     """
     clear_partials(directory)
@@ -142,7 +162,7 @@ def check(directory: Path, artifact: str) -> None:
 
     Raises:
         IntegrityFailure: ``not-sealed``, ``wrong-artifact``; ``file-added``, ``file-missing``, ``file-changed``,
-            ``unsafe-format`` or ``unsafe-entry``, naming the first such file.
+            ``unsafe-format``, ``unsafe-entry``, ``wrong-kind`` or ``gguf-header``, naming the first such file.
         InvalidInput: ``missing-directory``.
     """
     _check(directory, artifact)
@@ -177,7 +197,8 @@ def _check(directory: Path, artifact: str) -> dict[str, str]:
 
 
 def _measure(directory: Path) -> list[Entry]:
-    for name, _ in list_files(directory):
+    names = [name for name, _ in list_files(directory)]
+    for name in names:
         if name != SUMS_FILE and PurePosixPath(name).suffix not in _SAFE_SUFFIXES:
             raise IntegrityFailure(
                 "unsafe-format",
@@ -185,6 +206,7 @@ def _measure(directory: Path) -> list[Entry]:
                 f"Keep {', '.join(sorted(_SAFE_SUFFIXES))} files only; save weights as safetensors.",
                 file=name,
             )
+    require_kind(directory, names)
     return measure(directory)
 
 
@@ -259,4 +281,22 @@ A LoRA adapter, sealed by Modelsmith. It belongs to one base model:
 
 `sha256sum -c SHA256SUMS` checks every file. The SHA-256 of `SHA256SUMS` is the artifact id, under which the promotion
 repository tells how it was trained, tested and approved.
+"""
+
+_EXPORT_CARD = """---
+base_model: {name}
+license: {license}
+---
+
+# {name}, specialised: {kind}
+
+Weights that stand alone, sealed by Modelsmith: a base model and an adapter as one.
+
+- base model: {name}
+- its digest: {digest}
+- its licence: {license}
+- artifact id of the adapter: {parent}
+
+`sha256sum -c SHA256SUMS` checks every file. The SHA-256 of `SHA256SUMS` is the artifact id, under which the promotion
+repository tells how it was trained, tested and approved. It was tested as it is, not as its adapter.
 """

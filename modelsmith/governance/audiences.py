@@ -24,7 +24,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
         ),
         "reviewer": (
             *("artifact", "question", "rubric", "eval_tree", "engine", "candidate", "incumbent", "baselines"),
-            *("training", "environment", "since", "earlier"),
+            *("training", "export", "environment", "since", "earlier"),
         ),
     },
     "RunEvidence": {
@@ -48,6 +48,8 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
             *("final_loss", "toolkit"),
         ),
     },
+    "ExportFacts": {"public": ("parent", "export"), "reviewer": ("toolkit",)},
+    "Export": {"public": ("kind", "base_model", "dtype"), "reviewer": ("parent", "base_digest")},
     "RollbackOrder": {
         "public": ("trigger", "decided_at"),
         "reviewer": ("undoes", "prior_specialist", "prior_artifact", "reason", "window"),
@@ -121,7 +123,7 @@ COPIES: Final[Mapping[str, str]] = {
 LEFT_OUT: Final = frozenset(
     {
         *("RunEvidence.cost", "Evidence.latency", "Evidence.environment"),
-        *("TrainingFacts.final_loss", "TrainingFacts.toolkit"),
+        *("TrainingFacts.final_loss", "TrainingFacts.toolkit", "ExportFacts.toolkit"),
     }
 )
 """Committed fields that no check and no decision rests on: empty in what is committed once policy keeps them back."""
@@ -135,6 +137,8 @@ NEEDED: Final[Mapping[str, str]] = {
     "LabelVerdict": "`verify` recomputes the judge's agreement with people from it",
     "PromotionRecord": "`verify` compares every field of a record with what follows from main",
     "TrainingFacts": "lineage and `verify` trace a specialist by it",
+    "ExportFacts": "lineage and `verify` trace an export to its parent by it",
+    "Export": "`verify` compares it with the signed list of the artifact's files",
     "RollbackOrder": "`verify` judges a rollback by what its order says",
     "HoldClearance": "`verify` judges the end of a hold by what it says",
     "Receipt": "`verify` judges a merge by what its receipt says",

@@ -16,7 +16,7 @@ from modelsmith.schema.generator import Generator
 from modelsmith.schema.governance import People, Policy
 from modelsmith.schema.labels import Labels
 from modelsmith.schema.observed import SecondLook
-from modelsmith.schema.promotion import Approval, PromotionRecord, Receipt, RollbackOrder, TrainingFacts
+from modelsmith.schema.promotion import Approval, ExportFacts, PromotionRecord, Receipt, RollbackOrder, TrainingFacts
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.scenario import Scenario
 
@@ -66,6 +66,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("record", "promotions/*/*/*/record.json", PromotionRecord, "json"),
     Kind("evidence", "promotions/*/*/*/evidence.json", Evidence, "json"),
     Kind("training", "promotions/*/*/*/training.json", TrainingFacts, "json"),
+    Kind("export", "promotions/*/*/*/export.json", ExportFacts, "json"),
     Kind("rollback", "promotions/*/*/*/rollback.json", RollbackOrder, "json"),
     Kind("observation", "promotions/*/*/observed-*/observation.json", SecondLook, "json"),
     Kind("receipt", "promotions/*/*/*/receipts/merge.json", Receipt, "json"),

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from modelsmith.schema.base import Digest, EvalSetName, Frozen, GitHash, Section, SetVersion, Slug, Version
 from modelsmith.schema.evalset import Fraction, Question
-from modelsmith.schema.promotion import SpecialistId, TrainingFacts
+from modelsmith.schema.promotion import ExportFacts, SpecialistId, TrainingFacts
 from modelsmith.schema.run import (
     Cost,
     EngineFacts,
@@ -42,7 +42,7 @@ class RunEvidence(Frozen):
     """``base``, a specialist id or a baseline's name."""
     weights: Digest
     base: Digest | None = None
-    """Base model beneath the weights, where they are an adapter; None too in older evidence."""
+    """Base model beneath the weights, where they are an adapter; None where they stand alone, and in older evidence."""
     rows: tuple[VerdictRow, ...]
     headline: Headline
     cost: Cost | None = None
@@ -118,6 +118,9 @@ class Evidence(Frozen):
     """Evals of candidates since the incumbent, oldest first, as the ledger of the machine tells it: its word alone."""
     coverage: tuple[Coverage, ...]
     training: TrainingFacts
+    """Of the specialist; of an export, its parent's."""
+    export: ExportFacts | None = None
+    """What the candidate's own record says it is made from; None for an adapter."""
     judge: JudgeAgreement | None = None
     """Who decided the judged points of every run, and its verdicts on people's labels; None without judged points."""
     latency: Latency | None = None

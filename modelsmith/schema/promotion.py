@@ -17,6 +17,8 @@ SpecialistId = Annotated[str, Field(pattern=r"^iter-[0-9]{3,9}-[0-9a-f]{8}$")]
 RECORD_FILE = "record.json"
 RECORD_SIGNATURE = "record.sigstore.json"
 TRAINING_FILE = "training.json"
+EXPORT_FILE = "export.json"
+"""Name of two files that say the same: of an export's artifact, and of its first record's folder."""
 ROLLBACK_FILE = "rollback.json"
 CLEARANCE_FILE = "clearance.json"
 RECORD_TYPE = "https://modelsmith.dev/promotion-record/v1"
@@ -133,6 +135,47 @@ class TrainingFacts(Frozen):
     """None when policy keeps it for operators."""
     toolkit: Libraries | None = None
     """Version of Modelsmith and its training libraries; None when policy keeps it for operators."""
+
+
+ExportKind = Literal["gguf", "merged"]
+"""``merged``: base model and adapter as one, in safetensors; ``gguf``: the same as one GGUF file, often quantised."""
+ExportDtype = Literal["float32", "bfloat16"]
+
+
+class Export(Frozen):
+    """``export.json`` of a sealed artifact whose weights stand alone: what it is, and what it was made from.
+
+    It is part of the artifact's identity, and holds no name of a specialist: that is for main to give.
+    """
+
+    kind: ExportKind
+    parent: Digest
+    """Artifact id of the adapter that it was made from."""
+    base_model: Slug
+    base_digest: Digest
+    """The base model that was beneath that adapter."""
+    dtype: ExportDtype | None = None
+    """Of merged weights; a GGUF file says it for each of its tensors."""
+
+    @model_validator(mode="after")
+    def _merged_weights_have_one_type(self) -> Self:
+        if (self.kind == "merged") != (self.dtype is not None):
+            raise ValueError("a dtype goes with merged weights, and with no others")
+        return self
+
+
+class ExportFacts(Frozen):
+    """``export.json`` of a candidate that is an export, in place of ``training.json``.
+
+    Its training is its parent's.
+    """
+
+    parent: SpecialistId
+    """Specialist whose adapter it was made from."""
+    export: Export
+    """What its artifact says of itself, in the same words."""
+    toolkit: Libraries | None = None
+    """Version of Modelsmith and the libraries that made it, or took it in; None when policy keeps it for operators."""
 
 
 class Receipt(Frozen):
