@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from modelsmith.artifacts.gguf_header import require_sound
-from modelsmith.schema.canonical import parse_canonical
+from modelsmith.schema.canonical import canonical_json, parse_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.promotion import EXPORT_FILE, Export
 
@@ -63,7 +63,7 @@ def require_kind(directory: Path, names: Collection[str]) -> None:
         )
     if export is None:
         return
-    strange = sorted(name for name in names if name in _OF_ADAPTERS or name.rpartition("/")[2] in _OF_ADAPTERS)
+    strange = sorted(name for name in names if name.rpartition("/")[2] in _OF_ADAPTERS)
     if strange:
         raise _wrong(f"{EXPORT_FILE} says that the weights stand alone, and {strange[0]} belongs to an adapter")
     weights = [name for name in names if name.endswith(".safetensors")]
@@ -74,6 +74,19 @@ def require_kind(directory: Path, names: Collection[str]) -> None:
     if weights or len(files) != 1 or "/" in files[0]:
         raise _wrong("a GGUF export holds one GGUF file, and no other weights")
     require_sound(directory / files[0])
+
+
+def lists(listing: bytes, export: Export | None) -> bool:
+    """Whether a ``SHA256SUMS`` is of an artifact that says this of itself; None stands for an adapter.
+
+    Digests of files are all there is to see, and what an export says of itself has one spelling.
+    """
+    lines = [line.partition("  ") for line in listing.decode("ascii", "replace").splitlines()]
+    found = {name: digest for digest, _, name in lines}
+    if export is None:
+        return EXPORT_FILE not in found
+    said = sha256(canonical_json(export)).removeprefix("sha256:")
+    return found.get(EXPORT_FILE) == said and not any(name in _OF_ADAPTERS for name in found)
 
 
 def gguf_file(directory: Path) -> Path:

@@ -157,20 +157,24 @@ def _diagnose(result: Any, page: Page) -> None:
 
 def _lineage(result: Any, page: Page) -> None:
     for ancestor in result.ancestors:
-        facts = ancestor.training
-        page.rows(
-            [
-                ("specialist", f"{ancestor.specialist} ({ancestor.state})"),
-                ("artifact", ancestor.artifact),
-                ("eval run", ancestor.eval_run or "none"),
-                ("training", f"{facts.method}, {facts.rows} rows, {facts.steps} steps, seed {facts.seed}"),
-                ("rows", facts.rows_digest),
-            ],
-        )
+        rows = [
+            ("specialist", f"{ancestor.specialist} ({ancestor.state})"),
+            ("artifact", ancestor.artifact),
+            ("eval run", ancestor.eval_run or "none"),
+        ]
+        if facts := ancestor.training:
+            rows.append(("training", f"{facts.method}, {facts.rows} rows, {facts.steps} steps, seed {facts.seed}"))
+            rows.append(("rows", facts.rows_digest))
+        if made := ancestor.export:
+            rows.append(("made from", f"{made.parent}, as {made.export.kind} {made.export.dtype or ''}".strip()))
+        page.rows(rows)
         for event in ancestor.events:
             who = f", approved by {', '.join(event.approvers)}" if event.approvers else ""
             page.line(f"{event.sequence:02d}  {event.event} (pull request {event.pull}{who})", indent=2)
     page.line(f"base model   {result.base_model}  {result.base_digest}")
+    for one in result.descendants:
+        how = "trained from it" if one.how == "trained" else f"{one.how} export of it"
+        page.line(f"descends     {one.specialist}  {one.state}, {how}")
 
 
 def _iterate(result: Any, page: Page) -> None:
@@ -194,6 +198,25 @@ def _iterate(result: Any, page: Page) -> None:
         page.gap()
     for label, step in result.next.items():
         page.line(f"{label:<9}{shell_line(step)}")
+
+
+def _export(result: Any, page: Page) -> None:
+    page.gap()
+    page.rows(
+        [
+            ("cluster", result.cluster),
+            ("specialist", f"{result.specialist} ({result.state})"),
+            ("made from", f"{result.parent}, as {result.kind}"),
+            ("artifact", result.artifact),
+            ("reason", result.reason),
+        ]
+    )
+    for run in (result.reference, result.candidate):
+        if run:
+            run_view(run, page)
+    page.gap()
+    for label, step in result.next.items():
+        page.line(f"{label:<9}{step.command}")
 
 
 def _promote(result: Any, page: Page) -> None:
@@ -279,6 +302,8 @@ def _status(result: Any, page: Page) -> None:
             if one.state == "candidate" and one.verdict:
                 said = (f"{said}  ", verdict(one.verdict), f"  composite {one.composite:.3f}, by the rule of its day")
             rows.append(("specialist", said))
+            if one.export:
+                rows.append(("", one.export))
             rows += [("", (Styled("stale evidence", "yellow"), f": {reason}")) for reason in one.stale]
         if cluster.renewal:
             rows.append(("renew", cluster.renewal))
@@ -318,6 +343,7 @@ VIEWS: dict[str, View] = {
     "eval": eval_view,
     "diagnose": _diagnose,
     "diff-rubric": diff_rubric_view,
+    "export": _export,
     "promote": _promote,
     "observe": _observe,
     "rollback": _rollback,

@@ -19,7 +19,7 @@ from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, InvalidInput
 from modelsmith.schema.evidence import Coverage, Dimension, EarlierRun, Evidence, Library, Nearest, RunEvidence, Since
-from modelsmith.schema.promotion import TrainingFacts
+from modelsmith.schema.promotion import ExportFacts, TrainingFacts
 from modelsmith.schema.run import Latency, Observation, RunResult, VerdictRow
 from modelsmith.schema.scenario import Scenario
 
@@ -84,6 +84,7 @@ def build(
     environment: Mapping[Library, str],
     latency: Latency | None = None,
     earlier: Sequence[EarlierRun] = (),
+    export: ExportFacts | None = None,
 ) -> Evidence:
     """The evidence of a candidate: headlines from the rows, and what main determines from main as it is now.
 
@@ -93,11 +94,12 @@ def build(
         candidate: Its run.
         incumbent: The run of the model that serves.
         baselines: Runs of the base model, unless it serves, and of the cluster's baselines, in their order.
-        training: What the candidate's record says of its training.
+        training: What the candidate's record says of its training, or its parent's of an export.
         training_to_scored: Similarity of the nearest pair of a training row and a scored text.
         environment: Versions of libraries on this machine.
         latency: Of single requests to candidate and incumbent, where it was measured.
         earlier: Evals of candidates since the incumbent.
+        export: What the record of an export says that it was made from.
 
     Raises:
         InvalidInput: ``runs-differ`` when the runs did not answer the same question under the same rule on the same
@@ -129,6 +131,7 @@ def build(
         earlier=tuple(earlier),
         coverage=coverage(governing.governed),
         training=training,
+        export=export,
         judge=result.judge,
         latency=latency,
         nearest=Nearest(held_out_to_core=governing.governed.held_out_to_core, training_to_scored=training_to_scored),

@@ -75,6 +75,7 @@ def retirement_notice(
     routing: tuple[Routing, Routing],
     watched: Sequence[tuple[str, RollbackContract]],
     deciders: Sequence[str],
+    exports: Sequence[Life] = (),
 ) -> str:
     """Body of a deprecated pull request.
 
@@ -83,6 +84,7 @@ def retirement_notice(
         routing: Who serves before and after.
         watched: Specialists under watch, each with the contract of its deployment.
         deciders: Roles that decide it.
+        exports: Exports that were made from it.
     """
     before, after = routing
     moved = before != after
@@ -96,6 +98,7 @@ def retirement_notice(
             f"- **{name}** is under watch and its contract returns to it: a rollback will need a person"
             for name in returning
         ),
+        *(f"- Stays as it is: its export {safe(one.specialist)} ({one.state}), retired by itself" for one in exports),
         "- Final: it serves nothing any more and nothing is trained from it; no event follows",
         "- Kept: artifact, evidence and records stay addressable (`modelsmith lineage`, `compare`, `verify`)",
         f"- Decides: {' or '.join(f'**{role}**' for role in deciders)}",

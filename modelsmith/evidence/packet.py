@@ -92,7 +92,8 @@ def _verdict(evidence: Evidence, asked: Asked | None) -> str:
         whole, _ = told_apart(headline.composite.value, limits.composite)
         held, _ = told_apart(headline.held_out.value, limits.held_out)
         reason = f"composite {whole} and held-out {held} reach their thresholds, and {_lost(headline)}"
-    line = f"**{headline.verdict}**: {safe(evidence.specialist)} for {safe(evidence.cluster)}: {safe(reason)}."
+    what = f" ({safe(evidence.export.told)})" if evidence.export else ""
+    line = f"**{headline.verdict}**: {safe(evidence.specialist)}{what} for {safe(evidence.cluster)}: {safe(reason)}."
     if asked is None:
         return line
     who = f"Asked for: **{asked.event}**, by {safe(asked.requested_by)}"
@@ -318,6 +319,7 @@ def _lineage(evidence: Evidence, cluster: Cluster) -> str:
     loss = WITHHELD if facts.final_loss is None else f"{facts.final_loss:.4f}"
     rows = [
         ["", ""],
+        *_export_rows(evidence),
         ["base model", f"{facts.base_model}, {safe(cluster.base_model.license)}, {short(facts.base_digest)}"],
         ["trained from", safe(facts.parent)],
         ["method", f"{facts.method}, {facts.steps} steps, seed {facts.seed}, final loss {loss}"],
@@ -332,6 +334,19 @@ def _lineage(evidence: Evidence, cluster: Cluster) -> str:
         ["question", f"core {short(evidence.question.core)}, held-out {short(evidence.question.held_out)}"],
     ]
     return folded("Lineage from base model to candidate", _table(rows, "ll"))
+
+
+def _export_rows(evidence: Evidence) -> list[list[str]]:
+    """What an export is and what it was made from; the training that follows is its parent's."""
+    if evidence.export is None:
+        return []
+    facts = evidence.export
+    made = f"{safe(facts.told)}, {facts.export.dtype or 'types of its own'}"
+    return [
+        ["export", f"{made}: weights that stand alone, evaluated as they are"],
+        ["made from", f"artifact {short(facts.export.parent)}, whose training follows"],
+        ["made with", WITHHELD if facts.toolkit is None else safe(facts.toolkit)],
+    ]
 
 
 def _check_yourself(evidence: Evidence, asked: Asked | None) -> str:

@@ -11,7 +11,7 @@ from modelsmith.schema.base import Event, State
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.governance import Policy, Transition
-from modelsmith.schema.promotion import PromotionRecord
+from modelsmith.schema.promotion import EXPORT_FILE, PromotionRecord
 
 SERVING_STATES: frozenset[State] = frozenset({"customer-deployed", "production-validated"})
 """States in which a specialist may carry traffic."""
@@ -38,6 +38,11 @@ class Life:
     def last(self) -> str:
         """Digest of the last record: what the next record names as its previous one."""
         return self.digests[-1]
+
+    @property
+    def is_export(self) -> bool:
+        """Whether it was made from another specialist, instead of being trained."""
+        return EXPORT_FILE in self.records[0].evidence
 
     @property
     def routed(self) -> bool:

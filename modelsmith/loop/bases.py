@@ -30,10 +30,10 @@ def base_source(workspace: Workspace, cluster: Cluster, name: str, digest: str) 
             return earlier
     raise InvalidInput(
         "unknown-base",
-        f"{name} is an adapter over the base model {digest[:19]}..., and neither the cluster {cluster.cluster} nor its "
+        f"{name} comes from the base model {digest[:19]}..., and neither the cluster {cluster.cluster} nor its "
         "history names one with that digest.",
-        f"An adapter answers over its own base only: have the cluster's base_model name it, or run `modelsmith iterate "
-        f"{cluster.cluster}` for a specialist over today's.",
+        "An adapter answers over its own base only, and an export is spoken to as its base is: have the cluster's "
+        f"base_model name it, or run `modelsmith iterate {cluster.cluster}` for a specialist over today's.",
         base=digest,
         cluster_base=cluster.base_model.digest,
     )

@@ -155,7 +155,7 @@ class _Models:
 
     def _present(self, subject: Subject) -> Subject:
         """The subject with its weights."""
-        if subject.name == BASE or subject.adapter or subject.endpoint:
+        if subject.name == BASE or subject.adapter or subject.alone or subject.endpoint:
             return subject
         return subject_of(self.workspace, self.setting.cluster, subject.name, subject.artifact)
 

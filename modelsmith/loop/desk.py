@@ -15,6 +15,9 @@ from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster
 
+EXPORTS = "exports"
+"""Folder beside that of the iterations."""
+
 
 @dataclass(frozen=True)
 class Desk:
@@ -32,8 +35,11 @@ class Desk:
         return self.harness.workspace
 
     def folder(self, iteration: Iteration) -> Path:
-        """Where the iteration keeps rows, job, artifact and evidence."""
-        return self.workspace.cluster_folder(self.cluster.cluster) / "iterations" / f"{iteration.number:03d}"
+        """Where the iteration keeps rows, job, artifact and evidence; an export has a folder of its own."""
+        own = self.workspace.cluster_folder(self.cluster.cluster)
+        if iteration.export_tag is not None:
+            return own / EXPORTS / str(iteration.specialist)
+        return own / "iterations" / f"{iteration.number:03d}"
 
     def main(self) -> Main:
         """Main as it is now; it moves while the iteration promotes."""

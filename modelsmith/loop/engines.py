@@ -6,11 +6,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelsmith.artifacts.kinds import export_of, gguf_file
 from modelsmith.evaluation.cache import Cache
 from modelsmith.evaluation.judges.remembering import RememberingJudge
 from modelsmith.loop.bases import base_missing
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.progress import Progress
@@ -33,18 +35,21 @@ class Subject:
     weights: str
     """Base model digest, artifact id, or `unknown_weights` of an endpoint."""
     source: BaseModelSource | None = None
-    """The pinned base model: its own weights, or those beneath its adapter. None for an endpoint."""
+    """The pinned base model: its own weights, those beneath its adapter, or those that an export has taken in, which is
+    spoken to as its base model is. None for an endpoint."""
     artifact: str | None = None
     """Artifact id of a specialist."""
     adapter: Path | None = None
     """Sealed artifact folder with the LoRA adapter."""
+    alone: Path | None = None
+    """Sealed artifact folder of an export, whose weights stand alone."""
     endpoint: Endpoint | None = None
     """Where a baseline answers."""
 
     @property
     def base(self) -> str | None:
         """Digest of the base model beneath an adapter; None where the weights stand alone."""
-        return self.source.digest if self.source and self.artifact else None
+        return self.source.digest if self.source and self.artifact and not self.alone else None
 
     @property
     def chat(self) -> Chat:
@@ -121,6 +126,8 @@ def _pinned(
     def folder() -> Path:
         from modelsmith.substrates.base_models import resolve
 
+        if subject.alone is not None:
+            return _weights_alone(workspace, subject.alone)
         try:
             return resolve(source, workspace.root, workspace.models, workspace.models_memory).folder
         except InvalidInput as error:
@@ -132,7 +139,8 @@ def _pinned(
         from modelsmith.substrates.local import TransformersSubstrate
 
         workspace.notify(Progress("eval", f"loading {subject.name} ({source.name})"))
-        loaded = TransformersSubstrate(folder(), subject.adapter, threads, source.chat)
+        whole = subject.alone is not None
+        loaded = TransformersSubstrate(folder(), subject.adapter, threads, source.chat, whole=whole)
         workspace.notify(Progress("eval", f"{subject.name} is loaded"))
         return loaded
 
@@ -142,8 +150,9 @@ def _pinned(
 
         def waited(seconds: float) -> None:
             if round(seconds) % TOLD_EVERY == 0:
-                workspace.notify(Progress("eval", f"starting a vLLM server with {source.name} ({seconds:.0f} s)"))
+                workspace.notify(Progress("eval", f"starting a vLLM server with {served} ({seconds:.0f} s)"))
 
+        served = subject.name if subject.alone else source.name
         adapter = (subject.adapter, subject.weights) if subject.adapter else None
         log = workspace.private / "logs" / "vllm.log"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -153,6 +162,17 @@ def _pinned(
         return VllmSubstrate(model, adapter, log, waited, source.chat)
 
     return LazySubstrate(_pinned_facts(source, engine), serve if engine == "vllm" else load)
+
+
+def _weights_alone(workspace: Workspace, artifact: Path) -> Path:
+    """Folder of safetensors of a checked export; what a GGUF file says in its own types is converted once."""
+    export = export_of(artifact)
+    if export is None or export.kind == "merged":
+        return artifact
+    from modelsmith.substrates.gguf import converted
+
+    file = gguf_file(artifact)
+    return converted(file, file_digest(file), workspace.models, workspace.models_memory)
 
 
 def _pinned_facts(source: BaseModelSource, engine: str) -> EngineFacts:

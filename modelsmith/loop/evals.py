@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from modelsmith.artifacts.kinds import export_of
 from modelsmith.artifacts.seal import base_of, check
 from modelsmith.artifacts.store import Store
 from modelsmith.evaluation.cache import Cache
@@ -47,7 +48,8 @@ def ledger_of(workspace: Workspace) -> Ledger:
 def subject_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str | None) -> Subject:
     """The base model, a baseline of the cluster, or a specialist whose sealed artifact is in the store and intact.
 
-    A specialist stands on the base model that its artifact names, also where the cluster names another one by now.
+    A specialist stands on the base model that its artifact names, also where the cluster names another one by now. An
+    export stands on none: its artifact is all that is loaded.
 
     Raises:
         InvalidInput: ``weights-missing`` when the store does not hold the artifact; ``unknown-base`` when nobody knows
@@ -68,7 +70,11 @@ def subject_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str
             artifact=artifact,
         )
     check(folder, artifact)
-    return Subject(model, artifact, base_source(workspace, cluster, model, base_of(folder)), artifact, folder)
+    export = export_of(folder)
+    source = base_source(workspace, cluster, model, export.base_digest if export else base_of(folder))
+    if export:
+        return Subject(model, artifact, source, artifact, alone=folder)
+    return Subject(model, artifact, source, artifact, folder)
 
 
 @dataclass(frozen=True)

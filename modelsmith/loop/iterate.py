@@ -145,7 +145,9 @@ class Loop:
         return self._begin(main, last)
 
     def _close_pulls(self, last: Iteration, reason: str) -> None:
-        ours = f"promote/{self.cluster}/iter-{last.number:03d}-"
+        ours = f"promote/{self.cluster}/{last.specialist}/"
+        if last.specialist is None:
+            ours = f"promote/{self.cluster}/iter-{last.number:03d}-"
         for pull in self.harness.forge.list("open"):
             if pull.preparer == self.harness.actor and pull.branch.startswith(ours):
                 self.harness.forge.close(pull.number, reason)

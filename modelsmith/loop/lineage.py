@@ -39,8 +39,13 @@ def training_facts(
         hyperparameters=content_digest(training),
         steps=outcome.steps,
         final_loss=outcome.final_loss,
-        toolkit=", ".join([f"modelsmith {__version__}", *(f"{n} {v}" for n, v in environment().items())]),
+        toolkit=versions(),
     )
+
+
+def versions() -> str:
+    """Modelsmith and the libraries beside it, with their versions, in one line."""
+    return ", ".join([f"modelsmith {__version__}", *(f"{name} {found}" for name, found in environment().items())])
 
 
 def environment() -> dict[Library, str]:

@@ -8,6 +8,7 @@ from modelsmith.artifacts.seal import describe, seal
 from modelsmith.artifacts.store import Store
 from modelsmith.diagnosis.firewall import Loss, losses, scored_texts, separate
 from modelsmith.diagnosis.generate import generate_rows
+from modelsmith.loop.changed import run_tag
 from modelsmith.loop.desk import Desk
 from modelsmith.loop.diagnose import diagnose
 from modelsmith.loop.evals import BASE, evaluate, ledger_of, subject_of
@@ -43,22 +44,28 @@ ARTIFACT_FOLDER = "artifact"
 
 def reference_tag(iteration: Iteration) -> str:
     """Tag of the run that a candidate is measured against."""
-    return f"{iteration.cluster}-iter-{iteration.number:03d}-{iteration.reference}"
+    return _tag(iteration, iteration.reference)
 
 
 def base_tag(iteration: Iteration) -> str:
     """Tag of the base model's run."""
-    return f"{iteration.cluster}-iter-{iteration.number:03d}-{BASE}"
+    return _tag(iteration, BASE)
 
 
 def baseline_tag(iteration: Iteration, name: str) -> str:
     """Tag of a baseline's run."""
-    return f"{iteration.cluster}-iter-{iteration.number:03d}-baseline-{name}"
+    return _tag(iteration, f"baseline-{name}")
 
 
 def candidate_tag(iteration: Iteration) -> str:
     """Tag of the candidate's run."""
-    return records.candidate_tag(iteration.cluster, iteration.number)
+    return iteration.export_tag or records.candidate_tag(iteration.cluster, iteration.number)
+
+
+def _tag(iteration: Iteration, of: str) -> str:
+    if iteration.export_tag:
+        return run_tag(f"{iteration.export_tag}-{of}")
+    return f"{iteration.cluster}-iter-{iteration.number:03d}-{of}"
 
 
 def eval_reference(desk: Desk, iteration: Iteration) -> Iteration:
@@ -196,7 +203,7 @@ def promote_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     assert iteration.specialist
     candidate = candidate_run(desk, iteration)
     rows = read_rows(desk.folder(iteration) / ROWS_FILE)
-    promote_accepted(desk, iteration, _runs(desk, iteration, candidate), nearest_to_scored(desk, rows))
+    promote_accepted(desk, iteration, runs_of(desk, iteration, candidate), nearest_to_scored(desk, rows))
     promote_exported(desk, iteration, candidate)
     main = desk.main()
     note_advances(ledger_of(desk.workspace), main)
@@ -217,7 +224,8 @@ def promote_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     )
 
 
-def _runs(desk: Desk, iteration: Iteration, candidate: RunResult) -> Runs:
+def runs_of(desk: Desk, iteration: Iteration, candidate: RunResult) -> Runs:
+    """The candidate's run with those that it is compared with."""
     reference, ledger = reference_run(desk, iteration), ledger_of(desk.workspace)
     tags = [] if iteration.reference == BASE else [base_tag(iteration)]
     tags += [baseline_tag(iteration, baseline.name) for baseline in desk.cluster.baselines]

@@ -24,15 +24,16 @@ from modelsmith.loop.latency import measured
 from modelsmith.loop.lineage import environment
 from modelsmith.loop.observe import refuse_unobserved
 from modelsmith.loop.state import Iteration
+from modelsmith.promotion.bases import export_of, training_of
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.history import RECEIPTS
 from modelsmith.promotion.ids import known_ids
-from modelsmith.promotion.main import Main
+from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.observers import required
 from modelsmith.promotion.packets import PACKET_FILE, packet_files
-from modelsmith.promotion.pulls import merge_pull, open_promotion
+from modelsmith.promotion.pulls import merge_pull, open_promotion, sync
 from modelsmith.promotion.receipts import MERGE_RECEIPT
-from modelsmith.promotion.records import Facts, candidate_tag, next_record
+from modelsmith.promotion.records import Facts, is_assessment, next_record
 from modelsmith.promotion.rollbacks import recorded_order
 from modelsmith.promotion.since import candidates_since, since
 from modelsmith.repository.load import load_cluster, load_eval_set, load_machine_file
@@ -50,7 +51,7 @@ from modelsmith.schema.events import (
 )
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
 from modelsmith.schema.figures import told_apart
-from modelsmith.schema.promotion import TRAINING_FILE, Receipt, TrainingFacts
+from modelsmith.schema.promotion import EXPORT_FILE, TRAINING_FILE, ExportFacts, Receipt, TrainingFacts
 from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.run import Latency, RunResult
 from modelsmith.schema.steps import step
@@ -140,6 +141,17 @@ def promote_candidate_record(desk: Desk, iteration: Iteration, training: Trainin
     )
     files = {TRAINING_FILE: canonical_json(for_reviewers(training, main.policy.audiences))}
     advance(desk.harness, main, "candidate", facts, files, f"{facts.specialist}: candidate", body)
+
+
+def promote_export_record(harness: Harness, facts: Facts, export: ExportFacts) -> None:
+    """``candidate``: main learns of an export and what it was made from."""
+    main = read_main(harness.workspace.git, sync(harness))
+    if facts.specialist in main.history.lives:
+        return
+    files = {EXPORT_FILE: canonical_json(for_reviewers(export, main.policy.audiences))}
+    kind = f"{export.told}, {export.export.dtype}" if export.export.dtype else export.told
+    body = f"Made from {export.parent}: {kind}. Its weights stand alone, and it is evaluated as they are."
+    advance(harness, main, "candidate", facts, files, f"{facts.specialist}: candidate, {export.told}", body)
 
 
 class Runs(NamedTuple):
@@ -251,8 +263,8 @@ def promote_next(
 
 def _nothing_follows(workspace: Workspace, cluster: str, life: Life) -> InvalidInput:
     """Why nobody can be asked about the specialist; of a candidate that failed also why no later rule passes it."""
-    tag = candidate_tag(cluster, life.records[-1].iteration)
-    runs = ledger_of(workspace).runs(tag, cluster) if life.state == "candidate" else []
+    known = ledger_of(workspace).runs(cluster=cluster) if life.state == "candidate" else []
+    runs = [one for one in known if is_assessment(one.tag, cluster, one.model)]
     run = next((one for one in reversed(runs) if one.weights == life.artifact), None)
     facts: dict[str, JsonValue] = {"specialist": life.specialist, "state": life.state}
     said = f"{life.specialist} is {life.state}; nothing follows that a person could be asked for"
@@ -264,6 +276,9 @@ def _nothing_follows(workspace: Workspace, cluster: str, life: Life) -> InvalidI
             "measures nothing"
         )
         facts |= {"verdict": run.headline.verdict, "composite": run.headline.composite.value, "eval_tag": run.tag}
+    if life.is_export and life.state in ("candidate", "eval-accepted") and "verdict" not in facts:
+        mend = "Run the same `modelsmith export` again: it goes on with the eval."
+        return InvalidInput("nothing-to-promote", said, mend, **facts)
     again = step("iterate", {"cluster": cluster})
     mend = "Run `{next}`: the next candidate is judged by the rule as it is now."
     return InvalidInput("nothing-to-promote", said, mend, **facts).then(again)
@@ -316,8 +331,9 @@ def _evidence(
     def with_rows(result: RunResult) -> Run:
         return Run(result, verdict_rows(read_observations(desk.workspace, result)))
 
-    first = main.history.find(facts.specialist).records[0]
-    training = load_machine_file(main.tree, f"{record_folder(first)}/{TRAINING_FILE}", TrainingFacts)
+    life = main.history.find(facts.specialist)
+    training, export = training_of(main, life), export_of(main, life)
+    assert training
     cluster = load_cluster(main.tree, facts.cluster.cluster)
     governed = load_eval_set(main.tree, cluster.eval_set)
     tree = main.tree.folder_id(governed.folder)
@@ -335,4 +351,5 @@ def _evidence(
         environment(),
         latency,
         tuple(earlier_runs([run for run in known if is_complete(run)], later, runs.candidate)),
+        export,
     )

@@ -49,6 +49,8 @@ class Iteration(Frozen):
     """Tag of a failed candidate's run, whose failures this iteration answers instead of the reference's."""
     specialist: str | None = None
     artifact: Digest | None = None
+    export_tag: str | None = None
+    """Tag of the run in which an export is evaluated, of whose own way this is then; None for what is trained."""
     pull: int | None = None
     """Pull request that waits for a person; none while ``waiting`` for a person to clear the cluster's hold."""
     outcome: Literal["PASS", "FAIL", "INCONCLUSIVE"] | None = None

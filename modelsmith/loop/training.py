@@ -8,7 +8,7 @@ from modelsmith.fleet.hosts import executor_on
 from modelsmith.loop.desk import Desk
 from modelsmith.loop.evals import BASE
 from modelsmith.loop.state import Iteration
-from modelsmith.promotion.bases import base_beneath
+from modelsmith.promotion.bases import base_beneath, export_of
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.progress import Progress
 from modelsmith.substrates.base_models import resolve
@@ -20,12 +20,19 @@ JOB_FOLDER = "job"
 
 
 def parent_of(desk: Desk, iteration: Iteration) -> str:
-    """What training goes on from: the reference, or the base model where the reference is an adapter over another."""
+    """What training goes on from: the adapter of the reference, or the base model where that lies over another.
+
+    An export has no adapter of its own: training goes on from the one that it was made from, unless that is retired.
+    """
     if iteration.reference == BASE:
         return BASE
     main = desk.main()
-    over = base_beneath(main, main.history.find(iteration.reference))
-    return iteration.reference if over == desk.cluster.base_model.digest else BASE
+    life = main.history.find(iteration.reference)
+    export = export_of(main, life)
+    if export:
+        life = main.history.find(export.parent)
+    fit = base_beneath(main, life) == desk.cluster.base_model.digest and life.state != "deprecated"
+    return life.specialist if fit else BASE
 
 
 def train(desk: Desk, iteration: Iteration, rows: Path) -> TrainOutcome:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from modelsmith.governance.audiences import for_reviewers
-from modelsmith.governance.states import record_folder
+from modelsmith.governance.routing import BASE
+from modelsmith.governance.states import Life, record_folder
 from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.promotion.bases import children_of, export_of, parent_of, training_of
 from modelsmith.promotion.history import RECEIPTS
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
-from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.promotion import TRAINING_FILE, Receipt, TrainingFacts
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.promotion import ExportFacts, Receipt, TrainingFacts
 from modelsmith.schema.steps import step
 
 
 class LineageRequest(Request):
     """Follows a specialist or artifact id back to the base model: training, eval run, every event and its approvers.
+
+    Of an export, what it was made from comes next, with the training. It also says what descends from the specialist
+    that is named: retiring that retires none of these.
 
     A deprecated specialist stays addressable.
     """
@@ -48,8 +53,19 @@ class Ancestor(Frozen):
     state: str
     composite: float | None
     eval_run: str | None
-    training: TrainingFacts
+    training: TrainingFacts | None
+    """None for an export: its training is its parent's, which comes next."""
+    export: ExportFacts | None
+    """What an export was made from; None for a specialist that was trained."""
     events: tuple[EventView, ...]
+
+
+class Descendant(Frozen):
+    """A specialist that was trained or made from another."""
+
+    specialist: str
+    state: str
+    how: Literal["trained", "merged", "gguf"]
 
 
 class LineageResult(Result):
@@ -58,6 +74,8 @@ class LineageResult(Result):
     ancestors: tuple[Ancestor, ...]
     base_model: str
     base_digest: str
+    descendants: tuple[Descendant, ...]
+    """What was trained or made from the first one, directly."""
 
 
 def run(workspace: Workspace, request: LineageRequest) -> LineageResult:
@@ -65,11 +83,30 @@ def run(workspace: Workspace, request: LineageRequest) -> LineageResult:
     main = read_main(workspace.git, "HEAD")
     ancestors: list[Ancestor] = []
     name = _resolve(main, request.id)
-    while name != "base":
+    while name != BASE:
         ancestors.append(_ancestor(main, name))
-        name = ancestors[-1].training.parent
+        name = parent_of(main, main.history.find(name))
     oldest = ancestors[-1].training
-    return LineageResult(ancestors=tuple(ancestors), base_model=oldest.base_model, base_digest=oldest.base_digest)
+    if oldest is None:
+        raise IntegrityFailure(
+            "no-training",
+            f"Main does not say how {ancestors[-1].specialist} was trained.",
+            "Compare with a clone that verifies.",
+            specialist=ancestors[-1].specialist,
+        )
+    children = children_of(main, main.history.find(ancestors[0].specialist))
+    return LineageResult(
+        ancestors=tuple(ancestors),
+        base_model=oldest.base_model,
+        base_digest=oldest.base_digest,
+        descendants=tuple(_descendant(main, life) for life in children),
+    )
+
+
+def _descendant(main: Main, life: Life) -> Descendant:
+    export = export_of(main, life)
+    how = export.export.kind if export else "trained"
+    return Descendant(specialist=life.specialist, state=life.state, how=how)
 
 
 def _resolve(main: Main, text: str) -> str:
@@ -93,7 +130,8 @@ def _resolve(main: Main, text: str) -> str:
 
 def _ancestor(main: Main, name: str) -> Ancestor:
     life = main.history.find(name)
-    training = load_machine_file(main.tree, f"{record_folder(life.records[0])}/{TRAINING_FILE}", TrainingFacts)
+    training = None if life.is_export else training_of(main, life)
+    export = export_of(main, life)
     evaluated = [record for record in life.records if record.eval_run]
     events = []
     for record in life.records:
@@ -115,6 +153,7 @@ def _ancestor(main: Main, name: str) -> Ancestor:
         state=life.state,
         composite=evaluated[-1].composite if evaluated else None,
         eval_run=evaluated[-1].eval_run if evaluated else None,
-        training=for_reviewers(training, main.policy.audiences),
+        training=for_reviewers(training, main.policy.audiences) if training else None,
+        export=for_reviewers(export, main.policy.audiences) if export else None,
         events=tuple(events),
     )

@@ -30,9 +30,9 @@ class PromoteRequest(Request):
     Where the gate is the harness's and its checks pass, it is merged. On a person's gate it is left open and the
     command ends with 4.
 
-    Without SPECIALIST, the cluster's newest one. Without --to, the next state that a person can be asked for. --to
-    deprecated retires the named specialist for good: its artifact and evidence stay, it serves nothing and nothing is
-    trained from it.
+    Without SPECIALIST, the newest that the cluster has trained; an export is promoted by its name. Without --to, the
+    next state that a person can be asked for. --to deprecated retires the named specialist for good: its artifact and
+    evidence stay, it serves nothing and nothing is trained from it. Exports that were made from it stay as they are.
 
     On a cluster that is on hold after a rollback no deployment is proposed; the command ends with 4.
     """
@@ -79,7 +79,7 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
     elif request.to == "deprecated":
         raise InvalidInput("name-it", "Which specialist retires is not said", "Name the SPECIALIST.")
     elif lives:
-        life = max(lives, key=lambda one: one.records[-1].iteration)
+        life = max((one for one in lives if not one.is_export), key=lambda one: one.records[-1].iteration)
     else:
         first = step("iterate", {"cluster": request.cluster})
         raise InvalidInput(

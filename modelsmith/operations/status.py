@@ -13,9 +13,11 @@ from modelsmith.loop.running import running
 from modelsmith.loop.state import Fault, Iteration, StateFile
 from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.pull_view import PullView, UnreadableView, unreadable_views, view
+from modelsmith.promotion.bases import export_of, exports_of
 from modelsmith.promotion.freshness import Stale, stale_deployments
 from modelsmith.promotion.harness import open_forge
 from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.records import is_assessment
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import parse_yaml
@@ -50,6 +52,10 @@ class SpecialistView(Frozen):
     """What its eval came to, by the rule of that day; None when neither main nor this clone knows one."""
     stale: tuple[str, ...] = ()
     """Of a deployed one: why its evidence no longer speaks of what main asks."""
+    export: str = ""
+    """Of an export, what it is and of whom: ``merged export of iter-001-c82c9078``."""
+    exports: tuple[str, ...] = ()
+    """Exports made from it; they have lives of their own, and stay when it is retired."""
 
 
 class WaitingView(Frozen):
@@ -162,10 +168,10 @@ def _running(workspace: Workspace, cluster: str) -> RunningView | None:
 
 
 def _assessed(workspace: Workspace, cluster: str) -> dict[str, RunResult]:
-    """The latest run of each artifact as a candidate, where this clone has a ledger."""
+    """The latest run of each artifact as a candidate or an export, where this clone has a ledger."""
     ledger = Ledger(workspace.private / "ledger.db")
     runs = ledger.runs(cluster=cluster) if ledger.path.is_file() else []
-    return {run.weights: run for run in runs if run.tag.endswith("-candidate")}
+    return {run.weights: run for run in runs if is_assessment(run.tag, cluster, run.model)}
 
 
 def _settled(forge: Forge | None, iteration: Iteration | None) -> Iteration | None:
@@ -201,8 +207,8 @@ def _cluster(
     )
     stale = {one.specialist: one for one in outdated}
     specialists = tuple(
-        _specialist(life, stale.get(life.specialist), assessed.get(life.artifact))
-        for life in sorted(lives, key=lambda life: life.records[-1].iteration)
+        _specialist(main, life, stale.get(life.specialist), assessed.get(life.artifact))
+        for life in sorted(lives, key=lambda life: (life.records[-1].iteration, life.is_export))
     )
     held = hold_of(name, lives)
     hold = HoldView(specialist=held.specialist, waiting_for=hold_clearers(main.policy)) if held else None
@@ -228,9 +234,10 @@ def _cluster(
     )
 
 
-def _specialist(life: Life, stale: Stale | None, run: RunResult | None) -> SpecialistView:
+def _specialist(main: Main, life: Life, stale: Stale | None, run: RunResult | None) -> SpecialistView:
     composites = [record.composite for record in life.records if record.composite is not None]
     accepted = any(record.event == "eval-accepted" for record in life.records)
+    export = export_of(main, life)
     if run and not accepted:
         composites = [run.headline.composite.value]
     return SpecialistView(
@@ -240,6 +247,8 @@ def _specialist(life: Life, stale: Stale | None, run: RunResult | None) -> Speci
         composite=composites[-1] if composites else None,
         verdict="PASS" if accepted else run.headline.verdict if run else None,
         stale=stale.reasons if stale else (),
+        export=export.told if export else "",
+        exports=tuple(child.specialist for child in exports_of(main, life)),
     )
 
 

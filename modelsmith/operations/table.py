@@ -262,6 +262,16 @@ OPERATIONS: tuple[Operation, ...] = (
         "Group an eval's failures and say what to train on.",
     ),
     Operation(
+        "export",
+        "export",
+        "ExportRequest",
+        "ExportResult",
+        OPERATOR,
+        "proposes",
+        LOOP,
+        "Make weights that stand alone from an adapter, and test them.",
+    ),
+    Operation(
         "promote",
         "promote",
         "PromoteRequest",

@@ -1,4 +1,4 @@
-"""Which base model lies beneath a specialist, held against what main says: no adapter passes for one over another."""
+"""What lies beneath a specialist, by what main says: an adapter over its own base model, nothing beneath an export."""
 
 from __future__ import annotations
 
@@ -8,24 +8,63 @@ from modelsmith.promotion.main import Main
 from modelsmith.repository.load import load_machine_file
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evidence import Evidence, RunEvidence
-from modelsmith.schema.promotion import TRAINING_FILE, TrainingFacts
+from modelsmith.schema.promotion import EXPORT_FILE, TRAINING_FILE, ExportFacts, TrainingFacts
 from modelsmith.schema.source import Chat
+
+
+def export_of(main: Main, life: Life) -> ExportFacts | None:
+    """What the specialist's first record says it was made from; None for one that was trained."""
+    if not life.is_export:
+        return None
+    return load_machine_file(main.tree, f"{record_folder(life.records[0])}/{EXPORT_FILE}", ExportFacts)
+
+
+def training_of(main: Main, life: Life) -> TrainingFacts | None:
+    """How the specialist was trained, or its parent, where it is an export; None without training facts.
+
+    The gate lets no candidate in that has none.
+    """
+    export = export_of(main, life)
+    trained = main.history.lives.get(export.parent) if export else life
+    path = f"{record_folder(trained.records[0])}/{TRAINING_FILE}" if trained else ""
+    return load_machine_file(main.tree, path, TrainingFacts) if main.tree.exists(path) else None
 
 
 def base_beneath(main: Main, life: Life) -> str | None:
     """Digest of the base model that main says the specialist was trained over; None without training facts.
 
-    The gate lets no candidate in that has none.
+    None too for an export: its weights stand alone.
     """
-    path = f"{record_folder(life.records[0])}/{TRAINING_FILE}"
-    if not main.tree.exists(path):
-        return None
-    return load_machine_file(main.tree, path, TrainingFacts).base_digest
+    facts = None if life.is_export else training_of(main, life)
+    return facts.base_digest if facts else None
+
+
+def parent_of(main: Main, life: Life) -> str:
+    """The specialist that it was trained or made from, or ``base``; ``base`` too without any facts."""
+    export = export_of(main, life)
+    if export:
+        return export.parent
+    facts = training_of(main, life)
+    return facts.parent if facts else BASE
+
+
+def children_of(main: Main, parent: Life) -> tuple[Life, ...]:
+    """Specialists of its cluster that were trained or made from it, by id."""
+    others = main.history.of_cluster(parent.cluster)
+    return tuple(life for life in others if parent_of(main, life) == parent.specialist)
+
+
+def exports_of(main: Main, parent: Life) -> tuple[Life, ...]:
+    """Exports that were made from it, by id; no other specialist's facts are read."""
+    others = (life for life in main.history.of_cluster(parent.cluster) if life.is_export)
+    return tuple(life for life in others if parent_of(main, life) == parent.specialist)
 
 
 def wrong_parent(main: Main, facts: TrainingFacts) -> str | None:
     """What is wrong with going on from that parent, if anything: an adapter goes on over its own base only."""
     parent = main.history.lives.get(facts.parent)
+    if parent is not None and parent.is_export:
+        return f"trained from {facts.parent}, which is an export and no adapter"
     if parent is not None and base_beneath(main, parent) not in (None, facts.base_digest):
         return f"trained from {facts.parent}, which is an adapter over another base model"
     return None
@@ -45,12 +84,12 @@ def wrong_bases(main: Main, evidence: Evidence, cluster: Cluster) -> str | None:
     return None
 
 
-def same_engine(evidence: Evidence) -> bool:
+def same_engine(main: Main, evidence: Evidence) -> bool:
     """Whether the incumbent ran on the candidate's engine; another base model may be spoken to in another way."""
     other = evidence.incumbent.engine
     if other is None:
         return True
-    another = evidence.incumbent.base not in (None, evidence.training.base_digest)
+    another = _descends_from(main, evidence.incumbent) not in (None, evidence.training.base_digest)
     return another and other.model_copy(update={"chat": evidence.engine.chat}) == evidence.engine
 
 
@@ -61,6 +100,13 @@ def spoken_otherwise(evidence: Evidence, cluster: Cluster) -> bool:
 
 def _due(main: Main, run: RunEvidence, evidence: Evidence) -> str | None:
     if run.model == evidence.specialist:
-        return evidence.training.base_digest
+        return None if evidence.export else evidence.training.base_digest
     life = main.history.lives.get(run.model)
     return None if run.model == BASE or life is None else base_beneath(main, life)
+
+
+def _descends_from(main: Main, run: RunEvidence) -> str | None:
+    """The base model that an adapter lies over, or that is part of an export."""
+    life = main.history.lives.get(run.model)
+    facts = training_of(main, life) if life is not None and life.is_export else None
+    return facts.base_digest if facts else run.base

@@ -8,19 +8,21 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
+from modelsmith.artifacts.kinds import lists
 from modelsmith.evidence.sanitise import assert_clean
 from modelsmith.governance.gate import CheckResult
 from modelsmith.governance.names import holders
 from modelsmith.governance.people import is_harness
 from modelsmith.governance.routing import changes_routing, hold_of
 from modelsmith.governance.states import fold, record_folder
+from modelsmith.promotion.bases import export_of
 from modelsmith.promotion.clock import BEGINNING
 from modelsmith.promotion.evidence_checks import check_evidence, check_models, check_question, check_verdict
 from modelsmith.promotion.folder import FILES, check_files
 from modelsmith.promotion.freshness import outdated
 from modelsmith.promotion.history import PROMOTIONS, parse_record
 from modelsmith.promotion.ids import known_ids
-from modelsmith.promotion.lineage_checks import check_training
+from modelsmith.promotion.lineage_checks import check_export, check_training
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.observers import backing, count_sentence, disagreements, required
 from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE, packet_files
@@ -35,7 +37,7 @@ from modelsmith.schema.canonical import sha256
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.evidence import EVIDENCE_SIGNATURE
 from modelsmith.schema.plaintext import first_unwelcome
-from modelsmith.schema.promotion import RECORD_FILE, RECORD_SIGNATURE, RECORD_TYPE, PromotionRecord
+from modelsmith.schema.promotion import EXPORT_FILE, RECORD_FILE, RECORD_SIGNATURE, RECORD_TYPE, PromotionRecord
 from modelsmith.schema.pull import Change
 from modelsmith.signing.dsse import peek
 from modelsmith.signing.files import SIGNATURE_FILE, SUMS_FILE
@@ -121,7 +123,10 @@ def _checks_for(
     yield "limits", _limits
     yield "routing", _routing
     if record.event == "candidate":
-        yield "training", check_training
+        if EXPORT_FILE in record.evidence:
+            yield "export", check_export
+        else:
+            yield "training", check_training
     if record.event == "eval-accepted":
         yield "evidence", check_evidence
         yield "question", check_question
@@ -252,6 +257,8 @@ def _artifact(promotion: Promotion) -> str:
     refuse(sha256(sums) != promotion.record.artifact, "SHA256SUMS is not the artifact's")
     signed = verify_manifest(promotion.file(SIGNATURE_FILE), sums, promotion.main.trusted)
     refuse(signed != promotion.record.artifact, "the signature is another artifact's")
+    export = export_of(promotion.main, promotion.main.history.find(promotion.record.specialist))
+    refuse(not lists(sums, export.export if export else None), "SHA256SUMS lists an artifact of another kind")
     return "the artifact's file list is signed"
 
 

@@ -11,17 +11,16 @@ from modelsmith.evaluation.summary import priced
 from modelsmith.evidence.bundle import coverage, recompute
 from modelsmith.governance.audiences import audience, for_reviewers
 from modelsmith.governance.routing import BASE, render_routing
-from modelsmith.promotion.bases import same_engine, wrong_bases
-from modelsmith.promotion.history import PROMOTIONS
+from modelsmith.promotion.bases import export_of, same_engine, training_of, wrong_bases
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.proposed import Promotion, refuse, require_seal
-from modelsmith.promotion.records import candidate_tag
+from modelsmith.promotion.records import candidate_tag, export_tag
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.promotion.since import candidates_since, since
-from modelsmith.repository.load import GovernedSet, label_digest, load_cluster, load_eval_set, load_machine_file
+from modelsmith.repository.load import GovernedSet, label_digest, load_cluster, load_eval_set
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence, RunEvidence
-from modelsmith.schema.promotion import TRAINING_FILE, TrainingFacts
+from modelsmith.schema.promotion import ExportFacts, TrainingFacts
 from modelsmith.schema.run import EngineFacts, JudgeAgreement
 from modelsmith.schema.source import Endpoint
 from modelsmith.substrates.endpoint.facts import endpoint_facts, unknown_weights
@@ -38,11 +37,19 @@ def check_evidence(promotion: Promotion) -> str:
     refuse(evidence.candidate.model != record.specialist, "the evidence names another candidate")
     refuse(evidence.candidate.weights != record.artifact, "the eval ran other weights than the artifact")
     refuse(evidence.candidate.run_id != record.eval_run, "the record names another eval run")
-    tag = candidate_tag(record.cluster, record.iteration)
+    life = promotion.main.history.find(record.specialist)
+    if life.is_export:
+        tag = export_tag(record.cluster, record.specialist, evidence.question, evidence.engine)
+    else:
+        tag = candidate_tag(record.cluster, record.iteration)
     refuse(record.eval_tag != tag, f"the record's eval_tag is not {tag}")
     refuse(evidence.candidate.headline.composite.value != record.composite, "the record states another composite")
-    facts = for_reviewers(candidate_facts(promotion), audiences)
-    refuse(evidence.training != facts, "the lineage differs from the candidate's")
+    facts, export = training_of(promotion.main, life), export_of(promotion.main, life)
+    refuse(facts is None, "main does not say how the candidate was trained")
+    assert facts
+    refuse(evidence.training != for_reviewers(facts, audiences), "the lineage differs from the candidate's")
+    due = for_reviewers(export, audiences) if export else None
+    refuse(evidence.export != due, "what the candidate was made from differs from its record")
     recompute(evidence)
     return f"signed; {len(evidence.candidate.rows)} verdicts recompute to the stated figures"
 
@@ -91,11 +98,11 @@ def check_question(promotion: Promotion) -> str:
 
 def check_models(promotion: Promotion) -> str:
     """The models beside the candidate are those that main names, each on the engine and at the prices that it names."""
-    evidence = promotion.evidence
-    cluster = load_cluster(promotion.main.tree, promotion.record.cluster)
+    evidence, main = promotion.evidence, promotion.main
+    cluster = load_cluster(main.tree, promotion.record.cluster)
     _refuse_engine(evidence.engine, cluster)
     refuse(evidence.candidate.engine is not None, "the candidate's engine is told twice")
-    refuse(not same_engine(evidence), f"{evidence.incumbent.model} answered on another engine than the candidate")
+    refuse(not same_engine(main, evidence), f"{evidence.incumbent.model} answered on another engine than the candidate")
     found = [(run.model, run.weights) for run in evidence.baselines]
     due = [(name, weights) for name, weights, _ in _baselines(evidence, cluster)]
     refuse(found != due, f"the baselines are not {', '.join(name for name, _ in due) or 'none'}, as main has them")
@@ -120,14 +127,7 @@ def check_verdict(promotion: Promotion) -> str:
     return f"PASS: composite {headline.composite.value:.3f}, held-out {headline.held_out.value:.3f}"
 
 
-def candidate_facts(promotion: Promotion) -> TrainingFacts:
-    """What the specialist's first record says about its training."""
-    folder = f"{PROMOTIONS}/{promotion.record.cluster}/{promotion.record.specialist}/01-candidate"
-    tree = promotion.proposed if promotion.record.event == "candidate" else promotion.main.tree
-    return load_machine_file(tree, f"{folder}/{TRAINING_FILE}", TrainingFacts)
-
-
-def refuse_kept_back(main: Main, name: str, shown: Evidence | TrainingFacts) -> None:
+def refuse_kept_back(main: Main, name: str, shown: Evidence | TrainingFacts | ExportFacts) -> None:
     """What main's policy keeps for operators is not for everybody who reads the repository."""
     kept_back = for_reviewers(shown, main.policy.audiences) != shown
     refuse(kept_back, f"{name} shows what policy keeps for operators")

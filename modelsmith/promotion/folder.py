@@ -9,7 +9,14 @@ from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE
 from modelsmith.promotion.proposed import Promotion, refuse
 from modelsmith.schema.base import Event
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE
-from modelsmith.schema.promotion import CLEARANCE_FILE, RECORD_FILE, RECORD_SIGNATURE, ROLLBACK_FILE, TRAINING_FILE
+from modelsmith.schema.promotion import (
+    CLEARANCE_FILE,
+    EXPORT_FILE,
+    RECORD_FILE,
+    RECORD_SIGNATURE,
+    ROLLBACK_FILE,
+    TRAINING_FILE,
+)
 from modelsmith.signing.files import SIGNATURE_FILE, SUMS_FILE
 
 
@@ -18,10 +25,12 @@ class Files(NamedTuple):
 
     required: frozenset[str]
     optional: frozenset[str] = frozenset()
+    either: frozenset[str] = frozenset()
+    """Exactly one of these."""
 
 
 FILES: Final[Mapping[Event, Files]] = {
-    "candidate": Files(frozenset({TRAINING_FILE})),
+    "candidate": Files(frozenset(), either=frozenset({TRAINING_FILE, EXPORT_FILE})),
     "eval-accepted": Files(frozenset({EVIDENCE_FILE, EVIDENCE_SIGNATURE, PACKET_FILE, CHART_FILE})),
     "artifact-exported": Files(frozenset({SUMS_FILE, SIGNATURE_FILE})),
     "customer-deployed": Files(frozenset({PACKET_FILE, CHART_FILE})),
@@ -41,6 +50,9 @@ def check_files(promotion: Promotion) -> str:
     refuse(found != set(record.evidence) | own, "the folder holds other files than the record covers")
     missing = sorted(due.required - found)
     refuse(bool(missing), f"{', '.join(missing)} missing")
-    more = sorted(found - due.required - due.optional - own)
+    if due.either:
+        refuse(not found & due.either, f"{' or '.join(sorted(due.either, reverse=True))} missing")
+        refuse(due.either <= found, "the candidate is said to be both trained and an export")
+    more = sorted(found - due.required - due.optional - due.either - own)
     refuse(bool(more), f"{', '.join(ascii(name) for name in more)} has no place in the folder of {record.event}")
     return f"{len(found)} files, each covered by the record"

@@ -1,21 +1,22 @@
-"""A candidate's ``training.json`` against main: trained as main says, on what main says, for what main asks."""
+"""Where a candidate comes from, against main: trained as main says, for what main asks, or made from what main has."""
 
 from __future__ import annotations
 
 from modelsmith.governance.audiences import audience
 from modelsmith.governance.routing import BASE
-from modelsmith.promotion.bases import wrong_parent
-from modelsmith.promotion.evidence_checks import candidate_facts, refuse_kept_back
+from modelsmith.promotion.bases import training_of, wrong_parent
+from modelsmith.promotion.evidence_checks import refuse_kept_back
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.proposed import Promotion, refuse
 from modelsmith.repository.load import load_cluster, load_eval_set
-from modelsmith.schema.canonical import content_digest
-from modelsmith.schema.promotion import TRAINING_FILE, TrainingFacts
+from modelsmith.schema.canonical import content_digest, parse_canonical
+from modelsmith.schema.promotion import EXPORT_FILE, TRAINING_FILE, ExportFacts, TrainingFacts
 
 
 def check_training(promotion: Promotion) -> str:
     """Base, parent, settings, generators and rubric are main's; the rows themselves stay on the machine."""
-    facts, main, record = candidate_facts(promotion), promotion.main, promotion.record
+    facts = parse_canonical(TRAINING_FILE, promotion.file(TRAINING_FILE), TrainingFacts)
+    main, record = promotion.main, promotion.record
     refuse_kept_back(main, TRAINING_FILE, facts)
     for field in ("final_loss", "toolkit"):
         withheld = audience(TrainingFacts, field, main.policy.audiences) == "operator"
@@ -42,8 +43,31 @@ def check_training(promotion: Promotion) -> str:
     return f"{facts.rows} rows, {facts.method}, rubric equals the eval's"
 
 
-def _refuse_parent(main: Main, cluster: str, name: str) -> None:
+def check_export(promotion: Promotion) -> str:
+    """An export is made from an adapter of the same cluster that main has accepted and not retired.
+
+    Whether the weights are what that adapter gives is nowhere to be seen here: they are evaluated as they are.
+    """
+    facts = parse_canonical(EXPORT_FILE, promotion.file(EXPORT_FILE), ExportFacts)
+    main, record = promotion.main, promotion.record
+    refuse_kept_back(main, EXPORT_FILE, facts)
+    withheld = audience(ExportFacts, "toolkit", main.policy.audiences) == "operator"
+    refuse(facts.toolkit is None and not withheld, f"{EXPORT_FILE} leaves toolkit out")
+    _refuse_parent(main, record.cluster, facts.parent, "made")
+    parent = main.history.find(facts.parent)
+    refuse(parent.is_export, f"made from {facts.parent}, which is an export itself")
+    accepted = any(one.event == "eval-accepted" for one in parent.records)
+    refuse(not accepted, f"made from {facts.parent}, which no eval has accepted")
+    refuse(facts.export.parent != parent.artifact, f"made from another artifact than that of {facts.parent}")
+    beneath, named = training_of(main, parent), (facts.export.base_model, facts.export.base_digest)
+    same = beneath is not None and named == (beneath.base_model, beneath.base_digest)
+    refuse(not same, f"names another base model than {facts.parent} has")
+    refuse(record.iteration != parent.records[0].iteration, f"counts as another iteration than {facts.parent}")
+    return facts.told
+
+
+def _refuse_parent(main: Main, cluster: str, name: str, how: str = "trained") -> None:
     """Training goes on from the base model, or from a specialist of the cluster that is not retired."""
     parent = main.history.lives.get(name)
     refuse(name != BASE and (parent is None or parent.cluster != cluster), f"{cluster} has no specialist {name}")
-    refuse(parent is not None and parent.state == "deprecated", f"trained from {name}, which is deprecated")
+    refuse(parent is not None and parent.state == "deprecated", f"{how} from {name}, which is deprecated")

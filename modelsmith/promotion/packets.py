@@ -11,6 +11,7 @@ from modelsmith.evidence.second_look import observers_section
 from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.rollback import readiness
 from modelsmith.governance.routing import hold_of, render_routing
+from modelsmith.promotion.bases import exports_of
 from modelsmith.promotion.freshness import evidence_of, read_evidence
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.observers import backing, required
@@ -126,7 +127,8 @@ def _retirement(main: Main, cluster: Cluster, record: PromotionRecord) -> str:
         if other.state == "customer-deployed" and other.specialist != record.specialist
     ]
     life = main.history.find(record.specialist)
-    return retirement_notice(life, _around(main, cluster, record), watched, record.required_approvers)
+    exports = [child for child in exports_of(main, life) if child.state != "deprecated"]
+    return retirement_notice(life, _around(main, cluster, record), watched, record.required_approvers, exports)
 
 
 def _around(main: Main, cluster: Cluster, record: PromotionRecord) -> tuple[Routing, Routing]:

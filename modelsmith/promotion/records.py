@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,10 +20,12 @@ from modelsmith.promotion.history import receipts_of
 from modelsmith.promotion.main import Main
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.base import Event
-from modelsmith.schema.canonical import canonical_json, sha256
+from modelsmith.schema.canonical import canonical_json, digest, sha256
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InvalidInput, WaitingForPerson
+from modelsmith.schema.evalset import Question
 from modelsmith.schema.promotion import Preparer, PromotionRecord, RollbackContract
+from modelsmith.schema.run import EngineFacts
 from modelsmith.schema.steps import step
 
 
@@ -57,8 +60,24 @@ class Facts:
 
 
 def candidate_tag(cluster: str, iteration: int) -> str:
-    """Tag of the run in which an iteration's candidate is evaluated: a record names no other."""
+    """Tag of the run in which an iteration's candidate is evaluated: its record names no other. See `export_tag`."""
     return f"{cluster}-iter-{iteration:03d}-candidate"
+
+
+def export_tag(cluster: str, specialist: str, question: Question, engine: EngineFacts) -> str:
+    """Tag of the run in which an export is evaluated.
+
+    The same weights can be made again, so the tag also says what was asked and by what it was answered: a run that main
+    has outrun does not stand in the way of the next.
+    """
+    asked = digest([question.model_dump(mode="json"), engine.model_dump(mode="json")])
+    return f"{cluster}-{specialist}-{asked.removeprefix('sha256:')[:8]}"
+
+
+def is_assessment(tag: str, cluster: str, model: str) -> bool:
+    """Whether a run of that tag is the eval of a candidate or an export, by its name."""
+    export = re.compile(rf"{re.escape(cluster)}-{re.escape(model)}-[0-9a-f]{{8}}")
+    return tag.endswith("-candidate") or export.fullmatch(tag) is not None
 
 
 def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, bytes]) -> PromotionRecord:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from modelsmith.artifacts.kinds import export_of as said_of
 from modelsmith.artifacts.seal import base_of, check
 from modelsmith.artifacts.store import Store
 from modelsmith.governance.states import Life, record_folder
-from modelsmith.promotion.bases import base_beneath
+from modelsmith.promotion.bases import base_beneath, export_of
 from modelsmith.promotion.main import Main
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.errors import IntegrityFailure
@@ -75,7 +76,7 @@ def check_copy(main: Main, life: Life, folder: Path) -> None:
     needs no key of today: it still holds after the key that made it was replaced.
 
     Raises:
-        IntegrityFailure: ``signature-differs``, or as `check`.
+        IntegrityFailure: ``signature-differs``, ``base-differs``, ``kind-differs``, or as `check`.
     """
     exported = next((record for record in life.records if record.event == "artifact-exported"), None)
     if exported:
@@ -88,6 +89,14 @@ def check_copy(main: Main, life: Life, folder: Path) -> None:
                 path=str(signature),
             )
     check(folder, life.artifact)
+    export = export_of(main, life)
+    if said_of(folder) != (export.export if export else None):
+        raise IntegrityFailure(
+            "kind-differs",
+            f"The artifact of {life.specialist} says otherwise than main whether it is an export, and of what",
+            "Do not use it; make the export again.",
+            specialist=life.specialist,
+        )
     beneath = base_beneath(main, life)
     if beneath is not None and base_of(folder) != beneath:
         raise IntegrityFailure(

@@ -177,6 +177,11 @@ class ExportFacts(Frozen):
     toolkit: Libraries | None = None
     """Version of Modelsmith and the libraries that made it, or took it in; None when policy keeps it for operators."""
 
+    @property
+    def told(self) -> str:
+        """What it is, in words: ``merged export of iter-001-c82c9078``."""
+        return f"{self.export.kind} export of {self.parent}"
+
 
 class Receipt(Frozen):
     """What decided one merge, signed by who merged. It carries main's tip forward.

@@ -1,7 +1,11 @@
-"""Adapters onto base models: all of an adapter, or nothing. PEFT passes over in silence what fits no module."""
+"""Adapters onto base models: all of an adapter, or nothing. PEFT passes over in silence what fits no module.
+
+The same for weights that stand alone: transformers fills in at random what is missing.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +57,23 @@ def require_fit(model_folder: Path, adapter: Path) -> None:
     with safe_open(adapter / WEIGHTS, framework="pt") as tensors:
         found = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
     _require_fit(_shapes(adapted), found)
+
+
+def require_whole(told: Mapping[str, Any]) -> None:
+    """Refuse weights that are not all of a model's and no other's, by what transformers tells of their loading.
+
+    Raises:
+        IntegrityFailure: ``weights-misfit``.
+    """
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if names := sorted(map(str, told.get(kind) or ())):
+            raise IntegrityFailure(
+                "weights-misfit",
+                f"The weights are not those of their own configuration: {kind.replace('_', ' ')} "
+                f"{', '.join(names[:_SHOWN])}.",
+                "Make the export again; a model that is filled up at random answers nothing that was tested.",
+                names=names[:_SHOWN],
+            )
 
 
 def _prepared(model: Any, adapter: Path, trainable: bool) -> Any:

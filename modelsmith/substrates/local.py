@@ -29,7 +29,7 @@ from modelsmith.schema.evalset import Sampling  # noqa: E402
 from modelsmith.schema.run import EngineFacts  # noqa: E402
 from modelsmith.schema.source import Chat  # noqa: E402
 from modelsmith.schema.steps import step as next_step  # noqa: E402
-from modelsmith.substrates.adapter import load_adapter  # noqa: E402
+from modelsmith.substrates.adapter import load_adapter, require_whole  # noqa: E402
 from modelsmith.substrates.chat import Answer, Finish, answer_after, begins_thinking, common_prefix, prompt_ids  # noqa: E402
 from modelsmith.substrates.local_facts import local_facts  # noqa: E402
 from modelsmith.substrates.port import Completion, Prompt  # noqa: E402
@@ -58,14 +58,24 @@ class TransformersSubstrate:
     The same prompts give the same completions: batches are formed by length and key, and sampling draws from a
     generator seeded by ``sampling.seed`` and the conversation: neither a prompt's neighbours nor its name matter.
 
+    ``whole``: the folder must hold every weight of the model and no other. Without it, transformers fills what is
+    missing with random numbers, and warns.
+
     Raises:
         InfrastructureFailure: ``model-load`` or ``out-of-memory``.
+        IntegrityFailure: ``weights-misfit`` when the folder is not whole.
     """
 
     facts: EngineFacts
 
     def __init__(
-        self, model_folder: Path, adapter: Path | None, threads: int | None = None, chat: Chat = _PLAIN
+        self,
+        model_folder: Path,
+        adapter: Path | None,
+        threads: int | None = None,
+        chat: Chat = _PLAIN,
+        *,
+        whole: bool = False,
     ) -> None:
         self._threads = threads or ALL_THREADS
         self.facts = local_facts(chat)
@@ -74,9 +84,11 @@ class TransformersSubstrate:
         dtype = getattr(torch, self.facts.dtype)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(str(model_folder), local_files_only=True)
-            model = AutoModelForCausalLM.from_pretrained(
-                str(model_folder), dtype=dtype, local_files_only=True, use_safetensors=True
+            model, told = AutoModelForCausalLM.from_pretrained(
+                str(model_folder), dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
+            if whole:
+                require_whole(told)
             if adapter is not None:
                 model = load_adapter(model, adapter).merge_and_unload()
             self._model: Any = model.eval().to(device)

@@ -27,12 +27,19 @@ from modelsmith.promotion.records import next_record
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
-from modelsmith.schema.promotion import RECORD_FILE, HoldClearance, PromotionRecord, RollbackOrder, TrainingFacts
+from modelsmith.schema.promotion import (
+    RECORD_FILE,
+    ExportFacts,
+    HoldClearance,
+    PromotionRecord,
+    RollbackOrder,
+    TrainingFacts,
+)
 from modelsmith.signing.dsse import seal, statement
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence-fields.md"
 ROW = re.compile(r"^\| `(\w+)\.(\w+)` \| (\w+) \|", re.MULTILINE)
-COMMITTED = (Evidence, TrainingFacts, PromotionRecord, RollbackOrder, HoldClearance)
+COMMITTED = (Evidence, TrainingFacts, ExportFacts, PromotionRecord, RollbackOrder, HoldClearance)
 RECOMPUTED = ("main", "verdicts")
 OTHER = "sha256:" + "1" * 64
 

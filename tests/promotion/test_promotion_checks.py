@@ -130,7 +130,7 @@ def test_files_that_the_record_does_not_cover_are_refused(repository):
 def test_a_candidate_without_its_training_facts_is_refused(repository):
     record = next_record(repository.main, "candidate", repository.facts(), {})
     failed = failures(repository, repository.files_of(record))
-    assert failed["files"] == "training.json missing"
+    assert failed["files"] == "training.json or export.json missing"
 
 
 def test_a_promotion_touches_nothing_outside_its_folder(repository):

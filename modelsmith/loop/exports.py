@@ -1,0 +1,325 @@
+"""Exports: weights that stand alone, made from an accepted adapter, and their own way to main.
+
+Each step finds out what is already there: the artifact in the store or in its folder, the record on main, the run. So
+the same command goes on from wherever the last one ended.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelsmith.artifacts.kinds import export_of as said_of
+from modelsmith.artifacts.seal import check, describe_export, seal
+from modelsmith.artifacts.store import Store
+from modelsmith.governance.routing import render_routing
+from modelsmith.governance.states import Life
+from modelsmith.ledger.store import is_complete
+from modelsmith.loop.desk import EXPORTS, Desk, open_desk
+from modelsmith.loop.engines import engine_of
+from modelsmith.loop.evals import ledger_of, subject_of
+from modelsmith.loop.lineage import nearest_to_scored, versions
+from modelsmith.loop.phases import (
+    ARTIFACT_FOLDER,
+    ROWS_FILE,
+    assess_candidate,
+    candidate_run,
+    eval_reference,
+    runs_of,
+)
+from modelsmith.loop.promotions import note_advances, promote_accepted, promote_export_record, promote_exported
+from modelsmith.loop.state import Iteration
+from modelsmith.promotion.bases import export_of, exports_of, training_of
+from modelsmith.promotion.freshness import evidence_of
+from modelsmith.promotion.harness import Harness
+from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.pulls import sync
+from modelsmith.promotion.records import Facts, export_tag, is_assessment
+from modelsmith.repository.load import load_cluster
+from modelsmith.schema.canonical import file_digest, sha256
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.progress import Progress
+from modelsmith.schema.promotion import Export, ExportDtype, ExportFacts, ExportKind, TrainingFacts
+from modelsmith.signing.files import SUMS_FILE
+from modelsmith.training.rows import read_rows, rows_digest
+
+BUILDING = "building"
+GGUF_NAME = "model.gguf"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be made of the adapter."""
+
+    kind: ExportKind
+    dtype: ExportDtype | None = None
+    """Of merged weights."""
+    file: Path | None = None
+    """GGUF file that was made elsewhere."""
+
+
+def export(harness: Harness, specialist: str, wanted: Wanted) -> Iteration:
+    """Make the export, let main know it, evaluate it, and take it as far as the harness's gates go.
+
+    Returns:
+        Where it stands, as an iteration of its own: ``done`` with its outcome.
+
+    Raises:
+        InvalidInput: ``not-exportable``, ``weights-missing``, ``rows-missing``, and as `evaluate`.
+        IntegrityFailure: what was stored, or the file that was given, is not what it has to be.
+        InfrastructureFailure: ``busy``, ``merge-failed``, and as `evaluate`.
+    """
+    workspace = harness.workspace
+    workspace.require_clean()
+    commit = sync(harness)
+    main = read_main(workspace.git, commit)
+    parent = main.history.find(specialist)
+    cluster = load_cluster(main.tree, parent.cluster)
+    training = _require_exportable(main, parent, cluster)
+    with workspace.lock(f"iterate-{cluster.cluster}"):
+        said = Export(
+            kind=wanted.kind,
+            parent=parent.artifact,
+            base_model=training.base_model,
+            base_digest=training.base_digest,
+            dtype=wanted.dtype,
+        )
+        bench = _Bench(harness, main, parent, cluster, said)
+        artifact = bench.adopted() if wanted.file is None else None
+        artifact = artifact or bench.made(wanted.file)
+        name = bench.name(artifact)
+        life = main.history.lives.get(name)
+        if life is not None and life.state == "deprecated":
+            raise _refused(f"{name} is this very export, and it is deprecated", parent.cluster)
+        promote_export_record(
+            harness, bench.facts(artifact), ExportFacts(parent=specialist, export=said, toolkit=versions())
+        )
+        return _through(bench, commit, name, artifact, training)
+
+
+def _require_exportable(main: Main, parent: Life, cluster: Cluster) -> TrainingFacts:
+    """How the adapter was trained, unless nothing may be made from it.
+
+    Raises:
+        InvalidInput: ``not-exportable``.
+    """
+    name, training = parent.specialist, training_of(main, parent)
+    if parent.is_export:
+        raise _refused(f"{name} is an export itself; exports are made from adapters", parent.cluster)
+    if parent.state == "deprecated":
+        raise _refused(f"{name} is deprecated; nothing is made from it any more", parent.cluster)
+    if training is None or all(record.event != "eval-accepted" for record in parent.records):
+        raise _refused(f"{name} is {parent.state}: no eval has accepted it", parent.cluster)
+    if training.base_digest != cluster.base_model.digest:
+        raise _refused(f"{name} lies over a base model that {parent.cluster} has left", parent.cluster)
+    return training
+
+
+def _refused(what: str, cluster: str) -> InvalidInput:
+    return InvalidInput(
+        "not-exportable", f"{what}.", f"Name an accepted adapter of {cluster}: `modelsmith status` lists them."
+    )
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Where an export is made, sealed and kept."""
+
+    harness: Harness
+    main: Main
+    parent: Life
+    cluster: Cluster
+    said: Export
+
+    @property
+    def folder(self) -> Path:
+        """The cluster's exports in this clone."""
+        return self.harness.workspace.cluster_folder(self.cluster.cluster) / EXPORTS
+
+    @property
+    def store(self) -> Store:
+        """Where artifacts are kept."""
+        return Store(self.harness.workspace.store(self.cluster.store))
+
+    def name(self, artifact: str) -> str:
+        """Specialist id: the parent's iteration, the export's own artifact."""
+        return f"iter-{self.parent.records[0].iteration:03d}-{artifact.removeprefix('sha256:')[:8]}"
+
+    def facts(self, artifact: str) -> Facts:
+        """What its first record states."""
+        return Facts(
+            cluster=self.cluster,
+            specialist=self.name(artifact),
+            artifact=artifact,
+            iteration=self.parent.records[0].iteration,
+            eval_run=None,
+            eval_tag=None,
+            composite=None,
+            requested_by=self.harness.actor,
+            prepared_by=self.harness.preparer,
+        )
+
+    def adopted(self) -> str | None:
+        """The same export, where main knows it and its weights are here, or where an earlier call sealed it."""
+        for child in exports_of(self.main, self.parent):
+            facts = export_of(self.main, child)
+            if facts and facts.export == self.said and child.state != "deprecated" and self.store.get(child.artifact):
+                return child.artifact
+        for folder in sorted(self.folder.glob(f"iter-*/{ARTIFACT_FOLDER}")):
+            artifact = sealed_as(folder)
+            if artifact is not None and said_of(folder) == self.said:
+                self.store.put(folder, artifact)
+                return artifact
+        return None
+
+    def made(self, file: Path | None) -> str:
+        """Make, seal and keep it.
+
+        Raises:
+            ModelsmithError: as `export`.
+        """
+        building = self.folder / BUILDING
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir(parents=True)
+        target = building / ARTIFACT_FOLDER
+        if file is None:
+            self._merge(target)
+        else:
+            target.mkdir()
+            shutil.copyfile(file, target / GGUF_NAME)
+        describe_export(target, self.said, self.cluster.base_model.license)
+        artifact = seal(target)
+        if file is not None:
+            self._require_loadable(target / GGUF_NAME)
+        self.store.put(target, artifact)
+        own = self.folder / self.name(artifact)
+        shutil.rmtree(own / ARTIFACT_FOLDER, ignore_errors=True)
+        own.mkdir(exist_ok=True)
+        target.rename(own / ARTIFACT_FOLDER)
+        shutil.rmtree(building, ignore_errors=True)
+        return artifact
+
+    def _merge(self, target: Path) -> None:
+        from modelsmith.substrates.base_models import resolve
+        from modelsmith.substrates.merging import write_merged
+
+        workspace, dtype = self.harness.workspace, self.said.dtype
+        assert dtype
+        adapter = subject_of(workspace, self.cluster, self.parent.specialist, self.parent.artifact).adapter
+        assert adapter
+        base = resolve(self.cluster.base_model, workspace.root, workspace.models, workspace.models_memory)
+        workspace.notify(Progress("export", f"merges {self.parent.specialist} into {self.said.base_model} ({dtype})"))
+        write_merged(base.folder, adapter, target, dtype)
+
+    def _require_loadable(self, file: Path) -> None:
+        """What no engine here can read is refused before main hears of it."""
+        from modelsmith.substrates.gguf import converted
+
+        workspace = self.harness.workspace
+        workspace.notify(Progress("export", f"reads {file.name} with transformers"))
+        converted(file, file_digest(file), workspace.models, workspace.models_memory)
+
+
+def sealed_as(folder: Path) -> str | None:
+    """Artifact id of a folder that is whole; None for any other."""
+    try:
+        artifact = sha256((folder / SUMS_FILE).read_bytes())
+        check(folder, artifact)
+    except (OSError, IntegrityFailure):
+        return None
+    return artifact
+
+
+def _through(bench: _Bench, commit: str, name: str, artifact: str, training: TrainingFacts) -> Iteration:
+    """Evaluate the export and take it through the harness's gates."""
+    harness, cluster = bench.harness, bench.cluster
+    lives = bench.main.history.of_cluster(cluster.cluster)
+    serving = render_routing(cluster.cluster, lives, cluster.deployment.traffic_share).serving[-1].specialist
+    iteration = Iteration(
+        cluster=cluster.cluster,
+        number=bench.parent.records[0].iteration,
+        phase="eval",
+        commit=commit,
+        reference=serving,
+        specialist=name,
+        artifact=artifact,
+        export_tag="",
+    )
+    desk = open_desk(harness, iteration)
+    life = desk.main().history.find(name)
+    if life.state not in ("candidate", "eval-accepted"):
+        tag = next((record.eval_tag for record in reversed(life.records) if record.eval_tag), "") or ""
+        told = {"phase": "done", "outcome": "PASS", "reason": f"{name} is {life.state}", "export_tag": tag}
+        return iteration.model_copy(update=told)
+    engine = engine_of(cluster, subject_of(harness.workspace, cluster, name, artifact))
+    tag = export_tag(cluster.cluster, name, desk.governed.question(), engine)
+    iteration = iteration.model_copy(update={"export_tag": tag})
+    failed = _failed_before(desk, iteration)
+    if failed is not None:
+        return failed
+    eval_reference(desk, iteration)
+    iteration = assess_candidate(desk, iteration)
+    if iteration.outcome != "PASS":
+        return iteration
+    candidate = candidate_run(desk, iteration)
+    promote_accepted(desk, iteration, runs_of(desk, iteration, candidate), _nearest(desk, bench, training))
+    _lay_out(desk, bench, iteration)
+    promote_exported(desk, iteration, candidate)
+    shutil.rmtree(desk.folder(iteration) / ARTIFACT_FOLDER, ignore_errors=True)
+    main = desk.main()
+    note_advances(ledger_of(desk.workspace), main)
+    return iteration.model_copy(update={"phase": "done", "reason": f"{name} is {main.history.find(name).state}"})
+
+
+def _failed_before(desk: Desk, iteration: Iteration) -> Iteration | None:
+    """The export as it ended, where an eval of these very weights did not pass.
+
+    The same weights under a rule or a question that was changed with that result in sight would measure nothing.
+    """
+    known = ledger_of(desk.workspace).runs(cluster=iteration.cluster)
+    for run in known:
+        own = run.weights == iteration.artifact and is_assessment(run.tag, run.cluster, run.model)
+        judged = next((one for one in run.by_rule if one.verdict != "PASS"), None) if is_complete(run) and own else None
+        if judged is not None:
+            why = f"{iteration.specialist} was evaluated and did not pass ({judged.verdict}, run {run.tag})"
+            told = {"phase": "done", "outcome": judged.verdict, "reason": why, "export_tag": run.tag}
+            return iteration.model_copy(update=told)
+    return None
+
+
+def _nearest(desk: Desk, bench: _Bench, training: TrainingFacts) -> float:
+    """Similarity of the nearest pair of a row that the parent was trained on and a scored text of today.
+
+    From the rows, where this clone trained it; else by the parent's evidence, where that is about today's question.
+
+    Raises:
+        InvalidInput: ``rows-missing``.
+    """
+    number = bench.parent.records[0].iteration
+    path = desk.workspace.cluster_folder(desk.cluster.cluster) / "iterations" / f"{number:03d}" / ROWS_FILE
+    if path.is_file():
+        rows = read_rows(path)
+        if rows_digest(rows) == training.rows_digest:
+            return nearest_to_scored(desk, rows)
+    evidence = evidence_of(bench.main, bench.parent)
+    if evidence.question == desk.governed.question():
+        return evidence.nearest.training_to_scored
+    raise InvalidInput(
+        "rows-missing",
+        f"The rows that {bench.parent.specialist} was trained on are not in this clone, and its evidence is about an "
+        "older eval set: nobody can say how near they come to what is asked today.",
+        f"Export it where it was trained, or run `modelsmith iterate {desk.cluster.cluster}` for a successor.",
+        specialist=bench.parent.specialist,
+    )
+
+
+def _lay_out(desk: Desk, bench: _Bench, iteration: Iteration) -> None:
+    """The artifact beside the evidence, to be signed, also where another clone made it."""
+    folder = desk.folder(iteration) / ARTIFACT_FOLDER
+    kept = bench.store.get(str(iteration.artifact))
+    if kept is not None and sealed_as(folder) != iteration.artifact:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(kept, folder)

@@ -1,0 +1,58 @@
+"""What is served is what was tested: an export is made, evaluated and deployed as a specialist of its own."""
+
+from __future__ import annotations
+
+import json
+
+CLUSTER = "rtb-pricing"
+
+
+def answers(world, tag):
+    path = next(world.private.glob(f"**/runs/{tag}/observations.jsonl"))
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return {f"{one['section']}/{one['id']}/{one['wording']}": one["completion"] for one in found}
+
+
+def test_merged_weights_go_from_an_adapter_to_production_with_evidence_of_their_own(deployed):
+    adapter = deployed.state()["specialist"]
+    ran = deployed.modelsmith("export", adapter, "--as", "merged", "--json")
+    assert ran.code == 0, ran.out + ran.err
+    told = ran.json
+    child = told["specialist"]
+    assert (told["state"], told["parent"], told["outcome"]) == ("artifact-exported", adapter, "PASS")
+    assert child != adapter
+    assert child.split("-")[1] == adapter.split("-")[1]
+
+    life = deployed.clone / "promotions" / CLUSTER / child
+    assert not (life / "01-candidate" / "training.json").exists()
+    facts = json.loads((life / "01-candidate" / "export.json").read_text())
+    assert (facts["parent"], facts["export"]["kind"]) == (adapter, "merged")
+    evidence = json.loads((life / "02-eval-accepted" / "evidence.json").read_text())
+    assert evidence["candidate"]["weights"] == told["artifact"]
+    assert evidence["candidate"]["base"] is None
+    assert evidence["incumbent"]["model"] == adapter
+    assert evidence["export"] == facts
+    assert f"merged export of {adapter}" in (life / "02-eval-accepted" / "packet.md").read_text()
+    mine, theirs = told["candidate"], f"{CLUSTER}-iter-001-candidate"
+    assert answers(deployed, mine["tag"]) == answers(deployed, theirs), "float32 here: the very weights of the adapter"
+
+    again = deployed.modelsmith("export", adapter, "--as", "merged", "--json")
+    assert (again.code, again.json["specialist"]) == (0, child)
+    number = len(deployed.modelsmith("pr", "list", "--all", "--json").json["pulls"])
+
+    asked = deployed.modelsmith("promote", CLUSTER, child, "--json")
+    assert asked.code == 4, asked.out + asked.err
+    assert asked.json["pull"] == number + 1
+    for words in (("approve", str(number + 1), "--key", deployed.key("maya")), ("pr", "merge", str(number + 1))):
+        done = deployed.modelsmith(*words, "--json")
+        assert done.code == 0, done.out
+    status = deployed.modelsmith("status", "--json").json["clusters"][0]
+    assert child in [one["specialist"] for one in status["serving"]]
+    views = {one["specialist"]: one for one in status["specialists"]}
+    assert (views[child]["export"], views[adapter]["exports"]) == (f"merged export of {adapter}", [child])
+    lineage = deployed.modelsmith("lineage", child, "--json").json
+    assert [one["specialist"] for one in lineage["ancestors"]] == [child, adapter]
+    assert deployed.modelsmith("lineage", adapter, "--json").json["descendants"][0]["how"] == "merged"
+    verified = deployed.modelsmith("verify", "--json")
+    assert verified.code == 0, verified.out
+    assert verified.json["weights"][child] == "checked"
