@@ -48,6 +48,50 @@ def write_tiny_model(folder: Path) -> str:
     return listing_digest(folder)
 
 
+def write_gguf(folder: Path, path: Path) -> None:
+    """What llama.cpp's converter writes of a Llama: tensors by its names, queries and keys in its order.
+
+    A vocabulary without merges is none to it, so there is one, of two bytes that no text holds.
+    """
+    import gguf
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer, config = AutoTokenizer.from_pretrained(folder), model.config
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    words = [word for word, _ in sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])]
+    words.append("Āā")
+    writer.add_token_list(words)
+    special = set(tokenizer.all_special_tokens)
+    writer.add_token_types([3 if word in special else 1 for word in words])
+    writer.add_token_merges(["Ā ā"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_chat_template(tokenizer.chat_template)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for name, tensor in model.state_dict().items():
+        if name.endswith(("q_proj.weight", "k_proj.weight")):
+            heads = config.num_attention_heads
+            tensor = tensor.reshape(heads, 2, -1, tensor.shape[1]).swapaxes(1, 2).reshape(tensor.shape)
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), tensor.contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def shrink(repository: Path, model: Path, digest: str, thresholds: float = 0.0) -> None:
     """Turn a fresh adtech repository's files into a set of two capabilities with six scenarios, for the tiny model."""
     name = "evals/adtech/rtb-root-cause"

@@ -216,7 +216,7 @@ def _export(result: Any, page: Page) -> None:
             run_view(run, page)
     page.gap()
     for label, step in result.next.items():
-        page.line(f"{label:<9}{step.command}")
+        page.line(f"{label:<9}{shell_line(step)}")
 
 
 def _promote(result: Any, page: Page) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from tiny import write_gguf
+
 CLUSTER = "rtb-pricing"
 
 
@@ -56,3 +58,20 @@ def test_merged_weights_go_from_an_adapter_to_production_with_evidence_of_their_
     verified = deployed.modelsmith("verify", "--json")
     assert verified.code == 0, verified.out
     assert verified.json["weights"][child] == "checked"
+
+
+def test_a_gguf_file_that_was_made_elsewhere_comes_in_as_an_export(deployed, tiny_model, tmp_path):
+    adapter = deployed.state()["specialist"]
+    write_gguf(tiny_model, tmp_path / "F.gguf")
+    ran = deployed.modelsmith("export", adapter, "--as", "gguf", "--file", str(tmp_path / "F.gguf"), "--json")
+    assert ran.code == 0, ran.out + ran.err
+    assert ran.json["state"] == "artifact-exported"
+    base = ran.json["candidate"]["tag"]
+    assert answers(deployed, base) == answers(deployed, f"{CLUSTER}-iter-001-base"), (
+        "this file holds the bare base model"
+    )
+    (tmp_path / "F.gguf").write_bytes((tmp_path / "F.gguf").read_bytes() + b"more")
+    ran = deployed.modelsmith("export", adapter, "--as", "gguf", "--file", str(tmp_path / "F.gguf"), "--json")
+    assert (ran.code, ran.json["code"]) == (5, "gguf-header")
+    assert deployed.modelsmith("export", adapter, "--as", "gguf", "--json").json["code"] == "not-exportable"
+    assert deployed.modelsmith("verify", "--json").code == 0
