@@ -15,7 +15,15 @@ from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.evidence import Evidence, RunEvidence
 from modelsmith.schema.live import Counted, LiveWindow
-from modelsmith.schema.promotion import HoldClearance, PromotionRecord, Receipt, RollbackOrder, TrainingFacts
+from modelsmith.schema.promotion import (
+    Export,
+    ExportFacts,
+    HoldClearance,
+    PromotionRecord,
+    Receipt,
+    RollbackOrder,
+    TrainingFacts,
+)
 from modelsmith.schema.run import JudgeAgreement, LabelVerdict, Observation, RunResult, VerdictRow
 
 LISTED = (
@@ -23,6 +31,8 @@ LISTED = (
     RunEvidence,
     PromotionRecord,
     TrainingFacts,
+    ExportFacts,
+    Export,
     RollbackOrder,
     LiveWindow,
     Counted,
