@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -44,13 +45,18 @@ def measured(
         pass
     if cluster.engine == "vllm":
         return None
-    workspace.notify(Progress("promote", f"times single requests: {pair[0].name} and {pair[1].name} in turn"))
+    what = f"times single requests: {pair[0].name} and {pair[1].name} in turn"
+    workspace.notify(Progress("promote", what))
+
+    def progress(done: int, total: int) -> None:
+        workspace.notify(Progress("promote", what, done, total))
+
     try:
         with contextlib.ExitStack() as closing:
             substrates = [open_substrate(workspace, cluster, subject, None) for subject in pair]
             for substrate in substrates:
                 closing.callback(substrate.close)
-            found = in_turn(governed, substrates[0], substrates[1])
+            found = in_turn(governed, substrates[0], substrates[1], progress)
     except InfrastructureFailure as error:
         workspace.notify(Progress("promote", f"latency was not measured: {error.message}"))
         return None
@@ -58,8 +64,12 @@ def measured(
     return found
 
 
-def in_turn(governed: GovernedSet, candidate: Substrate, incumbent: Substrate) -> Latency:
+def in_turn(
+    governed: GovernedSet, candidate: Substrate, incumbent: Substrate, progress: Callable[[int, int], None]
+) -> Latency:
     """Time the same prompts on both, one request at a time; each goes first every other time.
+
+    ``progress`` hears between two requests how many of how many are done.
 
     Raises:
         InfrastructureFailure: ``latency-unknown`` when a request fails, or what an engine raises.
@@ -67,7 +77,9 @@ def in_turn(governed: GovernedSet, candidate: Substrate, incumbent: Substrate) -
     asks = plan(governed, ("core",), quick=False)
     prompts = [ask.prompt() for ask in asks[:: max(1, len(asks) // REQUESTS)][:REQUESTS]]
     seconds: tuple[list[float], list[float]] = ([], [])
-    for number, prompt in enumerate([*prompts[:WARM_UP], *prompts]):
+    rounds = [*prompts[:WARM_UP], *prompts]
+    for number, prompt in enumerate(rounds):
+        progress(2 * number, 2 * len(rounds))
         for which in (0, 1) if number % 2 else (1, 0):
             took = _timed(governed, (candidate, incumbent)[which], prompt)
             if number >= min(WARM_UP, len(prompts)):

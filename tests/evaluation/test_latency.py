@@ -45,7 +45,8 @@ def test_both_get_the_same_requests_one_at_a_time_in_turn_after_a_warm_up(clock)
     log: list[tuple[str, str]] = []
     slow = Timed("candidate", log, clock, [60.0] * WARM_UP + [0.5] * 99)
     fast = Timed("incumbent", log, clock, [60.0] * WARM_UP + [0.25] * 99)
-    found = in_turn(governed(), slow, fast)
+    told: list[tuple[int, int]] = []
+    found = in_turn(governed(), slow, fast, lambda *done: told.append(done))
     assert found.requests >= 1
     assert (found.candidate.p50_seconds, found.candidate.p95_seconds) == (0.5, 0.5), "the warm-up does not count"
     assert (found.incumbent.p50_seconds, found.incumbent.p95_seconds) == (0.25, 0.25)
@@ -54,6 +55,7 @@ def test_both_get_the_same_requests_one_at_a_time_in_turn_after_a_warm_up(clock)
     assert all(one[0][1] == one[1][1] for one in rounds)
     assert {one[0][0] for one in rounds} == {"candidate", "incumbent"}, "each goes first every other time"
     assert len(rounds) == found.requests + found.warm_up
+    assert told == [(2 * number, len(log)) for number in range(len(rounds))], "who waits is told how far it is"
 
 
 def test_a_request_that_fails_leaves_no_figure(clock) -> None:
@@ -62,4 +64,4 @@ def test_a_request_that_fails_leaves_no_figure(clock) -> None:
             yield Completion(prompts[0].key, "", "error", 0, 0, 0.0, InfrastructureFailure("x", "x", "x"))
 
     with pytest.raises(InfrastructureFailure):
-        in_turn(governed(), Broken("candidate", [], clock, []), Timed("incumbent", [], clock, []))
+        in_turn(governed(), Broken("candidate", [], clock, []), Timed("incumbent", [], clock, []), lambda *_: None)
