@@ -34,7 +34,7 @@ from modelsmith.schema.rubric import (
 
 _PLAIN_TO_SEE = Decimal("1e-6")
 """The share by which two numbers differ that look different at a glance."""
-READING = 3
+READING = 4
 """Counts the ways in which answers have ever been read: where it goes up, a verdict of before is none of today's."""
 MAX_REASON = 300
 """Characters of a reason that are kept."""

@@ -11,6 +11,8 @@ The text says one number, or none can be read: whatever can be read in two ways 
   line may be the mark of a list's item, so ``- 5`` is no number; U+2212 is a minus there, too.
 - Where a text says which number is its answer (``Answer: 5`` at the beginning of a line, ``#### 5``, ``\boxed{5}``),
   what stands before that does not count. Two numbers that are the same are one.
+- A number in words anywhere is another number, unless it is the same (``5 (five)``); so is a word for thousands or
+  millions (``$5, in millions``), and a word for a minus that is not the number's sign (``5 (negative)``).
 - ``about 5`` and ``~5`` name one number, 5; the check's tolerance says how near it has to be.
 """
 
@@ -29,9 +31,12 @@ from modelsmith.points.scales import (
     DENIED_AFTER,
     DENIED_BEFORE,
     FRACTION_AFTER,
+    MINUS,
     multiplies,
+    names_a_scale,
+    spelled,
 )
-from modelsmith.points.spelling import DASHES, SPACES, UNSPACED, seen
+from modelsmith.points.spelling import DASHES, SPACES, STRUCK, UNSPACED, seen
 
 
 class Said(NamedTuple):
@@ -80,6 +85,12 @@ _SIGN = re.compile(
     rf"|(?P<word>(?<!\w)(?i:minus|negativ[eo]?|moins|menos|meno|m\u00ednus|miinus|eksi|\u00e2m|\u043c\u0438\u043d\u0443\u0441){_GAP}"
     rf"|[\u8d1f\u8ca0]|\u96f6\u4e0b|\u30de\u30a4\u30ca\u30b9|\ub9c8\uc774\ub108\uc2a4|\uc601\ud558))(?P<gap>{_GAP}*)\Z"
 )
+_MINUS_FROM = re.compile(
+    rf"(?:\A|[^\w\s)\]}}%]|\n|[{UNSPACED}]"
+    r"|(?<!\w)(?i:is|was|are|be|to|at|of|by|with|an?|the|about|around|roughly|equals?|means|ist|sind|war|auf|bei|von|um"
+    r"|est|\u00e0|de|es|son|\u00e9|\u00e8|\u00e8|di|op|\u043d\u0430|\u0434\u043e))\s*\Z"
+)
+"""What a minus in words follows where it is a sign: ``x minus 5`` is a difference."""
 _UNIT_POWER = re.compile(r"(?<![^\W\d_])(?:[kcdm\u00b5n]?m|s|ft|in|yd|kg|A|K|px)\^[{(]?[-+\u2212]?\Z")
 """What a unit's power follows, as in 5 m^2."""
 _MINUSES = "\u2212\u207b\u208b\u2796"
@@ -87,12 +98,17 @@ _MINUSES = "\u2212\u207b\u208b\u2796"
 _ARROW = re.compile(r"[-=]+>")
 _STRAY_DASH = re.compile(rf"[{DASHES}][^\w\n]*\Z|(?:^|\n)[ \t]*[{DASHES}][ \t]*\n\s*\Z")
 """A dash that stands before a number and is not its sign, with signs between the two or on a line of its own."""
+_OF = (
+    "product|quotient|square|cube|root|opposite|negative|inverse|reciprocal|factorial|logarithm|multiple"
+    "|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth"
+)
 _PART = re.compile(
-    rf"(?:\\[dt]?frac\s*\{{?|[\u221a-\u221c]\s?[{{(]?|(?<!\w)(?:log|ln|exp|sin|cos|tan|sqrt)\s?\(?|\u00b1|[+]\s?/\s?[^\w\s]|[\w)\]}}]\s?\*\s?|[/\u00d7\u00f7]\s?|\^\s?[{{(]?)"
+    rf"(?:\\[dt]?frac\s*\{{?|[\u221a-\u221c]\s?[{{(]?|(?<!\w)(?:log|ln|exp|sin|cos|tan|sqrt)\s?\(?|(?<!\w)(?i:{_OF})\s+of|\u00b1|[+]\s?/\s?[^\w\s]|[\w)\]}}]\s?\*\s?|[/\u00d7\u00f7]\s?|\^\s?[{{(]?)"
     rf"\s*[+{DASHES}]?\s*\Z"
 )
 """What makes the number after it a part of something."""
 _ENCLOSED = re.compile(rf"\(\s*{_CURRENCY}?{_GAP}?\Z")
+_LAST_WORD = re.compile(r"(?<!\w)[^\W\d_]+\s?\Z")
 _CLOSED = re.compile(rf"{_GAP}?(?:%|{_CURRENCY})?{_GAP}?\)")
 _PER = re.compile(
     rf"{_GAP}?(?:(?P<hundred>%|(?i:percent|per{_GAP}cent|pct|prozent|procent|por{_GAP}ciento|pour{_GAP}cent|pp|"
@@ -103,19 +119,21 @@ _GOES_ON = re.compile(
     rf"""(?P<group>[ ][0-9]{{3}}(?![0-9]))
       | (?P<ratio>\s{{0,3}}/\s{{0,3}}[0-9] | [ -]?[0-9]{{1,9}}\s?/\s?[0-9] | [\s,.-]{{0,2}}[\u00bc-\u00be\u2150-\u2189])
       | (?P<time>:[0-9] | \s:\s[0-9])
-      | (?P<power>\s?(?:[xX*\u00d7\u00b7\u22c5\u2219]\s?10(?![0-9])|\*\*|\u03c0)|\s?\^|\s[eE][+{DASHES}]?[0-9]
-          | [\u00b2\u00b3\u00b9\u2070-\u207f])
+      | (?P<power>[\s(]{{0,3}}[xX*\u00d7\u00b7\u22c5\u2219]\s?10[0,.]*(?![0-9])
+          | \s?(?:\*\*|\u03c0|(?:pi|sqrt|root)(?!\w))|\s?\^|\s[eE][+{DASHES}]?[0-9]
+          | {_GAP}?[\u00b2\u00b3\u00b9\u2070-\u207f])
       | (?P<dot>[\u00b7\u22c5\u2219][0-9])
       | (?P<range>{_GAP}*(?:[{DASHES}+*~\u00d7\u00f7\uff5e\u301c\u2026<>\u00b1]|\.\.+){_GAP}*{_CURRENCY}?[0-9.]
           | [{DASHES}](?![^\W\d_]) | {_GAP}+[{DASHES}]\s*$)
-      | (?P<multiplier>{_GAP}?[{_SIGNS}]?{_GAP}?(?:[kKMBT]|bn|Bn|mn|tn|kk|MM|G(?=[{_SIGNS}]))(?!\w))
+      | (?P<multiplier>{_GAP}?[{_SIGNS}]?{_GAP}?(?:[kKMBTb]|bn|Bn|mn|tn|kk|MM|(?:grand|gross)
+          |[Gmt](?={_GAP}?(?:[{_SIGNS}]|(?:{_CODES})(?!\w))))(?!\w))
       | (?P<hexadecimal>[xXbBoO][0-9a-fA-F] | [\u2080-\u2089])
       | (?P<struck>[\u0300-\u036f])
     """,
     re.VERBOSE,
 )
 _AFTER_UNIT = re.compile(rf"{_GAP}?[{_SIGNS}]?[\s-]?")
-_MILLIONS = re.compile(rf"{_GAP}?(?:m|mm|mi|bi|L)(?!\w)")
+_MILLIONS = re.compile(rf"{_GAP}?(?i:mm?|mi|bi?|tr?|trn|[lg])(?!\w)")
 _MONEY = re.compile(rf"{_CURRENCY}\s?\Z")
 _WHY = {
     "group": "it cannot be told whether the space in it parts one number or two",
@@ -174,7 +192,24 @@ def number_in_text(text: str, *, cut_off: bool = False) -> tuple[Said, str]:
         if first is not None and (said != first or (near and _JOINED.fullmatch(plain, end, token.start()))):
             return _none(f"cannot tell which number is meant, {_shown(first)} or {_shown(said)}")
         first, end = said, token.end()
-    return (first, "") if first is not None else _none("the answer contains no number")
+    if first is None:
+        return _none("the answer contains no number")
+    problem = _said_elsewhere(plain, first)
+    return _none(problem) if problem else (first, "")
+
+
+def _said_elsewhere(plain: str, said: Said) -> str:
+    """Why something in the text, wherever it stands, may make another number of the one that it says in digits."""
+    if STRUCK in plain:
+        return "something in the answer is struck out"
+    other = next((number for number in spelled(plain) if number != abs(said.number)), None)
+    if other is not None:
+        return f"cannot tell which number is meant, {_shown(said)} or {other}, in words"
+    if names_a_scale(plain):
+        return f"a word for a scale stands beside the number {_shown(said)}; written out it would be one number"
+    if said.number > 0 and MINUS.search(plain):
+        return f"it cannot be told whether a word for a minus belongs to the number {_shown(said)}"
+    return ""
 
 
 def _none(problem: str) -> tuple[Said, str]:
@@ -245,14 +280,23 @@ def _held_back(before: str, behind: str, *, signed: bool, closed: bool) -> str:
             return "denied"
         if COUNTED_BEFORE.search(one):
             return "words"
-    return "brackets" if closed and not signed and _ENCLOSED.search(before) else ""
+    enclosed = _ENCLOSED.search(before) if closed and not signed else None
+    return "brackets" if enclosed and not _spelled_before(before[: enclosed.start()]) else ""
+
+
+def _spelled_before(text: str) -> bool:
+    """Whether a number in words ends the text, as in ``five (5)``."""
+    word = _LAST_WORD.search(text)
+    return word is not None and any(True for _ in spelled(word.group()))
 
 
 def _negative(sign: re.Match[str] | None, lead: str) -> bool | None:
     """Whether the sign makes the number after it negative; None when that can be read in two ways."""
     if sign is None:
         return None if _STRAY_DASH.search(_ARROW.sub("", lead)) else False
-    if _SIGN.search(lead):
+    if _SIGN.search(lead) or _SIGN.search(lead[: _LEAD.search(lead).start()]):  # type: ignore[union-attr]
+        return None
+    if sign["word"] and not _MINUS_FROM.search(lead):
         return None
     if sign["word"] or sign["sign"] == "+":
         return bool(sign["word"])

@@ -48,7 +48,8 @@ _LONG_SOUND = re.compile(r"(?<![\u3041-\u30ff])\u30fc(?=[0-9])")
 """The katakana mark of a long sound, which looks like a dash and is typed for one."""
 
 _LATEX = re.compile(
-    r"\\(?:text|textbf|textit|mathbf|mathrm|mathit|bf|mbox)\s*\{(?P<inner>[^{}]{0,80})\}"
+    r"\\(?P<struck>sout|st|[bx]?cancel)(?![a-zA-Z])"
+    r"|\\(?:text|textbf|textit|mathbf|mathrm|mathit|bf|mbox)\s*\{(?P<inner>[^{}]{0,80})\}"
     r"|(?P<degrees>\^\s*(?:\{\s*\\circ\s*\}|\\circ\b))"
     r"|\\(?P<word>leq?|geq?|lt|gt|neq?|approx|sim|pm|mp|times|cdot|div|sqrt|left|right|displaystyle|quad|qquad)"
     r"(?![a-zA-Z])"
@@ -58,6 +59,15 @@ _WORDS = {
     "le": "\u2264", "leq": "\u2264", "ge": "\u2265", "geq": "\u2265", "lt": "<", "gt": ">", "ne": "\u2260",
     "neq": "\u2260", "pm": "\u00b1", "mp": "\u00b1", "times": "\u00d7", "cdot": "\u00d7", "div": "/", "sqrt": "\u221a",
 }  # fmt: skip
+_THOUGHT = "think|thinking|thought|reasoning|reflection"
+_HIDDEN = re.compile(
+    rf"<!--.*?(?:-->|\Z)|<({_THOUGHT}|script|style|template)(?:\s[^<>]{{0,200}})?>.*?(?:</\1\s?>|\Z)", re.DOTALL | re.I
+)
+"""What no reader is shown as the answer: comments, and what a model thinks before it answers."""
+_THOUGHT_ENDS = re.compile(rf"</(?:{_THOUGHT})\s?>", re.I)
+"""Where thinking ends that the prompt has begun."""
+STRUCK = "~~"
+"""Stands where something is struck out, as in Markdown."""
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,15})(?:\s[^<>\n]{0,200})?\s?/?>")
 _INLINE = frozenset("b i u em strong span code mark small big font tt kbd var q".split())  # noqa: SIM905
 _MARKUP = re.compile(r"\*+(?![0-9(])|(?<![0-9)])\*+|`+(?![0-9])|(?<![0-9])`+|(?<!_)_++(?!\w)|(?<!\w)_+")
@@ -65,7 +75,10 @@ _MARKUP = re.compile(r"\*+(?![0-9(])|(?<![0-9)])\*+|`+(?![0-9])|(?<![0-9])`+|(?<
 
 
 def seen(text: str) -> str:
-    """Digits and marks of other scripts in ASCII, LaTeX and entities in characters, no markup, nothing invisible."""
+    """Digits and marks of other scripts in ASCII, LaTeX and entities in characters, no markup, nothing hidden."""
+    if "<" in text:
+        text = _HIDDEN.sub("\n", text)
+        text = text[max((found.end() for found in _THOUGHT_ENDS.finditer(text)), default=0) :]
     if "&" in text:
         text = html.unescape(text)
     text = text.translate(_SEEN)
@@ -83,6 +96,8 @@ def _latex(found: re.Match[str]) -> str:
     match found.lastgroup:
         case "inner":
             return found["inner"]
+        case "struck":
+            return STRUCK
         case "degrees":
             return "\u00b0"
         case "word":
@@ -100,6 +115,8 @@ def _latex(found: re.Match[str]) -> str:
 def _tag(found: re.Match[str]) -> str:
     """Nothing for a tag inside a line, unless it would join what stands apart; a power for a raised number."""
     name = found[2].lower()
+    if name in ("del", "s", "strike"):
+        return STRUCK
     if name in ("sup", "sub"):
         return "" if found[1] else "^" if name == "sup" else "_"
     text, start, end = found.string, found.start(), found.end()
