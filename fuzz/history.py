@@ -9,7 +9,7 @@ from typing_extensions import override
 from fuzz.examples import example
 from fuzz.proofs import people, signed
 from fuzz.target import BETWEEN, ROOT, Target, each, parts, scratch, ssh_key, trusted
-from modelsmith.promotion import attestation, clock, remembered, rollbacks
+from modelsmith.promotion import attestation, remembered, rollbacks
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.governance import People, Policy
@@ -87,7 +87,7 @@ def read_claim(data: bytes) -> object:
 def read_signed_time(data: bytes) -> object:
     """The first line names the receipt."""
     name, text = parts(data, 2)
-    return each(text, lambda spelling: clock.approved_at(f"receipts/{name.decode('utf-8', 'replace')}", spelling))
+    return each(text, lambda spelling: attestation.approved_at(f"receipts/{name.decode('utf-8', 'replace')}", spelling))
 
 
 def signed_time_seeds() -> list[bytes]:

@@ -15,6 +15,7 @@ from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.evidence import Evidence, RunEvidence
 from modelsmith.schema.live import Counted, LiveWindow
+from modelsmith.schema.observed import SecondLook
 from modelsmith.schema.promotion import (
     Export,
     ExportFacts,
@@ -34,6 +35,7 @@ LISTED = (
     ExportFacts,
     Export,
     RollbackOrder,
+    SecondLook,
     LiveWindow,
     Counted,
     HoldClearance,
