@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -24,7 +25,10 @@ ANSWER = "answer."
 VARIANT = "variant"
 REQUIRED = ("capability", "note", "pass", "fail", "risk", "lens", "outcome")
 OPTIONAL = ("part", "critical", "point", "id")
-_YES = {"yes": True, "true": True, "no": False, "false": False, "": False}
+_YES = {"": False} | dict.fromkeys(("yes", "y", "true", "1"), True) | dict.fromkeys(("no", "n", "false", "0"), False)
+_CHOICES = frozenset({"part", "risk"})
+"""Columns of a few known words, in whatever case, with space, hyphen or underscore."""
+_SEPARATOR = re.compile(r"sep=([,;\t])\r?\n")
 _FIELDS = {"pass": "pass_"}
 _COLUMNS = {field: column for column, field in _FIELDS.items()}
 
@@ -91,12 +95,19 @@ def _read(path: Path) -> str:
 
 
 def _rows(name: str, text: str, answers: Sequence[str]) -> Iterator[_Row]:
-    """The lines that hold something."""
-    first = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
+    """The lines that hold something.
+
+    A first line ``sep=;``, as Excel writes it, names the separator; else it is the one that the first line has most of.
+    """
+    csv.field_size_limit(LARGEST_TABLE)
+    said = _SEPARATOR.match(text)
+    first = text.lstrip("\r\n").partition("\n")[0]
+    separator = said[1] if said else max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text[said.end() if said else 0 :], newline=""), delimiter=separator, strict=True)
+    before = 1 if said else 0
     columns: list[str] = []
     while True:
-        line = reader.line_num + 1
+        line = before + reader.line_num + 1
         place = f"{name}:{line}"
         try:
             cells = next(reader, None)
@@ -104,10 +115,16 @@ def _rows(name: str, text: str, answers: Sequence[str]) -> Iterator[_Row]:
             raise _wrong(place, f"the line cannot be read: {error}", "Check its quotation marks.") from None
         if cells is None:
             return
+        if not any(cell.strip() for cell in cells):
+            continue
         if not columns:
+            while not cells[-1].strip():
+                cells.pop()
             columns = [cell.strip().lower() if cell.strip().lower() in _known() else cell.strip() for cell in cells]
             _require_columns(place, columns, answers)
-        elif any(cell.strip() for cell in cells):
+        else:
+            while len(cells) > len(columns) and not cells[-1].strip():
+                cells.pop()
             if len(cells) > len(columns):
                 what = f"the line has {len(cells)} cells, and there are {len(columns)} columns"
                 raise _wrong(place, what, "Put a cell that holds the separator between quotation marks.")
@@ -148,6 +165,8 @@ def _case(row: _Row, answers: Sequence[str]) -> NewScenarioRequest:
     empty = next((column for column in REQUIRED if not row.cells.get(column)), None)
     if empty:
         raise _wrong(row.place, f"the column '{empty}' is empty", "Fill it in.")
+    for column in _CHOICES & said.keys():
+        said[column] = re.sub(r"[\s_-]+", "-", str(said[column]).lower())
     critical = _YES.get(str(said.pop("critical", "")).lower())
     if critical is None:
         raise _wrong(row.place, f"critical is '{row.cells['critical']}'", "Write yes or no.")
@@ -159,7 +178,9 @@ def _case(row: _Row, answers: Sequence[str]) -> NewScenarioRequest:
         first = error.errors()[0]
         field = str(first["loc"][0])
         mend = f"Write it as `modelsmith new scenario --help` says. ({first['msg']})"
-        raise _wrong(row.place, f"the column '{_COLUMNS.get(field, field)}' cannot be used", mend) from None
+        column = _COLUMNS.get(field, field)
+        cell = row.cells.get(column, "")
+        raise _wrong(row.place, f"'{cell[:40]}' cannot stand in the column '{column}'", mend) from None
 
 
 def _wrong(place: str, what: str, mend: str) -> InvalidInput:

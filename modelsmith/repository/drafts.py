@@ -11,9 +11,12 @@ from typing import Any
 import yaml
 from pydantic import JsonValue
 
+from modelsmith.repository.document import Unreadable
+from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.generator import SLOT
 from modelsmith.schema.latin import latin
+from modelsmith.schema.plaintext import first_odd_space
 from modelsmith.schema.rubric import JsonSchemaCheck, JudgeCheck, NumberCheck, Rubric, RubricPoint, TextCheck
 
 _WIDTH = 110
@@ -31,7 +34,39 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    """As people write it where that reads back the same, else in quotes, with escapes for joiners and odd blanks.
+
+    Anything else that nobody sees stays, and is refused when the draft is read: it comes from a slip.
+    """
+    style = "|" if "\n" in text else None
+    if _PLAIN.fullmatch(text) or _reads_back(text, style):
+        return dumper.represent_scalar(_STRING, text, style)
+    marked = "".join(f"{_OPEN}{ord(one):08x}{_SHUT}" if _is_odd(one) else one for one in text)
+    return dumper.represent_scalar(_STRING, marked, '"')
+
+
+_STRING = "tag:yaml.org,2002:str"
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z ]*")
+"""Beside what PyYAML itself puts in quotes, text without a doubt."""
+_OPEN, _SHUT = "\ue000", "\ue001"
+_MARK = re.compile(f"{_OPEN}([0-9a-f]{{8}}){_SHUT}")
+
+
+_JOINERS = frozenset("\u200c\u200d\ufe0e\ufe0f")
+"""Shown as nothing, and needed: Persian is not spelled without the first, and emoji not without the others."""
+
+
+def _is_odd(letter: str) -> bool:
+    return not letter.isascii() and (letter in _JOINERS or letter in (_OPEN, _SHUT) or bool(first_odd_space(letter)))
+
+
+def _reads_back(text: str, style: str | None) -> bool:
+    """Whether our reader, by YAML 1.2, finds the text that PyYAML would write, by YAML 1.1."""
+    written = yaml.dump([text], Dumper=yaml.SafeDumper, allow_unicode=True, width=_WIDTH, default_style=style)
+    try:
+        return bool(read_yaml("draft", written.encode()).data == [text])
+    except Unreadable:
+        return False
 
 
 _Dumper.add_representer(str, _text)
@@ -39,7 +74,8 @@ _Dumper.add_representer(str, _text)
 
 def yaml_bytes(value: Any) -> bytes:
     """The value as a file that reads back the same."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH).encode()
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH)
+    return _MARK.sub(lambda mark: f"\\U{mark[1]}", text).encode()
 
 
 def free_name(stem: str, taken: Collection[str], first: str = "") -> str:
@@ -262,8 +298,17 @@ def plain_instruction(words: Sequence[str]) -> str:
 def json_instruction(fields: Mapping[str, Sequence[str]]) -> str:
     """What the model is told of answers that are one JSON object."""
     shape = json.dumps(dict.fromkeys(fields, "..."), ensure_ascii=False).replace('"..."', "...")
-    words = " ".join(f"{field}: {', '.join(values)}." for field, values in fields.items() if values)
+    words = " ".join(f"{field}: {', '.join(map(_as_text, values))}." for field, values in fields.items() if values)
     return f"Answer with JSON {shape} and nothing else. {words}".strip()
+
+
+def _as_text(word: str) -> str:
+    """A word as it stands in JSON where it could be taken for something else than text: ``"2"``, ``"true"``."""
+    try:
+        json.loads(word)
+    except ValueError:
+        return word
+    return json.dumps(word)
 
 
 def _point_names(fields: Iterable[str]) -> dict[str, str]:

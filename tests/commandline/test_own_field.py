@@ -14,6 +14,7 @@ import pytest
 import yaml
 from worlds import World, modelsmith, snapshot
 
+from modelsmith.repository.drafts import json_instruction
 from modelsmith.signing.keys import create_ssh_key
 
 RIGHT = ("--answer", "urgency=red", "--answer", "route=ambulance")
@@ -368,7 +369,7 @@ def test_a_spreadsheet_becomes_cases_each_under_its_next_free_number(field, tabl
         ((COLUMNS.replace("lens", "lense"), *LINES), "cases.csv:1", "no column 'lense'"),
         ((COLUMNS.replace(";route", ""), *LINES), "cases.csv:1", "the columns route are missing"),
         ((COLUMNS, LINES[0], LINES[1].replace("amber", "orange")), "cases.csv:3", "urgency is one of red, amber"),
-        ((COLUMNS, LINES[1].replace(";low;", ";small;")), "cases.csv:2", "the column 'risk' cannot be used"),
+        ((COLUMNS, LINES[1].replace(";low;", ";small;")), "cases.csv:2", "'small' cannot stand in the column 'risk'"),
         ((COLUMNS, LINES[1].replace("Notfall.", "")), "cases.csv:2", "the column 'fail' is empty"),
         ((COLUMNS, LINES[1] + ";more"), "cases.csv:2", "the line has 13 cells"),
         ((COLUMNS, LINES[1].replace("rash;", "../../rash;")), "cases.csv:2", "../../rash"),
@@ -396,3 +397,38 @@ def test_a_case_whose_name_no_windows_clone_could_hold_is_not_written(field, tab
     assert ran.code == 2
     assert "Windows takes 'aux.yaml' for a device" in ran.json["message"]
     assert not list((field.clone / "evals").rglob("aux.yaml"))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("sep=;", COLUMNS, LINES[0]),
+        ("", COLUMNS, "", LINES[0], ";;"),
+        (f"{COLUMNS};;;", f"{LINES[0]};;;"),
+        (COLUMNS, LINES[0].replace(";high;", ";High;").replace(";yes;", ";Y;").replace("pain;;", "pain;Core;")),
+    ],
+)
+def test_a_table_as_spreadsheets_save_it_is_read(table, lines):
+    ran = table(*lines)
+    assert ran.code == 0, ran.out
+    assert len(ran.json["files"]) == 1
+
+
+UNSEEN = (
+    "Es dr\u00fcckt \u2764\ufe0f sehr",
+    "12\u00a0mg nach dem Essen",
+    "\u0645\u0646\u200c\u062e\u0648\u0627\u0647\u0645",
+)
+
+
+@pytest.mark.parametrize("note", UNSEEN)
+def test_what_nobody_sees_in_a_cell_is_written_as_an_escape(field, table, note):
+    ran = table(COLUMNS, LINES[0].replace("Druck hinter dem Brustbein; er schwitzt.", note))
+    assert ran.code == 0, ran.out
+    case = yaml.safe_load((field.clone / ran.json["files"][0]).read_text())
+    assert case["messages"][0]["content"] == note
+
+
+def test_the_written_prompt_shows_which_words_are_text_in_json():
+    said = json_instruction({"level": ["1", "2"], "urgent": ["true", "no"], "route": ["clinic"]})
+    assert said.endswith('level: "1", "2". urgent: "true", no. route: clinic.')

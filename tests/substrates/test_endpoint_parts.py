@@ -209,6 +209,22 @@ def read_events(*documents: Any) -> Answer | Failure:
     return read([event(document) for document in (*documents, end)])
 
 
+def test_what_follows_the_end_of_a_stream_is_no_part_of_the_answer() -> None:
+    end = event({"choices": [DELTA | {"finish_reason": "stop"}]})
+    answer = read([end, b"data: [DONE]\n\n", event({"choices": [DELTA]}), event({"error": "late"})])
+    assert getattr(answer, "text", None) == "x"
+
+
+def test_an_error_beside_choices_is_an_error_and_a_refusal_beside_an_empty_text_is_the_answer() -> None:
+    def said(message: dict[str, Any], **more: Any) -> Answer | Failure:
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return read_answer(json.dumps({"choices": [choice], **more}).encode())
+
+    assert isinstance(said({"content": "x"}, error={"message": "boom"}), Failure)
+    assert getattr(said({"content": "", "refusal": "No."}), "text", None) == "No."
+    assert getattr(said({"content": "x"}, model=""), "model", "") is None
+
+
 def test_a_stream_is_read_like_an_answer_that_comes_at_once() -> None:
     """What servers do to streams: a mark before the first byte, null errors, letters cut in two, several answers."""
 
@@ -232,6 +248,8 @@ def test_a_stream_is_read_like_an_answer_that_comes_at_once() -> None:
         [{"choices": [DELTA]}, {"choices": [{"delta": {"content": [{"type": "reference"}]}}]}],
         [{"choices": [DELTA]}, {"object": "error", "message": "boom"}],
         [{"choices": [DELTA]}, {"error": {"message": "boom"}}],
+        [{"choices": [DELTA]}, {"type": "error", "message": "boom"}],
+        [{"choices": [DELTA], "model": "one"}, {"choices": [DELTA], "model": "two"}, {"model": "one"}],
     ],
 )
 def test_a_stream_without_an_answer_is_an_error_and_never_an_empty_answer(documents: list[Any]) -> None:

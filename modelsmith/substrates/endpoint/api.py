@@ -12,7 +12,7 @@ from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.scenario import Message
 from modelsmith.schema.source import Chat
 from modelsmith.substrates.chat import template_keywords, turns
-from modelsmith.substrates.endpoint.failures import Failure, malformed, truncated, withheld
+from modelsmith.substrates.endpoint.failures import Failure, malformed, truncated, two_models, withheld
 
 STOPPED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
 """What servers call it when the model ended by itself: OpenAI's word first, then TGI's and Anthropic's."""
@@ -80,6 +80,8 @@ def read_answer(body: bytes) -> Answer | Failure:
     document = _json(body)
     if document is None:
         return malformed("it is not a JSON object")
+    if _is_error(document):
+        return malformed("it reports an error")
     choice = _choice(document)
     if choice is None:
         return malformed("it has no choices")
@@ -88,7 +90,7 @@ def read_answer(body: bytes) -> Answer | Failure:
         return malformed("its choice has no message")
     finish = choice.get("finish_reason")
     text = _text(message.get("content"))
-    if text is None and isinstance(message.get("refusal"), str):
+    if text in (None, "") and isinstance(message.get("refusal"), str):
         text = message["refusal"]
     if text is None and _word(finish) in RAN_OUT:
         text = ""
@@ -109,12 +111,15 @@ class StreamReader:
     _usage: object = None
     _model: object = None
     _failure: Failure | None = None
+    _done: bool = False
+    """Whether the server said that nothing follows."""
 
     def feed(self, piece: bytes) -> bool:
         """Take the next bytes; True when they brought text."""
         known = len(self._parts)
         for data in self._events(piece):
-            if self._failure is None and data != b"[DONE]":
+            self._done = self._done or data == b"[DONE]"
+            if self._failure is None and not self._done:
                 self._take(data)
         return len(self._parts) > known
 
@@ -153,8 +158,10 @@ class StreamReader:
         document = _json(data)
         if document is None:
             self._failure = malformed("an event of its stream is not a JSON object")
-        elif document.get("error") is not None or document.get("object") == "error":
+        elif _is_error(document):
             self._failure = malformed("its stream reports an error")
+        elif self._model and document.get("model") not in (None, "", self._model):
+            self._failure = two_models()
         else:
             self._usage = document.get("usage") or self._usage
             self._model = document.get("model") or self._model
@@ -181,6 +188,11 @@ def _json(data: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
+
+
+def _is_error(document: dict[str, Any]) -> bool:
+    """Whether a server says, with whatever status, that something went wrong: each has a way of its own."""
+    return document.get("error") is not None or "error" in (document.get("object"), document.get("type"))
 
 
 def _choice(document: dict[str, Any]) -> dict[str, Any] | None:
@@ -225,7 +237,7 @@ def _answer(text: object, finish: object, usage: object, model: object, thought:
         finish="stop" if word in STOPPED else "length",
         prompt_tokens=_tokens(usage, "prompt_tokens"),
         completion_tokens=_tokens(usage, "completion_tokens"),
-        model=model if isinstance(model, str) else None,
+        model=model if isinstance(model, str) and model else None,
         separated=thought,
     )
 
