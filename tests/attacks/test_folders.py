@@ -75,7 +75,7 @@ def test_what_the_harness_itself_prepares_passes_for_every_event(deployed):
     """Control: rollback, the end of the hold and its reason, each with the packet that is due."""
     harness, main = open_harness(deployed.workspace), deployed.governed()
     life = main.history.find(deployed.facts().specialist)
-    assert roll_back(harness, main, deployed.cluster(), life, "win rate fell").status == "merged"
+    assert roll_back(harness, main, deployed.cluster(), life, "win rate fell", None).status == "merged"
     main = deployed.governed()
     from modelsmith.governance.routing import hold_of
 

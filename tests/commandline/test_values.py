@@ -35,12 +35,19 @@ def test_every_number_has_a_least_and_a_greatest_value():
     assert {name: found for name, found in bounds.items() if found != {Ge, Le}} == {}
 
 
+def word_for(kind):
+    """A word that such an option takes."""
+    if isinstance(kind, click.Choice):
+        return kind.choices[0]
+    return "1" if kind is click.INT else "x"
+
+
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 def test_no_option_or_argument_takes_nothing_for_something(operation):
     """An empty word is refused before anything is done, unless it is what is meant when it is left out."""
     command = command_for(operation)
     taken = [param for param in command.params if isinstance(param.type, Given)]
-    words = {param.name: "1" if param.type is click.INT else "x" for param in command.params if param.required}
+    words = {param.name: word_for(param.type) for param in command.params if param.required}
     for param in taken:
         given = {**words, param.name: ""}
         line = [
