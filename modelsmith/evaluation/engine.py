@@ -307,9 +307,11 @@ def _require_complete(run: RunFolder, asks: Mapping[str, Ask]) -> None:
     if lasting:
         raise _unanswerable(lasting, len(asks))
     if missing or broken:
+        cause = next((one.error.get("message") for one in run.observations(broken[:1]) if one.error), None)
         raise InfrastructureFailure(
             "eval-incomplete",
-            f"{len(broken) + len(missing)} of {len(asks)} completions failed, so there is no verdict.",
+            f"{len(broken) + len(missing)} of {len(asks)} completions failed, so there is no verdict."
+            + (f" The first one: {cause}" if cause else ""),
             "Run the same command again: only what failed is asked again.",
             failed=len(broken),
             missing=len(missing),

@@ -254,7 +254,9 @@ class TestErrors:
             evaluate(tmp_path, substrate=Parrot(fail=self.failing))
         assert caught.value.code == "eval-incomplete"
         assert caught.value.details["failed"] == 2
-        assert caught.value.details["first"][0]["error"]["code"] == "endpoint-down"
+        first = caught.value.details["first"][0]["error"]
+        assert first["code"] == "endpoint-down"
+        assert f"The first one: {first['message']}" in caught.value.message
         kept = RunFolder(tmp_path, "rtb-pricing", "t1").observations()
         assert {observation_key(one) for one in kept if one.row is None} == self.failing
 

@@ -165,6 +165,11 @@ class TestRuns:
         with pytest.raises(InvalidInput) as caught:
             ledger.result("t9")
         assert (caught.value.code, caught.value.details["known"]) == ("unknown-tag", ["t1"])
+        for number in range(30):
+            ledger.record_run(result(f"u{number:02d}", run=f"run {number}"))
+        with pytest.raises(InvalidInput) as caught:
+            ledger.result("t9")
+        assert caught.value.mend.endswith("u29, and 11 others."), "a list that is cut says so"
 
     def test_a_tag_of_two_clusters_needs_the_cluster(self, ledger):
         ledger.record_run(result())
