@@ -307,7 +307,8 @@ def _require_complete(run: RunFolder, asks: Mapping[str, Ask]) -> None:
     if lasting:
         raise _unanswerable(lasting, len(asks))
     if missing or broken:
-        cause = next((one.error.get("message") for one in run.observations(broken[:1]) if one.error), None)
+        first = list(run.observations(broken[:5]))
+        cause = first[0].error.get("message") if first and first[0].error else None
         raise InfrastructureFailure(
             "eval-incomplete",
             f"{len(broken) + len(missing)} of {len(asks)} completions failed, so there is no verdict."
@@ -316,7 +317,7 @@ def _require_complete(run: RunFolder, asks: Mapping[str, Ask]) -> None:
             failed=len(broken),
             missing=len(missing),
             total=len(asks),
-            first=[{"key": observation_key(one), "error": one.error} for one in run.observations(broken[:5])],
+            first=[{"key": observation_key(one), "error": one.error} for one in first],
         )
 
 

@@ -14,7 +14,8 @@ from modelsmith.operations.validate import ProblemView
 from modelsmith.repository.drafts import yaml_bytes
 from modelsmith.repository.forbidden import reserved, unportable
 from modelsmith.repository.paths import refuse_links
-from modelsmith.repository.sets import SetFiles, Source, read_set
+from modelsmith.repository.set_files import SetFiles, Source
+from modelsmith.repository.sets import read_set
 from modelsmith.repository.tree import Drafted, Tree, read_each
 from modelsmith.repository.validate import validate
 from modelsmith.repository.workspace import Workspace

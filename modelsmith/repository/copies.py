@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from modelsmith.points.answers import same
 from modelsmith.repository.document import Location, Problem
-from modelsmith.repository.sets import SetFiles, Source
+from modelsmith.repository.set_files import SetFiles, Source
 from modelsmith.schema.scenario import Scenario
 
 _WORD = re.compile(r"\w+")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from modelsmith.repository.document import Problem, named
+from modelsmith.repository.set_files import SetFiles, Source
 from modelsmith.schema.catalog import kind_of
+from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.labels import Labels
 from modelsmith.schema.rubric import JudgeCheck, Rubric
-
-if TYPE_CHECKING:
-    from modelsmith.repository.sets import SetFiles, Source
-    from modelsmith.schema.evalset import EvalSet
 
 
 def labels(files: SetFiles) -> Source[Labels] | None:

@@ -18,7 +18,8 @@ from modelsmith.governance.codeowners import Codeowners, parse
 from modelsmith.repository import judges
 from modelsmith.repository.document import Document, Problem, Unreadable
 from modelsmith.repository.listing import Entry
-from modelsmith.repository.sets import PARTS, SetFiles, read_set
+from modelsmith.repository.set_files import PARTS, SetFiles
+from modelsmith.repository.sets import read_set
 from modelsmith.repository.tree import Revision, Tree, read_each
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import check, invalid, parse_yaml, sort_key, with_model_problems

@@ -18,7 +18,7 @@ from modelsmith.points.reference import failed_points, needed, right_answers
 from modelsmith.points.tokens import tokens
 from modelsmith.repository import judges
 from modelsmith.repository.document import Location, Problem, first_of, named
-from modelsmith.repository.sets import SetFiles, Source, Spent
+from modelsmith.repository.set_files import SetFiles, Source, Spent
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.generator import Generator

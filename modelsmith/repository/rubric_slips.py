@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelsmith.points.answers import look_up
 from modelsmith.repository.document import Problem, nearest
+from modelsmith.repository.set_files import Source
 from modelsmith.schema.generator import Generator
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.scenario import Scenario
-
-if TYPE_CHECKING:
-    from modelsmith.repository.sets import Source
 
 MANY = 3
 """Files with one and the same mistake, from which on it is looked for where they agree."""

@@ -6,9 +6,8 @@ import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, JsonValue
 
@@ -20,24 +19,22 @@ from modelsmith.repository.document import (
     MAX_BYTES,
     MAX_PROBLEMS,
     MORE_PROBLEMS,
-    Document,
     Location,
     Problem,
     Unreadable,
-    dotted,
     first_of,
     meant,
     nearest,
 )
 from modelsmith.repository.json_reader import read_json
 from modelsmith.repository.rubric_slips import MANY, RubricSlips, rubric_slips
-from modelsmith.repository.similarity import Index
+from modelsmith.repository.separation import MAX_WORDINGS, is_comparable, too_near
+from modelsmith.repository.set_files import Part, SetFiles, Source, Spent
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import check, with_model_problems
 from modelsmith.schema.catalog import kind_of
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.evalset import EvalSet
-from modelsmith.schema.figures import told_apart
 from modelsmith.schema.generator import Generator
 from modelsmith.schema.labels import Labels
 from modelsmith.schema.rubric import JudgeCheck, Rubric, RubricPoint
@@ -45,85 +42,8 @@ from modelsmith.schema.scenario import Scenario
 
 T = TypeVar("T", bound=BaseModel)
 
-Part = Literal["scenarios", "micro", "held_out"]
-PARTS: tuple[Part, ...] = ("scenarios", "micro", "held_out")
-"""Folders of a set that hold scenarios."""
-
-MAX_WORDINGS = 1024 * 1024
-"""Letters of all wordings of a scenario together; each variant repeats the conversation before it."""
-
 SLOT = re.compile(r"\{([^{}\n]*)\}")
 """A place in a generator's template."""
-
-
-@dataclass(frozen=True)
-class Source(Generic[T]):
-    """A typed value and the document it was read from."""
-
-    value: T
-    document: Document
-
-    @property
-    def path(self) -> str:
-        """Path of its file."""
-        return self.document.path
-
-    def problem(self, location: Location, message: str, mend: str) -> Problem:
-        """A mistake at a place of this file."""
-        return Problem(*self.document.place(location), dotted(location), message, mend)
-
-
-MAX_COMPARED = 4 * 10**11
-"""Letters of held-out texts times letters of core texts that one check of a repository compares: about 20 seconds."""
-LEAST_COMPARED = 80
-"""Letters that a text counts for at least, since many short ones take as long as fewer long ones: each pair costs."""
-
-
-@dataclass
-class Spent:
-    """What one check of a repository has spent so far: what a proposal may cost its readers is bounded."""
-
-    steps: int = 0
-    """Of compiled patterns; at most `MAX_SIZE`."""
-    compared: int = 0
-    """Letters times letters; at most `MAX_COMPARED`."""
-    scored: int = 0
-    """Letters of references times letters of rubrics; at most `passable.MAX_SCORED`."""
-
-
-@dataclass(frozen=True)
-class NearestPair:
-    """The nearest held-out and core text of a set, by the names of their scenarios."""
-
-    similarity: float
-    limit: float
-    first: str
-    """Held-out scenario."""
-    second: str
-    """Core or micro scenario."""
-
-
-@dataclass
-class SetFiles:
-    """Everything read from one set's folder."""
-
-    folder: str
-    evalset: Source[EvalSet] | None = None
-    rubrics: dict[str, Source[Rubric]] = field(default_factory=dict)
-    """By path."""
-    scenarios: dict[Part, list[Source[Scenario]]] = field(default_factory=lambda: {part: [] for part in PARTS})
-    generators: list[Source[Generator]] = field(default_factory=list)
-    labels: dict[str, Source[Labels]] = field(default_factory=dict)
-    """By path."""
-    problems: list[Problem] = field(default_factory=list)
-    nearest: NearestPair | None = None
-
-    @property
-    def rubric(self) -> Source[Rubric] | None:
-        """The rubric that ``evalset.yaml`` names."""
-        if self.evalset is None:
-            return None
-        return self.rubrics.get(posixpath.normpath(f"{self.folder}/{self.evalset.value.rubric}"))
 
 
 def read_set(
@@ -241,7 +161,7 @@ def _across(files: SetFiles, spent: Spent) -> Iterator[Problem]:
         yield from first_of(generator.path, found)
     yield from first_of(files.folder, judges.problems(files))
     if files.evalset:
-        yield from _separation(files, files.evalset.value.separation.held_out_to_core, spent)
+        yield from too_near(files, files.evalset.value.separation.held_out_to_core, spent)
 
 
 def _evalset(evalset: Source[EvalSet], files: SetFiles) -> Iterator[Problem]:
@@ -351,7 +271,7 @@ def _scenario(scenario: Source[Scenario], rubric: Rubric | None, slips: RubricSl
             "the last message is not the user's",
             "End the conversation with a role: user message.",
         )
-    if not _readable(value):
+    if not is_comparable(value):
         yield scenario.problem(
             ("variants",),
             f"the wordings together, each with the messages before it, have more than {MAX_WORDINGS} letters",
@@ -470,61 +390,3 @@ def _repeated_ids(scenarios: Iterable[Source[Scenario]]) -> Iterator[Problem]:
             yield other.problem(
                 ("id",), f"the id '{name}' is taken by {first.path}", "Give it an id that is unique in the eval set."
             )
-
-
-def _separation(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem]:
-    held_out, core_cases, micro = (
-        [source for source in files.scenarios[part] if _readable(source.value)] for part in _COMPARED
-    )
-    asked = [*core_cases, *micro]
-    held = [(source, i, text) for source in held_out for i, text in enumerate(texts(source.value))]
-    core = [(source, text) for source in asked for text in texts(source.value)]
-    if not held or not core:
-        return
-    spent.compared += compared(text for *_, text in held) * compared(text for _, text in core)
-    if spent.compared > MAX_COMPARED:
-        yield Problem(
-            files.folder,
-            None,
-            "",
-            "its held-out texts and its core texts are too many, or too long, to be compared with each other",
-            "Make either fewer or shorter.",
-        )
-        return
-    index = Index(text for _, text in core)
-    found: list[tuple[float, int]] = []
-    least = 0.0
-    for *_, text in held:
-        found.append(index.nearest(text, least))
-        least = max(least, min(limit, found[-1][0]))
-    i = max(range(len(held)), key=lambda place: found[place][0])
-    score, j = found[i]
-    files.nearest = NearestPair(score, limit, held[i][0].value.id, core[j][0].value.id)
-    for (source, wording, _), (score, j) in zip(held, found, strict=True):
-        if score > limit:
-            alike, allowed = told_apart(score, limit, 2)
-            last: Location = ("messages", len(source.value.messages) - 1, "content")
-            yield source.problem(
-                ("variants", wording - 1) if wording else last,
-                f"this held-out text is too near to {core[j][0].path} (similarity {alike}, allowed {allowed})",
-                "Tell another case, or move the scenario out of held_out/.",
-            )
-
-
-def compared(texts: Iterable[str]) -> int:
-    """What comparing these texts costs, in letters: times the same of those they are compared with."""
-    return sum(LEAST_COMPARED + len(text) for text in texts)
-
-
-_COMPARED: tuple[Part, ...] = ("held_out", "scenarios", "micro")
-
-
-def _readable(scenario: Scenario) -> bool:
-    """Whether all wordings can be laid side by side."""
-    *before, last = (len(message.content) for message in scenario.messages)
-    return (1 + len(scenario.variants)) * sum(before) + last + sum(map(len, scenario.variants)) <= MAX_WORDINGS
-
-
-def texts(scenario: Scenario) -> list[str]:
-    """Every wording of a scenario as one text: what its users say, retrieved context left out."""
-    return ["\n".join(m.content for m in wording if m.role == "user") for wording in scenario.wordings()]

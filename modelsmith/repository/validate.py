@@ -37,7 +37,8 @@ from modelsmith.repository.passable import passable
 from modelsmith.repository.paths import folder
 from modelsmith.repository.rubric_slips import MANY
 from modelsmith.repository.runnable import not_runnable
-from modelsmith.repository.sets import NearestPair, SetFiles, Source, Spent, misnamed, read_set, read_source, unreadable
+from modelsmith.repository.set_files import NearestPair, SetFiles, Source, Spent
+from modelsmith.repository.sets import misnamed, read_set, read_source, unreadable
 from modelsmith.repository.tree import Revision, Tree, WorkTree, read_each
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import find_json_problems, find_problems, sort_key

@@ -16,7 +16,7 @@ from modelsmith.repository.load import (
     load_policy,
     scenario_digest,
 )
-from modelsmith.repository.sets import MAX_COMPARED, compared
+from modelsmith.repository.separation import MAX_COMPARED, compared
 from modelsmith.repository.tree import Revision, WorkTree
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.schema.errors import InvalidInput

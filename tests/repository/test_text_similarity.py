@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsmith.repository.load import load_eval_set
-from modelsmith.repository.sets import texts
+from modelsmith.repository.separation import texts
 from modelsmith.repository.similarity import Index, nearest, similarity
 from modelsmith.repository.tree import WorkTree
 

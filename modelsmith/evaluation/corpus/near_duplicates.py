@@ -13,7 +13,8 @@ from typing import Literal
 from modelsmith.repository.copies import copies
 from modelsmith.repository.document import Problem
 from modelsmith.repository.load import GovernedSet
-from modelsmith.repository.sets import PARTS, SetFiles, compared, texts
+from modelsmith.repository.separation import compared, texts
+from modelsmith.repository.set_files import PARTS, SetFiles
 from modelsmith.repository.similarity import Index
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.figures import told_apart
