@@ -168,6 +168,9 @@ def _lineage(result: Any, page: Page) -> None:
         if made := ancestor.export:
             rows.append(("made from", f"{made.parent}, as {made.export.kind} {made.export.dtype or ''}".strip()))
         page.rows(rows)
+        if let := ancestor.override:
+            who = ", ".join(let.approved_by)
+            page.line(Styled("overridden", "yellow"), f"  its eval was INCONCLUSIVE; {who} let it count: {let.reason}")
         for event in ancestor.events:
             who = f", approved by {', '.join(event.approvers)}" if event.approvers else ""
             page.line(f"{event.sequence:02d}  {event.event} (pull request {event.pull}{who})", indent=2)
@@ -304,6 +307,10 @@ def _status(result: Any, page: Page) -> None:
             rows.append(("specialist", said))
             if one.export:
                 rows.append(("", one.export))
+            if one.overridden:
+                rows.append(("", (Styled("overridden", "yellow"), f": {one.overridden}")))
+            if one.observers:
+                rows.append(("", f"observers: {one.observers}"))
             rows += [("", (Styled("stale evidence", "yellow"), f": {reason}")) for reason in one.stale]
         if cluster.renewal:
             rows.append(("renew", cluster.renewal))

@@ -100,6 +100,8 @@ def _runs(found: CompositeHistory, page: Page) -> None:
         interval = f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
         held = f"{entry.held_out.value:.3f}" if entry.held_out.n else "-"
         state = [*entry.events[-1:], *([f"serves {entry.serves:.0%}"] if entry.serves else [])]
+        if entry.overridden:
+            state.insert(0, "overridden by a person")
         if not entry.complete:
             state.append("not complete")
         state += [f"{later.verdict} by a later rule ({later.threshold:g} to reach)" for later in entry.rejudged]

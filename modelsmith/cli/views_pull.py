@@ -14,7 +14,18 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 """Of the lines of a diff, by what they begin with."""
 
 
+def _override(pull: Any, page: Page) -> None:
+    """What nobody may miss: this eval did not pass, and a person is asked to let it count."""
+    asked = pull.override
+    if asked is None:
+        return
+    page.line(Styled("OVERRIDE OF AN INCONCLUSIVE", "bold red"), f"  {asked.role or 'nobody'} may let this eval count")
+    page.line(f"{asked.asked_by} asks, because:")
+    page.words(asked.reason, indent=2)
+
+
 def _rows(pull: Any, page: Page) -> None:
+    _override(pull, page)
     rows = [
         ("pull request", f"{pull.number}  {pull.title}"),
         ("status", pull.status if pull.status != "open" else f"open, gate {pull.gate}"),

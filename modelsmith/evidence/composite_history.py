@@ -17,7 +17,7 @@ from modelsmith.schema.base import Digest, Event, Frozen
 from modelsmith.schema.cluster import Routing
 from modelsmith.schema.evalset import CompositeWeights, Question
 from modelsmith.schema.evidence import Evidence
-from modelsmith.schema.promotion import PromotionRecord
+from modelsmith.schema.promotion import OVERRIDE_FILE, PromotionRecord
 from modelsmith.schema.run import Estimate, Judged, Outcome, RunResult, judged_by
 
 BASE = "base"
@@ -51,6 +51,8 @@ class HistoryEntry(Frozen):
     held_out_threshold: float
     verdict: Outcome
     """By the rule of its day, as the thresholds are."""
+    overridden: bool
+    """Whether a person let it count although it came out INCONCLUSIVE."""
     rejudged: tuple[Rejudged, ...]
     """By the rules since, oldest first."""
     complete: bool
@@ -141,6 +143,7 @@ def composite_history(
     for run in found:
         numbers.setdefault(run.asked, len(numbers) + 1)
     events = _events(lives)
+    overridden = {one.eval_run for life in lives for one in life.records if OVERRIDE_FILE in one.evidence}
     latest = {run.model: run.run_id for run in found if run.complete}
     serving = {one.specialist: one.share for one in routing.serving}
     entries = tuple(
@@ -155,6 +158,7 @@ def composite_history(
             threshold=run.first.rule.thresholds.composite,
             held_out_threshold=run.first.rule.thresholds.held_out,
             verdict=run.first.verdict,
+            overridden=run.run_id in overridden,
             rejudged=tuple(_rejudged(later) for later in run.by_rule[1:]),
             complete=run.complete,
             events=events.get(run.run_id, ()),

@@ -53,6 +53,8 @@ def _tip(entry: HistoryEntry) -> str:
         f"held-out {entry.held_out.value:.3f}, {entry.verdict}"
     ]
     parts += [f"{later.verdict} by a later rule, threshold {later.threshold:g}" for later in entry.rejudged]
+    if entry.overridden:
+        parts.append("overridden by a person")
     if not entry.complete:
         parts.append("not complete")
     if entry.events:
@@ -140,7 +142,8 @@ def _run(entry: HistoryEntry, x: float) -> Iterator[str]:
     if _GONE & set(entry.events):
         yield _cross(x, y)
     yield svg.text(x, _BOTTOM + 18, BASE if base else entry.model.split("-")[1], INK, 11, entry.serves > 0, "middle")
-    yield svg.text(x, _BOTTOM + 32, _WORDS[entry.verdict] if entry.complete else "part", MUTED, 10, anchor="middle")
+    word = "overridden" if entry.overridden else _WORDS[entry.verdict] if entry.complete else "part"
+    yield svg.text(x, _BOTTOM + 32, word, MUTED, 10, anchor="middle")
     if entry.serves:
         yield svg.text(x, _BOTTOM + 45, f"{entry.serves:.0%}", GREEN, 10, bold=True, anchor="middle")
 

@@ -13,7 +13,7 @@ from modelsmith.governance.hold import Hold
 from modelsmith.governance.rollback import RollbackVerdict, rates
 from modelsmith.governance.states import Life
 from modelsmith.schema.cluster import Routing
-from modelsmith.schema.promotion import PromotionRecord, RollbackContract, RollbackOrder
+from modelsmith.schema.promotion import Override, PromotionRecord, RollbackContract, RollbackOrder
 
 NO_REASON = "no reason was given"
 
@@ -106,6 +106,25 @@ def retirement_notice(
         f"Artifact `{life.artifact}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def override_notice(override: Override, role: str | None, approved_by: Sequence[str]) -> str:
+    """What stands above everything else in the packet of an eval that counts, or is to count, by an override.
+
+    Args:
+        override: What was asked.
+        role: Who decides about it, while that is asked.
+        approved_by: Who let it count, once it is on main.
+    """
+    if approved_by:
+        names = ", ".join(safe(name) for name in approved_by)
+        head = f"**THIS EVAL WAS INCONCLUSIVE.** It counts because {names} overrode that, by a signed approval."
+    else:
+        head = (
+            "**OVERRIDE OF AN INCONCLUSIVE.** This eval did not pass: there are too few data to tell. Whoever approves "
+            f"this as **{role or 'nobody, by the policy'}** lets it count all the same, and signs for the reason below."
+        )
+    return f"{head}\n\n- Asked by: {safe(override.asked_by)}\n- Why, in their words: {safe(override.reason)}"
 
 
 def shares(routing: Routing) -> str:

@@ -54,9 +54,15 @@ class Asked:
     """Number of the pull request, when it is known."""
 
 
-def packet(evidence: Evidence, cluster: Cluster, asked: Asked | None = None, trail: Trail = NO_TRAIL) -> str:
-    """The packet as Markdown; without ``asked`` it speaks of the evidence only, as beside ``evidence.json``."""
+def packet(
+    evidence: Evidence, cluster: Cluster, asked: Asked | None = None, trail: Trail = NO_TRAIL, override: str = ""
+) -> str:
+    """The packet as Markdown; without ``asked`` it speaks of the evidence only, as beside ``evidence.json``.
+
+    An ``override`` (`override_notice`) stands above everything else.
+    """
     parts = [
+        override,
         _verdict(evidence, asked),
         f"![Scores of {safe(evidence.specialist)} with intervals and thresholds, and each capability]({CHART})",
         _scores(evidence),
@@ -66,7 +72,7 @@ def packet(evidence: Evidence, cluster: Cluster, asked: Asked | None = None, tra
         _regressions(evidence),
         critical_section(evidence),
         _risks(evidence, cluster),
-        _approval(cluster, asked),
+        _approval(cluster, asked, override),
         _rollback(evidence, cluster, asked),
         *([_next(evidence, cluster, asked)] if asked else []),
         _capabilities(evidence),
@@ -245,8 +251,10 @@ def _risks(evidence: Evidence, cluster: Cluster) -> str:
     return "\n".join(["### Open risk", "", *(f"- {safe(risk)}" for risk in open_risks(evidence, cluster))])
 
 
-def _approval(cluster: Cluster, asked: Asked | None) -> str:
-    if asked is None:
+def _approval(cluster: Cluster, asked: Asked | None, override: str) -> str:
+    if asked is None and override:
+        line = "The role that is named at the top. Whoever asked for this, prepared it or wrote its commits cannot."
+    elif asked is None:
         line = f"None here: the harness's checks decide this step. {cluster.owner} answers for the cluster."
     elif asked.required_approvers:
         roles = " and ".join(f"**{role}**" for role in asked.required_approvers)

@@ -61,6 +61,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
         "reviewer": ("artifact", "evidence", "question", "engine", "candidate", "incumbent"),
     },
     "HoldClearance": {"reviewer": ("clears", "reason")},
+    "Override": {"reviewer": ("run", "evidence", "asked_by", "reason")},
     "Receipt": {
         "public": ("gate", "checks", "at"),
         "reviewer": ("pull", "change", "merge", "merged_by", "requested_by", "prepared_by", "approvals"),
@@ -141,6 +142,7 @@ NEEDED: Final[Mapping[str, str]] = {
     "Export": "`verify` compares it with the signed list of the artifact's files",
     "RollbackOrder": "`verify` judges a rollback by what its order says",
     "HoldClearance": "`verify` judges the end of a hold by what it says",
+    "Override": "`verify` judges whether an INCONCLUSIVE may count by what it says",
     "Receipt": "`verify` judges a merge by what its receipt says",
 }
 """Types that are committed, and why their other fields are not left out."""

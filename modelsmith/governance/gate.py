@@ -15,13 +15,15 @@ from typing import Literal
 
 from modelsmith.governance.codeowners import Codeowners, any_matches
 from modelsmith.governance.keys import merge_time, review_doubt
+from modelsmith.governance.names import fold_name
 from modelsmith.governance.observed import observed_in
 from modelsmith.governance.people import claimed_actors, is_harness, principals
-from modelsmith.governance.person_gates import PERSON_EVENTS, observers_problem, transition_problem
+from modelsmith.governance.person_gates import PERSON_EVENTS, any_problem, override_role
 from modelsmith.governance.shape import Refusal, concern, promotion_folder, refusals
 from modelsmith.governance.states import parse_folder
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import People, Policy
+from modelsmith.schema.promotion import OVERRIDE_FILE
 from modelsmith.schema.pull import Change, Elsewhere, Review
 
 
@@ -146,6 +148,7 @@ def decide(
     claimed = claimed_actors(claims, people)
     asked = _asked_by_codeowners(codeowners, change)
     asked += [ask for ask in _asked_by_policy(policy, change) if not _covered(ask, asked)]
+    asked += _asked_by_override(policy, change)
     found: list[Refusal] = [*refusals(change, policy.limits), *_unowned(policy, codeowners, change)]
     if policy.people_open and is_harness(preparer, people) and not _promoted(change) and not observed_in(change):
         words = (
@@ -247,7 +250,11 @@ def why_uncounted(
 
 def deciders(policy: Policy, people: People, codeowners: Codeowners, change: Change) -> frozenset[str]:
     """Everybody who could give or refuse an approval that some path of the change needs, whoever opened it."""
-    asked = [*_asked_by_codeowners(codeowners, change), *_asked_by_policy(policy, change)]
+    asked = [
+        *_asked_by_codeowners(codeowners, change),
+        *_asked_by_policy(policy, change),
+        *_asked_by_override(policy, change),
+    ]
     return frozenset[str]().union(*(principals(owner, people) for ask in asked for owner in ask.owners))
 
 
@@ -312,6 +319,19 @@ def _asked_by_policy(policy: Policy, change: Change) -> Iterator[_Ask]:
             yield _Ask(f"policy: {event}", (f"@{role}",), tuple(sorted(paths)))
 
 
+def _asked_by_override(policy: Policy, change: Change) -> Iterator[_Ask]:
+    """An override asks for the role that policy names for it, whoever else is asked; it is a need of its own."""
+    role, paths = override_role(policy), _overrides(change)
+    if role and paths:
+        yield _Ask("policy: override of INCONCLUSIVE", (f"@{role}",), tuple(sorted(paths)))
+
+
+def _overrides(change: Change) -> list[str]:
+    """Overrides of an eval that the change brings."""
+    accepted = _promoted(change).get("eval-accepted", [])
+    return [path for path in accepted if fold_name(path.rpartition("/")[2]) == OVERRIDE_FILE]
+
+
 def _promoted(change: Change) -> dict[str, list[str]]:
     """Changed paths by the promotion event whose folder they lie in; malformed folders left out."""
     events: dict[str, list[str]] = {}
@@ -351,6 +371,8 @@ def _unowned(policy: Policy, codeowners: Codeowners, change: Change) -> Iterator
     for event in _promoted(change).keys() - {transition.event for transition in policy.transitions}:
         yield Refusal("unknown-event", f"The policy knows no transition for {event}.")
     yield from _left_to_the_harness(policy, codeowners, change)
+    if _overrides(change) and override_role(policy) is None:
+        yield Refusal("override-forbidden", "The policy lets nobody override an INCONCLUSIVE.")
 
 
 def _left_to_the_harness(policy: Policy, codeowners: Codeowners, change: Change) -> Iterator[Refusal]:
@@ -358,7 +380,7 @@ def _left_to_the_harness(policy: Policy, codeowners: Codeowners, change: Change)
     for event, paths in _promoted(change).items():
         for transition in policy.transitions:
             here = transition.event == event
-            problem = (transition_problem(transition) or observers_problem(transition)) if here else None
+            problem = any_problem(transition) if here else None
             if problem:
                 yield Refusal("harness-gate", f"The policy is not to be followed: {problem}.")
         for path in paths:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from modelsmith.governance.states import SERVING_STATES
 from modelsmith.schema.base import Event, State
-from modelsmith.schema.governance import Transition
+from modelsmith.schema.governance import Policy, Transition
 
 PERSON_EVENTS: frozenset[Event] = frozenset(
     {"customer-deployed", "production-validated", "deprecated", "rolled-back", "hold-cleared"}
@@ -46,8 +46,30 @@ def transition_problem(transition: Transition) -> str | None:
     return None
 
 
+def override_problem(transition: Transition) -> str | None:
+    """Why no policy may allow this override; None when it may, or allows none."""
+    if transition.override is None:
+        return None
+    if transition.event != "eval-accepted":
+        return f"an eval is overridden where it is accepted, and this says {transition.event}"
+    if transition.override == "harness":
+        return "an override is decided by people; the policy leaves it to the harness"
+    return None
+
+
+def override_role(policy: Policy) -> str | None:
+    """Role that may let an INCONCLUSIVE count; None where the policy lets nobody, or may not let whom it names."""
+    roles = [one.override for one in policy.transitions if one.event == "eval-accepted" and not override_problem(one)]
+    return next((role for role in roles if role), None)
+
+
 def observers_problem(transition: Transition) -> str | None:
     """Why no policy may require observers of this transition; None when it may, or requires none."""
     if not transition.observers or transition.event in OBSERVED_EVENTS:
         return None
     return f"observers are required of {' and '.join(sorted(OBSERVED_EVENTS))} only, and this says {transition.event}"
+
+
+def any_problem(transition: Transition) -> str | None:
+    """The first reason why no policy may hold this transition as it is; None when one may."""
+    return transition_problem(transition) or observers_problem(transition) or override_problem(transition)

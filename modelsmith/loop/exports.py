@@ -99,6 +99,23 @@ def export(harness: Harness, specialist: str, wanted: Wanted) -> Iteration:
         return _through(bench, commit, name, artifact, training)
 
 
+def override_export(harness: Harness, main: Main, life: Life, reason: str) -> Iteration:
+    """Ask a person to let the INCONCLUSIVE eval of an export count.
+
+    Returns:
+        Where it stands: ``waiting`` with the pull request.
+
+    Raises:
+        ModelsmithError: as `export`.
+    """
+    facts = export_of(main, life)
+    assert facts
+    parent, cluster = main.history.find(facts.parent), load_cluster(main.tree, life.cluster)
+    training = _require_exportable(main, parent, cluster)
+    bench = _Bench(harness, main, parent, cluster, facts.export)
+    return _through(bench, main.tree.commit, life.specialist, life.artifact, training, reason)
+
+
 def _require_exportable(main: Main, parent: Life, cluster: Cluster) -> TrainingFacts:
     """How the adapter was trained, unless nothing may be made from it.
 
@@ -232,8 +249,13 @@ def sealed_as(folder: Path) -> str | None:
     return artifact
 
 
-def _through(bench: _Bench, commit: str, name: str, artifact: str, training: TrainingFacts) -> Iteration:
-    """Evaluate the export and take it through the harness's gates."""
+def _through(
+    bench: _Bench, commit: str, name: str, artifact: str, training: TrainingFacts, override: str | None = None
+) -> Iteration:
+    """Evaluate the export and take it through the harness's gates, with an ``override`` of an INCONCLUSIVE asked for.
+
+    Once main has accepted its eval, by whatever gate, nothing is judged again.
+    """
     harness, cluster = bench.harness, bench.cluster
     lives = bench.main.history.of_cluster(cluster.cluster)
     serving = render_routing(cluster.cluster, lives, cluster.deployment.traffic_share).serving[-1].specialist
@@ -255,16 +277,19 @@ def _through(bench: _Bench, commit: str, name: str, artifact: str, training: Tra
         return iteration.model_copy(update=told)
     engine = engine_of(cluster, subject_of(harness.workspace, cluster, name, artifact))
     tag = export_tag(cluster.cluster, name, desk.governed.question(), engine)
-    iteration = iteration.model_copy(update={"export_tag": tag})
-    failed = _failed_before(desk, iteration)
-    if failed is not None:
+    iteration = iteration.model_copy(update={"export_tag": tag, "override": override})
+    accepted = life.state == "eval-accepted"
+    failed = None if accepted else _failed_before(desk, iteration)
+    if failed is not None and (override is None or failed.outcome != "INCONCLUSIVE"):
         return failed
     eval_reference(desk, iteration)
     iteration = assess_candidate(desk, iteration)
-    if iteration.outcome != "PASS":
+    if iteration.outcome != "PASS" and not accepted and not override:
         return iteration
     candidate = candidate_run(desk, iteration)
-    promote_accepted(desk, iteration, runs_of(desk, iteration, candidate), _nearest(desk, bench, training))
+    pull = promote_accepted(desk, iteration, runs_of(desk, iteration, candidate), _nearest(desk, bench, training))
+    if pull is not None and pull.status != "merged":
+        return iteration.model_copy(update={"phase": "waiting", "pull": pull.number})
     _lay_out(desk, bench, iteration)
     promote_exported(desk, iteration, candidate)
     shutil.rmtree(desk.folder(iteration) / ARTIFACT_FOLDER, ignore_errors=True)

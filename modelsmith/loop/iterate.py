@@ -157,7 +157,8 @@ class Loop:
 
         When an owner said no, or main asks another question by now, its pull request is closed and a new iteration
         begins. Anything else that shuts the gate (main has moved on beneath it) is mended by proposing it again. One
-        that `modelsmith promote` has replaced is left for its successor.
+        that `modelsmith promote` has replaced is left for its successor. After an override of the candidate's eval the
+        iteration goes on.
         """
         again = last.model_copy(update={"phase": "promote", "pull": None})
         if last.pull is None:
@@ -168,11 +169,14 @@ class Loop:
             ours = (other for other in forge.list("open") if other.preparer == self.harness.actor)
             pull = next((other for other in ours if other.branch == pull.branch), pull)
             last = last.model_copy(update={"pull": pull.number})
+        governed = read_main(git, main)
+        life = governed.history.lives.get(last.specialist or "")
+        if pull.status == "merged" and life is not None and life.state == "eval-accepted":
+            return again
         if pull.status != "open":
             return self._begin(main, last)
-        governed = read_main(git, main)
         hold = hold_of(self.cluster, governed.history.of_cluster(self.cluster))
-        if hold:
+        if hold and life is not None and life.state != "candidate":
             forge.close(pull.number, hold.sentence)
             return again
         try:

@@ -203,7 +203,10 @@ def promote_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     assert iteration.specialist
     candidate = candidate_run(desk, iteration)
     rows = read_rows(desk.folder(iteration) / ROWS_FILE)
-    promote_accepted(desk, iteration, runs_of(desk, iteration, candidate), nearest_to_scored(desk, rows))
+    accepted = promote_accepted(desk, iteration, runs_of(desk, iteration, candidate), nearest_to_scored(desk, rows))
+    if accepted is not None and accepted.status != "merged":
+        reason = f"pull request {accepted.number} asks a person to override an INCONCLUSIVE"
+        return iteration.model_copy(update={"phase": "waiting", "pull": accepted.number, "reason": reason})
     promote_exported(desk, iteration, candidate)
     main = desk.main()
     note_advances(ledger_of(desk.workspace), main)

@@ -51,7 +51,15 @@ from modelsmith.schema.events import (
 )
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
 from modelsmith.schema.figures import told_apart
-from modelsmith.schema.promotion import EXPORT_FILE, TRAINING_FILE, ExportFacts, Receipt, TrainingFacts
+from modelsmith.schema.promotion import (
+    EXPORT_FILE,
+    OVERRIDE_FILE,
+    TRAINING_FILE,
+    ExportFacts,
+    Override,
+    Receipt,
+    TrainingFacts,
+)
 from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.run import Latency, RunResult
 from modelsmith.schema.steps import step
@@ -164,13 +172,17 @@ class Runs(NamedTuple):
     """The base model, where another one serves, and the baselines that the cluster names."""
 
 
-def promote_accepted(desk: Desk, iteration: Iteration, runs: Runs, training_to_scored: float) -> None:
-    """``eval-accepted``: evidence, signed, with the packet and the picture that reviewers read."""
+def promote_accepted(desk: Desk, iteration: Iteration, runs: Runs, training_to_scored: float) -> PullRequest | None:
+    """``eval-accepted``: evidence, signed, with the packet and the picture that reviewers read.
+
+    Returns:
+        Its pull request, open where a person has to override an INCONCLUSIVE first; None when main has it already.
+    """
     candidate = runs.candidate
     facts = _facts(desk, iteration, candidate)
     main = desk.main()
     if _has(main, facts.specialist, "eval-accepted"):
-        return
+        return None
     latency = _latency(desk, iteration, facts)
     evidence = for_reviewers(_evidence(desk, main, facts, runs, training_to_scored, latency), main.policy.audiences)
     data = evidence_bytes(evidence, lambda: known_ids(main, facts.cluster.cluster))
@@ -183,17 +195,16 @@ def promote_accepted(desk: Desk, iteration: Iteration, runs: Runs, training_to_s
     )
     write_atomically(kept, signed)
     files = {EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: signed}
+    if iteration.override is not None:
+        asked = Override(
+            run=candidate.run_id, evidence=sha256(data), asked_by=facts.requested_by, reason=iteration.override
+        )
+        files[OVERRIDE_FILE] = canonical_json(asked)
     read = packet_files(main, next_record(main, "eval-accepted", facts, files), files)
     files |= read
-    advance(
-        desk.harness,
-        main,
-        "eval-accepted",
-        facts,
-        files,
-        f"{facts.specialist}: eval accepted",
-        read[PACKET_FILE].decode(),
-    )
+    what = "eval accepted" if iteration.override is None else "override of an INCONCLUSIVE eval"
+    title = f"{facts.specialist}: {what}"
+    return advance(desk.harness, main, "eval-accepted", facts, files, title, read[PACKET_FILE].decode())
 
 
 def promote_exported(desk: Desk, iteration: Iteration, candidate: RunResult) -> None:

@@ -37,7 +37,7 @@ def roll_back(
             ``no-loss`` when the window does not show what the contract calls a loss.
         GateNotCleared: an owner rejected it, or a check failed.
     """
-    _require_clean(reason, main, cluster)
+    require_clean_reason(reason, main, cluster)
     now = datetime.now(UTC).replace(microsecond=0)
     facts = _facts(harness, cluster, life)
     fresh = order_for(main, facts, reason, now, window)
@@ -57,7 +57,7 @@ def roll_back(
 
 def clear_hold(harness: Harness, main: Main, cluster: Cluster, hold: Hold, reason: str) -> PullRequest:
     """Ask for the end of a cluster's hold."""
-    _require_clean(reason, main, cluster)
+    require_clean_reason(reason, main, cluster)
     life = main.history.find(hold.specialist)
     facts = _facts(harness, cluster, life)
     record = next_record(main, "hold-cleared", facts, {})
@@ -128,8 +128,12 @@ def _require_loss(main: Main, order: RollbackOrder, life: Life) -> None:
         )
 
 
-def _require_clean(reason: str, main: Main, cluster: Cluster) -> None:
-    """The reason goes into the repository, where no secret, address or path of a machine may stand."""
+def require_clean_reason(reason: str, main: Main, cluster: Cluster) -> None:
+    """A reason goes into the repository, where no secret, address or path of a machine may stand.
+
+    Raises:
+        InvalidInput: ``private-reason``.
+    """
     try:
         assert_clean(reason.encode(), machine_names(), lambda: known_ids(main, cluster.cluster))
     except IntegrityFailure as error:

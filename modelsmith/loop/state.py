@@ -13,6 +13,7 @@ from modelsmith.repository.paths import refuse_links
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Digest, Frozen, GitHash, Slug
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.plaintext import PlainLine
 from modelsmith.signing.files import write_atomically
 
 Phase = Literal["eval", "diagnose", "train", "seal", "assess", "promote", "waiting", "done"]
@@ -54,6 +55,8 @@ class Iteration(Frozen):
     pull: int | None = None
     """Pull request that waits for a person; none while ``waiting`` for a person to clear the cluster's hold."""
     outcome: Literal["PASS", "FAIL", "INCONCLUSIVE"] | None = None
+    override: PlainLine | None = None
+    """Why the INCONCLUSIVE of its candidate is to count, in the words of who asks a person for that."""
     reason: str = ""
     """Why the loop took the latest step, for people."""
     error: Fault | None = None

@@ -10,9 +10,11 @@ from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.routing import BASE
 from modelsmith.governance.states import Life, record_folder
 from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.operations.pull_view import OverrideView, override_view
 from modelsmith.promotion.bases import children_of, export_of, parent_of, training_of
 from modelsmith.promotion.history import RECEIPTS
 from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.overrides import override_of
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.workspace import Workspace
@@ -57,6 +59,8 @@ class Ancestor(Frozen):
     """None for an export: its training is its parent's, which comes next."""
     export: ExportFacts | None
     """What an export was made from; None for a specialist that was trained."""
+    override: OverrideView | None
+    """Who let its eval count although it came out INCONCLUSIVE, and why; None for one that passed."""
     events: tuple[EventView, ...]
 
 
@@ -155,5 +159,6 @@ def _ancestor(main: Main, name: str) -> Ancestor:
         eval_run=evaluated[-1].eval_run if evaluated else None,
         training=for_reviewers(training, main.policy.audiences) if training else None,
         export=for_reviewers(export, main.policy.audiences) if export else None,
+        override=override_view(override_of(main, life)),
         events=tuple(events),
     )

@@ -8,6 +8,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.governance.states import Life, folder_of
+from modelsmith.loop.overrides import ask_override
 from modelsmith.loop.promotions import promote_next
 from modelsmith.loop.rollback import retire
 from modelsmith.operations.contract import ARGUMENT, Request, Result
@@ -20,6 +21,7 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import Exit, InvalidInput
+from modelsmith.schema.plaintext import PlainLine
 from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.steps import step
 
@@ -34,6 +36,10 @@ class PromoteRequest(Request):
     next state that a person can be asked for. --to deprecated retires the named specialist for good: its artifact and
     evidence stay, it serves nothing and nothing is trained from it. Exports that were made from it stay as they are.
 
+    --override REASON asks for something else: that an eval which came out INCONCLUSIVE counts all the same. Only where
+    too few data is all that was wrong, and only where policy names a role that may (`override` of eval-accepted); a
+    person of that role then approves the pull request. Nobody overrides a FAIL.
+
     On a cluster that is on hold after a rollback no deployment is proposed; the command ends with 4.
     """
 
@@ -42,6 +48,10 @@ class PromoteRequest(Request):
     to: Annotated[
         Literal["customer-deployed", "production-validated", "deprecated"] | None,
         Field(description="State to ask for."),
+    ] = None
+    override: Annotated[
+        Annotated[PlainLine, Field(min_length=1, max_length=500)] | None,
+        Field(description="Why an INCONCLUSIVE eval is to count, if a person lets it."),
     ] = None
 
 
@@ -109,6 +119,10 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
 def _ask(
     harness: Harness, cluster: Cluster, life: Life, main: Main, request: PromoteRequest
 ) -> tuple[Event, PullRequest]:
+    if request.override is not None:
+        if request.to is not None:
+            raise InvalidInput("name-it", "An override asks for no other state", "Leave --to or --override out.")
+        return "eval-accepted", ask_override(harness, main, cluster, life, request.override)
     if request.to == "deprecated":
         return "deprecated", retire(harness, main, cluster, life)
     return promote_next(harness, cluster, life, main, request.to)

@@ -9,6 +9,7 @@ from typing import Literal
 from modelsmith.promotion.judge import Judgement, judge
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.observers import told
+from modelsmith.promotion.overrides import Overridden, override_in
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError, WaitingForPerson
@@ -22,6 +23,19 @@ class CheckView(Frozen):
     name: str
     passed: bool
     sentence: str
+
+
+class OverrideView(Frozen):
+    """A person lets an eval count that came out INCONCLUSIVE, or is asked to."""
+
+    reason: str
+    """In the words of who asks."""
+    asked_by: str
+    role: str | None
+    """Who may; None where policy lets nobody, and once it is on main."""
+    approved_by: tuple[str, ...]
+    run: str
+    """Run id of the eval."""
 
 
 class PullView(Frozen):
@@ -46,6 +60,8 @@ class PullView(Frozen):
     notes: tuple[str, ...]
     """What neither opens nor closes the gate: approvals that do not count, authors that are only claimed."""
     checks: tuple[CheckView, ...]
+    override: OverrideView | None = None
+    """Of an eval that came out INCONCLUSIVE: what its reviewer is asked to let pass, before anything else."""
     observations: tuple[Agreement, ...] = ()
     """Of a deployment: what second observers came to; of an observation: what it comes to. With every scenario."""
     paths: tuple[str, ...]
@@ -97,9 +113,24 @@ def view(main: Main, pull: PullRequest) -> PullView:
     return _view(pull, judgement, gate, tuple(refusal.sentence for refusal in decision.refusals))
 
 
+def override_view(found: Overridden | None) -> OverrideView | None:
+    """What a reader is told about an override; None where there is none."""
+    if found is None:
+        return None
+    said = found.override
+    return OverrideView(
+        reason=said.reason, asked_by=said.asked_by, role=found.role, approved_by=found.approved_by, run=said.run
+    )
+
+
 def _observations(judgement: Judgement) -> tuple[Agreement, ...]:
     main = judgement.main
     return told(main, Revision(main.tree.git, judgement.tree), judgement.change)
+
+
+def _override(judgement: Judgement) -> OverrideView | None:
+    main = judgement.main
+    return override_view(override_in(main, Revision(main.tree.git, judgement.tree), judgement.change))
 
 
 def _view(
@@ -127,6 +158,7 @@ def _view(
         checks=tuple(CheckView(name=c.name, passed=c.passed, sentence=c.sentence) for c in decision.checks)
         if decision
         else (),
+        override=_override(judgement) if judgement else None,
         observations=_observations(judgement) if judgement else (),
         paths=tuple(path.path for path in judgement.change.paths) if judgement else (),
     )

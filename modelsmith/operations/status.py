@@ -9,6 +9,7 @@ from modelsmith.governance.hold import hold_clearers
 from modelsmith.governance.routing import hold_of, render_routing
 from modelsmith.governance.states import Life
 from modelsmith.ledger.ledger import Ledger
+from modelsmith.loop.promotions import FORWARD
 from modelsmith.loop.running import running
 from modelsmith.loop.state import Fault, Iteration, StateFile
 from modelsmith.operations.contract import Request, Result
@@ -17,6 +18,8 @@ from modelsmith.promotion.bases import export_of, exports_of
 from modelsmith.promotion.freshness import Stale, stale_deployments
 from modelsmith.promotion.harness import open_forge
 from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.observers import backing, count_sentence, disagreements, required
+from modelsmith.promotion.overrides import override_of
 from modelsmith.promotion.records import is_assessment
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
@@ -56,6 +59,10 @@ class SpecialistView(Frozen):
     """Of an export, what it is and of whom: ``merged export of iter-001-c82c9078``."""
     exports: tuple[str, ...] = ()
     """Exports made from it; they have lives of their own, and stay when it is retired."""
+    overridden: str = ""
+    """Who let its INCONCLUSIVE eval count, and why; empty for one that passed."""
+    observers: str = ""
+    """How many second observers agree, and who does not, where its next step asks for some; empty elsewhere."""
 
 
 class WaitingView(Frozen):
@@ -235,6 +242,7 @@ def _cluster(
 
 
 def _specialist(main: Main, life: Life, stale: Stale | None, run: RunResult | None) -> SpecialistView:
+    override = override_of(main, life)
     composites = [record.composite for record in life.records if record.composite is not None]
     accepted = any(record.event == "eval-accepted" for record in life.records)
     export = export_of(main, life)
@@ -245,11 +253,22 @@ def _specialist(main: Main, life: Life, stale: Stale | None, run: RunResult | No
         state=life.state,
         iteration=life.records[-1].iteration,
         composite=composites[-1] if composites else None,
-        verdict="PASS" if accepted else run.headline.verdict if run else None,
+        verdict="INCONCLUSIVE" if override else "PASS" if accepted else run.headline.verdict if run else None,
         stale=stale.reasons if stale else (),
         export=export.told if export else "",
         exports=tuple(child.specialist for child in exports_of(main, life)),
+        overridden=f"{', '.join(override.approved_by)}: {override.override.reason}" if override else "",
+        observers=_observers(main, life),
     )
+
+
+def _observers(main: Main, life: Life) -> str:
+    following = FORWARD.get(life.state)
+    needed = required(main, following) if following else 0
+    if not needed:
+        return ""
+    found = backing(main, life)
+    return "; ".join([count_sentence(found, needed), *disagreements(found)])
 
 
 def _next(

@@ -12,6 +12,7 @@ from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE
 from modelsmith.schema.promotion import (
     CLEARANCE_FILE,
     EXPORT_FILE,
+    OVERRIDE_FILE,
     RECORD_FILE,
     RECORD_SIGNATURE,
     ROLLBACK_FILE,
@@ -31,7 +32,9 @@ class Files(NamedTuple):
 
 FILES: Final[Mapping[Event, Files]] = {
     "candidate": Files(frozenset(), either=frozenset({TRAINING_FILE, EXPORT_FILE})),
-    "eval-accepted": Files(frozenset({EVIDENCE_FILE, EVIDENCE_SIGNATURE, PACKET_FILE, CHART_FILE})),
+    "eval-accepted": Files(
+        frozenset({EVIDENCE_FILE, EVIDENCE_SIGNATURE, PACKET_FILE, CHART_FILE}), frozenset({OVERRIDE_FILE})
+    ),
     "artifact-exported": Files(frozenset({SUMS_FILE, SIGNATURE_FILE})),
     "customer-deployed": Files(frozenset({PACKET_FILE, CHART_FILE})),
     "production-validated": Files(frozenset({PACKET_FILE, CHART_FILE})),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelsmith.evidence.chart import chart
-from modelsmith.evidence.notices import hold_notice, retirement_notice, rollback_notice
+from modelsmith.evidence.notices import hold_notice, override_notice, retirement_notice, rollback_notice
 from modelsmith.evidence.packet import Asked, packet
 from modelsmith.evidence.second_look import observers_section
 from modelsmith.governance.audiences import for_reviewers
@@ -15,6 +15,7 @@ from modelsmith.promotion.bases import exports_of
 from modelsmith.promotion.freshness import evidence_of, read_evidence
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.observers import backing, required
+from modelsmith.promotion.overrides import Overridden, asked_override, override_of
 from modelsmith.promotion.records import lives_after
 from modelsmith.promotion.rollbacks import deployment_of, read_clearance, read_order, recorded_order, verdict_on
 from modelsmith.promotion.since import trail
@@ -44,10 +45,12 @@ def packet_files(main: Main, record: PromotionRecord, files: Mapping[str, bytes]
     cluster = load_cluster(main.tree, record.cluster)
     match record.event:
         case "eval-accepted":
-            return _evidence_packet(main, read_evidence(files.get(EVIDENCE_FILE, b"")), cluster, None)
+            evidence = read_evidence(files.get(EVIDENCE_FILE, b""))
+            return _evidence_packet(main, evidence, cluster, None, asked_override(main, files))
         case "customer-deployed" | "production-validated":
-            evidence = evidence_of(main, main.history.find(record.specialist))
-            return _evidence_packet(main, for_reviewers(evidence, main.policy.audiences), cluster, record)
+            life = main.history.find(record.specialist)
+            shown = for_reviewers(evidence_of(main, life), main.policy.audiences)
+            return _evidence_packet(main, shown, cluster, record, override_of(main, life))
         case "rolled-back":
             return {PACKET_FILE: _rollback(main, cluster, record, files).encode()}
         case "hold-cleared":
@@ -59,7 +62,7 @@ def packet_files(main: Main, record: PromotionRecord, files: Mapping[str, bytes]
 
 
 def _evidence_packet(
-    main: Main, evidence: Evidence, cluster: Cluster, record: PromotionRecord | None
+    main: Main, evidence: Evidence, cluster: Cluster, record: PromotionRecord | None, override: Overridden | None
 ) -> dict[str, bytes]:
     """``record`` is what people are asked for; None beside the evidence itself."""
     asked = None
@@ -78,7 +81,8 @@ def _evidence_packet(
             ),
             validators=_deciders(main, "production-validated") if record.event == "customer-deployed" else (),
         )
-    text = packet(evidence, cluster, asked, trail(main, cluster, evidence))
+    notice = override_notice(*override) if override else ""
+    text = packet(evidence, cluster, asked, trail(main, cluster, evidence), notice)
     return {PACKET_FILE: text.encode(), CHART_FILE: chart(evidence).encode()}
 
 

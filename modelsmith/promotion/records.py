@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelsmith.governance.hold import hold_refusal
+from modelsmith.governance.person_gates import override_role
 from modelsmith.governance.routing import (
     hold_of,
     incumbent,
@@ -24,7 +25,8 @@ from modelsmith.schema.canonical import canonical_json, digest, sha256
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InvalidInput, WaitingForPerson
 from modelsmith.schema.evalset import Question
-from modelsmith.schema.promotion import Preparer, PromotionRecord, RollbackContract
+from modelsmith.schema.governance import Transition
+from modelsmith.schema.promotion import OVERRIDE_FILE, Preparer, PromotionRecord, RollbackContract
 from modelsmith.schema.run import EngineFacts
 from modelsmith.schema.steps import step
 
@@ -85,7 +87,7 @@ def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, b
 
     Raises:
         InvalidInput: ``bad-transition`` when policy does not allow the event now; ``no-hold`` when there is
-            none to be cleared.
+            none to be cleared; ``override-forbidden`` when it brings an override and policy lets nobody.
         WaitingForPerson: ``on-hold`` when the cluster's hold does not allow it.
     """
     life = main.history.lives.get(facts.specialist)
@@ -116,11 +118,30 @@ def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, b
         requested_by=facts.requested_by,
         prepared_by=facts.prepared_by,
         expected_previous=last_routing_record(lives) if linked else None,
-        required_approvers=() if transition.gate == "harness" else (transition.gate,),
+        required_approvers=_approvers(main, transition, evidence),
         rollback=_contract(facts.cluster, lives) if event == "customer-deployed" else None,
         previous_record=sha256(canonical_json(last)) if last else None,
         previous_receipts=receipts_of(main.tree, record_folder(last)) if last else {},
     )
+
+
+def _approvers(main: Main, transition: Transition, evidence: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Roles whose approval the event needs: the gate's, or that of an override.
+
+    Raises:
+        InvalidInput: ``override-forbidden``.
+    """
+    if OVERRIDE_FILE not in evidence:
+        return () if transition.gate == "harness" else (transition.gate,)
+    role = override_role(main.policy)
+    if role is None:
+        raise InvalidInput(
+            "override-forbidden",
+            "The policy of main lets nobody override an INCONCLUSIVE",
+            "Add scenarios until the eval can tell. Or have the owners of policy.yaml name a role: `override: ROLE` in "
+            "the transition eval-accepted.",
+        )
+    return (role,)
 
 
 def _contract(cluster: Cluster, lives: tuple[Life, ...]) -> RollbackContract:

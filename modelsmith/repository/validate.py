@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from modelsmith.governance.audiences import narrowing_problem
 from modelsmith.governance.codeowners import Codeowners, parse
 from modelsmith.governance.people import people_problems, unlisted_roles
-from modelsmith.governance.person_gates import observers_problem, transition_problem
+from modelsmith.governance.person_gates import observers_problem, override_problem, transition_problem
 from modelsmith.governance.reserved import why_local
 from modelsmith.repository.copies import copies
 from modelsmith.repository.document import (
@@ -276,6 +276,12 @@ def _policy(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
         unobserved = observers_problem(transition)
         if unobserved:
             yield policy.problem((*at, "observers"), unobserved, "Require them of the deployment instead.")
+        unlawful = override_problem(transition)
+        if unlawful:
+            yield policy.problem((*at, "override"), unlawful, "Name a role in eval-accepted, or remove the line.")
+        elif transition.override and people and transition.override not in people.roles:
+            words = _no_role(transition.override, people.roles)
+            yield Unlisted(**vars(policy.problem((*at, "override"), *words)), role=transition.override)
         if transition.gate == "harness":
             continue
         if people and transition.gate not in people.roles:

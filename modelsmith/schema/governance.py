@@ -25,6 +25,9 @@ class Transition(Frozen):
     observers: Annotated[int, Field(ge=0, le=9)] = 0
     """How many observers with keys of their own must have repeated the eval and agree before the event may be merged.
     Only of ``customer-deployed`` and ``production-validated``: what comes before is what they observe."""
+    override: Slug | None = None
+    """Role that may let an eval count although it came out INCONCLUSIVE; None: nobody may. Only of ``eval-accepted``.
+    """
 
 
 MOST_PATHS = 50_000

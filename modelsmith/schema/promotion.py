@@ -21,6 +21,7 @@ EXPORT_FILE = "export.json"
 """Name of two files that say the same: of an export's artifact, and of its first record's folder."""
 ROLLBACK_FILE = "rollback.json"
 CLEARANCE_FILE = "clearance.json"
+OVERRIDE_FILE = "override.json"
 RECORD_TYPE = "https://modelsmith.dev/promotion-record/v1"
 
 
@@ -73,6 +74,22 @@ class HoldClearance(Frozen):
     """Digest of the rolled-back record that began the hold."""
     reason: Annotated[PlainLine, Field(max_length=500)]
     """In the words of who asked for it; may be empty."""
+
+
+class Override(Frozen):
+    """``override.json`` of an eval-accepted event: why an eval that came out INCONCLUSIVE is to count all the same.
+
+    It decides nothing: a person of the role that policy names has to approve the change that holds it.
+    """
+
+    run: Digest
+    """Run id of the eval that it speaks of, and of no other."""
+    evidence: Digest
+    """Digest of the ``evidence.json`` beside it."""
+    asked_by: Actor
+    """Who asks; it is never they who approve."""
+    reason: Annotated[PlainLine, Field(min_length=1, max_length=500)]
+    """In their words."""
 
 
 class PromotionRecord(Frozen):

@@ -31,6 +31,7 @@ from modelsmith.schema.promotion import (
     RECORD_FILE,
     ExportFacts,
     HoldClearance,
+    Override,
     PromotionRecord,
     RollbackOrder,
     TrainingFacts,
@@ -39,7 +40,7 @@ from modelsmith.signing.dsse import seal, statement
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence-fields.md"
 ROW = re.compile(r"^\| `(\w+)\.(\w+)` \| (\w+) \|", re.MULTILINE)
-COMMITTED = (Evidence, TrainingFacts, ExportFacts, PromotionRecord, RollbackOrder, HoldClearance)
+COMMITTED = (Evidence, TrainingFacts, ExportFacts, PromotionRecord, RollbackOrder, HoldClearance, Override)
 RECOMPUTED = ("main", "verdicts")
 OTHER = "sha256:" + "1" * 64
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from modelsmith.evaluation.compare import compare
 from modelsmith.evaluation.critical import critical_failures, how
 from modelsmith.evaluation.headline import headline
+from modelsmith.evaluation.overridable import override_refusal
 from modelsmith.evaluation.statistics import mcnemar_exact, paired_difference, wilson
 from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -398,3 +399,44 @@ class TestComparison:
         with pytest.raises(InvalidInput) as caught:
             compare([row("core", "a")], [row("core", "a", content="older")], rule())
         assert caught.value.code == "question-differs"
+
+
+FEW = {"core": 8, "robustness": 8, "micro": 4, "held_out": 8}
+
+
+def refusal(mine, theirs=None, judge=None, **decision):
+    asked = rule(composite=0.5, held_out=0.5, **decision)
+    found = headline(mine, theirs or run(sizes=FEW), asked, judge)
+    return found.verdict, override_refusal(mine, found, asked)
+
+
+def test_a_person_may_override_too_few_data():
+    assert refusal(run(sizes=FEW)) == ("INCONCLUSIVE", None)
+    lost = run(sizes=FEW, failing=[("core", 3)])
+    gained = run(sizes=FEW, failing=[("core", 4)])
+    assert refusal(lost, gained, min_scenarios=1, max_regressions=1.0) == ("INCONCLUSIVE", None)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "verdict", "because"),
+    [
+        (run(), run(), "PASS", "needs no override"),
+        (run(sizes=FEW, failing=[("held_out", n) for n in range(8)]), None, "FAIL", "nobody overrides: held-out 0.000"),
+        (run(sizes=FEW, sections=("core", "held_out")), None, "INCONCLUSIVE", "were not asked"),
+        (run(sizes=FEW, failing=[("core", 0)]), run(sizes=FEW, failing=[("core", 0)]), "INCONCLUSIVE", "core-00"),
+        (run(sizes=FEW), run(sizes={**FEW, "micro": 3}), "INCONCLUSIVE", "were not asked the same"),
+    ],
+    ids=["a pass", "a held-out fail", "a part not asked", "a critical scenario fails", "unequally asked"],
+)
+def test_nobody_overrides_anything_else(mine, theirs, verdict, because):
+    found = refusal(mine, theirs)
+    assert found[0] == verdict
+    assert because in found[1]
+
+
+def test_nobody_overrides_a_judge_that_people_do_not_agree_with():
+    asked = rule(composite=0.5, held_out=0.5).model_copy(update={"min_kappa": 0.6})
+    mine = run(sizes=FEW)
+    found = headline(mine, mine, asked, None)
+    assert found.verdict == "INCONCLUSIVE"
+    assert "no judge was measured" in (override_refusal(mine, found, asked) or "")
