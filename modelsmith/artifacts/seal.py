@@ -20,6 +20,7 @@ from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, In
 from modelsmith.schema.promotion import EXPORT_FILE, Export
 from modelsmith.schema.source import BaseModelSource
 from modelsmith.signing import oms
+from modelsmith.signing.dsse import Trusted
 from modelsmith.signing.files import (
     SUMS_FILE,
     Entry,
@@ -168,7 +169,7 @@ def check(directory: Path, artifact: str) -> None:
     _check(directory, artifact)
 
 
-def check_signed(directory: Path, artifact: str, trusted: Sequence[bytes]) -> None:
+def check_signed(directory: Path, artifact: str, trusted: Sequence[Trusted]) -> None:
     """`check` and `oms.verify_directory`, reading every file once.
 
     Raises:

@@ -157,7 +157,7 @@ def _propose(harness: Harness, main: Main, look: SecondLook) -> PullRequest:
     if pull is None:
         files = {
             f"{folder}/{OBSERVATION_FILE}": data,
-            f"{folder}/{OBSERVATION_SIGNATURE}": seal(due, harness.signing_key),
+            f"{folder}/{OBSERVATION_SIGNATURE}": seal(due, harness.signer),
         }
         assert_clean(data, machine_names(), lambda: known_ids(main, look.cluster))
         git = harness.workspace.git

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +63,7 @@ from modelsmith.schema.promotion import (
 from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.run import Latency, RunResult
 from modelsmith.schema.steps import step
-from modelsmith.signing.dsse import adopt_or_seal, statement
+from modelsmith.signing.dsse import Trusted, adopt_or_seal, statement
 from modelsmith.signing.files import SIGNATURE_FILE, SUMS_FILE, write_atomically
 from modelsmith.signing.oms import sign_directory
 
@@ -191,7 +191,8 @@ def promote_accepted(desk: Desk, iteration: Iteration, runs: Runs, training_to_s
     signed = adopt_or_seal(
         kept.read_bytes() if kept.exists() else None,
         statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, predicate),
-        desk.harness.signing_key,
+        desk.harness.signer,
+        main.signers(facts.cluster.cluster),
     )
     write_atomically(kept, signed)
     files = {EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: signed}
@@ -225,23 +226,24 @@ def promote_exported(desk: Desk, iteration: Iteration, candidate: RunResult) -> 
             "Put them back, or iterate again.",
             specialist=facts.specialist,
         )
-    if not _is_signed(folder, facts.artifact, main):
+    trusted = main.signers(facts.cluster.cluster)
+    if not _is_signed(folder, facts.artifact, trusted):
         working = desk.folder(iteration) / "artifact"
-        sign_directory(working, desk.harness.signing_key)
+        sign_directory(working, desk.harness.signer)
         store.put_signature(facts.artifact, working / SIGNATURE_FILE)
-        check_signed(folder, facts.artifact, main.trusted)
+        check_signed(folder, facts.artifact, trusted)
     files = {name: (folder / name).read_bytes() for name in (SUMS_FILE, SIGNATURE_FILE)}
     body = f"Sealed and signed: artifact `{facts.artifact}`."
     advance(desk.harness, main, "artifact-exported", facts, files, f"{facts.specialist}: artifact exported", body)
 
 
-def _is_signed(folder: Path, artifact: str, main: Main) -> bool:
+def _is_signed(folder: Path, artifact: str, trusted: Sequence[Trusted]) -> bool:
     if not (folder / SIGNATURE_FILE).exists():
         return False
     try:
-        check_signed(folder, artifact, main.trusted)
+        check_signed(folder, artifact, trusted)
     except IntegrityFailure as error:
-        if error.code != "untrusted-key":
+        if error.code not in ("untrusted-key", "untrusted-identity"):
             raise
         return False
     return True

@@ -79,6 +79,8 @@ def promotion_checks(
 ) -> tuple[CheckResult, ...]:
     """Every check, each with its sentence; the first lines say what could not even be read.
 
+    Raises InfrastructureFailure (``extra-missing``) where this machine lacks what a check needs.
+
     ``now`` is the present of whoever merges; None when history is replayed. ``seen`` is a time that the merge is not
     before.
     """
@@ -111,6 +113,8 @@ def _run(name: str, check: Callable[[Promotion], str], promotion: Promotion) -> 
     try:
         return CheckResult(name, True, check(promotion))
     except ModelsmithError as error:
+        if error.code == "extra-missing":
+            raise
         return CheckResult(name, False, error.message)
 
 
@@ -157,7 +161,7 @@ def _signature(promotion: Promotion) -> str:
     record = promotion.record
     said = {"cluster": record.cluster, "specialist": record.specialist, "event": record.event}
     require_seal(promotion, RECORD_SIGNATURE, RECORD_FILE, RECORD_TYPE, said)
-    return "the record is signed by a key of the trust root"
+    return "the record is signed by a key of the trust root, or a workflow of policy"
 
 
 def _life(promotion: Promotion) -> str:
@@ -255,7 +259,7 @@ def _plain(promotion: Promotion) -> str:
 def _artifact(promotion: Promotion) -> str:
     sums = promotion.file(SUMS_FILE)
     refuse(sha256(sums) != promotion.record.artifact, "SHA256SUMS is not the artifact's")
-    signed = verify_manifest(promotion.file(SIGNATURE_FILE), sums, promotion.main.trusted)
+    signed = verify_manifest(promotion.file(SIGNATURE_FILE), sums, promotion.main.signers(promotion.record.cluster))
     refuse(signed != promotion.record.artifact, "the signature is another artifact's")
     export = export_of(promotion.main, promotion.main.history.find(promotion.record.specialist))
     refuse(not lists(sums, export.export if export else None), "SHA256SUMS lists an artifact of another kind")

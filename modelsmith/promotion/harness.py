@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,13 @@ from modelsmith.forges.port import Forge, ForgeIdentity
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.promotion import Preparer
+from modelsmith.signing.dsse import Signer
+from modelsmith.signing.keyless import Ambient
 
 SSH_KEY = "harness-ssh"
 """File of the harness's SSH key among its keys."""
+CONFIG_VARIABLE = "MODELSMITH_SIGSTORE"
+"""Path of a private Sigstore's client trust config. The environment names it, as a token goes where it says."""
 READER = "reader"
 """Who speaks to the forge from a clone without harness; it signs nothing."""
 
@@ -35,8 +40,8 @@ class Merger:
 class Harness(Merger):
     """The machine that prepares: it can also sign."""
 
-    signing_key: Path
-    """EC P-256 key for records, evidence and artifacts."""
+    signer: Signer
+    """For records, evidence and artifacts: the file of an EC P-256 key, or the identity of this job."""
 
     @property
     def preparer(self) -> Preparer:
@@ -48,7 +53,7 @@ def open_harness(workspace: Workspace) -> Harness:
     """The harness of this clone.
 
     Raises:
-        InvalidInput: ``no-forge`` or ``no-harness`` when the clone is not set up.
+        InvalidInput: ``no-forge`` or ``no-harness`` when the clone is not set up, ``bad-signer``.
     """
     found = _identity(workspace)
     if found is None:
@@ -58,7 +63,7 @@ def open_harness(workspace: Workspace) -> Harness:
             "Run `git config modelsmith.identity NAME` and `git config modelsmith.keys FOLDER`.",
         )
     identity, keys = found
-    return Harness(workspace, identity, open_forge(workspace), keys / SSH_KEY, keys / "harness.pem")
+    return Harness(workspace, identity, open_forge(workspace), keys / SSH_KEY, _signer(workspace, keys))
 
 
 def open_forge(workspace: Workspace, speaker: ForgeIdentity | None = None) -> Forge:
@@ -93,6 +98,26 @@ def open_forge(workspace: Workspace, speaker: ForgeIdentity | None = None) -> Fo
 def is_url(forge: str) -> bool:
     """Whether a forge's place is a URL (``ssh://...``) or ``host:path``, by git's own rule, rather than a path."""
     return "://" in forge or ":" in forge.split("/", 1)[0]
+
+
+def ambient() -> Ambient:
+    """Keyless, by the instance whose client trust config `CONFIG_VARIABLE` names; else Sigstore's public one."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    return Ambient(Path(named) if named else None)
+
+
+def _signer(workspace: Workspace, keys: Path) -> Signer:
+    chosen = workspace.setting("signer")
+    if chosen in (None, "", "key"):
+        return keys / "harness.pem"
+    if chosen == "keyless":
+        return ambient()
+    raise InvalidInput(
+        "bad-signer",
+        f"modelsmith.signer is {chosen!r}",
+        "Set it to `key`, or to `keyless` where this job has an OIDC token: `git config modelsmith.signer keyless`.",
+        signer=chosen,
+    )
 
 
 def _identity(workspace: Workspace) -> tuple[str, Path] | None:

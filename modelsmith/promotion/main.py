@@ -15,6 +15,9 @@ from modelsmith.repository.load import load_codeowners, load_people, load_policy
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.governance import People, Policy
+from modelsmith.schema.workflows import SigningWorkflow, Workflow
+from modelsmith.signing.dsse import Trusted
+from modelsmith.signing.keyless import Believed
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,15 @@ class Main:
     codeowners: Codeowners
     trusted: tuple[bytes, ...]
     """PEM public keys that may sign records, evidence and artifacts."""
+    workflows: tuple[Believed, ...]
+    """Workflows that may sign them, for the clusters that each names."""
     observers: Mapping[str, tuple[bytes, ...]]
     """PEM public keys that may sign observations and nothing else, by id of the observer."""
     history: History
+
+    def signers(self, cluster: str) -> tuple[Trusted, ...]:
+        """Who may sign a cluster's records, evidence and artifacts."""
+        return *self.trusted, *(one for one in self.workflows if _may_sign(one.workflow, cluster))
 
     @property
     def policy_digest(self) -> str:
@@ -72,6 +81,10 @@ def main_after(before: Main, commit: str) -> Main:
     return _governed(tree, policy, history_after(before.history, change, tree, policy, policy == before.policy))
 
 
+def _may_sign(workflow: Workflow, cluster: str) -> bool:
+    return isinstance(workflow, SigningWorkflow) and (not workflow.clusters or cluster in workflow.clusters)
+
+
 def _governed(tree: Revision, policy: Policy, history: History) -> Main:
     people = load_people(tree)
     trust = {name for harness in people.harness if not harness.observer for name in harness.trust}
@@ -81,6 +94,7 @@ def _governed(tree: Revision, policy: Policy, history: History) -> Main:
         people=people,
         codeowners=load_codeowners(tree),
         trusted=tuple(tree.read(f"{GOVERNANCE}/trust/{name}") for name in sorted(trust)),
+        workflows=tuple(Believed(one, tree.read(f"{GOVERNANCE}/trust/{one.trust}")) for one in policy.keyless),
         observers={
             harness.id: tuple(tree.read(f"{GOVERNANCE}/trust/{name}") for name in harness.trust)
             for harness in people.harness

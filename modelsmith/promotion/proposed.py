@@ -82,7 +82,7 @@ def require_seal(promotion: Promotion, signature: str, name: str, kind: str, sai
         IntegrityFailure: as `unseal`; ``check-failed`` for another name or for more words.
     """
     bundle = promotion.file(signature)
-    predicate = unseal(bundle, promotion.main.trusted, promotion.file(name), kind)
+    predicate = unseal(bundle, promotion.main.signers(promotion.record.cluster), promotion.file(name), kind)
     more = any(said.get(key) != value for key, value in predicate.items())
     named = parse_statement(peek(bundle)).subject[0].name
     refuse(more or named != name, f"{signature} says something else than that it signs this {name}")

@@ -84,7 +84,9 @@ def _open_with(harness: Harness, main: Main, branch: str, record: PromotionRecor
                 harness.workspace.revision(pull.head), [f"{folder}/{RECORD_FILE}", f"{folder}/{RECORD_SIGNATURE}"]
             )
             signed = files.get(f"{folder}/{RECORD_SIGNATURE}", b"")
-            if files.get(f"{folder}/{RECORD_FILE}") == data and holds(signed, _sealed(record), main.trusted):
+            if files.get(f"{folder}/{RECORD_FILE}") == data and holds(
+                signed, _sealed(record), main.signers(record.cluster)
+            ):
                 return pull
     return None
 
@@ -101,7 +103,7 @@ def _promotion_files(
     data = canonical_json(record)
     files: dict[str, bytes | None] = {f"{folder}/{name}": content for name, content in evidence.items()}
     files[f"{folder}/{RECORD_FILE}"] = data
-    files[f"{folder}/{RECORD_SIGNATURE}"] = seal(_sealed(record), harness.signing_key)
+    files[f"{folder}/{RECORD_SIGNATURE}"] = seal(_sealed(record), harness.signer)
     if changes_routing(record):
         files[f"clusters/{record.cluster}/routing.yaml"] = routing_after(main, record)
     return files
@@ -146,7 +148,7 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
 def _attest(merger: Merger, main: Main, pull: PullRequest, review: Review) -> bytes:
     if not isinstance(merger, Harness):
         raise _needs_harness(f"The approval of {review.actor} has no signature", pull.number)
-    return seal(attestation(review, main.policy.repository, pull.number), merger.signing_key)
+    return seal(attestation(review, main.policy.repository, pull.number), merger.signer)
 
 
 def _needs_harness(what: str, number: int) -> GateNotCleared:

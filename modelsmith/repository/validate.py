@@ -65,7 +65,7 @@ _GOVERNING = (POLICY, PEOPLE, CODEOWNERS)
 _SET_FOLDER = re.compile(r"evals/[^/]+/(?!pending/)[^/]+/")
 _STRAY = re.compile(r"(evals|clusters)(/.+)?|promotions|\.github|\.github/governance/[^/]+\.(ya?ml|json)")
 _WELCOME = re.compile(r"(.*/)?(\.gitkeep|\.gitignore|README\.md)|clusters/[^/]+/\.local/.*")
-_KEY = re.compile(rf"{re.escape(TRUST)}/[^/]+\.pem")
+_TRUST = re.compile(rf"{re.escape(TRUST)}/[^/]+\.(pem|json)")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
     present = [path for top in _TOPS for path in tree.paths(top)]
     units = {_unit(path) for path in present if not wanted or any(_below(path, one) for one in wanted)}
     governed = {path: kind for path in present if (kind := kind_of(path)) and (_unit(path) in units or path in _SHARED)}
-    contents, refused = read_each(tree, [*governed, *(path for path in present if _KEY.fullmatch(path))])
+    contents, refused = read_each(tree, [*governed, *(path for path in present if _TRUST.fullmatch(path))])
     problems = [*unreadable(refused.items()), *(_stray(path) for path in present if _is_stray(path))]
     if isinstance(tree, Revision):
         problems += reserved(path for path in (*present, *tree.names("")) if why_local(path))
@@ -263,6 +263,8 @@ def _policy(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
         refused = narrowing_problem(name, audience)
         if refused:
             yield policy.problem(("audiences", name), *refused)
+    for number, workflow in enumerate(policy.value.keyless):
+        yield from _root(policy, ("keyless", number, "trust"), workflow.trust, contents)
     owners = parse(contents.get(CODEOWNERS, b"").decode("utf-8", "replace"))
     seen: set[str] = set()
     for number, transition in enumerate(policy.value.transitions):
@@ -293,6 +295,16 @@ def _policy(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
                 f"CODEOWNERS does not ask '{transition.gate}' about {transition.event}",
                 f"Add to CODEOWNERS: /promotions/*/*/*-{transition.event}/ @{transition.gate}",
             )
+
+
+def _root(policy: Source[Policy], at: Location, name: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
+    """A trusted root that is missing, or is none, would let nobody verify what is signed from then on."""
+    from modelsmith.signing.keyless import check_root
+
+    data = contents.get(f"{TRUST}/{name}")
+    reason = f"there is no {TRUST}/{name}" if data is None else check_root(data)
+    if reason:
+        yield policy.problem(at, reason, "Put the instance's trusted_root.json there, as its operators give it out.")
 
 
 def _asked(owners: Codeowners, event: str) -> set[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelsmith.schema.base import Actor, Event, Frozen, Moment, Slug, State
+from modelsmith.schema.workflows import SigningWorkflow
 
 Audience = Literal["public", "reviewer", "operator"]
 """``public``: anybody. ``reviewer``: who may read the promotion repository. ``operator``: who may use the machine."""
@@ -82,6 +83,9 @@ class Policy(Frozen):
     harness_paths: Annotated[tuple[str, ...], Field(max_length=256)]
     """CODEOWNERS-style patterns of paths that no person owns because the harness's checks decide them."""
     limits: Limits = Limits()
+    keyless: Annotated[tuple[SigningWorkflow, ...], Field(max_length=32)] = ()
+    """Workflows that may sign records, evidence and artifacts by their own identity, besides the keys of people.yaml.
+    """
     attested_forges: tuple[Slug, ...] = ()
     """Forges whose reviews count when the harness attests them at the merge; with none, only SSH approvals count.
     Whoever has the harness's key can then attest what no forge said."""

@@ -1,9 +1,10 @@
-"""Records and evidence under seal: in-toto Statement, RFC 8785, DSSE, Sigstore bundle v0.3, a local EC P-256 key.
+"""Records and evidence under seal: in-toto Statement, RFC 8785, DSSE, Sigstore bundle v0.3.
 
-A bundle has one signature and one spelling: any other byte in it is refused, and of the two signatures that ECDSA makes
-of one (``s`` and the order less ``s``) the one with the small ``s`` is ours. ``keyid`` stays empty and ``hint`` is
-the SHA-256 of the public key's PEM, as cosign expects. Formats: in-toto attestation framework v1, DSSE v1.0.0 (PAE),
-Sigstore protobuf specs v0.3.
+Who signs is a local EC P-256 key, or the identity of a job (`modelsmith.signing.keyless`). With a key, a bundle has one
+signature and one spelling: any other byte in it is refused, and of the two signatures that ECDSA makes of one (``s``
+and the order less ``s``) the one with the small ``s`` is ours. ``keyid`` stays empty and ``hint`` is the SHA-256 of the
+public key's PEM, as cosign expects. Formats: in-toto attestation framework v1, DSSE v1.0.0 (PAE), Sigstore protobuf
+specs v0.3.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +26,9 @@ from pydantic import Field, JsonValue, ValidationError
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json, is_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.signing.keyless import Ambient, Believed, open_keyless, sign
 from modelsmith.signing.keys import load_public_key, load_signing_key, public_pem, to_pem
+from modelsmith.signing.refusals import not_a_bundle
 
 PAYLOAD_TYPE: Literal["application/vnd.in-toto+json"] = "application/vnd.in-toto+json"
 STATEMENT_TYPE: Literal["https://in-toto.io/Statement/v1"] = "https://in-toto.io/Statement/v1"
@@ -58,15 +62,31 @@ class Statement(Frozen):
     predicate: dict[str, JsonValue]
 
 
+Trusted = bytes | Believed
+"""Whose signatures count: an EC P-256 public key as PEM, or a workflow."""
+Signer = Path | Ambient
+"""What signs: a private EC P-256 key's file, or the identity of this job."""
+
+
 class _Signature(Frozen):
     sig: str
     keyid: Literal[""]
+
+
+class _KeylessSignature(Frozen):
+    sig: str
 
 
 class _Envelope(Frozen):
     payload: str
     payload_type: Literal["application/vnd.in-toto+json"] = Field(alias="payloadType")
     signatures: Annotated[tuple[_Signature, ...], Field(min_length=1, max_length=1)]
+
+
+class _KeylessEnvelope(Frozen):
+    payload: str
+    payload_type: Literal["application/vnd.in-toto+json"] = Field(alias="payloadType")
+    signatures: Annotated[tuple[_KeylessSignature, ...], Field(min_length=1, max_length=1)]
 
 
 class _PublicKey(Frozen):
@@ -84,6 +104,24 @@ class _Bundle(Frozen):
     envelope: _Envelope = Field(alias="dsseEnvelope")
 
 
+class _Certificate(Frozen):
+    raw_bytes: str = Field(alias="rawBytes")
+
+
+class _KeylessMaterial(Frozen):
+    certificate: _Certificate
+    tlog_entries: Annotated[tuple[JsonValue, ...], Field(alias="tlogEntries", min_length=1, max_length=1)]
+    timestamps: JsonValue = Field(alias="timestampVerificationData", default=None)
+
+
+class _KeylessBundle(Frozen):
+    """What can be said of a keyless bundle without Sigstore's library, which reads the rest."""
+
+    media_type: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = Field(alias="mediaType")
+    verification_material: _KeylessMaterial = Field(alias="verificationMaterial")
+    envelope: _KeylessEnvelope = Field(alias="dsseEnvelope")
+
+
 def statement(name: str, subject: bytes | str, predicate_type: str, predicate: Mapping[str, Any]) -> dict[str, Any]:
     """An in-toto Statement that says ``predicate`` about what has this name and these bytes, or this digest."""
     digest = {"sha256": (subject if isinstance(subject, str) else sha256(subject)).removeprefix("sha256:")}
@@ -95,14 +133,18 @@ def statement(name: str, subject: bytes | str, predicate_type: str, predicate: M
     }
 
 
-def seal(statement: Mapping[str, Any], key: Path) -> bytes:
+def seal(statement: Mapping[str, Any], signer: Signer) -> bytes:
     """The statement, signed: a bundle's bytes. Two seals of one statement differ, because ECDSA draws at random.
 
     Raises:
-        InvalidInput: ``invalid-statement`` for what RFC 8785 cannot write, and as `keys.load_signing_key`.
+        InvalidInput: ``invalid-statement`` for what RFC 8785 cannot write, and as `keys.load_signing_key` or
+            `keyless.sign`.
+        InfrastructureFailure: as `keyless.sign`.
     """
     payload = _payload(statement)
-    private = load_signing_key(key)
+    if isinstance(signer, Ambient):
+        return sign(statement, signer)
+    private = load_signing_key(signer)
     signature = _sign(payload, private)
     return canonical_json(
         {
@@ -117,19 +159,21 @@ def seal(statement: Mapping[str, Any], key: Path) -> bytes:
     )
 
 
-def unseal(bundle: bytes, trusted: Sequence[bytes], subject: bytes | str, predicate_type: str) -> dict[str, JsonValue]:
-    """The predicate that a trusted key has signed about the subject.
+def unseal(
+    bundle: bytes, trusted: Sequence[Trusted], subject: bytes | str, predicate_type: str
+) -> dict[str, JsonValue]:
+    """The predicate that a trusted signer has signed about the subject.
 
     Args:
         bundle: The bundle's bytes, as `seal` made them.
-        trusted: Public keys as PEM.
+        trusted: Whose signatures count.
         subject: The bytes that the statement must speak of, or their digest (``sha256:<64 hex>``).
         predicate_type: The type that the statement must have.
 
     Raises:
         IntegrityFailure: ``not-a-bundle`` (including any other spelling of one), ``untrusted-key``,
-            ``bad-signature``, ``wrong-type`` or ``wrong-subject``.
-        InvalidInput: ``invalid-public-key`` for a trusted key that is none.
+            ``untrusted-identity``, ``bad-signature``, ``wrong-type`` or ``wrong-subject``.
+        InvalidInput, InfrastructureFailure: as `open_envelope`.
     """
     found = parse_statement(_canonical(open_envelope(_one_form(bundle), trusted)))
     if found.predicate_type != predicate_type:
@@ -149,21 +193,31 @@ def unseal(bundle: bytes, trusted: Sequence[bytes], subject: bytes | str, predic
     return found.predicate
 
 
-def adopt_or_seal(existing: bytes | None, statement: Mapping[str, Any], key: Path) -> bytes:
-    """The existing bundle when it holds exactly this statement under this key; a new seal otherwise.
+def adopt_or_seal(
+    existing: bytes | None, statement: Mapping[str, Any], signer: Signer, trusted: Sequence[Trusted] = ()
+) -> bytes:
+    """The existing bundle when it holds exactly this statement by this signer; a new seal otherwise.
 
     A signature that holds is never remade, so a rerun leaves every byte as it is; one of a former key is.
 
+    Args:
+        existing: What was signed before, if anything.
+        statement: What to sign.
+        signer: Who signs.
+        trusted: Whose signatures count: among them, where a job signs, is every workflow that it may be.
+
     Raises:
-        InvalidInput: as `seal`.
+        InvalidInput, InfrastructureFailure: as `seal`.
     """
-    if existing is not None and holds(existing, statement, [public_pem(key)]):
-        return existing
-    return seal(statement, key)
+    if existing is not None:
+        jobs = [one for one in trusted if isinstance(one, Believed)]
+        if holds(existing, statement, jobs if isinstance(signer, Ambient) else [public_pem(signer)]):
+            return existing
+    return seal(statement, signer)
 
 
-def holds(bundle: bytes, statement: Mapping[str, Any], trusted: Sequence[bytes]) -> bool:
-    """Whether the bundle is exactly this statement under a trusted key.
+def holds(bundle: bytes, statement: Mapping[str, Any], trusted: Sequence[Trusted]) -> bool:
+    """Whether the bundle is exactly this statement by a trusted signer.
 
     Raises:
         InvalidInput: as `open_envelope` and `seal`.
@@ -174,15 +228,18 @@ def holds(bundle: bytes, statement: Mapping[str, Any], trusted: Sequence[bytes])
         return False
 
 
-def open_envelope(bundle: bytes, trusted: Sequence[bytes]) -> bytes:
-    """The payload that a trusted key has signed, whatever it says.
+def open_envelope(bundle: bytes, trusted: Sequence[Trusted]) -> bytes:
+    """The payload that a trusted signer has signed, whatever it says.
 
     Raises:
-        IntegrityFailure: ``not-a-bundle``, ``untrusted-key`` or ``bad-signature``.
-        InvalidInput: ``invalid-public-key``.
+        IntegrityFailure: ``not-a-bundle``, ``untrusted-key``, ``untrusted-identity`` or ``bad-signature``.
+        InvalidInput: ``invalid-public-key`` for a trusted key that is none, ``invalid-trusted-root``.
+        InfrastructureFailure: ``extra-missing`` for a keyless bundle, without sigstore.
     """
-    keys = {_hint(key): key for key in map(load_public_key, trusted)}
+    keys = {_hint(key): key for key in map(load_public_key, (one for one in trusted if isinstance(one, bytes)))}
     parsed = _parse(bundle)
+    if isinstance(parsed, _KeylessBundle):
+        return _open_keyless(bundle, [one for one in trusted if isinstance(one, Believed)])
     payload = _base64(parsed.envelope.payload)
     signature = _base64(parsed.envelope.signatures[0].sig)
     key = keys.get(parsed.verification_material.public_key.hint)
@@ -211,10 +268,15 @@ def peek(bundle: bytes) -> bytes:
 def named_key(bundle: bytes) -> str:
     """The key that a bundle names as its own, as `key_name` writes it; **a claim** unless the bundle was verified.
 
+    Of a keyless bundle the certificate's SHA-256, which is no key's name.
+
     Raises:
         IntegrityFailure: ``not-a-bundle``.
     """
-    return _parse(bundle).verification_material.public_key.hint
+    parsed = _parse(bundle)
+    if isinstance(parsed, _KeylessBundle):
+        return hashlib.sha256(_base64(parsed.verification_material.certificate.raw_bytes)).hexdigest()
+    return parsed.verification_material.public_key.hint
 
 
 def key_name(pem: bytes) -> str:
@@ -238,15 +300,6 @@ def parse_statement(payload: bytes) -> Statement:
         raise not_a_bundle() from None
 
 
-def not_a_bundle() -> IntegrityFailure:
-    """The failure for bytes that are no bundle of the one form in use."""
-    return IntegrityFailure(
-        "not-a-bundle",
-        "The signature file is not a Sigstore bundle of one in-toto statement with one signature, in canonical form.",
-        "Restore the signature file as it was written.",
-    )
-
-
 def _bad_signature() -> IntegrityFailure:
     return IntegrityFailure(
         "bad-signature",
@@ -255,11 +308,26 @@ def _bad_signature() -> IntegrityFailure:
     )
 
 
-def _parse(bundle: bytes) -> _Bundle:
-    try:
-        return _Bundle.model_validate_json(bundle)
-    except ValidationError:
-        raise not_a_bundle() from None
+def _open_keyless(bundle: bytes, believed: Sequence[Believed]) -> bytes:
+    """The payload, once one of the workflows has signed it; the refusal of the last one otherwise."""
+    refusal = IntegrityFailure(
+        "untrusted-identity",
+        "The signature is keyless, by a workflow, and main's policy believes none here.",
+        "Sign with a trusted key, or have policy's owners name the workflow.",
+    )
+    for one in believed:
+        try:
+            return open_keyless(bundle, one)[0]
+        except IntegrityFailure as error:
+            refusal = error
+    raise refusal
+
+
+def _parse(bundle: bytes) -> _Bundle | _KeylessBundle:
+    for kind in (_Bundle, _KeylessBundle):
+        with suppress(ValidationError):
+            return kind.model_validate_json(bundle)
+    raise not_a_bundle()
 
 
 def _canonical(data: bytes) -> bytes:
@@ -279,8 +347,14 @@ def _sign(payload: bytes, private: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _one_form(bundle: bytes) -> bytes:
-    """The bytes of a bundle that nobody without the key can turn into other bytes that say and prove the same."""
-    signature = _base64(_parse(_canonical(bundle)).envelope.signatures[0].sig)
+    """The bytes of a bundle that nobody without the key can turn into other bytes that say and prove the same.
+
+    A keyless one has its certificate and signature in the log's entry.
+    """
+    parsed = _parse(_canonical(bundle))
+    if isinstance(parsed, _KeylessBundle):
+        return bundle
+    signature = _base64(parsed.envelope.signatures[0].sig)
     try:
         small = decode_dss_signature(signature)[1] <= _ORDER // 2
     except ValueError:

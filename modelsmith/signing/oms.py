@@ -1,8 +1,8 @@
 """Artifact signatures in the OpenSSF Model Signing format (OMS v1.0): ``model.sig`` beside the files that it lists.
 
-Signing is the reference implementation's (``model-signing``, the ``sign`` extra); verifying needs nothing but this
-package. The signature lists every file but itself, with SHA-256 and without any other exception, and the artifact
-must be sealed: its ``SHA256SUMS`` agrees with the list. So the artifact id follows from the signature alone.
+Signing with a key is the reference implementation's (``model-signing``, the ``sign`` extra); verifying that needs
+nothing but this package. The signature lists every file but itself, with SHA-256 and without any other exception, and
+the artifact must be sealed: its ``SHA256SUMS`` agrees with the list. So the artifact id follows from the signature.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from modelsmith.signing.files import (
     sums,
     write_atomically,
 )
+from modelsmith.signing.keyless import Ambient
 from modelsmith.signing.keys import key_password, load_signing_key, to_pem
+from modelsmith.signing.refusals import not_a_bundle
 
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 
@@ -55,19 +57,20 @@ class _Predicate(Frozen):
     resources: tuple[_Resource, ...]
 
 
-def sign_directory(directory: Path, key: Path) -> None:
-    """Write ``model.sig``; a signature by this key that holds already is left as it is.
+def sign_directory(directory: Path, signer: dsse.Signer) -> None:
+    """Write ``model.sig``; a signature by this key that holds already is left as it is, one by a job is made anew.
 
     Args:
         directory: A sealed artifact.
-        key: The EC P-256 private key.
+        signer: The file of an EC P-256 private key, or the identity of this job.
 
     Raises:
-        InvalidInput: ``missing-directory``, and as `keys.load_signing_key`.
+        InvalidInput: ``missing-directory``, and as `keys.load_signing_key` or `keyless.sign`.
         IntegrityFailure: ``not-sealed``, ``unsafe-entry``.
-        InfrastructureFailure: ``extra-missing`` without ``model-signing``, ``signature-not-written``.
+        InfrastructureFailure: ``extra-missing`` without ``model-signing``, ``signature-not-written``; as
+            `keyless.sign`.
     """
-    private = load_signing_key(key)
+    private = None if isinstance(signer, Ambient) else load_signing_key(signer)
     target = directory / SIGNATURE_FILE
     clear_partials(directory)
     measured = digests(measure(directory))
@@ -78,7 +81,7 @@ def sign_directory(directory: Path, key: Path) -> None:
             "Seal the artifact, then sign it.",
             directory=str(directory),
         )
-    if target.exists():
+    if target.exists() and private is not None:
         try:
             verify_directory(directory, [to_pem(private.public_key())], measured)
         except IntegrityFailure:
@@ -86,17 +89,11 @@ def sign_directory(directory: Path, key: Path) -> None:
         else:
             return
     try:
-        from model_signing import signing
-    except ImportError:
-        raise InfrastructureFailure(
-            "extra-missing", "Signing artifacts needs model-signing.", "Run: pip install 'modelsmith[sign]'"
-        ) from None
-    config = signing.Config().use_elliptic_key_signer(private_key=key, password=key_password())
-    try:
-        with tempfile.TemporaryDirectory(prefix="modelsmith-") as folder:
-            made = Path(folder) / SIGNATURE_FILE
-            config.set_hashing_config(_Measured(measured)).sign(directory, made)
-            write_atomically(target, made.read_bytes())
+        if isinstance(signer, Ambient):
+            made = dsse.seal(_statement(measured), signer)
+        else:
+            made = _by_key(directory, signer, measured)
+        write_atomically(target, made)
     except OSError as error:
         raise InfrastructureFailure(
             "signature-not-written",
@@ -106,12 +103,42 @@ def sign_directory(directory: Path, key: Path) -> None:
         ) from error
 
 
-def verify_directory(directory: Path, trusted: Sequence[bytes], files: Mapping[str, str] | None = None) -> str:
+def _by_key(directory: Path, key: Path, measured: Mapping[str, str]) -> bytes:
+    try:
+        from model_signing import signing
+    except ImportError:
+        raise InfrastructureFailure(
+            "extra-missing", "Signing artifacts needs model-signing.", "Run: pip install 'modelsmith[sign]'"
+        ) from None
+    config = signing.Config().use_elliptic_key_signer(private_key=key, password=key_password())
+    with tempfile.TemporaryDirectory(prefix="modelsmith-") as folder:
+        made = Path(folder) / SIGNATURE_FILE
+        config.set_hashing_config(_Measured(measured)).sign(directory, made)
+        return made.read_bytes()
+
+
+def _statement(files: Mapping[str, str]) -> dict[str, Any]:
+    """What OMS signs about these files (name to hex digest): ``model-signing`` keeps its own maker to itself."""
+    listed = sorted(files.items())
+    root = hashlib.sha256(b"".join(bytes.fromhex(digest) for _, digest in listed)).hexdigest()
+    predicate = {
+        "serialization": {
+            "method": "files",
+            "hash_type": "sha256",
+            "allow_symlinks": False,
+            "ignore_paths": [SIGNATURE_FILE],
+        },
+        "resources": [{"algorithm": "sha256", "digest": digest, "name": name} for name, digest in listed],
+    }
+    return dsse.statement(f"sha256:{files[SUMS_FILE]}", f"sha256:{root}", PREDICATE_TYPE, predicate)
+
+
+def verify_directory(directory: Path, trusted: Sequence[dsse.Trusted], files: Mapping[str, str] | None = None) -> str:
     """The id of the artifact, once a trusted key's signature holds for every file in the directory, and for no other.
 
     Args:
         directory: The artifact with its ``model.sig``.
-        trusted: EC P-256 public keys as PEM.
+        trusted: Whose signatures count.
         files: Name to SHA-256 (hex) of every file, when the caller has just measured them; measured here when not
             given.
 
@@ -132,7 +159,7 @@ def verify_directory(directory: Path, trusted: Sequence[bytes], files: Mapping[s
     return _artifact(signed)
 
 
-def verify_manifest(signature: bytes, listing: bytes, trusted: Sequence[bytes]) -> str:
+def verify_manifest(signature: bytes, listing: bytes, trusted: Sequence[dsse.Trusted]) -> str:
     """The id of the artifact, once a trusted key's signature holds for exactly the files of a ``SHA256SUMS``.
 
     Needs no weights: it says what was signed, and `verify_directory` says whether the files at hand are that.
@@ -180,11 +207,11 @@ def _signed_files(payload: bytes) -> dict[str, str]:
     try:
         predicate = _Predicate.model_validate_json(canonical_json(statement.predicate))
     except ValueError:
-        raise dsse.not_a_bundle() from None
+        raise not_a_bundle() from None
     signed = {resource.name: resource.digest for resource in predicate.resources}
     root = hashlib.sha256(b"".join(bytes.fromhex(resource.digest) for resource in predicate.resources)).hexdigest()
     if len(signed) != len(predicate.resources) or root != statement.subject[0].digest.sha256:
-        raise dsse.not_a_bundle()
+        raise not_a_bundle()
     return signed
 
 
