@@ -1,6 +1,6 @@
 """Governance at 10, 100 and 1,000 promotions: gate decision, push through the hook, ``verify``; time, memory, growth.
 
-Each repository is made with `modelsmith init` and holds whole lives of specialists, one after the other: candidate,
+Each repository is made with `modelsmith init` and holds whole histories of specialists, one after the other: candidate,
 eval accepted, artifact exported, customer deployed, production validated. Everything is real and made by the product's
 own functions: records and evidence signed by the harness's key, evidence with a verdict for each answer that the kit's
 eval set asks for, signed artifact listings, approvals by a person's SSH key where policy asks for one, merges with

@@ -1,4 +1,4 @@
-"""Makes the repositories that ``governance.py`` measures: whole lives of specialists, by one pull request each step."""
+"""Makes the repositories that ``governance.py`` measures: whole histories of specialists, a pull request each step."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class Builder:
         """The time of what happens to the current pull request: an hour after the one before."""
         return BEGIN + timedelta(hours=self.number)
 
-    def lives(self) -> Iterator[tuple[Facts, Event]]:
+    def histories(self) -> Iterator[tuple[Facts, Event]]:
         """What is promoted to what, in order, without end."""
         for number in count():
             iteration, event = 1 + number // len(EVENTS), EVENTS[number % len(EVENTS)]
@@ -401,12 +401,12 @@ def make_repository(place: Place) -> None:
     init(workspace, InitRequest(directory=Path("clone"), forge="clone.git", people=enrol))
     with ObjectWriter(place.clone) as git:
         builder = Builder(place, git)
-        lives = builder.lives()
-        for facts, event in islice(lives, place.promotions):
+        histories = builder.histories()
+        for facts, event in islice(histories, place.promotions):
             builder.merge(builder.propose(facts, event), event)
             if builder.number % 50 == 0:
                 sys.stderr.write(f"built {builder.number} of {place.promotions}\n")
-        pending = builder.propose(*next(lives))
+        pending = builder.propose(*next(histories))
     updates = "".join(f"update {ref} {commit}\n" for ref, commit in builder.refs.items())
     Git(place.clone).run("update-ref", "--stdin", input=updates.encode())
     Git(place.clone).run("reset", "--quiet", "--hard")

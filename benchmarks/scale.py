@@ -26,7 +26,7 @@ import yaml
 from common import RESULTS, Spent, alternate, machine, modelsmith_command, ratio, save, spend, summary, table
 
 from modelsmith.governance.routing import render_routing, routing_yaml
-from modelsmith.governance.states import Life, fold, record_folder, transition_for
+from modelsmith.governance.states import SpecialistHistory, fold, record_folder, transition_for
 from modelsmith.repository.load import load_cluster, load_policy
 from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.base import Event, State
@@ -147,7 +147,7 @@ def write_records(root: Path) -> None:
     """Write the records and the routing that follows from them, once the fold has accepted them."""
     tree = WorkTree(root)
     policy, cluster = load_policy(tree), load_cluster(tree, CLUSTER)
-    lives: list[Life] = []
+    histories: list[SpecialistHistory] = []
     chain: list[PromotionRecord] = []
     for record in records(policy, cluster.rollback):
         chain.append(record)
@@ -155,9 +155,9 @@ def write_records(root: Path) -> None:
         path.parent.mkdir(parents=True)
         path.write_bytes(canonical_json(record))
         if record.sequence == len(EVENTS):
-            lives.append(fold(chain, policy))
+            histories.append(fold(chain, policy))
             chain = []
-    routing = render_routing(CLUSTER, lives, cluster.deployment.traffic_share)
+    routing = render_routing(CLUSTER, histories, cluster.deployment.traffic_share)
     (root / "clusters" / CLUSTER / "routing.yaml").write_bytes(routing_yaml(routing))
 
 

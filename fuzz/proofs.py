@@ -15,7 +15,7 @@ from modelsmith.evaluation.headline import headline
 from modelsmith.evidence import bundle
 from modelsmith.forges import events
 from modelsmith.governance import states
-from modelsmith.promotion.history import parse_record, read_history
+from modelsmith.promotion.histories import parse_record, read_histories
 from modelsmith.promotion.verify import authenticate
 from modelsmith.schema.canonical import canonical_json, parse_canonical, sha256
 from modelsmith.schema.evidence import Evidence, RunEvidence
@@ -48,7 +48,7 @@ def read_record(data: bytes) -> object:
 
     def read(spelling: bytes) -> object:
         parse_record(name, spelling)
-        return read_history(Files({name: spelling}), policy())
+        return read_histories(Files({name: spelling}), policy())
 
     return each(text, read)
 

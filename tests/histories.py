@@ -1,11 +1,11 @@
-"""Invented runs and lives, to make histories of."""
+"""Invented runs and histories, to make histories of."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
 from modelsmith.evidence.composite_history import CompositeHistory, Promoted, composite_history
-from modelsmith.governance.states import Life
+from modelsmith.governance.states import SpecialistHistory
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.cluster import Routing, Serving
 from modelsmith.schema.evalset import CompositeWeights, DecisionRule, Question, Thresholds
@@ -78,7 +78,7 @@ def run(number: int, value: float, version: str = "1.0.0", minute: int = 0, **ch
     )  # fmt: skip
 
 
-def life(of: RunResult | None, number: int, *events: str, evidence: bool = False) -> Life:
+def specialist_history(of: RunResult | None, number: int, *events: str, evidence: bool = False) -> SpecialistHistory:
     """A specialist whose later events rest on that run."""
     records = []
     for sequence, event in enumerate(events, start=1):
@@ -108,7 +108,7 @@ def life(of: RunResult | None, number: int, *events: str, evidence: bool = False
             )
         )
     state = records[-1].to_state
-    return Life("rtb-pricing", name(number), state, tuple(records), tuple(digest(one) for one in records))
+    return SpecialistHistory("rtb-pricing", name(number), state, tuple(records), tuple(digest(one) for one in records))
 
 
 def routing(**shares: float) -> Routing:
@@ -122,9 +122,9 @@ def routing(**shares: float) -> Routing:
 
 def history(
     *runs: RunResult,
-    lives: tuple[Life, ...] = (),
+    histories: tuple[SpecialistHistory, ...] = (),
     promoted: tuple[Promoted, ...] = (),
     routed: Routing | None = None,
     everything: bool = False,
 ) -> CompositeHistory:
-    return composite_history(routed or routing(base=1.0), lives, runs, promoted, everything)
+    return composite_history(routed or routing(base=1.0), histories, runs, promoted, everything)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from modelsmith.governance.states import Life
+from modelsmith.governance.states import SpecialistHistory
 from modelsmith.ledger.store import is_complete
 from modelsmith.schema.base import Digest, Event, Frozen
 from modelsmith.schema.cluster import Routing
@@ -129,7 +129,11 @@ class _Run(NamedTuple):
 
 
 def composite_history(
-    routing: Routing, lives: Sequence[Life], runs: Sequence[RunResult], promoted: Sequence[Promoted], everything: bool
+    routing: Routing,
+    histories: Sequence[SpecialistHistory],
+    runs: Sequence[RunResult],
+    promoted: Sequence[Promoted],
+    everything: bool,
 ) -> CompositeHistory:
     """The history of the cluster of ``routing``.
 
@@ -142,8 +146,8 @@ def composite_history(
     numbers: dict[_Asked, int] = {}
     for run in found:
         numbers.setdefault(run.asked, len(numbers) + 1)
-    events = _events(lives)
-    overridden = {one.eval_run for life in lives for one in life.records if OVERRIDE_FILE in one.evidence}
+    events = _events(histories)
+    overridden = {one.eval_run for history in histories for one in history.records if OVERRIDE_FILE in one.evidence}
     latest = {run.model: run.run_id for run in found if run.complete}
     serving = {one.specialist: one.share for one in routing.serving}
     entries = tuple(
@@ -245,12 +249,12 @@ def _from_main(one: Promoted) -> Iterator[_Run]:
         )
 
 
-def _events(lives: Sequence[Life]) -> dict[str, tuple[Event, ...]]:
+def _events(histories: Sequence[SpecialistHistory]) -> dict[str, tuple[Event, ...]]:
     """Events by the run that they rest on; an event before the first eval belongs to that eval."""
     events: dict[str, tuple[Event, ...]] = {}
-    for life in lives:
-        at = next((record.eval_run for record in life.records if record.eval_run), None)
-        for record in life.records:
+    for history in histories:
+        at = next((record.eval_run for record in history.records if record.eval_run), None)
+        for record in history.records:
             at = record.eval_run or at
             if at:
                 events[at] = (*events.get(at, ()), record.event)

@@ -11,7 +11,7 @@ from datetime import UTC
 from modelsmith.evidence.markdown import safe, short
 from modelsmith.governance.hold import Hold
 from modelsmith.governance.rollback import RollbackVerdict, rates
-from modelsmith.governance.states import Life
+from modelsmith.governance.states import SpecialistHistory
 from modelsmith.schema.cluster import Routing
 from modelsmith.schema.promotion import Override, PromotionRecord, RollbackContract, RollbackOrder
 
@@ -71,16 +71,16 @@ def hold_notice(hold: Hold, rolled_back: RollbackOrder, routing: Routing, decide
 
 
 def retirement_notice(
-    life: Life,
+    history: SpecialistHistory,
     routing: tuple[Routing, Routing],
     watched: Sequence[tuple[str, RollbackContract]],
     deciders: Sequence[str],
-    exports: Sequence[Life] = (),
+    exports: Sequence[SpecialistHistory] = (),
 ) -> str:
     """Body of a deprecated pull request.
 
     Args:
-        life: Who is retired.
+        history: Who is retired.
         routing: Who serves before and after.
         watched: Specialists under watch, each with the contract of its deployment.
         deciders: Roles that decide it.
@@ -88,9 +88,9 @@ def retirement_notice(
     """
     before, after = routing
     moved = before != after
-    returning = [name for name, contract in watched if contract.prior_specialist == life.specialist]
+    returning = [name for name, contract in watched if contract.prior_specialist == history.specialist]
     lines = [
-        f"**RETIRE** {safe(life.specialist)} of {life.cluster} ({life.state})",
+        f"**RETIRE** {safe(history.specialist)} of {history.cluster} ({history.state})",
         "",
         f"- Serves now: {shares(before)}",
         f"- Will serve: {shares(after)}" + (" - **this moves live traffic**" if moved else ", unchanged"),
@@ -103,7 +103,7 @@ def retirement_notice(
         "- Kept: artifact, evidence and records stay addressable (`modelsmith lineage`, `compare`, `verify`)",
         f"- Decides: {' or '.join(f'**{role}**' for role in deciders)}",
         "",
-        f"Artifact `{life.artifact}`.",
+        f"Artifact `{history.artifact}`.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,1 +1,1 @@
-"""Who decides what: CODEOWNERS, people, a specialist's life, routing and the gate. Pure: no clock, disk or network."""
+"""Who decides what: CODEOWNERS, people, a specialist's history, routing, the gate. Pure: no clock, disk or network."""

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from modelsmith.governance.hold import Hold, fold_hold, hold_refusal
-from modelsmith.governance.states import SERVING_STATES, Life
+from modelsmith.governance.states import SERVING_STATES, SpecialistHistory
 from modelsmith.schema.base import State
 from modelsmith.schema.canonical import sha256
 from modelsmith.schema.cluster import Routing, Serving
@@ -74,7 +74,7 @@ class _Chain:
 
 
 _REMEMBERED = 8
-_folded: list[tuple[tuple[Life, ...], _Chain]] = []
+_folded: list[tuple[tuple[SpecialistHistory, ...], _Chain]] = []
 """Chains that were folded before, the latest used last. Who replays a history asks for each chain and then for the same
 with a link more; folding that alone makes a step cost what it changes, however long the chain is."""
 
@@ -89,53 +89,53 @@ def is_link(record: PromotionRecord) -> bool:
     return changes_routing(record) or record.event == "hold-cleared"
 
 
-def routing_chain(lives: Sequence[Life]) -> tuple[tuple[PromotionRecord, str], ...]:
+def routing_chain(histories: Sequence[SpecialistHistory]) -> tuple[tuple[PromotionRecord, str], ...]:
     """Records that changed one cluster's traffic or cleared its hold, oldest first, each with its digest.
 
     Raises IntegrityFailure: ``mixed-clusters``, ``forked-routing`` (two records follow the same one),
     ``broken-routing-chain`` (a record follows one that is not there, or its own specialist's later record), and as
     `fold_hold`.
     """
-    return tuple((link.record, link.digest) for link in _chain(lives).links)
+    return tuple((link.record, link.digest) for link in _chain(histories).links)
 
 
-def hold_of(cluster: str, lives: Sequence[Life]) -> Hold | None:
+def hold_of(cluster: str, histories: Sequence[SpecialistHistory]) -> Hold | None:
     """Why nothing may be deployed to the cluster now; None when it is not on hold. Raises as `routing_chain`."""
-    return _chain(lives).hold
+    return _chain(histories).hold
 
 
-def latest_deployment(lives: Sequence[Life]) -> Life | None:
+def latest_deployment(histories: Sequence[SpecialistHistory]) -> SpecialistHistory | None:
     """The specialist that was deployed last among those whose deployment still stands; None when none does."""
-    routed = {life.specialist: life for life in lives if life.routed}
-    deployed = [r for r, _ in routing_chain(lives) if r.event == "customer-deployed" and r.specialist in routed]
+    routed = {history.specialist: history for history in histories if history.routed}
+    deployed = [r for r, _ in routing_chain(histories) if r.event == "customer-deployed" and r.specialist in routed]
     return routed[deployed[-1].specialist] if deployed else None
 
 
-def last_routing_record(lives: Sequence[Life]) -> str | None:
+def last_routing_record(histories: Sequence[SpecialistHistory]) -> str | None:
     """Digest that the next record of the chain must name as ``expected_previous``; None when there was none yet."""
-    return _chain(lives).last
+    return _chain(histories).last
 
 
-def incumbent(cluster: str, lives: Sequence[Life]) -> Incumbent:
+def incumbent(cluster: str, histories: Sequence[SpecialistHistory]) -> Incumbent:
     """The latest production-validated specialist, else the base model.
 
     A customer-deployed specialist is under watch, whatever its share: it is not yet what others are measured against.
     """
-    validated = _validated(_standings(cluster, lives))
+    validated = _validated(_standings(cluster, histories))
     if validated is None:
         return Incumbent(BASE, None, None)
     record = validated.link.record
     return Incumbent(record.specialist, record.artifact, validated.link.digest)
 
 
-def render_routing(cluster: str, lives: Sequence[Life], traffic_share: float) -> Routing:
+def render_routing(cluster: str, histories: Sequence[SpecialistHistory], traffic_share: float) -> Routing:
     """Who serves after all records of the cluster.
 
     The specialist under watch (the latest customer-deployed one, if deployed after the incumbent was) serves
     ``traffic_share``, in 0 to 1; the incumbent serves the rest. Others are superseded and serve nothing, until a
     rollback or deprecation makes them the latest again.
     """
-    standings = _standings(cluster, lives)
+    standings = _standings(cluster, histories)
     validated = _validated(standings)
     since = validated.deployed if validated else -1
     watched = max(
@@ -169,36 +169,36 @@ def routing_yaml(routing: Routing) -> bytes:
     return "".join(lines).encode()
 
 
-def _chain(lives: Sequence[Life]) -> _Chain:
-    """The folded chain of one cluster's lives: what was folded before with what is new, else folded from the start."""
-    asked = tuple(lives)
+def _chain(histories: Sequence[SpecialistHistory]) -> _Chain:
+    """The folded chain of one cluster: what was folded before with what is new, else folded from the start."""
+    asked = tuple(histories)
     for at in reversed(range(len(_folded))):
         known, chain = _folded[at]
-        news = () if known is lives else _news(known, asked)
+        news = () if known is histories else _news(known, asked)
         longer = None if news is None else _followed(chain, news)
         if longer is not None:
             _folded.append(_folded.pop(at))
-            if news or known is not lives:
+            if news or known is not histories:
                 _remember(asked, longer)
             return longer
     cluster = asked[0].cluster if asked else ""
-    chain = _fold(cluster, [link for life in asked for link in _links(cluster, life)])
+    chain = _fold(cluster, [link for history in asked for link in _links(cluster, history)])
     _remember(asked, chain)
     return chain
 
 
-def _remember(lives: tuple[Life, ...], chain: _Chain) -> None:
-    _folded.append((lives, chain))
+def _remember(histories: tuple[SpecialistHistory, ...], chain: _Chain) -> None:
+    _folded.append((histories, chain))
     del _folded[:-_REMEMBERED]
 
 
-def _news(known: tuple[Life, ...], lives: tuple[Life, ...]) -> Sequence[_Link] | None:
-    """Links of ``lives`` beyond those of ``known``, where one life came or went on; None where more differs."""
-    before, after = set(map(id, known)), set(map(id, lives))
-    if len(after) != len(lives) or len(after - before) != 1 or len(before - after) > 1:
-        return () if before == after and len(after) == len(lives) else None
-    grown = next(life for life in lives if id(life) not in before)
-    old = next((life for life in known if id(life) not in after), None)
+def _news(known: tuple[SpecialistHistory, ...], histories: tuple[SpecialistHistory, ...]) -> Sequence[_Link] | None:
+    """Links of ``histories`` beyond those of ``known``, where one history came or went on; None where more differs."""
+    before, after = set(map(id, known)), set(map(id, histories))
+    if len(after) != len(histories) or len(after - before) != 1 or len(before - after) > 1:
+        return () if before == after and len(after) == len(histories) else None
+    grown = next(history for history in histories if id(history) not in before)
+    old = next((history for history in known if id(history) not in after), None)
     if grown.cluster != (known[0].cluster if known else None):
         return None
     if old is None:
@@ -212,10 +212,10 @@ def _news(known: tuple[Life, ...], lives: tuple[Life, ...]) -> Sequence[_Link] |
     return [_Link(r, d) for r, d in zip(grown.records[count:], grown.digests[count:], strict=True) if is_link(r)]
 
 
-def _links(cluster: str, life: Life) -> list[_Link]:
-    if life.cluster != cluster:
-        raise _broken("mixed-clusters", cluster, f"{life.specialist} belongs to cluster {life.cluster}.")
-    return [_Link(r, d) for r, d in zip(life.records, life.digests, strict=True) if is_link(r)]
+def _links(cluster: str, history: SpecialistHistory) -> list[_Link]:
+    if history.cluster != cluster:
+        raise _broken("mixed-clusters", cluster, f"{history.specialist} belongs to cluster {history.cluster}.")
+    return [_Link(r, d) for r, d in zip(history.records, history.digests, strict=True) if is_link(r)]
 
 
 def _fold(cluster: str, links: Sequence[_Link]) -> _Chain:
@@ -276,11 +276,11 @@ def _followed(chain: _Chain, links: Sequence[_Link]) -> _Chain | None:
     return _Chain(tuple(ordered), hold, standings, sequences)
 
 
-def _standings(cluster: str, lives: Sequence[Life]) -> list[_Standing]:
+def _standings(cluster: str, histories: Sequence[SpecialistHistory]) -> list[_Standing]:
     """Each specialist that is in a serving state, after replaying the chain."""
-    if lives and lives[0].cluster != cluster:
+    if histories and histories[0].cluster != cluster:
         raise _broken("mixed-clusters", cluster, f"Routing of {cluster} is asked for with lives of other clusters.")
-    return list(_chain(lives).standings.values())
+    return list(_chain(histories).standings.values())
 
 
 def _validated(standings: Sequence[_Standing]) -> _Standing | None:

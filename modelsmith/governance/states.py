@@ -1,4 +1,4 @@
-"""The life of a specialist: its promotion records, folded into a state. No file summarises it."""
+"""The history of a specialist: its promotion records, folded into a state. No file summarises it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SERVING_STATES: frozenset[State] = frozenset({"customer-deployed", "production-v
 
 
 @dataclass(frozen=True)
-class Life:
+class SpecialistHistory:
     """One specialist as its records tell it."""
 
     cluster: str
@@ -106,8 +106,8 @@ def transition_for(policy: Policy, event: Event, state: State | None) -> Transit
     )
 
 
-def fold(records: Sequence[PromotionRecord], policy: Policy, known: Sequence[str] = ()) -> Life:
-    """Replay one specialist's records, given in sequence, into its life.
+def fold(records: Sequence[PromotionRecord], policy: Policy, known: Sequence[str] = ()) -> SpecialistHistory:
+    """Replay one specialist's records, given in sequence, into its history.
 
     ``known`` are the digests of all records, where their canonical bytes have been read.
 
@@ -137,7 +137,7 @@ def fold(records: Sequence[PromotionRecord], policy: Policy, known: Sequence[str
         state = record.to_state
         digests.append(known[sequence - 1] if known else digest(record))
     assert state is not None
-    return Life(first.cluster, first.specialist, state, tuple(records), tuple(digests))
+    return SpecialistHistory(first.cluster, first.specialist, state, tuple(records), tuple(digests))
 
 
 def _allowed(policy: Policy, record: PromotionRecord, state: State | None) -> bool:

@@ -48,7 +48,7 @@ class Desk:
     def subject(self, model: str) -> Subject:
         """The base model, a baseline of the cluster, or a specialist that main knows."""
         others = {BASE, *(baseline.name for baseline in self.cluster.baselines)}
-        artifact = None if model in others else self.main().history.find(model).artifact
+        artifact = None if model in others else self.main().histories.find(model).artifact
         return subject_of(self.workspace, self.cluster, model, artifact)
 
     def setting(self, tag: str) -> Setting:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelsmith.evaluation.change.effects import flips, point_flips
 from modelsmith.evaluation.headline import headline
-from modelsmith.governance.states import Life
+from modelsmith.governance.states import SpecialistHistory
 from modelsmith.loop.known import Known, accepted, carried, evaluated_on
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.rule import effective_rule
@@ -21,18 +21,19 @@ from modelsmith.schema.run import Headline
 def effects(workspace: Workspace, main: Main, cluster: Cluster, new: GovernedSet, since: str) -> tuple[Effect, ...]:
     """What the new version of the set does to each accepted specialist of the cluster, by id; it changed `since`."""
     return tuple(
-        _effect(workspace, life, evidence, cluster, new, since) for life, evidence in accepted(main, cluster.cluster)
+        _effect(workspace, history, evidence, cluster, new, since)
+        for history, evidence in accepted(main, cluster.cluster)
     )
 
 
 def _effect(
-    workspace: Workspace, life: Life, evidence: Evidence, cluster: Cluster, new: GovernedSet, since: str
+    workspace: Workspace, history: SpecialistHistory, evidence: Evidence, cluster: Cluster, new: GovernedSet, since: str
 ) -> Effect:
     before = evidence.candidate.headline
     try:
         old = evaluated_on(workspace, evidence)
     except InvalidInput as error:
-        return _told(life, before, None, (), (), 0, f"cannot be told: {error.message} {error.mend}")
+        return _told(history, before, None, (), (), 0, f"cannot be told: {error.message} {error.mend}")
     known = [
         Known(old, model.weights, model.base, model.engine or evidence.engine, model.rows, evidence.judge)
         for model in (evidence.candidate, evidence.incumbent)
@@ -43,19 +44,19 @@ def _effect(
     points = point_flips(evidence.candidate.rows, candidate.rows)
     unknown = len(candidate.unknown) + len(incumbent.unknown)
     if unknown:
-        who = f"answers of {life.specialist} ({len(candidate.unknown)}) and its incumbent ({len(incumbent.unknown)})"
-        command = f"modelsmith eval --cluster {life.cluster} --model {life.specialist} --changed-since {since}"
+        who = f"answers of {history.specialist} ({len(candidate.unknown)}) and its incumbent ({len(incumbent.unknown)})"
+        command = f"modelsmith eval --cluster {history.cluster} --model {history.specialist} --changed-since {since}"
         sentence = f"cannot be told without a model: {who} are not known; `{command}` asks for them"
-        return _told(life, before, None, turned, points, unknown, sentence)
+        return _told(history, before, None, turned, points, unknown, sentence)
     judge = known[0].judge_of(new)
     after = headline(candidate.rows, incumbent.rows, rule, judge)
-    told = _told(life, before, after, turned, points, 0, _sentence(before, after))
+    told = _told(history, before, after, turned, points, 0, _sentence(before, after))
     kappa = (evidence.judge.kappa if evidence.judge else None, judge.kappa if judge else None)
     return told.model_copy(update={"kappa": kappa})
 
 
 def _told(
-    life: Life,
+    history: SpecialistHistory,
     before: Headline,
     after: Headline | None,
     turned: tuple[ScenarioFlip, ...],
@@ -64,9 +65,9 @@ def _told(
     sentence: str,
 ) -> Effect:
     return Effect(
-        cluster=life.cluster,
-        specialist=life.specialist,
-        state=life.state,
+        cluster=history.cluster,
+        specialist=history.specialist,
+        state=history.state,
         before=before.verdict,
         after=after.verdict if after else None,
         composite=(before.composite, after.composite if after else None),

@@ -14,7 +14,7 @@ from modelsmith.artifacts.kinds import export_of as said_of
 from modelsmith.artifacts.seal import check, describe_export, seal
 from modelsmith.artifacts.store import Store
 from modelsmith.governance.routing import render_routing
-from modelsmith.governance.states import Life
+from modelsmith.governance.states import SpecialistHistory
 from modelsmith.ledger.store import is_complete
 from modelsmith.loop.desk import EXPORTS, Desk, open_desk
 from modelsmith.loop.engines import engine_of
@@ -75,7 +75,7 @@ def export(harness: Harness, specialist: str, wanted: Wanted) -> Iteration:
     workspace.require_clean()
     commit = sync(harness)
     main = read_main(workspace.git, commit)
-    parent = main.history.find(specialist)
+    parent = main.histories.find(specialist)
     cluster = load_cluster(main.tree, parent.cluster)
     training = _require_exportable(main, parent, cluster)
     with workspace.lock(f"iterate-{cluster.cluster}"):
@@ -90,8 +90,8 @@ def export(harness: Harness, specialist: str, wanted: Wanted) -> Iteration:
         artifact = bench.adopted() if wanted.file is None else None
         artifact = artifact or bench.made(wanted.file)
         name = bench.name(artifact)
-        life = main.history.lives.get(name)
-        if life is not None and life.state == "deprecated":
+        history = main.histories.by_specialist.get(name)
+        if history is not None and history.state == "deprecated":
             raise _refused(f"{name} is this very export, and it is deprecated", parent.cluster)
         promote_export_record(
             harness, bench.facts(artifact), ExportFacts(parent=specialist, export=said, toolkit=versions())
@@ -99,7 +99,7 @@ def export(harness: Harness, specialist: str, wanted: Wanted) -> Iteration:
         return _through(bench, commit, name, artifact, training)
 
 
-def override_export(harness: Harness, main: Main, life: Life, reason: str) -> Iteration:
+def override_export(harness: Harness, main: Main, history: SpecialistHistory, reason: str) -> Iteration:
     """Ask a person to let the INCONCLUSIVE eval of an export count.
 
     Returns:
@@ -108,15 +108,15 @@ def override_export(harness: Harness, main: Main, life: Life, reason: str) -> It
     Raises:
         ModelsmithError: as `export`.
     """
-    facts = export_of(main, life)
+    facts = export_of(main, history)
     assert facts
-    parent, cluster = main.history.find(facts.parent), load_cluster(main.tree, life.cluster)
+    parent, cluster = main.histories.find(facts.parent), load_cluster(main.tree, history.cluster)
     training = _require_exportable(main, parent, cluster)
     bench = _Bench(harness, main, parent, cluster, facts.export)
-    return _through(bench, main.tree.commit, life.specialist, life.artifact, training, reason)
+    return _through(bench, main.tree.commit, history.specialist, history.artifact, training, reason)
 
 
-def _require_exportable(main: Main, parent: Life, cluster: Cluster) -> TrainingFacts:
+def _require_exportable(main: Main, parent: SpecialistHistory, cluster: Cluster) -> TrainingFacts:
     """How the adapter was trained, unless nothing may be made from it.
 
     Raises:
@@ -146,7 +146,7 @@ class _Bench:
 
     harness: Harness
     main: Main
-    parent: Life
+    parent: SpecialistHistory
     cluster: Cluster
     said: Export
 
@@ -257,8 +257,8 @@ def _through(
     Once main has accepted its eval, by whatever gate, nothing is judged again.
     """
     harness, cluster = bench.harness, bench.cluster
-    lives = bench.main.history.of_cluster(cluster.cluster)
-    serving = render_routing(cluster.cluster, lives, cluster.deployment.traffic_share).serving[-1].specialist
+    histories = bench.main.histories.of_cluster(cluster.cluster)
+    serving = render_routing(cluster.cluster, histories, cluster.deployment.traffic_share).serving[-1].specialist
     iteration = Iteration(
         cluster=cluster.cluster,
         number=bench.parent.records[0].iteration,
@@ -270,15 +270,15 @@ def _through(
         export_tag="",
     )
     desk = open_desk(harness, iteration)
-    life = desk.main().history.find(name)
-    if life.state not in ("candidate", "eval-accepted"):
-        tag = next((record.eval_tag for record in reversed(life.records) if record.eval_tag), "") or ""
-        told = {"phase": "done", "outcome": "PASS", "reason": f"{name} is {life.state}", "export_tag": tag}
+    history = desk.main().histories.find(name)
+    if history.state not in ("candidate", "eval-accepted"):
+        tag = next((record.eval_tag for record in reversed(history.records) if record.eval_tag), "") or ""
+        told = {"phase": "done", "outcome": "PASS", "reason": f"{name} is {history.state}", "export_tag": tag}
         return iteration.model_copy(update=told)
     engine = engine_of(cluster, subject_of(harness.workspace, cluster, name, artifact))
     tag = export_tag(cluster.cluster, name, desk.governed.question(), engine)
     iteration = iteration.model_copy(update={"export_tag": tag, "override": override})
-    accepted = life.state == "eval-accepted"
+    accepted = history.state == "eval-accepted"
     failed = None if accepted else _failed_before(desk, iteration)
     if failed is not None and (override is None or failed.outcome != "INCONCLUSIVE"):
         return failed
@@ -295,7 +295,7 @@ def _through(
     shutil.rmtree(desk.folder(iteration) / ARTIFACT_FOLDER, ignore_errors=True)
     main = desk.main()
     note_advances(ledger_of(desk.workspace), main)
-    return iteration.model_copy(update={"phase": "done", "reason": f"{name} is {main.history.find(name).state}"})
+    return iteration.model_copy(update={"phase": "done", "reason": f"{name} is {main.histories.find(name).state}"})
 
 
 def _failed_before(desk: Desk, iteration: Iteration) -> Iteration | None:

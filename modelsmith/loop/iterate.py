@@ -170,13 +170,13 @@ class Loop:
             pull = next((other for other in ours if other.branch == pull.branch), pull)
             last = last.model_copy(update={"pull": pull.number})
         governed = read_main(git, main)
-        life = governed.history.lives.get(last.specialist or "")
-        if pull.status == "merged" and life is not None and life.state == "eval-accepted":
+        history = governed.histories.by_specialist.get(last.specialist or "")
+        if pull.status == "merged" and history is not None and history.state == "eval-accepted":
             return again
         if pull.status != "open":
             return self._begin(main, last)
-        hold = hold_of(self.cluster, governed.history.of_cluster(self.cluster))
-        if hold and life is not None and life.state != "candidate":
+        hold = hold_of(self.cluster, governed.histories.of_cluster(self.cluster))
+        if hold and history is not None and history.state != "candidate":
             forge.close(pull.number, hold.sentence)
             return again
         try:
@@ -215,21 +215,23 @@ class Loop:
 
     def _retired(self, specialist: str, main: str) -> bool:
         """Whether nothing may be trained from the specialist any more."""
-        life = read_main(self.harness.workspace.git, main).history.lives.get(specialist)
-        return life is not None and life.state == "deprecated"
+        history = read_main(self.harness.workspace.git, main).histories.by_specialist.get(specialist)
+        return history is not None and history.state == "deprecated"
 
     def _routed(self, specialist: str | None, main: str) -> bool:
         """Whether the specialist has been deployed: then nothing of it is left to propose, and nothing is closed."""
-        life = read_main(self.harness.workspace.git, main).history.lives.get(specialist) if specialist else None
-        return life is not None and life.routed
+        history = (
+            read_main(self.harness.workspace.git, main).histories.by_specialist.get(specialist) if specialist else None
+        )
+        return history is not None and history.routed
 
     def _begin(self, commit: str, last: Iteration | None) -> Iteration:
         main = read_main(self.harness.workspace.git, commit)
         note_advances(ledger_of(self.harness.workspace), main)
-        lives = main.history.of_cluster(self.cluster)
-        recorded = max((record.iteration for life in lives for record in life.records), default=0)
+        histories = main.histories.of_cluster(self.cluster)
+        recorded = max((record.iteration for history in histories for record in history.records), default=0)
         share = load_cluster(main.tree, self.cluster).deployment.traffic_share
-        serving = render_routing(self.cluster, lives, share).serving[-1]
+        serving = render_routing(self.cluster, histories, share).serving[-1]
         reference_changed = last is None or last.reference != serving.specialist
         failed = last is not None and last.outcome == "FAIL" and not reference_changed
         known = last.lesson if last and last.outcome is None and not reference_changed else None

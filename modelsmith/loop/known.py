@@ -11,7 +11,7 @@ from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.results import RunFolder
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
-from modelsmith.governance.states import Life
+from modelsmith.governance.states import SpecialistHistory
 from modelsmith.loop.engines import Subject, open_judge
 from modelsmith.loop.evals import ledger_of, read_as_today, read_observations
 from modelsmith.promotion.freshness import evidence_of
@@ -52,11 +52,11 @@ class Then:
     governed: GovernedSet
 
 
-def accepted(main: Main, cluster: str) -> Iterator[tuple[Life, Evidence]]:
+def accepted(main: Main, cluster: str) -> Iterator[tuple[SpecialistHistory, Evidence]]:
     """Each specialist of the cluster that was accepted on evidence and is not deprecated, by id."""
-    for life in main.history.of_cluster(cluster):
-        if life.state != "deprecated" and any(record.event == "eval-accepted" for record in life.records):
-            yield life, evidence_of(main, life)
+    for history in main.histories.of_cluster(cluster):
+        if history.state != "deprecated" and any(record.event == "eval-accepted" for record in history.records):
+            yield history, evidence_of(main, history)
 
 
 def evaluated_on(workspace: Workspace, evidence: Evidence) -> GovernedSet:

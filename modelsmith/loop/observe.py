@@ -14,7 +14,7 @@ from modelsmith.evidence.sanitise import assert_clean, machine_names
 from modelsmith.evidence.second_look import compare_look, second_look
 from modelsmith.forges.port import Proposal
 from modelsmith.governance.observed import observed_path
-from modelsmith.governance.states import Life, record_folder
+from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.loop.engines import Subject
 from modelsmith.loop.evals import BASE, Setting, evaluate, read_observations, subject_of
 from modelsmith.promotion.freshness import evidence_of, outdated
@@ -70,13 +70,13 @@ def observe(harness: Harness, specialist: str, artifact: Path | None, threads: i
         GateNotCleared: the observation was refused.
     """
     main = read_main(harness.workspace.git, sync(harness))
-    life = main.history.find(specialist)
-    evidence = evidence_of(main, life)
+    history = main.histories.find(specialist)
+    evidence = evidence_of(main, history)
     _require_observer(main, harness.actor)
-    known = next((one for one in backing(main, life).agreeing if one.observer == harness.actor), None)
+    known = next((one for one in backing(main, history).agreeing if one.observer == harness.actor), None)
     if known:
         return Observed(known, None)
-    reasons = outdated(main, life)
+    reasons = outdated(main, history)
     if reasons:
         raise InvalidInput(
             "stale-evidence",
@@ -84,9 +84,9 @@ def observe(harness: Harness, specialist: str, artifact: Path | None, threads: i
             "Observe a specialist whose evidence answers what main asks today.",
             specialist=specialist,
         )
-    number = next_number(main, life, harness.actor)
-    candidate, incumbent = _runs(harness.workspace, main, life, evidence, number, artifact, threads)
-    accepted = next(record for record in life.records if record.event == "eval-accepted")
+    number = next_number(main, history, harness.actor)
+    candidate, incumbent = _runs(harness.workspace, main, history, evidence, number, artifact, threads)
+    accepted = next(record for record in history.records if record.event == "eval-accepted")
     digest = sha256(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
     look = second_look(harness.actor, number, evidence, digest, candidate, incumbent)
     pull = _propose(harness, main, look)
@@ -108,34 +108,34 @@ def _require_observer(main: Main, actor: str) -> None:
 def _runs(
     workspace: Workspace,
     main: Main,
-    life: Life,
+    history: SpecialistHistory,
     evidence: Evidence,
     number: int,
     artifact: Path | None,
     threads: int | None,
 ) -> tuple[Run, Run]:
     """The specialist's run and the incumbent's, made here and now; interrupted, they go on where they stopped."""
-    cluster = load_cluster(main.tree, life.cluster)
+    cluster = load_cluster(main.tree, history.cluster)
     governed = load_eval_set(main.tree, cluster.eval_set)
     tree = main.tree.folder_id(governed.folder)
     assert tree
     if artifact is not None:
-        Store(workspace.store(cluster.store)).put(artifact, life.artifact)
-    apart = workspace.apart(f"observed/{life.specialist}-{number:02d}")
+        Store(workspace.store(cluster.store)).put(artifact, history.artifact)
+    apart = workspace.apart(f"observed/{history.specialist}-{number:02d}")
 
     def run(tag: str, subject: Subject, against: RunResult | None) -> RunResult:
         return evaluate(apart, Setting(cluster, governed, tree, tag), subject, against, threads)
 
     before = _incumbent(apart, main, cluster, evidence)
     incumbent = run("incumbent", before, None)
-    candidate = run("candidate", subject_of(apart, cluster, life.specialist, life.artifact), incumbent)
+    candidate = run("candidate", subject_of(apart, cluster, history.specialist, history.artifact), incumbent)
     first, second = (Run(one, verdict_rows(read_observations(apart, one))) for one in (candidate, incumbent))
     return first, second
 
 
 def _incumbent(workspace: Workspace, main: Main, cluster: Cluster, evidence: Evidence) -> Subject:
     model = evidence.incumbent.model
-    found = subject_of(workspace, cluster, model, None if model == BASE else main.history.find(model).artifact)
+    found = subject_of(workspace, cluster, model, None if model == BASE else main.histories.find(model).artifact)
     if found.weights == evidence.incumbent.weights:
         return found
     raise InvalidInput(
@@ -186,22 +186,22 @@ def _open_already(
     return None
 
 
-def refuse_unobserved(main: Main, life: Life, needed: int) -> None:
+def refuse_unobserved(main: Main, history: SpecialistHistory, needed: int) -> None:
     """Go on only when the policy's observers have spoken and agree.
 
     Raises:
         WaitingForPerson: ``unobserved`` while too few agree, naming who could still observe.
         GateNotCleared: ``observers-disagree``, with each difference by scenario.
     """
-    found = backing(main, life) if needed else None
+    found = backing(main, history) if needed else None
     if found is None:
         return
     if found.disagreeing:
         raise GateNotCleared(
             "observers-disagree",
-            f"{life.specialist}: {'; '.join(one.sentence for one in found.disagreeing)}",
+            f"{history.specialist}: {'; '.join(one.sentence for one in found.disagreeing)}",
             "Find out whose machine is wrong. Nothing is deployed while a listed observer stands by another result.",
-            specialist=life.specialist,
+            specialist=history.specialist,
             observations=[one.model_dump(mode="json") for one in found.disagreeing],
         )
     if len(found.agreeing) < needed:
@@ -210,8 +210,9 @@ def refuse_unobserved(main: Main, life: Life, needed: int) -> None:
         who = ", ".join(free) or "an observer, and people.yaml lists none"
         raise WaitingForPerson(
             "unobserved",
-            f"{life.specialist} has {len(found.agreeing)} of {needed} agreeing observers that the policy requires",
-            f"In the clone of {who}: `modelsmith observe {life.specialist}`. Then `modelsmith promote {life.cluster}`.",
+            f"{history.specialist} has {len(found.agreeing)} of {needed} agreeing observers that the policy requires",
+            f"In the clone of {who}: `modelsmith observe {history.specialist}`. "
+            f"Then `modelsmith promote {history.cluster}`.",
             waiting_for=list(free),
-            specialist=life.specialist,
+            specialist=history.specialist,
         )

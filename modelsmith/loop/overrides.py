@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelsmith.evaluation.overridable import override_refusal
 from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.governance.person_gates import override_role
-from modelsmith.governance.states import Life
+from modelsmith.governance.states import SpecialistHistory
 from modelsmith.ledger.store import is_complete
 from modelsmith.loop.desk import open_desk
 from modelsmith.loop.evals import ledger_of, read_observations
@@ -24,7 +24,9 @@ from modelsmith.schema.run import RunResult
 from modelsmith.schema.steps import step
 
 
-def ask_override(harness: Harness, main: Main, cluster: Cluster, life: Life, reason: str) -> PullRequest:
+def ask_override(
+    harness: Harness, main: Main, cluster: Cluster, history: SpecialistHistory, reason: str
+) -> PullRequest:
     """The pull request in which a person may let the specialist's INCONCLUSIVE eval count; opened, or adopted.
 
     Afterwards `iterate`, or `export`, goes on from there. Asked again with another reason, it is proposed anew.
@@ -33,7 +35,7 @@ def ask_override(harness: Harness, main: Main, cluster: Cluster, life: Life, rea
         harness: Who asks and prepares.
         main: Main as it is.
         cluster: The specialist's.
-        life: A candidate that this clone has evaluated.
+        history: A candidate that this clone has evaluated.
         reason: Why it is to count.
 
     Raises:
@@ -49,42 +51,44 @@ def ask_override(harness: Harness, main: Main, cluster: Cluster, life: Life, rea
             "Add scenarios until the eval can tell. Or have the owners of policy.yaml name a role: `override: ROLE` in "
             "the transition eval-accepted.",
         )
-    run = _assessment(harness.workspace, life)
+    run = _assessment(harness.workspace, history)
     why = override_refusal(verdict_rows(read_observations(harness.workspace, run)), run.headline, run.rule)
     if why:
-        raise _nothing(life, why)
-    with harness.workspace.lock(f"iterate-{life.cluster}"):
-        waiting = override_export(harness, main, life, reason) if life.is_export else _go_on(harness, life, reason)
+        raise _nothing(history, why)
+    with harness.workspace.lock(f"iterate-{history.cluster}"):
+        waiting = (
+            override_export(harness, main, history, reason) if history.is_export else _go_on(harness, history, reason)
+        )
     assert waiting.pull
     return harness.forge.get(waiting.pull)
 
 
-def _go_on(harness: Harness, life: Life, reason: str) -> Iteration:
+def _go_on(harness: Harness, history: SpecialistHistory, reason: str) -> Iteration:
     """The iteration that ended with this candidate, taken up again at its promotion."""
     states = StateFile(harness.workspace)
-    last = states.get(life.cluster)
-    if last is None or last.specialist != life.specialist:
-        raise _nothing(life, "this clone has begun another iteration since, or did not train it")
+    last = states.get(history.cluster)
+    if last is None or last.specialist != history.specialist:
+        raise _nothing(history, "this clone has begun another iteration since, or did not train it")
     iteration = states.put(last.model_copy(update={"phase": "promote", "override": reason, "pull": None}))
     return states.put(promote_candidate(open_desk(harness, iteration), iteration))
 
 
-def _assessment(workspace: Workspace, life: Life) -> RunResult:
+def _assessment(workspace: Workspace, history: SpecialistHistory) -> RunResult:
     """The eval of the candidate's own weights by which it did not pass."""
-    if life.state != "candidate":
-        raise _nothing(life, f"it is {life.state}, so its eval counts already")
-    known = ledger_of(workspace).runs(cluster=life.cluster)
-    own = (run for run in reversed(known) if run.weights == life.artifact and is_complete(run))
-    found = next((run for run in own if is_assessment(run.tag, life.cluster, run.model)), None)
+    if history.state != "candidate":
+        raise _nothing(history, f"it is {history.state}, so its eval counts already")
+    known = ledger_of(workspace).runs(cluster=history.cluster)
+    own = (run for run in reversed(known) if run.weights == history.artifact and is_complete(run))
+    found = next((run for run in own if is_assessment(run.tag, history.cluster, run.model)), None)
     if found is None:
-        raise _nothing(life, "this clone has no complete eval of it")
+        raise _nothing(history, "this clone has no complete eval of it")
     return found
 
 
-def _nothing(life: Life, why: str) -> InvalidInput:
+def _nothing(history: SpecialistHistory, why: str) -> InvalidInput:
     return InvalidInput(
         "nothing-to-override",
-        f"No eval of {life.specialist} is to be overridden: {why}",
+        f"No eval of {history.specialist} is to be overridden: {why}",
         "Only an INCONCLUSIVE with too few data is. For everything else run `{next}`.",
-        specialist=life.specialist,
-    ).then(step("iterate", {"cluster": life.cluster}))
+        specialist=history.specialist,
+    ).then(step("iterate", {"cluster": history.cluster}))

@@ -210,16 +210,16 @@ def promote_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     promote_exported(desk, iteration, candidate)
     main = desk.main()
     note_advances(ledger_of(desk.workspace), main)
-    life = main.history.find(iteration.specialist)
-    if life.routed:
-        return iteration.model_copy(update={"phase": "done", "reason": f"{iteration.specialist} is {life.state}"})
+    history = main.histories.find(iteration.specialist)
+    if history.routed:
+        return iteration.model_copy(update={"phase": "done", "reason": f"{iteration.specialist} is {history.state}"})
     try:
         refuse_on_hold(main, iteration.cluster)
-        refuse_unobserved(main, life, required(main, "customer-deployed"))
+        refuse_unobserved(main, history, required(main, "customer-deployed"))
     except WaitingForPerson as held:
         return iteration.model_copy(update={"phase": "waiting", "pull": None, "reason": f"{held.message}. {held.mend}"})
     cluster = load_cluster(main.tree, iteration.cluster)
-    _, pull = promote_next(desk.harness, cluster, life, main)
+    _, pull = promote_next(desk.harness, cluster, history, main)
     if pull.status == "merged":
         return iteration.model_copy(update={"phase": "done", "reason": f"pull request {pull.number} is merged"})
     return iteration.model_copy(

@@ -1,4 +1,4 @@
-"""One event of a specialist's life: its files, its pull request, and the merge where the harness may."""
+"""One event of a specialist's history: its files, its pull request, and the merge where the harness may."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modelsmith.evidence.trail import earlier_runs
 from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.hold import hold_clearers
 from modelsmith.governance.routing import hold_of
-from modelsmith.governance.states import Life, folder_of, record_folder, transition_for
+from modelsmith.governance.states import SpecialistHistory, folder_of, record_folder, transition_for
 from modelsmith.ledger.ledger import Ledger
 from modelsmith.ledger.store import is_complete
 from modelsmith.loop.desk import Desk
@@ -26,7 +26,7 @@ from modelsmith.loop.observe import refuse_unobserved
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.bases import export_of, training_of
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.history import RECEIPTS
+from modelsmith.promotion.histories import RECEIPTS
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.observers import required
@@ -96,8 +96,8 @@ def advance(
 
 def _bundle(main: Main, event: Event, facts: Facts, files: Mapping[str, bytes]) -> EvidenceBundle | None:
     """The newest evidence of the specialist: in the pull request itself, else on main."""
-    life = main.history.lives.get(facts.specialist)
-    records = life.records if life else ()
+    history = main.histories.by_specialist.get(facts.specialist)
+    records = history.records if history else ()
     if EVIDENCE_FILE in files:
         folder = folder_of(facts.cluster.cluster, facts.specialist, len(records) + 1, event)
         return EvidenceBundle(path=f"{folder}/{EVIDENCE_FILE}", digest=sha256(files[EVIDENCE_FILE]))
@@ -110,12 +110,12 @@ def _bundle(main: Main, event: Event, facts: Facts, files: Mapping[str, bytes]) 
 
 def note_advances(ledger: Ledger, main: Main) -> None:
     """Let the ledger know every transition that main holds, once, whoever merged it and whatever was killed since."""
-    ledger.append(*(event for life in main.history.lives.values() for event in _events_of(main, life)))
+    ledger.append(*(event for history in main.histories.by_specialist.values() for event in _events_of(main, history)))
 
 
-def _events_of(main: Main, life: Life) -> Iterator[PromotionAdvanced | RollbackTriggered]:
-    """What the records of a life on main are to subscribers."""
-    for record, known_as in zip(life.records, life.digests, strict=True):
+def _events_of(main: Main, history: SpecialistHistory) -> Iterator[PromotionAdvanced | RollbackTriggered]:
+    """What the records of a history on main are to subscribers."""
+    for record, known_as in zip(history.records, history.digests, strict=True):
         receipt = load_machine_file(main.tree, f"{record_folder(record)}/{RECEIPTS}/{MERGE_RECEIPT}", Receipt)
         yield PromotionAdvanced(
             cluster=record.cluster,
@@ -127,7 +127,7 @@ def _events_of(main: Main, life: Life) -> Iterator[PromotionAdvanced | RollbackT
         )
         if record.event == "rolled-back":
             order = recorded_order(main, record)
-            contract = life.records[life.digests.index(order.undoes)].rollback
+            contract = history.records[history.digests.index(order.undoes)].rollback
             assert contract
             yield RollbackTriggered(
                 cluster=record.cluster,
@@ -142,7 +142,7 @@ def promote_candidate_record(desk: Desk, iteration: Iteration, training: Trainin
     """``candidate``: main learns of the new adapter and where it comes from."""
     facts = _facts(desk, iteration, None)
     main = desk.main()
-    if facts.specialist in main.history.lives:
+    if facts.specialist in main.histories.by_specialist:
         return
     body = (
         f"Trained from {training.parent} on {training.rows} generated rows ({training.method}, {training.steps} steps)."
@@ -154,7 +154,7 @@ def promote_candidate_record(desk: Desk, iteration: Iteration, training: Trainin
 def promote_export_record(harness: Harness, facts: Facts, export: ExportFacts) -> None:
     """``candidate``: main learns of an export and what it was made from."""
     main = read_main(harness.workspace.git, sync(harness))
-    if facts.specialist in main.history.lives:
+    if facts.specialist in main.histories.by_specialist:
         return
     files = {EXPORT_FILE: canonical_json(for_reviewers(export, main.policy.audiences))}
     kind = f"{export.told}, {export.export.dtype}" if export.export.dtype else export.told
@@ -250,7 +250,7 @@ def _is_signed(folder: Path, artifact: str, trusted: Sequence[Trusted]) -> bool:
 
 
 def promote_next(
-    harness: Harness, cluster: Cluster, life: Life, main: Main, to: Event | None = None
+    harness: Harness, cluster: Cluster, history: SpecialistHistory, main: Main, to: Event | None = None
 ) -> tuple[Event, PullRequest]:
     """Ask for the event ``to``, else for the next one that people decide.
 
@@ -260,36 +260,36 @@ def promote_next(
         WaitingForPerson: ``on-hold`` when a person must clear the cluster's hold first; as `refuse_unobserved`.
         GateNotCleared: as `refuse_unobserved`.
     """
-    event = to or FORWARD.get(life.state)
+    event = to or FORWARD.get(history.state)
     if event is None:
-        raise _nothing_follows(harness.workspace, cluster.cluster, life)
-    transition_for(main.policy, event, life.state)
+        raise _nothing_follows(harness.workspace, cluster.cluster, history)
+    transition_for(main.policy, event, history.state)
     if event == "customer-deployed":
         refuse_on_hold(main, cluster.cluster)
-    refuse_unobserved(main, life, required(main, event))
-    facts = Facts.of(life.records[-1], cluster, harness.actor, harness.preparer)
-    title = f"{life.specialist}: {event.replace('-', ' ')}"
+    refuse_unobserved(main, history, required(main, event))
+    facts = Facts.of(history.records[-1], cluster, harness.actor, harness.preparer)
+    title = f"{history.specialist}: {event.replace('-', ' ')}"
     record = next_record(main, event, facts, evidence={})
     files = packet_files(main, record, {})
     return event, advance(harness, main, event, facts, files, title, files[PACKET_FILE].decode())
 
 
-def _nothing_follows(workspace: Workspace, cluster: str, life: Life) -> InvalidInput:
+def _nothing_follows(workspace: Workspace, cluster: str, history: SpecialistHistory) -> InvalidInput:
     """Why nobody can be asked about the specialist; of a candidate that failed also why no later rule passes it."""
-    known = ledger_of(workspace).runs(cluster=cluster) if life.state == "candidate" else []
+    known = ledger_of(workspace).runs(cluster=cluster) if history.state == "candidate" else []
     runs = [one for one in known if is_assessment(one.tag, cluster, one.model)]
-    run = next((one for one in reversed(runs) if one.weights == life.artifact), None)
-    facts: dict[str, JsonValue] = {"specialist": life.specialist, "state": life.state}
-    said = f"{life.specialist} is {life.state}; nothing follows that a person could be asked for"
+    run = next((one for one in reversed(runs) if one.weights == history.artifact), None)
+    facts: dict[str, JsonValue] = {"specialist": history.specialist, "state": history.state}
+    said = f"{history.specialist} is {history.state}; nothing follows that a person could be asked for"
     if run and run.headline.verdict != "PASS":
         value, limit = told_apart(run.headline.composite.value, run.rule.thresholds.composite)
         said = (
-            f"{life.specialist} failed by the rule of its day: {run.headline.verdict}, composite {value} (threshold "
+            f"{history.specialist} failed by the rule of its day: {run.headline.verdict}, composite {value} (threshold "
             f"{limit}). A rule that was changed since does not pass it: a bar that is set with the result in sight "
             "measures nothing"
         )
         facts |= {"verdict": run.headline.verdict, "composite": run.headline.composite.value, "eval_tag": run.tag}
-    if life.is_export and life.state in ("candidate", "eval-accepted") and "verdict" not in facts:
+    if history.is_export and history.state in ("candidate", "eval-accepted") and "verdict" not in facts:
         mend = "Run the same `modelsmith export` again: it goes on with the eval."
         return InvalidInput("nothing-to-promote", said, mend, **facts)
     again = step("iterate", {"cluster": cluster})
@@ -299,7 +299,7 @@ def _nothing_follows(workspace: Workspace, cluster: str, life: Life) -> InvalidI
 
 def refuse_on_hold(main: Main, cluster: str) -> None:
     """Raise WaitingForPerson (``on-hold``), saying who clears it and how, while nothing may be deployed."""
-    hold = hold_of(cluster, main.history.of_cluster(cluster))
+    hold = hold_of(cluster, main.histories.of_cluster(cluster))
     if hold:
         clearers = list(hold_clearers(main.policy))
         clear = step("rollback", {"cluster": cluster}, clear_hold=True)
@@ -329,7 +329,7 @@ def _facts(desk: Desk, iteration: Iteration, run: RunResult | None) -> Facts:
 
 
 def _has(main: Main, specialist: str, event: Event) -> bool:
-    return any(record.event == event for record in main.history.find(specialist).records)
+    return any(record.event == event for record in main.histories.find(specialist).records)
 
 
 def _latency(desk: Desk, iteration: Iteration, facts: Facts) -> Latency | None:
@@ -344,15 +344,15 @@ def _evidence(
     def with_rows(result: RunResult) -> Run:
         return Run(result, verdict_rows(read_observations(desk.workspace, result)))
 
-    life = main.history.find(facts.specialist)
-    training, export = training_of(main, life), export_of(main, life)
+    history = main.histories.find(facts.specialist)
+    training, export = training_of(main, history), export_of(main, history)
     assert training
     cluster = load_cluster(main.tree, facts.cluster.cluster)
     governed = load_eval_set(main.tree, cluster.eval_set)
     tree = main.tree.folder_id(governed.folder)
     assert tree
     known = ledger_of(desk.workspace).runs(cluster=cluster.cluster)
-    later = [life.specialist for life in candidates_since(main, cluster.cluster, runs.reference.model)]
+    later = [history.specialist for history in candidates_since(main, cluster.cluster, runs.reference.model)]
     return build(
         Governing(governed, cluster, tree, since(main, cluster, runs.reference.model)),
         facts.specialist,

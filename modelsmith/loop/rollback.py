@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from modelsmith.evidence.sanitise import assert_clean, machine_names
 from modelsmith.governance.hold import Hold
 from modelsmith.governance.rollback import window_refusal
-from modelsmith.governance.states import Life, folder_of
+from modelsmith.governance.states import SpecialistHistory, folder_of
 from modelsmith.loop.promotions import advance
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.ids import known_ids
@@ -25,7 +25,7 @@ from modelsmith.schema.pull import PullRequest
 
 
 def roll_back(
-    harness: Harness, main: Main, cluster: Cluster, life: Life, reason: str, window: LiveWindow | None
+    harness: Harness, main: Main, cluster: Cluster, history: SpecialistHistory, reason: str, window: LiveWindow | None
 ) -> PullRequest:
     """Undo the specialist's deployment: merged at once within its contract, left open for a person outside it.
 
@@ -39,9 +39,9 @@ def roll_back(
     """
     require_clean_reason(reason, main, cluster)
     now = datetime.now(UTC).replace(microsecond=0)
-    facts = _facts(harness, cluster, life)
+    facts = _facts(harness, cluster, history)
     fresh = order_for(main, facts, reason, now, window)
-    _require_loss(main, fresh, life)
+    _require_loss(main, fresh, history)
     order = _standing_order(harness, main, facts, fresh) or fresh
     if not order.reason and not order.window:
         raise InvalidInput(
@@ -52,14 +52,14 @@ def roll_back(
     files = {ROLLBACK_FILE: data}
     files |= packet_files(main, record, files)
     body = files[PACKET_FILE].decode()
-    return advance(harness, main, "rolled-back", facts, files, f"{life.specialist}: rolled back", body)
+    return advance(harness, main, "rolled-back", facts, files, f"{history.specialist}: rolled back", body)
 
 
 def clear_hold(harness: Harness, main: Main, cluster: Cluster, hold: Hold, reason: str) -> PullRequest:
     """Ask for the end of a cluster's hold."""
     require_clean_reason(reason, main, cluster)
-    life = main.history.find(hold.specialist)
-    facts = _facts(harness, cluster, life)
+    history = main.histories.find(hold.specialist)
+    facts = _facts(harness, cluster, history)
     record = next_record(main, "hold-cleared", facts, {})
     files = {CLEARANCE_FILE: canonical_json(HoldClearance(clears=hold.record, reason=reason))} if reason else {}
     files |= packet_files(main, record, files)
@@ -67,23 +67,23 @@ def clear_hold(harness: Harness, main: Main, cluster: Cluster, hold: Hold, reaso
     return advance(harness, main, "hold-cleared", facts, files, f"{cluster.cluster}: clear the hold", body)
 
 
-def retire(harness: Harness, main: Main, cluster: Cluster, life: Life) -> PullRequest:
+def retire(harness: Harness, main: Main, cluster: Cluster, history: SpecialistHistory) -> PullRequest:
     """Ask for a specialist's deprecation; when it serves, routing returns to who served before."""
-    facts = _facts(harness, cluster, life)
+    facts = _facts(harness, cluster, history)
     record = next_record(main, "deprecated", facts, {})
     files = packet_files(main, record, {})
     body = files[PACKET_FILE].decode()
-    return advance(harness, main, "deprecated", facts, files, f"{life.specialist}: deprecated", body)
+    return advance(harness, main, "deprecated", facts, files, f"{history.specialist}: deprecated", body)
 
 
-def _facts(harness: Harness, cluster: Cluster, life: Life) -> Facts:
-    return Facts.of(life.records[-1], cluster, harness.actor, harness.preparer)
+def _facts(harness: Harness, cluster: Cluster, history: SpecialistHistory) -> Facts:
+    return Facts.of(history.records[-1], cluster, harness.actor, harness.preparer)
 
 
 def _standing_order(harness: Harness, main: Main, facts: Facts, fresh: RollbackOrder) -> RollbackOrder | None:
     """The order of this harness's open pull request that says the same and is decided by the same as a fresh one."""
-    life = main.history.find(facts.specialist)
-    due = (life.cluster, life.specialist, len(life.records) + 1)
+    history = main.histories.find(facts.specialist)
+    due = (history.cluster, history.specialist, len(history.records) + 1)
     path = f"{folder_of(*due, 'rolled-back')}/{ROLLBACK_FILE}"
     for pull in harness.forge.list("open"):
         if pull.branch != branch_of(*due, "rolled-back") or pull.preparer != harness.actor:
@@ -114,16 +114,16 @@ def _automatic(main: Main, facts: Facts, order: RollbackOrder) -> bool:
     return verdict_on(main, record, order).automatic
 
 
-def _require_loss(main: Main, order: RollbackOrder, life: Life) -> None:
+def _require_loss(main: Main, order: RollbackOrder, history: SpecialistHistory) -> None:
     """What the gate would refuse is said to who brings it."""
-    deployment = deployment_of(main, life.specialist)
+    deployment = deployment_of(main, history.specialist)
     refusal = window_refusal(order, deployment.contract, deployment.approved_at)
     if refusal:
         raise InvalidInput(
             "no-loss",
             f"This is no reason by the contract: {refusal}",
             "Correct the file, or leave it out and give a --reason of your own.",
-            specialist=life.specialist,
+            specialist=history.specialist,
             refusal=refusal,
         )
 

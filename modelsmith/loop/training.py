@@ -27,12 +27,12 @@ def parent_of(desk: Desk, iteration: Iteration) -> str:
     if iteration.reference == BASE:
         return BASE
     main = desk.main()
-    life = main.history.find(iteration.reference)
-    export = export_of(main, life)
+    history = main.histories.find(iteration.reference)
+    export = export_of(main, history)
     if export:
-        life = main.history.find(export.parent)
-    fit = base_beneath(main, life) == desk.cluster.base_model.digest and life.state != "deprecated"
-    return life.specialist if fit else BASE
+        history = main.histories.find(export.parent)
+    fit = base_beneath(main, history) == desk.cluster.base_model.digest and history.state != "deprecated"
+    return history.specialist if fit else BASE
 
 
 def train(desk: Desk, iteration: Iteration, rows: Path) -> TrainOutcome:

@@ -11,7 +11,7 @@ from pydantic import Field
 from modelsmith.evidence.composite_history import CompositeHistory, Promoted, composite_history
 from modelsmith.evidence.history_chart import history_chart
 from modelsmith.governance.routing import render_routing
-from modelsmith.governance.states import Life, record_folder
+from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.loop.evals import ledger_of
 from modelsmith.operations.contract import ARGUMENT, Cli, ClusterName, Request, Result
 from modelsmith.operations.pictures import Svg, write_picture
@@ -48,13 +48,13 @@ def run(workspace: Workspace, request: CompositeHistoryRequest) -> CompositeHist
     commit = open_forge(workspace).fetch_into(git) if workspace.setting("forge") else git.rev("HEAD") or "HEAD"
     main = read_main(git, commit)
     cluster = load_cluster(main.tree, request.cluster)
-    lives = main.history.of_cluster(request.cluster)
+    histories = main.histories.of_cluster(request.cluster)
     runs = ledger_of(workspace).runs(cluster=request.cluster)
     history = composite_history(
-        render_routing(request.cluster, lives, cluster.deployment.traffic_share),
-        lives,
+        render_routing(request.cluster, histories, cluster.deployment.traffic_share),
+        histories,
         runs,
-        tuple(_promoted(main, lives, {run.run_id for run in runs})),
+        tuple(_promoted(main, histories, {run.run_id for run in runs})),
         request.everything,
     )
     return CompositeHistoryResult(
@@ -62,10 +62,10 @@ def run(workspace: Workspace, request: CompositeHistoryRequest) -> CompositeHist
     )
 
 
-def _promoted(main: Main, lives: Sequence[Life], known: AbstractSet[str]) -> Iterator[Promoted]:
+def _promoted(main: Main, histories: Sequence[SpecialistHistory], known: AbstractSet[str]) -> Iterator[Promoted]:
     """Records with evidence of a run that the ledger does not know."""
-    for life in lives:
-        for record in life.records:
+    for history in histories:
+        for record in history.records:
             if EVIDENCE_FILE in record.evidence and record.eval_run not in known:
                 path = f"{record_folder(record)}/{EVIDENCE_FILE}"
                 yield Promoted(record, load_machine_file(main.tree, path, Evidence))

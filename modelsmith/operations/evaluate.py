@@ -87,7 +87,7 @@ def run(workspace: Workspace, request: EvalRequest) -> EvalResult:
     governed = load_kept_eval_set(workspace.files, cluster.eval_set, workspace.private / "cache" / "sets")
     artifact = None
     if request.model not in {BASE, *(baseline.name for baseline in cluster.baselines)}:
-        artifact = read_main(workspace.git, "HEAD").history.find(request.model).artifact
+        artifact = read_main(workspace.git, "HEAD").histories.find(request.model).artifact
     sections: tuple[Section, ...] = SECTIONS if request.type == "all" else (request.type,)
     subject = subject_of(workspace, cluster, request.model, artifact)
     tag = _given_tag(request) or _tag(request, governed, _engine(cluster, subject))

@@ -1,4 +1,4 @@
-"""``modelsmith export``: an adapter as weights that stand alone, with an eval and a life of its own."""
+"""``modelsmith export``: an adapter as weights that stand alone, with an eval and a history of its own."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ def run(workspace: Workspace, request: ExportRequest) -> ExportResult:
     wanted = _wanted(request)
     harness = open_harness(workspace)
     main = read_main(workspace.git, sync(harness))
-    noted = noting(workspace, main.history.find(request.specialist).cluster)
+    noted = noting(workspace, main.histories.find(request.specialist).cluster)
     iteration = export(open_harness(noted), request.specialist, wanted)
     assert iteration.specialist
     assert iteration.artifact
-    state = read_main(workspace.git, sync(harness)).history.find(iteration.specialist).state
+    state = read_main(workspace.git, sync(harness)).histories.find(iteration.specialist).state
     steps: dict[str, Step] = {"lineage": step("lineage", {"id": iteration.specialist})}
     if state == "artifact-exported":
         steps["promote"] = step("promote", {"cluster": iteration.cluster, "specialist": iteration.specialist})

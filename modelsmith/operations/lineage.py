@@ -8,11 +8,11 @@ from pydantic import Field
 
 from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.routing import BASE
-from modelsmith.governance.states import Life, record_folder
+from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import OverrideView, override_view
 from modelsmith.promotion.bases import children_of, export_of, parent_of, training_of
-from modelsmith.promotion.history import RECEIPTS
+from modelsmith.promotion.histories import RECEIPTS
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.overrides import override_of
 from modelsmith.promotion.receipts import MERGE_RECEIPT
@@ -37,7 +37,7 @@ class LineageRequest(Request):
 
 
 class EventView(Frozen):
-    """One event of a life."""
+    """One event of a history."""
 
     sequence: int
     event: str
@@ -89,7 +89,7 @@ def run(workspace: Workspace, request: LineageRequest) -> LineageResult:
     name = _resolve(main, request.id)
     while name != BASE:
         ancestors.append(_ancestor(main, name))
-        name = parent_of(main, main.history.find(name))
+        name = parent_of(main, main.histories.find(name))
     oldest = ancestors[-1].training
     if oldest is None:
         raise IntegrityFailure(
@@ -98,28 +98,30 @@ def run(workspace: Workspace, request: LineageRequest) -> LineageResult:
             "Compare with a clone that verifies.",
             specialist=ancestors[-1].specialist,
         )
-    children = children_of(main, main.history.find(ancestors[0].specialist))
+    children = children_of(main, main.histories.find(ancestors[0].specialist))
     return LineageResult(
         ancestors=tuple(ancestors),
         base_model=oldest.base_model,
         base_digest=oldest.base_digest,
-        descendants=tuple(_descendant(main, life) for life in children),
+        descendants=tuple(_descendant(main, history) for history in children),
     )
 
 
-def _descendant(main: Main, life: Life) -> Descendant:
-    export = export_of(main, life)
+def _descendant(main: Main, history: SpecialistHistory) -> Descendant:
+    export = export_of(main, history)
     how = export.export.kind if export else "trained"
-    return Descendant(specialist=life.specialist, state=life.state, how=how)
+    return Descendant(specialist=history.specialist, state=history.state, how=how)
 
 
 def _resolve(main: Main, text: str) -> str:
     digest = text if text.startswith("sha256:") else f"sha256:{text}"
-    lives = main.history.lives
+    histories = main.histories.by_specialist
     found = (
         [text]
-        if text in lives
-        else [name for name, life in lives.items() if name.startswith(text) or life.artifact.startswith(digest)]
+        if text in histories
+        else [
+            name for name, history in histories.items() if name.startswith(text) or history.artifact.startswith(digest)
+        ]
     )
     if len(found) != 1:
         what = "More than one" if found else "No"
@@ -133,12 +135,12 @@ def _resolve(main: Main, text: str) -> str:
 
 
 def _ancestor(main: Main, name: str) -> Ancestor:
-    life = main.history.find(name)
-    training = None if life.is_export else training_of(main, life)
-    export = export_of(main, life)
-    evaluated = [record for record in life.records if record.eval_run]
+    history = main.histories.find(name)
+    training = None if history.is_export else training_of(main, history)
+    export = export_of(main, history)
+    evaluated = [record for record in history.records if record.eval_run]
     events = []
-    for record in life.records:
+    for record in history.records:
         path = f"{record_folder(record)}/{RECEIPTS}/{MERGE_RECEIPT}"
         receipt = load_machine_file(main.tree, path, Receipt) if main.tree.exists(path) else None
         events.append(
@@ -152,13 +154,13 @@ def _ancestor(main: Main, name: str) -> Ancestor:
         )
     return Ancestor(
         specialist=name,
-        cluster=life.cluster,
-        artifact=life.artifact,
-        state=life.state,
+        cluster=history.cluster,
+        artifact=history.artifact,
+        state=history.state,
         composite=evaluated[-1].composite if evaluated else None,
         eval_run=evaluated[-1].eval_run if evaluated else None,
         training=for_reviewers(training, main.policy.audiences) if training else None,
         export=for_reviewers(export, main.policy.audiences) if export else None,
-        override=override_view(override_of(main, life)),
+        override=override_view(override_of(main, history)),
         events=tuple(events),
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import override
 
-from modelsmith.governance.states import Life, folder_of
+from modelsmith.governance.states import SpecialistHistory, folder_of
 from modelsmith.loop.overrides import ask_override
 from modelsmith.loop.promotions import promote_next
 from modelsmith.loop.rollback import retire
@@ -82,14 +82,14 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
     harness = open_harness(workspace)
     commit = sync(harness)
     main = read_main(workspace.git, commit)
-    lives = main.history.of_cluster(request.cluster)
+    histories = main.histories.of_cluster(request.cluster)
     cluster = load_cluster(main.tree, request.cluster)
     if request.specialist:
-        life = main.history.find(request.specialist)
+        history = main.histories.find(request.specialist)
     elif request.to == "deprecated":
         raise InvalidInput("name-it", "Which specialist retires is not said", "Name the SPECIALIST.")
-    elif lives:
-        life = max((one for one in lives if not one.is_export), key=lambda one: one.records[-1].iteration)
+    elif histories:
+        history = max((one for one in histories if not one.is_export), key=lambda one: one.records[-1].iteration)
     else:
         first = step("iterate", {"cluster": request.cluster})
         raise InvalidInput(
@@ -98,18 +98,18 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
             "Run `{next}`.",
             cluster=request.cluster,
         ).then(first)
-    event, pull = _ask(harness, cluster, life, main, request)
-    last = life.records[-1]
+    event, pull = _ask(harness, cluster, history, main, request)
+    last = history.records[-1]
     return PromoteResult(
         cluster=request.cluster,
         model=cluster.base_model.name,
-        specialist=life.specialist,
+        specialist=history.specialist,
         iteration=last.iteration,
         event=event,
         composite=last.composite,
         eval_tag=last.eval_tag,
-        artifact=life.artifact,
-        directory=folder_of(request.cluster, life.specialist, last.sequence + 1, event),
+        artifact=history.artifact,
+        directory=folder_of(request.cluster, history.specialist, last.sequence + 1, event),
         pull=pull.number,
         status=pull.status,
         waiting_for=view(read_main(workspace.git, sync(harness)), pull).waiting_for,
@@ -117,12 +117,12 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
 
 
 def _ask(
-    harness: Harness, cluster: Cluster, life: Life, main: Main, request: PromoteRequest
+    harness: Harness, cluster: Cluster, history: SpecialistHistory, main: Main, request: PromoteRequest
 ) -> tuple[Event, PullRequest]:
     if request.override is not None:
         if request.to is not None:
             raise InvalidInput("name-it", "An override asks for no other state", "Leave --to or --override out.")
-        return "eval-accepted", ask_override(harness, main, cluster, life, request.override)
+        return "eval-accepted", ask_override(harness, main, cluster, history, request.override)
     if request.to == "deprecated":
-        return "deprecated", retire(harness, main, cluster, life)
-    return promote_next(harness, cluster, life, main, request.to)
+        return "deprecated", retire(harness, main, cluster, history)
+    return promote_next(harness, cluster, history, main, request.to)

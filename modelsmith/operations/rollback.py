@@ -11,7 +11,7 @@ from typing_extensions import override
 from modelsmith.governance.hold import Hold
 from modelsmith.governance.rollback import readiness
 from modelsmith.governance.routing import hold_of, latest_deployment, render_routing
-from modelsmith.governance.states import Life, folder_of
+from modelsmith.governance.states import SpecialistHistory, folder_of
 from modelsmith.loop.evals import ledger_of
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.rollback import clear_hold, roll_back
@@ -19,7 +19,7 @@ from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
 from modelsmith.operations.status import ServingView
 from modelsmith.promotion.harness import Harness, open_harness
-from modelsmith.promotion.history import RECEIPTS
+from modelsmith.promotion.histories import RECEIPTS
 from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.outrun import close_outrun
 from modelsmith.promotion.pulls import sync
@@ -91,8 +91,8 @@ def run(workspace: Workspace, request: RollbackRequest) -> RollbackResult:
     main = read_main(workspace.git, sync(harness))
     note_advances(ledger_of(workspace), main)
     cluster = load_cluster(main.tree, request.cluster)
-    lives = main.history.of_cluster(request.cluster)
-    hold = hold_of(request.cluster, lives)
+    histories = main.histories.of_cluster(request.cluster)
+    hold = hold_of(request.cluster, histories)
     if request.clear_hold:
         if hold is None:
             raise InvalidInput(
@@ -101,16 +101,16 @@ def run(workspace: Workspace, request: RollbackRequest) -> RollbackResult:
                 "See `{next}`.",
                 cluster=request.cluster,
             ).then(step("status", {}))
-        life = main.history.find(hold.specialist)
+        history = main.histories.find(hold.specialist)
         pull = clear_hold(harness, main, cluster, hold, request.reason)
-        return _result(harness, cluster, "hold-cleared", life, pull)
-    life = _target(main, request, hold)
-    if hold and life.specialist == hold.specialist:
-        _refuse_other_reason(main, life, request.reason)
-        return _result(harness, cluster, "rolled-back", life, _done(harness, main, life))
+        return _result(harness, cluster, "hold-cleared", history, pull)
+    history = _target(main, request, hold)
+    if hold and history.specialist == hold.specialist:
+        _refuse_other_reason(main, history, request.reason)
+        return _result(harness, cluster, "rolled-back", history, _done(harness, main, history))
     window = _read_window(request.window) if request.window else None
-    pull = roll_back(harness, main, cluster, life, request.reason, window)
-    return _result(harness, cluster, "rolled-back", life, pull)
+    pull = roll_back(harness, main, cluster, history, request.reason, window)
+    return _result(harness, cluster, "rolled-back", history, pull)
 
 
 def _read_window(path: Path) -> LiveWindow:
@@ -126,48 +126,50 @@ def _read_window(path: Path) -> LiveWindow:
     return value
 
 
-def _target(main: Main, request: RollbackRequest, hold: Hold | None) -> Life:
+def _target(main: Main, request: RollbackRequest, hold: Hold | None) -> SpecialistHistory:
     """Whose deployment is meant. On hold that is the one that was rolled back last, so that no rerun undoes another."""
     if request.specialist or hold:
-        return main.history.find(request.specialist or (hold.specialist if hold else ""))
-    life = latest_deployment(main.history.of_cluster(request.cluster))
-    if life is None:
+        return main.histories.find(request.specialist or (hold.specialist if hold else ""))
+    history = latest_deployment(main.histories.of_cluster(request.cluster))
+    if history is None:
         raise InvalidInput(
             "nothing-to-roll-back",
             f"No deployment of {request.cluster} stands",
             "See `{next}`.",
             cluster=request.cluster,
         ).then(step("status", {}))
-    return life
+    return history
 
 
-def _refuse_other_reason(main: Main, life: Life, reason: str) -> None:
+def _refuse_other_reason(main: Main, history: SpecialistHistory, reason: str) -> None:
     """A reason that comes later would be lost: the record is written."""
-    record = next(record for record in reversed(life.records) if record.event == "rolled-back")
+    record = next(record for record in reversed(history.records) if record.event == "rolled-back")
     known = recorded_order(main, record).reason
     if reason and reason != known:
-        more = step("rollback", {"cluster": life.cluster}, clear_hold=True, reason="WHY")
+        more = step("rollback", {"cluster": history.cluster}, clear_hold=True, reason="WHY")
         raise InvalidInput(
             "rolled-back-already",
-            f"{life.specialist} is rolled back already; its reason stands: {known}",
+            f"{history.specialist} is rolled back already; its reason stands: {known}",
             "Say the rest when the hold is cleared: `{next}`.",
             reason=known,
         ).then(more)
 
 
-def _done(harness: Harness, main: Main, life: Life) -> PullRequest:
+def _done(harness: Harness, main: Main, history: SpecialistHistory) -> PullRequest:
     """The merged pull request of the rollback that holds the cluster."""
-    return harness.forge.get(_receipt(main, life, "rolled-back")[1].pull)
+    return harness.forge.get(_receipt(main, history, "rolled-back")[1].pull)
 
 
-def _receipt(main: Main, life: Life, event: Event) -> tuple[str, Receipt]:
+def _receipt(main: Main, history: SpecialistHistory, event: Event) -> tuple[str, Receipt]:
     """Folder of the specialist's last record of the event, and its receipt."""
-    sequence = max(record.sequence for record in life.records if record.event == event)
-    folder = folder_of(life.cluster, life.specialist, sequence, event)
+    sequence = max(record.sequence for record in history.records if record.event == event)
+    folder = folder_of(history.cluster, history.specialist, sequence, event)
     return folder, load_machine_file(main.tree, f"{folder}/{RECEIPTS}/{MERGE_RECEIPT}", Receipt)
 
 
-def _result(harness: Harness, cluster: Cluster, event: Event, life: Life, pull: PullRequest) -> RollbackResult:
+def _result(
+    harness: Harness, cluster: Cluster, event: Event, history: SpecialistHistory, pull: PullRequest
+) -> RollbackResult:
     workspace, name = harness.workspace, cluster.cluster
     main = read_main(workspace.git, sync(harness))
     note_advances(ledger_of(workspace), main)
@@ -175,7 +177,7 @@ def _result(harness: Harness, cluster: Cluster, event: Event, life: Life, pull: 
     shown = view(main, pull)
     if pull.status == "merged":
         tree = main.tree
-        folder, receipt = _receipt(main, main.history.find(life.specialist), event)
+        folder, receipt = _receipt(main, main.histories.find(history.specialist), event)
         decision = f"approved by {', '.join(sorted(receipt.approvals))}"
         if receipt.gate == "contract":
             decision = "within the contract that was approved with the deployment"
@@ -183,19 +185,19 @@ def _result(harness: Harness, cluster: Cluster, event: Event, life: Life, pull: 
         then = clear if event == "rolled-back" else step("iterate", {"cluster": name})
     else:
         tree = workspace.revision(pull.head)
-        folder = folder_of(name, life.specialist, len(life.records) + 1, event)
+        folder = folder_of(name, history.specialist, len(history.records) + 1, event)
         decision = next((check.sentence for check in shown.checks if check.name == "contract"), "a person decides")
         then = step("pr show", {"number": pull.number})
     ready = None
     if event == "rolled-back":
         order = read_order({ROLLBACK_FILE: tree.read(f"{folder}/{ROLLBACK_FILE}")})
-        deployment = deployment_of(main, life.specialist)
+        deployment = deployment_of(main, history.specialist)
         ready = readiness(deployment.contract, deployment.approved_at, order.decided_at)[1]
-    routing = render_routing(name, main.history.of_cluster(name), cluster.deployment.traffic_share)
+    routing = render_routing(name, main.histories.of_cluster(name), cluster.deployment.traffic_share)
     return RollbackResult(
         cluster=name,
         event=event,
-        specialist=life.specialist,
+        specialist=history.specialist,
         decision=decision,
         readiness=ready,
         pull=pull.number,

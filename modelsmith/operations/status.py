@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from modelsmith.forges.port import Forge
 from modelsmith.governance.hold import hold_clearers
 from modelsmith.governance.routing import hold_of, render_routing
-from modelsmith.governance.states import Life
+from modelsmith.governance.states import SpecialistHistory
 from modelsmith.ledger.ledger import Ledger
 from modelsmith.loop.promotions import FORWARD
 from modelsmith.loop.running import running
@@ -58,7 +58,7 @@ class SpecialistView(Frozen):
     export: str = ""
     """Of an export, what it is and of whom: ``merged export of iter-001-c82c9078``."""
     exports: tuple[str, ...] = ()
-    """Exports made from it; they have lives of their own, and stay when it is retired."""
+    """Exports made from it; they have histories of their own, and stay when it is retired."""
     overridden: str = ""
     """Who let its INCONCLUSIVE eval count, and why; empty for one that passed."""
     observers: str = ""
@@ -203,8 +203,8 @@ def _cluster(
     cluster = load_cluster(main.tree, name)
     path = f"evals/{cluster.eval_set}/evalset.yaml"
     evalset = parse_yaml(path, main.tree.read(path), EvalSet)
-    lives = main.history.of_cluster(name)
-    routing = render_routing(name, lives, cluster.deployment.traffic_share)
+    histories = main.histories.of_cluster(name)
+    routing = render_routing(name, histories, cluster.deployment.traffic_share)
     waiting = tuple(
         WaitingView(
             number=pull.number, title=pull.title, gate=pull.gate, waiting_for=pull.waiting_for, decides=pull.decides
@@ -214,10 +214,10 @@ def _cluster(
     )
     stale = {one.specialist: one for one in outdated}
     specialists = tuple(
-        _specialist(main, life, stale.get(life.specialist), assessed.get(life.artifact))
-        for life in sorted(lives, key=lambda life: (life.records[-1].iteration, life.is_export))
+        _specialist(main, history, stale.get(history.specialist), assessed.get(history.artifact))
+        for history in sorted(histories, key=lambda history: (history.records[-1].iteration, history.is_export))
     )
-    held = hold_of(name, lives)
+    held = hold_of(name, histories)
     hold = HoldView(specialist=held.specialist, waiting_for=hold_clearers(main.policy)) if held else None
     evaluated = [one.composite for one in specialists if one.composite is not None]
     then, why = _next(name, iteration, waiting, hold)
@@ -241,33 +241,33 @@ def _cluster(
     )
 
 
-def _specialist(main: Main, life: Life, stale: Stale | None, run: RunResult | None) -> SpecialistView:
-    override = override_of(main, life)
-    composites = [record.composite for record in life.records if record.composite is not None]
-    accepted = any(record.event == "eval-accepted" for record in life.records)
-    export = export_of(main, life)
+def _specialist(main: Main, history: SpecialistHistory, stale: Stale | None, run: RunResult | None) -> SpecialistView:
+    override = override_of(main, history)
+    composites = [record.composite for record in history.records if record.composite is not None]
+    accepted = any(record.event == "eval-accepted" for record in history.records)
+    export = export_of(main, history)
     if run and not accepted:
         composites = [run.headline.composite.value]
     return SpecialistView(
-        specialist=life.specialist,
-        state=life.state,
-        iteration=life.records[-1].iteration,
+        specialist=history.specialist,
+        state=history.state,
+        iteration=history.records[-1].iteration,
         composite=composites[-1] if composites else None,
         verdict="INCONCLUSIVE" if override else "PASS" if accepted else run.headline.verdict if run else None,
         stale=stale.reasons if stale else (),
         export=export.told if export else "",
-        exports=tuple(child.specialist for child in exports_of(main, life)),
+        exports=tuple(child.specialist for child in exports_of(main, history)),
         overridden=f"{', '.join(override.approved_by)}: {override.override.reason}" if override else "",
-        observers=_observers(main, life),
+        observers=_observers(main, history),
     )
 
 
-def _observers(main: Main, life: Life) -> str:
-    following = FORWARD.get(life.state)
+def _observers(main: Main, history: SpecialistHistory) -> str:
+    following = FORWARD.get(history.state)
     needed = required(main, following) if following else 0
     if not needed:
         return ""
-    found = backing(main, life)
+    found = backing(main, history)
     return "; ".join([count_sentence(found, needed), *disagreements(found)])
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from modelsmith import __version__
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.promotion.freshness import stale_deployments
-from modelsmith.promotion.history import PROMOTIONS
+from modelsmith.promotion.histories import PROMOTIONS
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.observers import all_backing
 from modelsmith.promotion.remembered import MEMORY_FILE, Verified, recall, remember
@@ -244,21 +244,21 @@ def _remember(workspace: Workspace, verified: Verified) -> None:
 
 def _weights(workspace: Workspace, main: Main, paths: tuple[Path, ...]) -> dict[str, str]:
     copies, chosen = _sort(workspace, main, paths)
-    clusters = {life.cluster for life in main.history.lives.values()}
+    clusters = {history.cluster for history in main.histories.by_specialist.values()}
     stores = {name: workspace.store(load_cluster(main.tree, name).store) for name in clusters}
     return check_weights(main, stores, chosen) | copies
 
 
 def _sort(workspace: Workspace, main: Main, paths: tuple[Path, ...]) -> tuple[dict[str, str], frozenset[str]]:
     """Copies of artifacts, checked, by path; and the specialists to look for in the store (all when none is named)."""
-    by_artifact = {life.artifact: life for life in main.history.lives.values()}
+    by_artifact = {history.artifact: history for history in main.histories.by_specialist.values()}
     copies: dict[str, str] = {}
     chosen: set[str] = set()
     for path in paths:
         folder = Path(os.path.normpath(workspace.root / path))
         promotion = folder.is_relative_to(workspace.root / PROMOTIONS)
         if promotion and len(parts := folder.relative_to(workspace.root).parts) >= 3:
-            chosen.add(main.history.find(parts[2]).specialist)
+            chosen.add(main.histories.find(parts[2]).specialist)
             continue
         if promotion or not (folder / SUMS_FILE).is_file():
             raise InvalidInput(
@@ -267,14 +267,14 @@ def _sort(workspace: Workspace, main: Main, paths: tuple[Path, ...]) -> tuple[di
                 "Name one of these.",
                 path=str(path),
             )
-        life = by_artifact.get(file_digest(folder / SUMS_FILE))
-        if life is None:
+        history = by_artifact.get(file_digest(folder / SUMS_FILE))
+        if history is None:
             raise IntegrityFailure(
                 "foreign-artifact",
                 f"{path} holds an artifact that main does not know",
                 "Do not use this copy.",
                 path=str(path),
             )
-        check_copy(main, life, folder)
-        copies[str(folder)] = f"checked, {life.specialist}"
-    return copies, frozenset(chosen) if paths else frozenset(main.history.lives)
+        check_copy(main, history, folder)
+        copies[str(folder)] = f"checked, {history.specialist}"
+    return copies, frozenset(chosen) if paths else frozenset(main.histories.by_specialist)

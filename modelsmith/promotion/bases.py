@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelsmith.governance.routing import BASE
-from modelsmith.governance.states import Life, record_folder
+from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.promotion.main import Main
 from modelsmith.repository.load import load_machine_file
 from modelsmith.schema.cluster import Cluster
@@ -12,57 +12,57 @@ from modelsmith.schema.promotion import EXPORT_FILE, TRAINING_FILE, ExportFacts,
 from modelsmith.schema.source import Chat
 
 
-def export_of(main: Main, life: Life) -> ExportFacts | None:
+def export_of(main: Main, history: SpecialistHistory) -> ExportFacts | None:
     """What the specialist's first record says it was made from; None for one that was trained."""
-    if not life.is_export:
+    if not history.is_export:
         return None
-    return load_machine_file(main.tree, f"{record_folder(life.records[0])}/{EXPORT_FILE}", ExportFacts)
+    return load_machine_file(main.tree, f"{record_folder(history.records[0])}/{EXPORT_FILE}", ExportFacts)
 
 
-def training_of(main: Main, life: Life) -> TrainingFacts | None:
+def training_of(main: Main, history: SpecialistHistory) -> TrainingFacts | None:
     """How the specialist was trained, or its parent, where it is an export; None without training facts.
 
     The gate lets no candidate in that has none.
     """
-    export = export_of(main, life)
-    trained = main.history.lives.get(export.parent) if export else life
+    export = export_of(main, history)
+    trained = main.histories.by_specialist.get(export.parent) if export else history
     path = f"{record_folder(trained.records[0])}/{TRAINING_FILE}" if trained else ""
     return load_machine_file(main.tree, path, TrainingFacts) if main.tree.exists(path) else None
 
 
-def base_beneath(main: Main, life: Life) -> str | None:
+def base_beneath(main: Main, history: SpecialistHistory) -> str | None:
     """Digest of the base model that main says the specialist was trained over; None without training facts.
 
     None too for an export: its weights stand alone.
     """
-    facts = None if life.is_export else training_of(main, life)
+    facts = None if history.is_export else training_of(main, history)
     return facts.base_digest if facts else None
 
 
-def parent_of(main: Main, life: Life) -> str:
+def parent_of(main: Main, history: SpecialistHistory) -> str:
     """The specialist that it was trained or made from, or ``base``; ``base`` too without any facts."""
-    export = export_of(main, life)
+    export = export_of(main, history)
     if export:
         return export.parent
-    facts = training_of(main, life)
+    facts = training_of(main, history)
     return facts.parent if facts else BASE
 
 
-def children_of(main: Main, parent: Life) -> tuple[Life, ...]:
+def children_of(main: Main, parent: SpecialistHistory) -> tuple[SpecialistHistory, ...]:
     """Specialists of its cluster that were trained or made from it, by id."""
-    others = main.history.of_cluster(parent.cluster)
-    return tuple(life for life in others if parent_of(main, life) == parent.specialist)
+    others = main.histories.of_cluster(parent.cluster)
+    return tuple(history for history in others if parent_of(main, history) == parent.specialist)
 
 
-def exports_of(main: Main, parent: Life) -> tuple[Life, ...]:
+def exports_of(main: Main, parent: SpecialistHistory) -> tuple[SpecialistHistory, ...]:
     """Exports that were made from it, by id; no other specialist's facts are read."""
-    others = (life for life in main.history.of_cluster(parent.cluster) if life.is_export)
-    return tuple(life for life in others if parent_of(main, life) == parent.specialist)
+    others = (history for history in main.histories.of_cluster(parent.cluster) if history.is_export)
+    return tuple(history for history in others if parent_of(main, history) == parent.specialist)
 
 
 def wrong_parent(main: Main, facts: TrainingFacts) -> str | None:
     """What is wrong with going on from that parent, if anything: an adapter goes on over its own base only."""
-    parent = main.history.lives.get(facts.parent)
+    parent = main.histories.by_specialist.get(facts.parent)
     if parent is not None and parent.is_export:
         return f"trained from {facts.parent}, which is an export and no adapter"
     if parent is not None and base_beneath(main, parent) not in (None, facts.base_digest):
@@ -101,12 +101,12 @@ def spoken_otherwise(evidence: Evidence, cluster: Cluster) -> bool:
 def _due(main: Main, run: RunEvidence, evidence: Evidence) -> str | None:
     if run.model == evidence.specialist:
         return None if evidence.export else evidence.training.base_digest
-    life = main.history.lives.get(run.model)
-    return None if run.model == BASE or life is None else base_beneath(main, life)
+    history = main.histories.by_specialist.get(run.model)
+    return None if run.model == BASE or history is None else base_beneath(main, history)
 
 
 def _descends_from(main: Main, run: RunEvidence) -> str | None:
     """The base model that an adapter lies over, or that is part of an export."""
-    life = main.history.lives.get(run.model)
-    facts = training_of(main, life) if life is not None and life.is_export else None
+    history = main.histories.by_specialist.get(run.model)
+    facts = training_of(main, history) if history is not None and history.is_export else None
     return facts.base_digest if facts else run.base

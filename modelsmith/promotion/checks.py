@@ -20,7 +20,7 @@ from modelsmith.promotion.clock import BEGINNING
 from modelsmith.promotion.evidence_checks import check_evidence, check_models, check_question, check_verdict
 from modelsmith.promotion.folder import FILES, check_files
 from modelsmith.promotion.freshness import outdated
-from modelsmith.promotion.history import PROMOTIONS, parse_record
+from modelsmith.promotion.histories import PROMOTIONS, parse_record
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.lineage_checks import check_export, check_training
 from modelsmith.promotion.main import Main
@@ -122,7 +122,7 @@ def _checks_for(
     record: PromotionRecord, observers: int, now: datetime | None, seen: datetime
 ) -> Iterator[tuple[str, Callable[[Promotion], str]]]:
     yield "signature", _signature
-    yield "life", _life
+    yield "life", _history
     yield "files", check_files
     yield "limits", _limits
     yield "routing", _routing
@@ -164,13 +164,13 @@ def _signature(promotion: Promotion) -> str:
     return "the record is signed by a key of the trust root, or a workflow of policy"
 
 
-def _life(promotion: Promotion) -> str:
+def _history(promotion: Promotion) -> str:
     """The record is the one that main's state leads to: chain, transition, policy, approvers, collision, contract."""
     record, main = promotion.record, promotion.main
-    life = main.history.lives.get(record.specialist)
-    refuse(life is not None and life.cluster != record.cluster, "the specialist belongs to another cluster")
-    fold([*(life.records if life else ()), record], main.policy)
-    accepted = next((r for r in life.records if r.event == "eval-accepted"), None) if life else None
+    history = main.histories.by_specialist.get(record.specialist)
+    refuse(history is not None and history.cluster != record.cluster, "the specialist belongs to another cluster")
+    fold([*(history.records if history else ()), record], main.policy)
+    accepted = next((r for r in history.records if r.event == "eval-accepted"), None) if history else None
     known = (accepted.eval_run, accepted.eval_tag, accepted.composite) if accepted else (None, None, None)
     stated = (record.eval_run, record.eval_tag, record.composite)
     refuse(record.event != "eval-accepted" and stated != known, "the record names another eval than the accepted one")
@@ -261,14 +261,14 @@ def _artifact(promotion: Promotion) -> str:
     refuse(sha256(sums) != promotion.record.artifact, "SHA256SUMS is not the artifact's")
     signed = verify_manifest(promotion.file(SIGNATURE_FILE), sums, promotion.main.signers(promotion.record.cluster))
     refuse(signed != promotion.record.artifact, "the signature is another artifact's")
-    export = export_of(promotion.main, promotion.main.history.find(promotion.record.specialist))
+    export = export_of(promotion.main, promotion.main.histories.find(promotion.record.specialist))
     refuse(not lists(sums, export.export if export else None), "SHA256SUMS lists an artifact of another kind")
     return "the artifact's file list is signed"
 
 
 def _clearance(promotion: Promotion) -> str:
     record, main = promotion.record, promotion.main
-    hold = hold_of(record.cluster, main.history.of_cluster(record.cluster))
+    hold = hold_of(record.cluster, main.histories.of_cluster(record.cluster))
     refuse(hold is None, f"{record.cluster} is not on hold")
     clearance = read_clearance(promotion.files, hold) if hold else None
     return "it says why the hold may end" if clearance else "nobody said why the hold may end"
@@ -280,14 +280,14 @@ def _inverse(promotion: Promotion) -> str:
 
 def _fresh(promotion: Promotion) -> str:
     """A deployment rests on an eval of the question that main asks today, judged by the rule registered today."""
-    reasons = outdated(promotion.main, promotion.main.history.find(promotion.record.specialist))
+    reasons = outdated(promotion.main, promotion.main.histories.find(promotion.record.specialist))
     refuse(bool(reasons), "; ".join(reasons))
     return "the eval answered the question that main asks today, by today's rule"
 
 
 def _observers(needed: int, promotion: Promotion) -> str:
     """As many others, with keys of their own, came to the same as the policy requires."""
-    found = backing(promotion.main, promotion.main.history.find(promotion.record.specialist))
+    found = backing(promotion.main, promotion.main.histories.find(promotion.record.specialist))
     sentence = count_sentence(found, needed)
     refuse(len(found.agreeing) < needed, sentence)
     return sentence
@@ -295,6 +295,6 @@ def _observers(needed: int, promotion: Promotion) -> str:
 
 def _observations(promotion: Promotion) -> str:
     """Nobody whom main lists as an observer stands by another result: one honest observer is enough to be heard."""
-    found = backing(promotion.main, promotion.main.history.find(promotion.record.specialist))
+    found = backing(promotion.main, promotion.main.histories.find(promotion.record.specialist))
     refuse(bool(found.disagreeing), "; ".join(disagreements(found)))
     return "no observer disagrees with the evidence"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from modelsmith.governance.keys import CLOCK_TOLERANCE
-from modelsmith.promotion.history import PROMOTIONS, RECEIPTS
+from modelsmith.promotion.histories import PROMOTIONS, RECEIPTS
 from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.repository.tree import Tree, read_each
 from modelsmith.schema.errors import IntegrityFailure

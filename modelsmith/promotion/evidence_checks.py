@@ -38,14 +38,14 @@ def check_evidence(promotion: Promotion) -> str:
     refuse(evidence.candidate.model != record.specialist, "the evidence names another candidate")
     refuse(evidence.candidate.weights != record.artifact, "the eval ran other weights than the artifact")
     refuse(evidence.candidate.run_id != record.eval_run, "the record names another eval run")
-    life = promotion.main.history.find(record.specialist)
-    if life.is_export:
+    history = promotion.main.histories.find(record.specialist)
+    if history.is_export:
         tag = export_tag(record.cluster, record.specialist, evidence.question, evidence.engine)
     else:
         tag = candidate_tag(record.cluster, record.iteration)
     refuse(record.eval_tag != tag, f"the record's eval_tag is not {tag}")
     refuse(evidence.candidate.headline.composite.value != record.composite, "the record states another composite")
-    facts, export = training_of(promotion.main, life), export_of(promotion.main, life)
+    facts, export = training_of(promotion.main, history), export_of(promotion.main, history)
     refuse(facts is None, "main does not say how the candidate was trained")
     assert facts
     refuse(evidence.training != for_reviewers(facts, audiences), "the lineage differs from the candidate's")
@@ -67,8 +67,8 @@ def check_question(promotion: Promotion) -> str:
         "the evidence names another cluster, eval set or version than main's",
     )
     refuse(evidence.eval_tree != main.tree.folder_id(governed.folder), "eval_tree is not the eval set's tree on main")
-    lives = main.history.of_cluster(cluster.cluster)
-    routing = render_routing(cluster.cluster, lives, cluster.deployment.traffic_share)
+    histories = main.histories.of_cluster(cluster.cluster)
+    routing = render_routing(cluster.cluster, histories, cluster.deployment.traffic_share)
     serving = {(one.specialist, one.artifact or cluster.base_model.digest) for one in routing.serving}
     refuse(
         (evidence.incumbent.model, evidence.incumbent.weights) not in serving,
@@ -78,7 +78,7 @@ def check_question(promotion: Promotion) -> str:
     refuse(evidence.training.reward != evidence.rubric, "training and eval used different rubrics")
     refuse(evidence.rule != effective_rule(governed, cluster), "the gate's rule is not the registered one")
     refuse(evidence.since != since(main, cluster, evidence.incumbent.model), "since is not what main asked back then")
-    known = {life.specialist for life in candidates_since(main, cluster.cluster, evidence.incumbent.model)}
+    known = {history.specialist for history in candidates_since(main, cluster.cluster, evidence.incumbent.model)}
     odd = sorted({one.model for one in evidence.earlier} - known - {evidence.specialist})
     refuse(bool(odd), f"earlier names {', '.join(odd)}, which main does not have as a candidate since the incumbent")
     _refuse_judge(evidence.judge, governed)

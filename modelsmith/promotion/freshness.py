@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from modelsmith.governance.routing import BASE, render_routing
-from modelsmith.governance.states import Life, record_folder
+from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.promotion.bases import spoken_otherwise
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.rule import effective_rule
@@ -34,31 +34,31 @@ def read_evidence(data: bytes) -> Evidence:
     return parse_canonical(EVIDENCE_FILE, data, Evidence)
 
 
-def evidence_of(main: Main, life: Life) -> Evidence:
+def evidence_of(main: Main, history: SpecialistHistory) -> Evidence:
     """The evidence that the specialist was accepted on.
 
     Raises:
         InvalidInput: ``no-evidence`` for one that was never accepted.
     """
-    accepted = next((record for record in life.records if record.event == "eval-accepted"), None)
+    accepted = next((record for record in history.records if record.event == "eval-accepted"), None)
     if accepted is None:
         raise InvalidInput(
             "no-evidence",
-            f"{life.specialist} was promoted without an eval",
+            f"{history.specialist} was promoted without an eval",
             "Promote a specialist that was evaluated.",
-            specialist=life.specialist,
+            specialist=history.specialist,
         )
     return read_evidence(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
 
 
-def outdated(main: Main, life: Life) -> tuple[str, ...]:
+def outdated(main: Main, history: SpecialistHistory) -> tuple[str, ...]:
     """What the specialist's eval no longer answers, in sentences; none when main still asks the same by the same rule.
 
     Raises:
         InvalidInput: cluster or eval set do not load.
     """
-    evidence = evidence_of(main, life)
-    cluster = load_cluster(main.tree, life.cluster)
+    evidence = evidence_of(main, history)
+    cluster = load_cluster(main.tree, history.cluster)
     governed = load_eval_set(main.tree, cluster.eval_set)
     asked = governed.question()
     reasons: list[str] = []
@@ -83,26 +83,28 @@ def stale_deployments(main: Main) -> tuple[Stale, ...]:
     """Every specialist that carries traffic and rests on stale evidence or on an older policy, by id."""
     found = []
     for name in sorted(_serving(main)):
-        life = main.history.lives[name]
+        history = main.histories.by_specialist[name]
         try:
-            reasons = outdated(main, life)
+            reasons = outdated(main, history)
         except InvalidInput as error:
             reasons = (f"what it was evaluated on no longer loads: {error.message}",)
         renewal = (
-            f"`modelsmith eval --cluster {life.cluster} --model {name}` shows whether it still clears the gate; "
-            f"`modelsmith iterate {life.cluster}` prepares a successor on today's evidence"
+            f"`modelsmith eval --cluster {history.cluster} --model {name}` shows whether it still clears the gate; "
+            f"`modelsmith iterate {history.cluster}` prepares a successor on today's evidence"
         )
-        if life.records[-1].policy != main.policy_digest:
+        if history.records[-1].policy != main.policy_digest:
             if not reasons:
-                renewal = f"its evidence stands; the next promotion of {life.cluster} is decided under today's policy"
+                renewal = (
+                    f"its evidence stands; the next promotion of {history.cluster} is decided under today's policy"
+                )
             reasons = (*reasons, "the policy changed since it was approved")
         if reasons:
-            found.append(Stale(life.cluster, name, reasons, renewal))
+            found.append(Stale(history.cluster, name, reasons, renewal))
     return tuple(found)
 
 
 def require_readable(main: Main) -> None:
-    """What `verify` and `status` read of main besides its rules and lives: each cluster's settings, and who serves.
+    """What `verify` and `status` read of main besides its rules and histories: each cluster's settings, and who serves.
 
     An eval set is not asked for: where it does not load, `stale_deployments` says so and ends nothing.
 
@@ -110,18 +112,18 @@ def require_readable(main: Main) -> None:
         ModelsmithError: as these would end with.
     """
     written = {path.split("/")[1] for path in main.tree.paths("clusters") if path.endswith("/cluster.yaml")}
-    for name in sorted(written | {life.cluster for life in main.history.lives.values()}):
+    for name in sorted(written | {history.cluster for history in main.histories.by_specialist.values()}):
         load_cluster(main.tree, name)
     for name in sorted(_serving(main)):
         with suppress(InvalidInput):
-            evidence_of(main, main.history.lives[name])
+            evidence_of(main, main.histories.by_specialist[name])
 
 
 def _serving(main: Main) -> set[str]:
     """Specialists with a share of some cluster's traffic."""
     names: set[str] = set()
-    for cluster in {life.cluster for life in main.history.lives.values() if life.routed}:
+    for cluster in {history.cluster for history in main.histories.by_specialist.values() if history.routed}:
         share = load_cluster(main.tree, cluster).deployment.traffic_share
-        routing = render_routing(cluster, main.history.of_cluster(cluster), share)
+        routing = render_routing(cluster, main.histories.of_cluster(cluster), share)
         names |= {entry.specialist for entry in routing.serving}
     return names - {BASE}

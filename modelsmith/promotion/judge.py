@@ -253,7 +253,7 @@ def checks_for(
 def _kept(main: Main, change: Change) -> CheckResult:
     """Records are read with their cluster's settings, also by whoever replays history when nothing serves any more."""
     gone = {path.path for path in change.paths if path.new_mode == ABSENT}
-    clusters = {life.cluster for life in main.history.lives.values()}
+    clusters = {history.cluster for history in main.histories.by_specialist.values()}
     missing = sorted(name for name in clusters if f"clusters/{name}/cluster.yaml" in gone)
     sentence = f"main holds records of {', '.join(missing)}, which nobody could read without its cluster.yaml; leave it"
     return CheckResult("settings-kept", not missing, sentence if missing else "no record loses its cluster's settings")

@@ -54,7 +54,7 @@ def check_export(promotion: Promotion) -> str:
     withheld = audience(ExportFacts, "toolkit", main.policy.audiences) == "operator"
     refuse(facts.toolkit is None and not withheld, f"{EXPORT_FILE} leaves toolkit out")
     _refuse_parent(main, record.cluster, facts.parent, "made")
-    parent = main.history.find(facts.parent)
+    parent = main.histories.find(facts.parent)
     refuse(parent.is_export, f"made from {facts.parent}, which is an export itself")
     accepted = any(one.event == "eval-accepted" for one in parent.records)
     refuse(not accepted, f"made from {facts.parent}, which no eval has accepted")
@@ -68,6 +68,6 @@ def check_export(promotion: Promotion) -> str:
 
 def _refuse_parent(main: Main, cluster: str, name: str, how: str = "trained") -> None:
     """Training goes on from the base model, or from a specialist of the cluster that is not retired."""
-    parent = main.history.lives.get(name)
+    parent = main.histories.by_specialist.get(name)
     refuse(name != BASE and (parent is None or parent.cluster != cluster), f"{cluster} has no specialist {name}")
     refuse(parent is not None and parent.state == "deprecated", f"{how} from {name}, which is deprecated")

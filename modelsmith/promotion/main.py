@@ -8,7 +8,7 @@ from functools import cached_property
 
 from modelsmith.governance.codeowners import Codeowners
 from modelsmith.promotion.clock import Signed, read_signed
-from modelsmith.promotion.history import History, history_after, read_history
+from modelsmith.promotion.histories import Histories, histories_after, read_histories
 from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_codeowners, load_people, load_policy
@@ -22,7 +22,7 @@ from modelsmith.signing.keyless import Believed
 
 @dataclass(frozen=True)
 class Main:
-    """Policy, people, owners, trust roots and lives at one commit: what a proposal is judged by."""
+    """Policy, people, owners, trust roots and histories at one commit: what a proposal is judged by."""
 
     tree: Revision
     policy: Policy
@@ -34,7 +34,7 @@ class Main:
     """Workflows that may sign them, for the clusters that each names."""
     observers: Mapping[str, tuple[bytes, ...]]
     """PEM public keys that may sign observations and nothing else, by id of the observer."""
-    history: History
+    histories: Histories
 
     def signers(self, cluster: str) -> tuple[Trusted, ...]:
         """Who may sign a cluster's records, evidence and artifacts."""
@@ -65,7 +65,7 @@ def read_main(git: Git, commit: str) -> Main:
     """
     tree = Revision(git, commit)
     policy = load_policy(tree)
-    return _governed(tree, policy, read_history(tree, policy))
+    return _governed(tree, policy, read_histories(tree, policy))
 
 
 def main_after(before: Main, commit: str) -> Main:
@@ -78,14 +78,14 @@ def main_after(before: Main, commit: str) -> Main:
     tree = Revision(git, commit)
     policy = load_policy(tree)
     change = git.change(before.tree.commit, commit)
-    return _governed(tree, policy, history_after(before.history, change, tree, policy, policy == before.policy))
+    return _governed(tree, policy, histories_after(before.histories, change, tree, policy, policy == before.policy))
 
 
 def _may_sign(workflow: Workflow, cluster: str) -> bool:
     return isinstance(workflow, SigningWorkflow) and (not workflow.clusters or cluster in workflow.clusters)
 
 
-def _governed(tree: Revision, policy: Policy, history: History) -> Main:
+def _governed(tree: Revision, policy: Policy, histories: Histories) -> Main:
     people = load_people(tree)
     trust = {name for harness in people.harness if not harness.observer for name in harness.trust}
     return Main(
@@ -100,5 +100,5 @@ def _governed(tree: Revision, policy: Policy, history: History) -> Main:
             for harness in people.harness
             if harness.observer
         },
-        history=history,
+        histories=histories,
     )

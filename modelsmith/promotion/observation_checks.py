@@ -14,7 +14,7 @@ from modelsmith.evidence.second_look import compare_look, recompute_look
 from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.gate import CheckResult
 from modelsmith.governance.observed import ObservedFolder, observed_in, observed_path
-from modelsmith.governance.states import Life, record_folder
+from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.main import Main
@@ -42,7 +42,7 @@ class _Proposed:
     change: Change
     folder: ObservedFolder
     look: SecondLook
-    life: Life
+    history: SpecialistHistory
     evidence: Evidence
     digest: str
     """Of the evidence's file."""
@@ -67,12 +67,12 @@ def observation_checks(main: Main, tree: Revision, change: Change, merging: bool
 def _read(main: Main, tree: Revision, change: Change) -> _Proposed:
     folder = observed_in(change)
     assert folder
-    life = main.history.find(folder.specialist)
-    refuse(life.cluster != folder.cluster, "the specialist belongs to another cluster")
-    evidence = evidence_of(main, life)
-    accepted = next(record for record in life.records if record.event == "eval-accepted")
+    history = main.histories.find(folder.specialist)
+    refuse(history.cluster != folder.cluster, "the specialist belongs to another cluster")
+    evidence = evidence_of(main, history)
+    accepted = next(record for record in history.records if record.event == "eval-accepted")
     digest = sha256(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
-    return _Proposed(main, tree, change, folder, read_look(tree, folder), life, evidence, digest)
+    return _Proposed(main, tree, change, folder, read_look(tree, folder), history, evidence, digest)
 
 
 def _checks(merging: bool) -> Iterator[tuple[str, Callable[[_Proposed], str]]]:
@@ -99,7 +99,7 @@ def _place(proposed: _Proposed) -> str:
     touched = {path.path for path in proposed.change.paths}
     due = {f"{where}/{name}" for name in (OBSERVATION_FILE, OBSERVATION_SIGNATURE)}
     refuse(touched != due, f"an observation is {OBSERVATION_FILE} and its signature, and nothing else")
-    number = next_number(proposed.main, proposed.life, proposed.folder.observer)
+    number = next_number(proposed.main, proposed.history, proposed.folder.observer)
     refuse(proposed.folder.number != number, f"the next observation of {proposed.folder.observer} has number {number}")
     size = sum(len(proposed.tree.read(path)) for path in due)
     refuse(size > proposed.main.policy.limits.evidence_bytes, "it is larger than policy allows for evidence")
@@ -114,7 +114,7 @@ def _observer(proposed: _Proposed) -> str:
 def _subject(proposed: _Proposed) -> str:
     """It repeats this very evidence: same artifact, same question, same incumbent, bit for bit."""
     look, evidence = proposed.look, proposed.evidence
-    refuse(look.artifact != proposed.life.artifact, "it observed another artifact")
+    refuse(look.artifact != proposed.history.artifact, "it observed another artifact")
     refuse(look.evidence != proposed.digest, "it repeats other evidence than main's")
     refuse(look.question != evidence.question, "it answered another question than the evidence")
     for name, mine, stated in (

@@ -14,9 +14,9 @@ from modelsmith.evidence.second_look import compare_look
 from modelsmith.governance.observed import ObservedFolder, observed_in, observed_path, parse_observed
 from modelsmith.governance.person_gates import OBSERVED_EVENTS
 from modelsmith.governance.shape import promotion_folder
-from modelsmith.governance.states import Life, parse_folder, record_folder
+from modelsmith.governance.states import SpecialistHistory, parse_folder, record_folder
 from modelsmith.promotion.freshness import evidence_of
-from modelsmith.promotion.history import PROMOTIONS
+from modelsmith.promotion.histories import PROMOTIONS
 from modelsmith.promotion.main import Main
 from modelsmith.repository.tree import Tree
 from modelsmith.schema.base import Event
@@ -46,16 +46,16 @@ class Backing:
     """Observations on main that do not count, in sentences that say why."""
 
 
-def observed_folders(tree: Tree, life: Life) -> tuple[ObservedFolder, ...]:
+def observed_folders(tree: Tree, history: SpecialistHistory) -> tuple[ObservedFolder, ...]:
     """Observations of a specialist that a tree holds, by observer and number."""
-    inside = f"{PROMOTIONS}/{life.cluster}/{life.specialist}"
+    inside = f"{PROMOTIONS}/{history.cluster}/{history.specialist}"
     folders = {path.rpartition("/")[0] for path in tree.paths(inside) if path.endswith(f"/{OBSERVATION_FILE}")}
     return tuple(sorted(found for folder in folders if (found := parse_observed(folder))))
 
 
-def next_number(main: Main, life: Life, observer: str) -> int:
+def next_number(main: Main, history: SpecialistHistory, observer: str) -> int:
     """Number of this observer's next observation of the specialist."""
-    return 1 + max((one.number for one in observed_folders(main.tree, life) if one.observer == observer), default=0)
+    return 1 + max((one.number for one in observed_folders(main.tree, history) if one.observer == observer), default=0)
 
 
 def read_look(tree: Tree, folder: ObservedFolder) -> SecondLook:
@@ -89,11 +89,11 @@ def unseal_look(main: Main, tree: Tree, folder: ObservedFolder, look: SecondLook
     named = parse_statement(peek(bundle)).subject[0].name
     if said != said_of(look) or named != OBSERVATION_FILE:
         raise IntegrityFailure("bad-file", "The signature says something else than is due", "Observe again.")
-    life = main.history.find(look.specialist)
-    if any(look.observer in (record.prepared_by.id, record.requested_by) for record in life.records):
+    history = main.histories.find(look.specialist)
+    if any(look.observer in (record.prepared_by.id, record.requested_by) for record in history.records):
         raise _no_observer(f"{look.observer} prepared or asked for what it observes")
     key = named_key(bundle)
-    accepted = next((record for record in life.records if record.event == "eval-accepted"), None)
+    accepted = next((record for record in history.records if record.event == "eval-accepted"), None)
     producer = named_key(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_SIGNATURE}")) if accepted else ""
     if key == producer or key in map(key_name, main.trusted):
         raise IntegrityFailure(
@@ -114,7 +114,7 @@ def said_of(look: SecondLook) -> dict[str, str]:
     }
 
 
-def backing(main: Main, life: Life) -> Backing:
+def backing(main: Main, history: SpecialistHistory) -> Backing:
     """What observers say of the specialist's evidence now.
 
     Of each observer the latest observation that counts stands, and each key counts once, whoever holds it.
@@ -123,16 +123,16 @@ def backing(main: Main, life: Life) -> Backing:
         InvalidInput: ``no-evidence``.
         IntegrityFailure: main holds evidence that cannot be read.
     """
-    evidence = evidence_of(main, life)
-    accepted = next(record for record in life.records if record.event == "eval-accepted")
+    evidence = evidence_of(main, history)
+    accepted = next(record for record in history.records if record.event == "eval-accepted")
     digest = sha256(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
     latest: dict[str, tuple[str, SecondLook]] = {}
     uncounted: list[str] = []
-    for folder in observed_folders(main.tree, life):
+    for folder in observed_folders(main.tree, history):
         try:
             look = read_look(main.tree, folder)
             key = unseal_look(main, main.tree, folder, look)
-            if (look.artifact, look.evidence) != (life.artifact, digest):
+            if (look.artifact, look.evidence) != (history.artifact, digest):
                 raise IntegrityFailure("bad-file", "it is about other evidence", "Observe again.")
             latest[folder.observer] = key, look
         except ModelsmithError as error:
@@ -156,7 +156,11 @@ def all_backing(main: Main) -> dict[str, Backing]:
     Raises:
         IntegrityFailure: as `backing`.
     """
-    return {name: backing(main, life) for name, life in main.history.lives.items() if observed_folders(main.tree, life)}
+    return {
+        name: backing(main, history)
+        for name, history in main.histories.by_specialist.items()
+        if observed_folders(main.tree, history)
+    }
 
 
 def told(main: Main, tree: Tree, change: Change) -> tuple[Agreement, ...]:
@@ -168,12 +172,12 @@ def told(main: Main, tree: Tree, change: Change) -> tuple[Agreement, ...]:
     brought = observed_in(change)
     with suppress(ModelsmithError):
         if brought:
-            evidence = evidence_of(main, main.history.find(brought.specialist))
+            evidence = evidence_of(main, main.histories.find(brought.specialist))
             return (compare_look(read_look(tree, brought), evidence, main.policy.observer_flips),)
         for folder in folders:
             named = parse_folder(folder)
             if named.event in OBSERVED_EVENTS:
-                found = backing(main, main.history.find(named.specialist))
+                found = backing(main, main.histories.find(named.specialist))
                 return (*found.agreeing, *found.disagreeing)
     return ()
 

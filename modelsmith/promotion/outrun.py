@@ -1,4 +1,4 @@
-"""Proposals that main has outrun: their specialist's life, or their cluster's traffic, has gone on without them."""
+"""Proposals that main has outrun: their specialist's history, or their cluster's traffic, has gone on without them."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def close_outrun(harness: Harness, main: Main) -> tuple[int, ...]:
 
 def outrun(record: PromotionRecord, main: Main) -> str:
     """Why a proposed record can no longer follow what is on main; empty when it still can."""
-    life = main.history.lives.get(record.specialist)
-    done = life.records[-1] if life else None
+    history = main.histories.by_specialist.get(record.specialist)
+    done = history.records[-1] if history else None
     if record.sequence != (done.sequence + 1 if done else 1):
         return f"{record.specialist} has gone on without it: {done.event if done else 'nothing'} is on main"
-    tip = last_routing_record(main.history.of_cluster(record.cluster))
+    tip = last_routing_record(main.histories.of_cluster(record.cluster))
     if record.expected_previous not in (None, tip):
         return f"the traffic of {record.cluster} has changed since it was prepared"
     return ""

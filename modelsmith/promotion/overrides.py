@@ -9,8 +9,8 @@ from typing import NamedTuple
 from modelsmith.evaluation.overridable import override_refusal
 from modelsmith.governance.person_gates import override_role
 from modelsmith.governance.shape import promotion_folder
-from modelsmith.governance.states import Life, record_folder
-from modelsmith.promotion.history import RECEIPTS
+from modelsmith.governance.states import SpecialistHistory, record_folder
+from modelsmith.promotion.histories import RECEIPTS
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.proposed import Promotion, refuse
 from modelsmith.promotion.receipts import MERGE_RECEIPT
@@ -60,13 +60,13 @@ def override_in(main: Main, tree: Tree, change: Change) -> Overridden | None:
     return None
 
 
-def override_of(main: Main, life: Life) -> Overridden | None:
+def override_of(main: Main, history: SpecialistHistory) -> Overridden | None:
     """The override by which main accepted a specialist's eval; None for one that passed, or is not accepted yet.
 
     Raises:
         IntegrityFailure: main's file cannot be read.
     """
-    accepted = next((record for record in life.records if record.event == "eval-accepted"), None)
+    accepted = next((record for record in history.records if record.event == "eval-accepted"), None)
     if accepted is None or OVERRIDE_FILE not in accepted.evidence:
         return None
     folder = record_folder(accepted)

@@ -16,7 +16,7 @@ from modelsmith.promotion.freshness import evidence_of, read_evidence
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.observers import backing, required
 from modelsmith.promotion.overrides import Overridden, asked_override, override_of
-from modelsmith.promotion.records import lives_after
+from modelsmith.promotion.records import cluster_histories_after
 from modelsmith.promotion.rollbacks import deployment_of, read_clearance, read_order, recorded_order, verdict_on
 from modelsmith.promotion.since import trail
 from modelsmith.repository.load import load_cluster
@@ -48,9 +48,9 @@ def packet_files(main: Main, record: PromotionRecord, files: Mapping[str, bytes]
             evidence = read_evidence(files.get(EVIDENCE_FILE, b""))
             return _evidence_packet(main, evidence, cluster, None, asked_override(main, files))
         case "customer-deployed" | "production-validated":
-            life = main.history.find(record.specialist)
-            shown = for_reviewers(evidence_of(main, life), main.policy.audiences)
-            return _evidence_packet(main, shown, cluster, record, override_of(main, life))
+            history = main.histories.find(record.specialist)
+            shown = for_reviewers(evidence_of(main, history), main.policy.audiences)
+            return _evidence_packet(main, shown, cluster, record, override_of(main, history))
         case "rolled-back":
             return {PACKET_FILE: _rollback(main, cluster, record, files).encode()}
         case "hold-cleared":
@@ -67,7 +67,7 @@ def _evidence_packet(
     """``record`` is what people are asked for; None beside the evidence itself."""
     asked = None
     if record is not None:
-        seen = backing(main, main.history.find(record.specialist))
+        seen = backing(main, main.histories.find(record.specialist))
         asked = Asked(
             event=record.event,
             requested_by=record.requested_by,
@@ -109,7 +109,7 @@ def _rollback(main: Main, cluster: Cluster, record: PromotionRecord, files: Mapp
 
 
 def _hold(main: Main, cluster: Cluster, record: PromotionRecord, files: Mapping[str, bytes]) -> str:
-    hold = hold_of(record.cluster, main.history.of_cluster(record.cluster))
+    hold = hold_of(record.cluster, main.histories.of_cluster(record.cluster))
     if hold is None:
         raise IntegrityFailure(
             "cleared-without-hold",
@@ -118,8 +118,8 @@ def _hold(main: Main, cluster: Cluster, record: PromotionRecord, files: Mapping[
             cluster=record.cluster,
         )
     clearance = read_clearance(files, hold)
-    life = main.history.find(hold.specialist)
-    began = recorded_order(main, life.records[life.digests.index(hold.record)])
+    history = main.histories.find(hold.specialist)
+    began = recorded_order(main, history.records[history.digests.index(hold.record)])
     reason = clearance.reason if clearance else ""
     return hold_notice(hold, began, _around(main, cluster, record)[0], record.required_approvers, reason)
 
@@ -127,17 +127,17 @@ def _hold(main: Main, cluster: Cluster, record: PromotionRecord, files: Mapping[
 def _retirement(main: Main, cluster: Cluster, record: PromotionRecord) -> str:
     watched = [
         (other.specialist, deployment_of(main, other.specialist).contract)
-        for other in main.history.of_cluster(record.cluster)
+        for other in main.histories.of_cluster(record.cluster)
         if other.state == "customer-deployed" and other.specialist != record.specialist
     ]
-    life = main.history.find(record.specialist)
-    exports = [child for child in exports_of(main, life) if child.state != "deprecated"]
-    return retirement_notice(life, _around(main, cluster, record), watched, record.required_approvers, exports)
+    history = main.histories.find(record.specialist)
+    exports = [child for child in exports_of(main, history) if child.state != "deprecated"]
+    return retirement_notice(history, _around(main, cluster, record), watched, record.required_approvers, exports)
 
 
 def _around(main: Main, cluster: Cluster, record: PromotionRecord) -> tuple[Routing, Routing]:
     """Who serves before and after the record."""
     name, share = cluster.cluster, cluster.deployment.traffic_share
-    lives = main.history.of_cluster(name), lives_after(main, record)
-    before, after = (render_routing(name, some, share) for some in lives)
+    histories = main.histories.of_cluster(name), cluster_histories_after(main, record)
+    before, after = (render_routing(name, some, share) for some in histories)
     return before, after

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelsmith.promotion.freshness import read_evidence
-from modelsmith.promotion.history import PROMOTIONS, RECEIPTS, parse_record
+from modelsmith.promotion.histories import PROMOTIONS, RECEIPTS, parse_record
 from modelsmith.promotion.main import Main
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.errors import IntegrityFailure

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from modelsmith.governance.gate import GateDecision
-from modelsmith.promotion.history import PROMOTIONS, RECEIPTS
+from modelsmith.promotion.histories import PROMOTIONS, RECEIPTS
 from modelsmith.promotion.openings import opening_files
 from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.schema.canonical import canonical_json

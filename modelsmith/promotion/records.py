@@ -16,8 +16,8 @@ from modelsmith.governance.routing import (
     routing_digest,
     routing_yaml,
 )
-from modelsmith.governance.states import SERVING_STATES, Life, fold, record_folder, transition_for
-from modelsmith.promotion.history import receipts_of
+from modelsmith.governance.states import SERVING_STATES, SpecialistHistory, fold, record_folder, transition_for
+from modelsmith.promotion.histories import receipts_of
 from modelsmith.promotion.main import Main
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.base import Event
@@ -90,13 +90,13 @@ def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, b
             none to be cleared; ``override-forbidden`` when it brings an override and policy lets nobody.
         WaitingForPerson: ``on-hold`` when the cluster's hold does not allow it.
     """
-    life = main.history.lives.get(facts.specialist)
-    last = life.records[-1] if life else None
-    state = life.state if life else None
+    history = main.histories.by_specialist.get(facts.specialist)
+    last = history.records[-1] if history else None
+    state = history.state if history else None
     transition = transition_for(main.policy, event, state)
     linked = state in SERVING_STATES or transition.target in SERVING_STATES or event == "hold-cleared"
-    lives = main.history.of_cluster(facts.cluster.cluster)
-    refusal = hold_refusal(hold_of(facts.cluster.cluster, lives), facts.cluster.cluster, event, facts.specialist)
+    histories = main.histories.of_cluster(facts.cluster.cluster)
+    refusal = hold_refusal(hold_of(facts.cluster.cluster, histories), facts.cluster.cluster, event, facts.specialist)
     if refusal:
         if event == "hold-cleared":
             raise InvalidInput("no-hold", refusal, "See `{next}`.").then(step("status", {}))
@@ -117,9 +117,9 @@ def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, b
         evidence={name: sha256(data) for name, data in sorted(evidence.items())},
         requested_by=facts.requested_by,
         prepared_by=facts.prepared_by,
-        expected_previous=last_routing_record(lives) if linked else None,
+        expected_previous=last_routing_record(histories) if linked else None,
         required_approvers=_approvers(main, transition, evidence),
-        rollback=_contract(facts.cluster, lives) if event == "customer-deployed" else None,
+        rollback=_contract(facts.cluster, histories) if event == "customer-deployed" else None,
         previous_record=sha256(canonical_json(last)) if last else None,
         previous_receipts=receipts_of(main.tree, record_folder(last)) if last else {},
     )
@@ -144,9 +144,9 @@ def _approvers(main: Main, transition: Transition, evidence: Mapping[str, bytes]
     return (role,)
 
 
-def _contract(cluster: Cluster, lives: tuple[Life, ...]) -> RollbackContract:
-    prior = incumbent(cluster.cluster, lives)
-    before = render_routing(cluster.cluster, lives, cluster.deployment.traffic_share)
+def _contract(cluster: Cluster, histories: tuple[SpecialistHistory, ...]) -> RollbackContract:
+    prior = incumbent(cluster.cluster, histories)
+    before = render_routing(cluster.cluster, histories, cluster.deployment.traffic_share)
     return RollbackContract(
         terms=cluster.rollback,
         prior_specialist=prior.specialist,
@@ -155,18 +155,20 @@ def _contract(cluster: Cluster, lives: tuple[Life, ...]) -> RollbackContract:
     )
 
 
-def lives_after(main: Main, record: PromotionRecord) -> tuple[Life, ...]:
-    """Lives of the record's cluster once the record is on main.
+def cluster_histories_after(main: Main, record: PromotionRecord) -> tuple[SpecialistHistory, ...]:
+    """Histories of the record's cluster once the record is on main.
 
     Raises:
-        IntegrityFailure: the record does not continue its specialist's life.
+        IntegrityFailure: the record does not continue its specialist's history.
     """
-    before = main.history.lives.get(record.specialist)
-    others = (life for life in main.history.of_cluster(record.cluster) if life.specialist != record.specialist)
+    before = main.histories.by_specialist.get(record.specialist)
+    others = (
+        history for history in main.histories.of_cluster(record.cluster) if history.specialist != record.specialist
+    )
     return (*others, fold([*(before.records if before else ()), record], main.policy))
 
 
 def routing_after(main: Main, record: PromotionRecord) -> bytes:
     """``routing.yaml`` once the record is on main: the exact rendering of the records."""
     share = load_cluster(main.tree, record.cluster).deployment.traffic_share
-    return routing_yaml(render_routing(record.cluster, lives_after(main, record), share))
+    return routing_yaml(render_routing(record.cluster, cluster_histories_after(main, record), share))

@@ -14,10 +14,10 @@ from modelsmith.governance.routing import incumbent
 from modelsmith.governance.shape import promotion_folder
 from modelsmith.governance.states import parse_folder, record_folder
 from modelsmith.promotion.attestation import approved_at
-from modelsmith.promotion.history import RECEIPTS, parse_record
+from modelsmith.promotion.histories import RECEIPTS, parse_record
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.receipts import MERGE_RECEIPT
-from modelsmith.promotion.records import Facts, lives_after, next_record, routing_after
+from modelsmith.promotion.records import Facts, cluster_histories_after, next_record, routing_after
 from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import digest, is_plain_canonical, parse_canonical, sha256
@@ -52,8 +52,8 @@ def deployment_of(main: Main, specialist: str) -> Deployment:
     Raises:
         InvalidInput: ``unknown-specialist``, ``not-deployed``.
     """
-    life = main.history.find(specialist)
-    for record in reversed(life.records):
+    history = main.histories.find(specialist)
+    for record in reversed(history.records):
         if record.event == "customer-deployed" and record.rollback:
             folder = f"{record_folder(record)}/{RECEIPTS}"
             receipt = load_machine_file(main.tree, f"{folder}/{MERGE_RECEIPT}", Receipt)
@@ -76,7 +76,7 @@ def order_for(
     Raises:
         InvalidInput: ``not-deployed``; ``bad-transition`` when its deployment does not stand.
     """
-    after = incumbent(facts.cluster.cluster, lives_after(main, next_record(main, "rolled-back", facts, {})))
+    after = incumbent(facts.cluster.cluster, cluster_histories_after(main, next_record(main, "rolled-back", facts, {})))
     return RollbackOrder(
         undoes=digest(deployment_of(main, facts.specialist).record),
         prior_specialist=after.specialist,
@@ -139,7 +139,7 @@ def check_order(main: Main, record: PromotionRecord, order: RollbackOrder) -> st
         IntegrityFailure: ``bad-rollback``.
     """
     deployment, contract, approved = deployment_of(main, record.specialist)
-    after = incumbent(record.cluster, lives_after(main, record))
+    after = incumbent(record.cluster, cluster_histories_after(main, record))
     for wrong, what in (
         (order.undoes != digest(deployment), "another record than the specialist's latest deployment"),
         (order.prior_specialist != after.specialist, f"a return to another specialist than {after.specialist}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from modelsmith.promotion.history import PROMOTIONS, record_paths
+from modelsmith.promotion.histories import PROMOTIONS, record_paths
 from modelsmith.repository.git import SUBMODULE, Commit
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision

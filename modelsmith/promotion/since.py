@@ -11,9 +11,9 @@ from contextlib import suppress
 from modelsmith.evaluation.change.set_change import set_change
 from modelsmith.evidence.trail import SetMerge, Trail, rule_changes, set_changes
 from modelsmith.governance.routing import BASE
-from modelsmith.governance.states import Life, record_folder
+from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.promotion.freshness import evidence_of
-from modelsmith.promotion.history import RECEIPTS
+from modelsmith.promotion.histories import RECEIPTS
 from modelsmith.promotion.main import Main
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.root import GOVERNANCE
@@ -36,7 +36,7 @@ def since(main: Main, cluster: Cluster, incumbent: str) -> Since:
         InvalidInput: main has no such specialist, or never had such a cluster.
     """
     if incumbent != BASE:
-        told = evidence_of(main, main.history.find(incumbent))
+        told = evidence_of(main, main.histories.find(incumbent))
         return Since(question=told.question, eval_set_version=told.eval_set_version, rule=told.rule)
     for commit in (*_touching(main, cluster, main.tree.commit), main.tree.commit):
         with suppress(InvalidInput):
@@ -51,12 +51,12 @@ def since(main: Main, cluster: Cluster, incumbent: str) -> Since:
     )
 
 
-def candidates_since(main: Main, cluster: str, incumbent: str) -> tuple[Life, ...]:
+def candidates_since(main: Main, cluster: str, incumbent: str) -> tuple[SpecialistHistory, ...]:
     """Specialists of later iterations than the incumbent's, oldest first."""
-    lives = main.history.of_cluster(cluster)
-    begun = 0 if incumbent == BASE else main.history.find(incumbent).records[0].iteration
-    later = [life for life in lives if life.records[0].iteration > begun]
-    return tuple(sorted(later, key=lambda life: (life.records[0].iteration, life.specialist)))
+    histories = main.histories.of_cluster(cluster)
+    begun = 0 if incumbent == BASE else main.histories.find(incumbent).records[0].iteration
+    later = [history for history in histories if history.records[0].iteration > begun]
+    return tuple(sorted(later, key=lambda history: (history.records[0].iteration, history.specialist)))
 
 
 def trail(main: Main, cluster: Cluster, evidence: Evidence) -> Trail:
@@ -71,11 +71,11 @@ def trail(main: Main, cluster: Cluster, evidence: Evidence) -> Trail:
         merges=tuple(_merges(main, cluster, commits[-MERGES_TOLD:])),
         before=max(0, len(commits) - MERGES_TOLD),
         untold=tuple(
-            life.specialist
-            for life in candidates_since(main, cluster.cluster, incumbent)
-            if life.records[0].iteration < int(evidence.specialist.split("-")[1])
-            and life.specialist not in told
-            and all(record.event != "eval-accepted" for record in life.records)
+            history.specialist
+            for history in candidates_since(main, cluster.cluster, incumbent)
+            if history.records[0].iteration < int(evidence.specialist.split("-")[1])
+            and history.specialist not in told
+            and all(record.event != "eval-accepted" for record in history.records)
         ),
     )
 
@@ -84,7 +84,7 @@ def _changing(main: Main, cluster: Cluster, incumbent: str) -> list[str]:
     """Merges since the incumbent that changed files of the cluster or its eval set, oldest first."""
     if incumbent == BASE:
         return _touching(main, cluster, main.tree.commit)[1:]
-    accepted = next(one for one in main.history.find(incumbent).records if one.event == "eval-accepted")
+    accepted = next(one for one in main.histories.find(incumbent).records if one.event == "eval-accepted")
     path = f"{record_folder(accepted)}/{RECEIPTS}/{MERGE_RECEIPT}"
     begun = load_machine_file(main.tree, path, Receipt).merge
     return _touching(main, cluster, f"{begun}..{main.tree.commit}")

@@ -1,6 +1,6 @@
 """Replay of main from its governance root, offline, in a plain clone. Trusts no hook, merge commit or summary.
 
-At each step main is what `read_main` would read at that commit: the step is judged by the rules, keys and lives that
+At each step main is what `read_main` would read at that commit: the step is judged by the rules, keys and histories that
 main had before it. Main is carried from step to step (`main_after`), so a step costs what it changes.
 
 What is signed binds the steps to each other: opening and approval name the main that their giver saw, the receipt the

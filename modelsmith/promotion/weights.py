@@ -7,7 +7,7 @@ from pathlib import Path
 from modelsmith.artifacts.kinds import export_of as said_of
 from modelsmith.artifacts.seal import base_of, check
 from modelsmith.artifacts.store import Store
-from modelsmith.governance.states import Life, record_folder
+from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.promotion.bases import base_beneath, export_of
 from modelsmith.promotion.main import Main
 from modelsmith.repository.load import load_cluster
@@ -27,10 +27,10 @@ def check_weights(main: Main, stores: dict[str, Path], specialists: frozenset[st
     """
     found: dict[str, str] = {}
     for name in sorted(specialists):
-        life = main.history.lives[name]
-        artifact = Store(stores[life.cluster]).get(life.artifact)
+        history = main.histories.by_specialist[name]
+        artifact = Store(stores[history.cluster]).get(history.artifact)
         if artifact is not None:
-            check_copy(main, life, artifact)
+            check_copy(main, history, artifact)
         elif main.policy.require_weights:
             raise IntegrityFailure(
                 "lost-weights",
@@ -69,7 +69,7 @@ def check_converted(main: Main, models: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def check_copy(main: Main, life: Life, folder: Path) -> None:
+def check_copy(main: Main, history: SpecialistHistory, folder: Path) -> None:
     """Refuse a folder that is not exactly the specialist's artifact, with the signature that main holds of it.
 
     Main's ``model.sig`` was verified when its promotion was judged, under the keys of that time. So an equal copy of it
@@ -78,30 +78,30 @@ def check_copy(main: Main, life: Life, folder: Path) -> None:
     Raises:
         IntegrityFailure: ``signature-differs``, ``base-differs``, ``kind-differs``, or as `check`.
     """
-    exported = next((record for record in life.records if record.event == "artifact-exported"), None)
+    exported = next((record for record in history.records if record.event == "artifact-exported"), None)
     if exported:
         signature, signed = folder / SIGNATURE_FILE, main.tree.read(f"{record_folder(exported)}/{SIGNATURE_FILE}")
         if not signature.is_file() or signature.read_bytes() != signed:
             raise IntegrityFailure(
                 "signature-differs",
-                f"{life.specialist} carries another signature than main",
+                f"{history.specialist} carries another signature than main",
                 f"Restore {SIGNATURE_FILE} from main.",
                 path=str(signature),
             )
-    check(folder, life.artifact)
-    export = export_of(main, life)
+    check(folder, history.artifact)
+    export = export_of(main, history)
     if said_of(folder) != (export.export if export else None):
         raise IntegrityFailure(
             "kind-differs",
-            f"The artifact of {life.specialist} says otherwise than main whether it is an export, and of what",
+            f"The artifact of {history.specialist} says otherwise than main whether it is an export, and of what",
             "Do not use it; make the export again.",
-            specialist=life.specialist,
+            specialist=history.specialist,
         )
-    beneath = base_beneath(main, life)
+    beneath = base_beneath(main, history)
     if beneath is not None and base_of(folder) != beneath:
         raise IntegrityFailure(
             "base-differs",
-            f"The artifact of {life.specialist} names another base model than main says it was trained over",
+            f"The artifact of {history.specialist} names another base model than main says it was trained over",
             "Do not use it; train a successor.",
-            specialist=life.specialist,
+            specialist=history.specialist,
         )

@@ -1,4 +1,4 @@
-"""Promotion records and receipts: the append-only life of a specialist."""
+"""Promotion records and receipts: the append-only history of a specialist."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class PromotionRecord(Frozen):
     cluster: Slug
     specialist: SpecialistId
     sequence: Annotated[int, Field(ge=1)]
-    """Position in the specialist's life; the folder's number."""
+    """Position in the specialist's history; the folder's number."""
     event: Event
     from_state: State | None
     to_state: State

@@ -537,15 +537,15 @@ class World(Place):
     def stated_evidence(self, number: int = 1) -> Evidence:
         """The evidence that main holds of a specialist."""
         main = self.governed()
-        life = main.history.find(self.facts(number).specialist)
-        accepted = next(record for record in life.records if record.event == "eval-accepted")
+        history = main.histories.find(self.facts(number).specialist)
+        accepted = next(record for record in history.records if record.event == "eval-accepted")
         return Evidence.model_validate_json(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
 
     def facts_for(self, event: str, number: int = 1) -> Facts:
         """What the harness would truthfully say at an event."""
         if event == "candidate":
             return self.facts(number)
-        known = self.governed().history.lives.get(self.facts(number).specialist)
+        known = self.governed().histories.by_specialist.get(self.facts(number).specialist)
         evaluated = known and any(record.event == "eval-accepted" for record in known.records)
         return self.accepted_facts(self.stated_evidence(number) if evaluated else self.evidence(number), number)
 

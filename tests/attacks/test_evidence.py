@@ -218,11 +218,11 @@ def names_of(tree, folder):
 
 
 def test_a_second_eval_of_the_same_candidate_cannot_replace_the_first(accepted):
-    """Best of two on main: the life of a specialist has one ``eval-accepted``, and folders never change."""
+    """Best of two on main: the history of a specialist has one ``eval-accepted``, and folders never change."""
     facts = accepted.facts_for("eval-accepted")
     main, folder = accepted.governed().tree, f"promotions/{CLUSTER}/{facts.specialist}/02-eval-accepted"
     again = {name: main.read(f"{folder}/{name}") for name in names_of(main, folder)}
-    before = accepted.governed().history.find(facts.specialist).records[-1]
+    before = accepted.governed().histories.find(facts.specialist).records[-1]
     better = next_record(accepted.governed(), "artifact-exported", facts, again).model_copy(
         update={"event": "eval-accepted", "from_state": "candidate", "to_state": "eval-accepted"}
     )

@@ -21,7 +21,7 @@ from pydantic import BaseModel, TypeAdapter
 from modelsmith.evidence.bundle import evidence_bytes
 from modelsmith.promotion.checks import checks_of
 from modelsmith.promotion.clock import BEGINNING
-from modelsmith.promotion.history import parse_record
+from modelsmith.promotion.histories import parse_record
 from modelsmith.promotion.proposed import Promotion
 from modelsmith.promotion.records import next_record
 from modelsmith.repository.tree import Revision

@@ -74,12 +74,12 @@ def test_a_forged_packet_of_a_rollback_and_of_a_hold_s_end_is_refused(deployed):
 def test_what_the_harness_itself_prepares_passes_for_every_event(deployed):
     """Control: rollback, the end of the hold and its reason, each with the packet that is due."""
     harness, main = open_harness(deployed.workspace), deployed.governed()
-    life = main.history.find(deployed.facts().specialist)
-    assert roll_back(harness, main, deployed.cluster(), life, "win rate fell", None).status == "merged"
+    history = main.histories.find(deployed.facts().specialist)
+    assert roll_back(harness, main, deployed.cluster(), history, "win rate fell", None).status == "merged"
     main = deployed.governed()
     from modelsmith.governance.routing import hold_of
 
-    hold = hold_of("rtb-pricing", main.history.of_cluster("rtb-pricing"))
+    hold = hold_of("rtb-pricing", main.histories.of_cluster("rtb-pricing"))
     asked = clear_hold(harness, main, deployed.cluster(), hold, "the feed is back")
     assert deployed.gate(asked.number).decision.waiting_for == ("@oncall-sre",)
     assert "the feed is back" in asked.body
@@ -90,8 +90,8 @@ def test_what_the_harness_itself_prepares_passes_for_every_event(deployed):
 
 def test_a_retirement_as_the_harness_prepares_it_waits_for_its_owner(validated):
     """Control: nothing is refused."""
-    life = validated.governed().history.find(validated.facts().specialist)
-    asked = retire(open_harness(validated.workspace), validated.governed(), validated.cluster(), life)
+    history = validated.governed().histories.find(validated.facts().specialist)
+    asked = retire(open_harness(validated.workspace), validated.governed(), validated.cluster(), history)
     assert validated.gate(asked.number).decision.waiting_for == ("@head-of-trading",)
 
 

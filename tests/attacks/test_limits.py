@@ -262,7 +262,7 @@ def test_a_pull_request_of_a_repository_that_was_renamed_since_decides_nothing(f
 
 
 def test_rules_by_which_main_could_not_be_read_are_refused_whoever_approves(candidate):
-    """A transition that a life has taken is no longer allowed: every command would end there, for everybody."""
+    """A transition that a history has taken is no longer allowed: every command would end there, for everybody."""
     policy = text(candidate, POLICY)
     first = policy.index("- event: candidate") if "- event: candidate" in policy else policy.index("event: candidate")
     line = policy.rindex("\n", 0, first) + 1

@@ -45,8 +45,8 @@ def listed(world, needed=1, observers=("ci", "lab")):
 def looked(world, observer="ci", *, turn=0, engine=None, number=None):
     """What an observer saw: the evidence's own verdicts, with the first ``turn`` scenarios of the candidate turned."""
     evidence = world.stated_evidence()
-    life = world.governed().history.find(evidence.specialist)
-    accepted = next(record for record in life.records if record.event == "eval-accepted")
+    history = world.governed().histories.find(evidence.specialist)
+    accepted = next(record for record in history.records if record.event == "eval-accepted")
     digest = sha256(world.governed().tree.read(f"{record_folder(accepted)}/evidence.json"))
     facts = evidence.engine.model_copy(update=engine or {})
 
@@ -62,7 +62,7 @@ def looked(world, observer="ci", *, turn=0, engine=None, number=None):
         row.model_copy(update={"points": dict.fromkeys(row.points, False)}) if (row.section, row.id) in names else row
         for row in evidence.candidate.rows
     )
-    number = number or next_number(world.governed(), life, observer)
+    number = number or next_number(world.governed(), history, observer)
     mine, theirs = run(evidence.candidate, turned), run(evidence.incumbent, evidence.incumbent.rows)
     return second_look(observer, number, evidence, digest, mine, theirs)
 
@@ -137,9 +137,9 @@ def test_invented_verdicts_are_named_by_scenario_and_close_the_gate(exported):
     assert "DISAGREES" in shown.proposal.packet.text
     assert len(shown.pull.observations[0].turned) == 3
     main = exported.governed()
-    life = main.history.find(look.specialist)
+    history = main.histories.find(look.specialist)
     with refused("observers-disagree") as errors:
-        promote_next(exported.harness(), exported.cluster(), life, main)
+        promote_next(exported.harness(), exported.cluster(), history, main)
     assert len(errors[0].details["observations"][0]["turned"]) == 3
     exported.detected(exported.force(exported.head(number), pull=number), "disagrees")
 

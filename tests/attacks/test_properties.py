@@ -43,7 +43,7 @@ class Promotions(RuleBasedStateMachine):
         self.traffic = None
         self.held = None
 
-    def lives(self):
+    def histories(self):
         return tuple(fold(records, self.policy) for records in self.records.values())
 
     def due(self, iteration, event):
@@ -67,9 +67,9 @@ class Promotions(RuleBasedStateMachine):
         before = self.records.get(iteration, [])
         others = [fold(records, self.policy) for number, records in self.records.items() if number != iteration]
         try:
-            lives = (*others, fold([*before, record], self.policy))
-            render_routing(CLUSTER, lives, 0.1)
-            accepted = not is_link(record) or last_routing_record(lives) == digest(record)
+            histories = (*others, fold([*before, record], self.policy))
+            render_routing(CLUSTER, histories, 0.1)
+            accepted = not is_link(record) or last_routing_record(histories) == digest(record)
         except IntegrityFailure:
             accepted = False
         assert accepted == self.allowed(record, before)
@@ -137,13 +137,13 @@ class Promotions(RuleBasedStateMachine):
     def what_serves_was_deployed(self):
         if not hasattr(self, "records"):
             return
-        lives = self.lives()
-        serving = render_routing(CLUSTER, lives, 0.1).serving
-        states = {life.specialist: life.state for life in lives}
+        histories = self.histories()
+        serving = render_routing(CLUSTER, histories, 0.1).serving
+        states = {history.specialist: history.state for history in histories}
         assert abs(sum(entry.share for entry in serving) - 1) < 1e-9
         assert all(entry.specialist == "base" or states[entry.specialist] in SERVING for entry in serving)
         assert len(serving) <= 2
-        prior = incumbent(CLUSTER, lives).specialist
+        prior = incumbent(CLUSTER, histories).specialist
         assert prior == "base" or states[prior] == "production-validated"
 
 

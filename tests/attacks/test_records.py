@@ -1,4 +1,4 @@
-"""Attacks on a specialist's life: states skipped, repeated, raced for, and records that are not what they say."""
+"""Attacks on a specialist's history: states skipped, repeated, raced for, and records that are not what they say."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def test_a_contract_with_a_better_past_is_found(waiting):
     waiting.detected(fooled(waiting, waiting.commit(files)))
 
 
-def test_a_specialist_s_life_cannot_be_told_twice(deployed):
+def test_a_specialist_s_history_cannot_be_told_twice(deployed):
     """Deployed already, it is not deployed again."""
-    record = deployed.governed().history.find(deployed.facts().specialist).records[-1]
+    record = deployed.governed().histories.find(deployed.facts().specialist).records[-1]
     again = record.model_copy(update={"sequence": 5})
     shown = {name: deployed.governed().tree.read(f"{record_folder(record)}/{name}") for name in record.evidence}
     files = deployed.record_files(again, shown)
@@ -130,7 +130,7 @@ def test_a_proposal_that_brings_its_own_receipts_is_refused(waiting):
 
 def test_receipts_proposed_for_an_older_promotion_are_refused(deployed):
     """A sealed folder gains nothing more, by whatever pull request."""
-    folder = record_folder(deployed.governed().history.find(deployed.facts().specialist).records[-1])
+    folder = record_folder(deployed.governed().histories.find(deployed.facts().specialist).records[-1])
     head = deployed.commit({f"{folder}/receipts/approval-noor.json": b"{}"})
     deployed.closed_to_everybody(head, "receipts-are-not-proposed")
 
@@ -153,7 +153,7 @@ def test_the_signature_of_another_record_is_found(waiting):
     """A bundle that the harness made for the record before."""
     files = waiting.next_files("customer-deployed")
     signature = next(path for path in files if path.endswith("/record.sigstore.json"))
-    before = record_folder(waiting.governed().history.find(waiting.facts().specialist).records[-1])
+    before = record_folder(waiting.governed().histories.find(waiting.facts().specialist).records[-1])
     other = waiting.governed().tree.read(f"{before}/record.sigstore.json")
     waiting.detected(fooled(waiting, waiting.commit({**files, signature: other})), "signature")
 

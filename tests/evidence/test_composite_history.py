@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from histories import history, life, name, question, routing, run
+from histories import history, name, question, routing, run, specialist_history
 from picture_rules import assert_readable
 
 from modelsmith.evidence.composite_history import HistoryEntry, Promoted
@@ -25,10 +25,10 @@ LATER = (run(0, 0.02, "1.1.0", minute=30), run(3, 0.79, "1.1.0", minute=40))
 def whole():
     return history(
         BASE, FIRST, SECOND, *LATER,
-        lives=(
-            life(None, 1, "candidate"),
-            life(SECOND, 2, *DEPLOYED, "rolled-back"),
-            life(LATER[1], 3, *DEPLOYED),
+        histories=(
+            specialist_history(None, 1, "candidate"),
+            specialist_history(SECOND, 2, *DEPLOYED, "rolled-back"),
+            specialist_history(LATER[1], 3, *DEPLOYED),
         ),
         routed=routing(base=0.9, iter_003=0.1),
     )  # fmt: skip
@@ -131,7 +131,7 @@ def test_a_plain_clone_shows_what_main_holds(evidence):
     for number in (2, 1):
         candidate = evidence.candidate.model_copy(update={"model": name(number), "run_id": run(number, 0.5).run_id})
         of = run(number, 0.5, run_id=candidate.run_id, tag=f"tag-{number}")
-        record = life(of, number, *DEPLOYED, evidence=True).records[1]
+        record = specialist_history(of, number, *DEPLOYED, evidence=True).records[1]
         promoted.append(Promoted(record, evidence.model_copy(update={"candidate": candidate})))
     found = history(promoted=tuple(promoted))
     assert [(one.model, one.tag) for one in found.entries] == [("base", None), (name(1), "tag-1"), (name(2), "tag-2")]
@@ -143,7 +143,7 @@ def test_what_only_main_knows_stands_between_the_iterations_of_the_ledger(eviden
     candidate = evidence.candidate.model_copy(update={"model": name(2)})
     of = run(2, 0.5, run_id=candidate.run_id)
     lost = Promoted(
-        life(of, 2, *DEPLOYED, evidence=True).records[1],
+        specialist_history(of, 2, *DEPLOYED, evidence=True).records[1],
         evidence.model_copy(update={"candidate": candidate, "incumbent": candidate}),
     )
     third = run(3, 0.8, minute=40)

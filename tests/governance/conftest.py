@@ -67,7 +67,7 @@ class Cluster:
                 self.last_routing = digest(record)
         return self
 
-    def lives(self):
+    def histories(self):
         return tuple(fold(records, POLICY) for records in self.records.values())
 
     def name_of(self, iteration):

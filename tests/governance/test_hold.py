@@ -14,7 +14,7 @@ DEPLOY = (*EXPORT, "customer-deployed")
 
 
 def held(cluster):
-    return hold_of("rtb", cluster.lives())
+    return hold_of("rtb", cluster.histories())
 
 
 def test_a_rollback_begins_the_hold_and_a_clearance_ends_it(cluster):
@@ -29,17 +29,17 @@ def test_a_rollback_begins_the_hold_and_a_clearance_ends_it(cluster):
 def test_the_hold_is_the_cluster_s_whoever_is_deployed(cluster):
     cluster.add(1, *DEPLOY, "rolled-back").add(2, *DEPLOY)
     with pytest.raises(IntegrityFailure) as refused:
-        render_routing("rtb", cluster.lives(), 0.1)
+        render_routing("rtb", cluster.histories(), 0.1)
     assert refused.value.code == "moved-on-hold"
     assert refused.value.details["specialist"] == cluster.name_of(2)
 
 
 def test_clearing_a_hold_changes_no_routing_but_its_place_in_the_chain_is_fixed(cluster):
     cluster.add(1, *DEPLOY, "rolled-back")
-    before = render_routing("rtb", cluster.lives(), 0.1)
+    before = render_routing("rtb", cluster.histories(), 0.1)
     cluster.add(1, "hold-cleared")
-    assert render_routing("rtb", cluster.lives(), 0.1) == before
-    assert last_routing_record(cluster.lives()) == digest(cluster.records[1][-1])
+    assert render_routing("rtb", cluster.histories(), 0.1) == before
+    assert last_routing_record(cluster.histories()) == digest(cluster.records[1][-1])
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_the_policy_says_who_clears_a_hold(policy):
 
 
 def test_the_latest_deployment_is_the_last_one_that_still_stands(cluster):
-    assert latest_deployment(cluster.add(1, *EXPORT).lives()) is None
+    assert latest_deployment(cluster.add(1, *EXPORT).histories()) is None
     cluster.add(1, "customer-deployed").add(2, *DEPLOY)
-    assert latest_deployment(cluster.lives()).specialist == cluster.name_of(2)
+    assert latest_deployment(cluster.histories()).specialist == cluster.name_of(2)
     cluster.add(2, "rolled-back")
-    assert latest_deployment(cluster.lives()).specialist == cluster.name_of(1)
+    assert latest_deployment(cluster.histories()).specialist == cluster.name_of(1)
 
 
 EVENTS = ("customer-deployed", "production-validated", "rolled-back", "hold-cleared", "deprecated")

@@ -138,9 +138,9 @@ def test_an_automatic_rollback_returns_routing_to_the_very_bytes_before(cluster_
         if event == "rolled-back":
             cluster.add(one, "hold-cleared")
     assume(cluster.records[iteration][-1].to_state == "artifact-exported")
-    before = render_routing("rtb", cluster.lives(), share)
+    before = render_routing("rtb", cluster.histories(), share)
     cluster.add(iteration, "customer-deployed", "rolled-back")
-    after = render_routing("rtb", cluster.lives(), share)
+    after = render_routing("rtb", cluster.histories(), share)
     assert routing_yaml(after) == routing_yaml(before)
     assert verdict(contract=contract().model_copy(update={"prior_routing": routing_digest(before)}),
                    routing_after=routing_digest(after)).automatic  # fmt: skip

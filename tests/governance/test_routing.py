@@ -25,14 +25,14 @@ VALIDATE = (*DEPLOY, "production-validated")
 
 
 def shares(cluster, share=0.1):
-    return {entry.specialist: entry.share for entry in render_routing("rtb", cluster.lives(), share).serving}
+    return {entry.specialist: entry.share for entry in render_routing("rtb", cluster.histories(), share).serving}
 
 
 def test_the_base_model_serves_until_something_is_deployed(cluster):
     assert shares(cluster) == {"base": 1.0}
     assert shares(cluster.add(1, *EXPORT)) == {"base": 1.0}
-    assert incumbent("rtb", cluster.lives()) == ("base", None, None)
-    assert last_routing_record(cluster.lives()) is None
+    assert incumbent("rtb", cluster.histories()) == ("base", None, None)
+    assert last_routing_record(cluster.histories()) is None
 
 
 def test_a_deployed_specialist_gets_its_share_and_base_the_rest(cluster):
@@ -44,12 +44,12 @@ def test_a_deployed_specialist_gets_its_share_and_base_the_rest(cluster):
 
 def test_a_specialist_under_watch_is_not_yet_the_incumbent(cluster):
     cluster.add(1, *DEPLOY)
-    assert incumbent("rtb", cluster.lives()).specialist == "base"
+    assert incumbent("rtb", cluster.histories()).specialist == "base"
     cluster.add(1, "production-validated")
-    specialist, artifact, record = incumbent("rtb", cluster.lives())
+    specialist, artifact, record = incumbent("rtb", cluster.histories())
     assert specialist == cluster.name_of(1)
     assert artifact == cluster.records[1][-1].artifact
-    assert record == digest(cluster.records[1][-1]) == last_routing_record(cluster.lives())
+    assert record == digest(cluster.records[1][-1]) == last_routing_record(cluster.histories())
 
 
 def test_a_validated_specialist_serves_everything_and_supersedes_older_ones(cluster):
@@ -72,7 +72,7 @@ def test_a_rollback_returns_exactly_to_what_served_before(cluster):
 
 def test_deprecating_the_incumbent_returns_to_the_one_before_it(cluster):
     cluster.add(1, *VALIDATE).add(2, *VALIDATE).add(2, "deprecated")
-    assert incumbent("rtb", cluster.lives()).specialist == cluster.name_of(1)
+    assert incumbent("rtb", cluster.histories()).specialist == cluster.name_of(1)
     cluster.add(1, "deprecated")
     assert shares(cluster) == {"base": 1.0}
 
@@ -93,7 +93,7 @@ def test_two_deployments_prepared_against_the_same_past_collide(cluster):
     cluster.add(1, *DEPLOY).add(2, *EXPORT)
     cluster.add(2, "customer-deployed", expected_previous=None)
     with pytest.raises(IntegrityFailure) as caught:
-        render_routing("rtb", cluster.lives(), 0.1)
+        render_routing("rtb", cluster.histories(), 0.1)
     assert caught.value.code == "forked-routing"
 
 
@@ -101,22 +101,22 @@ def test_a_record_that_follows_nothing_known_is_refused(cluster):
     cluster.add(1, *DEPLOY).add(2, *EXPORT)
     cluster.add(2, "customer-deployed", expected_previous=digest("lost"))
     with pytest.raises(IntegrityFailure) as caught:
-        routing_chain(cluster.lives())
+        routing_chain(cluster.histories())
     assert caught.value.code == "broken-routing-chain"
 
 
-def test_lives_of_another_cluster_are_refused(cluster, cluster_factory):
+def test_histories_of_another_cluster_are_refused(cluster, cluster_factory):
     cluster.add(1, *DEPLOY)
     other = cluster_factory("other").add(2, *DEPLOY)
     with pytest.raises(IntegrityFailure) as caught:
-        render_routing("rtb", cluster.lives() + other.lives(), 0.1)
+        render_routing("rtb", cluster.histories() + other.histories(), 0.1)
     assert caught.value.code == "mixed-clusters"
 
 
-def test_the_order_in_which_lives_are_given_does_not_matter(cluster):
+def test_the_order_of_histories_does_not_matter(cluster):
     cluster.add(1, *VALIDATE).add(2, *VALIDATE).add(3, *DEPLOY)
-    lives = cluster.lives()
-    rendered = {routing_yaml(render_routing("rtb", order, 0.1)) for order in (lives, lives[::-1])}
+    histories = cluster.histories()
+    rendered = {routing_yaml(render_routing("rtb", order, 0.1)) for order in (histories, histories[::-1])}
     assert len(rendered) == 1
 
 
@@ -126,7 +126,7 @@ def read(data):
 
 def test_the_file_says_that_it_is_rendered(cluster):
     cluster.add(1, *DEPLOY)
-    text = routing_yaml(render_routing("rtb", cluster.lives(), 0.1)).decode()
+    text = routing_yaml(render_routing("rtb", cluster.histories(), 0.1)).decode()
     deployed = cluster.records[1][-1]
     assert text == (
         "# rendered from promotion records; do not edit\n"
@@ -170,18 +170,18 @@ def test_after_any_history_shares_sum_to_one_and_only_serving_states_serve(clust
         except InvalidInput:
             continue
         held = {"rolled-back": iteration, "hold-cleared": None}.get(event, held)
-    lives = cluster.lives()
-    hold = hold_of("rtb", lives)
+    histories = cluster.histories()
+    hold = hold_of("rtb", histories)
     assert (hold.specialist if hold else None) == (cluster.name_of(held) if held else None)
-    rendered = render_routing("rtb", lives, share)
+    rendered = render_routing("rtb", histories, share)
     assert sum(entry.share for entry in rendered.serving) == pytest.approx(1)
-    states = {life.specialist: life for life in lives}
+    states = {history.specialist: history for history in histories}
     for entry in rendered.serving:
         if entry.specialist != "base":
             assert states[entry.specialist].routed
             assert entry.artifact == states[entry.specialist].artifact
     assert read(routing_yaml(rendered)) == rendered
-    assert last_routing_record(lives) == cluster.last_routing
+    assert last_routing_record(histories) == cluster.last_routing
 
 
 @given(
@@ -191,7 +191,7 @@ def test_after_any_history_shares_sum_to_one_and_only_serving_states_serve(clust
 def test_a_chain_that_grew_is_the_chain_folded_anew(cluster_factory, policy, steps, again):
     """Whatever was folded before, also where the next records contradict the ones before them."""
     cluster = cluster_factory()
-    known, lives = {}, []
+    known, histories = {}, []
     for iteration, event, astray in [(1, "candidate", False), *steps]:
         try:
             cluster.add(iteration, *([] if iteration in cluster.records else EXPORT), event)
@@ -200,16 +200,16 @@ def test_a_chain_that_grew_is_the_chain_folded_anew(cluster_factory, policy, ste
         changes = {"expected_previous": None} if astray else {}
         cluster.records[iteration][-1] = cluster.records[iteration][-1].model_copy(update=changes)
         known = known | {iteration: fold(cluster.records[iteration], policy)}
-        lives.append(tuple(known.values()))
-    for one in (*lives, *(lives[at % len(lives)] for at in again if lives)):
+        histories.append(tuple(known.values()))
+    for one in (*histories, *(histories[at % len(histories)] for at in again if histories)):
         grown = outcome(one)
         routing._folded.clear()
         anew = outcome(one)
         assert grown == anew
 
 
-def outcome(lives):
+def outcome(histories):
     try:
-        return routing_chain(lives), hold_of("rtb", lives), render_routing("rtb", lives, 0.1)
+        return routing_chain(histories), hold_of("rtb", histories), render_routing("rtb", histories, 0.1)
     except IntegrityFailure as error:
         return error.code, error.message

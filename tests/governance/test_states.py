@@ -11,12 +11,12 @@ LIFE = ("candidate", "eval-accepted", "artifact-exported", "customer-deployed", 
 EVENTS = sorted({transition.event for transition in SHIPPED})
 
 
-def test_a_full_life_ends_in_production(cluster, policy):
+def test_a_full_history_ends_in_production(cluster, policy):
     records = cluster.add(1, *LIFE).records[1]
-    life = fold(records, policy)
-    assert (life.state, life.routed, life.specialist) == ("production-validated", True, "iter-001-00000001")
-    assert life.last == digest(records[-1])
-    assert life.records == tuple(records)
+    history = fold(records, policy)
+    assert (history.state, history.routed, history.specialist) == ("production-validated", True, "iter-001-00000001")
+    assert history.last == digest(records[-1])
+    assert history.records == tuple(records)
 
 
 def test_after_a_rollback_a_specialist_can_be_deployed_again(cluster, policy):
@@ -78,7 +78,7 @@ def test_a_tampered_record_is_named_with_specialist_and_sequence(cluster, policy
     assert caught.value.details["sequence"] == records[2].sequence
 
 
-def test_no_records_make_no_life(policy):
+def test_no_records_make_no_history(policy):
     with pytest.raises(IntegrityFailure) as caught:
         fold([], policy)
     assert caught.value.code == "no-records"

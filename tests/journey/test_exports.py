@@ -25,16 +25,16 @@ def test_merged_weights_go_from_an_adapter_to_production_with_evidence_of_their_
     assert child != adapter
     assert child.split("-")[1] == adapter.split("-")[1]
 
-    life = deployed.clone / "promotions" / CLUSTER / child
-    assert not (life / "01-candidate" / "training.json").exists()
-    facts = json.loads((life / "01-candidate" / "export.json").read_text())
+    history = deployed.clone / "promotions" / CLUSTER / child
+    assert not (history / "01-candidate" / "training.json").exists()
+    facts = json.loads((history / "01-candidate" / "export.json").read_text())
     assert (facts["parent"], facts["export"]["kind"]) == (adapter, "merged")
-    evidence = json.loads((life / "02-eval-accepted" / "evidence.json").read_text())
+    evidence = json.loads((history / "02-eval-accepted" / "evidence.json").read_text())
     assert evidence["candidate"]["weights"] == told["artifact"]
     assert evidence["candidate"]["base"] is None
     assert evidence["incumbent"]["model"] == adapter
     assert evidence["export"] == facts
-    assert f"merged export of {adapter}" in (life / "02-eval-accepted" / "packet.md").read_text()
+    assert f"merged export of {adapter}" in (history / "02-eval-accepted" / "packet.md").read_text()
     mine, theirs = told["candidate"], f"{CLUSTER}-iter-001-candidate"
     assert answers(deployed, mine["tag"]) == answers(deployed, theirs), "float32 here: the very weights of the adapter"
 

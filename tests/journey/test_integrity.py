@@ -83,7 +83,7 @@ def test_weights_that_are_elsewhere_are_reported_not_invented(deployed):
 
 
 def test_paths_to_verify_begin_where_one_stands(deployed):
-    """A copy of the artifact beside the clone, and a folder of the specialist's life, named from that folder."""
+    """A copy of the artifact beside the clone, and a folder of the specialist's history, named from that folder."""
     shutil.copytree(stored(deployed), deployed.folder / "copy")
     folder = deployed.folder_of("artifact-exported")
     ran = deployed.modelsmith("verify", "../../../../../copy", ".", "--json", cwd=folder)

@@ -58,12 +58,12 @@ def failures(here, files):
     return {c.name: c.sentence for c in promotion_checks(here.main, tree, change) if not c.passed}
 
 
-def test_an_export_of_an_accepted_adapter_is_a_candidate_with_a_life_of_its_own(parent):
+def test_an_export_of_an_accepted_adapter_has_a_history_of_its_own(parent):
     files = proposed(parent, export(parent))
     assert failures(parent, files) == {}
     here = parent.commit(files)
-    child = here.main.history.find(here.facts(1, b"export").specialist)
-    adapter = here.main.history.find(parent.facts().specialist)
+    child = here.main.histories.find(here.facts(1, b"export").specialist)
+    adapter = here.main.histories.find(parent.facts().specialist)
     assert (child.state, child.is_export, adapter.state) == ("candidate", True, "artifact-exported")
     assert (parent_of(here.main, child), base_beneath(here.main, child)) == (adapter.specialist, None)
     assert training_of(here.main, child) == training_of(here.main, adapter)
@@ -99,7 +99,7 @@ def test_a_parent_that_is_retired_has_no_new_exports_and_its_old_ones_live_on(pa
     retired = parent.after("deprecated")
     assert "deprecated" in failures(retired, proposed(retired, export(retired)))["export"]
     both = parent.commit(files).after("deprecated")
-    assert both.main.history.find(parent.facts(1, b"export").specialist).state == "candidate"
+    assert both.main.histories.find(parent.facts(1, b"export").specialist).state == "candidate"
 
 
 def test_a_parent_of_another_cluster_is_none(parent):
@@ -183,5 +183,5 @@ def test_a_copy_of_another_kind_than_main_says_is_refused(parent, tmp_path):
         folder = sealed(tmp_path / name, told)
         here, specialist, _ = exported(parent, folder, said)
         with pytest.raises(IntegrityFailure) as refused:
-            check_copy(here.main, here.main.history.lives[specialist], folder)
+            check_copy(here.main, here.main.histories.by_specialist[specialist], folder)
         assert refused.value.code == "kind-differs"

@@ -27,7 +27,7 @@ def everything(main):
     """All that a proposal is judged by."""
     cluster = load_cluster(main.tree, "rtb-pricing")
     governed = load_eval_set(main.tree, cluster.eval_set)
-    rules = (main.policy, main.people, main.codeowners, main.trusted, main.history)
+    rules = (main.policy, main.people, main.codeowners, main.trusted, main.histories)
     return main.tree.commit, main.tree.entries(), *rules, cluster, governed, governed.question()
 
 
@@ -80,8 +80,8 @@ def test_it_equals_what_is_read_anew_over_any_distance_and_backwards(repository,
 
 def broken(here):
     """Commits that cannot be read, by what is wrong."""
-    life = here.main.history.find(here.facts().specialist)
-    folders = [record_folder(record) for record in life.records]
+    history = here.main.histories.find(here.facts().specialist)
+    folders = [record_folder(record) for record in history.records]
     record = here.main.tree.read(f"{folders[1]}/record.json")
     other = folders[0].replace("rtb-pricing", "other")
     return {
@@ -120,6 +120,6 @@ def test_it_fails_where_reading_anew_fails_and_for_the_same_reason(lived):
         assert anew is not None, what
 
 
-def test_a_policy_that_forbids_what_happened_is_found_in_lives_that_the_change_does_not_touch(lived):
+def test_a_policy_that_forbids_what_happened_is_found_in_untouched_histories(lived):
     refused = broken(lived)["a policy that forbids what happened"]
     assert outcome(lambda: main_after(lived.main, refused.tip))[1] == "forbidden-transition"

@@ -10,7 +10,7 @@ from trained import trained
 
 from modelsmith.governance.states import record_folder
 from modelsmith.promotion.checks import is_promotion, promotion_checks
-from modelsmith.promotion.history import parse_record, read_history
+from modelsmith.promotion.histories import parse_record, read_histories
 from modelsmith.promotion.records import next_record
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.load import load_cluster, load_eval_set
@@ -176,17 +176,17 @@ def test_an_oversized_record_folder_is_refused(repository):
 
 def test_a_removed_record_breaks_the_chain_and_main_is_not_read(repository):
     here = repository.after("candidate", "eval-accepted", "artifact-exported")
-    life = here.main.history.find(here.facts().specialist)
-    gone, _ = here.proposed({f"{record_folder(life.records[1])}/record.json": None})
+    history = here.main.histories.find(here.facts().specialist)
+    gone, _ = here.proposed({f"{record_folder(history.records[1])}/record.json": None})
     with pytest.raises(IntegrityFailure) as broken:
-        read_history(gone, here.main.policy)
+        read_histories(gone, here.main.policy)
     assert broken.value.code == "skipped-sequence"
 
 
 def test_an_unknown_specialist_is_answered_with_the_known_ones(repository):
     here = repository.after("candidate")
     with pytest.raises(InvalidInput) as unknown:
-        here.main.history.find("iter-009-00000000")
+        here.main.histories.find("iter-009-00000000")
     assert here.facts().specialist in unknown.value.mend
 
 

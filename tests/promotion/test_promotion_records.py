@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from modelsmith.governance.states import fold, record_folder
 from modelsmith.promotion.checks import promotion_checks
-from modelsmith.promotion.history import parse_record, receipts_of
+from modelsmith.promotion.histories import parse_record, receipts_of
 from modelsmith.promotion.records import next_record, routing_after
 from modelsmith.schema.canonical import canonical_json, digest, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -17,7 +17,7 @@ from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 TO_DEPLOYED = ("candidate", "eval-accepted", "artifact-exported", "customer-deployed")
 
 
-def test_a_life_begins_with_candidate_and_nothing_before_it(repository):
+def test_a_history_begins_with_candidate(repository):
     record = next_record(repository.main, "candidate", repository.facts(), {"training.json": b"{}"})
     assert (record.sequence, record.from_state, record.to_state) == (1, None, "candidate")
     assert (record.previous_record, record.previous_receipts, record.expected_previous) == (None, {}, None)
@@ -28,7 +28,7 @@ def test_a_life_begins_with_candidate_and_nothing_before_it(repository):
 
 def test_each_record_names_the_one_before_it_and_its_receipts(repository):
     here = repository.after("candidate")
-    first = here.main.history.find(here.facts().specialist).records[0]
+    first = here.main.histories.find(here.facts().specialist).records[0]
     record = next_record(here.main, "eval-accepted", here.facts(), {})
     assert record.previous_record == digest(first)
     assert record.previous_receipts == receipts_of(here.main.tree, record_folder(first))
@@ -56,7 +56,7 @@ def test_a_deployment_asks_the_head_of_trading_and_carries_its_own_inverse(repos
 
 def test_the_next_deployment_rolls_back_to_the_validated_one(repository):
     here = repository.after(*TO_DEPLOYED, "production-validated").after(*TO_DEPLOYED[:3], number=2)
-    first = here.main.history.find(here.facts(1).specialist)
+    first = here.main.histories.find(here.facts(1).specialist)
     record = next_record(here.main, "customer-deployed", here.facts(2), {})
     assert (record.rollback.prior_specialist, record.rollback.prior_artifact) == (first.specialist, first.artifact)
     assert record.expected_previous == digest(first.records[-1])
@@ -88,8 +88,8 @@ def test_routing_is_rendered_from_the_records_with_the_cluster_s_share(repositor
 def test_whatever_the_policy_allows_can_be_recorded_and_folds(repository, choices):
     here, records, held = repository.after("candidate"), [], False
     for choice in choices:
-        life = here.main.history.find(here.facts().specialist)
-        able = [t.event for t in here.main.policy.transitions if life.state in t.sources]
+        history = here.main.histories.find(here.facts().specialist)
+        able = [t.event for t in here.main.policy.transitions if history.state in t.sources]
         if not able:
             break
         event = able[choice % len(able)]
@@ -100,7 +100,7 @@ def test_whatever_the_policy_allows_can_be_recorded_and_folds(repository, choice
         held = {"rolled-back": True, "hold-cleared": False}.get(event, held)
         target = next(t.target for t in here.main.policy.transitions if t.event == event)
         here = here.after(event)
-        records = here.main.history.find(here.facts().specialist).records
+        records = here.main.histories.find(here.facts().specialist).records
         assert (records[-1].sequence, records[-1].to_state) == (len(records), target)
     if records:
         assert fold(records, here.main.policy).state == records[-1].to_state

@@ -61,7 +61,7 @@ def test_promotions_and_approved_changes_hold_and_are_counted(repository):
     found = replayed(repository, here, said.append)
     assert (found.changes, found.promotions, found.approvals) == (3, 2, 1)
     assert found.main.tree.commit == here.tip
-    assert found.main.history == here.main.history
+    assert found.main.histories == here.main.histories
     assert [(progress.done, progress.total) for progress in said] == [(2, 6), (4, 6), (6, 6)]
 
 
@@ -269,7 +269,7 @@ def test_a_commit_without_pull_request_is_named_wherever_it_stands(repository):
     here = here.merge(candidate(here, 2), number=2)
     assert refusal(repository, here).details["commit"] == direct
     removed = repository.merge(candidate(repository, 1))
-    folder = record_folder(removed.main.history.find(removed.facts(1).specialist).records[0])
+    folder = record_folder(removed.main.histories.find(removed.facts(1).specialist).records[0])
     removed = removed.commit({f"{folder}/record.json": None})
     assert refusal(repository, removed).details["commit"] == removed.tip
 

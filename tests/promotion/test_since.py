@@ -43,11 +43,13 @@ def test_candidates_that_nobody_accepted_are_named_unless_the_evidence_tells_of_
     here = repository.after("candidate", number=1, evidence={"training.json": canonical_json({})})
     here = here.after("candidate", number=2)
     main = here.main
-    lives = [life.specialist for life in candidates_since(main, "rtb-pricing", "base")]
-    assert [one[:8] for one in lives] == ["iter-001", "iter-002"]
+    histories = [history.specialist for history in candidates_since(main, "rtb-pricing", "base")]
+    assert [one[:8] for one in histories] == ["iter-001", "iter-002"]
     cluster = load_cluster(main.tree, "rtb-pricing")
-    assert trail(main, cluster, BASE).untold == tuple(lives)
-    second = SimpleNamespace(**{**vars(BASE), "specialist": lives[1]})
-    assert trail(main, cluster, second).untold == (lives[0],), "a later candidate changes no packet that is proposed"
-    told = SimpleNamespace(**{**vars(BASE), "earlier": (SimpleNamespace(model=lives[0]),)})
-    assert trail(main, cluster, told).untold == (lives[1],)
+    assert trail(main, cluster, BASE).untold == tuple(histories)
+    second = SimpleNamespace(**{**vars(BASE), "specialist": histories[1]})
+    assert trail(main, cluster, second).untold == (histories[0],), (
+        "a later candidate changes no packet that is proposed"
+    )
+    told = SimpleNamespace(**{**vars(BASE), "earlier": (SimpleNamespace(model=histories[0]),)})
+    assert trail(main, cluster, told).untold == (histories[1],)

@@ -30,7 +30,7 @@ def artifact(tmp_path, repository):
 
 
 @pytest.fixture
-def life(repository, artifact):
+def history(repository, artifact):
     """Main with that artifact exported, and the specialist's name."""
 
     def after(*events):
@@ -46,7 +46,7 @@ def life(repository, artifact):
 
 
 def check(here, specialist, folder):
-    check_copy(here.main, here.main.history.lives[specialist], folder)
+    check_copy(here.main, here.main.histories.by_specialist[specialist], folder)
 
 
 def refused(here, specialist, folder):
@@ -55,19 +55,19 @@ def refused(here, specialist, folder):
     return failure.value.code
 
 
-def test_an_artifact_still_holds_after_the_key_that_signed_it_was_replaced(life, artifact, tmp_path):
-    here, specialist = life("candidate", "eval-accepted", "artifact-exported")
+def test_an_artifact_still_holds_after_the_key_that_signed_it_was_replaced(history, artifact, tmp_path):
+    here, specialist = history("candidate", "eval-accepted", "artifact-exported")
     check(here, specialist, artifact)
     rotated = here.commit({TRUST: create_signing_key(tmp_path / "new.pem")})
     assert rotated.main.trusted != here.main.trusted
     check(rotated, specialist, artifact)
-    Store(tmp_path / "store").put(artifact, rotated.main.history.lives[specialist].artifact)
+    Store(tmp_path / "store").put(artifact, rotated.main.histories.by_specialist[specialist].artifact)
     stores = {"rtb-pricing": tmp_path / "store"}
     assert check_weights(rotated.main, stores, frozenset({specialist})) == {specialist: "checked"}
 
 
-def test_a_signature_by_today_s_key_does_not_replace_the_one_that_main_holds(life, artifact, tmp_path):
-    here, specialist = life("candidate", "eval-accepted", "artifact-exported")
+def test_a_signature_by_today_s_key_does_not_replace_the_one_that_main_holds(history, artifact, tmp_path):
+    here, specialist = history("candidate", "eval-accepted", "artifact-exported")
     rotated = here.commit({TRUST: create_signing_key(tmp_path / "new.pem")})
     again = shutil.copytree(artifact, tmp_path / "again")
     seal(again)
@@ -77,21 +77,21 @@ def test_a_signature_by_today_s_key_does_not_replace_the_one_that_main_holds(lif
     assert refused(rotated, specialist, again) == "signature-differs"
 
 
-def test_main_s_signature_beside_other_weights_is_refused(life, artifact):
-    here, specialist = life("candidate", "eval-accepted", "artifact-exported")
+def test_main_s_signature_beside_other_weights_is_refused(history, artifact):
+    here, specialist = history("candidate", "eval-accepted", "artifact-exported")
     (artifact / "adapter_model.safetensors").write_bytes(b"Weights")
     assert refused(here, specialist, artifact) == "file-changed"
 
 
-def test_before_the_export_the_id_alone_speaks_for_the_files(life, artifact):
-    here, specialist = life("candidate")
+def test_before_the_export_the_id_alone_speaks_for_the_files(history, artifact):
+    here, specialist = history("candidate")
     check(here, specialist, artifact)
     (artifact / "more.json").write_text("{}")
     assert refused(here, specialist, artifact) == "file-added"
 
 
-def test_weights_that_are_elsewhere_are_not_checked_unless_policy_wants_them(life, tmp_path):
-    here, specialist = life("candidate")
+def test_weights_that_are_elsewhere_are_not_checked_unless_policy_wants_them(history, tmp_path):
+    here, specialist = history("candidate")
     stores = {"rtb-pricing": tmp_path / "empty"}
     assert check_weights(here.main, stores, frozenset({specialist})) == {specialist: "not checked"}
     path = ".github/governance/policy.yaml"

@@ -1,4 +1,4 @@
-"""The promotions folder read as lives: what each specialist has been through."""
+"""The promotions folder read as histories: what each specialist has been through."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from modelsmith.governance.states import Life, fold, parse_folder, record_folder
+from modelsmith.governance.states import SpecialistHistory, fold, parse_folder, record_folder
 from modelsmith.repository.tree import Tree, read_each
 from modelsmith.schema.canonical import is_plain_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -52,38 +52,38 @@ def parse_record(path: str, data: bytes) -> PromotionRecord:
 
 
 @dataclass(frozen=True)
-class History:
-    """Every specialist's life at one commit."""
+class Histories:
+    """Every specialist's history at one commit."""
 
-    lives: dict[str, Life]
+    by_specialist: dict[str, SpecialistHistory]
     """By specialist id."""
 
-    def of_cluster(self, cluster: str) -> tuple[Life, ...]:
-        """Lives of one cluster, by specialist id."""
+    def of_cluster(self, cluster: str) -> tuple[SpecialistHistory, ...]:
+        """Histories of one cluster, by specialist id."""
         return self._clusters.get(cluster, ())
 
     @cached_property
-    def _clusters(self) -> dict[str, tuple[Life, ...]]:
-        found: dict[str, list[Life]] = {}
-        for _, life in sorted(self.lives.items()):
-            found.setdefault(life.cluster, []).append(life)
-        return {cluster: tuple(lives) for cluster, lives in found.items()}
+    def _clusters(self) -> dict[str, tuple[SpecialistHistory, ...]]:
+        found: dict[str, list[SpecialistHistory]] = {}
+        for _, history in sorted(self.by_specialist.items()):
+            found.setdefault(history.cluster, []).append(history)
+        return {cluster: tuple(histories) for cluster, histories in found.items()}
 
-    def find(self, specialist: str) -> Life:
-        """One specialist's life.
+    def find(self, specialist: str) -> SpecialistHistory:
+        """One specialist's history.
 
         Raises:
             InvalidInput: ``unknown-specialist``.
         """
-        if specialist not in self.lives:
-            known = ", ".join(sorted(self.lives)) or "none yet"
+        if specialist not in self.by_specialist:
+            known = ", ".join(sorted(self.by_specialist)) or "none yet"
             raise InvalidInput(
                 "unknown-specialist",
                 f"There is no specialist '{specialist}'",
                 f"Choose one of: {known}.",
                 specialist=specialist,
             )
-        return self.lives[specialist]
+        return self.by_specialist[specialist]
 
 
 def record_paths(paths: Iterable[str]) -> list[str]:
@@ -91,8 +91,8 @@ def record_paths(paths: Iterable[str]) -> list[str]:
     return [p for p in paths if p.startswith(f"{PROMOTIONS}/") and p.count("/") == 4 and p.endswith(f"/{RECORD_FILE}")]
 
 
-def read_history(tree: Tree, policy: Policy) -> History:
-    """Fold every record of the tree into lives.
+def read_histories(tree: Tree, policy: Policy) -> Histories:
+    """Fold every record of the tree into histories.
 
     Raises:
         IntegrityFailure: a record is malformed, a chain broken or a transition not allowed.
@@ -100,28 +100,28 @@ def read_history(tree: Tree, policy: Policy) -> History:
     return _history({}, _read_records(tree, record_paths(tree.paths(PROMOTIONS))), policy)
 
 
-def history_after(before: History, change: Change, tree: Tree, policy: Policy, same_policy: bool) -> History:
-    """`read_history` of ``tree``, which is the tree of ``before`` with ``change``, reading only lives that it touches.
+def histories_after(before: Histories, change: Change, tree: Tree, policy: Policy, same_policy: bool) -> Histories:
+    """`read_histories` of ``tree``, the tree of ``before`` with ``change``; reads only the histories that it touches.
 
     Args:
-        before: Lives before the change.
+        before: Histories before the change.
         change: Everything that differs.
         tree: Files after it.
         policy: Policy after it.
-        same_policy: Whether ``before`` was folded by an equal policy; its other lives are folded again when not.
+        same_policy: Whether ``before`` was folded by an equal policy; its other histories are folded again when not.
 
     Raises:
-        IntegrityFailure: as `read_history`.
+        IntegrityFailure: as `read_histories`.
     """
-    touched = {_life_folder(path) for path in record_paths(path.path for path in change.paths)}
+    touched = {_history_folder(path) for path in record_paths(path.path for path in change.paths)}
     if same_policy and not touched:
         return before
     paths = [path for folder in sorted(touched) for path in record_paths(tree.paths(folder))]
-    kept = {name: life for life in before.lives.values() if (name := _name(life)) not in touched}
+    kept = {name: history for history in before.by_specialist.values() if (name := _name(history)) not in touched}
     records = _read_records(tree, paths)
     if same_policy:
         return _history(kept, records, policy)
-    again = {name: [*zip(life.records, life.digests, strict=True)] for name, life in kept.items()}
+    again = {name: [*zip(history.records, history.digests, strict=True)] for name, history in kept.items()}
     return _history({}, again | records, policy)
 
 
@@ -130,7 +130,7 @@ _Read = tuple[PromotionRecord, str]
 
 
 def _read_records(tree: Tree, paths: Sequence[str]) -> dict[str, Sequence[_Read]]:
-    """Records in sequence, by the folder of their life."""
+    """Records in sequence, by the folder of their history."""
     contents, refused = read_each(tree, paths)
     for error in refused.values():
         raise error
@@ -138,28 +138,28 @@ def _read_records(tree: Tree, paths: Sequence[str]) -> dict[str, Sequence[_Read]
     for path in paths:
         parse_folder(path.rpartition("/")[0])
         read = parse_record(path, contents[path]), sha256(contents[path])
-        records.setdefault(_life_folder(path), []).append(read)
+        records.setdefault(_history_folder(path), []).append(read)
     return {folder: sorted(found, key=lambda read: read[0].sequence) for folder, found in records.items()}
 
 
-def _history(folded: dict[str, Life], records: Mapping[str, Sequence[_Read]], policy: Policy) -> History:
-    """Lives that are folded already and lives still to be folded, by folder, as one history."""
-    lives = folded | {
+def _history(folded: dict[str, SpecialistHistory], records: Mapping[str, Sequence[_Read]], policy: Policy) -> Histories:
+    """Histories that are folded already and histories still to be folded, by folder, together."""
+    histories = folded | {
         folder: fold([record for record, _ in found], policy, [digest for _, digest in found])
         for folder, found in records.items()
     }
-    by_specialist = {life.specialist: life for life in lives.values()}
-    if len(by_specialist) != len(lives):
+    by_specialist = {history.specialist: history for history in histories.values()}
+    if len(by_specialist) != len(histories):
         raise IntegrityFailure("duplicate-specialist", "Two clusters name the same specialist", "Remove one of them.")
-    return History(by_specialist)
+    return Histories(by_specialist)
 
 
-def _life_folder(path: str) -> str:
+def _history_folder(path: str) -> str:
     return path.rsplit("/", 2)[0]
 
 
-def _name(life: Life) -> str:
-    return f"{PROMOTIONS}/{life.cluster}/{life.specialist}"
+def _name(history: SpecialistHistory) -> str:
+    return f"{PROMOTIONS}/{history.cluster}/{history.specialist}"
 
 
 def receipts_of(tree: Tree, folder: str) -> dict[str, str]:
