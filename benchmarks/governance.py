@@ -30,8 +30,8 @@ from typing import Any
 from common import RESULTS, WORK, Spent, alternate, machine, modelsmith_command, save, spend, summary, table, timed
 from governance_history import APPROVER, Place, make_repository, merge_commits
 
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.judge import judge
-from modelsmith.promotion.main import read_main
 from modelsmith.repository import load
 from modelsmith.repository.git import Git
 from modelsmith.repository.tree import Revision, read_each
@@ -88,13 +88,15 @@ class Subjects:
         """One decision in a running process, as `modelsmith pr show` and the hook take it."""
         git = Git(self.place.clone)
         _parse_again()
-        return timed(lambda: judge(read_main(git, self.pull.base), self.pull, datetime.now(UTC)))
+        return timed(lambda: judge(read_governed_state(git, self.pull.base), self.pull, datetime.now(UTC)))
 
     def push(self) -> Spent:
         """Merge and receipts, judged by the pre-receive hook; undone afterwards."""
         forge, git, now = Git(self.place.forge), Git(self.place.clone), datetime.now(UTC)
         key = self.place.harness_keys / "harness-ssh"
-        tip = merge_commits(git, self.pull, judge(read_main(git, self.pull.base), self.pull, now), key, now)[1]
+        tip = merge_commits(git, self.pull, judge(read_governed_state(git, self.pull.base), self.pull, now), key, now)[
+            1
+        ]
         command = ["git", "push", "--quiet", str(self.place.forge), f"{tip}:refs/heads/main"]
         try:
             return spend(command, self.place.clone, self.place.environment)

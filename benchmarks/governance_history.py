@@ -23,8 +23,8 @@ from modelsmith.governance.states import record_folder
 from modelsmith.operations.init import HARNESS, InitRequest
 from modelsmith.operations.init import run as init
 from modelsmith.promotion.authors import Authorship
+from modelsmith.promotion.governed_state import governed_state_after, read_governed_state
 from modelsmith.promotion.judge import Judgement, judge_tree
-from modelsmith.promotion.main import main_after, read_main
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.pulls import merge_message
 from modelsmith.promotion.receipts import Merged, receipt_files
@@ -156,7 +156,7 @@ class Builder:
 
     def __init__(self, place: Place, git: ObjectWriter) -> None:
         self.place, self.git = place, git
-        self.main = read_main(git, "main")
+        self.main = read_governed_state(git, "main")
         self.cluster = load_cluster(self.main.tree, CLUSTER)
         self.governed = load_eval_set(self.main.tree, self.cluster.eval_set)
         self.wanted = expected_rows(self.governed)
@@ -236,7 +236,7 @@ class Builder:
         key = self.place.harness_keys / "harness-ssh"
         merge, tip = merge_commits(self.git, pull, judgement, key, self.at)
         self._log(new_event(self.last, "merged", HARNESS, self.at, pull.base, merge=merge), (self.last.commit,))
-        self.main = main_after(self.main, tip)
+        self.main = governed_state_after(self.main, tip)
         if event == "production-validated":
             self.incumbent = self.candidate
         self.refs["refs/heads/main"] = tip

@@ -14,7 +14,7 @@ from modelsmith.loop.bases import base_source
 from modelsmith.loop.engines import Subject
 from modelsmith.loop.evals import BASE, Setting, evaluate, read_observations, subject_of
 from modelsmith.loop.known import Known, Then, accepted, carried, known_verdicts
-from modelsmith.promotion.main import Main
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
@@ -42,7 +42,12 @@ class ChangeEval:
 
 
 def evaluate_change(
-    workspace: Workspace, main: Main, then: Then | None, setting: Setting, subject: Subject, threads: int | None
+    workspace: Workspace,
+    main: GovernedState,
+    then: Then | None,
+    setting: Setting,
+    subject: Subject,
+    threads: int | None,
 ) -> ChangeEval:
     """Ask the scenarios that changed since `then`, and the others whose verdicts are not known, and judge the whole.
 
@@ -95,7 +100,7 @@ class _Models:
     """One change, and what it takes to hold models against it."""
 
     workspace: Workspace
-    main: Main
+    main: GovernedState
     old: GovernedSet | None
     setting: Setting
     change: SetChange
@@ -160,7 +165,7 @@ class _Models:
         return subject_of(self.workspace, self.setting.cluster, subject.name, subject.artifact)
 
 
-def _against(main: Main, cluster: str, subject: Subject) -> RunEvidence | None:
+def _against(main: GovernedState, cluster: str, subject: Subject) -> RunEvidence | None:
     """The run of the model that the subject was accepted against; None when there is none."""
     found = (evidence for _, evidence in accepted(main, cluster) if evidence.candidate.weights == subject.weights)
     return next((evidence.incumbent for evidence in found), None)

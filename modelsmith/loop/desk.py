@@ -8,8 +8,8 @@ from pathlib import Path
 from modelsmith.loop.engines import Subject
 from modelsmith.loop.evals import BASE, Setting, subject_of
 from modelsmith.loop.state import Iteration
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.pulls import sync
 from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
@@ -41,9 +41,9 @@ class Desk:
             return own / EXPORTS / str(iteration.specialist)
         return own / "iterations" / f"{iteration.number:03d}"
 
-    def main(self) -> Main:
+    def main(self) -> GovernedState:
         """Main as it is now; it moves while the iteration promotes."""
-        return read_main(self.workspace.git, sync(self.harness))
+        return read_governed_state(self.workspace.git, sync(self.harness))
 
     def subject(self, model: str) -> Subject:
         """The base model, a baseline of the cluster, or a specialist that main knows."""

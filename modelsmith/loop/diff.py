@@ -6,7 +6,7 @@ from modelsmith.evaluation.change.effects import flips, point_flips
 from modelsmith.evaluation.headline import headline
 from modelsmith.governance.states import SpecialistHistory
 from modelsmith.loop.known import Known, accepted, carried, evaluated_on
-from modelsmith.promotion.main import Main
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
@@ -18,7 +18,9 @@ from modelsmith.schema.evidence import Evidence
 from modelsmith.schema.run import Headline
 
 
-def effects(workspace: Workspace, main: Main, cluster: Cluster, new: GovernedSet, since: str) -> tuple[Effect, ...]:
+def effects(
+    workspace: Workspace, main: GovernedState, cluster: Cluster, new: GovernedSet, since: str
+) -> tuple[Effect, ...]:
     """What the new version of the set does to each accepted specialist of the cluster, by id; it changed `since`."""
     return tuple(
         _effect(workspace, history, evidence, cluster, new, since)

@@ -32,8 +32,8 @@ from modelsmith.loop.promotions import note_advances, promote_accepted, promote_
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.bases import export_of, exports_of, training_of
 from modelsmith.promotion.freshness import evidence_of
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.pulls import sync
 from modelsmith.promotion.records import Facts, export_tag, is_assessment
 from modelsmith.repository.load import load_cluster
@@ -74,7 +74,7 @@ def export(harness: Harness, specialist: str, wanted: Wanted) -> Iteration:
     workspace = harness.workspace
     workspace.require_clean()
     commit = sync(harness)
-    main = read_main(workspace.git, commit)
+    main = read_governed_state(workspace.git, commit)
     parent = main.histories.find(specialist)
     cluster = load_cluster(main.tree, parent.cluster)
     training = _require_exportable(main, parent, cluster)
@@ -99,7 +99,7 @@ def export(harness: Harness, specialist: str, wanted: Wanted) -> Iteration:
         return _through(bench, commit, name, artifact, training)
 
 
-def override_export(harness: Harness, main: Main, history: SpecialistHistory, reason: str) -> Iteration:
+def override_export(harness: Harness, main: GovernedState, history: SpecialistHistory, reason: str) -> Iteration:
     """Ask a person to let the INCONCLUSIVE eval of an export count.
 
     Returns:
@@ -116,7 +116,7 @@ def override_export(harness: Harness, main: Main, history: SpecialistHistory, re
     return _through(bench, main.tree.commit, history.specialist, history.artifact, training, reason)
 
 
-def _require_exportable(main: Main, parent: SpecialistHistory, cluster: Cluster) -> TrainingFacts:
+def _require_exportable(main: GovernedState, parent: SpecialistHistory, cluster: Cluster) -> TrainingFacts:
     """How the adapter was trained, unless nothing may be made from it.
 
     Raises:
@@ -145,7 +145,7 @@ class _Bench:
     """Where an export is made, sealed and kept."""
 
     harness: Harness
-    main: Main
+    main: GovernedState
     parent: SpecialistHistory
     cluster: Cluster
     said: Export

@@ -15,9 +15,9 @@ from modelsmith.loop.evals import ledger_of
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.state import Fault, Iteration, Phase, StateFile
 from modelsmith.promotion.checks import FRESH
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.judge import judge
-from modelsmith.promotion.main import read_main
 from modelsmith.promotion.pulls import sync
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import load_cluster, load_eval_set
@@ -169,7 +169,7 @@ class Loop:
             ours = (other for other in forge.list("open") if other.preparer == self.harness.actor)
             pull = next((other for other in ours if other.branch == pull.branch), pull)
             last = last.model_copy(update={"pull": pull.number})
-        governed = read_main(git, main)
+        governed = read_governed_state(git, main)
         history = governed.histories.by_specialist.get(last.specialist or "")
         if pull.status == "merged" and history is not None and history.state == "eval-accepted":
             return again
@@ -215,18 +215,20 @@ class Loop:
 
     def _retired(self, specialist: str, main: str) -> bool:
         """Whether nothing may be trained from the specialist any more."""
-        history = read_main(self.harness.workspace.git, main).histories.by_specialist.get(specialist)
+        history = read_governed_state(self.harness.workspace.git, main).histories.by_specialist.get(specialist)
         return history is not None and history.state == "deprecated"
 
     def _routed(self, specialist: str | None, main: str) -> bool:
         """Whether the specialist has been deployed: then nothing of it is left to propose, and nothing is closed."""
         history = (
-            read_main(self.harness.workspace.git, main).histories.by_specialist.get(specialist) if specialist else None
+            read_governed_state(self.harness.workspace.git, main).histories.by_specialist.get(specialist)
+            if specialist
+            else None
         )
         return history is not None and history.routed
 
     def _begin(self, commit: str, last: Iteration | None) -> Iteration:
-        main = read_main(self.harness.workspace.git, commit)
+        main = read_governed_state(self.harness.workspace.git, commit)
         note_advances(ledger_of(self.harness.workspace), main)
         histories = main.histories.of_cluster(self.cluster)
         recorded = max((record.iteration for history in histories for record in history.records), default=0)

@@ -15,7 +15,7 @@ from modelsmith.governance.states import SpecialistHistory
 from modelsmith.loop.engines import Subject, open_judge
 from modelsmith.loop.evals import ledger_of, read_as_today, read_observations
 from modelsmith.promotion.freshness import evidence_of
-from modelsmith.promotion.main import Main
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
 from modelsmith.repository.tree import Planted, Revision
 from modelsmith.repository.workspace import Workspace
@@ -52,7 +52,7 @@ class Then:
     governed: GovernedSet
 
 
-def accepted(main: Main, cluster: str) -> Iterator[tuple[SpecialistHistory, Evidence]]:
+def accepted(main: GovernedState, cluster: str) -> Iterator[tuple[SpecialistHistory, Evidence]]:
     """Each specialist of the cluster that was accepted on evidence and is not deprecated, by id."""
     for history in main.histories.of_cluster(cluster):
         if history.state != "deprecated" and any(record.event == "eval-accepted" for record in history.records):
@@ -97,7 +97,7 @@ def set_at(workspace: Workspace, revision: str, name: str) -> Then | None:
 
 
 def known_verdicts(
-    workspace: Workspace, main: Main, cluster: str, governed: GovernedSet, subject: Subject
+    workspace: Workspace, main: GovernedState, cluster: str, governed: GovernedSet, subject: Subject
 ) -> Known | None:
     """What the subject answered: to this very version in a complete run of this clone, or in evidence on main.
 

@@ -18,9 +18,9 @@ from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.loop.engines import Subject
 from modelsmith.loop.evals import BASE, Setting, evaluate, read_observations, subject_of
 from modelsmith.promotion.freshness import evidence_of, outdated
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.ids import known_ids
-from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.observers import backing, next_number, said_of
 from modelsmith.promotion.pulls import merge_pull, signature, sync
 from modelsmith.repository.load import load_cluster, load_eval_set
@@ -69,7 +69,7 @@ def observe(harness: Harness, specialist: str, artifact: Path | None, threads: i
         InfrastructureFailure: the engine failed.
         GateNotCleared: the observation was refused.
     """
-    main = read_main(harness.workspace.git, sync(harness))
+    main = read_governed_state(harness.workspace.git, sync(harness))
     history = main.histories.find(specialist)
     evidence = evidence_of(main, history)
     _require_observer(main, harness.actor)
@@ -93,7 +93,7 @@ def observe(harness: Harness, specialist: str, artifact: Path | None, threads: i
     return Observed(compare_look(look, evidence, main.policy.observer_flips), pull)
 
 
-def _require_observer(main: Main, actor: str) -> None:
+def _require_observer(main: GovernedState, actor: str) -> None:
     if main.observers.get(actor):
         return
     raise InvalidInput(
@@ -107,7 +107,7 @@ def _require_observer(main: Main, actor: str) -> None:
 
 def _runs(
     workspace: Workspace,
-    main: Main,
+    main: GovernedState,
     history: SpecialistHistory,
     evidence: Evidence,
     number: int,
@@ -133,7 +133,7 @@ def _runs(
     return first, second
 
 
-def _incumbent(workspace: Workspace, main: Main, cluster: Cluster, evidence: Evidence) -> Subject:
+def _incumbent(workspace: Workspace, main: GovernedState, cluster: Cluster, evidence: Evidence) -> Subject:
     model = evidence.incumbent.model
     found = subject_of(workspace, cluster, model, None if model == BASE else main.histories.find(model).artifact)
     if found.weights == evidence.incumbent.weights:
@@ -146,7 +146,7 @@ def _incumbent(workspace: Workspace, main: Main, cluster: Cluster, evidence: Evi
     )
 
 
-def _propose(harness: Harness, main: Main, look: SecondLook) -> PullRequest:
+def _propose(harness: Harness, main: GovernedState, look: SecondLook) -> PullRequest:
     """The observation's pull request: opened or adopted, and merged unless this repository asks a person for that."""
     folder = observed_path(look.cluster, look.specialist, look.observer, look.number)
     data = canonical_json(look)
@@ -173,7 +173,7 @@ def _propose(harness: Harness, main: Main, look: SecondLook) -> PullRequest:
 
 
 def _open_already(
-    harness: Harness, main: Main, branch: str, folder: str, data: bytes, due: dict[str, object]
+    harness: Harness, main: GovernedState, branch: str, folder: str, data: bytes, due: dict[str, object]
 ) -> PullRequest | None:
     """An open pull request of the same observation, sealed by a key that still counts."""
     names = [f"{folder}/{OBSERVATION_FILE}", f"{folder}/{OBSERVATION_SIGNATURE}"]
@@ -186,7 +186,7 @@ def _open_already(
     return None
 
 
-def refuse_unobserved(main: Main, history: SpecialistHistory, needed: int) -> None:
+def refuse_unobserved(main: GovernedState, history: SpecialistHistory, needed: int) -> None:
     """Go on only when the policy's observers have spoken and agree.
 
     Raises:

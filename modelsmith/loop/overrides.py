@@ -13,8 +13,8 @@ from modelsmith.loop.exports import override_export
 from modelsmith.loop.phases import promote_candidate
 from modelsmith.loop.rollback import require_clean_reason
 from modelsmith.loop.state import Iteration, StateFile
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.main import Main
 from modelsmith.promotion.records import is_assessment
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster
@@ -25,7 +25,7 @@ from modelsmith.schema.steps import step
 
 
 def ask_override(
-    harness: Harness, main: Main, cluster: Cluster, history: SpecialistHistory, reason: str
+    harness: Harness, main: GovernedState, cluster: Cluster, history: SpecialistHistory, reason: str
 ) -> PullRequest:
     """The pull request in which a person may let the specialist's INCONCLUSIVE eval count; opened, or adopted.
 

@@ -25,10 +25,10 @@ from modelsmith.loop.lineage import environment
 from modelsmith.loop.observe import refuse_unobserved
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.bases import export_of, training_of
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.histories import RECEIPTS
 from modelsmith.promotion.ids import known_ids
-from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.observers import required
 from modelsmith.promotion.packets import PACKET_FILE, packet_files
 from modelsmith.promotion.pulls import merge_pull, open_promotion, sync
@@ -76,7 +76,7 @@ FORWARD: dict[State, Event] = {
 
 
 def advance(
-    harness: Harness, main: Main, event: Event, facts: Facts, files: Mapping[str, bytes], title: str, body: str
+    harness: Harness, main: GovernedState, event: Event, facts: Facts, files: Mapping[str, bytes], title: str, body: str
 ) -> PullRequest:
     """The event's pull request: opened or adopted, and merged unless a person must decide first."""
     pull = open_promotion(harness, event, facts, files, title, body)
@@ -94,7 +94,7 @@ def advance(
         return pull
 
 
-def _bundle(main: Main, event: Event, facts: Facts, files: Mapping[str, bytes]) -> EvidenceBundle | None:
+def _bundle(main: GovernedState, event: Event, facts: Facts, files: Mapping[str, bytes]) -> EvidenceBundle | None:
     """The newest evidence of the specialist: in the pull request itself, else on main."""
     history = main.histories.by_specialist.get(facts.specialist)
     records = history.records if history else ()
@@ -108,12 +108,12 @@ def _bundle(main: Main, event: Event, facts: Facts, files: Mapping[str, bytes]) 
     return None
 
 
-def note_advances(ledger: Ledger, main: Main) -> None:
+def note_advances(ledger: Ledger, main: GovernedState) -> None:
     """Let the ledger know every transition that main holds, once, whoever merged it and whatever was killed since."""
     ledger.append(*(event for history in main.histories.by_specialist.values() for event in _events_of(main, history)))
 
 
-def _events_of(main: Main, history: SpecialistHistory) -> Iterator[PromotionAdvanced | RollbackTriggered]:
+def _events_of(main: GovernedState, history: SpecialistHistory) -> Iterator[PromotionAdvanced | RollbackTriggered]:
     """What the records of a history on main are to subscribers."""
     for record, known_as in zip(history.records, history.digests, strict=True):
         receipt = load_machine_file(main.tree, f"{record_folder(record)}/{RECEIPTS}/{MERGE_RECEIPT}", Receipt)
@@ -153,7 +153,7 @@ def promote_candidate_record(desk: Desk, iteration: Iteration, training: Trainin
 
 def promote_export_record(harness: Harness, facts: Facts, export: ExportFacts) -> None:
     """``candidate``: main learns of an export and what it was made from."""
-    main = read_main(harness.workspace.git, sync(harness))
+    main = read_governed_state(harness.workspace.git, sync(harness))
     if facts.specialist in main.histories.by_specialist:
         return
     files = {EXPORT_FILE: canonical_json(for_reviewers(export, main.policy.audiences))}
@@ -250,7 +250,7 @@ def _is_signed(folder: Path, artifact: str, trusted: Sequence[Trusted]) -> bool:
 
 
 def promote_next(
-    harness: Harness, cluster: Cluster, history: SpecialistHistory, main: Main, to: Event | None = None
+    harness: Harness, cluster: Cluster, history: SpecialistHistory, main: GovernedState, to: Event | None = None
 ) -> tuple[Event, PullRequest]:
     """Ask for the event ``to``, else for the next one that people decide.
 
@@ -297,7 +297,7 @@ def _nothing_follows(workspace: Workspace, cluster: str, history: SpecialistHist
     return InvalidInput("nothing-to-promote", said, mend, **facts).then(again)
 
 
-def refuse_on_hold(main: Main, cluster: str) -> None:
+def refuse_on_hold(main: GovernedState, cluster: str) -> None:
     """Raise WaitingForPerson (``on-hold``), saying who clears it and how, while nothing may be deployed."""
     hold = hold_of(cluster, main.histories.of_cluster(cluster))
     if hold:
@@ -328,7 +328,7 @@ def _facts(desk: Desk, iteration: Iteration, run: RunResult | None) -> Facts:
     )
 
 
-def _has(main: Main, specialist: str, event: Event) -> bool:
+def _has(main: GovernedState, specialist: str, event: Event) -> bool:
     return any(record.event == event for record in main.histories.find(specialist).records)
 
 
@@ -339,7 +339,7 @@ def _latency(desk: Desk, iteration: Iteration, facts: Facts) -> Latency | None:
 
 
 def _evidence(
-    desk: Desk, main: Main, facts: Facts, runs: Runs, training_to_scored: float, latency: Latency | None
+    desk: Desk, main: GovernedState, facts: Facts, runs: Runs, training_to_scored: float, latency: Latency | None
 ) -> Evidence:
     def with_rows(result: RunResult) -> Run:
         return Run(result, verdict_rows(read_observations(desk.workspace, result)))

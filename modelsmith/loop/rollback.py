@@ -9,9 +9,9 @@ from modelsmith.governance.hold import Hold
 from modelsmith.governance.rollback import window_refusal
 from modelsmith.governance.states import SpecialistHistory, folder_of
 from modelsmith.loop.promotions import advance
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.ids import known_ids
-from modelsmith.promotion.main import Main
 from modelsmith.promotion.packets import PACKET_FILE, packet_files
 from modelsmith.promotion.pulls import branch_of
 from modelsmith.promotion.records import Facts, next_record
@@ -25,7 +25,12 @@ from modelsmith.schema.pull import PullRequest
 
 
 def roll_back(
-    harness: Harness, main: Main, cluster: Cluster, history: SpecialistHistory, reason: str, window: LiveWindow | None
+    harness: Harness,
+    main: GovernedState,
+    cluster: Cluster,
+    history: SpecialistHistory,
+    reason: str,
+    window: LiveWindow | None,
 ) -> PullRequest:
     """Undo the specialist's deployment: merged at once within its contract, left open for a person outside it.
 
@@ -55,7 +60,7 @@ def roll_back(
     return advance(harness, main, "rolled-back", facts, files, f"{history.specialist}: rolled back", body)
 
 
-def clear_hold(harness: Harness, main: Main, cluster: Cluster, hold: Hold, reason: str) -> PullRequest:
+def clear_hold(harness: Harness, main: GovernedState, cluster: Cluster, hold: Hold, reason: str) -> PullRequest:
     """Ask for the end of a cluster's hold."""
     require_clean_reason(reason, main, cluster)
     history = main.histories.find(hold.specialist)
@@ -67,7 +72,7 @@ def clear_hold(harness: Harness, main: Main, cluster: Cluster, hold: Hold, reaso
     return advance(harness, main, "hold-cleared", facts, files, f"{cluster.cluster}: clear the hold", body)
 
 
-def retire(harness: Harness, main: Main, cluster: Cluster, history: SpecialistHistory) -> PullRequest:
+def retire(harness: Harness, main: GovernedState, cluster: Cluster, history: SpecialistHistory) -> PullRequest:
     """Ask for a specialist's deprecation; when it serves, routing returns to who served before."""
     facts = _facts(harness, cluster, history)
     record = next_record(main, "deprecated", facts, {})
@@ -80,7 +85,7 @@ def _facts(harness: Harness, cluster: Cluster, history: SpecialistHistory) -> Fa
     return Facts.of(history.records[-1], cluster, harness.actor, harness.preparer)
 
 
-def _standing_order(harness: Harness, main: Main, facts: Facts, fresh: RollbackOrder) -> RollbackOrder | None:
+def _standing_order(harness: Harness, main: GovernedState, facts: Facts, fresh: RollbackOrder) -> RollbackOrder | None:
     """The order of this harness's open pull request that says the same and is decided by the same as a fresh one."""
     history = main.histories.find(facts.specialist)
     due = (history.cluster, history.specialist, len(history.records) + 1)
@@ -109,12 +114,12 @@ def _standing_order(harness: Harness, main: Main, facts: Facts, fresh: RollbackO
     return None
 
 
-def _automatic(main: Main, facts: Facts, order: RollbackOrder) -> bool:
+def _automatic(main: GovernedState, facts: Facts, order: RollbackOrder) -> bool:
     record = next_record(main, "rolled-back", facts, {ROLLBACK_FILE: canonical_json(order)})
     return verdict_on(main, record, order).automatic
 
 
-def _require_loss(main: Main, order: RollbackOrder, history: SpecialistHistory) -> None:
+def _require_loss(main: GovernedState, order: RollbackOrder, history: SpecialistHistory) -> None:
     """What the gate would refuse is said to who brings it."""
     deployment = deployment_of(main, history.specialist)
     refusal = window_refusal(order, deployment.contract, deployment.approved_at)
@@ -128,7 +133,7 @@ def _require_loss(main: Main, order: RollbackOrder, history: SpecialistHistory) 
         )
 
 
-def require_clean_reason(reason: str, main: Main, cluster: Cluster) -> None:
+def require_clean_reason(reason: str, main: GovernedState, cluster: Cluster) -> None:
     """A reason goes into the repository, where no secret, address or path of a machine may stand.
 
     Raises:

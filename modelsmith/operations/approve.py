@@ -17,9 +17,9 @@ from modelsmith.governance.people import is_harness
 from modelsmith.operations.contract import PullNumber, Request, Result
 from modelsmith.operations.pull_view import PullView, view
 from modelsmith.promotion.announcing import announce
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_forge
 from modelsmith.promotion.judge import judge
-from modelsmith.promotion.main import read_main
 from modelsmith.repository.secrets import refuse_secret
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json
@@ -79,7 +79,7 @@ def give_verdict(
     refuse_secret("The reason", reason)
     git = workspace.git
     reader = open_forge(workspace)
-    main = read_main(git, reader.fetch_into(git))
+    main = read_governed_state(git, reader.fetch_into(git))
     actor = key_holder(main.people, public_key(key))
     if is_harness(actor, main.people):
         raise GateNotCleared(

@@ -15,8 +15,8 @@ from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.loop.evals import ledger_of
 from modelsmith.operations.contract import ARGUMENT, Cli, ClusterName, Request, Result
 from modelsmith.operations.pictures import Svg, write_picture
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import open_forge
-from modelsmith.promotion.main import Main, read_main
 from modelsmith.repository.load import load_cluster, load_machine_file
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.evidence import EVIDENCE_FILE, Evidence
@@ -46,7 +46,7 @@ def run(workspace: Workspace, request: CompositeHistoryRequest) -> CompositeHist
     """Read it from main and the ledger."""
     git = workspace.git
     commit = open_forge(workspace).fetch_into(git) if workspace.setting("forge") else git.rev("HEAD") or "HEAD"
-    main = read_main(git, commit)
+    main = read_governed_state(git, commit)
     cluster = load_cluster(main.tree, request.cluster)
     histories = main.histories.of_cluster(request.cluster)
     runs = ledger_of(workspace).runs(cluster=request.cluster)
@@ -62,7 +62,9 @@ def run(workspace: Workspace, request: CompositeHistoryRequest) -> CompositeHist
     )
 
 
-def _promoted(main: Main, histories: Sequence[SpecialistHistory], known: AbstractSet[str]) -> Iterator[Promoted]:
+def _promoted(
+    main: GovernedState, histories: Sequence[SpecialistHistory], known: AbstractSet[str]
+) -> Iterator[Promoted]:
     """Records with evidence of a run that the ledger does not know."""
     for history in histories:
         for record in history.records:

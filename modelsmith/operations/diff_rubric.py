@@ -10,7 +10,7 @@ from modelsmith.evaluation.change.set_change import set_change
 from modelsmith.loop.diff import effects
 from modelsmith.loop.known import set_at
 from modelsmith.operations.contract import ARGUMENT, Request, Result
-from modelsmith.promotion.main import read_main
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.change import Effect, SetChange
@@ -48,7 +48,7 @@ def run(workspace: Workspace, request: DiffRubricRequest) -> DiffRubricResult:
     new = load_eval_set(after, cluster.eval_set)
     old = set_at(workspace, request.since, request.cluster)
     change = set_change(old.governed, new, (old.cluster.gate, cluster.gate)) if old else set_change(None, new)
-    main = read_main(workspace.git, "HEAD" if request.to is None else request.to)
+    main = read_governed_state(workspace.git, "HEAD" if request.to is None else request.to)
     found = effects(workspace, main, cluster, new, request.since)
     return DiffRubricResult(
         cluster=request.cluster,

@@ -24,8 +24,8 @@ from modelsmith.governance.names import holders
 from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.doctor_clusters import cluster_findings
 from modelsmith.operations.finding import Finding
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import is_url
-from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.root import find_root
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.workspace import Workspace
@@ -65,7 +65,7 @@ def run(workspace: Workspace, request: DoctorRequest) -> DoctorResult:
     findings = [*_machine(workspace)]
     try:
         findings += _clone(workspace)
-        main = read_main(workspace.git, "HEAD")
+        main = read_governed_state(workspace.git, "HEAD")
         now = datetime.now(UTC)
         findings += [_root(workspace), *_roles(main, now), *_keys(main, now)]
         findings += cluster_findings(workspace, main)
@@ -227,7 +227,7 @@ def _root(workspace: Workspace) -> Finding:
     )
 
 
-def _roles(main: Main, now: datetime) -> Iterator[Finding]:
+def _roles(main: GovernedState, now: datetime) -> Iterator[Finding]:
     able = [person for person in main.people.people if any(may_sign(key, now) for key in person.keys)]
     held = {role for person in able for role in person.roles}
     for role in sorted(main.people.roles.keys() - held):
@@ -239,7 +239,7 @@ def _roles(main: Main, now: datetime) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _keys(main: Main, now: datetime) -> Iterator[Finding]:
+def _keys(main: GovernedState, now: datetime) -> Iterator[Finding]:
     """Keys that say nothing, or soon will not: see docs/key-rotation.md."""
     for holder in holders(main.people):
         for key in holder.keys:

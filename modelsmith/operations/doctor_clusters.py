@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from modelsmith.operations.finding import Finding
-from modelsmith.promotion.main import Main
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster
@@ -18,7 +18,7 @@ from modelsmith.substrates.endpoint.allowed import SETTING, entries, origin, req
 from modelsmith.substrates.gguf import is_complete
 
 
-def cluster_findings(workspace: Workspace, main: Main) -> Iterator[Finding]:
+def cluster_findings(workspace: Workspace, main: GovernedState) -> Iterator[Finding]:
     """Everything that the clusters on main need of this machine; no server is asked, and nothing is fetched."""
     allowed = entries(workspace.settings(SETTING), os.environ)
     seen: set[str] = set()

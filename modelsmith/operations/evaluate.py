@@ -16,7 +16,7 @@ from modelsmith.loop.evals import BASE, Setting, evaluate, ledger_of, subject_of
 from modelsmith.loop.known import set_at
 from modelsmith.operations.contract import Cli, Request, Result
 from modelsmith.points.check import READING
-from modelsmith.promotion.main import read_main
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.repository.eval_tree import UNCOMMITTED, eval_tree
 from modelsmith.repository.kept_sets import load_kept_eval_set
 from modelsmith.repository.load import GovernedSet, load_cluster
@@ -87,7 +87,7 @@ def run(workspace: Workspace, request: EvalRequest) -> EvalResult:
     governed = load_kept_eval_set(workspace.files, cluster.eval_set, workspace.private / "cache" / "sets")
     artifact = None
     if request.model not in {BASE, *(baseline.name for baseline in cluster.baselines)}:
-        artifact = read_main(workspace.git, "HEAD").histories.find(request.model).artifact
+        artifact = read_governed_state(workspace.git, "HEAD").histories.find(request.model).artifact
     sections: tuple[Section, ...] = SECTIONS if request.type == "all" else (request.type,)
     subject = subject_of(workspace, cluster, request.model, artifact)
     tag = _given_tag(request) or _tag(request, governed, _engine(cluster, subject))
@@ -118,7 +118,7 @@ def _changed(workspace: Workspace, request: EvalRequest, since: str, setting: Se
             "Leave out --quick, --type and --against.",
         )
     old = set_at(workspace, since, request.cluster)
-    main = read_main(workspace.git, "HEAD")
+    main = read_governed_state(workspace.git, "HEAD")
     found = evaluate_change(workspace, main, old, setting, subject, request.workers)
     return EvalResult(run=found.run, change=found.change, whole=found.whole, sentence=found.sentence)
 

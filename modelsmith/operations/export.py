@@ -13,8 +13,8 @@ from modelsmith.loop.exports import Wanted, export
 from modelsmith.loop.phases import candidate_tag, reference_tag
 from modelsmith.loop.running import noting
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
-from modelsmith.promotion.main import read_main
 from modelsmith.promotion.pulls import sync
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import Exit, InvalidInput
@@ -72,12 +72,12 @@ def run(workspace: Workspace, request: ExportRequest) -> ExportResult:
     """Export."""
     wanted = _wanted(request)
     harness = open_harness(workspace)
-    main = read_main(workspace.git, sync(harness))
+    main = read_governed_state(workspace.git, sync(harness))
     noted = noting(workspace, main.histories.find(request.specialist).cluster)
     iteration = export(open_harness(noted), request.specialist, wanted)
     assert iteration.specialist
     assert iteration.artifact
-    state = read_main(workspace.git, sync(harness)).histories.find(iteration.specialist).state
+    state = read_governed_state(workspace.git, sync(harness)).histories.find(iteration.specialist).state
     steps: dict[str, Step] = {"lineage": step("lineage", {"id": iteration.specialist})}
     if state == "artifact-exported":
         steps["promote"] = step("promote", {"cluster": iteration.cluster, "specialist": iteration.specialist})

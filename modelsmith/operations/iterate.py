@@ -15,8 +15,8 @@ from modelsmith.loop.running import noting
 from modelsmith.loop.state import Iteration
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
-from modelsmith.promotion.main import read_main
 from modelsmith.promotion.pulls import sync
 from modelsmith.repository.load import require_name
 from modelsmith.repository.workspace import Workspace
@@ -84,7 +84,7 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
     steps: dict[str, Step] = {}
     pull = iteration.pull if iteration.phase == "waiting" else None
     if pull is not None:
-        waiting = view(read_main(workspace.git, sync(harness)), harness.forge.get(pull)).waiting_for
+        waiting = view(read_governed_state(workspace.git, sync(harness)), harness.forge.get(pull)).waiting_for
         steps = {
             "look": step("pr show", {"number": pull}),
             "approve": step("approve", {"number": pull}, key="KEY"),
@@ -92,7 +92,7 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
             "prove": step("verify", {}),
         }
     elif iteration.phase == "waiting":
-        waiting = hold_clearers(read_main(workspace.git, sync(harness)).policy)
+        waiting = hold_clearers(read_governed_state(workspace.git, sync(harness)).policy)
         steps = {"clear": step("rollback", {"cluster": iteration.cluster}, clear_hold=True)}
     return IterateResult(
         cluster=iteration.cluster,

@@ -12,8 +12,8 @@ from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import OverrideView, override_view
 from modelsmith.promotion.bases import children_of, export_of, parent_of, training_of
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.histories import RECEIPTS
-from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.overrides import override_of
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.repository.load import load_machine_file
@@ -84,7 +84,7 @@ class LineageResult(Result):
 
 def run(workspace: Workspace, request: LineageRequest) -> LineageResult:
     """Follow it."""
-    main = read_main(workspace.git, "HEAD")
+    main = read_governed_state(workspace.git, "HEAD")
     ancestors: list[Ancestor] = []
     name = _resolve(main, request.id)
     while name != BASE:
@@ -107,13 +107,13 @@ def run(workspace: Workspace, request: LineageRequest) -> LineageResult:
     )
 
 
-def _descendant(main: Main, history: SpecialistHistory) -> Descendant:
+def _descendant(main: GovernedState, history: SpecialistHistory) -> Descendant:
     export = export_of(main, history)
     how = export.export.kind if export else "trained"
     return Descendant(specialist=history.specialist, state=history.state, how=how)
 
 
-def _resolve(main: Main, text: str) -> str:
+def _resolve(main: GovernedState, text: str) -> str:
     digest = text if text.startswith("sha256:") else f"sha256:{text}"
     histories = main.histories.by_specialist
     found = (
@@ -134,7 +134,7 @@ def _resolve(main: Main, text: str) -> str:
     return found[0]
 
 
-def _ancestor(main: Main, name: str) -> Ancestor:
+def _ancestor(main: GovernedState, name: str) -> Ancestor:
     history = main.histories.find(name)
     training = None if history.is_export else training_of(main, history)
     export = export_of(main, history)

@@ -9,8 +9,8 @@ from typing_extensions import override
 
 from modelsmith.operations.contract import Cli, Request, Result
 from modelsmith.operations.pull_view import PullView, UnreadableView, unreadable_views, view
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_forge
-from modelsmith.promotion.main import read_main
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import Exit
 
@@ -36,7 +36,7 @@ class PrListResult(Result):
 def run(workspace: Workspace, request: PrListRequest) -> PrListResult:
     """Read them from the forge; nothing is changed."""
     forge = open_forge(workspace)
-    main = read_main(workspace.git, forge.fetch_into(workspace.git))
+    main = read_governed_state(workspace.git, forge.fetch_into(workspace.git))
     pulls, unreadable = forge.survey(None if request.everything else "open")
     return PrListResult(
         pulls=tuple(view(main, pull) for pull in reversed(pulls)),

@@ -12,8 +12,8 @@ from modelsmith.loop.evals import ledger_of
 from modelsmith.loop.promotions import note_advances
 from modelsmith.operations.approve import key_holder
 from modelsmith.operations.contract import PullNumber, Request, Result
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import Harness, Merger, open_forge, open_harness
-from modelsmith.promotion.main import read_main
 from modelsmith.promotion.outrun import close_outrun
 from modelsmith.promotion.pulls import merge_pull, sync
 from modelsmith.repository.workspace import Workspace
@@ -46,7 +46,7 @@ def run(workspace: Workspace, request: PrMergeRequest) -> PrMergeResult:
     merger = open_merger(workspace, request.key)
     pull = merge_pull(merger, request.number)
     assert pull.merge is not None
-    main = read_main(workspace.git, sync(merger))
+    main = read_governed_state(workspace.git, sync(merger))
     note_advances(ledger_of(workspace), main)
     if isinstance(merger, Harness):
         close_outrun(merger, main)
@@ -63,5 +63,5 @@ def open_merger(workspace: Workspace, key: Path | None) -> Merger:
     if key is None:
         return open_harness(workspace)
     main = open_forge(workspace).fetch_into(workspace.git)
-    actor = key_holder(read_main(workspace.git, main).people, public_key(key))
+    actor = key_holder(read_governed_state(workspace.git, main).people, public_key(key))
     return Merger(workspace, actor, open_forge(workspace, ForgeIdentity(actor, key)), key)

@@ -12,8 +12,8 @@ from modelsmith.operations.approve import key_holder
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import PullView, view
 from modelsmith.promotion.announcing import announce
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_forge
-from modelsmith.promotion.main import read_main
 from modelsmith.repository.secrets import refuse_secret
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
@@ -51,7 +51,7 @@ def run(workspace: Workspace, request: PrOpenRequest) -> PrOpenResult:
             branch=request.branch,
         )
     key = request.key
-    main = read_main(git, open_forge(workspace).fetch_into(git))
+    main = read_governed_state(git, open_forge(workspace).fetch_into(git))
     actor = key_holder(main.people, public_key(key))
     forge = open_forge(workspace, ForgeIdentity(actor, key))
     proposal = Proposal(

@@ -9,8 +9,8 @@ from pydantic import Field
 from modelsmith.operations.contract import PullNumber, Request, Result
 from modelsmith.operations.proposal_view import ProposalView, proposal_view
 from modelsmith.operations.pull_view import PullView, view
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_forge
-from modelsmith.promotion.main import read_main
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import ModelsmithError
@@ -54,7 +54,7 @@ class PrShowResult(Result):
 def run(workspace: Workspace, request: PrShowRequest) -> PrShowResult:
     """Read it from the forge; nothing is changed."""
     forge = open_forge(workspace)
-    main = read_main(workspace.git, forge.fetch_into(workspace.git))
+    main = read_governed_state(workspace.git, forge.fetch_into(workspace.git))
     pull = forge.get(request.number)
     shown = view(main, pull)
     proposal, unreadable = None, ""

@@ -13,8 +13,8 @@ from modelsmith.loop.promotions import promote_next
 from modelsmith.loop.rollback import retire
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness, open_harness
-from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.pulls import sync
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
@@ -81,7 +81,7 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
     workspace.require_clean()
     harness = open_harness(workspace)
     commit = sync(harness)
-    main = read_main(workspace.git, commit)
+    main = read_governed_state(workspace.git, commit)
     histories = main.histories.of_cluster(request.cluster)
     cluster = load_cluster(main.tree, request.cluster)
     if request.specialist:
@@ -112,12 +112,12 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
         directory=folder_of(request.cluster, history.specialist, last.sequence + 1, event),
         pull=pull.number,
         status=pull.status,
-        waiting_for=view(read_main(workspace.git, sync(harness)), pull).waiting_for,
+        waiting_for=view(read_governed_state(workspace.git, sync(harness)), pull).waiting_for,
     )
 
 
 def _ask(
-    harness: Harness, cluster: Cluster, history: SpecialistHistory, main: Main, request: PromoteRequest
+    harness: Harness, cluster: Cluster, history: SpecialistHistory, main: GovernedState, request: PromoteRequest
 ) -> tuple[Event, PullRequest]:
     if request.override is not None:
         if request.to is not None:

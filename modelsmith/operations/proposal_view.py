@@ -8,7 +8,7 @@ from typing import Literal
 from modelsmith.governance.shape import concern, promotion_folder
 from modelsmith.promotion.authors import written
 from modelsmith.promotion.checks import promotion_checks
-from modelsmith.promotion.main import Main, read_main
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.packets import PACKET_FILE
 from modelsmith.repository.budgets import require_within
 from modelsmith.repository.differences import changed_files, difference
@@ -85,7 +85,7 @@ class ProposalView(Frozen):
     """Of a promotion that brings one."""
 
 
-def proposal_view(main: Main, pull: PullRequest, with_diff: bool) -> ProposalView:
+def proposal_view(main: GovernedState, pull: PullRequest, with_diff: bool) -> ProposalView:
     """Look at the change that the pull request makes, made or would have made.
 
     Raises:
@@ -95,7 +95,7 @@ def proposal_view(main: Main, pull: PullRequest, with_diff: bool) -> ProposalVie
     if not pull.merge:
         require_within(git, main.tree.commit, pull.head, main.policy.limits)
     old, new = _sides(git, pull, main.tree.commit)
-    governed = main if old == main.tree.commit else read_main(git, old)
+    governed = main if old == main.tree.commit else read_governed_state(git, old)
     change = _ordered(git.change(old, new), governed)
     folders = {folder for path in change.paths if (folder := promotion_folder(path.path))}
     commits = written(git, old, pull.head, governed.people, COMMITS)
@@ -111,7 +111,7 @@ def proposal_view(main: Main, pull: PullRequest, with_diff: bool) -> ProposalVie
     )
 
 
-def _ordered(change: Change, main: Main) -> Change:
+def _ordered(change: Change, main: GovernedState) -> Change:
     """What people must see before all else comes first, so that nothing of it drowns among what matters less."""
 
     def rank(changed: ChangedPath) -> tuple[int, bool, str]:
@@ -135,7 +135,7 @@ def _sides(git: Git, pull: PullRequest, main: str) -> tuple[str, str]:
         return main, pull.head
 
 
-def _packet(main: Main, new: str, change: Change, folder: str) -> PacketView | None:
+def _packet(main: GovernedState, new: str, change: Change, folder: str) -> PacketView | None:
     """The packet in the folder of the promotion's own record, and whether it is the toolkit's rendering."""
     after, path = Revision(main.tree.git, new), f"{folder}/{PACKET_FILE}"
     if not after.exists(f"{folder}/{RECORD_FILE}") or not after.exists(path):

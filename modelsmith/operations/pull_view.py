@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.judge import Judgement, judge
-from modelsmith.promotion.main import Main
 from modelsmith.promotion.observers import told
 from modelsmith.promotion.overrides import Overridden, override_in
 from modelsmith.repository.tree import Revision
@@ -92,7 +92,7 @@ def unreadable_views(unreadable: Mapping[int, ModelsmithError]) -> tuple[Unreada
     )
 
 
-def view(main: Main, pull: PullRequest) -> PullView:
+def view(main: GovernedState, pull: PullRequest) -> PullView:
     """The pull request as it stands against this main; what is wrong with the proposal is shown as a conflict.
 
     Raises:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from modelsmith.promotion.attestation import adopt, attestation
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.judge import Judgement, judge
-from modelsmith.promotion.main import read_main
 from modelsmith.promotion.merges import adopt_merge
 from modelsmith.promotion.pulls import refuse_unless_open
 from modelsmith.promotion.receipts import receipt_files, receipts_folder
@@ -48,6 +48,6 @@ class PushToMain:
         return receipt_files(pull, judgement.change, judgement.decision, merged, adopted, lambda _: signature)
 
     def _judged(self, pull: PullRequest, main: str, at: datetime) -> Judgement:
-        judgement = judge(read_main(self._git, main), pull, at)
+        judgement = judge(read_governed_state(self._git, main), pull, at)
         refuse_unless_open(pull, judgement)
         return judgement

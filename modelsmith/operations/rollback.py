@@ -18,9 +18,9 @@ from modelsmith.loop.rollback import clear_hold, roll_back
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
 from modelsmith.operations.status import ServingView
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness, open_harness
 from modelsmith.promotion.histories import RECEIPTS
-from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.outrun import close_outrun
 from modelsmith.promotion.pulls import sync
 from modelsmith.promotion.receipts import MERGE_RECEIPT
@@ -88,7 +88,7 @@ class RollbackResult(Result):
 def run(workspace: Workspace, request: RollbackRequest) -> RollbackResult:
     """Roll back, or ask to; or ask for the end of a hold."""
     harness = open_harness(workspace)
-    main = read_main(workspace.git, sync(harness))
+    main = read_governed_state(workspace.git, sync(harness))
     note_advances(ledger_of(workspace), main)
     cluster = load_cluster(main.tree, request.cluster)
     histories = main.histories.of_cluster(request.cluster)
@@ -126,7 +126,7 @@ def _read_window(path: Path) -> LiveWindow:
     return value
 
 
-def _target(main: Main, request: RollbackRequest, hold: Hold | None) -> SpecialistHistory:
+def _target(main: GovernedState, request: RollbackRequest, hold: Hold | None) -> SpecialistHistory:
     """Whose deployment is meant. On hold that is the one that was rolled back last, so that no rerun undoes another."""
     if request.specialist or hold:
         return main.histories.find(request.specialist or (hold.specialist if hold else ""))
@@ -141,7 +141,7 @@ def _target(main: Main, request: RollbackRequest, hold: Hold | None) -> Speciali
     return history
 
 
-def _refuse_other_reason(main: Main, history: SpecialistHistory, reason: str) -> None:
+def _refuse_other_reason(main: GovernedState, history: SpecialistHistory, reason: str) -> None:
     """A reason that comes later would be lost: the record is written."""
     record = next(record for record in reversed(history.records) if record.event == "rolled-back")
     known = recorded_order(main, record).reason
@@ -155,12 +155,12 @@ def _refuse_other_reason(main: Main, history: SpecialistHistory, reason: str) ->
         ).then(more)
 
 
-def _done(harness: Harness, main: Main, history: SpecialistHistory) -> PullRequest:
+def _done(harness: Harness, main: GovernedState, history: SpecialistHistory) -> PullRequest:
     """The merged pull request of the rollback that holds the cluster."""
     return harness.forge.get(_receipt(main, history, "rolled-back")[1].pull)
 
 
-def _receipt(main: Main, history: SpecialistHistory, event: Event) -> tuple[str, Receipt]:
+def _receipt(main: GovernedState, history: SpecialistHistory, event: Event) -> tuple[str, Receipt]:
     """Folder of the specialist's last record of the event, and its receipt."""
     sequence = max(record.sequence for record in history.records if record.event == event)
     folder = folder_of(history.cluster, history.specialist, sequence, event)
@@ -171,7 +171,7 @@ def _result(
     harness: Harness, cluster: Cluster, event: Event, history: SpecialistHistory, pull: PullRequest
 ) -> RollbackResult:
     workspace, name = harness.workspace, cluster.cluster
-    main = read_main(workspace.git, sync(harness))
+    main = read_governed_state(workspace.git, sync(harness))
     note_advances(ledger_of(workspace), main)
     close_outrun(harness, main)
     shown = view(main, pull)

@@ -16,8 +16,8 @@ from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.pull_view import PullView, UnreadableView, unreadable_views, view
 from modelsmith.promotion.bases import export_of, exports_of
 from modelsmith.promotion.freshness import Stale, stale_deployments
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import open_forge
-from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.observers import backing, count_sentence, disagreements, required
 from modelsmith.promotion.overrides import override_of
 from modelsmith.promotion.records import is_assessment
@@ -141,7 +141,7 @@ def run(workspace: Workspace, request: StatusRequest) -> StatusResult:
     forge = open_forge(workspace) if workspace.setting("forge") else None
     if forge:
         commit = forge.fetch_into(git)
-    main = read_main(git, commit)
+    main = read_governed_state(git, commit)
     if forge:
         found, doubtful = forge.survey("open")
         pulls = tuple(view(main, pull) for pull in found if pull.branch.startswith(PROMOTE))
@@ -192,7 +192,7 @@ def _settled(forge: Forge | None, iteration: Iteration | None) -> Iteration | No
 
 
 def _cluster(
-    main: Main,
+    main: GovernedState,
     name: str,
     iteration: Iteration | None,
     pulls: tuple[PullView, ...],
@@ -241,7 +241,9 @@ def _cluster(
     )
 
 
-def _specialist(main: Main, history: SpecialistHistory, stale: Stale | None, run: RunResult | None) -> SpecialistView:
+def _specialist(
+    main: GovernedState, history: SpecialistHistory, stale: Stale | None, run: RunResult | None
+) -> SpecialistView:
     override = override_of(main, history)
     composites = [record.composite for record in history.records if record.composite is not None]
     accepted = any(record.event == "eval-accepted" for record in history.records)
@@ -262,7 +264,7 @@ def _specialist(main: Main, history: SpecialistHistory, stale: Stale | None, run
     )
 
 
-def _observers(main: Main, history: SpecialistHistory) -> str:
+def _observers(main: GovernedState, history: SpecialistHistory) -> str:
     following = FORWARD.get(history.state)
     needed = required(main, following) if following else 0
     if not needed:

@@ -13,8 +13,8 @@ from pydantic import Field
 from modelsmith import __version__
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.promotion.freshness import stale_deployments
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import PROMOTIONS
-from modelsmith.promotion.main import Main
 from modelsmith.promotion.observers import all_backing
 from modelsmith.promotion.remembered import MEMORY_FILE, Verified, recall, remember
 from modelsmith.promotion.root import check_pin, find_root
@@ -242,14 +242,14 @@ def _remember(workspace: Workspace, verified: Verified) -> None:
         workspace.notify(Progress("verify", f"{MEMORY_FILE} cannot be written ({error.strerror}): nothing remembered"))
 
 
-def _weights(workspace: Workspace, main: Main, paths: tuple[Path, ...]) -> dict[str, str]:
+def _weights(workspace: Workspace, main: GovernedState, paths: tuple[Path, ...]) -> dict[str, str]:
     copies, chosen = _sort(workspace, main, paths)
     clusters = {history.cluster for history in main.histories.by_specialist.values()}
     stores = {name: workspace.store(load_cluster(main.tree, name).store) for name in clusters}
     return check_weights(main, stores, chosen) | copies
 
 
-def _sort(workspace: Workspace, main: Main, paths: tuple[Path, ...]) -> tuple[dict[str, str], frozenset[str]]:
+def _sort(workspace: Workspace, main: GovernedState, paths: tuple[Path, ...]) -> tuple[dict[str, str], frozenset[str]]:
     """Copies of artifacts, checked, by path; and the specialists to look for in the store (all when none is named)."""
     by_artifact = {history.artifact: history for history in main.histories.by_specialist.values()}
     copies: dict[str, str] = {}

@@ -6,20 +6,20 @@ from datetime import UTC, datetime
 
 from modelsmith.forges.port import Forge, Standing
 from modelsmith.governance.names import holders
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.judge import Judgement, judge
-from modelsmith.promotion.main import Main
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.governance import People
 from modelsmith.schema.pull import PullRequest
 
 
-def announce(forge: Forge, main: Main, pull: PullRequest) -> None:
+def announce(forge: Forge, main: GovernedState, pull: PullRequest) -> None:
     """Tell the forge's readers how an open pull request stands against this main."""
     if pull.status == "open":
         forge.announce(pull.number, lambda: standing(main, pull))
 
 
-def standing(main: Main, pull: PullRequest) -> Standing:
+def standing(main: GovernedState, pull: PullRequest) -> Standing:
     """What `modelsmith pr show` says of the gate, in short."""
     try:
         return _standing(judge(main, pull, datetime.now(UTC)), main.people)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from modelsmith.governance.people import login_holder
-from modelsmith.promotion.main import Main
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure
 from modelsmith.schema.promotion import ATTESTATION_TYPE, Approval, Attestation
@@ -37,7 +37,7 @@ def attestation(review: Review, repository: str, pull: int) -> dict[str, Any]:
     return statement(SUBJECT, review.change, ATTESTATION_TYPE, said.model_dump(mode="json"))
 
 
-def adopt(path: str, said: Mapping[str, Any], pushed: Mapping[str, bytes], main: Main) -> bytes:
+def adopt(path: str, said: Mapping[str, Any], pushed: Mapping[str, bytes], main: GovernedState) -> bytes:
     """The attestation that was pushed, when it says exactly this under a key of the trust root.
 
     Signatures are drawn at random, so whoever judges a merge checks the one that was made instead of making one.
@@ -56,7 +56,7 @@ def adopt(path: str, said: Mapping[str, Any], pushed: Mapping[str, bytes], main:
     return bundle
 
 
-def attested_review(bundle: bytes, main: Main, pull: int, change: str) -> Review:
+def attested_review(bundle: bytes, main: GovernedState, pull: int, change: str) -> Review:
     """The approval that a receipt attests, as the people of ``main`` read it.
 
     Raises:

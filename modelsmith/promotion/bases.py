@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelsmith.governance.routing import BASE
 from modelsmith.governance.states import SpecialistHistory, record_folder
-from modelsmith.promotion.main import Main
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_machine_file
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evidence import Evidence, RunEvidence
@@ -12,14 +12,14 @@ from modelsmith.schema.promotion import EXPORT_FILE, TRAINING_FILE, ExportFacts,
 from modelsmith.schema.source import Chat
 
 
-def export_of(main: Main, history: SpecialistHistory) -> ExportFacts | None:
+def export_of(main: GovernedState, history: SpecialistHistory) -> ExportFacts | None:
     """What the specialist's first record says it was made from; None for one that was trained."""
     if not history.is_export:
         return None
     return load_machine_file(main.tree, f"{record_folder(history.records[0])}/{EXPORT_FILE}", ExportFacts)
 
 
-def training_of(main: Main, history: SpecialistHistory) -> TrainingFacts | None:
+def training_of(main: GovernedState, history: SpecialistHistory) -> TrainingFacts | None:
     """How the specialist was trained, or its parent, where it is an export; None without training facts.
 
     The gate lets no candidate in that has none.
@@ -30,7 +30,7 @@ def training_of(main: Main, history: SpecialistHistory) -> TrainingFacts | None:
     return load_machine_file(main.tree, path, TrainingFacts) if main.tree.exists(path) else None
 
 
-def base_beneath(main: Main, history: SpecialistHistory) -> str | None:
+def base_beneath(main: GovernedState, history: SpecialistHistory) -> str | None:
     """Digest of the base model that main says the specialist was trained over; None without training facts.
 
     None too for an export: its weights stand alone.
@@ -39,7 +39,7 @@ def base_beneath(main: Main, history: SpecialistHistory) -> str | None:
     return facts.base_digest if facts else None
 
 
-def parent_of(main: Main, history: SpecialistHistory) -> str:
+def parent_of(main: GovernedState, history: SpecialistHistory) -> str:
     """The specialist that it was trained or made from, or ``base``; ``base`` too without any facts."""
     export = export_of(main, history)
     if export:
@@ -48,19 +48,19 @@ def parent_of(main: Main, history: SpecialistHistory) -> str:
     return facts.parent if facts else BASE
 
 
-def children_of(main: Main, parent: SpecialistHistory) -> tuple[SpecialistHistory, ...]:
+def children_of(main: GovernedState, parent: SpecialistHistory) -> tuple[SpecialistHistory, ...]:
     """Specialists of its cluster that were trained or made from it, by id."""
     others = main.histories.of_cluster(parent.cluster)
     return tuple(history for history in others if parent_of(main, history) == parent.specialist)
 
 
-def exports_of(main: Main, parent: SpecialistHistory) -> tuple[SpecialistHistory, ...]:
+def exports_of(main: GovernedState, parent: SpecialistHistory) -> tuple[SpecialistHistory, ...]:
     """Exports that were made from it, by id; no other specialist's facts are read."""
     others = (history for history in main.histories.of_cluster(parent.cluster) if history.is_export)
     return tuple(history for history in others if parent_of(main, history) == parent.specialist)
 
 
-def wrong_parent(main: Main, facts: TrainingFacts) -> str | None:
+def wrong_parent(main: GovernedState, facts: TrainingFacts) -> str | None:
     """What is wrong with going on from that parent, if anything: an adapter goes on over its own base only."""
     parent = main.histories.by_specialist.get(facts.parent)
     if parent is not None and parent.is_export:
@@ -70,7 +70,7 @@ def wrong_parent(main: Main, facts: TrainingFacts) -> str | None:
     return None
 
 
-def wrong_bases(main: Main, evidence: Evidence, cluster: Cluster) -> str | None:
+def wrong_bases(main: GovernedState, evidence: Evidence, cluster: Cluster) -> str | None:
     """What the evidence says about base models and main does not, if anything.
 
     Evidence from before bases were recorded names none. It is believed as its figures are: whoever invents a run can
@@ -84,7 +84,7 @@ def wrong_bases(main: Main, evidence: Evidence, cluster: Cluster) -> str | None:
     return None
 
 
-def same_engine(main: Main, evidence: Evidence) -> bool:
+def same_engine(main: GovernedState, evidence: Evidence) -> bool:
     """Whether the incumbent ran on the candidate's engine; another base model may be spoken to in another way."""
     other = evidence.incumbent.engine
     if other is None:
@@ -98,14 +98,14 @@ def spoken_otherwise(evidence: Evidence, cluster: Cluster) -> bool:
     return (evidence.engine.chat or Chat()) != cluster.base_model.chat
 
 
-def _due(main: Main, run: RunEvidence, evidence: Evidence) -> str | None:
+def _due(main: GovernedState, run: RunEvidence, evidence: Evidence) -> str | None:
     if run.model == evidence.specialist:
         return None if evidence.export else evidence.training.base_digest
     history = main.histories.by_specialist.get(run.model)
     return None if run.model == BASE or history is None else base_beneath(main, history)
 
 
-def _descends_from(main: Main, run: RunEvidence) -> str | None:
+def _descends_from(main: GovernedState, run: RunEvidence) -> str | None:
     """The base model that an adapter lies over, or that is part of an export."""
     history = main.histories.by_specialist.get(run.model)
     facts = training_of(main, history) if history is not None and history.is_export else None

@@ -20,10 +20,10 @@ from modelsmith.promotion.clock import BEGINNING
 from modelsmith.promotion.evidence_checks import check_evidence, check_models, check_question, check_verdict
 from modelsmith.promotion.folder import FILES, check_files
 from modelsmith.promotion.freshness import outdated
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import PROMOTIONS, parse_record
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.lineage_checks import check_export, check_training
-from modelsmith.promotion.main import Main
 from modelsmith.promotion.observers import backing, count_sentence, disagreements, required
 from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE, packet_files
 from modelsmith.promotion.proposed import Promotion, read_promotion, refuse, require_seal
@@ -75,7 +75,7 @@ def named_actors(proposed: Revision, change: Change) -> Named:
 
 
 def promotion_checks(
-    main: Main, proposed: Revision, change: Change, now: datetime | None = None, seen: datetime = BEGINNING
+    main: GovernedState, proposed: Revision, change: Change, now: datetime | None = None, seen: datetime = BEGINNING
 ) -> tuple[CheckResult, ...]:
     """Every check, each with its sentence; the first lines say what could not even be read.
 

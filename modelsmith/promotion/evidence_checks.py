@@ -12,7 +12,7 @@ from modelsmith.evidence.bundle import coverage, recompute
 from modelsmith.governance.audiences import audience, for_reviewers
 from modelsmith.governance.routing import BASE, render_routing
 from modelsmith.promotion.bases import export_of, same_engine, training_of, wrong_bases
-from modelsmith.promotion.main import Main
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.overrides import check_override, read_override
 from modelsmith.promotion.proposed import Promotion, refuse, require_seal
 from modelsmith.promotion.records import candidate_tag, export_tag
@@ -131,7 +131,7 @@ def check_verdict(promotion: Promotion) -> str:
     return f"PASS: composite {headline.composite.value:.3f}, held-out {headline.held_out.value:.3f}"
 
 
-def refuse_kept_back(main: Main, name: str, shown: Evidence | TrainingFacts | ExportFacts) -> None:
+def refuse_kept_back(main: GovernedState, name: str, shown: Evidence | TrainingFacts | ExportFacts) -> None:
     """What main's policy keeps for operators is not for everybody who reads the repository."""
     kept_back = for_reviewers(shown, main.policy.audiences) != shown
     refuse(kept_back, f"{name} shows what policy keeps for operators")

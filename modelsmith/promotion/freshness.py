@@ -9,7 +9,7 @@ from functools import lru_cache
 from modelsmith.governance.routing import BASE, render_routing
 from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.promotion.bases import spoken_otherwise
-from modelsmith.promotion.main import Main
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.schema.canonical import parse_canonical
@@ -34,7 +34,7 @@ def read_evidence(data: bytes) -> Evidence:
     return parse_canonical(EVIDENCE_FILE, data, Evidence)
 
 
-def evidence_of(main: Main, history: SpecialistHistory) -> Evidence:
+def evidence_of(main: GovernedState, history: SpecialistHistory) -> Evidence:
     """The evidence that the specialist was accepted on.
 
     Raises:
@@ -51,7 +51,7 @@ def evidence_of(main: Main, history: SpecialistHistory) -> Evidence:
     return read_evidence(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
 
 
-def outdated(main: Main, history: SpecialistHistory) -> tuple[str, ...]:
+def outdated(main: GovernedState, history: SpecialistHistory) -> tuple[str, ...]:
     """What the specialist's eval no longer answers, in sentences; none when main still asks the same by the same rule.
 
     Raises:
@@ -79,7 +79,7 @@ def outdated(main: Main, history: SpecialistHistory) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def stale_deployments(main: Main) -> tuple[Stale, ...]:
+def stale_deployments(main: GovernedState) -> tuple[Stale, ...]:
     """Every specialist that carries traffic and rests on stale evidence or on an older policy, by id."""
     found = []
     for name in sorted(_serving(main)):
@@ -103,7 +103,7 @@ def stale_deployments(main: Main) -> tuple[Stale, ...]:
     return tuple(found)
 
 
-def require_readable(main: Main) -> None:
+def require_readable(main: GovernedState) -> None:
     """What `verify` and `status` read of main besides its rules and histories: each cluster's settings, and who serves.
 
     An eval set is not asked for: where it does not load, `stale_deployments` says so and ends nothing.
@@ -119,7 +119,7 @@ def require_readable(main: Main) -> None:
             evidence_of(main, main.histories.by_specialist[name])
 
 
-def _serving(main: Main) -> set[str]:
+def _serving(main: GovernedState) -> set[str]:
     """Specialists with a share of some cluster's traffic."""
     names: set[str] = set()
     for cluster in {history.cluster for history in main.histories.by_specialist.values() if history.routed}:

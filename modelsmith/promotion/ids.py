@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from modelsmith.promotion.main import Main
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster, load_eval_set
 
 _ID: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 """A `Slug` or an `Actor`."""
 
 
-def known_ids(main: Main, cluster: str) -> frozenset[str]:
+def known_ids(main: GovernedState, cluster: str) -> frozenset[str]:
     """Every name in the governed files that speak about the cluster: scenarios, capabilities, points, models, people.
 
     Whatever stands there has been approved and lies on main, so evidence that repeats it tells nothing new.

@@ -15,7 +15,7 @@ from modelsmith.governance.shape import ABSENT
 from modelsmith.promotion.authors import Authorship, Commits, authorship
 from modelsmith.promotion.checks import Named, is_promotion, named_actors, promotion_checks
 from modelsmith.promotion.freshness import require_readable
-from modelsmith.promotion.main import Main, main_after
+from modelsmith.promotion.governed_state import GovernedState, governed_state_after
 from modelsmith.promotion.observation_checks import observation_checks
 from modelsmith.promotion.openings import opening_doubt
 from modelsmith.promotion.passing import check_earlier_commits
@@ -39,11 +39,11 @@ class Judgement:
     change: Change
     tree: str
     """Tree that main would have after the merge."""
-    main: Main
+    main: GovernedState
     """What it was judged by."""
 
 
-def judge(main: Main, pull: PullRequest, now: datetime) -> Judgement:
+def judge(main: GovernedState, pull: PullRequest, now: datetime) -> Judgement:
     """Decide about merging the pull request, now, into this main.
 
     Raises:
@@ -117,7 +117,7 @@ def _from_the_future(moment: datetime) -> IntegrityFailure:
 
 def judge_tree(
     git: Git,
-    main: Main,
+    main: GovernedState,
     tree: str,
     *,
     reviews: Sequence[Review],
@@ -173,7 +173,7 @@ def judge_tree(
     return Judgement(decision, change, tree, main)
 
 
-def _repository(pull: PullRequest, main: Main) -> tuple[CheckResult, ...]:
+def _repository(pull: PullRequest, main: GovernedState) -> tuple[CheckResult, ...]:
     """What was opened and approved under another identity of the repository speaks of another repository."""
     if pull.opening is None:
         return ()
@@ -192,7 +192,7 @@ def _size(git: Git, change: Change, limits: Limits) -> tuple[CheckResult, ...]:
     return (CheckResult("size", False, sentence),) if words else ()
 
 
-def _opener(pull: PullRequest, main: Main) -> tuple[CheckResult, ...]:
+def _opener(pull: PullRequest, main: GovernedState) -> tuple[CheckResult, ...]:
     """Whoever opens a pull request may not approve it, so who it was must be certain; and what they wrote is seen."""
     odd = odd_words(pull.title, pull.branch, pull.body)
     words = (CheckResult("words", False, f"{odd} Have the change proposed again in plain text."),) if odd else ()
@@ -226,7 +226,7 @@ def _opening(pull: PullRequest, doubt: str | None) -> CheckResult:
 
 
 def checks_for(
-    git: Git, main: Main, tree: str, change: Change, now: datetime | None, seen: datetime
+    git: Git, main: GovernedState, tree: str, change: Change, now: datetime | None, seen: datetime
 ) -> tuple[CheckResult, ...]:
     """Checks of a promotion, or of an observation; for every other change, that the governed files still validate."""
     proposed = Revision(git, tree)
@@ -250,7 +250,7 @@ def checks_for(
     return tuple(checks) if now is None else (*checks, _secrets(proposed, change))
 
 
-def _kept(main: Main, change: Change) -> CheckResult:
+def _kept(main: GovernedState, change: Change) -> CheckResult:
     """Records are read with their cluster's settings, also by whoever replays history when nothing serves any more."""
     gone = {path.path for path in change.paths if path.new_mode == ABSENT}
     clusters = {history.cluster for history in main.histories.by_specialist.values()}
@@ -259,13 +259,13 @@ def _kept(main: Main, change: Change) -> CheckResult:
     return CheckResult("settings-kept", not missing, sentence if missing else "no record loses its cluster's settings")
 
 
-def _readable(main: Main, tree: str) -> CheckResult:
+def _readable(main: GovernedState, tree: str) -> CheckResult:
     """A main that could not be read afterwards would end every command, for everybody and for good.
 
     A replay reads the main after each promotion anyway, so it is not asked there a second time.
     """
     try:
-        require_readable(main_after(main, tree))
+        require_readable(governed_state_after(main, tree))
     except ModelsmithError as error:
         return CheckResult("readable-main", False, f"main could not be read afterwards: {error.message}")
     return CheckResult("readable-main", True, "main can be read afterwards")

@@ -6,7 +6,7 @@ from modelsmith.governance.audiences import audience
 from modelsmith.governance.routing import BASE
 from modelsmith.promotion.bases import training_of, wrong_parent
 from modelsmith.promotion.evidence_checks import refuse_kept_back
-from modelsmith.promotion.main import Main
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.proposed import Promotion, refuse
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.schema.canonical import content_digest, parse_canonical
@@ -66,7 +66,7 @@ def check_export(promotion: Promotion) -> str:
     return facts.told
 
 
-def _refuse_parent(main: Main, cluster: str, name: str, how: str = "trained") -> None:
+def _refuse_parent(main: GovernedState, cluster: str, name: str, how: str = "trained") -> None:
     """Training goes on from the base model, or from a specialist of the cluster that is not retired."""
     parent = main.histories.by_specialist.get(name)
     refuse(name != BASE and (parent is None or parent.cluster != cluster), f"{cluster} has no specialist {name}")

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
 from modelsmith.governance.people import listed_keys
-from modelsmith.promotion.main import Main
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.receipts import MERGE_RECEIPT, MERGE_SIGNATURE, Merged
 from modelsmith.schema.canonical import parse_canonical
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure
@@ -15,7 +15,7 @@ from modelsmith.schema.promotion import MERGE_NAMESPACE, Receipt
 from modelsmith.signing import ssh
 
 
-def check_merge(main: Main, receipt: Receipt, merge: str, payload: bytes, signature: str) -> None:
+def check_merge(main: GovernedState, receipt: Receipt, merge: str, payload: bytes, signature: str) -> None:
     """Refuse a receipt unless a listed actor, with a key that counts, has signed that it is of this very merge.
 
     Args:
@@ -40,7 +40,7 @@ def check_merge(main: Main, receipt: Receipt, merge: str, payload: bytes, signat
 
 
 def adopt_merge(
-    main: Main, folder: str, merge: str, pushed: Mapping[str, bytes], now: datetime
+    main: GovernedState, folder: str, merge: str, pushed: Mapping[str, bytes], now: datetime
 ) -> tuple[Merged, bytes]:
     """Who merged and when, and their signature, as pushed: whoever judges a merge cannot sign in their stead.
 

@@ -16,8 +16,8 @@ from modelsmith.governance.gate import CheckResult
 from modelsmith.governance.observed import ObservedFolder, observed_in, observed_path
 from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.promotion.freshness import evidence_of
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.ids import known_ids
-from modelsmith.promotion.main import Main
 from modelsmith.promotion.observers import next_number, read_look, unseal_look
 from modelsmith.promotion.proposed import refuse
 from modelsmith.repository.document import Unreadable
@@ -37,7 +37,7 @@ from modelsmith.signing.dsse import peek
 class _Proposed:
     """An observation as proposed, beside the evidence that it repeats."""
 
-    main: Main
+    main: GovernedState
     tree: Revision
     change: Change
     folder: ObservedFolder
@@ -48,7 +48,7 @@ class _Proposed:
     """Of the evidence's file."""
 
 
-def observation_checks(main: Main, tree: Revision, change: Change, merging: bool) -> tuple[CheckResult, ...]:
+def observation_checks(main: GovernedState, tree: Revision, change: Change, merging: bool) -> tuple[CheckResult, ...]:
     """Every check, each with its sentence; the first line says what could not even be read.
 
     Args:
@@ -64,7 +64,7 @@ def observation_checks(main: Main, tree: Revision, change: Change, merging: bool
     return tuple(_run(name, check, proposed) for name, check in _checks(merging))
 
 
-def _read(main: Main, tree: Revision, change: Change) -> _Proposed:
+def _read(main: GovernedState, tree: Revision, change: Change) -> _Proposed:
     folder = observed_in(change)
     assert folder
     history = main.histories.find(folder.specialist)

@@ -16,8 +16,8 @@ from modelsmith.governance.person_gates import OBSERVED_EVENTS
 from modelsmith.governance.shape import promotion_folder
 from modelsmith.governance.states import SpecialistHistory, parse_folder, record_folder
 from modelsmith.promotion.freshness import evidence_of
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import PROMOTIONS
-from modelsmith.promotion.main import Main
 from modelsmith.repository.tree import Tree
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import parse_canonical, sha256
@@ -53,7 +53,7 @@ def observed_folders(tree: Tree, history: SpecialistHistory) -> tuple[ObservedFo
     return tuple(sorted(found for folder in folders if (found := parse_observed(folder))))
 
 
-def next_number(main: Main, history: SpecialistHistory, observer: str) -> int:
+def next_number(main: GovernedState, history: SpecialistHistory, observer: str) -> int:
     """Number of this observer's next observation of the specialist."""
     return 1 + max((one.number for one in observed_folders(main.tree, history) if one.observer == observer), default=0)
 
@@ -67,7 +67,7 @@ def read_look(tree: Tree, folder: ObservedFolder) -> SecondLook:
     return look
 
 
-def unseal_look(main: Main, tree: Tree, folder: ObservedFolder, look: SecondLook) -> str:
+def unseal_look(main: GovernedState, tree: Tree, folder: ObservedFolder, look: SecondLook) -> str:
     """Who sealed an observation: the name of a key that main lists for this observer and for nothing else.
 
     Args:
@@ -114,7 +114,7 @@ def said_of(look: SecondLook) -> dict[str, str]:
     }
 
 
-def backing(main: Main, history: SpecialistHistory) -> Backing:
+def backing(main: GovernedState, history: SpecialistHistory) -> Backing:
     """What observers say of the specialist's evidence now.
 
     Of each observer the latest observation that counts stands, and each key counts once, whoever holds it.
@@ -150,7 +150,7 @@ def backing(main: Main, history: SpecialistHistory) -> Backing:
     return Backing(tuple(agreeing), tuple(disagreeing), tuple(uncounted))
 
 
-def all_backing(main: Main) -> dict[str, Backing]:
+def all_backing(main: GovernedState) -> dict[str, Backing]:
     """What observers say of every specialist that somebody observed, by id.
 
     Raises:
@@ -163,7 +163,7 @@ def all_backing(main: Main) -> dict[str, Backing]:
     }
 
 
-def told(main: Main, tree: Tree, change: Change) -> tuple[Agreement, ...]:
+def told(main: GovernedState, tree: Tree, change: Change) -> tuple[Agreement, ...]:
     """What observers say about a change: of a deployment those whom main holds, of an observation itself.
 
     Nothing of a change that cannot be read: its checks say why.
@@ -182,7 +182,7 @@ def told(main: Main, tree: Tree, change: Change) -> tuple[Agreement, ...]:
     return ()
 
 
-def required(main: Main, event: Event) -> int:
+def required(main: GovernedState, event: Event) -> int:
     """How many agreeing observers the policy requires for an event."""
     return max((one.observers for one in main.policy.transitions if one.event == event), default=0)
 

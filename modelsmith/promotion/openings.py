@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
 from modelsmith.governance.people import is_harness, listed_keys
-from modelsmith.promotion.main import Main
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.errors import IntegrityFailure
@@ -57,7 +57,7 @@ def opening_doubt(
     return None
 
 
-def may_miss_opening(main: Main, merger: str) -> bool:
+def may_miss_opening(main: GovernedState, merger: str) -> bool:
     """Whether a merge that this actor signs for may be of a pull request whose opening nobody signed.
 
     Who prepared it is then the merger's word, and only the harness's stands for a forge's: a person would name anybody
@@ -67,7 +67,7 @@ def may_miss_opening(main: Main, merger: str) -> bool:
 
 
 def check_opening(
-    main: Main, tree: Revision, folder: str, receipt: Receipt, head: str | None, line: Collection[str]
+    main: GovernedState, tree: Revision, folder: str, receipt: Receipt, head: str | None, line: Collection[str]
 ) -> PullEvent | None:
     """The opening that somebody signed; refuses receipts that name another opener, requester, change or past.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from modelsmith.governance.routing import last_routing_record
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.main import Main
 from modelsmith.repository.load import load_machine_file
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.promotion import RECORD_FILE, PromotionRecord
@@ -12,7 +12,7 @@ from modelsmith.schema.promotion import RECORD_FILE, PromotionRecord
 _BRANCHES = "promote/"
 
 
-def close_outrun(harness: Harness, main: Main) -> tuple[int, ...]:
+def close_outrun(harness: Harness, main: GovernedState) -> tuple[int, ...]:
     """Close this harness's open proposals that can never be merged any more, each with the reason; their numbers.
 
     They would wait for nobody: after a rollback, nobody can approve what was to follow the deployment.
@@ -33,7 +33,7 @@ def close_outrun(harness: Harness, main: Main) -> tuple[int, ...]:
     return tuple(closed)
 
 
-def outrun(record: PromotionRecord, main: Main) -> str:
+def outrun(record: PromotionRecord, main: GovernedState) -> str:
     """Why a proposed record can no longer follow what is on main; empty when it still can."""
     history = main.histories.by_specialist.get(record.specialist)
     done = history.records[-1] if history else None

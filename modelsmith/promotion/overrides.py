@@ -10,8 +10,8 @@ from modelsmith.evaluation.overridable import override_refusal
 from modelsmith.governance.person_gates import override_role
 from modelsmith.governance.shape import promotion_folder
 from modelsmith.governance.states import SpecialistHistory, record_folder
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import RECEIPTS
-from modelsmith.promotion.main import Main
 from modelsmith.promotion.proposed import Promotion, refuse
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.repository.load import load_machine_file
@@ -44,13 +44,13 @@ def read_override(files: Mapping[str, bytes]) -> Override | None:
     return None if data is None else parse_canonical(OVERRIDE_FILE, data, Override)
 
 
-def asked_override(main: Main, files: Mapping[str, bytes]) -> Overridden | None:
+def asked_override(main: GovernedState, files: Mapping[str, bytes]) -> Overridden | None:
     """The override that is proposed with these files. Raises as `read_override`."""
     found = read_override(files)
     return Overridden(found, override_role(main.policy), ()) if found else None
 
 
-def override_in(main: Main, tree: Tree, change: Change) -> Overridden | None:
+def override_in(main: GovernedState, tree: Tree, change: Change) -> Overridden | None:
     """The override that a change brings; None of one that cannot be read: its checks say why."""
     for changed in change.paths:
         folder, _, name = changed.path.rpartition("/")
@@ -60,7 +60,7 @@ def override_in(main: Main, tree: Tree, change: Change) -> Overridden | None:
     return None
 
 
-def override_of(main: Main, history: SpecialistHistory) -> Overridden | None:
+def override_of(main: GovernedState, history: SpecialistHistory) -> Overridden | None:
     """The override by which main accepted a specialist's eval; None for one that passed, or is not accepted yet.
 
     Raises:

@@ -13,7 +13,7 @@ from modelsmith.governance.rollback import readiness
 from modelsmith.governance.routing import hold_of, render_routing
 from modelsmith.promotion.bases import exports_of
 from modelsmith.promotion.freshness import evidence_of, read_evidence
-from modelsmith.promotion.main import Main
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.observers import backing, required
 from modelsmith.promotion.overrides import Overridden, asked_override, override_of
 from modelsmith.promotion.records import cluster_histories_after
@@ -30,7 +30,7 @@ PACKET_FILE = "packet.md"
 CHART_FILE = "chart.svg"
 
 
-def packet_files(main: Main, record: PromotionRecord, files: Mapping[str, bytes]) -> dict[str, bytes]:
+def packet_files(main: GovernedState, record: PromotionRecord, files: Mapping[str, bytes]) -> dict[str, bytes]:
     """The packet of the event, with its chart where there is one; nothing for an event that is the harness's alone.
 
     Args:
@@ -62,7 +62,11 @@ def packet_files(main: Main, record: PromotionRecord, files: Mapping[str, bytes]
 
 
 def _evidence_packet(
-    main: Main, evidence: Evidence, cluster: Cluster, record: PromotionRecord | None, override: Overridden | None
+    main: GovernedState,
+    evidence: Evidence,
+    cluster: Cluster,
+    record: PromotionRecord | None,
+    override: Overridden | None,
 ) -> dict[str, bytes]:
     """``record`` is what people are asked for; None beside the evidence itself."""
     asked = None
@@ -86,16 +90,16 @@ def _evidence_packet(
     return {PACKET_FILE: text.encode(), CHART_FILE: chart(evidence).encode()}
 
 
-def _deciders(main: Main, event: Event) -> tuple[str, ...]:
+def _deciders(main: GovernedState, event: Event) -> tuple[str, ...]:
     """Roles that the policy lets decide about an event."""
     return tuple(sorted({one.gate for one in main.policy.transitions if one.event == event}))
 
 
-def _holders(main: Main, role: str) -> tuple[str, ...]:
+def _holders(main: GovernedState, role: str) -> tuple[str, ...]:
     return tuple(sorted(person.id for person in main.people.people if role in person.roles))
 
 
-def _rollback(main: Main, cluster: Cluster, record: PromotionRecord, files: Mapping[str, bytes]) -> str:
+def _rollback(main: GovernedState, cluster: Cluster, record: PromotionRecord, files: Mapping[str, bytes]) -> str:
     order, deployment = read_order(files), deployment_of(main, record.specialist)
     ready = readiness(deployment.contract, deployment.approved_at, order.decided_at)[1]
     return rollback_notice(
@@ -108,7 +112,7 @@ def _rollback(main: Main, cluster: Cluster, record: PromotionRecord, files: Mapp
     )
 
 
-def _hold(main: Main, cluster: Cluster, record: PromotionRecord, files: Mapping[str, bytes]) -> str:
+def _hold(main: GovernedState, cluster: Cluster, record: PromotionRecord, files: Mapping[str, bytes]) -> str:
     hold = hold_of(record.cluster, main.histories.of_cluster(record.cluster))
     if hold is None:
         raise IntegrityFailure(
@@ -124,7 +128,7 @@ def _hold(main: Main, cluster: Cluster, record: PromotionRecord, files: Mapping[
     return hold_notice(hold, began, _around(main, cluster, record)[0], record.required_approvers, reason)
 
 
-def _retirement(main: Main, cluster: Cluster, record: PromotionRecord) -> str:
+def _retirement(main: GovernedState, cluster: Cluster, record: PromotionRecord) -> str:
     watched = [
         (other.specialist, deployment_of(main, other.specialist).contract)
         for other in main.histories.of_cluster(record.cluster)
@@ -135,7 +139,7 @@ def _retirement(main: Main, cluster: Cluster, record: PromotionRecord) -> str:
     return retirement_notice(history, _around(main, cluster, record), watched, record.required_approvers, exports)
 
 
-def _around(main: Main, cluster: Cluster, record: PromotionRecord) -> tuple[Routing, Routing]:
+def _around(main: GovernedState, cluster: Cluster, record: PromotionRecord) -> tuple[Routing, Routing]:
     """Who serves before and after the record."""
     name, share = cluster.cluster, cluster.deployment.traffic_share
     histories = main.histories.of_cluster(name), cluster_histories_after(main, record)

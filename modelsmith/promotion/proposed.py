@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelsmith.promotion.freshness import read_evidence
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import PROMOTIONS, RECEIPTS, parse_record
-from modelsmith.promotion.main import Main
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.evidence import EVIDENCE_FILE, Evidence
@@ -18,7 +18,7 @@ from modelsmith.signing.dsse import parse_statement, peek, unseal
 class Promotion:
     """One promotion as proposed."""
 
-    main: Main
+    main: GovernedState
     proposed: Revision
     """The tree that main would have after the merge."""
     record: PromotionRecord
@@ -41,7 +41,7 @@ class Promotion:
         return self.files[name]
 
 
-def read_promotion(main: Main, proposed: Revision, touched: frozenset[str]) -> Promotion:
+def read_promotion(main: GovernedState, proposed: Revision, touched: frozenset[str]) -> Promotion:
     """The promotion that a change brings.
 
     Raises:

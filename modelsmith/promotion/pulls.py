@@ -13,10 +13,10 @@ from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import folder_of, record_folder
 from modelsmith.promotion.announcing import announce
 from modelsmith.promotion.attestation import attestation
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness, Merger
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.judge import Judgement, judge
-from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.openings import may_miss_opening
 from modelsmith.promotion.receipts import Merged, receipt_files
 from modelsmith.promotion.records import Facts, next_record, routing_after
@@ -58,7 +58,7 @@ def open_promotion(
     Not when main no longer trusts the key that signed the record, or the one that opened the proposal: then it is
     signed and proposed anew.
     """
-    main = read_main(harness.workspace.git, sync(harness))
+    main = read_governed_state(harness.workspace.git, sync(harness))
     record = next_record(main, event, facts, evidence)
     branch = branch_of(record.cluster, record.specialist, record.sequence, event)
     adopted = _open_with(harness, main, branch, record)
@@ -76,7 +76,7 @@ def open_promotion(
     return pull
 
 
-def _open_with(harness: Harness, main: Main, branch: str, record: PromotionRecord) -> PullRequest | None:
+def _open_with(harness: Harness, main: GovernedState, branch: str, record: PromotionRecord) -> PullRequest | None:
     folder, data = record_folder(record), canonical_json(record)
     for pull in harness.forge.list("open"):
         if (pull.branch, pull.preparer) == (branch, harness.actor) and opener_doubt(pull, main.people) is None:
@@ -97,7 +97,7 @@ def _sealed(record: PromotionRecord) -> dict[str, Any]:
 
 
 def _promotion_files(
-    harness: Harness, main: Main, record: PromotionRecord, evidence: Mapping[str, bytes]
+    harness: Harness, main: GovernedState, record: PromotionRecord, evidence: Mapping[str, bytes]
 ) -> dict[str, bytes | None]:
     folder = record_folder(record)
     data = canonical_json(record)
@@ -123,7 +123,7 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
     if pull.status == "closed":
         raise GateNotCleared("closed", f"Pull request {number} is closed", "Open a new one.", number=number)
     git = merger.workspace.git
-    main = read_main(git, sync(merger))
+    main = read_governed_state(git, sync(merger))
     now = datetime.now(UTC).replace(microsecond=0)
     judgement = judge(main, pull, now)
     refuse_unless_open(pull, judgement)
@@ -145,7 +145,7 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
     return merged
 
 
-def _attest(merger: Merger, main: Main, pull: PullRequest, review: Review) -> bytes:
+def _attest(merger: Merger, main: GovernedState, pull: PullRequest, review: Review) -> bytes:
     if not isinstance(merger, Harness):
         raise _needs_harness(f"The approval of {review.actor} has no signature", pull.number)
     return seal(attestation(review, main.policy.repository, pull.number), merger.signer)

@@ -17,8 +17,8 @@ from modelsmith.governance.routing import (
     routing_yaml,
 )
 from modelsmith.governance.states import SERVING_STATES, SpecialistHistory, fold, record_folder, transition_for
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import receipts_of
-from modelsmith.promotion.main import Main
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json, digest, sha256
@@ -82,7 +82,7 @@ def is_assessment(tag: str, cluster: str, model: str) -> bool:
     return tag.endswith("-candidate") or export.fullmatch(tag) is not None
 
 
-def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, bytes]) -> PromotionRecord:
+def next_record(main: GovernedState, event: Event, facts: Facts, evidence: Mapping[str, bytes]) -> PromotionRecord:
     """The record that takes the specialist one event further from where main has it.
 
     Raises:
@@ -125,7 +125,7 @@ def next_record(main: Main, event: Event, facts: Facts, evidence: Mapping[str, b
     )
 
 
-def _approvers(main: Main, transition: Transition, evidence: Mapping[str, bytes]) -> tuple[str, ...]:
+def _approvers(main: GovernedState, transition: Transition, evidence: Mapping[str, bytes]) -> tuple[str, ...]:
     """Roles whose approval the event needs: the gate's, or that of an override.
 
     Raises:
@@ -155,7 +155,7 @@ def _contract(cluster: Cluster, histories: tuple[SpecialistHistory, ...]) -> Rol
     )
 
 
-def cluster_histories_after(main: Main, record: PromotionRecord) -> tuple[SpecialistHistory, ...]:
+def cluster_histories_after(main: GovernedState, record: PromotionRecord) -> tuple[SpecialistHistory, ...]:
     """Histories of the record's cluster once the record is on main.
 
     Raises:
@@ -168,7 +168,7 @@ def cluster_histories_after(main: Main, record: PromotionRecord) -> tuple[Specia
     return (*others, fold([*(before.records if before else ()), record], main.policy))
 
 
-def routing_after(main: Main, record: PromotionRecord) -> bytes:
+def routing_after(main: GovernedState, record: PromotionRecord) -> bytes:
     """``routing.yaml`` once the record is on main: the exact rendering of the records."""
     share = load_cluster(main.tree, record.cluster).deployment.traffic_share
     return routing_yaml(render_routing(record.cluster, cluster_histories_after(main, record), share))

@@ -14,8 +14,8 @@ from modelsmith.governance.routing import incumbent
 from modelsmith.governance.shape import promotion_folder
 from modelsmith.governance.states import parse_folder, record_folder
 from modelsmith.promotion.attestation import approved_at
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import RECEIPTS, parse_record
-from modelsmith.promotion.main import Main
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.records import Facts, cluster_histories_after, next_record, routing_after
 from modelsmith.repository.load import load_machine_file
@@ -46,7 +46,7 @@ class Deployment(NamedTuple):
     """Time of the last approval that its receipts hold; None when they hold none."""
 
 
-def deployment_of(main: Main, specialist: str) -> Deployment:
+def deployment_of(main: GovernedState, specialist: str) -> Deployment:
     """A specialist's latest deployment.
 
     Raises:
@@ -69,7 +69,7 @@ def deployment_of(main: Main, specialist: str) -> Deployment:
 
 
 def order_for(
-    main: Main, facts: Facts, reason: str, decided_at: datetime, window: LiveWindow | None = None
+    main: GovernedState, facts: Facts, reason: str, decided_at: datetime, window: LiveWindow | None = None
 ) -> RollbackOrder:
     """What a rollback of the specialist says now; ``window`` is what live traffic showed, if that is why.
 
@@ -125,12 +125,12 @@ def read_clearance(files: Mapping[str, bytes], hold: Hold) -> HoldClearance | No
     return clearance
 
 
-def recorded_order(main: Main, record: PromotionRecord) -> RollbackOrder:
+def recorded_order(main: GovernedState, record: PromotionRecord) -> RollbackOrder:
     """The order of a rollback that main holds."""
     return read_order({ROLLBACK_FILE: main.tree.read(f"{record_folder(record)}/{ROLLBACK_FILE}")})
 
 
-def check_order(main: Main, record: PromotionRecord, order: RollbackOrder) -> str:
+def check_order(main: GovernedState, record: PromotionRecord, order: RollbackOrder) -> str:
     """The order undoes the specialist's latest deployment and names who is the incumbent after it.
 
     A live window that it rests on must show the loss of which the contract speaks.
@@ -155,7 +155,7 @@ def check_order(main: Main, record: PromotionRecord, order: RollbackOrder) -> st
     return f"undoes {record_folder(deployment).rpartition('/')[2]}; {after.specialist} is the incumbent after it"
 
 
-def verdict_on(main: Main, record: PromotionRecord, order: RollbackOrder) -> RollbackVerdict:
+def verdict_on(main: GovernedState, record: PromotionRecord, order: RollbackOrder) -> RollbackVerdict:
     """Whether the contract approved with the deployment covers this rollback, by what main and the order say."""
     deployment = deployment_of(main, record.specialist)
     return judge_rollback(
@@ -196,7 +196,9 @@ def _words(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def who_decides(main: Main, record: PromotionRecord, order: RollbackOrder, now: datetime | None, seen: datetime) -> str:
+def who_decides(
+    main: GovernedState, record: PromotionRecord, order: RollbackOrder, now: datetime | None, seen: datetime
+) -> str:
     """For people: whether the contract decides, or why a person does. ``now`` and ``seen`` are as in `date_doubt`."""
     verdict = verdict_on(main, record, order)
     doubt = date_doubt(order, now, seen)
@@ -206,7 +208,7 @@ def who_decides(main: Main, record: PromotionRecord, order: RollbackOrder, now: 
 
 
 def contract_for(
-    main: Main, proposed: Revision, change: Change, now: datetime | None, seen: datetime
+    main: GovernedState, proposed: Revision, change: Change, now: datetime | None, seen: datetime
 ) -> Contract | None:
     """The contract that speaks for a change whose checks have all passed; None when people must be asked.
 

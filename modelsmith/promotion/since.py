@@ -13,8 +13,8 @@ from modelsmith.evidence.trail import SetMerge, Trail, rule_changes, set_changes
 from modelsmith.governance.routing import BASE
 from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.promotion.freshness import evidence_of
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import RECEIPTS
-from modelsmith.promotion.main import Main
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.promotion.rule import effective_rule
@@ -29,7 +29,7 @@ MERGES_TOLD = 10
 """Merges that changed cluster or eval set, of which a packet tells, the latest: each costs two readings of the set."""
 
 
-def since(main: Main, cluster: Cluster, incumbent: str) -> Since:
+def since(main: GovernedState, cluster: Cluster, incumbent: str) -> Since:
     """What the incumbent was asked and had to reach when it was accepted.
 
     Raises:
@@ -51,7 +51,7 @@ def since(main: Main, cluster: Cluster, incumbent: str) -> Since:
     )
 
 
-def candidates_since(main: Main, cluster: str, incumbent: str) -> tuple[SpecialistHistory, ...]:
+def candidates_since(main: GovernedState, cluster: str, incumbent: str) -> tuple[SpecialistHistory, ...]:
     """Specialists of later iterations than the incumbent's, oldest first."""
     histories = main.histories.of_cluster(cluster)
     begun = 0 if incumbent == BASE else main.histories.find(incumbent).records[0].iteration
@@ -59,7 +59,7 @@ def candidates_since(main: Main, cluster: str, incumbent: str) -> tuple[Speciali
     return tuple(sorted(later, key=lambda history: (history.records[0].iteration, history.specialist)))
 
 
-def trail(main: Main, cluster: Cluster, evidence: Evidence) -> Trail:
+def trail(main: GovernedState, cluster: Cluster, evidence: Evidence) -> Trail:
     """What a reviewer should know of the time since the incumbent, as far as main tells it.
 
     Of candidates only those before this one: what is proposed stays as it was rendered while the loop goes on.
@@ -80,7 +80,7 @@ def trail(main: Main, cluster: Cluster, evidence: Evidence) -> Trail:
     )
 
 
-def _changing(main: Main, cluster: Cluster, incumbent: str) -> list[str]:
+def _changing(main: GovernedState, cluster: Cluster, incumbent: str) -> list[str]:
     """Merges since the incumbent that changed files of the cluster or its eval set, oldest first."""
     if incumbent == BASE:
         return _touching(main, cluster, main.tree.commit)[1:]
@@ -90,7 +90,7 @@ def _changing(main: Main, cluster: Cluster, incumbent: str) -> list[str]:
     return _touching(main, cluster, f"{begun}..{main.tree.commit}")
 
 
-def _merges(main: Main, cluster: Cluster, commits: Sequence[str]) -> Iterator[SetMerge]:
+def _merges(main: GovernedState, cluster: Cluster, commits: Sequence[str]) -> Iterator[SetMerge]:
     """Those that changed what is asked or what has to be reached."""
     for commit in commits:
         try:
@@ -110,19 +110,19 @@ def _merges(main: Main, cluster: Cluster, commits: Sequence[str]) -> Iterator[Se
             )
 
 
-def _touching(main: Main, cluster: Cluster, commits: str) -> list[str]:
+def _touching(main: GovernedState, cluster: Cluster, commits: str) -> list[str]:
     """Commits of main, oldest first, in which the cluster's files or its eval set differ from the commit before."""
     paths = (f"clusters/{cluster.cluster}/cluster.yaml", "clusters/defaults.yaml", f"evals/{cluster.eval_set}")
     return main.tree.git.text("rev-list", "--first-parent", "--reverse", commits, "--", *paths).split()
 
 
-def _asked(main: Main, commit: str, cluster: str) -> tuple[Cluster, GovernedSet]:
+def _asked(main: GovernedState, commit: str, cluster: str) -> tuple[Cluster, GovernedSet]:
     tree = Revision(main.tree.git, commit)
     then = load_cluster(tree, cluster)
     return then, load_eval_set(tree, then.eval_set)
 
 
-def _receipt(main: Main, merge: str) -> Receipt | None:
+def _receipt(main: GovernedState, merge: str) -> Receipt | None:
     """The receipt of a merge that was no promotion."""
     git = main.tree.git
     digest = git.change(f"{merge}^1", merge).digest().removeprefix("sha256:")[:16]

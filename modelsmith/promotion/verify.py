@@ -1,7 +1,8 @@
 """Replay of main from its governance root, offline, in a plain clone. Trusts no hook, merge commit or summary.
 
-At each step main is what `read_main` would read at that commit: the step is judged by the rules, keys and histories that
-main had before it. Main is carried from step to step (`main_after`), so a step costs what it changes.
+At each step main is what `read_governed_state` would read at that commit: the step is judged by the rules, keys and
+histories that main had before it. Main is carried from step to step (`governed_state_after`), so a step costs what it
+changes.
 
 What is signed binds the steps to each other: opening and approval name the main that their giver saw, the receipt the
 merge and so all before it. A step that is left out or moved breaks the next signed statement after it. Receipts belong
@@ -24,8 +25,8 @@ from modelsmith.promotion.attestation import attested_review
 from modelsmith.promotion.authors import Commits, authorship
 from modelsmith.promotion.checks import is_promotion
 from modelsmith.promotion.clock import check_times
+from modelsmith.promotion.governed_state import GovernedState, governed_state_after, read_governed_state
 from modelsmith.promotion.judge import judge_tree
-from modelsmith.promotion.main import Main, main_after, read_main
 from modelsmith.promotion.merges import check_merge
 from modelsmith.promotion.openings import OPENING, OPENING_SIGNATURE, check_opening
 from modelsmith.promotion.passing import check_earlier_commits
@@ -53,7 +54,7 @@ from modelsmith.signing import ssh
 class Replay:
     """What held."""
 
-    main: Main
+    main: GovernedState
     """Main at the last step."""
     line: set[str]
     """Commits of main along its first parents, up to the last step: what a signed statement may name as its base."""
@@ -81,7 +82,7 @@ def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify, now: d
             and, where one file is to blame, its ``path`` in the details.
         InfrastructureFailure: git or ``ssh-keygen`` failed, so that nothing can be said.
     """
-    begin = read_main(git, start)
+    begin = read_governed_state(git, start)
     result = Replay(begin, set(begin.line), set(begin.signed.pulls), begin.signed.latest)
     commits = Commits(git, start, steps[-1].id if steps else start)
     used: set[str] = set()
@@ -93,7 +94,7 @@ def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify, now: d
                 used.add(receipts.commit.id)
                 notify(Progress("verify", step.subject, at + 2, len(steps)))
             elif result.main.tree.commit != step.id:
-                result.main = main_after(result.main, step.id)
+                result.main = governed_state_after(result.main, step.id)
         except InfrastructureFailure:
             raise
         except ModelsmithError as error:
@@ -214,7 +215,7 @@ def _step(git: Git, step: Commit, receipts: _Receipts, commits: Commits, result:
     result.changes += 1
     result.approvals += len(reviews)
     result.promotions += is_promotion(change) and not observed_in(change)
-    result.main = main_after(main, after.commit if receipts.commit.parents == (step.id,) else step.id)
+    result.main = governed_state_after(main, after.commit if receipts.commit.parents == (step.id,) else step.id)
     result.spent.add(receipt.pull)
     result.latest = max(result.latest, receipt.at)
 
@@ -244,7 +245,7 @@ def _only_receipts(after: Revision, receipts: _Receipts) -> None:
             _broken("is followed by a commit that changes receipts", path.path)
 
 
-def _reviews(main: Main, after: Revision, folder: str, receipt: Receipt) -> Iterator[Review]:
+def _reviews(main: GovernedState, after: Revision, folder: str, receipt: Receipt) -> Iterator[Review]:
     for actor, name in receipt.approvals.items():
         if not proof_files(actor, name):
             _broken(f"has a receipt of {actor} under the name {name}")

@@ -9,14 +9,14 @@ from modelsmith.artifacts.seal import base_of, check
 from modelsmith.artifacts.store import Store
 from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.promotion.bases import base_beneath, export_of
-from modelsmith.promotion.main import Main
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.signing.files import SIGNATURE_FILE
 from modelsmith.substrates.gguf import is_complete
 
 
-def check_weights(main: Main, stores: dict[str, Path], specialists: frozenset[str]) -> dict[str, str]:
+def check_weights(main: GovernedState, stores: dict[str, Path], specialists: frozenset[str]) -> dict[str, str]:
     """Check these specialists' artifacts where they are at hand; ``stores`` gives each cluster's store folder.
 
     Returns:
@@ -42,7 +42,7 @@ def check_weights(main: Main, stores: dict[str, Path], specialists: frozenset[st
     return found
 
 
-def check_converted(main: Main, models: Path) -> tuple[str, ...]:
+def check_converted(main: GovernedState, models: Path) -> tuple[str, ...]:
     """Read every byte of the converted base models that main's clusters pin, where they are at hand.
 
     Returns:
@@ -69,7 +69,7 @@ def check_converted(main: Main, models: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def check_copy(main: Main, history: SpecialistHistory, folder: Path) -> None:
+def check_copy(main: GovernedState, history: SpecialistHistory, folder: Path) -> None:
     """Refuse a folder that is not exactly the specialist's artifact, with the signature that main holds of it.
 
     Main's ``model.sig`` was verified when its promotion was judged, under the keys of that time. So an equal copy of it

@@ -32,9 +32,9 @@ from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import record_folder
 from modelsmith.operations import approve, pr_merge, reject, verify
 from modelsmith.promotion.authors import Authorship
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness, open_harness
 from modelsmith.promotion.judge import Judgement, judge, judge_tree
-from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import MERGE_RECEIPT, Merged, receipt_files
@@ -114,7 +114,7 @@ def refused(*codes: str) -> Iterator[list[ModelsmithError]]:
     assert raised.value.code in codes, f"{raised.value.code}: {raised.value.message}"
 
 
-_MAINS: dict[tuple[Path, str], Main] = {}
+_MAINS: dict[tuple[Path, str], GovernedState] = {}
 _LOADED: dict[str, tuple[Cluster, GovernedSet]] = {}
 _EVIDENCE: dict[tuple[str, int], Evidence] = {}
 
@@ -150,12 +150,12 @@ class World(Place):
 
     # What is there.
 
-    def governed(self) -> Main:
+    def governed(self) -> GovernedState:
         """Everything that main governs."""
         key = (self.folder, self.main())
         if key not in _MAINS:
             _MAINS.clear()
-            _MAINS[key] = read_main(self.bare, key[1])
+            _MAINS[key] = read_governed_state(self.bare, key[1])
         return _MAINS[key]
 
     def cluster(self) -> Cluster:
@@ -241,7 +241,7 @@ class World(Place):
 
     def gate(self, number: int) -> Judgement:
         """The gate's decision as it stands."""
-        return judge(read_main(self.bare, self.main()), self.as_(HARNESS).get(number), datetime.now(UTC))
+        return judge(read_governed_state(self.bare, self.main()), self.as_(HARNESS).get(number), datetime.now(UTC))
 
     def refusals(self, number: int) -> str:
         """Why the gate is closed, in one text."""
@@ -382,7 +382,8 @@ class World(Place):
         signed = [self.sign_with(actor, self.statement(actor, 9, head)) for actor in EVERYBODY]
         reviews = [self.review(actor, one) for actor, one in zip(EVERYBODY, signed, strict=True)]
         decision = judge_tree(
-            self.git, read_main(self.git, main), tree, reviews=reviews, requester=requester, preparer=requester,
+            self.git, read_governed_state(self.git, main), tree,
+            reviews=reviews, requester=requester, preparer=requester,
             authorship=Authorship(frozenset(), frozenset()), seen=datetime.now(UTC),
         ).decision  # fmt: skip
         assert not decision.open

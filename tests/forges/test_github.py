@@ -10,8 +10,8 @@ from modelsmith.forges.github.forge import GitHubForge
 from modelsmith.forges.github.place import parse_place
 from modelsmith.forges.github.token import Token, find_token
 from modelsmith.forges.port import ForgeIdentity, Standing
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.judge import judge
-from modelsmith.promotion.main import read_main
 from modelsmith.schema.errors import (
     GateNotCleared,
     InfrastructureFailure,
@@ -175,7 +175,9 @@ def test_a_force_push_after_the_approval_shuts_the_gate(hub):
     moved = hub.forge().get(pull.number)
     assert (moved.head, moved.moved) == (pull.head, hub.repo.pulls[pull.number].sha)
     main = hub.forge().fetch_into(hub.git)
-    refusals = [r.sentence for r in judge(read_main(hub.git, main), moved, datetime.now(UTC)).decision.refusals]
+    refusals = [
+        r.sentence for r in judge(read_governed_state(hub.git, main), moved, datetime.now(UTC)).decision.refusals
+    ]
     assert any("its branch moved on at the forge" in sentence for sentence in refusals)
     assert code_of(lambda: hub.merge(pull), GateNotCleared) == "branch-moved"
     again = hub.propose({"notes/a.txt": "seen"}, requester="maya")
@@ -196,7 +198,7 @@ def test_reviews_in_the_pages_are_heard_with_their_commit_and_count_nothing(hub)
         ("noor-gh", "approve", "2" * 40),
     ]
     main = hub.forge().fetch_into(hub.git)
-    decision = judge(read_main(hub.git, main), heard, datetime.now(UTC)).decision
+    decision = judge(read_governed_state(hub.git, main), heard, datetime.now(UTC)).decision
     assert decision.approvals == ()
     assert any("noor-gh approved at the forge, of another commit (222222222222)" in note for note in decision.notes)
 

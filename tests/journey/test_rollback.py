@@ -14,8 +14,8 @@ from modelsmith.forges.port import ForgeIdentity, Proposal
 from modelsmith.ledger.ledger import Ledger
 from modelsmith.loop.iterate import Loop
 from modelsmith.loop.state import Iteration
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
-from modelsmith.promotion.main import read_main
 from modelsmith.promotion.packets import packet_files
 from modelsmith.repository.git import Signature
 from modelsmith.repository.workspace import Workspace
@@ -262,7 +262,7 @@ def forged_rollback(world, rolled_world, decided_at):
     record = json.loads(files[f"{name}/record.json"])
     record["evidence"]["rollback.json"] = sha256(files[f"{name}/rollback.json"])
     told = {"rollback.json": files[f"{name}/rollback.json"]}
-    main = read_main(world.git, world.main())
+    main = read_governed_state(world.git, world.main())
     for packet, text in packet_files(main, PromotionRecord.model_validate_json(json.dumps(record)), told).items():
         files[f"{name}/{packet}"] = text
         record["evidence"][packet] = sha256(text)

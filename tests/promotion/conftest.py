@@ -17,8 +17,8 @@ from modelsmith.governance.states import record_folder
 from modelsmith.operations.init import InitRequest, run
 from modelsmith.promotion.attestation import attestation
 from modelsmith.promotion.authors import Commits, authorship
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.judge import judge, judge_tree
-from modelsmith.promotion.main import Main, read_main
 from modelsmith.promotion.pulls import refuse_unless_open
 from modelsmith.promotion.receipts import MERGE_RECEIPT, Merged, receipt_files
 from modelsmith.promotion.records import Facts, next_record, routing_after
@@ -77,8 +77,8 @@ class Repository:
     """Folder of everybody's SSH keys."""
 
     @cached_property
-    def main(self) -> Main:
-        return read_main(self.git, self.tip)
+    def main(self) -> GovernedState:
+        return read_governed_state(self.git, self.tip)
 
     def facts(self, number: int = 1, sums: bytes | None = None, **other) -> Facts:
         artifact = sha256(sums or b"artifact %d" % number)
@@ -210,7 +210,7 @@ class Line:
         self.pulls = 0
 
     def main(self):
-        return read_main(self.git, self.tip)
+        return read_governed_state(self.git, self.tip)
 
     def edited(self, path, change):
         """A governed YAML file after an edit of what it says."""
@@ -267,7 +267,7 @@ class Line:
         return self._with(pull, Review(actor=actor, verdict="approve", change=self.change(pull), at=at, source=source))
 
     def judge(self, pull, now=NOON):
-        return judge(read_main(self.git, self.tip), pull, now)
+        return judge(read_governed_state(self.git, self.tip), pull, now)
 
     def land(self, pull, now=NOON, edit=None):
         """Merge it as `modelsmith pr merge` does. ``edit`` changes the receipts, as someone with the disk could."""

@@ -11,8 +11,8 @@ from trained import trained
 from modelsmith.operations import approve, doctor, pr_list, pr_merge, pr_open, pr_show, verify
 from modelsmith.operations.init import InitRequest
 from modelsmith.operations.init import run as init
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
-from modelsmith.promotion.main import read_main
 from modelsmith.promotion.pulls import merge_pull, open_promotion, signature, sync
 from modelsmith.promotion.records import Facts
 from modelsmith.repository.load import load_cluster
@@ -42,7 +42,7 @@ class Place:
         self.keys = next((folder / "home" / "keys").iterdir())
 
     def main(self):
-        return read_main(self.workspace.git, self.workspace.git.rev("refs/heads/main"))
+        return read_governed_state(self.workspace.git, self.workspace.git.rev("refs/heads/main"))
 
     def propose(self, opener: str, files: dict[str, bytes]) -> int:
         """A pull request of these files, opened with that key."""
@@ -69,7 +69,7 @@ class Place:
     def candidate(self, number: int):
         """The harness's own promotion of a new specialist, opened or adopted."""
         harness = open_harness(self.workspace)
-        main = read_main(self.workspace.git, sync(harness))
+        main = read_governed_state(self.workspace.git, sync(harness))
         cluster = load_cluster(main.tree, "rtb-pricing")
         artifact = sha256(b"artifact %d" % number)
         training = trained(main.tree, number)

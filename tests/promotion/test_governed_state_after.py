@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelsmith.governance.states import record_folder
-from modelsmith.promotion.main import main_after, read_main
+from modelsmith.promotion.governed_state import governed_state_after, read_governed_state
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.schema.errors import ModelsmithError
@@ -63,10 +63,10 @@ def tips(repository):
 
 def test_it_equals_what_is_read_anew_at_every_commit(repository, tips):
     with ObjectReader(repository.git.path) as reader:
-        main = read_main(reader, tips[0])
+        main = read_governed_state(reader, tips[0])
         for tip in tips[1:]:
-            main = main_after(main, tip)
-            assert everything(main) == everything(read_main(repository.git, tip))
+            main = governed_state_after(main, tip)
+            assert everything(main) == everything(read_governed_state(repository.git, tip))
 
 
 def test_it_equals_what_is_read_anew_over_any_distance_and_backwards(repository, tips):
@@ -74,8 +74,8 @@ def test_it_equals_what_is_read_anew_over_any_distance_and_backwards(repository,
     with ObjectReader(repository.git.path) as reader:
         for one in tips:
             for other in tips:
-                main = main_after(read_main(reader, one), other)
-                assert everything(main) == everything(read_main(repository.git, other))
+                main = governed_state_after(read_governed_state(reader, one), other)
+                assert everything(main) == everything(read_governed_state(repository.git, other))
 
 
 def broken(here):
@@ -114,12 +114,12 @@ def outcome(read):
 
 def test_it_fails_where_reading_anew_fails_and_for_the_same_reason(lived):
     for what, there in broken(lived).items():
-        anew = outcome(lambda tip=there.tip: read_main(lived.git, tip))
-        carried = outcome(lambda tip=there.tip: main_after(lived.main, tip))
+        anew = outcome(lambda tip=there.tip: read_governed_state(lived.git, tip))
+        carried = outcome(lambda tip=there.tip: governed_state_after(lived.main, tip))
         assert (what, carried) == (what, anew)
         assert anew is not None, what
 
 
 def test_a_policy_that_forbids_what_happened_is_found_in_untouched_histories(lived):
     refused = broken(lived)["a policy that forbids what happened"]
-    assert outcome(lambda: main_after(lived.main, refused.tip))[1] == "forbidden-transition"
+    assert outcome(lambda: governed_state_after(lived.main, refused.tip))[1] == "forbidden-transition"

@@ -21,7 +21,7 @@ from modelsmith.signing.keyless import Believed
 
 
 @dataclass(frozen=True)
-class Main:
+class GovernedState:
     """Policy, people, owners, trust roots and histories at one commit: what a proposal is judged by."""
 
     tree: Revision
@@ -56,7 +56,7 @@ class Main:
         return frozenset(commit.id for commit in self.tree.git.first_parent_log(self.tree.commit))
 
 
-def read_main(git: Git, commit: str) -> Main:
+def read_governed_state(git: Git, commit: str) -> GovernedState:
     """Read it all from the object database; the work tree plays no part.
 
     Raises:
@@ -68,11 +68,11 @@ def read_main(git: Git, commit: str) -> Main:
     return _governed(tree, policy, read_histories(tree, policy))
 
 
-def main_after(before: Main, commit: str) -> Main:
-    """`read_main` at ``commit``, from main as it was before: costs what changed in between, not what main holds.
+def governed_state_after(before: GovernedState, commit: str) -> GovernedState:
+    """`read_governed_state` at ``commit``, from main as it was before; it costs what changed in between.
 
     Raises:
-        ModelsmithError: as `read_main`.
+        ModelsmithError: as `read_governed_state`.
     """
     git = before.tree.git
     tree = Revision(git, commit)
@@ -85,10 +85,10 @@ def _may_sign(workflow: Workflow, cluster: str) -> bool:
     return isinstance(workflow, SigningWorkflow) and (not workflow.clusters or cluster in workflow.clusters)
 
 
-def _governed(tree: Revision, policy: Policy, histories: Histories) -> Main:
+def _governed(tree: Revision, policy: Policy, histories: Histories) -> GovernedState:
     people = load_people(tree)
     trust = {name for harness in people.harness if not harness.observer for name in harness.trust}
-    return Main(
+    return GovernedState(
         tree=tree,
         policy=policy,
         people=people,
