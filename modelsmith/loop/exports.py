@@ -16,7 +16,7 @@ from modelsmith.artifacts.store import Store
 from modelsmith.governance.routing import render_routing
 from modelsmith.governance.states import SpecialistHistory
 from modelsmith.ledger.store import is_complete
-from modelsmith.loop.desk import EXPORTS, Desk, open_desk
+from modelsmith.loop.context import EXPORTS, IterationContext, open_context
 from modelsmith.loop.engines import engine_of
 from modelsmith.loop.evals import ledger_of, subject_of
 from modelsmith.loop.lineage import nearest_to_scored, versions
@@ -269,41 +269,43 @@ def _through(
         artifact=artifact,
         export_tag="",
     )
-    desk = open_desk(harness, iteration)
-    history = desk.main().histories.find(name)
+    context = open_context(harness, iteration)
+    history = context.main().histories.find(name)
     if history.state not in ("candidate", "eval-accepted"):
         tag = next((record.eval_tag for record in reversed(history.records) if record.eval_tag), "") or ""
         told = {"phase": "done", "outcome": "PASS", "reason": f"{name} is {history.state}", "export_tag": tag}
         return iteration.model_copy(update=told)
     engine = engine_of(cluster, subject_of(harness.workspace, cluster, name, artifact))
-    tag = export_tag(cluster.cluster, name, desk.governed.question(), engine)
+    tag = export_tag(cluster.cluster, name, context.governed.question(), engine)
     iteration = iteration.model_copy(update={"export_tag": tag, "override": override})
     accepted = history.state == "eval-accepted"
-    failed = None if accepted else _failed_before(desk, iteration)
+    failed = None if accepted else _failed_before(context, iteration)
     if failed is not None and (override is None or failed.outcome != "INCONCLUSIVE"):
         return failed
-    eval_reference(desk, iteration)
-    iteration = assess_candidate(desk, iteration)
+    eval_reference(context, iteration)
+    iteration = assess_candidate(context, iteration)
     if iteration.outcome != "PASS" and not accepted and not override:
         return iteration
-    candidate = candidate_run(desk, iteration)
-    pull = promote_accepted(desk, iteration, runs_of(desk, iteration, candidate), _nearest(desk, bench, training))
+    candidate = candidate_run(context, iteration)
+    pull = promote_accepted(
+        context, iteration, runs_of(context, iteration, candidate), _nearest(context, bench, training)
+    )
     if pull is not None and pull.status != "merged":
         return iteration.model_copy(update={"phase": "waiting", "pull": pull.number})
-    _lay_out(desk, bench, iteration)
-    promote_exported(desk, iteration, candidate)
-    shutil.rmtree(desk.folder(iteration) / ARTIFACT_FOLDER, ignore_errors=True)
-    main = desk.main()
-    note_advances(ledger_of(desk.workspace), main)
+    _lay_out(context, bench, iteration)
+    promote_exported(context, iteration, candidate)
+    shutil.rmtree(context.folder(iteration) / ARTIFACT_FOLDER, ignore_errors=True)
+    main = context.main()
+    note_advances(ledger_of(context.workspace), main)
     return iteration.model_copy(update={"phase": "done", "reason": f"{name} is {main.histories.find(name).state}"})
 
 
-def _failed_before(desk: Desk, iteration: Iteration) -> Iteration | None:
+def _failed_before(context: IterationContext, iteration: Iteration) -> Iteration | None:
     """The export as it ended, where an eval of these very weights did not pass.
 
     The same weights under a rule or a question that was changed with that result in sight would measure nothing.
     """
-    known = ledger_of(desk.workspace).runs(cluster=iteration.cluster)
+    known = ledger_of(context.workspace).runs(cluster=iteration.cluster)
     for run in known:
         own = run.weights == iteration.artifact and is_assessment(run.tag, run.cluster, run.model)
         judged = next((one for one in run.by_rule if one.verdict != "PASS"), None) if is_complete(run) and own else None
@@ -314,7 +316,7 @@ def _failed_before(desk: Desk, iteration: Iteration) -> Iteration | None:
     return None
 
 
-def _nearest(desk: Desk, bench: _Bench, training: TrainingFacts) -> float:
+def _nearest(context: IterationContext, bench: _Bench, training: TrainingFacts) -> float:
     """Similarity of the nearest pair of a row that the parent was trained on and a scored text of today.
 
     From the rows, where this clone trained it; else by the parent's evidence, where that is about today's question.
@@ -323,26 +325,26 @@ def _nearest(desk: Desk, bench: _Bench, training: TrainingFacts) -> float:
         InvalidInput: ``rows-missing``.
     """
     number = bench.parent.records[0].iteration
-    path = desk.workspace.cluster_folder(desk.cluster.cluster) / "iterations" / f"{number:03d}" / ROWS_FILE
+    path = context.workspace.cluster_folder(context.cluster.cluster) / "iterations" / f"{number:03d}" / ROWS_FILE
     if path.is_file():
         rows = read_rows(path)
         if rows_digest(rows) == training.rows_digest:
-            return nearest_to_scored(desk, rows)
+            return nearest_to_scored(context, rows)
     evidence = evidence_of(bench.main, bench.parent)
-    if evidence.question == desk.governed.question():
+    if evidence.question == context.governed.question():
         return evidence.nearest.training_to_scored
     raise InvalidInput(
         "rows-missing",
         f"The rows that {bench.parent.specialist} was trained on are not in this clone, and its evidence is about an "
         "older eval set: nobody can say how near they come to what is asked today.",
-        f"Export it where it was trained, or run `modelsmith iterate {desk.cluster.cluster}` for a successor.",
+        f"Export it where it was trained, or run `modelsmith iterate {context.cluster.cluster}` for a successor.",
         specialist=bench.parent.specialist,
     )
 
 
-def _lay_out(desk: Desk, bench: _Bench, iteration: Iteration) -> None:
+def _lay_out(context: IterationContext, bench: _Bench, iteration: Iteration) -> None:
     """The artifact beside the evidence, to be signed, also where another clone made it."""
-    folder = desk.folder(iteration) / ARTIFACT_FOLDER
+    folder = context.folder(iteration) / ARTIFACT_FOLDER
     kept = bench.store.get(str(iteration.artifact))
     if kept is not None and sealed_as(folder) != iteration.artifact:
         shutil.rmtree(folder, ignore_errors=True)

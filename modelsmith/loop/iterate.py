@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from modelsmith.governance.routing import hold_of, render_routing
 from modelsmith.loop import phases
-from modelsmith.loop.desk import Desk, open_desk
+from modelsmith.loop.context import IterationContext, open_context
 from modelsmith.loop.evals import ledger_of
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.state import Fault, Iteration, Phase, StateFile
@@ -27,7 +27,7 @@ from modelsmith.schema.errors import Exit, GateNotCleared, InfrastructureFailure
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.steps import step
 
-PHASES: dict[Phase, Callable[[Desk, Iteration], Iteration]] = {
+PHASES: dict[Phase, Callable[[IterationContext, Iteration], Iteration]] = {
     "eval": phases.eval_reference,
     "diagnose": phases.diagnose_failures,
     "train": phases.train_candidate,
@@ -80,9 +80,9 @@ class Loop:
     def _through(self, states: StateFile, iteration: Iteration) -> Iteration:
         """Phase after phase to the iteration's end; what one fails with is kept, to be shown and for the next call."""
         try:
-            desk = open_desk(self.harness, iteration)
+            context = open_context(self.harness, iteration)
             while iteration.phase not in ENDS:
-                done = PHASES[iteration.phase](desk, iteration)
+                done = PHASES[iteration.phase](context, iteration)
                 iteration = states.put(done.model_copy(update={"error": None}))
         except ModelsmithError as error:
             if error.code in TAKEN:

@@ -8,7 +8,7 @@ from typing import get_args
 
 from modelsmith import __version__
 from modelsmith.diagnosis.firewall import scored_texts, separate
-from modelsmith.loop.desk import Desk
+from modelsmith.loop.context import IterationContext
 from modelsmith.loop.state import Iteration
 from modelsmith.loop.training import parent_of
 from modelsmith.schema.canonical import content_digest
@@ -21,20 +21,24 @@ from modelsmith.training.supervisor import TrainOutcome
 
 
 def training_facts(
-    desk: Desk, iteration: Iteration, rows: Sequence[TrainingRow], outcome: TrainOutcome, diagnosed: RunResult
+    context: IterationContext,
+    iteration: Iteration,
+    rows: Sequence[TrainingRow],
+    outcome: TrainOutcome,
+    diagnosed: RunResult,
 ) -> TrainingFacts:
     """``training.json`` of the candidate."""
-    training, used = desk.cluster.training, {row.generator for row in rows}
+    training, used = context.cluster.training, {row.generator for row in rows}
     return TrainingFacts(
-        base_model=desk.cluster.base_model.name,
-        base_digest=desk.cluster.base_model.digest,
-        parent=parent_of(desk, iteration),
+        base_model=context.cluster.base_model.name,
+        base_digest=context.cluster.base_model.digest,
+        parent=parent_of(context, iteration),
         method=training.method,
         seed=training.seed + iteration.number - 1,
         rows=len(rows),
         rows_digest=rows_digest(rows),
-        generators={g.id: content_digest(g) for g in desk.governed.generators if g.id in used},
-        reward=desk.governed.rubric_digest,
+        generators={g.id: content_digest(g) for g in context.governed.generators if g.id in used},
+        reward=context.governed.rubric_digest,
         diagnosed_run=diagnosed.run_id,
         hyperparameters=content_digest(training),
         steps=outcome.steps,
@@ -59,6 +63,6 @@ def environment() -> dict[Library, str]:
     return found
 
 
-def nearest_to_scored(desk: Desk, rows: Sequence[TrainingRow]) -> float:
+def nearest_to_scored(context: IterationContext, rows: Sequence[TrainingRow]) -> float:
     """How near a training row comes to anything scored; 1 is the same words."""
-    return round(separate(rows, scored_texts(desk.governed), limit=1.01).nearest, 4)
+    return round(separate(rows, scored_texts(context.governed), limit=1.01).nearest, 4)

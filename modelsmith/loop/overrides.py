@@ -7,7 +7,7 @@ from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.governance.person_gates import override_role
 from modelsmith.governance.states import SpecialistHistory
 from modelsmith.ledger.store import is_complete
-from modelsmith.loop.desk import open_desk
+from modelsmith.loop.context import open_context
 from modelsmith.loop.evals import ledger_of, read_observations
 from modelsmith.loop.exports import override_export
 from modelsmith.loop.phases import promote_candidate
@@ -70,7 +70,7 @@ def _go_on(harness: Harness, history: SpecialistHistory, reason: str) -> Iterati
     if last is None or last.specialist != history.specialist:
         raise _nothing(history, "this clone has begun another iteration since, or did not train it")
     iteration = states.put(last.model_copy(update={"phase": "promote", "override": reason, "pull": None}))
-    return states.put(promote_candidate(open_desk(harness, iteration), iteration))
+    return states.put(promote_candidate(open_context(harness, iteration), iteration))
 
 
 def _assessment(workspace: Workspace, history: SpecialistHistory) -> RunResult:

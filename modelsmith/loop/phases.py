@@ -9,7 +9,7 @@ from modelsmith.artifacts.store import Store
 from modelsmith.diagnosis.firewall import Loss, losses, scored_texts, separate
 from modelsmith.diagnosis.generate import generate_rows
 from modelsmith.loop.changed import run_tag
-from modelsmith.loop.desk import Desk
+from modelsmith.loop.context import IterationContext
 from modelsmith.loop.diagnose import diagnose
 from modelsmith.loop.evals import BASE, evaluate, ledger_of, subject_of
 from modelsmith.loop.lineage import nearest_to_scored, training_facts
@@ -68,47 +68,52 @@ def _tag(iteration: Iteration, of: str) -> str:
     return f"{iteration.cluster}-iter-{iteration.number:03d}-{of}"
 
 
-def eval_reference(desk: Desk, iteration: Iteration) -> Iteration:
+def eval_reference(context: IterationContext, iteration: Iteration) -> Iteration:
     """Evaluate the model that serves, the base model as the baseline of every report, and the cluster's baselines."""
-    base = evaluate(desk.workspace, desk.setting(base_tag(iteration)), desk.subject(BASE), None)
+    base = evaluate(context.workspace, context.setting(base_tag(iteration)), context.subject(BASE), None)
     run = base
     if iteration.reference != BASE:
-        run = evaluate(desk.workspace, desk.setting(reference_tag(iteration)), desk.subject(iteration.reference), None)
-    for baseline in desk.cluster.baselines:
+        run = evaluate(
+            context.workspace, context.setting(reference_tag(iteration)), context.subject(iteration.reference), None
+        )
+    for baseline in context.cluster.baselines:
         evaluate(
-            desk.workspace, desk.setting(baseline_tag(iteration, baseline.name)), desk.subject(baseline.name), None
+            context.workspace,
+            context.setting(baseline_tag(iteration, baseline.name)),
+            context.subject(baseline.name),
+            None,
         )
     return iteration.model_copy(
         update={"phase": "diagnose", "reason": f"{iteration.reference}: composite {run.headline.composite.value:.3f}"}
     )
 
 
-def diagnose_failures(desk: Desk, iteration: Iteration) -> Iteration:
+def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iteration:
     """Turn failures into training rows that are no scored text."""
-    run = lesson_run(desk, iteration)
-    clusters = diagnose(desk.workspace, desk.governed, run)
+    run = lesson_run(context, iteration)
+    clusters = diagnose(context.workspace, context.governed, run)
     if not clusters:
         return iteration.model_copy(
             update={"phase": "done", "outcome": run.headline.verdict, "reason": "no failure is left to learn from"}
         )
-    training = desk.cluster.training
-    made = generate_rows(desk.governed, clusters, training.rows, training.seed + iteration.number - 1)
-    limit = desk.governed.evalset.separation.training_to_scored
-    kept = separate(made, scored_texts(desk.governed), limit)
+    training = context.cluster.training
+    made = generate_rows(context.governed, clusters, training.rows, training.seed + iteration.number - 1)
+    limit = context.governed.evalset.separation.training_to_scored
+    kept = separate(made, scored_texts(context.governed), limit)
     lost = losses(made, kept)
     if not kept.rows:
         raise _no_rows(lost, limit)
-    desk.folder(iteration).mkdir(parents=True, exist_ok=True)
-    write_rows(desk.folder(iteration) / ROWS_FILE, kept.rows)
+    context.folder(iteration).mkdir(parents=True, exist_ok=True)
+    write_rows(context.folder(iteration) / ROWS_FILE, kept.rows)
     failed = sum(cluster.failed_cases for cluster in clusters)
     worst = clusters[0]
-    desk.workspace.notify(
+    context.workspace.notify(
         Progress(
             "diagnose",
             f"{failed} failed cases in {len(clusters)} clusters; most severe: {worst.capability}: {worst.pattern}",
         )
     )
-    desk.workspace.notify(
+    context.workspace.notify(
         Progress(
             "diagnose",
             f"{len(kept.rows)} training rows, {len(kept.dropped)} dropped as too near to a scored text "
@@ -116,7 +121,7 @@ def diagnose_failures(desk: Desk, iteration: Iteration) -> Iteration:
         )
     )
     for loss in lost:
-        desk.workspace.notify(Progress("diagnose", loss.sentence))
+        context.workspace.notify(Progress("diagnose", loss.sentence))
     return iteration.model_copy(
         update={"phase": "train", "reason": f"{failed} failed cases in {len(clusters)} clusters"}
     )
@@ -145,50 +150,52 @@ def _no_rows(lost: tuple[Loss, ...], limit: float) -> InvalidInput:
     ).then(step("validate", {}))
 
 
-def train_candidate(desk: Desk, iteration: Iteration) -> Iteration:
+def train_candidate(context: IterationContext, iteration: Iteration) -> Iteration:
     """Train the adapter in a worker process; a finished job is adopted."""
-    outcome = train(desk, iteration, desk.folder(iteration) / ROWS_FILE)
+    outcome = train(context, iteration, context.folder(iteration) / ROWS_FILE)
     return iteration.model_copy(update={"phase": "seal", "reason": f"trained {outcome.steps} steps"})
 
 
-def seal_candidate(desk: Desk, iteration: Iteration) -> Iteration:
+def seal_candidate(context: IterationContext, iteration: Iteration) -> Iteration:
     """Fix the artifact's identity, keep it in the store, and let ledger and main know it."""
-    outcome = train(desk, iteration, desk.folder(iteration) / ROWS_FILE)
-    folder = desk.folder(iteration) / ARTIFACT_FOLDER
+    outcome = train(context, iteration, context.folder(iteration) / ROWS_FILE)
+    folder = context.folder(iteration) / ARTIFACT_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(outcome.adapter, folder)
-    describe(folder, desk.cluster.base_model)
+    describe(folder, context.cluster.base_model)
     artifact = seal(folder)
-    Store(desk.workspace.store(desk.cluster.store)).put(folder, artifact)
-    lesson = lesson_run(desk, iteration)
+    Store(context.workspace.store(context.cluster.store)).put(folder, artifact)
+    lesson = lesson_run(context, iteration)
     trained = TrainingComplete(
         cluster=iteration.cluster,
         run_id=lesson.run_id,
         artefact_uri=f"store:{artifact}",
         adapter_sha=file_digest(folder / WEIGHTS),
     )
-    ledger_of(desk.workspace).append(trained)
+    ledger_of(context.workspace).append(trained)
     specialist = f"iter-{iteration.number:03d}-{artifact.removeprefix('sha256:')[:8]}"
     sealed = iteration.model_copy(update={"specialist": specialist, "artifact": artifact})
-    rows = read_rows(desk.folder(iteration) / ROWS_FILE)
-    facts = training_facts(desk, sealed, rows, outcome, lesson)
-    promote_candidate_record(desk, sealed, facts)
-    note_advances(ledger_of(desk.workspace), desk.main())
+    rows = read_rows(context.folder(iteration) / ROWS_FILE)
+    facts = training_facts(context, sealed, rows, outcome, lesson)
+    promote_candidate_record(context, sealed, facts)
+    note_advances(ledger_of(context.workspace), context.main())
     return sealed.model_copy(update={"phase": "assess", "reason": f"candidate {specialist} sealed"})
 
 
-def assess_candidate(desk: Desk, iteration: Iteration) -> Iteration:
+def assess_candidate(context: IterationContext, iteration: Iteration) -> Iteration:
     """Evaluate the candidate against the registered gate."""
     assert iteration.specialist
     assert iteration.artifact
-    subject = subject_of(desk.workspace, desk.cluster, iteration.specialist, iteration.artifact)
-    run = evaluate(desk.workspace, desk.setting(candidate_tag(iteration)), subject, reference_run(desk, iteration))
+    subject = subject_of(context.workspace, context.cluster, iteration.specialist, iteration.artifact)
+    run = evaluate(
+        context.workspace, context.setting(candidate_tag(iteration)), subject, reference_run(context, iteration)
+    )
     headline = run.headline
     sentence = "; ".join(c.sentence for c in headline.checks if c.outcome != "PASS") or (
         f"composite {told_apart(headline.composite.value, run.rule.thresholds.composite)[0]}, "
         f"held-out {told_apart(headline.held_out.value, run.rule.thresholds.held_out)[0]}"
     )
-    desk.workspace.notify(Progress("assess", f"{headline.verdict}: {sentence}"))
+    context.workspace.notify(Progress("assess", f"{headline.verdict}: {sentence}"))
     return iteration.model_copy(
         update={
             "phase": "promote" if headline.verdict == "PASS" else "done",
@@ -198,18 +205,20 @@ def assess_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     )
 
 
-def promote_candidate(desk: Desk, iteration: Iteration) -> Iteration:
+def promote_candidate(context: IterationContext, iteration: Iteration) -> Iteration:
     """Through the harness's gates by pull request, up to the one that a person decides."""
     assert iteration.specialist
-    candidate = candidate_run(desk, iteration)
-    rows = read_rows(desk.folder(iteration) / ROWS_FILE)
-    accepted = promote_accepted(desk, iteration, runs_of(desk, iteration, candidate), nearest_to_scored(desk, rows))
+    candidate = candidate_run(context, iteration)
+    rows = read_rows(context.folder(iteration) / ROWS_FILE)
+    accepted = promote_accepted(
+        context, iteration, runs_of(context, iteration, candidate), nearest_to_scored(context, rows)
+    )
     if accepted is not None and accepted.status != "merged":
         reason = f"pull request {accepted.number} asks a person to override an INCONCLUSIVE"
         return iteration.model_copy(update={"phase": "waiting", "pull": accepted.number, "reason": reason})
-    promote_exported(desk, iteration, candidate)
-    main = desk.main()
-    note_advances(ledger_of(desk.workspace), main)
+    promote_exported(context, iteration, candidate)
+    main = context.main()
+    note_advances(ledger_of(context.workspace), main)
     history = main.histories.find(iteration.specialist)
     if history.routed:
         return iteration.model_copy(update={"phase": "done", "reason": f"{iteration.specialist} is {history.state}"})
@@ -219,7 +228,7 @@ def promote_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     except WaitingForPerson as held:
         return iteration.model_copy(update={"phase": "waiting", "pull": None, "reason": f"{held.message}. {held.mend}"})
     cluster = load_cluster(main.tree, iteration.cluster)
-    _, pull = promote_next(desk.harness, cluster, history, main)
+    _, pull = promote_next(context.harness, cluster, history, main)
     if pull.status == "merged":
         return iteration.model_copy(update={"phase": "done", "reason": f"pull request {pull.number} is merged"})
     return iteration.model_copy(
@@ -227,35 +236,35 @@ def promote_candidate(desk: Desk, iteration: Iteration) -> Iteration:
     )
 
 
-def runs_of(desk: Desk, iteration: Iteration, candidate: RunResult) -> Runs:
+def runs_of(context: IterationContext, iteration: Iteration, candidate: RunResult) -> Runs:
     """The candidate's run with those that it is compared with."""
-    reference, ledger = reference_run(desk, iteration), ledger_of(desk.workspace)
+    reference, ledger = reference_run(context, iteration), ledger_of(context.workspace)
     tags = [] if iteration.reference == BASE else [base_tag(iteration)]
-    tags += [baseline_tag(iteration, baseline.name) for baseline in desk.cluster.baselines]
+    tags += [baseline_tag(iteration, baseline.name) for baseline in context.cluster.baselines]
     baselines = tuple(ledger.result(tag, iteration.cluster) for tag in tags)
     return Runs(candidate, reference, baselines)
 
 
-def lesson_run(desk: Desk, iteration: Iteration) -> RunResult:
+def lesson_run(context: IterationContext, iteration: Iteration) -> RunResult:
     """The run whose failures this iteration answers: of a model over the very base that is trained.
 
     That is the failed candidate's, where it answered the question that is asked now, else the parent's (see
     `parent_of`).
     """
-    ledger = ledger_of(desk.workspace)
+    ledger = ledger_of(context.workspace)
     if iteration.lesson:
         lesson = ledger.result(iteration.lesson, iteration.cluster)
-        if lesson.base == desk.cluster.base_model.digest and lesson.question == desk.governed.question():
+        if lesson.base == context.cluster.base_model.digest and lesson.question == context.governed.question():
             return lesson
-    tag = base_tag(iteration) if parent_of(desk, iteration) == BASE else reference_tag(iteration)
+    tag = base_tag(iteration) if parent_of(context, iteration) == BASE else reference_tag(iteration)
     return ledger.result(tag, iteration.cluster)
 
 
-def reference_run(desk: Desk, iteration: Iteration) -> RunResult:
+def reference_run(context: IterationContext, iteration: Iteration) -> RunResult:
     """The run of the model that the candidate is compared with."""
-    return ledger_of(desk.workspace).result(reference_tag(iteration), iteration.cluster)
+    return ledger_of(context.workspace).result(reference_tag(iteration), iteration.cluster)
 
 
-def candidate_run(desk: Desk, iteration: Iteration) -> RunResult:
+def candidate_run(context: IterationContext, iteration: Iteration) -> RunResult:
     """The candidate's run."""
-    return ledger_of(desk.workspace).result(candidate_tag(iteration), iteration.cluster)
+    return ledger_of(context.workspace).result(candidate_tag(iteration), iteration.cluster)

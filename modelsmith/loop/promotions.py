@@ -18,7 +18,7 @@ from modelsmith.governance.routing import hold_of
 from modelsmith.governance.states import SpecialistHistory, folder_of, record_folder, transition_for
 from modelsmith.ledger.ledger import Ledger
 from modelsmith.ledger.store import is_complete
-from modelsmith.loop.desk import Desk
+from modelsmith.loop.context import IterationContext
 from modelsmith.loop.evals import ledger_of, read_observations, subject_of
 from modelsmith.loop.latency import measured
 from modelsmith.loop.lineage import environment
@@ -138,17 +138,17 @@ def _events_of(main: GovernedState, history: SpecialistHistory) -> Iterator[Prom
             )
 
 
-def promote_candidate_record(desk: Desk, iteration: Iteration, training: TrainingFacts) -> None:
+def promote_candidate_record(context: IterationContext, iteration: Iteration, training: TrainingFacts) -> None:
     """``candidate``: main learns of the new adapter and where it comes from."""
-    facts = _facts(desk, iteration, None)
-    main = desk.main()
+    facts = _facts(context, iteration, None)
+    main = context.main()
     if facts.specialist in main.histories.by_specialist:
         return
     body = (
         f"Trained from {training.parent} on {training.rows} generated rows ({training.method}, {training.steps} steps)."
     )
     files = {TRAINING_FILE: canonical_json(for_reviewers(training, main.policy.audiences))}
-    advance(desk.harness, main, "candidate", facts, files, f"{facts.specialist}: candidate", body)
+    advance(context.harness, main, "candidate", facts, files, f"{facts.specialist}: candidate", body)
 
 
 def promote_export_record(harness: Harness, facts: Facts, export: ExportFacts) -> None:
@@ -172,26 +172,28 @@ class Runs(NamedTuple):
     """The base model, where another one serves, and the baselines that the cluster names."""
 
 
-def promote_accepted(desk: Desk, iteration: Iteration, runs: Runs, training_to_scored: float) -> PullRequest | None:
+def promote_accepted(
+    context: IterationContext, iteration: Iteration, runs: Runs, training_to_scored: float
+) -> PullRequest | None:
     """``eval-accepted``: evidence, signed, with the packet and the picture that reviewers read.
 
     Returns:
         Its pull request, open where a person has to override an INCONCLUSIVE first; None when main has it already.
     """
     candidate = runs.candidate
-    facts = _facts(desk, iteration, candidate)
-    main = desk.main()
+    facts = _facts(context, iteration, candidate)
+    main = context.main()
     if _has(main, facts.specialist, "eval-accepted"):
         return None
-    latency = _latency(desk, iteration, facts)
-    evidence = for_reviewers(_evidence(desk, main, facts, runs, training_to_scored, latency), main.policy.audiences)
+    latency = _latency(context, iteration, facts)
+    evidence = for_reviewers(_evidence(context, main, facts, runs, training_to_scored, latency), main.policy.audiences)
     data = evidence_bytes(evidence, lambda: known_ids(main, facts.cluster.cluster))
-    kept = desk.folder(iteration) / EVIDENCE_SIGNATURE
+    kept = context.folder(iteration) / EVIDENCE_SIGNATURE
     predicate = {"cluster": facts.cluster.cluster, "specialist": facts.specialist, "run": candidate.run_id}
     signed = adopt_or_seal(
         kept.read_bytes() if kept.exists() else None,
         statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, predicate),
-        desk.harness.signer,
+        context.harness.signer,
         main.signers(facts.cluster.cluster),
     )
     write_atomically(kept, signed)
@@ -205,19 +207,19 @@ def promote_accepted(desk: Desk, iteration: Iteration, runs: Runs, training_to_s
     files |= read
     what = "eval accepted" if iteration.override is None else "override of an INCONCLUSIVE eval"
     title = f"{facts.specialist}: {what}"
-    return advance(desk.harness, main, "eval-accepted", facts, files, title, read[PACKET_FILE].decode())
+    return advance(context.harness, main, "eval-accepted", facts, files, title, read[PACKET_FILE].decode())
 
 
-def promote_exported(desk: Desk, iteration: Iteration, candidate: RunResult) -> None:
+def promote_exported(context: IterationContext, iteration: Iteration, candidate: RunResult) -> None:
     """``artifact-exported``: the sealed artifact is signed; main gets its file list and signature.
 
     A signature that is there already is kept, unless main no longer trusts its key.
     """
-    facts = _facts(desk, iteration, candidate)
-    main = desk.main()
+    facts = _facts(context, iteration, candidate)
+    main = context.main()
     if _has(main, facts.specialist, "artifact-exported"):
         return
-    store = Store(desk.workspace.store(desk.cluster.store))
+    store = Store(context.workspace.store(context.cluster.store))
     folder = store.get(facts.artifact)
     if folder is None:
         raise InvalidInput(
@@ -228,13 +230,13 @@ def promote_exported(desk: Desk, iteration: Iteration, candidate: RunResult) -> 
         )
     trusted = main.signers(facts.cluster.cluster)
     if not _is_signed(folder, facts.artifact, trusted):
-        working = desk.folder(iteration) / "artifact"
-        sign_directory(working, desk.harness.signer)
+        working = context.folder(iteration) / "artifact"
+        sign_directory(working, context.harness.signer)
         store.put_signature(facts.artifact, working / SIGNATURE_FILE)
         check_signed(folder, facts.artifact, trusted)
     files = {name: (folder / name).read_bytes() for name in (SUMS_FILE, SIGNATURE_FILE)}
     body = f"Sealed and signed: artifact `{facts.artifact}`."
-    advance(desk.harness, main, "artifact-exported", facts, files, f"{facts.specialist}: artifact exported", body)
+    advance(context.harness, main, "artifact-exported", facts, files, f"{facts.specialist}: artifact exported", body)
 
 
 def _is_signed(folder: Path, artifact: str, trusted: Sequence[Trusted]) -> bool:
@@ -312,19 +314,19 @@ def refuse_on_hold(main: GovernedState, cluster: str) -> None:
         ).then(clear)
 
 
-def _facts(desk: Desk, iteration: Iteration, run: RunResult | None) -> Facts:
+def _facts(context: IterationContext, iteration: Iteration, run: RunResult | None) -> Facts:
     assert iteration.specialist
     assert iteration.artifact
     return Facts(
-        cluster=desk.cluster,
+        cluster=context.cluster,
         specialist=iteration.specialist,
         artifact=iteration.artifact,
         iteration=iteration.number,
         eval_run=run.run_id if run else None,
         eval_tag=run.tag if run else None,
         composite=run.headline.composite.value if run else None,
-        requested_by=desk.harness.actor,
-        prepared_by=desk.harness.preparer,
+        requested_by=context.harness.actor,
+        prepared_by=context.harness.preparer,
     )
 
 
@@ -332,17 +334,24 @@ def _has(main: GovernedState, specialist: str, event: Event) -> bool:
     return any(record.event == event for record in main.histories.find(specialist).records)
 
 
-def _latency(desk: Desk, iteration: Iteration, facts: Facts) -> Latency | None:
-    candidate = subject_of(desk.workspace, desk.cluster, facts.specialist, facts.artifact)
-    pair = (candidate, desk.subject(iteration.reference))
-    return measured(desk.workspace, desk.cluster, desk.governed, pair, desk.folder(iteration) / LATENCY_FILE)
+def _latency(context: IterationContext, iteration: Iteration, facts: Facts) -> Latency | None:
+    candidate = subject_of(context.workspace, context.cluster, facts.specialist, facts.artifact)
+    pair = (candidate, context.subject(iteration.reference))
+    return measured(
+        context.workspace, context.cluster, context.governed, pair, context.folder(iteration) / LATENCY_FILE
+    )
 
 
 def _evidence(
-    desk: Desk, main: GovernedState, facts: Facts, runs: Runs, training_to_scored: float, latency: Latency | None
+    context: IterationContext,
+    main: GovernedState,
+    facts: Facts,
+    runs: Runs,
+    training_to_scored: float,
+    latency: Latency | None,
 ) -> Evidence:
     def with_rows(result: RunResult) -> Run:
-        return Run(result, verdict_rows(read_observations(desk.workspace, result)))
+        return Run(result, verdict_rows(read_observations(context.workspace, result)))
 
     history = main.histories.find(facts.specialist)
     training, export = training_of(main, history), export_of(main, history)
@@ -351,7 +360,7 @@ def _evidence(
     governed = load_eval_set(main.tree, cluster.eval_set)
     tree = main.tree.folder_id(governed.folder)
     assert tree
-    known = ledger_of(desk.workspace).runs(cluster=cluster.cluster)
+    known = ledger_of(context.workspace).runs(cluster=cluster.cluster)
     later = [history.specialist for history in candidates_since(main, cluster.cluster, runs.reference.model)]
     return build(
         Governing(governed, cluster, tree, since(main, cluster, runs.reference.model)),

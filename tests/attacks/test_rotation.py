@@ -9,7 +9,7 @@ import yaml
 from attacker import CLUSTER, HARNESS, PEOPLE_FILE, refused
 
 from modelsmith.artifacts.seal import check_signed
-from modelsmith.loop.desk import open_desk
+from modelsmith.loop.context import open_context
 from modelsmith.loop.promotions import promote_exported
 from modelsmith.loop.state import Iteration
 from modelsmith.schema.errors import IntegrityFailure
@@ -44,13 +44,13 @@ def export(world):
         cluster=CLUSTER, number=1, phase="promote", commit=world.main(), reference="base",
         specialist=facts.specialist, artifact=facts.artifact,
     )  # fmt: skip
-    desk = open_desk(world.harness(), iteration)
-    working = desk.folder(iteration) / "artifact"
+    context = open_context(world.harness(), iteration)
+    working = context.folder(iteration) / "artifact"
     if not working.exists():
         shutil.copytree(world.folder / "artifacts" / "1", working)
     headline = world.stated_evidence().candidate.headline
     promote_exported(
-        desk, iteration, RunResult.model_construct(run_id=facts.eval_run, tag=facts.eval_tag, headline=headline)
+        context, iteration, RunResult.model_construct(run_id=facts.eval_run, tag=facts.eval_tag, headline=headline)
     )
 
 

@@ -180,7 +180,7 @@ def test_a_person_s_approval_and_merge_survive_a_kill(waiting):
 
 
 def test_two_processes_never_iterate_one_cluster_at_once(fresh):
-    point = "modelsmith.loop.iterate:open_desk 1 before PAUSE"
+    point = "modelsmith.loop.iterate:open_context 1 before PAUSE"
     first = fresh.start(sys.executable, DRIVER, point, "iterate", "rtb-pricing")
     try:
         assert first.stderr.readline() == "paused\n"
@@ -191,7 +191,7 @@ def test_two_processes_never_iterate_one_cluster_at_once(fresh):
     finally:
         first.kill()
         first.communicate()
-    after = fresh.stop_at("modelsmith.loop.iterate:open_desk 1 before SIGKILL", "iterate", "rtb-pricing")
+    after = fresh.stop_at("modelsmith.loop.iterate:open_context 1 before SIGKILL", "iterate", "rtb-pricing")
     assert after.code == -signal.SIGKILL, "a dead process holds no lock"
 
 

@@ -1,4 +1,4 @@
-"""What one iteration works with: governed files of one commit, and the harness."""
+"""The context of an iteration: governed files of one commit, and the harness."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXPORTS = "exports"
 
 
 @dataclass(frozen=True)
-class Desk:
+class IterationContext:
     """Everything is read from the iteration's commit, so an edit in between changes nothing half-way."""
 
     harness: Harness
@@ -56,8 +56,8 @@ class Desk:
         return Setting(self.cluster, self.governed, self.eval_tree, tag)
 
 
-def open_desk(harness: Harness, iteration: Iteration) -> Desk:
-    """The desk of an iteration.
+def open_context(harness: Harness, iteration: Iteration) -> IterationContext:
+    """The context of an iteration.
 
     Raises:
         InvalidInput: cluster or eval set do not load.
@@ -66,4 +66,4 @@ def open_desk(harness: Harness, iteration: Iteration) -> Desk:
     cluster = load_cluster(tree, iteration.cluster)
     governed = load_eval_set(tree, cluster.eval_set)
     eval_tree = harness.workspace.git.text("rev-parse", f"{iteration.commit}:{governed.folder}")
-    return Desk(harness, cluster, governed, eval_tree)
+    return IterationContext(harness, cluster, governed, eval_tree)
