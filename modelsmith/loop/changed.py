@@ -11,8 +11,8 @@ from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.loop.bases import base_source
-from modelsmith.loop.engines import Subject
-from modelsmith.loop.evals import BASE, Setting, evaluate, read_observations, subject_of
+from modelsmith.loop.engines import Target
+from modelsmith.loop.evals import BASE, EvalSpec, evaluate, read_observations, target_of
 from modelsmith.loop.known import Known, Then, accepted, carried, known_verdicts
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.rule import effective_rule
@@ -45,8 +45,8 @@ def evaluate_change(
     workspace: Workspace,
     main: GovernedState,
     then: Then | None,
-    setting: Setting,
-    subject: Subject,
+    spec: EvalSpec,
+    target: Target,
     threads: int | None,
 ) -> ChangeEval:
     """Ask the scenarios that changed since `then`, and the others whose verdicts are not known, and judge the whole.
@@ -57,24 +57,24 @@ def evaluate_change(
     Raises:
         ModelsmithError: as `evaluate`.
     """
-    old, gates = (then.governed, (then.cluster.gate, setting.cluster.gate)) if then else (None, None)
-    change = set_change(old, setting.governed, gates)
-    models = _Models(workspace, main, old, setting, change, threads)
-    mine = models.answers(subject, "")
+    old, gates = (then.governed, (then.cluster.gate, spec.cluster.gate)) if then else (None, None)
+    change = set_change(old, spec.governed, gates)
+    models = _Models(workspace, main, old, spec, change, threads)
+    mine = models.answers(target, "")
     if mine.rows is None:
         return ChangeEval(change, mine.run, None, mine.sentence)
-    against = _against(main, setting.cluster.cluster, subject)
+    against = _against(main, spec.cluster.cluster, target)
     theirs = None
     if against is not None:
         try:
-            theirs = models.answers(_incumbent(workspace, setting.cluster, against), "-incumbent").rows
+            theirs = models.answers(_incumbent(workspace, spec.cluster, against), "-incumbent").rows
         except InvalidInput as error:
             if error.code not in ("weights-missing", "unknown-base"):
                 raise
         if theirs is None:
             why = f"not all answers of {against.model} are known, so the change cannot be judged against it"
             return ChangeEval(change, mine.run, None, f"{mine.sentence}; {why}")
-    whole = headline(mine.rows, theirs, effective_rule(setting.governed, setting.cluster), mine.judge)
+    whole = headline(mine.rows, theirs, effective_rule(spec.governed, spec.cluster), mine.judge)
     return ChangeEval(change, mine.run, whole, mine.sentence)
 
 
@@ -102,32 +102,32 @@ class _Models:
     workspace: Workspace
     main: GovernedState
     old: GovernedSet | None
-    setting: Setting
+    spec: EvalSpec
     change: SetChange
     threads: int | None
 
-    def answers(self, subject: Subject, suffix: str) -> _Answers:
-        """Ask the subject what is not known of it; the suffix tells its runs from another model's.
+    def answers(self, target: Target, suffix: str) -> _Answers:
+        """Ask the target what is not known of it; the suffix tells its runs from another model's.
 
         Raises:
             InvalidInput: ``weights-missing`` when something has to be asked of a specialist that is not in the store.
         """
-        new, every = self.setting.governed, set(self.setting.governed.digests)
+        new, every = self.spec.governed, set(self.spec.governed.digests)
         changed = set(changed_ids(self.change))
         why = self._why_all()
-        known = self._known(subject)
+        known = self._known(target)
         if known is not None:
             carry = carried(self.workspace, known, new)
             unknown = {ask.scenario.id for ask in carry.unknown}
         else:
             carry, unknown = None, every if why else set[str]()
         ids = changed | unknown
-        run = self._ask(subject, suffix, None if ids == every else tuple(sorted(ids))) if ids else None
+        run = self._ask(target, suffix, None if ids == every else tuple(sorted(ids))) if ids else None
         fresh = verdict_rows(read_observations(self.workspace, run)) if run else ()
         if run and ids == every:
             return _Answers(run, fresh, run.judge, f"{why or 'every verdict was unknown'}, so all was asked")
         if known is None or carry is None:
-            return _Answers(run, None, None, f"no verdicts of {subject.name} on the unchanged scenarios are known")
+            return _Answers(run, None, None, f"no verdicts of {target.name} on the unchanged scenarios are known")
         rows = {observation_key(row): row for row in (*carry.rows, *fresh)}
         told = f"{len(changed)} of {len(every)} scenarios changed"
         if beside := ids - changed:
@@ -135,49 +135,49 @@ class _Models:
         told += "; the others' verdicts are known" if ids else ", and every verdict is known"
         return _Answers(run, tuple(rows.values()), run.judge if run else known.judge_of(new), told)
 
-    def _known(self, subject: Subject) -> Known | None:
+    def _known(self, target: Target) -> Known | None:
         if self.old is None:
             return None
-        return known_verdicts(self.workspace, self.main, self.setting.cluster.cluster, self.old, subject)
+        return known_verdicts(self.workspace, self.main, self.spec.cluster.cluster, self.old, target)
 
     def _why_all(self) -> str:
         """Why a model of which nothing is known has to answer everything; empty when the changed scenarios will do."""
-        old, new = self.old, self.setting.governed
+        old, new = self.old, self.spec.governed
         if old is None:
             return "the eval set is new"
         same_rules = old.rubric_digest == new.rubric_digest and old.evalset.judge == new.evalset.judge
         same = same_rules and generation_digest(old) == generation_digest(new)
         return "" if same else "rubric, judge, prompt or sampling changed"
 
-    def _ask(self, subject: Subject, suffix: str, only: tuple[str, ...] | None) -> RunResult:
-        setting = replace(self.setting, tag=run_tag(self.setting.tag + suffix))
+    def _ask(self, target: Target, suffix: str, only: tuple[str, ...] | None) -> RunResult:
+        spec = replace(self.spec, tag=run_tag(self.spec.tag + suffix))
         if only is not None:
-            asked = {ask.section for ask in plan(setting.governed, SECTIONS, quick=False, only=only)}
-            part = f"{self.setting.tag}-changed-{digest(list(only))[7:13]}{suffix}"
+            asked = {ask.section for ask in plan(spec.governed, SECTIONS, quick=False, only=only)}
+            part = f"{self.spec.tag}-changed-{digest(list(only))[7:13]}{suffix}"
             sections = tuple(section for section in SECTIONS if section in asked)
-            setting = replace(setting, only=only, sections=sections, tag=run_tag(part))
-        return evaluate(self.workspace, setting, self._present(subject), None, self.threads)
+            spec = replace(spec, only=only, sections=sections, tag=run_tag(part))
+        return evaluate(self.workspace, spec, self._present(target), None, self.threads)
 
-    def _present(self, subject: Subject) -> Subject:
-        """The subject with its weights."""
-        if subject.name == BASE or subject.adapter or subject.alone or subject.endpoint:
-            return subject
-        return subject_of(self.workspace, self.setting.cluster, subject.name, subject.artifact)
+    def _present(self, target: Target) -> Target:
+        """The target with its weights."""
+        if target.name == BASE or target.adapter or target.alone or target.endpoint:
+            return target
+        return target_of(self.workspace, self.spec.cluster, target.name, target.artifact)
 
 
-def _against(main: GovernedState, cluster: str, subject: Subject) -> RunEvidence | None:
-    """The run of the model that the subject was accepted against; None when there is none."""
-    found = (evidence for _, evidence in accepted(main, cluster) if evidence.candidate.weights == subject.weights)
+def _against(main: GovernedState, cluster: str, target: Target) -> RunEvidence | None:
+    """The run of the model that the target was accepted against; None when there is none."""
+    found = (evidence for _, evidence in accepted(main, cluster) if evidence.candidate.weights == target.weights)
     return next((evidence.incumbent for evidence in found), None)
 
 
-def _incumbent(workspace: Workspace, cluster: Cluster, run: RunEvidence) -> Subject:
+def _incumbent(workspace: Workspace, cluster: Cluster, run: RunEvidence) -> Target:
     """The model of that run, wherever its weights are.
 
     Raises:
         InvalidInput: ``unknown-base``; ``weights-missing`` when its base model cannot be told without its weights.
     """
     if run.model != BASE and run.base is None:
-        return subject_of(workspace, cluster, run.model, run.weights)
+        return target_of(workspace, cluster, run.model, run.weights)
     source = base_source(workspace, cluster, run.model, run.base or run.weights)
-    return Subject(run.model, run.weights, source, None if run.model == BASE else run.weights)
+    return Target(run.model, run.weights, source, None if run.model == BASE else run.weights)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelsmith.loop.engines import Subject
-from modelsmith.loop.evals import BASE, Setting, subject_of
+from modelsmith.loop.engines import Target
+from modelsmith.loop.evals import BASE, EvalSpec, target_of
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness
@@ -45,15 +45,15 @@ class IterationContext:
         """Main as it is now; it moves while the iteration promotes."""
         return read_governed_state(self.workspace.git, sync(self.harness))
 
-    def subject(self, model: str) -> Subject:
+    def target(self, model: str) -> Target:
         """The base model, a baseline of the cluster, or a specialist that main knows."""
         others = {BASE, *(baseline.name for baseline in self.cluster.baselines)}
         artifact = None if model in others else self.main().histories.find(model).artifact
-        return subject_of(self.workspace, self.cluster, model, artifact)
+        return target_of(self.workspace, self.cluster, model, artifact)
 
-    def setting(self, tag: str) -> Setting:
+    def eval_spec(self, tag: str) -> EvalSpec:
         """The whole governed eval under a tag."""
-        return Setting(self.cluster, self.governed, self.eval_tree, tag)
+        return EvalSpec(self.cluster, self.governed, self.eval_tree, tag)
 
 
 def open_context(harness: Harness, iteration: Iteration) -> IterationContext:

@@ -27,7 +27,7 @@ TOLD_EVERY = 10
 
 
 @dataclass(frozen=True)
-class Subject:
+class Target:
     """The model to evaluate."""
 
     name: str
@@ -58,30 +58,30 @@ class Subject:
         return spoken.chat if spoken else Chat()
 
 
-def open_substrate(workspace: Workspace, cluster: Cluster, subject: Subject, threads: int | None) -> Substrate:
-    """The engine that answers for the subject; weights are loaded, or a server started, when the first prompt comes.
+def open_substrate(workspace: Workspace, cluster: Cluster, target: Target, threads: int | None) -> Substrate:
+    """The engine that answers for the target; weights are loaded, or a server started, when the first prompt comes.
 
     Raises:
         InvalidInput: ``key-missing`` when the environment lacks an endpoint's key; ``endpoint-not-allowed`` or
             ``endpoint-not-encrypted`` when nobody on this machine has allowed the endpoint or its key.
         InfrastructureFailure: ``extra-missing``.
     """
-    if subject.endpoint is not None:
-        return _endpoint(workspace, subject.endpoint, f"the baseline {subject.name}")
-    assert subject.source is not None
-    return _pinned(workspace, subject.source, subject, cluster.engine, threads, of_cluster=cluster.base_model)
+    if target.endpoint is not None:
+        return _endpoint(workspace, target.endpoint, f"the baseline {target.name}")
+    assert target.source is not None
+    return _pinned(workspace, target.source, target, cluster.engine, threads, of_cluster=cluster.base_model)
 
 
-def engine_of(cluster: Cluster, subject: Subject) -> EngineFacts:
+def engine_of(cluster: Cluster, target: Target) -> EngineFacts:
     """Facts of the engine that `open_substrate` would open, without a model, a server or a key.
 
     Raises:
         InfrastructureFailure: ``extra-missing`` or ``vllm-missing``.
     """
-    if subject.endpoint is not None:
-        return endpoint_facts(subject.endpoint)
-    assert subject.source is not None
-    return _pinned_facts(subject.source, cluster.engine)
+    if target.endpoint is not None:
+        return endpoint_facts(target.endpoint)
+    assert target.source is not None
+    return _pinned_facts(target.source, cluster.engine)
 
 
 def open_judge(workspace: Workspace, governed: GovernedSet) -> RememberingJudge | None:
@@ -96,8 +96,8 @@ def open_judge(workspace: Workspace, governed: GovernedSet) -> RememberingJudge 
     from modelsmith.evaluation.judges.model import ModelJudge
 
     if model.base_model is not None:
-        subject = Subject(f"the judge {model.name}", model.base_model.digest, model.base_model)
-        substrate = _pinned(workspace, model.base_model, subject, "transformers", None, of_cluster=model.base_model)
+        target = Target(f"the judge {model.name}", model.base_model.digest, model.base_model)
+        substrate = _pinned(workspace, model.base_model, target, "transformers", None, of_cluster=model.base_model)
         judge = ModelJudge(substrate, model, model.base_model.digest)
     else:
         assert model.endpoint is not None
@@ -118,7 +118,7 @@ def _endpoint(workspace: Workspace, endpoint: Endpoint, name: str) -> Substrate:
 def _pinned(
     workspace: Workspace,
     source: BaseModelSource,
-    subject: Subject,
+    target: Target,
     engine: str,
     threads: int | None,
     of_cluster: BaseModelSource,
@@ -126,22 +126,22 @@ def _pinned(
     def folder() -> Path:
         from modelsmith.substrates.base_models import resolve
 
-        if subject.alone is not None:
-            return _weights_alone(workspace, subject.alone)
+        if target.alone is not None:
+            return _weights_alone(workspace, target.alone)
         try:
             return resolve(source, workspace.root, workspace.models, workspace.models_memory).folder
         except InvalidInput as error:
             if source.digest == of_cluster.digest:
                 raise
-            raise base_missing(subject.name, source, error.message) from error
+            raise base_missing(target.name, source, error.message) from error
 
     def load() -> Substrate:
         from modelsmith.substrates.local import TransformersSubstrate
 
-        workspace.notify(Progress("eval", f"loading {subject.name} ({source.name})"))
-        whole = subject.alone is not None
-        loaded = TransformersSubstrate(folder(), subject.adapter, threads, source.chat, whole=whole)
-        workspace.notify(Progress("eval", f"{subject.name} is loaded"))
+        workspace.notify(Progress("eval", f"loading {target.name} ({source.name})"))
+        whole = target.alone is not None
+        loaded = TransformersSubstrate(folder(), target.adapter, threads, source.chat, whole=whole)
+        workspace.notify(Progress("eval", f"{target.name} is loaded"))
         return loaded
 
     def serve() -> Substrate:
@@ -152,13 +152,13 @@ def _pinned(
             if round(seconds) % TOLD_EVERY == 0:
                 workspace.notify(Progress("eval", f"starting a vLLM server with {served} ({seconds:.0f} s)"))
 
-        served = subject.name if subject.alone else source.name
-        adapter = (subject.adapter, subject.weights) if subject.adapter else None
+        served = target.name if target.alone else source.name
+        adapter = (target.adapter, target.weights) if target.adapter else None
         log = workspace.private / "logs" / "vllm.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         model = folder()
-        if subject.adapter:
-            require_fit(model, subject.adapter)
+        if target.adapter:
+            require_fit(model, target.adapter)
         return VllmSubstrate(model, adapter, log, waited, source.chat)
 
     return LazySubstrate(_pinned_facts(source, engine), serve if engine == "vllm" else load)

@@ -23,7 +23,7 @@ from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.ledger.ledger import Ledger
 from modelsmith.loop.bases import base_source
-from modelsmith.loop.engines import Subject, engine_of, open_judge, open_substrate
+from modelsmith.loop.engines import Target, engine_of, open_judge, open_substrate
 from modelsmith.points.check import READING
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import GovernedSet
@@ -45,7 +45,7 @@ def ledger_of(workspace: Workspace) -> Ledger:
     return Ledger(workspace.private / "ledger.db")
 
 
-def subject_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str | None) -> Subject:
+def target_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str | None) -> Target:
     """The base model, a baseline of the cluster, or a specialist whose sealed artifact is in the store and intact.
 
     A specialist stands on the base model that its artifact names, also where the cluster names another one by now. An
@@ -58,9 +58,9 @@ def subject_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str
     """
     for baseline in cluster.baselines:
         if baseline.name == model:
-            return Subject(model, unknown_weights(baseline.endpoint), endpoint=baseline.endpoint)
+            return Target(model, unknown_weights(baseline.endpoint), endpoint=baseline.endpoint)
     if artifact is None:
-        return Subject(BASE, cluster.base_model.digest, cluster.base_model)
+        return Target(BASE, cluster.base_model.digest, cluster.base_model)
     folder = Store(workspace.store(cluster.store)).get(artifact)
     if folder is None:
         raise InvalidInput(
@@ -73,13 +73,13 @@ def subject_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str
     export = export_of(folder)
     source = base_source(workspace, cluster, model, export.base_digest if export else base_of(folder))
     if export:
-        return Subject(model, artifact, source, artifact, alone=folder)
-    return Subject(model, artifact, source, artifact, folder)
+        return Target(model, artifact, source, artifact, alone=folder)
+    return Target(model, artifact, source, artifact, folder)
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What is asked of the subject."""
+class EvalSpec:
+    """What is asked of the target."""
 
     cluster: Cluster
     governed: GovernedSet
@@ -94,8 +94,8 @@ class Setting:
 
 def evaluate(
     workspace: Workspace,
-    setting: Setting,
-    subject: Subject,
+    spec: EvalSpec,
+    target: Target,
     incumbent: RunResult | None,
     threads: int | None = None,
 ) -> RunResult:
@@ -112,25 +112,25 @@ def evaluate(
             incumbent's answers were read otherwise than today.
         InfrastructureFailure: the engine failed or the run is incomplete.
     """
-    folder = RunFolder(workspace.private, setting.cluster.cluster, setting.tag)
+    folder = RunFolder(workspace.private, spec.cluster.cluster, spec.tag)
     finished = folder.result()
     if incumbent is not None:
         _require_read_as_today(workspace, incumbent)
-    answered = finished and read_as_today(folder) and _answers(finished, setting, subject, incumbent)
-    if finished and answered and _still_holds(finished, setting, folder):
+    answered = finished and read_as_today(folder) and _answers(finished, spec, target, incumbent)
+    if finished and answered and _still_holds(finished, spec, folder):
         ledger_of(workspace).record_run(finished)
         return finished.model_copy(update={"executed": 0, "because": {}, "judged": 0})
-    question, ledger = setting.governed.question(), ledger_of(workspace)
+    question, ledger = spec.governed.question(), ledger_of(workspace)
     with contextlib.ExitStack() as closing:
-        substrate = open_substrate(workspace, setting.cluster, subject, threads)
+        substrate = open_substrate(workspace, spec.cluster, target, threads)
         closing.callback(substrate.close)
-        judge = open_judge(workspace, setting.governed)
+        judge = open_judge(workspace, spec.governed)
         if judge is not None:
             closing.callback(judge.close)
-        ledger.begin_attempt(question, subject.weights, setting.tag)
-        if "held_out" in setting.sections:
-            ledger.consult(setting.governed.held_out_digest, question, subject.weights)
-        result = _execute(workspace, setting, subject, incumbent, folder, substrate, judge)
+        ledger.begin_attempt(question, target.weights, spec.tag)
+        if "held_out" in spec.sections:
+            ledger.consult(spec.governed.held_out_digest, question, target.weights)
+        result = _execute(workspace, spec, target, incumbent, folder, substrate, judge)
     ledger.record_run(result)
     return result
 
@@ -152,37 +152,37 @@ def _require_read_as_today(workspace: Workspace, run: RunResult) -> None:
         )
 
 
-def _answers(run: RunResult, setting: Setting, subject: Subject, incumbent: RunResult | None) -> bool:
+def _answers(run: RunResult, spec: EvalSpec, target: Target, incumbent: RunResult | None) -> bool:
     asked = (
-        setting.governed.question(),
-        subject.weights,
-        subject.base,
-        engine_of(setting.cluster, subject),
-        setting.sections,
-        setting.quick,
-        setting.only,
+        spec.governed.question(),
+        target.weights,
+        target.base,
+        engine_of(spec.cluster, target),
+        spec.sections,
+        spec.quick,
+        spec.only,
     )
     engine = run.engine.model_copy(update={"chat": run.engine.chat or Chat()})
     answered = (run.question, run.weights, run.base, engine, run.sections, run.quick, run.only)
-    known = subject.endpoint is None and run.incumbent == (incumbent.run_id if incumbent else None)
+    known = target.endpoint is None and run.incumbent == (incumbent.run_id if incumbent else None)
     return known and asked == answered
 
 
-def _still_holds(run: RunResult, setting: Setting, folder: RunFolder) -> bool:
+def _still_holds(run: RunResult, spec: EvalSpec, folder: RunFolder) -> bool:
     """Whether everything that the run says beside its answers would be said today."""
     today = (
-        effective_rule(setting.governed, setting.cluster),
-        setting.governed.evalset.version,
-        setting.eval_tree,
-        cost(folder.observations(), setting.cluster.prices, None),
+        effective_rule(spec.governed, spec.cluster),
+        spec.governed.evalset.version,
+        spec.eval_tree,
+        cost(folder.observations(), spec.cluster.prices, None),
     )
     return today == (run.rule, run.eval_set_version, run.eval_tree, run.cost)
 
 
 def _execute(
     workspace: Workspace,
-    setting: Setting,
-    subject: Subject,
+    spec: EvalSpec,
+    target: Target,
     incumbent: RunResult | None,
     folder: RunFolder,
     substrate: Substrate,
@@ -190,65 +190,63 @@ def _execute(
 ) -> RunResult:
     started, clock = datetime.now(UTC), time.monotonic()
     request = run_request(
-        setting.governed,
+        spec.governed,
         substrate.facts,
-        cluster=setting.cluster.cluster,
-        model=subject.name,
-        weights=subject.weights,
-        base=subject.base,
-        sections=setting.sections,
-        quick=setting.quick,
-        only=setting.only,
+        cluster=spec.cluster.cluster,
+        model=target.name,
+        weights=target.weights,
+        base=target.base,
+        sections=spec.sections,
+        quick=spec.quick,
+        only=spec.only,
     )
 
     def progress(done: int, total: int) -> None:
-        workspace.notify(Progress("eval", f"{subject.name} answers", done, total))
+        workspace.notify(Progress("eval", f"{target.name} answers", done, total))
 
     with folder.opened(request):
         executed = run_eval(
-            setting.governed,
+            spec.governed,
             substrate,
             folder,
             judge=judge,
             cache=Cache(workspace.private / "cache"),
-            last=lambda: _last_run(workspace, setting, subject),
+            last=lambda: _last_run(workspace, spec, target),
             progress=progress,
         )
         measured = (
-            measure_agreement(judge, setting.governed, lambda name: folder.hold_served("judge", name))
-            if judge
-            else None
+            measure_agreement(judge, spec.governed, lambda name: folder.hold_served("judge", name)) if judge else None
         )
-        rule = effective_rule(setting.governed, setting.cluster)
+        rule = effective_rule(spec.governed, spec.cluster)
         rows = verdict_rows(folder.observations())
         against = verdict_rows(read_observations(workspace, incumbent)) if incumbent else None
         found = headline(rows, against, rule, measured)
-        question = setting.governed.question()
-        tokens = subject.endpoint.prices if subject.endpoint else None
+        question = spec.governed.question()
+        tokens = target.endpoint.prices if target.endpoint else None
         result = RunResult(
-            run_id=run_id(question, subject.weights, subject.base, substrate.facts, folder.observations()),
-            tag=setting.tag,
-            cluster=setting.cluster.cluster,
-            model=subject.name,
-            weights=subject.weights,
-            base=subject.base,
+            run_id=run_id(question, target.weights, target.base, substrate.facts, folder.observations()),
+            tag=spec.tag,
+            cluster=spec.cluster.cluster,
+            model=target.name,
+            weights=target.weights,
+            base=target.base,
             question=question,
-            rubric=setting.governed.rubric_digest,
-            eval_set=setting.cluster.eval_set,
-            eval_set_version=setting.governed.evalset.version,
-            eval_tree=setting.eval_tree,
+            rubric=spec.governed.rubric_digest,
+            eval_set=spec.cluster.eval_set,
+            eval_set_version=spec.governed.evalset.version,
+            eval_tree=spec.eval_tree,
             engine=substrate.facts,
             rule=rule,
-            headline=of_a_part(found) if setting.quick or setting.only is not None else found,
+            headline=of_a_part(found) if spec.quick or spec.only is not None else found,
             before=_judged_before(folder, rule),
             judge=measured,
             incumbent=incumbent.run_id if incumbent else None,
-            cost=cost(folder.observations(), setting.cluster.prices, tokens),
-            sections=setting.sections,
-            quick=setting.quick,
-            only=setting.only,
-            attempts=max(1, ledger_of(workspace).attempts(question, subject.weights).begun),
-            held_out_consulted=ledger_of(workspace).consultations(setting.governed.held_out_digest),
+            cost=cost(folder.observations(), spec.cluster.prices, tokens),
+            sections=spec.sections,
+            quick=spec.quick,
+            only=spec.only,
+            attempts=max(1, ledger_of(workspace).attempts(question, target.weights).begun),
+            held_out_consulted=ledger_of(workspace).consultations(spec.governed.held_out_digest),
             scenarios=len({(row.section, row.id) for row in rows if row.section != "robustness"}),
             completions=len(rows),
             executed=executed.because.total(),
@@ -267,14 +265,14 @@ def _judged_before(folder: RunFolder, rule: GateRule) -> tuple[Judged, ...]:
     return tuple(one for one in known.by_rule if one.rule != rule) if known else ()
 
 
-def _last_run(workspace: Workspace, setting: Setting, subject: Subject) -> Before | None:
+def _last_run(workspace: Workspace, spec: EvalSpec, target: Target) -> Before | None:
     """The newest run of the same model, of the same weights where there is one; for the reasons of a bill only."""
     runs = [
         run
-        for run in ledger_of(workspace).runs(cluster=setting.cluster.cluster)
-        if run.model == subject.name and run.tag != setting.tag
+        for run in ledger_of(workspace).runs(cluster=spec.cluster.cluster)
+        if run.model == target.name and run.tag != spec.tag
     ]
-    for run in sorted(runs, key=lambda one: (one.weights == subject.weights, one.started_at), reverse=True):
+    for run in sorted(runs, key=lambda one: (one.weights == target.weights, one.started_at), reverse=True):
         folder = RunFolder(workspace.private, run.cluster, run.tag)
         try:
             request = folder.request()

@@ -18,7 +18,7 @@ from modelsmith.governance.states import SpecialistHistory
 from modelsmith.ledger.store import is_complete
 from modelsmith.loop.context import EXPORTS, IterationContext, open_context
 from modelsmith.loop.engines import engine_of
-from modelsmith.loop.evals import ledger_of, subject_of
+from modelsmith.loop.evals import ledger_of, target_of
 from modelsmith.loop.lineage import nearest_to_scored, versions
 from modelsmith.loop.phases import (
     ARTIFACT_FOLDER,
@@ -224,7 +224,7 @@ class _Bench:
 
         workspace, dtype = self.harness.workspace, self.said.dtype
         assert dtype
-        adapter = subject_of(workspace, self.cluster, self.parent.specialist, self.parent.artifact).adapter
+        adapter = target_of(workspace, self.cluster, self.parent.specialist, self.parent.artifact).adapter
         assert adapter
         base = resolve(self.cluster.base_model, workspace.root, workspace.models, workspace.models_memory)
         workspace.notify(Progress("export", f"merges {self.parent.specialist} into {self.said.base_model} ({dtype})"))
@@ -275,7 +275,7 @@ def _through(
         tag = next((record.eval_tag for record in reversed(history.records) if record.eval_tag), "") or ""
         told = {"phase": "done", "outcome": "PASS", "reason": f"{name} is {history.state}", "export_tag": tag}
         return iteration.model_copy(update=told)
-    engine = engine_of(cluster, subject_of(harness.workspace, cluster, name, artifact))
+    engine = engine_of(cluster, target_of(harness.workspace, cluster, name, artifact))
     tag = export_tag(cluster.cluster, name, context.governed.question(), engine)
     iteration = iteration.model_copy(update={"export_tag": tag, "override": override})
     accepted = history.state == "eval-accepted"

@@ -12,7 +12,7 @@ from modelsmith.evaluation.results import RunFolder
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.governance.states import SpecialistHistory
-from modelsmith.loop.engines import Subject, open_judge
+from modelsmith.loop.engines import Target, open_judge
 from modelsmith.loop.evals import ledger_of, read_as_today, read_observations
 from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.governed_state import GovernedState
@@ -97,17 +97,17 @@ def set_at(workspace: Workspace, revision: str, name: str) -> Then | None:
 
 
 def known_verdicts(
-    workspace: Workspace, main: GovernedState, cluster: str, governed: GovernedSet, subject: Subject
+    workspace: Workspace, main: GovernedState, cluster: str, governed: GovernedSet, target: Target
 ) -> Known | None:
-    """What the subject answered: to this very version in a complete run of this clone, or in evidence on main.
+    """What the target answered: to this very version in a complete run of this clone, or in evidence on main.
 
-    Weights, the base beneath them and how the model is spoken to are the subject's. Evidence that speaks of another
+    Weights, the base beneath them and how the model is spoken to are the target's. Evidence that speaks of another
     version of the set is used where this clone has that version.
     """
-    question, weights, base = governed.question(), subject.weights, subject.base
+    question, weights, base = governed.question(), target.weights, target.base
     for run in reversed(ledger_of(workspace).runs(cluster=cluster)):
         whole = not run.quick and run.only is None and set(run.sections) == set(SECTIONS)
-        same = (run.question, run.weights, run.base) == (question, weights, base) and _spoken(run.engine, subject)
+        same = (run.question, run.weights, run.base) == (question, weights, base) and _spoken(run.engine, target)
         if whole and same and read_as_today(RunFolder(workspace.private, run.cluster, run.tag)):
             try:
                 rows = verdict_rows(read_observations(workspace, run))
@@ -118,7 +118,7 @@ def known_verdicts(
         (evidence, model)
         for _, evidence in accepted(main, cluster)
         for model in (evidence.candidate, evidence.incumbent, *evidence.baselines)
-        if (model.weights, model.base) == (weights, base) and _spoken(model.engine or evidence.engine, subject)
+        if (model.weights, model.base) == (weights, base) and _spoken(model.engine or evidence.engine, target)
     ]
     for evidence, model in sorted(told, key=lambda one: one[0].question != question):
         try:
@@ -129,9 +129,9 @@ def known_verdicts(
     return None
 
 
-def _spoken(engine: EngineFacts, subject: Subject) -> bool:
-    """Whether these are weights that are known, spoken to as the subject is."""
-    return engine.weights == "pinned" and (engine.chat or Chat()) == subject.chat
+def _spoken(engine: EngineFacts, target: Target) -> bool:
+    """Whether these are weights that are known, spoken to as the target is."""
+    return engine.weights == "pinned" and (engine.chat or Chat()) == target.chat
 
 
 def carried(workspace: Workspace, known: Known, new: GovernedSet) -> Carried:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.statistics import percentile
-from modelsmith.loop.engines import Subject, open_substrate
+from modelsmith.loop.engines import Target, open_substrate
 from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json
@@ -33,7 +33,7 @@ WARM_UP = 2
 
 
 def measured(
-    workspace: Workspace, cluster: Cluster, governed: GovernedSet, pair: tuple[Subject, Subject], kept: Path
+    workspace: Workspace, cluster: Cluster, governed: GovernedSet, pair: tuple[Target, Target], kept: Path
 ) -> Latency | None:
     """Latency of candidate and incumbent, measured once and then read from `kept`.
 
@@ -53,7 +53,7 @@ def measured(
 
     try:
         with contextlib.ExitStack() as closing:
-            substrates = [open_substrate(workspace, cluster, subject, None) for subject in pair]
+            substrates = [open_substrate(workspace, cluster, target, None) for target in pair]
             for substrate in substrates:
                 closing.callback(substrate.close)
             found = in_turn(governed, substrates[0], substrates[1], progress)

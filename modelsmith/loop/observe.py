@@ -15,8 +15,8 @@ from modelsmith.evidence.second_look import compare_look, second_look
 from modelsmith.forges.port import Proposal
 from modelsmith.governance.observed import observed_path
 from modelsmith.governance.states import SpecialistHistory, record_folder
-from modelsmith.loop.engines import Subject
-from modelsmith.loop.evals import BASE, Setting, evaluate, read_observations, subject_of
+from modelsmith.loop.engines import Target
+from modelsmith.loop.evals import BASE, EvalSpec, evaluate, read_observations, target_of
 from modelsmith.promotion.freshness import evidence_of, outdated
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness
@@ -123,19 +123,19 @@ def _runs(
         Store(workspace.store(cluster.store)).put(artifact, history.artifact)
     apart = workspace.apart(f"observed/{history.specialist}-{number:02d}")
 
-    def run(tag: str, subject: Subject, against: RunResult | None) -> RunResult:
-        return evaluate(apart, Setting(cluster, governed, tree, tag), subject, against, threads)
+    def run(tag: str, target: Target, against: RunResult | None) -> RunResult:
+        return evaluate(apart, EvalSpec(cluster, governed, tree, tag), target, against, threads)
 
     before = _incumbent(apart, main, cluster, evidence)
     incumbent = run("incumbent", before, None)
-    candidate = run("candidate", subject_of(apart, cluster, history.specialist, history.artifact), incumbent)
+    candidate = run("candidate", target_of(apart, cluster, history.specialist, history.artifact), incumbent)
     first, second = (Run(one, verdict_rows(read_observations(apart, one))) for one in (candidate, incumbent))
     return first, second
 
 
-def _incumbent(workspace: Workspace, main: GovernedState, cluster: Cluster, evidence: Evidence) -> Subject:
+def _incumbent(workspace: Workspace, main: GovernedState, cluster: Cluster, evidence: Evidence) -> Target:
     model = evidence.incumbent.model
-    found = subject_of(workspace, cluster, model, None if model == BASE else main.histories.find(model).artifact)
+    found = target_of(workspace, cluster, model, None if model == BASE else main.histories.find(model).artifact)
     if found.weights == evidence.incumbent.weights:
         return found
     raise InvalidInput(

@@ -11,7 +11,7 @@ from modelsmith.diagnosis.generate import generate_rows
 from modelsmith.loop.changed import run_tag
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.diagnose import diagnose
-from modelsmith.loop.evals import BASE, evaluate, ledger_of, subject_of
+from modelsmith.loop.evals import BASE, evaluate, ledger_of, target_of
 from modelsmith.loop.lineage import nearest_to_scored, training_facts
 from modelsmith.loop.observe import refuse_unobserved
 from modelsmith.loop.promotions import (
@@ -70,17 +70,17 @@ def _tag(iteration: Iteration, of: str) -> str:
 
 def eval_reference(context: IterationContext, iteration: Iteration) -> Iteration:
     """Evaluate the model that serves, the base model as the baseline of every report, and the cluster's baselines."""
-    base = evaluate(context.workspace, context.setting(base_tag(iteration)), context.subject(BASE), None)
+    base = evaluate(context.workspace, context.eval_spec(base_tag(iteration)), context.target(BASE), None)
     run = base
     if iteration.reference != BASE:
         run = evaluate(
-            context.workspace, context.setting(reference_tag(iteration)), context.subject(iteration.reference), None
+            context.workspace, context.eval_spec(reference_tag(iteration)), context.target(iteration.reference), None
         )
     for baseline in context.cluster.baselines:
         evaluate(
             context.workspace,
-            context.setting(baseline_tag(iteration, baseline.name)),
-            context.subject(baseline.name),
+            context.eval_spec(baseline_tag(iteration, baseline.name)),
+            context.target(baseline.name),
             None,
         )
     return iteration.model_copy(
@@ -186,9 +186,9 @@ def assess_candidate(context: IterationContext, iteration: Iteration) -> Iterati
     """Evaluate the candidate against the registered gate."""
     assert iteration.specialist
     assert iteration.artifact
-    subject = subject_of(context.workspace, context.cluster, iteration.specialist, iteration.artifact)
+    target = target_of(context.workspace, context.cluster, iteration.specialist, iteration.artifact)
     run = evaluate(
-        context.workspace, context.setting(candidate_tag(iteration)), subject, reference_run(context, iteration)
+        context.workspace, context.eval_spec(candidate_tag(iteration)), target, reference_run(context, iteration)
     )
     headline = run.headline
     sentence = "; ".join(c.sentence for c in headline.checks if c.outcome != "PASS") or (

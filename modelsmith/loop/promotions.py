@@ -19,7 +19,7 @@ from modelsmith.governance.states import SpecialistHistory, folder_of, record_fo
 from modelsmith.ledger.ledger import Ledger
 from modelsmith.ledger.store import is_complete
 from modelsmith.loop.context import IterationContext
-from modelsmith.loop.evals import ledger_of, read_observations, subject_of
+from modelsmith.loop.evals import ledger_of, read_observations, target_of
 from modelsmith.loop.latency import measured
 from modelsmith.loop.lineage import environment
 from modelsmith.loop.observe import refuse_unobserved
@@ -335,8 +335,8 @@ def _has(main: GovernedState, specialist: str, event: Event) -> bool:
 
 
 def _latency(context: IterationContext, iteration: Iteration, facts: Facts) -> Latency | None:
-    candidate = subject_of(context.workspace, context.cluster, facts.specialist, facts.artifact)
-    pair = (candidate, context.subject(iteration.reference))
+    candidate = target_of(context.workspace, context.cluster, facts.specialist, facts.artifact)
+    pair = (candidate, context.target(iteration.reference))
     return measured(
         context.workspace, context.cluster, context.governed, pair, context.folder(iteration) / LATENCY_FILE
     )

@@ -47,7 +47,7 @@ def train(context: IterationContext, iteration: Iteration, rows: Path) -> TrainO
     training = context.cluster.training
     workspace = context.workspace
     base = resolve(context.cluster.base_model, workspace.root, workspace.models, workspace.models_memory)
-    parent = context.subject(parent_of(context, iteration))
+    parent = context.target(parent_of(context, iteration))
     job = TrainJob(
         base=base.digest,
         parent=parent.artifact,

@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.loop.changed import evaluate_change, run_tag
-from modelsmith.loop.engines import Subject, engine_of
-from modelsmith.loop.evals import BASE, Setting, evaluate, ledger_of, subject_of
+from modelsmith.loop.engines import Target, engine_of
+from modelsmith.loop.evals import BASE, EvalSpec, evaluate, ledger_of, target_of
 from modelsmith.loop.known import set_at
 from modelsmith.operations.contract import Cli, Request, Result
 from modelsmith.points.check import READING
@@ -89,18 +89,18 @@ def run(workspace: Workspace, request: EvalRequest) -> EvalResult:
     if request.model not in {BASE, *(baseline.name for baseline in cluster.baselines)}:
         artifact = read_governed_state(workspace.git, "HEAD").histories.find(request.model).artifact
     sections: tuple[Section, ...] = SECTIONS if request.type == "all" else (request.type,)
-    subject = subject_of(workspace, cluster, request.model, artifact)
-    tag = _given_tag(request) or _tag(request, governed, _engine(cluster, subject))
-    setting = Setting(cluster, governed, _tree(workspace, governed), tag, sections, request.quick)
+    target = target_of(workspace, cluster, request.model, artifact)
+    tag = _given_tag(request) or _tag(request, governed, _engine(cluster, target))
+    spec = EvalSpec(cluster, governed, _tree(workspace, governed), tag, sections, request.quick)
     if request.changed_since is not None:
-        return _changed(workspace, request, request.changed_since, setting, subject)
-    incumbent = _incumbent(workspace, request.against, setting) if request.against else None
-    return EvalResult(run=evaluate(workspace, setting, subject, incumbent, request.workers))
+        return _changed(workspace, request, request.changed_since, spec, target)
+    incumbent = _incumbent(workspace, request.against, spec) if request.against else None
+    return EvalResult(run=evaluate(workspace, spec, target, incumbent, request.workers))
 
 
-def _incumbent(workspace: Workspace, tag: str, setting: Setting) -> RunResult:
-    found = ledger_of(workspace).result(tag, setting.cluster.cluster)
-    if found.question != setting.governed.question():
+def _incumbent(workspace: Workspace, tag: str, spec: EvalSpec) -> RunResult:
+    found = ledger_of(workspace).result(tag, spec.cluster.cluster)
+    if found.question != spec.governed.question():
         raise InvalidInput(
             "other-question",
             f"The run {tag} answered another question: scored texts, rubric, prompt or sampling have changed since",
@@ -110,7 +110,7 @@ def _incumbent(workspace: Workspace, tag: str, setting: Setting) -> RunResult:
     return found
 
 
-def _changed(workspace: Workspace, request: EvalRequest, since: str, setting: Setting, subject: Subject) -> EvalResult:
+def _changed(workspace: Workspace, request: EvalRequest, since: str, spec: EvalSpec, target: Target) -> EvalResult:
     if request.quick or request.type != "all" or request.against:
         raise InvalidInput(
             "usage",
@@ -119,7 +119,7 @@ def _changed(workspace: Workspace, request: EvalRequest, since: str, setting: Se
         )
     old = set_at(workspace, since, request.cluster)
     main = read_governed_state(workspace.git, "HEAD")
-    found = evaluate_change(workspace, main, old, setting, subject, request.workers)
+    found = evaluate_change(workspace, main, old, spec, target, request.workers)
     return EvalResult(run=found.run, change=found.change, whole=found.whole, sentence=found.sentence)
 
 
@@ -134,10 +134,10 @@ def _given_tag(request: EvalRequest) -> str | None:
     return request.tag
 
 
-def _engine(cluster: Cluster, subject: Subject) -> EngineFacts | None:
+def _engine(cluster: Cluster, target: Target) -> EngineFacts | None:
     """The engine of today; None on a machine without it, where a change that asks nothing can still be judged."""
     with contextlib.suppress(InfrastructureFailure):
-        return engine_of(cluster, subject)
+        return engine_of(cluster, target)
     return None
 
 

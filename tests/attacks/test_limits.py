@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelsmith.forges.events import event_files
-from modelsmith.loop.engines import Subject, open_substrate
+from modelsmith.loop.engines import Target, open_substrate
 from modelsmith.operations import doctor, pr_list, validate
 from modelsmith.promotion.authors import MOST_BROKEN
 from modelsmith.promotion.pulls import merge_pull
@@ -320,7 +320,7 @@ def test_a_key_goes_to_no_server_that_nobody_on_this_machine_allowed(fresh, monk
         (plain, "endpoint-not-encrypted"),
     ):
         with refused(code):
-            open_substrate(fresh.workspace, fresh.cluster(), Subject("frontier", "w", endpoint=endpoint), None)
+            open_substrate(fresh.workspace, fresh.cluster(), Target("frontier", "w", endpoint=endpoint), None)
 
 
 def test_doctor_imports_nothing_that_a_governed_file_names(fresh, monkeypatch):
