@@ -73,7 +73,7 @@ def ours(governed: GovernedSet, url: str, connections: int) -> float:
 def substrate_alone(governed: GovernedSet, url: str, connections: int) -> float:
     """Answers a second of the substrate, with nothing done to them."""
     substrate = EndpointSubstrate(Endpoint(url=url, model="stub", max_connections=connections))
-    prompts = [ask.prompt() for ask in plan(governed, ("core",), quick=False)]
+    prompts = [sample.prompt() for sample in plan(governed, ("core",), quick=False)]
     begin = time.perf_counter()
     found = list(substrate.complete(prompts, governed.evalset.prompt.system, governed.evalset.sampling))
     seconds = time.perf_counter() - begin
@@ -86,10 +86,10 @@ def bare(governed: GovernedSet, url: str, connections: int) -> float:
     """The same requests over plain sockets, answers thrown away: what stub and machine let through."""
     parts = urlsplit(url)
     requests = []
-    for ask in plan(governed, ("core",), quick=False):
+    for sample in plan(governed, ("core",), quick=False):
         sampling = governed.evalset.sampling
         body = request_body(
-            "stub", ask.prompt().messages, governed.evalset.prompt.system, sampling, "max_tokens", stream=False
+            "stub", sample.prompt().messages, governed.evalset.prompt.system, sampling, "max_tokens", stream=False
         )
         requests.append(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
@@ -111,10 +111,10 @@ def bare(governed: GovernedSet, url: str, connections: int) -> float:
 
 def inspects(governed: GovernedSet, url: str, python: str, *, tuned: bool) -> float:
     """Samples a second of inspect_ai's ``eval``."""
-    asks = plan(governed, ("core",), quick=False)
+    samples = plan(governed, ("core",), quick=False)
     given = {
         "system": governed.evalset.prompt.system,
-        "prompts": [{"text": a.prompt().messages[0].content, "reference": a.scenario.reference} for a in asks],
+        "prompts": [{"text": a.prompt().messages[0].content, "reference": a.scenario.reference} for a in samples],
     }
     done = subprocess.run(
         [python, str(Path(__file__).with_name("harness_inspect.py")), url, str(CONNECTIONS), str(int(tuned))],

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from common import RESULTS, ROOT, machine, save, table
 
-from modelsmith.evaluation.prompts import Ask, plan
+from modelsmith.evaluation.prompts import Sample, plan
 from modelsmith.evaluation.scoring import score_completion
 from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
 from modelsmith.repository.tree import WorkTree
@@ -47,10 +47,10 @@ class Answers(NamedTuple):
     """In the order of the prompts."""
 
 
-def asked(substrate: Substrate, governed: GovernedSet, asks: Sequence[Ask], repeats: int) -> Answers:
+def asked(substrate: Substrate, governed: GovernedSet, samples: Sequence[Sample], repeats: int) -> Answers:
     """Answers through our port; a few prompts are asked before the clock runs."""
     system, sampling = governed.evalset.prompt.system, governed.evalset.sampling
-    prompts = [ask.prompt() for ask in asks]
+    prompts = [ask.prompt() for ask in samples]
     list(substrate.complete(prompts[:4], system, sampling))
     speeds, texts = [], {}
     for _ in range(repeats):
@@ -61,11 +61,11 @@ def asked(substrate: Substrate, governed: GovernedSet, asks: Sequence[Ask], repe
     return Answers(speeds, [texts[prompt.key] for prompt in prompts])
 
 
-def offline(model: Path, governed: GovernedSet, asks: Sequence[Ask], repeats: int, dtype: str) -> Answers:
+def offline(model: Path, governed: GovernedSet, samples: Sequence[Sample], repeats: int, dtype: str) -> Answers:
     """vLLM's own loop, in a process of its environment."""
     system = {"role": "system", "content": governed.evalset.prompt.system}
     given = {
-        "conversations": [[system, *(m.model_dump() for m in ask.prompt().messages)] for ask in asks],
+        "conversations": [[system, *(m.model_dump() for m in ask.prompt().messages)] for ask in samples],
         "max_new_tokens": governed.evalset.sampling.max_new_tokens,
         "eager": dtype == "float32",
     }
@@ -111,10 +111,10 @@ def main() -> None:
     governed = load_eval_set(tree, cluster.eval_set)
     model = resolve(cluster.base_model, ROOT, Workspace(ROOT).models).folder
     every = plan(governed, ("core", "held_out"), quick=False)
-    asks = every[:: max(1, len(every) // given.prompts)][: given.prompts]
+    samples = every[:: max(1, len(every) // given.prompts)][: given.prompts]
 
     def ask(substrate: Substrate, repeats: int = 1) -> Answers:
-        return asked(substrate, governed, asks, repeats)
+        return asked(substrate, governed, samples, repeats)
 
     probe = VllmServer(model, Path("unused"))
     facts["versions"]["vllm"] = probe.facts.version
@@ -122,20 +122,20 @@ def main() -> None:
     name = f"vLLM server, {probe.facts.dtype}"
     found[name] = server(model, given.adapter, lambda one: ask(one, given.repeats), None, None)
     if given.adapter is None:
-        found["vLLM offline"] = offline(model, governed, asks, given.repeats, probe.facts.dtype)
+        found["vLLM offline"] = offline(model, governed, samples, given.repeats, probe.facts.dtype)
     found[f"vLLM server, batches of {SMALL_BATCH}"] = server(model, given.adapter, ask, None, SMALL_BATCH)
     other = "float32" if probe.facts.dtype == "bfloat16" else "bfloat16"
     found[f"vLLM server, {other}"] = server(model, given.adapter, ask, other, None)
     local = TransformersSubstrate(model, given.adapter)
     found[f"transformers, {local.facts.dtype}"] = ask(local)
     local.close()
-    report(facts, governed, asks, found, name, given.adapter is not None)
+    report(facts, governed, samples, found, name, given.adapter is not None)
 
 
 def report(
     facts: dict[str, Any],
     governed: GovernedSet,
-    asks: Sequence[Ask],
+    samples: Sequence[Sample],
     found: dict[str, Answers],
     name: str,
     adapter: bool,
@@ -143,7 +143,8 @@ def report(
     """Print the table and write the result file."""
     verdicts = {
         engine: [
-            score_completion(governed.rubric, ask.scenario, text)[0] for ask, text in zip(asks, one.texts, strict=True)
+            score_completion(governed.rubric, ask.scenario, text)[0]
+            for ask, text in zip(samples, one.texts, strict=True)
         ]
         for engine, one in found.items()
     }
@@ -153,7 +154,7 @@ def report(
             "runs": [round(speed, 2) for speed in one.speeds],
             "texts_differ": share(one.texts, found[name].texts),
             "verdicts_differ": share(verdicts[engine], verdicts[name]),
-            "passed": round(sum(all(points.values()) for points in verdicts[engine]) / len(asks), 3),
+            "passed": round(sum(all(points.values()) for points in verdicts[engine]) / len(samples), 3),
         }
         for engine, one in found.items()
     }
@@ -161,7 +162,7 @@ def report(
     ratio = round(figures[name]["tokens_per_second"] / bare["tokens_per_second"], 3) if bare else None
     result = {
         "machine": facts,
-        "prompts": len(asks),
+        "prompts": len(samples),
         "adapter": adapter,
         "engines": figures,
         "ratio_to_offline": ratio,
@@ -170,7 +171,7 @@ def report(
     save(RESULTS / ("serving-adapter.json" if adapter else "serving.json"), result)
     header = ("engine", "tokens/s", "texts differ", "verdicts differ", "pass")
     print(table(header, [(engine, *(f[k] for k in FIELDS)) for engine, f in figures.items()]))
-    print(f"\n{len(asks)} prompts" + (f"; ratio to vLLM offline: {ratio}" if ratio else ""))
+    print(f"\n{len(samples)} prompts" + (f"; ratio to vLLM offline: {ratio}" if ratio else ""))
 
 
 FIELDS = ("tokens_per_second", "texts_differ", "verdicts_differ", "passed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from modelsmith.evaluation.prompts import Ask
+from modelsmith.evaluation.prompts import Sample
 from modelsmith.evaluation.results import observation_key
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.run import Cause, Observation, RunRequest
@@ -38,7 +38,7 @@ def before(request: RunRequest, observations: Iterable[Observation]) -> Before:
     return Before(request, scenarios, keys, failed)
 
 
-def cause(ask: Ask, governed: GovernedSet, request: RunRequest, last: Before | None) -> Cause:
+def cause(sample: Sample, governed: GovernedSet, request: RunRequest, last: Before | None) -> Cause:
     """The first thing that keeps an earlier answer from serving.
 
     What holds for the whole run comes first (weights that nobody can pin, other weights, engine, or prompt and
@@ -54,11 +54,11 @@ def cause(ask: Ask, governed: GovernedSet, request: RunRequest, last: Before | N
         return "engine-changed"
     if last.request.generation != request.generation:
         return "prompt-changed"
-    if ask.key in last.failed:
+    if sample.key in last.failed:
         return "failed-before"
-    known = last.scenarios.get(ask.scenario.id)
+    known = last.scenarios.get(sample.scenario.id)
     if known is None:
         return "scenario-new"
-    if known != governed.digests[ask.scenario.id]:
+    if known != governed.digests[sample.scenario.id]:
         return "scenario-changed"
-    return "not-cached" if ask.key in last.keys else "not-asked-before"
+    return "not-cached" if sample.key in last.keys else "not-asked-before"

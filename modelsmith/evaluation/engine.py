@@ -18,7 +18,7 @@ from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion, k
 from modelsmith.evaluation.causes import Before, cause
 from modelsmith.evaluation.grading import Grader, unanswered, unjudged, unscored
 from modelsmith.evaluation.judges.port import Judge
-from modelsmith.evaluation.prompts import Ask, generation_digest, plan
+from modelsmith.evaluation.prompts import Sample, generation_digest, plan
 from modelsmith.evaluation.results import RunFolder, observation_key
 from modelsmith.points.check import READING
 from modelsmith.repository.load import GovernedSet
@@ -108,21 +108,21 @@ def run_eval(
         raise InfrastructureFailure(
             "run-not-open", f"Run '{run.tag}' is not open.", "Open the run folder first.", tag=run.tag
         )
-    asks = {ask.key: ask for ask in plan(governed, request.sections, request.quick, request.only)}
-    if not asks:
+    samples = {sample.key: sample for sample in plan(governed, request.sections, request.quick, request.only)}
+    if not samples:
         raise InvalidInput(
             "nothing-to-ask", "The eval set has no scenario in the sections asked for.", "Ask for other sections."
         )
-    grader = Grader(governed, asks, judge, lambda name: run.hold_served("judge", name))
+    grader = Grader(governed, samples, judge, lambda name: run.hold_served("judge", name))
     grader.require_gradable()
-    _require_own(run.answered().keys() - asks.keys(), run)
-    executed = Executed(tuple(asks))
+    _require_own(run.answered().keys() - samples.keys(), run)
+    executed = Executed(tuple(samples))
     pinned = cache if request.engine.weights == "pinned" else None
-    session = _Session(governed, request, run, asks, grader, pinned, progress)
+    session = _Session(governed, request, run, samples, grader, pinned, progress)
     session.grade_again()
     session.adopt()
     session.ask(substrate, last, executed.because)
-    _require_complete(run, asks)
+    _require_complete(run, samples)
     return executed
 
 
@@ -134,12 +134,12 @@ class _Session:
         governed: GovernedSet,
         request: RunRequest,
         run: RunFolder,
-        asks: Mapping[str, Ask],
+        samples: Mapping[str, Sample],
         grader: Grader,
         cache: Cache | None,
         progress: Callable[[int, int], None],
     ) -> None:
-        self._governed, self._request, self._run, self._asks = governed, request, run, asks
+        self._governed, self._request, self._run, self._samples = governed, request, run, samples
         self._grader, self._cache = grader, cache
         self._keys = CompletionKeys(
             request.weights, request.base, request.engine, governed.evalset.prompt.system, governed.evalset.sampling
@@ -158,9 +158,11 @@ class _Session:
         if self._cache is None:
             return
         for some in _chunks(self._open(), 4 * SYNC_COMPLETIONS):
-            keys = {ask.key: self._key(ask) for ask in some}
+            keys = {sample.key: self._key(sample) for sample in some}
             found = self._cache.find(KeptCompletion, set(keys.values()))
-            self._finish([unscored(ask, found[keys[ask.key]], None) for ask in some if keys[ask.key] in found])
+            self._finish(
+                [unscored(sample, found[keys[sample.key]], None) for sample in some if keys[sample.key] in found]
+            )
 
     def ask(self, substrate: Substrate, last: Callable[[], Before | None], because: Counter[Cause]) -> None:
         """Generate the rest."""
@@ -172,14 +174,14 @@ class _Session:
                 for answer in _answers(some, self._governed, substrate):
                     if answer.completion.served is not None and self._request.engine.weights == "unknown":
                         self._run.hold_served("model", answer.completion.served)
-                    why = cause(answer.ask, self._governed, self._request, before)
+                    why = cause(answer.sample, self._governed, self._request, before)
                     completion = kept(answer.completion, answer.wall)
                     if completion is None:
-                        observation = unanswered(answer.ask, answer.completion, answer.wall, why)
+                        observation = unanswered(answer.sample, answer.completion, answer.wall, why)
                     else:
                         because[why] += 1
-                        fresh.completions[self._key(answer.ask)] = completion
-                        observation = unscored(answer.ask, completion, why)
+                        fresh.completions[self._key(answer.sample)] = completion
+                        observation = unscored(answer.sample, completion, why)
                     self._write([observation])
                     fresh.observations.append(observation)
                     if fresh.due():
@@ -220,20 +222,20 @@ class _Session:
         self._done |= {observation_key(one) for one in graded if one.error is None}
         self._report()
 
-    def _open(self) -> list[Ask]:
+    def _open(self) -> list[Sample]:
         """Prompts without a completion."""
         failed = self._run.observations(self._failed())
         held = {observation_key(one) for one in failed if one.finish != "error"}
-        return [ask for key, ask in self._asks.items() if key not in self._done and key not in held]
+        return [sample for key, sample in self._samples.items() if key not in self._done and key not in held]
 
     def _failed(self) -> list[str]:
         return [key for key, line in self._run.answered().items() if line.failed]
 
-    def _key(self, ask: Ask) -> str:
-        return self._keys.key(ask.prompt(), ask.repeat)
+    def _key(self, sample: Sample) -> str:
+        return self._keys.key(sample.prompt(), sample.repeat)
 
     def _report(self) -> None:
-        self._progress(len(self._done), len(self._asks))
+        self._progress(len(self._done), len(self._samples))
 
 
 @dataclass
@@ -250,36 +252,36 @@ class _Fresh:
 
 
 class _Answer(NamedTuple):
-    ask: Ask
+    sample: Sample
     completion: Completion
     wall: float
     """Seconds since the answer before."""
 
 
-def _answers(asks: Sequence[Ask], governed: GovernedSet, substrate: Substrate) -> Iterator[_Answer]:
+def _answers(samples: Sequence[Sample], governed: GovernedSet, substrate: Substrate) -> Iterator[_Answer]:
     """Answers to prompts of one repeat, as they come."""
     sampling = governed.evalset.sampling
-    settings = sampling.model_copy(update={"seed": sampling.seed + asks[0].repeat, "repeats": 1})
-    waiting = {ask.key: ask for ask in asks}
-    completions = substrate.complete([ask.prompt() for ask in asks], governed.evalset.prompt.system, settings)
+    settings = sampling.model_copy(update={"seed": sampling.seed + samples[0].repeat, "repeats": 1})
+    waiting = {sample.key: sample for sample in samples}
+    completions = substrate.complete([sample.prompt() for sample in samples], governed.evalset.prompt.system, settings)
     started = time.perf_counter()
     for completion in completions:
         wall = time.perf_counter() - started
-        ask = waiting.pop(completion.key, None)
-        if ask is None:
+        sample = waiting.pop(completion.key, None)
+        if sample is None:
             raise InfrastructureFailure(
                 "substrate-confused",
                 "The substrate answered a prompt that is not waiting for an answer.",
                 "Report the substrate's version; the answers so far are kept.",
                 key=completion.key,
             )
-        yield _Answer(ask, completion, wall)
+        yield _Answer(sample, completion, wall)
         started = time.perf_counter()
 
 
-def _batches(asks: Sequence[Ask]) -> Iterator[list[Ask]]:
-    for repeat in sorted({ask.repeat for ask in asks}):
-        yield from _chunks((ask for ask in asks if ask.repeat == repeat), BATCH)
+def _batches(samples: Sequence[Sample]) -> Iterator[list[Sample]]:
+    for repeat in sorted({sample.repeat for sample in samples}):
+        yield from _chunks((sample for sample in samples if sample.repeat == repeat), BATCH)
 
 
 def _chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -299,24 +301,24 @@ def _require_own(foreign: Iterable[str], run: RunFolder) -> None:
         )
 
 
-def _require_complete(run: RunFolder, asks: Mapping[str, Ask]) -> None:
+def _require_complete(run: RunFolder, samples: Mapping[str, Sample]) -> None:
     answered = run.answered()
-    missing = [key for key in asks if key not in answered]
+    missing = [key for key in samples if key not in answered]
     broken = [key for key, line in answered.items() if line.failed]
     lasting = [one for one in run.observations(broken) if one.error and one.error.get("exit") == Exit.INVALID]
     if lasting:
-        raise _unanswerable(lasting, len(asks))
+        raise _unanswerable(lasting, len(samples))
     if missing or broken:
         first = list(run.observations(broken[:5]))
         cause = first[0].error.get("message") if first and first[0].error else None
         raise InfrastructureFailure(
             "eval-incomplete",
-            f"{len(broken) + len(missing)} of {len(asks)} completions failed, so there is no verdict."
+            f"{len(broken) + len(missing)} of {len(samples)} completions failed, so there is no verdict."
             + (f" The first one: {cause}" if cause else ""),
             "Run the same command again: only what failed is asked again.",
             failed=len(broken),
             missing=len(missing),
-            total=len(asks),
+            total=len(samples),
             first=[{"key": observation_key(one), "error": one.error} for one in first],
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from modelsmith.evaluation.cache import KeptCompletion
 from modelsmith.evaluation.judges.port import Judge, JudgeQuestion, JudgeVerdict
-from modelsmith.evaluation.prompts import Ask
+from modelsmith.evaluation.prompts import Sample
 from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.scoring import judged_points, score_completion
 from modelsmith.points.check import require_comparable, require_usable
@@ -23,14 +23,14 @@ UNJUDGED = "unjudged"
 """Code of the error that stands in an observation whose completion waits for the judge."""
 
 
-def unscored(ask: Ask, completion: KeptCompletion, because: Cause | None) -> Observation:
+def unscored(sample: Sample, completion: KeptCompletion, because: Cause | None) -> Observation:
     """A completion that waits to be graded."""
     return Observation(
         row=None,
-        section=ask.section,
-        id=ask.scenario.id,
-        wording=ask.wording,
-        repeat=ask.repeat,
+        section=sample.section,
+        id=sample.scenario.id,
+        wording=sample.wording,
+        repeat=sample.repeat,
         completion=completion.text,
         finish=completion.finish,
         reasons={},
@@ -43,14 +43,14 @@ def unscored(ask: Ask, completion: KeptCompletion, because: Cause | None) -> Obs
     )
 
 
-def unanswered(ask: Ask, completion: Completion, wall: float, because: Cause | None) -> Observation:
+def unanswered(sample: Sample, completion: Completion, wall: float, because: Cause | None) -> Observation:
     """A prompt that got no completion."""
     observation = Observation(
         row=None,
-        section=ask.section,
-        id=ask.scenario.id,
-        wording=ask.wording,
-        repeat=ask.repeat,
+        section=sample.section,
+        id=sample.scenario.id,
+        wording=sample.wording,
+        repeat=sample.repeat,
         completion="",
         finish="error",
         reasons={},
@@ -86,14 +86,14 @@ class Grader:
     def __init__(
         self,
         governed: GovernedSet,
-        asks: Mapping[str, Ask],
+        samples: Mapping[str, Sample],
         judge: Judge | None,
         heard: Callable[[str], None] = lambda _name: None,
     ) -> None:
         """``heard`` gets the name under which a judge without pinned weights answers, before its verdict counts."""
         self._rubric = governed.rubric
         self._digests = governed.digests
-        self._asks = asks
+        self._samples = samples
         self._judge = judge
         self._heard = heard
         self._judged = judged_points(governed.rubric)
@@ -113,7 +113,7 @@ class Grader:
         for point in self._rubric.points:
             if self._judge is None or point not in self._judged:
                 require_usable(point)
-        for scenario in {ask.scenario.id: ask.scenario for ask in self._asks.values()}.values():
+        for scenario in {sample.scenario.id: sample.scenario for sample in self._samples.values()}.values():
             try:
                 for point in self._rubric.points:
                     require_comparable(point, scenario.reference)
@@ -134,14 +134,14 @@ class Grader:
     def _graded(self, observation: Observation, judged: Mapping[str, JudgeVerdict]) -> Observation:
         if observation.finish == "error":
             return observation
-        ask, cut_off = self._asks[observation_key(observation)], observation.finish == "length"
+        sample, cut_off = self._samples[observation_key(observation)], observation.finish == "length"
         try:
             points, reasons = score_completion(
-                self._rubric, ask.scenario, observation.completion, judged, cut_off=cut_off
+                self._rubric, sample.scenario, observation.completion, judged, cut_off=cut_off
             )
         except ModelsmithError as error:
             return failed(observation, error)
-        row = ask.row(self._digests[ask.scenario.id], points, cut_off)
+        row = sample.row(self._digests[sample.scenario.id], points, cut_off)
         return observation.model_copy(update={"row": row, "reasons": reasons, "error": None})
 
     def _judge_all(self, observations: Sequence[Observation]) -> dict[str, dict[str, JudgeVerdict]]:
@@ -153,7 +153,7 @@ class Grader:
         for one in observations:
             where = observation_key(one)
             for point in self._judged:
-                question = JudgeQuestion(f"{where}#{point.id}", point, self._asks[where].scenario, one.completion)
+                question = JudgeQuestion(f"{where}#{point.id}", point, self._samples[where].scenario, one.completion)
                 places[question.key] = (where, point.id)
                 questions.append(question)
         verdicts: dict[str, dict[str, JudgeVerdict]] = {}

@@ -19,7 +19,7 @@ CONTEXT_FORMAT = "Context ({source}):\n{text}\n\n"
 
 
 @dataclass(frozen=True)
-class Ask:
+class Sample:
     """One completion to be made."""
 
     section: Section
@@ -69,13 +69,13 @@ def conversation(scenario: Scenario, wording: int) -> tuple[Message, ...]:
 
 def plan(
     governed: GovernedSet, sections: Sequence[Section], quick: bool, only: Collection[str] | None = None
-) -> list[Ask]:
+) -> list[Sample]:
     """Every completion of a run, in order; of the scenarios `only`, where they are named by id.
 
     Core asks each scenario's own wording, robustness the variants of the same scenarios, micro the own wording and all
     variants, held-out what the eval set registers. Quick mode takes a representative part of each section.
     """
-    asks = []
+    samples = []
     for section in SECTIONS:
         if section not in sections:
             continue
@@ -85,12 +85,12 @@ def plan(
         for scenario in sorted(scenarios, key=lambda one: one.id):
             if only is not None and scenario.id not in only:
                 continue
-            asks += [
-                Ask(section, scenario, wording, repeat)
+            samples += [
+                Sample(section, scenario, wording, repeat)
                 for wording in _wordings(governed, section, scenario)
                 for repeat in range(governed.evalset.sampling.repeats)
             ]
-    return asks
+    return samples
 
 
 def generation_digest(governed: GovernedSet) -> str:

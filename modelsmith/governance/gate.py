@@ -146,8 +146,8 @@ def decide(
         preparer.lower(): "opened it",
     }
     claimed = claimed_actors(claims, people)
-    asked = _asked_by_codeowners(codeowners, change)
-    asked += [ask for ask in _asked_by_policy(policy, change) if not _covered(ask, asked)]
+    asked = _required_by_codeowners(codeowners, change)
+    asked += [requirement for requirement in _required_by_policy(policy, change) if not _covered(requirement, asked)]
     asked += _asked_by_override(policy, change)
     found: list[Refusal] = [*refusals(change, policy.limits), *_unowned(policy, codeowners, change)]
     if policy.people_open and is_harness(preparer, people) and not _promoted(change) and not observed_in(change):
@@ -166,30 +166,32 @@ def decide(
     approvers: set[str] = set()
     by_contract = False
     able_claimed: set[str] = set()
-    for ask in asked:
-        able = frozenset[str]().union(*(principals(owner, people) for owner in ask.owners))
+    for requirement in asked:
+        able = frozenset[str]().union(*(principals(owner, people) for owner in requirement.owners))
         free = {actor for actor in able if actor.lower() not in involved and not is_harness(actor, people)}
         able_claimed |= free & claimed
         counted = sorted(actor for actor in free if actor in verdicts and verdicts[actor].verdict == "approve")
         approvers.update(counted)
         found += [
-            Refusal("rejected", f"{actor} owns {ask.paths[0]} and rejects this change.")
+            Refusal("rejected", f"{actor} owns {requirement.paths[0]} and rejects this change.")
             for actor in sorted(able)
             if actor in verdicts and verdicts[actor].verdict == "reject"
         ]
         found += [
             Refusal(
                 "rejected",
-                f"{actor} owns {ask.paths[0]} and rejected the same in pull request {rejected[actor]}; "
+                f"{actor} owns {requirement.paths[0]} and rejected the same in pull request {rejected[actor]}; "
                 f"only another verdict of {actor} takes that back.",
             )
             for actor in sorted(able & rejected.keys())
         ]
         satisfied_by = counted[0] if counted else None
-        if satisfied_by is None and prepared and contract and contract.covers(ask.paths):
+        if satisfied_by is None and prepared and contract and contract.covers(requirement.paths):
             satisfied_by = f"contract of {contract.deployment}"
             by_contract = True
-        needs.append(Need(ask.pattern, ask.owners, ask.paths, satisfied_by, tuple(sorted(free))))
+        needs.append(
+            Need(requirement.pattern, requirement.owners, requirement.paths, satisfied_by, tuple(sorted(free)))
+        )
     waiting = sorted({owner for need in needs if need.satisfied_by is None for owner in need.owners})
     return GateDecision(
         open=not found and not waiting,
@@ -251,15 +253,15 @@ def why_uncounted(
 def deciders(policy: Policy, people: People, codeowners: Codeowners, change: Change) -> frozenset[str]:
     """Everybody who could give or refuse an approval that some path of the change needs, whoever opened it."""
     asked = [
-        *_asked_by_codeowners(codeowners, change),
-        *_asked_by_policy(policy, change),
+        *_required_by_codeowners(codeowners, change),
+        *_required_by_policy(policy, change),
         *_asked_by_override(policy, change),
     ]
-    return frozenset[str]().union(*(principals(owner, people) for ask in asked for owner in ask.owners))
+    return frozenset[str]().union(*(principals(owner, people) for requirement in asked for owner in requirement.owners))
 
 
 @dataclass(frozen=True)
-class _Ask:
+class _Requirement:
     pattern: str
     owners: tuple[str, ...]
     paths: tuple[str, ...]
@@ -301,29 +303,31 @@ def _rejected_elsewhere(
     }
 
 
-def _asked_by_codeowners(codeowners: Codeowners, change: Change) -> list[_Ask]:
+def _required_by_codeowners(codeowners: Codeowners, change: Change) -> list[_Requirement]:
     """One ask for each line that decides about a changed path and has owners, in the file's order."""
     lines: dict[int, tuple[str, tuple[str, ...], list[str]]] = {}
     for changed in change.paths:
         rule = codeowners.rule(changed.path)
         if rule and rule.owners:
             lines.setdefault(rule.line, (rule.pattern, rule.owners, []))[2].append(changed.path)
-    return [_Ask(pattern, owners, tuple(sorted(paths))) for _, (pattern, owners, paths) in sorted(lines.items())]
+    return [
+        _Requirement(pattern, owners, tuple(sorted(paths))) for _, (pattern, owners, paths) in sorted(lines.items())
+    ]
 
 
-def _asked_by_policy(policy: Policy, change: Change) -> Iterator[_Ask]:
+def _required_by_policy(policy: Policy, change: Change) -> Iterator[_Requirement]:
     """A promotion's event asks for the roles that the policy gives it, whatever CODEOWNERS says about the folder."""
     for event, paths in _promoted(change).items():
         gates = {transition.gate for transition in policy.transitions if transition.event == event}
         for role in sorted(gates - {"harness"}):
-            yield _Ask(f"policy: {event}", (f"@{role}",), tuple(sorted(paths)))
+            yield _Requirement(f"policy: {event}", (f"@{role}",), tuple(sorted(paths)))
 
 
-def _asked_by_override(policy: Policy, change: Change) -> Iterator[_Ask]:
+def _asked_by_override(policy: Policy, change: Change) -> Iterator[_Requirement]:
     """An override asks for the role that policy names for it, whoever else is asked; it is a need of its own."""
     role, paths = override_role(policy), _overrides(change)
     if role and paths:
-        yield _Ask("policy: override of INCONCLUSIVE", (f"@{role}",), tuple(sorted(paths)))
+        yield _Requirement("policy: override of INCONCLUSIVE", (f"@{role}",), tuple(sorted(paths)))
 
 
 def _overrides(change: Change) -> list[str]:
@@ -345,9 +349,9 @@ def _promoted(change: Change) -> dict[str, list[str]]:
     return events
 
 
-def _covered(ask: _Ask, others: Sequence[_Ask]) -> bool:
+def _covered(requirement: _Requirement, others: Sequence[_Requirement]) -> bool:
     """Whether another ask for the same owners already speaks for all its paths."""
-    return any(other.owners == ask.owners and set(ask.paths) <= set(other.paths) for other in others)
+    return any(other.owners == requirement.owners and set(requirement.paths) <= set(other.paths) for other in others)
 
 
 def _unowned(policy: Policy, codeowners: Codeowners, change: Change) -> Iterator[Refusal]:

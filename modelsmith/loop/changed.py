@@ -118,7 +118,7 @@ class _Models:
         known = self._known(target)
         if known is not None:
             carry = carried(self.workspace, known, new)
-            unknown = {ask.scenario.id for ask in carry.unknown}
+            unknown = {sample.scenario.id for sample in carry.unknown}
         else:
             carry, unknown = None, every if why else set[str]()
         ids = changed | unknown
@@ -152,7 +152,7 @@ class _Models:
     def _ask(self, target: Target, suffix: str, only: tuple[str, ...] | None) -> RunResult:
         spec = replace(self.spec, tag=run_tag(self.spec.tag + suffix))
         if only is not None:
-            asked = {ask.section for ask in plan(spec.governed, SECTIONS, quick=False, only=only)}
+            asked = {sample.section for sample in plan(spec.governed, SECTIONS, quick=False, only=only)}
             part = f"{self.spec.tag}-changed-{digest(list(only))[7:13]}{suffix}"
             sections = tuple(section for section in SECTIONS if section in asked)
             spec = replace(spec, only=only, sections=sections, tag=run_tag(part))

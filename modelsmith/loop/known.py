@@ -138,7 +138,7 @@ def carried(workspace: Workspace, known: Known, new: GovernedSet) -> Carried:
     """The known verdicts under a new version of the set; answers in the cache are scored, no model is asked."""
     cache = Cache(workspace.private / "cache")
     keys = CompletionKeys(known.weights, known.base, known.engine, new.evalset.prompt.system, new.evalset.sampling)
-    addresses = {ask.key: keys.key(ask.prompt(), ask.repeat) for ask in plan(new, SECTIONS, quick=False)}
+    addresses = {sample.key: keys.key(sample.prompt(), sample.repeat) for sample in plan(new, SECTIONS, quick=False)}
     found = cache.find(KeptCompletion, set(addresses.values()))
     answers = {key: found[address] for key, address in addresses.items() if address in found}
     named = new.evalset.judge

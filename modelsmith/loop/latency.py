@@ -74,8 +74,8 @@ def in_turn(
     Raises:
         InfrastructureFailure: ``latency-unknown`` when a request fails, or what an engine raises.
     """
-    asks = plan(governed, ("core",), quick=False)
-    prompts = [ask.prompt() for ask in asks[:: max(1, len(asks) // REQUESTS)][:REQUESTS]]
+    samples = plan(governed, ("core",), quick=False)
+    prompts = [sample.prompt() for sample in samples[:: max(1, len(samples) // REQUESTS)][:REQUESTS]]
     seconds: tuple[list[float], list[float]] = ([], [])
     rounds = [*prompts[:WARM_UP], *prompts]
     for number, prompt in enumerate(rounds):

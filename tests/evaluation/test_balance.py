@@ -75,16 +75,16 @@ def test_a_part_is_what_the_composite_loses_when_every_scenario_of_that_value_fa
     for value in one.values:
         rows = [
             VerdictRow(
-                section=ask.section,
-                scenario=invented.digests[ask.scenario.id],
-                id=ask.scenario.id,
-                capability=ask.scenario.capability,
+                section=sample.section,
+                scenario=invented.digests[sample.scenario.id],
+                id=sample.scenario.id,
+                capability=sample.scenario.capability,
                 critical=False,
-                wording=ask.wording,
-                repeat=ask.repeat,
-                points={"cause": getattr(ask.scenario, dimension) != value.value},
+                wording=sample.wording,
+                repeat=sample.repeat,
+                points={"cause": getattr(sample.scenario, dimension) != value.value},
             )
-            for ask in plan(invented, SECTIONS, quick=False)
+            for sample in plan(invented, SECTIONS, quick=False)
         ]
         assert 1 - composite(tally(rows, rule), rule).value == pytest.approx(value.composite, abs=2e-9)
 

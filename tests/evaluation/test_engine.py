@@ -487,7 +487,7 @@ class TestQuick:
 
     def test_the_plan_of_a_quick_run_is_part_of_the_whole(self):
         part, whole = (plan(governed(), SECTIONS, quick) for quick in (True, False))
-        assert {ask.key for ask in part} < {ask.key for ask in whole}
+        assert {sample.key for sample in part} < {sample.key for sample in whole}
 
 
 class TestTheFolder:

@@ -14,11 +14,11 @@ GOVERNED = load_eval_set(WorkTree(Path(modelsmith.__file__).parents[1]), "adtech
 
 
 def test_the_reference_of_every_governed_scenario_is_a_full_answer():
-    for ask in plan(GOVERNED, SECTIONS, quick=False):
-        answer = json.dumps(ask.scenario.reference)
-        points, reasons = score_completion(GOVERNED.rubric, ask.scenario, answer)
-        assert row_passed(points, point_weights(GOVERNED.rubric)), (ask.key, reasons)
-        assert reward(GOVERNED.rubric, ask.scenario.reference, answer) == 1
+    for sample in plan(GOVERNED, SECTIONS, quick=False):
+        answer = json.dumps(sample.scenario.reference)
+        points, reasons = score_completion(GOVERNED.rubric, sample.scenario, answer)
+        assert row_passed(points, point_weights(GOVERNED.rubric)), (sample.key, reasons)
+        assert reward(GOVERNED.rubric, sample.scenario.reference, answer) == 1
 
 
 def test_the_answer_to_another_case_never_passes():
@@ -30,4 +30,4 @@ def test_the_answer_to_another_case_never_passes():
 
 def test_quick_mode_asks_every_capability():
     capabilities = {scenario.capability for scenario in GOVERNED.core}
-    assert {ask.scenario.capability for ask in plan(GOVERNED, ("core",), quick=True)} == capabilities
+    assert {sample.scenario.capability for sample in plan(GOVERNED, ("core",), quick=True)} == capabilities

@@ -34,12 +34,13 @@ from test_paying_only_for_what_changed import judged
 
 def answered(subject: GovernedSet) -> tuple[dict[str, KeptCompletion], list[VerdictRow]]:
     """The parrot's completions of every prompt, and the verdicts that grading gives them."""
-    asks = {ask.key: ask for ask in plan(subject, SECTIONS, quick=False)}
+    samples = {sample.key: sample for sample in plan(subject, SECTIONS, quick=False)}
     answers = {
-        key: Parrot.answer(ask.prompt(), ask.repeat).encode("utf-8", "replace").decode() for key, ask in asks.items()
+        key: Parrot.answer(sample.prompt(), sample.repeat).encode("utf-8", "replace").decode()
+        for key, sample in samples.items()
     }
-    grader = Grader(subject, asks, None)
-    rows = [one.row for one in grader.grade([observation(asks[key], text) for key, text in answers.items()])]
+    grader = Grader(subject, samples, None)
+    rows = [one.row for one in grader.grade([observation(samples[key], text) for key, text in answers.items()])]
     kept = {
         key: KeptCompletion(
             text=text, finish="stop", prompt_tokens=1, completion_tokens=1, seconds=0.1, wall_seconds=0.1,
@@ -50,9 +51,10 @@ def answered(subject: GovernedSet) -> tuple[dict[str, KeptCompletion], list[Verd
     return kept, [row for row in rows if row]
 
 
-def observation(ask, text: str) -> Observation:
+def observation(sample, text: str) -> Observation:
     return Observation(
-        row=None, section=ask.section, id=ask.scenario.id, wording=ask.wording, repeat=ask.repeat, completion=text,
+        row=None, section=sample.section, id=sample.scenario.id,
+        wording=sample.wording, repeat=sample.repeat, completion=text,
         finish="stop", reasons={}, prompt_tokens=1, completion_tokens=1, seconds=0.1,
     )  # fmt: skip
 
@@ -178,8 +180,8 @@ class TestTheJudgesAgreement:
         judge = old.evalset.judge.model_copy(update={"min_kappa": 0.9})
         new = replace(old, evalset=old.evalset.model_copy(update={"judge": judge}))
         rows = [
-            ask.row(old.digests[ask.scenario.id], {point.id: True for point in old.rubric.points}, False)
-            for ask in plan(old, SECTIONS, quick=False)
+            sample.row(old.digests[sample.scenario.id], {point.id: True for point in old.rubric.points}, False)
+            for sample in plan(old, SECTIONS, quick=False)
         ]
         assert carry(old, new, rows, {}).unknown == ()
 

@@ -55,21 +55,23 @@ def invented() -> GovernedSet:
 def answered(asked: GovernedSet, failing=()) -> list[Observation]:
     """About every third answer wrong; ``failing`` are the keys of answers that ended in an error."""
     observations = []
-    for number, ask in enumerate(plan(asked, SECTIONS, quick=False)):
+    for number, sample in enumerate(plan(asked, SECTIONS, quick=False)):
         text = (
-            json.dumps(ask.scenario.reference) if random.Random(ask.key).random() < 0.65 else f'{{"cause": "{SECRET}"}}'
+            json.dumps(sample.scenario.reference)
+            if random.Random(sample.key).random() < 0.65
+            else f'{{"cause": "{SECRET}"}}'
         )
-        points, reasons = score_completion(asked.rubric, ask.scenario, text)
-        failed = ask.key in failing
+        points, reasons = score_completion(asked.rubric, sample.scenario, text)
+        failed = sample.key in failing
         row = VerdictRow(
-            section=ask.section, scenario=asked.digests[ask.scenario.id], id=ask.scenario.id,
-            capability=ask.scenario.capability, critical=ask.scenario.critical, wording=ask.wording,
-            repeat=ask.repeat, points=points,
+            section=sample.section, scenario=asked.digests[sample.scenario.id], id=sample.scenario.id,
+            capability=sample.scenario.capability, critical=sample.scenario.critical, wording=sample.wording,
+            repeat=sample.repeat, points=points,
         )  # fmt: skip
         observations.append(
             Observation(
-                row=None if failed else row, section=ask.section, id=ask.scenario.id, wording=ask.wording,
-                repeat=ask.repeat, completion="" if failed else text, finish="error" if failed else "stop",
+                row=None if failed else row, section=sample.section, id=sample.scenario.id, wording=sample.wording,
+                repeat=sample.repeat, completion="" if failed else text, finish="error" if failed else "stop",
                 reasons={} if failed else reasons, prompt_tokens=20 + number, completion_tokens=5, seconds=0.25,
                 error={"code": "judge-unavailable", "message": f"the judge of {SECRET} is away"} if failed else None,
             )
@@ -206,7 +208,7 @@ def test_where_scenarios_differ_in_wordings_inspect_weighs_answers_and_we_weigh_
 
 
 def test_no_word_of_a_held_out_case_is_in_the_log(invented, read):
-    keys = [ask.key for ask in plan(invented, SECTIONS, quick=False) if ask.section == "held_out"][:2]
+    keys = [sample.key for sample in plan(invented, SECTIONS, quick=False) if sample.section == "held_out"][:2]
     observations = answered(invented, failing=keys)
     log = read(inspect_log(finished(invented, observations), invented, observations))
     held = [sample for sample in log.samples if sample.metadata["section"] == "held_out"]
@@ -273,7 +275,7 @@ def test_the_verb_writes_a_log_of_the_starter_set_that_inspect_reads(workspace, 
 
     done = run(workspace, ExportInspectRequest(tag="rtb-pricing-base", file=tmp_path / "logs" / "base.eval"))
     asked = plan(load_eval_set(workspace.files, "adtech/rtb-root-cause"), SECTIONS, quick=False)
-    assert (done.samples, done.withheld) == (len(asked), sum(ask.section == "held_out" for ask in asked))
+    assert (done.samples, done.withheld) == (len(asked), sum(sample.section == "held_out" for sample in asked))
     assert done.withheld > 0
     assert [Path(one.name).name for one in list_eval_logs(str(tmp_path / "logs"))] == ["base.eval"]
     header = read_eval_log(done.file, header_only=True)

@@ -21,7 +21,7 @@ from substrates.substrate_contract import SubstrateContract
 import modelsmith
 from modelsmith.diagnosis.failures import failure_clusters
 from modelsmith.diagnosis.generate import generate_rows
-from modelsmith.evaluation.prompts import Ask, plan
+from modelsmith.evaluation.prompts import Sample, plan
 from modelsmith.evaluation.scoring import score_completion
 from modelsmith.fleet.executor import LocalExecutor
 from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set, scenario_digest
@@ -140,7 +140,7 @@ Verdicts = Mapping[str, Mapping[str, bool]]
 
 def verdicts(substrate: Substrate, governed: GovernedSet, every: int = 1) -> Verdicts:
     """Every n-th core and held-out scenario, by key: what the rubric says of each point."""
-    asks: dict[str, Ask] = {ask.key: ask for ask in plan(governed, ("core", "held_out"), quick=False)[::every]}
+    asks: dict[str, Sample] = {ask.key: ask for ask in plan(governed, ("core", "held_out"), quick=False)[::every]}
     found: dict[str, Completion] = {
         one.key: one
         for one in substrate.complete(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from modelsmith.evaluation.cache import KeptCompletion
 from modelsmith.evaluation.judges.agreement import agreement
 from modelsmith.evaluation.judges.port import JudgeQuestion
-from modelsmith.evaluation.prompts import Ask, generation_digest, plan
+from modelsmith.evaluation.prompts import Sample, generation_digest, plan
 from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.evaluation.tally import SECTIONS
@@ -33,7 +33,7 @@ class Carried:
     """Verdicts under the new version."""
 
     rows: tuple[VerdictRow, ...]
-    unknown: tuple[Ask, ...]
+    unknown: tuple[Sample, ...]
     """Completions of which at least one verdict is not known."""
 
 
@@ -57,20 +57,20 @@ def carry(
     worded = _judged_wordings(old)
     known = {observation_key(row): row for row in rows}
     carried: list[VerdictRow] = []
-    unknown: list[Ask] = []
-    for ask in plan(new, SECTIONS, quick=False):
-        before = known.get(ask.key)
-        if before is not None and before.scenario != new.digests[ask.scenario.id]:
+    unknown: list[Sample] = []
+    for sample in plan(new, SECTIONS, quick=False):
+        before = known.get(sample.key)
+        if before is not None and before.scenario != new.digests[sample.scenario.id]:
             before = None
-        told = _still_told(before, ask, holds, worded) if before else {}
-        answer = answers.get(ask.key)
-        points = _points(new, ask, told, answer, judged)
+        told = _still_told(before, sample, holds, worded) if before else {}
+        answer = answers.get(sample.key)
+        points = _points(new, sample, told, answer, judged)
         if None in points.values():
-            unknown.append(ask)
+            unknown.append(sample)
             continue
         decided = {point: bool(passed) for point, passed in points.items()}
         cut_off = answer.finish == "length" if answer else before is not None and before.cut_off
-        carried.append(ask.row(new.digests[ask.scenario.id], decided, cut_off))
+        carried.append(sample.row(new.digests[sample.scenario.id], decided, cut_off))
     return Carried(tuple(carried), tuple(unknown))
 
 
@@ -127,20 +127,20 @@ def _criterion(scenario: Scenario, point: str) -> Criterion | None:
 
 
 def _still_told(
-    before: VerdictRow, ask: Ask, holds: frozenset[str], worded: Mapping[str, Mapping[str, Criterion | None]]
+    before: VerdictRow, sample: Sample, holds: frozenset[str], worded: Mapping[str, Mapping[str, Criterion | None]]
 ) -> dict[str, bool]:
     """Verdicts of the row that still hold for this prompt."""
-    then = worded.get(ask.scenario.id, {})
+    then = worded.get(sample.scenario.id, {})
     return {
         point: passed
         for point, passed in before.points.items()
-        if point in holds and (point not in then or then[point] == _criterion(ask.scenario, point))
+        if point in holds and (point not in then or then[point] == _criterion(sample.scenario, point))
     }
 
 
 def _points(
     governed: GovernedSet,
-    ask: Ask,
+    sample: Sample,
     told: Mapping[str, bool],
     answer: KeptCompletion | None,
     judged: JudgedBefore,
@@ -150,12 +150,12 @@ def _points(
         by_judge = isinstance(point.check, JudgeCheck)
         if answer is not None and not by_judge:
             verdicts[point.id] = check(
-                point, answer.text, ask.scenario.reference, cut_off=answer.finish == "length"
+                point, answer.text, sample.scenario.reference, cut_off=answer.finish == "length"
             ).passed
         elif point.id in told:
             verdicts[point.id] = told[point.id]
         elif answer is not None:
-            verdicts[point.id] = judged(JudgeQuestion(f"{ask.key}#{point.id}", point, ask.scenario, answer.text))
+            verdicts[point.id] = judged(JudgeQuestion(f"{sample.key}#{point.id}", point, sample.scenario, answer.text))
         else:
             verdicts[point.id] = None
     return verdicts
