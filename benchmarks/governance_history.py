@@ -28,7 +28,7 @@ from modelsmith.promotion.judge import Judgement, judge_tree
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.pulls import merge_message
 from modelsmith.promotion.receipts import Merged, receipt_files
-from modelsmith.promotion.records import Facts, candidate_tag, next_record, routing_after
+from modelsmith.promotion.records import RecordDraft, candidate_tag, next_record, routing_after
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.promotion.since import since
 from modelsmith.repository.git import REGULAR, Git, Signature
@@ -176,28 +176,28 @@ class Builder:
         """The time of what happens to the current pull request: an hour after the one before."""
         return BEGIN + timedelta(hours=self.number)
 
-    def histories(self) -> Iterator[tuple[Facts, Event]]:
+    def histories(self) -> Iterator[tuple[RecordDraft, Event]]:
         """What is promoted to what, in order, without end."""
         for number in count():
             iteration, event = 1 + number // len(EVENTS), EVENTS[number % len(EVENTS)]
             if event == "candidate":
-                facts = self._facts(iteration, self._artifact(iteration))
+                draft = self._draft(iteration, self._artifact(iteration))
             elif event == "eval-accepted":
-                self.evidence = self._evidence(facts)
+                self.evidence = self._evidence(draft)
                 run = self.evidence.candidate
-                facts = replace(
-                    facts,
+                draft = replace(
+                    draft,
                     eval_run=run.run_id,
-                    eval_tag=candidate_tag(CLUSTER, facts.iteration),
+                    eval_tag=candidate_tag(CLUSTER, draft.iteration),
                     composite=run.headline.composite.value,
                 )
-            yield facts, event
+            yield draft, event
 
-    def propose(self, facts: Facts, event: Event) -> PullRequest:
+    def propose(self, draft: RecordDraft, event: Event) -> PullRequest:
         """The pull request of a promotion, opened."""
         self.number += 1
-        files = self._evidence_files(facts, event)
-        record = next_record(self.main, event, facts, files)
+        files = self._evidence_files(draft, event)
+        record = next_record(self.main, event, draft, files)
         folder, data = record_folder(record), canonical_json(record)
         tree = {f"{folder}/{name}": content for name, content in files.items()}
         tree[f"{folder}/{RECORD_FILE}"] = data
@@ -205,12 +205,12 @@ class Builder:
         if changes_routing(record):
             tree[f"clusters/{CLUSTER}/routing.yaml"] = routing_after(self.main, record)
         base = self.main.tree.commit
-        head = self.git.commit_files(base, tree, f"{facts.specialist}: {event}\n", self._who())
+        head = self.git.commit_files(base, tree, f"{draft.specialist}: {event}\n", self._who())
         self.change = self.git.change(base, head)
         opened = PullEvent(
             repository=self.main.policy.repository, pull=self.number, kind="opened", actor=HARNESS, at=self.at,
             head=head, base=base, change=self.change.digest(), previous=None,
-            branch=f"promote/{facts.specialist}/{event}", title=f"{facts.specialist}: {event}",
+            branch=f"promote/{draft.specialist}/{event}", title=f"{draft.specialist}: {event}",
             requester=HARNESS, body="Drawn from a seed.",
         )  # fmt: skip
         self.last = self._log(opened, (self.root, head))
@@ -276,10 +276,10 @@ class Builder:
         sign_directory(folder, self.pem)
         return folder
 
-    def _facts(self, iteration: int, artifact: Path) -> Facts:
+    def _draft(self, iteration: int, artifact: Path) -> RecordDraft:
         self.artifact = artifact
         identity = file_digest(artifact / SUMS_FILE)
-        return Facts(
+        return RecordDraft(
             cluster=self.cluster,
             specialist=f"iter-{iteration:03d}-{identity.removeprefix('sha256:')[:8]}",
             artifact=identity,
@@ -291,12 +291,12 @@ class Builder:
             prepared_by=Preparer(id=HARNESS, kind="harness"),
         )
 
-    def _training(self, facts: Facts) -> TrainingFacts:
-        made = digest(["made", facts.iteration])
+    def _training(self, draft: RecordDraft) -> TrainingFacts:
+        made = digest(["made", draft.iteration])
         settings = self.cluster.training
         return TrainingFacts(
             base_model=self.cluster.base_model.name, base_digest=self.cluster.base_model.digest, parent="base",
-            method=settings.method, seed=settings.seed + facts.iteration - 1, rows=settings.rows, rows_digest=made,
+            method=settings.method, seed=settings.seed + draft.iteration - 1, rows=settings.rows, rows_digest=made,
             generators={one.id: content_digest(one) for one in self.governed.generators},
             reward=self.governed.rubric_digest, diagnosed_run=made, hyperparameters=content_digest(settings),
             steps=settings.steps, final_loss=0.5, toolkit="modelsmith 0",
@@ -349,28 +349,28 @@ class Builder:
         )  # fmt: skip
         return Run(result, rows)
 
-    def _evidence(self, facts: Facts) -> Evidence:
+    def _evidence(self, draft: RecordDraft) -> Evidence:
         hard = set(self.chance.sample(self.names, 4))
-        self.candidate = self._run(facts.specialist, facts.artifact, set(self.names) - hard | self.easy)
+        self.candidate = self._run(draft.specialist, draft.artifact, set(self.names) - hard | self.easy)
         baselines = [] if self.incumbent is self.base else [self.base]
         tree = self.main.tree.folder_id(self.governed.folder)
         assert tree
         return build(
             Governing(self.governed, self.cluster, tree, since(self.main, self.cluster, self.incumbent.result.model)),
-            facts.specialist, self.candidate, self.incumbent, baselines, self._training(facts), 0.5, {},
+            draft.specialist, self.candidate, self.incumbent, baselines, self._training(draft), 0.5, {},
         )  # fmt: skip
 
-    def _evidence_files(self, facts: Facts, event: Event) -> dict[str, bytes]:
+    def _evidence_files(self, draft: RecordDraft, event: Event) -> dict[str, bytes]:
         if event == "candidate":
-            return {TRAINING_FILE: canonical_json(self._training(facts))}
+            return {TRAINING_FILE: canonical_json(self._training(draft))}
         if event == "artifact-exported":
             return {name: (self.artifact / name).read_bytes() for name in (SUMS_FILE, SIGNATURE_FILE)}
         if event == "eval-accepted":
             data = evidence_bytes(self.evidence)
             signed = dsse.seal(statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, {}), self.pem)
             files = {EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: signed}
-            return files | packet_files(self.main, next_record(self.main, event, facts, files), files)
-        return packet_files(self.main, next_record(self.main, event, facts, {}), {})
+            return files | packet_files(self.main, next_record(self.main, event, draft, files), files)
+        return packet_files(self.main, next_record(self.main, event, draft, {}), {})
 
 
 def no_forge(path: str, review: Review) -> bytes:
@@ -402,8 +402,8 @@ def make_repository(place: Place) -> None:
     with ObjectWriter(place.clone) as git:
         builder = Builder(place, git)
         histories = builder.histories()
-        for facts, event in islice(histories, place.promotions):
-            builder.merge(builder.propose(facts, event), event)
+        for draft, event in islice(histories, place.promotions):
+            builder.merge(builder.propose(draft, event), event)
             if builder.number % 50 == 0:
                 sys.stderr.write(f"built {builder.number} of {place.promotions}\n")
         pending = builder.propose(*next(histories))

@@ -35,7 +35,7 @@ from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.pulls import sync
-from modelsmith.promotion.records import Facts, export_tag, is_assessment
+from modelsmith.promotion.records import RecordDraft, export_tag, is_assessment
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.canonical import file_digest, sha256
 from modelsmith.schema.cluster import Cluster
@@ -94,7 +94,7 @@ def export(harness: Harness, specialist: str, wanted: Wanted) -> Iteration:
         if history is not None and history.state == "deprecated":
             raise _refused(f"{name} is this very export, and it is deprecated", parent.cluster)
         promote_export_record(
-            harness, bench.facts(artifact), ExportFacts(parent=specialist, export=said, toolkit=versions())
+            harness, bench.draft(artifact), ExportFacts(parent=specialist, export=said, toolkit=versions())
         )
         return _through(bench, commit, name, artifact, training)
 
@@ -164,9 +164,9 @@ class _Bench:
         """Specialist id: the parent's iteration, the export's own artifact."""
         return f"iter-{self.parent.records[0].iteration:03d}-{artifact.removeprefix('sha256:')[:8]}"
 
-    def facts(self, artifact: str) -> Facts:
+    def draft(self, artifact: str) -> RecordDraft:
         """What its first record states."""
-        return Facts(
+        return RecordDraft(
             cluster=self.cluster,
             specialist=self.name(artifact),
             artifact=artifact,

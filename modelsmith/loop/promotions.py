@@ -33,7 +33,7 @@ from modelsmith.promotion.observers import required
 from modelsmith.promotion.packets import PACKET_FILE, packet_files
 from modelsmith.promotion.pulls import merge_pull, open_promotion, sync
 from modelsmith.promotion.receipts import MERGE_RECEIPT
-from modelsmith.promotion.records import Facts, is_assessment, next_record
+from modelsmith.promotion.records import RecordDraft, is_assessment, next_record
 from modelsmith.promotion.rollbacks import recorded_order
 from modelsmith.promotion.since import candidates_since, since
 from modelsmith.repository.load import load_cluster, load_eval_set, load_machine_file
@@ -76,30 +76,36 @@ FORWARD: dict[State, Event] = {
 
 
 def advance(
-    harness: Harness, main: GovernedState, event: Event, facts: Facts, files: Mapping[str, bytes], title: str, body: str
+    harness: Harness,
+    main: GovernedState,
+    event: Event,
+    draft: RecordDraft,
+    files: Mapping[str, bytes],
+    title: str,
+    body: str,
 ) -> PullRequest:
     """The event's pull request: opened or adopted, and merged unless a person must decide first."""
-    pull = open_promotion(harness, event, facts, files, title, body)
+    pull = open_promotion(harness, event, draft, files, title, body)
     try:
         return merge_pull(harness, pull.number)
     except WaitingForPerson as waiting:
         pending = PendingApproval(
-            cluster=facts.cluster.cluster,
-            candidate=facts.specialist,
+            cluster=draft.cluster.cluster,
+            candidate=draft.specialist,
             pull=pull.number,
             approver_chain=tuple(waiting.details["waiting_for"]),
-            evidence_bundle=_bundle(main, event, facts, files),
+            evidence_bundle=_bundle(main, event, draft, files),
         )
         ledger_of(harness.workspace).append(pending)
         return pull
 
 
-def _bundle(main: GovernedState, event: Event, facts: Facts, files: Mapping[str, bytes]) -> EvidenceBundle | None:
+def _bundle(main: GovernedState, event: Event, draft: RecordDraft, files: Mapping[str, bytes]) -> EvidenceBundle | None:
     """The newest evidence of the specialist: in the pull request itself, else on main."""
-    history = main.histories.by_specialist.get(facts.specialist)
+    history = main.histories.by_specialist.get(draft.specialist)
     records = history.records if history else ()
     if EVIDENCE_FILE in files:
-        folder = folder_of(facts.cluster.cluster, facts.specialist, len(records) + 1, event)
+        folder = folder_of(draft.cluster.cluster, draft.specialist, len(records) + 1, event)
         return EvidenceBundle(path=f"{folder}/{EVIDENCE_FILE}", digest=sha256(files[EVIDENCE_FILE]))
     for record in reversed(records):
         if EVIDENCE_FILE in record.evidence:
@@ -140,26 +146,26 @@ def _events_of(main: GovernedState, history: SpecialistHistory) -> Iterator[Prom
 
 def promote_candidate_record(context: IterationContext, iteration: Iteration, training: TrainingFacts) -> None:
     """``candidate``: main learns of the new adapter and where it comes from."""
-    facts = _facts(context, iteration, None)
+    draft = _draft(context, iteration, None)
     main = context.main()
-    if facts.specialist in main.histories.by_specialist:
+    if draft.specialist in main.histories.by_specialist:
         return
     body = (
         f"Trained from {training.parent} on {training.rows} generated rows ({training.method}, {training.steps} steps)."
     )
     files = {TRAINING_FILE: canonical_json(for_reviewers(training, main.policy.audiences))}
-    advance(context.harness, main, "candidate", facts, files, f"{facts.specialist}: candidate", body)
+    advance(context.harness, main, "candidate", draft, files, f"{draft.specialist}: candidate", body)
 
 
-def promote_export_record(harness: Harness, facts: Facts, export: ExportFacts) -> None:
+def promote_export_record(harness: Harness, draft: RecordDraft, export: ExportFacts) -> None:
     """``candidate``: main learns of an export and what it was made from."""
     main = read_governed_state(harness.workspace.git, sync(harness))
-    if facts.specialist in main.histories.by_specialist:
+    if draft.specialist in main.histories.by_specialist:
         return
     files = {EXPORT_FILE: canonical_json(for_reviewers(export, main.policy.audiences))}
     kind = f"{export.told}, {export.export.dtype}" if export.export.dtype else export.told
     body = f"Made from {export.parent}: {kind}. Its weights stand alone, and it is evaluated as they are."
-    advance(harness, main, "candidate", facts, files, f"{facts.specialist}: candidate, {export.told}", body)
+    advance(harness, main, "candidate", draft, files, f"{draft.specialist}: candidate, {export.told}", body)
 
 
 class Runs(NamedTuple):
@@ -181,33 +187,33 @@ def promote_accepted(
         Its pull request, open where a person has to override an INCONCLUSIVE first; None when main has it already.
     """
     candidate = runs.candidate
-    facts = _facts(context, iteration, candidate)
+    draft = _draft(context, iteration, candidate)
     main = context.main()
-    if _has(main, facts.specialist, "eval-accepted"):
+    if _has(main, draft.specialist, "eval-accepted"):
         return None
-    latency = _latency(context, iteration, facts)
-    evidence = for_reviewers(_evidence(context, main, facts, runs, training_to_scored, latency), main.policy.audiences)
-    data = evidence_bytes(evidence, lambda: known_ids(main, facts.cluster.cluster))
+    latency = _latency(context, iteration, draft)
+    evidence = for_reviewers(_evidence(context, main, draft, runs, training_to_scored, latency), main.policy.audiences)
+    data = evidence_bytes(evidence, lambda: known_ids(main, draft.cluster.cluster))
     kept = context.folder(iteration) / EVIDENCE_SIGNATURE
-    predicate = {"cluster": facts.cluster.cluster, "specialist": facts.specialist, "run": candidate.run_id}
+    predicate = {"cluster": draft.cluster.cluster, "specialist": draft.specialist, "run": candidate.run_id}
     signed = adopt_or_seal(
         kept.read_bytes() if kept.exists() else None,
         statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, predicate),
         context.harness.signer,
-        main.signers(facts.cluster.cluster),
+        main.signers(draft.cluster.cluster),
     )
     write_atomically(kept, signed)
     files = {EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: signed}
     if iteration.override is not None:
         asked = Override(
-            run=candidate.run_id, evidence=sha256(data), asked_by=facts.requested_by, reason=iteration.override
+            run=candidate.run_id, evidence=sha256(data), asked_by=draft.requested_by, reason=iteration.override
         )
         files[OVERRIDE_FILE] = canonical_json(asked)
-    read = packet_files(main, next_record(main, "eval-accepted", facts, files), files)
+    read = packet_files(main, next_record(main, "eval-accepted", draft, files), files)
     files |= read
     what = "eval accepted" if iteration.override is None else "override of an INCONCLUSIVE eval"
-    title = f"{facts.specialist}: {what}"
-    return advance(context.harness, main, "eval-accepted", facts, files, title, read[PACKET_FILE].decode())
+    title = f"{draft.specialist}: {what}"
+    return advance(context.harness, main, "eval-accepted", draft, files, title, read[PACKET_FILE].decode())
 
 
 def promote_exported(context: IterationContext, iteration: Iteration, candidate: RunResult) -> None:
@@ -215,28 +221,28 @@ def promote_exported(context: IterationContext, iteration: Iteration, candidate:
 
     A signature that is there already is kept, unless main no longer trusts its key.
     """
-    facts = _facts(context, iteration, candidate)
+    draft = _draft(context, iteration, candidate)
     main = context.main()
-    if _has(main, facts.specialist, "artifact-exported"):
+    if _has(main, draft.specialist, "artifact-exported"):
         return
     store = Store(context.workspace.store(context.cluster.store))
-    folder = store.get(facts.artifact)
+    folder = store.get(draft.artifact)
     if folder is None:
         raise InvalidInput(
             "weights-missing",
-            f"The weights of {facts.specialist} are not in the store",
+            f"The weights of {draft.specialist} are not in the store",
             "Put them back, or iterate again.",
-            specialist=facts.specialist,
+            specialist=draft.specialist,
         )
-    trusted = main.signers(facts.cluster.cluster)
-    if not _is_signed(folder, facts.artifact, trusted):
+    trusted = main.signers(draft.cluster.cluster)
+    if not _is_signed(folder, draft.artifact, trusted):
         working = context.folder(iteration) / "artifact"
         sign_directory(working, context.harness.signer)
-        store.put_signature(facts.artifact, working / SIGNATURE_FILE)
-        check_signed(folder, facts.artifact, trusted)
+        store.put_signature(draft.artifact, working / SIGNATURE_FILE)
+        check_signed(folder, draft.artifact, trusted)
     files = {name: (folder / name).read_bytes() for name in (SUMS_FILE, SIGNATURE_FILE)}
-    body = f"Sealed and signed: artifact `{facts.artifact}`."
-    advance(context.harness, main, "artifact-exported", facts, files, f"{facts.specialist}: artifact exported", body)
+    body = f"Sealed and signed: artifact `{draft.artifact}`."
+    advance(context.harness, main, "artifact-exported", draft, files, f"{draft.specialist}: artifact exported", body)
 
 
 def _is_signed(folder: Path, artifact: str, trusted: Sequence[Trusted]) -> bool:
@@ -269,11 +275,11 @@ def promote_next(
     if event == "customer-deployed":
         refuse_on_hold(main, cluster.cluster)
     refuse_unobserved(main, history, required(main, event))
-    facts = Facts.of(history.records[-1], cluster, harness.actor, harness.preparer)
+    draft = RecordDraft.of(history.records[-1], cluster, harness.actor, harness.preparer)
     title = f"{history.specialist}: {event.replace('-', ' ')}"
-    record = next_record(main, event, facts, evidence={})
+    record = next_record(main, event, draft, evidence={})
     files = packet_files(main, record, {})
-    return event, advance(harness, main, event, facts, files, title, files[PACKET_FILE].decode())
+    return event, advance(harness, main, event, draft, files, title, files[PACKET_FILE].decode())
 
 
 def _nothing_follows(workspace: Workspace, cluster: str, history: SpecialistHistory) -> InvalidInput:
@@ -281,7 +287,7 @@ def _nothing_follows(workspace: Workspace, cluster: str, history: SpecialistHist
     known = ledger_of(workspace).runs(cluster=cluster) if history.state == "candidate" else []
     runs = [one for one in known if is_assessment(one.tag, cluster, one.model)]
     run = next((one for one in reversed(runs) if one.weights == history.artifact), None)
-    facts: dict[str, JsonValue] = {"specialist": history.specialist, "state": history.state}
+    details: dict[str, JsonValue] = {"specialist": history.specialist, "state": history.state}
     said = f"{history.specialist} is {history.state}; nothing follows that a person could be asked for"
     if run and run.headline.verdict != "PASS":
         value, limit = told_apart(run.headline.composite.value, run.rule.thresholds.composite)
@@ -290,13 +296,13 @@ def _nothing_follows(workspace: Workspace, cluster: str, history: SpecialistHist
             f"{limit}). A rule that was changed since does not pass it: a bar that is set with the result in sight "
             "measures nothing"
         )
-        facts |= {"verdict": run.headline.verdict, "composite": run.headline.composite.value, "eval_tag": run.tag}
-    if history.is_export and history.state in ("candidate", "eval-accepted") and "verdict" not in facts:
+        details |= {"verdict": run.headline.verdict, "composite": run.headline.composite.value, "eval_tag": run.tag}
+    if history.is_export and history.state in ("candidate", "eval-accepted") and "verdict" not in details:
         mend = "Run the same `modelsmith export` again: it goes on with the eval."
-        return InvalidInput("nothing-to-promote", said, mend, **facts)
+        return InvalidInput("nothing-to-promote", said, mend, **details)
     again = step("iterate", {"cluster": cluster})
     mend = "Run `{next}`: the next candidate is judged by the rule as it is now."
-    return InvalidInput("nothing-to-promote", said, mend, **facts).then(again)
+    return InvalidInput("nothing-to-promote", said, mend, **details).then(again)
 
 
 def refuse_on_hold(main: GovernedState, cluster: str) -> None:
@@ -314,10 +320,10 @@ def refuse_on_hold(main: GovernedState, cluster: str) -> None:
         ).then(clear)
 
 
-def _facts(context: IterationContext, iteration: Iteration, run: RunResult | None) -> Facts:
+def _draft(context: IterationContext, iteration: Iteration, run: RunResult | None) -> RecordDraft:
     assert iteration.specialist
     assert iteration.artifact
-    return Facts(
+    return RecordDraft(
         cluster=context.cluster,
         specialist=iteration.specialist,
         artifact=iteration.artifact,
@@ -334,8 +340,8 @@ def _has(main: GovernedState, specialist: str, event: Event) -> bool:
     return any(record.event == event for record in main.histories.find(specialist).records)
 
 
-def _latency(context: IterationContext, iteration: Iteration, facts: Facts) -> Latency | None:
-    candidate = target_of(context.workspace, context.cluster, facts.specialist, facts.artifact)
+def _latency(context: IterationContext, iteration: Iteration, draft: RecordDraft) -> Latency | None:
+    candidate = target_of(context.workspace, context.cluster, draft.specialist, draft.artifact)
     pair = (candidate, context.target(iteration.reference))
     return measured(
         context.workspace, context.cluster, context.governed, pair, context.folder(iteration) / LATENCY_FILE
@@ -345,7 +351,7 @@ def _latency(context: IterationContext, iteration: Iteration, facts: Facts) -> L
 def _evidence(
     context: IterationContext,
     main: GovernedState,
-    facts: Facts,
+    draft: RecordDraft,
     runs: Runs,
     training_to_scored: float,
     latency: Latency | None,
@@ -353,10 +359,10 @@ def _evidence(
     def with_rows(result: RunResult) -> Run:
         return Run(result, verdict_rows(read_observations(context.workspace, result)))
 
-    history = main.histories.find(facts.specialist)
+    history = main.histories.find(draft.specialist)
     training, export = training_of(main, history), export_of(main, history)
     assert training
-    cluster = load_cluster(main.tree, facts.cluster.cluster)
+    cluster = load_cluster(main.tree, draft.cluster.cluster)
     governed = load_eval_set(main.tree, cluster.eval_set)
     tree = main.tree.folder_id(governed.folder)
     assert tree
@@ -364,7 +370,7 @@ def _evidence(
     later = [history.specialist for history in candidates_since(main, cluster.cluster, runs.reference.model)]
     return build(
         Governing(governed, cluster, tree, since(main, cluster, runs.reference.model)),
-        facts.specialist,
+        draft.specialist,
         with_rows(runs.candidate),
         with_rows(runs.reference),
         [with_rows(result) for result in runs.baselines],

@@ -14,7 +14,7 @@ from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.packets import PACKET_FILE, packet_files
 from modelsmith.promotion.pulls import branch_of
-from modelsmith.promotion.records import Facts, next_record
+from modelsmith.promotion.records import RecordDraft, next_record
 from modelsmith.promotion.rollbacks import deployment_of, is_present, order_for, read_order, verdict_on
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
@@ -44,50 +44,52 @@ def roll_back(
     """
     require_clean_reason(reason, main, cluster)
     now = datetime.now(UTC).replace(microsecond=0)
-    facts = _facts(harness, cluster, history)
-    fresh = order_for(main, facts, reason, now, window)
+    draft = _draft(harness, cluster, history)
+    fresh = order_for(main, draft, reason, now, window)
     _require_loss(main, fresh, history)
-    order = _standing_order(harness, main, facts, fresh) or fresh
+    order = _standing_order(harness, main, draft, fresh) or fresh
     if not order.reason and not order.window:
         raise InvalidInput(
             "no-reason", "A rollback moves traffic, and nothing says why", "Say it: --reason 'auction win rate fell'."
         )
     data = canonical_json(order)
-    record = next_record(main, "rolled-back", facts, {ROLLBACK_FILE: data})
+    record = next_record(main, "rolled-back", draft, {ROLLBACK_FILE: data})
     files = {ROLLBACK_FILE: data}
     files |= packet_files(main, record, files)
     body = files[PACKET_FILE].decode()
-    return advance(harness, main, "rolled-back", facts, files, f"{history.specialist}: rolled back", body)
+    return advance(harness, main, "rolled-back", draft, files, f"{history.specialist}: rolled back", body)
 
 
 def clear_hold(harness: Harness, main: GovernedState, cluster: Cluster, hold: Hold, reason: str) -> PullRequest:
     """Ask for the end of a cluster's hold."""
     require_clean_reason(reason, main, cluster)
     history = main.histories.find(hold.specialist)
-    facts = _facts(harness, cluster, history)
-    record = next_record(main, "hold-cleared", facts, {})
+    draft = _draft(harness, cluster, history)
+    record = next_record(main, "hold-cleared", draft, {})
     files = {CLEARANCE_FILE: canonical_json(HoldClearance(clears=hold.record, reason=reason))} if reason else {}
     files |= packet_files(main, record, files)
     body = files[PACKET_FILE].decode()
-    return advance(harness, main, "hold-cleared", facts, files, f"{cluster.cluster}: clear the hold", body)
+    return advance(harness, main, "hold-cleared", draft, files, f"{cluster.cluster}: clear the hold", body)
 
 
 def retire(harness: Harness, main: GovernedState, cluster: Cluster, history: SpecialistHistory) -> PullRequest:
     """Ask for a specialist's deprecation; when it serves, routing returns to who served before."""
-    facts = _facts(harness, cluster, history)
-    record = next_record(main, "deprecated", facts, {})
+    draft = _draft(harness, cluster, history)
+    record = next_record(main, "deprecated", draft, {})
     files = packet_files(main, record, {})
     body = files[PACKET_FILE].decode()
-    return advance(harness, main, "deprecated", facts, files, f"{history.specialist}: deprecated", body)
+    return advance(harness, main, "deprecated", draft, files, f"{history.specialist}: deprecated", body)
 
 
-def _facts(harness: Harness, cluster: Cluster, history: SpecialistHistory) -> Facts:
-    return Facts.of(history.records[-1], cluster, harness.actor, harness.preparer)
+def _draft(harness: Harness, cluster: Cluster, history: SpecialistHistory) -> RecordDraft:
+    return RecordDraft.of(history.records[-1], cluster, harness.actor, harness.preparer)
 
 
-def _standing_order(harness: Harness, main: GovernedState, facts: Facts, fresh: RollbackOrder) -> RollbackOrder | None:
+def _standing_order(
+    harness: Harness, main: GovernedState, draft: RecordDraft, fresh: RollbackOrder
+) -> RollbackOrder | None:
     """The order of this harness's open pull request that says the same and is decided by the same as a fresh one."""
-    history = main.histories.find(facts.specialist)
+    history = main.histories.find(draft.specialist)
     due = (history.cluster, history.specialist, len(history.records) + 1)
     path = f"{folder_of(*due, 'rolled-back')}/{ROLLBACK_FILE}"
     for pull in harness.forge.list("open"):
@@ -107,15 +109,15 @@ def _standing_order(harness: Harness, main: GovernedState, facts: Facts, fresh: 
                 "window": said.window,
             }
         )
-        automatic = _automatic(main, facts, order)
+        automatic = _automatic(main, draft, order)
         timely = is_present(order, fresh.decided_at) or not automatic
-        if order == same and timely and automatic == _automatic(main, facts, fresh):
+        if order == same and timely and automatic == _automatic(main, draft, fresh):
             return order
     return None
 
 
-def _automatic(main: GovernedState, facts: Facts, order: RollbackOrder) -> bool:
-    record = next_record(main, "rolled-back", facts, {ROLLBACK_FILE: canonical_json(order)})
+def _automatic(main: GovernedState, draft: RecordDraft, order: RollbackOrder) -> bool:
+    record = next_record(main, "rolled-back", draft, {ROLLBACK_FILE: canonical_json(order)})
     return verdict_on(main, record, order).automatic
 
 

@@ -27,7 +27,7 @@ from modelsmith.promotion.lineage_checks import check_export, check_training
 from modelsmith.promotion.observers import backing, count_sentence, disagreements, required
 from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE, packet_files
 from modelsmith.promotion.proposed import Promotion, read_promotion, refuse, require_seal
-from modelsmith.promotion.records import Facts, next_record, routing_after
+from modelsmith.promotion.records import RecordDraft, next_record, routing_after
 from modelsmith.promotion.rollbacks import check_order, read_clearance, read_order, who_decides
 from modelsmith.repository.document import Unreadable
 from modelsmith.repository.json_reader import read_json
@@ -180,9 +180,9 @@ def _history(promotion: Promotion) -> str:
     machine = record.prepared_by.kind == "harness"
     refuse(machine != is_harness(record.prepared_by.id, main.people), "the record says wrongly what prepared it")
     cluster = load_cluster(main.tree, record.cluster)
-    facts = Facts.of(record, cluster, record.requested_by, record.prepared_by)
+    draft = RecordDraft.of(record, cluster, record.requested_by, record.prepared_by)
     evidence = {k: v for k, v in promotion.files.items() if k not in (RECORD_FILE, RECORD_SIGNATURE)}
-    wanted = next_record(main, record.event, facts, evidence).model_dump(mode="json")
+    wanted = next_record(main, record.event, draft, evidence).model_dump(mode="json")
     found = record.model_dump(mode="json")
     different = sorted(name for name in wanted if wanted[name] != found[name])
     refuse(bool(different), f"the record's {', '.join(different)} do not follow from main")

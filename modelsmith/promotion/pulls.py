@@ -19,7 +19,7 @@ from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.judge import Judgement, judge
 from modelsmith.promotion.openings import may_miss_opening
 from modelsmith.promotion.receipts import Merged, receipt_files
-from modelsmith.promotion.records import Facts, next_record, routing_after
+from modelsmith.promotion.records import RecordDraft, next_record, routing_after
 from modelsmith.repository.eval_tree import overwritten
 from modelsmith.repository.git import Signature
 from modelsmith.repository.tree import read_each
@@ -51,7 +51,7 @@ def branch_of(cluster: str, specialist: str, sequence: int, event: Event) -> str
 
 
 def open_promotion(
-    harness: Harness, event: Event, facts: Facts, evidence: Mapping[str, bytes], title: str, body: str
+    harness: Harness, event: Event, draft: RecordDraft, evidence: Mapping[str, bytes], title: str, body: str
 ) -> PullRequest:
     """Propose the specialist's next event; an open proposal with the same record is adopted, signature and all.
 
@@ -59,7 +59,7 @@ def open_promotion(
     signed and proposed anew.
     """
     main = read_governed_state(harness.workspace.git, sync(harness))
-    record = next_record(main, event, facts, evidence)
+    record = next_record(main, event, draft, evidence)
     branch = branch_of(record.cluster, record.specialist, record.sequence, event)
     adopted = _open_with(harness, main, branch, record)
     if adopted:
@@ -70,7 +70,7 @@ def open_promotion(
     git = harness.workspace.git
     head = git.commit_files(main.tree.commit, files, f"{title}\n", signature(harness))
     pull = harness.forge.open(
-        Proposal(branch=branch, title=title, body=body, head=head, base=main.tree.commit, requester=facts.requested_by)
+        Proposal(branch=branch, title=title, body=body, head=head, base=main.tree.commit, requester=draft.requested_by)
     )
     announce(harness.forge, main, pull)
     return pull

@@ -32,7 +32,7 @@ from modelsmith.schema.steps import step
 
 
 @dataclass(frozen=True)
-class Facts:
+class RecordDraft:
     """What a record says besides what main already knows."""
 
     cluster: Cluster
@@ -46,7 +46,7 @@ class Facts:
     prepared_by: Preparer
 
     @classmethod
-    def of(cls, record: PromotionRecord, cluster: Cluster, requested_by: str, prepared_by: Preparer) -> Facts:
+    def of(cls, record: PromotionRecord, cluster: Cluster, requested_by: str, prepared_by: Preparer) -> RecordDraft:
         """The facts that a specialist's record states, as asked for and prepared by these two."""
         return cls(
             cluster=cluster,
@@ -82,7 +82,9 @@ def is_assessment(tag: str, cluster: str, model: str) -> bool:
     return tag.endswith("-candidate") or export.fullmatch(tag) is not None
 
 
-def next_record(main: GovernedState, event: Event, facts: Facts, evidence: Mapping[str, bytes]) -> PromotionRecord:
+def next_record(
+    main: GovernedState, event: Event, draft: RecordDraft, evidence: Mapping[str, bytes]
+) -> PromotionRecord:
     """The record that takes the specialist one event further from where main has it.
 
     Raises:
@@ -90,36 +92,36 @@ def next_record(main: GovernedState, event: Event, facts: Facts, evidence: Mappi
             none to be cleared; ``override-forbidden`` when it brings an override and policy lets nobody.
         WaitingForPerson: ``on-hold`` when the cluster's hold does not allow it.
     """
-    history = main.histories.by_specialist.get(facts.specialist)
+    history = main.histories.by_specialist.get(draft.specialist)
     last = history.records[-1] if history else None
     state = history.state if history else None
     transition = transition_for(main.policy, event, state)
     linked = state in SERVING_STATES or transition.target in SERVING_STATES or event == "hold-cleared"
-    histories = main.histories.of_cluster(facts.cluster.cluster)
-    refusal = hold_refusal(hold_of(facts.cluster.cluster, histories), facts.cluster.cluster, event, facts.specialist)
+    histories = main.histories.of_cluster(draft.cluster.cluster)
+    refusal = hold_refusal(hold_of(draft.cluster.cluster, histories), draft.cluster.cluster, event, draft.specialist)
     if refusal:
         if event == "hold-cleared":
             raise InvalidInput("no-hold", refusal, "See `{next}`.").then(step("status", {}))
         raise WaitingForPerson("on-hold", refusal, "See `{next}`.").then(step("status", {}))
     return PromotionRecord(
-        cluster=facts.cluster.cluster,
-        specialist=facts.specialist,
+        cluster=draft.cluster.cluster,
+        specialist=draft.specialist,
         sequence=last.sequence + 1 if last else 1,
         event=event,
         from_state=state,
         to_state=transition.target,
-        artifact=facts.artifact,
-        iteration=facts.iteration,
-        eval_run=facts.eval_run,
-        eval_tag=facts.eval_tag,
-        composite=facts.composite,
+        artifact=draft.artifact,
+        iteration=draft.iteration,
+        eval_run=draft.eval_run,
+        eval_tag=draft.eval_tag,
+        composite=draft.composite,
         policy=main.policy_digest,
         evidence={name: sha256(data) for name, data in sorted(evidence.items())},
-        requested_by=facts.requested_by,
-        prepared_by=facts.prepared_by,
+        requested_by=draft.requested_by,
+        prepared_by=draft.prepared_by,
         expected_previous=last_routing_record(histories) if linked else None,
         required_approvers=_approvers(main, transition, evidence),
-        rollback=_contract(facts.cluster, histories) if event == "customer-deployed" else None,
+        rollback=_contract(draft.cluster, histories) if event == "customer-deployed" else None,
         previous_record=sha256(canonical_json(last)) if last else None,
         previous_receipts=receipts_of(main.tree, record_folder(last)) if last else {},
     )

@@ -17,7 +17,7 @@ from modelsmith.promotion.attestation import approved_at
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import RECEIPTS, parse_record
 from modelsmith.promotion.receipts import MERGE_RECEIPT
-from modelsmith.promotion.records import Facts, cluster_histories_after, next_record, routing_after
+from modelsmith.promotion.records import RecordDraft, cluster_histories_after, next_record, routing_after
 from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import digest, is_plain_canonical, parse_canonical, sha256
@@ -69,16 +69,16 @@ def deployment_of(main: GovernedState, specialist: str) -> Deployment:
 
 
 def order_for(
-    main: GovernedState, facts: Facts, reason: str, decided_at: datetime, window: LiveWindow | None = None
+    main: GovernedState, draft: RecordDraft, reason: str, decided_at: datetime, window: LiveWindow | None = None
 ) -> RollbackOrder:
     """What a rollback of the specialist says now; ``window`` is what live traffic showed, if that is why.
 
     Raises:
         InvalidInput: ``not-deployed``; ``bad-transition`` when its deployment does not stand.
     """
-    after = incumbent(facts.cluster.cluster, cluster_histories_after(main, next_record(main, "rolled-back", facts, {})))
+    after = incumbent(draft.cluster.cluster, cluster_histories_after(main, next_record(main, "rolled-back", draft, {})))
     return RollbackOrder(
-        undoes=digest(deployment_of(main, facts.specialist).record),
+        undoes=digest(deployment_of(main, draft.specialist).record),
         prior_specialist=after.specialist,
         prior_artifact=after.artifact,
         trigger="metric" if window else "manual",

@@ -38,7 +38,7 @@ from modelsmith.promotion.judge import Judgement, judge, judge_tree
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import MERGE_RECEIPT, Merged, receipt_files
-from modelsmith.promotion.records import Facts, candidate_tag, next_record, routing_after
+from modelsmith.promotion.records import RecordDraft, candidate_tag, next_record, routing_after
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.promotion.since import since
 from modelsmith.repository.git import Git, Signature
@@ -428,7 +428,7 @@ class World(Place):
 
     # Promotions.
 
-    def facts(self, number: int = 1, **other: Any) -> Facts:
+    def draft(self, number: int = 1, **other: Any) -> RecordDraft:
         """What the harness says of the specialist with this number."""
         artifact = self.artifact(number)
         facts = {
@@ -442,7 +442,7 @@ class World(Place):
             "requested_by": HARNESS,
             "prepared_by": Preparer(id=HARNESS, kind="harness"),
         }
-        return Facts(**(facts | other))
+        return RecordDraft(**(facts | other))
 
     def artifact(self, number: int = 1) -> str:
         """Id of a real sealed and signed artifact in the store, made at first use."""
@@ -473,7 +473,7 @@ class World(Place):
         """Honest evidence: the candidate passes everything, the base model nothing."""
         key = (self.main(), number)
         if key not in _EVIDENCE:
-            facts = self.facts(number)
+            facts = self.draft(number)
             candidate = self._run(facts.specialist, facts.artifact, True)
             base = self._run("base", self.cluster().base_model.digest, False)
             tree = self.governed().tree.folder_id(SET)
@@ -512,11 +512,11 @@ class World(Place):
         )  # fmt: skip
         return Run(result, rows)
 
-    def accepted_facts(self, evidence: Evidence, number: int = 1) -> Facts:
+    def accepted_draft(self, evidence: Evidence, number: int = 1) -> RecordDraft:
         """What the record of ``eval-accepted``, and each one after it, says of the eval."""
         run = evidence.candidate
         value = run.headline.composite.value
-        return self.facts(number, eval_run=run.run_id, eval_tag=candidate_tag(CLUSTER, number), composite=value)
+        return self.draft(number, eval_run=run.run_id, eval_tag=candidate_tag(CLUSTER, number), composite=value)
 
     def files_for(self, event: str, number: int = 1, evidence: bytes | None = None) -> dict[str, bytes]:
         """Files of an event's folder besides the record: real, and signed with the harness's key."""
@@ -532,28 +532,28 @@ class World(Place):
             signed = seal(statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, {"cluster": CLUSTER}), key)
             files = {EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: signed}
             honestly = {EVIDENCE_FILE: evidence_bytes(honest)}
-            return files | packet_files(main, next_record(main, event, self.facts_for(event, number), {}), honestly)
-        return packet_files(main, next_record(main, event, self.facts_for(event, number), {}), {})
+            return files | packet_files(main, next_record(main, event, self.draft_for(event, number), {}), honestly)
+        return packet_files(main, next_record(main, event, self.draft_for(event, number), {}), {})
 
     def stated_evidence(self, number: int = 1) -> Evidence:
         """The evidence that main holds of a specialist."""
         main = self.governed()
-        history = main.histories.find(self.facts(number).specialist)
+        history = main.histories.find(self.draft(number).specialist)
         accepted = next(record for record in history.records if record.event == "eval-accepted")
         return Evidence.model_validate_json(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
 
-    def facts_for(self, event: str, number: int = 1) -> Facts:
+    def draft_for(self, event: str, number: int = 1) -> RecordDraft:
         """What the harness would truthfully say at an event."""
         if event == "candidate":
-            return self.facts(number)
-        known = self.governed().histories.by_specialist.get(self.facts(number).specialist)
+            return self.draft(number)
+        known = self.governed().histories.by_specialist.get(self.draft(number).specialist)
         evaluated = known and any(record.event == "eval-accepted" for record in known.records)
-        return self.accepted_facts(self.stated_evidence(number) if evaluated else self.evidence(number), number)
+        return self.accepted_draft(self.stated_evidence(number) if evaluated else self.evidence(number), number)
 
     def promote(self, event: str, number: int = 1) -> int:
         """The harness's own pull request for an event; not merged."""
         return open_promotion(
-            self.harness(), event, self.facts_for(event, number), self.files_for(event, number), event, "Body."
+            self.harness(), event, self.draft_for(event, number), self.files_for(event, number), event, "Body."
         ).number
 
     def record_files(
@@ -571,12 +571,12 @@ class World(Place):
         """The files of the specialist's next event, the record stating ``lie`` where it differs, signed again."""
         main = self.governed()
         evidence = self.files_for(event, number)
-        honest = next_record(main, event, self.facts_for(event, number), evidence)
+        honest = next_record(main, event, self.draft_for(event, number), evidence)
         if event in ("customer-deployed", "production-validated"):
             told = PromotionRecord.model_validate_json(json.dumps({**honest.model_dump(mode="json"), **lie}))
             with suppress(ModelsmithError):  # a lie of which no packet can be made keeps the honest one
                 evidence = packet_files(main, told, {})
-            honest = next_record(main, event, self.facts_for(event, number), evidence)
+            honest = next_record(main, event, self.draft_for(event, number), evidence)
         record = PromotionRecord.model_validate_json(json.dumps({**honest.model_dump(mode="json"), **lie}))
         files = self.record_files(record, evidence)
         if changes_routing(record):
@@ -599,7 +599,7 @@ class World(Place):
         files = self.files_for("eval-accepted", evidence=canonical_json(evidence) if data is None else data)
         run = evidence["candidate"]
         facts = replace(
-            self.facts_for("eval-accepted"), eval_run=run["run_id"], composite=run["headline"]["composite"]["value"]
+            self.draft_for("eval-accepted"), eval_run=run["run_id"], composite=run["headline"]["composite"]["value"]
         )
         return self.record_files(next_record(self.governed(), "eval-accepted", facts, files), files)
 

@@ -39,7 +39,7 @@ def accepted(world, edit, packet_of=None):
     files = world.files_for("eval-accepted", evidence=canonical_json(evidence))
     shown = Evidence.model_validate_json(canonical_json(packet_of or evidence))
     files["packet.md"] = packet(shown, world.cluster()).encode()
-    record = next_record(world.governed(), "eval-accepted", world.facts_for("eval-accepted"), files)
+    record = next_record(world.governed(), "eval-accepted", world.draft_for("eval-accepted"), files)
     return world.record_files(record, files)
 
 
@@ -139,7 +139,7 @@ def test_what_an_operator_keeps_is_not_in_lineage_although_an_older_commit_has_i
     """`training.json` was committed before the policy; lineage shows what today's policy shows."""
     kept(candidate)
     plain_git("merge", "--quiet", "--ff-only", candidate.main(), folder=candidate.clone)
-    specialist = candidate.facts().specialist
+    specialist = candidate.draft().specialist
     found = lineage.run(candidate.workspace, lineage.LineageRequest(id=specialist))
     assert found.ancestors[0].training.toolkit is None
     assert found.ancestors[0].training.seed == 17

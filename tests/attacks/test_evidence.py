@@ -189,8 +189,8 @@ def test_a_packet_that_tells_another_story_than_the_evidence_is_refused(candidat
     """The evidence is honest; what the reviewer reads in ten minutes is not."""
     files = candidate.files_for("eval-accepted")
     files["packet.md"] = files["packet.md"].replace(b"base", b"the market leader")
-    facts = candidate.facts_for("eval-accepted")
-    record = next_record(candidate.governed(), "eval-accepted", facts, files)
+    draft = candidate.draft_for("eval-accepted")
+    record = next_record(candidate.governed(), "eval-accepted", draft, files)
     number = candidate.open(candidate.commit(candidate.record_files(record, files)), HARNESS, branch="told")
     with refused("gate-closed") as errors:
         candidate.merge(number)
@@ -219,11 +219,11 @@ def names_of(tree, folder):
 
 def test_a_second_eval_of_the_same_candidate_cannot_replace_the_first(accepted):
     """Best of two on main: the history of a specialist has one ``eval-accepted``, and folders never change."""
-    facts = accepted.facts_for("eval-accepted")
-    main, folder = accepted.governed().tree, f"promotions/{CLUSTER}/{facts.specialist}/02-eval-accepted"
+    draft = accepted.draft_for("eval-accepted")
+    main, folder = accepted.governed().tree, f"promotions/{CLUSTER}/{draft.specialist}/02-eval-accepted"
     again = {name: main.read(f"{folder}/{name}") for name in names_of(main, folder)}
-    before = accepted.governed().histories.find(facts.specialist).records[-1]
-    better = next_record(accepted.governed(), "artifact-exported", facts, again).model_copy(
+    before = accepted.governed().histories.find(draft.specialist).records[-1]
+    better = next_record(accepted.governed(), "artifact-exported", draft, again).model_copy(
         update={"event": "eval-accepted", "from_state": "candidate", "to_state": "eval-accepted"}
     )
     stopped(accepted, accepted.record_files(better, again), "does not allow")
@@ -240,7 +240,7 @@ def test_the_signed_artifact_as_the_harness_exports_it_passes(accepted):
 
 def exported(world, **other):
     files = {**world.files_for("artifact-exported"), **other}
-    record = next_record(world.governed(), "artifact-exported", world.facts_for("artifact-exported"), files)
+    record = next_record(world.governed(), "artifact-exported", world.draft_for("artifact-exported"), files)
     return world.record_files(record, files)
 
 
@@ -341,14 +341,14 @@ def test_training_on_another_rubric_or_base_is_refused(fresh):
     for field in ("reward", "base_digest"):
         lie = honest.model_copy(update={field: OTHER})
         files = {"training.json": canonical_json(lie)}
-        record = next_record(fresh.governed(), "candidate", fresh.facts(), files)
+        record = next_record(fresh.governed(), "candidate", fresh.draft(), files)
         head = fresh.commit(fresh.record_files(record, files))
         number = fresh.open(head, HARNESS, branch=field)
         with refused("gate-closed") as errors:
             fresh.merge(number)
         assert "training: " in errors[0].message
     files = {"training.json": canonical_json(honest)}
-    record = next_record(fresh.governed(), "candidate", fresh.facts(), files)
+    record = next_record(fresh.governed(), "candidate", fresh.draft(), files)
     number = fresh.open(fresh.commit(fresh.record_files(record, files)), HARNESS, branch="honest")
     assert fresh.gate(number).decision.open
 

@@ -265,8 +265,8 @@ def signed(world, document: Any, beside: Mapping[str, bytes]) -> dict[str, bytes
     bundle = seal(statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, {}), world.harness_keys / "harness.pem")
     files = {**beside, EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: bundle}
     stated = {"eval_run": run["run_id"], "composite": run["headline"]["composite"]["value"]}
-    facts = replace(world.facts_for("eval-accepted"), **stated)
-    return world.record_files(next_record(world.governed(), "eval-accepted", facts, files), files)
+    draft = replace(world.draft_for("eval-accepted"), **stated)
+    return world.record_files(next_record(world.governed(), "eval-accepted", draft, files), files)
 
 
 PASSES = {
@@ -322,7 +322,7 @@ def test_no_part_of_a_list_in_evidence_can_be_left_out(candidate, cut):
 def test_no_recomputable_field_of_a_record_can_be_changed_and_signed_again(candidate):
     """The same for the record itself."""
     evidence = candidate.files_for("eval-accepted")
-    honest = next_record(candidate.governed(), "eval-accepted", candidate.facts_for("eval-accepted"), evidence)
+    honest = next_record(candidate.governed(), "eval-accepted", candidate.draft_for("eval-accepted"), evidence)
     document = json.loads(canonical_json(honest))
     wrong = []
     for name, who, path in leaves(document, PromotionRecord):
@@ -344,7 +344,7 @@ def test_no_recomputable_field_of_training_facts_can_be_changed_and_signed_again
     for name, who, path in leaves(honest, TrainingFacts):
         document = changed(honest, path)
         files = {"training.json": canonical_json(document)}
-        record = next_record(fresh.governed(), "candidate", fresh.facts(), files)
+        record = next_record(fresh.governed(), "candidate", fresh.draft(), files)
         if who in RECOMPUTED or name.startswith(("generators", "parent")):
             wrong += changeable(name, *judged(fresh, fresh.record_files(record, files)))
     assert not wrong, "\n".join(wrong)

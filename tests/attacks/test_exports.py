@@ -32,7 +32,7 @@ class Child:
     """Merged weights of the world's first specialist, sealed, signed and stored."""
 
     def __init__(self, world: World) -> None:
-        self.world, parent, training = world, world.facts(1), world.training(1)
+        self.world, parent, training = world, world.draft(1), world.training(1)
         said = Export(
             kind="merged", parent=parent.artifact, base_model=training.base_model,
             base_digest=training.base_digest, dtype="float32",
@@ -47,7 +47,7 @@ class Child:
         sign_directory(self.folder, world.harness_keys / "harness.pem")
         Store(world.store).put(self.folder, self.artifact)
         name = f"iter-001-{self.artifact.removeprefix('sha256:')[:8]}"
-        self.facts = replace(parent, specialist=name, artifact=self.artifact)
+        self.draft = replace(parent, specialist=name, artifact=self.artifact)
 
     def candidate(self, edit=None, more=None):
         """The files of its first record, what it says edited."""
@@ -55,33 +55,33 @@ class Child:
         if edit:
             edit(said)
         evidence = {"export.json": canonical_json(said)} | (more or {})
-        record = next_record(self.world.governed(), "candidate", self.facts, evidence)
+        record = next_record(self.world.governed(), "candidate", self.draft, evidence)
         return self.world.record_files(record, evidence)
 
     def known(self):
         """Main knows it."""
         files = {"export.json": canonical_json(self.says)}
-        self._merged("candidate", self.facts, files)
+        self._merged("candidate", self.draft, files)
         return self
 
     def evidence(self):
         """Honest evidence of its own run."""
         world, main = self.world, self.world.governed()
         governed, cluster = world.eval_set(), world.cluster()
-        run = world._run(self.facts.specialist, self.artifact, True)
+        run = world._run(self.draft.specialist, self.artifact, True)
         alone = replace(run, result=run.result.model_copy(update={"base": None}))
         base = world._run("base", cluster.base_model.digest, False)
         asked = Governing(governed, cluster, main.tree.folder_id(SET), since(main, cluster, "base"))
         return build(
-            asked, self.facts.specialist, alone, base, (), world.training(1), 0.5, {"torch": "2.13.0"},
+            asked, self.draft.specialist, alone, base, (), world.training(1), 0.5, {"torch": "2.13.0"},
             export=self.says,
         )  # fmt: skip
 
     def evaluated(self, evidence):
         """What its records say of that eval."""
         run = evidence.candidate
-        tag = export_tag(CLUSTER, self.facts.specialist, evidence.question, evidence.engine)
-        return replace(self.facts, eval_run=run.run_id, eval_tag=tag, composite=run.headline.composite.value)
+        tag = export_tag(CLUSTER, self.draft.specialist, evidence.question, evidence.engine)
+        return replace(self.draft, eval_run=run.run_id, eval_tag=tag, composite=run.headline.composite.value)
 
     def accepted(self, edit=None, **stated):
         """The files of ``eval-accepted``, its evidence edited and signed again, the record stating something else."""
@@ -89,7 +89,7 @@ class Child:
         said = json.loads(evidence_bytes(honest))
         if edit:
             edit(said)
-        facts = replace(self.evaluated(honest), **stated)
+        draft = replace(self.evaluated(honest), **stated)
         data, main = canonical_json(said), self.world.governed()
         sealed = seal_statement(
             statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, {}), self.world.harness_keys / "harness.pem"
@@ -97,10 +97,10 @@ class Child:
         files = {EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: sealed}
         honestly = next_record(main, "eval-accepted", self.evaluated(honest), {})
         files |= packet_files(main, honestly, {EVIDENCE_FILE: evidence_bytes(honest)})
-        return self.world.record_files(next_record(main, "eval-accepted", facts, files), files)
+        return self.world.record_files(next_record(main, "eval-accepted", draft, files), files)
 
-    def _merged(self, event, facts, files):
-        number = open_promotion(self.world.harness(), event, facts, files, event, "Body.").number
+    def _merged(self, event, draft, files):
+        number = open_promotion(self.world.harness(), event, draft, files, event, "Body.").number
         assert self.world.merge(number).status == "merged"
 
 

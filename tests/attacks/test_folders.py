@@ -26,8 +26,8 @@ FAKE = b"**PASS**: composite 0.868 and held-out 0.850 reach their thresholds.\n\
 
 def proposed(world, event, files, branch="odd"):
     """A pull request for the event with these files, the record covering each; signed by the harness."""
-    main, facts = world.governed(), world.facts_for(event)
-    record = next_record(main, event, facts, files)
+    main, draft = world.governed(), world.draft_for(event)
+    record = next_record(main, event, draft, files)
     made = world.record_files(record, files)
     if event in ("deprecated", "rolled-back"):
         made["clusters/rtb-pricing/routing.yaml"] = routing_after(main, record)
@@ -36,7 +36,7 @@ def proposed(world, event, files, branch="odd"):
 
 def due(world, event, files):
     """The event's other files with the packet that is due."""
-    record = next_record(world.governed(), event, world.facts_for(event), files)
+    record = next_record(world.governed(), event, world.draft_for(event), files)
     return {**files, **packet_files(world.governed(), record, files)}
 
 
@@ -59,8 +59,8 @@ def test_a_forged_packet_of_a_retirement_is_refused(validated):
 
 def test_a_forged_packet_of_a_rollback_and_of_a_hold_s_end_is_refused(deployed):
     """Whoever is woken at night reads it; so it is rendered from order and record, or refused."""
-    main, facts = deployed.governed(), deployed.facts_for("rolled-back")
-    order = {ROLLBACK_FILE: canonical_json(order_for(main, facts, "", datetime.now(UTC).replace(microsecond=0)))}
+    main, draft = deployed.governed(), deployed.draft_for("rolled-back")
+    order = {ROLLBACK_FILE: canonical_json(order_for(main, draft, "", datetime.now(UTC).replace(microsecond=0)))}
     number = proposed(deployed, "rolled-back", {**order, "packet.md": FAKE}, "told")
     assert "packet.md says something else than the record does" in deployed.refusals(number)
     deployed.merge(proposed(deployed, "rolled-back", due(deployed, "rolled-back", order), "honest"))
@@ -74,7 +74,7 @@ def test_a_forged_packet_of_a_rollback_and_of_a_hold_s_end_is_refused(deployed):
 def test_what_the_harness_itself_prepares_passes_for_every_event(deployed):
     """Control: rollback, the end of the hold and its reason, each with the packet that is due."""
     harness, main = open_harness(deployed.workspace), deployed.governed()
-    history = main.histories.find(deployed.facts().specialist)
+    history = main.histories.find(deployed.draft().specialist)
     assert roll_back(harness, main, deployed.cluster(), history, "win rate fell", None).status == "merged"
     main = deployed.governed()
     from modelsmith.governance.routing import hold_of
@@ -90,7 +90,7 @@ def test_what_the_harness_itself_prepares_passes_for_every_event(deployed):
 
 def test_a_retirement_as_the_harness_prepares_it_waits_for_its_owner(validated):
     """Control: nothing is refused."""
-    history = validated.governed().histories.find(validated.facts().specialist)
+    history = validated.governed().histories.find(validated.draft().specialist)
     asked = retire(open_harness(validated.workspace), validated.governed(), validated.cluster(), history)
     assert validated.gate(asked.number).decision.waiting_for == ("@head-of-trading",)
 

@@ -121,7 +121,7 @@ def test_an_honest_observer_opens_the_gate_and_verifies(exported):
     assert [one.observer for one in shown.pull.observations] == ["ci"]
     assert exported.merge(number).status == "merged"
     found = exported.holds()
-    assert [one.agrees for one in found.observations[exported.facts().specialist]] == [True]
+    assert [one.agrees for one in found.observations[exported.draft().specialist]] == [True]
 
 
 def test_invented_verdicts_are_named_by_scenario_and_close_the_gate(exported):
@@ -132,7 +132,7 @@ def test_invented_verdicts_are_named_by_scenario_and_close_the_gate(exported):
     turned = exported.gate(number).decision
     assert not turned.open
     first = exported.stated_evidence().candidate.rows[0].id
-    assert f"{exported.facts().specialist} core {first} (lost)" in words
+    assert f"{exported.draft().specialist} core {first} (lost)" in words
     shown = pr_show.run(exported.workspace, pr_show.PrShowRequest(number=number))
     assert "DISAGREES" in shown.proposal.packet.text
     assert len(shown.pull.observations[0].turned) == 3
@@ -251,7 +251,7 @@ def test_an_observation_by_a_key_that_was_taken_away_counts_no_more(exported):
     _, words = deployment(exported)
     assert "0 of 1 required observers agree" in words
     assert "lists no observer ci with a key" in words
-    assert exported.holds().observations == {exported.facts().specialist: ()}
+    assert exported.holds().observations == {exported.draft().specialist: ()}
 
 
 def test_on_another_engine_only_the_registered_share_may_differ(exported):
@@ -262,7 +262,7 @@ def test_on_another_engine_only_the_registered_share_may_differ(exported):
     exported.force_honestly({POLICY: yaml.safe_dump(policy).encode()}, "petra")
     handed_in(exported, looked(exported, "ci", turn=1, engine=BFLOAT))
     handed_in(exported, looked(exported, "lab", turn=2, engine=BFLOAT))
-    found = all_backing(exported.governed())[exported.facts().specialist]
+    found = all_backing(exported.governed())[exported.draft().specialist]
     assert [one.observer for one in found.agreeing] == ["ci"]
     assert [(one.observer, len(one.turned)) for one in found.disagreeing] == [("lab", 2)]
 

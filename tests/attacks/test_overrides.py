@@ -36,7 +36,7 @@ def ruled(world, role="domain-lead", **decision):
 
 def evaluated(world, wrong=1, run="run"):
     """From now on the harness's evidence is this: candidate and incumbent each miss other cases."""
-    facts, cluster = world.facts(), world.cluster()
+    facts, cluster = world.draft(), world.cluster()
     mine = world._run(facts.specialist, facts.artifact, True)
     theirs = world._run("base", cluster.base_model.digest, True)
 
@@ -66,19 +66,19 @@ def overriding(world, **lie):
         "reason": REASON,
     }
     files[OVERRIDE_FILE] = canonical_json(Override(**(honest | lie)))
-    facts = world.facts_for("eval-accepted")
+    facts = world.draft_for("eval-accepted")
     return files | packet_files(world.governed(), next_record(world.governed(), "eval-accepted", facts, files), files)
 
 
 def asked(world, files=None):
     """The harness's pull request of it."""
-    facts = world.facts_for("eval-accepted")
+    facts = world.draft_for("eval-accepted")
     return open_promotion(world.harness(), "eval-accepted", facts, files or overriding(world), "override", "B.").number
 
 
 def headed(world, files, **lie):
     """A commit of these files with the record that is due for them, which says ``lie`` where it differs."""
-    honest = next_record(world.governed(), "eval-accepted", world.facts_for("eval-accepted"), files)
+    honest = next_record(world.governed(), "eval-accepted", world.draft_for("eval-accepted"), files)
     return world.commit(world.record_files(honest.model_copy(update=lie), files))
 
 
@@ -110,7 +110,7 @@ def test_a_person_of_the_named_role_lets_an_inconclusive_count(unclear):
     assert (found.promotions, found.approvals) == (2, 3)
     unclear.git.run("fetch", "--quiet", str(unclear.forge), "main")
     unclear.git.run("reset", "--quiet", "--hard", "FETCH_HEAD")
-    told = lineage.run(unclear.workspace, lineage.LineageRequest(id=unclear.facts().specialist))
+    told = lineage.run(unclear.workspace, lineage.LineageRequest(id=unclear.draft().specialist))
     assert (told.ancestors[0].override.reason, told.ancestors[0].override.approved_by) == (REASON, ("dana",))
     assert unclear.merge(unclear.promote("artifact-exported")).status == "merged"
     deployment = unclear.promote("customer-deployed")
@@ -151,7 +151,7 @@ def test_an_override_where_the_policy_names_nobody_is_refused(candidate):
     evaluated(ruled(candidate, role=None))
     evidence = candidate.files_for("eval-accepted")
     said = {"run": candidate.evidence().candidate.run_id, "evidence": sha256(evidence[EVIDENCE_FILE])}
-    honest = next_record(candidate.governed(), "eval-accepted", candidate.facts_for("eval-accepted"), evidence)
+    honest = next_record(candidate.governed(), "eval-accepted", candidate.draft_for("eval-accepted"), evidence)
     evidence[OVERRIDE_FILE] = canonical_json(Override(**said, asked_by=HARNESS, reason=REASON))
     covered = {name: sha256(data) for name, data in evidence.items()}
     record = honest.model_copy(update={"evidence": dict(sorted(covered.items())), "required_approvers": ("platform",)})

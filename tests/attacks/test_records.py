@@ -75,7 +75,7 @@ def test_a_contract_with_a_better_past_is_found(waiting):
 
 def test_a_specialist_s_history_cannot_be_told_twice(deployed):
     """Deployed already, it is not deployed again."""
-    record = deployed.governed().histories.find(deployed.facts().specialist).records[-1]
+    record = deployed.governed().histories.find(deployed.draft().specialist).records[-1]
     again = record.model_copy(update={"sequence": 5})
     shown = {name: deployed.governed().tree.read(f"{record_folder(record)}/{name}") for name in record.evidence}
     files = deployed.record_files(again, shown)
@@ -130,7 +130,7 @@ def test_a_proposal_that_brings_its_own_receipts_is_refused(waiting):
 
 def test_receipts_proposed_for_an_older_promotion_are_refused(deployed):
     """A sealed folder gains nothing more, by whatever pull request."""
-    folder = record_folder(deployed.governed().histories.find(deployed.facts().specialist).records[-1])
+    folder = record_folder(deployed.governed().histories.find(deployed.draft().specialist).records[-1])
     head = deployed.commit({f"{folder}/receipts/approval-noor.json": b"{}"})
     deployed.closed_to_everybody(head, "receipts-are-not-proposed")
 
@@ -153,7 +153,7 @@ def test_the_signature_of_another_record_is_found(waiting):
     """A bundle that the harness made for the record before."""
     files = waiting.next_files("customer-deployed")
     signature = next(path for path in files if path.endswith("/record.sigstore.json"))
-    before = record_folder(waiting.governed().histories.find(waiting.facts().specialist).records[-1])
+    before = record_folder(waiting.governed().histories.find(waiting.draft().specialist).records[-1])
     other = waiting.governed().tree.read(f"{before}/record.sigstore.json")
     waiting.detected(fooled(waiting, waiting.commit({**files, signature: other})), "signature")
 
@@ -193,7 +193,7 @@ def test_a_folder_of_more_than_the_policy_allows_is_refused(waiting):
     """Evidence is figures; sixteen megabytes of anything are not."""
     size = waiting.governed().policy.limits.evidence_bytes
     extra = {**waiting.files_for("customer-deployed"), "more.txt": b"x" * size}
-    facts = waiting.facts_for("customer-deployed")
+    facts = waiting.draft_for("customer-deployed")
     record = next_record(waiting.governed(), "customer-deployed", facts, extra)
     assert isinstance(record, PromotionRecord)
     files = waiting.next_files("customer-deployed") | waiting.record_files(record, extra)
@@ -238,5 +238,5 @@ def test_a_promotion_without_what_its_event_must_show_is_found(request, event, m
     """Left out of folder and record alike; the check says so, and does not stumble."""
     world = request.getfixturevalue("candidate" if event == "eval-accepted" else "accepted")
     shown = {name: data for name, data in world.files_for(event).items() if name != missing}
-    record = next_record(world.governed(), event, world.facts_for(event), shown)
+    record = next_record(world.governed(), event, world.draft_for(event), shown)
     world.detected(fooled(world, world.commit(world.record_files(record, shown))), f"{missing} missing")

@@ -36,7 +36,7 @@ def _tomorrow(monkeypatch):
 
 
 def approved_at(world):
-    at = deployment_of(world.governed(), world.facts().specialist).approved_at
+    at = deployment_of(world.governed(), world.draft().specialist).approved_at
     assert at
     return at
 
@@ -46,7 +46,7 @@ def roll_back(world, monkeypatch, after, opened_after=None, merged_after=None, *
     main = world.governed()
     approved = approved_at(world)
     monkeypatch.setattr(attacker, "AT", approved + (after if opened_after is None else opened_after))
-    facts = world.facts_for("customer-deployed")
+    facts = world.draft_for("customer-deployed")
     data = canonical_json(order_for(main, facts, "", approved + after))
     told = {"rollback.json": data}
     told |= packet_files(main, next_record(main, "rolled-back", facts, told), told)
@@ -114,7 +114,7 @@ def test_a_rollback_dated_back_on_a_quiet_main_is_detected(deployed, monkeypatch
 
 def test_what_a_rollback_makes_pointless_is_closed_with_the_reason(deployed):
     """Nobody could approve what was to follow the deployment, so nothing is left that waits for nobody."""
-    workspace, specialist = deployed.workspace, deployed.facts().specialist
+    workspace, specialist = deployed.workspace, deployed.draft().specialist
     validated = PromoteRequest(cluster=CLUSTER, specialist=specialist, to="production-validated")
     asked = promote.run(workspace, validated)
     assert asked.status == "open"

@@ -39,10 +39,10 @@ def rotated(accepted):
 
 def export(world):
     """What `modelsmith iterate` does at this point of an iteration."""
-    facts = world.facts_for("artifact-exported")
+    draft = world.draft_for("artifact-exported")
     iteration = Iteration(
         cluster=CLUSTER, number=1, phase="promote", commit=world.main(), reference="base",
-        specialist=facts.specialist, artifact=facts.artifact,
+        specialist=draft.specialist, artifact=draft.artifact,
     )  # fmt: skip
     context = open_context(world.harness(), iteration)
     working = context.folder(iteration) / "artifact"
@@ -50,7 +50,7 @@ def export(world):
         shutil.copytree(world.folder / "artifacts" / "1", working)
     headline = world.stated_evidence().candidate.headline
     promote_exported(
-        context, iteration, RunResult.model_construct(run_id=facts.eval_run, tag=facts.eval_tag, headline=headline)
+        context, iteration, RunResult.model_construct(run_id=draft.eval_run, tag=draft.eval_tag, headline=headline)
     )
 
 
@@ -67,7 +67,7 @@ def test_the_loop_signs_an_artifact_anew_after_its_trust_key_was_replaced(rotate
     signed = (rotated.stored() / "model.sig").read_bytes()
     assert signed != old
     check_signed(rotated.stored(), rotated.artifact(), rotated.governed().trusted)
-    folder = f"promotions/{CLUSTER}/{rotated.facts().specialist}/03-artifact-exported"
+    folder = f"promotions/{CLUSTER}/{rotated.draft().specialist}/03-artifact-exported"
     assert rotated.governed().tree.read(f"{folder}/model.sig") == signed
     assert rotated.holds().promotions == 3
     export(rotated)

@@ -226,7 +226,7 @@ def test_a_file_that_becomes_a_folder_is_shown_or_named_as_left_out(fresh, insid
 def test_a_packet_that_is_not_the_rendering_is_called_so(candidate):
     """In the promotion's own folder, covered by the record and signed: it is still the proposer's words."""
     files = {**candidate.files_for("eval-accepted"), "packet.md": PACKET}
-    record = next_record(candidate.governed(), "eval-accepted", candidate.facts_for("eval-accepted"), files)
+    record = next_record(candidate.governed(), "eval-accepted", candidate.draft_for("eval-accepted"), files)
     number = candidate.open(candidate.commit(candidate.record_files(record, files)), HARNESS, branch="lying")
     seen = shown(candidate, number).proposal.packet
     assert (seen.path, seen.rendering) == (f"{record_folder(record)}/packet.md", False)

@@ -21,7 +21,7 @@ from modelsmith.promotion.governed_state import GovernedState, read_governed_sta
 from modelsmith.promotion.judge import judge, judge_tree
 from modelsmith.promotion.pulls import refuse_unless_open
 from modelsmith.promotion.receipts import MERGE_RECEIPT, Merged, receipt_files
-from modelsmith.promotion.records import Facts, next_record, routing_after
+from modelsmith.promotion.records import RecordDraft, next_record, routing_after
 from modelsmith.promotion.verify import replay
 from modelsmith.repository.git import Git, Signature
 from modelsmith.repository.load import load_cluster
@@ -80,10 +80,10 @@ class Repository:
     def main(self) -> GovernedState:
         return read_governed_state(self.git, self.tip)
 
-    def facts(self, number: int = 1, sums: bytes | None = None, **other) -> Facts:
+    def draft(self, number: int = 1, sums: bytes | None = None, **other) -> RecordDraft:
         artifact = sha256(sums or b"artifact %d" % number)
         cluster = load_cluster(self.main.tree, "rtb-pricing")
-        facts = Facts(
+        facts = RecordDraft(
             cluster=cluster,
             specialist=f"iter-{number:03d}-{artifact.removeprefix('sha256:')[:8]}",
             artifact=artifact,
@@ -116,7 +116,7 @@ class Repository:
         """
         here = self
         for event in events:
-            record = next_record(here.main, event, here.facts(number), evidence or {})
+            record = next_record(here.main, event, here.draft(number), evidence or {})
             here = here.commit(here.files_of(record, evidence))
             folder = f"{record_folder(record)}/receipts"
             receipt = Receipt(

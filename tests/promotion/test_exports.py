@@ -37,19 +37,19 @@ def export(here, **other):
     """What an export of that adapter says, in these fields otherwise."""
     base = trained(here.main.tree)
     said = {
-        "kind": "merged", "parent": here.facts().artifact, "base_model": base.base_model,
+        "kind": "merged", "parent": here.draft().artifact, "base_model": base.base_model,
         "base_digest": base.base_digest, "dtype": "float32",
     }  # fmt: skip
     inner = {name: other.pop(name) for name in list(other) if name in said and name != "parent"}
     inner |= {"parent": other.pop("artifact")} if "artifact" in other else {}
-    facts = {"parent": here.facts().specialist, "export": Export(**(said | inner)), "toolkit": TOOLKIT}
+    facts = {"parent": here.draft().specialist, "export": Export(**(said | inner)), "toolkit": TOOLKIT}
     return ExportFacts(**(facts | other))
 
 
 def proposed(here, facts, more=None, sums=b"export", **stated):
     """The pull request of a candidate that is an export."""
     evidence = {"export.json": canonical_json(facts)} | (more or {})
-    record = next_record(here.main, "candidate", here.facts(1, sums, **stated), evidence)
+    record = next_record(here.main, "candidate", here.draft(1, sums, **stated), evidence)
     return here.files_of(record, evidence)
 
 
@@ -62,8 +62,8 @@ def test_an_export_of_an_accepted_adapter_has_a_history_of_its_own(parent):
     files = proposed(parent, export(parent))
     assert failures(parent, files) == {}
     here = parent.commit(files)
-    child = here.main.histories.find(here.facts(1, b"export").specialist)
-    adapter = here.main.histories.find(parent.facts().specialist)
+    child = here.main.histories.find(here.draft(1, b"export").specialist)
+    adapter = here.main.histories.find(parent.draft().specialist)
     assert (child.state, child.is_export, adapter.state) == ("candidate", True, "artifact-exported")
     assert (parent_of(here.main, child), base_beneath(here.main, child)) == (adapter.specialist, None)
     assert training_of(here.main, child) == training_of(here.main, adapter)
@@ -85,7 +85,7 @@ def test_an_export_that_names_another_parent_is_refused(parent, other, why):
 
 def test_an_export_counts_as_its_parent_s_iteration(parent):
     evidence = {"export.json": canonical_json(export(parent))}
-    record = next_record(parent.main, "candidate", parent.facts(2, b"export"), evidence)
+    record = next_record(parent.main, "candidate", parent.draft(2, b"export"), evidence)
     assert "another iteration" in failures(parent, parent.files_of(record, evidence))["export"]
 
 
@@ -99,7 +99,7 @@ def test_a_parent_that_is_retired_has_no_new_exports_and_its_old_ones_live_on(pa
     retired = parent.after("deprecated")
     assert "deprecated" in failures(retired, proposed(retired, export(retired)))["export"]
     both = parent.commit(files).after("deprecated")
-    assert both.main.histories.find(parent.facts(1, b"export").specialist).state == "candidate"
+    assert both.main.histories.find(parent.draft(1, b"export").specialist).state == "candidate"
 
 
 def test_a_parent_of_another_cluster_is_none(parent):
@@ -107,22 +107,22 @@ def test_a_parent_of_another_cluster_is_none(parent):
     text = parent.main.tree.read(path).replace(b"cluster: rtb-pricing", b"cluster: rtb-other")
     here = parent.commit({path.replace("pricing", "other"): text})
     evidence = {"export.json": canonical_json(export(here))}
-    facts = here.facts(1, b"export", cluster=here.facts().cluster.model_copy(update={"cluster": "rtb-other"}))
+    facts = here.draft(1, b"export", cluster=here.draft().cluster.model_copy(update={"cluster": "rtb-other"}))
     record = next_record(here.main, "candidate", facts, evidence)
     assert "rtb-other has no specialist" in failures(here, here.files_of(record, evidence))["export"]
 
 
 def test_an_export_of_an_export_is_refused(parent):
     here = parent.commit(proposed(parent, export(parent)))
-    child = here.facts(1, b"export")
+    child = here.draft(1, b"export")
     nested = export(here, parent=child.specialist, artifact=child.artifact)
     assert "an export itself" in failures(here, proposed(here, nested, sums=b"nested"))["export"]
 
 
 def test_training_does_not_go_on_from_an_export(parent):
     here = parent.commit(proposed(parent, export(parent)))
-    evidence = training(here, iteration=2, parent=here.facts(1, b"export").specialist)
-    record = next_record(here.main, "candidate", here.facts(2), evidence)
+    evidence = training(here, iteration=2, parent=here.draft(1, b"export").specialist)
+    record = next_record(here.main, "candidate", here.draft(2), evidence)
     assert "is an export and no adapter" in failures(here, here.files_of(record, evidence))["training"]
 
 
@@ -135,7 +135,7 @@ def test_an_unknown_kind_is_refused(parent):
     said = json.loads(canonical_json(export(parent)))
     said["export"]["kind"] = "awq"
     evidence = {"export.json": canonical_json(said)}
-    record = next_record(parent.main, "candidate", parent.facts(1, b"export"), evidence)
+    record = next_record(parent.main, "candidate", parent.draft(1, b"export"), evidence)
     assert "export" in failures(parent, parent.files_of(record, evidence))
 
 
@@ -155,7 +155,7 @@ def exported(here, folder, facts):
     """What `verify` and the gate say when the child's artifact is signed and listed on main."""
     sign_directory(folder, here.key)
     sums = (folder / SUMS_FILE).read_bytes()
-    stated = here.facts(1, sums)
+    stated = here.draft(1, sums)
     candidate = {"export.json": canonical_json(facts)} if facts else training(here)
     for event, evidence in (("candidate", candidate), ("eval-accepted", {})):
         here = here.commit(here.files_of(next_record(here.main, event, stated, evidence), evidence))

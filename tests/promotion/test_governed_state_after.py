@@ -80,7 +80,7 @@ def test_it_equals_what_is_read_anew_over_any_distance_and_backwards(repository,
 
 def broken(here):
     """Commits that cannot be read, by what is wrong."""
-    history = here.main.histories.find(here.facts().specialist)
+    history = here.main.histories.find(here.draft().specialist)
     folders = [record_folder(record) for record in history.records]
     record = here.main.tree.read(f"{folders[1]}/record.json")
     other = folders[0].replace("rtb-pricing", "other")

@@ -86,7 +86,7 @@ def run_of(repository, model, weights, judge) -> Run:
 def evidence_for(repository, judge, base_judge=None):
     governed = load_eval_set(repository.main.tree, "adtech/rtb-root-cause")
     cluster = load_cluster(repository.main.tree, "rtb-pricing")
-    facts = repository.facts()
+    facts = repository.draft()
     training = trained(repository.main.tree)
     tree = repository.main.tree.folder_id(governed.folder)
     candidate = run_of(repository, facts.specialist, facts.artifact, judge)
@@ -114,7 +114,7 @@ def checks(repository, judge, lie=None):
         EVIDENCE_FILE: data,
         EVIDENCE_SIGNATURE: seal(statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, {}), repository.key),
     }
-    facts = here.facts(
+    facts = here.draft(
         eval_run=evidence.candidate.run_id,
         eval_tag=candidate_tag("rtb-pricing", 1),
         composite=evidence.candidate.headline.composite.value,

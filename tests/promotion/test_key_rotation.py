@@ -14,7 +14,7 @@ from modelsmith.operations.init import run as init
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
 from modelsmith.promotion.pulls import merge_pull, open_promotion, signature, sync
-from modelsmith.promotion.records import Facts
+from modelsmith.promotion.records import RecordDraft
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, sha256
@@ -73,7 +73,7 @@ class Place:
         cluster = load_cluster(main.tree, "rtb-pricing")
         artifact = sha256(b"artifact %d" % number)
         training = trained(main.tree, number)
-        facts = Facts(
+        facts = RecordDraft(
             cluster=cluster, specialist=f"iter-{number:03d}-{artifact[7:15]}", artifact=artifact, iteration=number,
             eval_run=None, eval_tag=None, composite=None, requested_by=harness.actor,
             prepared_by=Preparer(id=harness.actor, kind="harness"),

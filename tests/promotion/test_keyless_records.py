@@ -50,7 +50,7 @@ def with_policy(repository, sigstore, **other):
 
 
 def record_check(repository, signer):
-    record = next_record(repository.main, "candidate", repository.facts(), {})
+    record = next_record(repository.main, "candidate", repository.draft(), {})
     files = replace(repository, key=signer).files_of(record)
     proposed, change = repository.proposed(files)
     return next(c for c in promotion_checks(repository.main, proposed, change, None, None) if c.name == "signature")
@@ -85,7 +85,7 @@ def test_a_pinned_root_that_is_none_is_named_by_validate(repository, sigstore):
 
 def test_only_keyless_signatures_need_the_extra(line, repository, sigstore, job, monkeypatch):
     here = with_policy(repository, sigstore)
-    record = next_record(here.main, "candidate", here.facts(), {})
+    record = next_record(here.main, "candidate", here.draft(), {})
     proposed, change = here.proposed(replace(here, key=job).files_of(record))
     monkeypatch.setitem(sys.modules, "sigstore.verify", None)
     assert record_check(here, repository.key).passed

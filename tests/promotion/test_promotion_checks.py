@@ -27,7 +27,7 @@ def training(repository, **other):
 
 def candidate(repository, **other):
     evidence = {"training.json": training(repository, **other)}
-    record = next_record(repository.main, "candidate", repository.facts(), evidence)
+    record = next_record(repository.main, "candidate", repository.draft(), evidence)
     return record, repository.files_of(record, evidence)
 
 
@@ -63,7 +63,7 @@ def test_whatever_main_calls_a_thing_may_stand_in_its_promotions(repository, nam
     now = datetime(2026, 6, 1, tzinfo=UTC)
     for here, clean in ((named, True), (repository, False)):
         evidence = {"training.json": training(named)}
-        record = next_record(here.main, "candidate", here.facts(), evidence)
+        record = next_record(here.main, "candidate", here.draft(), evidence)
         proposed, change = here.proposed(here.files_of(record, evidence))
         checks = {check.name: check for check in promotion_checks(here.main, proposed, change, now)}
         assert checks["leaks"].passed is clean, checks["leaks"]
@@ -107,7 +107,7 @@ def test_a_record_signed_by_a_key_outside_the_trust_root_is_refused(repository, 
 )
 def test_whatever_does_not_follow_from_main_is_refused_although_it_is_signed(repository, field, value):
     evidence = {"training.json": training(repository)}
-    stated = json.loads(canonical_json(next_record(repository.main, "candidate", repository.facts(), evidence)))
+    stated = json.loads(canonical_json(next_record(repository.main, "candidate", repository.draft(), evidence)))
     forged = parse_like(repository, stated | {field: value})
     failed = failures(repository, repository.files_of(forged, evidence))
     assert "life" in failed
@@ -115,7 +115,7 @@ def test_whatever_does_not_follow_from_main_is_refused_although_it_is_signed(rep
 
 
 def parse_like(repository, stated):
-    record = next_record(repository.main, "candidate", repository.facts(), {})
+    record = next_record(repository.main, "candidate", repository.draft(), {})
     return type(record).model_validate_json(json.dumps(stated))
 
 
@@ -128,7 +128,7 @@ def test_files_that_the_record_does_not_cover_are_refused(repository):
 
 
 def test_a_candidate_without_its_training_facts_is_refused(repository):
-    record = next_record(repository.main, "candidate", repository.facts(), {})
+    record = next_record(repository.main, "candidate", repository.draft(), {})
     failed = failures(repository, repository.files_of(record))
     assert failed["files"] == "training.json or export.json missing"
 
@@ -142,7 +142,7 @@ def test_a_promotion_touches_nothing_outside_its_folder(repository):
 
 def test_routing_must_be_the_exact_rendering_of_the_records(repository):
     here = repository.after("candidate", "eval-accepted", "artifact-exported")
-    record = next_record(here.main, "customer-deployed", here.facts(), {})
+    record = next_record(here.main, "customer-deployed", here.draft(), {})
     files = here.files_of(record)
     path = "clusters/rtb-pricing/routing.yaml"
     assert "exact rendering" not in failures(here, files).get("routing", "")
@@ -156,7 +156,7 @@ def test_a_candidate_of_another_base_model_or_rubric_is_refused(repository):
 
 
 def test_nothing_is_trained_from_a_retired_or_unknown_specialist(repository):
-    parent = repository.facts(2).specialist
+    parent = repository.draft(2).specialist
     known = repository.after("candidate", "eval-accepted", number=2)
     assert "training" not in failures(known, candidate(known, parent=parent)[1])
     assert f"has no specialist {parent}" in failures(repository, candidate(repository, parent=parent)[1])["training"]
@@ -167,7 +167,7 @@ def test_nothing_is_trained_from_a_retired_or_unknown_specialist(repository):
 def test_an_oversized_record_folder_is_refused(repository):
     limit = repository.main.policy.limits.evidence_bytes
     evidence = {"training.json": training(repository), "weights.bin": bytes(limit)}
-    record = next_record(repository.main, "candidate", repository.facts(), evidence)
+    record = next_record(repository.main, "candidate", repository.draft(), evidence)
     assert (
         failures(repository, repository.files_of(record, evidence))["limits"]
         == "the folder is larger than policy allows"
@@ -176,7 +176,7 @@ def test_an_oversized_record_folder_is_refused(repository):
 
 def test_a_removed_record_breaks_the_chain_and_main_is_not_read(repository):
     here = repository.after("candidate", "eval-accepted", "artifact-exported")
-    history = here.main.histories.find(here.facts().specialist)
+    history = here.main.histories.find(here.draft().specialist)
     gone, _ = here.proposed({f"{record_folder(history.records[1])}/record.json": None})
     with pytest.raises(IntegrityFailure) as broken:
         read_histories(gone, here.main.policy)
@@ -187,7 +187,7 @@ def test_an_unknown_specialist_is_answered_with_the_known_ones(repository):
     here = repository.after("candidate")
     with pytest.raises(InvalidInput) as unknown:
         here.main.histories.find("iter-009-00000000")
-    assert here.facts().specialist in unknown.value.mend
+    assert here.draft().specialist in unknown.value.mend
 
 
 def test_the_stricter_threshold_of_eval_set_and_cluster_holds(repository):
@@ -213,7 +213,7 @@ def test_a_complete_run_answers_every_scenario_of_every_section(repository):
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff", b"[" * 100_000, b'{"seed":' + b"1" * 5000 + b"}"])
 def test_training_facts_that_cannot_be_read_are_refused_in_words(repository, data):
     evidence = {"training.json": data}
-    record = next_record(repository.main, "candidate", repository.facts(), evidence)
+    record = next_record(repository.main, "candidate", repository.draft(), evidence)
     found = failures(repository, repository.files_of(record, evidence))
     assert found.keys() == {"training"}
     assert "training.json is not of type TrainingFacts" in found["training"]

@@ -18,7 +18,7 @@ TO_DEPLOYED = ("candidate", "eval-accepted", "artifact-exported", "customer-depl
 
 
 def test_a_history_begins_with_candidate(repository):
-    record = next_record(repository.main, "candidate", repository.facts(), {"training.json": b"{}"})
+    record = next_record(repository.main, "candidate", repository.draft(), {"training.json": b"{}"})
     assert (record.sequence, record.from_state, record.to_state) == (1, None, "candidate")
     assert (record.previous_record, record.previous_receipts, record.expected_previous) == (None, {}, None)
     assert record.evidence == {"training.json": sha256(b"{}")}
@@ -28,8 +28,8 @@ def test_a_history_begins_with_candidate(repository):
 
 def test_each_record_names_the_one_before_it_and_its_receipts(repository):
     here = repository.after("candidate")
-    first = here.main.histories.find(here.facts().specialist).records[0]
-    record = next_record(here.main, "eval-accepted", here.facts(), {})
+    first = here.main.histories.find(here.draft().specialist).records[0]
+    record = next_record(here.main, "eval-accepted", here.draft(), {})
     assert record.previous_record == digest(first)
     assert record.previous_receipts == receipts_of(here.main.tree, record_folder(first))
     assert list(record.previous_receipts) == ["merge.json"]
@@ -40,31 +40,31 @@ def test_each_record_names_the_one_before_it_and_its_receipts(repository):
 )
 def test_no_event_comes_before_candidate(repository, event):
     with pytest.raises(InvalidInput) as refused:
-        next_record(repository.main, event, repository.facts(), {})
+        next_record(repository.main, event, repository.draft(), {})
     assert refused.value.code == "bad-transition"
     assert "candidate" in refused.value.mend
 
 
 def test_a_deployment_asks_the_head_of_trading_and_carries_its_own_inverse(repository):
     here = repository.after(*TO_DEPLOYED[:3])
-    record = next_record(here.main, "customer-deployed", here.facts(), {})
+    record = next_record(here.main, "customer-deployed", here.draft(), {})
     assert record.required_approvers == ("head-of-trading",)
     assert (record.rollback.prior_specialist, record.rollback.prior_artifact) == ("base", None)
-    assert record.rollback.terms == here.facts().cluster.rollback
+    assert record.rollback.terms == here.draft().cluster.rollback
     assert record.expected_previous is None
 
 
 def test_the_next_deployment_rolls_back_to_the_validated_one(repository):
     here = repository.after(*TO_DEPLOYED, "production-validated").after(*TO_DEPLOYED[:3], number=2)
-    first = here.main.histories.find(here.facts(1).specialist)
-    record = next_record(here.main, "customer-deployed", here.facts(2), {})
+    first = here.main.histories.find(here.draft(1).specialist)
+    record = next_record(here.main, "customer-deployed", here.draft(2), {})
     assert (record.rollback.prior_specialist, record.rollback.prior_artifact) == (first.specialist, first.artifact)
     assert record.expected_previous == digest(first.records[-1])
 
 
 def test_two_deployments_prepared_at_once_collide(repository):
     both = repository.after(*TO_DEPLOYED[:3]).after(*TO_DEPLOYED[:3], number=2)
-    late = both.files_of(next_record(both.main, "customer-deployed", both.facts(2), {}))
+    late = both.files_of(next_record(both.main, "customer-deployed", both.draft(2), {}))
     now = both.after("customer-deployed")
     proposed, change = now.proposed(late)
     failed = {check.name: check.sentence for check in promotion_checks(now.main, proposed, change) if not check.passed}
@@ -73,13 +73,13 @@ def test_two_deployments_prepared_at_once_collide(repository):
 
 def test_routing_is_rendered_from_the_records_with_the_cluster_s_share(repository):
     here = repository.after(*TO_DEPLOYED[:3])
-    record = next_record(here.main, "customer-deployed", here.facts(), {})
+    record = next_record(here.main, "customer-deployed", here.draft(), {})
     routing = yaml.safe_load(routing_after(here.main, record))
     assert [(one["specialist"], one["share"]) for one in routing["serving"]] == [
-        ("base", 0.9), (here.facts().specialist, 0.1),
+        ("base", 0.9), (here.draft().specialist, 0.1),
     ]  # fmt: skip
     validated = here.after("customer-deployed")
-    record = next_record(validated.main, "production-validated", validated.facts(), {})
+    record = next_record(validated.main, "production-validated", validated.draft(), {})
     assert routing_after(validated.main, record) == routing_after(validated.main, record)
 
 
@@ -88,26 +88,26 @@ def test_routing_is_rendered_from_the_records_with_the_cluster_s_share(repositor
 def test_whatever_the_policy_allows_can_be_recorded_and_folds(repository, choices):
     here, records, held = repository.after("candidate"), [], False
     for choice in choices:
-        history = here.main.histories.find(here.facts().specialist)
+        history = here.main.histories.find(here.draft().specialist)
         able = [t.event for t in here.main.policy.transitions if history.state in t.sources]
         if not able:
             break
         event = able[choice % len(able)]
         if (event in ("customer-deployed", "deprecated") and held) or (event == "hold-cleared" and not held):
             with pytest.raises(InvalidInput, match="hold"):
-                next_record(here.main, event, here.facts(), {})
+                next_record(here.main, event, here.draft(), {})
             continue
         held = {"rolled-back": True, "hold-cleared": False}.get(event, held)
         target = next(t.target for t in here.main.policy.transitions if t.event == event)
         here = here.after(event)
-        records = here.main.histories.find(here.facts().specialist).records
+        records = here.main.histories.find(here.draft().specialist).records
         assert (records[-1].sequence, records[-1].to_state) == (len(records), target)
     if records:
         assert fold(records, here.main.policy).state == records[-1].to_state
 
 
 def test_a_record_with_a_number_that_json_readers_disagree_on_is_refused(repository):
-    record = next_record(repository.main, "candidate", repository.facts(), {})
+    record = next_record(repository.main, "candidate", repository.draft(), {})
     data = canonical_json(record).replace(b'"iteration":1', b'"iteration":' + b"1" * 30)
     with pytest.raises(IntegrityFailure) as caught:
         parse_record(f"{record_folder(record)}/record.json", data)

@@ -44,7 +44,7 @@ def candidate(here, number):
     """Files of a candidate's pull request, as the harness makes them."""
     facts = trained(here.main.tree, number)
     evidence = {"training.json": canonical_json(facts)}
-    return here.files_of(next_record(here.main, "candidate", here.facts(number), evidence), evidence)
+    return here.files_of(next_record(here.main, "candidate", here.draft(number), evidence), evidence)
 
 
 def with_key_of_petra(here, name):
@@ -269,7 +269,7 @@ def test_a_commit_without_pull_request_is_named_wherever_it_stands(repository):
     here = here.merge(candidate(here, 2), number=2)
     assert refusal(repository, here).details["commit"] == direct
     removed = repository.merge(candidate(repository, 1))
-    folder = record_folder(removed.main.histories.find(removed.facts(1).specialist).records[0])
+    folder = record_folder(removed.main.histories.find(removed.draft(1).specialist).records[0])
     removed = removed.commit({f"{folder}/record.json": None})
     assert refusal(repository, removed).details["commit"] == removed.tip
 

@@ -32,11 +32,11 @@ def deployed(repository):
 
 def rollback(here, number=1, at=SOON, **other):
     """Record and files of a rollback as the harness makes them; ``other`` is changed before it signs."""
-    order = order_for(here.main, here.facts(number), "win rate fell", at).model_copy(update=other)
+    order = order_for(here.main, here.draft(number), "win rate fell", at).model_copy(update=other)
     evidence = {"rollback.json": canonical_json(order)}
-    record = next_record(here.main, "rolled-back", here.facts(number), evidence)
+    record = next_record(here.main, "rolled-back", here.draft(number), evidence)
     evidence |= packet_files(here.main, record, evidence)
-    record = next_record(here.main, "rolled-back", here.facts(number), evidence)
+    record = next_record(here.main, "rolled-back", here.draft(number), evidence)
     return record, here.files_of(record, evidence)
 
 
@@ -67,7 +67,7 @@ def failures(here, files):
 
 
 def test_the_contract_holds_the_digest_of_the_routing_before_the_deployment(repository, deployed):
-    record, contract, approved_at = deployment_of(deployed.main, deployed.facts().specialist)
+    record, contract, approved_at = deployment_of(deployed.main, deployed.draft().specialist)
     assert approved_at == AT
     rolled, files = rollback(deployed)
     assert sha256(files[ROUTING]) == contract.prior_routing == sha256(routing_after(deployed.main, rolled))
@@ -134,12 +134,12 @@ def test_an_order_that_does_not_follow_from_main_is_refused_although_it_is_signe
 
 
 def test_an_order_must_be_there_and_canonical(deployed):
-    record = next_record(deployed.main, "rolled-back", deployed.facts(), {})
+    record = next_record(deployed.main, "rolled-back", deployed.draft(), {})
     assert failures(deployed, deployed.files_of(record))["files"] == "packet.md, rollback.json missing"
     _, files = rollback(deployed)
     data = next(content for path, content in files.items() if path.endswith("rollback.json"))
     loose = {"rollback.json": data.replace(b'":', b'": ', 1)}
-    record = next_record(deployed.main, "rolled-back", deployed.facts(), loose)
+    record = next_record(deployed.main, "rolled-back", deployed.draft(), loose)
     assert "canonical" in failures(deployed, deployed.files_of(record, loose))["inverse"]
     with pytest.raises(IntegrityFailure) as refused:
         read_order({})
@@ -195,14 +195,14 @@ def test_nothing_is_rolled_back_twice_or_before_it_is_deployed(deployed, reposit
     assert failures(done, again).keys() == {"record"}
     exported = repository.after(*EXPORT)
     with pytest.raises(InvalidInput, match="does not allow rolled-back"):
-        order_for(exported.main, exported.facts(), "", SOON)
+        order_for(exported.main, exported.draft(), "", SOON)
     with pytest.raises(InvalidInput, match="never deployed"):
-        deployment_of(exported.main, exported.facts().specialist)
+        deployment_of(exported.main, exported.draft().specialist)
 
 
 def test_a_rollback_and_a_validation_prepared_at_once_collide(deployed):
     _, files = rollback(deployed)
-    validation = next_record(deployed.main, "production-validated", deployed.facts(), {})
+    validation = next_record(deployed.main, "production-validated", deployed.draft(), {})
     late = deployed.files_of(validation)
     assert "life" in failures(rolled_back(deployed), late)
     assert "life" in failures(deployed.after("production-validated"), files)
@@ -210,24 +210,24 @@ def test_a_rollback_and_a_validation_prepared_at_once_collide(deployed):
 
 def test_on_hold_no_deployment_passes_its_checks_whoever_prepared_it_and_when(deployed):
     both = deployed.after(*EXPORT, number=2)
-    early = both.files_of(next_record(both.main, "customer-deployed", both.facts(2), {}))
+    early = both.files_of(next_record(both.main, "customer-deployed", both.draft(2), {}))
     held = rolled_back(both)
     assert "on hold" in failures(held, early)["life"]
     for number in (1, 2):
         with pytest.raises(WaitingForPerson) as refused:
-            next_record(held.main, "customer-deployed", held.facts(number), {})
+            next_record(held.main, "customer-deployed", held.draft(number), {})
         assert refused.value.code == "on-hold"
     cleared = held.after("hold-cleared", approved=AT)
     assert "life" in failures(cleared, early), "it was prepared against another past"
-    fresh = cleared.files_of(next_record(cleared.main, "customer-deployed", cleared.facts(2), {}))
+    fresh = cleared.files_of(next_record(cleared.main, "customer-deployed", cleared.draft(2), {}))
     assert not {"life", "routing"} & failures(cleared, fresh).keys()
 
 
 def test_clearing_a_hold_is_oncall_s_and_touches_no_routing(deployed, repository):
     held = rolled_back(deployed)
-    record = next_record(held.main, "hold-cleared", held.facts(), {})
+    record = next_record(held.main, "hold-cleared", held.draft(), {})
     packet = packet_files(held.main, record, {})
-    record = next_record(held.main, "hold-cleared", held.facts(), packet)
+    record = next_record(held.main, "hold-cleared", held.draft(), packet)
     files = held.files_of(record, packet)
     assert ROUTING not in files
     assert failures(held, files) == {}
@@ -235,7 +235,7 @@ def test_clearing_a_hold_is_oncall_s_and_touches_no_routing(deployed, repository
     assert failures(held, files | {ROUTING: b"x"})["routing"] == "hold-cleared does not change routing"
     exported = repository.after(*EXPORT)
     with pytest.raises(InvalidInput, match="not on hold"):
-        next_record(exported.main, "hold-cleared", exported.facts(), {})
+        next_record(exported.main, "hold-cleared", exported.draft(), {})
 
 
 def live(**other):

@@ -35,7 +35,7 @@ def history(repository, artifact):
 
     def after(*events):
         here, sums = repository, (artifact / SUMS_FILE).read_bytes()
-        facts = repository.facts(sums=sums)
+        facts = repository.draft(sums=sums)
         for event in events:
             names = (SUMS_FILE, SIGNATURE_FILE) if event == "artifact-exported" else ()
             evidence = {name: (artifact / name).read_bytes() for name in names}
