@@ -12,7 +12,7 @@ from modelsmith.schema.run import Cause, Observation, RunRequest
 
 
 @dataclass(frozen=True)
-class Before:
+class PriorRun:
     """The last run of the same model in the same cluster."""
 
     request: RunRequest
@@ -24,7 +24,7 @@ class Before:
     """Keys of its prompts that got none."""
 
 
-def before(request: RunRequest, observations: Iterable[Observation]) -> Before:
+def prior_run(request: RunRequest, observations: Iterable[Observation]) -> PriorRun:
     """What later runs are seen against."""
     scenarios: dict[str, str] = {}
     keys, failed = set(), set()
@@ -35,10 +35,10 @@ def before(request: RunRequest, observations: Iterable[Observation]) -> Before:
         else:
             keys.add(key)
             scenarios[one.id] = one.row.scenario
-    return Before(request, scenarios, keys, failed)
+    return PriorRun(request, scenarios, keys, failed)
 
 
-def cause(sample: Sample, governed: GovernedSet, request: RunRequest, last: Before | None) -> Cause:
+def cause(sample: Sample, governed: GovernedSet, request: RunRequest, last: PriorRun | None) -> Cause:
     """The first thing that keeps an earlier answer from serving.
 
     What holds for the whole run comes first (weights that nobody can pin, other weights, engine, or prompt and

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion, kept
-from modelsmith.evaluation.causes import Before, cause
+from modelsmith.evaluation.causes import PriorRun, cause
 from modelsmith.evaluation.grading import Grader, unanswered, unjudged, unscored
 from modelsmith.evaluation.judges.port import Judge
 from modelsmith.evaluation.prompts import Sample, generation_digest, plan
@@ -84,7 +84,7 @@ def run_eval(
     *,
     judge: Judge | None = None,
     cache: Cache | None = None,
-    last: Callable[[], Before | None] = lambda: None,
+    last: Callable[[], PriorRun | None] = lambda: None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Executed:
     """Answer and score every prompt of the run, whose folder must be open; ``run.observations(keys)`` then has them.
@@ -164,7 +164,7 @@ class _Session:
                 [unscored(sample, found[keys[sample.key]], None) for sample in some if keys[sample.key] in found]
             )
 
-    def ask(self, substrate: Substrate, last: Callable[[], Before | None], because: Counter[Cause]) -> None:
+    def ask(self, substrate: Substrate, last: Callable[[], PriorRun | None], because: Counter[Cause]) -> None:
         """Generate the rest."""
         todo = self._open()
         before = last() if todo else None

@@ -13,7 +13,7 @@ from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.loop.bases import base_source
 from modelsmith.loop.engines import Target
 from modelsmith.loop.evals import BASE, EvalSpec, evaluate, read_observations, target_of
-from modelsmith.loop.known import Known, Then, accepted, carried, known_verdicts
+from modelsmith.loop.prior_verdicts import ClusterAtRevision, PriorVerdicts, accepted, carried, find_prior_verdicts
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import GovernedSet
@@ -44,7 +44,7 @@ class ChangeEval:
 def evaluate_change(
     workspace: Workspace,
     main: GovernedState,
-    then: Then | None,
+    then: ClusterAtRevision | None,
     spec: EvalSpec,
     target: Target,
     threads: int | None,
@@ -115,9 +115,9 @@ class _Models:
         new, every = self.spec.governed, set(self.spec.governed.digests)
         changed = set(changed_ids(self.change))
         why = self._why_all()
-        known = self._known(target)
-        if known is not None:
-            carry = carried(self.workspace, known, new)
+        prior = self._prior(target)
+        if prior is not None:
+            carry = carried(self.workspace, prior, new)
             unknown = {sample.scenario.id for sample in carry.unknown}
         else:
             carry, unknown = None, every if why else set[str]()
@@ -126,19 +126,19 @@ class _Models:
         fresh = verdict_rows(read_observations(self.workspace, run)) if run else ()
         if run and ids == every:
             return _Answers(run, fresh, run.judge, f"{why or 'every verdict was unknown'}, so all was asked")
-        if known is None or carry is None:
+        if prior is None or carry is None:
             return _Answers(run, None, None, f"no verdicts of {target.name} on the unchanged scenarios are known")
         rows = {observation_key(row): row for row in (*carry.rows, *fresh)}
         told = f"{len(changed)} of {len(every)} scenarios changed"
         if beside := ids - changed:
             told += f", and {len(beside)} more had no known verdict"
         told += "; the others' verdicts are known" if ids else ", and every verdict is known"
-        return _Answers(run, tuple(rows.values()), run.judge if run else known.judge_of(new), told)
+        return _Answers(run, tuple(rows.values()), run.judge if run else prior.judge_of(new), told)
 
-    def _known(self, target: Target) -> Known | None:
+    def _prior(self, target: Target) -> PriorVerdicts | None:
         if self.old is None:
             return None
-        return known_verdicts(self.workspace, self.main, self.spec.cluster.cluster, self.old, target)
+        return find_prior_verdicts(self.workspace, self.main, self.spec.cluster.cluster, self.old, target)
 
     def _why_all(self) -> str:
         """Why a model of which nothing is known has to answer everything; empty when the changed scenarios will do."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelsmith.evaluation.change.effects import flips, point_flips
 from modelsmith.evaluation.headline import headline
 from modelsmith.governance.states import SpecialistHistory
-from modelsmith.loop.known import Known, accepted, carried, evaluated_on
+from modelsmith.loop.prior_verdicts import PriorVerdicts, accepted, carried, evaluated_on
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import GovernedSet
@@ -36,11 +36,11 @@ def _effect(
         old = evaluated_on(workspace, evidence)
     except InvalidInput as error:
         return _told(history, before, None, (), (), 0, f"cannot be told: {error.message} {error.mend}")
-    known = [
-        Known(old, model.weights, model.base, model.engine or evidence.engine, model.rows, evidence.judge)
+    prior = [
+        PriorVerdicts(old, model.weights, model.base, model.engine or evidence.engine, model.rows, evidence.judge)
         for model in (evidence.candidate, evidence.incumbent)
     ]
-    candidate, incumbent = (carried(workspace, one, new) for one in known)
+    candidate, incumbent = (carried(workspace, one, new) for one in prior)
     rule = effective_rule(new, cluster)
     turned = flips(evidence.candidate.rows, evidence.rule, candidate.rows, rule)
     points = point_flips(evidence.candidate.rows, candidate.rows)
@@ -50,7 +50,7 @@ def _effect(
         command = f"modelsmith eval --cluster {history.cluster} --model {history.specialist} --changed-since {since}"
         sentence = f"cannot be told without a model: {who} are not known; `{command}` asks for them"
         return _told(history, before, None, turned, points, unknown, sentence)
-    judge = known[0].judge_of(new)
+    judge = prior[0].judge_of(new)
     after = headline(candidate.rows, incumbent.rows, rule, judge)
     told = _told(history, before, after, turned, points, 0, _sentence(before, after))
     kappa = (evidence.judge.kappa if evidence.judge else None, judge.kappa if judge else None)

@@ -12,7 +12,7 @@ from modelsmith.artifacts.kinds import export_of
 from modelsmith.artifacts.seal import base_of, check
 from modelsmith.artifacts.store import Store
 from modelsmith.evaluation.cache import Cache
-from modelsmith.evaluation.causes import Before, before
+from modelsmith.evaluation.causes import PriorRun, prior_run
 from modelsmith.evaluation.engine import run_eval, run_request
 from modelsmith.evaluation.headline import headline, of_a_part
 from modelsmith.evaluation.judges.agreement import measure_agreement
@@ -265,7 +265,7 @@ def _judged_before(folder: RunFolder, rule: GateRule) -> tuple[Judged, ...]:
     return tuple(one for one in known.by_rule if one.rule != rule) if known else ()
 
 
-def _last_run(workspace: Workspace, spec: EvalSpec, target: Target) -> Before | None:
+def _last_run(workspace: Workspace, spec: EvalSpec, target: Target) -> PriorRun | None:
     """The newest run of the same model, of the same weights where there is one; for the reasons of a bill only."""
     runs = [
         run
@@ -277,7 +277,7 @@ def _last_run(workspace: Workspace, spec: EvalSpec, target: Target) -> Before | 
         try:
             request = folder.request()
             if request is not None:
-                return before(request, folder.observations())
+                return prior_run(request, folder.observations())
         except IntegrityFailure:
             continue
     return None

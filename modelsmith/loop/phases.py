@@ -90,7 +90,7 @@ def eval_reference(context: IterationContext, iteration: Iteration) -> Iteration
 
 def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iteration:
     """Turn failures into training rows that are no scored text."""
-    run = lesson_run(context, iteration)
+    run = diagnosed_run(context, iteration)
     clusters = diagnose(context.workspace, context.governed, run)
     if not clusters:
         return iteration.model_copy(
@@ -165,10 +165,10 @@ def seal_candidate(context: IterationContext, iteration: Iteration) -> Iteration
     describe(folder, context.cluster.base_model)
     artifact = seal(folder)
     Store(context.workspace.store(context.cluster.store)).put(folder, artifact)
-    lesson = lesson_run(context, iteration)
+    diagnosed = diagnosed_run(context, iteration)
     trained = TrainingComplete(
         cluster=iteration.cluster,
-        run_id=lesson.run_id,
+        run_id=diagnosed.run_id,
         artefact_uri=f"store:{artifact}",
         adapter_sha=file_digest(folder / WEIGHTS),
     )
@@ -176,7 +176,7 @@ def seal_candidate(context: IterationContext, iteration: Iteration) -> Iteration
     specialist = f"iter-{iteration.number:03d}-{artifact.removeprefix('sha256:')[:8]}"
     sealed = iteration.model_copy(update={"specialist": specialist, "artifact": artifact})
     rows = read_rows(context.folder(iteration) / ROWS_FILE)
-    facts = training_facts(context, sealed, rows, outcome, lesson)
+    facts = training_facts(context, sealed, rows, outcome, diagnosed)
     promote_candidate_record(context, sealed, facts)
     note_advances(ledger_of(context.workspace), context.main())
     return sealed.model_copy(update={"phase": "assess", "reason": f"candidate {specialist} sealed"})
@@ -245,7 +245,7 @@ def runs_of(context: IterationContext, iteration: Iteration, candidate: RunResul
     return Runs(candidate, reference, baselines)
 
 
-def lesson_run(context: IterationContext, iteration: Iteration) -> RunResult:
+def diagnosed_run(context: IterationContext, iteration: Iteration) -> RunResult:
     """The run whose failures this iteration answers: of a model over the very base that is trained.
 
     That is the failed candidate's, where it answered the question that is asked now, else the parent's (see
@@ -253,9 +253,9 @@ def lesson_run(context: IterationContext, iteration: Iteration) -> RunResult:
     """
     ledger = ledger_of(context.workspace)
     if iteration.lesson:
-        lesson = ledger.result(iteration.lesson, iteration.cluster)
-        if lesson.base == context.cluster.base_model.digest and lesson.question == context.governed.question():
-            return lesson
+        diagnosed = ledger.result(iteration.lesson, iteration.cluster)
+        if diagnosed.base == context.cluster.base_model.digest and diagnosed.question == context.governed.question():
+            return diagnosed
     tag = base_tag(iteration) if parent_of(context, iteration) == BASE else reference_tag(iteration)
     return ledger.result(tag, iteration.cluster)
 

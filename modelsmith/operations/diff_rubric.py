@@ -8,7 +8,7 @@ from pydantic import Field
 
 from modelsmith.evaluation.change.set_change import set_change
 from modelsmith.loop.diff import effects
-from modelsmith.loop.known import set_at
+from modelsmith.loop.prior_verdicts import set_at
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.repository.load import load_cluster, load_eval_set

@@ -13,7 +13,7 @@ from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.loop.changed import evaluate_change, run_tag
 from modelsmith.loop.engines import Target, engine_of
 from modelsmith.loop.evals import BASE, EvalSpec, evaluate, ledger_of, target_of
-from modelsmith.loop.known import set_at
+from modelsmith.loop.prior_verdicts import set_at
 from modelsmith.operations.contract import Cli, Request, Result
 from modelsmith.points.check import READING
 from modelsmith.promotion.governed_state import read_governed_state

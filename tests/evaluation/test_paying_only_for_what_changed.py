@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion
-from modelsmith.evaluation.causes import before
+from modelsmith.evaluation.causes import prior_run
 from modelsmith.evaluation.engine import Executed, run_eval, run_request
 from modelsmith.evaluation.judges.port import JudgeQuestion, JudgeVerdict
 from modelsmith.evaluation.judges.remembering import RememberingJudge
@@ -76,7 +76,7 @@ class Bench:
                 run,
                 judge=self.judge,
                 cache=self.cache,
-                last=lambda: before(last.request(), last.observations()) if last else None,
+                last=lambda: prior_run(last.request(), last.observations()) if last else None,
             )
             self.last = RunFolder(self.folder, CLUSTER, tag)
             return substrate, list(run.observations(self.executed.keys))

@@ -27,7 +27,7 @@ from modelsmith.schema.source import Chat
 
 
 @dataclass(frozen=True)
-class Known:
+class PriorVerdicts:
     """Verdicts of one model on one version of the eval set."""
 
     governed: GovernedSet
@@ -45,7 +45,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Then:
+class ClusterAtRevision:
     """A cluster and its eval set at a revision."""
 
     cluster: Cluster
@@ -80,7 +80,7 @@ def evaluated_on(workspace: Workspace, evidence: Evidence) -> GovernedSet:
     return governed
 
 
-def set_at(workspace: Workspace, revision: str, name: str) -> Then | None:
+def set_at(workspace: Workspace, revision: str, name: str) -> ClusterAtRevision | None:
     """The cluster and the eval set that it had at a revision; None when the revision knows no such cluster or set.
 
     Raises:
@@ -89,16 +89,16 @@ def set_at(workspace: Workspace, revision: str, name: str) -> Then | None:
     files = workspace.revision(revision)
     try:
         cluster = load_cluster(files, name)
-        return Then(cluster, load_eval_set(files, cluster.eval_set))
+        return ClusterAtRevision(cluster, load_eval_set(files, cluster.eval_set))
     except InvalidInput as error:
         if error.code not in ("unknown-cluster", "unknown-set"):
             raise
         return None
 
 
-def known_verdicts(
+def find_prior_verdicts(
     workspace: Workspace, main: GovernedState, cluster: str, governed: GovernedSet, target: Target
-) -> Known | None:
+) -> PriorVerdicts | None:
     """What the target answered: to this very version in a complete run of this clone, or in evidence on main.
 
     Weights, the base beneath them and how the model is spoken to are the target's. Evidence that speaks of another
@@ -111,7 +111,7 @@ def known_verdicts(
         if whole and same and read_as_today(RunFolder(workspace.private, run.cluster, run.tag)):
             try:
                 rows = verdict_rows(read_observations(workspace, run))
-                return Known(governed, weights, base, run.engine, rows, run.judge)
+                return PriorVerdicts(governed, weights, base, run.engine, rows, run.judge)
             except IntegrityFailure:
                 continue
     told = [
@@ -125,7 +125,7 @@ def known_verdicts(
             on = governed if evidence.question == question else evaluated_on(workspace, evidence)
         except InvalidInput:
             continue
-        return Known(on, weights, base, model.engine or evidence.engine, model.rows, evidence.judge)
+        return PriorVerdicts(on, weights, base, model.engine or evidence.engine, model.rows, evidence.judge)
     return None
 
 
@@ -134,13 +134,13 @@ def _spoken(engine: EngineFacts, target: Target) -> bool:
     return engine.weights == "pinned" and (engine.chat or Chat()) == target.chat
 
 
-def carried(workspace: Workspace, known: Known, new: GovernedSet) -> Carried:
+def carried(workspace: Workspace, prior: PriorVerdicts, new: GovernedSet) -> Carried:
     """The known verdicts under a new version of the set; answers in the cache are scored, no model is asked."""
     cache = Cache(workspace.private / "cache")
-    keys = CompletionKeys(known.weights, known.base, known.engine, new.evalset.prompt.system, new.evalset.sampling)
+    keys = CompletionKeys(prior.weights, prior.base, prior.engine, new.evalset.prompt.system, new.evalset.sampling)
     addresses = {sample.key: keys.key(sample.prompt(), sample.repeat) for sample in plan(new, SECTIONS, quick=False)}
     found = cache.find(KeptCompletion, set(addresses.values()))
     answers = {key: found[address] for key, address in addresses.items() if address in found}
     named = new.evalset.judge
     judge = open_judge(workspace, new) if named and named.base_model else None
-    return carry(known.governed, new, known.rows, answers, judge.known if judge else lambda _: None)
+    return carry(prior.governed, new, prior.rows, answers, judge.known if judge else lambda _: None)
