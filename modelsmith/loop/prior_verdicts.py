@@ -17,7 +17,7 @@ from modelsmith.loop.evals import ledger_of, read_as_today, read_observations
 from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
-from modelsmith.repository.tree import Planted, Revision
+from modelsmith.repository.tree import MountedTree, Revision
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -66,7 +66,7 @@ def evaluated_on(workspace: Workspace, evidence: Evidence) -> GovernedSet:
         InvalidInput: ``unknown-tree`` when this clone does not have it.
     """
     try:
-        tree = Planted(Revision(workspace.git, evidence.eval_tree), f"evals/{evidence.eval_set}")
+        tree = MountedTree(Revision(workspace.git, evidence.eval_tree), f"evals/{evidence.eval_set}")
         governed = load_eval_set(tree, evidence.eval_set)
     except InvalidInput:
         governed = None

@@ -16,7 +16,7 @@ from modelsmith.repository.forbidden import reserved, unportable
 from modelsmith.repository.paths import refuse_links
 from modelsmith.repository.set_files import SetFiles, Source
 from modelsmith.repository.sets import read_set
-from modelsmith.repository.tree import Drafted, Tree, read_each
+from modelsmith.repository.tree import OverlaidTree, Tree, read_each
 from modelsmith.repository.validate import validate
 from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import find_problems, invalid, parse_yaml
@@ -171,7 +171,7 @@ def write_longer(workspace: Workspace, path: str, data: bytes, scope: str) -> Ne
 def _write(workspace: Workspace, files: Mapping[str, bytes], scope: str) -> NewResult:
     tree = workspace.files
     before = {(p.file, p.field, p.message) for p in validate(tree, [scope]).problems} if tree.paths(scope) else set()
-    after = validate(Drafted(tree, files), [scope]).problems
+    after = validate(OverlaidTree(tree, files), [scope]).problems
     rule = f"{scope}/evalset.yaml"
     caused = [p for p in after if (p.file, p.field, p.message) not in before and p.file != rule]
     if caused:

@@ -154,7 +154,7 @@ class Revision:
         return blob
 
 
-class Planted:
+class MountedTree:
     """A tree shown at a folder: an eval set by the hash of its own tree, at the path where its loader looks."""
 
     def __init__(self, tree: Revision, folder: str) -> None:
@@ -178,7 +178,7 @@ class Planted:
         return path.startswith(self._prefix) and self._tree.exists(path.removeprefix(self._prefix))
 
 
-class Drafted:
+class OverlaidTree:
     """A tree with files laid over it that nobody has written yet."""
 
     def __init__(self, tree: Tree, files: Mapping[str, bytes]) -> None:

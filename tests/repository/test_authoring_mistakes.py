@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from modelsmith.repository.document import Problem
-from modelsmith.repository.tree import Drafted, WorkTree
+from modelsmith.repository.tree import OverlaidTree, WorkTree
 from modelsmith.repository.validate import validate
 
 MISTAKES = yaml.safe_load(Path(__file__).with_name("authoring_mistakes.yaml").read_text())
@@ -48,7 +48,9 @@ prices: {currency: EUR}
 
 def found(files: Mapping[str, str]) -> tuple[Problem, ...]:
     """What `validate` finds in files that lie nowhere."""
-    return validate(Drafted(WorkTree(Path("/nowhere")), {path: text.encode() for path, text in files.items()})).problems
+    return validate(
+        OverlaidTree(WorkTree(Path("/nowhere")), {path: text.encode() for path, text in files.items()})
+    ).problems
 
 
 @pytest.fixture(scope="module")
