@@ -229,7 +229,7 @@ class Builder:
         assert tree
         judgement = judge_tree(
             self.git, self.main, tree, reviews=pull.reviews, requester=HARNESS, preparer=HARNESS,
-            authorship=Authorship(frozenset(), frozenset()), seen=self.at,
+            authorship=Authorship(frozenset(), frozenset()), latest_signed=self.at,
         )  # fmt: skip
         if not judgement.decision.open:
             raise RuntimeError(f"{pull.title}: {judgement.decision.refusals or judgement.decision.waiting_for}")

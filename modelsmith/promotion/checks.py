@@ -75,28 +75,34 @@ def named_actors(proposed: Revision, change: Change) -> Named:
 
 
 def promotion_checks(
-    main: GovernedState, proposed: Revision, change: Change, now: datetime | None = None, seen: datetime = BEGINNING
+    main: GovernedState,
+    proposed: Revision,
+    change: Change,
+    now: datetime | None = None,
+    latest_signed: datetime = BEGINNING,
 ) -> tuple[CheckResult, ...]:
     """Every check, each with its sentence; the first lines say what could not even be read.
 
     Raises InfrastructureFailure (``extra-missing``) where this machine lacks what a check needs.
 
-    ``now`` is the present of whoever merges; None when history is replayed. ``seen`` is a time that the merge is not
-    before.
+    ``now`` is the present of whoever merges; None when history is replayed. ``latest_signed`` is a time that the merge
+    is not before.
     """
     touched = frozenset(path.path for path in change.paths)
     try:
         promotion = read_promotion(main, proposed, touched)
     except ModelsmithError as error:
         return (CheckResult("record", False, error.message),)
-    return checks_of(promotion, now, seen)
+    return checks_of(promotion, now, latest_signed)
 
 
-def checks_of(promotion: Promotion, now: datetime | None, seen: datetime) -> tuple[CheckResult, ...]:
-    """The checks of a promotion that could be read; ``now`` and ``seen`` are as in `promotion_checks`."""
+def checks_of(promotion: Promotion, now: datetime | None, latest_signed: datetime) -> tuple[CheckResult, ...]:
+    """The checks of a promotion that could be read; ``now`` and ``latest_signed`` are as in `promotion_checks`."""
     results = [CheckResult("record", True, f"{record_folder(promotion.record)} is canonical and named as it says")]
     needed = required(promotion.main, promotion.record.event)
-    results += [_run(name, check, promotion) for name, check in _checks_for(promotion.record, needed, now, seen)]
+    results += [
+        _run(name, check, promotion) for name, check in _checks_for(promotion.record, needed, now, latest_signed)
+    ]
     if now is not None and PACKET_FILE in FILES[promotion.record.event].required:
         results.append(_packet_result(promotion, all(result.passed for result in results)))
     return tuple(results)
@@ -119,7 +125,7 @@ def _run(name: str, check: Callable[[Promotion], str], promotion: Promotion) -> 
 
 
 def _checks_for(
-    record: PromotionRecord, observers: int, now: datetime | None, seen: datetime
+    record: PromotionRecord, observers: int, now: datetime | None, latest_signed: datetime
 ) -> Iterator[tuple[str, Callable[[Promotion], str]]]:
     yield "signature", _signature
     yield "life", _history
@@ -152,7 +158,9 @@ def _checks_for(
         yield "inverse", _inverse
         yield (
             "contract",
-            lambda promotion: who_decides(promotion.main, promotion.record, read_order(promotion.files), now, seen),
+            lambda promotion: who_decides(
+                promotion.main, promotion.record, read_order(promotion.files), now, latest_signed
+            ),
         )
 
 

@@ -71,7 +71,7 @@ def judge(main: GovernedState, pull: PullRequest, now: datetime) -> Judgement:
             requester=pull.requester,
             preparer=pull.preparer,
             authorship=authorship(commits, main.people),
-            seen=max(now, pull.opened_at, signed.latest),
+            latest_signed=max(now, pull.opened_at, signed.latest),
             now=now,
             elsewhere=pull.elsewhere,
             opener=(
@@ -124,7 +124,7 @@ def judge_tree(
     requester: str,
     preparer: str,
     authorship: Authorship,
-    seen: datetime,
+    latest_signed: datetime,
     now: datetime | None = None,
     elsewhere: Sequence[Elsewhere] = (),
     opener: Sequence[CheckResult] = (),
@@ -141,7 +141,7 @@ def judge_tree(
         requester: Who asked for the change.
         preparer: Who opened the pull request.
         authorship: What the proposal's commits prove and claim.
-        seen: A time that the merge is not before: the latest that history has seen signed, the approvals of this
+        latest_signed: A time that the merge is not before: the latest that history has seen signed, the approvals of this
             merge included, or the present.
         now: The present, where the merge is made.
         elsewhere: What the forge holds against the same in other pull requests; nothing of it outlives the merge.
@@ -151,7 +151,7 @@ def judge_tree(
     checks = _size(git, change, main.policy.limits)
     too_large = bool(checks)
     if not too_large:
-        checks = checks_for(git, main, tree, change, now, seen)
+        checks = checks_for(git, main, tree, change, now, latest_signed)
     named = Named((), ()) if too_large else named_actors(Revision(git, tree), change)
     passed = is_promotion(change) and not observed_in(change) and all(check.passed for check in checks)
     decision = decide(
@@ -165,8 +165,8 @@ def judge_tree(
         authors=[*authorship.authors, *named.requesters, *named.preparers],
         claims=authorship.claims,
         checks=(*opener, *checks),
-        now=seen,
-        contract=contract_for(main, Revision(git, tree), change, now, seen) if passed else None,
+        now=latest_signed,
+        contract=contract_for(main, Revision(git, tree), change, now, latest_signed) if passed else None,
         recorders=named.preparers,
         elsewhere=elsewhere,
     )
@@ -226,7 +226,7 @@ def _opening(pull: PullRequest, doubt: str | None) -> CheckResult:
 
 
 def checks_for(
-    git: Git, main: GovernedState, tree: str, change: Change, now: datetime | None, seen: datetime
+    git: Git, main: GovernedState, tree: str, change: Change, now: datetime | None, latest_signed: datetime
 ) -> tuple[CheckResult, ...]:
     """Checks of a promotion, or of an observation; for every other change, that the governed files still validate."""
     proposed = Revision(git, tree)
@@ -236,7 +236,7 @@ def checks_for(
         return (*observation_checks(main, proposed, change, now is not None), names, *readable)
     if is_promotion(change):
         readable = () if now is None else (_readable(main, tree),)
-        return (*promotion_checks(main, proposed, change, now, seen), names, *readable)
+        return (*promotion_checks(main, proposed, change, now, latest_signed), names, *readable)
     problems = validate(proposed).problems
     sentence = "every governed file validates"
     if problems:

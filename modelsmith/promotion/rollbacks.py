@@ -172,7 +172,7 @@ def is_present(order: RollbackOrder, now: datetime) -> bool:
     return abs(now - order.decided_at) <= CLOCK_TOLERANCE
 
 
-def date_doubt(order: RollbackOrder, now: datetime | None, seen: datetime) -> str | None:
+def date_doubt(order: RollbackOrder, now: datetime | None, latest_signed: datetime) -> str | None:
     """Why the order's date is not to be believed; None when nothing speaks against it.
 
     Else a rollback could be dated back into the window. Without ``now`` (in a replay) there is no clock but what others
@@ -182,13 +182,13 @@ def date_doubt(order: RollbackOrder, now: datetime | None, seen: datetime) -> st
     Args:
         order: What is asked for.
         now: The present of whoever merges; None when history is replayed.
-        seen: A time that the merge is not before, since it is signed on main or in the opening.
+        latest_signed: A time that the merge is not before, since it is signed on main or in the opening.
     """
     then = f"it was asked for at {_words(order.decided_at)}"
     if now and not is_present(order, now):
         return f"{then}, which is not now"
-    if order.decided_at < seen - 2 * CLOCK_TOLERANCE:
-        return f"{then}, but something that was signed at {_words(seen)} came before it"
+    if order.decided_at < latest_signed - 2 * CLOCK_TOLERANCE:
+        return f"{then}, but something that was signed at {_words(latest_signed)} came before it"
     return None
 
 
@@ -197,28 +197,28 @@ def _words(moment: datetime) -> str:
 
 
 def who_decides(
-    main: GovernedState, record: PromotionRecord, order: RollbackOrder, now: datetime | None, seen: datetime
+    main: GovernedState, record: PromotionRecord, order: RollbackOrder, now: datetime | None, latest_signed: datetime
 ) -> str:
-    """For people: whether the contract decides, or why a person does. ``now`` and ``seen`` are as in `date_doubt`."""
+    """For people: whether the contract decides, or why a person does. Times are as in `date_doubt`."""
     verdict = verdict_on(main, record, order)
-    doubt = date_doubt(order, now, seen)
+    doubt = date_doubt(order, now, latest_signed)
     if verdict.automatic and doubt:
         return f"outside the contract: {doubt}; ask again, or have it approved"
     return verdict.sentence
 
 
 def contract_for(
-    main: GovernedState, proposed: Revision, change: Change, now: datetime | None, seen: datetime
+    main: GovernedState, proposed: Revision, change: Change, now: datetime | None, latest_signed: datetime
 ) -> Contract | None:
     """The contract that speaks for a change whose checks have all passed; None when people must be asked.
 
-    ``now`` and ``seen`` are as in `date_doubt`.
+    ``now`` and ``latest_signed`` are as in `date_doubt`.
     """
     folder = next(name for path in change.paths if (name := promotion_folder(path.path)))
     if parse_folder(folder).event != "rolled-back":
         return None
     record = parse_record(f"{folder}/{RECORD_FILE}", proposed.read(f"{folder}/{RECORD_FILE}"))
     order = read_order({ROLLBACK_FILE: proposed.read(f"{folder}/{ROLLBACK_FILE}")})
-    if not verdict_on(main, record, order).automatic or date_doubt(order, now, seen):
+    if not verdict_on(main, record, order).automatic or date_doubt(order, now, latest_signed):
         return None
     return Contract(folder, record_folder(deployment_of(main, record.specialist).record).rpartition("/")[2])

@@ -193,7 +193,7 @@ def _step(git: Git, step: Commit, receipts: _Receipts, commits: Commits, result:
             )
     times = [*([opening.at] if opening else []), *(review.at for review in reviews)]
     check_times(receipt, times, result.latest, now)
-    seen = max([result.latest, receipt.at, *times])
+    latest_signed = max([result.latest, receipt.at, *times])
     limits = main.policy.limits
     ids = commits.pass_over(step.parents[-1] if len(step.parents) == 2 else step.id)
     proposal = read_commits(git, ids, limits)
@@ -201,7 +201,7 @@ def _step(git: Git, step: Commit, receipts: _Receipts, commits: Commits, result:
     judgement = judge_tree(
         git, main, step.tree,
         reviews=reviews, requester=receipt.requested_by, preparer=receipt.prepared_by,
-        authorship=authorship(proposal, main.people), seen=seen, opener=(earlier,),
+        authorship=authorship(proposal, main.people), latest_signed=latest_signed, opener=(earlier,),
     )  # fmt: skip
     decision = judgement.decision
     if not decision.open:

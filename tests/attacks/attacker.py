@@ -384,7 +384,7 @@ class World(Place):
         decision = judge_tree(
             self.git, read_governed_state(self.git, main), tree,
             reviews=reviews, requester=requester, preparer=requester,
-            authorship=Authorship(frozenset(), frozenset()), seen=datetime.now(UTC),
+            authorship=Authorship(frozenset(), frozenset()), latest_signed=datetime.now(UTC),
         ).decision  # fmt: skip
         assert not decision.open
         assert not code or code in {refusal.code for refusal in decision.refusals}, decision.refusals

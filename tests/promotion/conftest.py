@@ -147,7 +147,7 @@ class Repository:
         written = Commits(self.git, self.tip, head).take(head, self.main.policy.limits)
         judgement = judge_tree(
             self.git, self.main, tree, reviews=reviews, requester=HARNESS.name, preparer=HARNESS.name,
-            authorship=authorship(written, self.main.people), seen=at,
+            authorship=authorship(written, self.main.people), latest_signed=at,
         )  # fmt: skip
         assert smuggled or judgement.decision.open, judgement.decision
         pull = PullRequest(

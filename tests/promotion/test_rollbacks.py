@@ -52,11 +52,11 @@ def rolled_back(here):
     return here.after("rolled-back", evidence=order_in(rollback(here)[1]))
 
 
-def judged(here, files, now=None, seen=AT):
+def judged(here, files, now=None, latest_signed=AT):
     proposed, _ = here.proposed(files)
     return judge_tree(
         here.git, here.main, here.git.text("rev-parse", f"{proposed.commit}^{{tree}}"), reviews=[],
-        requester="modelsmith-harness", preparer="modelsmith-harness", authorship=NOBODY, seen=seen,
+        requester="modelsmith-harness", preparer="modelsmith-harness", authorship=NOBODY, latest_signed=latest_signed,
         now=now,
     ).decision  # fmt: skip
 
@@ -104,7 +104,7 @@ def test_a_rollback_dated_into_the_window_after_the_fact_asks_oncall(deployed, m
 @pytest.mark.parametrize(("minutes", "gate"), [(0, "contract"), (20, "contract"), (21, "people"), (600, "people")])
 def test_a_rollback_dated_before_what_main_had_signed_by_then_asks_oncall_in_a_replay_too(deployed, minutes, gate):
     _, files = rollback(deployed)
-    decision = judged(deployed, files, seen=SOON + timedelta(minutes=minutes))
+    decision = judged(deployed, files, latest_signed=SOON + timedelta(minutes=minutes))
     assert (decision.open, decision.gate) == (gate == "contract", gate)
     told = any("12:05 UTC, but something that was signed at" in check.sentence for check in decision.checks)
     assert told == (gate == "people")
