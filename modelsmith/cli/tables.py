@@ -19,6 +19,6 @@ def verdict(outcome: str) -> Styled:
 
 def interval(estimate: Estimate, limit: float | None = None) -> str:
     """A value with its interval; beside a limit with digits enough to tell the two apart."""
-    from modelsmith.schema.figures import told_beside
+    from modelsmith.schema.figures import format_beside
 
-    return f"{told_beside(estimate.value, limit)[0]}  [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return f"{format_beside(estimate.value, limit)[0]}  [{estimate.low:.3f}, {estimate.high:.3f}]"

@@ -10,7 +10,7 @@ from modelsmith.cli.page import Page, Parts, Styled
 from modelsmith.cli.tables import interval, verdict
 from modelsmith.cli.views_change import diff_rubric_view
 from modelsmith.cli.views_eval import duration, eval_view, results_view, run_view
-from modelsmith.schema.figures import told_apart
+from modelsmith.schema.figures import format_apart
 from modelsmith.schema.steps import shell_line
 
 View = Callable[[Any, Page], None]
@@ -298,7 +298,7 @@ def _status(result: Any, page: Page) -> None:
         if cluster.error:
             rows.append(("stopped", (Styled(cluster.error.code, "red"), f": {cluster.error.message}")))
         if cluster.composite is not None:
-            value, limit = told_apart(cluster.composite, cluster.threshold)
+            value, limit = format_apart(cluster.composite, cluster.threshold)
             rows.append(("composite", f"{value}  (threshold {limit})"))
         for one in cluster.specialists:
             said: Parts = f"{one.specialist}  {one.state}"

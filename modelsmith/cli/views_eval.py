@@ -10,7 +10,7 @@ from modelsmith.cli.tables import interval, verdict
 from modelsmith.cli.views_change import change_eval_view
 from modelsmith.evaluation.critical import how
 from modelsmith.evidence.markdown import money
-from modelsmith.schema.figures import told_apart
+from modelsmith.schema.figures import format_apart
 
 if TYPE_CHECKING:
     from modelsmith.schema.run import Cost, Estimate, RunResult
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def _against(estimate: Estimate, threshold: float) -> Parts:
     outcome = "PASS" if estimate.value >= threshold else "FAIL"
-    shown = told_apart(estimate.value, threshold)[1]
+    shown = format_apart(estimate.value, threshold)[1]
     return (f"{interval(estimate, threshold)}  ", verdict(outcome), f"  (threshold {shown})")
 
 

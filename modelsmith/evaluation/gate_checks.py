@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from modelsmith.evaluation.tally import SECTIONS, Tallies, composite_weights, section_tallies
 from modelsmith.schema.base import Section
-from modelsmith.schema.figures import told_apart
+from modelsmith.schema.figures import format_apart
 from modelsmith.schema.run import Estimate, GateCheck, GateRule, JudgeAgreement, Outcome, Regression
 
 _FLOORS_SHOWN = 5
@@ -78,7 +78,7 @@ def _held_out(measured: Measured, rule: GateRule) -> GateCheck:
 
 def _threshold(name: str, label: str, estimate: Estimate, threshold: float, passed: str) -> GateCheck:
     reached = estimate.value >= threshold
-    value, limit = told_apart(estimate.value, threshold)
+    value, limit = format_apart(estimate.value, threshold)
     return GateCheck(
         name=name,
         outcome="PASS" if reached else "FAIL",
@@ -98,7 +98,7 @@ def _critical(measured: Measured, rule: GateRule) -> GateCheck:
     if not critical:
         return GateCheck(name="critical-scenarios", outcome="PASS", sentence="no critical scenario was asked")
     share = (len(critical) - len(failed)) / len(critical)
-    value, least = told_apart(share, rule.decision.critical_pass)
+    value, least = format_apart(share, rule.decision.critical_pass)
     reached = share >= rule.decision.critical_pass
     sentence = (
         f"{len(critical) - len(failed)} of {_count(len(critical), 'critical scenario')} pass ({value}), "
@@ -145,7 +145,7 @@ def _capabilities(measured: Measured, rule: GateRule) -> GateCheck:
 
 
 def _floor(name: str, passed: int, total: int, floor: float) -> str:
-    value, least = told_apart(passed / total, floor)
+    value, least = format_apart(passed / total, floor)
     return f"{name} {value} ({passed} of {total} pass, floor {least})"
 
 
@@ -160,7 +160,7 @@ def _regressions(measured: Measured, rule: GateRule) -> GateCheck:
     else:
         share = count / measured.compared
         within = share <= limit
-        shown, most = told_apart(share, limit)
+        shown, most = format_apart(share, limit)
         outcome = "PASS" if within else "FAIL"
         sentence = (
             f"{count} of {measured.compared} results that the incumbent passes are lost ({shown}), "
@@ -179,7 +179,7 @@ def _non_inferiority(measured: Measured, rule: GateRule) -> GateCheck:
             sentence="a loss cannot be excluded, because candidate and incumbent share no core or held-out scenario",
         )
     excluded = change.low > -margin
-    low, loss = told_apart(change.low, -margin)
+    low, loss = format_apart(change.low, -margin)
     low, limit = (low if low.startswith("-") else f"+{low}"), loss.removeprefix("-")
     return GateCheck(
         name="non-inferiority",
@@ -208,7 +208,7 @@ def _judge(judge: JudgeAgreement | None, needed: float) -> GateCheck:
         )
     else:
         kappa = judge.kappa
-        value, least = told_apart(kappa.value, needed)
+        value, least = format_apart(kappa.value, needed)
         sentence = (
             f"the judge {judge.judge} {'agrees' if judge.met else 'does not agree enough'} with people: Cohen's kappa "
             f"{value} [{kappa.low:.3f}, {kappa.high:.3f}], asked for {least} "

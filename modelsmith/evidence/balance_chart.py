@@ -43,13 +43,13 @@ def _title(balance: Balance) -> str:
 
 def _description(balance: Balance) -> str:
     parts = [
-        f"{one.dimension.replace('_', ' ')}: {', '.join(_said(value, balance) for value in one.values)}"
+        f"{one.dimension.replace('_', ' ')}: {', '.join(_coverage(value, balance) for value in one.values)}"
         for one in balance.dimensions
     ]
     return "; ".join([*parts, *(flag.sentence.rstrip(".") for flag in balance.flags)]) + "."
 
 
-def _said(value: ValueBalance, balance: Balance) -> str:
+def _coverage(value: ValueBalance, balance: Balance) -> str:
     held = f" and {value.held_out:.1%} of held-out" if "held_out" in balance.scenarios else ""
     return f"{value.value} carries {value.composite:.1%} of the composite{held}"
 
@@ -109,7 +109,7 @@ def _panel(
 
 def _tip(value: ValueBalance, balance: Balance) -> str:
     counts = ", ".join(f"{count} {section.replace('_', '-')}" for section, count in value.scenarios.items())
-    return f"{_said(value, balance)}; {counts}"
+    return f"{_coverage(value, balance)}; {counts}"
 
 
 def _row(value: ValueBalance, balance: Balance, colour: str, reach: float, top: float) -> Iterator[str]:

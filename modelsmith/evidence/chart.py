@@ -12,7 +12,7 @@ from modelsmith.evidence import svg
 from modelsmith.evidence.svg import AMBER, BLUE, GREEN, GREY, INK, MARGIN, MUTED, RED, RULE, TRACK, WIDTH
 from modelsmith.schema.base import Section
 from modelsmith.schema.evidence import Evidence
-from modelsmith.schema.figures import signed, told_beside
+from modelsmith.schema.figures import format_beside, signed
 from modelsmith.schema.run import Estimate, Headline, SectionScore
 
 SECTIONS: Final[tuple[tuple[Section, str], ...]] = (
@@ -117,7 +117,7 @@ def _title(evidence: Evidence) -> str:
 def _description(scores: Sequence[_Score], capabilities: Sequence[_Capability], evidence: Evidence) -> str:
     parts = []
     for row in scores:
-        value, limit = told_beside(row.candidate.value, row.threshold)
+        value, limit = format_beside(row.candidate.value, row.threshold)
         text = f"{row.label} {value}, interval {row.candidate.low:.3f} to {row.candidate.high:.3f}"
         if row.threshold is not None:
             text += f", threshold {limit} {'reached' if _reached(row) else 'missed'}"
@@ -188,7 +188,7 @@ def _score_row(row: _Score, top: int) -> Iterator[str]:
     yield from _whisker(row.candidate, middle - 7, colour, 3)
     yield svg.dot(_x(row.candidate.value), middle - 7, 7, colour, "#ffffff", 1.5)
     candidate, incumbent, threshold = _VALUE_COLUMNS
-    value, limit = told_beside(row.candidate.value, row.threshold)
+    value, limit = format_beside(row.candidate.value, row.threshold)
     yield svg.text(candidate, middle + 5, value, colour, size=16, bold=True, anchor="end")
     yield svg.text(incumbent, middle + 5, f"{row.incumbent.value:.3f}" if row.incumbent else "-", MUTED, anchor="end")
     if row.threshold is not None:

@@ -12,7 +12,7 @@ from typing import Final
 from modelsmith.evidence import svg
 from modelsmith.evidence.composite_history import BASE, CompositeHistory, HistoryEntry
 from modelsmith.evidence.svg import AMBER, BLUE, GREEN, GREY, INK, MARGIN, MUTED, RED, RULE, WIDTH
-from modelsmith.schema.figures import told_apart
+from modelsmith.schema.figures import format_apart
 
 _SHOWN: Final = 20
 """Runs in the picture: the latest."""
@@ -46,7 +46,7 @@ def _description(history: CompositeHistory) -> str:
 
 def _tip(entry: HistoryEntry) -> str:
     one = entry.composite
-    value, limit = told_apart(one.value, entry.threshold)
+    value, limit = format_apart(one.value, entry.threshold)
     parts = [
         f"Run {entry.number}, {entry.model}, question {entry.question}: composite {value}, "
         f"interval {one.low:.3f} to {one.high:.3f}, threshold {limit}, "

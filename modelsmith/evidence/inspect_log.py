@@ -147,11 +147,11 @@ def _sample(run: RunResult, governed: GovernedSet, scenario: Scenario, observati
         },
         model_usage=_usage(run, [observation]),
         total_time=observation.seconds,
-        error=EvalError(message=_said(error, shown), traceback="", traceback_ansi="") if error else None,
+        error=EvalError(message=_error_text(error, shown), traceback="", traceback_ansi="") if error else None,
     )
 
 
-def _said(error: dict[str, Any], shown: bool) -> str:
+def _error_text(error: dict[str, Any], shown: bool) -> str:
     """Code and message; of a held-out case the code alone, as a message may quote."""
     return f"{error.get('code')}: {error.get('message')}" if shown else str(error.get("code"))
 

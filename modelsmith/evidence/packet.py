@@ -20,7 +20,7 @@ from modelsmith.governance.states import folder_of
 from modelsmith.schema.base import Actor, Event, Section, Slug
 from modelsmith.schema.cluster import Cluster, Routing
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence, RunEvidence
-from modelsmith.schema.figures import told_apart, told_beside
+from modelsmith.schema.figures import format_apart, format_beside
 from modelsmith.schema.promotion import Preparer, RollbackContract
 from modelsmith.schema.run import Estimate, Headline, SectionScore
 
@@ -95,10 +95,10 @@ def _verdict(evidence: Evidence, asked: Asked | None) -> str:
         reason = "; ".join(blockers)
     else:
         limits = evidence.rule.thresholds
-        whole, _ = told_apart(headline.composite.value, limits.composite)
-        held, _ = told_apart(headline.held_out.value, limits.held_out)
+        whole, _ = format_apart(headline.composite.value, limits.composite)
+        held, _ = format_apart(headline.held_out.value, limits.held_out)
         reason = f"composite {whole} and held-out {held} reach their thresholds, and {_lost(headline)}"
-    what = f" ({safe(evidence.export.told)})" if evidence.export else ""
+    what = f" ({safe(evidence.export.description)})" if evidence.export else ""
     line = f"**{headline.verdict}**: {safe(evidence.specialist)}{what} for {safe(evidence.cluster)}: {safe(reason)}."
     if asked is None:
         return line
@@ -133,7 +133,7 @@ def _scores(evidence: Evidence) -> str:
 
 
 def _row(label: str, score: Estimate, threshold: float | None, others: Sequence[Estimate | None]) -> list[str]:
-    value, limit = told_beside(score.value, threshold)
+    value, limit = format_beside(score.value, threshold)
     result = "" if threshold is None or not score.n else "PASS" if score.value >= threshold else "**FAIL**"
     return [
         label,
@@ -349,7 +349,7 @@ def _export_rows(evidence: Evidence) -> list[list[str]]:
     if evidence.export is None:
         return []
     facts = evidence.export
-    made = f"{safe(facts.told)}, {facts.export.dtype or 'types of its own'}"
+    made = f"{safe(facts.description)}, {facts.export.dtype or 'types of its own'}"
     return [
         ["export", f"{made}: weights that stand alone, evaluated as they are"],
         ["made from", f"artifact {short(facts.export.parent)}, whose training follows"],

@@ -10,7 +10,7 @@ from modelsmith.evaluation.compare import detectable
 from modelsmith.evaluation.tally import tally
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evidence import Evidence
-from modelsmith.schema.figures import told_apart
+from modelsmith.schema.figures import format_apart
 from modelsmith.schema.run import Estimate
 
 WEAK = 0.7
@@ -86,7 +86,7 @@ def _interval(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
     )
     for name, score, threshold in pairs:
         if score.n and score.low < threshold <= score.value:
-            low, limit = told_apart(score.low, threshold)
+            low, limit = format_apart(score.low, threshold)
             yield (
                 f"The {name} reaches {limit}, but its interval begins at {low}: "
                 "the true value may lie below the threshold."
@@ -102,7 +102,7 @@ def _judge(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
     elif needed is None:
         yield f"The rule asks for no agreement between the judge and people; kappa is {judge.kappa.value:.3f}."
     elif judge.kappa.low < needed <= judge.kappa.value:
-        low, limit = told_apart(judge.kappa.low, needed)
+        low, limit = format_apart(judge.kappa.low, needed)
         yield (
             f"The judge's kappa reaches {limit}, but its interval begins at {low}: "
             f"{judge.kappa.n} labelled answers are few to know a judge by."

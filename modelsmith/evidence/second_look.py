@@ -170,11 +170,11 @@ def _same_engine(look: SecondLook, evidence: Evidence) -> bool:
     judges = (look.judge.identity if look.judge else None) == (evidence.judge.identity if evidence.judge else None)
     runs = ((look.candidate, evidence.candidate), (look.incumbent, evidence.incumbent))
     return judges and all(
-        _told(mine.engine or look.engine) == _told(stated.engine or evidence.engine) for mine, stated in runs
+        _with_chat(mine.engine or look.engine) == _with_chat(stated.engine or evidence.engine) for mine, stated in runs
     )
 
 
-def _told(facts: EngineFacts) -> EngineFacts:
+def _with_chat(facts: EngineFacts) -> EngineFacts:
     """Older evidence does not say how the model was spoken to: as everybody was, then."""
     return facts.model_copy(update={"chat": facts.chat or Chat()})
 

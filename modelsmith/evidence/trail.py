@@ -13,7 +13,7 @@ from modelsmith.governance.routing import BASE
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.change import SetChange
 from modelsmith.schema.evidence import EarlierRun, Evidence
-from modelsmith.schema.figures import told_beside
+from modelsmith.schema.figures import format_beside
 from modelsmith.schema.promotion import SpecialistId
 from modelsmith.schema.run import GateRule, Headline, RunResult
 
@@ -152,8 +152,8 @@ def _earlier(evidence: Evidence) -> str:
     for one in islice(evidence.earlier, hidden, None):
         judged = one.judged
         limits = judged.rule.thresholds
-        composite = told_beside(judged.composite.value, limits.composite)
-        held_out = told_beside(judged.held_out.value, limits.held_out)
+        composite = format_beside(judged.composite.value, limits.composite)
+        held_out = format_beside(judged.held_out.value, limits.held_out)
         same = "" if one.question == evidence.question else "another question"
         rows.append([safe(one.model), *composite, *held_out, _mark(judged.verdict), same])
     return table(rows, "lrrrrll") + (f"\n\nAnd {hidden} before them." if hidden else "")

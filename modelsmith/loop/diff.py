@@ -35,7 +35,7 @@ def _effect(
     try:
         old = evaluated_on(workspace, evidence)
     except InvalidInput as error:
-        return _told(history, before, None, (), (), 0, f"cannot be told: {error.message} {error.mend}")
+        return _effect_on(history, before, None, (), (), 0, f"cannot be told: {error.message} {error.mend}")
     prior = [
         PriorVerdicts(old, model.weights, model.base, model.engine or evidence.engine, model.rows, evidence.judge)
         for model in (evidence.candidate, evidence.incumbent)
@@ -49,15 +49,15 @@ def _effect(
         who = f"answers of {history.specialist} ({len(candidate.unknown)}) and its incumbent ({len(incumbent.unknown)})"
         command = f"modelsmith eval --cluster {history.cluster} --model {history.specialist} --changed-since {since}"
         sentence = f"cannot be told without a model: {who} are not known; `{command}` asks for them"
-        return _told(history, before, None, turned, points, unknown, sentence)
+        return _effect_on(history, before, None, turned, points, unknown, sentence)
     judge = prior[0].judge_of(new)
     after = headline(candidate.rows, incumbent.rows, rule, judge)
-    told = _told(history, before, after, turned, points, 0, _sentence(before, after))
+    told = _effect_on(history, before, after, turned, points, 0, _sentence(before, after))
     kappa = (evidence.judge.kappa if evidence.judge else None, judge.kappa if judge else None)
     return told.model_copy(update={"kappa": kappa})
 
 
-def _told(
+def _effect_on(
     history: SpecialistHistory,
     before: Headline,
     after: Headline | None,

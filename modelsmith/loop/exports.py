@@ -10,7 +10,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelsmith.artifacts.kinds import export_of as said_of
+from modelsmith.artifacts.kinds import export_of as predicate_of
 from modelsmith.artifacts.seal import check, describe_export, seal
 from modelsmith.artifacts.store import Store
 from modelsmith.governance.routing import render_routing
@@ -186,7 +186,7 @@ class _Bench:
                 return child.artifact
         for folder in sorted(self.folder.glob(f"iter-*/{ARTIFACT_FOLDER}")):
             artifact = sealed_as(folder)
-            if artifact is not None and said_of(folder) == self.said:
+            if artifact is not None and predicate_of(folder) == self.said:
                 self.store.put(folder, artifact)
                 return artifact
         return None

@@ -21,7 +21,7 @@ from modelsmith.promotion.freshness import evidence_of, outdated
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.ids import known_ids
-from modelsmith.promotion.observers import backing, next_number, said_of
+from modelsmith.promotion.observers import backing, next_number, predicate_of
 from modelsmith.promotion.pulls import merge_pull, signature, sync
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import read_each
@@ -150,7 +150,7 @@ def _propose(harness: Harness, main: GovernedState, look: SecondLook) -> PullReq
     """The observation's pull request: opened or adopted, and merged unless this repository asks a person for that."""
     folder = observed_path(look.cluster, look.specialist, look.observer, look.number)
     data = canonical_json(look)
-    due = statement(OBSERVATION_FILE, data, OBSERVATION_TYPE, said_of(look))
+    due = statement(OBSERVATION_FILE, data, OBSERVATION_TYPE, predicate_of(look))
     branch = f"observe/{folder.removeprefix('promotions/')}"
     title = f"{look.specialist}: observed by {look.observer}"
     pull = _open_already(harness, main, branch, folder, data, due)

@@ -31,7 +31,7 @@ from modelsmith.repository.load import load_cluster
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InvalidInput, WaitingForPerson
 from modelsmith.schema.events import TrainingComplete
-from modelsmith.schema.figures import told_apart
+from modelsmith.schema.figures import format_apart
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import RunResult
 from modelsmith.schema.steps import step
@@ -192,8 +192,8 @@ def assess_candidate(context: IterationContext, iteration: Iteration) -> Iterati
     )
     headline = run.headline
     sentence = "; ".join(c.sentence for c in headline.checks if c.outcome != "PASS") or (
-        f"composite {told_apart(headline.composite.value, run.rule.thresholds.composite)[0]}, "
-        f"held-out {told_apart(headline.held_out.value, run.rule.thresholds.held_out)[0]}"
+        f"composite {format_apart(headline.composite.value, run.rule.thresholds.composite)[0]}, "
+        f"held-out {format_apart(headline.held_out.value, run.rule.thresholds.held_out)[0]}"
     )
     context.workspace.notify(Progress("assess", f"{headline.verdict}: {sentence}"))
     return iteration.model_copy(

@@ -50,7 +50,7 @@ from modelsmith.schema.events import (
     RollbackTriggered,
 )
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
-from modelsmith.schema.figures import told_apart
+from modelsmith.schema.figures import format_apart
 from modelsmith.schema.promotion import (
     EXPORT_FILE,
     OVERRIDE_FILE,
@@ -163,9 +163,9 @@ def promote_export_record(harness: Harness, draft: RecordDraft, export: ExportFa
     if draft.specialist in main.histories.by_specialist:
         return
     files = {EXPORT_FILE: canonical_json(for_reviewers(export, main.policy.audiences))}
-    kind = f"{export.told}, {export.export.dtype}" if export.export.dtype else export.told
+    kind = f"{export.description}, {export.export.dtype}" if export.export.dtype else export.description
     body = f"Made from {export.parent}: {kind}. Its weights stand alone, and it is evaluated as they are."
-    advance(harness, main, "candidate", draft, files, f"{draft.specialist}: candidate, {export.told}", body)
+    advance(harness, main, "candidate", draft, files, f"{draft.specialist}: candidate, {export.description}", body)
 
 
 class Runs(NamedTuple):
@@ -290,7 +290,7 @@ def _nothing_follows(workspace: Workspace, cluster: str, history: SpecialistHist
     details: dict[str, JsonValue] = {"specialist": history.specialist, "state": history.state}
     said = f"{history.specialist} is {history.state}; nothing follows that a person could be asked for"
     if run and run.headline.verdict != "PASS":
-        value, limit = told_apart(run.headline.composite.value, run.rule.thresholds.composite)
+        value, limit = format_apart(run.headline.composite.value, run.rule.thresholds.composite)
         said = (
             f"{history.specialist} failed by the rule of its day: {run.headline.verdict}, composite {value} (threshold "
             f"{limit}). A rule that was changed since does not pass it: a bar that is set with the result in sight "

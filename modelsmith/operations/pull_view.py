@@ -8,7 +8,7 @@ from typing import Literal
 
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.judge import Judgement, judge
-from modelsmith.promotion.observers import told
+from modelsmith.promotion.observers import observations_on
 from modelsmith.promotion.overrides import Overridden, override_in
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.base import Frozen
@@ -125,7 +125,7 @@ def override_view(found: Overridden | None) -> OverrideView | None:
 
 def _observations(judgement: Judgement) -> tuple[Agreement, ...]:
     main = judgement.main
-    return told(main, Revision(main.tree.git, judgement.tree), judgement.change)
+    return observations_on(main, Revision(main.tree.git, judgement.tree), judgement.change)
 
 
 def _override(judgement: Judgement) -> OverrideView | None:

@@ -257,7 +257,7 @@ def _specialist(
         composite=composites[-1] if composites else None,
         verdict="INCONCLUSIVE" if override else "PASS" if accepted else run.headline.verdict if run else None,
         stale=stale.reasons if stale else (),
-        export=export.told if export else "",
+        export=export.description if export else "",
         exports=tuple(child.specialist for child in exports_of(main, history)),
         overridden=f"{', '.join(override.approved_by)}: {override.override.reason}" if override else "",
         observers=_observers(main, history),

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from modelsmith.points.answers import composed, composed_text, look_up, read_answer, same, shown, too_long
 from modelsmith.points.json_schemas import first_problem, prepare
-from modelsmith.points.numbers import Said, number_in_text
+from modelsmith.points.numbers import StatedNumber, number_in_text
 from modelsmith.points.patterns import found, size
 from modelsmith.points.schema_shape import pattern_steps
 from modelsmith.points.texts import alike, as_read, every_reading, holds
@@ -202,7 +202,7 @@ def _field_reason(check: JsonFieldCheck, completion: str, expected: JsonValue) -
 
 
 def _number_reason(check: NumberCheck, completion: str, expected: float, cut_off: bool) -> str:
-    said, problem = _number_said(check.path, completion, cut_off)
+    said, problem = _stated_number(check.path, completion, cut_off)
     if problem:
         return problem
     aim = Decimal(repr(expected))
@@ -234,19 +234,19 @@ def _finite(number: float) -> bool:
         return False
 
 
-def _number_said(path: str | None, completion: str, cut_off: bool) -> tuple[Said, str]:
+def _stated_number(path: str | None, completion: str, cut_off: bool) -> tuple[StatedNumber, str]:
     if path is None:
         problem = too_long(completion)
-        return (Said(Decimal(0)), problem) if problem else number_in_text(completion, cut_off=cut_off)
+        return (StatedNumber(Decimal(0)), problem) if problem else number_in_text(completion, cut_off=cut_off)
     answer, problem = read_answer(completion)
     value, exists = look_up(answer, composed_text(path))
     if not problem and not exists:
         problem = f"the answer has no field '{path}'"
     if problem:
-        return Said(Decimal(0)), problem
+        return StatedNumber(Decimal(0)), problem
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return Said(Decimal(0)), f"'{path}' is {shown(value)}, not a number"
-    return Said(Decimal(repr(value))), ""
+        return StatedNumber(Decimal(0)), f"'{path}' is {shown(value)}, not a number"
+    return StatedNumber(Decimal(repr(value))), ""
 
 
 def _text_reason(check: TextCheck, completion: str, expected: str, cut_off: bool) -> str:

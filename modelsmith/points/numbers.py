@@ -36,10 +36,10 @@ from modelsmith.points.scales import (
     names_a_scale,
     spelled,
 )
-from modelsmith.points.spelling import DASHES, SPACES, STRUCK, UNSPACED, seen
+from modelsmith.points.spelling import DASHES, SPACES, STRUCK, UNSPACED, as_displayed
 
 
-class Said(NamedTuple):
+class StatedNumber(NamedTuple):
     """A number as a text says it."""
 
     number: Decimal
@@ -157,7 +157,7 @@ _WHY = {
 }
 _JOINED = re.compile(r"(?:[^\w\n=(:;.\u2248]*[^\W\d_]+){0,2}[^\w\n=(:;.\u2248]*")
 """What stands between two equal numbers that may be a list, a sum or a product: two words, or signs alone."""
-_NO_NUMBER = Said(Decimal(0))
+_NO_NUMBER = StatedNumber(Decimal(0))
 _NEAR = 60
 """Characters before a number that are looked at for its sign, and after it for what goes on."""
 _LONGEST_MULTIPLIER = 12
@@ -166,16 +166,16 @@ _MOST = 100
 """Numbers of an answer that are looked at."""
 
 
-def number_in_text(text: str, *, cut_off: bool = False) -> tuple[Said, str]:
+def number_in_text(text: str, *, cut_off: bool = False) -> tuple[StatedNumber, str]:
     """The number that the text says and an empty string; or 0 and why none can be read in one way.
 
     Of a text that was cut off a number near its end may be half of one, or lack its multiplier.
     """
-    plain = seen(text)
+    plain = as_displayed(text)
     answer = _ANSWER.search(plain)
     if answer is not None:
         plain = plain[answer.start() :]
-    first: Said | None = None
+    first: StatedNumber | None = None
     end = 0
     for count, token in enumerate(_TOKEN.finditer(plain)):
         if count == _MOST:
@@ -194,11 +194,11 @@ def number_in_text(text: str, *, cut_off: bool = False) -> tuple[Said, str]:
         first, end = said, token.end()
     if first is None:
         return _none("the answer contains no number")
-    problem = _said_elsewhere(plain, first)
+    problem = _stated_elsewhere(plain, first)
     return _none(problem) if problem else (first, "")
 
 
-def _said_elsewhere(plain: str, said: Said) -> str:
+def _stated_elsewhere(plain: str, said: StatedNumber) -> str:
     """Why something in the text, wherever it stands, may make another number of the one that it says in digits."""
     if STRUCK in plain:
         return "something in the answer is struck out"
@@ -212,11 +212,11 @@ def _said_elsewhere(plain: str, said: Said) -> str:
     return ""
 
 
-def _none(problem: str) -> tuple[Said, str]:
+def _none(problem: str) -> tuple[StatedNumber, str]:
     return _NO_NUMBER, problem
 
 
-def _shown(said: Said) -> str:
+def _shown(said: StatedNumber) -> str:
     return f"{said.number}"[:40] + {100: "%", 1000: " per mille", 10000: " basis points"}.get(said.per, "")
 
 
@@ -230,7 +230,7 @@ def _inside_a_word(text: str, start: int) -> bool:
     return lead[-1:].isalpha() and not _AFTER_UNSPACED.match(lead[-1]) and not _CODE.search(lead)
 
 
-def _read(plain: str, token: re.Match[str]) -> tuple[Said, str]:
+def _read(plain: str, token: re.Match[str]) -> tuple[StatedNumber, str]:
     """One number with its sign, and an empty string; or the name of what is wrong with it."""
     before = plain[max(0, token.start() - _NEAR) : token.start()]
     after = plain[token.end() : token.end() + _NEAR]
@@ -251,7 +251,7 @@ def _read(plain: str, token: re.Match[str]) -> tuple[Said, str]:
     negative = _negative(sign, behind)
     if negative is None:
         return _NO_NUMBER, "dash"
-    return Said(-number if negative else number, _PARTS[per.lastgroup or ""] if per else 1), ""
+    return StatedNumber(-number if negative else number, _PARTS[per.lastgroup or ""] if per else 1), ""
 
 
 def _goes_on(before: str, after: str) -> str:

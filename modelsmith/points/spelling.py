@@ -74,7 +74,7 @@ _MARKUP = re.compile(r"\*+(?![0-9(])|(?<![0-9)])\*+|`+(?![0-9])|(?<![0-9])`+|(?<
 """Emphasis and code, unless it stands between two numbers."""
 
 
-def seen(text: str) -> str:
+def as_displayed(text: str) -> str:
     """Digits and marks of other scripts in ASCII, LaTeX and entities in characters, no markup, nothing hidden."""
     if "<" in text:
         text = _HIDDEN.sub("\n", text)

@@ -118,10 +118,10 @@ def written(git: Git, since: str, tip: str, people: People, most: int) -> tuple[
     ids = git.text("rev-list", f"--max-count={most}", f"{since}..{tip}").split()
     raw = git.read_commits(ids)
     keys = [ssh.AllowedKey(*key) for key in listed_keys(people)]
-    return tuple(Written(one, _signer(raw[one], keys), *_said(raw[one])) for one in ids)
+    return tuple(Written(one, _signer(raw[one], keys), *_author_and_subject(raw[one])) for one in ids)
 
 
-def _said(commit: bytes) -> tuple[str, str]:
+def _author_and_subject(commit: bytes) -> tuple[str, str]:
     """Name and address of the author, and the first line of the message."""
     named = _AUTHOR.search(_header(commit))
     subject = commit.partition(b"\n\n")[2].partition(b"\n")[0]

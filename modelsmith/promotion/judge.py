@@ -78,7 +78,7 @@ def judge(main: GovernedState, pull: PullRequest, now: datetime) -> Judgement:
                 *_opener(pull, main),
                 *_repository(pull, main),
                 _opening(pull, doubt),
-                _said(pull, commits),
+                _secrets_said(pull, commits),
                 check_earlier_commits(git, main_commit, ids, change, limits, merging=True),
             ),
         )
@@ -203,7 +203,7 @@ def _opener(pull: PullRequest, main: GovernedState) -> tuple[CheckResult, ...]:
     return (CheckResult("opener", doubt is None, said), *words)
 
 
-def _said(pull: PullRequest, commits: Sequence[bytes]) -> CheckResult:
+def _secrets_said(pull: PullRequest, commits: Sequence[bytes]) -> CheckResult:
     """Words that come onto main with the merge: title, description, branch, reasons of verdicts, whole commits."""
     words = [("the title", pull.title), ("the description", pull.body), ("the branch's name", pull.branch)]
     last = {review.actor: review for review in pull.reviews}

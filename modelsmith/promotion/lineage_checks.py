@@ -63,7 +63,7 @@ def check_export(promotion: Promotion) -> str:
     same = beneath is not None and named == (beneath.base_model, beneath.base_digest)
     refuse(not same, f"names another base model than {facts.parent} has")
     refuse(record.iteration != parent.records[0].iteration, f"counts as another iteration than {facts.parent}")
-    return facts.told
+    return facts.description
 
 
 def _refuse_parent(main: GovernedState, cluster: str, name: str, how: str = "trained") -> None:

@@ -87,7 +87,7 @@ def unseal_look(main: GovernedState, tree: Tree, folder: ObservedFolder, look: S
     bundle, data = tree.read(f"{where}/{OBSERVATION_SIGNATURE}"), tree.read(f"{where}/{OBSERVATION_FILE}")
     said = unseal(bundle, keys, data, OBSERVATION_TYPE)
     named = parse_statement(peek(bundle)).subject[0].name
-    if said != said_of(look) or named != OBSERVATION_FILE:
+    if said != predicate_of(look) or named != OBSERVATION_FILE:
         raise IntegrityFailure("bad-file", "The signature says something else than is due", "Observe again.")
     history = main.histories.find(look.specialist)
     if any(look.observer in (record.prepared_by.id, record.requested_by) for record in history.records):
@@ -104,7 +104,7 @@ def unseal_look(main: GovernedState, tree: Tree, folder: ObservedFolder, look: S
     return key
 
 
-def said_of(look: SecondLook) -> dict[str, str]:
+def predicate_of(look: SecondLook) -> dict[str, str]:
     """All that the signed statement of an observation says beside its subject."""
     return {
         "observer": look.observer,
@@ -163,7 +163,7 @@ def all_backing(main: GovernedState) -> dict[str, Backing]:
     }
 
 
-def told(main: GovernedState, tree: Tree, change: Change) -> tuple[Agreement, ...]:
+def observations_on(main: GovernedState, tree: Tree, change: Change) -> tuple[Agreement, ...]:
     """What observers say about a change: of a deployment those whom main holds, of an observation itself.
 
     Nothing of a change that cannot be read: its checks say why.

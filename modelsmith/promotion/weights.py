@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelsmith.artifacts.kinds import export_of as said_of
+from modelsmith.artifacts.kinds import export_of as predicate_of
 from modelsmith.artifacts.seal import base_of, check
 from modelsmith.artifacts.store import Store
 from modelsmith.governance.states import SpecialistHistory, record_folder
@@ -90,7 +90,7 @@ def check_copy(main: GovernedState, history: SpecialistHistory, folder: Path) ->
             )
     check(folder, history.artifact)
     export = export_of(main, history)
-    if said_of(folder) != (export.export if export else None):
+    if predicate_of(folder) != (export.export if export else None):
         raise IntegrityFailure(
             "kind-differs",
             f"The artifact of {history.specialist} says otherwise than main whether it is an export, and of what",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from modelsmith.repository.document import Location, Problem
 from modelsmith.repository.set_files import NearestPair, Part, SetFiles, Spent
 from modelsmith.repository.similarity import Index
-from modelsmith.schema.figures import told_apart
+from modelsmith.schema.figures import format_apart
 from modelsmith.schema.scenario import Scenario
 
 MAX_WORDINGS = 1024 * 1024
@@ -53,7 +53,7 @@ def too_near(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem]:
     files.nearest = NearestPair(score, limit, held[i][0].value.id, core[j][0].value.id)
     for (source, wording, _), (score, j) in zip(held, found, strict=True):
         if score > limit:
-            alike, allowed = told_apart(score, limit, 2)
+            alike, allowed = format_apart(score, limit, 2)
             last: Location = ("messages", len(source.value.messages) - 1, "content")
             yield source.problem(
                 ("variants", wording - 1) if wording else last,

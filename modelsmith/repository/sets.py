@@ -315,7 +315,7 @@ def _generator(
     for name in value.slots:
         if name not in used | misspelt:
             yield generator.problem(("slots", name), f"no template uses the slot '{name}'", "Use it, or remove it.")
-    yield from _told(generator)
+    yield from _places_are_shown(generator)
     if rubric is None:
         return
     points = {point.id for point in rubric.points}
@@ -325,7 +325,7 @@ def _generator(
     yield from _references(generator, value.filled(value.first_values()), rubric, slips)
 
 
-def _told(generator: Source[Generator]) -> Iterator[Problem]:
+def _places_are_shown(generator: Source[Generator]) -> Iterator[Problem]:
     """What the right answer says must stand in the note, or the model would learn to guess it."""
     value = generator.value
     at: Location = ("answer",) if value.answer is not None else ("reference",)

@@ -23,7 +23,7 @@ from modelsmith.repository.document import (
     nearest,
 )
 from modelsmith.repository.json_reader import read_json
-from modelsmith.repository.said import said, shown, with_doc
+from modelsmith.repository.type_errors import explain, shown, with_doc
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.schema.docs import field_docs
 from modelsmith.schema.errors import InvalidInput
@@ -179,7 +179,7 @@ def _problem(document: Document, model: type[BaseModel], details: ErrorDetails) 
     place = document.key_place(location) if "[key]" in details["loc"] else document.place(location)
     inner = [one for owner in _models_at(model, location) for one in _fields(owner)]
     field = next((owner.model_fields[one] for owner in owners for one in owner.model_fields if one == name), None)
-    message, mend = said(details, field, known.get(name), inner)
+    message, mend = explain(details, field, known.get(name), inner)
     if name in UNSHOWN:
         message, mend = (text.replace(shown(details.get("input")), "what stands there") for text in (message, mend))
     return Problem(*place, dotted(location), message, mend)

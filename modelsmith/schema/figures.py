@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 
-def told_apart(value: float, limit: float, digits: int = 3) -> tuple[str, str]:
+def format_apart(value: float, limit: float, digits: int = 3) -> tuple[str, str]:
     """Both with as many decimals, at least `digits`, as it takes to look different when they are.
 
-    >>> told_apart(0.6996, 0.7)
+    >>> format_apart(0.6996, 0.7)
     ('0.6996', '0.7000')
-    >>> told_apart(0.7, 0.7)
+    >>> format_apart(0.7, 0.7)
     ('0.700', '0.700')
     """
     for places in range(digits, 18):
@@ -18,9 +18,9 @@ def told_apart(value: float, limit: float, digits: int = 3) -> tuple[str, str]:
     return repr(value), repr(limit)
 
 
-def told_beside(value: float, limit: float | None, digits: int = 3) -> tuple[str, str]:
-    """As `told_apart`; a value without a limit stands alone, with nothing beside it."""
-    return (f"{value:.{digits}f}", "") if limit is None else told_apart(value, limit, digits)
+def format_beside(value: float, limit: float | None, digits: int = 3) -> tuple[str, str]:
+    """As `format_apart`; a value without a limit stands alone, with nothing beside it."""
+    return (f"{value:.{digits}f}", "") if limit is None else format_apart(value, limit, digits)
 
 
 def signed(value: float, digits: int = 3) -> str:
@@ -31,5 +31,5 @@ def signed(value: float, digits: int = 3) -> str:
     >>> signed(-0.5), signed(0.0)
     ('-0.500', '+0.000')
     """
-    shown, _ = told_apart(value + 0.0, 0.0, digits)
+    shown, _ = format_apart(value + 0.0, 0.0, digits)
     return shown if shown.startswith("-") else f"+{shown}"

@@ -195,7 +195,7 @@ class ExportFacts(Frozen):
     """Version of Modelsmith and the libraries that made it, or took it in; None when policy keeps it for operators."""
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """What it is, in words: ``merged export of iter-001-c82c9078``."""
         return f"{self.export.kind} export of {self.parent}"
 

@@ -194,10 +194,10 @@ class TransformersSubstrate:
             step, at = chosen[:, None], slice(at.stop, at.stop + 1)
 
     def _completion(self, request: _Request, written: list[int], ended: bool, seconds: float) -> Completion:
-        said = self._said(request, written[:-1] if ended else written, "stop" if ended else "length")
+        said = self._answer(request, written[:-1] if ended else written, "stop" if ended else "length")
         return Completion(request.prompt.key, said.text, said.finish, len(request.ids), len(written), seconds)
 
-    def _said(self, request: _Request, written: list[int], finish: Finish) -> Answer:
+    def _answer(self, request: _Request, written: list[int], finish: Finish) -> Answer:
         """The answer in these tokens. The marks around thoughts may be special tokens, which the answer has none of."""
         chat, decode = self._chat, self._tokenizer.decode
         if chat.thinking != "strip":

@@ -12,7 +12,7 @@ from modelsmith.governance.observed import observed_path
 from modelsmith.governance.states import record_folder
 from modelsmith.loop.promotions import promote_next
 from modelsmith.operations import pr_show
-from modelsmith.promotion.observers import all_backing, next_number, said_of
+from modelsmith.promotion.observers import all_backing, next_number, predicate_of
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.observed import OBSERVATION_FILE, OBSERVATION_SIGNATURE, OBSERVATION_TYPE, SecondLook
 from modelsmith.schema.run import RunResult
@@ -71,7 +71,7 @@ def sealed(world, look, key=None, said=None):
     """Files of an observation, sealed by a key that lies at the observer's, or another one."""
     folder = observed_path(look.cluster, look.specialist, look.observer, look.number)
     data = canonical_json(look)
-    stated = statement(OBSERVATION_FILE, data, OBSERVATION_TYPE, said_of(look) if said is None else said)
+    stated = statement(OBSERVATION_FILE, data, OBSERVATION_TYPE, predicate_of(look) if said is None else said)
     signed = seal(stated, key or world.folder / "observers" / f"{look.observer}.pem")
     return {f"{folder}/{OBSERVATION_FILE}": data, f"{folder}/{OBSERVATION_SIGNATURE}": signed}
 

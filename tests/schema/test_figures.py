@@ -7,7 +7,7 @@ import math
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modelsmith.schema.figures import signed, told_apart, told_beside
+from modelsmith.schema.figures import format_apart, format_beside, signed
 
 SHARES = st.floats(min_value=-1, max_value=1)
 
@@ -18,7 +18,7 @@ SHARES = st.floats(min_value=-1, max_value=1)
 @example(5e-324, 0.0)
 @example(-0.0, 0.0)
 def test_a_figure_beside_its_limit_looks_as_it_is(value: float, limit: float) -> None:
-    shown, beside = told_apart(value, limit)
+    shown, beside = format_apart(value, limit)
     assert (float(shown) < float(beside)) == (value < limit)
     assert (float(shown) > float(beside)) == (value > limit)
 
@@ -34,7 +34,7 @@ def test_a_difference_looks_like_none_only_where_there_is_none(change: float) ->
 
 
 def test_digits_are_spent_only_where_they_tell_something() -> None:
-    assert told_apart(0.6996, 0.7) == ("0.6996", "0.7000")
-    assert told_apart(0.812345, 0.7) == ("0.812", "0.700")
-    assert told_apart(0.7, 0.7) == ("0.700", "0.700")
-    assert told_beside(0.7, None) == ("0.700", "")
+    assert format_apart(0.6996, 0.7) == ("0.6996", "0.7000")
+    assert format_apart(0.812345, 0.7) == ("0.812", "0.700")
+    assert format_apart(0.7, 0.7) == ("0.700", "0.700")
+    assert format_beside(0.7, None) == ("0.700", "")

@@ -62,7 +62,7 @@ def carry(
         before = known.get(sample.key)
         if before is not None and before.scenario != new.digests[sample.scenario.id]:
             before = None
-        told = _still_told(before, sample, holds, worded) if before else {}
+        told = _still_decided(before, sample, holds, worded) if before else {}
         answer = answers.get(sample.key)
         points = _points(new, sample, told, answer, judged)
         if None in points.values():
@@ -126,7 +126,7 @@ def _criterion(scenario: Scenario, point: str) -> Criterion | None:
     return next((one for one in scenario.criteria if one.point == point), None)
 
 
-def _still_told(
+def _still_decided(
     before: VerdictRow, sample: Sample, holds: frozenset[str], worded: Mapping[str, Mapping[str, Criterion | None]]
 ) -> dict[str, bool]:
     """Verdicts of the row that still hold for this prompt."""

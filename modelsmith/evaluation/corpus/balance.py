@@ -16,7 +16,7 @@ from modelsmith.evaluation.corpus.near_duplicates import NearScenarios, near_dup
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Frozen, Section
-from modelsmith.schema.figures import told_apart
+from modelsmith.schema.figures import format_apart
 from modelsmith.schema.scenario import Scenario
 
 Dimension = Literal["capability", "risk", "operator_lens", "outcome_type"]
@@ -183,7 +183,7 @@ _PLACES: Final = {"core": "in core and micro", "held_out": "in held-out", "held_
 
 def _near_flag(near: NearScenarios) -> Flag:
     pair = near.pairs[0]
-    alike, limit = told_apart(pair.similarity, near.limit, 2)
+    alike, limit = format_apart(pair.similarity, near.limit, 2)
     return Flag(
         kind="near-duplicates",
         dimension=None,

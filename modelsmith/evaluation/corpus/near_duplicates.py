@@ -17,7 +17,7 @@ from modelsmith.repository.separation import compared, texts
 from modelsmith.repository.set_files import PARTS, SetFiles
 from modelsmith.repository.similarity import Index
 from modelsmith.schema.base import Frozen
-from modelsmith.schema.figures import told_apart
+from modelsmith.schema.figures import format_apart
 from modelsmith.schema.scenario import Scenario
 
 MAX_COMPARED = 2 * 10**10
@@ -81,7 +81,7 @@ def near_copies(files: SetFiles) -> Iterator[Problem]:
         for pair in near.pairs if near else ():
             first, second = sources[pair.first], sources[pair.second]
             if pair.similarity > limit and not copied & {first.path, second.path}:
-                alike, allowed = told_apart(pair.similarity, limit, 2)
+                alike, allowed = format_apart(pair.similarity, limit, 2)
                 yield second.problem(
                     ("messages",),
                     f"this tells nearly the same case as {first.path} (similarity {alike}, odd from {allowed})",

@@ -170,7 +170,7 @@ class GitHubForge:
             now = standing()
             logins = {known["github"] for known in now.asked if "github" in known}
             mine = face.user.login.lower() if face.user else ""
-            if not self._faces.say(number, _told(now, number)):
+            if not self._faces.say(number, _comment(now, number)):
                 return
             self._faces.ask_for(number, tuple(sorted(login for login in logins if login.lower() != mine)))
             self._faces.show_status(face.head.sha, _STATES[now.gate], now.line)
@@ -258,7 +258,7 @@ def _moved(pull: PullRequest) -> GateNotCleared:
     )
 
 
-def _told(standing: Standing, number: int) -> str:
+def _comment(standing: Standing, number: int) -> str:
     details = _quoted("\n".join(standing.details)) if standing.details else ""
     return (
         f"**Gate: {standing.gate}.**\n\n{_quoted(standing.line)}{details}"

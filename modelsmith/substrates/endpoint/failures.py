@@ -143,7 +143,7 @@ def of_status(
         key_env: The environment variable that holds the key.
         now: Seconds since the epoch, for a ``Retry-After`` that is a date.
     """
-    said = _said(body)
+    said = _error_body(body)
     facts = {"status": status} | ({"server_code": said.code} if said.code else {})
     if status in (401, 403):
         return Failure(_wrong_key(key_env, facts), "stop")
@@ -264,7 +264,7 @@ def in_a_row(failed: int, last: ModelsmithError) -> ModelsmithError:
 
 
 @dataclass(frozen=True)
-class _Said:
+class _ErrorBody:
     code: str | None
     too_long: bool
     setting: str | None
@@ -273,7 +273,7 @@ class _Said:
     """Whether it said anything that a machine can read."""
 
 
-def _said(body: bytes) -> _Said:
+def _error_body(body: bytes) -> _ErrorBody:
     """What a server's error object tells a machine."""
     try:
         document: Any = json.loads(body)
@@ -285,11 +285,11 @@ def _said(body: bytes) -> _Said:
     if isinstance(error, str):
         error = {"message": error}
     if not isinstance(error, dict):
-        return _Said(None, False, None, False)
+        return _ErrorBody(None, False, None, False)
     code = next((c for c in (error.get("code"), error.get("type")) if isinstance(c, str) and _CODE.fullmatch(c)), None)
     message = error.get("message")
     words = message[:2000] if isinstance(message, str) else ""
-    return _Said(code, _TOO_LONG.search(words) is not None, _setting(error, words), bool(error))
+    return _ErrorBody(code, _TOO_LONG.search(words) is not None, _setting(error, words), bool(error))
 
 
 def _setting(error: Mapping[str, Any], words: str) -> str | None:

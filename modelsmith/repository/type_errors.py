@@ -79,7 +79,7 @@ _BOUNDS: dict[str, Callable[[dict[str, Any]], tuple[str, str]]] = {
 }  # fmt: skip
 
 
-def said(
+def explain(
     details: ErrorDetails, field: FieldInfo | None, documentation: str | None, inner: Sequence[str]
 ) -> tuple[str, str]:
     """Message and mend.
