@@ -31,7 +31,7 @@ from modelsmith.promotion.receipts import Merged, receipt_files
 from modelsmith.promotion.records import RecordDraft, candidate_tag, next_record, routing_after
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.promotion.since import since
-from modelsmith.repository.git import REGULAR, Git, Signature
+from modelsmith.repository.git import REGULAR, Git, Ident
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree_listing import FOLDER
@@ -112,14 +112,14 @@ class ObjectWriter(ObjectReader):
         parent: str | None,
         files: Mapping[str, bytes | None],
         message: str,
-        author: Signature,
+        author: Ident,
         extra_parents: Sequence[str] = (),
     ) -> str:
         """As `Git.commit_files`; nothing is ever removed here."""
         tree = self._edited(self.tree(parent) if parent else None, files)
         return self.commit_tree(tree, [*([parent] if parent else []), *extra_parents], message, author)
 
-    def commit_tree(self, tree: str, parents: Sequence[str], message: str, author: Signature) -> str:
+    def commit_tree(self, tree: str, parents: Sequence[str], message: str, author: Ident) -> str:
         """As `Git.commit_tree`."""
         who = f"{author.name} <{author.email}> {int(author.when.timestamp())} +0000"
         above = "".join(f"parent {parent}\n" for parent in parents)
@@ -166,9 +166,7 @@ class Builder:
         self.base = self.incumbent = self._run("base", self.cluster.base_model.digest, self.easy)
         self.pem = place.harness_keys / "harness.pem"
         self.number = 0
-        self.root = git.commit_tree(
-            git.text("mktree"), [], "modelsmith pull request\n", Signature("m", "m@invalid", BEGIN)
-        )
+        self.root = git.commit_tree(git.text("mktree"), [], "modelsmith pull request\n", Ident("m", "m@invalid", BEGIN))
         self.refs: dict[str, str] = {}
 
     @property
@@ -241,8 +239,8 @@ class Builder:
             self.incumbent = self.candidate
         self.refs["refs/heads/main"] = tip
 
-    def _who(self) -> Signature:
-        return Signature(HARNESS, f"{HARNESS}@modelsmith.invalid", self.at)
+    def _who(self) -> Ident:
+        return Ident(HARNESS, f"{HARNESS}@modelsmith.invalid", self.at)
 
     def _approve(self, pull: PullRequest, change: Change) -> Review:
         said = Approval(
@@ -380,7 +378,7 @@ def no_forge(path: str, review: Review) -> bytes:
 
 def merge_commits(git: Git, pull: PullRequest, judgement: Judgement, key: Path, at: datetime) -> tuple[str, str]:
     """The merge of a pull request, and the commit of its receipts on top, signed for with the harness's SSH key."""
-    who = Signature(HARNESS, f"{HARNESS}@modelsmith.invalid", at)
+    who = Ident(HARNESS, f"{HARNESS}@modelsmith.invalid", at)
     merge = git.commit_tree(judgement.tree, [pull.base, pull.head], merge_message(pull, judgement), who)
     merged = Merged(merge, HARNESS, at)
 

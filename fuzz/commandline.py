@@ -38,7 +38,7 @@ from modelsmith.operations.init import run as init
 from modelsmith.operations.pr_open import PrOpenRequest
 from modelsmith.operations.pr_open import run as propose
 from modelsmith.operations.table import OPERATIONS
-from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.kits import kit_files
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import Exit
@@ -285,7 +285,7 @@ def template() -> Path:
                                          people=("platform=clone-key.pub", "domain-lead=clone-key.pub")))  # fmt: skip
         git = Git(top / "clone")
         parent = git.rev("main")
-        who = Signature("a", "a@a", datetime.now(UTC))
+        who = Ident("a", "a@a", datetime.now(UTC))
         git.update_ref("refs/heads/docs", git.commit_files(parent, {"page.md": b"A page.\n"}, "A page\n", who), None)
         asked = PrOpenRequest(branch="docs", title="A page", key=top / "clone-key")
         propose(Workspace(top / "clone"), asked)

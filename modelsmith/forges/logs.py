@@ -21,7 +21,7 @@ from modelsmith.forges.refusal import find_refusal
 from modelsmith.forges.whose import check_closing
 from modelsmith.governance.keys import opener_doubt
 from modelsmith.repository.budgets import require_openable
-from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.refs import local_refs, remote_refs
 from modelsmith.schema.canonical import canonical_json, is_canonical
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
@@ -33,7 +33,7 @@ from modelsmith.signing import ssh
 FETCHED_MAIN = "refs/modelsmith/main"
 """Where `SignedLogs.fetch_into` leaves main in a clone."""
 
-_ROOT = Signature("modelsmith", "modelsmith@modelsmith.invalid", datetime.fromtimestamp(1, UTC))
+_ROOT = Ident("modelsmith", "modelsmith@modelsmith.invalid", datetime.fromtimestamp(1, UTC))
 ATTEMPTS = 20
 """How often a writer begins again when others were faster."""
 _PUSH = ("push", "--no-verify", "--recurse-submodules=no")
@@ -376,7 +376,7 @@ class SignedLogs:
 
     def _commit(self, event: PullEvent, proof: SignedApproval | None, parents: tuple[str, ...]) -> str:
         signature = ssh.sign(canonical_json(event), self.identity.key, EVENT_NAMESPACE)
-        author = Signature(event.actor, f"{event.actor}@modelsmith.invalid", event.at)
+        author = Ident(event.actor, f"{event.actor}@modelsmith.invalid", event.at)
         files = event_files(event, signature, proof)
         return self.clone.commit_files(None, files, f"{event.kind} {event.pull}\n", author, parents)
 

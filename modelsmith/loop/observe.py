@@ -22,7 +22,7 @@ from modelsmith.promotion.governed_state import GovernedState, read_governed_sta
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.observers import backing, next_number, predicate_of
-from modelsmith.promotion.pulls import merge_pull, signature, sync
+from modelsmith.promotion.pulls import ident, merge_pull, sync
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import read_each
 from modelsmith.repository.workspace import Workspace
@@ -161,7 +161,7 @@ def _propose(harness: Harness, main: GovernedState, look: SecondLook) -> PullReq
         }
         assert_clean(data, machine_names(), lambda: known_ids(main, look.cluster))
         git = harness.workspace.git
-        head = git.commit_files(main.tree.commit, dict(files), f"{title}\n", signature(harness))
+        head = git.commit_files(main.tree.commit, dict(files), f"{title}\n", ident(harness))
         body = f"The eval of {look.specialist}, repeated by {look.observer}; the checks say what it comes to."
         pull = harness.forge.open(
             Proposal(branch=branch, title=title, body=body, head=head, base=main.tree.commit, requester=harness.actor)

@@ -24,7 +24,7 @@ from modelsmith.forges.github.token import find_token
 from modelsmith.forges.pre_receive import install_hook
 from modelsmith.governance.names import fold_name
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
-from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.kits import domains, kit_files, renamed
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.paths import place
@@ -163,9 +163,9 @@ class Start(NamedTuple):
         return f"Start from the {Path(self.kit).name} kit\n"
 
     @property
-    def who(self) -> Signature:
+    def who(self) -> Ident:
         """Author of the first commit."""
-        return Signature(HARNESS, f"{HARNESS}@{self.repository}", self.at)
+        return Ident(HARNESS, f"{HARNESS}@{self.repository}", self.at)
 
 
 def _create(

@@ -21,7 +21,7 @@ from modelsmith.promotion.openings import may_miss_opening
 from modelsmith.promotion.receipts import Merged, receipt_files
 from modelsmith.promotion.records import RecordDraft, next_record, routing_after
 from modelsmith.repository.eval_tree import overwritten
-from modelsmith.repository.git import Signature
+from modelsmith.repository.git import Ident
 from modelsmith.repository.tree import read_each
 from modelsmith.repository.workspace import refuse_local
 from modelsmith.schema.base import Event
@@ -40,9 +40,9 @@ from modelsmith.signing import ssh
 from modelsmith.signing.dsse import holds, seal, statement
 
 
-def signature(merger: Merger) -> Signature:
+def ident(merger: Merger) -> Ident:
     """Author of commits made now."""
-    return Signature(merger.actor, f"{merger.actor}@modelsmith.invalid", datetime.now(UTC))
+    return Ident(merger.actor, f"{merger.actor}@modelsmith.invalid", datetime.now(UTC))
 
 
 def branch_of(cluster: str, specialist: str, sequence: int, event: Event) -> str:
@@ -68,7 +68,7 @@ def open_promotion(
     for data in (body.encode(), *(data for data in files.values() if data)):
         assert_clean(data, machine_names(), lambda: known_ids(main, record.cluster))
     git = harness.workspace.git
-    head = git.commit_files(main.tree.commit, files, f"{title}\n", signature(harness))
+    head = git.commit_files(main.tree.commit, files, f"{title}\n", ident(harness))
     pull = harness.forge.open(
         Proposal(branch=branch, title=title, body=body, head=head, base=main.tree.commit, requester=draft.requested_by)
     )
@@ -129,7 +129,7 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
     refuse_unless_open(pull, judgement)
     if pull.opening is None and not may_miss_opening(main, merger.actor):
         raise _needs_harness(f"Nobody has signed for having opened pull request {number}", number)
-    who = signature(merger)
+    who = ident(merger)
     merge = git.commit_tree(judgement.tree, [main.tree.commit, pull.head], merge_message(pull, judgement), who)
     receipts = receipt_files(
         pull,

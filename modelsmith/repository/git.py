@@ -40,7 +40,7 @@ _NAME = re.compile(r"[A-Za-z0-9._/-]+")
 _ID = re.compile(r"[0-9a-f]{7,64}")
 
 
-class Signature(NamedTuple):
+class Ident(NamedTuple):
     """Who made a commit, and when. Says nothing that is proven; proofs are signatures over content."""
 
     name: str
@@ -242,7 +242,7 @@ class Git:
         parent: str | None,
         files: Mapping[str, bytes | None],
         message: str,
-        author: Signature,
+        author: Ident,
         extra_parents: Sequence[str] = (),
     ) -> str:
         """Commit ``files`` on top of ``parent``'s tree (None: on nothing) and return the commit; no ref moves.
@@ -271,7 +271,7 @@ class Git:
             tree = self.text("write-tree", env=env)
         return self.commit_tree(tree, [*([parent] if parent else []), *extra_parents], message, author)
 
-    def commit_tree(self, tree: str, parents: Sequence[str], message: str, author: Signature) -> str:
+    def commit_tree(self, tree: str, parents: Sequence[str], message: str, author: Ident) -> str:
         """Make a commit of a tree; no ref moves."""
         when = f"@{int(author.when.timestamp())} {author.when.strftime('%z')[:5] or '+0000'}"
         env = {

@@ -41,7 +41,7 @@ from modelsmith.promotion.receipts import MERGE_RECEIPT, Merged, receipt_files
 from modelsmith.promotion.records import RecordDraft, candidate_tag, next_record, routing_after
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.promotion.since import since
-from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, digest, sha256
@@ -79,7 +79,7 @@ EVERYBODY = ("maya", "dana", "paul", "oli")
 """One of each role; Petra asks."""
 PAST_THE_HOOK = "--receive-pack=git -c core.hooksPath=/dev/null receive-pack"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-NOBODY = Signature("Somebody", "somebody@example.org", AT)
+NOBODY = Ident("Somebody", "somebody@example.org", AT)
 POLICY = ".github/governance/policy.yaml"
 PEOPLE_FILE = ".github/governance/people.yaml"
 CODEOWNERS = ".github/CODEOWNERS"
@@ -204,7 +204,7 @@ class World(Place):
 
     # Honest work.
 
-    def commit(self, files: Files, parent: str | None = None, author: Signature = NOBODY) -> str:
+    def commit(self, files: Files, parent: str | None = None, author: Ident = NOBODY) -> str:
         """Commit files on top of main (or another commit); no ref moves."""
         parent = parent or self.main()
         self.fetch()

@@ -15,7 +15,7 @@ from modelsmith.promotion.harness import open_harness
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.records import next_record, routing_after
 from modelsmith.promotion.rollbacks import order_for
-from modelsmith.repository.git import Signature
+from modelsmith.repository.git import Ident
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.promotion import ROLLBACK_FILE, HoldClearance
 
@@ -185,7 +185,7 @@ def test_a_secret_in_a_name_or_another_spelling_is_refused(fresh):
     }
     for branch, files in cases.items():
         assert "looks like a secret" in fresh.refusals(fresh.propose(files, "petra", branch)), branch
-    author = Signature(KEY_ID, "x@example.org", AT)
+    author = Ident(KEY_ID, "x@example.org", AT)
     head = fresh.commit({"docs/x.md": b"x\n"}, author=author)
     proposal = Proposal(branch="named", title="A note", body="", head=head, base=fresh.main(), requester="petra")
     number = fresh.as_("petra").open(proposal).number

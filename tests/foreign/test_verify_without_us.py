@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from modelsmith.promotion.root import root_fingerprint
-from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.signing import ssh
 
@@ -21,7 +21,7 @@ SECTIONS = {
 }  # fmt: skip
 RECORD = "https://modelsmith.dev/promotion-record/v1"
 EVIDENCE = "https://modelsmith.dev/evidence/v1"
-SLY = Signature("Sly", "sly@example.org", datetime(2026, 1, 1, tzinfo=UTC))
+SLY = Ident("Sly", "sly@example.org", datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def spoil(path, extra=b"x"):

@@ -21,7 +21,7 @@ from modelsmith.forges.local import LocalForge
 from modelsmith.forges.mirror import Mirror
 from modelsmith.forges.port import ForgeIdentity, Proposal
 from modelsmith.forges.pre_receive import install_hook
-from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.git import Git, Ident
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval
 from modelsmith.schema.pull import SignedApproval
@@ -29,7 +29,7 @@ from modelsmith.signing import ssh
 from modelsmith.signing.keys import create_ssh_key
 
 REPOSITORY = "test-repository"
-WHO = Signature("Somebody", "somebody@example.org", datetime(2026, 1, 1, tzinfo=UTC))
+WHO = Ident("Somebody", "somebody@example.org", datetime(2026, 1, 1, tzinfo=UTC))
 ACTORS = ("maya", "noor", "dana", "smith", "stranger")
 GATE_HOOK = Path(__file__).with_name("gate_hook.py")
 HOOK = f"""\

@@ -11,7 +11,7 @@ import pytest
 
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.port import ForgeIdentity, Proposal
-from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.git import Git, Ident
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.evidence import EVIDENCE_TYPE
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, RECORD_TYPE, Approval
@@ -19,7 +19,7 @@ from modelsmith.schema.pull import SignedApproval
 from modelsmith.signing.dsse import seal, statement
 from modelsmith.signing.ssh import sign
 
-MALLORY = Signature("mallory", "mallory@example.org", datetime(2026, 1, 1, tzinfo=UTC))
+MALLORY = Ident("mallory", "mallory@example.org", datetime(2026, 1, 1, tzinfo=UTC))
 RUBRIC = "evals/adtech/rtb-root-cause/rubrics/root-cause.yaml"
 
 

@@ -17,7 +17,7 @@ from modelsmith.loop.state import Iteration
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
 from modelsmith.promotion.packets import packet_files
-from modelsmith.repository.git import Signature
+from modelsmith.repository.git import Ident
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.promotion import RECORD_TYPE, PromotionRecord
@@ -270,7 +270,7 @@ def forged_rollback(world, rolled_world, decided_at):
     signed = seal(statement("record.json", data, RECORD_TYPE, {}), world.harness_keys / "harness.pem")
     files[f"{name}/record.sigstore.json"] = signed
     files[ROUTING] = (rolled_world.clone / ROUTING).read_bytes()
-    who = Signature("mallory", "mallory@example.org", datetime.now(UTC))
+    who = Ident("mallory", "mallory@example.org", datetime.now(UTC))
     main = world.main()
     head = world.git.commit_files(main, files, "Roll back\n", who)
     forge = LocalForge(world.forge, world.git, ForgeIdentity(HARNESS, world.harness_keys / "harness-ssh"))
@@ -302,7 +302,7 @@ def test_verify_finds_a_changed_rollback_and_a_changed_receipt(rolled, name, edi
     path = world.folder_of("rolled-back") / name
     data = edit(path.read_bytes())
     assert data != path.read_bytes()
-    who = Signature("mallory", "mallory@example.org", datetime(2026, 1, 1, tzinfo=UTC))
+    who = Ident("mallory", "mallory@example.org", datetime(2026, 1, 1, tzinfo=UTC))
     merge, tip = world.git.first_parent_log("main")[-2:]
     relative = path.relative_to(world.clone).as_posix()
     if name.startswith("receipts"):

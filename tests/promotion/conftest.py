@@ -23,7 +23,7 @@ from modelsmith.promotion.pulls import refuse_unless_open
 from modelsmith.promotion.receipts import MERGE_RECEIPT, Merged, receipt_files
 from modelsmith.promotion.records import RecordDraft, next_record, routing_after
 from modelsmith.promotion.verify import replay
-from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.tree import Revision
 from modelsmith.repository.workspace import Workspace
@@ -46,8 +46,8 @@ from modelsmith.signing.keys import create_ssh_key
 from modelsmith.signing.ssh import public_key, sign
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-HARNESS = Signature("modelsmith-harness", "modelsmith-harness@example.org", AT)
-WHO = Signature("Somebody", "somebody@example.org", datetime(2026, 1, 1, tzinfo=UTC))
+HARNESS = Ident("modelsmith-harness", "modelsmith-harness@example.org", AT)
+WHO = Ident("Somebody", "somebody@example.org", datetime(2026, 1, 1, tzinfo=UTC))
 LIFE = ("candidate", "eval-accepted", "artifact-exported", "customer-deployed", "production-validated")
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from modelsmith.promotion.authors import MOST_BROKEN, Commits, authorship
-from modelsmith.repository.git import Signature
+from modelsmith.repository.git import Ident
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, WaitingForPerson
 from modelsmith.schema.governance import Limits
 from modelsmith.signing.ssh import sign
@@ -136,4 +136,4 @@ def test_in_whatever_order_commits_come_the_answer_is_one(line, number):
 
 
 def _somebody(name="Somebody", mail="somebody@example.org"):
-    return Signature(name, mail, NOON)
+    return Ident(name, mail, NOON)

@@ -13,7 +13,7 @@ from modelsmith.operations.init import InitRequest
 from modelsmith.operations.init import run as init
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
-from modelsmith.promotion.pulls import merge_pull, open_promotion, signature, sync
+from modelsmith.promotion.pulls import ident, merge_pull, open_promotion, sync
 from modelsmith.promotion.records import RecordDraft
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
@@ -49,7 +49,7 @@ class Place:
         git = self.workspace.git
         base = self.main().tree.commit
 
-        head = git.commit_files(base, files, "A change\n", signature(open_harness(self.workspace)))
+        head = git.commit_files(base, files, "A change\n", ident(open_harness(self.workspace)))
         branch = f"change-{head[:12]}"
         git.run("update-ref", f"refs/heads/{branch}", head)
         request = pr_open.PrOpenRequest(branch=branch, title="A change", key=self.folder / opener)

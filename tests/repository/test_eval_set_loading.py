@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.load import (
     load_cluster,
     load_codeowners,
@@ -50,7 +50,7 @@ def test_a_set_is_read_alike_from_disk_and_from_a_commit(repo: Path) -> None:
     git = Git(repo)
     git.run("add", "--all")
     when = datetime(2026, 1, 31, tzinfo=UTC)
-    commit = git.commit_tree(git.text("write-tree"), [], "m", Signature("M", "m@example.org", when))
+    commit = git.commit_tree(git.text("write-tree"), [], "m", Ident("M", "m@example.org", when))
     from_commit = load_eval_set(Revision(git, commit), "ads/diagnosis")
     assert from_disk == from_commit
     assert [s.id for s in from_disk.core + from_disk.micro + from_disk.held_out] == [

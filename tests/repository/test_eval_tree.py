@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from modelsmith.repository.eval_tree import UNCOMMITTED, edited_paths, eval_tree, overwritten
-from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.tree import WorkTree
 
 FOLDER = "evals/d/s"
@@ -100,7 +100,7 @@ def test_only_a_file_that_would_be_lost_stands_in_the_way(clone: Path) -> None:
     (clone / ".git" / "info" / "attributes").write_text("* filter=trap\n")
     old = git.rev("HEAD")
     assert old
-    who = Signature("t", "t@example.org", datetime(2026, 1, 1, tzinfo=UTC))
+    who = Ident("t", "t@example.org", datetime(2026, 1, 1, tzinfo=UTC))
     new = git.commit_files(old, {CASE: b"id: case-02\n", "docs/new.md": b"new\n"}, "two", who)
     assert not overwritten(git, files, old, new)
     (clone / "notes.txt").write_text("mine")

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput
 from modelsmith.schema.pull import Change
 
-AUTHOR = Signature("Maya Tan", "maya@example.org", datetime(2026, 1, 31, 9, 0, tzinfo=timezone(timedelta(hours=5.5))))
+AUTHOR = Ident("Maya Tan", "maya@example.org", datetime(2026, 1, 31, 9, 0, tzinfo=timezone(timedelta(hours=5.5))))
 
 NAMES = st.text("abcäß 'é\"\n-_", min_size=1, max_size=6).map(lambda name: f"n{name}")
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
@@ -280,7 +280,7 @@ def test_hooks_of_the_clone_do_not_run(plain: Git) -> None:
 
 def test_a_time_before_1973_is_kept(plain: Git) -> None:
     when = datetime(1971, 1, 1, tzinfo=UTC)
-    commit = plain.commit_files(None, {"a": b""}, "m", Signature("M", "m@x", when))
+    commit = plain.commit_files(None, {"a": b""}, "m", Ident("M", "m@x", when))
     assert plain.text("log", "-1", "--format=%at", commit) == str(int(when.timestamp()))
 
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelsmith.repository import objects
-from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.listing import Entry
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision
@@ -184,7 +184,7 @@ def test_first_parents_are_those_that_git_walks(git: Git, shape: list[tuple[int,
     tree, commits = git.text("rev-parse", f"{start}^{{tree}}"), [start]
     for number, parents in enumerate(shape):
         chosen = dict.fromkeys(commits[parent % len(commits)] for parent in parents if parent is not None)
-        who = Signature(f"Author {number}", f"{number}@example.org", AUTHOR.when)
+        who = Ident(f"Author {number}", f"{number}@example.org", AUTHOR.when)
         commits.append(git.commit_tree(tree, list(chosen), f"Commit\nnumber {number}\n\nBody.\n", who))
     with ObjectReader(git.path) as reader:
         for base in commits:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from modelsmith.repository.git import Git, Signature
+from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.tree import Revision, Tree, WorkTree, read_each
 from modelsmith.schema.errors import InvalidInput
 
-AUTHOR = Signature("Maya", "maya@example.org", datetime(2026, 1, 31, tzinfo=UTC))
+AUTHOR = Ident("Maya", "maya@example.org", datetime(2026, 1, 31, tzinfo=UTC))
 FILES = {"a.txt": b"1", "evals/x.yaml": b"2", "evals-other/y.yaml": b"3", "evals/deep/z.yaml": b"4"}
 
 
