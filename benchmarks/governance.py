@@ -6,7 +6,7 @@ own functions: records and evidence signed by the harness's key, evidence with a
 eval set asks for, signed artifact listings, approvals by a person's SSH key where policy asks for one, merges with
 receipts, and the signed events of every pull request in the forge. Two things are not: the verdicts are drawn from a
 seed, since no model runs here, and commits are written straight into the object database, since a push for each would
-take hours. Each merge has passed `judge_tree` all the same. One more promotion is open, not merged.
+take hours. Each merge has passed `decide_tree` all the same. One more promotion is open, not merged.
 
 The peers run in turn with it on the same repository: ``git fsck --full``, ``git log -p``, and ``ssh-keygen -Y verify``
 once for each approval. They check less: objects against their ids, nothing, and signatures.
@@ -31,7 +31,7 @@ from common import RESULTS, WORK, Spent, alternate, machine, modelsmith_command,
 from governance_history import APPROVER, Place, make_repository, merge_commits
 
 from modelsmith.promotion.governed_state import read_governed_state
-from modelsmith.promotion.judge import judge
+from modelsmith.promotion.merge_decision import decide_merge
 from modelsmith.repository import load
 from modelsmith.repository.git import Git
 from modelsmith.repository.tree import Revision, read_each
@@ -88,15 +88,15 @@ class Subjects:
         """One decision in a running process, as `modelsmith pr show` and the hook take it."""
         git = Git(self.place.clone)
         _parse_again()
-        return timed(lambda: judge(read_governed_state(git, self.pull.base), self.pull, datetime.now(UTC)))
+        return timed(lambda: decide_merge(read_governed_state(git, self.pull.base), self.pull, datetime.now(UTC)))
 
     def push(self) -> Spent:
         """Merge and receipts, judged by the pre-receive hook; undone afterwards."""
         forge, git, now = Git(self.place.forge), Git(self.place.clone), datetime.now(UTC)
         key = self.place.harness_keys / "harness-ssh"
-        tip = merge_commits(git, self.pull, judge(read_governed_state(git, self.pull.base), self.pull, now), key, now)[
-            1
-        ]
+        tip = merge_commits(
+            git, self.pull, decide_merge(read_governed_state(git, self.pull.base), self.pull, now), key, now
+        )[1]
         command = ["git", "push", "--quiet", str(self.place.forge), f"{tip}:refs/heads/main"]
         try:
             return spend(command, self.place.clone, self.place.environment)

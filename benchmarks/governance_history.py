@@ -24,7 +24,7 @@ from modelsmith.operations.init import HARNESS, InitRequest
 from modelsmith.operations.init import run as init
 from modelsmith.promotion.authors import Authorship
 from modelsmith.promotion.governed_state import governed_state_after, read_governed_state
-from modelsmith.promotion.judge import Judgement, judge_tree
+from modelsmith.promotion.merge_decision import MergeDecision, decide_tree
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.pulls import merge_message
 from modelsmith.promotion.receipts import Merged, receipt_files
@@ -225,14 +225,14 @@ class Builder:
             pull = pull.model_copy(update={"reviews": (self._approve(pull, self.change),)})
         tree = self.git.tree(pull.head)
         assert tree
-        judgement = judge_tree(
+        decided = decide_tree(
             self.git, self.main, tree, reviews=pull.reviews, requester=HARNESS, preparer=HARNESS,
             authorship=Authorship(frozenset(), frozenset()), latest_signed=self.at,
         )  # fmt: skip
-        if not judgement.decision.open:
-            raise RuntimeError(f"{pull.title}: {judgement.decision.refusals or judgement.decision.waiting_for}")
+        if not decided.decision.open:
+            raise RuntimeError(f"{pull.title}: {decided.decision.refusals or decided.decision.waiting_for}")
         key = self.place.harness_keys / "harness-ssh"
-        merge, tip = merge_commits(self.git, pull, judgement, key, self.at)
+        merge, tip = merge_commits(self.git, pull, decided, key, self.at)
         self._log(new_event(self.last, "merged", HARNESS, self.at, pull.base, merge=merge), (self.last.commit,))
         self.main = governed_state_after(self.main, tip)
         if event == "production-validated":
@@ -376,16 +376,16 @@ def no_forge(path: str, review: Review) -> bytes:
     raise RuntimeError(path)
 
 
-def merge_commits(git: Git, pull: PullRequest, judgement: Judgement, key: Path, at: datetime) -> tuple[str, str]:
+def merge_commits(git: Git, pull: PullRequest, decided: MergeDecision, key: Path, at: datetime) -> tuple[str, str]:
     """The merge of a pull request, and the commit of its receipts on top, signed for with the harness's SSH key."""
     who = Ident(HARNESS, f"{HARNESS}@modelsmith.invalid", at)
-    merge = git.commit_tree(judgement.tree, [pull.base, pull.head], merge_message(pull, judgement), who)
+    merge = git.commit_tree(decided.tree, [pull.base, pull.head], merge_message(pull, decided), who)
     merged = Merged(merge, HARNESS, at)
 
     def sign(receipt: bytes) -> bytes:
         return ssh.sign(receipt, key, MERGE_NAMESPACE).encode()
 
-    receipts = dict(receipt_files(pull, judgement.change, judgement.decision, merged, no_forge, sign))
+    receipts = dict(receipt_files(pull, decided.change, decided.decision, merged, no_forge, sign))
     return merge, git.commit_files(merge, receipts, f"Receipts of pull request {pull.number}\n", who)
 
 

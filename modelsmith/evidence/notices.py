@@ -10,7 +10,7 @@ from datetime import UTC
 
 from modelsmith.evidence.markdown import safe, short
 from modelsmith.governance.hold import Hold
-from modelsmith.governance.rollback import RollbackVerdict, rates
+from modelsmith.governance.rollback import RollbackDecision, rates
 from modelsmith.governance.states import SpecialistHistory
 from modelsmith.schema.cluster import Routing
 from modelsmith.schema.promotion import Override, PromotionRecord, RollbackContract, RollbackOrder
@@ -21,7 +21,7 @@ NO_REASON = "no reason was given"
 def rollback_notice(
     deployment: PromotionRecord,
     order: RollbackOrder,
-    verdict: RollbackVerdict,
+    verdict: RollbackDecision,
     ready: str,
     routing: tuple[Routing, Routing],
     deciders: Sequence[str],

@@ -84,7 +84,7 @@ def parse_updates(text: str) -> list[RefUpdate]:
 def check_push(
     forge: Git,
     updates: Sequence[RefUpdate],
-    judge: Callable[[PullRequest, str, str], Decision],
+    decide: Callable[[PullRequest, str, str], Decision],
     receipts: Receipts[Decision],
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> None:
@@ -93,7 +93,7 @@ def check_push(
     Args:
         forge: The bare repository, as the hook sees it: new objects in quarantine, refs as before the push.
         updates: What is pushed.
-        judge: Decides the gate again for (pull request, main, head), with the toolkit of the base; raises to refuse.
+        decide: Decides the gate again for (pull request, main, head), with the toolkit of the base; raises to refuse.
         receipts: Path and content of the files that must be committed on top of the merge; none, no commit. It is given
             those that were pushed, for what can be checked but not made again.
         clock: The forge's time.
@@ -111,7 +111,7 @@ def check_push(
     for update in updates:
         number = pull_number(update.ref)
         if update.ref == MAIN:
-            _check_main(reader, update, judge, receipts)
+            _check_main(reader, update, decide, receipts)
         elif number is not None:
             _check_pull(reader, update, number, clock())
         elif not _is_free(update.ref):
@@ -290,7 +290,7 @@ def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) 
 def _check_main(
     reader: Reader,
     update: RefUpdate,
-    judge: Callable[[PullRequest, str, str], Decision],
+    decide: Callable[[PullRequest, str, str], Decision],
     receipts: Receipts[Decision],
 ) -> None:
     if update.creates and reader.git.rev(MAIN) is None:
@@ -312,7 +312,7 @@ def _check_main(
     for number in _open_pulls(reader, tips, head, base):
         try:
             pull = reader.pull(number, tips, base)
-            decision = judge(pull, base, head)
+            decision = decide(pull, base, head)
             _check_receipts(git, merge, update.new, partial(receipts, pull, decision, merge))
         except ModelsmithError as error:
             refusals.append(error)

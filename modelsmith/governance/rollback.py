@@ -13,7 +13,7 @@ from modelsmith.schema.promotion import RollbackContract, RollbackOrder
 
 
 @dataclass(frozen=True)
-class RollbackVerdict:
+class RollbackDecision:
     """Who decides a rollback, and why."""
 
     automatic: bool
@@ -22,14 +22,14 @@ class RollbackVerdict:
     """Why, or why not."""
 
 
-def judge_rollback(
+def decide_rollback(
     *,
     contract: RollbackContract,
     deployed_at: datetime | None,
     state: State | None,
     order: RollbackOrder,
     routing_after: str,
-) -> RollbackVerdict:
+) -> RollbackDecision:
     """Automatic within the contract's window and only as the exact inverse of the deployment.
 
     Args:
@@ -43,9 +43,9 @@ def judge_rollback(
     elapsed = _elapsed(deployed_at, order.decided_at)
     refusal = _outside(contract, elapsed, state, order, routing_after)
     if refusal:
-        return RollbackVerdict(False, f"outside the contract: {refusal}")
+        return RollbackDecision(False, f"outside the contract: {refusal}")
     minute = f"minute {int(elapsed or 0) // 60} of the {contract.terms.window_minutes} approved with the deployment"
-    return RollbackVerdict(True, f"within the contract: {minute}, and routing returns to exactly what it was before")
+    return RollbackDecision(True, f"within the contract: {minute}, and routing returns to exactly what it was before")
 
 
 def window_refusal(order: RollbackOrder, contract: RollbackContract, deployed_at: datetime | None) -> str | None:

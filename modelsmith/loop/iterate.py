@@ -17,7 +17,7 @@ from modelsmith.loop.state import Fault, Iteration, Phase, StateFile
 from modelsmith.promotion.checks import FRESH
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.judge import judge
+from modelsmith.promotion.merge_decision import decide_merge
 from modelsmith.promotion.pulls import sync
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import load_cluster, load_eval_set
@@ -180,7 +180,7 @@ class Loop:
             forge.close(pull.number, hold.sentence)
             return again
         try:
-            decision = judge(governed, pull, datetime.now(UTC)).decision
+            decision = decide_merge(governed, pull, datetime.now(UTC)).decision
         except GateNotCleared:
             return again
         stale = any(check.name == FRESH and not check.passed for check in decision.checks)

@@ -15,7 +15,7 @@ from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.packets import PACKET_FILE, packet_files
 from modelsmith.promotion.pulls import branch_of
 from modelsmith.promotion.records import RecordDraft, next_record
-from modelsmith.promotion.rollbacks import deployment_of, is_present, order_for, read_order, verdict_on
+from modelsmith.promotion.rollbacks import deployment_of, is_present, order_for, read_order, rollback_decision
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -118,7 +118,7 @@ def _standing_order(
 
 def _automatic(main: GovernedState, draft: RecordDraft, order: RollbackOrder) -> bool:
     record = next_record(main, "rolled-back", draft, {ROLLBACK_FILE: canonical_json(order)})
-    return verdict_on(main, record, order).automatic
+    return rollback_decision(main, record, order).automatic
 
 
 def _require_loss(main: GovernedState, order: RollbackOrder, history: SpecialistHistory) -> None:

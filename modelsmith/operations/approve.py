@@ -19,7 +19,7 @@ from modelsmith.operations.pull_view import PullView, view
 from modelsmith.promotion.announcing import announce
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_forge
-from modelsmith.promotion.judge import judge
+from modelsmith.promotion.merge_decision import decide_merge
 from modelsmith.repository.secrets import refuse_secret
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json
@@ -94,7 +94,7 @@ def give_verdict(
             number=number,
             status=pull.status,
         ).then(step("pr list", {}))
-    change = judge(main, pull, datetime.now(UTC)).change.digest()
+    change = decide_merge(main, pull, datetime.now(UTC)).change.digest()
     statement = Approval(
         repository=main.policy.repository,
         pull=number,
@@ -111,7 +111,7 @@ def give_verdict(
     forge.review(number, signed)
     reviewed = forge.get(number)
     announce(forge, main, reviewed)
-    because = why_uncounted(judge(main, reviewed, datetime.now(UTC)).decision, main.people, actor, verdict)
+    because = why_uncounted(decide_merge(main, reviewed, datetime.now(UTC)).decision, main.people, actor, verdict)
     return VerdictResult(
         verdict=verdict,
         actor=actor,

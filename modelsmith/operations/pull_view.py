@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from modelsmith.promotion.governed_state import GovernedState
-from modelsmith.promotion.judge import Judgement, judge
+from modelsmith.promotion.merge_decision import MergeDecision, decide_merge
 from modelsmith.promotion.observers import observations_on
 from modelsmith.promotion.overrides import Overridden, override_in
 from modelsmith.repository.tree import Revision
@@ -102,15 +102,15 @@ def view(main: GovernedState, pull: PullRequest) -> PullView:
         return _view(pull, None, "merged" if pull.status == "merged" else "closed", ())
     gate: Literal["open", "closed", "waiting", "conflict"]
     try:
-        judgement = judge(main, pull, datetime.now(UTC))
+        decided = decide_merge(main, pull, datetime.now(UTC))
     except InfrastructureFailure:
         raise
     except ModelsmithError as error:
         gate = "closed" if error.code == "over-limits" else "conflict"
         return _view(pull, None, gate, (error.message,))
-    decision = judgement.decision
+    decision = decided.decision
     gate = "open" if decision.open else "closed" if decision.refusals else "waiting"
-    return _view(pull, judgement, gate, tuple(refusal.sentence for refusal in decision.refusals))
+    return _view(pull, decided, gate, tuple(refusal.sentence for refusal in decision.refusals))
 
 
 def override_view(found: Overridden | None) -> OverrideView | None:
@@ -123,23 +123,23 @@ def override_view(found: Overridden | None) -> OverrideView | None:
     )
 
 
-def _observations(judgement: Judgement) -> tuple[Agreement, ...]:
-    main = judgement.main
-    return observations_on(main, Revision(main.tree.git, judgement.tree), judgement.change)
+def _observations(decided: MergeDecision) -> tuple[Agreement, ...]:
+    main = decided.main
+    return observations_on(main, Revision(main.tree.git, decided.tree), decided.change)
 
 
-def _override(judgement: Judgement) -> OverrideView | None:
-    main = judgement.main
-    return override_view(override_in(main, Revision(main.tree.git, judgement.tree), judgement.change))
+def _override(decided: MergeDecision) -> OverrideView | None:
+    main = decided.main
+    return override_view(override_in(main, Revision(main.tree.git, decided.tree), decided.change))
 
 
 def _view(
     pull: PullRequest,
-    judgement: Judgement | None,
+    decided: MergeDecision | None,
     gate: Literal["open", "closed", "waiting", "merged", "conflict"],
     refusals: tuple[str, ...],
 ) -> PullView:
-    decision = judgement.decision if judgement else None
+    decision = decided.decision if decided else None
     return PullView(
         number=pull.number,
         title=pull.title,
@@ -148,7 +148,7 @@ def _view(
         requester=pull.requester,
         preparer=pull.preparer,
         head=pull.head,
-        change=judgement.change.digest() if judgement else None,
+        change=decided.change.digest() if decided else None,
         gate=gate,
         waiting_for=decision.waiting_for if decision else (),
         decides=decision.decides if decision else "",
@@ -158,7 +158,7 @@ def _view(
         checks=tuple(CheckView(name=c.name, passed=c.passed, sentence=c.sentence) for c in decision.checks)
         if decision
         else (),
-        override=_override(judgement) if judgement else None,
-        observations=_observations(judgement) if judgement else (),
-        paths=tuple(path.path for path in judgement.change.paths) if judgement else (),
+        override=_override(decided) if decided else None,
+        observations=_observations(decided) if decided else (),
+        paths=tuple(path.path for path in decided.change.paths) if decided else (),
     )

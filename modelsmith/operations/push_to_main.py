@@ -7,7 +7,7 @@ from datetime import datetime
 
 from modelsmith.promotion.attestation import adopt, attestation
 from modelsmith.promotion.governed_state import read_governed_state
-from modelsmith.promotion.judge import Judgement, judge
+from modelsmith.promotion.merge_decision import MergeDecision, decide_merge
 from modelsmith.promotion.merges import adopt_merge
 from modelsmith.promotion.pulls import refuse_unless_open
 from modelsmith.promotion.receipts import receipt_files, receipts_folder
@@ -23,31 +23,31 @@ class PushToMain:
         self._git = git
         self._now = now
 
-    def decide(self, pull: PullRequest, main: str, head: str) -> Judgement:
+    def decide(self, pull: PullRequest, main: str, head: str) -> MergeDecision:
         """Raises what keeps the pull request from being merged into main."""
         if pull.head != head:
             raise IntegrityFailure(
                 "head-moved", f"Pull request {pull.number} has another head", "Merge its own head.", number=pull.number
             )
-        return self._judged(pull, main, self._now)
+        return self._decided(pull, main, self._now)
 
     def receipts(
-        self, pull: PullRequest, judgement: Judgement, merge: str, pushed: Mapping[str, bytes]
+        self, pull: PullRequest, decided: MergeDecision, merge: str, pushed: Mapping[str, bytes]
     ) -> dict[str, bytes]:
         """Files that the receipts commit must add: what the judgement gives, with the signatures that were pushed."""
-        main = judgement.main
-        folder = receipts_folder(judgement.change, pull.number)
+        main = decided.main
+        folder = receipts_folder(decided.change, pull.number)
         merged, signature = adopt_merge(main, folder, merge, pushed, self._now)
         if merged.at > self._now:
             # The merger's clock is ahead, and a key may end between the two: verify judges at the time that was signed.
-            judgement = self._judged(pull, main.tree.commit, merged.at)
+            decided = self._decided(pull, main.tree.commit, merged.at)
 
         def adopted(path: str, review: Review) -> bytes:
             return adopt(path, attestation(review, main.policy.repository, pull.number), pushed, main)
 
-        return receipt_files(pull, judgement.change, judgement.decision, merged, adopted, lambda _: signature)
+        return receipt_files(pull, decided.change, decided.decision, merged, adopted, lambda _: signature)
 
-    def _judged(self, pull: PullRequest, main: str, at: datetime) -> Judgement:
-        judgement = judge(read_governed_state(self._git, main), pull, at)
-        refuse_unless_open(pull, judgement)
-        return judgement
+    def _decided(self, pull: PullRequest, main: str, at: datetime) -> MergeDecision:
+        decided = decide_merge(read_governed_state(self._git, main), pull, at)
+        refuse_unless_open(pull, decided)
+        return decided

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from modelsmith.forges.port import Forge, Standing
 from modelsmith.governance.names import holders
 from modelsmith.promotion.governed_state import GovernedState
-from modelsmith.promotion.judge import Judgement, judge
+from modelsmith.promotion.merge_decision import MergeDecision, decide_merge
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.governance import People
 from modelsmith.schema.pull import PullRequest
@@ -22,13 +22,13 @@ def announce(forge: Forge, main: GovernedState, pull: PullRequest) -> None:
 def standing(main: GovernedState, pull: PullRequest) -> Standing:
     """What `modelsmith pr show` says of the gate, in short."""
     try:
-        return _standing(judge(main, pull, datetime.now(UTC)), main.people)
+        return _standing(decide_merge(main, pull, datetime.now(UTC)), main.people)
     except ModelsmithError as error:
         return Standing("closed", error.message, (), ())
 
 
-def _standing(judgement: Judgement, people: People) -> Standing:
-    decision = judgement.decision
+def _standing(decided: MergeDecision, people: People) -> Standing:
+    decision = decided.decision
     if decision.open:
         return Standing("open", "Every check passes and every approval is given.", decision.notes, ())
     if decision.refusals:

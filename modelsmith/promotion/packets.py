@@ -17,7 +17,7 @@ from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.observers import backing, required
 from modelsmith.promotion.overrides import Overridden, asked_override, override_of
 from modelsmith.promotion.records import cluster_histories_after
-from modelsmith.promotion.rollbacks import deployment_of, read_clearance, read_order, recorded_order, verdict_on
+from modelsmith.promotion.rollbacks import deployment_of, read_clearance, read_order, recorded_order, rollback_decision
 from modelsmith.promotion.since import trail
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.base import Event
@@ -105,7 +105,7 @@ def _rollback(main: GovernedState, cluster: Cluster, record: PromotionRecord, fi
     return rollback_notice(
         deployment.record,
         order,
-        verdict_on(main, record, order),
+        rollback_decision(main, record, order),
         ready,
         _around(main, cluster, record),
         record.required_approvers,

@@ -16,7 +16,7 @@ from modelsmith.promotion.attestation import attestation
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness, Merger
 from modelsmith.promotion.ids import known_ids
-from modelsmith.promotion.judge import Judgement, judge
+from modelsmith.promotion.merge_decision import MergeDecision, decide_merge
 from modelsmith.promotion.openings import may_miss_opening
 from modelsmith.promotion.receipts import Merged, receipt_files
 from modelsmith.promotion.records import RecordDraft, next_record, routing_after
@@ -125,16 +125,16 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
     git = merger.workspace.git
     main = read_governed_state(git, sync(merger))
     now = datetime.now(UTC).replace(microsecond=0)
-    judgement = judge(main, pull, now)
-    refuse_unless_open(pull, judgement)
+    decided = decide_merge(main, pull, now)
+    refuse_unless_open(pull, decided)
     if pull.opening is None and not may_miss_opening(main, merger.actor):
         raise _needs_harness(f"Nobody has signed for having opened pull request {number}", number)
     who = ident(merger)
-    merge = git.commit_tree(judgement.tree, [main.tree.commit, pull.head], merge_message(pull, judgement), who)
+    merge = git.commit_tree(decided.tree, [main.tree.commit, pull.head], merge_message(pull, decided), who)
     receipts = receipt_files(
         pull,
-        judgement.change,
-        judgement.decision,
+        decided.change,
+        decided.decision,
         Merged(merge, merger.actor, now),
         lambda _, review: _attest(merger, main, pull, review),
         lambda receipt: ssh.sign(receipt, merger.key, MERGE_NAMESPACE).encode(),
@@ -160,9 +160,9 @@ def _needs_harness(what: str, number: int) -> GateNotCleared:
     ).then(merge)
 
 
-def refuse_unless_open(pull: PullRequest, judgement: Judgement) -> None:
+def refuse_unless_open(pull: PullRequest, decided: MergeDecision) -> None:
     """Raise what a closed gate means for the caller's exit code."""
-    decision = judgement.decision
+    decision = decided.decision
     if decision.open:
         return
     if decision.refusals:
@@ -184,10 +184,10 @@ def refuse_unless_open(pull: PullRequest, judgement: Judgement) -> None:
     ).then(approve)
 
 
-def merge_message(pull: PullRequest, judgement: Judgement) -> str:
+def merge_message(pull: PullRequest, decided: MergeDecision) -> str:
     """Message of the merge commit; its trailers are an index for people, never proof."""
-    trailers = [f"Reviewed-by: {actor}" for actor in sorted(judgement.decision.approvers)]
-    trailers += [f"Pull-request: {pull.number}", f"Change: {judgement.change.digest()}"]
+    trailers = [f"Reviewed-by: {actor}" for actor in sorted(decided.decision.approvers)]
+    trailers += [f"Pull-request: {pull.number}", f"Change: {decided.change.digest()}"]
     return f"Merge pull request {pull.number}: {pull.title}\n\n" + "\n".join(trailers) + "\n"
 
 

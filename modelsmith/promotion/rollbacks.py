@@ -9,7 +9,7 @@ from typing import NamedTuple
 from modelsmith.governance.gate import Contract
 from modelsmith.governance.hold import Hold
 from modelsmith.governance.keys import CLOCK_TOLERANCE
-from modelsmith.governance.rollback import RollbackVerdict, judge_rollback, window_refusal
+from modelsmith.governance.rollback import RollbackDecision, decide_rollback, window_refusal
 from modelsmith.governance.routing import incumbent
 from modelsmith.governance.shape import promotion_folder
 from modelsmith.governance.states import parse_folder, record_folder
@@ -155,10 +155,10 @@ def check_order(main: GovernedState, record: PromotionRecord, order: RollbackOrd
     return f"undoes {record_folder(deployment).rpartition('/')[2]}; {after.specialist} is the incumbent after it"
 
 
-def verdict_on(main: GovernedState, record: PromotionRecord, order: RollbackOrder) -> RollbackVerdict:
+def rollback_decision(main: GovernedState, record: PromotionRecord, order: RollbackOrder) -> RollbackDecision:
     """Whether the contract approved with the deployment covers this rollback, by what main and the order say."""
     deployment = deployment_of(main, record.specialist)
-    return judge_rollback(
+    return decide_rollback(
         contract=deployment.contract,
         deployed_at=deployment.approved_at,
         state=record.from_state,
@@ -200,7 +200,7 @@ def who_decides(
     main: GovernedState, record: PromotionRecord, order: RollbackOrder, now: datetime | None, latest_signed: datetime
 ) -> str:
     """For people: whether the contract decides, or why a person does. Times are as in `date_doubt`."""
-    verdict = verdict_on(main, record, order)
+    verdict = rollback_decision(main, record, order)
     doubt = date_doubt(order, now, latest_signed)
     if verdict.automatic and doubt:
         return f"outside the contract: {doubt}; ask again, or have it approved"
@@ -219,6 +219,6 @@ def contract_for(
         return None
     record = parse_record(f"{folder}/{RECORD_FILE}", proposed.read(f"{folder}/{RECORD_FILE}"))
     order = read_order({ROLLBACK_FILE: proposed.read(f"{folder}/{ROLLBACK_FILE}")})
-    if not verdict_on(main, record, order).automatic or date_doubt(order, now, latest_signed):
+    if not rollback_decision(main, record, order).automatic or date_doubt(order, now, latest_signed):
         return None
     return Contract(folder, record_folder(deployment_of(main, record.specialist).record).rpartition("/")[2])

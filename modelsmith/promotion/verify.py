@@ -26,7 +26,7 @@ from modelsmith.promotion.authors import Commits, authorship
 from modelsmith.promotion.checks import is_promotion
 from modelsmith.promotion.clock import check_times
 from modelsmith.promotion.governed_state import GovernedState, governed_state_after, read_governed_state
-from modelsmith.promotion.judge import judge_tree
+from modelsmith.promotion.merge_decision import decide_tree
 from modelsmith.promotion.merges import check_merge
 from modelsmith.promotion.openings import OPENING, OPENING_SIGNATURE, check_opening
 from modelsmith.promotion.passing import check_earlier_commits
@@ -198,12 +198,12 @@ def _step(git: Git, step: Commit, receipts: _Receipts, commits: Commits, result:
     ids = commits.pass_over(step.parents[-1] if len(step.parents) == 2 else step.id)
     proposal = read_commits(git, ids, limits)
     earlier = check_earlier_commits(git, main.tree.commit, ids, change, limits, merging=False)
-    judgement = judge_tree(
+    decided = decide_tree(
         git, main, step.tree,
         reviews=reviews, requester=receipt.requested_by, preparer=receipt.prepared_by,
         authorship=authorship(proposal, main.people), latest_signed=latest_signed, opener=(earlier,),
     )  # fmt: skip
-    decision = judgement.decision
+    decision = decided.decision
     if not decision.open:
         reasons = [refusal.sentence for refusal in decision.refusals]
         reasons += [f"the approval of {owner} is missing" for owner in decision.waiting_for]

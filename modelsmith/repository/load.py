@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from modelsmith.governance.codeowners import Codeowners, parse
-from modelsmith.repository import judges
+from modelsmith.repository import judge_rules
 from modelsmith.repository.document import Document, Problem, Unreadable
 from modelsmith.repository.listing import Entry
 from modelsmith.repository.set_files import PARTS, SetFiles
@@ -182,7 +182,7 @@ def governed_set(files: SetFiles) -> GovernedSet:
         tuple(sorted((source.value for source in files.scenarios[part]), key=lambda one: one.id)) for part in PARTS
     )
     generators = tuple(sorted((source.value for source in files.generators), key=lambda one: one.id))
-    named = judges.labels(files)
+    named = judge_rules.labels(files)
     labels = tuple(sorted(named.value.root if named else (), key=label_digest))
     return GovernedSet(
         files.evalset.value, files.rubric.value, core, micro, held_out, generators, files.folder, labels,

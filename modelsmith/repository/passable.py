@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from modelsmith.points.reference import failed_points, needed, right_answers
 from modelsmith.points.tokens import tokens
-from modelsmith.repository import judges
+from modelsmith.repository import judge_rules
 from modelsmith.repository.document import Location, Problem, first_of, named
 from modelsmith.repository.set_files import SetFiles, Source, Spent
 from modelsmith.schema.errors import ModelsmithError
@@ -199,7 +199,7 @@ def _floors(evalset: Source[EvalSet], files: SetFiles, broken: set[str]) -> Iter
 def _one_sided(files: SetFiles) -> Iterator[Problem]:
     """Kappa cannot rise above 0 where people say one and the same of everything."""
     judge = files.evalset.value.judge if files.evalset else None
-    labels = judges.labels(files)
+    labels = judge_rules.labels(files)
     if judge is None or judge.min_kappa is None or judge.min_kappa <= 0 or labels is None:
         return
     verdicts = {label.verdict for label in labels.value.root}

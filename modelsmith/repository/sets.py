@@ -14,7 +14,7 @@ from pydantic import BaseModel, JsonValue
 from modelsmith.points.answers import look_up
 from modelsmith.points.check import cost, require_comparable, require_usable
 from modelsmith.points.patterns import MAX_SIZE
-from modelsmith.repository import judges
+from modelsmith.repository import judge_rules
 from modelsmith.repository.document import (
     MAX_BYTES,
     MAX_PROBLEMS,
@@ -159,7 +159,7 @@ def _across(files: SetFiles, spent: Spent) -> Iterator[Problem]:
     for generator in files.generators:
         found = _generator(generator, rubric.value if rubric else None, capabilities, slips)
         yield from first_of(generator.path, found)
-    yield from first_of(files.folder, judges.problems(files))
+    yield from first_of(files.folder, judge_rules.problems(files))
     if files.evalset:
         yield from too_near(files, files.evalset.value.separation.held_out_to_core, spent)
 

@@ -34,7 +34,7 @@ from modelsmith.operations import approve, pr_merge, reject, verify
 from modelsmith.promotion.authors import Authorship
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness, open_harness
-from modelsmith.promotion.judge import Judgement, judge, judge_tree
+from modelsmith.promotion.merge_decision import MergeDecision, decide_merge, decide_tree
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import MERGE_RECEIPT, Merged, receipt_files
@@ -239,9 +239,11 @@ class World(Place):
         """`modelsmith pr merge`, as the harness does it: gate, merge, receipts, push through the hook."""
         return merge_pull(self.harness(), number)
 
-    def gate(self, number: int) -> Judgement:
+    def gate(self, number: int) -> MergeDecision:
         """The gate's decision as it stands."""
-        return judge(read_governed_state(self.bare, self.main()), self.as_(HARNESS).get(number), datetime.now(UTC))
+        return decide_merge(
+            read_governed_state(self.bare, self.main()), self.as_(HARNESS).get(number), datetime.now(UTC)
+        )
 
     def refusals(self, number: int) -> str:
         """Why the gate is closed, in one text."""
@@ -381,7 +383,7 @@ class World(Place):
         tree = self.git.merge_tree(main, head)
         signed = [self.sign_with(actor, self.statement(actor, 9, head)) for actor in EVERYBODY]
         reviews = [self.review(actor, one) for actor, one in zip(EVERYBODY, signed, strict=True)]
-        decision = judge_tree(
+        decision = decide_tree(
             self.git, read_governed_state(self.git, main), tree,
             reviews=reviews, requester=requester, preparer=requester,
             authorship=Authorship(frozenset(), frozenset()), latest_signed=datetime.now(UTC),

@@ -11,7 +11,7 @@ from modelsmith.forges.github.place import parse_place
 from modelsmith.forges.github.token import Token, find_token
 from modelsmith.forges.port import ForgeIdentity, Standing
 from modelsmith.promotion.governed_state import read_governed_state
-from modelsmith.promotion.judge import judge
+from modelsmith.promotion.merge_decision import decide_merge
 from modelsmith.schema.errors import (
     GateNotCleared,
     InfrastructureFailure,
@@ -176,7 +176,7 @@ def test_a_force_push_after_the_approval_shuts_the_gate(hub):
     assert (moved.head, moved.moved) == (pull.head, hub.repo.pulls[pull.number].sha)
     main = hub.forge().fetch_into(hub.git)
     refusals = [
-        r.sentence for r in judge(read_governed_state(hub.git, main), moved, datetime.now(UTC)).decision.refusals
+        r.sentence for r in decide_merge(read_governed_state(hub.git, main), moved, datetime.now(UTC)).decision.refusals
     ]
     assert any("its branch moved on at the forge" in sentence for sentence in refusals)
     assert code_of(lambda: hub.merge(pull), GateNotCleared) == "branch-moved"
@@ -198,7 +198,7 @@ def test_reviews_in_the_pages_are_heard_with_their_commit_and_count_nothing(hub)
         ("noor-gh", "approve", "2" * 40),
     ]
     main = hub.forge().fetch_into(hub.git)
-    decision = judge(read_governed_state(hub.git, main), heard, datetime.now(UTC)).decision
+    decision = decide_merge(read_governed_state(hub.git, main), heard, datetime.now(UTC)).decision
     assert decision.approvals == ()
     assert any("noor-gh approved at the forge, of another commit (222222222222)" in note for note in decision.notes)
 

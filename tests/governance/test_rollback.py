@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from modelsmith.governance.rollback import judge_rollback, rates, readiness, window_refusal
+from modelsmith.governance.rollback import decide_rollback, rates, readiness, window_refusal
 from modelsmith.governance.routing import render_routing, routing_digest, routing_yaml
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.cluster import Rollback
@@ -39,7 +39,7 @@ def verdict(asked=None, **other):
         "contract": contract(), "deployed_at": DEPLOYED, "state": "customer-deployed", "order": asked or order(),
         "routing_after": BEFORE,
     }  # fmt: skip
-    return judge_rollback(**(facts | other))
+    return decide_rollback(**(facts | other))
 
 
 def test_the_exact_inverse_within_the_window_was_approved_with_the_deployment():
@@ -107,7 +107,7 @@ def test_nothing_makes_a_rollback_outside_the_window_automatic(
     deployed, decided, window, state, after, prior, artifact
 ):
     asked = order(decided_at=decided, prior_specialist=prior, prior_artifact=artifact)
-    found = judge_rollback(
+    found = decide_rollback(
         contract=contract(window), deployed_at=deployed, state=state, order=asked, routing_after=after
     )
     inside = deployed is not None and 0 <= (decided - deployed).total_seconds() / 60 <= window

@@ -18,7 +18,7 @@ from modelsmith.operations.init import InitRequest, run
 from modelsmith.promotion.attestation import attestation
 from modelsmith.promotion.authors import Commits, authorship
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
-from modelsmith.promotion.judge import judge, judge_tree
+from modelsmith.promotion.merge_decision import decide_merge, decide_tree
 from modelsmith.promotion.pulls import refuse_unless_open
 from modelsmith.promotion.receipts import MERGE_RECEIPT, Merged, receipt_files
 from modelsmith.promotion.records import RecordDraft, next_record, routing_after
@@ -145,18 +145,18 @@ class Repository:
         change = self.git.change(self.tip, tree)
         reviews = tuple(self.review(change, number, *approval, at) for approval in approvals)
         written = Commits(self.git, self.tip, head).take(head, self.main.policy.limits)
-        judgement = judge_tree(
+        decided = decide_tree(
             self.git, self.main, tree, reviews=reviews, requester=HARNESS.name, preparer=HARNESS.name,
             authorship=authorship(written, self.main.people), latest_signed=at,
         )  # fmt: skip
-        assert smuggled or judgement.decision.open, judgement.decision
+        assert smuggled or decided.decision.open, decided.decision
         pull = PullRequest(
             number=number, status="open", branch="b", title="t", body="", requester=HARNESS.name,
             preparer=HARNESS.name, head=head, base=self.tip, reviews=reviews, opened_at=at,
         )  # fmt: skip
         pull = opened(pull, self.main.policy.repository, change.digest(), self.key.with_name("harness-ssh"))
         merge = self.git.commit_tree(tree, [self.tip, head], f"Merge pull request {number}\n", WHO)
-        decision = replace(judgement.decision, approvals=reviews) if smuggled else judgement.decision
+        decision = replace(decided.decision, approvals=reviews) if smuggled else decided.decision
         signed, merged = signer(self.key.with_name("harness-ssh")), Merged(merge, HARNESS.name, at)
         receipts = dict(receipt_files(pull, change, decision, merged, no_forge, signed))
         return replace(self, tip=self.git.commit_files(merge, receipts, f"Receipts of {number}\n", WHO))
@@ -266,27 +266,27 @@ class Line:
         source = ForgeReview(forge=forge, login=login, review=review)
         return self._with(pull, Review(actor=actor, verdict="approve", change=self.change(pull), at=at, source=source))
 
-    def judge(self, pull, now=NOON):
-        return judge(read_governed_state(self.git, self.tip), pull, now)
+    def decide(self, pull, now=NOON):
+        return decide_merge(read_governed_state(self.git, self.tip), pull, now)
 
     def land(self, pull, now=NOON, edit=None):
         """Merge it as `modelsmith pr merge` does. ``edit`` changes the receipts, as someone with the disk could."""
-        judgement = self.judge(pull, now)
+        decided = self.decide(pull, now)
         if edit is None:
-            refuse_unless_open(pull, judgement)
-        merge = self.git.commit_tree(judgement.tree, [self.tip, pull.head], "Merge\n", WHO)
-        repository = judgement.main.policy.repository
+            refuse_unless_open(pull, decided)
+        merge = self.git.commit_tree(decided.tree, [self.tip, pull.head], "Merge\n", WHO)
+        repository = decided.main.policy.repository
 
         def attest(_, review):
             return seal(attestation(review, repository, pull.number), self.harness)
 
-        decision = judgement.decision
+        decision = decided.decision
         if edit:
             approvals = tuple(review for review in pull.reviews if review.verdict == "approve")
             decision = replace(decision, approvals=approvals)
         merged = Merged(merge, HARNESS.name, now)
         signed = signer(self.harness.with_name("harness-ssh"))
-        files = receipt_files(pull, judgement.change, decision, merged, attest, signed)
+        files = receipt_files(pull, decided.change, decision, merged, attest, signed)
         if edit:
             files = signed_again(edit(files), self.harness.with_name("harness-ssh"))
         self.tip = self.git.commit_files(merge, files, "Receipts\n", WHO)

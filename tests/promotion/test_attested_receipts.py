@@ -58,7 +58,7 @@ def test_signed_and_attested_approvals_may_stand_together(hosted):
 def test_no_forge_is_believed_unless_policy_lists_it(line, hosted):
     for forge, login, actor in (("gitlab", "pp", "piet"), ("github", "piet-p", "petra"), ("github", "ghost", "piet")):
         pull = hosted.reviewed_at_forge(hosted.pull(), actor, login, forge=forge)
-        decision = hosted.judge(pull).decision
+        decision = hosted.decide(pull).decision
         assert not decision.open
         assert decision.notes[0].startswith(f"The approval of {actor} does not count: ")
         with pytest.raises(WaitingForPerson):

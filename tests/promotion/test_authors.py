@@ -33,7 +33,7 @@ def test_who_signed_a_commit_of_the_proposal_does_not_approve_it(line):
 def test_a_signed_commit_below_the_head_makes_an_author_too(line):
     first = line.signed_commit(FILES, "petra")
     head = line.git.commit_files(first, {"more.md": b"x"}, "More\n", _somebody())
-    decision = line.judge(line.approved(proposal(line, head), "petra")).decision
+    decision = line.decide(line.approved(proposal(line, head), "petra")).decision
     assert (decision.open, decision.approvers) == (False, ())
 
 
@@ -48,7 +48,7 @@ def test_verify_finds_an_authors_own_approval(line):
 def test_claiming_somebody_as_author_takes_nothing_from_them_and_is_said(line, author):
     head = line.signed_commit(FILES, "stranger", author=author)
     pull = line.approved(proposal(line, head), "petra")
-    decision = line.judge(pull).decision
+    decision = line.decide(pull).decision
     assert decision.open
     assert decision.notes == ("A commit claims petra as author, unauthenticated; that takes no approval away.",)
     line.land(pull)
@@ -57,7 +57,7 @@ def test_claiming_somebody_as_author_takes_nothing_from_them_and_is_said(line, a
 
 def test_an_unsigned_claim_takes_nothing_either(line):
     head = line.git.commit_files(line.tip, FILES, "x\n", _somebody("petra", "petra@example.org"))
-    assert line.judge(line.approved(proposal(line, head), "petra")).decision.open
+    assert line.decide(line.approved(proposal(line, head), "petra")).decision.open
 
 
 def test_a_key_that_is_revoked_still_says_who_wrote_a_commit(line):
@@ -68,7 +68,7 @@ def test_a_key_that_is_revoked_still_says_who_wrote_a_commit(line):
 
     line.land(line.approved(line.pull(line.edited(PEOPLE, revoke)), "piet"))
     head = line.signed_commit(FILES, "petra")
-    assert not line.judge(line.approved(proposal(line, head), "petra", key="petra-new")).decision.open
+    assert not line.decide(line.approved(proposal(line, head), "petra", key="petra-new")).decision.open
 
 
 def spoiled(line, edit):
@@ -91,7 +91,7 @@ def spoiled(line, edit):
     ids=["message", "author", "kind", "two signatures"],
 )  # fmt: skip
 def test_a_signature_that_does_not_verify_proves_nothing(line, edit):
-    assert line.judge(spoiled(line, edit)).decision.open
+    assert line.decide(spoiled(line, edit)).decision.open
 
 
 def test_a_signature_for_another_purpose_is_none_of_a_commit(line):

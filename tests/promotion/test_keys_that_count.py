@@ -30,7 +30,7 @@ def governance(line, change, approver="piet", at=NOON, now=NOON):
 
 
 def notes(line, pull, now=NOON):
-    decision = line.judge(pull, now).decision
+    decision = line.decide(pull, now).decision
     assert not decision.open
     assert decision.approvers == ()
     return decision.notes
@@ -52,7 +52,7 @@ def test_a_key_that_had_ended_when_it_signed_approves_nothing(line):
 def test_an_approval_must_be_merged_before_its_key_ends(line):
     key_of_petra(line, valid_before=NOON + HOUR)
     pull = line.approved(line.pull(), "petra", NOON)
-    assert line.judge(pull, NOON + HOUR - timedelta(seconds=1)).decision.open
+    assert line.decide(pull, NOON + HOUR - timedelta(seconds=1)).decision.open
     (note,) = notes(line, pull, NOON + HOUR)
     assert note == "The approval of petra does not count: its key ended on 2026-05-01 13:00 UTC."
 
@@ -100,7 +100,7 @@ def test_a_leaked_key_cannot_date_back_below_what_history_has_seen(line):
     line.land(line.approved(line.pull({"a.md": b"a"}), "piet", NOON + 2 * HOUR), NOON + 2 * HOUR)
     pull = line.approved(line.pull({"b.md": b"b"}), "petra", NOON)
     with pytest.raises(IntegrityFailure, match="has not come yet"):
-        line.judge(pull, NOON)
+        line.decide(pull, NOON)
     assert "its key ended" in notes(line, pull, NOON + 2 * HOUR)[0]
     line.land(pull, NOON + 2 * HOUR, edit=dict)
     with pytest.raises(IntegrityFailure, match="its key ended on 2026-05-01 13:00 UTC"):
@@ -112,7 +112,7 @@ def test_approvals_of_one_merge_must_all_stand_at_its_latest(line):
     key_of_petra(line, valid_before=NOON + timedelta(minutes=5))
     both = line.pull({"notes.md": b"x", "evals/adtech/README.md": b"y"})
     both = line.approved(line.approved(both, "petra", NOON), "dana", NOON + timedelta(minutes=8))
-    assert "its key ended" in " ".join(line.judge(both, NOON).decision.notes)
+    assert "its key ended" in " ".join(line.decide(both, NOON).decision.notes)
     in_time = line.pull({"notes.md": b"x", "evals/adtech/README.md": b"y"})
     in_time = line.approved(line.approved(in_time, "petra", NOON), "dana", NOON + timedelta(minutes=4))
     line.land(in_time)
@@ -131,9 +131,9 @@ def test_an_approval_dated_in_the_future_waits_for_its_time_so_it_cannot_end_eve
 def test_a_rejection_outlives_its_key_unless_it_is_revoked(line):
     key_of_petra(line, valid_before=NOON + HOUR)
     pull = line.approved(line.approved(line.pull(), "petra", verdict="reject"), "piet")
-    assert [refusal.code for refusal in line.judge(pull, NOON + DAY).decision.refusals] == ["rejected"]
+    assert [refusal.code for refusal in line.decide(pull, NOON + DAY).decision.refusals] == ["rejected"]
     key_of_petra(line, revoked_at=NOON)
-    assert line.judge(pull, NOON + DAY).decision.open
+    assert line.decide(pull, NOON + DAY).decision.open
 
 
 def test_the_receipt_holds_the_approval_that_counted(line):

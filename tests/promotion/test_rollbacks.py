@@ -9,10 +9,10 @@ import pytest
 from modelsmith.governance.states import record_folder
 from modelsmith.promotion.authors import Authorship
 from modelsmith.promotion.checks import promotion_checks
-from modelsmith.promotion.judge import judge_tree
+from modelsmith.promotion.merge_decision import decide_tree
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.records import next_record, routing_after
-from modelsmith.promotion.rollbacks import deployment_of, order_for, read_order, verdict_on
+from modelsmith.promotion.rollbacks import deployment_of, order_for, read_order, rollback_decision
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput, WaitingForPerson
 from modelsmith.schema.live import Counted, LiveWindow
@@ -54,7 +54,7 @@ def rolled_back(here):
 
 def judged(here, files, now=None, latest_signed=AT):
     proposed, _ = here.proposed(files)
-    return judge_tree(
+    return decide_tree(
         here.git, here.main, here.git.text("rev-parse", f"{proposed.commit}^{{tree}}"), reviews=[],
         requester="modelsmith-harness", preparer="modelsmith-harness", authorship=NOBODY, latest_signed=latest_signed,
         now=now,
@@ -150,14 +150,14 @@ def test_routing_that_changed_since_makes_it_a_person_s_decision(deployed):
     path = "clusters/rtb-pricing/cluster.yaml"
     wider = deployed.after(*EXPORT, number=2).after("customer-deployed", number=2, approved=AT)
     record, files = rollback(wider, number=1)
-    assert "routing changed since" in verdict_on(wider.main, record, read_order_of(files)).sentence
+    assert "routing changed since" in rollback_decision(wider.main, record, read_order_of(files)).sentence
     record, files = rollback(wider, number=2)
-    assert verdict_on(wider.main, record, read_order_of(files)).automatic
+    assert rollback_decision(wider.main, record, read_order_of(files)).automatic
     text = wider.main.tree.read(path).replace(b"traffic_share: 0.1", b"traffic_share: 0.2")
     assert text != wider.main.tree.read(path)
     shared = wider.commit({path: text})
     record, files = rollback(shared, number=2)
-    assert "routing changed since" in verdict_on(shared.main, record, read_order_of(files)).sentence
+    assert "routing changed since" in rollback_decision(shared.main, record, read_order_of(files)).sentence
 
 
 def read_order_of(files):
@@ -167,7 +167,7 @@ def read_order_of(files):
 def test_after_validation_a_rollback_is_a_person_s_decision(deployed):
     validated = deployed.after("production-validated", approved=AT)
     record, files = rollback(validated)
-    assert "is production-validated since" in verdict_on(validated.main, record, read_order_of(files)).sentence
+    assert "is production-validated since" in rollback_decision(validated.main, record, read_order_of(files)).sentence
     assert judged(validated, files).waiting_for == ("@oncall-sre",)
 
 

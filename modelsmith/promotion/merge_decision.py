@@ -32,7 +32,7 @@ from modelsmith.schema.pull import Change, Elsewhere, PullEvent, PullRequest, Re
 
 
 @dataclass(frozen=True)
-class Judgement:
+class MergeDecision:
     """A decision and what it was taken about."""
 
     decision: GateDecision
@@ -43,7 +43,7 @@ class Judgement:
     """What it was judged by."""
 
 
-def judge(main: GovernedState, pull: PullRequest, now: datetime) -> Judgement:
+def decide_merge(main: GovernedState, pull: PullRequest, now: datetime) -> MergeDecision:
     """Decide about merging the pull request, now, into this main.
 
     Raises:
@@ -63,7 +63,7 @@ def judge(main: GovernedState, pull: PullRequest, now: datetime) -> Judgement:
     change = git.change(main_commit, tree)
     doubt = opening_doubt(pull, change.digest(), main.line, signed.pulls, now)
     with nullcontext(git) if isinstance(git, ObjectReader) else ObjectReader(git.path) as reader:
-        judgement = judge_tree(
+        decided = decide_tree(
             reader,
             main,
             tree,
@@ -82,9 +82,7 @@ def judge(main: GovernedState, pull: PullRequest, now: datetime) -> Judgement:
                 check_earlier_commits(git, main_commit, ids, change, limits, merging=True),
             ),
         )
-    return replace(
-        judgement, decision=replace(judgement.decision, notes=(*judgement.decision.notes, *lost, *_heard(pull)))
-    )
+    return replace(decided, decision=replace(decided.decision, notes=(*decided.decision.notes, *lost, *_heard(pull))))
 
 
 def _heard(pull: PullRequest) -> tuple[str, ...]:
@@ -115,7 +113,7 @@ def _from_the_future(moment: datetime) -> IntegrityFailure:
     )
 
 
-def judge_tree(
+def decide_tree(
     git: Git,
     main: GovernedState,
     tree: str,
@@ -128,7 +126,7 @@ def judge_tree(
     now: datetime | None = None,
     elsewhere: Sequence[Elsewhere] = (),
     opener: Sequence[CheckResult] = (),
-) -> Judgement:
+) -> MergeDecision:
     """The same decision from its parts.
 
     Replaying history calls this with what the receipts say and without ``now``: the past has no present.
@@ -141,8 +139,8 @@ def judge_tree(
         requester: Who asked for the change.
         preparer: Who opened the pull request.
         authorship: What the proposal's commits prove and claim.
-        latest_signed: A time that the merge is not before: the latest that history has seen signed, the approvals of this
-            merge included, or the present.
+        latest_signed: A time that the merge is not before: the latest that history holds a signature of, with the
+            approvals of this merge, or the present.
         now: The present, where the merge is made.
         elsewhere: What the forge holds against the same in other pull requests; nothing of it outlives the merge.
         opener: Checks of the proposal itself: of its commits, and at the merge of who opened it and what was said.
@@ -170,7 +168,7 @@ def judge_tree(
         recorders=named.preparers,
         elsewhere=elsewhere,
     )
-    return Judgement(decision, change, tree, main)
+    return MergeDecision(decision, change, tree, main)
 
 
 def _repository(pull: PullRequest, main: GovernedState) -> tuple[CheckResult, ...]:
