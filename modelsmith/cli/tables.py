@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
 
 
-def verdict(outcome: str) -> Styled:
+def styled_outcome(outcome: str) -> Styled:
     """PASS, FAIL or INCONCLUSIVE in its colour."""
     return Styled(outcome, COLOURS.get(outcome, ""))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from modelsmith.cli import views_corpus, views_pull
 from modelsmith.cli.page import Page, Parts, Styled
-from modelsmith.cli.tables import interval, verdict
+from modelsmith.cli.tables import interval, styled_outcome
 from modelsmith.cli.views_change import diff_rubric_view
 from modelsmith.cli.views_eval import duration, eval_view, results_view, run_view
 from modelsmith.schema.figures import format_apart
@@ -252,7 +252,7 @@ def _observe(result: Any, page: Page) -> None:
             ("specialist", result.specialist),
             ("observer", (f"{found.observer} ", word)),
             ("engine", "the evidence's own" if found.same_engine else "another than the evidence's"),
-            ("verdict here", verdict(found.verdict)),
+            ("verdict here", styled_outcome(found.verdict)),
             ("pull request", pull),
         ]
     )
@@ -303,7 +303,11 @@ def _status(result: Any, page: Page) -> None:
         for one in cluster.specialists:
             said: Parts = f"{one.specialist}  {one.state}"
             if one.state == "candidate" and one.verdict:
-                said = (f"{said}  ", verdict(one.verdict), f"  composite {one.composite:.3f}, by the rule of its day")
+                said = (
+                    f"{said}  ",
+                    styled_outcome(one.verdict),
+                    f"  composite {one.composite:.3f}, by the rule of its day",
+                )
             rows.append(("specialist", said))
             if one.export:
                 rows.append(("", one.export))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelsmith.cli.page import Page, Part, Styled
-from modelsmith.cli.tables import interval, verdict
+from modelsmith.cli.tables import interval, styled_outcome
 
 if TYPE_CHECKING:
     from modelsmith.schema.change import Effect, SetChange
@@ -62,13 +62,13 @@ def change_eval_view(result: Any, page: Page) -> None:
     for name, score in (("composite", result.whole.composite), ("held-out", result.whole.held_out)):
         page.line(f"{name:<9}  {interval(score)}", indent=2)
     for check in result.whole.checks:
-        page.line(verdict(check.outcome), f"  {check.sentence}", indent=2)
-    page.line("verdict  ", verdict(result.whole.verdict))
+        page.line(styled_outcome(check.outcome), f"  {check.sentence}", indent=2)
+    page.line("verdict  ", styled_outcome(result.whole.verdict))
 
 
 def _effect(effect: Effect, page: Page) -> None:
-    after = verdict(effect.after) if effect.after else "unknown"
-    page.line(Styled(effect.specialist, "bold"), f" ({effect.state}): ", verdict(effect.before), " -> ", after)
+    after = styled_outcome(effect.after) if effect.after else "unknown"
+    page.line(Styled(effect.specialist, "bold"), f" ({effect.state}): ", styled_outcome(effect.before), " -> ", after)
     page.line(effect.sentence, indent=2)
     for name, (before, now) in (("composite", effect.composite), ("held-out", effect.held_out)):
         if now is not None and now != before:

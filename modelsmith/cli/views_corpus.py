@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelsmith.cli.page import Page, Styled
-from modelsmith.cli.tables import verdict
+from modelsmith.cli.tables import styled_outcome
 
 if TYPE_CHECKING:
     from modelsmith.evaluation.corpus.balance import Balance, DimensionBalance
@@ -107,7 +107,7 @@ def _runs(found: CompositeHistory, page: Page) -> None:
         state += [f"{later.verdict} by a later rule ({later.threshold:g} to reach)" for later in entry.rejudged]
         line = f"{entry.number:>3}  {entry.model:<{width}}  {interval:<21}  {held:<8}  "
         ended = f"{' ' * (12 - len(entry.verdict))}  {', '.join(state)}".rstrip()
-        page.line(line, verdict(entry.verdict), ended)
+        page.line(line, styled_outcome(entry.verdict), ended)
     page.gap()
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelsmith.cli.measures import judge_line, repeat_table
 from modelsmith.cli.page import Page, Parts, Styled
-from modelsmith.cli.tables import interval, verdict
+from modelsmith.cli.tables import interval, styled_outcome
 from modelsmith.cli.views_change import change_eval_view
 from modelsmith.evaluation.critical import how
 from modelsmith.evidence.markdown import money
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def _against(estimate: Estimate, threshold: float) -> Parts:
     outcome = "PASS" if estimate.value >= threshold else "FAIL"
     shown = format_apart(estimate.value, threshold)[1]
-    return (f"{interval(estimate, threshold)}  ", verdict(outcome), f"  (threshold {shown})")
+    return (f"{interval(estimate, threshold)}  ", styled_outcome(outcome), f"  (threshold {shown})")
 
 
 def duration(seconds: float) -> str:
@@ -83,7 +83,7 @@ def run_view(run: RunResult, page: Page) -> None:
         pairs.append(("judge", judge_line(run.judge)))
     if headline.cut_off:
         pairs.append(("cut off", f"{headline.cut_off} of {run.completions} answers reached max_new_tokens"))
-    pairs += [("verdict", verdict(headline.verdict)), *_bill(run)]
+    pairs += [("verdict", styled_outcome(headline.verdict)), *_bill(run)]
     page.gap()
     page.rows(pairs)
     page.gap()
@@ -105,7 +105,7 @@ def run_view(run: RunResult, page: Page) -> None:
         repeat_table(headline.sections, page)
         page.gap()
     for check in headline.checks:
-        page.line(verdict(check.outcome), f"  {check.sentence}")
+        page.line(styled_outcome(check.outcome), f"  {check.sentence}")
 
 
 def eval_view(result: Any, page: Page) -> None:

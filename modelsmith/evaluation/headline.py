@@ -92,7 +92,7 @@ def headline(
         difference=measured.difference,
         checks=checks,
         cut_off=sum(row.cut_off for row in rows),
-        verdict=_verdict(checks),
+        verdict=_outcome(checks),
     )
 
 
@@ -101,10 +101,10 @@ def of_a_part(found: Headline) -> Headline:
     sentence = "only a part of the set was asked, and a verdict needs every part"
     part = GateCheck(name="coverage", outcome="INCONCLUSIVE", sentence=sentence)
     checks = tuple(part if check.name == "coverage" else check for check in found.checks)
-    return found.model_copy(update={"checks": checks, "verdict": _verdict(checks)})
+    return found.model_copy(update={"checks": checks, "verdict": _outcome(checks)})
 
 
-def _verdict(checks: Sequence[GateCheck]) -> Outcome:
+def _outcome(checks: Sequence[GateCheck]) -> Outcome:
     outcomes = {check.outcome for check in checks}
     return "FAIL" if "FAIL" in outcomes else "INCONCLUSIVE" if "INCONCLUSIVE" in outcomes else "PASS"
 

@@ -21,7 +21,7 @@ NO_REASON = "no reason was given"
 def rollback_notice(
     deployment: PromotionRecord,
     order: RollbackOrder,
-    verdict: RollbackDecision,
+    decision: RollbackDecision,
     ready: str,
     routing: tuple[Routing, Routing],
     deciders: Sequence[str],
@@ -31,21 +31,21 @@ def rollback_notice(
     Args:
         deployment: The record that is undone.
         order: What was asked for.
-        verdict: Whether the contract covers it.
+        decision: Whether the contract covers it.
         ready: Whether who served before is still kept ready.
         routing: Who serves before and after.
         deciders: Roles that decide it when the contract does not.
     """
     before, after = routing
     roles = " or ".join(f"**{role}**" for role in deciders)
-    decides = "nobody further; the approval of the deployment was the approval of this" if verdict.automatic else roles
+    decides = "nobody further; the approval of the deployment was the approval of this" if decision.automatic else roles
     lines = [
         f"**ROLLBACK** of {safe(deployment.specialist)} in {deployment.cluster}",
         "",
         f"- Serves now: {shares(before)}",
         f"- Will serve: {shares(after)}",
         f"- Why: {_why(order)}",
-        f"- Approval: {safe(verdict.sentence)}",
+        f"- Approval: {safe(decision.sentence)}",
         f"- Decides: {decides}",
         f"- Ready: {safe(ready)}",
         f"- Then: {deployment.cluster} is on hold; `modelsmith rollback {deployment.cluster} --clear-hold` ends that",

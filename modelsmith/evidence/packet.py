@@ -63,7 +63,7 @@ def packet(
     """
     parts = [
         override,
-        _verdict(evidence, asked),
+        _outcome_section(evidence, asked),
         f"![Scores of {safe(evidence.specialist)} with intervals and thresholds, and each capability]({CHART})",
         _scores(evidence),
         _checks(evidence.candidate.headline),
@@ -88,7 +88,7 @@ def packet(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _verdict(evidence: Evidence, asked: Asked | None) -> str:
+def _outcome_section(evidence: Evidence, asked: Asked | None) -> str:
     headline = evidence.candidate.headline
     blockers = [check.sentence for check in headline.checks if check.outcome != "PASS"]
     if blockers:

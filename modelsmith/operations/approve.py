@@ -63,10 +63,10 @@ class VerdictResult(Result):
 
 def run(workspace: Workspace, request: ApproveRequest) -> VerdictResult:
     """Approve."""
-    return give_verdict(workspace, request.number, request.key, "approve", request.reason)
+    return give_review(workspace, request.number, request.key, "approve", request.reason)
 
 
-def give_verdict(
+def give_review(
     workspace: Workspace, number: int, key: Path, verdict: Literal["approve", "reject"], reason: str
 ) -> VerdictResult:
     """Sign the verdict on the change as it is now, and add it to the pull request.

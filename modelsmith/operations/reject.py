@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from modelsmith.operations.approve import VerdictResult, give_verdict
+from modelsmith.operations.approve import VerdictResult, give_review
 from modelsmith.operations.contract import PullNumber, Request
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.plaintext import PlainLine
@@ -26,4 +26,4 @@ class RejectRequest(Request):
 
 def run(workspace: Workspace, request: RejectRequest) -> VerdictResult:
     """Reject."""
-    return give_verdict(workspace, request.number, request.key, "reject", request.reason)
+    return give_review(workspace, request.number, request.key, "reject", request.reason)

@@ -17,7 +17,7 @@ from modelsmith.governance.routing import changes_routing, hold_of
 from modelsmith.governance.states import fold, record_folder
 from modelsmith.promotion.bases import export_of
 from modelsmith.promotion.clock import BEGINNING
-from modelsmith.promotion.evidence_checks import check_evidence, check_models, check_question, check_verdict
+from modelsmith.promotion.evidence_checks import check_evidence, check_models, check_outcome, check_question
 from modelsmith.promotion.folder import FILES, check_files
 from modelsmith.promotion.freshness import outdated
 from modelsmith.promotion.governed_state import GovernedState
@@ -141,7 +141,7 @@ def _checks_for(
         yield "evidence", check_evidence
         yield "question", check_question
         yield "models", check_models
-        yield "verdict", check_verdict
+        yield "verdict", check_outcome
     if record.event == "artifact-exported":
         yield "artifact", _artifact
     if record.event in ("customer-deployed", "production-validated"):

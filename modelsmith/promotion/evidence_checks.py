@@ -120,7 +120,7 @@ def check_models(promotion: Promotion) -> str:
     return f"compared with {evidence.incumbent.model}{''.join(f', {name}' for name, _ in due)}, at main's prices"
 
 
-def check_verdict(promotion: Promotion) -> str:
+def check_outcome(promotion: Promotion) -> str:
     """The registered rule says PASS; or INCONCLUSIVE, and a person is asked to let that count."""
     headline = promotion.evidence.candidate.headline
     override = read_override(promotion.files)

@@ -165,7 +165,7 @@ def _attempt(worker: Submitted, folder: Path, progress: Callable[[Heartbeat], No
                 progress(beat)
             if status is not None:
                 worker.fetch()
-                return _verdict(status, folder)
+                return _failure(status, folder)
             if beats:
                 deadline = time.monotonic() + BEAT_GRACE
             elif time.monotonic() > deadline:
@@ -176,7 +176,7 @@ def _attempt(worker: Submitted, folder: Path, progress: Callable[[Heartbeat], No
         raise
 
 
-def _verdict(status: int, folder: Path) -> WorkerError | None:
+def _failure(status: int, folder: Path) -> WorkerError | None:
     if status == 0:
         return None
     try:

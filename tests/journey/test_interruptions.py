@@ -39,7 +39,7 @@ STOPS = (
     ("diagnose", "modelsmith.loop.phases:write_rows 1 after SIGKILL", "rows are made"),
     ("train", f"{WAIT} 3 before SIGKILL", "the worker has just started and loses its supervisor"),
     ("train", f"{WAIT} 5 before SIGINT", "while the worker trains"),
-    ("train", "modelsmith.training.supervisor:_verdict 1 after SIGKILL", "the worker is done"),
+    ("train", "modelsmith.training.supervisor:_failure 1 after SIGKILL", "the worker is done"),
     ("seal", "modelsmith.artifacts.store:_settle 1 before SIGKILL", "the artifact has not got its place in the store"),
     ("seal", f"{NOTE} 1 before SIGKILL", "the artifact is in the store, and the ledger does not know it"),
     ("seal", f"{PUSH} 1 after SIGKILL", "the candidate's pull request is open"),
