@@ -16,7 +16,7 @@ from pathlib import Path
 
 from common import RESULTS, Spent, alternate, machine, ratio, save, spend, summary, table, timed
 
-from modelsmith.artifacts.seal import check_signed, describe, seal
+from modelsmith.artifacts.seal import describe, seal, verify_signed
 from modelsmith.schema.source import BaseModelSource
 from modelsmith.signing.keys import create_signing_key
 from modelsmith.signing.oms import sign_directory
@@ -61,7 +61,7 @@ def main() -> None:
         subjects = {
             "seal and sign": seal_anew,
             "sha256sum": lambda: spend(["sha256sum", *files], folder),
-            "verify": lambda: timed(lambda: check_signed(folder, artifact, trusted)),
+            "verify": lambda: timed(lambda: verify_signed(folder, artifact, trusted)),
             "sha256sum --check": lambda: spend(["sha256sum", "--check", "SHA256SUMS"], folder),
         }
         for call in subjects.values():

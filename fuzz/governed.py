@@ -174,7 +174,7 @@ def read_answer(data: bytes) -> object:
     value, _ = answers.read_answer(text)
     answers.look_up(value, "cause.0")
     points = [*rubric().points, *more_points()]
-    return [check.check(point, text, {"cause": "timeout", "action": "cut_latency", "n": 1.5}) for point in points]
+    return [check.grade_point(point, text, {"cause": "timeout", "action": "cut_latency", "n": 1.5}) for point in points]
 
 
 @cache

@@ -28,7 +28,7 @@ def read_listing(data: bytes) -> object:
     folder.mkdir(exist_ok=True)
     (folder / "README.md").write_bytes(b"text")
     (folder / SUMS_FILE).write_bytes(data)
-    return seal.check(folder, sha256(data))
+    return seal.verify_artifact(folder, sha256(data))
 
 
 def listing_seeds() -> list[bytes]:

@@ -158,7 +158,7 @@ def seal(directory: Path) -> str:
     return sha256(listing)
 
 
-def check(directory: Path, artifact: str) -> None:
+def verify_artifact(directory: Path, artifact: str) -> None:
     """Refuse a directory that is not exactly the sealed artifact.
 
     Raises:
@@ -166,19 +166,19 @@ def check(directory: Path, artifact: str) -> None:
             ``unsafe-format``, ``unsafe-entry``, ``wrong-kind`` or ``gguf-header``, naming the first such file.
         InvalidInput: ``missing-directory``.
     """
-    _check(directory, artifact)
+    _measured(directory, artifact)
 
 
-def check_signed(directory: Path, artifact: str, trusted: Sequence[Trusted]) -> None:
+def verify_signed(directory: Path, artifact: str, trusted: Sequence[Trusted]) -> None:
     """`check` and `oms.verify_directory`, reading every file once.
 
     Raises:
         ModelsmithError: as `check` and `oms.verify_directory`.
     """
-    oms.verify_directory(directory, trusted, _check(directory, artifact))
+    oms.verify_directory(directory, trusted, _measured(directory, artifact))
 
 
-def _check(directory: Path, artifact: str) -> dict[str, str]:
+def _measured(directory: Path, artifact: str) -> dict[str, str]:
     """Every file's digest, measured."""
     measured = digests(_measure(directory))
     if SUMS_FILE not in measured:

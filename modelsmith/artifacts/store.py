@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from modelsmith.artifacts.seal import check
+from modelsmith.artifacts.seal import verify_artifact
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput, ModelsmithError
 from modelsmith.signing.files import SIGNATURE_FILE, list_files, sync_folder
 from modelsmith.signing.oms import artifact_of
@@ -52,7 +52,7 @@ class Store:
         if not home.is_dir():
             with self._incoming() as incoming:
                 _copy(directory, incoming)
-                check(incoming, artifact)
+                verify_artifact(incoming, artifact)
                 if signature.is_file() and not signature.is_symlink():
                     _copy_file(signature, incoming / SIGNATURE_FILE)
                     _refuse_other_subject(incoming / SIGNATURE_FILE, artifact)
@@ -87,7 +87,7 @@ class Store:
         """
         home = self._known(artifact)
         try:
-            check(home, artifact)
+            verify_artifact(home, artifact)
         except IntegrityFailure as damage:
             mend = f"Remove {home}, then put the artifact in again from where it is whole."
             raise IntegrityFailure(damage.code, damage.message, mend, **damage.details) from None

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from modelsmith.points.check import check
+from modelsmith.points.check import grade_point
 from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Slug
 from modelsmith.schema.diagnosis import FailureCluster
@@ -152,7 +152,7 @@ def _answer(rubric: Rubric, generator: Generator, values: Values, known: dict[st
     for point in rubric.points:
         if isinstance(point.check, JudgeCheck):
             continue
-        verdict = check(point, answer, reference)
+        verdict = grade_point(point, answer, reference)
         if not verdict.passed:
             raise InvalidInput(
                 "generator-answer",

@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from modelsmith.evaluation.judges.port import JudgeVerdict
-from modelsmith.points.check import PointVerdict, bounded, check
+from modelsmith.points.check import PointVerdict, bounded, grade_point
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.rubric import JudgeCheck, Rubric, RubricPoint
 from modelsmith.schema.run import PointWeight
@@ -93,7 +93,7 @@ def _decide(
     verdicts = {
         point.id: _by_judge(judged[point.id])
         if isinstance(point.check, JudgeCheck) and point.id in judged
-        else check(point, completion, reference, cut_off=cut_off)
+        else grade_point(point, completion, reference, cut_off=cut_off)
         for point in rubric.points
     }
     return (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from modelsmith.artifacts.kinds import export_of
-from modelsmith.artifacts.seal import base_of, check
+from modelsmith.artifacts.seal import base_of, verify_artifact
 from modelsmith.artifacts.store import Store
 from modelsmith.evaluation.cache import Cache
 from modelsmith.evaluation.causes import PriorRun, prior_run
@@ -69,7 +69,7 @@ def target_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str 
             "Fetch the artifact into the store, or run on the machine that trained it.",
             artifact=artifact,
         )
-    check(folder, artifact)
+    verify_artifact(folder, artifact)
     export = export_of(folder)
     source = base_source(workspace, cluster, model, export.base_digest if export else base_of(folder))
     if export:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelsmith.artifacts.kinds import export_of as predicate_of
-from modelsmith.artifacts.seal import check, describe_export, seal
+from modelsmith.artifacts.seal import describe_export, seal, verify_artifact
 from modelsmith.artifacts.store import Store
 from modelsmith.governance.routing import render_routing
 from modelsmith.governance.states import SpecialistHistory
@@ -243,7 +243,7 @@ def sealed_as(folder: Path) -> str | None:
     """Artifact id of a folder that is whole; None for any other."""
     try:
         artifact = sha256((folder / SUMS_FILE).read_bytes())
-        check(folder, artifact)
+        verify_artifact(folder, artifact)
     except (OSError, IntegrityFailure):
         return None
     return artifact

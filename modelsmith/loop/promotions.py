@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from modelsmith.artifacts.seal import check_signed
+from modelsmith.artifacts.seal import verify_signed
 from modelsmith.artifacts.store import Store
 from modelsmith.evidence.bundle import Governing, Run, build, evidence_bytes, verdict_rows
 from modelsmith.evidence.trail import earlier_runs
@@ -239,7 +239,7 @@ def promote_exported(context: IterationContext, iteration: Iteration, candidate:
         working = context.folder(iteration) / "artifact"
         sign_directory(working, context.harness.signer)
         store.put_signature(draft.artifact, working / SIGNATURE_FILE)
-        check_signed(folder, draft.artifact, trusted)
+        verify_signed(folder, draft.artifact, trusted)
     files = {name: (folder / name).read_bytes() for name in (SUMS_FILE, SIGNATURE_FILE)}
     body = f"Sealed and signed: artifact `{draft.artifact}`."
     advance(context.harness, main, "artifact-exported", draft, files, f"{draft.specialist}: artifact exported", body)
@@ -249,7 +249,7 @@ def _is_signed(folder: Path, artifact: str, trusted: Sequence[Trusted]) -> bool:
     if not (folder / SIGNATURE_FILE).exists():
         return False
     try:
-        check_signed(folder, artifact, trusted)
+        verify_signed(folder, artifact, trusted)
     except IntegrityFailure as error:
         if error.code not in ("untrusted-key", "untrusted-identity"):
             raise

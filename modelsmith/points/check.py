@@ -47,7 +47,7 @@ class PointVerdict(NamedTuple):
     reason: str
 
 
-def check(
+def grade_point(
     point: RubricPoint, completion: str, reference: Mapping[str, JsonValue], *, cut_off: bool = False
 ) -> PointVerdict:
     """Decide one rubric point. The answer is the completion without surrounding white space.

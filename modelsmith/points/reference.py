@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import JsonValue
 
 from modelsmith.points.answers import look_up
-from modelsmith.points.check import check
+from modelsmith.points.check import grade_point
 from modelsmith.schema.rubric import (
     JsonFieldCheck,
     JsonSchemaCheck,
@@ -59,7 +59,7 @@ def failed_points(
         InvalidInput: as `check`.
     """
     for number, point in declared(rubric):
-        verdicts = [check(point, answer, reference) for answer in answers]
+        verdicts = [grade_point(point, answer, reference) for answer in answers]
         if verdicts and not any(verdict.passed for verdict in verdicts):
             yield number, verdicts[0].reason
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelsmith.artifacts.kinds import export_of as predicate_of
-from modelsmith.artifacts.seal import base_of, check
+from modelsmith.artifacts.seal import base_of, verify_artifact
 from modelsmith.artifacts.store import Store
 from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.promotion.bases import base_beneath, export_of
@@ -88,7 +88,7 @@ def check_copy(main: GovernedState, history: SpecialistHistory, folder: Path) ->
                 f"Restore {SIGNATURE_FILE} from main.",
                 path=str(signature),
             )
-    check(folder, history.artifact)
+    verify_artifact(folder, history.artifact)
     export = export_of(main, history)
     if predicate_of(folder) != (export.export if export else None):
         raise IntegrityFailure(

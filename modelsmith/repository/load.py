@@ -22,7 +22,7 @@ from modelsmith.repository.set_files import PARTS, SetFiles
 from modelsmith.repository.sets import read_set
 from modelsmith.repository.tree import Revision, Tree, read_each
 from modelsmith.repository.yaml_reader import read_yaml
-from modelsmith.repository.yamlfile import check, invalid, parse_yaml, sort_key, with_model_problems
+from modelsmith.repository.yamlfile import invalid, parse_yaml, sort_key, validate_document, with_model_problems
 from modelsmith.schema.base import SLUG
 from modelsmith.schema.canonical import content_digest, digest, parse_canonical
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, kind_of
@@ -240,11 +240,11 @@ def find_cluster_problems(path: str, data: bytes, defaults: bytes | None) -> tup
     own = _document(path, data, Cluster, problems)
     lower = _document(CLUSTER_DEFAULTS, defaults, ClusterDefaults, problems) if defaults is not None else None
     if lower is not None:
-        problems += check(lower, ClusterDefaults)[1]
+        problems += validate_document(lower, ClusterDefaults)[1]
     if own is None or problems:
         return None, problems
     merged = own.over(lower) if lower is not None and isinstance(own.data, dict) else own
-    cluster, found = check(merged, Cluster)
+    cluster, found = validate_document(merged, Cluster)
     folder = path.split("/")[-2]
     if cluster is not None and cluster.cluster != folder:
         found = [

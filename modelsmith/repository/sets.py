@@ -31,7 +31,7 @@ from modelsmith.repository.rubric_slips import MANY, RubricSlips, rubric_slips
 from modelsmith.repository.separation import MAX_WORDINGS, is_comparable, too_near
 from modelsmith.repository.set_files import Part, SetFiles, Source, Spent
 from modelsmith.repository.yaml_reader import read_yaml
-from modelsmith.repository.yamlfile import check, with_model_problems
+from modelsmith.repository.yamlfile import validate_document, with_model_problems
 from modelsmith.schema.catalog import kind_of
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.evalset import EvalSet
@@ -92,7 +92,7 @@ def read_source(path: str, data: bytes, model: type[T]) -> tuple[Source[T] | Non
         document = read_yaml(path, data)
     except Unreadable as error:
         return None, with_model_problems(error, model)
-    value, problems = check(document, model)
+    value, problems = validate_document(document, model)
     return (None if value is None else Source(value, document)), problems
 
 
@@ -117,7 +117,7 @@ def _read_lines(path: str, data: bytes, model: type[T], problems: list[Problem])
             except Unreadable as error:
                 problems += error.problems
                 continue
-            value, found = check(document, model)
+            value, found = validate_document(document, model)
             problems += found
             if value is not None:
                 yield Source(value, document)

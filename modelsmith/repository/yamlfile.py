@@ -29,7 +29,7 @@ from modelsmith.schema.docs import field_docs
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.plaintext import described, first_unwelcome
 
-__all__ = ["Problem", "check", "find_json_problems", "find_problems", "invalid", "parse_yaml"]
+__all__ = ["Problem", "find_json_problems", "find_problems", "invalid", "parse_yaml", "validate_document"]
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -49,7 +49,7 @@ def parse_yaml(path: str, data: bytes, model: type[T]) -> T:
 def find_problems(path: str, data: bytes, model: type[T]) -> tuple[T | None, list[Problem]]:
     """The typed value of a YAML file, or None and what is wrong with it."""
     try:
-        return check(read_yaml(path, data), model)
+        return validate_document(read_yaml(path, data), model)
     except Unreadable as error:
         return None, with_model_problems(error, model)
 
@@ -59,12 +59,12 @@ def find_json_problems(
 ) -> tuple[T | None, list[Problem]]:
     """The typed value of JSON that a machine wrote, or None and what is wrong with it."""
     try:
-        return check(read_json(path, data, line, first_unwelcome), model)
+        return validate_document(read_json(path, data, line, first_unwelcome), model)
     except Unreadable as error:
         return None, error.problems
 
 
-def check(document: Document, model: type[T]) -> tuple[T | None, list[Problem]]:
+def validate_document(document: Document, model: type[T]) -> tuple[T | None, list[Problem]]:
     """Validate data against a model; aliased fields are named as the user wrote them."""
     try:
         return model.model_validate_json(json.dumps(document.data)), []
@@ -125,7 +125,7 @@ def with_model_problems(error: Unreadable, model: type[BaseModel]) -> list[Probl
     lines = {problem.line for problem in error.problems if not problem.field}
     more = [
         problem
-        for problem in check(error.document, model)[1]
+        for problem in validate_document(error.document, model)[1]
         if not _within(problem.field, unread) and problem.line not in lines
     ]
     return sorted([*error.problems, *more], key=sort_key)

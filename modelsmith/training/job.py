@@ -162,7 +162,7 @@ def read_job(folder: Path, base: Path) -> JobFile:
 
 def _is_artifact(folder: Path, artifact: str | None) -> bool:
     try:
-        seal.check(folder, artifact or "")
+        seal.verify_artifact(folder, artifact or "")
     except ModelsmithError:
         return False
     return True

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from modelsmith.artifacts.seal import check_signed, seal
+from modelsmith.artifacts.seal import seal, verify_signed
 from modelsmith.artifacts.store import Store
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput, ModelsmithError
 from modelsmith.signing.oms import sign_directory
@@ -119,7 +119,7 @@ def test_what_the_store_does_not_hold_is_none_or_an_error(store, sealed):
 def test_the_signature_travels_with_the_artifact(store, sealed, signer):
     seal(sealed.folder)
     sign_directory(sealed.folder, signer.path)
-    check_signed(store.put(sealed.folder, sealed.artifact), sealed.artifact, [signer.pem])
+    verify_signed(store.put(sealed.folder, sealed.artifact), sealed.artifact, [signer.pem])
 
 
 def test_a_signature_made_later_joins_the_artifact_and_is_kept(store, sealed, signer):
@@ -135,7 +135,7 @@ def test_a_signature_made_later_joins_the_artifact_and_is_kept(store, sealed, si
     assert (home / "model.sig").read_bytes() == first
     assert store.put_signature(sealed.artifact, sealed.folder / "model.sig") == home / "model.sig"
     assert (home / "model.sig").read_bytes() == (sealed.folder / "model.sig").read_bytes() != first
-    check_signed(home, sealed.artifact, [signer.pem])
+    verify_signed(home, sealed.artifact, [signer.pem])
     assert leftovers(store) == []
 
 

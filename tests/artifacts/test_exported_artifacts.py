@@ -10,7 +10,7 @@ import pytest
 from fuzz.machine import gguf, tensor, text, value
 from modelsmith.artifacts.gguf_header import LARGEST_HEADER, require_sound
 from modelsmith.artifacts.kinds import export_of
-from modelsmith.artifacts.seal import check, describe_export, seal
+from modelsmith.artifacts.seal import describe_export, seal, verify_artifact
 from modelsmith.artifacts.store import Store
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.promotion import Export
@@ -55,7 +55,7 @@ def test_an_export_is_sealed_and_kept_and_its_kind_is_part_of_its_identity(kind,
     folder = request.getfixturevalue(kind)
     artifact = seal(folder)
     kept = Store(tmp_path / "store").put(folder, artifact)
-    check(kept, artifact)
+    verify_artifact(kept, artifact)
     told = export_of(kept)
     assert told is not None
     assert (told.parent, told.base_digest) == (PARENT, BASE)
@@ -77,7 +77,7 @@ def test_an_adapter_passed_as_merged_is_refused(merged, name):
     (merged / name).parent.mkdir(exist_ok=True)
     (merged / name).write_text("{}")
     assert "belongs to an adapter" in refused("wrong-kind", lambda: seal(merged))
-    refused("wrong-kind", lambda: check(merged, artifact))
+    refused("wrong-kind", lambda: verify_artifact(merged, artifact))
 
 
 def test_each_kind_has_its_own_files(merged, quantised):
@@ -135,7 +135,7 @@ def test_a_hostile_gguf_header_is_refused_before_anything_loads(quantised, name)
     artifact = seal(quantised)
     (quantised / "model.gguf").write_bytes(HOSTILE[name])
     refused("gguf-header", lambda: seal(quantised))
-    refused("gguf-header", lambda: check(quantised, artifact))
+    refused("gguf-header", lambda: verify_artifact(quantised, artifact))
 
 
 def test_a_header_larger_than_any_model_s_is_not_read_to_its_end(tmp_path):

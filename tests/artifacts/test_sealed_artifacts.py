@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelsmith.artifacts.seal import (
-    check,
-    check_signed,
     describe,
     manifest,
     scrub_adapter_config,
     seal,
+    verify_artifact,
+    verify_signed,
 )
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.source import BaseModelSource
@@ -59,7 +59,7 @@ def test_the_id_depends_on_content_alone(sealed, tmp_path):
         os.utime(path, (1, 1))
         path.chmod(0o755)
     assert seal(copy) == sealed.artifact
-    check(copy, sealed.artifact)
+    verify_artifact(copy, sealed.artifact)
     (copy / "README.md").write_text("# card!\n")
     assert seal(copy) != sealed.artifact
 
@@ -83,8 +83,8 @@ def test_the_manifest_lists_name_digest_and_size(sealed):
 def test_a_sealed_and_signed_artifact_passes_every_check(sealed, signer):
     seal(sealed.folder)
     sign_directory(sealed.folder, signer.path)
-    check(sealed.folder, sealed.artifact)
-    check_signed(sealed.folder, sealed.artifact, [signer.pem])
+    verify_artifact(sealed.folder, sealed.artifact)
+    verify_signed(sealed.folder, sealed.artifact, [signer.pem])
     assert verify_directory(sealed.folder, [signer.pem]) == sealed.artifact
 
 
@@ -134,15 +134,15 @@ def test_any_difference_from_the_id_names_its_file(sealed, signer, spoil, code, 
     seal(sealed.folder)
     sign_directory(sealed.folder, signer.path)
     spoil(sealed.folder)
-    refused(code, lambda: check(sealed.folder, sealed.artifact), name)
-    refused(code, lambda: check_signed(sealed.folder, sealed.artifact, [signer.pem]), name)
+    refused(code, lambda: verify_artifact(sealed.folder, sealed.artifact), name)
+    refused(code, lambda: verify_signed(sealed.folder, sealed.artifact, [signer.pem]), name)
 
 
 @pytest.mark.parametrize("path", ["/etc/hostname", "../outside.json"])
 def test_a_replaced_file_cannot_point_outside(sealed, path):
     (sealed.folder / "base.json").unlink()
     (sealed.folder / "base.json").symlink_to(path)
-    refused("unsafe-entry", lambda: check(sealed.folder, sealed.artifact), "base.json")
+    refused("unsafe-entry", lambda: verify_artifact(sealed.folder, sealed.artifact), "base.json")
     refused("unsafe-entry", lambda: seal(sealed.folder), "base.json")
 
 
@@ -164,7 +164,7 @@ def test_a_listing_has_one_spelling(sealed, listing):
     path = sealed.folder / "SHA256SUMS"
     path.write_bytes(listing(path.read_text()).encode())
     artifact = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
-    refused("not-sealed", lambda: check(sealed.folder, artifact), "SHA256SUMS")
+    refused("not-sealed", lambda: verify_artifact(sealed.folder, artifact), "SHA256SUMS")
 
 
 @settings(max_examples=100)
@@ -195,7 +195,7 @@ def test_nothing_is_sealed_from_an_empty_or_missing_folder(tmp_path):
 
 def test_what_a_crash_left_of_a_listing_is_cleared(folder):
     (folder / ".SHA256SUMS.partial").write_text("half")
-    check(folder, seal(folder))
+    verify_artifact(folder, seal(folder))
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_an_artifact_says_which_base_it_belongs_to_without_saying_where_it_lay(f
     assert BASE.digest in card
     for path in folder.rglob("*.*"):
         assert path.is_dir() or b"/home/trainer" not in path.read_bytes()
-    check(folder, seal(folder))
+    verify_artifact(folder, seal(folder))
 
 
 @pytest.mark.parametrize("value", ["NaN", "1e999", "9007199254740993", '"\\ud800"', "[" * 20_000 + "]" * 20_000])

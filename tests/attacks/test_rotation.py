@@ -8,7 +8,7 @@ import pytest
 import yaml
 from attacker import CLUSTER, HARNESS, PEOPLE_FILE, refused
 
-from modelsmith.artifacts.seal import check_signed
+from modelsmith.artifacts.seal import verify_signed
 from modelsmith.loop.context import open_context
 from modelsmith.loop.promotions import promote_exported
 from modelsmith.loop.state import Iteration
@@ -20,7 +20,7 @@ from modelsmith.signing.keys import create_signing_key
 @pytest.fixture
 def rotated(accepted):
     """The platform has the new key on main; the store holds the signature of the old one."""
-    check_signed(accepted.stored(), accepted.artifact(), accepted.governed().trusted)
+    verify_signed(accepted.stored(), accepted.artifact(), accepted.governed().trusted)
     pem = create_signing_key(accepted.folder / "harness-2.pem")
     people = yaml.safe_load(accepted.governed().tree.read(PEOPLE_FILE))
     people["harness"][0].update(trust=["harness-2.pem"])
@@ -32,7 +32,7 @@ def rotated(accepted):
     accepted.merge(number)
     assert accepted.governed().trusted == (pem,)
     with pytest.raises(IntegrityFailure) as caught:
-        check_signed(accepted.stored(), accepted.artifact(), accepted.governed().trusted)
+        verify_signed(accepted.stored(), accepted.artifact(), accepted.governed().trusted)
     assert caught.value.code == "untrusted-key"
     return accepted
 
@@ -66,7 +66,7 @@ def test_the_loop_signs_an_artifact_anew_after_its_trust_key_was_replaced(rotate
     export(rotated)
     signed = (rotated.stored() / "model.sig").read_bytes()
     assert signed != old
-    check_signed(rotated.stored(), rotated.artifact(), rotated.governed().trusted)
+    verify_signed(rotated.stored(), rotated.artifact(), rotated.governed().trusted)
     folder = f"promotions/{CLUSTER}/{rotated.draft().specialist}/03-artifact-exported"
     assert rotated.governed().tree.read(f"{folder}/model.sig") == signed
     assert rotated.holds().promotions == 3

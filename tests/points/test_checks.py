@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modelsmith.evaluation.scoring import point_weights, reward, row_passed, row_score, score_completion
 from modelsmith.points.answers import MAX_BYTES, MAX_DEPTH
-from modelsmith.points.check import PointVerdict, check
+from modelsmith.points.check import PointVerdict, grade_point
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.rubric import Rubric, RubricPoint
 from modelsmith.schema.run import PointWeight
@@ -24,7 +24,7 @@ def point(**check) -> RubricPoint:
 
 
 def verdict(completion: str, **declared) -> PointVerdict:
-    return check(point(**declared), completion, REFERENCE)
+    return grade_point(point(**declared), completion, REFERENCE)
 
 
 def nested(key: str, levels: int) -> dict:
@@ -97,7 +97,7 @@ class TestReadingTheAnswer:
     @given(st.one_of(st.text(), st.text(st.characters()), st.text(alphabet='[]{}",:01eE-+.\\u`nultrfas \ud800\x00')))
     def test_no_text_whatever_raises_and_every_failure_has_a_reason(self, completion):
         for one in POINTS:
-            passed, reason = check(one, completion, REFERENCE)
+            passed, reason = grade_point(one, completion, REFERENCE)
             assert passed == (reason == "")
             reason.encode()
 
@@ -109,7 +109,7 @@ class TestReadingTheAnswer:
     )
     def test_no_json_whatever_raises(self, value):
         for one in POINTS:
-            check(one, json.dumps(value), REFERENCE)
+            grade_point(one, json.dumps(value), REFERENCE)
 
 
 class TestJsonSchema:
@@ -181,7 +181,7 @@ class TestJsonSchema:
             }.get(keyword, {keyword: [led, led]})
             schema["$defs"][f"a{n}"] = twice
         answer = nested("x", 29) if keyword == "properties" else json.loads("[" * 30 + "]" * 30)
-        passed = check(point(type="json_schema", schema=schema), json.dumps(answer), REFERENCE).passed
+        passed = grade_point(point(type="json_schema", schema=schema), json.dumps(answer), REFERENCE).passed
         assert passed is (keyword != "oneOf")
 
     def test_a_reference_to_the_top_keeps_the_rubric_s_own_checks(self):
@@ -392,9 +392,9 @@ class TestTextAndRegex:
             ("\u8d85\u6642", "\u539f\u56e0\u306f\u8d85\u6642", True),
         ):
             one = point(type="text", match="contains", expected={"value": wanted})
-            assert check(one, answer, {}, cut_off=True).passed is passed, answer
+            assert grade_point(one, answer, {}, cut_off=True).passed is passed, answer
         number = point(type="json_schema", schema={"maximum": 100})
-        assert [check(number, "12", {}, cut_off=cut).passed for cut in (False, True)] == [True, False]
+        assert [grade_point(number, "12", {}, cut_off=cut).passed for cut in (False, True)] == [True, False]
 
     @pytest.mark.parametrize(
         "blank", ["\u00a0", "\u2009", "\n", "\r\n", "  ", "\t", "\u200b ", "\u3000", " \u00ad", "\u2028"]

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from modelsmith.points.answers import MAX_BYTES
-from modelsmith.points.check import PointVerdict, check
+from modelsmith.points.check import PointVerdict, grade_point
 from modelsmith.schema.rubric import RubricPoint
 
 CASES = yaml.safe_load((Path(__file__).parent / "numbers.yaml").read_text("utf-8"))
@@ -21,7 +21,7 @@ READS = [(answer, case["number"], case["why"]) for case in CASES for answer in c
 
 def verdict(answer: str, expected: float, **declared: object) -> PointVerdict:
     point = {"type": "number", "expected": {"value": expected}, **declared}
-    return check(RubricPoint.model_validate({"id": "p", "text": "t", "weight": 1, "check": point}), answer, {})
+    return grade_point(RubricPoint.model_validate({"id": "p", "text": "t", "weight": 1, "check": point}), answer, {})
 
 
 def test_a_number_is_read_whole_or_not_at_all():
@@ -73,7 +73,7 @@ def test_the_last_number_of_an_answer_that_was_cut_off_may_be_half_of_one(answer
     for expected in (5, 12, 50):
         point = {"type": "number", "expected": {"value": expected}}
         one = RubricPoint.model_validate({"id": "p", "text": "t", "weight": 1, "check": point})
-        assert check(one, answer, {}, cut_off=True).passed is (passed and expected == 5)
+        assert grade_point(one, answer, {}, cut_off=True).passed is (passed and expected == 5)
 
 
 @given(st.integers(-(10**15), 10**15) | st.floats(allow_nan=False, allow_infinity=False), st.booleans())

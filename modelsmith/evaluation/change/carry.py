@@ -16,7 +16,7 @@ from modelsmith.evaluation.prompts import Sample, generation_digest, plan
 from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.points.check import check
+from modelsmith.points.check import grade_point
 from modelsmith.repository.load import GovernedSet, label_digest
 from modelsmith.schema.labels import Label
 from modelsmith.schema.rubric import JudgeCheck, RubricPoint
@@ -149,7 +149,7 @@ def _points(
     for point in governed.rubric.points:
         by_judge = isinstance(point.check, JudgeCheck)
         if answer is not None and not by_judge:
-            verdicts[point.id] = check(
+            verdicts[point.id] = grade_point(
                 point, answer.text, sample.scenario.reference, cut_off=answer.finish == "length"
             ).passed
         elif point.id in told:
