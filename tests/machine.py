@@ -38,3 +38,11 @@ def _has_room() -> bool:
 def keep_bytecode() -> None:
     """Commands that tests start need not compile the product again each time."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def wait_without_spinning() -> None:
+    """Threads of torch that have nothing to do sleep, here and in every process started from here.
+
+    Else they turn in a loop for their share of a processor that another worker of the suite needs.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
