@@ -19,10 +19,11 @@ from common import RESULTS, ROOT, Spent, machine, save, table, timed
 
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
+from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.source import Chat
 from modelsmith.substrates.base_models import resolve
 from modelsmith.substrates.chat import prompt_ids

@@ -36,11 +36,12 @@ from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.fleet.executor import LocalExecutor
 from modelsmith.promotion.rule import effective_rule
-from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
+from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.run import Headline, Observation
 from modelsmith.schema.training_row import TrainingRow
 from modelsmith.substrates.base_models import resolve

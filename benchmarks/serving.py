@@ -24,10 +24,11 @@ from common import RESULTS, ROOT, machine, save, table
 
 from modelsmith.evaluation.prompts import Sample, plan
 from modelsmith.evaluation.scoring import score_completion
-from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
+from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import file_digest
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.substrates.base_models import resolve
 from modelsmith.substrates.local import TransformersSubstrate
 from modelsmith.substrates.port import Substrate

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.evalset import CompositeWeights, EvalSet, PromptTemplate, Sampling, Thresholds
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.scenario import Criterion, Message, Scenario
 

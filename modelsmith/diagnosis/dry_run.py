@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from modelsmith.diagnosis.firewall import Loss, losses, scored_texts, separate
 from modelsmith.diagnosis.generate import possible_rows
-from modelsmith.repository.load import GovernedSet
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.training import Settings
 
 SAMPLE: Final = 24

@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 from pydantic import JsonValue
 
 from modelsmith.points.answers import look_up, read_answer
-from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Slug
 from modelsmith.schema.diagnosis import Confusion, FailureCluster, Missed, Severity
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.rubric import JsonFieldCheck, JsonSchemaCheck
 from modelsmith.schema.run import Observation
 from modelsmith.schema.scenario import Scenario

@@ -3,7 +3,7 @@
 Like is compared with like. What a model is asked stands against the whole row, its answer included: a scored text that
 stands inside a longer row or is split over messages counts too. An answer that people labelled stands against the row's
 answer, and of both only what is in somebody's own words: all right answers have names and labels in common.
-What nearness means is `repository.similarity`'s. Held-out texts are compared and nothing else: neither they nor their
+What nearness means is `texts.similarity`'s. Held-out texts are compared and nothing else: neither they nor their
 scenarios' names leave this module.
 """
 
@@ -16,10 +16,10 @@ from typing import Final, Literal, NamedTuple
 from pydantic import JsonValue
 
 from modelsmith.points.answers import read_answer
-from modelsmith.repository.load import GovernedSet
-from modelsmith.repository.similarity import Index, words_of
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.scenario import Scenario
 from modelsmith.schema.training_row import TrainingRow
+from modelsmith.texts.similarity import Index, words_of
 
 HELD_OUT: Final = "held-out"
 """Stands for the name of any held-out scenario."""

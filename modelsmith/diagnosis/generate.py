@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from modelsmith.points.check import grade_point
-from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Slug
 from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.generator import SLOT, Generator, SlotValue, Template, Values, filled_text
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.rubric import JudgeCheck, Rubric
 from modelsmith.schema.scenario import Message
 from modelsmith.schema.training_row import TrainingRow

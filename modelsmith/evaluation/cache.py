@@ -22,10 +22,10 @@ from typing import Literal, TypeVar
 from pydantic import ValidationError
 
 from modelsmith.evaluation.judges.port import JudgeQuestion
-from modelsmith.repository.load import scenario_digest
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import content_digest, sha256
 from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.governed_set import scenario_digest
 from modelsmith.schema.run import EngineFacts
 from modelsmith.substrates.port import Completion, Prompt
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from modelsmith.evaluation.prompts import Sample
 from modelsmith.evaluation.results import observation_key
-from modelsmith.repository.load import GovernedSet
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.run import Cause, Observation, RunRequest
 
 

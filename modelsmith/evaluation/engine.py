@@ -21,9 +21,9 @@ from modelsmith.evaluation.judges.port import Judge
 from modelsmith.evaluation.prompts import Sample, generation_digest, plan
 from modelsmith.evaluation.results import RunFolder, observation_key
 from modelsmith.points.check import READING
-from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Section
 from modelsmith.schema.errors import Exit, InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.run import Cause, EngineFacts, Observation, RunRequest
 from modelsmith.substrates.port import Completion, Substrate
 

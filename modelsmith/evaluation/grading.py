@@ -14,8 +14,8 @@ from modelsmith.evaluation.prompts import Sample
 from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.scoring import judged_points, score_completion
 from modelsmith.points.check import require_comparable, require_usable
-from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.run import Cause, Observation
 from modelsmith.substrates.port import Completion
 

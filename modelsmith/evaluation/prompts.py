@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from modelsmith.evaluation.quick import representative
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Digest, Section
 from modelsmith.schema.canonical import digest
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.run import VerdictRow
 from modelsmith.schema.scenario import Message, Passage, Scenario
 from modelsmith.substrates.port import Prompt

@@ -13,12 +13,12 @@ from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.judges.agreement import agreement
 from modelsmith.evaluation.summary import priced
 from modelsmith.evidence.sanitise import assert_clean
-from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Section
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, InvalidInput
 from modelsmith.schema.evidence import Coverage, Dimension, EarlierRun, Evidence, Library, Nearest, RunEvidence, Since
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.promotion import ExportFacts, TrainingFacts
 from modelsmith.schema.run import Latency, Observation, RunResult, VerdictRow
 from modelsmith.schema.scenario import Scenario

@@ -22,8 +22,8 @@ from modelsmith import __version__
 from modelsmith.evaluation.prompts import conversation
 from modelsmith.evaluation.scoring import row_passed, row_score
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.run import Observation, RunResult, VerdictRow
 from modelsmith.schema.scenario import Scenario
 

@@ -16,13 +16,13 @@ from modelsmith.loop.evals import BASE, EvalSpec, evaluate, read_observations, t
 from modelsmith.loop.prior_verdicts import ClusterAtRevision, PriorVerdicts, accepted, carried, find_prior_verdicts
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.rule import effective_rule
-from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.change import SetChange
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evidence import RunEvidence
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.run import Headline, JudgeAgreement, RunResult, VerdictRow
 
 _TAG_LENGTH = 64

@@ -11,9 +11,10 @@ from modelsmith.loop.state import Iteration
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.pulls import sync
-from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
+from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.governed_set import GovernedSet
 
 EXPORTS = "exports"
 """Folder beside that of the iterations."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from modelsmith.diagnosis.failures import failure_clusters
 from modelsmith.loop.evals import read_observations
-from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
+from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.run import RunResult
 
 

@@ -8,13 +8,13 @@ from modelsmith.governance.states import SpecialistHistory
 from modelsmith.loop.prior_verdicts import PriorVerdicts, accepted, carried, evaluated_on
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.rule import effective_rule
-from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.change import Effect
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.comparison import PointFlip, ScenarioFlip
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evidence import Evidence
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.run import Headline
 
 

@@ -10,11 +10,11 @@ from modelsmith.artifacts.kinds import export_of, gguf_file
 from modelsmith.evaluation.cache import Cache
 from modelsmith.evaluation.judges.remembering import RememberingJudge
 from modelsmith.loop.bases import base_missing
-from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import EngineFacts
 from modelsmith.schema.source import BaseModelSource, Chat, Endpoint

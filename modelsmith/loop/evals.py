@@ -26,11 +26,11 @@ from modelsmith.loop.bases import base_source
 from modelsmith.loop.engines import Target, engine_of, open_judge, open_substrate
 from modelsmith.points.check import READING
 from modelsmith.promotion.rule import effective_rule
-from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Section
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import GateRule, Judged, Observation, RunResult
 from modelsmith.schema.source import Chat

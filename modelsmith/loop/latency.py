@@ -16,11 +16,11 @@ from pydantic import ValidationError
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.statistics import percentile
 from modelsmith.loop.engines import Target, open_substrate
-from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import Latency, Timing
 from modelsmith.signing.files import write_atomically

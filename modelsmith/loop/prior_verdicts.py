@@ -16,12 +16,13 @@ from modelsmith.loop.engines import Target, open_judge
 from modelsmith.loop.evals import ledger_of, read_as_today, read_observations
 from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.governed_state import GovernedState
-from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
+from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import MountedTree, Revision
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.evidence import Evidence
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.run import EngineFacts, JudgeAgreement, VerdictRow
 from modelsmith.schema.source import Chat
 

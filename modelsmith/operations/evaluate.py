@@ -19,13 +19,14 @@ from modelsmith.points.check import READING
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.repository.eval_tree import UNCOMMITTED, eval_tree
 from modelsmith.repository.kept_sets import load_kept_eval_set
-from modelsmith.repository.load import GovernedSet, load_cluster
+from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Section
 from modelsmith.schema.canonical import content_digest, digest
 from modelsmith.schema.change import SetChange
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import Exit, InfrastructureFailure, InvalidInput
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import EngineFacts, Headline, RunResult
 

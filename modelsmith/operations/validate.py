@@ -11,12 +11,12 @@ from typing_extensions import override
 
 from modelsmith.diagnosis.dry_run import DryRun, dry_run
 from modelsmith.diagnosis.generate import rows_within
-from modelsmith.evaluation.corpus.near_duplicates import near_copies
 from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.operations.near_copies import near_copies
 from modelsmith.repository.budgets import work_tree_problems
 from modelsmith.repository.document import Problem
 from modelsmith.repository.forbidden import reserved, unportable
-from modelsmith.repository.load import GovernedSet, governed_set, load_cluster
+from modelsmith.repository.load import governed_set, load_cluster
 from modelsmith.repository.paths import inside
 from modelsmith.repository.secrets import name_problems, secret_problems
 from modelsmith.repository.tree import WorkTree
@@ -26,6 +26,7 @@ from modelsmith.repository.yamlfile import sort_key
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import Exit, InvalidInput
+from modelsmith.schema.governed_set import GovernedSet
 
 
 class ValidateRequest(Request):

@@ -18,9 +18,10 @@ from modelsmith.promotion.proposed import Promotion, refuse, require_seal
 from modelsmith.promotion.records import candidate_tag, export_tag
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.promotion.since import candidates_since, since
-from modelsmith.repository.load import GovernedSet, label_digest, load_cluster, load_eval_set
+from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence, RunEvidence
+from modelsmith.schema.governed_set import GovernedSet, label_digest
 from modelsmith.schema.promotion import ExportFacts, TrainingFacts
 from modelsmith.schema.run import EngineFacts, JudgeAgreement
 from modelsmith.schema.source import Endpoint

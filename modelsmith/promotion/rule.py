@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Section
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evalset import Thresholds
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.run import GateRule, PointWeight
 
 RowKey = tuple[Section, str, int, int]

@@ -18,11 +18,12 @@ from modelsmith.promotion.histories import RECEIPTS
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.promotion.rule import effective_rule
-from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set, load_machine_file
+from modelsmith.repository.load import load_cluster, load_eval_set, load_machine_file
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evidence import Evidence, Since
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.promotion import Receipt
 
 MERGES_TOLD = 10

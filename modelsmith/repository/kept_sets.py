@@ -14,8 +14,9 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from modelsmith import __version__
-from modelsmith.repository.load import GovernedSet, load_eval_set
+from modelsmith.repository.load import load_eval_set
 from modelsmith.repository.tree import WorkTree, read_each
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.signing.files import write_atomically
 
 KEPT = 8

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from modelsmith.repository.document import Location, Problem
 from modelsmith.repository.set_files import NearestPair, Part, SetFiles, Spent
-from modelsmith.repository.similarity import Index
 from modelsmith.schema.figures import format_apart
 from modelsmith.schema.scenario import Scenario
+from modelsmith.texts.similarity import Index
 
 MAX_WORDINGS = 1024 * 1024
 """Letters of all wordings of a scenario together; each variant repeats the conversation before it."""
@@ -28,8 +28,8 @@ def too_near(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem]:
         [source for source in files.scenarios[part] if is_comparable(source.value)] for part in _COMPARED
     )
     asked = [*core_cases, *micro]
-    held = [(source, i, text) for source in held_out for i, text in enumerate(texts(source.value))]
-    core = [(source, text) for source in asked for text in texts(source.value)]
+    held = [(source, i, text) for source in held_out for i, text in enumerate(source.value.user_texts())]
+    core = [(source, text) for source in asked for text in source.value.user_texts()]
     if not held or not core:
         return
     spent.compared += compared(text for *_, text in held) * compared(text for _, text in core)
@@ -74,8 +74,3 @@ def is_comparable(scenario: Scenario) -> bool:
     """Whether all wordings can be laid side by side."""
     *before, last = (len(message.content) for message in scenario.messages)
     return (1 + len(scenario.variants)) * sum(before) + last + sum(map(len, scenario.variants)) <= MAX_WORDINGS
-
-
-def texts(scenario: Scenario) -> list[str]:
-    """Every wording of a scenario as one text: what its users say, retrieved context left out."""
-    return ["\n".join(m.content for m in wording if m.role == "user") for wording in scenario.wordings()]

@@ -69,3 +69,7 @@ class Scenario(Frozen):
         *before, last = self.messages
         texts = (last.content, *self.variants)
         return tuple((*before, Message(role="user", content=text)) for text in texts)
+
+    def user_texts(self) -> list[str]:
+        """Every wording as one text: what its users say, a line for each message; retrieved context left out."""
+        return ["\n".join(m.content for m in wording if m.role == "user") for wording in self.wordings()]

@@ -42,12 +42,13 @@ from modelsmith.promotion.records import RecordDraft, candidate_tag, next_record
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.promotion.since import since
 from modelsmith.repository.git import Git, Ident
-from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
+from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, digest, sha256
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.promotion import (
     APPROVAL_NAMESPACE,
     MERGE_NAMESPACE,

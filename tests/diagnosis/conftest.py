@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from modelsmith.evaluation.scoring import score_completion
-from modelsmith.repository.load import GovernedSet, load_eval_set, scenario_digest
+from modelsmith.repository.load import load_eval_set
 from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.base import Section
+from modelsmith.schema.governed_set import GovernedSet, scenario_digest
 from modelsmith.schema.run import Observation, VerdictRow
 from modelsmith.schema.scenario import Scenario
 

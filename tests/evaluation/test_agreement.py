@@ -15,10 +15,10 @@ from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.judges.agreement import agreement, cohens_kappa, measure_agreement
 from modelsmith.evaluation.judges.model import ModelJudge
 from modelsmith.evaluation.statistics import two_sided, wilson
-from modelsmith.repository.load import GovernedSet, label_digest, labels_digest
 from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.evalset import CompositeWeights, DecisionRule, EvalSet, Thresholds
+from modelsmith.schema.governed_set import GovernedSet, label_digest, labels_digest
 from modelsmith.schema.labels import Label
 from modelsmith.schema.run import GateRule, JudgeAgreement, LabelVerdict, PointWeight, VerdictRow
 from modelsmith.schema.source import JudgeModel

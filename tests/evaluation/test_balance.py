@@ -15,9 +15,9 @@ from modelsmith.evaluation.corpus.near_duplicates import SHOWN, near_duplicates
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.scoring import point_weights
 from modelsmith.evaluation.tally import SECTIONS, composite, tally
-from modelsmith.repository.load import GovernedSet
-from modelsmith.repository.similarity import similarity
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.run import GateRule, VerdictRow
+from modelsmith.texts.similarity import similarity
 
 VALUES = ("one", "two", "three", "four")
 

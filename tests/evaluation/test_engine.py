@@ -25,11 +25,11 @@ from modelsmith.evaluation.quick import representative
 from modelsmith.evaluation.results import RunFolder, observation_key
 from modelsmith.evaluation.summary import cost, run_id
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.canonical import canonical_json, digest, sha256
 from modelsmith.schema.cluster import Prices
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.evalset import EvalSet, Sampling
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.run import EngineFacts, Observation
 from modelsmith.schema.scenario import Scenario

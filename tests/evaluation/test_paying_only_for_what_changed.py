@@ -24,10 +24,10 @@ from modelsmith.evaluation.judges.port import JudgeQuestion, JudgeVerdict
 from modelsmith.evaluation.judges.remembering import RememberingJudge
 from modelsmith.evaluation.results import RunFolder
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.rubric import RubricPoint
 from modelsmith.schema.run import EngineFacts, Observation
 from modelsmith.schema.scenario import Message

@@ -14,10 +14,10 @@ from modelsmith.evaluation.judges.agreement import measure_agreement
 from modelsmith.evaluation.judges.model import ModelJudge
 from modelsmith.evaluation.judges.port import JudgeQuestion, JudgeVerdict
 from modelsmith.evaluation.scoring import score_completion
-from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evalset import CompositeWeights, DecisionRule, EvalSet, Thresholds
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.labels import Label
 from modelsmith.schema.run import GateRule, PointWeight, VerdictRow
 from modelsmith.schema.source import JudgeModel

@@ -19,9 +19,9 @@ from modelsmith.evaluation.judges.agreement import agreement
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.promotion.rule import effective_rule
-from modelsmith.repository.load import GovernedSet, label_digest
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.evalset import Sampling, Thresholds
+from modelsmith.schema.governed_set import GovernedSet, label_digest
 from modelsmith.schema.labels import Label
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.run import JudgeAgreement, LabelVerdict, Observation, VerdictRow

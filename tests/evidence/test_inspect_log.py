@@ -28,11 +28,12 @@ from modelsmith.operations.export_inspect import ExportInspectRequest, run
 from modelsmith.operations.init import InitRequest
 from modelsmith.operations.init import run as init
 from modelsmith.promotion.rule import effective_rule
-from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set
+from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.evalset import Thresholds
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.run import Cost, EngineFacts, GateRule, Observation, RunResult, VerdictRow
 
 ENGINE = EngineFacts(substrate="local", version="1", dtype="float32", device="cpu")

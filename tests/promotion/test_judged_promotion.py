@@ -15,10 +15,11 @@ from modelsmith.promotion.checks import promotion_checks
 from modelsmith.promotion.records import candidate_tag, next_record
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.promotion.since import since
-from modelsmith.repository.load import label_digest, load_cluster, load_eval_set
+from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, EarlierRun
+from modelsmith.schema.governed_set import label_digest
 from modelsmith.schema.run import Cost, EngineFacts, LabelVerdict, RunResult, VerdictRow, judged_by
 from modelsmith.signing.dsse import seal, statement
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelsmith.evaluation.corpus.near_duplicates import near_copies
+from modelsmith.operations.near_copies import near_copies
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.validate import validate
 

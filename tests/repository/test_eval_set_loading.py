@@ -8,18 +8,12 @@ from pathlib import Path
 import pytest
 
 from modelsmith.repository.git import Git, Ident
-from modelsmith.repository.load import (
-    load_cluster,
-    load_codeowners,
-    load_eval_set,
-    load_people,
-    load_policy,
-    scenario_digest,
-)
+from modelsmith.repository.load import load_cluster, load_codeowners, load_eval_set, load_people, load_policy
 from modelsmith.repository.separation import MAX_COMPARED, compared
 from modelsmith.repository.tree import Revision, WorkTree
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.governed_set import scenario_digest
 
 Edit = Callable[[str, str, str], None]
 Put = Callable[[str, str | bytes | None], None]

@@ -19,12 +19,12 @@ from modelsmith.repository.document import MAX_PROBLEMS, Document, Place, Unread
 from modelsmith.repository.json_reader import read_json
 from modelsmith.repository.load import find_cluster_problems
 from modelsmith.repository.sets import read_set
-from modelsmith.repository.similarity import similarity
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import find_problems
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.governance import People
 from modelsmith.schema.labels import Labels
+from modelsmith.texts.similarity import similarity
 
 TIMES = 8
 MOST = 26

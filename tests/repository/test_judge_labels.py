@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from judged import JUDGE_YAML, TONE_YAML
 
-from modelsmith.repository.load import GovernedSet, label_digest, labels_digest, load_eval_set
+from modelsmith.repository.load import load_eval_set
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.validate import validate
 from modelsmith.schema.catalog import json_schemas
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.governed_set import GovernedSet, label_digest, labels_digest
 
 Edit = Callable[[str, str, str], None]
 Put = Callable[[str, str | bytes | None], None]

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsmith.repository.load import load_eval_set
-from modelsmith.repository.separation import texts
-from modelsmith.repository.similarity import Index, nearest, similarity
 from modelsmith.repository.tree import WorkTree
+from modelsmith.texts.similarity import Index, nearest, similarity
 
 NOTE = (
     "Publishers in Spain raised their minimum price on Monday and 41 percent of our answers came back as too cheap, "
@@ -29,8 +28,8 @@ def test_a_copy_inside_a_longer_text_is_found() -> None:
 
 def test_two_notes_of_one_domain_are_told_apart_in_the_set_that_ships() -> None:
     governed = load_eval_set(WorkTree(Path(__file__).parents[2]), "adtech/rtb-root-cause")
-    held = [text for scenario in governed.held_out for text in texts(scenario)]
-    asked = [text for scenario in governed.core + governed.micro for text in texts(scenario)]
+    held = [text for scenario in governed.held_out for text in scenario.user_texts()]
+    asked = [text for scenario in governed.core + governed.micro for text in scenario.user_texts()]
     score, i, j = nearest(held, asked)
     assert similarity(held[i], asked[j]) == score < governed.evalset.separation.held_out_to_core
     scores = sorted(Index(asked).nearest(text)[0] for text in held)

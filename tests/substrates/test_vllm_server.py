@@ -24,10 +24,11 @@ from modelsmith.diagnosis.generate import generate_rows
 from modelsmith.evaluation.prompts import Sample, plan
 from modelsmith.evaluation.scoring import score_completion
 from modelsmith.fleet.executor import LocalExecutor
-from modelsmith.repository.load import GovernedSet, load_cluster, load_eval_set, scenario_digest
+from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.governed_set import GovernedSet, scenario_digest
 from modelsmith.schema.run import Observation, VerdictRow
 from modelsmith.schema.training import Lora, Sft
 from modelsmith.substrates.base_models import resolve

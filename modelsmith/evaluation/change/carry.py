@@ -17,7 +17,7 @@ from modelsmith.evaluation.results import observation_key
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.points.check import grade_point
-from modelsmith.repository.load import GovernedSet, label_digest
+from modelsmith.schema.governed_set import GovernedSet, label_digest
 from modelsmith.schema.labels import Label
 from modelsmith.schema.rubric import JudgeCheck, RubricPoint
 from modelsmith.schema.run import JudgeAgreement, LabelVerdict, VerdictRow

@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel
 
 from modelsmith.evaluation.scoring import judged_points
-from modelsmith.repository.load import GovernedSet, scenario_digest
 from modelsmith.schema.change import Kind, PointChange, ScenarioChange, SetChange
 from modelsmith.schema.evalset import Thresholds
+from modelsmith.schema.governed_set import GovernedSet, scenario_digest
 from modelsmith.schema.rubric import RubricPoint
 from modelsmith.schema.scenario import Scenario
 

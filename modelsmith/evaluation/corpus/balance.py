@@ -14,9 +14,9 @@ from typing import Final, Literal, get_args
 
 from modelsmith.evaluation.corpus.near_duplicates import NearScenarios, near_duplicates
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.repository.load import GovernedSet
 from modelsmith.schema.base import Frozen, Section
 from modelsmith.schema.figures import format_apart
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.scenario import Scenario
 
 Dimension = Literal["capability", "risk", "operator_lens", "outcome_type"]

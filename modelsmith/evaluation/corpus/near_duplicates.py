@@ -7,21 +7,14 @@ Texts are looked at and never shown: a pair is named by the ids of its scenarios
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
-from modelsmith.repository.copies import copies
-from modelsmith.repository.document import Problem
-from modelsmith.repository.load import GovernedSet
-from modelsmith.repository.separation import compared, texts
-from modelsmith.repository.set_files import PARTS, SetFiles
-from modelsmith.repository.similarity import Index
 from modelsmith.schema.base import Frozen
-from modelsmith.schema.figures import format_apart
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.scenario import Scenario
+from modelsmith.texts.similarity import Index
 
-MAX_COMPARED = 2 * 10**10
-"""Letters of a group, squared, up to which `near_copies` compares: about two seconds."""
 SHOWN = 10
 """Pairs listed of each group."""
 
@@ -33,7 +26,7 @@ class NearPair(Frozen):
     """A scenario and its nearest neighbour."""
 
     similarity: float
-    """0 to 1 (1: the same words); see `repository.similarity`."""
+    """0 to 1 (1: the same words); see `texts.similarity`."""
     first: str
     second: str
 
@@ -62,39 +55,12 @@ def near_duplicates(governed: GovernedSet) -> tuple[NearScenarios, ...]:
     return tuple(near for name, one, other in groups if (near := nearest_scenarios(name, one, other, limit)))
 
 
-def near_copies(files: SetFiles) -> Iterator[Problem]:
-    """Scenarios inside core and micro, and inside held-out, that tell nearly the same case, as what is only odd.
-
-    Exact copies are mistakes, and no pair with one is named again. A set that takes long is left to `balance`.
-    """
-    if files.evalset is None:
-        return
-    limit = files.evalset.value.separation.held_out_to_core
-    sources = {one.value.id: one for part in PARTS for one in files.scenarios[part]}
-    copied = {problem.file for problem in copies(files)}
-    core, micro, held_out = ([one.value for one in files.scenarios[part]] for part in PARTS)
-    groups: tuple[tuple[Group, list[Scenario]], ...] = (("core", [*core, *micro]), ("held_out", held_out))
-    for group, scenarios in groups:
-        if compared(text for one in scenarios for text in texts(one)) ** 2 > MAX_COMPARED:
-            continue
-        near = nearest_scenarios(group, scenarios, scenarios, limit)
-        for pair in near.pairs if near else ():
-            first, second = sources[pair.first], sources[pair.second]
-            if pair.similarity > limit and not copied & {first.path, second.path}:
-                alike, allowed = format_apart(pair.similarity, limit, 2)
-                yield second.problem(
-                    ("messages",),
-                    f"this tells nearly the same case as {first.path} (similarity {alike}, odd from {allowed})",
-                    "Tell another case: two that are alike count as one case twice.",
-                )
-
-
 def nearest_scenarios(
     group: Group, scenarios: Sequence[Scenario], others: Sequence[Scenario], limit: float
 ) -> NearScenarios | None:
     """How alike the scenarios are to the others, which may be they themselves; None without a pair."""
     others = sorted(others, key=lambda one: one.id)
-    wordings = [(other.id, text) for other in others for text in texts(other)]
+    wordings = [(other.id, text) for other in others for text in other.user_texts()]
     index = Index(text for _, text in wordings)
     own: dict[str, list[int]] = {}
     for place, (name, _) in enumerate(wordings):
@@ -102,7 +68,7 @@ def nearest_scenarios(
     found: dict[tuple[str, str], float] = {}
     least = 0.0
     for scenario in sorted(scenarios, key=lambda one: one.id):
-        score, place = index.nearest(texts(scenario)[0], least, own.get(scenario.id, ()))
+        score, place = index.nearest(scenario.user_texts()[0], least, own.get(scenario.id, ()))
         if place < 0:
             continue
         name = wordings[place][0]

@@ -12,9 +12,9 @@ from modelsmith.evaluation.judges.port import Judge, JudgeQuestion
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.evaluation.statistics import NEGLIGIBLE, Bounds, two_sided, wilson
 from modelsmith.evaluation.tally import estimate
-from modelsmith.repository.load import GovernedSet, label_digest, labels_digest
 from modelsmith.schema.base import Digest, Slug
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.governed_set import GovernedSet, label_digest, labels_digest
 from modelsmith.schema.run import Estimate, JudgeAgreement, LabelVerdict, PointAgreement
 
 

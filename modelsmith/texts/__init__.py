@@ -1,0 +1,1 @@
+"""How alike two texts are. Pure; knows no other room."""
