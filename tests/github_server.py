@@ -96,7 +96,7 @@ PULL_URLS = [
     "url",
 ]
 LINKS = ["comments", "commits", "statuses", "html", "issue", "review_comments", "review_comment", "self"]
-ALL = frozenset({"contents", "pull_requests", "statuses", "issues"})
+ALL = frozenset({"contents", "pull_requests", "statuses", "issues", "checks"})
 """Permissions of a token, each with write."""
 HOOK = """\
 #!/bin/sh
@@ -116,6 +116,7 @@ done
 class Account:
     login: str
     permissions: frozenset[str] = ALL
+    app: bool = False
 
 
 @dataclass
@@ -146,6 +147,7 @@ class Repo:
     issues: int = 0
     """Numbers are given to issues and pull requests together."""
     statuses: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
 
     def git(self, *words: str) -> str:
         done = subprocess.run(["git", "-C", self.bare, *words], capture_output=True, text=True, env=clean())
@@ -246,11 +248,15 @@ class GitHubServer:
         self.renamed[old.lower()] = new
         (self.root / f"{new}.git").symlink_to(repo.bare)
 
-    def token(self, login: str, *permissions: str) -> str:
+    def token(self, login: str, *permissions: str, kind: str = "github_pat_") -> str:
         """A new token of an account; with every permission when none is named."""
-        secret = f"github_pat_{hashlib.sha256(f'{login}{len(self.tokens)}'.encode()).hexdigest()[:40]}"
-        self.tokens[secret] = Account(login, frozenset(permissions) if permissions else ALL)
+        secret = f"{kind}{hashlib.sha256(f'{login}{len(self.tokens)}'.encode()).hexdigest()[:40]}"
+        self.tokens[secret] = Account(login, frozenset(permissions) if permissions else ALL, kind == "ghs_")
         return secret
+
+    def workflow_token(self, *permissions: str) -> str:
+        """A ``GITHUB_TOKEN`` as a workflow of the repository gets it: an installation token of the App for Actions."""
+        return self.token("github-actions[bot]", *permissions, kind="ghs_")
 
     def rules(self, repo: Repo, *bypass: str) -> None:
         """A ruleset on main that wants pull requests; the logins may bypass it."""
@@ -363,6 +369,9 @@ class GitHubServer:
             ("POST", r"issues/(\d+)/comments", "pull_requests", self._comment),
             ("PATCH", r"issues/comments/(\d+)", "pull_requests", self._edit_comment),
             ("POST", r"statuses/([0-9a-f]+)", "statuses", self._status),
+            ("GET", r"commits/([0-9a-f]+)/status", "", self._combined),
+            ("POST", r"check-runs", "checks", self._run),
+            ("GET", r"commits/([0-9a-f]+)/check-runs", "", self._runs),
         ]
 
     # ------------------------------------------------------------------ pull requests
@@ -529,7 +538,56 @@ class GitHubServer:
         repo.statuses.append(status | {"sha": match[1]})
         return 201, status, {}
 
+    def _combined(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        """By "Get the combined status for a specific reference": the last one of each context."""
+        last = {one["context"]: one for one in repo.statuses if one["sha"] == match[1]}
+        inner = [
+            {name: value for name, value in one.items() if name not in ("sha", "creator")} for one in last.values()
+        ]
+        url = f"{self.api}/repos/{repo.full_name}/commits/{match[1]}"
+        states = {one["state"] for one in inner}
+        state = "failure" if "failure" in states else "pending" if "pending" in states or not states else "success"
+        facts = {"state": state, "statuses": inner, "sha": match[1], "total_count": len(inner)}
+        return 200, facts | {"repository": self._minimal(repo), "commit_url": url, "url": f"{url}/status"}, {}
+
+    def _run(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        """By "Create a check run": only GitHub Apps may. The shorter answer to others is a guess."""
+        if not account.app:
+            raise Refused(403, "You must authenticate via a GitHub App.")
+        url = f"{self.api}/repos/{repo.full_name}/check-runs"
+        if not repo.git("rev-parse", "--verify", "--quiet", f"{sent['head_sha']}^{{commit}}"):
+            raise Refused(422, f"No commit found for SHA: {sent['head_sha']}")
+        output = {"title": None, "summary": None, "text": None} | (sent.get("output") or {})
+        run = {
+            "id": self._id(), "node_id": "CR", "head_sha": sent["head_sha"], "external_id": "", "url": url,
+            "html_url": url, "details_url": url, "status": sent["status"], "conclusion": sent.get("conclusion"),
+            "started_at": now(), "completed_at": now(), "name": sent["name"], "check_suite": {"id": 1},
+            "output": output | {"annotations_count": 0, "annotations_url": url}, "pull_requests": [],
+            "app": self._app(account.login),
+        }  # fmt: skip
+        repo.runs.append(run)
+        return 201, run, {}
+
+    def _runs(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        """By "List check runs for a Git reference": ``filter=latest`` gives the last one of each name."""
+        last = {one["name"]: one for one in repo.runs if one["head_sha"] == match[1]}
+        return 200, {"total_count": len(last), "check_runs": list(last.values())}, {}
+
+    def _app(self, login: str) -> dict[str, Any]:
+        slug = login.removesuffix("[bot]")
+        facts = {"id": _number(slug), "slug": slug, "node_id": "A", "name": slug, "description": "", "events": []}
+        urls = {"external_url": self.web, "html_url": f"{self.web}/apps/{slug}"}
+        return (
+            facts
+            | urls
+            | {"owner": self._user("github"), "created_at": now(), "updated_at": now()}
+            | {"permissions": {}}
+        )
+
     # ------------------------------------------------------------------ shapes
+
+    def _minimal(self, repo: Repo) -> dict[str, Any]:
+        return self._repository(repo, full=False)
 
     def _id(self) -> int:
         self._ids += 1

@@ -366,6 +366,7 @@ VIEWS: dict[str, View] = {
     "composite-history": views_corpus.composite_history,
     "pr list": views_pull.pr_list,
     "pr show": views_pull.pr_show,
+    "check": views_pull.check,
     "pr open": views_pull.pr_open,
     "pr merge": views_pull.pr_merge,
     "approve": views_pull.verdict_given,

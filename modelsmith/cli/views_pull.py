@@ -133,6 +133,34 @@ def _packet(packet: PacketView, page: Page) -> None:
     page.words(packet.text)
 
 
+_STATES = {
+    "success": Styled("pass", "green"),
+    "neutral": Styled("none", "dim"),
+    "action_required": Styled("wait", "yellow"),
+    "failure": Styled("fail", "red"),
+}
+"""Of a named check, in four letters."""
+
+
+def check(result: Any, page: Page) -> None:
+    """``modelsmith check``."""
+    page.rows(
+        [
+            ("pull request", f"{result.number}  {result.title}"),
+            ("gate", result.gate),
+            ("commit", f"{result.commit[:12]}, against main at {result.main[:12]}"),
+        ]
+    )
+    for one in result.checks:
+        page.gap()
+        page.line(_STATES[one.state], f"  modelsmith/{one.name}: {one.title}")
+        for line in one.lines:
+            page.line(line, indent=4)
+    if result.gate == "waiting":
+        page.gap()
+        page.line(f"See it: modelsmith pr show {result.number}")
+
+
 def verdict_given(result: Any, page: Page) -> None:
     """``modelsmith approve`` and ``modelsmith reject``."""
     page.line(f"{result.verdict} by {result.actor} on {result.change}")

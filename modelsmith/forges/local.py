@@ -5,10 +5,11 @@ The pre-receive hook judges every step. What it cannot enforce on one's own disk
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from modelsmith.forges.logs import ATTEMPTS, SignedLogs, too_busy
 from modelsmith.forges.port import Proposal, Standing
+from modelsmith.governance.named_checks import NamedCheck
 from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.pull import PullRequest
 
@@ -35,3 +36,6 @@ class LocalForge(SignedLogs):
 
     def announce(self, number: int, standing: Callable[[], Standing]) -> None:
         """See `Forge`. Its readers use the toolkit, which tells them."""
+
+    def report(self, commit: str, checks: Sequence[NamedCheck]) -> None:
+        """See `Forge`. Its readers ask `modelsmith check`."""

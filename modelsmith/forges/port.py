@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from modelsmith.governance.named_checks import NamedCheck
 from modelsmith.repository.git import Git
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.pull import PullRequest, SignedApproval
@@ -51,6 +52,11 @@ class Standing:
     """What is wrong, missing or to be known; sentences that may quote what others wrote."""
     asked: tuple[Mapping[str, str], ...]
     """Logins, by forge, of each person who could give an approval that is missing."""
+    page: str = ""
+    """What the toolkit tells about the change itself, as Markdown in which nothing of others is more than words; empty
+    where it tells nothing. Pictures are named by their place in the proposal: ``](/PATH.svg)``."""
+    words: str = ""
+    """What its opener wrote, where that is not the page itself."""
 
 
 class Forge(Protocol):
@@ -144,5 +150,12 @@ class Forge(Protocol):
         """Tell the forge's readers how a pull request stands; a forge that people do not read does not ask.
 
         Nothing depends on it, so that it could not be told is no failure.
+        """
+        ...
+
+    def report(self, commit: str, checks: Sequence[NamedCheck]) -> None:
+        """Show at a commit how the named checks stand; a forge that people do not read shows nothing.
+
+        It may be what the forge asks for before it merges anything itself, so that it could not be shown is a failure.
         """
         ...

@@ -35,6 +35,8 @@ class CheckResult:
     passed: bool
     sentence: str
     """Why, in words that a reviewer can defend."""
+    undecided: bool = False
+    """Whether it did not pass for want of data, so that a person, not a better candidate, may be what is missing."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def _row(cells: Iterable[str]) -> str:
 
 
 _MEANINGS: dict[Effect, str] = {
-    "reads": "changes nothing, beside a picture where its asker wants one",
+    "reads": "changes nothing, beside a picture, or what a forge shows its readers, where its asker wants that",
     "writes": "changes files of this clone, or adds to what this clone has measured",
     "proposes": "opens, merges or closes pull requests at the forge; main moves only as far as the gate lets it",
     "decides": "changes what the gate says, by a person's verdict; no role may call it",

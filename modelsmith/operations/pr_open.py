@@ -9,6 +9,7 @@ from pydantic import Field
 
 from modelsmith.forges.port import ForgeIdentity, Proposal
 from modelsmith.operations.approve import key_holder
+from modelsmith.operations.change_page import change_page
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import PullView, view
 from modelsmith.promotion.announcing import announce
@@ -58,5 +59,5 @@ def run(workspace: Workspace, request: PrOpenRequest) -> PrOpenResult:
         branch=request.branch, title=request.title, body=request.body, head=head, base=main.tree.commit, requester=actor
     )
     pull = forge.open(proposal)
-    announce(forge, main, pull)
+    announce(forge, main, pull, lambda: change_page(workspace, pull))
     return PrOpenResult(pull=view(main, pull))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from modelsmith.governance.shape import concern, promotion_folder
 from modelsmith.promotion.authors import written
-from modelsmith.promotion.checks import promotion_checks
+from modelsmith.promotion.checks import PACKET_CHECK, promotion_checks
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.packets import PACKET_FILE
 from modelsmith.repository.budgets import require_within
@@ -22,8 +22,6 @@ from modelsmith.schema.pull import Change, ChangedPath, PullRequest
 COMMITS = 100
 """Commits that are listed, newest first."""
 _RANKS = ("governance", "governed", "toolkit", "other")
-PACKET_CHECK = "packet"
-"""Name of the check that holds the packet against what it tells of."""
 
 
 class FileView(Frozen):

@@ -21,9 +21,9 @@ Role = Literal["operator", "reviewer", "promoter"]
 Effect = Literal["reads", "writes", "proposes", "decides"]
 """What an operation changes.
 
-``reads``: nothing, beside a picture where its asker wants one. ``writes``: files of the clone, or what it has measured.
-``proposes``: pull requests at the forge; main moves only as far as the gate lets it. ``decides``: the gate itself, by a
-person's verdict.
+``reads``: nothing, beside a picture, or what a forge shows its readers, where its asker wants that. ``writes``: files
+of the clone, or what it has measured. ``proposes``: pull requests at the forge; main moves only as far as the gate lets
+it. ``decides``: the gate itself, by a person's verdict.
 """
 Key = Literal["none", "listed", "person"]
 """Whose key an operation takes: nobody's, that of anyone in people.yaml (the harness too), or only a person's own."""
@@ -405,6 +405,17 @@ OPERATIONS: tuple[Operation, ...] = (
         "reads",
         DECIDE,
         "One pull request: evidence, gate and missing approvals.",
+    ),
+    Operation(
+        "check",
+        "check",
+        "CheckRequest",
+        "CheckedResult",
+        EVERYONE,
+        "reads",
+        DECIDE,
+        "The gate's seven answers about a pull request, for people and for CI.",
+        replaces=True,
     ),
     Operation(
         "pr open",

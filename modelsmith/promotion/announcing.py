@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
+from modelsmith.evidence.pull_page import promotion_page
 from modelsmith.forges.port import Forge, Standing
 from modelsmith.governance.names import holders
+from modelsmith.promotion.checks import PACKET_CHECK
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.merge_decision import MergeDecision, decide_merge
+from modelsmith.promotion.packets import PACKET_FILE
+from modelsmith.repository.tree import Revision
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.governance import People
 from modelsmith.schema.pull import PullRequest
 
 
-def announce(forge: Forge, main: GovernedState, pull: PullRequest) -> None:
-    """Tell the forge's readers how an open pull request stands against this main."""
+def announce(forge: Forge, main: GovernedState, pull: PullRequest, page: Callable[[], str] = str) -> None:
+    """Tell the forge's readers how an open pull request stands against this main.
+
+    ``page`` makes what is told about a change that is no promotion, where somebody reads it; a promotion has its own.
+    """
     if pull.status == "open":
-        forge.announce(pull.number, lambda: standing(main, pull))
+        forge.announce(pull.number, lambda: standing(main, pull, page))
 
 
-def standing(main: GovernedState, pull: PullRequest) -> Standing:
-    """What `modelsmith pr show` says of the gate, in short."""
+def standing(main: GovernedState, pull: PullRequest, page: Callable[[], str] = str) -> Standing:
+    """What `modelsmith pr show` says of the gate, in short, and of the change."""
     try:
-        return _standing(decide_merge(main, pull, datetime.now(UTC)), main.people)
+        decided = decide_merge(main, pull, datetime.now(UTC))
+        found = _standing(decided, main.people)
+        packet = _packet_page(decided, pull.number)
+        return replace(found, page=packet or page(), words="" if packet else pull.body)
     except ModelsmithError as error:
         return Standing("closed", error.message, (), ())
+
+
+def _packet_page(decided: MergeDecision, number: int) -> str:
+    """The packet of a promotion, where the gate has held it against evidence and records; else nothing is shown."""
+    rendered = any(check.name == PACKET_CHECK and check.passed for check in decided.decision.checks)
+    paths = [path.path for path in decided.change.paths if path.path.endswith(f"/{PACKET_FILE}")]
+    if not rendered or len(paths) != 1:
+        return ""
+    text = Revision(decided.main.tree.git, decided.tree).read(paths[0]).decode("utf-8", "replace")
+    return promotion_page(text, paths[0].removesuffix(f"/{PACKET_FILE}"), number)
 
 
 def _standing(decided: MergeDecision, people: People) -> Standing:

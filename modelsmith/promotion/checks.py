@@ -48,6 +48,9 @@ SEALED = frozenset({RECORD_SIGNATURE, EVIDENCE_SIGNATURE, SIGNATURE_FILE})
 FRESH = "fresh-evidence"
 """Check that a deployment rests on an eval of what main asks today."""
 
+PACKET_CHECK = "packet"
+"""Check that holds the packet against what it tells of."""
+
 OBSERVERS = "observers"
 """Check that as many second observers agree with the evidence as the policy requires."""
 
@@ -111,8 +114,8 @@ def checks_of(promotion: Promotion, now: datetime | None, latest_signed: datetim
 def _packet_result(promotion: Promotion, sound: bool) -> CheckResult:
     """Figures that contradict each other make no packet, so it is rendered from what has passed every other check."""
     if not sound:
-        return CheckResult("packet", False, "not compared, since what it is rendered from does not hold")
-    return _run("packet", _packet, promotion)
+        return CheckResult(PACKET_CHECK, False, "not compared, since what it is rendered from does not hold")
+    return _run(PACKET_CHECK, _packet, promotion)
 
 
 def _run(name: str, check: Callable[[Promotion], str], promotion: Promotion) -> CheckResult:
@@ -121,7 +124,7 @@ def _run(name: str, check: Callable[[Promotion], str], promotion: Promotion) -> 
     except ModelsmithError as error:
         if error.code == "extra-missing":
             raise
-        return CheckResult(name, False, error.message)
+        return CheckResult(name, False, error.message, undecided=error.details.get("verdict") == "INCONCLUSIVE")
 
 
 def _checks_for(
@@ -152,6 +155,8 @@ def _checks_for(
     if now is not None:
         yield "plain", _plain
         yield "leaks", _leaks
+        if record.rollback is not None:
+            yield "rollback-terms", _terms
     if record.event == "hold-cleared":
         yield "clearance", _clearance
     if record.event == "rolled-back":
@@ -272,6 +277,18 @@ def _artifact(promotion: Promotion) -> str:
     export = export_of(promotion.main, promotion.main.histories.find(promotion.record.specialist))
     refuse(not lists(sums, export.export if export else None), "SHA256SUMS lists an artifact of another kind")
     return "the artifact's file list is signed"
+
+
+def _terms(promotion: Promotion) -> str:
+    """What is approved together with the deployment; that it follows from main is asked with the record's history."""
+    contract = promotion.record.rollback
+    assert contract
+    terms = contract.terms
+    return (
+        f"if {terms.metric} drops by more than {terms.max_drop:.1%} within {terms.window_minutes} minutes of the "
+        f"approval, `modelsmith rollback {promotion.record.cluster}` sends traffic back to {contract.prior_specialist} "
+        "without asking anyone again"
+    )
 
 
 def _clearance(promotion: Promotion) -> str:

@@ -20,6 +20,7 @@ from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.promotion.since import candidates_since, since
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence, RunEvidence
 from modelsmith.schema.governed_set import GovernedSet, label_digest
 from modelsmith.schema.promotion import ExportFacts, TrainingFacts
@@ -128,7 +129,13 @@ def check_outcome(promotion: Promotion) -> str:
     if override:
         return check_override(promotion, override)
     failed = "; ".join(check.sentence for check in headline.checks if check.outcome != "PASS")
-    refuse(headline.verdict != "PASS", f"the verdict is {headline.verdict}: {failed}")
+    if headline.verdict != "PASS":
+        raise IntegrityFailure(
+            "check-failed",
+            f"the verdict is {headline.verdict}: {failed}",
+            "Prepare the promotion again.",
+            verdict=headline.verdict,
+        )
     return f"PASS: composite {headline.composite.value:.3f}, held-out {headline.held_out.value:.3f}"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from modelsmith.forges.github.place import is_github, parse_place
 from modelsmith.forges.github.token import find_token
+from modelsmith.forges.github.workflow import place_of_workflow
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.mirror import Mirror
 from modelsmith.forges.port import Forge, ForgeIdentity
@@ -69,12 +70,13 @@ def open_harness(workspace: Workspace) -> Harness:
 def open_forge(workspace: Workspace, speaker: ForgeIdentity | None = None) -> Forge:
     """The clone's forge, spoken to as ``speaker``, else as the harness; read only when the clone has none.
 
-    ``modelsmith.forge`` is a path, git's URL of a forge on another host, or ``github:OWNER/REPO``.
+    ``modelsmith.forge`` is a path, git's URL of a forge on another host, or ``github:OWNER/REPO``. A workflow's clone
+    says none of these: its forge is the repository that the workflow is run for.
 
     Raises:
         InvalidInput: ``no-forge``; for GitHub as `parse_place` and `find_token`.
     """
-    forge = workspace.setting("forge")
+    forge = workspace.setting("forge") or place_of_workflow(os.environ)
     if not forge:
         raise InvalidInput(
             "no-forge",

@@ -6,6 +6,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+from hostile_words import HOSTILE
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -15,12 +16,6 @@ from modelsmith.evidence.svg import picture, text
 from modelsmith.schema.plaintext import first_hidden
 
 READER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
-HOSTILE = (
-    "[a](https://example.org) ![b](https://example.org/x.png)", "[a]: https://example.org", "[x] done", "[a][b]",
-    "<img src=x onerror=alert(1)> <!-- hidden -->", "&#8238;neddih &lt;b&gt;", "**PASS** ~~FAIL~~ `code`", "a | b | c",
-    "words\n\n# Required approvers\n\n**nobody**", "x\x1b[2J\r\u202e\u200b\u2028y\U000e0041", "\\[a\\](b)", "<https://e.org>",
-    "# PASS", "- a", "1. a", "+ a", "---", "===", "- - -", "12) a", "> a",
-)  # fmt: skip
 PIECES = st.lists(
     st.sampled_from([*"[]()!<>&;:=-+1.\\*_`~|#\n\r \u202ea", "](", "]:", "://", "www.", "&#x202e;", "<b>"])
 )

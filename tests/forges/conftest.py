@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from github_openapi import description
 from github_server import GitHubServer
+from runners import Runner
 from transitions import SHIPPED
 from warm_gate import stand_in
 
+import modelsmith
 from modelsmith.forges.github.forge import GitHubForge
 from modelsmith.forges.github.place import parse_place
 from modelsmith.forges.github.token import Token
@@ -22,6 +24,8 @@ from modelsmith.forges.mirror import Mirror
 from modelsmith.forges.port import ForgeIdentity, Proposal
 from modelsmith.forges.pre_receive import install_hook
 from modelsmith.repository.git import Git, Ident
+from modelsmith.repository.tree import Revision
+from modelsmith.repository.validate import validate
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval
 from modelsmith.schema.pull import SignedApproval
@@ -31,6 +35,7 @@ from modelsmith.signing.keys import create_ssh_key
 REPOSITORY = "test-repository"
 WHO = Ident("Somebody", "somebody@example.org", datetime(2026, 1, 1, tzinfo=UTC))
 ACTORS = ("maya", "noor", "dana", "smith", "stranger")
+PEOPLE_FILE = ".github/governance/people.yaml"
 GATE_HOOK = Path(__file__).with_name("gate_hook.py")
 HOOK = f"""\
 #!/bin/sh
@@ -216,6 +221,32 @@ def github(tmp_path):
     with GitHubServer(tmp_path / "github", description()) as server:
         yield server
     assert server.wrong == []
+
+
+@pytest.fixture
+def valid_hub(world, github):
+    """At GitHub, with owners and roles that validate: the checks are asked about the proposal alone."""
+    shipped = Path(modelsmith.__file__).parents[1]
+    owners = (shipped / ".github/CODEOWNERS").read_text() + "/notes/\n"
+    people = json.loads(world.forge_git.read_blob(world.forge_git.list_tree("main")[PEOPLE_FILE][1]))
+    people["roles"]["oncall-sre"] = "On call."
+    people["people"][0]["roles"].append("oncall-sre")
+    files = {
+        ".github/CODEOWNERS": owners.encode(), PEOPLE_FILE: canonical_json(people), "evals/a.yaml": None,
+        "clusters/defaults.yaml": (shipped / "clusters/defaults.yaml").read_bytes(),
+    }  # fmt: skip
+    commit = world.git.commit_files(world.main(), files, "Valid\n", world.who)
+    world.git.run("push", "-q", str(world.bare), f"{commit}:refs/heads/main")
+    assert validate(Revision(world.forge_git, commit)).problems == ()
+    return world.at_github(github)
+
+
+@pytest.fixture
+def runner(valid_hub, tmp_path):
+    (tmp_path / "runner").mkdir()
+    return Runner(
+        valid_hub, tmp_path / "runner", valid_hub.github.workflow_token("contents", "checks", "pull_requests")
+    )
 
 
 @pytest.fixture

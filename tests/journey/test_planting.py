@@ -36,6 +36,7 @@ def commands(world):
         ("composite-history", CLUSTER, "--svg", PICTURE), ("balance", CLUSTER, "--svg", PICTURE),
         ("export-inspect", str(world.folder / "log.json"), "--tag", BASE), ("pr", "list", "--all"), ("pr", "show", "4"),
         ("promote", CLUSTER), ("pr", "open", "notes", "--title", "Notes", "--key", world.key("dana")),
+        ("check", "--pr", "8"),
         ("reject", "8", "--key", world.key("noor"), "--reason", "too early"),
         ("approve", "8", "--key", world.key("noor")), ("pr", "merge", "8"),
         ("pr", "close", "9", "--reason", "Not now."), ("observe", world.state()["specialist"]),

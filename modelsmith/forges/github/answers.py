@@ -38,6 +38,7 @@ class Face(_Answer):
     """A pull request as GitHub has it."""
 
     number: Annotated[int, Field(ge=1, lt=10**9)]
+    body: str | None = None
     state: Literal["open", "closed"]
     user: Login | None = None
     head: End
@@ -59,6 +60,29 @@ class ReviewAnswer(_Answer):
     state: str
     user: Login | None = None
     commit_id: GitHash | None = None
+
+
+class RunOutput(_Answer):
+    """What a check run shows."""
+
+    title: str | None = None
+    summary: str | None = None
+
+
+class RunAnswer(_Answer):
+    """A check run at a commit."""
+
+    name: str
+    conclusion: str | None = None
+    output: RunOutput
+
+
+class StatusAnswer(_Answer):
+    """A status at a commit, the last one of its name."""
+
+    context: str
+    state: str
+    description: str | None = None
 
 
 class CommentAnswer(_Answer):

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from modelsmith.forges.github.answers import CommentAnswer, Face, RepositoryAnswer, ReviewAnswer
+from modelsmith.forges.github.answers import (
+    CommentAnswer,
+    Face,
+    RepositoryAnswer,
+    ReviewAnswer,
+    RunAnswer,
+    StatusAnswer,
+)
 from modelsmith.forges.github.failures import moved_repository
+from modelsmith.forges.github.quoting import quoted
 from modelsmith.forges.github.rest import Rest, unsure
+from modelsmith.governance.named_checks import QUESTIONS, NamedCheck
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.pull import Heard
 
@@ -23,6 +33,13 @@ MARK = "<!-- modelsmith -->"
 STATUS = "modelsmith/gate"
 """Under which name a commit's status is shown; a fine-grained token may write one, and no check run."""
 LONGEST_STATUS = 140
+CHECKS = "modelsmith/"
+"""What the names of the named checks begin with at GitHub."""
+LONGEST_TITLE = 255
+LONGEST_SUMMARY = 60_000
+"""Letters of what a check run says; GitHub takes 65,535."""
+_STATUSES = {"success": "success", "neutral": "success", "action_required": "pending", "failure": "failure"}
+"""A commit's status that says what a check run would."""
 
 
 class Faces:
@@ -109,6 +126,13 @@ class Faces:
         pull = self.rest.repository.get_pull(number)
         self.rest.do(f"close pull request {number}", lambda: pull.edit(state="closed"), again=True)
 
+    def describe(self, face: Face, text: str) -> None:
+        """Let its description be this text; nothing is written when it is."""
+        if (face.body or "").replace("\r\n", "\n").strip() == text.strip():
+            return
+        pull = self.rest.repository.get_pull(face.number)
+        self.rest.do(f"describe pull request {face.number}", lambda: pull.edit(body=text), again=True)
+
     def heard(self, number: int) -> tuple[Heard, ...]:
         """The last verdict that each login gave in GitHub's pages, with the commit that it was about."""
         said: dict[str, Heard] = {}
@@ -144,11 +168,49 @@ class Faces:
 
     def show_status(self, head: str, state: str, line: str) -> None:
         """Show at a commit how the gate stands; twice is once, since the last one of a name counts."""
-        commit = self.rest.repository.get_commit(head)
-        short = line if len(line) <= LONGEST_STATUS else f"{line[: LONGEST_STATUS - 3]}..."
+        self._show_status(head, STATUS, state, line)
+
+    def show_checks(self, head: str, checks: Sequence[NamedCheck]) -> None:
+        """Show at a commit how the named checks stand; those that stand so already are not shown again."""
+        known = self._runs(head) if self.rest.writes_runs else self._shown_statuses(head)
+        for check in checks:
+            name = f"{CHECKS}{check.name}"
+            if self.rest.writes_runs:
+                shown = (check.state, _short(check.title, LONGEST_TITLE), _summary(check))
+                if known.get(name) != shown:
+                    self._show_run(head, name, *shown)
+            else:
+                said = (_STATUSES[check.state], _short(check.title, LONGEST_STATUS), "")
+                if known.get(name) != said:
+                    self._show_status(head, name, *said[:2])
+
+    def _runs(self, head: str) -> dict[str, tuple[str, str, str]]:
+        """Check runs of a commit, by name; the last of each."""
+        path = f"/commits/{head}/check-runs?filter=latest&per_page=100"
+        answer = self.rest.ask("read the checks", path)
+        runs = [_read(RunAnswer, run) for run in answer.get("check_runs", ())] if isinstance(answer, dict) else []
+        return {one.name: (one.conclusion or "", one.output.title or "", one.output.summary or "") for one in runs}
+
+    def _shown_statuses(self, head: str) -> dict[str, tuple[str, str, str]]:
+        answer = self.rest.ask("read the statuses", f"/commits/{head}/status?per_page=100")
+        statuses = [_read(StatusAnswer, one) for one in answer.get("statuses", ())] if isinstance(answer, dict) else []
+        return {one.context: (one.state, one.description or "", "") for one in statuses}
+
+    def _show_run(self, head: str, name: str, conclusion: str, title: str, summary: str) -> None:
+        output: dict[str, Any] = {"title": title, "summary": summary}
         self.rest.do(
-            "show the gate's state",
-            lambda: commit.create_status(state=state, description=short, context=STATUS),
+            f"show the check {name}",
+            lambda: self.rest.repository.create_check_run(
+                name=name, head_sha=head, status="completed", conclusion=conclusion, output=output
+            ),
+            again=True,
+        )
+
+    def _show_status(self, head: str, context: str, state: str, line: str) -> None:
+        commit = self.rest.repository.get_commit(head)
+        self.rest.do(
+            f"show the status {context}",
+            lambda: commit.create_status(state=state, description=_short(line, LONGEST_STATUS), context=context),
             again=True,
         )
 
@@ -171,6 +233,20 @@ class Faces:
             if comment.body.startswith(MARK):
                 return comment
         return None
+
+
+def _short(words: str, most: int) -> str:
+    """One line, cut where a field takes no more."""
+    flat = " ".join(words.split())
+    return flat if len(flat) <= most else f"{flat[: most - 3]}..."
+
+
+def _summary(check: NamedCheck) -> str:
+    """What a check run says below its title: its question, and what the answer rests on as plain text."""
+    said = "\n".join((check.title, *check.lines))
+    if len(said) > LONGEST_SUMMARY:
+        said = f"{said[:LONGEST_SUMMARY]}\n(cut here; `modelsmith check` shows all of it)"
+    return f"**{QUESTIONS[check.name]}**\n\n{quoted(said)}"
 
 
 def _read(model: type[A], answer: Any) -> A:

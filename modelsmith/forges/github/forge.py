@@ -14,8 +14,7 @@ What differs from a forge of one's own, and how it is kept honest:
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,11 +22,13 @@ from modelsmith.forges.github.answers import Face
 from modelsmith.forges.github.faces import Faces
 from modelsmith.forges.github.failures import archived, push_refusal
 from modelsmith.forges.github.place import Place
+from modelsmith.forges.github.quoting import VERDICTS, paged, quoted
 from modelsmith.forges.github.rest import BETWEEN_WRITES, Rest
 from modelsmith.forges.github.token import Token
 from modelsmith.forges.logs import ATTEMPTS, SignedLogs, not_open, too_busy
 from modelsmith.forges.mirror import Mirror
 from modelsmith.forges.port import ForgeIdentity, Proposal, Standing, Status
+from modelsmith.governance.named_checks import NamedCheck
 from modelsmith.repository.git import Git
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, ModelsmithError, WaitingForPerson
 from modelsmith.schema.pull import PullRequest, SignedApproval
@@ -169,11 +170,18 @@ class GitHubForge:
                 return
             now = standing()
             logins = {known["github"] for known in now.asked if "github" in known}
+            if now.page:
+                self._faces.describe(face, paged(now.page, now.words, self._place, face.head.sha))
             mine = face.user.login.lower() if face.user else ""
             if not self._faces.say(number, _comment(now, number)):
                 return
             self._faces.ask_for(number, tuple(sorted(login for login in logins if login.lower() != mine)))
             self._faces.show_status(face.head.sha, _STATES[now.gate], now.line)
+
+    def report(self, commit: str, checks: Sequence[NamedCheck]) -> None:
+        """See `Forge`. Check runs where the token is a GitHub App's, as in a workflow; else commit statuses."""
+        self._require(writing=True)
+        self._faces.show_checks(commit, checks)
 
     def _require(self, writing: bool = False) -> None:
         """Ask GitHub once what the repository is; refuse what cannot be worked with before git says it in its words."""
@@ -225,6 +233,7 @@ class GitHubForge:
                 "`modelsmith pr open BRANCH --title ... --key KEY`.",
                 number=face.number,
                 login=login,
+                head=face.head.sha,
             )
         return WaitingForPerson(
             "unsigned-opening",
@@ -233,6 +242,7 @@ class GitHubForge:
             "--title ... --key KEY`.",
             number=face.number,
             login=login,
+            head=face.head.sha,
         )
 
 
@@ -259,22 +269,15 @@ def _moved(pull: PullRequest) -> GateNotCleared:
 
 
 def _comment(standing: Standing, number: int) -> str:
-    details = _quoted("\n".join(standing.details)) if standing.details else ""
+    details = quoted("\n".join(standing.details)) if standing.details else ""
     return (
-        f"**Gate: {standing.gate}.**\n\n{_quoted(standing.line)}{details}"
+        f"**Gate: {standing.gate}.**\n\n{quoted(standing.line)}{details}"
         f"See all of it: `modelsmith pr show {number}`. Decide: `modelsmith approve {number} --key KEY`. What is "
         "said in these pages counts for nothing.\n"
     )
 
 
-def _quoted(words: str) -> str:
-    """Words as they are, so that nothing in them is markup or calls anybody."""
-    longest = max((len(run) for run in re.findall(r"`+", words)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{words}\n{fence}\n\n"
-
-
 def _described(proposal: Proposal) -> str:
     """What GitHub shows of an opener's words."""
-    words = _quoted(proposal.body) if proposal.body else ""
-    return f"{words}Verdicts count by signature: `modelsmith approve N --key KEY` with this pull request's number."
+    words = quoted(proposal.body) if proposal.body else ""
+    return f"{words}{VERDICTS}"

@@ -83,6 +83,11 @@ class Rest:
             lazy=True,
         )
 
+    @property
+    def writes_runs(self) -> bool:
+        """Whether check runs can be written: only GitHub Apps may, by "Create a check run"."""
+        return self._token.of_app
+
     @cached_property
     def repository(self) -> Repository:
         """PyGithub's repository; making it asks nothing."""

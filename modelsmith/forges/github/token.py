@@ -24,6 +24,11 @@ class Token:
     def __repr__(self) -> str:
         return "Token(...)"
 
+    @property
+    def of_app(self) -> bool:
+        """Whether it is a GitHub App's: an installation's, as a workflow's ``GITHUB_TOKEN`` is; by its beginning."""
+        return self._secret.startswith("ghs_")
+
     def reveal(self) -> str:
         """The token itself, for a header."""
         return self._secret

@@ -1,0 +1,141 @@
+"""A pull request as its reader at a forge sees it: what decides on top, the rest in folds. Pure.
+
+Words of others have been made safe by whoever rendered the parts (`markdown.safe`); nothing is made safe here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from modelsmith.evidence.markdown import folded, safe, table
+from modelsmith.evidence.packet import CHART
+from modelsmith.schema.change import Effect, SetChange
+
+LONGEST: Final = 60_000
+"""Letters of a page. GitHub takes 65,536 of a description or comment; the rest is for what a forge adds."""
+_OPEN: Final = frozenset(
+    {"The registered rule", "Regressions", "Critical scenarios", "Open risk", "Required approvers", "Rollback"}
+    | {"What happens next", "Speed and cost", "Why", "What happened", "What changes"}
+)
+"""Sections that a reader with ten minutes reads; the others are opened by who wants them."""
+_SECTION: Final = re.compile(r"(?m)^### ")
+_SHOWN: Final = 20
+"""Flips and changes that are listed; the rest is counted."""
+
+
+def promotion_page(packet: str, folder: str, number: int) -> str:
+    """The packet of a promotion, with its details folded, its picture by its place, and how to verify it.
+
+    Args:
+        packet: As the toolkit renders it from evidence and records; somebody else's words are not for here.
+        folder: Of the promotion, ``promotions/<cluster>/<specialist>/<NN>-<event>``.
+        number: Of the pull request.
+    """
+    top, *sections = _SECTION.split(packet.replace(f"]({CHART})", f"](/{folder}/{CHART})").rstrip("\n"))
+    parts = [top.rstrip("\n"), *(_part(section.rstrip("\n")) for section in sections)]
+    return _cut([*parts, _verify(number)], number)
+
+
+def rubric_page(cluster: str, change: SetChange, effects: Sequence[Effect], lost: Sequence[str], number: int) -> str:
+    """What a change of rubric or scenarios does, before its text: gates that would be lost, verdicts that flip.
+
+    Args:
+        cluster: Whose eval set it is.
+        change: What differs.
+        effects: What it does to each specialist that was accepted.
+        lost: Specialists that would no longer clear their gate.
+        number: Of the pull request.
+    """
+    if lost:
+        head = f"**{len(lost)} of {len(effects)} specialists of {cluster} would no longer clear their gate**: "
+        head += f"{', '.join(safe(name) for name in lost)}."
+    elif effects:
+        head = f"**Every specialist of {cluster} would stand where it stands**, as far as verdicts are known."
+    else:
+        head = f"**No specialist of {cluster} was accepted yet**, so no verdict can flip."
+    parts = [head]
+    if effects:
+        rows = [["specialist", "state", "verdict", "composite", "held-out", "flips"], *map(_effect_row, effects)]
+        parts.append(table(rows, "lllrrr"))
+        parts += [_picture(cluster, effects), *(_flips(effect) for effect in effects if effect.flips)]
+    parts.append(folded("What changes", "\n".join(_changes(change)) or "Nothing that is asked or scored."))
+    return _cut([*parts, _verify(number)], number)
+
+
+def _part(section: str) -> str:
+    title, _, body = section.partition("\n")
+    return f"### {section}" if title in _OPEN else folded(title, body.strip("\n"))
+
+
+def _verify(number: int) -> str:
+    commands = [
+        f"modelsmith pr show {number}",
+        f"modelsmith check --pr {number}",
+        "modelsmith verify --root FINGERPRINT",
+    ]
+    text = "Everything above follows from files of the proposal. In a clone, without asking this forge:"
+    return folded("Verify it yourself, offline", "\n".join([text, "", "```sh", *commands, "```"]))
+
+
+def _cut(parts: Sequence[str], number: int) -> str:
+    """As many parts, whole, as there is room for; what is left out is said."""
+    room = LONGEST - 200
+    shown: list[str] = []
+    for part in parts:
+        room -= len(part) + 2
+        if room < 0:
+            shown.append(
+                f"**{len(parts) - len(shown)} parts are left out**: this is as long as a forge takes. "
+                f"`modelsmith pr show {number}` shows all of it."
+            )
+            break
+        shown.append(part)
+    return "\n\n".join(shown) + "\n"
+
+
+def _effect_row(effect: Effect) -> list[str]:
+    def moved(pair: tuple[object, object]) -> str:
+        before, after = (getattr(one, "value", None) for one in pair)
+        return f"{before:.3f} to {after:.3f}" if after is not None else f"{before:.3f} to unknown"
+
+    verdict = f"{effect.before} to {effect.after or 'unknown'}"
+    bold = f"**{verdict}**" if effect.before == "PASS" and effect.after not in ("PASS", None) else verdict
+    name = safe(effect.specialist)
+    return [name, effect.state, bold, moved(effect.composite), moved(effect.held_out), str(len(effect.flips))]
+
+
+def _picture(cluster: str, effects: Sequence[Effect]) -> str:
+    """Composites before and after, as a picture that a forge draws from text: nothing is fetched from anywhere."""
+    known = [(effect, effect.composite[1]) for effect in effects if effect.composite[1] is not None]
+    if not known:
+        return ""
+    names = ", ".join(f'"{effect.specialist}"' for effect, _ in known)
+    before = ", ".join(f"{effect.composite[0].value:.3f}" for effect, _ in known)
+    after = ", ".join(f"{now.value:.3f}" for _, now in known)
+    lines = [
+        "xychart-beta", f'  title "{cluster}: composite before (bars) and after (line)"', f"  x-axis [{names}]",
+        '  y-axis "composite" 0 --> 1', f"  bar [{before}]", f"  line [{after}]",
+    ]  # fmt: skip
+    return "\n".join(["```mermaid", *lines, "```"])
+
+
+def _flips(effect: Effect) -> str:
+    lines = [
+        f"- {one.direction}: `{one.id}` ({one.section.replace('_', '-')}){' **critical**' if one.critical else ''}"
+        for one in effect.flips[:_SHOWN]
+    ]
+    if len(effect.flips) > _SHOWN:
+        lines.append(f"- and {len(effect.flips) - _SHOWN} more")
+    return "\n".join([f"### What flips for {safe(effect.specialist)}", "", *lines])
+
+
+def _changes(change: SetChange) -> list[str]:
+    lines = [f"- point `{one.point}` {one.kind}: {safe('; '.join(one.sentences))}" for one in change.points]
+    lines += [f"- {safe(sentence)}" for sentence in (*change.settings, *change.gate, *change.labels)]
+    for one in change.scenarios:
+        fields = f": {safe(', '.join(one.fields))}" if one.fields else ""
+        lines.append(f"- {one.part.replace('_', '-')} `{one.id}` {one.kind}{fields}")
+    more = len(lines) - 5 * _SHOWN
+    return lines if more <= 0 else [*lines[: 5 * _SHOWN], f"- and {more} more"]
