@@ -1,6 +1,6 @@
 # make demo   set up, make a promotion repository in demo/ and run the whole loop in it (real model, CPU)
 # make test   set up and run the tests
-# make check  formatting, lint, types and layers
+# make check  formatting, lint, types, layers and workflows
 # make fuzz   every parser that reads what others wrote, FUZZ_SECONDS each; FUZZ="record event" names some
 # make vllm   an environment of its own for the vLLM server, in .vllm/ (some minutes; with an NVIDIA GPU the GPU's build)
 # make cosign fetch cosign, with which some tests verify our signatures (Debian only; nothing is installed)
@@ -77,3 +77,5 @@ check: setup
 	@$(BIN)/ruff check modelsmith tests benchmarks fuzz
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/actionlint
+	@$(BIN)/zizmor --offline --pedantic --strict-collection --quiet .github

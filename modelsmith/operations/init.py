@@ -19,13 +19,14 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 from ruamel.yaml import YAML
 
+from modelsmith import __version__
 from modelsmith.forges.github.place import is_github, parse_place
 from modelsmith.forges.github.token import find_token
 from modelsmith.forges.pre_receive import install_hook
 from modelsmith.governance.names import fold_name
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
 from modelsmith.repository.git import Git, Ident
-from modelsmith.repository.kits import domains, kit_files, renamed
+from modelsmith.repository.kits import domains, files_at_github, kit_files, renamed
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.paths import place
 from modelsmith.repository.tree import WorkTree
@@ -68,7 +69,8 @@ SLUG_MEND = "Write lower-case letters a to z, digits and hyphens."
 class InitRequest(Request):
     """Creates DIR as a git repository, a bare repository beside it that acts as its forge, and the harness's keys.
 
-    With --forge github:OWNER/REPO the forge is an empty repository at GitHub, which gets its first commit.
+    With --forge github:OWNER/REPO the forge is an empty repository at GitHub, which gets its first commit, and with
+    it the workflows that show the gate's answers there.
 
     A folder of your own is a kit when it holds evals/ and clusters/ as a promotion repository does, another clone
     too; of its people, keys and promotions nothing is taken.
@@ -187,6 +189,7 @@ def _create_at_github(
     where, token, git = parse_place(forge), find_token(), Git(places.target)
     git.init()
     require_empty(where, token, git)
+    files |= files_at_github(f"modelsmith=={__version__}")
     _write(places, start, files, people)
     first = _commit(git, start, files, where.url)
     made = _settle(places, forge, start, files, people, first)

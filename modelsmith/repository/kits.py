@@ -15,6 +15,18 @@ GOVERNING = (".github/CODEOWNERS", ".github/governance/policy.yaml", ".github/go
 SHARED = (*GOVERNING, ".github/governance/trust/README.md", "clusters/defaults.yaml", "promotions")
 """What every kit brings; a kit of one's own may hold its own instead."""
 
+AT_GITHUB = (
+    ".github/ISSUE_TEMPLATE",
+    ".github/actions",
+    ".github/pull_request_template.md",
+    ".github/workflows/modelsmith-checks.yml",
+    ".github/workflows/modelsmith-nightly.yml",
+)
+"""What a repository at GitHub begins with besides: the workflows that judge there, and what they use."""
+ACTION = ".github/actions/modelsmith/action.yml"
+_HERE = b"    default: .\n"
+"""Where the action says that the toolkit lies in the repository itself."""
+
 _MADE = re.compile(r"clusters/[^/]+/(routing\.yaml|\.local/.*)")
 """What a kit's own past made, which no other repository begins with."""
 
@@ -62,6 +74,21 @@ def kit_files(given: str, here: Path) -> dict[str, bytes]:
     paths += [path for path in GOVERNING if own.exists(path)]
     files = dict(_below(_source(), SHARED)) | {path: own.read(path) for path in paths}
     return dict(sorted(files.items()))
+
+
+def files_at_github(toolkit: str) -> dict[str, bytes]:
+    """Path and content of what a repository at GitHub begins with besides its kit.
+
+    Args:
+        toolkit: Package and version that the workflows install, since the repository does not hold the toolkit itself.
+
+    Raises:
+        InfrastructureFailure: ``kit-missing``.
+    """
+    files = dict(_below(_source(), AT_GITHUB))
+    action = files[ACTION]
+    assert action.count(_HERE) == 1
+    return files | {ACTION: action.replace(_HERE, f"    default: {toolkit}\n".encode())}
 
 
 def domains(files: Mapping[str, bytes]) -> list[str]:

@@ -1,0 +1,132 @@
+"""The workflows that a team uses as they are: what they may do, and what their steps do when they are run."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from runners import opened_event, shown
+
+from modelsmith.governance.codeowners import parse
+from modelsmith.repository.kits import ACTION as KIT_ACTION
+from modelsmith.repository.kits import AT_GITHUB, files_at_github
+
+GITHUB = Path(__file__).parents[2] / ".github"
+FILES = sorted((GITHUB / "workflows").glob("*.yml"))
+ACTION = GITHUB / "actions" / "modelsmith" / "action.yml"
+each = pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+
+
+def read(file):
+    found = yaml.safe_load(file.read_text())
+    found["on"] = found.pop(True, found.get("on"))
+    return found
+
+
+def steps(file):
+    return [step for job in read(file)["jobs"].values() for step in job["steps"]]
+
+
+def step_of(name, title):
+    return next(step for step in steps(GITHUB / "workflows" / name) if step.get("name") == title)
+
+
+@pytest.mark.parametrize("file", [*FILES, ACTION], ids=lambda file: file.name)
+def test_actions_of_others_are_pinned_by_commit_with_their_version_beside_it(file):
+    used = re.findall(r"uses: (.+)", file.read_text())
+    assert [one for one in used if not one.startswith("./") and not PINNED.fullmatch(one)] == []
+
+
+@each
+def test_a_job_may_do_what_it_says_and_nothing_by_default(file):
+    workflow = read(file)
+    assert workflow["permissions"] in ({}, {"contents": "read"})
+    writes = {
+        name: {what for what, level in (job.get("permissions") or {}).items() if level == "write"}
+        for name, job in workflow["jobs"].items()
+    }
+    assert {name: may for name, may in writes.items() if may} == {
+        "modelsmith-checks.yml": {"checks": {"checks"}},
+        "release.yml": {"publish": {"attestations", "id-token"}},
+    }.get(file.name, {})
+
+
+@pytest.mark.parametrize("file", [*FILES, ACTION], ids=lambda file: file.name)
+def test_nothing_of_others_is_part_of_a_command(file):
+    found = yaml.safe_load(file.read_text())
+    jobs = found.get("jobs", {"action": found.get("runs")})
+    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert [command for command in commands if "${{" in command] == []
+
+
+@each
+def test_what_runs_with_mains_rights_never_checks_out_a_proposal(file):
+    workflow = read(file)
+    if not {"pull_request_target", "workflow_run", "merge_group"} & set(workflow["on"]):
+        return
+    refs = [step["with"].get("ref") for step in steps(file) if "checkout" in step.get("uses", "")]
+    assert refs
+    assert set(refs) == {"refs/heads/main"}
+
+
+def run_step(runner, step, name, event):
+    """Run a step's command with bash as GitHub documents it (`bash -e`), in a job's folder and environment."""
+    environment = runner.environment(name, event)
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e", "-c", step["run"]], cwd=runner.clone, env=environment, capture_output=True, text=True
+    )
+    assert runner.token not in done.stdout + done.stderr
+    return done
+
+
+def test_the_checks_workflow_shows_seven_checks_and_is_green_itself(valid_hub, runner):
+    pull = valid_hub.propose({"README.md": "Two.\n"})
+    step = step_of("modelsmith-checks.yml", "Check")
+    assert set(step["env"]) == {"GITHUB_TOKEN"}
+    done = run_step(runner, step, "pull_request_target", opened_event(pull.number))
+    assert done.returncode == 0, done.stdout
+    assert len(shown(valid_hub, pull.head)) == 7
+    assert shown(valid_hub, pull.head)["modelsmith/approvals"] == "action_required"
+    assert not (runner.clone / "pwned").exists()
+
+
+def test_the_checks_workflow_fails_where_it_has_no_answer(valid_hub, runner):
+    step = step_of("modelsmith-checks.yml", "Check")
+    done = run_step(runner, step, "pull_request_target", {"pull_request": {"number": 99}})
+    assert done.returncode == 1
+    assert "99" in done.stdout + done.stderr
+
+
+def test_the_nightly_workflow_hides_no_mistake(valid_hub, runner, monkeypatch):
+    step = step_of("modelsmith-nightly.yml", "Iterate")
+    monkeypatch.setenv("CLUSTER", "no-such-cluster")
+    assert run_step(runner, step, "schedule", {}).returncode == 1
+
+
+@pytest.mark.parametrize(("toolkit", "asked"), [(".", ".[github]"), ("modelsmith==1.2.3", "modelsmith[github]==1.2.3")])
+def test_the_action_installs_the_toolkit_of_its_own_commit_or_the_package_that_is_named(tmp_path, toolkit, asked):
+    (command,) = (step["run"] for step in yaml.safe_load(ACTION.read_text())["runs"]["steps"] if "run" in step)
+    (tmp_path / "python").write_text('#!/bin/sh\necho "$PWD" "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin", "EXTRAS": "github", "TOOLKIT": toolkit,
+        "GITHUB_ACTION_PATH": str(ACTION.parent),
+    }  # fmt: skip
+    done = subprocess.run(["bash", "-e", "-c", command], env=environment, capture_output=True, text=True, check=True)
+    words = done.stdout.split()
+    assert (words[0], words[-1]) == (str(GITHUB.parent), asked)
+
+
+def test_what_init_lays_down_at_github_judges_there_with_the_package():
+    files = files_at_github("modelsmith==1.2.3")
+    assert {".github/workflows/modelsmith-checks.yml", ".github/pull_request_template.md"} <= files.keys()
+    assert yaml.safe_load(files[KIT_ACTION])["inputs"]["toolkit"]["default"] == "modelsmith==1.2.3"
+    owners = parse((GITHUB / "CODEOWNERS").read_text())
+    assert {owners.owners(path) for path in files} == {("@platform",)}
+    packed = tomllib.loads((GITHUB.parent / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert {path for path in AT_GITHUB if path not in packed["force-include"]} == set()
