@@ -32,8 +32,21 @@ def too_long(text: str) -> str:
 
 
 @lru_cache(maxsize=8)
+def read_answer_once(text: str) -> tuple[JsonValue, str]:
+    """As `read_answer`, one value for all points of a rubric: only for this room, where nobody changes it."""
+    return read_answer(text)
+
+
 def read_answer(text: str) -> tuple[JsonValue, str]:
-    """The JSON value of an answer and an empty string; or ``None`` and why it is not exactly one JSON value."""
+    """The JSON value of an answer and an empty string; or ``None`` and why it is not exactly one JSON value.
+
+    The value is the caller's own.
+
+    >>> read_answer('{"cause": "timeout"}')
+    ({'cause': 'timeout'}, '')
+    >>> read_answer("a timeout")
+    (None, 'the answer is not JSON: Expecting value at character 1')
+    """
     if problem := too_long(text):
         return None, problem
     stripped = text.strip()

@@ -14,7 +14,7 @@ from typing import NamedTuple, assert_never
 
 from pydantic import JsonValue
 
-from modelsmith.points.answers import composed, composed_text, look_up, read_answer, same, shown, too_long
+from modelsmith.points.answers import composed, composed_text, look_up, read_answer_once, same, shown, too_long
 from modelsmith.points.json_schemas import first_problem, prepare
 from modelsmith.points.numbers import StatedNumber, number_in_text
 from modelsmith.points.patterns import found, size
@@ -185,14 +185,14 @@ def _unusable(point: str, wanted: str, value: JsonValue) -> InvalidInput:
 
 
 def _schema_reason(check: JsonSchemaCheck, completion: str, cut_off: bool) -> str:
-    answer, problem = read_answer(completion)
+    answer, problem = read_answer_once(completion)
     if cut_off and isinstance(answer, (int, float)) and not isinstance(answer, bool):
         return "the answer was cut off at its limit of tokens, perhaps in the middle of its number"
     return problem or first_problem(check.schema_, answer)
 
 
 def _field_reason(check: JsonFieldCheck, completion: str, expected: JsonValue) -> str:
-    answer, problem = read_answer(completion)
+    answer, problem = read_answer_once(completion)
     if problem:
         return problem
     value, exists = look_up(answer, composed_text(check.path))
@@ -238,7 +238,7 @@ def _stated_number(path: str | None, completion: str, cut_off: bool) -> tuple[St
     if path is None:
         problem = too_long(completion)
         return (StatedNumber(Decimal(0)), problem) if problem else number_in_text(completion, cut_off=cut_off)
-    answer, problem = read_answer(completion)
+    answer, problem = read_answer_once(completion)
     value, exists = look_up(answer, composed_text(path))
     if not problem and not exists:
         problem = f"the answer has no field '{path}'"

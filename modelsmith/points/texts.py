@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 
-from modelsmith.points.answers import composed_text, read_answer
+from modelsmith.points.answers import composed_text, read_answer_once
 from modelsmith.points.spelling import DASHES, INVISIBLE, UNSPACED
 
 _WRITTEN = {
@@ -48,7 +48,7 @@ def alike(text: str, *, ignore_case: bool) -> str:
 
 def as_read(text: str) -> str:
     r"""What the text says: where it is exactly one JSON value, with its escapes read (``\u00e9``, ``\n``)."""
-    return text if "\\" not in text or read_answer(text)[1] else _unescaped(text)
+    return text if "\\" not in text or read_answer_once(text)[1] else _unescaped(text)
 
 
 def every_reading(text: str) -> set[str]:

@@ -362,9 +362,21 @@ class Git:
 
     def setting(self, name: str) -> str | None:
         """A setting of this repository's own configuration, which may be empty; None when it has none of that name."""
-        args = ("config", "--local", "--get", name)
+        return self._config("--get", name)
+
+    def settings(self, name: str) -> tuple[str, ...]:
+        """Every value of a setting that may be given several times, in the order of the file.
+
+        Raises:
+            InfrastructureFailure: ``git-failed``, or why git cannot read the configuration; not for one without it.
+        """
+        found = self._config("--get-all", name)
+        return () if found is None else tuple(found.split("\n"))
+
+    def _config(self, how: str, name: str) -> str | None:
+        args = ("config", "--local", how, name)
         done = self._run(args)
-        if done.returncode > 1:
+        if done.returncode not in (0, 1):
             self.run("rev-parse", "--git-dir")
             raise git_failed(args, done)
         return None if done.returncode else os.fsdecode(done.stdout).removesuffix("\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -176,11 +178,8 @@ class Workspace:
         return value
 
     def settings(self, name: str) -> tuple[str, ...]:
-        """Every value of a setting that may be given several times."""
-        try:
-            return tuple(self.git.text("config", "--local", "--get-all", f"modelsmith.{name}").splitlines())
-        except InfrastructureFailure:
-            return ()
+        """Every value of a setting that may be given several times; none where it is not set."""
+        return self.git.settings(f"modelsmith.{name}")
 
     def require_clean(self) -> None:
         """Refuse to go on when governed files differ from the commit; promotions are no person's to write.
@@ -198,12 +197,20 @@ class Workspace:
                 paths=dirty,
             )
 
-    def lock(self, name: str) -> FileLock:
-        """A lock held by this process; ``name`` says on what.
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold a lock of this clone for the block, against other processes and threads; ``name`` says on what.
 
         Raises:
-            InfrastructureFailure: ``busy`` when another process holds it.
+            InfrastructureFailure: ``busy`` when somebody else holds it; ``not-writable``.
         """
+        lock = self._acquired(name)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _acquired(self, name: str) -> FileLock:
         folder = self.private / "locks"
         try:
             folder.mkdir(parents=True, exist_ok=True)

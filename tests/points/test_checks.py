@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsmith.evaluation.scoring import point_weights, reward, row_passed, row_score, score_completion
-from modelsmith.points.answers import MAX_BYTES, MAX_DEPTH
+from modelsmith.points.answers import MAX_BYTES, MAX_DEPTH, read_answer
 from modelsmith.points.check import PointVerdict, grade_point
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.rubric import Rubric, RubricPoint
@@ -55,6 +55,13 @@ POINTS = (
 
 
 class TestReadingTheAnswer:
+    def test_who_changes_what_was_read_changes_no_verdict(self):
+        answer = '{"cause": "timeout", "action": "cut"}'
+        value, _ = read_answer(answer)
+        value.clear()
+        assert read_answer(answer)[0] == {"cause": "timeout", "action": "cut"}
+        assert verdict(answer, type="json_schema", schema=SCHEMA).passed
+
     def test_exactly_one_json_value_with_white_space_around_it_is_an_answer(self):
         assert verdict(' \n{"cause": "timeout", "action": "cut"}\t', type="json_schema", schema=SCHEMA).passed
 

@@ -300,3 +300,16 @@ def test_what_was_merged_crosswise_is_not_merged_until_it_has_one_base(git, monk
     monkeypatch.setattr("modelsmith.repository.git.MERGE_SECONDS", 0.0)
     with pytest.raises(GateNotCleared, match="takes longer"):
         git.merge_tree(main, mended)
+
+
+def test_a_setting_that_git_cannot_read_is_not_taken_for_none(plain):
+    git = plain
+    git.run("config", "--local", "--add", "modelsmith.endpoint", "a.example")
+    git.run("config", "--local", "--add", "modelsmith.endpoint", "b.example")
+    assert git.settings("modelsmith.endpoint") == ("a.example", "b.example")
+    assert git.settings("modelsmith.nothing") == ()
+    assert git.setting("modelsmith.nothing") is None
+    (plain.path / ".git" / "config").write_text("[broken\n")
+    for read in (git.setting, git.settings):
+        with pytest.raises(InfrastructureFailure):
+            read("modelsmith.endpoint")
