@@ -147,8 +147,8 @@ def engine(scenarios: int, folder: Path) -> None:
     from modelsmith.evaluation.engine import run_eval, run_request
     from modelsmith.evaluation.headline import headline
     from modelsmith.evaluation.results import RunFolder
+    from modelsmith.evaluation.rows import verdict_rows
     from modelsmith.evaluation.summary import cost, run_id
-    from modelsmith.evidence.bundle import verdict_rows
     from modelsmith.promotion.rule import effective_rule
     from modelsmith.repository.load import load_cluster, load_eval_set
     from modelsmith.repository.tree import WorkTree

@@ -32,8 +32,8 @@ from modelsmith.diagnosis.generate import generate_rows
 from modelsmith.evaluation.engine import run_eval, run_request
 from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.results import RunFolder
+from modelsmith.evaluation.rows import verdict_rows
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.fleet.executor import LocalExecutor
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import load_cluster, load_eval_set

@@ -102,7 +102,7 @@ def read_gguf_marker(data: bytes) -> object:
     folder = scratch() / "gguf"
     folder.mkdir(exist_ok=True)
     (folder / conversion.MARKER).write_bytes(data)
-    return conversion.is_complete(folder)
+    return conversion.is_converted(folder)
 
 
 @cache

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.judges.agreement import agreement
+from modelsmith.evaluation.rows import sorted_rows
 from modelsmith.evaluation.summary import priced
 from modelsmith.evidence.sanitise import assert_clean
 from modelsmith.schema.base import Section
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
-from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, InvalidInput
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.evidence import Coverage, Dimension, EarlierRun, Evidence, Library, Nearest, RunEvidence, Since
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.promotion import ExportFacts, TrainingFacts
-from modelsmith.schema.run import Latency, Observation, RunResult, VerdictRow
+from modelsmith.schema.run import Latency, RunResult, VerdictRow
 from modelsmith.schema.scenario import Scenario
 
 RELATIVE_TOLERANCE = 1e-12
@@ -51,26 +52,6 @@ class Run:
 
     result: RunResult
     rows: tuple[VerdictRow, ...]
-
-
-def verdict_rows(observations: Iterable[Observation]) -> tuple[VerdictRow, ...]:
-    """The verdicts of a run, in the order of section, scenario, wording and repeat.
-
-    Raises:
-        GateNotCleared: ``unscored`` when an observation ended in an error: it is not a zero, and it blocks the gate.
-    """
-    rows = []
-    for observation in observations:
-        if observation.row is None:
-            raise GateNotCleared(
-                "unscored",
-                "The run holds an answer that could not be scored.",
-                "Mend the cause and run the eval again; it resumes where it stopped.",
-                section=observation.section,
-                error=(observation.error or {}).get("code"),
-            )
-        rows.append(observation.row)
-    return sorted_rows(rows)
 
 
 def build(
@@ -255,15 +236,6 @@ def _run_evidence(
         cost=priced(run.result.cost, len(rows), cluster.prices, endpoint.prices if endpoint else None),
         engine=None if run.result.engine == candidate.engine else run.result.engine,
     )
-
-
-def sorted_rows(rows: Sequence[VerdictRow]) -> tuple[VerdictRow, ...]:
-    """In the order of section, scenario, wording and repeat, in which they are committed."""
-    return tuple(sorted(rows, key=_position))
-
-
-def _position(row: VerdictRow) -> tuple[int, str, int, int]:
-    return ("core", "robustness", "micro", "held_out").index(row.section), row.id, row.wording, row.repeat
 
 
 def _counts(scenarios: Sequence[Scenario], dimension: str) -> dict[str, int]:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from modelsmith.governance.states import SpecialistHistory
-from modelsmith.ledger.store import is_complete
 from modelsmith.schema.base import Digest, Event, Frozen
 from modelsmith.schema.cluster import Routing
 from modelsmith.schema.evalset import CompositeWeights, Question
@@ -218,7 +217,7 @@ def _from_ledger(run: RunResult) -> _Run:
         question=run.question,
         rubric=run.rubric,
         by_rule=run.by_rule,
-        complete=is_complete(run),
+        complete=run.is_complete,
     )
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.judges.agreement import agreement
+from modelsmith.evaluation.rows import sorted_rows
 from modelsmith.evaluation.tally import tally
-from modelsmith.evidence.bundle import Run, asked_of, require_recomputed, sorted_rows
+from modelsmith.evidence.bundle import Run, asked_of, require_recomputed
 from modelsmith.evidence.markdown import safe
 from modelsmith.schema.evidence import Evidence, RunEvidence
 from modelsmith.schema.observed import Agreement, SecondLook, Turned

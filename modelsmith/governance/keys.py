@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from modelsmith.governance.names import holders
 from modelsmith.governance.people import login_holder
+from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.governance import People, Policy, SshKey
 from modelsmith.schema.pull import PullRequest, Review
 
@@ -99,3 +100,28 @@ def _bounds_doubt(key: SshKey, at: datetime, now: datetime | None) -> str | None
 
 def _words(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def key_holder(people: People, key: str, now: datetime) -> str:
+    """Who holds the public key and may sign with it now.
+
+    Raises:
+        IntegrityFailure: ``unknown-key``; ``key-not-valid`` for one that has ended, is revoked or not valid yet.
+    """
+    for holder in holders(people):
+        if any(entry.key == key for entry in holder.keys):
+            doubt = key_doubt(people, holder.id, key, now, now)
+            if doubt is None:
+                return holder.id
+            raise IntegrityFailure(
+                "key-not-valid",
+                f"{holder.id} cannot sign with this key: {doubt}",
+                "Use a key that is valid.",
+                id=holder.id,
+                doubt=doubt,
+            )
+    raise IntegrityFailure(
+        "unknown-key",
+        "This key is not listed in people.yaml on main",
+        "Have its public half added to .github/governance/people.yaml by a pull request of its owners.",
+    )

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from modelsmith.ledger import store
 from modelsmith.ledger.store import BUSY_SECONDS, Attempts
+from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.evalset import Question
@@ -274,3 +275,8 @@ def _read(path: Path, kind: type[_Record]) -> _Record | ValidationError | None:
         return None
     except ValidationError as error:
         return error
+
+
+def ledger_of(workspace: Workspace) -> Ledger:
+    """The ledger of a clone."""
+    return Ledger(workspace.private / "ledger.db")

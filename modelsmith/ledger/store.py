@@ -109,7 +109,7 @@ def record_run(database: sqlite3.Connection, result: RunResult) -> bool:
             digest(result.engine),
             result.headline.composite.value,
             result.headline.verdict,
-            is_complete(result),
+            result.is_complete,
             finished(result)[0],
             text,
         ),
@@ -193,14 +193,6 @@ def count_attempts(database: sqlite3.Connection, question: Question, weights: st
         "SELECT count(*) FROM runs WHERE question = ? AND weights = ? AND complete", key
     ).fetchone()[0]
     return Attempts(max(begun, complete), complete)
-
-
-def is_complete(result: RunResult) -> bool:
-    """Whether every weighted section and held-out were asked, and not in quick mode."""
-    weights = result.rule.composite
-    weighted = {"core": weights.core, "robustness": weights.robustness, "micro": weights.micro}
-    needed = {"held_out", *(section for section, weight in weighted.items() if weight > 0)}
-    return not result.quick and result.only is None and needed <= set(result.sections)
 
 
 def runs_in(database: sqlite3.Connection, tag: str | None, cluster: str | None) -> list[str]:

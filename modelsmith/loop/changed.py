@@ -8,8 +8,8 @@ from modelsmith.evaluation.change.set_change import changed_ids, set_change
 from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.prompts import generation_digest, plan
 from modelsmith.evaluation.results import observation_key
+from modelsmith.evaluation.rows import verdict_rows
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.loop.bases import base_source
 from modelsmith.loop.engines import Target
 from modelsmith.loop.evals import BASE, EvalSpec, evaluate, read_observations, target_of

@@ -18,10 +18,10 @@ from modelsmith.evaluation.headline import headline, of_a_part
 from modelsmith.evaluation.judges.agreement import measure_agreement
 from modelsmith.evaluation.judges.remembering import RememberingJudge
 from modelsmith.evaluation.results import RunFolder
+from modelsmith.evaluation.rows import verdict_rows
 from modelsmith.evaluation.summary import cost, run_id
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.evidence.bundle import verdict_rows
-from modelsmith.ledger.ledger import Ledger
+from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.bases import base_source
 from modelsmith.loop.engines import Target, engine_of, open_judge, open_substrate
 from modelsmith.points.check import READING
@@ -38,11 +38,6 @@ from modelsmith.substrates.endpoint.facts import unknown_weights
 from modelsmith.substrates.port import Substrate
 
 BASE = "base"
-
-
-def ledger_of(workspace: Workspace) -> Ledger:
-    """The clone's ledger."""
-    return Ledger(workspace.private / "ledger.db")
 
 
 def target_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str | None) -> Target:

@@ -15,10 +15,10 @@ from modelsmith.artifacts.seal import describe_export, seal, verify_artifact
 from modelsmith.artifacts.store import Store
 from modelsmith.governance.routing import render_routing
 from modelsmith.governance.states import SpecialistHistory
-from modelsmith.ledger.store import is_complete
+from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.context import EXPORTS, IterationContext, open_context
 from modelsmith.loop.engines import engine_of
-from modelsmith.loop.evals import ledger_of, target_of
+from modelsmith.loop.evals import target_of
 from modelsmith.loop.lineage import nearest_to_scored, versions
 from modelsmith.loop.phases import (
     ARTIFACT_FOLDER,
@@ -308,7 +308,7 @@ def _failed_before(context: IterationContext, iteration: Iteration) -> Iteration
     known = ledger_of(context.workspace).runs(cluster=iteration.cluster)
     for run in known:
         own = run.weights == iteration.artifact and is_assessment(run.tag, run.cluster, run.model)
-        judged = next((one for one in run.by_rule if one.verdict != "PASS"), None) if is_complete(run) and own else None
+        judged = next((one for one in run.by_rule if one.verdict != "PASS"), None) if run.is_complete and own else None
         if judged is not None:
             why = f"{iteration.specialist} was evaluated and did not pass ({judged.verdict}, run {run.tag})"
             told = {"phase": "done", "outcome": judged.verdict, "reason": why, "export_tag": run.tag}

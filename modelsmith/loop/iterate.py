@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from modelsmith.governance.routing import hold_of, render_routing
+from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop import phases
 from modelsmith.loop.context import IterationContext, open_context
-from modelsmith.loop.evals import ledger_of
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.state import Fault, Iteration, Phase, StateFile
 from modelsmith.promotion.checks import FRESH

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelsmith.artifacts.store import Store
-from modelsmith.evidence.bundle import Run, verdict_rows
+from modelsmith.evaluation.rows import verdict_rows
+from modelsmith.evidence.bundle import Run
 from modelsmith.evidence.sanitise import assert_clean, machine_names
 from modelsmith.evidence.second_look import compare_look, second_look
 from modelsmith.forges.port import Proposal

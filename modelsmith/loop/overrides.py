@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from modelsmith.evaluation.overridable import override_refusal
-from modelsmith.evidence.bundle import verdict_rows
+from modelsmith.evaluation.rows import verdict_rows
 from modelsmith.governance.person_gates import override_role
 from modelsmith.governance.states import SpecialistHistory
-from modelsmith.ledger.store import is_complete
+from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.context import open_context
-from modelsmith.loop.evals import ledger_of, read_observations
+from modelsmith.loop.evals import read_observations
 from modelsmith.loop.exports import override_export
 from modelsmith.loop.phases import promote_candidate
 from modelsmith.loop.rollback import require_clean_reason
@@ -78,7 +78,7 @@ def _assessment(workspace: Workspace, history: SpecialistHistory) -> RunResult:
     if history.state != "candidate":
         raise _nothing(history, f"it is {history.state}, so its eval counts already")
     known = ledger_of(workspace).runs(cluster=history.cluster)
-    own = (run for run in reversed(known) if run.weights == history.artifact and is_complete(run))
+    own = (run for run in reversed(known) if run.weights == history.artifact and run.is_complete)
     found = next((run for run in own if is_assessment(run.tag, history.cluster, run.model)), None)
     if found is None:
         raise _nothing(history, "this clone has no complete eval of it")

@@ -8,10 +8,11 @@ from modelsmith.artifacts.seal import describe, seal
 from modelsmith.artifacts.store import Store
 from modelsmith.diagnosis.firewall import Loss, losses, scored_texts, separate
 from modelsmith.diagnosis.generate import generate_rows
+from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.changed import run_tag
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.diagnose import diagnose
-from modelsmith.loop.evals import BASE, evaluate, ledger_of, target_of
+from modelsmith.loop.evals import BASE, evaluate, target_of
 from modelsmith.loop.lineage import nearest_to_scored, training_facts
 from modelsmith.loop.observe import refuse_unobserved
 from modelsmith.loop.promotions import (

@@ -9,11 +9,12 @@ from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion
 from modelsmith.evaluation.change.carry import Carried, carried_agreement, carry
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.results import RunFolder
+from modelsmith.evaluation.rows import verdict_rows
 from modelsmith.evaluation.tally import SECTIONS
-from modelsmith.evidence.bundle import verdict_rows
 from modelsmith.governance.states import SpecialistHistory
+from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.engines import Target, open_judge
-from modelsmith.loop.evals import ledger_of, read_as_today, read_observations
+from modelsmith.loop.evals import read_as_today, read_observations
 from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster, load_eval_set

@@ -10,16 +10,16 @@ from pydantic import JsonValue
 
 from modelsmith.artifacts.seal import verify_signed
 from modelsmith.artifacts.store import Store
-from modelsmith.evidence.bundle import Governing, Run, build, evidence_bytes, verdict_rows
+from modelsmith.evaluation.rows import verdict_rows
+from modelsmith.evidence.bundle import Governing, Run, build, evidence_bytes
 from modelsmith.evidence.trail import earlier_runs
 from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.hold import hold_clearers
 from modelsmith.governance.routing import hold_of
 from modelsmith.governance.states import SpecialistHistory, folder_of, record_folder, transition_for
-from modelsmith.ledger.ledger import Ledger
-from modelsmith.ledger.store import is_complete
+from modelsmith.ledger.ledger import Ledger, ledger_of
 from modelsmith.loop.context import IterationContext
-from modelsmith.loop.evals import ledger_of, read_observations, target_of
+from modelsmith.loop.evals import read_observations, target_of
 from modelsmith.loop.latency import measured
 from modelsmith.loop.lineage import environment
 from modelsmith.loop.observe import refuse_unobserved
@@ -378,6 +378,6 @@ def _evidence(
         training_to_scored,
         environment(),
         latency,
-        tuple(earlier_runs([run for run in known if is_complete(run)], later, runs.candidate)),
+        tuple(earlier_runs([run for run in known if run.is_complete], later, runs.candidate)),
         export,
     )

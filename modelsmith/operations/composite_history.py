@@ -12,7 +12,7 @@ from modelsmith.evidence.composite_history import CompositeHistory, Promoted, co
 from modelsmith.evidence.history_chart import history_chart
 from modelsmith.governance.routing import render_routing
 from modelsmith.governance.states import SpecialistHistory, record_folder
-from modelsmith.loop.evals import ledger_of
+from modelsmith.ledger.ledger import ledger_of
 from modelsmith.operations.contract import ARGUMENT, Cli, ClusterName, Request, Result
 from modelsmith.operations.pictures import Svg, write_picture
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state

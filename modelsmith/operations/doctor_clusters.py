@@ -15,7 +15,7 @@ from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.source import BaseModelSource, Endpoint, JudgeModel
 from modelsmith.substrates.base_models import look
 from modelsmith.substrates.endpoint.allowed import SETTING, entries, origin, require_allowed
-from modelsmith.substrates.gguf import is_complete
+from modelsmith.substrates.gguf import is_converted
 
 
 def cluster_findings(workspace: Workspace, main: GovernedState) -> Iterator[Finding]:
@@ -83,7 +83,7 @@ def _model(workspace: Workspace, subject: str, source: BaseModelSource) -> Itera
         yield Finding(subject=subject, level="ok", sentence="at hand, every byte")
     elif not copy.is_dir():
         yield Finding(subject=subject, level="ok", sentence="at hand, every byte; converted at first use")
-    elif is_complete(copy):
+    elif is_converted(copy):
         yield Finding(subject=subject, level="ok", sentence="at hand and converted, every byte of both")
     else:
         yield Finding(

@@ -10,9 +10,10 @@ from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.evaluation.tally import SECTIONS
+from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.changed import evaluate_change, run_tag
 from modelsmith.loop.engines import Target, engine_of
-from modelsmith.loop.evals import BASE, EvalSpec, evaluate, ledger_of, target_of
+from modelsmith.loop.evals import BASE, EvalSpec, evaluate, target_of
 from modelsmith.loop.prior_verdicts import set_at
 from modelsmith.operations.contract import Cli, Request, Result
 from modelsmith.points.check import READING

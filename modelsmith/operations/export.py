@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import override
 
-from modelsmith.loop.evals import ledger_of
+from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.exports import Wanted, export
 from modelsmith.loop.phases import candidate_tag, reference_tag
 from modelsmith.loop.running import noting

@@ -8,7 +8,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.governance.hold import hold_clearers
-from modelsmith.loop.evals import ledger_of
+from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.iterate import Loop
 from modelsmith.loop.phases import candidate_tag, reference_tag
 from modelsmith.loop.running import noting

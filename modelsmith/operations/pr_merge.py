@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from modelsmith.forges.port import ForgeIdentity
-from modelsmith.loop.evals import ledger_of
+from modelsmith.governance.keys import key_holder
+from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.promotions import note_advances
-from modelsmith.operations.approve import key_holder
 from modelsmith.operations.contract import PullNumber, Request, Result
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import Harness, Merger, open_forge, open_harness
@@ -63,5 +64,5 @@ def open_merger(workspace: Workspace, key: Path | None) -> Merger:
     if key is None:
         return open_harness(workspace)
     main = open_forge(workspace).fetch_into(workspace.git)
-    actor = key_holder(read_governed_state(workspace.git, main).people, public_key(key))
+    actor = key_holder(read_governed_state(workspace.git, main).people, public_key(key), datetime.now(UTC))
     return Merger(workspace, actor, open_forge(workspace, ForgeIdentity(actor, key)), key)

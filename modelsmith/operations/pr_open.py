@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from modelsmith.forges.port import ForgeIdentity, Proposal
-from modelsmith.operations.approve import key_holder
+from modelsmith.governance.keys import key_holder
 from modelsmith.operations.change_page import change_page
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import PullView, view
@@ -53,7 +54,7 @@ def run(workspace: Workspace, request: PrOpenRequest) -> PrOpenResult:
         )
     key = request.key
     main = read_governed_state(git, open_forge(workspace).fetch_into(git))
-    actor = key_holder(main.people, public_key(key))
+    actor = key_holder(main.people, public_key(key), datetime.now(UTC))
     forge = open_forge(workspace, ForgeIdentity(actor, key))
     proposal = Proposal(
         branch=request.branch, title=request.title, body=request.body, head=head, base=main.tree.commit, requester=actor

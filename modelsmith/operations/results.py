@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelsmith.evaluation.critical import CriticalFailure, critical_failures
-from modelsmith.loop.evals import ledger_of, read_observations
+from modelsmith.ledger.ledger import ledger_of
+from modelsmith.loop.evals import read_observations
 from modelsmith.operations.contract import Request, Result
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen

@@ -12,7 +12,7 @@ from modelsmith.governance.hold import Hold
 from modelsmith.governance.rollback import readiness
 from modelsmith.governance.routing import hold_of, latest_deployment, render_routing
 from modelsmith.governance.states import SpecialistHistory, folder_of
-from modelsmith.loop.evals import ledger_of
+from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.rollback import clear_hold, roll_back
 from modelsmith.operations.contract import ARGUMENT, Request, Result

@@ -13,7 +13,7 @@ from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.signing.files import SIGNATURE_FILE
-from modelsmith.substrates.gguf import is_complete
+from modelsmith.substrates.gguf import is_converted
 
 
 def check_weights(main: GovernedState, stores: dict[str, Path], specialists: frozenset[str]) -> dict[str, str]:
@@ -58,7 +58,7 @@ def check_converted(main: GovernedState, models: Path) -> tuple[str, ...]:
         folder = models / digest.removeprefix("sha256:")
         if not folder.is_dir():
             continue
-        if not is_complete(folder):
+        if not is_converted(folder):
             raise IntegrityFailure(
                 "base-model-changed",
                 f"The converted base model {source.name} is not what was converted: a file changed, is missing or new.",

@@ -386,3 +386,11 @@ class RunResult(Frozen):
     def by_rule(self) -> tuple[Judged, ...]:
         """What its answers came to, by the rule of their day first."""
         return (*self.before, judged_by(self.rule, self.headline))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every weighted section and held-out were asked, all scenarios of each, and not in quick mode."""
+        weights = self.rule.composite
+        weighted = {"core": weights.core, "robustness": weights.robustness, "micro": weights.micro}
+        needed = {"held_out", *(section for section, weight in weighted.items() if weight > 0)}
+        return not self.quick and self.only is None and needed <= set(self.sections)

@@ -90,7 +90,7 @@ def is_base_model(folder: Path, digest: str) -> bool:
     That is its safetensors, or what was converted from its GGUF file: `gguf.converted` names the folder by the digest.
     """
     if folder.name == digest.removeprefix("sha256:") and (folder / gguf.MARKER).is_file():
-        return gguf.is_complete(folder)
+        return gguf.is_converted(folder)
     return folder.is_dir() and listing_digest(folder) == digest
 
 

@@ -34,11 +34,11 @@ def converted(gguf: Path, digest: str, cache: Path, memory: Path | None = None) 
         InfrastructureFailure: ``base-model-conversion``, or ``extra-missing`` without the training libraries.
     """
     target = cache / digest.removeprefix("sha256:")
-    if is_complete(target, memory):
+    if is_converted(target, memory):
         return target
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
-        if is_complete(target, memory):
+        if is_converted(target, memory):
             return target
         forget(memory, target)
         shutil.rmtree(target, ignore_errors=True)
@@ -48,11 +48,11 @@ def converted(gguf: Path, digest: str, cache: Path, memory: Path | None = None) 
             listing = {p.name: [p.stat().st_size, file_digest(p)] for p in sorted(folder.iterdir())}
             (folder / MARKER).write_text(json.dumps(listing, indent=1) + "\n", encoding="utf-8")
             folder.rename(target)
-        is_complete(target, memory)
+        is_converted(target, memory)
     return target
 
 
-def is_complete(folder: Path, memory: Path | None = None) -> bool:
+def is_converted(folder: Path, memory: Path | None = None) -> bool:
     """Whether the folder holds the files that its marker lists, byte for byte, and no other; see `verified.holds`."""
     return holds(folder, MARKER, memory)
 

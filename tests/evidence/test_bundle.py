@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelsmith.evaluation.headline import headline
-from modelsmith.evidence.bundle import Governing, Run, build, coverage, evidence_bytes, recompute, verdict_rows
+from modelsmith.evaluation.rows import verdict_rows
+from modelsmith.evidence.bundle import Governing, Run, build, coverage, evidence_bytes, recompute
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import WorkTree

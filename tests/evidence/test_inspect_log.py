@@ -23,7 +23,7 @@ from modelsmith.evaluation.statistics import Part, student_t_quantile, weighted_
 from modelsmith.evaluation.summary import run_id
 from modelsmith.evaluation.tally import SECTIONS, composite_weights, section_tallies, tally
 from modelsmith.evidence.inspect_log import CLUSTER, PASSED, TOTAL, inspect_log, sample_scores
-from modelsmith.loop.evals import ledger_of
+from modelsmith.ledger.ledger import ledger_of
 from modelsmith.operations.export_inspect import ExportInspectRequest, run
 from modelsmith.operations.init import InitRequest
 from modelsmith.operations.init import run as init

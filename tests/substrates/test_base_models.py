@@ -168,18 +168,18 @@ CHANGES = {
 def test_a_converted_model_that_changed_is_not_taken_for_what_was_converted(tmp_path: Path, change) -> None:
     memory = tmp_path / "git" / "models.json"
     folder = converted_folder(tmp_path / "converted")
-    assert not gguf.is_complete(tmp_path / "elsewhere", memory)
-    assert gguf.is_complete(folder, memory)
-    assert gguf.is_complete(folder, memory)
+    assert not gguf.is_converted(tmp_path / "elsewhere", memory)
+    assert gguf.is_converted(folder, memory)
+    assert gguf.is_converted(folder, memory)
     change(folder)
-    assert not gguf.is_complete(folder, memory)
+    assert not gguf.is_converted(folder, memory)
 
 
 def test_a_converted_model_that_was_hashed_here_before_is_not_hashed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory, folder = tmp_path / "models.json", converted_folder(tmp_path / "converted")
-    assert gguf.is_complete(folder, memory)
+    assert gguf.is_converted(folder, memory)
     hashed: list[str] = []
 
     def counted(path: Path) -> str:
@@ -187,9 +187,9 @@ def test_a_converted_model_that_was_hashed_here_before_is_not_hashed_again(
         return file_digest(path)
 
     monkeypatch.setattr(verified, "file_digest", counted)
-    assert gguf.is_complete(folder, memory)
+    assert gguf.is_converted(folder, memory)
     assert hashed == [gguf.MARKER]
-    assert gguf.is_complete(folder)
+    assert gguf.is_converted(folder)
     assert sorted(hashed[1:]) == [gguf.MARKER, "chat_template.jinja", "model.safetensors"]
 
 
@@ -214,7 +214,7 @@ def test_the_135m_model_converts_once_and_answers(smollm2_cache: Path, tmp_path:
     (weights,) = smollm2_cache.glob("*/model.safetensors")
     before = weights.stat().st_mtime_ns
     found = resolve(SMOLLM2, tmp_path, smollm2_cache)
-    assert gguf.is_complete(found.folder)
+    assert gguf.is_converted(found.folder)
     assert (found.folder, weights.stat().st_mtime_ns) == (weights.parent, before)
 
     from modelsmith.schema.evalset import Sampling
@@ -235,7 +235,7 @@ def test_an_address_that_the_system_cannot_look_up_is_refused(tmp_path: Path) ->
 
 def test_a_marker_that_is_nested_too_deeply_marks_nothing(tmp_path: Path) -> None:
     (tmp_path / gguf.MARKER).write_text('{"model.safetensors":' + "[" * 100_000)
-    assert not gguf.is_complete(tmp_path)
+    assert not gguf.is_converted(tmp_path)
 
 
 def test_a_folder_that_is_no_model_is_not_searched_through(tmp_path: Path) -> None:
