@@ -53,7 +53,12 @@ def student_t_quantile(p: float, freedom: float) -> float:
 
 
 def wilson(passed: float, n: float, confidence: float) -> Bounds:
-    """Wilson score interval of a share (Wilson 1927): ``passed`` of ``n``, neither need be whole."""
+    """Wilson score interval of a share (Wilson 1927): ``passed`` of ``n``, neither need be whole.
+
+    >>> low, high = wilson(8, 10, 0.95)[-2:]
+    >>> f"{low:.3f} {high:.3f}"
+    '0.490 0.943'
+    """
     z2 = two_sided(confidence) ** 2
     share = passed / n
     centre = share + z2 / (2 * n)
@@ -144,7 +149,11 @@ def paired_difference(candidate: Mapping[str, bool], incumbent: Mapping[str, boo
 
 
 def mcnemar_exact(b: int, c: int) -> float:
-    """Two-sided exact p value of McNemar's test: ``b`` and ``c`` pairs changed, one way and the other."""
+    """Two-sided exact p value of McNemar's test: ``b`` and ``c`` pairs changed, one way and the other.
+
+    >>> mcnemar_exact(0, 5)
+    0.0625
+    """
     n = b + c
     tail = sum(math.comb(n, k) for k in range(min(b, c) + 1))
     return min(1.0, 2 * tail / (1 << n))
@@ -167,7 +176,11 @@ def minimum_detectable_effect(standard_error: float, confidence: float, power: f
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Percentile by linear interpolation between order statistics (type 7 of Hyndman and Fan 1996)."""
+    """Percentile by linear interpolation between order statistics (type 7 of Hyndman and Fan 1996).
+
+    >>> percentile([1, 2, 3, 4], 0.5)
+    2.5
+    """
     ordered = sorted(values)
     position = share * (len(ordered) - 1)
     below = math.floor(position)

@@ -37,7 +37,14 @@ class Rebuilt(NamedTuple):
 
 
 class Ledger:
-    """The ledger of one workspace; every call is a transaction of its own, safe across threads and processes."""
+    """The ledger of one workspace: runs, attempts and events, in one SQLite file.
+
+    Concurrency: threads and processes may share it. Every call opens the file, is one transaction, and closes it; one
+    that writes waits up to `BUSY_SECONDS` for the others, then raises ``busy``. What a call has returned is committed.
+
+    Freshness: every call reads the file anew. Two calls are two transactions: in between, others may have written. A
+    ledger that is missing or of another version is made anew from the run folders at the next call.
+    """
 
     def __init__(self, path: Path) -> None:
         """Address the ledger, ``ledger.db`` in the clone's private folder; it is created, or rebuilt, at first use."""

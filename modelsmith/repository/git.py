@@ -67,7 +67,16 @@ class Brought(NamedTuple):
 
 
 class Git:
-    """Plumbing on one repository: a work tree's root or a bare repository. Enclosing repositories are never found."""
+    """Plumbing on one repository: a work tree's root or a bare repository. Enclosing repositories are never found.
+
+    Concurrency: it holds nothing but the path, so threads may share one. Each call is a git process of its own. No call
+    touches the index, the work tree or HEAD: commits are built in the object database, and `update_ref` is the only
+    write that others can see. It moves a ref from the commit where it was seen, or fails: two writers cannot both win.
+
+    Freshness: a name (`rev`, `tree`, `listing`) is looked up at each call, so two calls may see two commits of a moving
+    branch. Resolve it once and go on with the id: what an id names never changes. Objects of a remote are there only
+    after a fetch.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -70,6 +70,13 @@ class ObjectReader(Git):
     The answers are those of `Git`, for full object ids; names of refs are resolved as there. It is stricter: an object
     that does not fit its id, a tree that ``git fsck`` would refuse and an object above `LARGEST_BYTES` raise
     IntegrityFailure.
+
+    Concurrency: one reader is for one thread, since questions and answers share a pipe and the memory is not guarded.
+    Several readers of one repository may work at once; each has a process of its own while its block lasts.
+
+    Freshness: commits, trees and small files are remembered for the reader's life, by id, which cannot go out of date.
+    Nothing is remembered of a ref. An object that came after the process started is found, since a process looks again
+    for what it misses.
     """
 
     def __init__(self, path: Path) -> None:

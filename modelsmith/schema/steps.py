@@ -28,7 +28,11 @@ def step(operation: str, arguments: Mapping[str, str | int], **options: str | bo
 
 
 def shell_line(step: Step) -> str:
-    """The step as a command line. Everything that shows a step to people makes its line here."""
+    """The step as a command line. Everything that shows a step to people makes its line here.
+
+    >>> shell_line(step("promote", {"cluster": "rtb-pricing"}))
+    'modelsmith promote rtb-pricing'
+    """
     words = ["modelsmith", *step.operation.split()]
     for number, (name, value) in enumerate(step.arguments.items()):
         if number >= step.positional:

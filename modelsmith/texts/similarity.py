@@ -52,7 +52,11 @@ _LOOK_ALIKES = str.maketrans(
 
 
 def words_of(text: str) -> list[str]:
-    """The lower-case words of a text in their order, every number as ``#``."""
+    """The lower-case words of a text in their order, every number as ``#``.
+
+    >>> words_of("Floor prices rose: 1.60, up 7%!")
+    ['floor', 'prices', 'rose', '#', 'up', '#']
+    """
     plain = unicodedata.normalize("NFKD", text).casefold()
     if not plain.isascii():
         shown = (c for c in plain if unicodedata.category(c) not in ("Mn", "Me", "Cf", "Cc") or c in "\t\n\r")
@@ -61,7 +65,11 @@ def words_of(text: str) -> list[str]:
 
 
 def similarity(a: str, b: str) -> float:
-    """0 (nothing in common) to 1 (the same words, or the smaller text inside the larger)."""
+    """0 (nothing in common) to 1 (the same words, or the smaller text inside the larger).
+
+    >>> similarity("The floor rose to 1.60 in March.", "in march the FLOOR rose to 2.10")
+    1.0
+    """
     return Index([b]).nearest(a)[0]
 
 
