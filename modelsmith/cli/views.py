@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelsmith.cli import views_corpus, views_pull
 from modelsmith.cli.page import Page, Parts, Styled
@@ -13,19 +13,36 @@ from modelsmith.cli.views_eval import duration, eval_view, results_view, run_vie
 from modelsmith.schema.figures import format_apart
 from modelsmith.schema.steps import shell_line
 
+if TYPE_CHECKING:
+    from modelsmith.operations.authoring import NewResult
+    from modelsmith.operations.compare import CompareResult
+    from modelsmith.operations.contract import Result
+    from modelsmith.operations.diagnose import DiagnoseResult
+    from modelsmith.operations.doctor import DoctorResult
+    from modelsmith.operations.export import ExportResult
+    from modelsmith.operations.init import InitResult
+    from modelsmith.operations.iterate import IterateResult
+    from modelsmith.operations.lineage import LineageResult
+    from modelsmith.operations.observe import ObserveResult
+    from modelsmith.operations.promote import PromoteResult
+    from modelsmith.operations.rollback import RollbackResult
+    from modelsmith.operations.status import RunningView, StatusResult
+    from modelsmith.operations.validate import ValidateResult
+    from modelsmith.operations.verify import VerifyResult
+
 View = Callable[[Any, Page], None]
 
 
-def render(name: str, result: Any, page: Page) -> None:
+def render(name: str, result: Result, page: Page) -> None:
     """Print the result of the operation of that name."""
     VIEWS.get(name, _fields)(result, page)
 
 
-def _fields(result: Any, page: Page) -> None:
+def _fields(result: Result, page: Page) -> None:
     page.rows([(name, str(value)) for name, value in result.model_dump(mode="json").items()])
 
 
-def _validate(result: Any, page: Page) -> None:
+def _validate(result: ValidateResult, page: Page) -> None:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(result.kinds.items()))
     page.line(f"{result.files} governed files: {kinds}")
     for name, pair in result.nearest.items():
@@ -48,14 +65,14 @@ def _validate(result: Any, page: Page) -> None:
     page.line(Styled("valid", "green") if result.valid else Styled(count, "red"))
 
 
-def _new(result: Any, page: Page) -> None:
+def _new(result: NewResult, page: Page) -> None:
     for path in result.files:
         page.line(Styled("wrote", "green"), f" {path}")
     for problem in result.remaining:
         page.line(Styled("still to do", "yellow"), f" {problem.file}: {problem.message}  -> {problem.mend}")
 
 
-def _init(result: Any, page: Page) -> None:
+def _init(result: InitResult, page: Page) -> None:
     people = "; ".join(f"{person} ({', '.join(roles)})" for person, roles in result.people.items()) or "nobody yet"
     page.rows(
         [
@@ -83,13 +100,13 @@ _SEEN = {
 }
 
 
-def _checked_out(result: Any) -> Parts:
+def _checked_out(result: VerifyResult) -> Parts:
     if not result.checked_out:
         return (Styled("no", "yellow"), ": the files here are of another commit")
     return f"yes, and {result.edited} paths differ from it" if result.edited else "yes"
 
 
-def _verify(result: Any, page: Page) -> None:
+def _verify(result: VerifyResult, page: Page) -> None:
     pinned = f"pinned by {result.pin}" if result.pin else "not pinned: pass --root FINGERPRINT from a source you trust"
     rows: list[tuple[str, Parts]] = [
         ("verified", (Styled("yes", "green"), f", {result.revision} up to {result.tip}")),
@@ -109,13 +126,13 @@ def _verify(result: Any, page: Page) -> None:
             word = Styled("agrees", "green") if one.agrees else Styled("disagrees", "red")
             rows.append(("observed", (word, f", {name}: {one.sentence}")))
     rows += [("observed", (Styled("not counted", "yellow"), f": {words}")) for words in result.uncounted]
-    for one in result.stale:
-        rows.append(("stale", f"{one.specialist}: {'; '.join(one.reasons)}"))
-        rows.append(("renew", one.renewal))
+    for stale in result.stale:
+        rows.append(("stale", f"{stale.specialist}: {'; '.join(stale.reasons)}"))
+        rows.append(("renew", stale.renewal))
     page.rows(rows)
 
 
-def _compare(result: Any, page: Page) -> None:
+def _compare(result: CompareResult, page: Page) -> None:
     comparison = result.comparison
     page.rows(
         [
@@ -134,7 +151,7 @@ _READ = 8
 """Failure clusters that a person reads; the rest is counted."""
 
 
-def _diagnose(result: Any, page: Page) -> None:
+def _diagnose(result: DiagnoseResult, page: Page) -> None:
     clusters = result.failure_clusters
     cases = sum(one.failed_cases for one in clusters)
     page.line(f"{cases} failed cases in {len(clusters)} clusters, most severe first")
@@ -155,7 +172,7 @@ def _diagnose(result: Any, page: Page) -> None:
         page.line(f"and {len(rest)} clusters with {sum(one.failed_cases for one in rest)} failed cases; --json has all")
 
 
-def _lineage(result: Any, page: Page) -> None:
+def _lineage(result: LineageResult, page: Page) -> None:
     for ancestor in result.ancestors:
         rows = [
             ("specialist", f"{ancestor.specialist} ({ancestor.state})"),
@@ -180,7 +197,7 @@ def _lineage(result: Any, page: Page) -> None:
         page.line(f"descends     {one.specialist}  {one.state}, {how}")
 
 
-def _iterate(result: Any, page: Page) -> None:
+def _iterate(result: IterateResult, page: Page) -> None:
     page.gap()
     page.rows(
         [
@@ -203,7 +220,7 @@ def _iterate(result: Any, page: Page) -> None:
         page.line(f"{label:<9}{shell_line(step)}")
 
 
-def _export(result: Any, page: Page) -> None:
+def _export(result: ExportResult, page: Page) -> None:
     page.gap()
     page.rows(
         [
@@ -222,7 +239,7 @@ def _export(result: Any, page: Page) -> None:
         page.line(f"{label:<9}{shell_line(step)}")
 
 
-def _promote(result: Any, page: Page) -> None:
+def _promote(result: PromoteResult, page: Page) -> None:
     page.gap()
     page.line("Promotion request")
     for label, text in (
@@ -243,7 +260,7 @@ def _promote(result: Any, page: Page) -> None:
         page.line(f"Waits for:  {', '.join(result.waiting_for)}", indent=2)
 
 
-def _observe(result: Any, page: Page) -> None:
+def _observe(result: ObserveResult, page: Page) -> None:
     found = result.agreement
     word = Styled("agrees", "green") if found.agrees else Styled("disagrees", "red")
     pull = "main has it already" if result.pull is None else f"{result.pull}  {result.status}"
@@ -262,7 +279,7 @@ def _observe(result: Any, page: Page) -> None:
         page.table(("model", "section", "scenario", "here"), body)
 
 
-def _rollback(result: Any, page: Page) -> None:
+def _rollback(result: RollbackResult, page: Page) -> None:
     serving = ", ".join(f"{one.specialist} {one.share:.0%}" for one in result.serving)
     rows = [
         ("cluster", result.cluster),
@@ -278,7 +295,7 @@ def _rollback(result: Any, page: Page) -> None:
     page.rows([*rows, ("next", shell_line(result.next))])
 
 
-def _status(result: Any, page: Page) -> None:
+def _status(result: StatusResult, page: Page) -> None:
     views_pull.unreadable(result, page)
     if not result.clusters:
         page.line("no cluster on main yet; `modelsmith new cluster NAME` writes one")
@@ -331,13 +348,13 @@ def _status(result: Any, page: Page) -> None:
         page.rows(rows)
 
 
-def _work(running: Any) -> str:
+def _work(running: RunningView) -> str:
     counted = f" {running.done} of {running.total}" if running.total else ""
     left = f", about {duration(running.seconds_left)} left" if running.seconds_left is not None else ""
     return f"{running.phase}{counted}{left}: {running.message}"
 
 
-def _doctor(result: Any, page: Page) -> None:
+def _doctor(result: DoctorResult, page: Page) -> None:
     styles = {"ok": "green", "note": "yellow", "bad": "red"}
     for finding in result.findings:
         mend = f"  -> {finding.mend}" if finding.mend else ""

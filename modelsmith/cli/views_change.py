@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelsmith.cli.page import Page, Part, Styled
 from modelsmith.cli.tables import interval, styled_outcome
 
 if TYPE_CHECKING:
+    from modelsmith.operations.diff_rubric import DiffRubricResult
+    from modelsmith.operations.evaluate import EvalResult
     from modelsmith.schema.change import Effect, SetChange
     from modelsmith.schema.run import Estimate
 
@@ -36,7 +38,7 @@ def set_change_view(change: SetChange, page: Page) -> None:
     _some(lines, "scenarios", page, indent=1)
 
 
-def diff_rubric_view(result: Any, page: Page) -> None:
+def diff_rubric_view(result: DiffRubricResult, page: Page) -> None:
     """``modelsmith diff-rubric``."""
     page.gap()
     set_change_view(result.change, page)
@@ -47,9 +49,10 @@ def diff_rubric_view(result: Any, page: Page) -> None:
         _effect(effect, page)
 
 
-def change_eval_view(result: Any, page: Page) -> None:
+def change_eval_view(result: EvalResult, page: Page) -> None:
     """What ``eval --changed-since`` says beside the run."""
     page.gap()
+    assert result.change is not None
     set_change_view(result.change, page)
     page.gap()
     page.line(result.sentence)

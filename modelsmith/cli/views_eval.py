@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelsmith.cli.measures import judge_line, repeat_table
 from modelsmith.cli.page import Page, Parts, Styled
@@ -13,6 +13,8 @@ from modelsmith.evidence.markdown import money
 from modelsmith.schema.figures import format_apart
 
 if TYPE_CHECKING:
+    from modelsmith.operations.evaluate import EvalResult
+    from modelsmith.operations.results import ResultsResult
     from modelsmith.schema.run import Cost, Estimate, RunResult
 
 
@@ -108,7 +110,7 @@ def run_view(run: RunResult, page: Page) -> None:
         page.line(styled_outcome(check.outcome), f"  {check.sentence}")
 
 
-def eval_view(result: Any, page: Page) -> None:
+def eval_view(result: EvalResult, page: Page) -> None:
     """``modelsmith eval``."""
     if result.run is not None:
         show = part_view if result.run.only is not None and result.whole is not None else run_view
@@ -117,7 +119,7 @@ def eval_view(result: Any, page: Page) -> None:
         change_eval_view(result, page)
 
 
-def results_view(result: Any, page: Page) -> None:
+def results_view(result: ResultsResult, page: Page) -> None:
     """``modelsmith results``."""
     run_view(result.run, page)
     if result.critical:

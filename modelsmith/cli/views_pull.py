@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelsmith.cli.page import Page, Styled
 
 if TYPE_CHECKING:
+    from modelsmith.operations.approve import VerdictResult
+    from modelsmith.operations.check import CheckedResult
+    from modelsmith.operations.pr_list import PrListResult
+    from modelsmith.operations.pr_merge import PrMergeResult
+    from modelsmith.operations.pr_open import PrOpenResult
+    from modelsmith.operations.pr_show import PrShowResult
     from modelsmith.operations.proposal_view import DiffView, FileView, PacketView, ProposalView
+    from modelsmith.operations.pull_view import PullView
+    from modelsmith.operations.status import StatusResult
 
 _MARKS = {"added": Styled("+", "green"), "removed": Styled("-", "red"), "changed": Styled("~", "yellow")}
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 """Of the lines of a diff, by what they begin with."""
 
 
-def _override(pull: Any, page: Page) -> None:
+def _override(pull: PullView, page: Page) -> None:
     """What nobody may miss: this eval did not pass, and a person is asked to let it count."""
     asked = pull.override
     if asked is None:
@@ -24,7 +32,7 @@ def _override(pull: Any, page: Page) -> None:
     page.words(asked.reason, indent=2)
 
 
-def _rows(pull: Any, page: Page) -> None:
+def _rows(pull: PullView, page: Page) -> None:
     _override(pull, page)
     rows = [
         ("pull request", f"{pull.number}  {pull.title}"),
@@ -40,13 +48,13 @@ def _rows(pull: Any, page: Page) -> None:
     page.rows(rows)
 
 
-def unreadable(result: Any, page: Page) -> None:
+def unreadable(result: PrListResult | StatusResult, page: Page) -> None:
     """Pull requests of which nothing is shown, and why."""
     for broken in result.unreadable:
         page.line(f"pull request {broken.number} cannot be relied on: ", f"{broken.message}  -> {broken.mend}")
 
 
-def pr_list(result: Any, page: Page) -> None:
+def pr_list(result: PrListResult, page: Page) -> None:
     """``modelsmith pr list``."""
     unreadable(result, page)
     if not result.pulls:
@@ -56,7 +64,7 @@ def pr_list(result: Any, page: Page) -> None:
     page.table(("no.", "status", "gate", "waits for", "title"), body)
 
 
-def pr_show(result: Any, page: Page) -> None:
+def pr_show(result: PrShowResult, page: Page) -> None:
     """``modelsmith pr show``."""
     pull = result.pull
     page.gap()
@@ -142,7 +150,7 @@ _STATES = {
 """Of a named check, in four letters."""
 
 
-def check(result: Any, page: Page) -> None:
+def check(result: CheckedResult, page: Page) -> None:
     """``modelsmith check``."""
     page.rows(
         [
@@ -161,7 +169,7 @@ def check(result: Any, page: Page) -> None:
         page.line(f"See it: modelsmith pr show {result.number}")
 
 
-def verdict_given(result: Any, page: Page) -> None:
+def verdict_given(result: VerdictResult, page: Page) -> None:
     """``modelsmith approve`` and ``modelsmith reject``."""
     page.line(f"{result.verdict} by {result.actor} on {result.change}")
     if result.because is not None:
@@ -172,11 +180,11 @@ def verdict_given(result: Any, page: Page) -> None:
         page.line(f"Next: modelsmith pr merge {result.pull.number}")
 
 
-def pr_merge(result: Any, page: Page) -> None:
+def pr_merge(result: PrMergeResult, page: Page) -> None:
     """``modelsmith pr merge``."""
     page.line(f"merged {result.number} as {result.merge[:12]}: {result.title}")
 
 
-def pr_open(result: Any, page: Page) -> None:
+def pr_open(result: PrOpenResult, page: Page) -> None:
     """``modelsmith pr open``."""
     _rows(result.pull, page)
