@@ -175,7 +175,7 @@ def read_worker(data: bytes) -> object:
     intact = checkpoints.is_intact(folder)
     finished = supervisor._finished(folder, "sha256:" + "5a" * 32)
     lines, _ = fleet.lines_since(folder / fleet.HEARTBEAT_FILE, 0)
-    return job.heartbeats(lines), finished, fleet.is_whole(folder), supervisor._verdict(1, folder), intact
+    return job.heartbeats(lines), finished, fleet.is_whole(folder), supervisor._failure(1, folder), intact
 
 
 def worker_seeds() -> list[bytes]:
