@@ -241,7 +241,7 @@ def test_a_stream_is_read_like_an_answer_that_comes_at_once() -> None:
 @pytest.mark.parametrize(
     "documents",
     [
-        [{"choices": [{"delta": {"reasoning_content": "hm"}}]}],
+        [{"choices": [{"delta": {"role": "assistant", "content": None}}]}],
         [{"choices": [{"delta": {"tool_calls": [{}]}}]}],
         [{"choices": [{"message": {"content": "x"}}]}],
         [],
@@ -285,6 +285,22 @@ def test_thoughts_in_typed_parts_are_told_apart_from_an_answer_that_reached_the_
     for answer in (whole, streamed):
         assert isinstance(answer, Answer)
         assert (answer.text, answer.finish, answer.separated) == ("ok", "length", True)
+
+
+@pytest.mark.parametrize("finish", ["stop", "length"])
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "thinking"])
+def test_thoughts_without_an_answer_are_an_empty_answer_however_a_server_says_so(field: str, finish: str) -> None:
+    """OpenAI says it by an empty text, vLLM by null; null beside no thoughts is an answer that was lost."""
+    for content in ("", None):
+        message = {"content": content, field: "hm"}
+        document = {"choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+        whole = read_answer(json.dumps(document).encode())
+        pieces = [{"choices": [{"index": 0, "delta": message}]}, {"choices": [{"delta": {}, "finish_reason": finish}]}]
+        for answer in (whole, read([event(piece) for piece in pieces])):
+            assert isinstance(answer, Answer)
+            assert (answer.text, answer.finish, answer.separated) == ("", finish, True)
+    lost = {"choices": [{"index": 0, "message": {"content": None}, "finish_reason": "stop"}]}
+    assert isinstance(read_answer(json.dumps(lost).encode()), Failure)
 
 
 @pytest.mark.parametrize(

@@ -92,9 +92,10 @@ def read_answer(body: bytes) -> Answer | Failure:
     text = _text(message.get("content"))
     if text in (None, "") and isinstance(message.get("refusal"), str):
         text = message["refusal"]
-    if text is None and _word(finish) in RAN_OUT:
+    thought = _thought(message)
+    if text is None and _gave_none(finish, thought):
         text = ""
-    return _answer(text, finish, document.get("usage"), document.get("model"), _thought(message))
+    return _answer(text, finish, document.get("usage"), document.get("model"), thought)
 
 
 @dataclass
@@ -129,7 +130,8 @@ class StreamReader:
             return self._failure
         if self._finish is None:
             return truncated()
-        text = "".join(self._parts) if self._spoken or _word(self._finish) in RAN_OUT else None
+        said = self._spoken or _gave_none(self._finish, self._thought)
+        text = "".join(self._parts) if said else None
         return _answer(text, self._finish, self._usage, self._model, self._thought)
 
     def _events(self, piece: bytes) -> Iterator[bytes]:
@@ -222,6 +224,16 @@ def _text(content: object) -> object:
     texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
     words = [text for text in texts if isinstance(text, str)]
     return "".join(words) if len(words) == len(parts) else content
+
+
+def _gave_none(finish: object, thought: bool) -> bool:
+    """Whether a message without a text is a model's that gave no answer, and not a server's that lost one.
+
+    A model that only thinks has no answer: OpenAI says so by an empty text, vLLM by ``null`` beside the thoughts, also
+    where the model just stopped. Both are the model's doing, so both are an empty answer. ``null`` beside nothing is an
+    error.
+    """
+    return thought or _word(finish) in RAN_OUT
 
 
 def _answer(text: object, finish: object, usage: object, model: object, thought: bool) -> Answer | Failure:
