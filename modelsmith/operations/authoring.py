@@ -24,6 +24,7 @@ from modelsmith.schema.catalog import CODEOWNERS, PEOPLE
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.governance import People
+from modelsmith.schema.progress import Progress
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.steps import step
 from modelsmith.signing.files import write_atomically
@@ -116,16 +117,21 @@ def _named_set(names: list[str], given: str | None) -> str:
     return given or names[0]
 
 
-def refuse_draft(model: type[BaseModel], draft: Mapping[str, Any]) -> None:
+def refuse_draft(model: type[BaseModel], draft: Mapping[str, Any]) -> bytes:
     """Refuse what no file of this kind could hold, in a draft of which other fields are still unsaid.
+
+    Returns:
+        The draft as a file.
 
     Raises:
         InvalidInput: ``invalid-file``, with the first mistake of a field that is there.
     """
-    problems = find_problems("draft", yaml_bytes(draft), model)[1]
+    data = yaml_bytes(draft)
+    problems = find_problems("draft", data, model)[1]
     wrong = next((p for p in problems if not p.field or p.field.split(".")[0].split("[")[0] in draft), None)
     if wrong:
         raise InvalidInput("invalid-file", wrong.message, wrong.mend, field=wrong.field)
+    return data
 
 
 def owner_of(tree: Tree, path: str, given: str | None) -> str:
@@ -170,13 +176,15 @@ def write_longer(workspace: Workspace, path: str, data: bytes, scope: str) -> Ne
 
 def _write(workspace: Workspace, files: Mapping[str, bytes], scope: str) -> NewResult:
     tree = workspace.files
+    workspace.notify(Progress("new", f"holds {len(files)} new files against the rest of {scope}"))
     before = {(p.file, p.field, p.message) for p in validate(tree, [scope]).problems} if tree.paths(scope) else set()
     after = validate(OverlaidTree(tree, files), [scope]).problems
     rule = f"{scope}/evalset.yaml"
     caused = [p for p in after if (p.file, p.field, p.message) not in before and p.file != rule]
     if caused:
         raise invalid(caused)
-    for path, data in files.items():
+    for number, (path, data) in enumerate(files.items(), start=1):
+        workspace.notify(Progress("new", f"writes {path}", number, len(files)))
         target = workspace.root / path
         refuse_links(workspace.root, target)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -14,9 +15,10 @@ from pydantic import Field, ValidationError
 from modelsmith.operations.authoring import NewResult, OpenSet, SetOption, refuse_draft, write_new
 from modelsmith.operations.contract import ARGUMENT, Request
 from modelsmith.operations.new_scenario import STEMS, NewScenarioRequest, case_draft, case_path
-from modelsmith.repository.drafts import free_name, wanted, yaml_bytes
+from modelsmith.repository.drafts import free_name, wanted
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.progress import Progress
 from modelsmith.schema.scenario import Scenario
 
 LARGEST_TABLE = 1 << 24
@@ -48,6 +50,8 @@ class NewScenariosRequest(Request):
 class _Row(NamedTuple):
     """One line of the table."""
 
+    line: int
+    """Of the table, from 1."""
     place: str
     """File and line, for messages."""
     cells: Mapping[str, str]
@@ -64,18 +68,24 @@ def run(workspace: Workspace, request: NewScenariosRequest) -> NewResult:
     taken = found.scenario_ids()
     files: dict[str, bytes] = {}
     answers = wanted(found.rubric)
-    for row in _rows(request.table.name, _read(request.table), answers):
+    text = _read(request.table)
+    lines = text.count("\n") + 1
+    given: Counter[str] = Counter()
+    for row in _rows(request.table.name, text, answers):
+        workspace.notify(Progress("new", "reads the table", min(row.line, lines), lines))
         case = _case(row, answers)
-        name = case.id or free_name(f"{case.capability}-{STEMS[case.part]}", taken)
+        stem = f"{case.capability}-{STEMS[case.part]}"
+        name = case.id or free_name(stem, taken, above=given[stem])
         if name in taken:
             raise _wrong(row.place, f"there is a case '{name}' already", "Give it another id, or none.")
         taken.add(name)
+        if not case.id:
+            given[stem] = int(name.rpartition("-")[2])
         try:
-            draft = case_draft(found, case, case.capability, name, case.note, case.variants)
-            refuse_draft(Scenario, draft)
+            data = refuse_draft(Scenario, case_draft(found, case, case.capability, name, case.note, case.variants))
         except InvalidInput as error:
             raise _wrong(row.place, error.message, error.mend) from None
-        files[case_path(found, case.part, case.capability, name)] = yaml_bytes(draft)
+        files[case_path(found, case.part, case.capability, name)] = data
     if not files:
         raise _wrong(request.table.name, "the table has no line below its columns", "Write a line for each case.")
     return write_new(workspace, files, found.folder)
@@ -129,7 +139,7 @@ def _rows(name: str, text: str, answers: Sequence[str]) -> Iterator[_Row]:
                 what = f"the line has {len(cells)} cells, and there are {len(columns)} columns"
                 raise _wrong(place, what, "Put a cell that holds the separator between quotation marks.")
             cells += [""] * (len(columns) - len(cells))
-            yield _Row(place, {column: cell.strip() for column, cell in zip(columns, cells, strict=True)})
+            yield _Row(line, place, {column: cell.strip() for column, cell in zip(columns, cells, strict=True)})
 
 
 def _known() -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -60,6 +61,7 @@ def _is_odd(letter: str) -> bool:
     return not letter.isascii() and (letter in _JOINERS or letter in (_OPEN, _SHUT) or bool(first_odd_space(letter)))
 
 
+@lru_cache(maxsize=4096)
 def _reads_back(text: str, style: str | None) -> bool:
     """Whether our reader, by YAML 1.2, finds the text that PyYAML would write, by YAML 1.1."""
     written = yaml.dump([text], Dumper=yaml.SafeDumper, allow_unicode=True, width=_WIDTH, default_style=style)
@@ -78,9 +80,9 @@ def yaml_bytes(value: Any) -> bytes:
     return _MARK.sub(lambda mark: f"\\U{mark[1]}", text).encode()
 
 
-def free_name(stem: str, taken: Collection[str], first: str = "") -> str:
-    """``first`` where it is free, else the first free of ``stem-01``, ``stem-02`` and so on."""
-    names = (f"{stem}-{number:02d}" for number in range(1, len(taken) + 2))
+def free_name(stem: str, taken: Collection[str], first: str = "", above: int = 0) -> str:
+    """``first`` where it is free, else the first free of ``stem-01``, ``stem-02`` and so on, with a number above."""
+    names = (f"{stem}-{number:02d}" for number in range(above + 1, above + len(taken) + 2))
     return first if first and first not in taken else next(name for name in names if name not in taken)
 
 

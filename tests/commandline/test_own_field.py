@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -348,6 +349,18 @@ def table(field, tmp_path):
     yield hand_in
     for file in made:
         (field.clone / file).unlink()
+
+
+def test_a_long_table_says_how_far_it_is(field, table):
+    """Each line is counted, and so is each file; a case's number is looked for once, however many there are."""
+    lines = [LINES[0].replace("Brustbein", f"Brustbein, Fall {number}") for number in range(12)]
+    ran = table(COLUMNS, *lines)
+    assert ran.code == 0, ran.out
+    assert [path.rpartition("-")[2] for path in ran.json["files"]] == [f"{n:02d}.yaml" for n in range(3, 15)]
+    told = [json.loads(line) for line in ran.err.splitlines() if line.startswith("{")]
+    assert {one["phase"] for one in told} == {"new"}
+    assert [one["done"] for one in told if one["message"] == "reads the table"] == list(range(2, 14))
+    assert [one["done"] for one in told if one["message"].startswith("writes ")] == list(range(1, 13))
 
 
 def test_a_spreadsheet_becomes_cases_each_under_its_next_free_number(field, table):
