@@ -33,6 +33,7 @@ from modelsmith.schema.run import Observation, VerdictRow
 from modelsmith.schema.training import Lora, Sft
 from modelsmith.substrates.base_models import resolve
 from modelsmith.substrates.local import TransformersSubstrate
+from modelsmith.substrates.merging import write_merged
 from modelsmith.substrates.port import Completion, Prompt, Substrate
 from modelsmith.substrates.vllm.server import BASE, VllmServer, find_python
 from modelsmith.substrates.vllm.substrate import ServedModel, VllmSubstrate
@@ -189,6 +190,21 @@ class TestContract(SubstrateContract):
         made = ServedModel(server, BASE)
         yield made
         made.close()
+
+
+def test_merged_weights_come_to_the_verdicts_of_the_adapter_they_were_made_from(
+    model: Path, adapter: tuple[Path, str], governed: GovernedSet, folder: Path
+) -> None:
+    """An export is served as it is, with nothing beneath it; its verdicts are those of base model and adapter."""
+    local = TransformersSubstrate(model, adapter[0])
+    expected = verdicts(local, governed, every=4)
+    local.close()
+    write_merged(model, adapter[0], folder / "merged", "float32")
+    served = VllmSubstrate(folder / "merged", None, folder / "merged.log")
+    found = verdicts(served, governed, every=4)
+    served.close()
+    print(f"{len(expected)} scenarios; flips to merged weights in vLLM {flips(expected, found):.3f}")
+    assert flips(expected, found) <= MOST_FLIPS
 
 
 def test_a_folder_that_holds_no_model_is_named_by_the_servers_own_words(model: Path, folder: Path) -> None:
