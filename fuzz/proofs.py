@@ -12,7 +12,7 @@ from typing import Any
 from fuzz.examples import example
 from fuzz.target import BETWEEN, Files, Target, each, parts, public, signing_key, spellings, ssh_key, trusted
 from modelsmith.evaluation.headline import headline
-from modelsmith.evidence import bundle
+from modelsmith.evidence import bundle, second_look
 from modelsmith.forges import events
 from modelsmith.governance import states
 from modelsmith.promotion.histories import parse_record, read_histories
@@ -20,7 +20,8 @@ from modelsmith.promotion.verify import authenticate
 from modelsmith.schema.canonical import canonical_json, parse_canonical, sha256
 from modelsmith.schema.evidence import Evidence, RunEvidence
 from modelsmith.schema.governance import People, Policy
-from modelsmith.schema.promotion import Approval, PromotionRecord, Receipt, TrainingFacts
+from modelsmith.schema.observed import SecondLook
+from modelsmith.schema.promotion import Approval, Override, PromotionRecord, Receipt, TrainingFacts
 from modelsmith.schema.pull import PullEvent, SignedApproval
 from modelsmith.schema.run import GateRule, VerdictRow
 from modelsmith.signing import dsse, keys, oms, ssh
@@ -212,6 +213,28 @@ def receipted_approval_seeds() -> list[bytes]:
     return [said + BETWEEN + ssh.sign(said, ssh_key(), "modelsmith-approval").encode()]
 
 
+def read_look(data: bytes) -> object:
+    """An observation beside the evidence that it repeats: read, recomputed, held against it."""
+    observation, evidence = parts(data, 2)
+    repeated = parse_canonical("evidence.json", evidence, Evidence)
+
+    def read(text: bytes) -> object:
+        look = parse_canonical("observation.json", text, SecondLook)
+        second_look.recompute_look(look, repeated)
+        return second_look.compare_look(look, repeated, 0.05)
+
+    return each(observation, read)
+
+
+def look_seeds() -> list[bytes]:
+    written = evidence_seeds()[0]
+    evidence = json.loads(written)
+    said = {name: evidence[name] for name in ("question", "engine", "candidate", "incumbent", "judge")}
+    again = {"rows": sha256(b"rows"), "artifact": sha256(b"another"), "run": evidence["candidate"]}
+    plain = example(SecondLook).model_dump(mode="json") | said | {"retraining": None}
+    return [canonical_json(look) + BETWEEN + written for look in (plain, plain | {"retraining": again})]
+
+
 def read_ssh_key(data: bytes) -> object:
     return ssh.check_key(data.decode("utf-8", "replace"))
 
@@ -225,6 +248,8 @@ TARGETS = (
     Target("receipt", canonical(Receipt), seeds_of(Receipt)),
     Target("training", canonical(TrainingFacts), seeds_of(TrainingFacts)),
     Target("evidence", read_evidence, evidence_seeds),
+    Target("observation", read_look, look_seeds),
+    Target("override", canonical(Override), seeds_of(Override)),
     Target("event", read_event, event_seeds),
     Target("public-key", read_public_key, trusted),
     Target("bundle", read_bundle, bundle_seeds),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from modelsmith.operations.status import RunningView, StatusResult
     from modelsmith.operations.validate import ValidateResult
     from modelsmith.operations.verify import VerifyResult
+    from modelsmith.schema.observed import Retrained
 
 View = Callable[[Any, Page], None]
 
@@ -270,6 +271,7 @@ def _observe(result: ObserveResult, page: Page) -> None:
             ("observer", (f"{found.observer} ", word)),
             ("engine", "the evidence's own" if found.same_engine else "another than the evidence's"),
             ("verdict here", styled_outcome(found.verdict)),
+            ("trained again", _trained_again(found.retrained)),
             ("pull request", pull),
         ]
     )
@@ -277,6 +279,14 @@ def _observe(result: ObserveResult, page: Page) -> None:
     if found.turned:
         body = [(one.model, one.section, one.id, one.direction) for one in found.turned]
         page.table(("model", "section", "scenario", "here"), body)
+
+
+def _trained_again(found: Retrained | None) -> str:
+    if found is None:
+        return "no; --retrain does"
+    if found.identical:
+        return "the very same artifact"
+    return f"another artifact, {len(found.turned)} verdicts differ"
 
 
 def _rollback(result: RollbackResult, page: Page) -> None:

@@ -7,6 +7,7 @@ of them, so the policy registers the share that may differ; each model is held t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.judges.agreement import agreement
@@ -15,7 +16,7 @@ from modelsmith.evaluation.tally import tally
 from modelsmith.evidence.bundle import Run, asked_of, require_recomputed
 from modelsmith.evidence.markdown import safe
 from modelsmith.schema.evidence import Evidence, RunEvidence
-from modelsmith.schema.observed import Agreement, SecondLook, Turned
+from modelsmith.schema.observed import Agreement, Retrained, Retraining, SecondLook, Turned
 from modelsmith.schema.run import EngineFacts, GateRule
 from modelsmith.schema.source import Chat
 
@@ -23,8 +24,26 @@ NAMED = 10
 """Scenarios that a sentence names; more are counted, and all are in the data."""
 
 
+@dataclass(frozen=True)
+class TrainedAgain:
+    """What an observer made of the rows."""
+
+    rows: str
+    """Digest of the rows."""
+    artifact: str
+    """Artifact id of what came of it."""
+    run: Run | None
+    """Its own run; None where it is the very artifact that is observed."""
+
+
 def second_look(
-    observer: str, number: int, evidence: Evidence, digest: str, candidate: Run, incumbent: Run
+    observer: str,
+    number: int,
+    evidence: Evidence,
+    digest: str,
+    candidate: Run,
+    incumbent: Run,
+    again: TrainedAgain | None = None,
 ) -> SecondLook:
     """What the observer signs: its own runs of the evidence's two models, on the evidence's question and rule.
 
@@ -35,6 +54,7 @@ def second_look(
         digest: Digest of its file.
         candidate: The observer's run of the specialist.
         incumbent: The observer's run of the model that regressions are counted against.
+        again: The training repeated, where it was.
 
     Raises:
         IntegrityFailure: ``evidence-does-not-recompute`` when the runs did not ask what the evidence did.
@@ -44,8 +64,8 @@ def second_look(
     engine = candidate.result.engine
 
     def of(run: Run, facts: RunEvidence) -> RunEvidence:
-        against = theirs if run is candidate else None
-        rows = mine if run is candidate else theirs
+        against = None if run is incumbent else theirs
+        rows = mine if run is candidate else theirs if run is incumbent else sorted_rows(run.rows)
         return RunEvidence(
             run_id=run.result.run_id,
             model=facts.model,
@@ -68,6 +88,11 @@ def second_look(
         candidate=of(candidate, evidence.candidate),
         incumbent=of(incumbent, evidence.incumbent),
         judge=judge,
+        retraining=Retraining(
+            rows=again.rows, artifact=again.artifact, run=of(again.run, evidence.candidate) if again.run else None
+        )
+        if again
+        else None,
     )
     recompute_look(look, evidence)
     return look
@@ -80,7 +105,9 @@ def recompute_look(look: SecondLook, evidence: Evidence) -> None:
         IntegrityFailure: ``evidence-does-not-recompute``, ``rows-disagree`` or ``points-differ``.
     """
     asked = asked_of(evidence.candidate.rows)
-    for name, run in (("candidate", look.candidate), ("incumbent", look.incumbent)):
+    retrained = look.retraining.run if look.retraining else None
+    more = (("retraining", retrained),) if retrained else ()
+    for name, run in (("candidate", look.candidate), ("incumbent", look.incumbent), *more):
         again = asked_of(run.rows)
         require_recomputed(f"{name}.rows", len(run.rows), len(again))
         require_recomputed(f"{name}.rows", again == asked, True)
@@ -92,12 +119,17 @@ def recompute_look(look: SecondLook, evidence: Evidence) -> None:
     mine, theirs = look.candidate, look.incumbent
     require_recomputed("candidate.headline", mine.headline, headline(mine.rows, theirs.rows, rule, judge))
     require_recomputed("incumbent.headline", theirs.headline, headline(theirs.rows, None, rule, judge))
+    if retrained:
+        due = headline(retrained.rows, theirs.rows, rule, judge)
+        require_recomputed("retraining.headline", retrained.headline, due)
 
 
 def compare_look(look: SecondLook, evidence: Evidence, share: float) -> Agreement:
     """Hold an observation, already recomputed, against its evidence.
 
     It disagrees when a model differs on more scenarios than may differ, and when the observer's own verdicts FAIL.
+    Where the training was repeated and gave another artifact, that one's verdicts are asked the same, as those of
+    another engine are.
 
     Args:
         look: The observation.
@@ -111,7 +143,8 @@ def compare_look(look: SecondLook, evidence: Evidence, share: float) -> Agreemen
     compared = len(tally(evidence.candidate.rows, evidence.rule))
     verdict = look.candidate.headline.verdict
     within = all(len(found) <= limit * compared for found in turned)
-    agrees = within and verdict != "FAIL"
+    retrained = _retrained(look, evidence, share * compared)
+    agrees = within and verdict != "FAIL" and (retrained is None or retrained.agrees)
     every = tuple(one for found in turned for one in found)
     return Agreement(
         observer=look.observer,
@@ -122,17 +155,55 @@ def compare_look(look: SecondLook, evidence: Evidence, share: float) -> Agreemen
         compared=compared,
         limit=limit,
         turned=every,
-        sentence=_sentence(look, agrees, within, same, compared, limit, every),
+        retrained=retrained,
+        sentence=_sentence(look, agrees, within, same, compared, limit, every) + _of_training(retrained),
     )
 
 
-def observers_section(required: int, found: Sequence[Agreement], uncounted: Sequence[str]) -> str:
-    """The packet's section on second observers; empty where none is required and none has spoken."""
+def _retrained(look: SecondLook, evidence: Evidence, most: float) -> Retrained | None:
+    """``most`` is how many scenarios may differ where the training gave another artifact."""
+    if look.retraining is None:
+        return None
+    if look.retraining.run is None:
+        return Retrained(identical=True, agrees=True, turned=())
+    turned = tuple(_turned(evidence.candidate, look.retraining.run, evidence.rule, exact=False))
+    fails = look.retraining.run.headline.verdict == "FAIL"
+    return Retrained(identical=False, agrees=len(turned) <= most and not fails, turned=turned)
+
+
+def _of_training(found: Retrained | None) -> str:
+    if found is None:
+        return ""
+    if found.identical:
+        return "; trained again from the same rows, it is the very same artifact"
+    verb = "agrees" if found.agrees else "disagrees"
+    said = (
+        f"; trained again from the same rows, it is another artifact, which {verb}: {len(found.turned)} verdicts differ"
+    )
+    return f"{said}{_named(found.turned)}"
+
+
+def observers_section(
+    required: int, retrained: int, found: Sequence[Agreement], again: Sequence[str], uncounted: Sequence[str]
+) -> str:
+    """The packet's section on second observers; empty where none is required and none has spoken.
+
+    Args:
+        required: Observers that the policy requires.
+        retrained: How many of them must have repeated the training.
+        found: What each came to.
+        again: Who repeated the training and came to the same.
+        uncounted: What does not count, in sentences.
+    """
     if not (required or found or uncounted):
         return ""
     agreeing = sum(one.agrees for one in found)
     asked = f"the policy requires {required} for this" if required else "the policy requires none"
     lines = ["### Second observers", "", f"{agreeing} agree with the evidence; {asked}.", ""]
+    if retrained or again:
+        names = f" ({', '.join(safe(name) for name in again)})" if again else ""
+        who = f"the policy requires {retrained}" if retrained else "the policy requires none"
+        lines[2:3] = [f"{lines[2]} {len(again)} trained it again from its rows{names}; {who}."]
     lines += [f"- {'AGREES' if one.agrees else '**DISAGREES**'} {safe(one.sentence)}" for one in found]
     lines += [f"- not counted: {safe(words)}" for words in uncounted]
     return "\n".join(lines).rstrip()
@@ -155,11 +226,15 @@ def _sentence(
         said += f", where {limit:.3f} of them may"
     if within and not agrees:
         said += f"; its own verdicts come to {look.candidate.headline.verdict}"
+    return f"{said}{_named(turned)}"
+
+
+def _named(turned: Sequence[Turned]) -> str:
     if not turned:
-        return said
+        return ""
     names = [f"{one.model} {one.section} {one.id} ({one.direction})" for one in turned[:NAMED]]
     more = f" and {len(turned) - NAMED} more" if len(turned) > NAMED else ""
-    return f"{said}: {', '.join(names)}{more}"
+    return f": {', '.join(names)}{more}"
 
 
 def _engine(facts: EngineFacts) -> str:

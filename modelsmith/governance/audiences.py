@@ -58,8 +58,9 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     "Counted": {"reviewer": ("decisions", "good")},
     "SecondLook": {
         "public": ("cluster", "specialist", "observer", "number", "judge"),
-        "reviewer": ("artifact", "evidence", "question", "engine", "candidate", "incumbent"),
+        "reviewer": ("artifact", "evidence", "question", "engine", "candidate", "incumbent", "retraining"),
     },
+    "Retraining": {"reviewer": ("rows", "artifact", "run")},
     "HoldClearance": {"reviewer": ("clears", "reason")},
     "Override": {"reviewer": ("run", "evidence", "asked_by", "reason")},
     "Receipt": {
@@ -134,6 +135,7 @@ NEEDED: Final[Mapping[str, str]] = {
     "RunEvidence": "evidence is what reviewers decide by and what `verify` recomputes the verdict from",
     "VerdictRow": "`verify` recomputes the verdict from each of these rows",
     "SecondLook": "observers are counted, and `verify` holds them against the evidence, by it",
+    "Retraining": "observers who trained again are counted by it",
     "JudgeAgreement": "`verify` recomputes the judge's agreement with people from it",
     "LabelVerdict": "`verify` recomputes the judge's agreement with people from it",
     "PromotionRecord": "`verify` compares every field of a record with what follows from main",

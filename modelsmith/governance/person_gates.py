@@ -65,6 +65,8 @@ def override_role(policy: Policy) -> str | None:
 
 def observers_problem(transition: Transition) -> str | None:
     """Why no policy may require observers of this transition; None when it may, or requires none."""
+    if transition.retrained > transition.observers:
+        return f"retrained: {transition.retrained} asks for more than observers: {transition.observers}"
     if not transition.observers or transition.event in OBSERVED_EVENTS:
         return None
     return f"observers are required of {' and '.join(sorted(OBSERVED_EVENTS))} only, and this says {transition.event}"

@@ -1,5 +1,7 @@
 """A second observer: the eval of a sealed artifact repeated here, signed with this clone's own key, and proposed.
 
+With it the training, where that is asked for (`loop.retrain`).
+
 Nothing that this clone answered before is taken over: an observation has runs, cache and ledger of its own.
 """
 
@@ -12,17 +14,19 @@ from modelsmith.artifacts.store import Store
 from modelsmith.evaluation.rows import verdict_rows
 from modelsmith.evidence.bundle import Run
 from modelsmith.evidence.sanitise import assert_clean, machine_names
-from modelsmith.evidence.second_look import compare_look, second_look
+from modelsmith.evidence.second_look import TrainedAgain, compare_look, second_look
 from modelsmith.forges.port import Proposal
 from modelsmith.governance.observed import observed_path
 from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.loop.engines import Target
 from modelsmith.loop.evals import BASE, EvalSpec, evaluate, read_observations, target_of
+from modelsmith.loop.retrain import require_trained, rows_at_hand, train_again
+from modelsmith.promotion.bases import export_of
 from modelsmith.promotion.freshness import evidence_of, outdated
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.ids import known_ids
-from modelsmith.promotion.observers import backing, next_number, predicate_of
+from modelsmith.promotion.observers import Required, backing, count_sentence, next_number, predicate_of
 from modelsmith.promotion.pulls import ident, merge_pull, sync
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import read_each
@@ -52,22 +56,34 @@ class Observed:
     """Pull request of the observation; None when main had this observer's agreement already."""
 
 
-def observe(harness: Harness, specialist: str, artifact: Path | None, threads: int | None) -> Observed:
+@dataclass(frozen=True)
+class Retrain:
+    """The training is to be repeated, too."""
+
+    rows: Path | None
+    """File with a copy of the rows, where this clone has none."""
+
+
+def observe(
+    harness: Harness, specialist: str, artifact: Path | None, threads: int | None, again: Retrain | None = None
+) -> Observed:
     """Repeat the eval that the specialist was accepted on, and propose what came of it.
 
-    An observer whose agreement stands on main is done. One that disagreed looks again, with everything asked anew.
+    An observer whose agreement stands on main is done, unless the training is still to be repeated. One that disagreed
+    looks again, with everything asked anew.
 
     Args:
         harness: The observer: identity, keys and forge of this clone.
         specialist: Whose evidence is repeated.
         artifact: Folder with a copy of the sealed artifact, where the store does not hold it yet.
         threads: CPU threads of the engine; all cores when not given.
+        again: Whether the training is repeated, too, and from which rows.
 
     Raises:
         InvalidInput: ``unknown-specialist``, ``no-evidence``, ``not-an-observer``, ``stale-evidence``,
-            ``weights-missing``.
+            ``weights-missing``; as `train_again`.
         IntegrityFailure: the artifact is not what main names.
-        InfrastructureFailure: the engine failed.
+        InfrastructureFailure: the engine, or the training, failed.
         GateNotCleared: the observation was refused.
     """
     main = read_governed_state(harness.workspace.git, sync(harness))
@@ -75,7 +91,7 @@ def observe(harness: Harness, specialist: str, artifact: Path | None, threads: i
     evidence = evidence_of(main, history)
     _require_observer(main, harness.actor)
     known = next((one for one in backing(main, history).agreeing if one.observer == harness.actor), None)
-    if known:
+    if known and (again is None or known.retrained):
         return Observed(known, None)
     reasons = outdated(main, history)
     if reasons:
@@ -86,10 +102,15 @@ def observe(harness: Harness, specialist: str, artifact: Path | None, threads: i
             specialist=specialist,
         )
     number = next_number(main, history, harness.actor)
-    candidate, incumbent = _runs(harness.workspace, main, history, evidence, number, artifact, threads)
+    apart = _Apart(harness.workspace, main, history, number, threads)
+    if again is not None:
+        require_trained(history)
+        rows = rows_at_hand(harness.workspace, history, evidence.training, again.rows)
+    candidate, incumbent = apart.runs(evidence, artifact)
+    trained = apart.trained(evidence, rows, incumbent) if again is not None else None
     accepted = next(record for record in history.records if record.event == "eval-accepted")
     digest = sha256(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_FILE}"))
-    look = second_look(harness.actor, number, evidence, digest, candidate, incumbent)
+    look = second_look(harness.actor, number, evidence, digest, candidate, incumbent, trained)
     pull = _propose(harness, main, look)
     return Observed(compare_look(look, evidence, main.policy.observer_flips), pull)
 
@@ -106,32 +127,41 @@ def _require_observer(main: GovernedState, actor: str) -> None:
     )
 
 
-def _runs(
-    workspace: Workspace,
-    main: GovernedState,
-    history: SpecialistHistory,
-    evidence: Evidence,
-    number: int,
-    artifact: Path | None,
-    threads: int | None,
-) -> tuple[Run, Run]:
-    """The specialist's run and the incumbent's, made here and now; interrupted, they go on where they stopped."""
-    cluster = load_cluster(main.tree, history.cluster)
-    governed = load_eval_set(main.tree, cluster.eval_set)
-    tree = main.tree.folder_id(governed.folder)
-    assert tree
-    if artifact is not None:
-        Store(workspace.store(cluster.store)).put(artifact, history.artifact)
-    apart = workspace.apart(f"observed/{history.specialist}-{number:02d}")
+class _Apart:
+    """Where an observation is made: runs, jobs and caches of its own; interrupted, it goes on where it stopped."""
 
-    def run(tag: str, target: Target, against: RunResult | None) -> RunResult:
-        return evaluate(apart, EvalSpec(cluster, governed, tree, tag), target, against, threads)
+    def __init__(
+        self, workspace: Workspace, main: GovernedState, history: SpecialistHistory, number: int, threads: int | None
+    ) -> None:
+        self.main, self.history, self.threads = main, history, threads
+        self.workspace = workspace.apart(f"observed/{history.specialist}-{number:02d}")
+        self.cluster = load_cluster(main.tree, history.cluster)
+        self.governed = load_eval_set(main.tree, self.cluster.eval_set)
 
-    before = _incumbent(apart, main, cluster, evidence)
-    incumbent = run("incumbent", before, None)
-    candidate = run("candidate", target_of(apart, cluster, history.specialist, history.artifact), incumbent)
-    first, second = (Run(one, verdict_rows(read_observations(apart, one))) for one in (candidate, incumbent))
-    return first, second
+    def runs(self, evidence: Evidence, artifact: Path | None) -> tuple[Run, Run]:
+        """The specialist's run and the incumbent's, made here and now."""
+        if artifact is not None:
+            Store(self.workspace.store(self.cluster.store)).put(artifact, self.history.artifact)
+        before = _incumbent(self.workspace, self.main, self.cluster, evidence)
+        candidate = target_of(self.workspace, self.cluster, self.history.specialist, self.history.artifact)
+        incumbent = self._run("incumbent", before, None)
+        return self._run("candidate", candidate, incumbent.result), incumbent
+
+    def trained(self, evidence: Evidence, rows: Path, incumbent: Run) -> TrainedAgain:
+        """The training repeated from these rows, with a run of what came of it where that is another artifact."""
+        artifact = train_again(self.workspace, self.main, self.history, evidence.training, rows)
+        run = None
+        if artifact != self.history.artifact:
+            again = target_of(self.workspace, self.cluster, self.history.specialist, artifact)
+            run = self._run("retrained", again, incumbent.result)
+        return TrainedAgain(evidence.training.rows_digest, artifact, run)
+
+    def _run(self, tag: str, target: Target, against: RunResult | None) -> Run:
+        tree = self.main.tree.folder_id(self.governed.folder)
+        assert tree
+        spec = EvalSpec(self.cluster, self.governed, tree, tag)
+        result = evaluate(self.workspace, spec, target, against, self.threads)
+        return Run(result, verdict_rows(read_observations(self.workspace, result)))
 
 
 def _incumbent(workspace: Workspace, main: GovernedState, cluster: Cluster, evidence: Evidence) -> Target:
@@ -187,14 +217,14 @@ def _open_already(
     return None
 
 
-def refuse_unobserved(main: GovernedState, history: SpecialistHistory, needed: int) -> None:
+def refuse_unobserved(main: GovernedState, history: SpecialistHistory, needed: Required) -> None:
     """Go on only when the policy's observers have spoken and agree.
 
     Raises:
         WaitingForPerson: ``unobserved`` while too few agree, naming who could still observe.
         GateNotCleared: ``observers-disagree``, with each difference by scenario.
     """
-    found = backing(main, history) if needed else None
+    found = backing(main, history) if needed.observers else None
     if found is None:
         return
     if found.disagreeing:
@@ -205,15 +235,18 @@ def refuse_unobserved(main: GovernedState, history: SpecialistHistory, needed: i
             specialist=history.specialist,
             observations=[one.model_dump(mode="json") for one in found.disagreeing],
         )
-    if len(found.agreeing) < needed:
-        spoken = {one.observer for one in found.agreeing}
-        free = sorted(set(main.observers) - spoken)
+    if not needed.met(found):
+        short = len(found.agreeing) < needed.observers
+        done = {one.observer for one in found.agreeing} if short else set(found.retrained)
+        free = sorted(set(main.observers) - done)
         who = ", ".join(free) or "an observer, and people.yaml lists none"
+        observed = export_of(main, history) if not short else None
+        name = observed.parent if observed else history.specialist
+        again = " --retrain" if len(found.retrained) < needed.retrained and not (history.is_export and short) else ""
         raise WaitingForPerson(
             "unobserved",
-            f"{history.specialist} has {len(found.agreeing)} of {needed} agreeing observers that the policy requires",
-            f"In the clone of {who}: `modelsmith observe {history.specialist}`. "
-            f"Then `modelsmith promote {history.cluster}`.",
+            f"{history.specialist} lacks observers that the policy requires: {count_sentence(found, needed)}",
+            f"In the clone of {who}: `modelsmith observe {name}{again}`. Then `modelsmith promote {history.cluster}`.",
             waiting_for=list(free),
             specialist=history.specialist,
         )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
-from modelsmith.artifacts.seal import describe, seal
 from modelsmith.artifacts.store import Store
 from modelsmith.diagnosis.firewall import Loss, losses, scored_texts, separate
 from modelsmith.diagnosis.generate import generate_rows
@@ -25,7 +22,7 @@ from modelsmith.loop.promotions import (
     refuse_on_hold,
 )
 from modelsmith.loop.state import Iteration
-from modelsmith.loop.training import parent_of, train
+from modelsmith.loop.training import ROWS_FILE, parent_of, seal_adapter, train
 from modelsmith.promotion import records
 from modelsmith.promotion.observers import required
 from modelsmith.repository.load import load_cluster
@@ -39,7 +36,6 @@ from modelsmith.schema.steps import step
 from modelsmith.substrates.adapter import WEIGHTS
 from modelsmith.training.rows import read_rows, write_rows
 
-ROWS_FILE = "rows.jsonl"
 ARTIFACT_FOLDER = "artifact"
 
 
@@ -161,10 +157,7 @@ def seal_candidate(context: IterationContext, iteration: Iteration) -> Iteration
     """Fix the artifact's identity, keep it in the store, and let ledger and main know it."""
     outcome = train(context, iteration, context.folder(iteration) / ROWS_FILE)
     folder = context.folder(iteration) / ARTIFACT_FOLDER
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(outcome.adapter, folder)
-    describe(folder, context.cluster.base_model)
-    artifact = seal(folder)
+    artifact = seal_adapter(outcome.adapter, folder, context.cluster.base_model)
     Store(context.workspace.store(context.cluster.store)).put(folder, artifact)
     diagnosed = diagnosed_run(context, iteration)
     trained = TrainingComplete(

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+from modelsmith.artifacts.seal import describe, seal
 from modelsmith.fleet.hosts import executor_on
 from modelsmith.loop.context import IterationContext
+from modelsmith.loop.engines import Target
 from modelsmith.loop.evals import BASE
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.bases import base_beneath, export_of
+from modelsmith.repository.load import GovernedSet
+from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import file_digest
+from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.progress import Progress
+from modelsmith.schema.source import BaseModelSource
+from modelsmith.schema.training import Training
 from modelsmith.substrates.base_models import resolve
 from modelsmith.training.job import Heartbeat, Inputs, TrainJob
 from modelsmith.training.supervisor import WORKER, TrainOutcome
 from modelsmith.training.supervisor import train as supervise
 
 JOB_FOLDER = "job"
+ROWS_FILE = "rows.jsonl"
+"""Name of the file of training rows in an iteration's folder."""
 
 
 def parent_of(context: IterationContext, iteration: Iteration) -> str:
@@ -45,22 +55,44 @@ def train(context: IterationContext, iteration: Iteration, rows: Path) -> TrainO
         KeyboardInterrupt: interrupted; the worker has stopped and the next call resumes from its checkpoint.
     """
     training = context.cluster.training
-    workspace = context.workspace
-    base = resolve(context.cluster.base_model, workspace.root, workspace.models, workspace.models_memory)
+    seeded = training.model_copy(update={"seed": training.seed + iteration.number - 1})
     parent = context.target(parent_of(context, iteration))
+    folder = context.folder(iteration) / JOB_FOLDER
+    return train_in(
+        folder, context.workspace, context.cluster, context.governed, Inputs(rows, parent.adapter), parent, seeded
+    )
+
+
+def train_in(
+    folder: Path,
+    workspace: Workspace,
+    cluster: Cluster,
+    governed: GovernedSet,
+    inputs: Inputs,
+    parent: Target,
+    training: Training,
+) -> TrainOutcome:
+    """Train in a job's folder, supervised; the same job trained there before is adopted. Raises as `train`."""
+    base = resolve(cluster.base_model, workspace.root, workspace.models, workspace.models_memory)
     job = TrainJob(
         base=base.digest,
         parent=parent.artifact,
-        rows=file_digest(rows),
-        system=context.governed.evalset.prompt.system,
-        chat=context.cluster.base_model.chat,
-        training=training.model_copy(update={"seed": training.seed + iteration.number - 1}),
+        rows=file_digest(inputs.rows),
+        system=governed.evalset.prompt.system,
+        chat=cluster.base_model.chat,
+        training=training,
     )
 
     def progress(beat: Heartbeat) -> None:
         text = f"loss {beat.loss:.3f}, about {round(beat.eta)}s left"
-        context.workspace.notify(Progress("train", text, beat.step, beat.steps))
+        workspace.notify(Progress("train", text, beat.step, beat.steps))
 
-    inputs = Inputs(rows, parent.adapter)
-    executor = executor_on(context.cluster.hosts, WORKER, base.folder)
-    return supervise(context.folder(iteration) / JOB_FOLDER, job, inputs, executor, progress)
+    return supervise(folder, job, inputs, executor_on(cluster.hosts, WORKER, base.folder), progress)
+
+
+def seal_adapter(adapter: Path, folder: Path, base: BaseModelSource) -> str:
+    """Copy a trained adapter into ``folder``, say what it belongs to, and seal it there; the artifact id."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(adapter, folder)
+    describe(folder, base)
+    return seal(folder)

@@ -266,8 +266,8 @@ def _specialist(
 
 def _observers(main: GovernedState, history: SpecialistHistory) -> str:
     following = FORWARD.get(history.state)
-    needed = required(main, following) if following else 0
-    if not needed:
+    needed = required(main, following) if following else None
+    if needed is None or not needed.observers:
         return ""
     found = backing(main, history)
     return "; ".join([count_sentence(found, needed), *disagreements(found)])

@@ -24,7 +24,7 @@ from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import PROMOTIONS, parse_record
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.lineage_checks import check_export, check_training
-from modelsmith.promotion.observers import backing, count_sentence, disagreements, required
+from modelsmith.promotion.observers import Required, backing, count_sentence, disagreements, required
 from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE, packet_files
 from modelsmith.promotion.proposed import Promotion, read_promotion, refuse, require_seal
 from modelsmith.promotion.records import RecordDraft, next_record, routing_after
@@ -128,7 +128,7 @@ def _run(name: str, check: Callable[[Promotion], str], promotion: Promotion) -> 
 
 
 def _checks_for(
-    record: PromotionRecord, observers: int, now: datetime | None, latest_signed: datetime
+    record: PromotionRecord, observers: Required, now: datetime | None, latest_signed: datetime
 ) -> Iterator[tuple[str, Callable[[Promotion], str]]]:
     yield "signature", _signature
     yield "life", _history
@@ -149,7 +149,7 @@ def _checks_for(
         yield "artifact", _artifact
     if record.event in ("customer-deployed", "production-validated"):
         yield FRESH, _fresh
-    if observers:
+    if observers.observers:
         yield OBSERVERS, partial(_observers, observers)
         yield "observations", _observations
     if now is not None:
@@ -310,11 +310,11 @@ def _fresh(promotion: Promotion) -> str:
     return "the eval answered the question that main asks today, by today's rule"
 
 
-def _observers(needed: int, promotion: Promotion) -> str:
+def _observers(needed: Required, promotion: Promotion) -> str:
     """As many others, with keys of their own, came to the same as the policy requires."""
     found = backing(promotion.main, promotion.main.histories.find(promotion.record.specialist))
     sentence = count_sentence(found, needed)
-    refuse(len(found.agreeing) < needed, sentence)
+    refuse(not needed.met(found), sentence)
     return sentence
 
 

@@ -61,7 +61,7 @@ def observation_checks(main: GovernedState, tree: Revision, change: Change, merg
         proposed = _read(main, tree, change)
     except ModelsmithError as error:
         return (CheckResult("observation", False, error.message),)
-    return tuple(_run(name, check, proposed) for name, check in _checks(merging))
+    return tuple(_run(name, check, proposed) for name, check in _checks(merging, proposed.look.retraining is not None))
 
 
 def _read(main: GovernedState, tree: Revision, change: Change) -> _Proposed:
@@ -75,11 +75,13 @@ def _read(main: GovernedState, tree: Revision, change: Change) -> _Proposed:
     return _Proposed(main, tree, change, folder, read_look(tree, folder), history, evidence, digest)
 
 
-def _checks(merging: bool) -> Iterator[tuple[str, Callable[[_Proposed], str]]]:
+def _checks(merging: bool, training: bool) -> Iterator[tuple[str, Callable[[_Proposed], str]]]:
     yield "observation", _place
     yield "observer", _observer
     yield "subject", _subject
     yield "engine", _engine
+    if training:
+        yield "retraining", _retraining
     yield "verdicts", _verdicts
     if merging:
         yield "plain", _plain
@@ -129,10 +131,28 @@ def _subject(proposed: _Proposed) -> str:
 def _engine(proposed: _Proposed) -> str:
     """Pinned weights on a machine: a server's word about its own model is no observation of the artifact."""
     look = proposed.look
+    again = look.retraining.run.engine if look.retraining and look.retraining.run else None
     for facts in (look.engine, look.candidate.engine or look.engine, look.incumbent.engine or look.engine):
         refuse(not _pinned(facts), "the engine's facts are not those of pinned weights")
-    refuse(look.candidate.engine is not None, "the specialist's engine is told twice")
+    refuse(look.candidate.engine is not None or again is not None, "the specialist's engine is told twice")
     return f"{look.engine.substrate} in {look.engine.dtype} on {look.engine.device}"
+
+
+def _retraining(proposed: _Proposed) -> str:
+    """The very rows that the training statement names, and verdicts of what came of them unless it is the artifact."""
+    look, evidence = proposed.look, proposed.evidence
+    again = look.retraining
+    assert again
+    refuse(proposed.history.is_export, "an export is not trained; its training is its parent's")
+    refuse(again.rows != evidence.training.rows_digest, "it trained on other rows than the specialist's")
+    same = again.artifact == proposed.history.artifact
+    refuse(same != (again.run is None), "verdicts are due of what it trained exactly where that is another artifact")
+    if again.run is None:
+        return "trained again from the same rows, the same artifact came of it"
+    facts = (again.run.model, again.run.weights, again.run.base)
+    due = (evidence.candidate.model, again.artifact, evidence.candidate.base)
+    refuse(facts != due, "its verdicts are not of what it trained")
+    return f"trained again from the same rows, another artifact came of it: {again.artifact}"
 
 
 def _pinned(facts: EngineFacts) -> bool:

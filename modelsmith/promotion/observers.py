@@ -6,15 +6,17 @@ that main has then: a key that is no longer listed speaks no more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from modelsmith.evidence.second_look import compare_look
 from modelsmith.governance.observed import ObservedFolder, observed_in, observed_path, parse_observed
 from modelsmith.governance.person_gates import OBSERVED_EVENTS
 from modelsmith.governance.shape import promotion_folder
 from modelsmith.governance.states import SpecialistHistory, parse_folder, record_folder
+from modelsmith.promotion.bases import export_of
 from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import PROMOTIONS
@@ -42,6 +44,8 @@ class Backing:
     """The latest of each observer that counts and agrees, one for each key, by observer."""
     disagreeing: tuple[Agreement, ...]
     """The same of those that disagree."""
+    retrained: tuple[str, ...]
+    """Who of those that agree repeated the training, too, and came to the same; of an export, who did its parent's."""
     uncounted: tuple[str, ...]
     """Observations on main that do not count, in sentences that say why."""
 
@@ -147,7 +151,15 @@ def backing(main: GovernedState, history: SpecialistHistory) -> Backing:
         spoken[key] = observer
         found = compare_look(look, evidence, main.policy.observer_flips)
         (agreeing if found.agrees else disagreeing).append(found)
-    return Backing(tuple(agreeing), tuple(disagreeing), tuple(uncounted))
+    return Backing(tuple(agreeing), tuple(disagreeing), _retrained(main, history, agreeing), tuple(uncounted))
+
+
+def _retrained(main: GovernedState, history: SpecialistHistory, agreeing: Sequence[Agreement]) -> tuple[str, ...]:
+    export = export_of(main, history)
+    if export is None:
+        return tuple(one.observer for one in agreeing if one.retrained)
+    of_parent = backing(main, main.histories.find(export.parent)).retrained
+    return tuple(one.observer for one in agreeing if one.observer in of_parent)
 
 
 def all_backing(main: GovernedState) -> dict[str, Backing]:
@@ -182,16 +194,33 @@ def observations_on(main: GovernedState, tree: Tree, change: Change) -> tuple[Ag
     return ()
 
 
-def required(main: GovernedState, event: Event) -> int:
-    """How many agreeing observers the policy requires for an event."""
-    return max((one.observers for one in main.policy.transitions if one.event == event), default=0)
+class Required(NamedTuple):
+    """What the policy asks of observers for an event."""
+
+    observers: int
+    """How many must agree; 0: nobody is asked."""
+    retrained: int
+    """How many of these must have repeated the training."""
+
+    def met(self, found: Backing) -> bool:
+        """Whether enough agree, and enough of them trained again."""
+        return len(found.agreeing) >= self.observers and len(found.retrained) >= self.retrained
 
 
-def count_sentence(found: Backing, needed: int) -> str:
-    """How many of the required observers agree, and why others do not count."""
+def required(main: GovernedState, event: Event) -> Required:
+    """What the policy asks of observers for an event."""
+    asked = [one for one in main.policy.transitions if one.event == event]
+    return Required(max((one.observers for one in asked), default=0), max((one.retrained for one in asked), default=0))
+
+
+def count_sentence(found: Backing, needed: Required) -> str:
+    """How many of the required observers agree, and trained again, and why others do not count."""
     names = f": {', '.join(one.observer for one in found.agreeing)}" if found.agreeing else ""
-    words = f"{len(found.agreeing)} of {needed} required observers agree{names}"
-    return "; ".join([words, *found.uncounted])
+    words = [f"{len(found.agreeing)} of {needed.observers} required observers agree{names}"]
+    if needed.retrained:
+        again = f": {', '.join(found.retrained)}" if found.retrained else ""
+        words.append(f"{len(found.retrained)} of {needed.retrained} who must repeat the training did{again}")
+    return "; ".join([*words, *found.uncounted])
 
 
 def disagreements(found: Backing) -> Iterator[str]:

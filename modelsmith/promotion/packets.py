@@ -81,7 +81,7 @@ def _evidence_packet(
             routing=_around(main, cluster, record),
             on_call=tuple((role, _holders(main, role)) for role in _deciders(main, "rolled-back")),
             observers=observers_section(
-                required(main, record.event), (*seen.agreeing, *seen.disagreeing), seen.uncounted
+                *required(main, record.event), (*seen.agreeing, *seen.disagreeing), seen.retrained, seen.uncounted
             ),
             validators=_deciders(main, "production-validated") if record.event == "customer-deployed" else (),
         )

@@ -129,6 +129,7 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
         if path in contents and not _SET_FOLDER.match(path):
             problems += first_of(path, _alone(path, kind, contents, everything))
     problems = _by_role(problems, contents)
+    odd += _shared_keys(contents)
     checked = {path: kind for path, kind in governed.items() if not wanted or any(_below(path, w) for w in wanted)}
     kept, kept_odd = (
         tuple(sorted({one for one in all_ if not wanted or any(_below(one.file, w) for w in wanted)}, key=sort_key))
@@ -341,6 +342,28 @@ def _people(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
             reason = f"there is no {TRUST}/{name}" if data is None else _key_problem(name, data)
             if reason:
                 yield people.problem(at, reason, "Put the public key there as PEM, or remove the name.")
+
+
+def _shared_keys(contents: Mapping[str, bytes]) -> Iterator[Problem]:
+    """An observer's key that another harness has, too, by name or content: what it signs counts as nobody else's."""
+    if PEOPLE not in contents:
+        return
+    people, _ = read_source(PEOPLE, contents[PEOPLE], People)
+    if people is None:
+        return
+    holders: dict[bytes, list[str]] = {}
+    for harness in people.value.harness:
+        for name in dict.fromkeys(harness.trust):
+            holders.setdefault(contents.get(f"{TRUST}/{name}", name.encode()), []).append(harness.id)
+    for i, harness in enumerate(people.value.harness):
+        for j, name in enumerate(harness.trust if harness.observer else ()):
+            held = holders[contents.get(f"{TRUST}/{name}", name.encode())]
+            others = sorted({one for one in held if one != harness.id})
+            if others:
+                signs = any(one.id in others and not one.observer for one in people.value.harness)
+                what = "which signs evidence: no observation by it counts" if signs else "so it counts once for both"
+                words = f"the key {name} of the observer {harness.id} is also that of {' and '.join(others)}, {what}"
+                yield people.problem(("harness", i, "trust", j), words, "Give the observer a key of its own.")
 
 
 def _key_problem(name: str, data: bytes) -> str:

@@ -26,6 +26,8 @@ class Transition(Frozen):
     observers: Annotated[int, Field(ge=0, le=9)] = 0
     """How many observers with keys of their own must have repeated the eval and agree before the event may be merged.
     Only of ``customer-deployed`` and ``production-validated``: what comes before is what they observe."""
+    retrained: Annotated[int, Field(ge=0, le=9)] = 0
+    """How many of these observers must have repeated the training, too, and come to the same."""
     override: Slug | None = None
     """Role that may let an eval count although it came out INCONCLUSIVE; None: nobody may. Only of ``eval-accepted``.
     """

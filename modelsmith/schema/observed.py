@@ -17,6 +17,17 @@ OBSERVATION_SIGNATURE = "observation.sigstore.json"
 OBSERVATION_TYPE = "https://modelsmith.dev/observation/v1"
 
 
+class Retraining(Frozen):
+    """The adapter's training, repeated on the observer's machine from the rows that its training statement names."""
+
+    rows: Digest
+    """Digest of the rows."""
+    artifact: Digest
+    """Artifact id of what came of it: the observed one where the same rows, settings and libraries gave the same."""
+    run: RunEvidence | None = None
+    """Its answers to the evidence's question, under the specialist's name; None where it is the very same artifact."""
+
+
 class SecondLook(Frozen):
     """``observation.json``: verdicts on the evidence's question, as an observer's own machine came to them. No text."""
 
@@ -39,6 +50,8 @@ class SecondLook(Frozen):
     """Answers there of the model that the evidence counts regressions against."""
     judge: JudgeAgreement | None = None
     """Who decided the judged points there; None without judged points."""
+    retraining: Retraining | None = None
+    """None where only the eval was repeated."""
 
 
 class Turned(Frozen):
@@ -51,6 +64,17 @@ class Turned(Frozen):
     direction: Literal["lost", "gained", "points"]
     """``lost``: the evidence passes it and the observer does not; ``gained``: the other way round; ``points``: both
     come to the same, by other rubric points."""
+
+
+class Retrained(Frozen):
+    """A repeated training held against the artifact and the evidence."""
+
+    identical: bool
+    """Whether the very same artifact came of it."""
+    agrees: bool
+    """Whether it is identical, or its verdicts differ on no more scenarios than another engine's may."""
+    turned: tuple[Turned, ...]
+    """All that differ."""
 
 
 class Agreement(Frozen):
@@ -69,5 +93,7 @@ class Agreement(Frozen):
     """Largest share of them that may differ; 0 on the same engine."""
     turned: tuple[Turned, ...]
     """All that differ."""
+    retrained: Retrained | None = None
+    """None where the training was not repeated."""
     sentence: str
     """The same in words."""

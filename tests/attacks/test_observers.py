@@ -7,7 +7,7 @@ import yaml
 from attacker import CLUSTER, HARNESS, PEOPLE_FILE, POLICY, refused
 
 from modelsmith.evidence.bundle import Run
-from modelsmith.evidence.second_look import second_look
+from modelsmith.evidence.second_look import TrainedAgain, second_look
 from modelsmith.governance.observed import observed_path
 from modelsmith.governance.states import record_folder
 from modelsmith.loop.promotions import promote_next
@@ -23,7 +23,7 @@ OTHER = "sha256:" + "1" * 64
 BFLOAT = {"dtype": "bfloat16"}
 
 
-def listed(world, needed=1, observers=("ci", "lab")):
+def listed(world, needed=1, observers=("ci", "lab"), retrained=0):
     """The owners list observers, each with a key of its own, and require some of them of a deployment."""
     document = yaml.safe_load(world.governed().tree.read(PEOPLE_FILE))
     files = {}
@@ -36,35 +36,44 @@ def listed(world, needed=1, observers=("ci", "lab")):
     policy = yaml.safe_load(world.governed().tree.read(POLICY))
     for transition in policy["transitions"]:
         if transition["event"] == "customer-deployed":
-            transition["observers"] = needed
+            transition |= {"observers": needed, "retrained": retrained}
     files[POLICY] = yaml.safe_dump(policy, sort_keys=False).encode()
     world.force_honestly(files, "petra")
     return world
 
 
-def looked(world, observer="ci", *, turn=0, engine=None, number=None):
-    """What an observer saw: the evidence's own verdicts, with the first ``turn`` scenarios of the candidate turned."""
+def looked(world, observer="ci", *, turn=0, engine=None, number=None, again=None, again_turn=0):
+    """What an observer saw: the evidence's own verdicts, with the first ``turn`` scenarios of the candidate turned.
+
+    ``again`` is the artifact that it trained, whose verdicts turn on ``again_turn`` scenarios.
+    """
     evidence = world.stated_evidence()
     history = world.governed().histories.find(evidence.specialist)
     accepted = next(record for record in history.records if record.event == "eval-accepted")
     digest = sha256(world.governed().tree.read(f"{record_folder(accepted)}/evidence.json"))
     facts = evidence.engine.model_copy(update=engine or {})
 
-    def run(stated, rows):
+    def run(stated, rows, weights=None):
         result = RunResult.model_construct(
-            run_id=sha256(f"{observer} {stated.model} {turn}".encode()), weights=stated.weights, base=stated.base,
-            engine=facts, judge=None, question=evidence.question,
+            run_id=sha256(f"{observer} {stated.model} {weights} {turn}".encode()), weights=weights or stated.weights,
+            base=stated.base, engine=facts, judge=None, question=evidence.question,
         )  # fmt: skip
         return Run(result, rows)
 
-    names = list(dict.fromkeys((row.section, row.id) for row in evidence.candidate.rows))[:turn]
-    turned = tuple(
-        row.model_copy(update={"points": dict.fromkeys(row.points, False)}) if (row.section, row.id) in names else row
-        for row in evidence.candidate.rows
-    )
+    def turned(count):
+        names = list(dict.fromkeys((row.section, row.id) for row in evidence.candidate.rows))[:count]
+        wrong = {"points": dict.fromkeys(evidence.candidate.rows[0].points, False)}
+        return tuple(
+            row.model_copy(update=wrong) if (row.section, row.id) in names else row for row in evidence.candidate.rows
+        )
+
     number = number or next_number(world.governed(), history, observer)
-    mine, theirs = run(evidence.candidate, turned), run(evidence.incumbent, evidence.incumbent.rows)
-    return second_look(observer, number, evidence, digest, mine, theirs)
+    mine, theirs = run(evidence.candidate, turned(turn)), run(evidence.incumbent, evidence.incumbent.rows)
+    retrained = None
+    if again is not None:
+        own = None if again == history.artifact else run(evidence.candidate, turned(again_turn), again)
+        retrained = TrainedAgain(evidence.training.rows_digest, again, own)
+    return second_look(observer, number, evidence, digest, mine, theirs, retrained)
 
 
 def sealed(world, look, key=None, said=None):
@@ -284,6 +293,62 @@ def test_something_rides_along_with_an_observation(exported):
     for more in (f"{folder}/notes.md", f"clusters/{CLUSTER}/routing.yaml", "notes.md"):
         head = exported.commit(files | {more: b"more\n"})
         exported.closed_to_everybody(head, requester=HARNESS)
+
+
+@pytest.fixture
+def retrained(waiting):
+    """Exported; the policy requires an observer that has repeated the training."""
+    return listed(waiting, retrained=1)
+
+
+def test_where_training_must_be_repeated_an_eval_alone_opens_no_gate(retrained):
+    """The control beside it: who only asked the model is not counted, who trained it again is."""
+    handed_in(retrained, looked(retrained, "lab"))
+    number, words = deployment(retrained)
+    assert "0 of 1 who must repeat the training did" in words
+    retrained.detected(retrained.force(retrained.head(number), pull=number), "must repeat the training")
+
+
+def test_an_observer_that_trained_the_very_same_opens_the_gate(retrained):
+    """Whoever trains from the named rows and gets the same artifact is counted, and a plain clone verifies."""
+    handed_in(retrained, looked(retrained, again=retrained.artifact()))
+    number, words = deployment(retrained)
+    assert words == ""
+    assert retrained.merge(number).status == "merged"
+    found = retrained.holds().observations[retrained.draft().specialist]
+    assert [one.retrained.identical for one in found] == [True]
+
+
+def test_an_adapter_trained_on_other_rows_is_found_out(retrained):
+    """The harness names rows and trains on others: what comes of the named ones answers otherwise."""
+    handed_in(retrained, looked(retrained, again=OTHER, again_turn=4))
+    number, words = deployment(retrained)
+    first = retrained.stated_evidence().candidate.rows[0].id
+    assert f"it is another artifact, which disagrees: 4 verdicts differ: {retrained.draft().specialist} core" in words
+    assert f"core {first} (lost)" in words
+    retrained.detected(retrained.force(retrained.head(number), pull=number), "which disagrees")
+
+
+RETRAININGS = {
+    "from other rows": ({"rows": OTHER}, "trained on other rows"),
+    "the same artifact, with verdicts": ({"artifact": "the artifact"}, "exactly where that is another artifact"),
+    "another artifact, without verdicts": ({"run": None}, "exactly where that is another artifact"),
+    "verdicts of something else": ({"run": {"weights": "sha256:" + "3" * 64}}, "not of what it trained"),
+    "a better figure": ({"run": {"headline": {"composite": {"value": 0.5}}}}, "does not follow"),
+}
+
+
+@pytest.mark.parametrize("name", RETRAININGS)
+def test_a_repeated_training_says_what_it_trained_and_on_which_rows(retrained, name):
+    """Signed by the observer's own key, but of other rows, or with verdicts of something else."""
+    lie, saying = RETRAININGS[name]
+    lie = {key: retrained.artifact() if value == "the artifact" else value for key, value in lie.items()}
+    told = changed(looked(retrained, again=OTHER).model_dump(mode="json"), {"retraining": lie})
+    look = SecondLook.model_validate_json(canonical_json(told))
+    number = retrained.open(retrained.commit(sealed(retrained, look)), HARNESS, branch="lie")
+    with refused("gate-closed"):
+        retrained.merge(number)
+    assert saying in retrained.refusals(number), retrained.refusals(number)
 
 
 @pytest.mark.xfail(strict=True, reason="a signature says who observed, not that they did")

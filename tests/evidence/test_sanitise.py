@@ -15,7 +15,7 @@ from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.evidence import Evidence, RunEvidence
 from modelsmith.schema.live import Counted, LiveWindow
-from modelsmith.schema.observed import SecondLook
+from modelsmith.schema.observed import Retraining, SecondLook
 from modelsmith.schema.promotion import (
     Export,
     ExportFacts,
@@ -37,6 +37,7 @@ LISTED = (
     Export,
     RollbackOrder,
     SecondLook,
+    Retraining,
     LiveWindow,
     Counted,
     HoldClearance,

@@ -15,7 +15,7 @@ PEOPLE = ".github/governance/people.yaml"
 POLICY = ".github/governance/policy.yaml"
 
 
-def list_observer(world):
+def list_observer(world, **more):
     """Petra lists an observer and requires it of a deployment, by pull request."""
     keys = world.folder / "observer-keys"
     create_ssh_key(keys / "harness-ssh", "ci")
@@ -24,7 +24,7 @@ def list_observer(world):
     ssh_key = public_key(keys / "harness-ssh.pub")
     people["harness"].append({"id": "ci", "keys": [{"key": ssh_key}], "trust": ["ci.pem"], "observer": True})
     policy = yaml.safe_load((world.clone / POLICY).read_text())
-    next(one for one in policy["transitions"] if one["event"] == "customer-deployed")["observers"] = 1
+    next(one for one in policy["transitions"] if one["event"] == "customer-deployed").update(observers=1, **more)
     files = {
         PEOPLE: yaml.safe_dump(people, sort_keys=False),
         POLICY: yaml.safe_dump(policy, sort_keys=False),
@@ -49,6 +49,13 @@ def observer(world, name="observer"):
     return lambda *words: world.modelsmith(*words, "--json", cwd=clone, env=environment)
 
 
+def fetched(world, artifact):
+    """A copy of the sealed artifact, as somebody carries it over."""
+    folder = world.folder / "fetched" / artifact.removeprefix("sha256:")
+    shutil.copytree(Store(world.home / "store").get(artifact), folder)
+    return str(folder)
+
+
 def test_a_deployment_waits_for_a_second_machine_that_agrees(waiting):
     specialist, artifact = waiting.state()["specialist"], waiting.state()["artifact"]
     list_observer(waiting)
@@ -60,9 +67,7 @@ def test_a_deployment_waits_for_a_second_machine_that_agrees(waiting):
 
     there = observer(waiting)
     assert there("observe", specialist).json["code"] == "weights-missing"
-    fetched = waiting.folder / "fetched"
-    shutil.copytree(Store(waiting.home / "store").get(artifact), fetched)
-    ran = there("observe", specialist, "--artifact", str(fetched))
+    ran = there("observe", specialist, "--artifact", fetched(waiting, artifact))
     assert ran.code == 0, ran.out + ran.err
     said = ran.json["agreement"]
     assert (said["agrees"], said["same_engine"], said["turned"], ran.json["status"]) == (True, True, [], "merged")
@@ -82,3 +87,72 @@ def test_a_deployment_waits_for_a_second_machine_that_agrees(waiting):
     assert "agrees" in waiting.modelsmith("verify").out
     text = there("validate").json
     assert text["kinds"]["observation"] == 1
+
+
+def test_a_second_machine_trains_it_again_and_comes_to_the_very_same(waiting):
+    specialist, artifact = waiting.state()["specialist"], waiting.state()["artifact"]
+    list_observer(waiting, retrained=1)
+    there, copy = observer(waiting), fetched(waiting, artifact)
+    plain = there("observe", specialist, "--artifact", copy)
+    assert (plain.code, plain.json["agreement"]["retrained"]) == (0, None), plain.out
+    asked = waiting.modelsmith("promote", CLUSTER, "--json").json
+    assert (asked["code"], "0 of 1 who must repeat the training did" in asked["message"]) == ("unobserved", True)
+    assert f"modelsmith observe {specialist} --retrain" in asked["mend"]
+    assert "0 of 1 who must repeat" in waiting.modelsmith("status").out
+
+    rows = waiting.private / CLUSTER / "iterations" / "001" / "rows.jsonl"
+    missing = there("observe", specialist, "--retrain").json
+    assert missing["code"] == "rows-missing"
+    assert missing["details"]["rows"] in missing["mend"]
+    other = waiting.folder / "rows.jsonl"
+    other.write_bytes(b"".join(rows.read_bytes().splitlines(keepends=True)[1:]))
+    assert there("observe", specialist, "--retrain", "--rows", str(other)).json["code"] == "other-rows"
+
+    ran = there("observe", specialist, "--retrain", "--rows", str(rows))
+    assert ran.code == 0, ran.out + ran.err
+    assert "train" in ran.phases
+    said = ran.json["agreement"]
+    assert said["retrained"] == {"identical": True, "agrees": True, "turned": []}
+    assert "the very same artifact" in said["sentence"]
+    again = there("observe", specialist, "--retrain", "--rows", str(rows))
+    assert (again.code, again.json["pull"], "train" in again.phases) == (0, None, False)
+
+    proposed = waiting.modelsmith("promote", CLUSTER, "--json")
+    assert proposed.code == 4, proposed.out
+    number = str(proposed.json["pull"])
+    assert "trained it again from its rows (ci); the policy requires 1" in waiting.modelsmith("pr", "show", number).out
+    for words in (("approve", number, "--key", waiting.key("maya")), ("pr", "merge", number)):
+        ran = waiting.modelsmith(*words, "--json")
+        assert ran.code == 0, ran.out
+    assert "trained again from the same rows" in waiting.modelsmith("verify").out
+
+
+def test_a_second_machine_observes_an_export_whose_parent_it_trained_again(deployed):
+    adapter, artifact = deployed.state()["specialist"], deployed.state()["artifact"]
+    list_observer(deployed, retrained=1)
+    made = deployed.modelsmith("export", adapter, "--as", "merged", "--json").json
+    child = made["specialist"]
+    there = observer(deployed)
+    asked = deployed.modelsmith("promote", CLUSTER, child, "--json").json
+    assert asked["code"] == "unobserved"
+
+    rows = deployed.private / CLUSTER / "iterations" / "001" / "rows.jsonl"
+    parent = there("observe", adapter, "--artifact", fetched(deployed, artifact), "--retrain", "--rows", str(rows))
+    assert parent.code == 0, parent.out + parent.err
+    refused = there("observe", child, "--retrain")
+    assert (refused.code, refused.json["code"]) == (2, "not-trained")
+    ran = there("observe", child, "--artifact", fetched(deployed, made["artifact"]))
+    assert ran.code == 0, ran.out + ran.err
+    assert (ran.json["agreement"]["agrees"], ran.json["agreement"]["retrained"]) == (True, None)
+
+    proposed = deployed.modelsmith("promote", CLUSTER, child, "--json")
+    assert proposed.code == 4, proposed.out
+    number = str(proposed.json["pull"])
+    for words in (("approve", number, "--key", deployed.key("maya")), ("pr", "merge", number)):
+        ran = deployed.modelsmith(*words, "--json")
+        assert ran.code == 0, ran.out
+    seen = deployed.modelsmith("verify", "--json").json["observations"]
+    assert {name: [one["observer"] for one in found] for name, found in seen.items()} == {
+        adapter: ["ci"],
+        child: ["ci"],
+    }

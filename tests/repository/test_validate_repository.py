@@ -208,6 +208,25 @@ def test_people_must_be_unambiguous_and_their_trust_files_ec_p256_keys(repo: Pat
     ]
 
 
+def test_an_observer_s_key_that_another_has_too_is_a_warning(repo: Path, put: Put) -> None:
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    for name in ("harness", "twin"):
+        put(
+            f".github/governance/trust/{name}.pem", public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        )
+    text = (repo / PEOPLE).read_text()
+    harness = "harness:\n  - {id: harness, trust: [harness.pem]}\n"
+    for lines, words in (
+        ("  - {id: ci, observer: true, trust: [harness.pem]}\n", "also that of harness, which signs evidence"),
+        ("  - {id: ci, observer: true, trust: [twin.pem]}\n", "also that of harness, which signs evidence"),
+        ("  - {id: other, trust: [twin.pem]}\n", None),
+    ):
+        put(PEOPLE, text + harness + lines)
+        report = validate(WorkTree(repo))
+        assert report.problems == ()
+        assert [words in one.message for one in report.warnings] == ([True] if words else [])
+
+
 def test_routing_shares_must_add_up(repo: Path, put: Put) -> None:
     line = "  - {specialist: base, artifact: null, share: %s, record: null}\n"
     put("clusters/pricing/routing.yaml", "cluster: pricing\nserving:\n" + line % "0.9" + line % "0.1")
