@@ -8,9 +8,9 @@ from pathlib import Path
 from modelsmith.loop.engines import Target
 from modelsmith.loop.evals import BASE, EvalSpec, target_of
 from modelsmith.loop.state import Iteration
-from modelsmith.promotion.governed_state import GovernedState, read_governed_state
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.pulls import sync
+from modelsmith.promotion.pulls import MainReader
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster
@@ -29,6 +29,8 @@ class IterationContext:
     governed: GovernedSet
     eval_tree: str
     """Git tree hash of the eval set."""
+    latest: MainReader
+    """Main as it moves while the iteration promotes."""
 
     @property
     def workspace(self) -> Workspace:
@@ -44,7 +46,7 @@ class IterationContext:
 
     def main(self) -> GovernedState:
         """Main as it is now; it moves while the iteration promotes."""
-        return read_governed_state(self.workspace.git, sync(self.harness))
+        return self.latest.read()
 
     def target(self, model: str) -> Target:
         """The base model, a baseline of the cluster, or a specialist that main knows."""
@@ -57,8 +59,8 @@ class IterationContext:
         return EvalSpec(self.cluster, self.governed, self.eval_tree, tag)
 
 
-def open_context(harness: Harness, iteration: Iteration) -> IterationContext:
-    """The context of an iteration.
+def open_context(harness: Harness, iteration: Iteration, latest: MainReader | None = None) -> IterationContext:
+    """The context of an iteration; ``latest`` is the reader of main that the caller has used.
 
     Raises:
         InvalidInput: cluster or eval set do not load.
@@ -67,4 +69,4 @@ def open_context(harness: Harness, iteration: Iteration) -> IterationContext:
     cluster = load_cluster(tree, iteration.cluster)
     governed = load_eval_set(tree, cluster.eval_set)
     eval_tree = harness.workspace.git.text("rev-parse", f"{iteration.commit}:{governed.folder}")
-    return IterationContext(harness, cluster, governed, eval_tree)
+    return IterationContext(harness, cluster, governed, eval_tree, latest or MainReader(harness))

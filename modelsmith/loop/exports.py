@@ -22,7 +22,6 @@ from modelsmith.loop.evals import target_of
 from modelsmith.loop.lineage import nearest_to_scored, versions
 from modelsmith.loop.phases import (
     ARTIFACT_FOLDER,
-    ROWS_FILE,
     assess_candidate,
     candidate_run,
     eval_reference,
@@ -30,11 +29,13 @@ from modelsmith.loop.phases import (
 )
 from modelsmith.loop.promotions import note_advances, promote_accepted, promote_export_record, promote_exported
 from modelsmith.loop.state import Iteration
+from modelsmith.loop.training import ROWS_FILE
 from modelsmith.promotion.bases import export_of, exports_of, training_of
 from modelsmith.promotion.freshness import evidence_of
-from modelsmith.promotion.governed_state import GovernedState, read_governed_state
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.pulls import sync
+from modelsmith.promotion.overrides import override_of
+from modelsmith.promotion.pulls import MainReader
 from modelsmith.promotion.records import RecordDraft, export_tag, is_assessment
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.canonical import file_digest, sha256
@@ -73,8 +74,8 @@ def export(harness: Harness, specialist: str, wanted: Wanted) -> Iteration:
     """
     workspace = harness.workspace
     workspace.require_clean()
-    commit = sync(harness)
-    main = read_governed_state(workspace.git, commit)
+    latest = MainReader(harness)
+    main = latest.read()
     parent = main.histories.find(specialist)
     cluster = load_cluster(main.tree, parent.cluster)
     training = _require_exportable(main, parent, cluster)
@@ -86,20 +87,19 @@ def export(harness: Harness, specialist: str, wanted: Wanted) -> Iteration:
             base_digest=training.base_digest,
             dtype=wanted.dtype,
         )
-        bench = _Bench(harness, main, parent, cluster, said)
+        bench = _Bench(harness, latest, main, parent, cluster, said)
         artifact = bench.adopted() if wanted.file is None else None
         artifact = artifact or bench.made(wanted.file)
         name = bench.name(artifact)
         history = main.histories.by_specialist.get(name)
         if history is not None and history.state == "deprecated":
             raise _refused(f"{name} is this very export, and it is deprecated", parent.cluster)
-        promote_export_record(
-            harness, bench.draft(artifact), ExportFacts(parent=specialist, export=said, toolkit=versions())
-        )
-        return _through(bench, commit, name, artifact, training)
+        made = ExportFacts(parent=specialist, export=said, toolkit=versions())
+        promote_export_record(harness, latest.read(), bench.draft(artifact), made)
+        return _through(bench, main.tree.commit, name, artifact, training)
 
 
-def override_export(harness: Harness, main: GovernedState, history: SpecialistHistory, reason: str) -> Iteration:
+def override_export(harness: Harness, latest: MainReader, history: SpecialistHistory, reason: str) -> Iteration:
     """Ask a person to let the INCONCLUSIVE eval of an export count.
 
     Returns:
@@ -108,11 +108,12 @@ def override_export(harness: Harness, main: GovernedState, history: SpecialistHi
     Raises:
         ModelsmithError: as `export`.
     """
+    main = latest.read()
     facts = export_of(main, history)
     assert facts
     parent, cluster = main.histories.find(facts.parent), load_cluster(main.tree, history.cluster)
     training = _require_exportable(main, parent, cluster)
-    bench = _Bench(harness, main, parent, cluster, facts.export)
+    bench = _Bench(harness, latest, main, parent, cluster, facts.export)
     return _through(bench, main.tree.commit, history.specialist, history.artifact, training, reason)
 
 
@@ -145,7 +146,9 @@ class _Bench:
     """Where an export is made, sealed and kept."""
 
     harness: Harness
+    latest: MainReader
     main: GovernedState
+    """As it was when the export was asked for."""
     parent: SpecialistHistory
     cluster: Cluster
     said: Export
@@ -269,11 +272,13 @@ def _through(
         artifact=artifact,
         export_tag="",
     )
-    context = open_context(harness, iteration)
-    history = context.main().histories.find(name)
+    context = open_context(harness, iteration, bench.latest)
+    main = context.main()
+    history = main.histories.find(name)
     if history.state not in ("candidate", "eval-accepted"):
         tag = next((record.eval_tag for record in reversed(history.records) if record.eval_tag), "") or ""
-        told = {"phase": "done", "outcome": "PASS", "reason": f"{name} is {history.state}", "export_tag": tag}
+        outcome = "INCONCLUSIVE" if override_of(main, history) else "PASS"
+        told = {"phase": "done", "outcome": outcome, "reason": f"{name} is {history.state}", "export_tag": tag}
         return iteration.model_copy(update=told)
     engine = engine_of(cluster, target_of(harness.workspace, cluster, name, artifact))
     tag = export_tag(cluster.cluster, name, context.governed.question(), engine)

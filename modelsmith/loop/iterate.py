@@ -15,12 +15,13 @@ from modelsmith.loop.context import IterationContext, open_context
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.state import Fault, Iteration, Phase, StateFile
 from modelsmith.promotion.checks import FRESH
-from modelsmith.promotion.governed_state import read_governed_state
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.merge_decision import decide_merge
-from modelsmith.promotion.pulls import sync
+from modelsmith.promotion.pulls import MainReader
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.tree import Revision
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS
 from modelsmith.schema.errors import Exit, GateNotCleared, InfrastructureFailure, InvalidInput, ModelsmithError
@@ -48,6 +49,7 @@ class Loop:
 
     harness: Harness
     cluster: str
+    latest: MainReader
 
     def run(self, max_iterations: int | None, restart: bool) -> Iteration:
         """Go on from where the last call ended, to a person's gate, to nothing left to do, or to the limit.
@@ -63,7 +65,7 @@ class Loop:
         with workspace.lock(f"iterate-{self.cluster}"):
             states = StateFile(workspace)
             main = self._main()
-            limit = max_iterations or load_cluster(workspace.revision(main), self.cluster).loop.max_iterations
+            limit = max_iterations or load_cluster(main.tree, self.cluster).loop.max_iterations
             last = states.get(self.cluster)
             iteration = self._abandon(last, main) if restart else self._resume(last, main)
             if iteration != last:
@@ -80,7 +82,7 @@ class Loop:
     def _through(self, states: StateFile, iteration: Iteration) -> Iteration:
         """Phase after phase to the iteration's end; what one fails with is kept, to be shown and for the next call."""
         try:
-            context = open_context(self.harness, iteration)
+            context = open_context(self.harness, iteration, self.latest)
             while iteration.phase not in ENDS:
                 done = PHASES[iteration.phase](context, iteration)
                 iteration = states.put(done.model_copy(update={"error": None}))
@@ -93,12 +95,12 @@ class Loop:
             raise
         return iteration
 
-    def _main(self) -> str:
-        """Commit of the forge's main, which the clone must not have left."""
-        workspace = self.harness.workspace
-        main = sync(self.harness)
-        local = workspace.git.rev("HEAD")
-        if local is None or not workspace.git.is_ancestor(local, main):
+    def _main(self) -> GovernedState:
+        """The forge's main, which the clone must not have left."""
+        git = self.harness.workspace.git
+        main = self.latest.read()
+        local = git.rev("HEAD")
+        if local is None or not git.is_ancestor(local, main.tree.commit):
             raise InvalidInput(
                 "diverged-main",
                 "This clone has commits that main of the forge does not have",
@@ -106,37 +108,38 @@ class Loop:
             )
         return main
 
-    def _resume(self, last: Iteration | None, main: str) -> Iteration:
+    def _resume(self, last: Iteration | None, main: GovernedState) -> Iteration:
         """The iteration to work on: the unfinished one, the one that waits, or a new one."""
         if last is None:
             return self._begin(main, None)
         if last.phase == "waiting":
             return self._waited(last, main)
-        if last.phase == "done" or not self.harness.workspace.git.is_ancestor(last.commit, main):
+        if last.phase == "done" or not self.harness.workspace.git.is_ancestor(last.commit, main.tree.commit):
             return self._begin(main, last)
         why = self._outlived(last, main)
         return self._abandon(last, main, why) if why else last
 
-    def _outlived(self, last: Iteration, main: str) -> str:
+    def _outlived(self, last: Iteration, main: GovernedState) -> str:
         """Why main leaves no sense in going on with an unfinished iteration; empty while there is some.
 
         What a phase failed with is mended on main or on this machine. The first makes a new iteration, since this one
         keeps to the files of its commit. A candidate that passed is not given up for what may go by itself, but main
         takes no evidence that answers another question than its own, or passed by another rule.
         """
+        then = self.harness.workspace.revision(last.commit)
         early = last.phase in BEFORE_CANDIDATE
         if early and self._retired(last.reference, main):
             return f"{last.reference} is deprecated"
         if last.error and (last.phase != "promote" or last.error.exit != Exit.INFRASTRUCTURE):
-            changed = self._pinned(last.commit) != self._pinned(main)
+            changed = self._pinned(then) != self._pinned(main.tree)
             return f"it stopped at {last.error.code}, and main's files have changed since" if changed else ""
         if early:
-            return "main trains by other terms by now" if self._terms(last.commit) != self._terms(main) else ""
-        if self._asks(last.commit) == self._asks(main) or self._routed(last.specialist, main):
+            return "main trains by other terms by now" if self._terms(then) != self._terms(main.tree) else ""
+        if self._asks(then) == self._asks(main.tree) or self._routed(last.specialist, main):
             return ""
         return "main asks another question, or judges by another rule, by now"
 
-    def _abandon(self, last: Iteration | None, main: str, why: str = "somebody asked for it") -> Iteration:
+    def _abandon(self, last: Iteration | None, main: GovernedState, why: str = "somebody asked for it") -> Iteration:
         """Begin anew; what the harness had open for the unfinished candidate is closed, runs and ledger stay."""
         if last and last.phase != "done":
             reason = f"Iteration {last.number} is left behind: {why}"
@@ -152,7 +155,7 @@ class Loop:
             if pull.preparer == self.harness.actor and pull.branch.startswith(ours):
                 self.harness.forge.close(pull.number, reason)
 
-    def _waited(self, last: Iteration, main: str) -> Iteration:
+    def _waited(self, last: Iteration, main: GovernedState) -> Iteration:
         """What to do now with an iteration that ended at a person: wait on, go on, or begin the next one.
 
         When an owner said no, or main asks another question by now, its pull request is closed and a new iteration
@@ -163,24 +166,23 @@ class Loop:
         again = last.model_copy(update={"phase": "promote", "pull": None})
         if last.pull is None:
             return again
-        git, forge = self.harness.workspace.git, self.harness.forge
+        forge = self.harness.forge
         pull = forge.get(last.pull)
         if pull.status == "closed":
             ours = (other for other in forge.list("open") if other.preparer == self.harness.actor)
             pull = next((other for other in ours if other.branch == pull.branch), pull)
             last = last.model_copy(update={"pull": pull.number})
-        governed = read_governed_state(git, main)
-        history = governed.histories.by_specialist.get(last.specialist or "")
+        history = main.histories.by_specialist.get(last.specialist or "")
         if pull.status == "merged" and history is not None and history.state == "eval-accepted":
             return again
         if pull.status != "open":
             return self._begin(main, last)
-        hold = hold_of(self.cluster, governed.histories.of_cluster(self.cluster))
+        hold = hold_of(self.cluster, main.histories.of_cluster(self.cluster))
         if hold and history is not None and history.state != "candidate":
             forge.close(pull.number, hold.sentence)
             return again
         try:
-            decision = decide_merge(governed, pull, datetime.now(UTC)).decision
+            decision = decide_merge(main, pull, datetime.now(UTC)).decision
         except GateNotCleared:
             return again
         stale = any(check.name == FRESH and not check.passed for check in decision.checks)
@@ -189,23 +191,20 @@ class Loop:
             return self._begin(main, last)
         return again if decision.refusals else last
 
-    def _terms(self, commit: str) -> tuple[object, ...]:
+    def _terms(self, tree: Revision) -> tuple[object, ...]:
         """What a training is bound by: a candidate that was trained by other terms than main's is refused."""
-        tree = self.harness.workspace.revision(commit)
         cluster = load_cluster(tree, self.cluster)
         governed = load_eval_set(tree, cluster.eval_set)
         return cluster.base_model, cluster.training, governed.rubric_digest, governed.generators
 
-    def _asks(self, commit: str) -> tuple[object, ...]:
+    def _asks(self, tree: Revision) -> tuple[object, ...]:
         """What evidence must have answered, and the rule it must have passed: main accepts no evidence of others."""
-        tree = self.harness.workspace.revision(commit)
         cluster = load_cluster(tree, self.cluster)
         governed = load_eval_set(tree, cluster.eval_set)
         return governed.question(), effective_rule(governed, cluster)
 
-    def _pinned(self, commit: str) -> tuple[object, ...]:
+    def _pinned(self, files: Revision) -> tuple[object, ...]:
         """Everything that an iteration reads from its commit, as git names it."""
-        files = self.harness.workspace.revision(commit)
         folder = f"evals/{load_cluster(files, self.cluster).eval_set}"
         return (
             files.entries(f"clusters/{self.cluster}/cluster.yaml"),
@@ -213,22 +212,17 @@ class Loop:
             files.folder_id(folder),
         )
 
-    def _retired(self, specialist: str, main: str) -> bool:
+    def _retired(self, specialist: str, main: GovernedState) -> bool:
         """Whether nothing may be trained from the specialist any more."""
-        history = read_governed_state(self.harness.workspace.git, main).histories.by_specialist.get(specialist)
+        history = main.histories.by_specialist.get(specialist)
         return history is not None and history.state == "deprecated"
 
-    def _routed(self, specialist: str | None, main: str) -> bool:
+    def _routed(self, specialist: str | None, main: GovernedState) -> bool:
         """Whether the specialist has been deployed: then nothing of it is left to propose, and nothing is closed."""
-        history = (
-            read_governed_state(self.harness.workspace.git, main).histories.by_specialist.get(specialist)
-            if specialist
-            else None
-        )
+        history = main.histories.by_specialist.get(specialist) if specialist else None
         return history is not None and history.routed
 
-    def _begin(self, commit: str, last: Iteration | None) -> Iteration:
-        main = read_governed_state(self.harness.workspace.git, commit)
+    def _begin(self, main: GovernedState, last: Iteration | None) -> Iteration:
         note_advances(ledger_of(self.harness.workspace), main)
         histories = main.histories.of_cluster(self.cluster)
         recorded = max((record.iteration for history in histories for record in history.records), default=0)
@@ -241,7 +235,7 @@ class Loop:
             cluster=self.cluster,
             number=max(recorded, last.number if last else 0, last_number(self.harness.workspace, self.cluster)) + 1,
             phase="eval",
-            commit=commit,
+            commit=main.tree.commit,
             reference=serving.specialist,
             lesson=phases.candidate_tag(last) if failed and last else known,
         )

@@ -13,8 +13,8 @@ from modelsmith.loop.exports import override_export
 from modelsmith.loop.phases import promote_candidate
 from modelsmith.loop.rollback import require_clean_reason
 from modelsmith.loop.state import Iteration, StateFile
-from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
+from modelsmith.promotion.pulls import MainReader
 from modelsmith.promotion.records import is_assessment
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster
@@ -25,7 +25,7 @@ from modelsmith.schema.steps import step
 
 
 def ask_override(
-    harness: Harness, main: GovernedState, cluster: Cluster, history: SpecialistHistory, reason: str
+    harness: Harness, latest: MainReader, cluster: Cluster, history: SpecialistHistory, reason: str
 ) -> PullRequest:
     """The pull request in which a person may let the specialist's INCONCLUSIVE eval count; opened, or adopted.
 
@@ -33,7 +33,7 @@ def ask_override(
 
     Args:
         harness: Who asks and prepares.
-        main: Main as it is.
+        latest: Main as it is.
         cluster: The specialist's.
         history: A candidate that this clone has evaluated.
         reason: Why it is to count.
@@ -43,6 +43,7 @@ def ask_override(
             eval, or nobody overrides it; ``private-reason``.
         InfrastructureFailure: ``busy`` while another process iterates the cluster.
     """
+    main = latest.read()
     require_clean_reason(reason, main, cluster)
     if override_role(main.policy) is None:
         raise InvalidInput(
@@ -57,20 +58,22 @@ def ask_override(
         raise _nothing(history, why)
     with harness.workspace.lock(f"iterate-{history.cluster}"):
         waiting = (
-            override_export(harness, main, history, reason) if history.is_export else _go_on(harness, history, reason)
+            override_export(harness, latest, history, reason)
+            if history.is_export
+            else _go_on(harness, latest, history, reason)
         )
     assert waiting.pull
     return harness.forge.get(waiting.pull)
 
 
-def _go_on(harness: Harness, history: SpecialistHistory, reason: str) -> Iteration:
+def _go_on(harness: Harness, latest: MainReader, history: SpecialistHistory, reason: str) -> Iteration:
     """The iteration that ended with this candidate, taken up again at its promotion."""
     states = StateFile(harness.workspace)
     last = states.get(history.cluster)
     if last is None or last.specialist != history.specialist:
         raise _nothing(history, "this clone has begun another iteration since, or did not train it")
     iteration = states.put(last.model_copy(update={"phase": "promote", "override": reason, "pull": None}))
-    return states.put(promote_candidate(open_context(harness, iteration), iteration))
+    return states.put(promote_candidate(open_context(harness, iteration, latest), iteration))
 
 
 def _assessment(workspace: Workspace, history: SpecialistHistory) -> RunResult:

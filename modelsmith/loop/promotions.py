@@ -25,13 +25,13 @@ from modelsmith.loop.lineage import environment
 from modelsmith.loop.observe import refuse_unobserved
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.bases import export_of, training_of
-from modelsmith.promotion.governed_state import GovernedState, read_governed_state
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.histories import RECEIPTS
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.observers import required
 from modelsmith.promotion.packets import PACKET_FILE, packet_files
-from modelsmith.promotion.pulls import merge_pull, open_promotion, sync
+from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.records import RecordDraft, is_assessment, next_record
 from modelsmith.promotion.rollbacks import recorded_order
@@ -85,9 +85,9 @@ def advance(
     body: str,
 ) -> PullRequest:
     """The event's pull request: opened or adopted, and merged unless a person must decide first."""
-    pull = open_promotion(harness, event, draft, files, title, body)
+    pull = open_promotion(harness, event, draft, files, title, body, main)
     try:
-        return merge_pull(harness, pull.number)
+        return merge_pull(harness, pull.number, main)
     except WaitingForPerson as waiting:
         pending = PendingApproval(
             cluster=draft.cluster.cluster,
@@ -157,9 +157,8 @@ def promote_candidate_record(context: IterationContext, iteration: Iteration, tr
     advance(context.harness, main, "candidate", draft, files, f"{draft.specialist}: candidate", body)
 
 
-def promote_export_record(harness: Harness, draft: RecordDraft, export: ExportFacts) -> None:
+def promote_export_record(harness: Harness, main: GovernedState, draft: RecordDraft, export: ExportFacts) -> None:
     """``candidate``: main learns of an export and what it was made from."""
-    main = read_governed_state(harness.workspace.git, sync(harness))
     if draft.specialist in main.histories.by_specialist:
         return
     files = {EXPORT_FILE: canonical_json(for_reviewers(export, main.policy.audiences))}

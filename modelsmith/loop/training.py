@@ -12,10 +12,10 @@ from modelsmith.loop.engines import Target
 from modelsmith.loop.evals import BASE
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.bases import base_beneath, export_of
-from modelsmith.repository.load import GovernedSet
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.source import BaseModelSource
 from modelsmith.schema.training import Training

@@ -13,9 +13,8 @@ from modelsmith.loop.exports import Wanted, export
 from modelsmith.loop.phases import candidate_tag, reference_tag
 from modelsmith.loop.running import noting
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
-from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
-from modelsmith.promotion.pulls import sync
+from modelsmith.promotion.pulls import MainReader
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import Exit, InvalidInput
 from modelsmith.schema.run import RunResult
@@ -65,19 +64,19 @@ class ExportResult(Result):
 
     @override
     def exit_code(self) -> Exit:
-        return Exit.DONE if self.outcome == "PASS" else Exit.GATE_NOT_CLEARED
+        return Exit.GATE_NOT_CLEARED if self.state == "candidate" else Exit.DONE
 
 
 def run(workspace: Workspace, request: ExportRequest) -> ExportResult:
     """Export."""
     wanted = _wanted(request)
     harness = open_harness(workspace)
-    main = read_governed_state(workspace.git, sync(harness))
-    noted = noting(workspace, main.histories.find(request.specialist).cluster)
+    latest = MainReader(harness)
+    noted = noting(workspace, latest.read().histories.find(request.specialist).cluster)
     iteration = export(open_harness(noted), request.specialist, wanted)
     assert iteration.specialist
     assert iteration.artifact
-    state = read_governed_state(workspace.git, sync(harness)).histories.find(iteration.specialist).state
+    state = latest.read().histories.find(iteration.specialist).state
     steps: dict[str, Step] = {"lineage": step("lineage", {"id": iteration.specialist})}
     if state == "artifact-exported":
         steps["promote"] = step("promote", {"cluster": iteration.cluster, "specialist": iteration.specialist})

@@ -15,9 +15,8 @@ from modelsmith.loop.running import noting
 from modelsmith.loop.state import Iteration
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
-from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
-from modelsmith.promotion.pulls import sync
+from modelsmith.promotion.pulls import MainReader
 from modelsmith.repository.load import require_name
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import Exit
@@ -79,12 +78,13 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
     require_name(workspace.files, request.cluster)
     workspace = noting(workspace, request.cluster)
     harness = open_harness(workspace)
-    iteration = Loop(harness, request.cluster).run(request.max_iterations, request.restart)
+    latest = MainReader(harness)
+    iteration = Loop(harness, request.cluster, latest).run(request.max_iterations, request.restart)
     waiting: tuple[str, ...] = ()
     steps: dict[str, Step] = {}
     pull = iteration.pull if iteration.phase == "waiting" else None
     if pull is not None:
-        waiting = view(read_governed_state(workspace.git, sync(harness)), harness.forge.get(pull)).waiting_for
+        waiting = view(latest.read(), harness.forge.get(pull)).waiting_for
         steps = {
             "look": step("pr show", {"number": pull}),
             "approve": step("approve", {"number": pull}, key="KEY"),
@@ -92,7 +92,7 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
             "prove": step("verify", {}),
         }
     elif iteration.phase == "waiting":
-        waiting = hold_clearers(read_governed_state(workspace.git, sync(harness)).policy)
+        waiting = hold_clearers(latest.read().policy)
         steps = {"clear": step("rollback", {"cluster": iteration.cluster}, clear_hold=True)}
     return IterateResult(
         cluster=iteration.cluster,

@@ -13,9 +13,9 @@ from modelsmith.loop.promotions import promote_next
 from modelsmith.loop.rollback import retire
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
-from modelsmith.promotion.governed_state import GovernedState, read_governed_state
+from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness, open_harness
-from modelsmith.promotion.pulls import sync
+from modelsmith.promotion.pulls import MainReader
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event
@@ -80,8 +80,8 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
     """Promote one step."""
     workspace.require_clean()
     harness = open_harness(workspace)
-    commit = sync(harness)
-    main = read_governed_state(workspace.git, commit)
+    latest = MainReader(harness)
+    main = latest.read()
     histories = main.histories.of_cluster(request.cluster)
     cluster = load_cluster(main.tree, request.cluster)
     if request.specialist:
@@ -98,7 +98,7 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
             "Run `{next}`.",
             cluster=request.cluster,
         ).then(first)
-    event, pull = _ask(harness, cluster, history, main, request)
+    event, pull = _ask(harness, latest, cluster, history, main, request)
     last = history.records[-1]
     return PromoteResult(
         cluster=request.cluster,
@@ -112,17 +112,22 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
         directory=folder_of(request.cluster, history.specialist, last.sequence + 1, event),
         pull=pull.number,
         status=pull.status,
-        waiting_for=view(read_governed_state(workspace.git, sync(harness)), pull).waiting_for,
+        waiting_for=view(latest.read(), pull).waiting_for,
     )
 
 
 def _ask(
-    harness: Harness, cluster: Cluster, history: SpecialistHistory, main: GovernedState, request: PromoteRequest
+    harness: Harness,
+    latest: MainReader,
+    cluster: Cluster,
+    history: SpecialistHistory,
+    main: GovernedState,
+    request: PromoteRequest,
 ) -> tuple[Event, PullRequest]:
     if request.override is not None:
         if request.to is not None:
             raise InvalidInput("name-it", "An override asks for no other state", "Leave --to or --override out.")
-        return "eval-accepted", ask_override(harness, main, cluster, history, request.override)
+        return "eval-accepted", ask_override(harness, latest, cluster, history, request.override)
     if request.to == "deprecated":
         return "deprecated", retire(harness, main, cluster, history)
     return promote_next(harness, cluster, history, main, request.to)

@@ -13,7 +13,7 @@ from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import folder_of, record_folder
 from modelsmith.promotion.announcing import announce
 from modelsmith.promotion.attestation import attestation
-from modelsmith.promotion.governed_state import GovernedState, read_governed_state
+from modelsmith.promotion.governed_state import GovernedState, governed_state_after, read_governed_state
 from modelsmith.promotion.harness import Harness, Merger
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.merge_decision import MergeDecision, decide_merge
@@ -50,15 +50,45 @@ def branch_of(cluster: str, specialist: str, sequence: int, event: Event) -> str
     return f"promote/{folder_of(cluster, specialist, sequence, event).removeprefix('promotions/')}"
 
 
+class MainReader:
+    """Main of the forge, for one command: read once, and when it has moved, what changed since.
+
+    Not for use by several threads at a time.
+    """
+
+    def __init__(self, merger: Merger) -> None:
+        self._merger = merger
+        self._known: GovernedState | None = None
+
+    def read(self) -> GovernedState:
+        """Main as it is at the forge now. Raises as `sync` and `read_governed_state`."""
+        self._known = current_main(self._merger, self._known)
+        return self._known
+
+
+def current_main(merger: Merger, known: GovernedState | None) -> GovernedState:
+    """Main of the forge, from ``known``, as it was read before: costs what changed since. Raises as `MainReader`."""
+    commit = sync(merger)
+    if known is None:
+        return read_governed_state(merger.workspace.git, commit)
+    return known if known.tree.commit == commit else governed_state_after(known, commit)
+
+
 def open_promotion(
-    harness: Harness, event: Event, draft: RecordDraft, evidence: Mapping[str, bytes], title: str, body: str
+    harness: Harness,
+    event: Event,
+    draft: RecordDraft,
+    evidence: Mapping[str, bytes],
+    title: str,
+    body: str,
+    known: GovernedState | None = None,
 ) -> PullRequest:
     """Propose the specialist's next event; an open proposal with the same record is adopted, signature and all.
 
     Not when main no longer trusts the key that signed the record, or the one that opened the proposal: then it is
-    signed and proposed anew.
+    signed and proposed anew. ``known`` is main as the caller has read it.
     """
-    main = read_governed_state(harness.workspace.git, sync(harness))
+    main = current_main(harness, known)
     record = next_record(main, event, draft, evidence)
     branch = branch_of(record.cluster, record.specialist, record.sequence, event)
     adopted = _open_with(harness, main, branch, record)
@@ -109,8 +139,10 @@ def _promotion_files(
     return files
 
 
-def merge_pull(merger: Merger, number: int) -> PullRequest:
+def merge_pull(merger: Merger, number: int, known: GovernedState | None = None) -> PullRequest:
     """Merge a pull request whose gate is open, with its receipts, in one push; merged already is fine.
+
+    ``known`` is main as the caller has read it.
 
     Raises:
         WaitingForPerson: approvals are missing.
@@ -123,7 +155,7 @@ def merge_pull(merger: Merger, number: int) -> PullRequest:
     if pull.status == "closed":
         raise GateNotCleared("closed", f"Pull request {number} is closed", "Open a new one.", number=number)
     git = merger.workspace.git
-    main = read_governed_state(git, sync(merger))
+    main = current_main(merger, known)
     now = datetime.now(UTC).replace(microsecond=0)
     decided = decide_merge(main, pull, now)
     refuse_unless_open(pull, decided)

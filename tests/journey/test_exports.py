@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 
+import yaml
 from tiny import write_gguf
 
 CLUSTER = "rtb-pricing"
@@ -74,4 +76,80 @@ def test_a_gguf_file_that_was_made_elsewhere_comes_in_as_an_export(deployed, tin
     ran = deployed.modelsmith("export", adapter, "--as", "gguf", "--file", str(tmp_path / "F.gguf"), "--json")
     assert (ran.code, ran.json["code"]) == (5, "gguf-header")
     assert deployed.modelsmith("export", adapter, "--as", "gguf", "--json").json["code"] == "not-exportable"
+    assert deployed.modelsmith("verify", "--json").code == 0
+
+
+KILLS = (
+    "modelsmith.substrates.merging:write_merged 1 after SIGKILL",
+    "modelsmith.loop.exports:promote_export_record 1 before SIGKILL",
+    "modelsmith.loop.exports:promote_export_record 1 after SIGKILL",
+    "modelsmith.loop.exports:assess_candidate 1 before SIGKILL",
+    "modelsmith.loop.exports:promote_accepted 1 before SIGKILL",
+    "modelsmith.loop.exports:promote_exported 1 before SIGKILL",
+)
+
+
+def test_killed_at_any_step_the_same_export_goes_on_from_there(deployed):
+    adapter = deployed.state()["specialist"]
+    ask = ("export", adapter, "--as", "merged", "--json")
+    for point in KILLS:
+        assert deployed.stop_at(point, *ask).code == -signal.SIGKILL, point
+    ran = deployed.modelsmith(*ask)
+    assert (ran.code, ran.json["state"]) == (0, "artifact-exported"), ran.out + ran.err
+    assert "eval" not in ran.phases, "answered before the last kills"
+    assert [path.name for path in (deployed.private / CLUSTER / "exports").iterdir()] == [ran.json["specialist"]]
+    titles = [title for title in deployed.pulls().values() if ran.json["specialist"] in title]
+    assert len(titles) == 3, titles
+    assert deployed.modelsmith("verify", "--json").json["weights"][ran.json["specialist"]] == "checked"
+
+
+SET = "evals/adtech/rtb-root-cause/evalset.yaml"
+POLICY = ".github/governance/policy.yaml"
+
+
+def changed(world, path, edit, opener, approver):
+    """A governed file changed by pull request."""
+    document = yaml.safe_load((world.clone / path).read_text())
+    edit(document)
+    branch = f"change-{len(world.pulls())}"
+    world.commit(branch, {path: yaml.safe_dump(document, sort_keys=False)})
+    opened = world.modelsmith("pr", "open", branch, "--title", branch, "--key", world.key(opener), "--json").json
+    number = str(opened["pull"]["number"])
+    for words in (("approve", number, "--key", world.key(approver)), ("pr", "merge", number)):
+        ran = world.modelsmith(*words, "--json")
+        assert ran.code == 0, ran.out
+
+
+def test_an_export_that_does_not_clear_the_gate_ends_there(deployed):
+    adapter = deployed.state()["specialist"]
+    changed(deployed, SET, lambda one: one["decision"].update(margin=0.001), "petra", "dana")
+    ask = ("export", adapter, "--as", "merged", "--json")
+    ran = deployed.modelsmith(*ask)
+    child = ran.json["specialist"]
+    assert (ran.code, ran.json["outcome"], ran.json["state"]) == (3, "INCONCLUSIVE", "candidate"), ran.out
+    again = deployed.modelsmith(*ask)
+    assert (again.code, again.json["outcome"], "eval" in again.phases) == (3, "INCONCLUSIVE", False)
+
+    changed(
+        deployed,
+        POLICY,
+        lambda one: next(t for t in one["transitions"] if t["event"] == "eval-accepted").update(override="domain-lead"),
+        "dana",
+        "petra",
+    )
+    asked = deployed.modelsmith("promote", CLUSTER, child, "--override", "There are no more cases.", "--json")
+    assert (asked.code, asked.json["waiting_for"]) == (4, ["@domain-lead"]), asked.out
+    number = str(asked.json["pull"])
+    for words in (("approve", number, "--key", deployed.key("dana")), ("pr", "merge", number)):
+        assert deployed.modelsmith(*words, "--json").code == 0
+    went_on = deployed.modelsmith(*ask)
+    assert (went_on.code, went_on.json["state"]) == (0, "artifact-exported"), went_on.out
+    assert went_on.json["outcome"] == "INCONCLUSIVE"
+
+    changed(deployed, SET, lambda one: one["thresholds"].update(composite=0.9), "petra", "dana")
+    failed = deployed.modelsmith("export", adapter, "--as", "merged", "--dtype", "bfloat16", "--json")
+    assert (failed.code, failed.json["outcome"], failed.json["state"]) == (3, "FAIL", "candidate"), failed.out
+    refused = deployed.modelsmith("promote", CLUSTER, failed.json["specialist"], "--override", "We want it.", "--json")
+    assert (refused.code, refused.json["code"]) == (2, "nothing-to-override")
+    assert "nobody overrides" in refused.json["message"]
     assert deployed.modelsmith("verify", "--json").code == 0

@@ -17,6 +17,7 @@ from modelsmith.loop.state import Iteration
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
 from modelsmith.promotion.packets import packet_files
+from modelsmith.promotion.pulls import MainReader
 from modelsmith.repository.git import Ident
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, sha256
@@ -331,7 +332,8 @@ def test_a_retired_specialist_serves_nothing_and_stays_addressable(served, copie
     assert must(world, 0, "lineage", specialist)["ancestors"][0]["state"] == "deprecated"
     must(world, 0, "compare", f"{CLUSTER}-iter-001-base", f"{CLUSTER}-iter-001-candidate")
     unfinished = Iteration.model_validate_json(json.dumps(world.state() | {"phase": "train", "reference": specialist}))
-    resumed = Loop(open_harness(Workspace(world.clone, world.home)), CLUSTER)._resume(unfinished, world.main())
+    harness = open_harness(Workspace(world.clone, world.home))
+    resumed = Loop(harness, CLUSTER, latest := MainReader(harness))._resume(unfinished, latest.read())
     assert (resumed.number, resumed.phase, resumed.reference) == (2, "eval", "base"), "nothing is trained from it"
     for words, code in ((("promote", CLUSTER), "nothing-to-promote"), (("rollback", CLUSTER), "nothing-to-roll-back")):
         assert must(world, 2, *words)["code"] == code

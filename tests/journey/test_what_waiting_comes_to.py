@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
+
+from modelsmith.loop.iterate import Loop
+from modelsmith.loop.state import Iteration, StateFile
+from modelsmith.promotion import governed_state as governed
+from modelsmith.promotion.harness import open_harness
+from modelsmith.promotion.pulls import MainReader
+from modelsmith.repository.workspace import Workspace
+
 CORE = "evals/adtech/rtb-root-cause/scenarios"
 CLUSTER_FILE = "clusters/rtb-pricing/cluster.yaml"
 
@@ -57,3 +68,15 @@ def test_when_main_moved_on_beneath_it_the_same_specialist_is_proposed_again(wai
     for words in (("approve", again, "--key", waiting.key("maya")), ("pr", "merge", again), ("verify",)):
         done = waiting.modelsmith(*words, "--json")
         assert done.code == 0, done.out
+
+
+@pytest.mark.parametrize("phase", ["waiting", "promote"])
+def test_main_is_read_once_in_a_step_and_then_only_what_changed(waiting, monkeypatch, phase):
+    reads = []
+    real = governed.read_histories
+    monkeypatch.setattr(governed, "read_histories", lambda *given: reads.append(given) or real(*given))
+    harness = open_harness(Workspace(waiting.clone, waiting.home))
+    stood = Iteration.model_validate_json(json.dumps(waiting.state() | {"phase": phase}))
+    StateFile(harness.workspace).put(stood)
+    ended = Loop(harness, "rtb-pricing", MainReader(harness)).run(None, restart=False)
+    assert (ended.phase, ended.pull, len(reads)) == ("waiting", 4, 1)

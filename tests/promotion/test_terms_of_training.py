@@ -11,6 +11,7 @@ from worlds import CLUSTER
 from modelsmith.loop.iterate import Loop
 from modelsmith.loop.state import Fault, Iteration
 from modelsmith.promotion.harness import Harness
+from modelsmith.promotion.pulls import MainReader
 from modelsmith.repository.workspace import Workspace
 
 PATH = f"clusters/{CLUSTER}/cluster.yaml"
@@ -67,7 +68,7 @@ def loop_of(repository, forge=None):
     object.__setattr__(harness, "workspace", Workspace(repository.git.path, repository.people / "home"))
     object.__setattr__(harness, "forge", Closed() if forge is None else forge)
     object.__setattr__(harness, "actor", "h")
-    return Loop(harness, CLUSTER)
+    return Loop(harness, CLUSTER, MainReader(harness))
 
 
 def begun(repository, phase, **more):
@@ -78,7 +79,7 @@ def begun(repository, phase, **more):
 def test_a_training_by_other_terms_than_main_s_is_begun_again(repository, change, number):
     """Terms are the base model, the settings, the rubric and the generators; words are none."""
     now = edited(repository, change)
-    assert loop_of(repository)._resume(begun(repository, "seal"), now.tip).number == number
+    assert loop_of(repository)._resume(begun(repository, "seal"), now.main).number == number
 
 
 MENDS = [
@@ -98,14 +99,14 @@ MENDS = [
 def test_after_a_phase_failed_the_mend_on_main_begins_a_new_iteration(repository, phase, code, exit_code, path, mend):
     stopped = begun(repository, phase, error=Fault(code=code, exit=exit_code, **STOPPED))
     loop = loop_of(repository)
-    assert loop._resume(stopped, repository.tip) == stopped, "nothing was mended there: the same is tried again"
-    again = loop._resume(stopped, edited(repository, mend, path).tip)
+    assert loop._resume(stopped, repository.main) == stopped, "nothing was mended there: the same is tried again"
+    again = loop._resume(stopped, edited(repository, mend, path).main)
     assert (again.number, again.phase, again.error) == (2, "eval", None)
 
 
 def test_a_candidate_that_passed_is_not_given_up_for_a_forge_that_was_away(repository):
     away = begun(repository, "promote", error=Fault(code="unreachable", exit=6, **STOPPED))
-    assert loop_of(repository)._resume(away, edited(repository, retold).tip) == away
+    assert loop_of(repository)._resume(away, edited(repository, retold).main) == away
 
 
 @pytest.mark.parametrize("phase", ["assess", "promote"])
@@ -117,7 +118,7 @@ def test_a_candidate_whose_evidence_main_would_refuse_is_left_at_once(repository
     """Without a failed call before it: the gate would say that the eval answered an older question, for ever."""
     forge = Closed(f"promote/{CLUSTER}/iter-001-aaaaaaaa/02-eval-accepted")
     now = edited(repository, change, path)
-    again = loop_of(repository, forge)._resume(begun(repository, phase), now.tip)
+    again = loop_of(repository, forge)._resume(begun(repository, phase), now.main)
     assert (again.number, forge) == (number, [1] if number == 2 else [])
 
 
@@ -126,14 +127,14 @@ def test_what_already_serves_is_not_left_behind_and_nothing_of_it_is_closed(repo
     forge = Closed(f"promote/{CLUSTER}/iter-001-aaaaaaaa/05-production-validated")
     now = edited(repository, shorter, SCENARIO)
     serving = begun(repository, "promote", specialist="iter-001-aaaaaaaa")
-    assert (loop_of(repository, forge)._resume(serving, now.tip), forge) == (serving, [])
+    assert (loop_of(repository, forge)._resume(serving, now.main), forge) == (serving, [])
 
 
 def test_restart_leaves_the_iteration_behind_and_closes_what_it_had_open(repository):
     branches = ("iter-001-aaaaaaaa/02-eval-accepted", "iter-002-bbbbbbbb/04-customer-deployed")
     forge = Closed(*(f"promote/{CLUSTER}/{name}" for name in branches))
     left = begun(repository, "promote", lesson="the-failed-one")
-    again = loop_of(repository, forge)._abandon(left, repository.tip)
+    again = loop_of(repository, forge)._abandon(left, repository.main)
     assert (again.number, again.phase, again.lesson) == (2, "eval", "the-failed-one")
     assert forge == [1], "the other iteration's stays"
 
@@ -143,6 +144,6 @@ def test_a_number_that_left_anything_in_this_clone_is_not_used_again_when_the_st
     runs = loop.harness.workspace.cluster_folder(CLUSTER) / "runs"
     for tag in (f"{CLUSTER}-iter-004-base", "2031-by-hand"):
         (runs / tag).mkdir(parents=True)
-    assert loop._resume(None, repository.tip).number == 5
+    assert loop._resume(None, repository.main).number == 5
     (runs / f"{CLUSTER}-iter-004-base").rmdir()
-    assert loop._resume(None, repository.tip).number == 1
+    assert loop._resume(None, repository.main).number == 1
