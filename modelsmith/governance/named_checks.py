@@ -40,8 +40,8 @@ _CHECKS: Final[Mapping[Name, tuple[str, ...]]] = {
         "engine",
     ),
     "evidence": (
-        "evidence", "question", "models", "verdict", "fresh-evidence", "observers", "observations", "verdicts",
-        "packet",
+        "evidence", "question", "models", "verdict", "fresh-evidence", "observers", "observations", "retraining",
+        "verdicts", "packet",
     ),
     "policy": ("limits", "secrets", "secrets-said", "leaks"),
     "approvals": (),
