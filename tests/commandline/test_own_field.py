@@ -353,7 +353,11 @@ def table(field, tmp_path):
 
 def test_a_long_table_says_how_far_it_is(field, table):
     """Each line is counted, and so is each file; a case's number is looked for once, however many there are."""
-    lines = [LINES[0].replace("Brustbein", f"Brustbein, Fall {number}") for number in range(12)]
+    words = ("Brustbein", "stark")
+    lines = [
+        LINES[0].replace(words[0], f"{words[0]}, Fall {n}").replace(words[1], f"{words[1]}, Fall {n}")
+        for n in range(12)
+    ]
     ran = table(COLUMNS, *lines)
     assert ran.code == 0, ran.out
     assert [path.rpartition("-")[2] for path in ran.json["files"]] == [f"{n:02d}.yaml" for n in range(3, 15)]
