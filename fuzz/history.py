@@ -8,12 +8,20 @@ from typing_extensions import override
 
 from fuzz.examples import example
 from fuzz.proofs import people, signed
-from fuzz.target import BETWEEN, ROOT, Target, each, parts, scratch, ssh_key, trusted
+from fuzz.target import BETWEEN, ROOT, Target, each, parts, scratch, ssh_key
 from modelsmith.promotion import attestation, remembered, rollbacks
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.governance import People, Policy
-from modelsmith.schema.promotion import ATTESTATION_TYPE, ROLLBACK_FILE, Approval, Attestation, RollbackOrder
+from modelsmith.schema.promotion import (
+    ATTESTATION_TYPE,
+    ROLLBACK_FILE,
+    Approval,
+    AttestedReview,
+    ReviewsAttestation,
+    RollbackOrder,
+)
+from modelsmith.schema.workflows import SignedBy
 from modelsmith.signing import dsse, ssh
 
 CHANGE = sha256(b"change")
@@ -59,23 +67,28 @@ def signature_seeds() -> list[bytes]:
     return [ssh.sign(b"payload", ssh_key(), "modelsmith-approval").encode()]
 
 
+NOBODY = example(SignedBy)
+"""A certificate of somebody's."""
+
+
 def attested() -> bytes:
-    """A statement that a trusted key may seal: Maya's approval at a forge."""
+    """A statement that a workflow may sign: Maya's approval at a forge."""
+    given = example(AttestedReview, login="maya-t", account=7, kind="User", state="APPROVED")
     said = example(
-        Attestation, repository=POLICY.repository, pull=1, change=CHANGE, forge="github", login="maya-t"
+        ReviewsAttestation, repository=POLICY.repository, pull=1, change=CHANGE, forge="github", reviews=(given,)
     ).model_dump(mode="json")
     return canonical_json(dsse.statement(attestation.SUBJECT, CHANGE, ATTESTATION_TYPE, said))
 
 
 def read_attestation(data: bytes) -> object:
-    """What a trusted key sealed, as the people of main read it; and the same sealed by nobody."""
-    maya = people().people[0].model_copy(update={"logins": {"github": "maya-t"}})
-    main = SimpleNamespace(trusted=trusted(), policy=POLICY, people=People(roles={}, people=(maya,)))
+    """What an attestation says, whoever signed it, as the people of main would read it."""
+    maya = people().people[0].model_copy(update={"logins": {"github": "maya-t"}, "accounts": {"github": 7}})
+    main = SimpleNamespace(policy=POLICY, people=People(roles={}, people=(maya,)))
 
     def read(payload: bytes) -> object:
         bundle = signed(payload)
-        attestation.claimed(bundle)
-        return attestation.attested_review(bundle, main, 1, CHANGE)
+        said = attestation.claimed(bundle)
+        return attestation.verdicts(attestation.Attested(said, NOBODY, 24, bundle.decode()), main)
 
     return each(data, read)
 

@@ -664,7 +664,7 @@ class GitHubServer:
             _answer(http, status, shown, text.encode())
 
         kind, _, secret = (http.headers.get("Authorization") or "").partition(" ")
-        name, _, token = base64.b64decode(secret).decode().partition(":") if kind == "Basic" else ("", "", "")
+        name, _, token = base64.b64decode(secret).decode().partition(":") if kind.lower() == "basic" else ("", "", "")
         account = self.tokens.get(token)
         if account is None or not name:
             say(401, "Invalid username or token.", WWW_Authenticate='Basic realm="GitHub"')

@@ -398,5 +398,6 @@ VIEWS: dict[str, View] = {
     "pr merge": views_pull.pr_merge,
     "approve": views_pull.verdict_given,
     "reject": views_pull.verdict_given,
+    "attest-reviews": views_pull.reviews_attested,
     "verify": _verify,
 }

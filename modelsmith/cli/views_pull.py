@@ -8,6 +8,7 @@ from modelsmith.cli.page import Page, Styled
 
 if TYPE_CHECKING:
     from modelsmith.operations.approve import VerdictResult
+    from modelsmith.operations.attest_reviews import AttestReviewsResult
     from modelsmith.operations.check import CheckedResult
     from modelsmith.operations.pr_list import PrListResult
     from modelsmith.operations.pr_merge import PrMergeResult
@@ -188,3 +189,13 @@ def pr_merge(result: PrMergeResult, page: Page) -> None:
 def pr_open(result: PrOpenResult, page: Page) -> None:
     """``modelsmith pr open``."""
     _rows(result.pull, page)
+
+
+def reviews_attested(result: AttestReviewsResult, page: Page) -> None:
+    """``modelsmith attest-reviews``."""
+    page.line(f"reviews at {result.repository}, read as main has it at {result.commit[:12]}")
+    for pull in result.pulls:
+        word = Styled("signed", "green") if pull.signed else "not signed"
+        page.line(f"{pull.number}: ", word, f", {pull.reviews} reviews; {pull.because}")
+    if not result.pulls:
+        page.line("no pull request is open")

@@ -2,7 +2,8 @@
 
 A pull request is the ref ``refs/modelsmith/pulls/<N>``: a chain of commits over an empty root commit, one for each
 event. An event's tree holds ``event.json`` (canonical JSON of `PullEvent`) with the actor's SSH signature, and for a
-review the approval exactly as the person signed it. The second parent of ``opened`` is the proposal's head.
+review the approval exactly as the person signed it. The second parent of ``opened`` is the proposal's head. An event
+``attested`` holds the bundle that a workflow signed in place of an actor's signature.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ EVENT_SIGNATURE = "event.json.sig"
 APPROVAL_FILE = "approval.json"
 APPROVAL_SIGNATURE = "approval.json.sig"
 
+ATTESTATION_FILE = "reviews.sigstore.json"
+
 _FILES = frozenset({EVENT_FILE, EVENT_SIGNATURE})
-EVENT_FILES = _FILES | {APPROVAL_FILE, APPROVAL_SIGNATURE}
+_REVIEW_FILES = _FILES | {APPROVAL_FILE, APPROVAL_SIGNATURE}
+_ATTESTED_FILES = frozenset({EVENT_FILE, ATTESTATION_FILE})
+EVENT_FILES = _REVIEW_FILES | _ATTESTED_FILES
 """Every name that an event's tree may hold."""
 
 LONGEST = {"title": 256, "branch": 256, "body": 100_000, "reason": 4000}
@@ -44,6 +49,9 @@ class LoggedEvent:
     approval: Approval | None
     proof: SignedApproval | None
     """Of a review: what the person signed."""
+    attestation: str | None = None
+    """Of ``attested``: what the workflow signed, which nobody has verified yet. The event itself has no signature, and
+    says nothing that its place in the log does not."""
 
 
 def event_files(event: PullEvent, signature: str, proof: SignedApproval | None) -> dict[str, bytes]:
@@ -52,6 +60,11 @@ def event_files(event: PullEvent, signature: str, proof: SignedApproval | None) 
     if proof is not None:
         files |= {APPROVAL_FILE: proof.statement.encode(), APPROVAL_SIGNATURE: proof.signature.encode()}
     return files
+
+
+def attested_files(event: PullEvent, bundle: bytes) -> dict[str, bytes]:
+    """Tree of the commit of an ``attested`` event."""
+    return {EVENT_FILE: canonical_json(event), ATTESTATION_FILE: bundle}
 
 
 def parse_event(commit: str, parents: Sequence[str], files: Mapping[str, bytes]) -> LoggedEvent:
@@ -68,10 +81,13 @@ def parse_event(commit: str, parents: Sequence[str], files: Mapping[str, bytes])
         if approval:
             text, signature = files[APPROVAL_FILE].decode(), files[APPROVAL_SIGNATURE].decode("ascii")
             proof = SignedApproval(statement=text, signature=signature)
-        logged = LoggedEvent(commit, event, statement, files[EVENT_SIGNATURE].decode("ascii"), approval, proof)
+        attested = event.kind == "attested"
+        said = "" if attested else files[EVENT_SIGNATURE].decode("ascii")
+        attestation = files[ATTESTATION_FILE].decode() if attested else None
+        logged = LoggedEvent(commit, event, statement, said, approval, proof, attestation)
     except (KeyError, ValidationError, UnicodeDecodeError) as error:
         raise _bad(commit, f"cannot be read ({type(error).__name__})") from None
-    if files.keys() != (EVENT_FILES if review else _FILES):
+    if files.keys() != (_REVIEW_FILES if review else _ATTESTED_FILES if attested else _FILES):
         raise _bad(commit, "holds other files than an event's")
     if not is_canonical(statement, event) or (approval and not is_canonical(files[APPROVAL_FILE], approval)):
         raise _bad(commit, "is not canonical JSON")
@@ -175,6 +191,7 @@ def fold_pull(log: Sequence[LoggedEvent], merge: str | None) -> PullRequest:
         key=signing_key(log[0].signature),
         opening=SignedEvent(statement=log[0].statement.decode(), signature=log[0].signature),
         reviews=tuple(review_of(logged.approval, logged.proof) for logged in log if logged.approval),
+        attested=tuple(logged.attestation for logged in log if logged.attestation),
         merge=merge,
     )
 

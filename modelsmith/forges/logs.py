@@ -13,7 +13,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from modelsmith.forges.events import LoggedEvent, check_lengths, event_files, fold_pull, is_closed, new_event, opened
+from modelsmith.forges.events import (
+    LoggedEvent,
+    attested_files,
+    check_lengths,
+    event_files,
+    fold_pull,
+    is_closed,
+    new_event,
+    opened,
+)
 from modelsmith.forges.mirror import FETCH, Mirror, patiently, rewound
 from modelsmith.forges.port import ForgeIdentity, Proposal, Status
 from modelsmith.forges.reader import MAIN, PULLS, Reader
@@ -25,7 +34,7 @@ from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.refs import local_refs, remote_refs
 from modelsmith.schema.canonical import canonical_json, is_canonical
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
-from modelsmith.schema.promotion import EVENT_NAMESPACE, Approval
+from modelsmith.schema.promotion import EVENT_NAMESPACE, Approval, ReviewsAttestation
 from modelsmith.schema.pull import PullEvent, PullRequest, SignedApproval
 from modelsmith.schema.steps import step
 from modelsmith.signing import ssh
@@ -249,6 +258,19 @@ class SignedLogs:
         self._append(number, event, approval)
         return self.get(number)
 
+    def attest(self, said: ReviewsAttestation, bundle: bytes) -> None:
+        """Keep what a workflow attested of a pull request's reviews; the very same again changes nothing.
+
+        It needs no identity: the bundle says itself who signed it.
+        """
+
+        def event(last: LoggedEvent, main: str) -> PullEvent | None:
+            if bundle.decode() in self.get(said.pull).attested:
+                return None
+            return new_event(last, "attested", said.forge, said.read_at, said.base, change=said.change)
+
+        self._append(said.pull, event, attestation=bundle)
+
     def close(self, number: int, reason: str) -> PullRequest:
         """See `Forge`. Works on a pull request whose signatures no longer verify, too: of it nothing is checked."""
 
@@ -355,6 +377,7 @@ class SignedLogs:
         number: int,
         make: Callable[[LoggedEvent, str], PullEvent | None],
         proof: SignedApproval | None = None,
+        attestation: bytes | None = None,
     ) -> None:
         """Add the event that ``make`` wants after the last one (None: nothing), again when someone else was faster."""
         for _ in range(ATTEMPTS):
@@ -365,7 +388,7 @@ class SignedLogs:
                 return
             self.fetch_into(self.clone)
             try:
-                self._push(self._commit(event, proof, (tip,)), f"{PULLS}{number}", tip)
+                self._push(self._commit(event, proof, (tip,), attestation), f"{PULLS}{number}", tip)
             except InfrastructureFailure as error:
                 if error.code != "ref-moved":
                     raise
@@ -374,10 +397,18 @@ class SignedLogs:
             return
         raise too_busy()
 
-    def _commit(self, event: PullEvent, proof: SignedApproval | None, parents: tuple[str, ...]) -> str:
-        signature = ssh.sign(canonical_json(event), self.identity.key, EVENT_NAMESPACE)
+    def _commit(
+        self,
+        event: PullEvent,
+        proof: SignedApproval | None,
+        parents: tuple[str, ...],
+        attestation: bytes | None = None,
+    ) -> str:
         author = Ident(event.actor, f"{event.actor}@modelsmith.invalid", event.at)
-        files = event_files(event, signature, proof)
+        if attestation is None:
+            files = event_files(event, ssh.sign(canonical_json(event), self.identity.key, EVENT_NAMESPACE), proof)
+        else:
+            files = attested_files(event, attestation)
         return self.clone.commit_files(None, files, f"{event.kind} {event.pull}\n", author, parents)
 
     def _root(self) -> str:

@@ -212,6 +212,12 @@ def _check_pull(reader: Reader, update: RefUpdate, number: int, now: datetime) -
             "Close it and propose the change again.",
         )
     for logged in new:
+        if logged.attestation is not None:
+            raise _refused(
+                "not-attested-here",
+                "A forge of one's own has no reviews but those that people sign, so there is nothing to attest.",
+                "Sign: `modelsmith approve N --key KEY`.",
+            )
         merge = reader.merge_of(opened(log), main) if logged.event.kind == "merged" else None
         people_at = reader.git.text("rev-parse", f"{merge}^1") if merge else main
         reader.verify(logged, people_at)

@@ -162,7 +162,9 @@ class Reader:
         return {commit.id for commit in self.git.first_parent_log(main)}
 
     def pull(self, number: int, tips: Mapping[int, str], main: str) -> PullRequest:
-        """One pull request with every signature checked; whether a key still counts is for the gate.
+        """One pull request with every signature of a key checked; whether a key still counts is for the gate.
+
+        What workflows attested is for the gate alone, and is not verified here.
 
         The keys are those that main lists today while it is open; for a merged one, those of the main it was merged
         into; for a closed one, which decides nothing any more, those of main at each event. A key that is listed
@@ -185,6 +187,8 @@ class Reader:
         merge = self.merge_of(first, main)
         pull = fold_pull(log, merge)
         for logged in log:
+            if logged.attestation is not None:
+                continue
             self._verify_or_remember(logged, self._trusted(log, logged, merge, main), main)
         if pull.status != "open":
             return pull

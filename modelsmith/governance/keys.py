@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from modelsmith.governance.names import holders
-from modelsmith.governance.people import login_holder
+from modelsmith.governance.people import account_holder
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.governance import People, Policy, SshKey
 from modelsmith.schema.pull import PullRequest, Review
@@ -41,10 +41,12 @@ def review_doubt(review: Review, policy: Policy, people: People, now: datetime) 
     source = review.source
     if source is None:
         return "nothing proves it"
-    if source.forge not in policy.attested_forges:
+    if source.forge not in {workflow.forge for workflow in policy.attested_forges}:
         return f"the policy takes no attested reviews of {source.forge}"
-    if login_holder(people, source.forge, source.login) != review.actor:
-        return f"the login {source.login} at {source.forge} is not {review.actor}'s"
+    if account_holder(people, source.forge, source.login, source.account) != review.actor:
+        return f"the account {source.account} ({source.login}) at {source.forge} is not {review.actor}'s"
+    if review.verdict == "approve" and now > source.read_at + timedelta(hours=source.hours):
+        return f"{source.forge} was read on {_words(source.read_at)}, more than {source.hours} hours ago; read it again"
     return None
 
 

@@ -55,10 +55,16 @@ def claimed_actors(names: Iterable[str], people: People) -> frozenset[str]:
     )
 
 
-def login_holder(people: People, forge: str, login: str) -> str | None:
-    """The one person who has the login at the forge, in any case of letters; None when none or several have it."""
-    held = [p.id for p in people.people if p.logins.get(forge, "").lower() == login.lower()]
-    return held[0] if len(held) == 1 and login and not is_harness(held[0], people) else None
+def account_holder(people: People, forge: str, login: str, account: int) -> str | None:
+    """The one person who has the account and the login at the forge, the login in any case of letters; else None.
+
+    A login alone can be renamed, given up and taken by others; a number alone tells a reader of people.yaml nothing.
+    """
+    named = [p.id for p in people.people if p.logins.get(forge, "").lower() == login.lower()]
+    numbered = [p.id for p in people.people if p.accounts.get(forge) == account]
+    if len(named) != 1 or named != numbered or is_harness(named[0], people):
+        return None
+    return named[0]
 
 
 def listed_keys(people: People) -> tuple[ActorKey, ...]:
@@ -85,9 +91,18 @@ def people_problems(people: People) -> tuple[str, ...]:
     actors: dict[str, set[str]] = defaultdict(set)
     for actor_id, key in _all_keys(people):
         actors[key.key].add(actor_id)
+    accounts: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for person in people.people:
+        for forge, number in person.accounts.items():
+            accounts[forge, number].add(person.id)
     return (
         *name_problems(people),
         *(f"The same SSH key stands under {' and '.join(sorted(a))}." for a in actors.values() if len(a) > 1),
+        *(
+            f"The same account at {forge} stands under {' and '.join(sorted(a))}."
+            for (forge, _), a in accounts.items()
+            if len(a) > 1
+        ),
         *(
             f"{person.id} has the role '{person.roles[at]}', which is not listed under roles."
             for number, at in unlisted_roles(people)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from modelsmith.promotion.attestation import adopt, attestation
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.merge_decision import MergeDecision, decide_merge
 from modelsmith.promotion.merges import adopt_merge
@@ -13,7 +12,7 @@ from modelsmith.promotion.pulls import refuse_unless_open
 from modelsmith.promotion.receipts import receipt_files, receipts_folder
 from modelsmith.repository.git import Git
 from modelsmith.schema.errors import IntegrityFailure
-from modelsmith.schema.pull import PullRequest, Review
+from modelsmith.schema.pull import PullRequest
 
 
 class PushToMain:
@@ -41,11 +40,7 @@ class PushToMain:
         if merged.at > self._now:
             # The merger's clock is ahead, and a key may end between the two: verify judges at the time that was signed.
             decided = self._decided(pull, main.tree.commit, merged.at)
-
-        def adopted(path: str, review: Review) -> bytes:
-            return adopt(path, attestation(review, main.policy.repository, pull.number), pushed, main)
-
-        return receipt_files(pull, decided.change, decided.decision, merged, adopted, lambda _: signature)
+        return receipt_files(pull, decided.change, decided.decision, merged, lambda _: signature)
 
     def _decided(self, pull: PullRequest, main: str, at: datetime) -> MergeDecision:
         decided = decide_merge(read_governed_state(self._git, main), pull, at)

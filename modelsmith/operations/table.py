@@ -464,6 +464,17 @@ OPERATIONS: tuple[Operation, ...] = (
         repeatable=False,
     ),
     Operation(
+        "attest-reviews",
+        "attest_reviews",
+        "AttestReviewsRequest",
+        "AttestReviewsResult",
+        OPERATOR,
+        "proposes",
+        DECIDE,
+        "Sign what GitHub says of reviews, in a workflow of main.",
+        repeatable=False,
+    ),
+    Operation(
         "reject",
         "reject",
         "RejectRequest",

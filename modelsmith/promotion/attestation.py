@@ -1,109 +1,244 @@
-"""Approvals that a forge authenticated by login, attested by the harness: their form, and what it takes to count.
+"""Reviews at a forge, attested by a workflow of main: what is signed, and what it takes to count.
 
-The harness's word stands for the forge's: policy must list the forge, the signature must be by a key of the trust
-root, and the login must be one person's in people.yaml, all on the main that was merged into.
+GitHub's word about a review is no signature of the person. A workflow whose file lies on main reads the reviews through
+GitHub's interface and signs what it read by its own identity (`modelsmith.signing.keyless`). Policy names that workflow
+(`attested_forges`), people.yaml whose account it is. Then a review counts because GitHub's identity for main's workflow
+said so; no key of the harness can say it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import NamedTuple
 
-from modelsmith.governance.people import login_holder
+from modelsmith.governance.keys import CLOCK_TOLERANCE
+from modelsmith.governance.people import account_holder
 from modelsmith.promotion.governed_state import GovernedState
+from modelsmith.promotion.root import GOVERNANCE
+from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import GateNotCleared, IntegrityFailure
-from modelsmith.schema.promotion import ATTESTATION_TYPE, Approval, Attestation
-from modelsmith.schema.pull import ForgeReview, Review
-from modelsmith.signing.dsse import holds, parse_statement, peek, statement, unseal
+from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.promotion import ATTESTATION_TYPE, Approval, AttestedReview, ReviewsAttestation
+from modelsmith.schema.pull import ForgeReview, PullRequest, Review
+from modelsmith.schema.workflows import SignedBy
+from modelsmith.signing.dsse import parse_statement, peek, statement, unseal_keyless
+from modelsmith.signing.keyless import Believed
 
 SUBJECT = "change"
+_VERDICTS = {"APPROVED": "approve", "CHANGES_REQUESTED": "reject"}
 
 
-def attestation(review: Review, repository: str, pull: int) -> dict[str, Any]:
-    """The statement that the harness seals about an approval without a signature of its own."""
-    assert review.source
-    said = Attestation(
-        repository=repository,
-        pull=pull,
-        change=review.change,
-        verdict="approve",
-        forge=review.source.forge,
-        login=review.source.login,
-        review=review.source.review,
-        at=review.at,
-    )
-    return statement(SUBJECT, review.change, ATTESTATION_TYPE, said.model_dump(mode="json"))
+class Attested(NamedTuple):
+    """An attestation that was verified."""
+
+    said: ReviewsAttestation
+    by: SignedBy
+    hours: int
+    """How long its approvals count."""
+    bundle: str
+    """Exactly as it was signed."""
 
 
-def adopt(path: str, said: Mapping[str, Any], pushed: Mapping[str, bytes], main: GovernedState) -> bytes:
-    """The attestation that was pushed, when it says exactly this under a key of the trust root.
-
-    Signatures are drawn at random, so whoever judges a merge checks the one that was made instead of making one.
-
-    Raises:
-        GateNotCleared: ``wrong-receipts``.
-    """
-    bundle = pushed.get(path)
-    if bundle is None or not holds(bundle, said, main.trusted):
-        raise GateNotCleared(
-            "wrong-receipts",
-            f"{path} does not attest what the forge said, by a trusted key.",
-            "Merge with `modelsmith pr merge` as the harness.",
-            path=path,
-        )
-    return bundle
+def attestation(said: ReviewsAttestation) -> dict[str, object]:
+    """The statement that the workflow signs."""
+    return statement(SUBJECT, said.change, ATTESTATION_TYPE, said.model_dump(mode="json"))
 
 
-def attested_review(bundle: bytes, main: GovernedState, pull: int, change: str) -> Review:
-    """The approval that a receipt attests, as the people of ``main`` read it.
-
-    Raises:
-        IntegrityFailure: as `unseal`; ``bad-attestation`` for another repository, pull request or change, or a login
-            that is nobody's.
-    """
-    try:
-        said = Attestation.model_validate_json(_predicate(unseal(bundle, main.trusted, change, ATTESTATION_TYPE)))
-    except ValueError:
-        raise _bad("cannot be read") from None
-    if (said.repository, said.pull, said.change) != (main.policy.repository, pull, change):
-        raise _bad("is of another pull request or repository")
-    actor = login_holder(main.people, said.forge, said.login)
-    if actor is None:
-        raise _bad(f"names {said.login} at {said.forge}, who is nobody in people.yaml")
-    source = ForgeReview(forge=said.forge, login=said.login, review=said.review)
-    return Review(actor=actor, verdict=said.verdict, change=said.change, at=said.at, source=source)
-
-
-def approved_at(path: str, data: bytes) -> datetime:
-    """The time that was signed in a receipt of an approval or its attestation.
-
-    Raises:
-        IntegrityFailure: ``bad-receipt``.
-    """
-    attested = path.rpartition("/")[2].startswith("attested-")
-    try:
-        return claimed(data).at if attested else Approval.model_validate_json(data).at
-    except (ValueError, IntegrityFailure):
-        raise IntegrityFailure("bad-receipt", f"{path} cannot be read", "Restore it from history.", path=path) from None
-
-
-def claimed(bundle: bytes) -> Attestation:
+def claimed(bundle: bytes) -> ReviewsAttestation:
     """What a bundle says, **whoever sealed it**.
 
     Raises:
         IntegrityFailure: ``not-a-bundle``, ``bad-attestation``.
     """
     try:
-        return Attestation.model_validate_json(_predicate(parse_statement(peek(bundle)).predicate))
+        return ReviewsAttestation.model_validate_json(canonical_json(parse_statement(peek(bundle)).predicate))
     except ValueError:
         raise _bad("cannot be read") from None
 
 
-def _predicate(predicate: Mapping[str, Any]) -> bytes:
-    return canonical_json(dict(predicate))
+def read_attestation(bundle: bytes, main: GovernedState) -> Attested:
+    """An attestation by a workflow that main believes, once everything holds that does not hang on a pull request.
+
+    The job's commit is one of main, and the workflow's file there is the one that main has now. So neither a main that
+    was there for a moment, nor a run of long ago that somebody starts again with the file as it was then, says
+    anything.
+
+    Raises:
+        IntegrityFailure: ``bad-attestation``; as `unseal_keyless`.
+        InfrastructureFailure: ``extra-missing``.
+    """
+    said = claimed(bundle)
+    refusal = _bad(f"is of {said.forge}, of which policy believes no workflow")
+    for workflow in main.policy.attested_forges:
+        if workflow.forge != said.forge:
+            continue
+        believed = Believed(workflow, main.tree.read(f"{GOVERNANCE}/trust/{workflow.trust}"))
+        try:
+            _, by = unseal_keyless(bundle, believed, said.change, ATTESTATION_TYPE)
+        except IntegrityFailure as error:
+            refusal = error
+            continue
+        if (said.hosted, said.hosted_id) != (workflow.repository, workflow.repository_id):
+            raise _bad(f"is of {said.hosted} ({said.hosted_id})")
+        if said.repository != main.policy.repository:
+            raise _bad(f"is of repository {said.repository}")
+        if by.commit != said.base:
+            raise _bad("names another main than its run's")
+        if said.base not in main.line:
+            raise _bad(f"was made on a main that is no more ({said.base[:12]})")
+        if not main.tree.exists(workflow.workflow) or main.tree.read(workflow.workflow) != Revision(
+            main.tree.git, said.base
+        ).read(workflow.workflow):
+            raise _bad(f"was made by {workflow.workflow} as main does not have it now; let it run again")
+        if not by.not_before - CLOCK_TOLERANCE <= said.read_at <= by.not_after + CLOCK_TOLERANCE:
+            raise _bad("says another time than its certificate")
+        return Attested(said, by, workflow.hours, bundle.decode())
+    raise refusal
+
+
+def newest(main: GovernedState, bundles: Iterable[str]) -> tuple[Attested | None, tuple[str, ...]]:
+    """The attestation that was read last among those that hold, and why later ones do not.
+
+    What GitHub said before is superseded: a review may have been dismissed since.
+    """
+    doubts: list[str] = []
+    readable = []
+    for bundle in bundles:
+        try:
+            readable.append((claimed(bundle.encode()).read_at, bundle))
+        except IntegrityFailure as error:
+            doubts.append(error.message)
+    for _, bundle in sorted(readable, key=lambda one: one[0], reverse=True):
+        try:
+            return read_attestation(bundle.encode(), main), tuple(doubts)
+        except IntegrityFailure as error:
+            doubts.append(error.message)
+    return None, tuple(doubts)
+
+
+def verdicts(attested: Attested, main: GovernedState) -> tuple[tuple[Review, ...], tuple[str, ...]]:
+    """What the people of main have said, by the last opinion of each account; and why that of others is nothing.
+
+    Asking for changes holds whatever commit it was about. An approval is of the very commit that was opened.
+    """
+    reviews: list[Review] = []
+    notes: list[str] = []
+    for last in _last(attested.said.reviews):
+        verdict = _VERDICTS.get(last.state)
+        if verdict is None:
+            continue
+        actor = account_holder(main.people, attested.said.forge, last.login, last.account)
+        doubt = _doubt(last, verdict, attested.said, actor)
+        if doubt or actor is None:
+            notes.append(f"The review of {last.login} (account {last.account}) does not count: {doubt}.")
+            continue
+        source = ForgeReview(
+            forge=attested.said.forge,
+            login=last.login,
+            account=last.account,
+            review=last.review,
+            read_at=attested.said.read_at,
+            hours=attested.hours,
+        )
+        facts = {"actor": actor, "verdict": verdict, "change": attested.said.change, "at": last.at}
+        reviews.append(
+            Review.model_validate(
+                facts | {"base": attested.said.base, "source": source, "attestation": attested.bundle}
+            )
+        )
+    return tuple(reviews), tuple(notes)
+
+
+def with_attested(signed: Sequence[Review], attested: Sequence[Review]) -> tuple[Review, ...]:
+    """Both kinds of verdicts in one order, of which each person's last one stands.
+
+    What somebody signed at the same time or later stands in place of what they said at the forge. But a rejection there
+    is not taken back by a withdrawal: that leaves no receipt, so `verify` could not know of it.
+    """
+
+    def stands(review: Review) -> bool:
+        later = [one for one in signed if one.actor == review.actor and one.at >= review.at]
+        return not [one for one in later if review.verdict == "approve" or one.verdict != "withdraw"]
+
+    return (*signed, *(review for review in attested if stands(review)))
+
+
+def of_pull(main: GovernedState, pull: PullRequest, change: str) -> tuple[tuple[Review, ...], tuple[str, ...]]:
+    """Verdicts that a workflow attested of an open pull request, and what a reader should know of others.
+
+    Where the forge was just asked, an approval that it does not show any more is none.
+    """
+    if not pull.attested or not main.policy.attested_forges:
+        return (), ()
+    found, doubts = newest(main, pull.attested)
+    notes = [f"An attestation of reviews does not count: {doubt}" for doubt in dict.fromkeys(doubts)]
+    if found is None:
+        return (), tuple(notes)
+    doubt = about(found.said, pull.number, pull.head, change)
+    if doubt:
+        return (), (*notes, f"An attestation of reviews does not count: it {doubt}.")
+    given, others = verdicts(found, main)
+    kept = []
+    for review in given:
+        assert review.source
+        if review.verdict == "approve" and pull.heard is not None and not _still(pull, review.source.login):
+            notes.append(f"The approval of {review.actor} does not count: the forge does not show it any more.")
+            continue
+        kept.append(review)
+    return tuple(kept), (*notes, *others)
+
+
+def about(said: ReviewsAttestation, pull: int, head: str | None, change: str) -> str | None:
+    """Why an attestation is not about this pull request as it is; None when it is."""
+    if said.pull != pull:
+        return f"is of pull request {said.pull}"
+    if said.head != head:
+        return f"is of another commit ({said.head[:12]})"
+    return None if said.change == change else "is of another change"
+
+
+def approved_at(path: str, data: bytes) -> datetime:
+    """The time that was signed in a receipt of an approval, or at which the first approval of an attestation was given.
+
+    Raises:
+        IntegrityFailure: ``bad-receipt``.
+    """
+    try:
+        if not path.rpartition("/")[2].startswith("attested-"):
+            return Approval.model_validate_json(data).at
+        said = claimed(data)
+        return min((one.at for one in said.reviews if one.state == "APPROVED"), default=said.read_at)
+    except (ValueError, IntegrityFailure):
+        raise IntegrityFailure("bad-receipt", f"{path} cannot be read", "Restore it from history.", path=path) from None
+
+
+def _last(reviews: Iterable[AttestedReview]) -> Iterator[AttestedReview]:
+    """The last opinion of each account."""
+    last: dict[int, AttestedReview] = {}
+    for one in sorted(reviews, key=lambda one: (one.at, one.review)):
+        last[one.account] = one
+    yield from last.values()
+
+
+def _doubt(last: AttestedReview, verdict: str, said: ReviewsAttestation, actor: str | None) -> str | None:
+    if last.kind != "User":
+        return f"it is a {last.kind}, and decides nothing for people"
+    if actor is None:
+        return "people.yaml gives this account and login together to nobody"
+    if last.at > said.read_at + CLOCK_TOLERANCE:
+        return "it is dated after it was read"
+    if verdict == "approve" and last.commit != said.head:
+        return f"it approves another commit ({(last.commit or 'none')[:12]})"
+    return None
+
+
+def _still(pull: PullRequest, login: str) -> bool:
+    heard = pull.heard or ()
+    return any((one.login.lower(), one.verdict, one.head) == (login.lower(), "approve", pull.head) for one in heard)
 
 
 def _bad(what: str) -> IntegrityFailure:
-    return IntegrityFailure("bad-attestation", f"An attested approval {what}.", "Compare with a clone that verifies.")
+    return IntegrityFailure(
+        "bad-attestation", f"An attestation of reviews {what}.", "Compare with a clone that verifies."
+    )

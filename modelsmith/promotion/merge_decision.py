@@ -12,6 +12,7 @@ from modelsmith.governance.keys import CLOCK_TOLERANCE, opener_doubt
 from modelsmith.governance.names import find_twin
 from modelsmith.governance.observed import observed_in
 from modelsmith.governance.shape import ABSENT
+from modelsmith.promotion.attestation import of_pull, with_attested
 from modelsmith.promotion.authors import Authorship, Commits, authorship
 from modelsmith.promotion.checks import Named, is_promotion, named_actors, promotion_checks
 from modelsmith.promotion.freshness import require_readable
@@ -59,8 +60,10 @@ def decide_merge(main: GovernedState, pull: PullRequest, now: datetime) -> Merge
     signed = main.signed
     if signed.latest > now + 2 * CLOCK_TOLERANCE:
         raise _from_the_future(signed.latest)
-    reviews, lost = _given_on(main.line, pull.reviews)
+    signed_reviews, lost = _given_on(main.line, pull.reviews)
     change = git.change(main_commit, tree)
+    attested, unheeded = of_pull(main, pull, change.digest())
+    reviews = with_attested(signed_reviews, attested)
     doubt = opening_doubt(pull, change.digest(), main.line, signed.pulls, now)
     with nullcontext(git) if isinstance(git, ObjectReader) else ObjectReader(git.path) as reader:
         decided = decide_tree(
@@ -82,17 +85,22 @@ def decide_merge(main: GovernedState, pull: PullRequest, now: datetime) -> Merge
                 check_earlier_commits(git, main_commit, ids, change, limits, merging=True),
             ),
         )
-    return replace(decided, decision=replace(decided.decision, notes=(*decided.decision.notes, *lost, *_heard(pull))))
+    return replace(
+        decided,
+        decision=replace(decided.decision, notes=(*decided.decision.notes, *lost, *unheeded, *_heard(pull, attested))),
+    )
 
 
-def _heard(pull: PullRequest) -> tuple[str, ...]:
-    """What was said at the forge without a signature: readers should not take it for a verdict."""
+def _heard(pull: PullRequest, attested: Sequence[Review]) -> tuple[str, ...]:
+    """What was said at the forge and nobody has attested or signed: readers should not take it for a verdict."""
+    known = {(one.source.login.lower(), one.verdict) for one in attested if one.source}
     verbs = {"approve": "approved", "reject": "asked for changes"}
     return tuple(
         f"{one.login} {verbs[one.verdict]} at the forge"
         + ("" if one.head == pull.head else f", of another commit ({one.head[:12]})")
         + f"; that counts for nothing unless they sign: `modelsmith {one.verdict} {pull.number} --key KEY`."
-        for one in pull.heard
+        for one in pull.heard or ()
+        if (one.login.lower(), one.verdict) not in known
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 
 from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
-from modelsmith.governance.people import is_harness, listed_keys
+from modelsmith.governance.people import listed_keys
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.tree import Revision
@@ -57,18 +57,9 @@ def opening_doubt(
     return None
 
 
-def may_miss_opening(main: GovernedState, merger: str) -> bool:
-    """Whether a merge that this actor signs for may be of a pull request whose opening nobody signed.
-
-    Who prepared it is then the merger's word, and only the harness's stands for a forge's: a person would name anybody
-    but themselves, and approve.
-    """
-    return bool(main.policy.attested_forges) and is_harness(merger, main.people)
-
-
 def check_opening(
     main: GovernedState, tree: Revision, folder: str, receipt: Receipt, head: str | None, line: Collection[str]
-) -> PullEvent | None:
+) -> PullEvent:
     """The opening that somebody signed; refuses receipts that name another opener, requester, change or past.
 
     Args:
@@ -80,14 +71,10 @@ def check_opening(
         line: Commits of main along its first parents, up to the merge.
 
     Raises:
-        IntegrityFailure: ``unproven-opening``, or as `ssh.verify`. Where policy takes the harness's word for what a
-            forge said of reviews, it takes it for who opened, too: then an opening may be missing, if it is the harness
-            that signs (`check_merge`) for whom the receipt names.
+        IntegrityFailure: ``unproven-opening``, or as `ssh.verify`.
     """
     path = f"{folder}/{OPENING}"
     if not tree.exists(path):
-        if may_miss_opening(main, receipt.merged_by):
-            return None
         raise _unproven("nobody has signed for having opened its pull request", folder)
     event = load_machine_file(tree, path, PullEvent)
     signature = tree.read(f"{folder}/{OPENING_SIGNATURE}").decode("utf-8", "replace")

@@ -12,12 +12,10 @@ from modelsmith.governance.keys import opener_doubt
 from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import folder_of, record_folder
 from modelsmith.promotion.announcing import announce
-from modelsmith.promotion.attestation import attestation
 from modelsmith.promotion.governed_state import GovernedState, governed_state_after, read_governed_state
 from modelsmith.promotion.harness import Harness, Merger
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.merge_decision import MergeDecision, decide_merge
-from modelsmith.promotion.openings import may_miss_opening
 from modelsmith.promotion.receipts import Merged, receipt_files
 from modelsmith.promotion.records import RecordDraft, next_record, routing_after
 from modelsmith.repository.eval_tree import overwritten
@@ -34,7 +32,7 @@ from modelsmith.schema.promotion import (
     RECORD_TYPE,
     PromotionRecord,
 )
-from modelsmith.schema.pull import PullRequest, Review
+from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.steps import step
 from modelsmith.signing import ssh
 from modelsmith.signing.dsse import holds, seal, statement
@@ -159,8 +157,13 @@ def merge_pull(merger: Merger, number: int, known: GovernedState | None = None) 
     now = datetime.now(UTC).replace(microsecond=0)
     decided = decide_merge(main, pull, now)
     refuse_unless_open(pull, decided)
-    if pull.opening is None and not may_miss_opening(main, merger.actor):
-        raise _needs_harness(f"Nobody has signed for having opened pull request {number}", number)
+    if pull.opening is None:
+        raise GateNotCleared(
+            "nobody-opened",
+            f"Nobody has signed for having opened pull request {number}",
+            "Have it proposed again: `modelsmith pr open`.",
+            number=number,
+        )
     who = ident(merger)
     merge = git.commit_tree(decided.tree, [main.tree.commit, pull.head], merge_message(pull, decided), who)
     receipts = receipt_files(
@@ -168,28 +171,12 @@ def merge_pull(merger: Merger, number: int, known: GovernedState | None = None) 
         decided.change,
         decided.decision,
         Merged(merge, merger.actor, now),
-        lambda _, review: _attest(merger, main, pull, review),
         lambda receipt: ssh.sign(receipt, merger.key, MERGE_NAMESPACE).encode(),
     )
     tip = git.commit_files(merge, dict(receipts), f"Receipts of pull request {number}\n", who)
     merged = merger.forge.merge(number, tip, main.tree.commit)
     sync(merger)
     return merged
-
-
-def _attest(merger: Merger, main: GovernedState, pull: PullRequest, review: Review) -> bytes:
-    if not isinstance(merger, Harness):
-        raise _needs_harness(f"The approval of {review.actor} has no signature", pull.number)
-    return seal(attestation(review, main.policy.repository, pull.number), merger.signer)
-
-
-def _needs_harness(what: str, number: int) -> GateNotCleared:
-    merge = step("pr merge", {"number": number})
-    return GateNotCleared(
-        "needs-harness",
-        f"{what}; only the harness attests what a forge said, where policy lists it (attested_forges)",
-        "Run `{next}` as the harness.",
-    ).then(merge)
 
 
 def refuse_unless_open(pull: PullRequest, decided: MergeDecision) -> None:

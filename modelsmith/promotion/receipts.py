@@ -14,7 +14,7 @@ from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import GateNotCleared
 from modelsmith.schema.plaintext import first_unwelcome
 from modelsmith.schema.promotion import Receipt
-from modelsmith.schema.pull import Change, PullRequest, Review
+from modelsmith.schema.pull import Change, PullRequest
 
 MERGE_RECEIPT = "merge.json"
 MERGE_SIGNATURE = "merge.json.sig"
@@ -47,7 +47,7 @@ def signed_name(actor: str) -> str:
 
 
 def attested_name(actor: str) -> str:
-    """Name of the receipt that attests an actor's approval at a forge."""
+    """Name of the receipt that holds the attestation of the reviews at a forge, an actor's approval among them."""
     return f"attested-{actor}.sigstore.json"
 
 
@@ -63,13 +63,11 @@ def receipt_files(
     change: Change,
     decision: GateDecision,
     merged: Merged,
-    attest: Callable[[str, Review], bytes],
     sign: Callable[[bytes], bytes],
 ) -> dict[str, bytes]:
     """Path and content of every receipt of a merge; equal inputs give equal bytes.
 
-    ``attest`` gives the attestation at a path of an approval that has no signature of its own, ``sign`` the merger's
-    signature of the receipt.
+    ``sign`` gives the merger's signature of the receipt.
 
     Raises:
         GateNotCleared: ``odd-receipt`` when one would not be plain text: no clone could verify main after it.
@@ -83,8 +81,9 @@ def receipt_files(
             files[f"{folder}/{name}"] = review.proof.statement.encode()
             files[f"{folder}/{name}.sig"] = review.proof.signature.encode()
         else:
+            assert review.attestation
             name = approvals[review.actor] = attested_name(review.actor)
-            files[f"{folder}/{name}"] = attest(f"{folder}/{name}", review)
+            files[f"{folder}/{name}"] = review.attestation.encode()
     receipt = Receipt(
         pull=pull.number,
         change=change.digest(),

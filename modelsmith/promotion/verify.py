@@ -12,7 +12,7 @@ so who merged in between was not allowed more by it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,7 @@ from typing import NamedTuple, NoReturn
 from modelsmith.governance.observed import observed_in
 from modelsmith.governance.people import listed_keys
 from modelsmith.governance.shape import promotion_folder
-from modelsmith.promotion.attestation import attested_review
+from modelsmith.promotion.attestation import about, read_attestation, verdicts, with_attested
 from modelsmith.promotion.authors import Commits, authorship
 from modelsmith.promotion.checks import is_promotion
 from modelsmith.promotion.clock import check_times
@@ -181,7 +181,7 @@ def _step(git: Git, step: Commit, receipts: _Receipts, commits: Commits, result:
     try:
         payload, signature = after.read(f"{folder}/{MERGE_RECEIPT}"), _text(after, f"{folder}/{MERGE_SIGNATURE}")
         check_merge(main, receipt, step.id, payload, signature)
-        reviews = list(_reviews(main, after, folder, receipt))
+        reviews = _reviews(main, after, folder, receipt, head, change)
     except IntegrityFailure as error:
         error.details.setdefault("path", folder)
         raise
@@ -191,8 +191,9 @@ def _step(git: Git, step: Commit, receipts: _Receipts, commits: Commits, result:
                 f"has an approval that {review.actor} gave on another main: {review.base[:12]} is not on this one",
                 folder,
             )
-    times = [*([opening.at] if opening else []), *(review.at for review in reviews)]
-    check_times(receipt, times, result.latest, now)
+    read = [review.source.read_at for review in reviews if review.source]
+    times = [opening.at, *(review.at for review in reviews)]
+    check_times(receipt, [*times, *read], result.latest, now)
     latest_signed = max([result.latest, receipt.at, *times])
     limits = main.policy.limits
     ids = commits.pass_over(step.parents[-1] if len(step.parents) == 2 else step.id)
@@ -213,7 +214,7 @@ def _step(git: Git, step: Commit, receipts: _Receipts, commits: Commits, result:
     if receipt.gate != decision.gate:
         _broken(f"has a receipt that says {receipt.gate} opened its gate, where {decision.gate} did", folder)
     result.changes += 1
-    result.approvals += len(reviews)
+    result.approvals += len(decision.approvals)
     result.promotions += is_promotion(change) and not observed_in(change)
     result.main = governed_state_after(main, after.commit if receipts.commit.parents == (step.id,) else step.id)
     result.spent.add(receipt.pull)
@@ -245,15 +246,20 @@ def _only_receipts(after: Revision, receipts: _Receipts) -> None:
             _broken("is followed by a commit that changes receipts", path.path)
 
 
-def _reviews(main: GovernedState, after: Revision, folder: str, receipt: Receipt) -> Iterator[Review]:
+def _reviews(
+    main: GovernedState, after: Revision, folder: str, receipt: Receipt, head: str | None, change: Change
+) -> tuple[Review, ...]:
+    """Every verdict that the receipts hold: approvals that people signed, and what an attestation says of all.
+
+    Of an attestation, approvals count for whom the receipt names; a rejection counts whoever gave it.
+    """
+    signed: list[Review] = []
+    bundles: dict[str, bytes] = {}
     for actor, name in receipt.approvals.items():
         if not proof_files(actor, name):
             _broken(f"has a receipt of {actor} under the name {name}")
         if name != signed_name(actor):
-            attested = attested_review(after.read(f"{folder}/{name}"), main, receipt.pull, receipt.change)
-            if attested.actor != actor:
-                _broken(f"has a receipt of {actor} that is of {attested.actor}")
-            yield attested
+            bundles[actor] = after.read(f"{folder}/{name}")
             continue
         statement, signature = (_text(after, path) for path in (f"{folder}/{name}", f"{folder}/{name}.sig"))
         review = authenticate(
@@ -262,7 +268,19 @@ def _reviews(main: GovernedState, after: Revision, folder: str, receipt: Receipt
         )  # fmt: skip
         if review.actor != actor:
             _broken(f"has a receipt of {actor} that {review.actor} signed", f"{folder}/{name}")
-        yield review
+        signed.append(review)
+    if not bundles:
+        return tuple(signed)
+    if len(set(bundles.values())) > 1:
+        _broken("has receipts of two readings of its reviews", folder)
+    attested = read_attestation(next(iter(bundles.values())), main)
+    doubt = about(attested.said, receipt.pull, head, change.digest())
+    if doubt:
+        _broken(f"has an attestation of reviews that {doubt}", folder)
+    given = verdicts(attested, main)[0]
+    for actor in bundles.keys() - {review.actor for review in given if review.verdict == "approve"}:
+        _broken(f"has an attestation of reviews that says nothing of an approval by {actor}", folder)
+    return with_attested(signed, [one for one in given if one.verdict != "approve" or one.actor in bundles])
 
 
 def _text(tree: Revision, path: str) -> str:

@@ -264,8 +264,9 @@ def _policy(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
         refused = narrowing_problem(name, audience)
         if refused:
             yield policy.problem(("audiences", name), *refused)
-    for number, workflow in enumerate(policy.value.keyless):
-        yield from _root(policy, ("keyless", number, "trust"), workflow.trust, contents)
+    for listed, workflows in (("keyless", policy.value.keyless), ("attested_forges", policy.value.attested_forges)):
+        for number, workflow in enumerate(workflows):
+            yield from _root(policy, (listed, number, "trust"), workflow.trust, contents)
     owners = parse(contents.get(CODEOWNERS, b"").decode("utf-8", "replace"))
     seen: set[str] = set()
     for number, transition in enumerate(policy.value.transitions):

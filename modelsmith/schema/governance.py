@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelsmith.schema.base import Actor, Event, Frozen, Moment, Slug, State
-from modelsmith.schema.workflows import SigningWorkflow
+from modelsmith.schema.workflows import AttestingWorkflow, SigningWorkflow
 
 Audience = Literal["public", "reviewer", "operator"]
 """``public``: anybody. ``reviewer``: who may read the promotion repository. ``operator``: who may use the machine."""
@@ -88,9 +88,8 @@ class Policy(Frozen):
     keyless: Annotated[tuple[SigningWorkflow, ...], Field(max_length=32)] = ()
     """Workflows that may sign records, evidence and artifacts by their own identity, besides the keys of people.yaml.
     """
-    attested_forges: tuple[Slug, ...] = ()
-    """Forges whose reviews count when the harness attests them at the merge; with none, only SSH approvals count.
-    Whoever has the harness's key can then attest what no forge said."""
+    attested_forges: Annotated[tuple[AttestingWorkflow, ...], Field(max_length=8)] = ()
+    """Workflows that are believed about reviews at a forge; with none, only approvals that people signed count."""
     audiences: dict[str, Literal["reviewer", "operator"]] = {}
     """``<Type>.<field>`` of a machine-written record, and who alone may see it: ``reviewer`` (who may read this
     repository) or ``operator`` (who may use the machine). Only ever narrower than the toolkit's own list. What is kept
@@ -127,6 +126,8 @@ class Person(Frozen):
     roles: tuple[Slug, ...]
     logins: dict[Slug, str] = {}
     """Login at each forge (``github: maya-t``)."""
+    accounts: dict[Slug, Annotated[int, Field(ge=1, lt=10**15)]] = {}
+    """Number of the account at each forge (``github: 583231``), which stays when a login is renamed or given up."""
     keys: tuple[SshKey, ...] = ()
 
 

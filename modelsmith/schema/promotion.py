@@ -241,24 +241,47 @@ class Approval(Frozen):
     reason: str = ""
 
 
-class Attestation(Frozen):
-    """What the harness says it saw at a merge: a forge that authenticated someone's approval by login.
+class AttestedReview(Frozen):
+    """One review as a forge has it; comments, which decide nothing, are left out."""
 
-    Predicate of an in-toto statement whose subject is the change. Who the login belongs to is for people.yaml to say.
-    """
-
-    repository: str
-    pull: Annotated[int, Field(ge=1)]
-    change: Digest
-    verdict: Literal["approve"]
-    forge: Slug
-    login: str
-    review: str
-    """The forge's id of the review."""
+    review: Annotated[int, Field(ge=1)]
+    """The forge's number of it."""
+    login: Annotated[str, Field(max_length=100)]
+    account: Annotated[int, Field(ge=1)]
+    """The forge's number of the account."""
+    kind: Annotated[str, Field(max_length=40)]
+    """Of account: ``User``, ``Bot``."""
+    state: Literal["APPROVED", "CHANGES_REQUESTED", "DISMISSED"]
+    commit: GitHash | None
+    """The proposal's commit that it was given on."""
     at: Moment
 
 
-ATTESTATION_TYPE = "https://modelsmith.dev/review-attestation/v1"
+class ReviewsAttestation(Frozen):
+    """What a workflow of main read of the reviews of one pull request at a forge.
+
+    Predicate of an in-toto statement whose subject is the change. Whose the accounts are is for people.yaml to say.
+    """
+
+    repository: str
+    """Identity of the promotion repository, as policy has it."""
+    forge: Slug
+    hosted: str
+    """``OWNER/NAME`` at the forge."""
+    hosted_id: Annotated[int, Field(ge=1)]
+    """The forge's number of it."""
+    pull: Annotated[int, Field(ge=1)]
+    head: GitHash
+    """Commit that was opened, and that the pull request was at when it was read."""
+    base: GitHash
+    """Commit of main whose workflow read."""
+    change: Digest
+    reviews: Annotated[tuple[AttestedReview, ...], Field(max_length=500)]
+    """In the forge's order."""
+    read_at: Moment
+
+
+ATTESTATION_TYPE = "https://modelsmith.dev/reviews-attestation/v1"
 APPROVAL_NAMESPACE = "modelsmith-approval"
 """Namespace of ``ssh-keygen -Y`` for approvals."""
 EVENT_NAMESPACE = "modelsmith-event"

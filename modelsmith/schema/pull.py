@@ -43,12 +43,18 @@ class SignedApproval(Frozen):
 
 
 class ForgeReview(Frozen):
-    """Where a forge authenticated a verdict by its own login, without a signature of the person."""
+    """A review at a forge, which knows its giver by an account and not by a signature."""
 
     forge: Slug
     login: str
-    review: str
-    """The forge's id of the review."""
+    account: int
+    """The forge's number of the account."""
+    review: int
+    """The forge's number of the review."""
+    read_at: Moment
+    """When a workflow of main read it."""
+    hours: int
+    """How long from then on an approval counts."""
 
 
 class SignedEvent(Frozen):
@@ -72,14 +78,16 @@ class Review(Frozen):
     """Change that the verdict speaks of."""
     at: Moment
     base: GitHash | None = None
-    """Main as its giver saw it, by the signed statement; none where a forge authenticated it."""
+    """Main as its giver saw it; of a review at a forge, as the workflow saw it that read it."""
     reason: str = ""
     proof: SignedApproval | None = None
     """The signature, where the forge keeps one."""
     key: str | None = None
     """Public SSH key that made the proof: type and base64."""
     source: ForgeReview | None = None
-    """Who says so where there is no proof."""
+    """The review at a forge, where it is one."""
+    attestation: str | None = None
+    """The signed bundle of the workflow that read it."""
 
 
 class Heard(Frozen):
@@ -133,8 +141,11 @@ class PullRequest(Frozen):
 
     What was opened, and what verdicts speak of, is ``head`` all the same.
     """
-    heard: tuple[Heard, ...] = ()
-    """What each login last said at the forge without signing it. It counts for nothing; readers should know."""
+    heard: tuple[Heard, ...] | None = None
+    """What each login last said at the forge without signing it; None where the forge was not asked. By itself it
+    counts for nothing; readers should know."""
+    attested: tuple[str, ...] = ()
+    """What workflows attested of its reviews at the forge, oldest first, as signed: nobody has verified it yet."""
 
 
 class PullEvent(Frozen):
@@ -143,7 +154,8 @@ class PullEvent(Frozen):
     repository: str
     """Identity of the promotion repository, as policy has it."""
     pull: Annotated[int, Field(ge=1)]
-    kind: Literal["opened", "reviewed", "commented", "closed", "merged"]
+    kind: Literal["opened", "reviewed", "commented", "closed", "merged", "attested"]
+    """``attested``: what a workflow read of the reviews at a forge. That is signed by the workflow, not by an actor."""
     actor: Actor
     at: Moment
     head: GitHash

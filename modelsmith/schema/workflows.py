@@ -41,6 +41,15 @@ class SigningWorkflow(Workflow):
     """The only clusters for which it may; none named: all."""
 
 
+class AttestingWorkflow(Workflow):
+    """A workflow that is believed about reviews at a forge."""
+
+    forge: Slug
+    """The forge, as people.yaml names logins there: ``github``."""
+    hours: Annotated[int, Field(ge=1, le=720)] = 24
+    """How long an approval that it read counts: the merge must come before. Then it reads again."""
+
+
 class SignedBy(Frozen):
     """What a certificate says of the job that signed, under Fulcio's object identifiers (``docs/oid-info.md`` there).
 

@@ -26,6 +26,7 @@ from pydantic import Field, JsonValue, ValidationError
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json, is_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.workflows import SignedBy
 from modelsmith.signing.keyless import Ambient, Believed, open_keyless, sign
 from modelsmith.signing.keys import load_public_key, load_signing_key, public_pem, to_pem
 from modelsmith.signing.refusals import not_a_bundle
@@ -175,7 +176,24 @@ def unseal(
             ``untrusted-identity``, ``bad-signature``, ``wrong-type`` or ``wrong-subject``.
         InvalidInput, InfrastructureFailure: as `open_envelope`.
     """
-    found = parse_statement(_canonical(open_envelope(_one_form(bundle), trusted)))
+    return _about(open_envelope(_one_form(bundle), trusted), subject, predicate_type)
+
+
+def unseal_keyless(
+    bundle: bytes, believed: Believed, subject: bytes | str, predicate_type: str
+) -> tuple[dict[str, JsonValue], SignedBy]:
+    """`unseal` for what a workflow has signed, with what its certificate says of the job.
+
+    Raises:
+        IntegrityFailure, InvalidInput, InfrastructureFailure: as `unseal`.
+    """
+    payload, by = open_keyless(bundle, believed)
+    return _about(payload, subject, predicate_type), by
+
+
+def _about(payload: bytes, subject: bytes | str, predicate_type: str) -> dict[str, JsonValue]:
+    """The predicate of a statement that has this type and speaks of this subject."""
+    found = parse_statement(_canonical(payload))
     if found.predicate_type != predicate_type:
         raise IntegrityFailure(
             "wrong-type",

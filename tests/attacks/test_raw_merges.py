@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
-from attacker import HARNESS, MAIN, NOBODY, PEOPLE_FILE, World, no_forge
+from attacker import HARNESS, MAIN, NOBODY, PEOPLE_FILE, World
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -79,7 +79,7 @@ def raw_merge(world: World, number: int, merge_form: Form, receipts_form: Form, 
     world.git.run("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(world.forge), world.main())
     merge = raw_commit(world, world.git.merge_tree(world.main(), pull.head), (world.main(), pull.head), merge_form)
     merged = Merged(merge, HARNESS, datetime.now(UTC).replace(microsecond=0) + ahead)
-    files = receipt_files(pull, judged.change, judged.decision, merged, no_forge, world.signer(HARNESS))
+    files = receipt_files(pull, judged.change, judged.decision, merged, world.signer(HARNESS))
     plain = raw_commit(world, judged.tree, (), FORMS["as it should be"])
     tree = world.git.text("rev-parse", f"{world.git.commit_files(plain, files, 'x', NOBODY)}^{{tree}}")
     return raw_commit(world, tree, (merge,), receipts_form)

@@ -1,6 +1,6 @@
 import os
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -16,6 +16,7 @@ from modelsmith.schema.errors import (
     InvalidInput,
     ModelsmithError,
 )
+from modelsmith.schema.promotion import ReviewsAttestation
 from modelsmith.signing import ssh
 
 PULL = "refs/modelsmith/pulls/1"
@@ -454,3 +455,30 @@ def test_a_push_that_goes_round_the_hook_is_detected_when_reading(guarded):
     assert ok
     with pytest.raises(IntegrityFailure):
         guarded.forge().get(1)
+
+
+def reading(pull):
+    """What a workflow would have read of a pull request's reviews."""
+    return ReviewsAttestation(
+        repository="test-repository", forge="github", hosted="acme/promotions", hosted_id=1,
+        pull=pull.number, head=pull.head, base=pull.base, change=f"sha256:{'1' * 64}", reviews=(),
+        read_at=datetime.now(UTC).replace(microsecond=0),
+    )  # fmt: skip
+
+
+def test_a_forge_of_ones_own_takes_no_reading_of_reviews(world, pull):
+    before = world.forge_git.rev(PULL)
+    world.forge().attest(reading(pull), b"{}")
+    tip = world.forge_git.rev(PULL)
+    world.forge_git.run("update-ref", PULL, before)
+    refused("not-attested-here", world, tip, PULL)
+
+
+def test_a_reading_that_nobody_signed_hides_no_pull_request_and_says_nothing(world, pull):
+    """Where no hook is, whoever may push can put one into a log: the gate finds that it is nothing."""
+    before = world.forge().get(1)
+    for _ in range(2):
+        world.forge().attest(reading(pull), '{"made":"—"}'.encode())
+    after = world.forge().get(1)
+    assert after.attested == ('{"made":"—"}',), "the very same again changes nothing"
+    assert after.model_copy(update={"attested": ()}) == before

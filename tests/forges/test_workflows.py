@@ -51,6 +51,7 @@ def test_a_job_may_do_what_it_says_and_nothing_by_default(file):
     }
     assert {name: may for name, may in writes.items() if may} == {
         "modelsmith-checks.yml": {"checks": {"checks"}},
+        "modelsmith-reviews.yml": {"attest": {"contents", "id-token"}},
         "release.yml": {"publish": {"attestations", "id-token"}},
     }.get(file.name, {})
 
@@ -69,6 +70,7 @@ def test_what_runs_with_mains_rights_never_checks_out_a_proposal(file):
     if not {"pull_request_target", "workflow_run", "merge_group"} & set(workflow["on"]):
         return
     refs = [step["with"].get("ref") for step in steps(file) if "checkout" in step.get("uses", "")]
+    refs += [ref for step in steps(file) for ref in re.findall(r'fetch .*"\+(refs/[^":]+):', step.get("run", ""))]
     assert refs
     assert set(refs) == {"refs/heads/main"}
 

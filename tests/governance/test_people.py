@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsmith.governance.people import (
+    account_holder,
     claimed_actors,
     is_harness,
     listed_keys,
-    login_holder,
     people_problems,
     principals,
 )
@@ -91,12 +91,19 @@ def test_every_listed_key_says_who_signed_whether_it_counts_or_not():
     assert listed_keys(PEOPLE) == (("maya", KEY_A), ("li", KEY_B), ("Bot", KEY_C))
 
 
-def test_a_login_belongs_to_one_person_at_one_forge():
-    assert login_holder(PEOPLE, "github", "MAYA-T") == "maya"
-    for forge, login in (("gitlab", "maya-t"), ("github", "maya"), ("github", ""), ("github", "robot")):
-        assert login_holder(PEOPLE, forge, login) is None
-    twins = tuple(Person(id=name, name=name, roles=(), logins={"github": "same"}) for name in ("a", "b"))
-    assert login_holder(People(roles={}, people=twins), "github", "same") is None
+def test_login_and_account_together_are_one_person_at_one_forge():
+    seven = {"accounts": {"github": 7}}
+    numbered = tuple(one.model_copy(update=seven) if one.id == "maya" else one for one in PEOPLE.people)
+    people = PEOPLE.model_copy(update={"people": numbered})
+    assert account_holder(people, "github", "MAYA-T", 7) == "maya"
+    others = [("gitlab", "maya-t", 7), ("github", "maya", 7), ("github", "", 7), ("github", "maya-t", 8)]
+    for forge, login, account in (*others, ("github", "robot", 7)):
+        assert account_holder(people, forge, login, account) is None
+    assert account_holder(PEOPLE, "github", "maya-t", 7) is None, "a login alone may be somebody else's by now"
+    same = {"logins": {"github": "same"}, "accounts": {"github": 7}}
+    twins = People(roles={}, people=tuple(Person(id=name, name=name, roles=(), **same) for name in ("a", "b")))
+    assert account_holder(twins, "github", "same", 7) is None
+    assert "The same account at github stands under a and b." in people_problems(twins)
 
 
 def test_what_makes_people_ambiguous_is_named():

@@ -38,7 +38,7 @@ def commands(world):
         ("promote", CLUSTER), ("pr", "open", "notes", "--title", "Notes", "--key", world.key("dana")),
         ("check", "--pr", "8"),
         ("reject", "8", "--key", world.key("noor"), "--reason", "too early"),
-        ("approve", "8", "--key", world.key("noor")), ("pr", "merge", "8"),
+        ("approve", "8", "--key", world.key("noor")), ("pr", "merge", "8"), ("attest-reviews",),
         ("pr", "close", "9", "--reason", "Not now."), ("observe", world.state()["specialist"]),
         ("rollback", CLUSTER, "--reason", "win rate fell"),
         ("export", world.state()["specialist"], "--as", "merged"), ("verify",),

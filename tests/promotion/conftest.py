@@ -15,7 +15,6 @@ from openings import opened
 from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import record_folder
 from modelsmith.operations.init import InitRequest, run
-from modelsmith.promotion.attestation import attestation
 from modelsmith.promotion.authors import Commits, authorship
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.merge_decision import decide_merge, decide_tree
@@ -39,7 +38,7 @@ from modelsmith.schema.promotion import (
     PromotionRecord,
     Receipt,
 )
-from modelsmith.schema.pull import ForgeReview, PullRequest, Review, SignedApproval
+from modelsmith.schema.pull import PullRequest, Review, SignedApproval
 from modelsmith.signing import ssh
 from modelsmith.signing.dsse import seal, statement
 from modelsmith.signing.keys import create_ssh_key
@@ -49,10 +48,6 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 HARNESS = Ident("modelsmith-harness", "modelsmith-harness@example.org", AT)
 WHO = Ident("Somebody", "somebody@example.org", datetime(2026, 1, 1, tzinfo=UTC))
 LIFE = ("candidate", "eval-accepted", "artifact-exported", "customer-deployed", "production-validated")
-
-
-def no_forge(path, review):
-    raise AssertionError(f"{path}: every review here is signed")
 
 
 def signer(key):
@@ -158,7 +153,7 @@ class Repository:
         merge = self.git.commit_tree(tree, [self.tip, head], f"Merge pull request {number}\n", WHO)
         decision = replace(decided.decision, approvals=reviews) if smuggled else decided.decision
         signed, merged = signer(self.key.with_name("harness-ssh")), Merged(merge, HARNESS.name, at)
-        receipts = dict(receipt_files(pull, change, decision, merged, no_forge, signed))
+        receipts = dict(receipt_files(pull, change, decision, merged, signed))
         return replace(self, tip=self.git.commit_files(merge, receipts, f"Receipts of {number}\n", WHO))
 
     def review(self, change, number, person, key, at):
@@ -225,7 +220,7 @@ class Line:
         return public_key(self.keys / f"{name}.pub")
 
     def pull(self, files=NOTES, preparer="modelsmith-harness", head=None, **other):
-        """An open pull request of these files; add reviews with `approved` or `reviewed_at_forge`."""
+        """An open pull request of these files; add reviews with `approved`."""
         self.pulls += 1
         head = head or self.git.commit_files(self.tip, files, "A change\n", WHO)
         facts = {
@@ -261,11 +256,6 @@ class Line:
         )
         return self._with(pull, review)
 
-    def reviewed_at_forge(self, pull, actor, login, at=NOON, forge="github", review="R_1"):
-        """The pull request with an approval that a forge authenticated by login."""
-        source = ForgeReview(forge=forge, login=login, review=review)
-        return self._with(pull, Review(actor=actor, verdict="approve", change=self.change(pull), at=at, source=source))
-
     def decide(self, pull, now=NOON):
         return decide_merge(read_governed_state(self.git, self.tip), pull, now)
 
@@ -275,18 +265,14 @@ class Line:
         if edit is None:
             refuse_unless_open(pull, decided)
         merge = self.git.commit_tree(decided.tree, [self.tip, pull.head], "Merge\n", WHO)
-        repository = decided.main.policy.repository
-
-        def attest(_, review):
-            return seal(attestation(review, repository, pull.number), self.harness)
-
         decision = decided.decision
         if edit:
-            approvals = tuple(review for review in pull.reviews if review.verdict == "approve")
-            decision = replace(decision, approvals=approvals)
+            signed_ones = [review for review in pull.reviews if review.verdict == "approve"]
+            attested = [review for review in decision.approvals if review.attestation]
+            decision = replace(decision, approvals=(*signed_ones, *attested))
         merged = Merged(merge, HARNESS.name, now)
         signed = signer(self.harness.with_name("harness-ssh"))
-        files = receipt_files(pull, decided.change, decision, merged, attest, signed)
+        files = receipt_files(pull, decided.change, decision, merged, signed)
         if edit:
             files = signed_again(edit(files), self.harness.with_name("harness-ssh"))
         self.tip = self.git.commit_files(merge, files, "Receipts\n", WHO)

@@ -1,152 +1,263 @@
-"""Approvals that a forge authenticated by login: they count where policy says so, as attested by the harness."""
+"""A review in GitHub's pages counts because a workflow of main attested it: at the gate, and offline afterwards."""
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from attesting import WORKFLOW, Job, governing, review
+from sigstore_server import private_sigstore
 
-from modelsmith.promotion.attestation import adopt, attestation
+from modelsmith.promotion.attestation import attestation, claimed
+from modelsmith.repository.git import Ident
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, WaitingForPerson
-from modelsmith.schema.promotion import ATTESTATION_TYPE
-from modelsmith.signing.dsse import peek, seal, statement, unseal
-from modelsmith.signing.keys import create_signing_key
+from modelsmith.schema.errors import IntegrityFailure, WaitingForPerson
+from modelsmith.schema.promotion import ReviewsAttestation
+from modelsmith.signing.dsse import seal
 
-PEOPLE, POLICY = ".github/governance/people.yaml", ".github/governance/policy.yaml"
-NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+WHO = Ident("Somebody", "somebody@example.org", datetime(2026, 1, 1, tzinfo=UTC))
+ACCOUNTS = {"petra": ("Petra-P", 1001), "piet": ("piet-p", 1002), "dana": ("dana-d", 1003)}
+
+
+def now():
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    with private_sigstore() as sigstore:
+        yield Job(sigstore, tmp_path_factory.mktemp("job"))
 
 
 @pytest.fixture
-def hosted(line):
-    """Policy takes reviews of GitHub; Petra and Piet have logins there, and Piet one elsewhere."""
-    allow = line.edited(POLICY, lambda document: document.update(attested_forges=["github"]))
-
-    def logins(document):
-        line.person(document, "petra")["logins"] = {"github": "Petra-P"}
-        line.person(document, "piet")["logins"] = {"github": "piet-p", "gitlab": "pp"}
-
-    files = allow | line.edited(PEOPLE, logins)
-    return line.land(line.approved(line.pull(files), "petra"))
+def hosted(line, job):
+    """Main believes the workflow about GitHub, where Petra, Piet and Dana have accounts."""
+    pull = line.pull(governing(line.main().tree, job.sigstore, ACCOUNTS), opened_at=now())
+    return line.land(line.approved(pull, "petra", at=now()), now())
 
 
-def name_of(files):
-    return next(path for path in files if "attested-" in path)
+def proposal(hosted, files=None):
+    return hosted.pull(*([files] if files else []), opened_at=now())
 
 
-def test_an_attested_approval_opens_the_gate_and_verifies(hosted):
-    pull = hosted.reviewed_at_forge(hosted.pull(), "petra", "petra-p", review="R_7")
-    hosted.land(pull)
+def predicate_of(hosted, pull, /, *reviews, **other):
+    """What an honest job says, unless told otherwise."""
+    at = now().isoformat().replace("+00:00", "Z")
+    given = [{"commit": pull.head, "at": at, "review": number} | one for number, one in enumerate(reviews, 1)]
+    return {
+        "repository": hosted.main().policy.repository, "forge": "github", "hosted": "acme/promotions",
+        "hosted_id": 4711, "pull": pull.number, "head": pull.head, "base": hosted.tip, "change": hosted.change(pull),
+        "reviews": given, "read_at": at,
+    } | other  # fmt: skip
+
+
+def given(login="petra-p", number=1001, state="APPROVED", **other):
+    made = review(login, number, state, **other)
+    return {name: value for name, value in made.items() if name in other or name not in ("commit", "at", "review")}
+
+
+def attested(pull, *bundles):
+    return pull.model_copy(update={"attested": (*pull.attested, *(bundle.decode() for bundle in bundles))})
+
+
+def decided(hosted, pull, at=None):
+    return hosted.decide(pull, at or now()).decision
+
+
+def test_an_attested_review_opens_the_gate_and_verifies_offline(hosted, job, monkeypatch):
+    pull = proposal(hosted)
+    assert not decided(hosted, pull).open
+    pull = attested(pull, job.sign(predicate_of(hosted, pull, given())))
+    hosted.land(pull, now())
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a connection was made"))
     assert hosted.verify().approvals == 2
     folder = hosted.git.list_tree(hosted.tip, ".github/governance/receipts")
-    path = next(path for path in folder if path.endswith("/attested-petra.sigstore.json"))
-    main = hosted.main()
-    said = unseal(main.tree.read(path), main.trusted, pull.reviews[0].change, ATTESTATION_TYPE)
-    assert said == {
-        "repository": main.policy.repository, "pull": pull.number, "change": pull.reviews[0].change,
-        "verdict": "approve", "forge": "github", "login": "petra-p", "review": "R_7", "at": "2026-05-01T12:00:00Z",
-    }  # fmt: skip
+    (path,) = [path for path in folder if path.endswith("/attested-petra.sigstore.json")]
+    said = claimed(hosted.main().tree.read(path))
+    assert (said.reviews[0].account, said.head) == (1001, pull.head)
 
 
-def test_signed_and_attested_approvals_may_stand_together(hosted):
-    pull = hosted.approved(hosted.pull({"notes.md": b"x", "evals/adtech/README.md": b"y"}), "dana")
-    hosted.land(hosted.reviewed_at_forge(pull, "piet", "PIET-P"))
+def test_signed_and_attested_approvals_may_stand_together(hosted, job):
+    pull = proposal(hosted, {"notes.md": b"x", "evals/adtech/README.md": b"y"})
+    pull = hosted.approved(pull, "piet", at=now())
+    pull = attested(pull, job.sign(predicate_of(hosted, pull, given("DANA-D", 1003))))
+    hosted.land(pull, now())
     assert hosted.verify().approvals == 3
 
 
-def test_no_forge_is_believed_unless_policy_lists_it(line, hosted):
-    for forge, login, actor in (("gitlab", "pp", "piet"), ("github", "piet-p", "petra"), ("github", "ghost", "piet")):
-        pull = hosted.reviewed_at_forge(hosted.pull(), actor, login, forge=forge)
-        decision = hosted.decide(pull).decision
+NO_APPROVAL = {
+    "a login that was taken over": (given(number=9), "gives this account and login together to nobody"),
+    "a login that was renamed": (given("petra-new"), "gives this account and login together to nobody"),
+    "two people's halves": (given("petra-p", 1002), "gives this account and login together to nobody"),
+    "nobody of people.yaml": (given("ghost", 5), "to nobody"),
+    "a bot": (given(kind="Bot"), "it is a Bot"),
+    "an older commit": (given(commit="1" * 40), "approves another commit"),
+    "no commit": (given(commit=None), "approves another commit"),
+    "a dismissed review": (given(state="DISMISSED"), None),
+    "a date to come": (given(at="2027-01-01T00:00:00Z"), "dated after it was read"),
+}
+
+
+@pytest.mark.parametrize(("one", "note"), NO_APPROVAL.values(), ids=NO_APPROVAL)
+def test_what_is_no_approval_of_a_person_opens_nothing(hosted, job, one, note):
+    pull = proposal(hosted)
+    decision = decided(hosted, attested(pull, job.sign(predicate_of(hosted, pull, one))))
+    assert not decision.open
+    assert note is None or any(note in line for line in decision.notes), decision.notes
+
+
+def test_the_last_opinion_of_an_account_is_its_opinion(hosted, job):
+    pull = proposal(hosted)
+    for later in ("CHANGES_REQUESTED", "DISMISSED"):
+        decision = decided(hosted, attested(pull, job.sign(predicate_of(hosted, pull, given(), given(state=later)))))
         assert not decision.open
-        assert decision.notes[0].startswith(f"The approval of {actor} does not count: ")
-        with pytest.raises(WaitingForPerson):
-            hosted.land(pull)
+    assert [one.code for one in decided(hosted, attested(pull, job.sign(
+        predicate_of(hosted, pull, given(), given("piet-p", 1002, "CHANGES_REQUESTED", commit="1" * 40))
+    ))).refusals] == ["rejected"], "asking for changes holds, whatever commit it was about"  # fmt: skip
+    again = predicate_of(hosted, pull, given(state="CHANGES_REQUESTED"), given())
+    assert decided(hosted, attested(pull, job.sign(again))).open
 
 
-def swapped(hosted, said=None, key=None, **changes):
-    """Lands an attested approval by Petra with another attestation in its place."""
+def test_the_author_of_a_change_approves_nothing_of_it(hosted, job):
+    pull = hosted.pull(preparer="petra", requester="petra", opened_at=now())
+    assert not decided(hosted, attested(pull, job.sign(predicate_of(hosted, pull, given())))).open
+    assert decided(hosted, attested(pull, job.sign(predicate_of(hosted, pull, given("piet-p", 1002))))).open
+
+
+def test_what_was_read_later_supersedes_what_was_read_before(hosted, job):
+    pull = proposal(hosted)
+    first = (now() - timedelta(minutes=5)).isoformat().replace("+00:00", "Z")
+    before = job.sign(predicate_of(hosted, pull, given(at=first), read_at=first))
+    after = job.sign(predicate_of(hosted, pull, given(state="DISMISSED")))
+    assert decided(hosted, attested(pull, before)).open
+    for order in ((before, after), (after, before)):
+        assert not decided(hosted, attested(pull, *order)).open
+
+
+def test_what_was_read_long_ago_is_read_again(hosted, job):
+    pull = proposal(hosted)
+    pull = attested(pull, job.sign(predicate_of(hosted, pull, given())))
+    decision = decided(hosted, pull, now() + timedelta(hours=25))
+    assert not decision.open
+    assert any("read it again" in note for note in decision.notes)
+
+
+def test_an_approval_that_the_forge_shows_no_more_is_none(hosted, job):
+    pull = proposal(hosted)
+    pull = attested(pull, job.sign(predicate_of(hosted, pull, given())))
+    decision = decided(hosted, pull.model_copy(update={"heard": ()}))
+    assert not decision.open
+    assert any("does not show it any more" in note for note in decision.notes)
+
+
+def test_what_somebody_signs_later_stands_in_place_of_the_button(hosted, job):
+    pull = proposal(hosted)
+    bundle = job.sign(predicate_of(hosted, pull, given()))
+    rejected = hosted.approved(attested(pull, bundle), "petra", at=now() + timedelta(minutes=1), verdict="reject")
+    assert not decided(hosted, rejected, now() + timedelta(minutes=2)).open
+    no = job.sign(predicate_of(hosted, pull, given(state="CHANGES_REQUESTED"), given("piet-p", 1002)))
+    withdrawn = hosted.approved(attested(pull, no), "petra", at=now() + timedelta(minutes=1), verdict="withdraw")
+    assert not decided(hosted, withdrawn, now() + timedelta(minutes=2)).open, "a withdrawal leaves no receipt"
+
+
+FORGERIES = {
+    "a workflow changed on a branch": {"ref": "refs/heads/evil"},
+    "a workflow of a pull request": {"ref": "refs/pull/9/merge", "event_name": "pull_request_review"},
+    "a merge queue": {"ref": "refs/heads/gh-readonly-queue/main/pr-9", "event_name": "merge_group"},
+    "a fork": {"repository": "evil/promotions", "repository_id": "66", "repository_owner_id": "67"},
+    "another file on main": {"workflow": ".github/workflows/evil.yml"},
+    "a caller with inputs of its own": {
+        "workflow_ref": "acme/promotions/.github/workflows/evil.yml@refs/heads/main", "event_name": "workflow_dispatch"
+    },
+    "an event that is not believed": {"event_name": "pull_request_target"},
+    "a runner of one's own": {"runner_environment": "self-hosted"},
+    "a name taken over": {"repository_id": "12"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("claims", FORGERIES.values(), ids=FORGERIES)
+def test_no_other_job_is_believed_at_the_gate_or_by_verify(hosted, job, claims):
+    pull = proposal(hosted)
+    forged = attested(pull, job.sign(predicate_of(hosted, pull, given()), **claims))
+    with pytest.raises(WaitingForPerson):
+        hosted.land(forged, now())
+    refused_by_verify(hosted, job, pull, job.sign(predicate_of(hosted, pull, given()), **claims), "is not by acme")
+
+
+def refused_by_verify(hosted, job, pull, bundle, words, merged_at=None):
+    """The bundle in place of the honest one, with the receipt signed again: whoever holds the harness's key can."""
 
     def edit(files):
-        path = name_of(files)
-        sealed = json.loads(peek(files[path]))
-        predicate = said or sealed["predicate"] | changes
-        digest = f"sha256:{sealed['subject'][0]['digest']['sha256']}"
-        files[path] = seal(statement("change", digest, ATTESTATION_TYPE, predicate), key or hosted.harness)
-        return files
+        path = next(path for path in files if "attested-" in path)
+        return files | {path: bundle}
 
-    hosted.land(hosted.reviewed_at_forge(hosted.pull(), "petra", "petra-p"), edit=edit)
+    honest = attested(pull, job.sign(predicate_of(hosted, pull, given())))
+    hosted.land(honest, merged_at or now(), edit=edit)
     with pytest.raises(IntegrityFailure) as caught:
         hosted.verify()
-    return caught.value.message
+    assert words in caught.value.message, caught.value.message
 
 
-def test_an_attestation_by_an_untrusted_key_is_found_by_verify(hosted, tmp_path):
-    create_signing_key(tmp_path / "mallory.pem")
-    assert "not in the trust root" in swapped(hosted, key=tmp_path / "mallory.pem")
+LIES = {
+    "another repository of ours": ({"repository": "elsewhere-1234"}, "is of repository"),
+    "another repository there": ({"hosted_id": 12}, "is of acme/promotions (12)"),
+    "another pull request": ({"pull": 77}, "of pull request 77"),
+    "another commit": ({"head": "1" * 40}, "of another commit"),
+    "another change": ({"change": "sha256:" + "1" * 64}, "of another change"),
+    "another time": ({"read_at": "2026-01-01T00:00:00Z"}, "says another time"),
+    "another forge": ({"forge": "gitlab"}, "believes no workflow"),
+}
 
 
-@pytest.mark.parametrize(
-    ("changes", "found"),
-    [
-        ({"pull": 77}, "another pull request or repository"),
-        ({"repository": "elsewhere-1234"}, "another pull request or repository"),
-        ({"change": "sha256:" + "1" * 64}, "another pull request or repository"),
-        ({"login": "piet-p"}, "a receipt of petra that is of piet"),
-        ({"login": "ghost"}, "nobody in people.yaml"),
-        ({"forge": "gitlab", "login": "pp"}, "a receipt of petra that is of piet"),
-        ({"verdict": "reject"}, "cannot be read"),
-        ({"more": "x"}, "cannot be read"),
-    ],
-)
-def test_an_attestation_of_something_else_is_found_by_verify(hosted, changes, found):
-    assert found in swapped(hosted, **changes)
+@pytest.mark.parametrize(("lie", "words"), LIES.values(), ids=LIES)
+def test_an_attestation_of_something_else_says_nothing(hosted, job, lie, words):
+    pull = proposal(hosted)
+    bundle = job.sign(predicate_of(hosted, pull, given(), **lie))
+    assert not decided(hosted, attested(pull, bundle)).open
+    refused_by_verify(hosted, job, pull, bundle, words)
 
 
-def test_an_attestation_of_a_forge_that_policy_does_not_list_is_found_by_verify(hosted):
-    pull = hosted.reviewed_at_forge(hosted.pull(), "piet", "pp", forge="gitlab")
-    hosted.land(pull, edit=dict)
-    with pytest.raises(IntegrityFailure, match="takes no attested reviews of gitlab"):
-        hosted.verify()
+def test_a_run_for_a_main_that_is_no_more_says_nothing(hosted, job):
+    """Somebody moves main for a moment, to a workflow file of their own, starts it, and moves main back."""
+    pull = proposal(hosted)
+    moment = hosted.git.commit_files(hosted.tip, {WORKFLOW: b"name: evil\n"}, "Evil\n", WHO)
+    bundle = job.sign(predicate_of(hosted, pull, given(), base=moment))
+    decision = decided(hosted, attested(pull, bundle))
+    assert not decision.open
+    assert any("a main that is no more" in note for note in decision.notes)
+    refused_by_verify(hosted, job, pull, bundle, "a main that is no more")
 
 
-def test_an_attestation_of_another_change_is_found_by_verify(hosted):
-    first = hosted.reviewed_at_forge(hosted.pull({"a.md": b"a"}), "petra", "petra-p")
-    hosted.land(first)
-    old = next(p for p in hosted.git.list_tree(hosted.tip, ".github/governance/receipts") if "attested-petra" in p)
-    kept = hosted.main().tree.read(old)
-
-    def replayed(files):
-        return files | {name_of(files): kept}
-
-    hosted.land(hosted.reviewed_at_forge(hosted.pull({"b.md": b"b"}), "petra", "petra-p"), edit=replayed)
-    with pytest.raises(IntegrityFailure, match="signature is for another"):
-        hosted.verify()
+def test_an_old_run_that_is_started_again_with_its_old_file_says_nothing(hosted, job):
+    """A re-run takes the file of the commit that it first ran for, by GitHub's page "Re-running workflows and jobs"."""
+    old = hosted.tip
+    change = hosted.pull({WORKFLOW: b"name: mended\n"}, opened_at=now())
+    hosted.land(hosted.approved(change, "petra", at=now()), now())
+    pull = proposal(hosted)
+    bundle = job.sign(predicate_of(hosted, pull, given(), base=old))
+    assert not decided(hosted, attested(pull, bundle)).open
+    assert decided(hosted, attested(pull, job.sign(predicate_of(hosted, pull, given())))).open
+    refused_by_verify(hosted, job, pull, bundle, "as main does not have it now")
 
 
-def test_a_receipt_under_another_name_is_found_by_verify(hosted):
-    def renamed(files):
-        path = name_of(files)
-        other = path.replace("attested-petra", "attested-Petra")
-        receipt = next(name for name in files if name.endswith("/merge.json"))
-        said = json.loads(files[receipt]) | {"approvals": {"petra": other.rpartition("/")[2]}}
-        return {other: files[path], receipt: canonical_json(said)}
-
-    hosted.land(hosted.reviewed_at_forge(hosted.pull(), "petra", "petra-p"), edit=renamed)
-    with pytest.raises(IntegrityFailure):
-        hosted.verify()
+def test_a_rejection_cannot_be_left_out_of_the_reading_that_is_kept(hosted, job):
+    pull = proposal(hosted)
+    bundle = job.sign(predicate_of(hosted, pull, given(), given("piet-p", 1002, "CHANGES_REQUESTED")))
+    refused_by_verify(hosted, job, pull, bundle, "piet owns notes.md and rejects this change")
 
 
-def test_the_hook_checks_the_attestation_that_was_made_and_makes_none(hosted, tmp_path):
-    pull = hosted.reviewed_at_forge(hosted.pull(), "petra", "petra-p")
-    main = hosted.main()
-    said = attestation(pull.reviews[0], main.policy.repository, pull.number)
-    bundle = seal(said, hosted.harness)
-    assert adopt("a", said, {"a": bundle}, main) == bundle
-    create_signing_key(tmp_path / "mallory.pem")
-    other = attestation(pull.reviews[0], main.policy.repository, pull.number + 1)
-    for pushed in ({}, {"b": bundle}, {"a": seal(said, tmp_path / "mallory.pem")}, {"a": seal(other, hosted.harness)}):
-        with pytest.raises(GateNotCleared) as caught:
-            adopt("a", said, pushed, main)
-        assert caught.value.code == "wrong-receipts"
+def test_the_harness_s_key_says_nothing_about_reviews(hosted, job):
+    pull = proposal(hosted)
+    said = ReviewsAttestation.model_validate_json(canonical_json(predicate_of(hosted, pull, given())))
+    bundle = seal(attestation(said), hosted.harness)
+    assert not decided(hosted, attested(pull, bundle)).open
+    refused_by_verify(hosted, job, pull, bundle, "not a Sigstore bundle")
+
+
+def test_no_review_counts_where_policy_believes_no_workflow(line, hosted, job):
+    pull = proposal(hosted)
+    pull = attested(pull, job.sign(predicate_of(hosted, pull, given())))
+    without = hosted.edited(".github/governance/policy.yaml", lambda document: document.update(attested_forges=[]))
+    change = hosted.pull(without, opened_at=now())
+    hosted.land(hosted.approved(change, "petra", at=now()), now())
+    assert not decided(hosted, pull).open

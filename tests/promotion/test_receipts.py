@@ -49,7 +49,7 @@ def decision(*approvals):
 
 def receipts(pull, change, decided):
     """Receipts of a merge in which every approval is signed."""
-    return receipt_files(pull, change, decided, MERGED, None, lambda payload: b"signed " + payload)
+    return receipt_files(pull, change, decided, MERGED, lambda payload: b"signed " + payload)
 
 
 def test_a_promotion_keeps_its_receipts_in_its_own_folder():

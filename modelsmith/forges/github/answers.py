@@ -19,6 +19,13 @@ class Login(_Answer):
     login: Annotated[str, Field(max_length=100)]
 
 
+class AccountAnswer(Login):
+    """An account with its number and kind."""
+
+    id: int
+    type: Annotated[str, Field(max_length=40)]
+
+
 class Named(_Answer):
     """A repository's full name."""
 
@@ -48,6 +55,7 @@ class Face(_Answer):
 class RepositoryAnswer(_Answer):
     """A repository as GitHub has it."""
 
+    id: int
     full_name: str
     archived: bool
     default_branch: str
@@ -58,8 +66,10 @@ class ReviewAnswer(_Answer):
 
     id: int
     state: str
-    user: Login | None = None
+    user: AccountAnswer | None = None
+    """None when the account is gone."""
     commit_id: GitHash | None = None
+    submitted_at: str | None = None
 
 
 class RunOutput(_Answer):

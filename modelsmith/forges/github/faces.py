@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -21,12 +22,16 @@ from modelsmith.forges.github.failures import moved_repository
 from modelsmith.forges.github.quoting import quoted
 from modelsmith.forges.github.rest import Rest, unsure
 from modelsmith.governance.named_checks import QUESTIONS, NamedCheck
-from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.promotion import AttestedReview
 from modelsmith.schema.pull import Heard
 
 A = TypeVar("A", bound=BaseModel)
 
 _VERDICTS = {"APPROVED": "approve", "CHANGES_REQUESTED": "reject"}
+_DECIDES = (*_VERDICTS, "DISMISSED")
+MOST_REVIEWS = 500
+"""Reviews of one pull request that can be attested together."""
 
 MARK = "<!-- modelsmith -->"
 """How the one comment of the toolkit is found again; a reader does not see it."""
@@ -146,6 +151,37 @@ class Faces:
                 said[login] = Heard.model_validate({"login": login, "verdict": verdict, "head": review.commit_id})
         return tuple(said.values())
 
+    def reviews(self, number: int) -> tuple[AttestedReview, ...]:
+        """Every review that decides something, in GitHub's order, as GitHub has it at this moment.
+
+        Raises:
+            InfrastructureFailure: ``github-failed`` for an answer that cannot be read.
+            GateNotCleared: ``over-limits``.
+        """
+        found = []
+        for entry in self.rest.ask_all("read the reviews", f"/pulls/{number}/reviews?per_page=100"):
+            review = _read(ReviewAnswer, entry)
+            if review.user is None or review.state not in _DECIDES:
+                continue
+            facts = {
+                "review": review.id,
+                "login": review.user.login,
+                "account": review.user.id,
+                "kind": review.user.type,
+                "state": review.state,
+                "commit": review.commit_id,
+                "at": review.submitted_at,
+            }
+            found.append(_read(AttestedReview, json.dumps(facts)))
+        if len(found) > MOST_REVIEWS:
+            raise GateNotCleared(
+                "over-limits",
+                f"Pull request {number} has {len(found)} reviews; {MOST_REVIEWS} can be attested",
+                "Propose the change again: it gets a pull request of its own.",
+                number=number,
+            )
+        return tuple(found)
+
     def say(self, number: int, text: str) -> bool:
         """Let the one comment of the toolkit hold this text: it is edited, not said again. False when it held it."""
         body = f"{MARK}\n{text}"
@@ -251,7 +287,7 @@ def _summary(check: NamedCheck) -> str:
 
 def _read(model: type[A], answer: Any) -> A:
     try:
-        return model.model_validate(answer)
+        return model.model_validate_json(answer) if isinstance(answer, str) else model.model_validate(answer)
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise InfrastructureFailure(

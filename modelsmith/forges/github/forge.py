@@ -5,7 +5,8 @@ What differs from a forge of one's own, and how it is kept honest:
 - GitHub numbers pull requests, together with issues. The log takes GitHub's number when GitHub has given it.
 - A pull request's head moves with its branch. The log names the commit that was opened, verdicts speak of that, and a
   branch that moved closes the gate (`PullRequest.moved`).
-- A review in GitHub's pages carries no signature. It is shown (`PullRequest.heard`) and counts for nothing.
+- A review in GitHub's pages carries no signature. It is shown (`PullRequest.heard`), and counts once a workflow that
+  main's policy believes has attested it (`PullRequest.attested`, `modelsmith.promotion.attestation`).
 - Anybody who may write there can close, reopen or push past us. Closed there is closed here; nothing that is open or
   merged there counts for more than main and the log say.
 - There is no hook of ours. Who merges judges, and pushes merge and receipts to main as one; what others push to main
@@ -31,6 +32,7 @@ from modelsmith.forges.port import ForgeIdentity, Proposal, Standing, Status
 from modelsmith.governance.named_checks import NamedCheck
 from modelsmith.repository.git import Git
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, ModelsmithError, WaitingForPerson
+from modelsmith.schema.promotion import AttestedReview, ReviewsAttestation
 from modelsmith.schema.pull import PullRequest, SignedApproval
 
 _STATES = {"open": "success", "waiting": "pending", "closed": "failure"}
@@ -139,6 +141,19 @@ class GitHubForge:
             raise not_open(number, pull.status)
         self._logs.review(number, approval)
         return self.get(number)
+
+    def hosted(self) -> tuple[str, int]:
+        """The repository's name in GitHub's spelling, and its number."""
+        return self._faces.repository.full_name, self._faces.repository.id
+
+    def reviews(self, number: int) -> tuple[AttestedReview, ...]:
+        """What GitHub has of its reviews; nothing that was remembered."""
+        return self._faces.reviews(number)
+
+    def attest(self, said: ReviewsAttestation, bundle: bytes) -> None:
+        """Keep what a workflow attested in the pull request's log, where it outlives GitHub."""
+        self._require(writing=True)
+        self._logs.attest(said, bundle)
 
     def close(self, number: int, reason: str) -> PullRequest:
         """See `Forge`."""
@@ -273,7 +288,7 @@ def _comment(standing: Standing, number: int) -> str:
     return (
         f"**Gate: {standing.gate}.**\n\n{quoted(standing.line)}{details}"
         f"See all of it: `modelsmith pr show {number}`. Decide: `modelsmith approve {number} --key KEY`. What is "
-        "said in these pages counts for nothing.\n"
+        "said in these pages counts once a workflow of main has attested it, if policy believes one.\n"
     )
 
 
