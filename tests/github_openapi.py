@@ -31,6 +31,17 @@ SERVED = (
     "/repos/{owner}/{repo}/commits/{ref}/status",
     "/repos/{owner}/{repo}/commits/{ref}/check-runs",
     "/repos/{owner}/{repo}/check-runs",
+    "/repos/{owner}/{repo}/rules/branches/{branch}",
+    "/repos/{owner}/{repo}/rulesets",
+    "/repos/{owner}/{repo}/rulesets/{ruleset_id}",
+    "/repos/{owner}/{repo}/branches/{branch}/protection",
+    "/repos/{owner}/{repo}/actions/permissions/workflow",
+    "/repos/{owner}/{repo}/codeowners/errors",
+    "/users/{username}",
+    "/apps/{app_slug}",
+    "/repos/{owner}/{repo}/installation",
+    "/app/installations/{installation_id}/access_tokens",
+    "/repos/{owner}/{repo}/issues/{issue_number}/labels",
 )
 
 

@@ -98,18 +98,6 @@ PULL_URLS = [
 LINKS = ["comments", "commits", "statuses", "html", "issue", "review_comments", "review_comment", "self"]
 ALL = frozenset({"contents", "pull_requests", "statuses", "issues", "checks"})
 """Permissions of a token, each with write."""
-HOOK = """\
-#!/bin/sh
-case " $(cat rules/bypass) " in *" $REMOTE_USER "*) exit 0;; esac
-while read -r old new ref; do
-  if test "$ref" = refs/heads/main; then
-    echo "error: GH013: Repository rule violations found for refs/heads/main." >&2
-    echo "Review all repository rules at https://github.com/acme/promotions/rules" >&2
-    echo "- Changes must be made through a pull request." >&2
-    exit 1
-  fi
-done
-"""
 
 
 @dataclass
@@ -117,6 +105,7 @@ class Account:
     login: str
     permissions: frozenset[str] = ALL
     app: bool = False
+    ends: float = float("inf")
 
 
 @dataclass
@@ -133,6 +122,8 @@ class Pull:
     merged_at: str | None = None
     reviews: list[dict[str, Any]] = field(default_factory=list)
     requested: list[str] = field(default_factory=list)
+    left_queue: str | None = None
+    """Why the merge queue took it out last."""
     comments: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -148,6 +139,18 @@ class Repo:
     """Numbers are given to issues and pull requests together."""
     statuses: list[dict[str, Any]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    rulesets: list[dict[str, Any]] = field(default_factory=list)
+    protection: dict[str, Any] | None = None
+    """Classic protection of main."""
+    workflows: dict[str, Any] = field(
+        default_factory=lambda: {"default_workflow_permissions": "write", "can_approve_pull_request_reviews": True}
+    )
+    methods: dict[str, bool] = field(
+        default_factory=lambda: {f"allow_{how}": True for how in ("merge_commit", "squash_merge", "rebase_merge")}
+    )
+    queue: list[int] | None = None
+    """Numbers in the merge queue; None: there is no queue."""
+    owners_errors: list[dict[str, Any]] = field(default_factory=list)
 
     def git(self, *words: str) -> str:
         done = subprocess.run(["git", "-C", self.bare, *words], capture_output=True, text=True, env=clean())
@@ -258,15 +261,6 @@ class GitHubServer:
         """A ``GITHUB_TOKEN`` as a workflow of the repository gets it: an installation token of the App for Actions."""
         return self.token("github-actions[bot]", *permissions, kind="ghs_")
 
-    def rules(self, repo: Repo, *bypass: str) -> None:
-        """A ruleset on main that wants pull requests; the logins may bypass it."""
-        (repo.bare / "rules").mkdir(exist_ok=True)
-        (repo.bare / "rules" / "bypass").write_text(" ".join(bypass) + "\n")
-        hook = repo.bare / "hooks" / "pre-receive"
-        hook.parent.mkdir(exist_ok=True)
-        hook.write_text(HOOK)
-        hook.chmod(0o755)
-
     def fail(self, method: str, path: str, how: str, times: int = 1) -> None:
         """Let the next requests fail: `502 before`, `502 after` (it was done), `secondary`, `429`, `primary`."""
         self.faults.append(Fault(method, path, how, times))
@@ -280,6 +274,15 @@ class GitHubServer:
     def _handle(self, http: BaseHTTPRequestHandler) -> None:
         body = _read_body(http)
         url = urlsplit(http.path)
+        if url.path == "/api/graphql":
+            try:
+                answer = self._graphql(http, json.loads(body))
+                status = 200
+            except Refused as refused:
+                status, answer = refused.status, refused.body
+            self.asked.append((http.command, "/graphql", status))
+            _answer(http, status, {"content-type": "application/json"}, json.dumps(answer).encode())
+            return
         if not url.path.startswith("/api/v3/"):
             self._git(http, url.path, url.query, body)
             return
@@ -318,10 +321,13 @@ class GitHubServer:
 
     def _account(self, http: BaseHTTPRequestHandler) -> Account:
         kind, _, secret = (http.headers.get("Authorization") or "").partition(" ")
-        account = self.tokens.get(secret.strip())
-        if kind.lower() not in ("token", "bearer") or account is None:
+        account = self.tokens.get(secret.strip()) or self._app_account(secret.strip())
+        if kind.lower() not in ("token", "bearer") or account is None or account.ends < time.time():
             raise Refused(401, "Bad credentials")
         return account
+
+    def _app_account(self, secret: str) -> Account | None:
+        return None
 
     def _route(
         self, http: BaseHTTPRequestHandler, path: str, query: dict[str, list[str]], sent: Any
@@ -329,14 +335,14 @@ class GitHubServer:
         account = self._account(http)
         parts = path.strip("/").split("/")
         if parts[0] == "repositories" and len(parts) == 2:
-            repo = next((r for r in self.repos.values() if str(_number(r.full_name)) == parts[1]), None)
+            repo = next((r for r in self.repos.values() if str(account_number(r.full_name)) == parts[1]), None)
             if repo:
                 return 200, self._repository(repo), {}
         if parts[0] != "repos" or len(parts) < 3:
-            raise Refused(404, "Not Found")
+            return self._elsewhere(http, parts)
         name = f"{parts[1]}/{parts[2]}"
         if name.lower() in self.renamed:
-            where = f"{self.api}/repositories/{_number(self.renamed[name.lower()])}"
+            where = f"{self.api}/repositories/{account_number(self.renamed[name.lower()])}"
             return 301, {"message": "Moved Permanently", "url": where}, {"location": where}
         repo = self.repos.get(name.lower())
         if repo is None:
@@ -354,9 +360,12 @@ class GitHubServer:
                 return serve(repo, account, match, query, sent)
         raise Refused(404, "Not Found")
 
+    def _elsewhere(self, http: BaseHTTPRequestHandler, parts: list[str]) -> Any:
+        raise Refused(404, "Not Found")
+
     def _routes(self) -> list[tuple[str, str, str, Callable[..., Any]]]:
         return [
-            ("GET", r"", "", lambda repo, *_: (200, self._repository(repo), {})),
+            ("GET", r"", "", self._get_repository),
             ("GET", r"pulls", "pull_requests", self._list),
             ("POST", r"pulls", "pull_requests", self._open),
             ("GET", r"pulls/(\d+)", "pull_requests", self._get),
@@ -373,6 +382,11 @@ class GitHubServer:
             ("POST", r"check-runs", "checks", self._run),
             ("GET", r"commits/([0-9a-f]+)/check-runs", "", self._runs),
         ]
+
+    def _get_repository(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        """How it merges is shown to those who administer it."""
+        methods = repo.methods if "administration" in account.permissions else {}
+        return 200, self._repository(repo) | methods, {}
 
     # ------------------------------------------------------------------ pull requests
 
@@ -480,9 +494,14 @@ class GitHubServer:
             raise Refused(405, "Pull Request is not mergeable")
         if sent and sent.get("sha") not in (None, pull.sha):
             raise Refused(409, "Head branch was modified. Review and try the merge again.")
+        if repo.queue is not None:
+            raise Refused(405, "Changes must be made through the merge queue")
         approved = any(review["state"] == "APPROVED" for review in pull.reviews)
         if repo.needs_approval and not approved:
             raise Refused(405, "At least 1 approving review is required by reviewers with write access.")
+        method = (sent or {}).get("merge_method", "merge")
+        if not repo.methods[f"allow_{method}_commit" if method == "merge" else f"allow_{method}_merge"]:
+            raise Refused(405, f"{method.capitalize()} commits are not allowed on this repository.")
         merged = self.merged(repo, pull)
         return 200, {"sha": merged, "merged": True, "message": "Pull Request successfully merged"}, {}
 
@@ -494,6 +513,45 @@ class GitHubServer:
         repo.git("update-ref", "refs/heads/main", commit, main)
         pull.state, pull.merge, pull.merged_at = "closed", commit, now()
         return commit
+
+    def _graphql(self, http: BaseHTTPRequestHandler, sent: dict[str, Any]) -> dict[str, Any]:
+        """The merge queue, by "Merging a pull request with a merge queue" and the schema's ``enqueuePullRequest``."""
+        self._account(http)
+        said = sent["variables"]
+        with self._lock:
+            if "enqueuePullRequest" in sent["query"]:
+                repo, pull = next(
+                    (r, p) for r in self.repos.values() for p in r.pulls.values() if said["id"] == f"PR_{p.number}"
+                )
+                if said["head"] != pull.sha:
+                    return {"errors": [{"type": "UNPROCESSABLE", "message": "Head branch was modified"}]}
+                assert repo.queue is not None
+                repo.queue.append(pull.number)
+                return {"data": {"enqueuePullRequest": {"mergeQueueEntry": self._entry(repo, pull)}}}
+            repo = self.repos[f"{said['owner']}/{said['name']}".lower()]
+            pull = repo.pulls[said["number"]]
+            left = [{"__typename": "RemovedFromMergeQueueEvent", "reason": pull.left_queue}] if pull.left_queue else []
+            seen = {
+                "id": f"PR_{pull.number}",
+                "mergeQueueEntry": self._entry(repo, pull),
+                "timelineItems": {"nodes": left},
+            }
+            return {"data": {"repository": {"pullRequest": seen}}}
+
+    def _entry(self, repo: Repo, pull: Pull) -> dict[str, Any] | None:
+        if repo.queue is None or pull.number not in repo.queue:
+            return None
+        return {"position": repo.queue.index(pull.number) + 1, "state": "QUEUED"}
+
+    def run_queue(self, repo: Repo, refuse: str | None = None) -> None:
+        """Merge what is in the queue, one after the other; or take all out, for a reason."""
+        with self._lock:
+            queued, repo.queue = repo.queue or [], []
+            for number in queued:
+                if refuse:
+                    repo.pulls[number].left_queue = refuse
+                else:
+                    self.merged(repo, repo.pulls[number])
 
     def _request(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
         pull = self._one(repo, match)
@@ -575,7 +633,8 @@ class GitHubServer:
 
     def _app(self, login: str) -> dict[str, Any]:
         slug = login.removesuffix("[bot]")
-        facts = {"id": _number(slug), "slug": slug, "node_id": "A", "name": slug, "description": "", "events": []}
+        facts = {"id": account_number(slug), "slug": slug, "node_id": "A", "name": slug}
+        facts |= {"description": "", "events": []}
         urls = {"external_url": self.web, "html_url": f"{self.web}/apps/{slug}"}
         return (
             facts
@@ -595,7 +654,7 @@ class GitHubServer:
 
     def _user(self, login: str) -> dict[str, Any]:
         urls = dict.fromkeys(USER_URLS, f"{self.web}/{login}")
-        facts = {"login": login, "id": _number(login), "node_id": "U", "gravatar_id": "", "type": "User"}
+        facts = {"login": login, "id": account_number(login), "node_id": "U", "gravatar_id": "", "type": "User"}
         return urls | facts | {"site_admin": False}
 
     def _repository(self, repo: Repo, full: bool = True) -> dict[str, Any]:
@@ -616,7 +675,7 @@ class GitHubServer:
             0,
         )
         facts: dict[str, Any] = {
-            "id": _number(repo.full_name), "node_id": "R", "name": name, "full_name": repo.full_name,
+            "id": account_number(repo.full_name), "node_id": "R", "name": name, "full_name": repo.full_name,
             "owner": self._user(owner), "private": True, "description": None, "fork": False, "homepage": None,
             "language": None, "license": None, "mirror_url": None, "archived": repo.archived, "disabled": False,
             "default_branch": repo.default_branch, "pushed_at": now(), "created_at": now(), "updated_at": now(),
@@ -666,7 +725,7 @@ class GitHubServer:
         kind, _, secret = (http.headers.get("Authorization") or "").partition(" ")
         name, _, token = base64.b64decode(secret).decode().partition(":") if kind.lower() == "basic" else ("", "", "")
         account = self.tokens.get(token)
-        if account is None or not name:
+        if account is None or not name or account.ends < time.time():
             say(401, "Invalid username or token.", WWW_Authenticate='Basic realm="GitHub"')
             return
         match = re.match(r"/([^/]+/[^/]+?)\.git(/.*)$", path)
@@ -705,7 +764,8 @@ class GitHubServer:
         _answer(http, status, headers, content)
 
 
-def _number(name: str) -> int:
+def account_number(name: str) -> int:
+    """The number of an account, or of a repository."""
     return int(hashlib.sha256(name.encode()).hexdigest()[:6], 16)
 
 

@@ -68,6 +68,14 @@ def answers(
     return found
 
 
+def agreed(question: str) -> bool:
+    """Whether a person on the terminal says yes; without one, nobody did."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    say(f"{question} (yes/no)", error=True)
+    return _line().lower() in ("y", "yes")
+
+
 def _flag(name: str, field: FieldInfo) -> str:
     return cli_of(field).option or f"--{name.replace('_', '-')}"
 

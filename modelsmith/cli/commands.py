@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from modelsmith.cli.asking import answers, asked_fields, cli_of, click_type
+from modelsmith.cli.asking import agreed, answers, asked_fields, cli_of, click_type
 from modelsmith.cli.output import print_result, reporter
 from modelsmith.cli.streams import OutputLost
-from modelsmith.operations.contract import Request
+from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.table import Operation, require_role
 from modelsmith.repository.paths import place
 from modelsmith.repository.workspace import Workspace
@@ -57,6 +57,7 @@ def _callback(operation: Operation) -> Callable[..., int]:
         verb = operation.load()
         here = _here()
         given = [name for name in values if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+        _refuse_for_role(verb.request, given, operation.name)
         values |= {name: _located(values[name], here) for name in given}
         if asked := asked_fields(verb.request, given):
             values |= answers(verb.request, asked, values, here, as_json)
@@ -64,15 +65,38 @@ def _callback(operation: Operation) -> Callable[..., int]:
         with reporter(as_json) as notify:
             workspace = Workspace(here, notify=notify) if operation.anywhere else Workspace.find(here, notify)
             result = verb.run(workspace, request)
-        try:
-            print_result(operation.name, result, as_json)
-            sys.stdout.flush()
-        except OutputLost as lost:
-            if not lost.reader_left:
-                raise
+        _show(operation.name, result, as_json)
+        question = None if as_json else result.question()
+        if question and agreed(question):
+            result = verb.run(workspace, request.model_copy(update={"yes": True}))
+            _show(operation.name, result, as_json)
         return int(result.exit_code())
 
     return call
+
+
+def _show(name: str, result: Result, as_json: bool) -> None:
+    try:
+        print_result(name, result, as_json)
+        sys.stdout.flush()
+    except OutputLost as lost:
+        if not lost.reader_left:
+            raise
+
+
+def _refuse_for_role(kind: type[Request], given: Collection[str], name: str) -> None:
+    """A session with a role is an agent's: it may not say what only a person says."""
+    role = os.environ.get(ROLE)
+    theirs = sorted(field for field in given if cli_of(kind.model_fields[field]).person)
+    if role and theirs:
+        raise InvalidInput(
+            "outside-role",
+            f"--{theirs[0]} of {name} is for a person, and this session has the role {role!a}",
+            "A person runs it in a session of their own, where MODELSMITH_ROLE is not set.",
+            operation=name,
+            role=role,
+            roles=[],
+        )
 
 
 def _here() -> Path:

@@ -86,6 +86,7 @@ class TableGroup(click.Group):
 
 GROUP_HELP = {
     "pr": "Pull requests: every change of state is one, and people decide on them.",
+    "upstream": "The toolkit's own repository: take its changes, give yours, and nothing private.",
     "schema": "JSON Schemas of the governed files.",
     "new": "Write a valid file. On a terminal it asks for what you leave out; it never writes over anything.",
 }

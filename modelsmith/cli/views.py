@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from modelsmith.cli import views_corpus, views_pull
+from modelsmith.cli import views_corpus, views_pull, views_upstream
 from modelsmith.cli.page import Page, Parts, Styled
 from modelsmith.cli.tables import interval, styled_outcome
 from modelsmith.cli.views_change import diff_rubric_view
@@ -367,9 +367,15 @@ def _work(running: RunningView) -> str:
 def _doctor(result: DoctorResult, page: Page) -> None:
     styles = {"ok": "green", "note": "yellow", "bad": "red"}
     for finding in result.findings:
+        why = f": {finding.why}" if finding.why else ""
         mend = f"  -> {finding.mend}" if finding.mend else ""
         mark = Styled(f"{finding.level:<4}", styles[finding.level])
-        page.line(mark, f"  {finding.subject}: {finding.sentence}{mend}")
+        page.line(mark, f"  {finding.subject}: {finding.sentence}{why}{mend}")
+    for change in result.changes:
+        page.gap()
+        page.line(f"{'set' if change.done else 'to set'} at GitHub: {change.what}")
+        for line in change.lines:
+            page.line(f"  {line}")
 
 
 VIEWS: dict[str, View] = {
@@ -399,5 +405,8 @@ VIEWS: dict[str, View] = {
     "approve": views_pull.verdict_given,
     "reject": views_pull.verdict_given,
     "attest-reviews": views_pull.reviews_attested,
+    "upstream status": views_upstream.status,
+    "upstream pull": views_upstream.pull,
+    "upstream contribute": views_upstream.contribute,
     "verify": _verify,
 }

@@ -34,6 +34,10 @@ class LocalForge(SignedLogs):
             return self.get(number)
         raise too_busy()
 
+    def land(self, number: int, message: str) -> bool:
+        """See `Forge`. It never merges by itself."""
+        return False
+
     def announce(self, number: int, standing: Callable[[], Standing]) -> None:
         """See `Forge`. Its readers use the toolkit, which tells them."""
 

@@ -285,6 +285,17 @@ class SignedLogs:
         self._append(number, event)
         return fold_pull(self._reader.log(self._tip(number)), None)
 
+    def unreceipted(self) -> tuple[int, ...]:
+        """See `Forge`."""
+        self._refresh()
+        return self._reader.unreceipted(self._reader.tips(), self._reader.main())
+
+    def add_receipts(self, number: int, receipts: str, expected_main: str) -> PullRequest:
+        """See `Forge`."""
+        self._push(receipts, MAIN, expected_main)
+        self._log_merge(number)
+        return self.get(number)
+
     def merge(self, number: int, merge_commit: str, expected_main: str) -> PullRequest:
         """See `Forge`. A caller that was killed between moving main and logging it may call again."""
         pull = self.get(number)
@@ -297,6 +308,11 @@ class SignedLogs:
             except InfrastructureFailure as error:
                 if error.code != "ref-moved" or self.get(number).status != "merged":
                     raise
+        self._log_merge(number)
+        return self.get(number)
+
+    def _log_merge(self, number: int) -> None:
+        """Say in the log that main holds it now; twice is once."""
 
         def event(last: LoggedEvent, main: str) -> PullEvent | None:
             log = self._reader.log(self._tip(number))
@@ -307,7 +323,6 @@ class SignedLogs:
             return new_event(last, "merged", self.identity.actor, now(), base, merge=merge)
 
         self._append(number, event)
-        return self.get(number)
 
     def _refresh(self) -> None:
         if self._mirror:

@@ -70,6 +70,8 @@ class Forge(Protocol):
     - A forge may close a pull request by itself. That it is merged, only main says.
     - Verdicts are signed. What a forge heard without a signature is ``heard``, and counts for nothing.
     - A forge may judge a push by a hook of ours, by rules of its own, or not at all: who merges has judged before.
+    - A forge may want to merge by itself, at once or later, and then receipts follow the merge (`land`,
+      `PullRequest.unreceipted`, `add_receipts`). Until they are there, main does not verify.
 
     All methods raise InfrastructureFailure when the forge cannot be reached, IntegrityFailure when what it holds does
     not verify.
@@ -142,6 +144,31 @@ class Forge(Protocol):
         Raises:
             InvalidInput: ``not-open`` when closed, ``not-a-merge``.
             GateNotCleared: the forge refuses, with its reason; ``branch-moved`` where its branch is elsewhere now.
+            InfrastructureFailure: ``ref-moved`` when main is elsewhere.
+        """
+        ...
+
+    def land(self, number: int, message: str) -> bool:
+        """Let the forge merge the head as it was opened, where its rules of main want that; the caller has judged.
+
+        False: it wants no such thing, and the caller pushes the merge with its receipts (`merge`). True: main holds a
+        merge now. Which main it was merged into, and with which tree, is for the caller to look at.
+
+        Raises:
+            WaitingForPerson: ``queued`` when the forge took it into a queue, which is not merged.
+            GateNotCleared: ``branch-rules`` with the forge's own no, ``branch-moved``.
+        """
+        ...
+
+    def unreceipted(self) -> tuple[int, ...]:
+        """Pull requests that the forge merged since the last receipts, oldest first: theirs come before any others."""
+        ...
+
+    def add_receipts(self, number: int, receipts: str, expected_main: str) -> PullRequest:
+        """Move main to the receipts of a merge that it holds, unless main has moved from ``expected_main``.
+
+        Raises:
+            GateNotCleared: the forge refuses, with its reason.
             InfrastructureFailure: ``ref-moved`` when main is elsewhere.
         """
         ...

@@ -153,6 +153,23 @@ class Reader:
         merge = merges.get(opening.head)
         return merge if merge and numbers.get(merge, opening.pull) == opening.pull else None
 
+    def unreceipted(self, tips: Mapping[int, str], main: str) -> tuple[int, ...]:
+        """Pull requests that were merged after the last merge with receipts, oldest first."""
+        numbers = self._merges(main)[1]
+        heads: list[str] = []
+        for commit in self.git.first_parent_log(main)[::-1]:
+            if commit.id in numbers:
+                break
+            heads += commit.parents[1:2]
+        if not heads:
+            return ()
+        found: dict[str, int] = {}
+        for number, tip in tips.items():
+            with suppress(ModelsmithError):
+                if self.merge_of(opened(self.log(tip)), main):
+                    found[opened(self.log(tip)).head] = number
+        return tuple(found[head] for head in reversed(heads) if head in found)
+
     def merged_numbers(self, main: str) -> Set[int]:
         """Numbers of the pull requests that a main's receipts say were merged."""
         return frozenset(self._merges(main)[1].values())
@@ -190,7 +207,9 @@ class Reader:
             if logged.attestation is not None:
                 continue
             self._verify_or_remember(logged, self._trusted(log, logged, merge, main), main)
-        if pull.status != "open":
+        if merge and merge not in self._merges(main)[1]:
+            pull = pull.model_copy(update={"unreceipted": True})
+        if pull.status != "open" and not pull.unreceipted:
             return pull
         others = {other: tip for other, tip in tips.items() if other != number}
         return pull.model_copy(update={"elsewhere": tuple(self._elsewhere(first, others, main))})

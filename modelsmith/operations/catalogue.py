@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from inspect import cleandoc
 from typing import Any
 
+from modelsmith.operations.contract import Cli, Request
 from modelsmith.operations.table import EVERYONE, OPERATIONS, Effect, Operation
 from modelsmith.schema.docs import json_schema
 
@@ -35,9 +36,18 @@ def _entry(operation: Operation) -> dict[str, Any]:
             "destructiveHint": operation.replaces,
             "idempotentHint": operation.repeatable,
         },
-        "inputSchema": json_schema(verb.request, "validation"),
+        "inputSchema": _for_tools(verb.request),
         "outputSchema": json_schema(verb.result, "serialization"),
     }
+
+
+def _for_tools(request: type[Request]) -> dict[str, Any]:
+    """What an agent may say: fields that only a person gives are none of it."""
+    schema = json_schema(request, "validation")
+    for name, field in request.model_fields.items():
+        if any(isinstance(said, Cli) and said.person for said in field.metadata):
+            schema["properties"].pop(name)
+    return schema
 
 
 def operations_page() -> str:

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import override
 
+from modelsmith.forges.github.app import find_access
 from modelsmith.forges.github.place import parse_place
-from modelsmith.forges.github.token import find_token
 from modelsmith.forges.github.workflow import Asked, asked_by, fetch_commit, is_commit_id, place_of_workflow
 from modelsmith.forges.port import Forge
 from modelsmith.governance.named_checks import QUESTIONS, Name, State, unsigned
@@ -157,7 +157,8 @@ def _commit(workspace: Workspace, name: str) -> str:
     found = workspace.git.rev(name)
     place = place_of_workflow(os.environ)
     if found is None and place and is_commit_id(name):
-        fetch_commit(parse_place(place), find_token(), workspace.git, name)
+        where = parse_place(place)
+        fetch_commit(where, find_access(where, workspace.root), workspace.git, name)
         found = workspace.git.rev(name)
     if found is None:
         raise InvalidInput("bad-revision", f"This clone has no commit {name}", "Fetch it first.", revision=name)

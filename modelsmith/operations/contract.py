@@ -26,6 +26,8 @@ class Cli:
     """Spelling of the option, when it differs from the field's name."""
     ask: bool = False
     """Asked for on a terminal, when it is not given."""
+    person: bool = False
+    """Only a person gives it: refused in a session with a role, and no field of a tool."""
 
 
 ARGUMENT = Cli(argument=True)
@@ -60,6 +62,10 @@ class Result(Frozen):
     def exit_code(self) -> Exit:
         """Exit code of the command line for this result."""
         return Exit.DONE
+
+    def question(self) -> str | None:
+        """What to ask a person on the terminal before the same request is run again with ``yes``; None: nothing."""
+        return None
 
 
 class Refusal(Frozen):

@@ -13,16 +13,17 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from typing_extensions import override
 
-from modelsmith.forges.github.place import is_github, parse_place
-from modelsmith.forges.github.token import find_token
+from modelsmith.forges.github.place import is_github
 from modelsmith.governance.keys import may_sign
 from modelsmith.governance.names import holders
-from modelsmith.operations.contract import Request, Result
+from modelsmith.operations.contract import Cli, Request, Result
 from modelsmith.operations.doctor_clusters import cluster_findings
+from modelsmith.operations.doctor_github import SettingChange, apply_settings, github_findings
 from modelsmith.operations.finding import Finding
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import is_url
@@ -45,23 +46,46 @@ EXTRAS = {
 class DoctorRequest(Request):
     """Looks at tools, extras, keys, forge, roles, stores, models, judges and baselines; says what mends them.
 
-    Weights are read to their last byte. No server is asked.
+    Weights are read to their last byte. No server is asked but GitHub, where the forge is there: what it enforces for
+    main is read, and what this token may not see counts as missing.
     """
+
+    apply: Annotated[
+        bool,
+        Field(description="Show what GitHub should enforce for main, ask, and set it (ruleset `modelsmith`)."),
+        Cli(person=True),
+    ] = False
+    yes: Annotated[bool, Field(description="With --apply: set it without asking."), Cli(person=True)] = False
+    merger: Annotated[
+        str | None,
+        Field(
+            pattern=r"^(app/)?[A-Za-z0-9][A-Za-z0-9-]{0,99}$",
+            description="With --apply: the account that pushes receipts, as LOGIN or app/SLUG, passes the ruleset.",
+        ),
+        Cli(person=True),
+    ] = None
 
 
 class DoctorResult(Result):
     """Everything looked at."""
 
     findings: tuple[Finding, ...]
+    changes: tuple[SettingChange, ...] = ()
+    """With ``apply``: what differs at GitHub from what it should be, and whether it was set."""
 
     @override
     def exit_code(self) -> Exit:
         bad = any(finding.level == "bad" for finding in self.findings)
         return Exit.INFRASTRUCTURE if bad else Exit.DONE
 
+    @override
+    def question(self) -> str | None:
+        return "Set this at GitHub?" if any(not change.done for change in self.changes) else None
+
 
 def run(workspace: Workspace, request: DoctorRequest) -> DoctorResult:
-    """Look; nothing is changed."""
+    """Look; nothing is changed but at GitHub, with ``apply`` and ``yes``."""
+    changes = apply_settings(workspace, request.merger, request.yes) if request.apply else ()
     findings = [*_machine(workspace)]
     try:
         findings += _clone(workspace)
@@ -71,7 +95,7 @@ def run(workspace: Workspace, request: DoctorRequest) -> DoctorResult:
         findings += cluster_findings(workspace, main)
     except ModelsmithError as error:
         findings.append(Finding(subject="repository", level="bad", sentence=error.message, mend=error.mend))
-    return DoctorResult(findings=tuple(findings))
+    return DoctorResult(findings=tuple(findings), changes=changes)
 
 
 def _machine(workspace: Workspace) -> Iterator[Finding]:
@@ -108,7 +132,7 @@ def _clone(workspace: Workspace) -> Iterator[Finding]:
             mend="git config modelsmith.forge PATH-OR-URL",
         )  # fmt: skip
     else:
-        yield from _forge(forge)
+        yield from _forge(workspace, forge)
     if identity and keys:
         for name in ("harness.pem", "harness-ssh"):
             path = Path(keys) / name
@@ -144,11 +168,11 @@ def _hooks(workspace: Workspace) -> Iterator[Finding]:
         )
 
 
-def _forge(forge: str) -> Iterator[Finding]:
+def _forge(workspace: Workspace, forge: str) -> Iterator[Finding]:
     """Where the gate is enforced, in the words of the threat model's three deployments."""
     path = Path(forge.removeprefix("file://"))
     if is_github(forge):
-        yield from _github(forge)
+        yield from github_findings(workspace, forge)
         return
     if is_url(forge) and not forge.startswith("file://"):
         yield Finding(subject="forge", level="ok", sentence=f"at {re.sub(r'//[^/@]*@', '//', forge)}")
@@ -185,23 +209,6 @@ def _forge(forge: str) -> Iterator[Finding]:
         level="note",
         sentence="same user and disk: whoever uses this account can write past the hook; `verify` detects it",
         mend="Put the forge under another user or on another host to prevent it; see docs/threat-model.md.",
-    )
-
-
-def _github(forge: str) -> Iterator[Finding]:
-    """GitHub is not asked: whether the setting and the environment are such that it could be."""
-    try:
-        where = parse_place(forge)
-        find_token()
-    except ModelsmithError as error:
-        yield Finding(subject="forge", level="bad", sentence=error.message, mend=error.mend)
-        return
-    yield Finding(subject="forge", level="ok", sentence=f"{where.full_name} at {where.web}, with a token")
-    yield Finding(
-        subject="deployment",
-        level="note",
-        sentence="at GitHub no hook of ours judges: whoever may push to main can go past the gate; `verify` detects it",
-        mend="Let a ruleset of main allow updates by who merges alone; see docs/github.md.",
     )
 
 

@@ -8,9 +8,10 @@ from modelsmith.schema.base import Frozen
 
 
 class Finding(Frozen):
-    """What it is, how it is, and what mends it."""
+    """What it is, how it is, why that matters, and what mends it."""
 
     subject: str
     level: Literal["ok", "note", "bad"]
     sentence: str
+    why: str = ""
     mend: str = ""

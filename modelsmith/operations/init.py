@@ -20,8 +20,8 @@ from pydantic import Field
 from ruamel.yaml import YAML
 
 from modelsmith import __version__
+from modelsmith.forges.github.app import find_access
 from modelsmith.forges.github.place import is_github, parse_place
-from modelsmith.forges.github.token import find_token
 from modelsmith.forges.pre_receive import install_hook
 from modelsmith.governance.names import fold_name
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
@@ -186,7 +186,8 @@ def _create_at_github(
     """The same with an empty repository at GitHub; what is pushed there is the last step."""
     from modelsmith.forges.github.start import push_first, require_empty
 
-    where, token, git = parse_place(forge), find_token(), Git(places.target)
+    where, git = parse_place(forge), Git(places.target)
+    token = find_access(where, places.target)
     git.init()
     require_empty(where, token, git)
     files |= files_at_github(f"modelsmith=={__version__}")

@@ -107,6 +107,7 @@ def require_role(operation: Operation, role: str | None) -> None:
 LOOP = "Run the loop"
 LOOK = "Look"
 DECIDE = "Decide"
+SHARE = "Share the toolkit"
 PROVE = "Prove"
 SET_UP = "Set up"
 AUTHOR = "Write your field"
@@ -485,6 +486,36 @@ OPERATIONS: tuple[Operation, ...] = (
         "Reject a change with your own key.",
         key="person",
         repeatable=False,
+    ),
+    Operation(
+        "upstream status",
+        "upstream_status",
+        "UpstreamStatusRequest",
+        "UpstreamStatusResult",
+        LOOKERS,
+        "reads",
+        SHARE,
+        "What changed in the toolkit's own repository, and what differs here.",
+    ),
+    Operation(
+        "upstream pull",
+        "upstream_pull",
+        "UpstreamPullRequest",
+        "UpstreamPullResult",
+        OPERATOR,
+        "writes",
+        SHARE,
+        "Bring the toolkit's changes into a branch; a team's files stay.",
+    ),
+    Operation(
+        "upstream contribute",
+        "upstream_contribute",
+        "UpstreamContributeRequest",
+        "UpstreamContributeResult",
+        OPERATOR,
+        "writes",
+        SHARE,
+        "Put a change on upstream's main, with nothing else of ours.",
     ),
     Operation(
         "verify",

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelsmith.forges.github.app import find_access
 from modelsmith.forges.github.place import is_github, parse_place
-from modelsmith.forges.github.token import find_token
 from modelsmith.forges.github.workflow import place_of_workflow
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.mirror import Mirror
@@ -74,7 +74,7 @@ def open_forge(workspace: Workspace, speaker: ForgeIdentity | None = None) -> Fo
     says none of these: its forge is the repository that the workflow is run for.
 
     Raises:
-        InvalidInput: ``no-forge``; for GitHub as `parse_place` and `find_token`.
+        InvalidInput: ``no-forge``; for GitHub as `parse_place` and `find_access`.
     """
     forge = workspace.setting("forge") or place_of_workflow(os.environ)
     if not forge:
@@ -90,7 +90,9 @@ def open_forge(workspace: Workspace, speaker: ForgeIdentity | None = None) -> Fo
     if is_github(forge):
         from modelsmith.forges.github.forge import GitHubForge
 
-        return GitHubForge(parse_place(forge), find_token(), workspace.private, workspace.git, speaker)
+        place = parse_place(forge)
+        access = find_access(place, workspace.root)
+        return GitHubForge(place, access, workspace.private, workspace.git, speaker)
     if is_url(forge):
         mirror = Mirror(forge, workspace.private / "forge.git", workspace.git)
         return LocalForge(mirror.path, workspace.git, speaker, mirror)

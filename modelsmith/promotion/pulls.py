@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from modelsmith.evidence.sanitise import assert_clean, machine_names
+from modelsmith.forges.logs import ATTEMPTS, too_busy
 from modelsmith.forges.port import Proposal
 from modelsmith.governance.keys import opener_doubt
 from modelsmith.governance.routing import changes_routing
@@ -24,7 +25,7 @@ from modelsmith.repository.tree import read_each
 from modelsmith.repository.workspace import refuse_local
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import GateNotCleared, WaitingForPerson
+from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, IntegrityFailure, WaitingForPerson
 from modelsmith.schema.promotion import (
     MERGE_NAMESPACE,
     RECORD_FILE,
@@ -138,45 +139,151 @@ def _promotion_files(
 
 
 def merge_pull(merger: Merger, number: int, known: GovernedState | None = None) -> PullRequest:
-    """Merge a pull request whose gate is open, with its receipts, in one push; merged already is fine.
+    """Merge a pull request whose gate is open, with its receipts; merged already is fine.
+
+    Merge and receipts are one push, unless the forge's rules want to merge by themselves: then the receipts follow,
+    and a run that was ended in between is made good by the next one.
 
     ``known`` is main as the caller has read it.
 
     Raises:
-        WaitingForPerson: approvals are missing.
+        WaitingForPerson: approvals are missing, or the forge queued it.
         GateNotCleared: a check failed, someone rejected it, or it does not merge.
+        IntegrityFailure: as `add_receipts`.
     """
     pull = merger.forge.get(number)
-    if pull.status == "merged":
+    if pull.status == "merged" and not pull.unreceipted:
         sync(merger)
         return pull
+    waiting = merger.forge.unreceipted()
+    for earlier in waiting:
+        add_receipts(merger, earlier)
+    if waiting:
+        pull = merger.forge.get(number)
+    if pull.status == "merged":
+        return add_receipts(merger, number) if pull.unreceipted else pull
     if pull.status == "closed":
         raise GateNotCleared("closed", f"Pull request {number} is closed", "Open a new one.", number=number)
     git = merger.workspace.git
     main = current_main(merger, known)
     now = datetime.now(UTC).replace(microsecond=0)
+    decided = _judged(merger, main, pull, now)
+    message = merge_message(pull, decided)
+    if merger.forge.land(number, message):
+        return add_receipts(merger, number)
+    who = ident(merger)
+    merge = git.commit_tree(decided.tree, [main.tree.commit, pull.head], message, who)
+    receipts = _receipts(merger, pull, decided, merge, now)
+    tip = git.commit_files(merge, receipts, f"Receipts of pull request {number}\n", who)
+    merged = merger.forge.merge(number, tip, main.tree.commit)
+    sync(merger)
+    return merged
+
+
+def add_receipts(merger: Merger, number: int) -> PullRequest:
+    """Push the receipts of a merge that the forge made by itself, once the gate opens for it as it was made.
+
+    It is judged anew, on the main that it was merged into: others may have been faster than this merge. Receipts of
+    what was merged before come first, since times on main only go forward.
+
+    Raises:
+        IntegrityFailure: ``merged-past-gate`` when the gate is shut for what was merged, or another tree came of it;
+            ``receipts-too-late`` when a later merge has receipts, since times on main only go forward.
+        WaitingForPerson: ``receipts-missing`` when this account may not push them.
+    """
+    git = merger.workspace.git
+    for _ in range(ATTEMPTS):
+        tip = sync(merger)
+        pull = merger.forge.get(number)
+        if not pull.unreceipted:
+            return pull
+        assert pull.merge
+        waiting = merger.forge.unreceipted()
+        if number not in waiting:
+            raise _too_late(number, pull.merge)
+        if waiting[0] != number:
+            add_receipts(merger, waiting[0])
+            continue
+        main = read_governed_state(git, git.text("rev-parse", f"{pull.merge}^1"))
+        now = datetime.now(UTC).replace(microsecond=0)
+        try:
+            decided = _judged(merger, main, pull, now)
+        except (GateNotCleared, WaitingForPerson) as error:
+            raise _past_gate(pull, error.message) from None
+        if git.text("rev-parse", f"{pull.merge}^{{tree}}") != decided.tree:
+            raise _past_gate(pull, "the forge's merge has another tree than the one that was judged")
+        receipts = _receipts(merger, pull, decided, pull.merge, now)
+        commit = git.commit_files(tip, receipts, f"Receipts of pull request {number}\n", ident(merger))
+        try:
+            done = merger.forge.add_receipts(number, commit, tip)
+        except GateNotCleared as error:
+            raise _receipts_missing(number, error) from None
+        except InfrastructureFailure as error:
+            if error.code != "ref-moved":
+                raise
+            continue
+        sync(merger)
+        return done
+    raise too_busy()
+
+
+def _judged(merger: Merger, main: GovernedState, pull: PullRequest, now: datetime) -> MergeDecision:
+    """The judgement of a pull request whose gate is open."""
     decided = decide_merge(main, pull, now)
     refuse_unless_open(pull, decided)
     if pull.opening is None:
         raise GateNotCleared(
             "nobody-opened",
-            f"Nobody has signed for having opened pull request {number}",
+            f"Nobody has signed for having opened pull request {pull.number}",
             "Have it proposed again: `modelsmith pr open`.",
-            number=number,
+            number=pull.number,
         )
-    who = ident(merger)
-    merge = git.commit_tree(decided.tree, [main.tree.commit, pull.head], merge_message(pull, decided), who)
-    receipts = receipt_files(
-        pull,
-        decided.change,
-        decided.decision,
-        Merged(merge, merger.actor, now),
-        lambda receipt: ssh.sign(receipt, merger.key, MERGE_NAMESPACE).encode(),
+    return decided
+
+
+def _receipts(
+    merger: Merger, pull: PullRequest, decided: MergeDecision, merge: str, now: datetime
+) -> dict[str, bytes | None]:
+    return dict(
+        receipt_files(
+            pull,
+            decided.change,
+            decided.decision,
+            Merged(merge, merger.actor, now),
+            lambda receipt: ssh.sign(receipt, merger.key, MERGE_NAMESPACE).encode(),
+        )
     )
-    tip = git.commit_files(merge, dict(receipts), f"Receipts of pull request {number}\n", who)
-    merged = merger.forge.merge(number, tip, main.tree.commit)
-    sync(merger)
-    return merged
+
+
+def _past_gate(pull: PullRequest, why: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        "merged-past-gate",
+        f"The forge merged pull request {pull.number} as {str(pull.merge)[:12]}, and no receipts can be given: {why}",
+        "Nobody's clone verifies main with it. Somebody who passes the rules of main moves it back to before that "
+        "merge; then have the change proposed again.",
+        number=pull.number,
+        merge=pull.merge,
+    )
+
+
+def _too_late(number: int, merge: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        "receipts-too-late",
+        f"Pull request {number} was merged as {merge[:12]} without receipts, and a later merge has some",
+        "Times on main only go forward, so none can be added. Move main back to before that merge, and merge both "
+        "again.",
+        number=number,
+        merge=merge,
+    )
+
+
+def _receipts_missing(number: int, error: GateNotCleared) -> WaitingForPerson:
+    return WaitingForPerson(
+        "receipts-missing",
+        f"Pull request {number} is merged, and this account may not push its receipts: {error.message}",
+        "An account on the bypass list of main's rules runs `{next}`. Until then main does not verify.",
+        number=number,
+    ).then(step("pr merge", {"number": number}))
 
 
 def refuse_unless_open(pull: PullRequest, decided: MergeDecision) -> None:

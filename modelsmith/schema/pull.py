@@ -136,6 +136,8 @@ class PullRequest(Frozen):
     """
     merge: GitHash | None = None
     """Merge commit, once merged."""
+    unreceipted: bool = False
+    """Merged, and main holds no receipts of it yet: the forge merged it by itself, and they follow."""
     moved: GitHash | None = None
     """Of an open one: where its branch is now, at a forge where it may move on; none while it is at ``head``.
 

@@ -68,6 +68,7 @@ def test_a_role_is_refused_what_the_table_does_not_give_it(operation, role):
         ("reviewer", ("promote", "c"), "outside-role", ["operator", "promoter"]),
         ("promoter", ("eval", "--cluster", "c"), "outside-role", ["operator"]),
         ("operator", ("approve", "4", "--key", "k"), "outside-role", []),
+        ("operator", ("doctor", "--apply", "--yes"), "outside-role", []),
         ("admin", ("status",), "no-such-role", list(EVERYONE)),
         ("", ("status",), "no-such-role", list(EVERYONE)),
         ("reviewer", ("status",), "not-a-repository", None),

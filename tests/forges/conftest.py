@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from github_openapi import description
-from github_server import GitHubServer
+from github_settings import SettingsServer
 from runners import Runner
 from transitions import SHIPPED
 from warm_gate import stand_in
@@ -218,7 +218,7 @@ def world(template, tmp_path, keys):
 @pytest.fixture
 def github(tmp_path):
     """A server with GitHub's shape; whatever it answered must be as GitHub describes it."""
-    with GitHubServer(tmp_path / "github", description()) as server:
+    with SettingsServer(tmp_path / "github", description()) as server:
         yield server
     assert server.wrong == []
 

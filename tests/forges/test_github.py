@@ -397,3 +397,36 @@ def test_the_server_refuses_as_github_documents(hub):
             call()
         refusals.append(caught.value.status)
     assert refusals == [422, 409, 405]
+
+
+def test_the_number_of_requests_does_not_grow_with_history(hub):
+    def asked(call):
+        before = len(hub.github.asked)
+        call()
+        return len(hub.github.asked) - before
+
+    def costs(at):
+        proposal = hub.proposal({"notes/a.txt": f"{at}"}, requester="maya", branch=f"counted-{at}")
+        opened = []
+        return (
+            asked(lambda: hub.forge().list("open")),
+            asked(lambda: opened.append(hub.forge().open(proposal))),
+            asked(lambda: hub.merge(opened[0])),
+        )
+
+    costs(0)
+    few = costs(1)
+    for at in range(8):
+        pull = hub.propose({f"evals/{at}.yaml": "x\n"}, branch=f"old-{at}")
+        hub.repo.pulls[pull.number].state = "closed"
+    assert costs(2) == few
+
+
+def test_a_proposal_of_3001_files_is_judged_whole_or_not_at_all(hub):
+    """GitHub's list of a pull request's files ends at 3,000; the gate reads git, and policy says how many it takes."""
+    files = {f"evals/{at:04}.yaml": "x\n" for at in range(3001)}
+    pull = hub.propose(files, requester="maya")
+    main = hub.forge().fetch_into(hub.git)
+    decided = decide_merge(read_governed_state(hub.git, main), hub.forge().get(pull.number), datetime.now(UTC))
+    assert len(decided.change.paths) == 3001
+    assert not hub.github.rest_asked("GET", r"/files")

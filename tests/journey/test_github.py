@@ -5,45 +5,22 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-import tiny
 from github_openapi import description
-from github_server import GitHubServer
-from worlds import CLUSTER, PEOPLE, World
-
-from modelsmith.signing.keys import create_ssh_key
-from modelsmith.substrates.base_models import listing_digest
+from github_settings import SettingsServer
+from github_world import as_, make_world
+from worlds import CLUSTER
 
 
 @pytest.fixture
 def github(tmp_path):
-    with GitHubServer(tmp_path / "github", description()) as server:
+    with SettingsServer(tmp_path / "github", description()) as server:
         yield server
     assert server.wrong == []
 
 
 @pytest.fixture
 def world(tmp_path, github, tiny_model):
-    """A repository that `modelsmith init` put into an empty one at GitHub, made tiny."""
-    world = World(tmp_path / "world")
-    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", world.forge], check=True)
-    github.add("acme/promotions", world.forge)
-    for name in PEOPLE:
-        create_ssh_key(world.folder / "people" / name, f"{name}@example.org")
-    enrol = [word for name, role in PEOPLE.items() for word in ("--person", f"{role}={world.key(name)}.pub")]
-    made = world.modelsmith(
-        "init", "clone", "--forge", f"github:{github.web}/acme/promotions", *enrol, "--json",
-        cwd=world.folder, env=as_(world, github.token("harness-gh")),
-    )  # fmt: skip
-    assert made.code == 0, made.out
-    assert world.main() == world.git.rev("main"), "the first commit is at GitHub"
-    tiny.shrink(world.clone, tiny_model, listing_digest(tiny_model))
-    tiny.commit_to_root(world.clone, world.forge)
-    return world
-
-
-def as_(world, token):
-    """The environment of somebody with a token."""
-    return world.environment() | {"MODELSMITH_GITHUB_TOKEN": token}
+    return make_world(tmp_path / "world", github, tiny_model)
 
 
 def test_from_the_first_iterate_to_verify_without_github(world, github):

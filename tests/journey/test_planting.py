@@ -41,7 +41,8 @@ def commands(world):
         ("approve", "8", "--key", world.key("noor")), ("pr", "merge", "8"), ("attest-reviews",),
         ("pr", "close", "9", "--reason", "Not now."), ("observe", world.state()["specialist"]),
         ("rollback", CLUSTER, "--reason", "win rate fell"),
-        ("export", world.state()["specialist"], "--as", "merged"), ("verify",),
+        ("export", world.state()["specialist"], "--as", "merged"), ("upstream", "status"), ("upstream", "pull"),
+        ("upstream", "contribute", "notes", "--title", "Notes", "--author", "Dana <dana@example.org>"), ("verify",),
         ("verify", "--full"),
         ("new", "capability", "late", "--note", "One.", "--held-out", "Of another kind.", *case),
         ("new", "scenario", "late", "--note", "Three.", *case), ("new", "scenarios", table(world)),
@@ -77,6 +78,7 @@ def journey(deployed_template, tmp_path_factory):
     """The world after every command has run, and what each of them did."""
     world = deployed_template.copied_to(tmp_path_factory.mktemp("traced") / "world")
     world.commit("notes", {"docs/notes.md": "Notes.\n"})
+    world.must("remote", "add", "upstream", str(world.forge))
     found = {words: traced(world, words) for words in commands(world)}
     yield world, found
     shutil.rmtree(world.folder, ignore_errors=True)

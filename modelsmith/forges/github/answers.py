@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -59,6 +59,10 @@ class RepositoryAnswer(_Answer):
     full_name: str
     archived: bool
     default_branch: str
+    allow_merge_commit: bool | None = None
+    """None, as the two below, when the token may not see how pull requests are merged."""
+    allow_squash_merge: bool | None = None
+    allow_rebase_merge: bool | None = None
 
 
 class ReviewAnswer(_Answer):
@@ -100,3 +104,102 @@ class CommentAnswer(_Answer):
 
     id: int
     body: str = ""
+
+
+class Rule(_Answer):
+    """One rule of a branch."""
+
+    type: str
+    parameters: dict[str, Any] = {}
+    ruleset_id: int | None = None
+
+
+class Bypass(_Answer):
+    """Somebody to whom a ruleset does not apply."""
+
+    actor_type: str
+    actor_id: int | None = None
+    bypass_mode: str = "always"
+
+
+class Ruleset(_Answer):
+    """A named set of rules."""
+
+    id: int
+    name: str
+    source_type: str = "Repository"
+    source: str
+    target: str = "branch"
+    enforcement: str
+    bypass_actors: tuple[Bypass, ...] | None = None
+    """None when the token may not see them."""
+    current_user_can_bypass: str | None = None
+    conditions: dict[str, Any] | None = None
+    rules: tuple[Rule, ...] = ()
+
+
+class Enabled(_Answer):
+    """A switch of classic branch protection."""
+
+    enabled: bool = False
+
+
+class RequiredCheck(_Answer):
+    """A check that must pass, and the app that must have said so; -1 or None: anybody may."""
+
+    context: str
+    app_id: int | None = None
+
+
+class ClassicChecks(_Answer):
+    """Required checks of classic branch protection."""
+
+    checks: tuple[RequiredCheck, ...] = ()
+
+
+class ClassicReviews(_Answer):
+    """What classic branch protection wants of reviews."""
+
+    dismiss_stale_reviews: bool = False
+    require_code_owner_reviews: bool = False
+    required_approving_review_count: int = 0
+    require_last_push_approval: bool = False
+
+
+class Protection(_Answer):
+    """Classic protection of a branch."""
+
+    required_status_checks: ClassicChecks | None = None
+    required_pull_request_reviews: ClassicReviews | None = None
+    enforce_admins: Enabled = Enabled()
+    required_linear_history: Enabled = Enabled()
+    required_signatures: Enabled = Enabled()
+    allow_force_pushes: Enabled = Enabled()
+    allow_deletions: Enabled = Enabled()
+
+
+class WorkflowPermissions(_Answer):
+    """What a workflow's own token may do where the workflow does not say."""
+
+    default_workflow_permissions: str
+    can_approve_pull_request_reviews: bool
+
+
+class OwnersError(_Answer):
+    """A line of CODEOWNERS that GitHub does not take."""
+
+    line: int
+    kind: str
+    source: str = ""
+
+
+class OwnersErrors(_Answer):
+    """All of them."""
+
+    errors: tuple[OwnersError, ...]
+
+
+class Numbered(_Answer):
+    """An account, or an app, by its number."""
+
+    id: int

@@ -61,7 +61,7 @@ class Faces:
             InvalidInput: ``moved-repository``, ``other-default``, ``unknown-repository``, ``token-refused``.
         """
         place = self.rest.place
-        found = _read(RepositoryAnswer, self.rest.ask("read the repository", ""))
+        found = read_answer(RepositoryAnswer, self.rest.ask("read the repository", ""))
         if found.full_name.lower() != place.full_name.lower():
             raise moved_repository(place, found.full_name)
         if found.default_branch != "main":
@@ -76,12 +76,12 @@ class Faces:
     def open_ones(self) -> dict[int, Face]:
         """The open pull requests by number; little is asked for when nothing has changed."""
         listed = self.rest.ask_all("list the pull requests", "/pulls?state=open&base=main&per_page=100")
-        return {face.number: face for face in (_read(Face, entry) for entry in listed)}
+        return {face.number: face for face in (read_answer(Face, entry) for entry in listed)}
 
     def get(self, number: int) -> Face | None:
         """One pull request into main; None when the number is an issue's, another branch's or nobody's."""
         try:
-            face = _read(Face, self.rest.ask(f"read pull request {number}", f"/pulls/{number}"))
+            face = read_answer(Face, self.rest.ask(f"read pull request {number}", f"/pulls/{number}"))
         except InvalidInput as error:
             if error.code == "unknown-repository":
                 return None
@@ -92,7 +92,7 @@ class Faces:
         """The open pull request of a branch of this repository; GitHub has one at most."""
         head = quote(f"{self.rest.place.owner}:{branch}", safe="")
         listed = self.rest.ask_all("look for the pull request", f"/pulls?state=open&base=main&head={head}&per_page=100")
-        faces = (_read(Face, entry) for entry in listed)
+        faces = (read_answer(Face, entry) for entry in listed)
         return next((face for face in faces if face.head.ref == branch and self.is_ours(face)), None)
 
     def is_ours(self, face: Face) -> bool:
@@ -119,7 +119,7 @@ class Faces:
                         base="main", head=branch, title=title, body=body, maintainer_can_modify=False
                     ),
                 )
-                return _read(Face, made.raw_data)
+                return read_answer(Face, made.raw_data)
             except ModelsmithError as error:
                 exists = error.details.get("status") == 422 and "already exists" in error.message
                 if attempt == 2 or not (unsure(error) or exists):
@@ -138,11 +138,25 @@ class Faces:
         pull = self.rest.repository.get_pull(face.number)
         self.rest.do(f"describe pull request {face.number}", lambda: pull.edit(body=text), again=True)
 
+    def merge(self, number: int, head: str, message: str) -> None:
+        """Merge it as its button does, by a merge commit of exactly this head.
+
+        Raises:
+            GateNotCleared: ``branch-rules``, ``branch-moved``.
+            InfrastructureFailure: ``github-unsure``; it is not tried twice, since main is looked at.
+        """
+        pull = self.rest.repository.get_pull(number)
+        title, _, text = message.partition("\n\n")
+        self.rest.do(
+            f"merge pull request {number}",
+            lambda: pull.merge(sha=head, merge_method="merge", commit_title=title, commit_message=text),
+        )
+
     def heard(self, number: int) -> tuple[Heard, ...]:
         """The last verdict that each login gave in GitHub's pages, with the commit that it was about."""
         said: dict[str, Heard] = {}
         for entry in self.rest.ask_all("read the reviews", f"/pulls/{number}/reviews?per_page=100"):
-            review = _read(ReviewAnswer, entry)
+            review = read_answer(ReviewAnswer, entry)
             login = review.user.login if review.user else ""
             said.pop(login, None) if review.state == "DISMISSED" else None
             verdict = _VERDICTS.get(review.state)
@@ -160,7 +174,7 @@ class Faces:
         """
         found = []
         for entry in self.rest.ask_all("read the reviews", f"/pulls/{number}/reviews?per_page=100"):
-            review = _read(ReviewAnswer, entry)
+            review = read_answer(ReviewAnswer, entry)
             if review.user is None or review.state not in _DECIDES:
                 continue
             facts = {
@@ -172,7 +186,7 @@ class Faces:
                 "commit": review.commit_id,
                 "at": review.submitted_at,
             }
-            found.append(_read(AttestedReview, json.dumps(facts)))
+            found.append(read_answer(AttestedReview, json.dumps(facts)))
         if len(found) > MOST_REVIEWS:
             raise GateNotCleared(
                 "over-limits",
@@ -224,12 +238,14 @@ class Faces:
         """Check runs of a commit, by name; the last of each."""
         path = f"/commits/{head}/check-runs?filter=latest&per_page=100"
         answer = self.rest.ask("read the checks", path)
-        runs = [_read(RunAnswer, run) for run in answer.get("check_runs", ())] if isinstance(answer, dict) else []
+        runs = [read_answer(RunAnswer, run) for run in answer.get("check_runs", ())] if isinstance(answer, dict) else []
         return {one.name: (one.conclusion or "", one.output.title or "", one.output.summary or "") for one in runs}
 
     def _shown_statuses(self, head: str) -> dict[str, tuple[str, str, str]]:
         answer = self.rest.ask("read the statuses", f"/commits/{head}/status?per_page=100")
-        statuses = [_read(StatusAnswer, one) for one in answer.get("statuses", ())] if isinstance(answer, dict) else []
+        statuses = (
+            [read_answer(StatusAnswer, one) for one in answer.get("statuses", ())] if isinstance(answer, dict) else []
+        )
         return {one.context: (one.state, one.description or "", "") for one in statuses}
 
     def _show_run(self, head: str, name: str, conclusion: str, title: str, summary: str) -> None:
@@ -265,7 +281,7 @@ class Faces:
 
     def _comment(self, number: int) -> CommentAnswer | None:
         for entry in self.rest.ask_all("read the comments", f"/issues/{number}/comments?per_page=100"):
-            comment = _read(CommentAnswer, entry)
+            comment = read_answer(CommentAnswer, entry)
             if comment.body.startswith(MARK):
                 return comment
         return None
@@ -285,7 +301,12 @@ def _summary(check: NamedCheck) -> str:
     return f"**{QUESTIONS[check.name]}**\n\n{quoted(said)}"
 
 
-def _read(model: type[A], answer: Any) -> A:
+def read_answer(model: type[A], answer: Any) -> A:
+    """An answer of GitHub.
+
+    Raises:
+        InfrastructureFailure: ``github-failed``.
+    """
     try:
         return model.model_validate_json(answer) if isinstance(answer, str) else model.model_validate(answer)
     except ValidationError as error:

@@ -68,9 +68,18 @@ def failure(status: int, headers: Mapping[str, str], message: str, what: str, pl
     if status == 403:
         needed = headers.get("x-accepted-github-permissions", "")
         named = f" It takes one with {needed}." if re.fullmatch(r"[a-z_=;, ]{1,200}", needed) else ""
-        return InvalidInput("token-too-weak", f"GitHub does not let this token {what}.{named}", _WHERE, **facts)
+        return InvalidInput(
+            "token-too-weak", f"GitHub does not let this token {what}.{named}", _WHERE, needed=needed, **facts
+        )
     if status in (404, 410):
-        return unknown_repository(place)
+        return unknown_repository(place, status=status, said=message)
+    if status in (405, 409) and what.startswith("merge "):
+        return GateNotCleared(
+            "branch-moved" if "Head branch" in message else "branch-rules",
+            f"GitHub would not {what}: {message or status}",
+            "Do what it says, then run it again; the gate here was open.",
+            **facts,
+        )
     if status >= 500 or status == 0:
         return InfrastructureFailure(
             "github-unsure",
@@ -102,13 +111,14 @@ def archived(place: Place) -> InvalidInput:
     )
 
 
-def unknown_repository(place: Place) -> InvalidInput:
+def unknown_repository(place: Place, **facts: object) -> InvalidInput:
     """GitHub says 404 for what is not there and for what this token may not see."""
     return InvalidInput(
         "unknown-repository",
         f"GitHub shows this token no repository {place.full_name}",
         "Mend the name (`git config modelsmith.forge`), or give the token that repository under Repository access.",
         repository=place.full_name,
+        **facts,
     )
 
 

@@ -71,8 +71,17 @@ class Rest:
             raise InfrastructureFailure(
                 "extra-missing", "A forge at GitHub needs PyGithub.", "Run: pip install 'modelsmith[github]'"
             ) from None
+        token = self._token
+
+        class Live(github.Auth.Token):
+            """Asked for with each request, since an app's token ends after an hour."""
+
+            @property
+            def token(self) -> str:
+                return token.reveal()
+
         return github.Github(
-            auth=github.Auth.Token(self._token.reveal()),
+            auth=Live("modelsmith"),
             base_url=self.place.api,
             timeout=_TIMEOUT,
             user_agent="modelsmith",
@@ -133,6 +142,26 @@ class Rest:
         "Use conditional requests".
         """
         return self._page(what, self._url(path))[0]
+
+    def ask_elsewhere(self, what: str, path: str) -> Any:
+        """`ask` about something that is no part of the repository."""
+        return self._page(what, path)[0]
+
+    def send(self, what: str, method: str, path: str, body: Mapping[str, Any]) -> Any:
+        """A request that PyGithub has no words for; made again when no answer came, so twice must be once.
+
+        Raises:
+            ModelsmithError: as `do`.
+        """
+        return self.do(
+            what,
+            lambda: self._github.requester.requestJsonAndCheck(method, self._url(path), input=dict(body))[1],
+            again=True,
+        )
+
+    def graphql(self, what: str, query: str, variables: Mapping[str, Any], again: bool = False) -> Any:
+        """What GitHub's GraphQL interface answers, for what REST cannot say. Raises as `do`."""
+        return self.do(what, lambda: self._github.requester.graphql_query(query, dict(variables))[1]["data"], again)
 
     def ask_all(self, what: str, path: str) -> Iterator[Any]:
         """Entries of a list, page by page.

@@ -40,7 +40,7 @@ class Token:
         ``x-access-token``. Redirections are not followed: the header goes nowhere else. An empty value takes back
         headers that the clone's configuration sets for the same place, as a workflow's checkout does: two are refused.
         """
-        basic = base64.b64encode(f"x-access-token:{self._secret}".encode()).decode()
+        basic = base64.b64encode(f"x-access-token:{self.reveal()}".encode()).decode()
         header = f"http.{place.web}/.extraHeader"
         settings = (
             (header, ""),

@@ -1,0 +1,147 @@
+"""The toolkit's own repository as a remote of a team's: fetched by GitPython, merged by our own plumbing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from modelsmith.governance.staying import is_teams
+from modelsmith.repository.git import Git, Ident
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.progress import Progress
+
+REMOTE = "upstream"
+TIP = "refs/remotes/upstream/main"
+TRAILER = "Upstream: "
+"""Line of a commit's message with the commit of upstream that it brought in."""
+_NOBODY = Ident("modelsmith", "modelsmith@modelsmith.invalid", datetime.fromtimestamp(1, UTC))
+
+
+def fetch_upstream(workspace: Workspace) -> str:
+    """Fetch upstream's main, with progress; its commit.
+
+    Raises:
+        InvalidInput: ``no-upstream``.
+        InfrastructureFailure: ``unreachable``, ``extra-missing``.
+    """
+    try:
+        import git
+    except ImportError:
+        raise InfrastructureFailure(
+            "extra-missing", "Remotes are worked with by GitPython.", "Run: pip install 'modelsmith[github]'"
+        ) from None
+
+    class Told(git.RemoteProgress):
+        def update(self, op_code: int, cur_count: Any, max_count: Any = None, message: str = "") -> None:
+            done, total = (int(float(count or 0)) for count in (cur_count, max_count))
+            workspace.notify(Progress("fetch", f"upstream: {message or 'objects'}", done, total))
+
+    repo = git.Repo(workspace.root)
+    if REMOTE not in [remote.name for remote in repo.remotes]:
+        raise InvalidInput(
+            "no-upstream",
+            "This clone does not say where the toolkit's own repository is",
+            "Run: git remote add upstream URL, with the repository that yours was forked or mirrored from.",
+        )
+    settings = {"core.hooksPath": "/dev/null", "core.fsmonitor": "false", "submodule.recurse": "false"}
+    numbered = {f"GIT_CONFIG_KEY_{at}": name for at, name in enumerate(settings)}
+    numbered |= {f"GIT_CONFIG_VALUE_{at}": value for at, value in enumerate(settings.values())}
+    with repo.git.custom_environment(
+        GIT_CONFIG_COUNT=str(len(settings)), GIT_TERMINAL_PROMPT="0", GIT_NO_LAZY_FETCH="1", **numbered
+    ):
+        try:
+            repo.remote(REMOTE).fetch(f"+refs/heads/main:{TIP}", progress=Told(), tags=False, no_write_fetch_head=True)
+        except (git.GitCommandError, ValueError) as error:
+            words = re.sub(r"(\w+://)[^/\s@]+@", r"\1", str(getattr(error, "stderr", error)))
+            raise InfrastructureFailure(
+                "unreachable",
+                f"upstream cannot be fetched: {' '.join(words.split())[:300]}",
+                "See where `git remote get-url upstream` points, and whether `git ls-remote upstream` reaches it.",
+            ) from None
+        finally:
+            repo.close()
+    tip = workspace.git.rev(TIP)
+    if tip is None:
+        raise InfrastructureFailure("unreachable", "upstream has no branch main", "Name another repository.")
+    return tip
+
+
+def local_main(git: Git) -> str:
+    """Commit of this clone's main. Raises InvalidInput (``no-main``)."""
+    main = git.rev("refs/heads/main")
+    if main is None:
+        raise InvalidInput("no-main", "This clone has no branch main", "Fetch it from the forge.")
+    return main
+
+
+def last_pulled(git: Git, main: str, tip: str) -> str:
+    """The latest commit of upstream whose changes main holds: as a pull said, or by history.
+
+    Raises:
+        InvalidInput: ``no-common-history``.
+        GateNotCleared: as `Git.merge_base`.
+    """
+    said = git.text("log", "--format=%B", f"--grep=^{TRAILER}[0-9a-f]", "--max-count=100", main)
+    named = re.findall(rf"^{TRAILER}([0-9a-f]{{40,64}})$", said, re.M)
+    found = [one for one in named if git.rev(one) and git.is_ancestor(one, tip)]
+    by_history = git.merge_base(main, tip)
+    latest: str | None = max(
+        [*found, *([by_history] if by_history else [])], key=lambda one: _age(git, one), default=None
+    )
+    if latest is None:
+        raise InvalidInput(
+            "no-common-history",
+            "This repository and upstream share no commit, so it cannot be said what changed there since",
+            "Begin from a fork or mirror of upstream: see docs/github.md.",
+        )
+    return latest
+
+
+def _age(git: Git, commit: str) -> int:
+    return int(git.text("rev-list", "--count", commit))
+
+
+def with_teams_files(git: Git, commit: str, main: str) -> str:
+    """Tree of a commit, where a team's own paths are as on its main."""
+    theirs = git.list_tree(commit)
+    ours = {path: entry for path, entry in git.list_tree(main).items() if is_teams(path)}
+    lines = [f"0 {oid}\t{path}" for path, (_, oid) in theirs.items() if is_teams(path) and path not in ours]
+    lines += [f"{mode} {oid}\t{path}" for path, (mode, oid) in ours.items()]
+    with TemporaryDirectory(prefix="modelsmith-") as scratch:
+        env = {"GIT_INDEX_FILE": str(Path(scratch, "index"))}
+        git.run("read-tree", commit, env=env)
+        git.run("update-index", "-z", "--index-info", input="".join(f"{x}\0" for x in lines).encode(), env=env)
+        return git.text("write-tree", env=env)
+
+
+def merge_trees(git: Git, base: str, ours: str, theirs: str) -> str:
+    """Tree of a three-way merge of trees.
+
+    Raises:
+        GateNotCleared: ``conflict`` with its paths.
+    """
+    start = git.commit_tree(base, [], "base\n", _NOBODY)
+    sides = (
+        git.commit_tree(tree, [start], f"{name}\n", _NOBODY) for name, tree in (("ours", ours), ("theirs", theirs))
+    )
+    return git.merge_tree(*sides)
+
+
+def mentions(git: Git, commit: str, words: Iterable[str]) -> set[str]:
+    """Those of the words that stand somewhere in a commit's files."""
+    return {word for word in words if _stands_in(git, commit, word)}
+
+
+def _stands_in(git: Git, commit: str, word: str) -> bool:
+    try:
+        git.run("grep", "-q", "-i", "-F", "-w", "-e", word, commit, "--")
+    except InfrastructureFailure as error:
+        if error.details.get("status") != 1:
+            raise
+        return False
+    return True

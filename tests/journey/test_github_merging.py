@@ -1,0 +1,213 @@
+"""GitHub merges by itself, where its rules want that, and receipts follow: what holds in between, and afterwards."""
+
+from __future__ import annotations
+
+import pytest
+from github_openapi import description
+from github_settings import SettingsServer
+from github_world import make_world
+from worlds import World
+
+from modelsmith.forges.github.forge import GitHubForge
+from modelsmith.forges.logs import SignedLogs
+from modelsmith.operations import approve, pr_merge, pr_open, verify
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, WaitingForPerson
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory, tiny_model):
+    folder = tmp_path_factory.mktemp("github-world")
+    with SettingsServer(folder / "github", description()) as server:
+        make_world(folder / "world", server, tiny_model)
+    return World(folder / "world")
+
+
+@pytest.fixture
+def github(tmp_path):
+    with SettingsServer(tmp_path / "github", description()) as server:
+        yield server
+    assert server.wrong == []
+
+
+@pytest.fixture
+def context(template, tmp_path, github, monkeypatch):
+    world = template.copied_to(tmp_path / "world")
+    for name, value in world.environment().items():
+        monkeypatch.setenv(name, value)
+    github.add("acme/promotions", world.forge)
+    world.git.run("config", "modelsmith.forge", f"github:{github.web}/acme/promotions")
+    monkeypatch.setattr(GitHubForge.__init__, "__defaults__", (0,))
+    return IterationContext(world, github, monkeypatch)
+
+
+class IterationContext:
+    def __init__(self, world, github, monkeypatch):
+        self.world, self.github, self.patch = world, github, monkeypatch
+        self.repo = github.repos["acme/promotions"]
+        self.workspace = Workspace(world.clone)
+        self.tokens = {name: github.token(f"{name}-gh") for name in ("harness", "petra", "maya")}
+
+    def as_(self, name):
+        self.patch.setenv("MODELSMITH_GITHUB_TOKEN", self.tokens[name])
+        return self.workspace
+
+    def key(self, name):
+        return self.world.folder / "people" / name
+
+    def proposed(self, branch="docs", approved=True):
+        """A page that Maya proposes and Petra decides about."""
+        self.world.commit(branch, {f"{branch}.md": "A page.\n"})
+        workspace = self.as_("maya")
+        said = pr_open.PrOpenRequest(branch=branch, title="A page", key=self.key("maya"))
+        number = pr_open.run(workspace, said).pull.number
+        if approved:
+            approve.run(self.as_("petra"), approve.ApproveRequest(number=number, key=self.key("petra")))
+        return number
+
+    def merge(self, number, name="harness"):
+        return pr_merge.run(self.as_(name), pr_merge.PrMergeRequest(number=number))
+
+    def verified(self):
+        return verify.run(self.workspace, verify.VerifyRequest(revision="refs/modelsmith/main"))
+
+    def not_verified(self):
+        self.fetched()
+        with pytest.raises(IntegrityFailure) as caught:
+            self.verified()
+        return caught.value
+
+    def fetched(self):
+        self.world.git.run("fetch", "-q", str(self.world.forge), "+refs/heads/main:refs/modelsmith/main")
+
+
+def test_where_main_wants_pull_requests_github_merges_and_receipts_follow(context):
+    number = context.proposed()
+    context.github.rules(context.repo, "harness-gh")
+    merged = context.merge(number)
+    assert context.github.rest_asked("PUT", rf"/pulls/{number}/merge$") == [200]
+    assert context.world.git.text("log", "-1", "--format=%cn", merged.merge) == "GitHub", "the merge is GitHub's own"
+    assert context.verified().changes == 1
+    assert context.merge(number) == merged
+
+
+def test_who_is_on_no_bypass_list_merges_and_another_adds_the_receipts(context):
+    number = context.proposed()
+    context.github.rules(context.repo, "harness-gh")
+    with pytest.raises(WaitingForPerson, match="may not push its receipts") as caught:
+        context.merge(number, "petra")
+    assert (caught.value.code, caught.value.next.arguments) == ("receipts-missing", {"number": number})
+    assert "`modelsmith pr merge` with its number adds them" in context.not_verified().message
+    context.merge(number)
+    assert context.verified().changes == 1
+
+
+def test_githubs_button_and_receipts_that_follow_are_a_merge(context):
+    number = context.proposed()
+    context.github.merged(context.repo, context.repo.pulls[number])
+    context.merge(number)
+    assert context.verified().approvals == 1
+
+
+def test_a_button_pressed_past_the_gate_gets_no_receipts(context):
+    number = context.proposed(approved=False)
+    context.github.reviewed(context.repo, context.repo.pulls[number], "petra-gh", "APPROVE")
+    context.github.merged(context.repo, context.repo.pulls[number])
+    before = context.world.main()
+    with pytest.raises(IntegrityFailure, match="waits for") as caught:
+        context.merge(number)
+    assert (caught.value.code, context.world.main()) == ("merged-past-gate", before)
+
+
+def test_ended_between_merge_and_receipts_a_rerun_adds_them(context, monkeypatch):
+    number = context.proposed()
+    context.github.rules(context.repo, "harness-gh")
+    with monkeypatch.context() as patch:
+        patch.setattr(SignedLogs, "add_receipts", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            context.merge(number)
+    context.not_verified()
+    context.merge(number)
+    assert context.verified().changes == 1
+    assert context.github.rest_asked("PUT", "merge$") == [200], "it was merged once"
+
+
+@pytest.mark.parametrize("how", ["502 before", "502 after"])
+def test_no_answer_to_the_merge_is_looked_at_and_merges_once(context, how):
+    number = context.proposed()
+    context.github.rules(context.repo, "harness-gh")
+    context.github.fail("PUT", "merge$", how)
+    if how == "502 before":
+        with pytest.raises(Exception, match="did not say whether it could merge"):
+            context.merge(number)
+    context.merge(number)
+    assert context.verified().changes == 1
+
+
+def test_receipts_of_what_was_merged_before_come_first(context):
+    first, second = context.proposed(), context.proposed("other")
+    context.github.rules(context.repo, "harness-gh")
+    context.github.merged(context.repo, context.repo.pulls[first])
+    context.merge(second)
+    assert context.verified().changes == 2
+
+
+def test_main_that_moves_while_github_merges_is_judged_as_it_became(context, monkeypatch):
+    first, second = context.proposed(), context.proposed("other")
+    context.github.rules(context.repo, "harness-gh")
+    land = GitHubForge.land
+
+    def slower(forge, number, message):
+        monkeypatch.setattr(GitHubForge, "land", land)
+        context.github.merged(context.repo, context.repo.pulls[second])
+        return land(forge, number, message)
+
+    monkeypatch.setattr(GitHubForge, "land", slower)
+    context.merge(first)
+    assert context.verified().changes == 2
+
+
+def test_queued_is_not_merged_and_receipts_come_when_the_queue_has_merged(context):
+    number = context.proposed()
+    context.github.rules(context.repo, "harness-gh", rules=[QUEUE])
+    context.repo.queue = []
+    for _ in range(2):
+        with pytest.raises(WaitingForPerson, match=r"at place 1 .* not merged") as caught:
+            context.merge(number)
+        assert caught.value.code == "queued"
+    assert context.repo.queue == [number], "it is queued once"
+    context.github.run_queue(context.repo)
+    context.merge(number)
+    assert context.verified().changes == 1
+
+
+def test_what_the_queue_took_out_is_said_and_queued_again(context):
+    number = context.proposed()
+    context.github.rules(context.repo, "harness-gh", rules=[QUEUE])
+    context.repo.queue = []
+    with pytest.raises(WaitingForPerson):
+        context.merge(number)
+    context.github.run_queue(context.repo, refuse="failed checks")
+    with pytest.raises(WaitingForPerson, match="had taken it out before, because: failed checks"):
+        context.merge(number)
+
+
+def test_githubs_own_no_is_told_and_nothing_is_merged(context):
+    number = context.proposed()
+    context.github.rules(context.repo, "harness-gh")
+    context.repo.needs_approval = True
+    with pytest.raises(GateNotCleared, match="At least 1 approving review is required") as caught:
+        context.merge(number)
+    assert caught.value.code == "branch-rules"
+    context.github.reviewed(context.repo, context.repo.pulls[number], "petra-gh", "APPROVE")
+    context.merge(number)
+    assert context.verified().changes == 1
+
+
+QUEUE = {
+    "type": "merge_queue",
+    "parameters": {
+        "merge_method": "MERGE", "grouping_strategy": "ALLGREEN", "max_entries_to_build": 5, "max_entries_to_merge": 5,
+        "min_entries_to_merge": 1, "min_entries_to_merge_wait_minutes": 0, "check_response_timeout_minutes": 60,
+    },
+}  # fmt: skip
