@@ -73,5 +73,5 @@ def run(workspace: Workspace, request: UpstreamPullRequest) -> UpstreamPullResul
         message = f"Toolkit of upstream at {tip[:12]}\n\n{TRAILER}{tip}\n"
         commit = git.commit_tree(tree, [main], message, author)
         git.update_ref(ref, commit, None)
-    propose = step("pr open", {"branch": branch, "title": f"Toolkit of upstream at {tip[:12]}"}, key="KEY")
+    propose = step("pr open", {"branch": branch}, title=f"Toolkit of upstream at {tip[:12]}", key="KEY")
     return UpstreamPullResult(branch=branch, commit=commit, upstream=tip, paths=paths, left=left, next=propose)
