@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from modelsmith.cli import views_corpus, views_pull, views_upstream
 from modelsmith.cli.page import Page, Parts, Styled
 from modelsmith.cli.tables import interval, styled_outcome
-from modelsmith.cli.views_change import diff_rubric_view
+from modelsmith.cli.views_change import diff_rubric_view, eval_changes_view
 from modelsmith.cli.views_eval import duration, eval_view, results_view, run_view
 from modelsmith.schema.figures import format_apart
 from modelsmith.schema.steps import shell_line
@@ -385,6 +385,7 @@ VIEWS: dict[str, View] = {
     "doctor": _doctor,
     "iterate": _iterate,
     "eval": eval_view,
+    "eval-changes": eval_changes_view,
     "diagnose": _diagnose,
     "diff-rubric": diff_rubric_view,
     "export": _export,

@@ -10,6 +10,7 @@ from modelsmith.cli.tables import interval, styled_outcome
 
 if TYPE_CHECKING:
     from modelsmith.operations.diff_rubric import DiffRubricResult
+    from modelsmith.operations.eval_changes import EvalChangesResult
     from modelsmith.operations.evaluate import EvalResult
     from modelsmith.schema.change import Effect, SetChange
     from modelsmith.schema.run import Estimate
@@ -67,6 +68,33 @@ def change_eval_view(result: EvalResult, page: Page) -> None:
     for check in result.whole.checks:
         page.line(styled_outcome(check.outcome), f"  {check.sentence}", indent=2)
     page.line("verdict  ", styled_outcome(result.whole.verdict))
+
+
+def eval_changes_view(result: EvalChangesResult, page: Page) -> None:
+    """``modelsmith eval-changes``."""
+    if not result.evals:
+        page.line(f"no eval set and no cluster's settings differ from {result.since[:12]}")
+    for one in result.evals:
+        page.gap()
+        page.line(Styled(f"{one.cluster}, {one.model}", "bold"), f": {one.sentence}")
+        if one.error:
+            page.line(one.error.mend, indent=2)
+        page.line(f"executed   {one.executed}", indent=2)
+        if one.whole:
+            for name, score in (("composite", one.whole.composite), ("held-out", one.whole.held_out)):
+                page.line(f"{name:<9}  {interval(score)}", indent=2)
+            for check in one.whole.checks:
+                page.line(styled_outcome(check.outcome), f"  {check.sentence}", indent=2)
+            page.line("verdict    ", styled_outcome(one.whole.verdict), indent=2)
+    for found in result.changes:
+        page.gap()
+        page.line(Styled(found.cluster, "bold"))
+        if found.change:
+            set_change_view(found.change, page)
+        for effect in found.effects:
+            _effect(effect, page)
+    if result.page:
+        page.line(f"page written to {result.page}")
 
 
 def _effect(effect: Effect, page: Page) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from modelsmith.evidence.markdown import folded, safe, table
 from modelsmith.evidence.packet import CHART
 from modelsmith.schema.change import Effect, SetChange
+from modelsmith.schema.run import Estimate, Headline
 
 LONGEST: Final = 60_000
 """Letters of a page. GitHub takes 65,536 of a description or comment; the rest is for what a forge adds."""
@@ -25,6 +26,23 @@ _SHOWN: Final = 20
 """Flips and changes that are listed; the rest is counted."""
 
 
+class ChangeEvaluated(NamedTuple):
+    """The eval of one model on an eval set that changes."""
+
+    cluster: str
+    model: str
+    whole: Headline | None
+    """Headline of the whole set; None where it is not known."""
+    sentence: str
+    """What the verdict rests on, or why there is none; without a stop."""
+    change: SetChange | None
+    """What differs in the set; None where it could not be read."""
+    effects: Sequence[Effect]
+    """What that does to each specialist that was accepted."""
+    lost: Sequence[str]
+    """Specialists that would no longer clear their gate."""
+
+
 def promotion_page(packet: str, folder: str, number: int) -> str:
     """The packet of a promotion, with its details folded, its picture by its place, and how to verify it.
 
@@ -35,7 +53,7 @@ def promotion_page(packet: str, folder: str, number: int) -> str:
     """
     top, *sections = _SECTION.split(packet.replace(f"]({CHART})", f"](/{folder}/{CHART})").rstrip("\n"))
     parts = [top.rstrip("\n"), *(_part(section.rstrip("\n")) for section in sections)]
-    return _cut([*parts, _verify(number)], number)
+    return _cut([*parts, _verify(number)], _shows_all(number))
 
 
 def rubric_page(cluster: str, change: SetChange, effects: Sequence[Effect], lost: Sequence[str], number: int) -> str:
@@ -48,6 +66,46 @@ def rubric_page(cluster: str, change: SetChange, effects: Sequence[Effect], lost
         lost: Specialists that would no longer clear their gate.
         number: Of the pull request.
     """
+    parts = _difference(cluster, change, effects, lost)
+    return _cut([*parts, _verify(number)], _shows_all(number))
+
+
+def eval_page(evals: Sequence[ChangeEvaluated]) -> str:
+    """What models are worth on the eval sets as they are proposed: verdicts first, then each cluster.
+
+    Args:
+        evals: One for each model that was asked, those of a cluster together.
+    """
+    if not evals:
+        return "**Nothing to evaluate**: no eval set and no cluster's settings change here.\n"
+    rows = [["cluster", "model", "verdict", "composite", "held-out", "regressions"], *map(_eval_row, evals)]
+    parts = ["**The governed eval of this change**", table(rows, "lllrrr")]
+    for at, one in enumerate(evals):
+        parts.append(f"### {one.cluster}, {safe(one.model)}\n\n{safe(one.sentence.rstrip('.'))}.")
+        if one.whole:
+            checks = "\n".join(f"- {check.outcome}: {safe(check.sentence)}" for check in one.whole.checks)
+            parts.append(folded("The registered rule", checks))
+        last = at + 1 == len(evals) or evals[at + 1].cluster != one.cluster
+        if last and one.change is not None:
+            parts += _difference(one.cluster, one.change, one.effects, one.lost)
+    return _cut(parts, "`modelsmith eval-changes --json`")
+
+
+def _eval_row(one: ChangeEvaluated) -> list[str]:
+    if one.whole is None:
+        return [one.cluster, safe(one.model), "**not known**", "", "", ""]
+
+    def score(estimate: Estimate) -> str:
+        return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+    lost = f"{len(one.whole.regressions)} of {one.whole.compared}"
+    verdict = one.whole.verdict
+    shown = verdict if verdict == "PASS" else f"**{verdict}**"
+    return [one.cluster, safe(one.model), shown, score(one.whole.composite), score(one.whole.held_out), lost]
+
+
+def _difference(cluster: str, change: SetChange, effects: Sequence[Effect], lost: Sequence[str]) -> list[str]:
+    """The parts of a page that say what a change of a set does to who was accepted on it."""
     if lost:
         head = f"**{len(lost)} of {len(effects)} specialists of {cluster} would no longer clear their gate**: "
         head += f"{', '.join(safe(name) for name in lost)}."
@@ -61,7 +119,11 @@ def rubric_page(cluster: str, change: SetChange, effects: Sequence[Effect], lost
         parts.append(table(rows, "lllrrr"))
         parts += [_picture(cluster, effects), *(_flips(effect) for effect in effects if effect.flips)]
     parts.append(folded("What changes", "\n".join(_changes(change)) or "Nothing that is asked or scored."))
-    return _cut([*parts, _verify(number)], number)
+    return parts
+
+
+def _shows_all(number: int) -> str:
+    return f"`modelsmith pr show {number}`"
 
 
 def _part(section: str) -> str:
@@ -79,8 +141,8 @@ def _verify(number: int) -> str:
     return folded("Verify it yourself, offline", "\n".join([text, "", "```sh", *commands, "```"]))
 
 
-def _cut(parts: Sequence[str], number: int) -> str:
-    """As many parts, whole, as there is room for; what is left out is said."""
+def _cut(parts: Sequence[str], elsewhere: str) -> str:
+    """As many parts, whole, as there is room for; what is left out is said, and which command shows it."""
     room = LONGEST - 200
     shown: list[str] = []
     for part in parts:
@@ -88,7 +150,7 @@ def _cut(parts: Sequence[str], number: int) -> str:
         if room < 0:
             shown.append(
                 f"**{len(parts) - len(shown)} parts are left out**: this is as long as a forge takes. "
-                f"`modelsmith pr show {number}` shows all of it."
+                f"{elsewhere} shows all of it."
             )
             break
         shown.append(part)

@@ -43,3 +43,6 @@ class LocalForge(SignedLogs):
 
     def report(self, commit: str, checks: Sequence[NamedCheck]) -> None:
         """See `Forge`. Its readers ask `modelsmith check`."""
+
+    def tell(self, number: int, page: str) -> None:
+        """See `Forge`. Its readers have the page where they asked for it."""

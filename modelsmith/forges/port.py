@@ -186,3 +186,11 @@ class Forge(Protocol):
         It may be what the forge asks for before it merges anything itself, so that it could not be shown is a failure.
         """
         ...
+
+    def tell(self, number: int, page: str) -> None:
+        """Show readers of a pull request what an eval of it came to, in one comment that is edited.
+
+        A forge that people do not read shows nothing. Nothing depends on it, so that it could not be told is no
+        failure. ``page`` is Markdown in which nothing of others is more than words.
+        """
+        ...

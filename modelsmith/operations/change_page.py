@@ -21,7 +21,7 @@ def change_page(workspace: Workspace, pull: PullRequest) -> str:
     No model is asked. What cannot be read is left out: the gate says why, and nothing depends on this.
     """
     page = ""
-    for cluster in _clusters(workspace, pull):
+    for cluster in changed_clusters(workspace, pull.base, pull.head):
         with suppress(ModelsmithError):
             found = diff_rubric(workspace, DiffRubricRequest(cluster=cluster, since=pull.base, to=pull.head))
             more = rubric_page(cluster, found.change, found.effects, found.lost_gates, pull.number)
@@ -29,10 +29,10 @@ def change_page(workspace: Workspace, pull: PullRequest) -> str:
     return page
 
 
-def _clusters(workspace: Workspace, pull: PullRequest) -> Iterator[str]:
-    """Clusters whose own settings change, or whose eval set does."""
-    proposed = Revision(workspace.git, pull.head)
-    changed = [path.path for path in workspace.git.change(pull.base, pull.head).paths]
+def changed_clusters(workspace: Workspace, base: str, head: str) -> Iterator[str]:
+    """Clusters, as they are at ``head``, whose own settings differ from ``base``, or whose eval set does."""
+    proposed = Revision(workspace.git, head)
+    changed = [path.path for path in workspace.git.change(base, head).paths]
     for path in sorted(proposed.paths("clusters")):
         _, name, *rest = path.split("/")
         if rest != ["cluster.yaml"]:

@@ -253,6 +253,17 @@ OPERATIONS: tuple[Operation, ...] = (
         "Run the governed eval set against a cluster's model.",
     ),
     Operation(
+        "eval-changes",
+        "eval_changes",
+        "EvalChangesRequest",
+        "EvalChangesResult",
+        OPERATOR,
+        "writes",
+        LOOP,
+        "The governed eval of whatever a change is about, for CI.",
+        replaces=True,
+    ),
+    Operation(
         "diagnose",
         "diagnose",
         "DiagnoseRequest",

@@ -20,6 +20,7 @@ AT_GITHUB = (
     ".github/actions",
     ".github/pull_request_template.md",
     ".github/workflows/modelsmith-checks.yml",
+    ".github/workflows/modelsmith-eval.yml",
     ".github/workflows/modelsmith-nightly.yml",
 )
 """What a repository at GitHub begins with besides: the workflows that judge there, and what they use."""

@@ -9,7 +9,7 @@ import pytest
 from hostile_words import HOSTILE
 from markdown_it import MarkdownIt
 
-from modelsmith.evidence.pull_page import LONGEST, promotion_page, rubric_page
+from modelsmith.evidence.pull_page import LONGEST, ChangeEvaluated, eval_page, promotion_page, rubric_page
 from modelsmith.schema.change import Effect, PointChange, ScenarioChange, SetChange
 from modelsmith.schema.comparison import ScenarioFlip
 from modelsmith.schema.run import Estimate
@@ -83,6 +83,28 @@ def test_a_page_is_cut_where_a_forge_takes_no_more_and_says_so():
     assert "parts are left out" in page
     assert "modelsmith pr show 9" in page
     assert len(promotion_page("x" * 70_000, FOLDER, 7)) < 500
+
+
+def test_an_eval_of_a_change_says_its_verdicts_first_and_what_is_not_known():
+    asked = ChangeEvaluated(
+        "rtb-pricing", "iter-001-00000001", None, "the weights are missing.", NOTHING, [effect()], []
+    )
+    page = eval_page([asked, asked._replace(model="iter-002-00000002")])
+    assert page.count("**not known**") == 2
+    assert page.index("**not known**") < page.index("would stand where it stands")
+    assert page.count("would stand where it stands") == 1, "of a cluster the change is told once"
+    assert "the weights are missing.\n" in page
+    assert eval_page([]).startswith("**Nothing to evaluate**")
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+def test_words_of_an_eval_make_nothing_on_its_page(words):
+    page = eval_page([ChangeEvaluated("rtb-pricing", words, None, words, None, [], [])])
+    tokens = READER.parse(page)
+    inline = {child.type for token in tokens for child in token.children or []}
+    assert inline <= {"text", "strong_open", "strong_close", "softbreak"}
+    assert [token.tag for token in tokens if token.type == "heading_open"] == ["h3"]
+    assert "@" not in page
 
 
 @pytest.mark.parametrize("words", HOSTILE)

@@ -10,7 +10,9 @@ import pytest
 import yaml
 from runners import opened_event, shown
 
+from modelsmith.forges.github.faces import EVAL_MARK
 from modelsmith.governance.codeowners import parse
+from modelsmith.repository.git import Git
 from modelsmith.repository.kits import ACTION as KIT_ACTION
 from modelsmith.repository.kits import AT_GITHUB, files_at_github
 
@@ -51,6 +53,7 @@ def test_a_job_may_do_what_it_says_and_nothing_by_default(file):
     }
     assert {name: may for name, may in writes.items() if may} == {
         "modelsmith-checks.yml": {"checks": {"checks"}},
+        "modelsmith-eval.yml": {"eval": {"pull-requests"}},
         "modelsmith-reviews.yml": {"attest": {"contents", "id-token"}},
         "release.yml": {"publish": {"attestations", "id-token"}},
     }.get(file.name, {})
@@ -102,6 +105,24 @@ def test_the_checks_workflow_fails_where_it_has_no_answer(valid_hub, runner):
     done = run_step(runner, step, "pull_request_target", {"pull_request": {"number": 99}})
     assert done.returncode == 1
     assert "99" in done.stdout + done.stderr
+
+
+def test_the_eval_workflow_tells_in_one_comment_what_came_of_it(valid_hub, runner, monkeypatch, tmp_path):
+    pull = valid_hub.propose({"README.md": "Two.\n"})
+    git = Git(runner.clone)
+    git.run("fetch", "-q", "origin", pull.head)
+    git.run("checkout", "-q", "--detach", pull.head)
+    step = step_of("modelsmith-eval.yml", "Eval")
+    assert set(step["env"]) == {"SINCE", "COMMENT", "GITHUB_TOKEN"}
+    for name, value in {"SINCE": "HEAD^1", "COMMENT": "--comment", "RUNNER_TEMP": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    for _ in range(2):
+        done = run_step(runner, step, "pull_request", opened_event(pull.number))
+        assert done.returncode == 0, done.stdout + done.stderr
+    page = (tmp_path / "eval.md").read_text()
+    assert "Nothing to evaluate" in page
+    said = [one["body"] for one in valid_hub.repo.pulls[pull.number].comments if EVAL_MARK in one["body"]]
+    assert said == [f"{EVAL_MARK}\n{page}"]
 
 
 def test_the_nightly_workflow_hides_no_mistake(valid_hub, runner, monkeypatch):

@@ -230,6 +230,57 @@ class TestChangedSince:
         assert (ran.code, ran.json["code"]) == (2, "bad-revision")
 
 
+class TestWhatAChangeIsAboutInCI:
+    """`eval-changes`: CI names a commit of main and nothing else."""
+
+    def ask(self, world, *words, code=0):
+        ran = world.modelsmith("eval-changes", *words, "--json")
+        assert ran.code == code, ran.out + ran.err
+        return ran.json
+
+    def test_who_serves_is_asked_what_changed_and_the_page_says_the_verdict_first(self, deployed):
+        edit(deployed, SCENARIO, "content: ", "content: Well, ")
+        deployed.must("commit", "--quiet", "--all", "--message", "Reword")
+        forget(deployed)
+        found = self.ask(deployed, "--since", "HEAD^1", "--page", "eval.md")
+        (one,) = found["evals"]
+        assert (one["model"], one["executed"], one["whole"]["verdict"]) == (specialist_of(deployed), 2, "PASS")
+        assert [change["id"] for change in found["changes"][0]["change"]["scenarios"]] == ["timeout-core-01"]
+        page = (deployed.clone / "eval.md").read_text()
+        assert page.index("| PASS |") < page.index("timeout-core-01")
+        assert specialist_of(deployed) in page
+
+    def test_a_change_that_breaks_the_gate_ends_with_three_and_weights_not_at_hand_say_so(self, deployed):
+        edit(deployed, f"{SET}/evalset.yaml", "thresholds:\n  composite: 0", "thresholds:\n  composite: 1")
+        deployed.must("commit", "--quiet", "--all", "--message", "Ask for more")
+        found = self.ask(deployed, "--page", "eval.md", code=3)
+        assert found["evals"][0]["whole"]["verdict"] == "FAIL"
+        assert "**FAIL**" in (deployed.clone / "eval.md").read_text()
+        edit(deployed, SCENARIO, "content: ", "content: Well, ")
+        deployed.must("commit", "--quiet", "--all", "--message", "Reword")
+        forget(deployed)
+        (deployed.home / "store").rename(deployed.home / "elsewhere")
+        lost = self.ask(deployed, "--page", "eval.md", code=2)["evals"][0]
+        assert (lost["error"]["code"], lost["whole"]) == ("weights-missing", None)
+        assert "**not known**" in (deployed.clone / "eval.md").read_text()
+
+    def test_a_change_of_anything_else_asks_nothing(self, deployed):
+        (deployed.clone / "notes.md").write_text("x\n")
+        deployed.must("add", "notes.md")
+        deployed.must("commit", "--quiet", "--message", "Notes")
+        assert self.ask(deployed, "--since", "HEAD^1")["evals"] == []
+
+    @pytest.mark.parametrize(
+        ("words", "code"),
+        [
+            (("--page", "eval.txt"), "not-markdown"), (("--since", "nowhere"), "bad-revision"),
+            (("--comment",), "no-event"),
+        ],
+    )  # fmt: skip
+    def test_what_cannot_be_done_is_named(self, deployed, words, code):
+        assert self.ask(deployed, "--since", "HEAD", *words, code=2)["code"] == code
+
+
 class TestDiffRubric:
     def diff(self, world, *words):
         ran = world.modelsmith("diff-rubric", "rtb-pricing", *words, "--json")

@@ -39,6 +39,7 @@ def commands(world):
         ("check", "--pr", "8"),
         ("reject", "8", "--key", world.key("noor"), "--reason", "too early"),
         ("approve", "8", "--key", world.key("noor")), ("pr", "merge", "8"), ("attest-reviews",),
+        ("eval-changes", "--since", "HEAD", "--page", str(world.folder / "eval.md")),
         ("pr", "close", "9", "--reason", "Not now."), ("observe", world.state()["specialist"]),
         ("rollback", CLUSTER, "--reason", "win rate fell"),
         ("export", world.state()["specialist"], "--as", "merged"), ("upstream", "status"), ("upstream", "pull"),

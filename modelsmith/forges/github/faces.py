@@ -35,6 +35,8 @@ MOST_REVIEWS = 500
 
 MARK = "<!-- modelsmith -->"
 """How the one comment of the toolkit is found again; a reader does not see it."""
+EVAL_MARK = "<!-- modelsmith eval -->"
+"""The same for the comment about an eval of the proposal."""
 STATUS = "modelsmith/gate"
 """Under which name a commit's status is shown; a fine-grained token may write one, and no check run."""
 LONGEST_STATUS = 140
@@ -196,12 +198,12 @@ class Faces:
             )
         return tuple(found)
 
-    def say(self, number: int, text: str) -> bool:
-        """Let the one comment of the toolkit hold this text: it is edited, not said again. False when it held it."""
-        body = f"{MARK}\n{text}"
+    def say(self, number: int, text: str, mark: str = MARK) -> bool:
+        """Let the one comment with this mark hold this text: it is edited, not said again. False when it held it."""
+        body = f"{mark}\n{text}"
         issue = self.rest.repository.get_issue(number)
         for attempt in range(3):
-            ours = self._comment(number)
+            ours = self._comment(number, mark)
             if ours and ours.body == body:
                 return False
             try:
@@ -279,10 +281,10 @@ class Faces:
             return False
         return True
 
-    def _comment(self, number: int) -> CommentAnswer | None:
+    def _comment(self, number: int, mark: str) -> CommentAnswer | None:
         for entry in self.rest.ask_all("read the comments", f"/issues/{number}/comments?per_page=100"):
             comment = read_answer(CommentAnswer, entry)
-            if comment.body.startswith(MARK):
+            if comment.body.startswith(mark):
                 return comment
         return None
 

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from modelsmith.forges.github.answers import Face
-from modelsmith.forges.github.faces import Faces
+from modelsmith.forges.github.faces import EVAL_MARK, Faces
 from modelsmith.forges.github.failures import archived, push_refusal
 from modelsmith.forges.github.place import Place
 from modelsmith.forges.github.queue import Queue
@@ -233,6 +233,12 @@ class GitHubForge:
         """See `Forge`. Check runs where the token is a GitHub App's, as in a workflow; else commit statuses."""
         self._require(writing=True)
         self._faces.show_checks(commit, checks)
+
+    def tell(self, number: int, page: str) -> None:
+        """See `Forge`. A comment beside the one that says how the gate stands."""
+        with suppress(ModelsmithError):
+            self._require(writing=True)
+            self._faces.say(number, page, EVAL_MARK)
 
     def _require(self, writing: bool = False) -> None:
         """Ask GitHub once what the repository is; refuse what cannot be worked with before git says it in its words."""
