@@ -75,7 +75,12 @@ def attested() -> bytes:
     """A statement that a workflow may sign: Maya's approval at a forge."""
     given = example(AttestedReview, login="maya-t", account=7, kind="User", state="APPROVED")
     said = example(
-        ReviewsAttestation, repository=POLICY.repository, pull=1, change=CHANGE, forge="github", reviews=(given,)
+        ReviewsAttestation,
+        repository=POLICY.repository,
+        pull=1,
+        change=CHANGE,
+        forge="github",
+        reviews=[given.model_dump(mode="json")],
     ).model_dump(mode="json")
     return canonical_json(dsse.statement(attestation.SUBJECT, CHANGE, ATTESTATION_TYPE, said))
 

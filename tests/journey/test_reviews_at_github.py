@@ -13,7 +13,7 @@ import pytest
 import yaml
 from attesting import BELIEVED, SOURCE, WORKFLOW, governing
 from github_openapi import description
-from github_server import GitHubServer, _number
+from github_server import GitHubServer, account_number
 from sigstore_server import private_sigstore, workflow_claims
 from worlds import COMMAND, World
 
@@ -28,7 +28,7 @@ COSIGN = Path(__file__).parents[2] / ".cache" / "cosign" / "cosign"
 PEOPLE = {"maya": "head-of-trading", "dana": "domain-lead", "petra": "platform"}
 STEPS = yaml.safe_load(SOURCE.read_text())["jobs"]["attest"]["steps"]
 WHO = Ident("Somebody", "somebody@example.org", datetime(2026, 1, 1, tzinfo=UTC))
-IDS = {"repository_id": str(_number(NAME)), "repository_owner_id": "42"}
+IDS = {"repository_id": str(account_number(NAME)), "repository_owner_id": "42"}
 
 
 class Hub:
@@ -49,8 +49,8 @@ class Hub:
         self.run("init", "clone", "--kit", "adtech", "--forge", place, *enrol, cwd=folder)
         self.root = self.world.git.text("config", "modelsmith.root")
         tree = Revision(self.world.git, self.world.main())
-        accounts = {name: (f"{name}-gh", _number(f"{name}-gh")) for name in PEOPLE}
-        number = self.propose("believe", governing(tree, sigstore, accounts, repository_id=_number(NAME)))
+        accounts = {name: (f"{name}-gh", account_number(f"{name}-gh")) for name in PEOPLE}
+        number = self.propose("believe", governing(tree, sigstore, accounts, repository_id=account_number(NAME)))
         self.run("approve", number, "--key", self.world.key("petra"))
         self.run("pr", "merge", number)
 
