@@ -13,7 +13,8 @@ import pytest
 import yaml
 from attesting import BELIEVED, SOURCE, WORKFLOW, governing
 from github_openapi import description
-from github_server import GitHubServer, account_number
+from github_server import account_number
+from github_settings import SettingsServer
 from sigstore_server import private_sigstore, workflow_claims
 from worlds import COMMAND, World
 
@@ -108,7 +109,7 @@ class Hub:
 
 @pytest.fixture
 def hub(tmp_path):
-    with private_sigstore() as sigstore, GitHubServer(tmp_path / "github", description()) as github:
+    with private_sigstore() as sigstore, SettingsServer(tmp_path / "github", description()) as github:
         yield Hub(tmp_path / "world", github, sigstore)
         assert github.wrong == []
 
