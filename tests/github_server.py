@@ -125,6 +125,8 @@ class Pull:
     left_queue: str | None = None
     """Why the merge queue took it out last."""
     comments: list[dict[str, Any]] = field(default_factory=list)
+    apart: tuple[str, str] = ("", "")
+    """Its tip and the main that it was found not to be part of."""
 
 
 @dataclass
@@ -155,6 +157,12 @@ class Repo:
     def git(self, *words: str) -> str:
         done = subprocess.run(["git", "-C", self.bare, *words], capture_output=True, text=True, env=clean())
         return done.stdout.strip() if done.returncode == 0 else ""
+
+    def refs(self) -> dict[str, str]:
+        """The commit of each ref: asked once, where a process for each would be most of a test."""
+        return dict(
+            line.split(" ") for line in self.git("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+        )
 
     def next_number(self) -> int:
         self.issues += 1
@@ -392,21 +400,25 @@ class GitHubServer:
 
     def _reconcile(self, repo: Repo) -> None:
         """What a push does to pull requests, by "About pull request merges" (indirect merges) and "refs/pull"."""
-        main = repo.git("rev-parse", "--verify", "--quiet", "refs/heads/main")
+        refs = repo.refs()
+        main = refs.get("refs/heads/main", "")
         for pull in repo.pulls.values():
             if pull.state != "open":
                 continue
             source = self.repos[pull.head_repo.lower()]
-            tip = source.git("rev-parse", "--verify", "--quiet", f"refs/heads/{pull.head_ref}")
+            tip = (refs if source is repo else source.refs()).get(f"refs/heads/{pull.head_ref}")
             if not tip:
                 pull.state = "closed"
                 continue
-            if tip != pull.sha or not repo.git("rev-parse", "--verify", "--quiet", f"refs/pull/{pull.number}/head"):
+            if tip != pull.sha or f"refs/pull/{pull.number}/head" not in refs:
                 pull.sha = tip
                 if source is not repo:
                     repo.git("fetch", "-q", str(source.bare), tip)
                 repo.git("update-ref", f"refs/pull/{pull.number}/head", tip)
-            if main and repo.git("merge-base", tip, main) == tip:
+            if not main or pull.apart == (tip, main):
+                continue
+            pull.apart = (tip, main)
+            if repo.git("merge-base", tip, main) == tip:
                 pull.state, pull.merge, pull.merged_at = "closed", main, now()
 
     def _list(self, repo: Repo, account: Account, match: Any, query: dict[str, list[str]], sent: Any) -> Any:
