@@ -81,7 +81,7 @@ def eval_page(evals: Sequence[ChangeEvaluated]) -> str:
     rows = [["cluster", "model", "verdict", "composite", "held-out", "regressions"], *map(_eval_row, evals)]
     parts = ["**The governed eval of this change**", table(rows, "lllrrr")]
     for at, one in enumerate(evals):
-        parts.append(f"### {one.cluster}, {safe(one.model)}\n\n{safe(one.sentence.rstrip('.'))}.")
+        parts.append(f"### {safe(one.cluster)}, {safe(one.model)}\n\n{safe(one.sentence.rstrip('.'))}.")
         if one.whole:
             checks = "\n".join(f"- {check.outcome}: {safe(check.sentence)}" for check in one.whole.checks)
             parts.append(folded("The registered rule", checks))
@@ -93,7 +93,7 @@ def eval_page(evals: Sequence[ChangeEvaluated]) -> str:
 
 def _eval_row(one: ChangeEvaluated) -> list[str]:
     if one.whole is None:
-        return [one.cluster, safe(one.model), "**not known**", "", "", ""]
+        return [safe(one.cluster), safe(one.model), "**not known**", "", "", ""]
 
     def score(estimate: Estimate) -> str:
         return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
@@ -101,7 +101,7 @@ def _eval_row(one: ChangeEvaluated) -> list[str]:
     lost = f"{len(one.whole.regressions)} of {one.whole.compared}"
     verdict = one.whole.verdict
     shown = verdict if verdict == "PASS" else f"**{verdict}**"
-    return [one.cluster, safe(one.model), shown, score(one.whole.composite), score(one.whole.held_out), lost]
+    return [safe(one.cluster), safe(one.model), shown, score(one.whole.composite), score(one.whole.held_out), lost]
 
 
 def _difference(cluster: str, change: SetChange, effects: Sequence[Effect], lost: Sequence[str]) -> list[str]:

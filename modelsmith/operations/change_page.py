@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 
 from modelsmith.evidence.pull_page import LONGEST, rubric_page
@@ -11,6 +11,7 @@ from modelsmith.operations.diff_rubric import run as diff_rubric
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.tree import Revision
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.catalog import CLUSTER_DEFAULTS
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.pull import PullRequest
 
@@ -30,14 +31,23 @@ def change_page(workspace: Workspace, pull: PullRequest) -> str:
 
 
 def changed_clusters(workspace: Workspace, base: str, head: str) -> Iterator[str]:
-    """Clusters, as they are at ``head``, whose own settings differ from ``base``, or whose eval set does."""
+    """Clusters, as they are at ``head``, whose settings or eval set differ from ``base``.
+
+    Settings are a cluster's own file and what all clusters share. One whose file cannot be read is among them.
+    """
     proposed = Revision(workspace.git, head)
     changed = [path.path for path in workspace.git.change(base, head).paths]
     for path in sorted(proposed.paths("clusters")):
         _, name, *rest = path.split("/")
-        if rest != ["cluster.yaml"]:
-            continue
-        with suppress(ModelsmithError):
-            eval_set = load_cluster(proposed, name).eval_set
-            if any(one == path or one.startswith(f"evals/{eval_set}/") for one in changed):
-                yield name
+        if rest == ["cluster.yaml"] and _differs(proposed, name, {path, CLUSTER_DEFAULTS}, changed):
+            yield name
+
+
+def _differs(proposed: Revision, cluster: str, settings: Set[str], changed: Sequence[str]) -> bool:
+    if not settings.isdisjoint(changed):
+        return True
+    try:
+        folder = f"evals/{load_cluster(proposed, cluster).eval_set}/"
+    except ModelsmithError:
+        return True
+    return any(path.startswith(folder) for path in changed)

@@ -264,6 +264,18 @@ class TestWhatAChangeIsAboutInCI:
         assert (lost["error"]["code"], lost["whole"]) == ("weights-missing", None)
         assert "**not known**" in (deployed.clone / "eval.md").read_text()
 
+    def test_what_all_clusters_share_is_a_change_of_each_and_settings_that_cannot_be_read_are_not_passed_over(
+        self, deployed
+    ):
+        shared = deployed.clone / "clusters/defaults.yaml"
+        shared.write_text(shared.read_text() + "# Reviewed.\n")
+        deployed.must("commit", "--quiet", "--all", "--message", "Shared")
+        assert [one["cluster"] for one in self.ask(deployed)["evals"]] == ["rtb-pricing"]
+        (deployed.clone / CLUSTER).write_text("cluster: [\n")
+        deployed.must("commit", "--quiet", "--all", "--message", "Broken")
+        (one,) = self.ask(deployed, code=2)["evals"]
+        assert (one["cluster"], one["whole"]) == ("rtb-pricing", None)
+
     def test_a_change_of_anything_else_asks_nothing(self, deployed):
         (deployed.clone / "notes.md").write_text("x\n")
         deployed.must("add", "notes.md")
