@@ -291,7 +291,7 @@ class Builder:
 
     def _training(self, draft: RecordDraft) -> TrainingFacts:
         made = digest(["made", draft.iteration])
-        settings = self.cluster.training
+        settings = self.cluster.stages[0]
         return TrainingFacts(
             base_model=self.cluster.base_model.name, base_digest=self.cluster.base_model.digest, parent="base",
             method=settings.method, seed=settings.seed + draft.iteration - 1, rows=settings.rows, rows_digest=made,

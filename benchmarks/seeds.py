@@ -68,7 +68,7 @@ class Bench:
     @property
     def names(self) -> list[str]:
         """Runs: the seeds, then the shuffled one."""
-        return [*(str(self.cluster.training.seed + i) for i in range(SEEDS)), SHUFFLED]
+        return [*(str(self.cluster.stages[0].seed + i) for i in range(SEEDS)), SHUFFLED]
 
     def result(self, name: str) -> dict[str, Any] | None:
         """A finished run's figures."""
@@ -90,7 +90,7 @@ def open_bench(repository: Path, work: Path) -> Bench:
             "rule": effective_rule(governed, cluster).model_dump(mode="json"),
             "generators": [digest(generator) for generator in governed.generators],
             "separation": governed.evalset.separation.training_to_scored,
-            "training": cluster.training.model_dump(mode="json"),
+            "training": cluster.stages[0].model_dump(mode="json"),
             "base": cluster.base_model.digest,
         }
     )
@@ -129,9 +129,9 @@ def answers(bench: Bench, tag: str, adapter: Path | None) -> tuple[list[Observat
 
 def rows_for(bench: Bench, base: Sequence[Observation], name: str) -> tuple[tuple[TrainingRow, ...], float]:
     """Training rows of a run, and how near the nearest comes to a scored text."""
-    seed = bench.cluster.training.seed if name == SHUFFLED else int(name)
+    seed = bench.cluster.stages[0].seed if name == SHUFFLED else int(name)
     failures = failure_clusters(bench.governed, [one for one in base if one.section != "held_out"])
-    made = generate_rows(bench.governed, failures, bench.cluster.training.rows, seed)
+    made = generate_rows(bench.governed, failures, bench.cluster.stages[0].rows, seed)
     kept = separate(made, scored_texts(bench.governed), bench.governed.evalset.separation.training_to_scored)
     return (permuted(kept.rows) if name == SHUFFLED else kept.rows), kept.nearest
 
@@ -153,7 +153,7 @@ def run(bench: Bench, name: str) -> dict[str, Any]:
     rows, nearest = rows_for(bench, base, name)
     path = bench.work / name / "rows.jsonl"
     write_rows(path, rows)
-    training = bench.cluster.training
+    training = bench.cluster.stages[0]
     if name != SHUFFLED:
         training = training.model_copy(update={"seed": int(name)})
     job = TrainJob(
@@ -219,7 +219,7 @@ def report(bench: Bench, path: Path, facts: dict[str, Any]) -> None:
             "machine": facts,
             "base_model": bench.cluster.base_model.name,
             "eval_set": f"{bench.cluster.eval_set} {bench.governed.evalset.version}",
-            "training": bench.cluster.training.model_dump(mode="json"),
+            "training": bench.cluster.stages[0].model_dump(mode="json"),
             "rule": {**rule.thresholds.model_dump(mode="json"), **rule.decision.model_dump(mode="json")},
             "runs": runs,
             "summary": line,

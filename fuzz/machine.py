@@ -16,7 +16,7 @@ from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.promotion import EXPORT_FILE, Export
 from modelsmith.schema.run import Observation, RunRequest, RunResult
 from modelsmith.schema.source import BaseModelSource
-from modelsmith.schema.training_row import TrainingRow
+from modelsmith.schema.training_row import PreferencePair, Prompt, TrainingRow
 from modelsmith.signing.files import SUMS_FILE, sums
 from modelsmith.substrates import base_models
 from modelsmith.substrates import gguf as conversion
@@ -187,11 +187,12 @@ def worker_seeds() -> list[bytes]:
 def read_training_rows(data: bytes) -> object:
     path = scratch() / "rows.jsonl"
     path.write_bytes(data)
-    return rows.read_rows(path)
+    kind = PreferencePair if b'"chosen"' in data else Prompt if b'"expected"' in data else TrainingRow
+    return rows.read_rows(path, kind)
 
 
 def row_seeds() -> list[bytes]:
-    return [canonical_json(example(TrainingRow)) + b"\n"]
+    return [canonical_json(example(kind)) + b"\n" for kind in rows.ROW_OF.values()]
 
 
 TARGETS = (

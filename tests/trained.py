@@ -8,6 +8,7 @@ from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import Tree
 from modelsmith.schema.canonical import content_digest, digest
 from modelsmith.schema.promotion import TrainingFacts
+from modelsmith.schema.training import training_digest
 
 CLUSTER = "rtb-pricing"
 
@@ -15,7 +16,7 @@ CLUSTER = "rtb-pricing"
 def trained(tree: Tree, iteration: int = 1, **other: Any) -> TrainingFacts:
     """The lineage of an iteration's candidate, in these fields otherwise."""
     cluster = load_cluster(tree, CLUSTER)
-    governed, settings = load_eval_set(tree, cluster.eval_set), cluster.training
+    governed, settings = load_eval_set(tree, cluster.eval_set), cluster.stages[0]
     facts = {
         "base_model": cluster.base_model.name,
         "base_digest": cluster.base_model.digest,
@@ -27,7 +28,7 @@ def trained(tree: Tree, iteration: int = 1, **other: Any) -> TrainingFacts:
         "generators": {one.id: content_digest(one) for one in governed.generators},
         "reward": governed.rubric_digest,
         "diagnosed_run": digest("diagnosed"),
-        "hyperparameters": content_digest(settings),
+        "hyperparameters": training_digest(cluster.training),
         "steps": settings.steps,
         "final_loss": 1.0,
         "toolkit": "modelsmith 0.1.0, torch 2.13.0",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import JsonValue
 
@@ -27,6 +27,7 @@ OWN_WORDS: Final = 8
 """A text of an answer with fewer words than this says nothing of its own: `Timeout.`, or a label of the rubric."""
 
 Kind = Literal["question", "answer"]
+Row = TypeVar("Row", bound=TrainingRow)
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ class Dropped(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Separation:
+class Separation(Generic[Row]):
     """What passed the firewall and what did not."""
 
-    rows: tuple[TrainingRow, ...]
+    rows: tuple[Row, ...]
     """Rows kept, in their order."""
     dropped: tuple[Dropped, ...]
     nearest: float
@@ -88,13 +89,13 @@ def scored_texts(governed: GovernedSet) -> tuple[ScoredText, ...]:
     return (*asked, *labelled)
 
 
-def separate(rows: Sequence[TrainingRow], texts: Iterable[ScoredText], limit: float) -> Separation:
+def separate(rows: Sequence[Row], texts: Iterable[ScoredText], limit: float) -> Separation[Row]:
     """Drop every row whose similarity to a scored text is ``limit`` or more."""
     scored = sorted(texts, key=lambda text: text.kind)
     answers = [text for text in scored if text.kind == "answer"]
     questions = scored[len(answers) :]
     of_answers, of_questions = Index([text.text for text in answers]), Index([text.text for text in questions])
-    kept: list[TrainingRow] = []
+    kept: list[Row] = []
     dropped: list[Dropped] = []
     nearest = 0.0
     for position, row in enumerate(rows):
@@ -134,7 +135,7 @@ class Loss(NamedTuple):
         )
 
 
-def losses(rows: Sequence[TrainingRow], separation: Separation) -> tuple[Loss, ...]:
+def losses(rows: Sequence[Row], separation: Separation[Row]) -> tuple[Loss, ...]:
     """What each generator loses, whoever loses the largest share first."""
     by_generator: dict[str, list[Dropped]] = {}
     for dropped in separation.dropped:

@@ -19,7 +19,7 @@ from modelsmith.schema.generator import SLOT, Generator, SlotValue, Template, Va
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.rubric import JudgeCheck, Rubric
 from modelsmith.schema.scenario import Message
-from modelsmith.schema.training_row import TrainingRow
+from modelsmith.schema.training_row import Prompt, TrainingRow
 
 REPLAY: Final = 0.5
 """Weight that every generator has before failures are counted; its capability's failed share, 0 to 1, comes on top.
@@ -40,6 +40,13 @@ def generate_rows(
             generator's reference does not score full marks, ``generator-slot`` when a template names a slot that
             does not exist, ``generator-exhausted`` when a generator cannot make as many different rows.
     """
+    return tuple(plain(prompt) for prompt in generate_prompts(governed, clusters, count, seed))
+
+
+def generate_prompts(
+    governed: GovernedSet, clusters: Sequence[FailureCluster], count: int, seed: int
+) -> tuple[Prompt, ...]:
+    """The very rows of `generate_rows`, each with what the rubric compares an answer with. Raises as that does."""
     if not clusters or count <= 0:
         return ()
     generators = sorted(governed.generators, key=lambda generator: generator.id)
@@ -53,6 +60,11 @@ def generate_rows(
         )
     shares = _apportion([REPLAY + failed[generator.id] for generator in generators], count)
     return _shuffled(governed, generators, shares, seed)
+
+
+def plain(row: TrainingRow) -> TrainingRow:
+    """The row as supervised fine-tuning takes it, without what else is known of it."""
+    return TrainingRow(**{name: getattr(row, name) for name in TrainingRow.model_fields})
 
 
 def possible_rows(governed: GovernedSet, count: int, seed: int) -> tuple[TrainingRow, ...]:
@@ -77,12 +89,12 @@ def rows_within(possible: int, generators: int) -> int:
 
 def _shuffled(
     governed: GovernedSet, generators: Sequence[Generator], shares: Sequence[int], seed: int
-) -> tuple[TrainingRow, ...]:
+) -> tuple[Prompt, ...]:
     seen: set[str] = set()
     rows = [
         row
         for generator, share in zip(generators, shares, strict=True)
-        for row in _rows(governed.rubric, generator, share, seed, seen)
+        for row in _rows(governed, generator, share, seed, seen)
     ]
     random.Random(f"order {seed}").shuffle(rows)  # noqa: S311
     return tuple(rows)
@@ -105,7 +117,7 @@ def _apportion(weights: Sequence[float], count: int) -> list[int]:
     return shares
 
 
-def _rows(rubric: Rubric, generator: Generator, count: int, seed: int, seen: set[str]) -> Iterator[TrainingRow]:
+def _rows(governed: GovernedSet, generator: Generator, count: int, seed: int, seen: set[str]) -> Iterator[Prompt]:
     if not count:
         return
     known: dict[str, str] = {}
@@ -123,12 +135,14 @@ def _rows(rubric: Rubric, generator: Generator, count: int, seed: int, seen: set
             text, values = found
             seen.add(text)
             made += 1
-            yield TrainingRow(
+            yield Prompt(
                 messages=(Message(role="user", content=text),),
-                answer=_answer(rubric, generator, values, known),
+                answer=_answer(governed.rubric, generator, values, known),
                 generator=generator.id,
                 template=template.id,
                 points=generator.points,
+                expected=generator.filled(values),
+                rubric=governed.rubric_digest,
             )
             if made == count:
                 return

@@ -43,6 +43,7 @@ from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.promotion import Export, ExportDtype, ExportFacts, ExportKind, TrainingFacts
+from modelsmith.schema.training_row import TrainingRow
 from modelsmith.signing.files import SUMS_FILE
 from modelsmith.training.rows import read_rows, rows_digest
 
@@ -332,7 +333,7 @@ def _nearest(context: IterationContext, bench: _Bench, training: TrainingFacts) 
     number = bench.parent.records[0].iteration
     path = context.workspace.cluster_folder(context.cluster.cluster) / "iterations" / f"{number:03d}" / ROWS_FILE
     if path.is_file():
-        rows = read_rows(path)
+        rows = read_rows(path, TrainingRow)
         if rows_digest(rows) == training.rows_digest:
             return nearest_to_scored(context, rows)
     evidence = evidence_of(bench.main, bench.parent)

@@ -15,6 +15,7 @@ from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.evidence import Library
 from modelsmith.schema.promotion import TrainingFacts
 from modelsmith.schema.run import RunResult
+from modelsmith.schema.training import training_digest
 from modelsmith.schema.training_row import TrainingRow
 from modelsmith.training.rows import rows_digest
 from modelsmith.training.supervisor import TrainOutcome
@@ -28,7 +29,7 @@ def training_facts(
     diagnosed: RunResult,
 ) -> TrainingFacts:
     """``training.json`` of the candidate."""
-    training, used = context.cluster.training, {row.generator for row in rows}
+    training, used = context.cluster.stages[0], {row.generator for row in rows}
     return TrainingFacts(
         base_model=context.cluster.base_model.name,
         base_digest=context.cluster.base_model.digest,
@@ -40,7 +41,7 @@ def training_facts(
         generators={g.id: content_digest(g) for g in context.governed.generators if g.id in used},
         reward=context.governed.rubric_digest,
         diagnosed_run=diagnosed.run_id,
-        hyperparameters=content_digest(training),
+        hyperparameters=training_digest(context.cluster.training),
         steps=outcome.steps,
         final_loss=outcome.final_loss,
         toolkit=versions(),

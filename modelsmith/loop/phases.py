@@ -33,6 +33,7 @@ from modelsmith.schema.figures import format_apart
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import RunResult
 from modelsmith.schema.steps import step
+from modelsmith.schema.training_row import TrainingRow
 from modelsmith.substrates.adapter import WEIGHTS
 from modelsmith.training.rows import read_rows, write_rows
 
@@ -93,7 +94,7 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
         return iteration.model_copy(
             update={"phase": "done", "outcome": run.headline.verdict, "reason": "no failure is left to learn from"}
         )
-    training = context.cluster.training
+    training = context.cluster.stages[0]
     made = generate_rows(context.governed, clusters, training.rows, training.seed + iteration.number - 1)
     limit = context.governed.evalset.separation.training_to_scored
     kept = separate(made, scored_texts(context.governed), limit)
@@ -169,7 +170,7 @@ def seal_candidate(context: IterationContext, iteration: Iteration) -> Iteration
     ledger_of(context.workspace).append(trained)
     specialist = f"iter-{iteration.number:03d}-{artifact.removeprefix('sha256:')[:8]}"
     sealed = iteration.model_copy(update={"specialist": specialist, "artifact": artifact})
-    rows = read_rows(context.folder(iteration) / ROWS_FILE)
+    rows = read_rows(context.folder(iteration) / ROWS_FILE, TrainingRow)
     facts = training_facts(context, sealed, rows, outcome, diagnosed)
     promote_candidate_record(context, sealed, facts)
     note_advances(ledger_of(context.workspace), context.main())
@@ -203,7 +204,7 @@ def promote_candidate(context: IterationContext, iteration: Iteration) -> Iterat
     """Through the harness's gates by pull request, up to the one that a person decides."""
     assert iteration.specialist
     candidate = candidate_run(context, iteration)
-    rows = read_rows(context.folder(iteration) / ROWS_FILE)
+    rows = read_rows(context.folder(iteration) / ROWS_FILE, TrainingRow)
     accepted = promote_accepted(
         context, iteration, runs_of(context, iteration, candidate), nearest_to_scored(context, rows)
     )

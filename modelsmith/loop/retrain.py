@@ -11,11 +11,11 @@ from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE, seal_adapter, train_
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.promotion import TrainingFacts
-from modelsmith.schema.training import Training
+from modelsmith.schema.training import Stage, stages_of, training_digest
+from modelsmith.schema.training_row import TrainingRow
 from modelsmith.training.job import Inputs
 from modelsmith.training.rows import read_rows, rows_digest, write_rows
 
@@ -42,7 +42,7 @@ def rows_at_hand(workspace: Workspace, history: SpecialistHistory, training: Tra
     path = given or kept
     if given is None and not kept.is_file():
         raise _missing(history, training)
-    found = rows_digest(read_rows(path))
+    found = rows_digest(read_rows(path, TrainingRow))
     if found == training.rows_digest:
         return path
     if given is None:
@@ -95,7 +95,7 @@ def train_again(
     parent = target_of(workspace, cluster, training.parent, artifact)
     folder = workspace.cluster_folder(history.cluster) / "retrained"
     own = folder / ROWS_FILE
-    write_rows(own, read_rows(rows))
+    write_rows(own, read_rows(rows, TrainingRow))
     governed = load_eval_set(main.tree, cluster.eval_set)
     inputs = Inputs(own, parent.adapter)
     outcome = train_in(folder / JOB_FOLDER, workspace, cluster, governed, inputs, parent, settings)
@@ -105,9 +105,7 @@ def train_again(
     return made
 
 
-def _settings(
-    workspace: Workspace, main: GovernedState, history: SpecialistHistory, training: TrainingFacts
-) -> Training:
+def _settings(workspace: Workspace, main: GovernedState, history: SpecialistHistory, training: TrainingFacts) -> Stage:
     """The settings that the training statement names by digest: the cluster's today, else the last that it had."""
     files = (f"clusters/{history.cluster}/cluster.yaml", CLUSTER_DEFAULTS)
     log = workspace.git.text("log", "--first-parent", "--format=%H", main.tree.commit, "--", *files)
@@ -116,8 +114,8 @@ def _settings(
             found = load_cluster(workspace.revision(commit), history.cluster).training
         except InvalidInput:
             continue
-        if content_digest(found) == training.hyperparameters:
-            return found
+        if training_digest(found) == training.hyperparameters:
+            return stages_of(found)[0]
     raise InvalidInput(
         "unknown-training",
         f"No cluster.yaml of main has the settings by which {history.specialist} says that it was trained",

@@ -18,7 +18,7 @@ from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.source import BaseModelSource
-from modelsmith.schema.training import Training
+from modelsmith.schema.training import Stage
 from modelsmith.substrates.base_models import resolve
 from modelsmith.training.job import Heartbeat, Inputs, TrainJob
 from modelsmith.training.supervisor import WORKER, TrainOutcome
@@ -54,7 +54,7 @@ def train(context: IterationContext, iteration: Iteration, rows: Path) -> TrainO
         InfrastructureFailure: the worker failed for good.
         KeyboardInterrupt: interrupted; the worker has stopped and the next call resumes from its checkpoint.
     """
-    training = context.cluster.training
+    training = context.cluster.stages[0]
     seeded = training.model_copy(update={"seed": training.seed + iteration.number - 1})
     parent = context.target(parent_of(context, iteration))
     folder = context.folder(iteration) / JOB_FOLDER
@@ -70,7 +70,7 @@ def train_in(
     governed: GovernedSet,
     inputs: Inputs,
     parent: Target,
-    training: Training,
+    training: Stage,
 ) -> TrainOutcome:
     """Train in a job's folder, supervised; the same job trained there before is adopted. Raises as `train`."""
     base = resolve(cluster.base_model, workspace.root, workspace.models, workspace.models_memory)

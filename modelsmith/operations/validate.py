@@ -121,7 +121,7 @@ def _firewall(files: WorkTree, report: Report, broken: Set[str]) -> tuple[dict[s
     for name, cluster, governed in _trainable(files, report, broken):
         generators = f"{governed.folder}/generators"
         try:
-            tried = dry_run(governed, cluster.training)
+            tried = dry_run(governed, cluster.stages[0])
         except InvalidInput as error:
             file = f"{generators}/{error.details['generator']}.yaml"
             problems[Problem(file, None, "templates", *_exhausted(name, cluster, governed, error))] = None
@@ -138,7 +138,7 @@ def _exhausted(name: str, cluster: Cluster, governed: GovernedSet, error: Invali
     possible, asked = error.details["possible"], error.details["asked"]
     fewer = rows_within(possible, len(governed.generators))
     return (
-        f"these patterns make {possible} different rows; of `training.rows: {cluster.training.rows}` of the cluster "
+        f"these patterns make {possible} different rows; of `training.rows: {cluster.stages[0].rows}` of the cluster "
         f"{name} up to {asked} are asked of one generator, when its capability fails most",
         f"Add templates or slot values, or write `rows: {fewer}` (training) in clusters/{name}/cluster.yaml.",
     )

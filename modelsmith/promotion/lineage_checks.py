@@ -11,6 +11,7 @@ from modelsmith.promotion.proposed import Promotion, refuse
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.schema.canonical import content_digest, parse_canonical
 from modelsmith.schema.promotion import EXPORT_FILE, TRAINING_FILE, ExportFacts, TrainingFacts
+from modelsmith.schema.training import training_digest
 
 
 def check_training(promotion: Promotion) -> str:
@@ -25,7 +26,7 @@ def check_training(promotion: Promotion) -> str:
     otherwise = wrong_parent(main, facts)
     refuse(otherwise is not None, otherwise or "")
     cluster = load_cluster(main.tree, record.cluster)
-    source, training = cluster.base_model, cluster.training
+    source, training = cluster.base_model, cluster.stages[0]
     refuse(
         (facts.base_model, facts.base_digest) != (source.name, source.digest),
         "trained from another base model than the cluster's",
@@ -33,7 +34,7 @@ def check_training(promotion: Promotion) -> str:
     governed = load_eval_set(main.tree, cluster.eval_set)
     refuse(facts.reward != governed.rubric_digest, "rows were checked with another rubric than the eval's")
     stated = (facts.method, facts.hyperparameters, facts.steps, facts.seed)
-    due = (training.method, content_digest(training), training.steps, training.seed + record.iteration - 1)
+    due = (training.method, training_digest(cluster.training), training.steps, training.seed + record.iteration - 1)
     refuse(stated != due, "trained by other settings than the cluster's, as main has them")
     refuse(facts.rows > training.rows, f"trained on {facts.rows} rows, and the cluster says {training.rows} at most")
     known = {one.id: content_digest(one) for one in governed.generators}

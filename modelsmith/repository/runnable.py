@@ -15,14 +15,25 @@ from modelsmith.schema.training import AVAILABLE_METHODS
 
 def not_runnable(cluster: Cluster, files: Sequence[Document]) -> Iterator[Problem]:
     """Mistakes of a merged cluster, where they stand: in its own file, the first, or in one that lies below."""
-    method = cluster.training.method
-    if method not in AVAILABLE_METHODS:
-        yield _problem(
-            files,
-            ("training", "method"),
-            f"training by {method} cannot run in this version",
-            f"Write method: {' or '.join(AVAILABLE_METHODS)}.",
-        )
+    if len(cluster.stages) > 1:
+        yield _problem(files, ("training",), "this version runs one stage", "Write one stage.")
+    one = not isinstance(cluster.training, tuple)
+    for number, stage in enumerate(cluster.stages):
+        at: Location = ("training",) if one else ("training", number)
+        if stage.method not in AVAILABLE_METHODS:
+            yield _problem(
+                files,
+                (*at, "method"),
+                f"training by {stage.method} cannot run in this version",
+                f"Write method: {' or '.join(AVAILABLE_METHODS)}.",
+            )
+        if stage.lora != cluster.stages[0].lora:
+            yield _problem(
+                files,
+                (*at, "lora"),
+                "the stages of a training share one adapter, so all have the lora of the first",
+                "Copy `lora` from the first stage.",
+            )
     strange = [(number, host) for number, host in enumerate(cluster.hosts) if host not in AVAILABLE_HOSTS]
     mend = f"Write hosts: [{', '.join(AVAILABLE_HOSTS)}]."
     for number, host in strange:

@@ -9,7 +9,7 @@ from pydantic import Field
 from modelsmith.schema.base import Currency, Digest, EvalSetName, Frozen, Slug
 from modelsmith.schema.evalset import Fraction, Thresholds
 from modelsmith.schema.source import Baseline, BaseModelSource
-from modelsmith.schema.training import Sft, Training
+from modelsmith.schema.training import Sft, Stage, Training, stages_of
 
 
 class Rollback(Frozen):
@@ -94,6 +94,11 @@ class Cluster(Frozen):
     training: Training = Sft()
     prices: Prices = Prices()
     loop: Loop = Loop()
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of its training, in order."""
+        return stages_of(self.training)
 
 
 class Serving(Frozen):

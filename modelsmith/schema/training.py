@@ -1,12 +1,13 @@
-"""Training methods: each has a block of settings of its own, which knows no other method's."""
+"""Training: stages of one method each. A method has a block of settings of its own, which knows no other method's."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from modelsmith.schema.base import Frozen, Seed
+from modelsmith.schema.canonical import content_digest, digest
 
 Method = Literal["sft", "dpo", "grpo"]
 """Methods with a name; see `AVAILABLE_METHODS`."""
@@ -45,16 +46,39 @@ class Sft(Settings):
     method: Literal["sft"] = "sft"
 
 
-class Planned(Settings):
-    """A method that this version cannot run.
+class Dpo(Settings):
+    """Direct preference optimisation (Rafailov et al., 2023): right answers preferred to the model's own wrong ones."""
 
-    `validate` refuses it. So settings of its own are passed over here: who wrote them is told the one thing that
-    matters.
-    """
+    method: Literal["dpo"]
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    beta: Annotated[float, Field(gt=0, le=10)] = 0.1
+    """How strongly the model is held to what it was when the stage began; less lets it move further."""
+    loss: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"
+    """TRL's ``loss_type``: DPO itself, IPO (which does not overfit certain preferences), or SLiC's hinge."""
+    samples: Annotated[int, Field(ge=1, le=64)] = 4
+    """Answers drawn from the model for each prompt; its failing ones become what is rejected."""
+    temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
+    """Of those samples."""
 
-    model_config = ConfigDict(extra="ignore")
 
-    method: Literal["dpo", "grpo"]
+class Grpo(Settings):
+    """Group relative policy optimisation (Shao et al., 2024): sampled answers, rewarded by the rubric's own score."""
+
+    method: Literal["grpo"]
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    group_size: Annotated[int, Field(ge=2, le=128)] = 8
+    """Answers to each prompt, which are compared with one another; ``batch_size`` counts answers and divides by it."""
+    max_completion_tokens: Annotated[int, Field(ge=1, le=32768)] = 128
+    """Longest sampled answer."""
+    temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
+    beta: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Weight of the KL divergence from what the model was when the stage began."""
+    epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """How far one step may move the probability of a token."""
+    loss: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
+    """TRL's ``loss_type``: how the tokens of answers of unequal length are weighed."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """By whose standard deviation advantages are divided."""
 
 
 def _by_default_sft(value: Any) -> Any:
@@ -62,8 +86,30 @@ def _by_default_sft(value: Any) -> Any:
     return {"method": "sft", **value} if isinstance(value, dict) else value
 
 
-Training = Annotated[Sft | Planned, Field(discriminator="method"), BeforeValidator(_by_default_sft)]
-"""How a candidate is trained: the settings of one method."""
+Stage = Annotated[Sft | Dpo | Grpo, Field(discriminator="method"), BeforeValidator(_by_default_sft)]
+"""One training by one method, with the settings of that method and no other's."""
 
-AVAILABLE_METHODS: Final[tuple[Method, ...]] = get_args(Sft.model_fields["method"].annotation)
+
+def _shape(value: Any) -> str:
+    return "<stages>" if isinstance(value, list | tuple) else "<stage>"
+
+
+Training = Annotated[
+    Annotated[Stage, Tag("<stage>")] | Annotated[tuple[Stage, ...], Tag("<stages>"), Field(min_length=1, max_length=9)],
+    Discriminator(_shape),
+]
+"""How a candidate is trained: one stage, or stages in order, of which each goes on from the adapter of the last."""
+
+AVAILABLE_METHODS: Final[tuple[Method, ...]] = ("sft",)
 """What this version can run."""
+
+
+def stages_of(training: Training) -> tuple[Stage, ...]:
+    """The stages, in order; one that stands alone is a recipe of one."""
+    return training if isinstance(training, tuple) else (training,)
+
+
+def training_digest(training: Training) -> str:
+    """Identity of a recipe: that of its only stage, or of the list of its stages' digests. Defaults do not count."""
+    each = [content_digest(stage) for stage in stages_of(training)]
+    return each[0] if len(each) == 1 else digest(each)

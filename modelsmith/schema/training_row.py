@@ -1,17 +1,20 @@
-"""Training rows: what a specialist is shown, and which declared template made it."""
+"""Training rows: what a specialist is shown, and where each comes from. What a row is depends on the method."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
-from modelsmith.schema.base import Frozen, Slug
+from modelsmith.schema.base import Digest, Frozen, Slug
 from modelsmith.schema.scenario import Message
 
 
 class TrainingRow(Frozen):
-    """One example. It holds no scored text: the firewall has compared it with every scenario."""
+    """One example, for supervised fine-tuning.
+
+    It holds no scored text: the firewall has compared it with every scenario.
+    """
 
     messages: Annotated[tuple[Message, ...], Field(min_length=1)]
     """The conversation, without the eval set's system prompt; the last message is the user's."""
@@ -23,3 +26,43 @@ class TrainingRow(Frozen):
     """Template of that generator."""
     points: tuple[Slug, ...]
     """Rubric points that the row teaches."""
+
+
+class Prompt(TrainingRow):
+    """A row whose answer the model is to find itself, with what a rubric needs to score whatever it says.
+
+    It comes from training signal, never from scored text. For GRPO, and to draw answers for preference pairs.
+    """
+
+    expected: dict[str, JsonValue]
+    """The right answer field by field: a rubric compares a completion with it, as with a scenario's ``reference``."""
+    rubric: Digest
+    """The rubric that scores it."""
+
+
+PairSource = Literal["generator", "own-sample", "teacher", "dataset"]
+"""Whose answer is preferred: a declared generator's, the model's own passing one, a teacher's, a data set's."""
+
+
+class PreferencePair(Frozen):
+    """Two answers to one prompt, the first of which passes the rubric and the second of which does not. For DPO."""
+
+    messages: Annotated[tuple[Message, ...], Field(min_length=1)]
+    """The conversation, without the eval set's system prompt; the last message is the user's."""
+    chosen: str = Field(min_length=1)
+    """The answer that passes."""
+    rejected: str
+    """The model's own answer that fails; it may be empty."""
+    source: PairSource
+    generator: Slug | None = None
+    """Generator that made the prompt, if one did."""
+    template: Slug | None = None
+    """Template of that generator."""
+    cluster: Slug | None = None
+    """The failure cluster that called for it."""
+    scenarios: tuple[Slug, ...] = ()
+    """Failed scenarios that called for it; no text of theirs is in it."""
+    points: tuple[Slug, ...]
+    """Rubric points that the rejected answer misses."""
+    rubric: Digest
+    """The rubric that told the two apart."""

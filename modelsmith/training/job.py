@@ -15,8 +15,9 @@ from modelsmith.fleet.folder import INPUTS, JOB_FILE, clear
 from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.canonical import digest, file_digest
 from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.source import Chat
-from modelsmith.schema.training import Training
+from modelsmith.schema.training import Stage
 from modelsmith.signing.files import SIGNATURE_FILE, write_atomically
 from modelsmith.substrates.base_models import is_base_model
 
@@ -44,13 +45,17 @@ class TrainJob(Frozen):
     """The eval set's system prompt, before every row."""
     chat: Chat = Chat()
     """How the base model is spoken to."""
-    training: Training
+    training: Stage
+    rubric: Rubric | None = None
+    """What scores completions, where the method rewards them."""
 
     def identity(self) -> str:
         """Digest of everything that shapes the result: two identical jobs may share one."""
         said = self.model_dump(mode="json", exclude={"training": {"checkpoint_every"}})
         if self.chat == Chat():
             del said["chat"]
+        if self.rubric is None:
+            del said["rubric"]
         return digest(said)
 
 

@@ -5,25 +5,33 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
+from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.training_row import TrainingRow
+from modelsmith.schema.training import Method
+from modelsmith.schema.training_row import PreferencePair, Prompt, TrainingRow
 from modelsmith.signing.files import write_atomically
 
-__all__ = ["TrainingRow", "read_rows", "rows_digest", "write_rows"]
+__all__ = ["ROW_OF", "TrainingRow", "read_rows", "rows_digest", "write_rows"]
+
+Row = TypeVar("Row", bound=Frozen)
+
+ROW_OF: Final[dict[Method, type[Frozen]]] = {"sft": TrainingRow, "dpo": PreferencePair, "grpo": Prompt}
+"""What one line of a method's rows is."""
 
 
-def write_rows(path: Path, rows: Iterable[TrainingRow]) -> None:
+def write_rows(path: Path, rows: Iterable[Frozen]) -> None:
     """Write the rows as JSONL, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, b"".join(_line(row) for row in rows))
 
 
-def read_rows(path: Path) -> tuple[TrainingRow, ...]:
-    """The rows of a JSONL file, in order.
+def read_rows(path: Path, kind: type[Row]) -> tuple[Row, ...]:
+    """The rows of a JSONL file, in order, each of this kind (see `ROW_OF`).
 
     Raises:
         InvalidInput: ``missing-rows`` when there is no such file, ``invalid-rows`` when a line is not a training row.
@@ -40,7 +48,7 @@ def read_rows(path: Path) -> tuple[TrainingRow, ...]:
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(TrainingRow.model_validate_json(line))
+            rows.append(kind.model_validate_json(line))
         except ValidationError:
             raise InvalidInput(
                 "invalid-rows",
@@ -51,7 +59,7 @@ def read_rows(path: Path) -> tuple[TrainingRow, ...]:
     return tuple(rows)
 
 
-def rows_digest(rows: Iterable[TrainingRow]) -> str:
+def rows_digest(rows: Iterable[Frozen]) -> str:
     """``sha256:<64 hex>`` over the rows in order: the digest of the file that `write_rows` writes."""
     total = hashlib.sha256()
     for row in rows:
@@ -59,5 +67,5 @@ def rows_digest(rows: Iterable[TrainingRow]) -> str:
     return "sha256:" + total.hexdigest()
 
 
-def _line(row: TrainingRow) -> bytes:
+def _line(row: Frozen) -> bytes:
     return canonical_json(row) + b"\n"

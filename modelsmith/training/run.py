@@ -23,7 +23,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from modelsmith.fleet.folder import HEARTBEAT_FILE, RESULT_FILE, lines_since, listing, write_json
 from modelsmith.schema.training import Lora, Settings
-from modelsmith.schema.training_row import TrainingRow
 from modelsmith.substrates.adapter import load_adapter
 from modelsmith.training.checkpoints import last_intact
 from modelsmith.training.failures import CorruptCheckpointError, StoppedError, classify
@@ -37,7 +36,7 @@ from modelsmith.training.job import (
     TrainResult,
     heartbeats,
 )
-from modelsmith.training.rows import read_rows
+from modelsmith.training.rows import ROW_OF, read_rows
 from modelsmith.training.signs import Signs
 
 LIBRARIES = ("accelerate", "datasets", "peft", "torch", "transformers", "trl")
@@ -48,7 +47,8 @@ class Bench:
     """What a method makes its trainer of."""
 
     job: TrainJob
-    rows: tuple[TrainingRow, ...]
+    rows: tuple[Any, ...]
+    """Of the method's kind: see `training.rows.ROW_OF`."""
     model: Any
     """The base model, with the parent's adapter on it if there is one."""
     adapter: LoraConfig | None
@@ -113,7 +113,9 @@ def _bench(folder: Path, job: TrainJob, base: Path, signs: Signs) -> Bench:
     else:
         adapter = _lora(job.training.lora, model)
     arguments = _arguments(job.training, folder / CHECKPOINT_FOLDER, cuda)
-    return Bench(job, read_rows(folder / ROWS_INPUT), model, adapter, tokenizer, arguments, signs)
+    return Bench(
+        job, read_rows(folder / ROWS_INPUT, ROW_OF[job.training.method]), model, adapter, tokenizer, arguments, signs
+    )
 
 
 def _lora(lora: Lora, model: Any) -> LoraConfig:

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelsmith.diagnosis.failures import failure_clusters
-from modelsmith.diagnosis.generate import generate_rows
+from modelsmith.diagnosis.generate import generate_prompts, generate_rows, plain
 from modelsmith.evaluation.scoring import reward
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.generator import Generator, Template
-from modelsmith.training.rows import read_rows, rows_digest, write_rows
+from modelsmith.schema.training_row import PreferencePair, TrainingRow
+from modelsmith.training.rows import ROW_OF, read_rows, rows_digest, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_rows_come_back_from_disk_as_they_were(governed, all_fail, tmp_path):
     rows = generate_rows(governed, all_fail, 20, 17)
     path = tmp_path / "rows.jsonl"
     write_rows(path, rows)
-    assert read_rows(path) == rows
+    assert read_rows(path, TrainingRow) == rows
     import hashlib
 
     assert rows_digest(rows) == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
@@ -137,7 +138,7 @@ def test_a_spoiled_line_of_rows_is_named(governed, all_fail, tmp_path):
     write_rows(path, generate_rows(governed, all_fail, 2, 17))
     path.write_bytes(path.read_bytes() + b'{"messages": []}\n')
     with pytest.raises(InvalidInput) as refused:
-        read_rows(path)
+        read_rows(path, TrainingRow)
     assert refused.value.details["line"] == 3
 
 
@@ -183,3 +184,27 @@ def test_every_filled_answer_is_held_against_the_rubric(governed, all_fail):
     with pytest.raises(InvalidInput) as refused:
         generate_rows(replace(governed, generators=(wrong,)), all_fail, 4, 17)
     assert refused.value.code == "generator-answer"
+
+
+def test_a_prompt_is_a_training_row_that_the_rubric_can_score(governed, all_fail):
+    prompts = generate_prompts(governed, all_fail, 60, 17)
+    assert tuple(plain(prompt) for prompt in prompts) == generate_rows(governed, all_fail, 60, 17)
+    for prompt in prompts:
+        assert prompt.rubric == governed.rubric_digest
+        assert reward(governed.rubric, prompt.expected, prompt.answer) == 1.0
+        assert reward(governed.rubric, prompt.expected, "no idea") < 1.0
+
+
+def test_rows_of_each_method_come_back_as_they_were_written(governed, all_fail, tmp_path):
+    prompt = generate_prompts(governed, all_fail, 1, 17)[0]
+    pair = PreferencePair(
+        messages=prompt.messages, chosen=prompt.answer, rejected="", source="generator", points=("cause",),
+        rubric=prompt.rubric,
+    )  # fmt: skip
+    for method, row in (("sft", plain(prompt)), ("dpo", pair), ("grpo", prompt)):
+        write_rows(tmp_path / method, [row])
+        assert read_rows(tmp_path / method, ROW_OF[method]) == (row,)
+        others = [kind for kind in ROW_OF.values() if kind is not ROW_OF[method]]
+        for other in others:
+            with pytest.raises(InvalidInput, match="Line 1"):
+                read_rows(tmp_path / method, other)

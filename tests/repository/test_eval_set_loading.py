@@ -14,6 +14,7 @@ from modelsmith.repository.tree import Revision, WorkTree
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governed_set import scenario_digest
+from modelsmith.schema.training import training_digest
 
 Edit = Callable[[str, str, str], None]
 Put = Callable[[str, str | bytes | None], None]
@@ -266,14 +267,36 @@ def test_an_unknown_set_says_which_ones_there_are(repo: Path, name: str) -> None
 
 def test_a_cluster_is_laid_over_the_defaults_key_by_key(repo: Path) -> None:
     cluster = load_cluster(WorkTree(repo), "pricing")
-    assert (cluster.training.steps, cluster.training.seed) == (12, 3)
-    assert (cluster.training.lora.rank, cluster.training.lora.alpha) == (8, 64)
+    assert (cluster.stages[0].steps, cluster.stages[0].seed) == (12, 3)
+    assert (cluster.stages[0].lora.rank, cluster.stages[0].lora.alpha) == (8, 64)
     assert cluster.hosts == ("local",)
 
 
 def test_a_cluster_needs_no_defaults(repo: Path, put: Put) -> None:
     put("clusters/defaults.yaml", None)
-    assert load_cluster(WorkTree(repo), "pricing").training.lora.rank == 16
+    assert load_cluster(WorkTree(repo), "pricing").stages[0].lora.rank == 16
+
+
+def test_training_is_one_stage_or_a_list_and_each_method_has_settings_of_its_own(repo: Path, change: Edit) -> None:
+    one = load_cluster(WorkTree(repo), "pricing")
+    block = "training:\n  seed: 3\n  lora: {alpha: 64}\n"
+    settings = "{seed: 3, steps: 12, lora: {rank: 8, alpha: 64}}"
+    change(CLUSTER, block, f"training:\n- {settings}\n")
+    same = load_cluster(WorkTree(repo), "pricing")
+    assert same.stages == one.stages, "a list of one means the same"
+    assert training_digest(same.training) == training_digest(one.training)
+
+    change(CLUSTER, settings, settings + "\n- {method: dpo, seed: 3, beta: 0.2, lora: {rank: 8, alpha: 64}}")
+    two = load_cluster(WorkTree(repo), "pricing")
+    assert [stage.method for stage in two.stages] == ["sft", "dpo"]
+    assert training_digest(two.training) != training_digest(one.training)
+
+    change(CLUSTER, "beta: 0.2", "epsilon: 0.2")
+    with pytest.raises(InvalidInput) as refused:
+        load_cluster(WorkTree(repo), "pricing")
+    assert [(p["field"], p["message"]) for p in refused.value.details["problems"]] == [
+        ("training[1].epsilon", "there is no field 'epsilon'")
+    ]
 
 
 def test_a_problem_of_a_cluster_names_the_file_where_the_value_stands(repo: Path, change: Edit) -> None:
