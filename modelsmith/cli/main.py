@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from modelsmith import __version__
 from modelsmith.cli.streams import OutputLost, prepare_streams
-from modelsmith.operations.table import OPERATIONS, Operation
+from modelsmith.operations.table import EVERYONE, OPERATIONS, Operation, Role
 from modelsmith.schema.errors import Exit, InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.system import known_failures, require_text
 
@@ -87,6 +87,7 @@ class TableGroup(click.Group):
 GROUP_HELP = {
     "pr": "Pull requests: every change of state is one, and people decide on them.",
     "upstream": "The toolkit's own repository: take its changes, give yours, and nothing private.",
+    "jobs": "Long operations that an agent's tools started: see, follow and end them.",
     "schema": "JSON Schemas of the governed files.",
     "new": "Write a valid file. On a terminal it asks for what you leave out; it never writes over anything.",
 }
@@ -104,6 +105,18 @@ def cli() -> None:
     The loop evaluates a model on your governed scenarios, trains on its failures and promotes what clears the gate by
     pull request; people approve with a key of their own. Start with `modelsmith init DIR --kit adtech`.
     """
+
+
+@cli.command()
+@click.option("--role", type=click.Choice(EVERYONE), default="reviewer", show_default=True, help="Whose tools it has.")
+def mcp(role: Role) -> None:
+    """Serve tools for agents over the Model Context Protocol, on standard input and output.
+
+    An agent's client starts this in a promotion repository; docs/mcp.md shows how. No role has a tool that approves.
+    """
+    from modelsmith.cli.serving import serve_agents
+
+    serve_agents(role)
 
 
 @cli.group(hidden=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from modelsmith.cli import views_corpus, views_pull, views_upstream
+from modelsmith.cli import views_corpus, views_jobs, views_pull, views_upstream
 from modelsmith.cli.page import Page, Parts, Styled
 from modelsmith.cli.tables import interval, styled_outcome
 from modelsmith.cli.views_change import diff_rubric_view, eval_changes_view
@@ -398,6 +398,11 @@ VIEWS: dict[str, View] = {
     "lineage": _lineage,
     "balance": views_corpus.balance,
     "composite-history": views_corpus.composite_history,
+    "jobs list": views_jobs.listed,
+    "jobs show": views_jobs.shown,
+    "jobs tail": views_jobs.tail,
+    "jobs cancel": views_jobs.changed,
+    "jobs resume": views_jobs.changed,
     "pr list": views_pull.pr_list,
     "pr show": views_pull.pr_show,
     "check": views_pull.check,

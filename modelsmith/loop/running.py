@@ -40,8 +40,13 @@ class Running(Frozen):
 
 
 def noting(workspace: Workspace, cluster: str) -> Workspace:
-    """The workspace, whose signs of life are noted as well; where that cannot be written, nothing is."""
-    path, tell = _path(workspace, cluster), workspace.notify
+    """The workspace, whose signs of life are noted beside the cluster's state as well."""
+    return noting_in(workspace, _path(workspace, cluster))
+
+
+def noting_in(workspace: Workspace, path: Path) -> Workspace:
+    """The workspace, whose signs of life are noted in a file as well; where that cannot be written, nothing is."""
+    tell = workspace.notify
     last: Running | None = None
 
     def notify(progress: Progress) -> None:
@@ -64,11 +69,18 @@ def running(workspace: Workspace, cluster: str) -> Running | None:
     """What the process that iterates the cluster said last; None when no process does."""
     if not workspace.is_locked(f"iterate-{cluster}"):
         return None
+    if found := read_running(_path(workspace, cluster)):
+        return found
+    now = datetime.now(UTC)
+    return Running(phase="iterate", message="", done=0, total=0, begun=0, since=now, at=now)
+
+
+def read_running(path: Path) -> Running | None:
+    """What was noted in the file last; None where nothing was, or nothing that can be read."""
     try:
-        return Running.model_validate_json(_path(workspace, cluster).read_bytes())
+        return Running.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
-        now = datetime.now(UTC)
-        return Running(phase="iterate", message="", done=0, total=0, begun=0, since=now, at=now)
+        return None
 
 
 def _path(workspace: Workspace, cluster: str) -> Path:

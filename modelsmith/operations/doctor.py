@@ -40,6 +40,7 @@ EXTRAS = {
     "endpoint": ("aiohttp",),
     "inspect": ("inspect_ai",),
     "github": ("github",),
+    "mcp": ("mcp",),
 }
 
 

@@ -50,6 +50,9 @@ class EvalRequest(Request):
         Literal["core", "held_out", "robustness", "micro", "all"], Field(description="Part of the eval set.")
     ] = "all"
     tag: Annotated[str | None, Field(description="Name of the run; made from cluster and model when not given.")] = None
+    domain: Annotated[
+        str | None, Field(description="Domain of the cluster's eval set; refused where it is another.")
+    ] = None
     model: Annotated[str, Field(description="`base`, a specialist id, or a baseline's name.")] = BASE
     workers: Annotated[
         int | None, Field(ge=1, le=1024, description="CPU threads of the engine; all cores when not given.")
@@ -86,6 +89,13 @@ class EvalResult(Result):
 def run(workspace: Workspace, request: EvalRequest) -> EvalResult:
     """Evaluate the governed files as they are on disk."""
     cluster = load_cluster(workspace.files, request.cluster)
+    if request.domain not in (None, cluster.eval_set.partition("/")[0]):
+        raise InvalidInput(
+            "other-domain",
+            f"{request.cluster} is evaluated on {cluster.eval_set}, which is of another domain",
+            "Name that domain, or none.",
+            eval_set=cluster.eval_set,
+        )
     governed = load_kept_eval_set(workspace.files, cluster.eval_set, workspace.private / "cache" / "sets")
     artifact = None
     if request.model not in {BASE, *(baseline.name for baseline in cluster.baselines)}:

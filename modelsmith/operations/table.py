@@ -65,6 +65,8 @@ class Operation:
     """Called again with the same arguments, it changes nothing more."""
     anywhere: bool = False
     """Runs outside a promotion repository too."""
+    long: bool = False
+    """It may take minutes or hours: whoever cannot wait starts it as a job."""
 
     def load(self) -> Verb:
         """Import the module, and with it whatever heavy libraries the verb needs."""
@@ -241,6 +243,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Eval, diagnose, train and promote until a person must decide.",
         replaces=True,
         repeatable=False,
+        long=True,
     ),
     Operation(
         "eval",
@@ -251,6 +254,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "writes",
         LOOP,
         "Run the governed eval set against a cluster's model.",
+        long=True,
     ),
     Operation(
         "eval-changes",
@@ -397,6 +401,57 @@ OPERATIONS: tuple[Operation, ...] = (
         LOOK,
         "What an eval set asks about and what its composite hangs on.",
         replaces=True,
+    ),
+    Operation(
+        "jobs list",
+        "jobs_list",
+        "JobsListRequest",
+        "JobsListResult",
+        LOOKERS,
+        "reads",
+        LOOK,
+        "Long operations that go on by themselves.",
+    ),
+    Operation(
+        "jobs show",
+        "jobs_show",
+        "JobsShowRequest",
+        "JobsShowResult",
+        LOOKERS,
+        "reads",
+        LOOK,
+        "One job: how far it is, and what came of it.",
+    ),
+    Operation(
+        "jobs tail",
+        "jobs_tail",
+        "JobsTailRequest",
+        "JobsTailResult",
+        LOOKERS,
+        "reads",
+        LOOK,
+        "The last lines of a job's log.",
+    ),
+    Operation(
+        "jobs cancel",
+        "jobs_cancel",
+        "JobsCancelRequest",
+        "JobsCancelResult",
+        OPERATOR,
+        "writes",
+        LOOP,
+        "End a job that runs or waits.",
+        replaces=True,
+    ),
+    Operation(
+        "jobs resume",
+        "jobs_resume",
+        "JobsResumeRequest",
+        "JobsResumeResult",
+        OPERATOR,
+        "writes",
+        LOOP,
+        "Let a job go on that a reboot or a cancel ended.",
     ),
     Operation(
         "pr list",

@@ -19,7 +19,7 @@ from random import Random
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 import modelsmith
 from modelsmith.cli.output import print_error, reporter
@@ -93,6 +93,8 @@ def value(kind: Any, text: str, draw: Random) -> Any:
         return draw.choice(list(kind))
     if kind is PacketView:
         return draw.choice((_packet(text, False), _packet(OURS, True)))
+    if kind is JsonValue:
+        return text
     assert isinstance(kind, type), kind
     hints = get_type_hints(kind, include_extras=True)
     if issubclass(kind, BaseModel):

@@ -1,0 +1,210 @@
+"""One call of a tool, whatever carries it: from name and arguments to an answer or a typed refusal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+import modelsmith
+from modelsmith.mcp.marking import DETAILED, SHORT, mark, new_marker, shorten, without_places
+from modelsmith.mcp.schemas import OUR_OWN, constants
+from modelsmith.mcp.tools import Tool, find_tool, tools_of
+from modelsmith.mcp.withheld import without_held_out
+from modelsmith.operations.contract import Request, Result
+from modelsmith.operations.job_view import start_job
+from modelsmith.operations.table import Role
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InvalidInput, ModelsmithError
+from modelsmith.schema.progress import Notify, silent
+from modelsmith.schema.system import known_failures
+
+LARGEST = 65_536
+"""Bytes of a call's arguments as JSON, at most."""
+_SHOWN = 60
+"""Characters of a name that a refusal repeats."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """Who calls: the folder that the server was started in, a role, and the tools that a token is for."""
+
+    start: Path
+    role: Role
+    scopes: tuple[str, ...] = ("*",)
+    """Patterns of tool names; they take away from the role's tools, and never add."""
+
+    def tools(self) -> list[Tool]:
+        """What this session may call."""
+        return [tool for tool in tools_of(self.role) if self.has(tool)]
+
+    def has(self, tool: Tool) -> bool:
+        """Whether the session may call the tool."""
+        return self.role in tool.row.roles and any(fnmatchcase(tool.name, scope) for scope in self.scopes)
+
+    def workspace(self, notify: Notify = silent) -> Workspace:
+        """The clone, looked at anew for each call.
+
+        Raises:
+            ModelsmithError: as `Workspace.find`.
+        """
+        return Workspace.find(self.start, notify)
+
+
+class Reply(NamedTuple):
+    """What a call comes to: an answer by the tool's schema, or a refusal: ``code``, ``message``, ``mend``, ``next``."""
+
+    body: dict[str, Any]
+    refused: bool
+
+
+def call(session: Session, name: str, arguments: Mapping[str, Any], notify: Notify = silent) -> Reply:
+    """Call a tool. Nothing is raised: what goes wrong is a refusal; of what nobody foresaw, no word is told."""
+    try:
+        with known_failures():
+            tool = _allowed(session, name)
+            return Reply(_answer(session, tool, arguments, notify), refused=False)
+    except ModelsmithError as error:
+        return Reply(refusal(session, error), refused=True)
+    except Exception:
+        traceback.print_exc(file=sys.stderr)
+        return Reply(refusal(session, foreseen_by_nobody()), refused=True)
+
+
+def foreseen_by_nobody() -> ModelsmithError:
+    """What an agent is told of a fault of ours; the server's own log says more."""
+    return ModelsmithError("bug", "An error that nobody foresaw.", "Tell a person: the server's log says what it was.")
+
+
+def _allowed(session: Session, name: str) -> Tool:
+    tool = find_tool(name)
+    if tool is None:
+        raise InvalidInput(
+            "no-such-tool", f"There is no tool {name[:_SHOWN]!a}", "List the tools, and call one of them."
+        )
+    if not session.has(tool):
+        roles = " or ".join(tool.row.roles)
+        raise InvalidInput(
+            "outside-role",
+            f"{name} is for the role {roles}, and this session's is {session.role}"
+            if session.role not in tool.row.roles
+            else f"{name} is outside of what this session's token is for",
+            "Leave it to a session that may. No argument changes the role of a session.",
+        )
+    return tool
+
+
+def _answer(session: Session, tool: Tool, arguments: Mapping[str, Any], notify: Notify) -> dict[str, Any]:
+    given = dict(arguments)
+    detail, offset = _our_own(given)
+    request = request_of(tool, given)
+    workspace = session.workspace(notify)
+    result = _run(tool, workspace, request)
+    said = without_held_out(result.model_dump(mode="json", by_alias=True))
+    shown, left_out = shorten(said, DETAILED if detail else SHORT, offset)
+    marker = new_marker()
+    ours = constants(tool.schemas()[1])
+    placed = without_places(shown, places(workspace), any_other=False)
+    return {
+        "exit": int(result.exit_code()),
+        "marker": marker,
+        "result": mark(placed, marker, ours),
+        "shortened": [one.model_dump() for one in left_out],
+    }
+
+
+def _run(tool: Tool, workspace: Workspace, request: Request) -> Result:
+    if tool.row.long:
+        return start_job(workspace, tool.operation, request)
+    return tool.load().run(workspace, request)
+
+
+def _our_own(given: dict[str, Any]) -> tuple[bool, int]:
+    detail, offset = given.pop("detail", False), given.pop("offset", 0)
+    if not isinstance(detail, bool):
+        raise InvalidInput("usage", "detail: it is true or false", "Leave it out, or say true.")
+    if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset <= OUR_OWN["offset"]["maximum"]:
+        raise InvalidInput("usage", "offset: it is a whole number from 0 on", "Leave it out, or say where to begin.")
+    return detail, offset
+
+
+def request_of(tool: Tool, given: Mapping[str, Any]) -> Request:
+    """The request that the arguments make; JSON is read as strictly as a governed file.
+
+    Raises:
+        InvalidInput: ``usage``, ``arguments-too-large``.
+    """
+    fields = tool.fields()
+    for name in given:
+        if name not in fields:
+            raise InvalidInput(
+                "usage",
+                f"{tool.name} takes no argument {str(name)[:_SHOWN]!a}",
+                f"It takes {', '.join([*fields, *OUR_OWN])}.",
+            )
+    try:
+        text = json.dumps({fields[name]: value for name, value in given.items()})
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidInput("usage", "The arguments are no JSON", "Give plain values.") from None
+    if len(text) > LARGEST:
+        raise InvalidInput("arguments-too-large", f"The arguments have more than {LARGEST} bytes", "Say less.")
+    names = {of: name for name, of in fields.items()}
+    try:
+        return tool.load().request.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join([names.get(str(first["loc"][0]), ""), *map(str, first["loc"][1:])]) if first["loc"] else ""
+        raise InvalidInput(
+            "usage",
+            f"{where[:_SHOWN]}: {first['msg'].removeprefix('Value error, ')[:200]}",
+            "See the tool's input schema.",
+        ) from None
+
+
+def refusal(session: Session, error: ModelsmithError) -> dict[str, Any]:
+    """What an agent is told of an error: no path of this machine, and the mistakes of files."""
+    known = {name: error.details[name] for name in ("problems", "waiting_for", "refusals") if name in error.details}
+    said = {
+        "code": error.code,
+        "message": error.message,
+        "mend": error.mend,
+        "exit": int(error.exit),
+        "next": error.next and error.next.model_dump(mode="json"),
+        "details": known,
+    }
+    shown, _ = shorten(json.loads(json.dumps(said, default=str)), SHORT)
+    try:
+        where = places(session.workspace())
+    except ModelsmithError:
+        where = _of_this_machine()
+    found = without_places(shown, where, any_other=True)
+    marker = new_marker()
+    marked = mark({name: found[name] for name in ("message", "details")}, marker, frozenset())
+    return {**found, **marked, "marker": marker}
+
+
+def places(workspace: Workspace) -> dict[str, str]:
+    """Folders of this machine, longest first, and what an agent reads in their place."""
+    ours = {str(workspace.private): "<private>", str(workspace.root): "<clone>", str(workspace.home): "<home>"}
+    for setting in ("forge", "keys"):
+        value = workspace.git.setting(f"modelsmith.{setting}") or ""
+        if value.startswith("/"):
+            ours[value] = f"<{setting}>"
+    return dict(sorted((ours | _of_this_machine()).items(), key=lambda pair: -len(pair[0])))
+
+
+def _of_this_machine() -> dict[str, str]:
+    return {
+        str(Path(modelsmith.__file__).parent): "<toolkit>",
+        sys.prefix: "<python>",
+        tempfile.gettempdir(): "<temporary>",
+        str(Path.home()): "<user>",
+    }

@@ -1,0 +1,124 @@
+"""What an agent is given to read: short, with every free text marked as data, and no place of this machine in it.
+
+Scenarios, answers of models, titles and reasons are words of others, and may speak to the agent that reads them. Which
+field holds such words cannot be listed for ever; so every text that is no plain word is marked, our own sentences too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple
+
+from modelsmith.mcp.schemas import Shortened
+from modelsmith.schema.plaintext import visible
+
+_WORD = re.compile(r"[A-Za-z0-9@_.:/+#%<>=~-]{0,96}")
+"""What no sentence can be said in: ids, digests, paths in a repository, times, branches."""
+_PLACE = re.compile(r"(?<![\w:/.<])/(?:[\w.@+-]+/)+[\w.@+-]*")
+"""A path from the root of a machine's file system."""
+
+
+class Limits(NamedTuple):
+    """How much is shown."""
+
+    items: int
+    characters: int
+    """Of one text."""
+    whole: int
+    """Characters of the answer."""
+
+
+SHORT = Limits(20, 600, 16_000)
+DETAILED = Limits(200, 8_000, 120_000)
+
+
+class Shown(NamedTuple):
+    """What is left of a value, and what is not shown of it."""
+
+    value: Any
+    shortened: list[Shortened]
+
+
+def shorten(value: Any, limits: Limits, offset: int = 0) -> Shown:
+    """Cut lists, objects and texts so that the whole stays within the limits.
+
+    ``offset`` is where lists that are longer than the limit begin.
+    """
+    items, characters = limits.items, limits.characters
+    while True:
+        left_out: list[Shortened] = []
+        shown = _cut(value, "", items, characters, offset, left_out)
+        if len(json.dumps(shown)) <= limits.whole or (items <= 1 and characters <= 40):
+            return Shown(shown, left_out)
+        items, characters = max(1, items // 2), max(40, characters // 2)
+
+
+def _cut(value: Any, at: str, items: int, characters: int, offset: int, left_out: list[Shortened]) -> Any:
+    if isinstance(value, str) and len(value) > characters:
+        left_out.append(Shortened(at=at, of=len(value), offset=0, shown=characters))
+        return value[:characters]
+    if isinstance(value, list):
+        window = value[offset : offset + items] if len(value) > items else value
+        if len(window) < len(value):
+            left_out.append(Shortened(at=at, of=len(value), offset=offset, shown=len(window)))
+        start = offset if window is not value else 0
+        return [_cut(one, f"{at}/{start + n}", items, characters, offset, left_out) for n, one in enumerate(window)]
+    if isinstance(value, dict):
+        most = max(items, _MOST_FIELDS)
+        kept = dict(list(value.items())[:most])
+        if len(kept) < len(value):
+            left_out.append(Shortened(at=at, of=len(value), offset=0, shown=len(kept)))
+        return {name: _cut(one, f"{at}/{name}", items, characters, offset, left_out) for name, one in kept.items()}
+    return value
+
+
+_MOST_FIELDS = 64
+"""Fields that an object keeps in any case: a result of a type loses none."""
+
+
+def new_marker() -> str:
+    """A name for the marks of one answer, which nobody could know before."""
+    return f"data-{secrets.token_hex(4)}"
+
+
+def mark(value: Any, marker: str, ours: AbstractSet[str]) -> Any:
+    """Put every text that is no plain word, nor one of ``ours``, between marks, with each character in it seen."""
+    if isinstance(value, str):
+        if value in ours or _WORD.fullmatch(value):
+            return value
+        return f"<{marker}>{_seen(value)}</{marker}>"
+    if isinstance(value, list):
+        return [mark(one, marker, ours) for one in value]
+    if isinstance(value, dict):
+        return {mark(name, marker, ours): mark(one, marker, ours) for name, one in value.items()}
+    return value
+
+
+def _seen(text: str) -> str:
+    return "\n".join(visible(line) for line in text.split("\n"))
+
+
+def without_places(value: Any, places: Mapping[str, str], any_other: bool) -> Any:
+    """The value with this machine's folders by name instead of by path; ``any_other`` takes out other paths too."""
+    if isinstance(value, str):
+        return _placeless(value, places.items(), any_other)
+    if isinstance(value, list):
+        return [without_places(one, places, any_other) for one in value]
+    if isinstance(value, dict):
+        return {
+            _placeless(name, places.items(), any_other): without_places(one, places, any_other)
+            for name, one in value.items()
+        }
+    return value
+
+
+def _placeless(text: str, places: Iterable[tuple[str, str]], any_other: bool) -> str:
+    if "/" not in text:
+        return text
+    for path, name in places:
+        text = text.replace(path, name)
+    return _PLACE.sub("<path>", text) if any_other else text

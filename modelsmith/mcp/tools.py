@@ -1,0 +1,134 @@
+"""Which operations are tools, and by which names agents know them.
+
+A tool says nothing that the operations table says: types, roles, effects and texts are its operation's. What no tool
+may ever be made of is a person's: approving, rejecting, keys. Nor does a tool take a path, since whoever calls it may
+sit on another machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+from modelsmith.mcp.schemas import answer_schema, input_schema
+from modelsmith.operations.contract import Cli, Request
+from modelsmith.operations.job_view import JobStarted
+from modelsmith.operations.table import OPERATIONS, Operation, Verb
+
+DESCRIBED = 1024
+"""Characters of a tool's description, at most; an agent reads all of them at once."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool, by the name that agents know."""
+
+    name: str
+    operation: str
+    named: Mapping[str, str] = field(default_factory=dict)
+    """Argument of the tool -> field of the request."""
+    without: tuple[str, ...] = ()
+    """Fields of the request that are for the command line: they read or write beyond the clone and its forge."""
+
+    @property
+    def row(self) -> Operation:
+        """Its operation's row of the table."""
+        return _rows()[self.operation]
+
+    def load(self) -> Verb:
+        """The operation, with its types."""
+        return self.row.load()
+
+    def fields(self) -> dict[str, str]:
+        """Argument -> field of the request, for each field that an agent may give."""
+        names = {of: name for name, of in self.named.items()}
+        request = self.load().request
+        return {names.get(of, of): of for of in request.model_fields if self._takes(request, of)}
+
+    def description(self) -> str:
+        """What it does, for the model that chooses it."""
+        row = self.row
+        text = " ".join((self.load().request.__doc__ or "").split())
+        return f"`{row.name}`: {row.summary} {text}"[:DESCRIBED]
+
+    def annotations(self) -> dict[str, bool]:
+        """Hints by the protocol's names. No tool reaches beyond the clone, its forge and its models."""
+        row = self.row
+        return {
+            "readOnlyHint": row.effect == "reads",
+            "destructiveHint": row.replaces and row.effect != "reads",
+            "idempotentHint": row.repeatable,
+            "openWorldHint": False,
+        }
+
+    def schemas(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """JSON Schema of the arguments, and of the answer."""
+        verb = self.load()
+        return input_schema(verb.request, self.fields()), answer_schema(JobStarted if self.row.long else verb.result)
+
+    def _takes(self, request: type[Request], name: str) -> bool:
+        found = request.model_fields[name]
+        person = any(isinstance(said, Cli) and said.person for said in found.metadata)
+        return not person and name not in self.without and not _holds_path(found.annotation)
+
+
+def _holds_path(annotation: Any) -> bool:
+    return annotation is Path or any(_holds_path(one) for one in get_args(annotation))
+
+
+@cache
+def _rows() -> dict[str, Operation]:
+    return {operation.name: operation for operation in OPERATIONS}
+
+
+_ALL = (
+    Tool("modelsmith_status", "status"),
+    Tool("modelsmith_fleet_status", "fleet"),
+    Tool("modelsmith_fleet_health", "doctor"),
+    Tool("modelsmith_composite_history", "composite-history"),
+    Tool("modelsmith_eval_run", "eval"),
+    Tool("modelsmith_eval_results", "results"),
+    Tool("modelsmith_compare", "compare"),
+    Tool("modelsmith_diagnose", "diagnose"),
+    Tool("modelsmith_iterate", "iterate"),
+    Tool("modelsmith_train_start", "train"),
+    Tool("modelsmith_train_status", "jobs show", {"jobId": "job"}),
+    Tool("modelsmith_jobs", "jobs list"),
+    Tool("modelsmith_job_log", "jobs tail", {"jobId": "job"}),
+    Tool("modelsmith_job_cancel", "jobs cancel", {"jobId": "job"}),
+    Tool("modelsmith_job_resume", "jobs resume", {"jobId": "job"}),
+    Tool("modelsmith_validate", "validate"),
+    Tool("modelsmith_verify", "verify", without=("against",)),
+    Tool("promote", "promote"),
+    Tool("rollback", "rollback"),
+    Tool("get_candidate", "pr show", without=("diff",)),
+    Tool("request_approval", "pr ask"),
+    Tool("pr_list", "pr list"),
+    Tool("pr_merge", "pr merge"),
+    Tool("evidence_bundle", "evidence"),
+    Tool("policy_gate", "check", {"number": "pr"}, without=("range", "event", "report")),
+    Tool("approver_chain", "approvers"),
+    Tool("lineage_query", "lineage"),
+    Tool("review_synthetic", "review synthetic"),
+    Tool("diff_rubric", "diff-rubric"),
+    Tool("accept_scenario", "accept-scenario"),
+    Tool("events", "events"),
+)
+
+
+def tools() -> Iterator[Tool]:
+    """Every tool whose operation the table has."""
+    return (tool for tool in _ALL if tool.operation in _rows())
+
+
+def tools_of(role: str) -> Iterator[Tool]:
+    """What a session of the role may call."""
+    return (tool for tool in tools() if role in tool.row.roles)
+
+
+def find_tool(name: str) -> Tool | None:
+    """The tool of that name; None where there is none."""
+    return next((tool for tool in tools() if tool.name == name), None)

@@ -1,0 +1,92 @@
+"""How jobs are shown, and how a face that cannot wait starts one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.fleet.jobs import PROGRESS, Job, Jobs, JobState
+from modelsmith.loop.running import Running, read_running
+from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Frozen
+
+JobArgument = Annotated[str, Field(max_length=64, description="Id of the job."), ARGUMENT]
+
+
+class JobView(Frozen):
+    """One job."""
+
+    job: str = Field(serialization_alias="jobId")
+    operation: str
+    cluster: str
+    status: JobState
+    asked_at: str
+    message: str
+    """What it does now; empty when it does nothing."""
+    done: int
+    total: int
+    """Units finished and in all; a total of 0 means that there is nothing to count."""
+    minutes_left: float | None
+    """Until this step ends, if it goes on as it did."""
+    exit: int | None
+    """Exit code that the same command would have ended with; None while it runs."""
+
+
+class JobStarted(Result):
+    """A long operation that goes on by itself."""
+
+    job: str = Field(serialization_alias="jobId")
+    status: str
+    """``started``, or how the job stands that was at this very request already."""
+    cluster: str
+    tag: str | None
+    """Name of the run, where it was given."""
+    log: str
+    """Its log, as seen from the clone. `jobs tail` shows the end of it."""
+    estimated_duration_minutes: float | None
+    """Until its present step ends; None while nobody can know."""
+
+
+def start_job(workspace: Workspace, operation: str, request: Request) -> JobStarted:
+    """Start the operation in a process of its own, or find the one that is at the same request.
+
+    Raises:
+        InfrastructureFailure: ``job-start``.
+    """
+    arguments = request.model_dump(mode="json", exclude_defaults=True)
+    job = Jobs(workspace).submit(operation, arguments, str(arguments.get("cluster", "")))
+    shown = job_view(job)
+    tag = arguments.get("tag")
+    return JobStarted(
+        job=shown.job,
+        status="started" if shown.status == "queued" and not _waits(workspace, job) else shown.status,
+        cluster=shown.cluster,
+        tag=tag if isinstance(tag, str) else None,
+        log=f".git/modelsmith/jobs/{shown.job}/log",
+        estimated_duration_minutes=shown.minutes_left,
+    )
+
+
+def _waits(workspace: Workspace, job: Job) -> bool:
+    return bool(Jobs(workspace).earlier(job.asked))
+
+
+def job_view(job: Job) -> JobView:
+    """The job as it stands."""
+    asked = job.asked
+    now: Running | None = read_running(job.folder / PROGRESS) if job.state == "running" else None
+    left = now.seconds_left if now else None
+    return JobView(
+        job=asked.id,
+        operation=asked.operation,
+        cluster=asked.cluster,
+        status=job.state,
+        asked_at=asked.at.isoformat(timespec="seconds"),
+        minutes_left=None if left is None else round(left / 60, 1),
+        exit=job.ended.exit if job.ended else None,
+        message=f"{now.phase}: {now.message}" if now else "",
+        done=now.done if now else 0,
+        total=now.total if now else 0,
+    )

@@ -1,0 +1,86 @@
+"""The process of a job: waits for its turn, runs the operation as the command line would, notes what came of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from modelsmith.fleet.jobs import LOG, PROGRESS, Job, Jobs, began, ended
+from modelsmith.loop.running import noting_in
+from modelsmith.operations.table import find
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import Exit, ModelsmithError
+from modelsmith.schema.progress import Progress
+from modelsmith.schema.system import known_failures
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks whether the jobs before this one are over."""
+SAY_EVERY = 5.0
+"""Seconds between two lines of the log about one piece of work."""
+INTERRUPTED = 130
+
+
+def main(root: str, id: str) -> None:
+    """Run the job; whatever happens to it is noted, except a kill."""
+    signal.signal(signal.SIGTERM, _stop)
+    jobs = Jobs(Workspace.find(Path(root)))
+    job = jobs.find(id)
+    try:
+        while jobs.earlier(job.asked):
+            time.sleep(LOOK_EVERY)
+        began(job.folder)
+        code, result, error = _run(Path(root), job)
+    except KeyboardInterrupt:
+        code, result, error = INTERRUPTED, None, None
+    ended(job.folder, code, result, error)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _run(root: Path, job: Job) -> tuple[int, dict[str, object] | None, dict[str, object] | None]:
+    log = _Log(job.folder / LOG)
+    try:
+        with known_failures():
+            verb = find(job.asked.operation).load()
+            request = verb.request.model_validate_json(json.dumps(job.asked.arguments))
+            workspace = noting_in(Workspace.find(root, log), job.folder / PROGRESS)
+            result = verb.run(workspace, request)
+        return int(result.exit_code()), result.model_dump(mode="json", by_alias=True), None
+    except ModelsmithError as error:
+        said: dict[str, object] = error.envelope() | {"next": error.next and error.next.model_dump(mode="json")}
+        return int(error.exit), None, said
+    except Exception as error:
+        log.write("".join(traceback.format_exception(error)))
+        return int(Exit.BUG), None, {"code": "bug", "message": "An error that nobody foresaw.", "mend": "Read the log."}
+
+
+class _Log:
+    """Signs of life as lines of the job's log, now and then."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last: dict[str, float] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.total and progress.done < progress.total and now - self._last.get(progress.phase, 0.0) < SAY_EVERY:
+            return
+        self._last[progress.phase] = now
+        self.write(json.dumps(progress._asdict()) + "\n")
+
+    def write(self, text: str) -> None:
+        """Add to the log."""
+        with self._path.open("a") as file:
+            file.write(text)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
