@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from modelsmith.operations.status import RunningView, StatusResult
     from modelsmith.operations.validate import ValidateResult
     from modelsmith.operations.verify import VerifyResult
+    from modelsmith.schema.diagnosis import PatternHistory
     from modelsmith.schema.observed import Retrained
 
 View = Callable[[Any, Page], None]
@@ -152,6 +153,15 @@ _READ = 8
 """Failure clusters that a person reads; the rest is counted."""
 
 
+def _age(history: PatternHistory | None) -> list[tuple[str, str]]:
+    """How long a pattern has been there, where it has been seen before."""
+    if history is None or history.first_seen is None:
+        return []
+    what = "persistent" if history.persistent else "seen"
+    trained = f", trained on in {len(history.tried)}" if history.tried else ""
+    return [("Age", f"{what} in {history.iterations} iterations, since {history.first_seen}{trained}")]
+
+
 def _diagnose(result: DiagnoseResult, page: Page) -> None:
     clusters = result.failure_clusters
     cases = sum(one.failed_cases for one in clusters)
@@ -160,10 +170,12 @@ def _diagnose(result: DiagnoseResult, page: Page) -> None:
         page.gap()
         page.rows(
             [
+                ("Cluster", cluster.id),
                 ("Capability", cluster.capability),
                 ("Pattern", cluster.pattern),
                 ("Failed cases", f"{cluster.failed_cases} of {cluster.total_cases}"),
                 ("Severity", cluster.severity),
+                *_age(cluster.history),
                 ("Reviewer action", cluster.reviewer_action),
                 ("Next target", cluster.next_target),
             ],

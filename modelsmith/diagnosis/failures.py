@@ -1,23 +1,17 @@
-"""From a run's observations to failure clusters.
-
-Only core, robustness and micro observations may come in: a held-out verdict that reached diagnosis would steer training
-and end the independence of the held-out score.
-"""
+"""From a run's observations to failure clusters, in words that carry none of the model's own text."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-from pydantic import JsonValue
-
-from modelsmith.points.answers import look_up, read_answer
+from modelsmith.diagnosis.cases import Case, read_cases
+from modelsmith.diagnosis.causes import Group, groups
 from modelsmith.schema.base import Slug
 from modelsmith.schema.diagnosis import Confusion, FailureCluster, Missed, Severity
-from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.governed_set import GovernedSet
-from modelsmith.schema.rubric import JsonFieldCheck, JsonSchemaCheck
+from modelsmith.schema.rubric import JsonFieldCheck
 from modelsmith.schema.run import Observation
 from modelsmith.schema.scenario import Scenario
 
@@ -31,15 +25,6 @@ PATTERN_SHARE: Final = 0.5
 _SEVERITIES: Final[tuple[Severity, ...]] = ("high", "medium", "low")
 
 
-class _Case(NamedTuple):
-    scenario: Scenario
-    missed: frozenset[Slug]
-    own_wording: bool
-    unreadable: bool
-    cut_off: bool
-    wrong: frozenset[tuple[str, str | None, str]]
-
-
 def failure_clusters(governed: GovernedSet, observations: Iterable[Observation]) -> tuple[FailureCluster, ...]:
     """The failures of a run, grouped by capability and cause, most severe first (see `FailureCluster`).
 
@@ -49,134 +34,30 @@ def failure_clusters(governed: GovernedSet, observations: Iterable[Observation])
     Raises:
         IntegrityFailure: ``held-out-in-diagnosis`` when an observation is of a held-out scenario.
         InvalidInput: ``unknown-scenario`` when an observation is of a scenario that the eval set does not have.
+        InfrastructureFailure: ``extra-missing``, see `topics`.
     """
-    by_scenario = _by_scenario(governed, observations)
-    vocabulary = _vocabulary(governed)
-    asked: dict[Slug, list[Scenario]] = {}
-    groups: dict[tuple[Slug, Slug | None], list[_Case]] = {}
-    for scenario, answers in by_scenario.values():
-        asked.setdefault(scenario.capability, []).append(scenario)
-        case = _case(governed, scenario, answers, vocabulary)
-        if case.missed:
-            groups.setdefault((scenario.capability, _cause(governed, case)), []).append(case)
-    clusters = [_cluster(governed, capability, cases, asked[capability]) for (capability, _), cases in groups.items()]
+    read = read_cases(governed, observations)
+    clusters = [_cluster(governed, group, read.asked[group.cause.capability]) for group in groups(governed, read)]
     return tuple(sorted(clusters, key=_order))
 
 
-def _cause(governed: GovernedSet, case: _Case) -> Slug | None:
-    """The weightiest point that the case misses, the rubric's first among equals; None when it is the form."""
-    if case.unreadable and not case.wrong:
-        return None
-    return max((point for point in governed.rubric.points if point.id in case.missed), key=lambda one: one.weight).id
-
-
-def _order(cluster: FailureCluster) -> tuple[int, int, float, str, tuple[str, ...]]:
+def _order(cluster: FailureCluster) -> tuple[int, int, float, str, tuple[str, ...], str]:
     return (
         _SEVERITIES.index(cluster.severity),
         -cluster.critical_cases,
         -cluster.risk_share,
         cluster.capability,
         cluster.points,
+        cluster.id,
     )
-
-
-def _by_scenario(
-    governed: GovernedSet, observations: Iterable[Observation]
-) -> dict[Slug, tuple[Scenario, list[Observation]]]:
-    held_out = {scenario.id for scenario in governed.held_out}
-    known = {scenario.id: scenario for scenario in (*governed.core, *governed.micro)}
-    found: dict[Slug, tuple[Scenario, list[Observation]]] = {}
-    for observation in observations:
-        section = observation.row.section if observation.row else observation.section
-        if "held_out" in (section, observation.section) or observation.id in held_out:
-            raise IntegrityFailure(
-                "held-out-in-diagnosis",
-                "A held-out verdict reached diagnosis, where it would steer training.",
-                "Diagnose a run's core, robustness and micro sections only.",
-            )
-        scenario = known.get(observation.id)
-        if scenario is None:
-            raise InvalidInput(
-                "unknown-scenario",
-                f"The run speaks of the scenario {observation.id}, which the eval set does not have.",
-                "Run the eval again on the eval set as it is now.",
-                scenario=observation.id,
-            )
-        if observation.row is not None:
-            found.setdefault(observation.id, (scenario, []))[1].append(observation)
-    return dict(sorted(found.items()))
-
-
-def _vocabulary(governed: GovernedSet) -> dict[str, frozenset[str]]:
-    """Known values of each reference field: what may be named in a sentence, since the rest is a model's own text."""
-    values: dict[str, set[str]] = {}
-    references = [source.reference for source in (*governed.core, *governed.micro)]
-    references += [generator.reference for generator in governed.generators]
-    for check in (point.check for point in governed.rubric.points):
-        if isinstance(check, JsonFieldCheck) and check.expected.reference:
-            known = values.setdefault(check.path, set())
-            for reference in references:
-                value, exists = look_up(reference, check.expected.reference)
-                if exists:
-                    known.add(_word(value))
-    return {path: frozenset(known) for path, known in values.items()}
-
-
-def _case(
-    governed: GovernedSet, scenario: Scenario, answers: Sequence[Observation], vocabulary: Mapping[str, frozenset[str]]
-) -> _Case:
-    missed: set[Slug] = set()
-    wrong: set[tuple[str, str | None, str]] = set()
-    own_wording = unreadable = cut_off = False
-    formats = {point.id for point in governed.rubric.points if isinstance(point.check, JsonSchemaCheck)}
-    for answer in answers:
-        row = answer.row
-        lost = {point for point, passed in row.points.items() if not passed} if row else set()
-        if not lost:
-            continue
-        missed |= lost
-        own_wording |= answer.wording == 0
-        cut_off |= answer.finish == "length"
-        value, problem = read_answer(answer.completion)
-        unreadable |= bool(problem) and bool(formats & lost or any(lost & set(_fields(governed))))
-        if not problem:
-            wrong |= _wrong(governed, scenario, lost, value, vocabulary)
-    return _Case(scenario, frozenset(missed), own_wording, unreadable, cut_off, frozenset(wrong))
-
-
-def _fields(governed: GovernedSet) -> dict[Slug, JsonFieldCheck]:
-    return {point.id: point.check for point in governed.rubric.points if isinstance(point.check, JsonFieldCheck)}
-
-
-def _wrong(
-    governed: GovernedSet,
-    scenario: Scenario,
-    lost: set[Slug],
-    value: JsonValue,
-    vocabulary: Mapping[str, frozenset[str]],
-) -> set[tuple[str, str | None, str]]:
-    found: set[tuple[str, str | None, str]] = set()
-    for point, check in _fields(governed).items():
-        if point not in lost or not check.expected.reference:
-            continue
-        right, known = look_up(scenario.reference, check.expected.reference)
-        given, exists = look_up(value, check.path)
-        if known and exists:
-            word = _word(given)
-            found.add((check.path, word if word in vocabulary[check.path] else None, _word(right)))
-    return found
-
-
-def _word(value: JsonValue) -> str:
-    return value if isinstance(value, str) else repr(value)
 
 
 def _cluster(
     governed: GovernedSet,
-    capability: Slug,
-    cases: Sequence[_Case],
+    group: Group,
     asked: Sequence[Scenario],
 ) -> FailureCluster:
+    capability, cases = group.cause.capability, group.cases
     points = _in_order(governed, frozenset[Slug]().union(*(case.missed for case in cases)))
     common = _in_order(governed, frozenset(points).intersection(*(case.missed for case in cases))) or points
     missed = Counter(_in_order(governed, case.missed) for case in cases)
@@ -190,6 +71,10 @@ def _cluster(
     cut_off = sum(case.cut_off for case in cases)
     mostly_cut = cut_off > PATTERN_SHARE * len(cases)
     pattern = _pattern(common, cases, confusions, main, unreadable, garbled)
+    if group.asked:
+        pattern += f"; {group.asked[0]} of {group.asked[1]} cases like {group.cause.detail.removeprefix('near-')} fail"
+    if group.cause.kind in ("empty", "echo"):
+        pattern = f"{'says nothing' if group.cause.kind == 'empty' else 'says the question again'}; {pattern}"
     action = _action(governed, capability, common, cases, main, garbled)
     if mostly_cut:
         limit = governed.evalset.sampling.max_new_tokens
@@ -199,6 +84,8 @@ def _cluster(
             f"sampling.max_new_tokens in evalset.yaml first; else {action}"
         )
     return FailureCluster(
+        id=group.cause.id,
+        cause=group.cause.kind,
         capability=capability,
         points=points,
         missed=tuple(Missed(points=some, cases=count) for some, count in missed.most_common()),
@@ -221,7 +108,7 @@ def _in_order(governed: GovernedSet, points: frozenset[Slug]) -> tuple[Slug, ...
     return tuple(point.id for point in governed.rubric.points if point.id in points)
 
 
-def _confusions(governed: GovernedSet, cases: Sequence[_Case]) -> tuple[Confusion, ...]:
+def _confusions(governed: GovernedSet, cases: Sequence[Case]) -> tuple[Confusion, ...]:
     """Wrong values, most frequent first; among equals the field that weighs most."""
     counts = Counter(wrong for case in cases for wrong in case.wrong)
     weight: dict[str, float] = {}
@@ -234,7 +121,7 @@ def _confusions(governed: GovernedSet, cases: Sequence[_Case]) -> tuple[Confusio
 
 def _pattern(
     points: tuple[Slug, ...],
-    cases: Sequence[_Case],
+    cases: Sequence[Case],
     confusions: tuple[Confusion, ...],
     main: Confusion | None,
     unreadable: int,
@@ -260,7 +147,7 @@ def _action(
     governed: GovernedSet,
     capability: Slug,
     points: tuple[Slug, ...],
-    cases: Sequence[_Case],
+    cases: Sequence[Case],
     main: Confusion | None,
     garbled: bool,
 ) -> str:
@@ -278,7 +165,7 @@ def _action(
 
 
 def _target(
-    capability: Slug, points: tuple[Slug, ...], cases: Sequence[_Case], main: Confusion | None, garbled: bool
+    capability: Slug, points: tuple[Slug, ...], cases: Sequence[Case], main: Confusion | None, garbled: bool
 ) -> str:
     if garbled:
         return f"answer format under {capability}"

@@ -92,7 +92,10 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
             *("capability", "points", "missed", "failed_cases", "total_cases", "critical_cases", "cut_off_cases"),
             *("risk_share", "severity"),
         ),
-        "reviewer": ("operator_lenses", "confusions", "pattern", "reviewer_action", "next_target", "cases"),
+        "reviewer": (
+            *("id", "cause", "operator_lenses", "confusions", "pattern", "reviewer_action", "next_target", "cases"),
+            "history",
+        ),
     },
 }
 """Type name, audience, fields. Types that are not listed are seen by whoever sees the field that holds them."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from modelsmith.diagnosis.failures import failure_clusters
+from modelsmith.diagnosis.patterns import remembered
+from modelsmith.loop.diagnoses import iteration_of, tried_before
 from modelsmith.loop.evals import read_observations
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
@@ -13,7 +15,7 @@ from modelsmith.schema.run import RunResult
 
 
 def diagnose_run(workspace: Workspace, run: RunResult) -> tuple[FailureCluster, ...]:
-    """Group the run's failures by the eval set as it is on disk.
+    """Group the run's failures by the eval set as it is on disk, each with what was tried about it before.
 
     Raises:
         InvalidInput: ``other-question`` when the eval set has changed since the run.
@@ -26,7 +28,8 @@ def diagnose_run(workspace: Workspace, run: RunResult) -> tuple[FailureCluster, 
             "Run `modelsmith eval` again under a new tag.",
             tag=run.tag,
         )
-    return diagnose(workspace, governed, run)
+    past = tried_before(workspace, run.cluster, iteration_of(run.cluster, run.tag))
+    return remembered(diagnose(workspace, governed, run), past)
 
 
 def diagnose(workspace: Workspace, governed: GovernedSet, run: RunResult) -> tuple[FailureCluster, ...]:

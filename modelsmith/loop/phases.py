@@ -5,10 +5,12 @@ from __future__ import annotations
 from modelsmith.artifacts.store import Store
 from modelsmith.diagnosis.firewall import Loss, losses, scored_texts, separate
 from modelsmith.diagnosis.generate import generate_rows
+from modelsmith.diagnosis.patterns import aimed, remembered
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.changed import run_tag
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.diagnose import diagnose
+from modelsmith.loop.diagnoses import tried_before, write_diagnosis
 from modelsmith.loop.evals import BASE, evaluate, target_of
 from modelsmith.loop.lineage import nearest_to_scored, training_facts
 from modelsmith.loop.observe import refuse_unobserved
@@ -27,6 +29,7 @@ from modelsmith.promotion import records
 from modelsmith.promotion.observers import required
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.canonical import file_digest
+from modelsmith.schema.diagnosis import Diagnosis
 from modelsmith.schema.errors import InvalidInput, WaitingForPerson
 from modelsmith.schema.events import TrainingComplete
 from modelsmith.schema.figures import format_apart
@@ -89,7 +92,9 @@ def eval_reference(context: IterationContext, iteration: Iteration) -> Iteration
 def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iteration:
     """Turn failures into training rows that are no scored text."""
     run = diagnosed_run(context, iteration)
-    clusters = diagnose(context.workspace, context.governed, run)
+    folder = context.folder(iteration)
+    earlier = tried_before(context.workspace, iteration.cluster, iteration.number)
+    clusters = remembered(diagnose(context.workspace, context.governed, run), earlier)
     if not clusters:
         return iteration.model_copy(
             update={"phase": "done", "outcome": run.headline.verdict, "reason": "no failure is left to learn from"}
@@ -101,8 +106,21 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
     lost = losses(made, kept)
     if not kept.rows:
         raise _no_rows(lost, limit)
-    context.folder(iteration).mkdir(parents=True, exist_ok=True)
-    write_rows(context.folder(iteration) / ROWS_FILE, kept.rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_rows(folder / ROWS_FILE, kept.rows)
+    write_diagnosis(
+        folder,
+        Diagnosis(
+            iteration=iteration.number,
+            run_id=run.run_id,
+            tag=run.tag,
+            model=run.model,
+            methods=(training.method,),
+            clusters=clusters,
+            rows=aimed(context.governed, clusters, kept.rows),
+            dropped=len(kept.dropped),
+        ),
+    )
     failed = sum(cluster.failed_cases for cluster in clusters)
     worst = clusters[0]
     context.workspace.notify(

@@ -6,9 +6,46 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelsmith.schema.base import Frozen, Share, Slug
+from modelsmith.schema.base import Digest, Frozen, Share, Slug
 
 Severity = Literal["high", "medium", "low"]
+
+CauseKind = Literal["form", "value", "unknown-value", "various", "topic", "empty", "echo", "answer"]
+"""Root cause: the answer cannot be read; a wrong value that the set knows, or one that it does not; several wrong
+values; cases that speak of one thing; no answer; the question over again; or an answer of another kind."""
+
+Action = Literal["train", "widen", "dpo", "grpo", "review"]
+"""What to do next about a pattern: train on its generators' rows, widen those, train by preference pairs, by the
+rubric's reward, or have the domain lead read rubric and scenarios."""
+
+
+class Tried(Frozen):
+    """One iteration that trained on a pattern."""
+
+    iteration: Annotated[int, Field(ge=1)]
+    methods: tuple[str, ...]
+    """Of its training, in order."""
+    rows: Annotated[int, Field(ge=0)]
+    """Training rows that were aimed at it."""
+    before: Annotated[int, Field(ge=1)]
+    """Failed cases that called for it."""
+    after: Annotated[int, Field(ge=0)] | None
+    """How many of these still failed in the candidate's run; None where none was run."""
+
+
+class PatternHistory(Frozen):
+    """What earlier iterations of the cluster saw of a pattern, and did about it."""
+
+    first_seen: Annotated[int, Field(ge=1)] | None
+    """Iteration that diagnosed it first; None where none has."""
+    iterations: Annotated[int, Field(ge=0)]
+    """Earlier iterations that diagnosed it: its age."""
+    tried: tuple[Tried, ...]
+    """Oldest first."""
+    persistent: bool
+    """Two trainings in a row took less than a quarter of its cases away."""
+    action: Action
+    """What is next, by what has been tried."""
 
 
 class Confusion(Frozen):
@@ -34,10 +71,13 @@ class Missed(Frozen):
 class FailureCluster(Frozen):
     """Failed scenarios of one capability that share a cause.
 
-    That is the answer's form, where it cannot be read, else the weightiest rubric point that they miss: what else they
-    miss usually follows from it.
+    That is the answer's form, where it cannot be read, else the weightiest rubric point that they miss (what else they
+    miss usually follows from it), and what was answered instead.
     """
 
+    id: Slug
+    """The same for the same pattern in every run, whoever its members are: capability, point and root cause."""
+    cause: CauseKind
     capability: Slug
     points: Annotated[tuple[Slug, ...], Field(min_length=1)]
     """Rubric points that any of these cases misses, in the rubric's order."""
@@ -66,3 +106,23 @@ class FailureCluster(Frozen):
     """What the next training run aims at."""
     cases: tuple[Slug, ...]
     """Ids of the failed scenarios."""
+    history: PatternHistory | None = None
+    """None where nobody has looked it up."""
+
+
+class Diagnosis(Frozen):
+    """``diagnosis.json`` of an iteration: what it trained on, and why. Stays on the operator's machine."""
+
+    iteration: Annotated[int, Field(ge=1)]
+    run_id: Digest
+    tag: str
+    """Of the run that was diagnosed."""
+    model: str
+    """Whose failures these are: ``base`` or a specialist."""
+    methods: tuple[str, ...]
+    """Of the training that follows, in order."""
+    clusters: tuple[FailureCluster, ...]
+    rows: dict[Slug, Annotated[int, Field(ge=0)]]
+    """Training rows that were aimed at each cluster, by its id; a row may be aimed at several."""
+    dropped: Annotated[int, Field(ge=0)]
+    """Rows that were too near to a scored text."""

@@ -1,0 +1,101 @@
+"""Patterns across iterations: since when each is there, what was done about it, and what is next. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, NamedTuple
+
+from modelsmith.schema.base import Slug
+from modelsmith.schema.diagnosis import Action, Diagnosis, FailureCluster, PatternHistory, Tried
+from modelsmith.schema.governed_set import GovernedSet
+from modelsmith.schema.training_row import TrainingRow
+
+ENOUGH: Final = 0.25
+"""Share of a pattern's cases that a training must take away to count as one that helps."""
+PERSISTENT: Final = 2
+"""Trainings in a row that did not help."""
+
+
+class Past(NamedTuple):
+    """An earlier iteration: what it diagnosed, and what its candidate then failed; None where none was evaluated."""
+
+    diagnosis: Diagnosis
+    failed: Collection[Slug] | None
+
+
+def remembered(clusters: Iterable[FailureCluster], past: Sequence[Past]) -> tuple[FailureCluster, ...]:
+    """The clusters with their history, and with the reviewer's action by what has been tried; ``past`` oldest first."""
+    return tuple(_remembered(cluster, past) for cluster in clusters)
+
+
+def _remembered(cluster: FailureCluster, past: Sequence[Past]) -> FailureCluster:
+    seen = [(one, found) for one in past for found in one.diagnosis.clusters if found.id == cluster.id]
+    tried = tuple(_tried(one, found) for one, found in seen if one.diagnosis.rows.get(found.id))
+    fruitless = _fruitless(tried)
+    action = _action(tried, fruitless)
+    history = PatternHistory(
+        first_seen=seen[0][0].diagnosis.iteration if seen else None,
+        iterations=len(seen),
+        tried=tried,
+        persistent=fruitless >= PERSISTENT,
+        action=action,
+    )
+    words = cluster.reviewer_action if action == "train" else _words(action, tried[-fruitless:])
+    return cluster.model_copy(update={"history": history, "reviewer_action": words})
+
+
+def _tried(past: Past, found: FailureCluster) -> Tried:
+    return Tried(
+        iteration=past.diagnosis.iteration,
+        methods=past.diagnosis.methods,
+        rows=past.diagnosis.rows[found.id],
+        before=found.failed_cases,
+        after=None if past.failed is None else len(set(found.cases) & set(past.failed)),
+    )
+
+
+def _fruitless(tried: Sequence[Tried]) -> int:
+    """Trainings at the end that did not help; one whose candidate was never evaluated says nothing."""
+    count = 0
+    for one in reversed([one for one in tried if one.after is not None]):
+        if one.after is not None and one.after <= (1 - ENOUGH) * one.before:
+            break
+        count += 1
+    return count
+
+
+def _action(tried: Sequence[Tried], fruitless: int) -> Action:
+    if fruitless == 0:
+        return "train"
+    if fruitless < PERSISTENT:
+        return "widen"
+    used = {method for one in tried[-fruitless:] for method in one.methods}
+    return "dpo" if not used & {"dpo", "grpo"} else "grpo" if "grpo" not in used else "review"
+
+
+_NEXT: Final[dict[Action, str]] = {
+    "widen": "widen the templates and slots of its generators",
+    "dpo": "add a stage of method dpo: its wrong answers against right ones",
+    "grpo": "add a stage of method grpo: the rubric's score as reward",
+    "review": "have the domain lead read its cases, their references and the rubric before more training",
+}
+
+
+def _words(action: Action, tried: Sequence[Tried]) -> str:
+    done = ", ".join(f"{one.before} to {one.after} in iteration {one.iteration}" for one in tried[-3:])
+    methods = " and ".join(sorted({method for one in tried for method in one.methods}))
+    return f"training by {methods} did not help ({done}): {_NEXT[action]}"
+
+
+def aimed(governed: GovernedSet, clusters: Iterable[FailureCluster], rows: Iterable[TrainingRow]) -> dict[Slug, int]:
+    """How many rows teach what each cluster misses: those of its capability's generators for any of its points."""
+    made = Counter(row.generator for row in rows)
+    return {
+        cluster.id: sum(
+            made[generator.id]
+            for generator in governed.generators
+            if generator.capability == cluster.capability and set(generator.points) & set(cluster.points)
+        )
+        for cluster in clusters
+    }

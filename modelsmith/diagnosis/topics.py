@@ -1,0 +1,60 @@
+"""Groups of scenarios that speak of the same thing, so that a failure can be seen to keep to one of them.
+
+They are made of everything that was asked, never of what failed: so the same set has the same topics in every run.
+scikit-learn, from the extra ``train``, is imported on first use; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from modelsmith.schema.base import Slug
+from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.scenario import Scenario
+
+LEAST: Final = 30
+"""Scenarios of a capability below which there are no topics: ten of each, and more than one."""
+_TOPICS: Final = 8
+
+
+def topics(scenarios: Sequence[Scenario]) -> dict[Slug, Slug]:
+    """For each scenario, the one that is most typical of what it speaks of; empty for fewer than `LEAST` scenarios.
+
+    Words by TF-IDF, in at most eight groups by k-means with a fixed seed.
+
+    Raises:
+        InfrastructureFailure: ``extra-missing`` without scikit-learn.
+    """
+    if len(scenarios) < LEAST:
+        return {}
+    try:
+        from sklearn.cluster import KMeans
+        from sklearn.feature_extraction.text import TfidfVectorizer
+    except ImportError:
+        raise InfrastructureFailure(
+            "extra-missing", "Grouping many failures needs scikit-learn.", "Run: pip install 'modelsmith[train]'"
+        ) from None
+    ordered = sorted(scenarios, key=lambda scenario: scenario.id)
+    texts = [scenario.user_texts()[0] for scenario in ordered]
+    words = TfidfVectorizer(sublinear_tf=True, min_df=2, max_df=0.6, max_features=5_000, stop_words="english")
+    try:
+        weights = words.fit_transform(texts)
+    except ValueError:
+        return {}
+    groups = KMeans(min(_TOPICS, len(ordered) // 10), n_init=1, max_iter=20, random_state=0)
+    distances = groups.fit_transform(weights)
+    typical = [ordered[int(nearest)].id for nearest in distances.argmin(axis=0)]
+    return {scenario.id: typical[int(group)] for scenario, group in zip(ordered, groups.labels_, strict=True)}
+
+
+def kept_to(failed: Sequence[Slug], topic: dict[Slug, Slug]) -> dict[Slug, tuple[int, int]]:
+    """Topics that the failures keep to, with their failed and all scenarios: three, and twice the others' share."""
+    lost, asked = Counter(topic[name] for name in failed if name in topic), Counter(topic.values())
+    found = {}
+    for name, count in lost.items():
+        rest, others = sum(lost.values()) - count, sum(asked.values()) - asked[name]
+        if count >= 3 and others and count / asked[name] >= 2 * rest / others:
+            found[name] = (count, asked[name])
+    return found
