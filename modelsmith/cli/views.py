@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from modelsmith.cli import views_corpus, views_jobs, views_pull, views_upstream
+from modelsmith.cli import views_corpus, views_jobs, views_pull, views_signal, views_upstream
 from modelsmith.cli.page import Page, Parts, Styled
 from modelsmith.cli.tables import interval, styled_outcome
 from modelsmith.cli.views_change import diff_rubric_view, eval_changes_view
@@ -399,6 +399,9 @@ VIEWS: dict[str, View] = {
     "eval": eval_view,
     "eval-changes": eval_changes_view,
     "diagnose": _diagnose,
+    "why": views_signal.why,
+    "review-synthetic": views_signal.review_synthetic,
+    "strike": views_signal.strike,
     "diff-rubric": diff_rubric_view,
     "export": _export,
     "promote": _promote,

@@ -42,7 +42,7 @@ class ScoredText:
 
 
 class Dropped(NamedTuple):
-    """A row that came too near."""
+    """A row and the scored text that it comes nearest to; where a limit was given, too near."""
 
     row: int
     """Position among the rows given."""
@@ -91,24 +91,48 @@ def scored_texts(governed: GovernedSet) -> tuple[ScoredText, ...]:
 
 def separate(rows: Sequence[Row], texts: Iterable[ScoredText], limit: float) -> Separation[Row]:
     """Drop every row whose similarity to a scored text is ``limit`` or more."""
-    scored = sorted(texts, key=lambda text: text.kind)
-    answers = [text for text in scored if text.kind == "answer"]
-    questions = scored[len(answers) :]
-    of_answers, of_questions = Index([text.text for text in answers]), Index([text.text for text in questions])
+    scored = Scored(texts)
     kept: list[Row] = []
     dropped: list[Dropped] = []
     nearest = 0.0
     for position, row in enumerate(rows):
-        least = min(limit, nearest)
-        found = [(questions, of_questions.nearest(probe, least)) for probe in _probes(row)]
-        found += [(answers, of_answers.nearest(probe, least)) for probe in _written(row.answer)]
-        group, (similarity, place) = max(found, key=lambda one: one[1])
-        if place >= 0 and similarity >= limit:
-            dropped.append(_dropped(position, group[place], similarity))
+        near, similarity = scored.nearest(row, min(limit, nearest))
+        if near is not None and similarity >= limit:
+            dropped.append(_dropped(position, near, similarity))
         else:
             kept.append(row)
             nearest = max(nearest, similarity)
     return Separation(tuple(kept), tuple(dropped), nearest)
+
+
+def nearest_rows(rows: Sequence[TrainingRow], texts: Iterable[ScoredText], most: int) -> tuple[Dropped, ...]:
+    """The rows that come nearest to a scored text, and to which, nearest first; at most ``most`` of them."""
+    scored, found = Scored(texts), list[Dropped]()
+    for position, row in enumerate(rows):
+        near, similarity = scored.nearest(row, found[-1].similarity if len(found) == most else 0.0)
+        if near is not None:
+            found.append(_dropped(position, near, similarity))
+            found = sorted(found, key=lambda one: -one.similarity)[:most]
+    return tuple(found)
+
+
+class Scored:
+    """Scored texts prepared for many comparisons, like with like."""
+
+    def __init__(self, texts: Iterable[ScoredText]) -> None:
+        """Prepare the texts."""
+        scored = [*texts]
+        self._answers = [text for text in scored if text.kind == "answer"]
+        self._questions = [text for text in scored if text.kind != "answer"]
+        self._of_answers = Index([text.text for text in self._answers])
+        self._of_questions = Index([text.text for text in self._questions])
+
+    def nearest(self, row: TrainingRow, least: float) -> tuple[ScoredText | None, float]:
+        """The scored text nearest to the row, and how near; None when none reaches ``least``."""
+        found = [(self._questions, self._of_questions.nearest(probe, least)) for probe in _probes(row)]
+        found += [(self._answers, self._of_answers.nearest(probe, least)) for probe in _written(row.answer)]
+        group, (similarity, place) = max(found, key=lambda one: one[1])
+        return (group[place] if place >= 0 else None), similarity
 
 
 class Loss(NamedTuple):

@@ -51,10 +51,11 @@ class Loop:
     cluster: str
     latest: MainReader
 
-    def run(self, max_iterations: int | None, restart: bool) -> Iteration:
+    def run(self, max_iterations: int | None, restart: bool, review_rows: bool = False) -> Iteration:
         """Go on from where the last call ended, to a person's gate, to nothing left to do, or to the limit.
 
-        With ``restart`` whatever is unfinished is left behind, and a new iteration begins.
+        With ``restart`` whatever is unfinished is left behind, and a new iteration begins. With ``review_rows`` it ends
+        before training, in the phase ``train``, so that a person can read the rows.
 
         Raises:
             InvalidInput: ``dirty-tree``, ``diverged-main``, an unknown cluster.
@@ -72,18 +73,18 @@ class Loop:
                 states.put(iteration)
             first = iteration.number
             while True:
-                iteration = states.put(self._through(states, iteration))
+                iteration = states.put(self._through(states, iteration, review_rows))
                 again = iteration.phase == "done" and iteration.outcome == "FAIL" and iteration.specialist is not None
                 if not again or iteration.number - first + 1 >= limit:
                     return iteration
                 workspace.notify(Progress("iterate", f"iteration {iteration.number}: {iteration.reason}"))
                 iteration = states.put(self._begin(self._main(), iteration))
 
-    def _through(self, states: StateFile, iteration: Iteration) -> Iteration:
+    def _through(self, states: StateFile, iteration: Iteration, review_rows: bool) -> Iteration:
         """Phase after phase to the iteration's end; what one fails with is kept, to be shown and for the next call."""
         try:
             context = open_context(self.harness, iteration, self.latest)
-            while iteration.phase not in ENDS:
+            while iteration.phase not in ENDS and not (review_rows and iteration.phase == "train"):
                 done = PHASES[iteration.phase](context, iteration)
                 iteration = states.put(done.model_copy(update={"error": None}))
         except ModelsmithError as error:

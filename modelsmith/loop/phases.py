@@ -24,6 +24,7 @@ from modelsmith.loop.promotions import (
     refuse_on_hold,
 )
 from modelsmith.loop.state import Iteration
+from modelsmith.loop.striking import honour, unstruck
 from modelsmith.loop.training import ROWS_FILE, parent_of, seal_adapter, train
 from modelsmith.promotion import records
 from modelsmith.promotion.observers import required
@@ -107,7 +108,8 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
     if not kept.rows:
         raise _no_rows(lost, limit)
     folder.mkdir(parents=True, exist_ok=True)
-    write_rows(folder / ROWS_FILE, kept.rows)
+    rows = unstruck(folder, kept.rows)
+    write_rows(folder / ROWS_FILE, rows)
     write_diagnosis(
         folder,
         Diagnosis(
@@ -115,9 +117,9 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
             run_id=run.run_id,
             tag=run.tag,
             model=run.model,
-            methods=(training.method,),
+            methods=tuple(stage.method for stage in context.cluster.stages),
             clusters=clusters,
-            rows=aimed(context.governed, clusters, kept.rows),
+            rows=aimed(context.governed, clusters, rows),
             dropped=len(kept.dropped),
         ),
     )
@@ -132,7 +134,7 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
     context.workspace.notify(
         Progress(
             "diagnose",
-            f"{len(kept.rows)} training rows, {len(kept.dropped)} dropped as too near to a scored text "
+            f"{len(rows)} training rows, {len(kept.dropped)} dropped as too near to a scored text "
             f"(nearest kept {kept.nearest:.2f})",
         )
     )
@@ -168,6 +170,7 @@ def _no_rows(lost: tuple[Loss, ...], limit: float) -> InvalidInput:
 
 def train_candidate(context: IterationContext, iteration: Iteration) -> Iteration:
     """Train the adapter in a worker process; a finished job is adopted."""
+    honour(context.folder(iteration))
     outcome = train(context, iteration, context.folder(iteration) / ROWS_FILE)
     return iteration.model_copy(update={"phase": "seal", "reason": f"trained {outcome.steps} steps"})
 

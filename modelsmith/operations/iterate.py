@@ -46,6 +46,10 @@ class IterateRequest(Request):
         bool, Field(description="Leave the unfinished iteration behind, close its pull requests, and begin a new one.")
     ] = False
 
+    review_rows: Annotated[
+        bool, Field(description="Stop before training, so that a person can read the rows; run it again to go on.")
+    ] = False
+
 
 class IterateResult(Result):
     """Where the loop stands."""
@@ -68,7 +72,7 @@ class IterateResult(Result):
 
     @override
     def exit_code(self) -> Exit:
-        if self.phase == "waiting":
+        if self.phase in ("waiting", "train"):
             return Exit.WAITING_FOR_PERSON
         return Exit.DONE if self.outcome == "PASS" else Exit.GATE_NOT_CLEARED
 
@@ -79,7 +83,7 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
     workspace = noting(workspace, request.cluster)
     harness = open_harness(workspace)
     latest = MainReader(harness)
-    iteration = Loop(harness, request.cluster, latest).run(request.max_iterations, request.restart)
+    iteration = Loop(harness, request.cluster, latest).run(request.max_iterations, request.restart, request.review_rows)
     waiting: tuple[str, ...] = ()
     steps: dict[str, Step] = {}
     pull = iteration.pull if iteration.phase == "waiting" else None
@@ -94,6 +98,11 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
     elif iteration.phase == "waiting":
         waiting = hold_clearers(latest.read().policy)
         steps = {"clear": step("rollback", {"cluster": iteration.cluster}, clear_hold=True)}
+    elif iteration.phase == "train":
+        steps = {
+            "read": step("review-synthetic", {"cluster": iteration.cluster}),
+            "go on": step("iterate", {"cluster": iteration.cluster}),
+        }
     return IterateResult(
         cluster=iteration.cluster,
         iteration=iteration.number,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from modelsmith.schema.base import Digest, Frozen, Share, Slug
+from modelsmith.schema.plaintext import PlainLine
 
 Severity = Literal["high", "medium", "low"]
 
@@ -126,3 +127,23 @@ class Diagnosis(Frozen):
     """Training rows that were aimed at each cluster, by its id; a row may be aimed at several."""
     dropped: Annotated[int, Field(ge=0)]
     """Rows that were too near to a scored text."""
+
+
+class Struck(Frozen):
+    """Rows of an iteration that somebody took out before training. Stays on the operator's machine."""
+
+    rows: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names of the rows: twelve hex digits each."""
+    reason: PlainLine
+    at: AwareDatetime
+
+
+class Strikes(Frozen):
+    """``struck.json`` of an iteration: what must not be trained on, whoever makes its rows again."""
+
+    strikes: tuple[Struck, ...] = ()
+
+    @property
+    def rows(self) -> frozenset[str]:
+        """Names of all rows that were struck."""
+        return frozenset(name for one in self.strikes for name in one.rows)

@@ -16,7 +16,7 @@ from modelsmith.schema.training import Method
 from modelsmith.schema.training_row import PreferencePair, Prompt, TrainingRow
 from modelsmith.signing.files import write_atomically
 
-__all__ = ["ROW_OF", "TrainingRow", "read_rows", "rows_digest", "write_rows"]
+__all__ = ["ROW_OF", "TrainingRow", "read_rows", "row_id", "rows_digest", "write_rows"]
 
 Row = TypeVar("Row", bound=Frozen)
 
@@ -65,6 +65,11 @@ def rows_digest(rows: Iterable[Frozen]) -> str:
     for row in rows:
         total.update(_line(row))
     return "sha256:" + total.hexdigest()
+
+
+def row_id(row: Frozen) -> str:
+    """Twelve hex digits by which people name a row: the beginning of the digest of its line."""
+    return hashlib.sha256(_line(row)).hexdigest()[:12]
 
 
 def _line(row: Frozen) -> bytes:

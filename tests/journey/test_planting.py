@@ -32,6 +32,8 @@ def commands(world):
     return [
         ("validate",), ("doctor",), ("schema", "export"), ("status",), ("iterate", CLUSTER),
         ("eval", "--cluster", CLUSTER, "--tag", "traced"), ("diagnose", "--tag", BASE), ("results", "--tag", CANDIDATE),
+        ("why", "auction-timeout.form"), ("review-synthetic", CLUSTER),
+        ("strike", CLUSTER, "0" * 12, "--reason", "x"),
         ("compare", BASE, CANDIDATE), ("diff-rubric", CLUSTER), ("lineage", "iter-001"),
         ("composite-history", CLUSTER, "--svg", PICTURE), ("balance", CLUSTER, "--svg", PICTURE),
         ("export-inspect", str(world.folder / "log.json"), "--tag", BASE), ("pr", "list", "--all"), ("pr", "show", "4"),

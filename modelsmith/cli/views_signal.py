@@ -1,0 +1,74 @@
+"""Views of what is trained on, and of what became of a failure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelsmith.cli.page import Page, Styled
+
+if TYPE_CHECKING:
+    from modelsmith.operations.review_synthetic import ReviewSyntheticResult
+    from modelsmith.operations.strike import StrikeResult
+    from modelsmith.operations.why import WhyResult
+
+_STYLES = {"fixed": "green", "passes": "green", "still failing": "red", "regressed": "red", "not evaluated": "yellow"}
+
+
+def why(result: WhyResult, page: Page) -> None:
+    """``modelsmith why``."""
+    page.line(f"{result.kind} {result.id} in {result.cluster}: ", Styled(result.now, _STYLES[result.now]))
+    for turn in result.turns:
+        page.gap()
+        rows: list[tuple[str, str | Styled]] = [("iteration", str(turn.iteration)), ("diagnosed", turn.diagnosed)]
+        if turn.pattern:
+            rows += [("cluster", turn.pattern), ("pattern", turn.says or ""), ("failed cases", str(turn.failed))]
+        else:
+            rows += [("cluster", "none: it did not fail")]
+        rows += [("rows", str(turn.rows)), ("training", ", then ".join(turn.methods))]
+        rows += [("adapter", f"{turn.specialist} ({turn.state})" if turn.specialist else "none")]
+        left = f" ({turn.still} of them)" if turn.still and result.kind == "pattern" else ""
+        page.rows([*rows, ("outcome", (Styled(turn.outcome, _STYLES[turn.outcome]), left))])
+
+
+def review_synthetic(result: ReviewSyntheticResult, page: Page) -> None:
+    """``modelsmith review-synthetic``."""
+    struck = sum(len(one.rows) for one in result.struck)
+    page.rows(
+        [
+            ("cluster", result.cluster),
+            ("iteration", f"{result.iteration}, {'waits for training' if result.waits else 'training has begun'}"),
+            ("rows", str(result.rows)),
+            ("digest", result.rows_digest),
+            ("dropped", "not noted" if result.dropped is None else f"{result.dropped} too near to a scored text"),
+            ("struck", str(struck)),
+        ]
+    )
+    for one in result.struck:
+        page.line(f"{len(one.rows)} struck: {one.reason}", indent=2)
+    page.gap()
+    page.table(
+        ("capability", "rows>", "share>", "failed>"),
+        [
+            (one.capability, str(one.rows), f"{one.share:.0%}", f"{one.failed_cases}/{one.total_cases or '-'}")
+            for one in result.balance
+        ],
+    )
+    if result.nearest:
+        page.gap()
+        page.line(f"nearest scored texts; a row of {result.limit:.2f} or more is dropped")
+        page.table(
+            ("row", "similarity>", "generator", "template", "scenario"),
+            [(n.row, f"{n.similarity:.2f}", n.generator, n.template, n.scenario) for n in result.nearest],
+        )
+    for row in result.samples:
+        page.gap()
+        page.line(Styled(row.row, "bold"), f"  {row.generator}, template {row.template}")
+        for message in row.messages:
+            page.words(message.content, indent=2)
+        page.words(row.answer, indent=3)
+
+
+def strike(result: StrikeResult, page: Page) -> None:
+    """``modelsmith strike``."""
+    page.line(f"{result.struck} rows struck from iteration {result.iteration}; {result.rows} are left")
+    page.line(f"digest {result.rows_digest}")

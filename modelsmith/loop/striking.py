@@ -1,0 +1,88 @@
+"""Rows that somebody takes out before training: recorded, gone from the rows, and left out if these are made again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.diagnosis import Strikes, Struck
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.training_row import TrainingRow
+from modelsmith.signing.files import write_atomically
+from modelsmith.training.rows import read_rows, row_id, write_rows
+
+STRUCK_FILE: Final = "struck.json"
+
+
+def read_strikes(folder: Path) -> Strikes:
+    """What was struck in an iteration's folder.
+
+    Raises:
+        InfrastructureFailure: ``diagnosis-damaged``.
+    """
+    try:
+        return Strikes.model_validate_json((folder / STRUCK_FILE).read_bytes())
+    except FileNotFoundError:
+        return Strikes()
+    except ValidationError:
+        raise InfrastructureFailure(
+            "diagnosis-damaged",
+            f"{folder / STRUCK_FILE} does not say what was struck.",
+            "Begin the iteration anew: `modelsmith iterate CLUSTER --restart`.",
+            path=str(folder / STRUCK_FILE),
+        ) from None
+
+
+def unstruck(folder: Path, rows: Iterable[TrainingRow]) -> tuple[TrainingRow, ...]:
+    """The rows that nobody has struck in this folder."""
+    struck = read_strikes(folder).rows
+    return tuple(row for row in rows if row_id(row) not in struck)
+
+
+def honour(folder: Path) -> None:
+    """Finish a strike that was interrupted between its note and the rows."""
+    struck = read_strikes(folder).rows
+    if struck and not (folder / JOB_FOLDER).exists():
+        write_rows(folder / ROWS_FILE, unstruck(folder, read_rows(folder / ROWS_FILE, TrainingRow)))
+
+
+def strike(folder: Path, names: Sequence[str], reason: str, at: datetime) -> tuple[TrainingRow, ...]:
+    """Take the named rows out and note it; the rows that are left.
+
+    Raises:
+        InvalidInput: ``rows-in-use`` once training has begun, ``unknown-row``, ``no-rows-left``, ``missing-rows``.
+    """
+    if (folder / JOB_FOLDER).exists():
+        raise InvalidInput(
+            "rows-in-use",
+            f"Iteration {folder.name} is training on its rows, or has",
+            "Strike rows while an iteration waits for it: `modelsmith iterate CLUSTER --review-rows`.",
+            iteration=folder.name,
+        )
+    rows = read_rows(folder / ROWS_FILE, TrainingRow)
+    known = {row_id(row) for row in rows}
+    if unknown := sorted(set(names) - known):
+        raise InvalidInput(
+            "unknown-row",
+            f"Iteration {folder.name} has no row {unknown[0]!a}",
+            "Name rows as `modelsmith review-synthetic` does.",
+            rows=unknown,
+        )
+    left = tuple(row for row in rows if row_id(row) not in names)
+    if not left:
+        raise InvalidInput(
+            "no-rows-left",
+            "No row would be left to train on",
+            "Mend the generators instead, then begin anew: `modelsmith iterate CLUSTER --restart`.",
+        )
+    struck = Struck(rows=tuple(sorted(set(names))), reason=reason, at=at)
+    strikes = Strikes(strikes=(*read_strikes(folder).strikes, struck))
+    write_atomically(folder / STRUCK_FILE, canonical_json(strikes))
+    write_rows(folder / ROWS_FILE, left)
+    return left

@@ -1,0 +1,170 @@
+"""``modelsmith review-synthetic``: the rows that an iteration trains on, as a person wants to see them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.diagnosis.firewall import HELD_OUT, nearest_rows, scored_texts
+from modelsmith.loop.diagnoses import read_diagnoses
+from modelsmith.loop.iterate import last_number
+from modelsmith.loop.striking import read_strikes
+from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE
+from modelsmith.operations.contract import ARGUMENT, ClusterName, Request, Result
+from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.diagnosis import Diagnosis, Struck
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.scenario import Message
+from modelsmith.schema.steps import step
+from modelsmith.schema.training_row import TrainingRow
+from modelsmith.training.rows import read_rows, row_id, rows_digest
+
+NEAREST = 5
+
+
+class ReviewSyntheticRequest(Request):
+    """Shows the training rows of an iteration: samples, balance, what was dropped, and the nearest scored texts.
+
+    Changes nothing. `strike` takes rows out before training; `iterate --review-rows` stops in time for it.
+    """
+
+    cluster: Annotated[ClusterName, ARGUMENT]
+    iteration: Annotated[int | None, Field(ge=1, le=10**9, description="Its number; the latest when not given.")] = None
+    samples: Annotated[int, Field(ge=0, le=10_000, description="Rows of each generator that are shown.")] = 2
+
+
+class RowView(Frozen):
+    """One row."""
+
+    row: str
+    """Its name, for `strike`."""
+    generator: str
+    template: str
+    messages: tuple[Message, ...]
+    answer: str
+
+
+class BalanceView(Frozen):
+    """What a capability gets."""
+
+    capability: str
+    rows: int
+    share: float
+    failed_cases: int
+    """Failed cases of the diagnosis that called for them."""
+    total_cases: int
+    """Cases that were asked; 0 where none failed."""
+
+
+class NearView(Frozen):
+    """A row and the scored text that it comes nearest to."""
+
+    row: str
+    generator: str
+    template: str
+    similarity: float
+    scenario: str
+    """Its id, or ``held-out``."""
+
+
+class ReviewSyntheticResult(Result):
+    """The batch."""
+
+    cluster: str
+    iteration: int
+    waits: bool
+    """Whether training has not begun, so that rows can still be struck."""
+    rows: int
+    rows_digest: str
+    dropped: int | None
+    """Rows that the firewall kept out, being too near to a scored text; None where that was not noted."""
+    struck: tuple[Struck, ...]
+    limit: float
+    """Similarity from which on the firewall drops a row."""
+    balance: tuple[BalanceView, ...]
+    patterns: dict[str, int]
+    """Rows aimed at each failure cluster, by its id."""
+    nearest: tuple[NearView, ...]
+    """Nearest first."""
+    samples: tuple[RowView, ...]
+
+
+def run(workspace: Workspace, request: ReviewSyntheticRequest) -> ReviewSyntheticResult:
+    """Read the batch."""
+    governed = load_eval_set(workspace.files, load_cluster(workspace.files, request.cluster).eval_set)
+    number = request.iteration or last_number(workspace, request.cluster)
+    folder = workspace.cluster_folder(request.cluster) / "iterations" / f"{number:03d}"
+    if not (folder / ROWS_FILE).is_file():
+        raise InvalidInput(
+            "unknown-iteration",
+            f"{request.cluster} has no training rows of iteration {number} on this machine",
+            "Make some: `{next}`.",
+            iteration=number,
+        ).then(step("iterate", {"cluster": request.cluster}, review_rows=True))
+    rows = read_rows(folder / ROWS_FILE, TrainingRow)
+    diagnosis = next((one for one in read_diagnoses(workspace, request.cluster) if one.iteration == number), None)
+    capability = {generator.id: generator.capability for generator in governed.generators}
+    near = nearest_rows(rows, scored_texts(governed), NEAREST)
+    return ReviewSyntheticResult(
+        cluster=request.cluster,
+        iteration=number,
+        waits=not (folder / JOB_FOLDER).exists(),
+        rows=len(rows),
+        rows_digest=rows_digest(rows),
+        dropped=diagnosis.dropped if diagnosis else None,
+        struck=read_strikes(folder).strikes,
+        limit=governed.evalset.separation.training_to_scored,
+        balance=_balance(Counter(capability.get(row.generator, row.generator) for row in rows), diagnosis),
+        patterns=diagnosis.rows if diagnosis else {},
+        nearest=tuple(
+            NearView(
+                row=row_id(rows[one.row]),
+                generator=rows[one.row].generator,
+                template=rows[one.row].template,
+                similarity=round(one.similarity, 4),
+                scenario=HELD_OUT if one.scenario == HELD_OUT else one.scenario,
+            )
+            for one in near
+        ),
+        samples=tuple(_samples(rows, request.samples)),
+    )
+
+
+def _balance(rows: Counter[str], diagnosis: Diagnosis | None) -> tuple[BalanceView, ...]:
+    failed, asked = Counter[str](), dict[str, int]()
+    for cluster in diagnosis.clusters if diagnosis else ():
+        failed[cluster.capability] += cluster.failed_cases
+        asked[cluster.capability] = cluster.total_cases
+    return tuple(
+        BalanceView(
+            capability=name,
+            rows=rows[name],
+            share=rows[name] / rows.total(),
+            failed_cases=failed[name],
+            total_cases=asked.get(name, 0),
+        )
+        for name in sorted({*rows, *failed}, key=lambda name: (-rows[name], name))
+    )
+
+
+def _samples(rows: tuple[TrainingRow, ...], most: int) -> list[RowView]:
+    """Of each generator, ``most`` rows by chance; the same ones each time."""
+    by_generator: dict[str, list[TrainingRow]] = {}
+    for row in rows:
+        by_generator.setdefault(row.generator, []).append(row)
+    drawn = [
+        row
+        for _, each in sorted(by_generator.items())
+        for row in random.Random(0).sample(each, min(most, len(each)))  # noqa: S311
+    ]
+    return [
+        RowView(
+            row=row_id(row), generator=row.generator, template=row.template, messages=row.messages, answer=row.answer
+        )
+        for row in drawn
+    ]
