@@ -49,17 +49,17 @@ def score_completion(
         InfrastructureFailure: ``judge-unavailable`` for a judged point without a verdict.
         ModelsmithError: what kept the judge from a verdict: a failed judge is an error, never a zero.
     """
-    return _decide(rubric, scenario.reference, completion, judged, cut_off)
+    return decide(rubric, scenario.reference, completion, judged, cut_off=cut_off)
 
 
-def reward(rubric: Rubric, reference: Mapping[str, JsonValue], completion: str) -> float:
-    """The training reward, 0 to 1: the very score that evaluation gives.
+def reward(rubric: Rubric, reference: Mapping[str, JsonValue], completion: str, *, cut_off: bool = False) -> float:
+    """The training reward, 0 to 1: the very score that evaluation gives; ``cut_off`` as in `score_completion`.
 
     Raises:
         InvalidInput: rubric and reference do not fit.
         InfrastructureFailure: ``judge-unavailable``.
     """
-    return row_score(_decide(rubric, reference, completion)[0], point_weights(rubric))
+    return row_score(decide(rubric, reference, completion, cut_off=cut_off)[0], point_weights(rubric))
 
 
 def row_score(points: Mapping[str, bool], weights: Sequence[PointWeight]) -> float:
@@ -83,13 +83,15 @@ def row_passed(points: Mapping[str, bool], weights: Sequence[PointWeight]) -> bo
     return all(points[point] for point in needed)
 
 
-def _decide(
+def decide(
     rubric: Rubric,
     reference: Mapping[str, JsonValue],
     completion: str,
     judged: Mapping[str, JudgeVerdict] = NOT_JUDGED,
+    *,
     cut_off: bool = False,
 ) -> tuple[dict[str, bool], dict[str, str]]:
+    """As `score_completion`, against what a right answer says, which need not be a scenario's. Raises as that does."""
     verdicts = {
         point.id: _by_judge(judged[point.id])
         if isinstance(point.check, JudgeCheck) and point.id in judged

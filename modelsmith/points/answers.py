@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from pydantic import JsonValue
 
@@ -55,9 +55,7 @@ def read_answer(text: str) -> tuple[JsonValue, str]:
     if stripped.startswith("```"):
         return None, "the answer is wrapped in a code fence instead of being exactly one JSON value"
     try:
-        value: JsonValue = json.loads(
-            stripped, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_integer
-        )
+        value: JsonValue = _decoder().decode(stripped)
     except RecursionError:
         return None, f"the answer is nested more than {MAX_DEPTH} levels deep"
     except json.JSONDecodeError as error:
@@ -74,6 +72,12 @@ def read_answer(text: str) -> tuple[JsonValue, str]:
         return composed(value), ""
     except _NotStrictError as error:
         return None, f"the answer is not strict JSON: {error}"
+
+
+@cache
+def _decoder() -> json.JSONDecoder:
+    """Made once: `json.loads` makes one for each answer."""
+    return json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_integer)
 
 
 def composed(value: JsonValue) -> JsonValue:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import JsonValue
 
@@ -51,7 +51,27 @@ def prepare(schema: Mapping[str, JsonValue]) -> Validator:
     Raises:
         InvalidInput: ``bad-schema``, ``bad-pattern``.
     """
-    return _prepared(json.dumps(schema))
+    return _known_as(_Same(schema))
+
+
+class _Same(NamedTuple):
+    """A schema as an object: what is checked again and again is not written out each time to be recognised.
+
+    Schemas are values: nothing changes one. The entry keeps its schema alive, so no other ever has its id.
+    """
+
+    schema: Mapping[str, JsonValue]
+
+    def __hash__(self) -> int:
+        return id(self.schema)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.schema is other.schema
+
+
+@lru_cache(maxsize=64)
+def _known_as(same: _Same) -> Validator:
+    return _prepared(json.dumps(same.schema))
 
 
 @lru_cache(maxsize=64)

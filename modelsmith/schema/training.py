@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from modelsmith.schema.base import Frozen, Seed
 from modelsmith.schema.canonical import content_digest, digest
@@ -61,13 +61,30 @@ class Dpo(Settings):
     """Of those samples."""
 
 
+class Tripwires(Frozen):
+    """When a training by reward ends with a reason and a checkpoint, because the model is not becoming better."""
+
+    least_entropy: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Entropy of the answers, as a share of what it was in the first steps."""
+    most_growth: Annotated[float, Field(gt=1)] = 2.0
+    """Length of the answers, as a multiple of what it was in the first steps."""
+    most_kl: Annotated[float, Field(gt=0)] = 1.0
+    """Nats a token from what the model was when the stage began."""
+    equal_steps: Annotated[int, Field(ge=2)] = 8
+    """Steps in a row in which all answers to each prompt earn the same."""
+    held_in_loss: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Greedy score on the prompts set aside that may be lost while the reward rises."""
+
+
 class Grpo(Settings):
     """Group relative policy optimisation (Shao et al., 2024): sampled answers, rewarded by the rubric's own score."""
 
     method: Literal["grpo"]
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Answers per optimizer step: whole groups."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     group_size: Annotated[int, Field(ge=2, le=128)] = 8
-    """Answers to each prompt, which are compared with one another; ``batch_size`` counts answers and divides by it."""
+    """Answers to each prompt, which are compared with one another."""
     max_completion_tokens: Annotated[int, Field(ge=1, le=32768)] = 128
     """Longest sampled answer."""
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
@@ -77,8 +94,17 @@ class Grpo(Settings):
     """How far one step may move the probability of a token."""
     loss: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
     """TRL's ``loss_type``: how the tokens of answers of unequal length are weighed."""
-    scale_rewards: Literal["group", "batch", "none"] = "group"
+    scale_rewards: Literal["group", "batch", "none"] = "none"
     """By whose standard deviation advantages are divided."""
+    watch_every: Annotated[int, Field(ge=1)] = 4
+    """Steps between greedy answers to the prompts set aside."""
+    tripwires: Tripwires = Tripwires()
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Self:
+        if self.batch_size % self.group_size:
+            raise ValueError(f"batch_size {self.batch_size} is no multiple of group_size {self.group_size}")
+        return self
 
 
 def _by_default_sft(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +14,8 @@ from modelsmith.schema.source import Chat
 Finish = Literal["stop", "length"]
 _SENTINEL = 0xF0000
 """First of the private characters that stand for control tokens while a template is filled in."""
+_PROMPT_TAIL = 32
+"""Tokens at a prompt's end in which its template may have opened the thoughts."""
 _WHERE = "under base_model in the cluster file"
 
 
@@ -127,6 +130,23 @@ def answer_after(text: str, finish: Finish, chat: Chat, opened: bool | None = No
     if opened or (opened is None and finish == "length"):
         return Answer("", "length")
     return Answer(text, finish)
+
+
+def answer_in(tokenizer: Any, prompt: Sequence[int], written: list[int], finish: Finish, chat: Chat) -> Answer:
+    """The answer in the tokens that a model wrote, without its end token.
+
+    The marks around thoughts may be special tokens, which the answer has none of.
+    """
+    decode = tokenizer.decode
+    if chat.thinking != "strip":
+        return Answer(decode(written, skip_special_tokens=True), finish)
+    opened = begins_thinking(decode(prompt[-_PROMPT_TAIL:]), chat)
+    ends = decode(written).count(chat.end)
+    after = bisect_left(range(len(written)), ends, key=lambda count: decode(written[:count]).count(chat.end))
+    if not ends or after == len(written):
+        return answer_after(decode(written), finish, chat, opened)
+    joint = decode(written[:after]).rpartition(chat.end)[2]
+    return Answer((joint + decode(written[after:], skip_special_tokens=True)).lstrip(), finish)
 
 
 def common_prefix(sequences: Sequence[list[int]]) -> int:

@@ -27,6 +27,14 @@ class DivergedError(Exception):
     """The loss is not a number any more."""
 
 
+class TrippedError(Exception):
+    """A tripwire was met; the message says which."""
+
+
+class WeightsDifferError(Exception):
+    """The weights that sample are not those that are trained; the message says by how much."""
+
+
 class CorruptCheckpointError(Exception):
     """A checkpoint whose files are whole could not be loaded; the message is its name."""
 
@@ -41,6 +49,10 @@ def classify(error: BaseException) -> FailureClass:
             return "corrupt-checkpoint"
         if isinstance(cause, DivergedError):
             return "nan-loss"
+        if isinstance(cause, TrippedError):
+            return "tripped"
+        if isinstance(cause, WeightsDifferError):
+            return "weights-differ"
         if isinstance(cause, MemoryError) or "allocate memory" in text or "out of memory" in text:
             return "oom"
         if (isinstance(cause, OSError) and cause.errno in _FULL) or "no space left on device" in text:
@@ -77,7 +89,12 @@ def as_error(error: WorkerError, log_tail: str) -> ModelsmithError:
 
 
 _AGAIN = "Run the command again; training goes on from its last checkpoint."
-_KINDS: dict[FailureClass, type[ModelsmithError]] = {"nan-loss": InvalidInput, "damaged-input": IntegrityFailure}
+_KINDS: dict[FailureClass, type[ModelsmithError]] = {
+    "nan-loss": InvalidInput,
+    "tripped": InvalidInput,
+    "damaged-input": IntegrityFailure,
+    "weights-differ": IntegrityFailure,
+}
 _WORDS: dict[FailureClass, tuple[str, str]] = {
     "oom": (
         "Training needs more memory than there is.",
@@ -93,6 +110,14 @@ _WORDS: dict[FailureClass, tuple[str, str]] = {
     ),
     "disk-full": ("The disk is full.", f"Free some space. {_AGAIN}"),
     "nan-loss": ("The loss is not a number any more: training diverged.", "Lower training.learning_rate."),
+    "tripped": (
+        "A tripwire ended the training: the reward would rise and the specialist would not become better.",
+        "Look at the curve; fewer training.steps, a lower learning_rate or a beta above 0 move the model less.",
+    ),
+    "weights-differ": (
+        "The weights that sampled answers are not those that were trained, so nothing was learned from them.",
+        "Report it with the base model's name; train it by sft or dpo.",
+    ),
     "crash": ("The training worker crashed.", "Read the worker's log in the job's folder."),
     "killed": ("The training worker was killed twice, perhaps for want of memory.", f"Close other programs. {_AGAIN}"),
     "stalled": ("The training worker stopped making progress twice.", f"Check what else runs on the host. {_AGAIN}"),

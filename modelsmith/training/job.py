@@ -20,6 +20,7 @@ from modelsmith.schema.source import Chat
 from modelsmith.schema.training import Stage
 from modelsmith.signing.files import SIGNATURE_FILE, write_atomically
 from modelsmith.substrates.base_models import is_base_model
+from modelsmith.training.measures import Measures
 
 ROWS_INPUT = f"{INPUTS}/rows.jsonl"
 PARENT_INPUT = f"{INPUTS}/parent"
@@ -27,7 +28,16 @@ ADAPTER_FOLDER = "adapter"
 CHECKPOINT_FOLDER = "checkpoints"
 
 FailureClass = Literal[
-    "oom", "damaged-input", "corrupt-checkpoint", "disk-full", "nan-loss", "crash", "killed", "stalled"
+    "oom",
+    "damaged-input",
+    "corrupt-checkpoint",
+    "disk-full",
+    "nan-loss",
+    "tripped",
+    "weights-differ",
+    "crash",
+    "killed",
+    "stalled",
 ]
 """Why a worker ended. ``killed`` and ``stalled`` are what its supervisor saw; the others it names itself."""
 
@@ -86,6 +96,8 @@ class Heartbeat(Frozen):
     """Since this worker began to train."""
     eta: float
     """Seconds left, at the speed so far."""
+    measures: Measures | None = None
+    """What was watched, where answers are rewarded."""
 
 
 class TrainResult(Frozen):
@@ -101,6 +113,8 @@ class TrainResult(Frozen):
     """Largest resident memory of that worker."""
     versions: dict[str, str]
     """Training libraries."""
+    reward: Digest | None = None
+    """Identity of the reward, where answers were rewarded: see `evaluation.reward.reward_digest`."""
     files: dict[str, Digest]
     """Digest of each file of the adapter's folder, by its path in the job's; see `fleet.folder.Made`."""
 

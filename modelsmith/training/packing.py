@@ -7,7 +7,7 @@ the work is less, by the padding and all but one copy of the shared beginning.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -47,3 +47,63 @@ def pack(rows: Sequence[Tokens]) -> dict[str, torch.Tensor]:
         "labels": torch.tensor([labels]),
         "attention_mask": visible[None, None],
     }
+
+
+class Packed(NamedTuple):
+    """Answers to prompts as one sequence."""
+
+    inputs: dict[str, torch.Tensor]
+    """``input_ids`` and ``position_ids``, each (1, n), and a boolean ``attention_mask`` (1, 1, n, n)."""
+    next_ids: torch.Tensor
+    """(1, n): the token of the answer that follows at each position; `IGNORED` elsewhere."""
+    rows: list[int]
+    """The answers that are in it, in order; their tokens are what is not ignored."""
+
+
+def pack_answers(rows: Sequence[Tokens], most: int) -> Iterator[Packed]:
+    """Rows as a tree: the common beginning once, each distinct prompt once, and every answer to it beside the others.
+
+    The last token of a prompt stands before each answer, since what follows it differs. A sequence gets further rows
+    while it has no more than ``most`` tokens.
+    """
+    shared = common_prefix([row.prompt for row in rows])
+    order = sorted(range(len(rows)), key=lambda number: (rows[number].prompt, number))
+    while order:
+        size, taken = 0, 0
+        for number in order:
+            size += len(rows[number].answer) + 1
+            if taken and size > most:
+                break
+            taken += 1
+        yield _tree(rows, order[:taken], shared)
+        order = order[taken:]
+
+
+def _tree(rows: Sequence[Tokens], order: list[int], shared: int) -> Packed:
+    ids = list(rows[order[0]].prompt[:shared])
+    positions, labels = list(range(shared)), [IGNORED] * shared
+    prompt_of, answer_of = [-1] * shared, [-1] * shared
+    before: list[int] | None = None
+    for number in order:
+        prompt, answer = rows[number]
+        own = [] if prompt == before else prompt[shared:-1]
+        owner = prompt_of[-1] if prompt == before else number
+        ids += [*own, prompt[-1], *answer]
+        positions += range(shared, shared + len(own))
+        positions += range(len(prompt) - 1, len(prompt) + len(answer))
+        labels += [IGNORED] * len(own) + [*answer, IGNORED]
+        prompt_of += [owner] * (len(own) + 1 + len(answer))
+        answer_of += [-1] * len(own) + [number] * (1 + len(answer))
+        before = prompt
+    place, prompts, answers = torch.arange(len(ids)), torch.tensor(prompt_of), torch.tensor(answer_of)
+    visible = (
+        (place[:, None] >= place)
+        & ((prompts == -1) | (prompts[:, None] == prompts))
+        & ((answers == -1) | (answers[:, None] == answers))
+    )
+    inputs = {
+        "input_ids": torch.tensor([ids]),
+        "position_ids": torch.tensor([positions]),
+        "attention_mask": visible[None, None],
+    }
+    return Packed(inputs, torch.tensor([labels]), order)

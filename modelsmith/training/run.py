@@ -21,11 +21,12 @@ import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from modelsmith.evaluation.reward import reward_digest
 from modelsmith.fleet.folder import HEARTBEAT_FILE, RESULT_FILE, lines_since, listing, write_json
 from modelsmith.schema.training import Lora, Settings
 from modelsmith.substrates.adapter import load_adapter
 from modelsmith.training.checkpoints import last_intact
-from modelsmith.training.failures import CorruptCheckpointError, StoppedError, classify
+from modelsmith.training.failures import CorruptCheckpointError, StoppedError, TrippedError, classify
 from modelsmith.training.job import (
     ADAPTER_FOLDER,
     CHECKPOINT_FOLDER,
@@ -72,6 +73,7 @@ def run(folder: Path, file: JobFile, base: Path, stop: threading.Event, build: B
         CorruptCheckpointError: the checkpoint could not be loaded although its files are as they were written. It is
             removed, so that the next run goes on from the one before.
         DivergedError: the loss is not a number any more.
+        TrippedError: a tripwire was met; a checkpoint is written.
     """
     job, checkpoints = file.job, folder / CHECKPOINT_FOLDER
     signs = Signs(folder, stop)
@@ -85,6 +87,8 @@ def run(folder: Path, file: JobFile, base: Path, stop: threading.Event, build: B
             shutil.rmtree(checkpoint, ignore_errors=True)
             raise CorruptCheckpointError(checkpoint.name) from error
         raise
+    if signs.reason:
+        raise TrippedError(signs.reason)
     if trainer.state.global_step < job.training.steps:
         raise StoppedError
     result = TrainResult(
@@ -94,6 +98,7 @@ def run(folder: Path, file: JobFile, base: Path, stop: threading.Event, build: B
         seconds=time.monotonic() - begin,
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         versions={name: version(name) for name in LIBRARIES},
+        reward=reward_digest(job.rubric) if job.rubric else None,
         files=_save_adapter(trainer.model, folder / ADAPTER_FOLDER),
     )
     write_json(folder / RESULT_FILE, result)
@@ -163,7 +168,7 @@ def _save_adapter(model: Any, target: Path) -> dict[str, str]:
     """The adapter as safetensors with its configuration in a fixed order and without paths; digests by path."""
     scratch = target.with_name(f".{target.name}")
     shutil.rmtree(scratch, ignore_errors=True)
-    model.save_pretrained(scratch, safe_serialization=True)
+    model.save_pretrained(scratch, safe_serialization=True, selected_adapters=["default"])
     path = scratch / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": None}
     config["target_modules"] = sorted(config["target_modules"])

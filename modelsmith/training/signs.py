@@ -10,10 +10,11 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from modelsmith.fleet.folder import say
+from modelsmith.fleet.folder import HEARTBEAT_FILE, lines_since, say
 from modelsmith.training.checkpoints import seal_checkpoint
 from modelsmith.training.failures import DivergedError
-from modelsmith.training.job import Heartbeat
+from modelsmith.training.job import Heartbeat, heartbeats
+from modelsmith.training.measures import Measures
 
 
 class Signs(TrainerCallback):  # type: ignore[misc]
@@ -27,6 +28,9 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         self._clock = time.monotonic()
         self._first = self._step = 0
         self._loss = math.nan
+        self._measures: Measures | None = None
+        self.reason: str | None = None
+        """Why a tripwire ended training; None where none did."""
 
     def learned(self, loss: float) -> None:
         """Take note of the loss of the step under way.
@@ -37,6 +41,19 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         if not math.isfinite(loss):
             raise DivergedError(f"loss {loss} at step {self._step + 1}")
         self._loss = loss
+
+    def measured(self, measures: Measures) -> None:
+        """Take note of what the step under way measured."""
+        self._measures = measures
+
+    def measures_until(self, step: int) -> dict[int, Measures]:
+        """What was measured up to this step, by this worker or those before it."""
+        beats = heartbeats(lines_since(self._folder / HEARTBEAT_FILE, 0)[0])
+        return {beat.step: beat.measures for beat in beats if beat.measures and beat.step <= step}
+
+    def end(self, reason: str) -> None:
+        """Let training end with a checkpoint after the step under way."""
+        self.reason = reason
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """See transformers."""
@@ -54,9 +71,10 @@ class Signs(TrainerCallback):  # type: ignore[misc]
             loss=self._loss,
             seconds=seconds,
             eta=each * (state.max_steps - state.global_step),
+            measures=self._measures,
         )
         say(self._folder, beat)
-        if self._stop.is_set() and state.global_step < state.max_steps:
+        if self.reason or (self._stop.is_set() and state.global_step < state.max_steps):
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -11,10 +11,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from modelsmith.evaluation.reward import require_rewarding
 from modelsmith.fleet.executor import Executor, Submitted
 from modelsmith.fleet.folder import ERROR_FILE, JOB_FILE, LOG, RESULT_FILE, is_whole, write_json
 from modelsmith.fleet.worker import STOP_GRACE, STOPPED
-from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.canonical import content_digest
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.training_row import Prompt
 from modelsmith.training.failures import RECOVERABLE, as_error, has_room
 from modelsmith.training.job import (
     ADAPTER_FOLDER,
@@ -27,6 +30,7 @@ from modelsmith.training.job import (
     heartbeats,
     place,
 )
+from modelsmith.training.rows import read_rows
 from modelsmith.training.worker import METHODS
 
 WORKER = "modelsmith.training.worker"
@@ -64,8 +68,8 @@ def train(
 
     Raises:
         InvalidInput: ``method-not-available``, ``job-folder-taken`` (by another job), ``parent-shape``,
-            ``training-nan-loss``.
-        IntegrityFailure: ``training-damaged-input``.
+            ``training-nan-loss``, ``training-tripped``, ``judged-reward``.
+        IntegrityFailure: ``training-damaged-input``, ``training-weights-differ``, ``reward-differs``.
         InfrastructureFailure: ``job-busy``, ``training-oom``, ``training-disk-full``, ``training-crash``,
             ``training-killed``, ``training-stalled``, ``training-corrupt-checkpoint``.
         KeyboardInterrupt: interrupted; the worker has ended.
@@ -78,6 +82,7 @@ def train(
             method=job.training.method,
         )
     _check_parent(job, inputs)
+    _check_reward(job, inputs)
     job_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(job_dir / ".supervisor.lock")
     try:
@@ -121,6 +126,20 @@ def _check_parent(job: TrainJob, inputs: Inputs) -> None:
             rank=lora.rank,
             alpha=lora.alpha,
         )
+
+
+def _check_reward(job: TrainJob, inputs: Inputs) -> None:
+    """The rubric can reward every answer, and is the one that the prompts were made for."""
+    if job.training.method != "grpo":
+        return
+    prompts = read_rows(inputs.rows, Prompt)
+    if job.rubric is None or any(prompt.rubric != content_digest(job.rubric) for prompt in prompts):
+        raise IntegrityFailure(
+            "reward-differs",
+            "The prompts were made for another rubric than the one that would reward answers to them.",
+            "Diagnose the run again to make the prompts anew.",
+        )
+    require_rewarding(job.rubric, [prompt.expected for prompt in prompts])
 
 
 def _claim(folder: Path, job: TrainJob) -> str:

@@ -1,0 +1,73 @@
+"""What is watched while answers are rewarded, and what ends a training that goes wrong. Pure.
+
+A reward that rises says little: sampling may only have become sharper, or the answers longer. So each step also says
+how much the model still varies, how far it has moved, and what it scores greedily on prompts that it is not trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.training import Tripwires
+
+WINDOW = 4
+"""Steps whose mean counts: a single step's sample says little."""
+SOLVED = 0.95
+"""A mean reward from which on nothing is left to explore: low entropy and equal groups are then what success is."""
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Measures(Frozen):
+    """Of one step of GRPO; of the model as it was before the step, unless said otherwise."""
+
+    reward: Share
+    """Mean reward of the sampled answers."""
+    length: Annotated[float, Field(ge=0)]
+    """Mean tokens of an answer."""
+    cut_off: Share
+    """Share of answers that reached the limit of tokens."""
+    entropy: Annotated[float, Field(ge=0)]
+    """Mean over the answers' tokens, in nats."""
+    equal_groups: Share
+    """Share of prompts whose answers all earned the same: they teach nothing."""
+    kl: float | None = None
+    """Nats a token from the model that the stage began with, on the sampled answers (Schulman's k3 estimator)."""
+    held_in: Share | None = None
+    """Mean score of greedy answers to the prompts set aside, after the step."""
+    held_in_before: Share | None = None
+    """The same when the stage began; of its first step."""
+
+
+def tripped(history: Mapping[int, Measures], wires: Tripwires) -> str | None:
+    """Why training must end here, in one sentence; None where it may go on. ``history``: measures by step."""
+    steps = [history[step] for step in sorted(history)]
+    if not steps:
+        return None
+    last, first = steps[-WINDOW:], steps[:WINDOW]
+    reward, start = fmean(one.reward for one in last), fmean(one.reward for one in first)
+    kl = steps[-1].kl
+    if kl is not None and kl > wires.most_kl:
+        return f"the model moved {kl:.2f} nats a token from where the stage began; the limit is {wires.most_kl:g}"
+    if len(steps) < 2 * WINDOW:
+        return None
+    entropy, at_first = fmean(one.entropy for one in last), fmean(one.entropy for one in first)
+    if reward < SOLVED and entropy < wires.least_entropy * at_first:
+        return f"entropy fell from {at_first:.3f} to {entropy:.3f} nats a token: answers are almost always the same"
+    length, before = fmean(one.length for one in last), fmean(one.length for one in first)
+    if length > wires.most_growth * before:
+        return f"answers grew from {before:.0f} to {length:.0f} tokens"
+    equal = steps[-wires.equal_steps :]
+    if reward < SOLVED and len(equal) == wires.equal_steps and all(one.equal_groups == 1 for one in equal):
+        return f"for {wires.equal_steps} steps all answers to a prompt earned the same, which teaches nothing"
+    checks = [score for one in steps for score in (one.held_in_before, one.held_in) if score is not None]
+    if len(checks) > 2 and reward > start and max(checks[-2:]) < checks[0] - wires.held_in_loss:
+        return (
+            f"the reward rose from {start:.2f} to {reward:.2f}, and the greedy score on the prompts set aside fell "
+            f"from {checks[0]:.2f} to {checks[-1]:.2f}"
+        )
+    return None

@@ -1,0 +1,116 @@
+"""Answers of the very weights under training, at the speed of the in-process engine. Heavy: imports torch and PEFT.
+
+Decoding goes through a twin of the base model that shares its tensors. For the time of one call the twin's linear
+layers get weights of their own: base and adapter as one, laid out for small batches. The trained model is never
+merged: to add a matrix and take it away again would change its last bits.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from peft.tuners.lora import LoraLayer
+
+from modelsmith.substrates.decoding import Written, decode, end_tokens, for_small_batches, share
+from modelsmith.substrates.local import BATCH
+
+ADAPTER = "default"
+"""Name under which PEFT and TRL keep the adapter that is trained."""
+TIE = {torch.float32: 1e-3, torch.bfloat16: 0.25}
+"""Logits that are as near as this are equal: merging rounds otherwise than adding up does."""
+
+
+class Sampler:
+    """Draws answers with a model and its adapter."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        """``model``: with or without an adapter, and before a trainer has put its hands on it."""
+        base = model.get_base_model() if hasattr(model, "peft_config") else model
+        self._twin = _twin(base)
+        self._pad = tokenizer.pad_token_id or 0
+        self._ends = torch.tensor(end_tokens(self._twin, tokenizer), device=base.device)
+
+    def draw(
+        self, trained: Any, prompts: Sequence[list[int]], answers: int, limit: int, temperature: float, seed: int
+    ) -> list[Written]:
+        """``answers`` to each prompt, in order. The same weights, prompts and seed give the same."""
+        generator = torch.Generator(self._twin.device).manual_seed(seed)
+
+        def choose(logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+            return torch.multinomial(torch.softmax(logits / temperature, dim=-1), 1, generator=generator)[:, 0]
+
+        return self._decode(trained, prompts, choose, answers, limit)
+
+    def greedy(self, trained: Any, prompts: Sequence[list[int]], limit: int) -> list[Written]:
+        """The likeliest answer to each prompt, in order."""
+        return self._decode(trained, prompts, lambda logits, _rows: logits.argmax(dim=-1), 1, limit)
+
+    def _decode(
+        self, trained: Any, prompts: Sequence[list[int]], choose: Any, answers: int, limit: int
+    ) -> list[Written]:
+        order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
+        size = max(1, BATCH[self._twin.device.type] // answers)
+        found: dict[int, Written] = {}
+        with torch.inference_mode(), self._merged(trained):
+            shared = share(self._twin, prompts)
+            for start in range(0, len(order), size):
+                batch = order[start : start + size]
+                for one in decode(
+                    self._twin, [prompts[index] for index in batch], shared, choose,
+                    limit=limit, ends=self._ends, pad=self._pad, answers=answers,
+                ):  # fmt: skip
+                    number = batch[one.number // answers] * answers + one.number % answers
+                    found[number] = one._replace(number=number)
+        return [found[number] for number in sorted(found)]
+
+    @contextmanager
+    def _merged(self, trained: Any) -> Iterator[None]:
+        layers = dict(trained.get_base_model().named_modules())
+        linear = {name: module for name, module in self._twin.named_modules() if isinstance(module, torch.nn.Linear)}
+        before = {name: module.weight for name, module in linear.items()}
+        small = self._twin.device.type == "cpu"
+        try:
+            for name, module in linear.items():
+                weight, layer = module.weight, layers[name]
+                if isinstance(layer, LoraLayer):
+                    weight = weight + layer.get_delta_weight(ADAPTER).to(weight.dtype)
+                module.weight = torch.nn.Parameter(for_small_batches(weight) if small else weight, requires_grad=False)
+            yield
+        finally:
+            for name, module in linear.items():
+                module.weight = before[name]
+
+
+def disagreement(trained: Any, prompt: Sequence[int], greedy: Written) -> str | None:
+    """Why this greedy answer is none of the trained model's; None when each of its tokens is the likeliest there.
+
+    It is computed by the model as the trainer has it, in one pass without a cache.
+    """
+    ids = torch.tensor([[*prompt, *greedy.tokens]], device=trained.device)
+    training = trained.training
+    trained.eval()
+    try:
+        with torch.no_grad():
+            logits = trained(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()
+    finally:
+        trained.train(training)
+    taken = logits.gather(1, ids[0, len(prompt) :, None])[:, 0]
+    short = (logits.max(dim=-1).values - taken).max().item()
+    if short <= TIE.get(next(trained.parameters()).dtype, TIE[torch.float32]):
+        return None
+    return f"a token of a greedy answer falls {short:.3g} short of the likeliest"
+
+
+def _twin(base: Any) -> Any:
+    """A model of its own that shares every tensor with this one, without its adapter layers."""
+    shared = {id(tensor): tensor for tensor in chain(base.parameters(), base.buffers())}
+    twin = copy.deepcopy(base, shared)
+    for name, module in list(twin.named_modules()):
+        if isinstance(module, LoraLayer):
+            twin.set_submodule(name, module.base_layer)
+    return twin.eval()

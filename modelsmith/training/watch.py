@@ -1,0 +1,112 @@
+"""Watching a training that is rewarded: what each step measures, and the end when a tripwire is met. Heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from modelsmith.evaluation.reward import Sampled, rewards
+from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.source import Chat
+from modelsmith.schema.training import Grpo
+from modelsmith.schema.training_row import Prompt
+from modelsmith.substrates.chat import answer_in
+from modelsmith.substrates.decoding import Written
+from modelsmith.training.failures import TrippedError, WeightsDifferError
+from modelsmith.training.measures import Measures, tripped
+from modelsmith.training.sampler import Sampler, disagreement
+from modelsmith.training.signs import Signs
+
+PROBES = 2
+"""Greedy answers whose every token the trained model itself is asked about."""
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """A trainer gets it as a callback before its signs, and tells it what each step measured."""
+
+    def __init__(
+        self,
+        aside: Sequence[tuple[Prompt, list[int]]],
+        sampler: Sampler,
+        signs: Signs,
+        settings: Grpo,
+        rubric: Rubric,
+        chat: Chat,
+        tokenizer: Any,
+    ) -> None:
+        """``aside``: the prompts that are not trained on, with their tokens."""
+        self._aside, self._sampler, self._signs, self._settings = aside, sampler, signs, settings
+        self._rubric, self._chat, self._tokenizer = rubric, chat, tokenizer
+        self._history: dict[int, Measures] = {}
+        self._before: float | None = None
+        self._now: Measures | None = None
+
+    def due(self, step: int, steps: int) -> bool:
+        """Whether the costly measures are taken at this step."""
+        return step % self._settings.watch_every == 0 or step == steps
+
+    def measured(self, measures: Measures) -> None:
+        """Take note of what the step under way measured."""
+        self._now = measures
+
+    def sampled(self, prompt: list[int], written: Written, row: Prompt) -> Sampled:
+        """An answer as the rubric gets it in an eval: without its thoughts."""
+        tokens = written.tokens[:-1] if written.ended else written.tokens
+        said = answer_in(self._tokenizer, prompt, tokens, "stop" if written.ended else "length", self._chat)
+        return Sampled(said.text, said.finish == "length", row.expected)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """See transformers.
+
+        Raises:
+            TrippedError: the training ended here before, and would again.
+            WeightsDifferError: what samples is not what is trained.
+        """
+        self._history = self._signs.measures_until(state.global_step)
+        reason = tripped(self._history, self._settings.tripwires)
+        if reason:
+            raise TrippedError(reason)
+        if state.global_step == 0:
+            self._before = self._held_in(model)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """See transformers.
+
+        Raises:
+            WeightsDifferError: what samples is not what is trained.
+        """
+        assert self._now
+        found: dict[str, Any] = {}
+        if state.global_step == 1:
+            found["held_in_before"] = self._before
+        if self.due(state.global_step, state.max_steps):
+            found["held_in"] = self._held_in(model)
+        measures = self._now.model_copy(update=found)
+        self._history[state.global_step] = measures
+        self._signs.measured(measures)
+        reason = tripped(self._history, self._settings.tripwires)
+        if reason:
+            self._signs.end(reason)
+
+    def _held_in(self, model: Any) -> float | None:
+        """Mean score of greedy answers to the prompts set aside; they also prove whose weights they are."""
+        if not self._aside:
+            return None
+        prompts = [ids for _, ids in self._aside]
+        written = self._sampler.greedy(model, prompts, self._settings.max_completion_tokens)
+        for ids, one in list(zip(prompts, written, strict=True))[:PROBES]:
+            wrong = disagreement(model, ids, one)
+            if wrong:
+                raise WeightsDifferError(wrong)
+        sampled = [self.sampled(ids, one, row) for (row, ids), one in zip(self._aside, written, strict=True)]
+        return fmean(rewards(self._rubric, sampled))
+
+
+def k3(start: torch.Tensor, now: torch.Tensor) -> float:
+    """Mean divergence a token, in nats, from log-probabilities of sampled tokens: Schulman's k3 estimator."""
+    ratio = start - now
+    return max(0.0, float((ratio.exp() - ratio - 1).mean()))

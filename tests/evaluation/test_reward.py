@@ -1,0 +1,81 @@
+"""What training is rewarded by is what evaluation scores by: same rubric, same reading, same number."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelsmith.evaluation import reward as module
+from modelsmith.evaluation.reward import Sampled, require_rewarding, reward_digest, rewards
+from modelsmith.evaluation.scoring import point_weights, row_score, score_completion
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.scenario import Scenario
+
+EXPECTED = {"cause": "timeout", "bid": 2.5}
+
+
+def rubric(*more: dict) -> Rubric:
+    points = [
+        {"id": "format", "text": "JSON.", "weight": 1, "check": {"type": "json_schema", "schema": {"type": "object"}}},
+        {"id": "cause", "text": "Right.", "weight": 3, "required": False,
+         "check": {"type": "text", "match": "contains", "expected": {"reference": "cause"}}},
+        {"id": "bid", "text": "Right.", "weight": 2,
+         "check": {"type": "number", "path": None, "expected": {"reference": "bid"}, "absolute": 0.1}},
+    ]  # fmt: skip
+    return Rubric.model_validate({"id": "r", "owner": "lead", "description": "D.", "points": (*points, *more)})
+
+
+JUDGED = {"id": "tone", "text": "Kind.", "weight": 1, "check": {"type": "judge", "instruction": "Is it kind?"}}
+SCENARIO = Scenario.model_validate_json(
+    json.dumps(
+        {"id": "s", "capability": "c", "risk": "low", "operator_lens": "l", "outcome_type": "o",
+         "messages": [{"role": "user", "content": "Why?"}], "reference": EXPECTED,
+         "criteria": [{"point": "format", "pass": "yes", "fail": "no"}]}
+    )
+)  # fmt: skip
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(['{"cause": "timeout"}', "timeout at 2.5", "bid 2.4", ""]) | st.text(), st.booleans()
+        ),
+        max_size=5,
+    )
+)
+def test_a_reward_is_the_score_that_evaluation_gives(answers: list[tuple[str, bool]]) -> None:
+    scored = [score_completion(rubric(), SCENARIO, text, cut_off=cut)[0] for text, cut in answers]
+    due = [row_score(points, point_weights(rubric())) for points in scored]
+    assert rewards(rubric(), [Sampled(text, cut, EXPECTED) for text, cut in answers]) == due
+
+
+def test_an_answer_cut_off_in_its_number_earns_what_it_earns_in_an_eval() -> None:
+    whole, cut = (Sampled("timeout at 2.5", cut_off, EXPECTED) for cut_off in (False, True))
+    assert rewards(rubric(), [whole])[0] > rewards(rubric(), [cut])[0]
+
+
+def test_a_judged_point_is_refused_before_training_and_never_a_zero() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        require_rewarding(rubric(JUDGED), [EXPECTED])
+    assert refused.value.code == "judged-reward"
+    assert refused.value.details["points"] == ["tone"]
+    with pytest.raises(InfrastructureFailure, match="judge"):
+        rewards(rubric(JUDGED), [Sampled("{}", False, EXPECTED)])
+
+
+def test_a_row_that_the_rubric_cannot_compare_is_refused_before_training() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        require_rewarding(rubric(), [EXPECTED, {"cause": "timeout"}])
+    assert refused.value.code == "bad-reference-path"
+
+
+def test_another_rubric_or_another_reading_is_another_reward(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = reward_digest(rubric())
+    assert reward_digest(rubric()) == before
+    assert reward_digest(rubric(JUDGED)) != before
+    monkeypatch.setattr(module, "READING", module.READING + 1)
+    assert reward_digest(rubric()) != before

@@ -1,0 +1,340 @@
+"""GRPO of a tiny random Llama, by the worker, in this process."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from trl import GRPOTrainer
+
+from modelsmith.artifacts.seal import seal
+from modelsmith.evaluation.reward import reward_digest
+from modelsmith.fleet.executor import Submitted
+from modelsmith.fleet.folder import ERROR_FILE, HEARTBEAT_FILE, JOB_FILE, RESULT_FILE, lines_since, write_json
+from modelsmith.fleet.worker import STOPPED
+from modelsmith.schema.canonical import content_digest, file_digest
+from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.rubric import JudgeCheck, Rubric
+from modelsmith.schema.scenario import Message
+from modelsmith.schema.training import Grpo, Lora, Tripwires
+from modelsmith.schema.training_row import Prompt
+from modelsmith.substrates.base_models import listing_digest
+from modelsmith.training import grpo, run, supervisor, worker
+from modelsmith.training.checkpoints import is_intact
+from modelsmith.training.job import Heartbeat, Inputs, JobFile, TrainJob, TrainResult, WorkerError, heartbeats, place
+from modelsmith.training.measures import Measures, tripped
+from modelsmith.training.packing import Tokens, pack_answers
+from modelsmith.training.rows import read_rows, write_rows
+from modelsmith.training.sampler import Sampler, disagreement
+from modelsmith.training.signs import Signs
+
+STEPS = 6
+RUBRIC = Rubric.model_validate(
+    {
+        "id": "r", "owner": "lead", "description": "D.",
+        "points": (
+            {"id": "letter", "text": "Early.", "weight": 1, "check": {"type": "regex", "pattern": "[a-m]"}},
+            {"id": "other", "text": "Late.", "weight": 2, "check": {"type": "regex", "pattern": "[n-zA-Z]"}},
+        ),
+    }
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Results are compared bit by bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    write_rows(
+        path,
+        [
+            Prompt(
+                messages=(Message(role="user", content=f"Note {i}: {'late bids' if i % 2 else 'bots'}"),),
+                answer="a e", generator="g", template="t", points=("letter",), expected={},
+                rubric=content_digest(RUBRIC),
+            )
+            for i in range(12)
+        ],
+    )  # fmt: skip
+    return path
+
+
+SETTINGS = Grpo(
+    method="grpo", steps=STEPS, batch_size=8, group_size=4, learning_rate=0.02, schedule="constant",
+    max_completion_tokens=6, checkpoint_every=2, watch_every=2, lora=Lora(rank=4, alpha=8, dropout=0.1),
+    tripwires=Tripwires(most_kl=1e9),
+)  # fmt: skip
+
+
+def prepared(folder: Path, model: Path, rows: Path, parent: Path | None = None, **changes: Any) -> Path:
+    """A job's folder, ready for the worker."""
+    job = TrainJob(
+        base=listing_digest(model),
+        parent=file_digest(parent / "SHA256SUMS") if parent else None,
+        rows=file_digest(rows),
+        system="Name the cause.",
+        training=SETTINGS.model_copy(update=changes),
+        rubric=RUBRIC,
+    )
+    folder.mkdir()
+    write_json(folder / JOB_FILE, JobFile(identity=job.identity(), job=job))
+    place(folder, job, Inputs(rows, parent))
+    return folder
+
+
+def work(folder: Path, model: Path, stop_at: int | None = None, *, dies: bool = False) -> int:
+    """The worker; asked to stop after a step, as a closed lifeline does, or gone before the step's end."""
+    asked = threading.Event()
+    if stop_at is None:
+        return worker.main(folder, model, asked)
+    before = Signs.on_step_begin
+
+    def on_step_begin(self: Signs, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step + 1 == stop_at:
+            asked.set()
+            if dies:
+                raise RuntimeError("gone")
+        before(self, args, state, control, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Signs, "on_step_begin", on_step_begin)
+        return worker.main(folder, model, asked)
+
+
+def beats(folder: Path) -> list[Heartbeat]:
+    return heartbeats(lines_since(folder / HEARTBEAT_FILE, 0)[0])
+
+
+def result(folder: Path) -> TrainResult:
+    assert (folder / RESULT_FILE).exists(), (folder / ERROR_FILE).read_text()
+    return TrainResult.model_validate_json((folder / RESULT_FILE).read_bytes())
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_model: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = prepared(tmp_path_factory.mktemp("grpo") / "job", tiny_model, rows)
+    status = work(folder, tiny_model)
+    assert status == 0, (folder / ERROR_FILE).read_text()
+    return folder
+
+
+def test_a_training_by_reward_ends_with_an_adapter_and_the_reward_it_was_trained_by(trained: Path) -> None:
+    made = result(trained)
+    assert made.reward == reward_digest(RUBRIC)
+    assert {name.rpartition("/")[2] for name in made.files} == {"adapter_config.json", "adapter_model.safetensors"}
+    weights = load_file(trained / "adapter" / "adapter_model.safetensors")
+    assert any(bool(tensor.any()) for name, tensor in weights.items() if "lora_B" in name)
+
+
+def test_every_step_says_what_is_watched(trained: Path) -> None:
+    measured = {beat.step: beat.measures for beat in beats(trained)}
+    assert list(measured) == list(range(1, STEPS + 1))
+    assert all(one and one.entropy > 0 and one.length > 0 for one in measured.values())
+    assert [step for step, one in measured.items() if one and one.held_in is not None] == [2, 4, 6]
+    assert [step for step, one in measured.items() if one and one.held_in_before is not None] == [1]
+    moved = [one.kl for one in measured.values() if one and one.kl is not None]
+    assert len(moved) == 3
+    assert moved[-1] > 0
+
+
+@pytest.mark.parametrize(("stop_at", "dies"), [(3, False), (6, True)])
+def test_a_training_that_was_interrupted_or_killed_goes_on_and_ends_in_the_same_adapter(
+    trained: Path, tiny_model: Path, rows: Path, tmp_path: Path, stop_at: int, dies: bool
+) -> None:
+    """Killed before step 6, it goes on from its checkpoint of step 4: step 5 is taken again."""
+    folder = prepared(tmp_path / "job", tiny_model, rows)
+    assert work(folder, tiny_model, stop_at, dies=dies) == (1 if dies else STOPPED)
+    assert work(folder, tiny_model) == 0
+    assert result(folder).files == result(trained).files
+    told = {beat.step: beat.measures for beat in beats(folder)}
+    assert told == {beat.step: beat.measures for beat in beats(trained)}
+
+
+def test_so_does_one_that_is_held_to_the_adapter_it_began_with(
+    trained: Path, tiny_model: Path, rows: Path, tmp_path: Path
+) -> None:
+    parent = shutil.copytree(trained / "adapter", tmp_path / "parent")
+    seal(parent)
+    for name, stop_at in (("whole", None), ("halves", 3)):
+        folder = prepared(tmp_path / name, tiny_model, rows, parent, beta=0.1, steps=4)
+        if stop_at:
+            assert work(folder, tiny_model, stop_at) == STOPPED
+        assert work(folder, tiny_model) == 0, (folder / ERROR_FILE).read_text()
+    assert result(tmp_path / "halves").files == result(tmp_path / "whole").files
+    assert result(tmp_path / "whole").files != result(trained).files
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_model: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """TRL's trainer as the worker makes it, with an adapter that changes every layer."""
+    folder = prepared(tmp_path_factory.mktemp("bench") / "job", tiny_model, rows, lora=Lora(rank=4, alpha=8))
+    signs = Signs(folder, threading.Event())
+    job = JobFile.model_validate_json((folder / JOB_FILE).read_bytes()).job
+    made = grpo.trainer(run._bench(folder, job, tiny_model, signs))
+    generator = torch.Generator().manual_seed(3)
+    for name, tensor in made.model.named_parameters():
+        if "lora_B" in name:
+            tensor.data.normal_(0, 0.3, generator=generator)
+    return made
+
+
+def test_answers_are_those_of_the_weights_under_training(bench: Any) -> None:
+    bench.model.eval()
+    written = bench._sampler.greedy(bench.model, bench._tokens, 6)
+    for prompt, one in zip(bench._tokens, written, strict=True):
+        ids = torch.tensor([prompt])
+        out = bench.model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False, pad_token_id=0
+        )
+        assert out[0, len(prompt) :].tolist() == one.tokens
+        assert disagreement(bench.model, prompt, one) is None
+
+
+def test_sampling_follows_the_models_own_chances(bench: Any) -> None:
+    """Of 4,000 first tokens the likeliest comes as often as the trained model says."""
+    bench.model.eval()
+    (prompt,) = bench._tokens[:1]
+    drawn = bench._sampler.draw(bench.model, [prompt], 4000, 1, 0.7, seed=1)
+    with torch.no_grad():
+        chances = torch.softmax(bench.model(input_ids=torch.tensor([prompt])).logits[0, -1] / 0.7, dim=-1)
+    likeliest = int(chances.argmax())
+    seen = sum(one.tokens == [likeliest] for one in drawn) / 4000
+    assert seen == pytest.approx(float(chances[likeliest]), abs=0.03)
+    assert drawn == [one._replace(seconds=two.seconds) for one, two in zip(
+        bench._sampler.draw(bench.model, [prompt], 4000, 1, 0.7, seed=1), drawn, strict=True)]  # fmt: skip
+
+
+def test_packed_log_probabilities_and_their_gradient_are_those_of_trl(bench: Any) -> None:
+    bench.model.train()
+    asked = [bench._tokens[0]] * 3 + [bench._tokens[1]] * 2
+    answers = [[5, 6, 7], [5, 6], [9], [8, 8, 8], [4]]
+    width = max(map(len, asked))
+    ids = torch.tensor(
+        [[0] * (width - len(p)) + p + a + [0] * (3 - len(a)) for p, a in zip(asked, answers, strict=True)]
+    )
+    seen = torch.tensor(
+        [
+            [0] * (width - len(p)) + [1] * (len(p) + len(a)) + [0] * (3 - len(a))
+            for p, a in zip(asked, answers, strict=True)
+        ]
+    )
+    gradients, values = [], []
+    for computed in (grpo._Trainer, GRPOTrainer):
+        bench.model.zero_grad()
+        said, entropy, _ = computed._get_per_token_logps_and_entropies(
+            bench, bench.model, ids, seen, 3, compute_entropy=True
+        )
+        mask = seen[:, -3:].bool()
+        (said * mask).sum().backward()
+        values.append(torch.cat([said[mask], entropy[mask]]).detach())
+        gradients.append(torch.cat([p.grad.flatten() for p in bench.model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(values[0], values[1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-3, rtol=1e-3)
+
+
+def test_long_answers_are_packed_in_several_sequences() -> None:
+    rows = [Tokens([1, 2, 3 + number // 2], [7] * 5) for number in range(6)]
+    packed = list(pack_answers(rows, most=12))
+    assert [one.rows for one in packed] == [[0, 1], [2, 3], [4, 5]]
+    assert [one.inputs["input_ids"][0].tolist().count(1) for one in packed] == [1, 1, 1]
+
+
+def test_a_sampler_with_other_weights_than_the_trained_ones_ends_the_training(
+    tiny_model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def stale(self: Sampler, trained: Any) -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(Sampler, "_merged", stale)
+    folder = prepared(tmp_path / "job", tiny_model, rows, learning_rate=0.3)
+    assert work(folder, tiny_model) == 1
+    assert failure(folder).failure == "weights-differ"
+
+
+def test_a_tripwire_ends_a_training_with_a_reason_and_a_checkpoint_and_so_does_going_on(
+    tiny_model: Path, rows: Path, tmp_path: Path
+) -> None:
+    wires = Tripwires(most_kl=1e-9)
+    folder = prepared(tmp_path / "job", tiny_model, rows, tripwires=wires)
+    assert work(folder, tiny_model) == 1
+    assert failure(folder).failure == "tripped"
+    assert "nats a token" in failure(folder).message
+    last = beats(folder)[-1].step
+    assert last < STEPS
+    assert is_intact(folder / "checkpoints" / f"checkpoint-{last}")
+    assert work(folder, tiny_model) == 1
+    assert (failure(folder).failure, beats(folder)[-1].step) == ("tripped", last)
+
+
+def failure(folder: Path) -> WorkerError:
+    return WorkerError.model_validate_json((folder / ERROR_FILE).read_bytes())
+
+
+def history(*changes: dict[str, Any]) -> dict[int, Measures]:
+    """Ten steps of a sound training, changed in the last ones."""
+    sound = Measures(reward=0.3, length=20, cut_off=0, entropy=0.6, equal_groups=0.2)
+    steps = [sound] * (10 - len(changes)) + [sound.model_copy(update=change) for change in changes]
+    return dict(enumerate([steps[0].model_copy(update={"held_in_before": 0.5}), *steps[1:]], start=1))
+
+
+@pytest.mark.parametrize(
+    ("said", "last"),
+    [
+        (None, []),
+        ("entropy fell", [{"entropy": 0.1}] * 4),
+        (None, [{"entropy": 0.1, "reward": 0.99}] * 4),
+        ("answers grew", [{"length": 50}] * 4),
+        (None, [{"length": 50}]),
+        ("moved 1.50 nats", [{"kl": 1.5}]),
+        ("earned the same", [{"equal_groups": 1}] * 8),
+        (None, [{"equal_groups": 1}] * 7),
+        (None, [{"equal_groups": 1, "reward": 1.0}] * 8),
+        ("the reward rose", [{"reward": 0.5, "held_in": 0.39}] * 4),
+        (None, [{"reward": 0.5, "held_in": 0.39}] * 3 + [{"reward": 0.5, "held_in": 0.55}]),
+        (None, [{"reward": 0.2, "held_in": 0.39}] * 4),
+    ],
+)  # fmt: skip
+def test_a_training_ends_where_it_does_not_become_better(said: str | None, last: list[dict[str, Any]]) -> None:
+    reason = tripped(history(*last), Tripwires())
+    assert (reason is None) if said is None else (reason is not None and said in reason)
+
+
+@pytest.mark.parametrize("wrong", ["rubric", "judge"])
+def test_a_rubric_that_cannot_reward_the_prompts_is_refused_before_a_worker_starts(
+    rows: Path, tiny_model: Path, tmp_path: Path, wrong: str
+) -> None:
+    check = {"type": "judge", "instruction": "Is it?"}
+    other = RUBRIC.model_copy(
+        update={"points": (RUBRIC.points[0].model_copy(update={"check": JudgeCheck.model_validate(check)}),)}
+    )
+    prompts = read_rows(rows, Prompt)
+    if wrong == "judge":
+        prompts = tuple(one.model_copy(update={"rubric": content_digest(other)}) for one in prompts)
+    write_rows(tmp_path / "rows.jsonl", prompts)
+    digest = file_digest(tmp_path / "rows.jsonl")
+    job = TrainJob(
+        base=listing_digest(tiny_model), parent=None, rows=digest, system="", training=SETTINGS, rubric=other
+    )
+
+    class NoExecutor:
+        def submit(self, folder: Path) -> Submitted:
+            raise AssertionError("a worker was started")
+
+    with pytest.raises(ModelsmithError) as refused:
+        supervisor.train(tmp_path / "job", job, Inputs(tmp_path / "rows.jsonl"), NoExecutor(), lambda beat: None)
+    assert refused.value.code == {"rubric": "reward-differs", "judge": "judged-reward"}[wrong]
