@@ -19,6 +19,7 @@ from modelsmith.operations.table import EVERYONE, OPERATIONS, Operation, Role
 from modelsmith.schema.errors import Exit, InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.system import known_failures, require_text
 
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 COLLECT_AFTER = 50_000
 """New objects between two rounds of garbage collection: a command makes most of its objects by importing, and keeps
 them, so Python's own 700 would cost a sixth of the time that a command needs to start."""
@@ -108,15 +109,65 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--role", type=click.Choice(EVERYONE), default="reviewer", show_default=True, help="Whose tools it has.")
-def mcp(role: Role) -> None:
-    """Serve tools for agents over the Model Context Protocol, on standard input and output.
+@click.option("--role", type=click.Choice(EVERYONE), help="Whose tools it has; reviewer when not given.")
+@click.option("--http", is_flag=True, help="Serve streamable HTTP; roles come with tokens (`mcp-token issue`).")
+@click.option("--host", default="127.0.0.1", show_default=True, help="With --http: address to listen on.")
+@click.option("--port", default=7443, show_default=True, type=click.IntRange(1, 65535), help="With --http: port.")
+@click.option("--name", "names", multiple=True, help="With --http: a name by which clients on other machines know it.")
+@click.option("--tls-cert", type=FILE, help="With --http: certificate chain, PEM.")
+@click.option("--tls-key", type=FILE, help="With --http: its private key, PEM.")
+def mcp(
+    role: Role | None,
+    http: bool,
+    host: str,
+    port: int,
+    names: tuple[str, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+) -> None:
+    """Serve tools for agents over the Model Context Protocol, on standard input and output or with --http.
 
     An agent's client starts this in a promotion repository; docs/mcp.md shows how. No role has a tool that approves.
     """
-    from modelsmith.cli.serving import serve_agents
+    from modelsmith.cli import serving
 
-    serve_agents(role)
+    if http:
+        serving.serve_over_http(role, host, port, names, tls_cert, tls_key)
+    else:
+        serving.serve_agents(role or "reviewer")
+
+
+@cli.group("mcp-token")
+def mcp_token() -> None:
+    """Tokens for agents that reach `modelsmith mcp --http`; a person issues them."""
+
+
+@mcp_token.command("issue")
+@click.option("--role", type=click.Choice(EVERYONE), required=True, help="Role of whoever holds it.")
+@click.option("--scope", "scopes", multiple=True, help="Only these tools of the role, such as modelsmith_eval_*.")
+@click.option("--days", default=30, show_default=True, help="How long it holds.")
+def issue_token(role: Role, scopes: tuple[str, ...], days: int) -> None:
+    """Make a token and show it, this once."""
+    from modelsmith.cli.serving import issue
+
+    issue(role, scopes, days)
+
+
+@mcp_token.command("list")
+def list_tokens() -> None:
+    """Tokens that were issued and not revoked."""
+    from modelsmith.cli.serving import list_all
+
+    list_all()
+
+
+@mcp_token.command("revoke")
+@click.argument("token")
+def revoke_token(token: str) -> None:
+    """Take the token of this id away, at once."""
+    from modelsmith.cli.serving import revoke
+
+    revoke(token)
 
 
 @cli.group(hidden=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from modelsmith.cli import views_corpus, views_jobs, views_pull, views_signal, views_upstream
+from modelsmith.cli import views_agents, views_corpus, views_jobs, views_pull, views_signal, views_upstream
 from modelsmith.cli.page import Page, Parts, Styled
 from modelsmith.cli.tables import interval, styled_outcome
 from modelsmith.cli.views_change import diff_rubric_view, eval_changes_view
@@ -413,6 +413,11 @@ VIEWS: dict[str, View] = {
     "lineage": _lineage,
     "balance": views_corpus.balance,
     "composite-history": views_corpus.composite_history,
+    "fleet": views_agents.fleet,
+    "events": views_agents.events,
+    "evidence": views_agents.evidence,
+    "approvers": views_agents.approvers,
+    "pr ask": views_agents.asked,
     "jobs list": views_jobs.listed,
     "jobs show": views_jobs.shown,
     "jobs tail": views_jobs.tail,

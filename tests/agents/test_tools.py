@@ -24,9 +24,10 @@ from modelsmith.mcp.withheld import without_held_out
 from modelsmith.operations.table import EVERYONE
 
 SEEDS = {
-    "modelsmith_status", "modelsmith_fleet_health", "modelsmith_composite_history", "modelsmith_eval_run",
-    "modelsmith_eval_results", "modelsmith_compare", "modelsmith_train_status", "promote", "rollback", "get_candidate",
-    "policy_gate", "lineage_query", "diff_rubric",
+    "modelsmith_status", "modelsmith_fleet_status", "modelsmith_fleet_health", "modelsmith_composite_history",
+    "modelsmith_eval_run", "modelsmith_eval_results", "modelsmith_compare", "modelsmith_train_status", "promote",
+    "rollback", "get_candidate", "request_approval", "evidence_bundle", "policy_gate", "approver_chain",
+    "lineage_query", "diff_rubric", "events",
 }  # fmt: skip
 each = pytest.mark.parametrize("tool", tuple(tools()), ids=lambda tool: tool.name)
 
@@ -63,7 +64,7 @@ def test_hints_say_what_the_table_says(tool):
 
 def test_a_tool_outside_of_the_role_or_the_token_is_refused_by_name(fresh):
     listed = {tool.name for tool in Session(fresh.clone, "promoter", ("promote", "modelsmith_*")).tools()}
-    assert listed == {"promote", "modelsmith_status"}
+    assert listed == {"promote", "modelsmith_status", "modelsmith_fleet_status"}
     refused = [
         (Session(fresh.clone, "reviewer"), "promote", "outside-role"),
         (Session(fresh.clone, "promoter"), "modelsmith_eval_run", "outside-role"),

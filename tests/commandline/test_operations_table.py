@@ -46,7 +46,20 @@ def test_who_may_call_it_follows_from_what_it_changes(operation):
 
 def test_a_promoter_moves_specialists_on_and_sees_what_that_needs():
     may = {one.name for one in OPERATIONS if "promoter" in one.roles}
-    assert may == {"promote", "rollback", "status", "pr list", "pr show", "check", "pr open", "pr merge", "pr close"}
+    assert may == {
+        "promote",
+        "rollback",
+        "status",
+        "fleet",
+        "approvers",
+        "pr ask",
+        "pr list",
+        "pr show",
+        "check",
+        "pr open",
+        "pr merge",
+        "pr close",
+    }
 
 
 @each

@@ -1,0 +1,75 @@
+"""How what agents ask for first is shown to people: the machine at work, events, evidence, who decides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelsmith.cli.page import Page, Styled
+from modelsmith.schema.steps import shell_line
+
+if TYPE_CHECKING:
+    from modelsmith.operations.approvers import ApproversResult
+    from modelsmith.operations.events import EventsResult
+    from modelsmith.operations.evidence import EvidenceResult
+    from modelsmith.operations.fleet import FleetResult
+    from modelsmith.operations.pr_ask import PrAskResult
+
+
+def fleet(result: FleetResult, page: Page) -> None:
+    """``modelsmith fleet``."""
+    for one in result.clusters:
+        serves = ", ".join(f"{of.specialist} {of.share:.0%}" for of in one.serving)
+        waits = "".join(f"; {of.number} waits for {of.decides}" for of in one.waiting)
+        held = "; on hold" if one.hold else ""
+        page.line(Styled(one.cluster, "bold"), f"  serves {serves}{held}{waits}")
+    for job in result.jobs:
+        page.line(f"job {job.job}  {job.operation} {job.cluster}  {job.status}  {job.message}")
+    for gpu in result.gpus:
+        busy = "" if gpu.busy is None else f"  {gpu.busy} % busy"
+        page.line(f"{gpu.name}{busy}  {gpu.memory_used_mib} of {gpu.memory_total_mib} MiB")
+    if not result.gpus:
+        page.line(f"no GPU; {result.processors} processors")
+
+
+def events(result: EventsResult, page: Page) -> None:
+    """``modelsmith events``."""
+    for one in result.events:
+        page.line(f"{one.cursor}  {one.at.isoformat(timespec='seconds')}  {one.event.name}  {one.event.cluster}")
+    if not result.events:
+        page.line("nothing new")
+    if result.more:
+        page.line(f"{result.more} more; go on with --since {result.cursor}")
+
+
+def approvers(result: ApproversResult, page: Page) -> None:
+    """``modelsmith approvers``."""
+    for one in result.gates:
+        who = "checks alone" if one.gate == "harness" else f"{one.gate}: {', '.join(one.people) or 'nobody yet'}"
+        page.line(f"{one.event:<22}", Styled(who, "" if one.gate == "harness" else "yellow"))
+    if result.decides:
+        page.line(f"waits for {result.decides}")
+
+
+def evidence(result: EvidenceResult, page: Page) -> None:
+    """``modelsmith evidence``."""
+    page.rows(
+        [
+            ("specialist", result.specialist),
+            ("artifact", result.artifact),
+            ("folder", result.folder),
+            ("verdict", result.candidate.verdict),
+            ("attempts", f"{result.attempts}; held-out consulted {result.held_out_consulted} times"),
+            *((name, digest) for name, digest in result.files.items()),
+        ]
+    )
+
+
+def asked(result: PrAskResult, page: Page) -> None:
+    """``modelsmith pr ask``."""
+    page.rows(
+        [
+            ("pull request", f"{result.number}: {result.title}"),
+            ("waits for", result.decides or "nobody"),
+            *((("theirs", shell_line(result.theirs)),) if result.theirs else ()),
+        ]
+    )

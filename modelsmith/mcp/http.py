@@ -1,0 +1,131 @@
+"""The same server over streamable HTTP: whose call it is, the bearer token says."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import NamedTuple
+
+import mcp_types as types
+import uvicorn
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp.shared.exceptions import MCPError
+from pydantic import AnyHttpUrl
+from starlette.applications import Starlette
+
+from modelsmith.mcp.calls import Session
+from modelsmith.mcp.server import make_server
+from modelsmith.operations.table import EVERYONE
+from modelsmith.repository.tokens import Tokens
+from modelsmith.schema.errors import InvalidInput
+
+PATH = "/mcp"
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+LARGEST = 1 << 20
+"""Bytes of a request, at most."""
+
+
+class Listening(NamedTuple):
+    """Where the server is reached."""
+
+    host: str
+    port: int
+    names: tuple[str, ...] = ()
+    """Names by which clients know it, besides those of this machine itself."""
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def scheme(self) -> str:
+        """``https`` where it has a certificate."""
+        return "https" if self.certificate else "http"
+
+
+class _Verifier:
+    """Says whose token it is, at each request anew."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        found = self._tokens.of(token)
+        if found is None:
+            return None
+        return AccessToken(
+            token=found.id,
+            client_id=found.id,
+            subject=found.id,
+            scopes=list(found.scopes),
+            claims={"role": found.role},
+        )
+
+
+def make_app(start: Path, tokens: Tokens, listening: Listening) -> Starlette:
+    """The application: nothing is answered without a token, and none but its own hosts and origins are heard.
+
+    Raises:
+        InvalidInput: ``tls-needed``.
+    """
+    _refuse_plain(listening)
+    hosts = [f"{name}:{listening.port}" for name in (*_LOOPBACK, *listening.names)]
+    hosts += list(listening.names) if listening.port in (80, 443) else []
+    where = AnyHttpUrl(f"{listening.scheme}://{(listening.names or ('localhost',))[0]}:{listening.port}{PATH}")
+
+    def who() -> Session:
+        token = get_access_token()
+        role = (token.claims or {}).get("role") if token else None
+        if token is None or role not in EVERYONE:
+            raise MCPError(types.INVALID_REQUEST, "No token", {"code": "no-token"})
+        return Session(start, role, tuple(token.scopes))
+
+    return make_server(who).streamable_http_app(
+        streamable_http_path=PATH,
+        max_request_body_size=LARGEST,
+        transport_security=TransportSecuritySettings(
+            enable_dns_rebinding_protection=True,
+            allowed_hosts=hosts,
+            allowed_origins=[f"{listening.scheme}://{host}" for host in hosts],
+        ),
+        auth=AuthSettings(issuer_url=where, resource_server_url=None),
+        token_verifier=_Verifier(tokens),
+    )
+
+
+def serve_http(start: Path, tokens: Tokens, listening: Listening) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        InvalidInput: ``tls-needed``.
+    """
+    app = make_app(start, tokens, listening)
+    uvicorn.run(
+        app,
+        host=listening.host,
+        port=listening.port,
+        ssl_certfile=listening.certificate,
+        ssl_keyfile=listening.key,
+        log_level="warning",
+        server_header=False,
+    )
+
+
+def _refuse_plain(listening: Listening) -> None:
+    """Tokens travel in the clear without TLS, so only this machine itself may be spoken to without it."""
+    if listening.certificate or _is_loopback(listening.host):
+        return
+    raise InvalidInput(
+        "tls-needed",
+        f"{listening.host} is reached from other machines, and a token would travel there in the clear",
+        "Give --tls-cert and --tls-key, or listen on 127.0.0.1.",
+        host=listening.host,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,129 @@
+"""Bearer tokens: a role and the tools that its holder may call. Only their hashes are kept, outside of every clone."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+from filelock import FileLock
+from pydantic import AwareDatetime, StringConstraints, ValidationError
+
+from modelsmith.schema.base import Digest, Frozen
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.signing.files import write_atomically
+
+_FILE = "tokens.json"
+_PREFIX = "ms"
+MOST_DAYS = 366
+
+
+class Token(Frozen):
+    """What is kept of one token."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
+    role: Annotated[str, StringConstraints(pattern=r"^[a-z]{1,32}$")]
+    scopes: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z_*]{1,64}$")], ...]
+    """Patterns of tool names, such as ``modelsmith_*``; they only take away from the role's tools."""
+    hash: Digest
+    """SHA-256 of the token, which is 256 random bits: no guess and no table leads back to it."""
+    issued_at: AwareDatetime
+    expires_at: AwareDatetime
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time is over."""
+        return datetime.now(UTC) >= self.expires_at
+
+
+class _Kept(Frozen):
+    """``tokens.json``."""
+
+    tokens: tuple[Token, ...] = ()
+
+
+class Tokens:
+    """The tokens of one home."""
+
+    def __init__(self, home: Path) -> None:
+        self._path = home / _FILE
+
+    def issue(self, role: str, scopes: Sequence[str], days: int) -> tuple[Token, str]:
+        """A new token, and what its holder presents: shown once, and kept nowhere.
+
+        Raises:
+            InvalidInput: ``usage`` for a scope that is no pattern of tool names, or another time than 1 to 366 days.
+        """
+        name, now = secrets.token_hex(4), datetime.now(UTC)
+        if not 1 <= days <= MOST_DAYS:
+            raise InvalidInput("usage", f"A token holds for 1 to {MOST_DAYS} days", "Say --days so.", days=days)
+        secret = f"{_PREFIX}_{name}_{secrets.token_urlsafe(32)}"
+        try:
+            made = Token(
+                id=name,
+                role=role,
+                scopes=tuple(scopes) or ("*",),
+                hash=_hash(secret),
+                issued_at=now,
+                expires_at=now + timedelta(days=days),
+            )
+        except ValidationError:
+            raise InvalidInput(
+                "usage", "A scope is a pattern of tool names", "Write it like modelsmith_eval_*.", scopes=list(scopes)
+            ) from None
+        with self._alone():
+            self._write((*self.all(), made))
+        return made, secret
+
+    def revoke(self, name: str) -> Token:
+        """Take a token away; the very next request with it is refused.
+
+        Raises:
+            InvalidInput: ``unknown-token``.
+        """
+        with self._alone():
+            kept = self.all()
+            found = next((one for one in kept if one.id == name), None)
+            if found is None:
+                raise InvalidInput(
+                    "unknown-token", f"There is no token {name[:40]!a}", "`modelsmith mcp-token list` shows them.",
+                    token=name[:40],
+                )  # fmt: skip
+            self._write(tuple(one for one in kept if one.id != name))
+        return found
+
+    def of(self, secret: str) -> Token | None:
+        """The token of whoever presents this; None for what was never issued, was revoked, or has expired."""
+        hashed = _hash(secret)
+        return next((one for one in self.all() if hmac.compare_digest(one.hash, hashed) and not one.expired), None)
+
+    def all(self) -> tuple[Token, ...]:
+        """Every token that was not revoked.
+
+        Raises:
+            IntegrityFailure: ``tokens-damaged``.
+        """
+        try:
+            return _Kept.model_validate_json(self._path.read_bytes()).tokens
+        except FileNotFoundError:
+            return ()
+        except ValidationError:
+            raise IntegrityFailure(
+                "tokens-damaged", "The file of tokens cannot be read", "Remove it, and issue new tokens."
+            ) from None
+
+    def _alone(self) -> FileLock:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self._path.with_suffix(".lock"), timeout=10)
+
+    def _write(self, tokens: tuple[Token, ...]) -> None:
+        write_atomically(self._path, _Kept(tokens=tokens).model_dump_json(indent=2).encode())
+        self._path.chmod(0o600)
+
+
+def _hash(secret: str) -> str:
+    return f"sha256:{hashlib.sha256(secret.encode('utf-8', 'replace')).hexdigest()}"

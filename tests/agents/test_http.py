@@ -1,0 +1,97 @@
+"""Over HTTP the token says who calls; without one, from another host or another page, nothing is answered."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import anyio
+import pytest
+import uvicorn
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
+from worlds import CLUSTER
+
+from modelsmith.mcp.http import Listening, make_app
+from modelsmith.mcp.tools import tools_of
+from modelsmith.repository.tokens import Tokens
+from modelsmith.schema.errors import InvalidInput
+
+
+@pytest.fixture
+def served(fresh):
+    """The world's server, listening, and its tokens."""
+    tokens = Tokens(fresh.home)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    app = make_app(fresh.clone, tokens, Listening("127.0.0.1", port))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}/mcp", tokens
+    server.should_exit = True
+    thread.join(10)
+
+
+def status(url, **headers):
+    """What a bare request is answered."""
+    asked = urllib.request.Request(url, data=b"{}", headers={"Content-Type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(asked) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_a_token_gives_its_role_and_its_tools_until_it_is_revoked(served):
+    url, tokens = served
+    reader, read = tokens.issue("reviewer", (), 1)
+    _, narrow = tokens.issue("operator", ("modelsmith_status", "promote"), 1)
+
+    async def visit(secret):
+        http = create_mcp_http_client(headers={"Authorization": f"Bearer {secret}"})
+        async with http, Client(streamable_http_client(url, http_client=http)) as client:
+            listed = {tool.name for tool in (await client.list_tools()).tools}
+            seen = await client.call_tool("modelsmith_status", {})
+            refused = await client.call_tool("rollback", {"cluster": CLUSTER, "reason": "x"})
+            assert not seen.is_error
+            assert "outside-role" in refused.content[0].text
+            return listed
+
+    assert anyio.run(visit, read) == {tool.name for tool in tools_of("reviewer")}
+    assert anyio.run(visit, narrow) == {"modelsmith_status", "promote"}
+    tokens.revoke(reader.id)
+    assert status(url, Authorization=f"Bearer {read}") == 401
+
+
+def test_nobody_without_a_token_and_no_page_of_another_host_is_answered(served):
+    url, tokens = served
+    good = {
+        "Authorization": f"Bearer {tokens.issue('operator', (), 1)[1]}",
+        "Accept": "application/json, text/event-stream",
+    }
+    for bad in ("", "Bearer", "Bearer x", "Basic eDp5", "Bearer " + "x" * 5000):
+        assert status(url, Authorization=bad) == 401
+    assert status(url, **good, Host="evil.example") == 421
+    assert status(url, **good, Origin="https://evil.example") == 403
+    assert status(url, **good) == 400, "the control: it is heard, and says nothing of the protocol"
+
+
+def test_a_server_for_other_machines_needs_a_certificate(fresh):
+    with pytest.raises(InvalidInput) as caught:
+        make_app(fresh.clone, Tokens(fresh.home), Listening("0.0.0.0", 7443))
+    assert caught.value.code == "tls-needed"
+    issued = fresh.modelsmith(
+        "mcp-token", "issue", "--role", "operator", env=fresh.environment() | {"MODELSMITH_ROLE": "reviewer"}
+    )
+    assert (issued.code, "outside-role" in issued.err) == (2, True), "an agent issues itself no token"
+    made = fresh.modelsmith("mcp-token", "issue", "--role", "promoter", "--scope", "promote")
+    assert "shown this once" in made.out
+    assert "promoter  promote" in fresh.modelsmith("mcp-token", "list").out
