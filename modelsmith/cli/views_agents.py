@@ -34,7 +34,7 @@ def fleet(result: FleetResult, page: Page) -> None:
 def events(result: EventsResult, page: Page) -> None:
     """``modelsmith events``."""
     for one in result.events:
-        page.line(f"{one.cursor}  {one.at.isoformat(timespec='seconds')}  {one.event.name}  {one.event.cluster}")
+        page.line(f"{one.cursor}  {one.at}  {one.event.name}  {one.event.cluster}")
     if not result.events:
         page.line("nothing new")
     if result.more:
