@@ -125,6 +125,8 @@ class Pull:
     left_queue: str | None = None
     """Why the merge queue took it out last."""
     comments: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """What happened to it, by "Issue event types"."""
     apart: tuple[str, str] = ("", "")
     """Its tip and the main that it was found not to be part of."""
 
@@ -384,6 +386,7 @@ class GitHubServer:
             ("POST", r"pulls/(\d+)/requested_reviewers", "pull_requests", self._request),
             ("GET", r"issues/(\d+)/comments", "pull_requests", self._comments),
             ("POST", r"issues/(\d+)/comments", "pull_requests", self._comment),
+            ("GET", r"issues/(\d+)/events", "pull_requests", self._events),
             ("PATCH", r"issues/comments/(\d+)", "pull_requests", self._edit_comment),
             ("POST", r"statuses/([0-9a-f]+)", "statuses", self._status),
             ("GET", r"commits/([0-9a-f]+)/status", "", self._combined),
@@ -589,6 +592,21 @@ class GitHubServer:
         }  # fmt: skip
         pull.comments.append(comment)
         return 201, comment, {}
+
+    def _events(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        return 200, self._one(repo, match).events, {}
+
+    def happened(self, pull: Pull, event: str, login: str, at: str | None = None, **more: Any) -> None:
+        """Something that somebody did to a pull request in the pages."""
+        urls = {"url": f"{self.api}/events/{self._id()}", "commit_id": None, "commit_url": None}
+        facts = {"id": self._id(), "node_id": "E", "actor": self._user(login), "event": event}
+        pull.events.append(facts | urls | {"created_at": at or now(), "performed_via_github_app": None} | more)
+
+    def dismissed(self, pull: Pull, review: dict[str, Any], login: str) -> None:
+        """A review that somebody dismissed, by "Dismiss a review for a pull request"."""
+        said = {"state": review["state"].lower(), "review_id": review["id"], "dismissal_message": "No."}
+        self.happened(pull, "review_dismissed", login, dismissed_review=said)
+        review["state"] = "DISMISSED"
 
     def _edit_comment(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
         for pull in repo.pulls.values():

@@ -285,7 +285,7 @@ class SignedLogs:
         self._append(number, event)
         return fold_pull(self._reader.log(self._tip(number)), None)
 
-    def unreceipted(self) -> tuple[int, ...]:
+    def unreceipted(self) -> tuple[tuple[int, ...], ...]:
         """See `Forge`."""
         self._refresh()
         return self._reader.unreceipted(self._reader.tips(), self._reader.main())

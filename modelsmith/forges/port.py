@@ -160,8 +160,11 @@ class Forge(Protocol):
         """
         ...
 
-    def unreceipted(self) -> tuple[int, ...]:
-        """Pull requests that the forge merged since the last receipts, oldest first: theirs come before any others."""
+    def unreceipted(self) -> tuple[tuple[int, ...], ...]:
+        """Merges that the forge made since the last receipts, oldest first: theirs come before any others.
+
+        Each as the numbers of the pull requests that it may be of: those that were opened with its commit.
+        """
         ...
 
     def add_receipts(self, number: int, receipts: str, expected_main: str) -> PullRequest:

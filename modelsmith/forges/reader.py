@@ -153,8 +153,11 @@ class Reader:
         merge = merges.get(opening.head)
         return merge if merge and numbers.get(merge, opening.pull) == opening.pull else None
 
-    def unreceipted(self, tips: Mapping[int, str], main: str) -> tuple[int, ...]:
-        """Pull requests that were merged after the last merge with receipts, oldest first."""
+    def unreceipted(self, tips: Mapping[int, str], main: str) -> tuple[tuple[int, ...], ...]:
+        """Merges after the last one with receipts, oldest first, each with the pull requests that it may be of.
+
+        Anybody may open a commit again that somebody else has opened; whose merge it is, receipts will say.
+        """
         numbers = self._merges(main)[1]
         heads: list[str] = []
         for commit in self.git.first_parent_log(main)[::-1]:
@@ -163,12 +166,12 @@ class Reader:
             heads += commit.parents[1:2]
         if not heads:
             return ()
-        found: dict[str, int] = {}
+        found: dict[str, list[int]] = {}
         for number, tip in tips.items():
             with suppress(ModelsmithError):
                 if self.merge_of(opened(self.log(tip)), main):
-                    found[opened(self.log(tip)).head] = number
-        return tuple(found[head] for head in reversed(heads) if head in found)
+                    found.setdefault(opened(self.log(tip)).head, []).append(number)
+        return tuple(tuple(found[head]) for head in reversed(heads) if head in found)
 
     def merged_numbers(self, main: str) -> Set[int]:
         """Numbers of the pull requests that a main's receipts say were merged."""

@@ -45,6 +45,8 @@ def review_doubt(review: Review, policy: Policy, people: People, now: datetime) 
         return f"the policy takes no attested reviews of {source.forge}"
     if account_holder(people, source.forge, source.login, source.account) != review.actor:
         return f"the account {source.account} ({source.login}) at {source.forge} is not {review.actor}'s"
+    if source.read_at > now + CLOCK_TOLERANCE:
+        return f"{source.forge} was read on {_words(source.read_at)}, in the future; set this machine's clock"
     if review.verdict == "approve" and now > source.read_at + timedelta(hours=source.hours):
         return f"{source.forge} was read on {_words(source.read_at)}, more than {source.hours} hours ago; read it again"
     return None

@@ -106,7 +106,7 @@ def _attest(forge: GitHubForge, main: GovernedState, pull: PullRequest, commit: 
         reviews=reviews,
         read_at=datetime.now(UTC).replace(microsecond=0),
     )
-    before = newest(main, pull.attested)[0]
+    before = newest(main, pull)[0]
     because = "it was asked for" if always else _reason(said, before)
     if because is None:
         return AttestedPull(number=pull.number, signed=False, reviews=len(reviews), because="nothing changed")

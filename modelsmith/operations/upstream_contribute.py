@@ -145,7 +145,10 @@ def _said(where: str, text: str, private: re.Pattern[str]) -> Iterator[str]:
 
 
 def _private_words(workspace: Workspace, git: Git, tip: str, main: GovernedState) -> re.Pattern[str]:
-    """Names that main's governed files and this clone's forge give to things and people, and upstream does not know."""
+    """Names that main's governed files and this clone's forge give to things and people, and upstream does not know.
+
+    Programs write ``rtb-pricing`` as ``rtb_pricing`` or ``RtbPricing``, and within longer names.
+    """
     found = {main.policy.repository}
     for holder in holders(main.people):
         found |= {holder.id, *holder.logins.values()}
@@ -156,5 +159,5 @@ def _private_words(workspace: Workspace, git: Git, tip: str, main: GovernedState
     found |= set(re.findall(r"[A-Za-z0-9][A-Za-z0-9.-]+", forge.removeprefix("github:")))
     public = {"https", "http", "github.com", "forge.git", "modelsmith"}
     found = {word for word in found if len(word) >= SHORTEST and word.lower() not in public}
-    names = sorted(found - mentions(git, tip, sorted(found)))
-    return re.compile(rf"(?i)(?<![\w-])(?:{'|'.join(map(re.escape, names))})(?![\w-])" if names else r"(?!)")
+    names = [re.sub(r"\\?[-_ ]", "[-_ ]?", re.escape(name)) for name in sorted(found - mentions(git, tip, found))]
+    return re.compile(rf"(?i)(?<![a-z0-9])(?:{'|'.join(names)})(?![a-z0-9])" if names else r"(?!)")

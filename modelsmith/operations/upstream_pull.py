@@ -12,8 +12,7 @@ from modelsmith.repository.upstream import (
     fetch_upstream,
     last_pulled,
     local_main,
-    merge_trees,
-    with_teams_files,
+    pulled_tree,
 )
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
@@ -54,8 +53,7 @@ def run(workspace: Workspace, request: UpstreamPullRequest) -> UpstreamPullResul
     main = local_main(git)
     base = last_pulled(git, main, tip)
     left = tuple(path.path for path in git.change(base, tip).paths if is_teams(path.path))
-    bases, theirs = (with_teams_files(git, commit, main) for commit in (base, tip))
-    tree = merge_trees(git, bases, git.text("rev-parse", f"{main}^{{tree}}"), theirs)
+    tree = pulled_tree(git, main, base, tip)
     paths = tuple(path.path for path in git.change(main, tree).paths)
     if not paths:
         return UpstreamPullResult(branch=None, commit=None, upstream=tip, paths=(), left=left, next=None)

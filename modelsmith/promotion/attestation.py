@@ -19,6 +19,7 @@ from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.governance import People
 from modelsmith.schema.promotion import ATTESTATION_TYPE, Approval, AttestedReview, ReviewsAttestation
 from modelsmith.schema.pull import ForgeReview, PullRequest, Review
 from modelsmith.schema.workflows import SignedBy
@@ -97,18 +98,24 @@ def read_attestation(bundle: bytes, main: GovernedState) -> Attested:
     raise refusal
 
 
-def newest(main: GovernedState, bundles: Iterable[str]) -> tuple[Attested | None, tuple[str, ...]]:
-    """The attestation that was read last among those that hold, and why later ones do not.
+def newest(main: GovernedState, pull: PullRequest) -> tuple[Attested | None, tuple[str, ...]]:
+    """The attestation of a pull request that was read last among those that hold, and why others do not.
 
-    What GitHub said before is superseded: a review may have been dismissed since.
+    What GitHub said before is superseded: a review may have been dismissed since. Anybody who may push can put one of
+    another pull request into this one's log; it supersedes nothing here.
     """
     doubts: list[str] = []
     readable = []
-    for bundle in bundles:
+    for bundle in pull.attested:
         try:
-            readable.append((claimed(bundle.encode()).read_at, bundle))
+            said = claimed(bundle.encode())
         except IntegrityFailure as error:
             doubts.append(error.message)
+            continue
+        if said.pull == pull.number:
+            readable.append((said.read_at, bundle))
+        else:
+            doubts.append(_bad(f"is of pull request {said.pull}").message)
     for _, bundle in sorted(readable, key=lambda one: one[0], reverse=True):
         try:
             return read_attestation(bundle.encode(), main), tuple(doubts)
@@ -171,7 +178,7 @@ def of_pull(main: GovernedState, pull: PullRequest, change: str) -> tuple[tuple[
     """
     if not pull.attested or not main.policy.attested_forges:
         return (), ()
-    found, doubts = newest(main, pull.attested)
+    found, doubts = newest(main, pull)
     notes = [f"An attestation of reviews does not count: {doubt}" for doubt in dict.fromkeys(doubts)]
     if found is None:
         return (), tuple(notes)
@@ -198,8 +205,11 @@ def about(said: ReviewsAttestation, pull: int, head: str | None, change: str) ->
     return None if said.change == change else "is of another change"
 
 
-def approved_at(path: str, data: bytes) -> datetime:
-    """The time that was signed in a receipt of an approval, or at which the first approval of an attestation was given.
+def approved_at(people: People, actor: str, path: str, data: bytes) -> datetime:
+    """When an actor gave the approval that a receipt proves: as it was signed, or as the forge took their review.
+
+    Anybody may review at a forge, so what others said there begins no window. Where people.yaml gives the account to
+    nobody any more, the earliest approval does: a window then ends sooner, and never later.
 
     Raises:
         IntegrityFailure: ``bad-receipt``.
@@ -208,9 +218,11 @@ def approved_at(path: str, data: bytes) -> datetime:
         if not path.rpartition("/")[2].startswith("attested-"):
             return Approval.model_validate_json(data).at
         said = claimed(data)
-        return min((one.at for one in said.reviews if one.state == "APPROVED"), default=said.read_at)
     except (ValueError, IntegrityFailure):
         raise IntegrityFailure("bad-receipt", f"{path} cannot be read", "Restore it from history.", path=path) from None
+    given = [one for one in said.reviews if one.state == "APPROVED"]
+    own = [one for one in _last(given) if account_holder(people, said.forge, one.login, one.account) == actor]
+    return min((one.at for one in own or given), default=said.read_at)
 
 
 def _last(reviews: Iterable[AttestedReview]) -> Iterator[AttestedReview]:

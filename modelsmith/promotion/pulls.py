@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,7 +25,14 @@ from modelsmith.repository.tree import read_each
 from modelsmith.repository.workspace import refuse_local
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, IntegrityFailure, WaitingForPerson
+from modelsmith.schema.errors import (
+    GateNotCleared,
+    InfrastructureFailure,
+    IntegrityFailure,
+    InvalidInput,
+    ModelsmithError,
+    WaitingForPerson,
+)
 from modelsmith.schema.promotion import (
     MERGE_NAMESPACE,
     RECORD_FILE,
@@ -157,7 +164,7 @@ def merge_pull(merger: Merger, number: int, known: GovernedState | None = None) 
         return pull
     waiting = merger.forge.unreceipted()
     for earlier in waiting:
-        add_receipts(merger, earlier)
+        _add_receipts_of_any(merger, earlier)
     if waiting:
         pull = merger.forge.get(number)
     if pull.status == "merged":
@@ -199,10 +206,10 @@ def add_receipts(merger: Merger, number: int) -> PullRequest:
             return pull
         assert pull.merge
         waiting = merger.forge.unreceipted()
-        if number not in waiting:
+        if not any(number in one for one in waiting):
             raise _too_late(number, pull.merge)
-        if waiting[0] != number:
-            add_receipts(merger, waiting[0])
+        if number not in waiting[0]:
+            _add_receipts_of_any(merger, waiting[0])
             continue
         main = read_governed_state(git, git.text("rev-parse", f"{pull.merge}^1"))
         now = datetime.now(UTC).replace(microsecond=0)
@@ -225,6 +232,22 @@ def add_receipts(merger: Merger, number: int) -> PullRequest:
         sync(merger)
         return done
     raise too_busy()
+
+
+def _add_receipts_of_any(merger: Merger, numbers: Sequence[int]) -> None:
+    """Push the receipts of one merge, as of the first of these pull requests whose gate opens for it.
+
+    Who opens again what was merged, signed or not, so holds up nobody. Raises as `add_receipts`: of the first of them.
+    """
+    refusals: list[ModelsmithError] = []
+    for number in numbers:
+        try:
+            add_receipts(merger, number)
+        except (IntegrityFailure, GateNotCleared, InvalidInput) as error:
+            refusals.append(error)
+        else:
+            return
+    raise refusals[0]
 
 
 def _judged(merger: Merger, main: GovernedState, pull: PullRequest, now: datetime) -> MergeDecision:

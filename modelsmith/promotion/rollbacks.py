@@ -57,8 +57,8 @@ def deployment_of(main: GovernedState, specialist: str) -> Deployment:
         if record.event == "customer-deployed" and record.rollback:
             folder = f"{record_folder(record)}/{RECEIPTS}"
             receipt = load_machine_file(main.tree, f"{folder}/{MERGE_RECEIPT}", Receipt)
-            paths = [f"{folder}/{name}" for name in receipt.approvals.values()]
-            times = [approved_at(path, main.tree.read(path)) for path in paths]
+            proofs = [(actor, f"{folder}/{name}") for actor, name in receipt.approvals.items()]
+            times = [approved_at(main.people, actor, path, main.tree.read(path)) for actor, path in proofs]
             return Deployment(record, record.rollback, max(times, default=None))
     raise InvalidInput(
         "not-deployed",

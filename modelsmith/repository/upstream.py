@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +12,7 @@ from typing import Any
 from modelsmith.governance.staying import is_teams
 from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput
 from modelsmith.schema.progress import Progress
 
 REMOTE = "upstream"
@@ -80,26 +80,65 @@ def local_main(git: Git) -> str:
 
 
 def last_pulled(git: Git, main: str, tip: str) -> str:
-    """The latest commit of upstream whose changes main holds: as a pull said, or by history.
+    """The latest commit of upstream whose changes main holds: by history, or by the commits that pulls made.
+
+    A commit's message is anybody's words, which no reviewer need see. So one that names a commit of upstream is taken
+    for a pull only when its tree is the one that a pull of it gives, on the main before it.
 
     Raises:
         InvalidInput: ``no-common-history``.
         GateNotCleared: as `Git.merge_base`.
     """
-    said = git.text("log", "--format=%B", f"--grep=^{TRAILER}[0-9a-f]", "--max-count=100", main)
-    named = re.findall(rf"^{TRAILER}([0-9a-f]{{40,64}})$", said, re.M)
-    found = [one for one in named if git.rev(one) and git.is_ancestor(one, tip)]
+    return _last_pulled(git, main, tip, {})
+
+
+def pulled_tree(git: Git, main: str, base: str, tip: str) -> str:
+    """Tree of main with what changed in upstream from ``base`` to ``tip``, a team's own paths left as they are.
+
+    Raises:
+        GateNotCleared: ``conflict`` with its paths.
+    """
+    bases, theirs = (with_teams_files(git, commit, main) for commit in (base, tip))
+    return merge_trees(git, bases, git.text("rev-parse", f"{main}^{{tree}}"), theirs)
+
+
+def _last_pulled(git: Git, main: str, tip: str, known: dict[str, bool]) -> str:
+    """``known``: whether each commit that was looked at is a pull."""
     by_history = git.merge_base(main, tip)
-    latest: str | None = max(
-        [*found, *([by_history] if by_history else [])], key=lambda one: _age(git, one), default=None
-    )
-    if latest is None:
+    if by_history is None:
         raise InvalidInput(
             "no-common-history",
             "This repository and upstream share no commit, so it cannot be said what changed there since",
             "Begin from a fork or mirror of upstream: see docs/github.md.",
         )
-    return latest
+    oldest = _age(git, by_history)
+    named = [(_age(git, one), commit, one) for commit, one in _named(git, main) if git.is_ancestor(one, tip)]
+    for age, commit, one in sorted(named, reverse=True):
+        if age > oldest and commit not in known:
+            known[commit] = _is_pull(git, commit, one, known)
+        if age > oldest and known[commit]:
+            return one
+    return by_history
+
+
+def _named(git: Git, main: str) -> Iterator[tuple[str, str]]:
+    """Commits of main that say that they are pulls, and the one commit that each names; the latest hundred."""
+    said = git.text("log", "-z", "--format=%H%n%B", f"--grep=^{TRAILER}[0-9a-f]", "--max-count=100", main)
+    for entry in said.split("\0"):
+        commit, _, words = entry.partition("\n")
+        found: list[str] = re.findall(rf"^{TRAILER}([0-9a-f]{{40,64}})$", words, re.M)
+        if len(found) == 1 and git.rev(found[0]):
+            yield commit, found[0]
+
+
+def _is_pull(git: Git, commit: str, tip: str, known: dict[str, bool]) -> bool:
+    tree, *parents = git.text("log", "-1", "--format=%T %P", commit).split()
+    if len(parents) != 1:
+        return False
+    try:
+        return tree == pulled_tree(git, parents[0], _last_pulled(git, parents[0], tip, known), tip)
+    except (GateNotCleared, InvalidInput):
+        return False
 
 
 def _age(git: Git, commit: str) -> int:

@@ -103,7 +103,7 @@ def verify(bundle: bytes, root: bytes) -> tuple[bytes, SignedBy]:
     try:
         _, payload = verifier.verify_dsse(parsed, _Nobody())
         return payload, signed_by(certificate)
-    except (Error, ValueError, TypeError, x509.ExtensionNotFound) as error:
+    except Exception as error:  # anybody may have made these bytes, and six libraries refuse each in its own words
         _does_not_hold(error)
 
 

@@ -91,6 +91,15 @@ def test_a_second_pull_begins_where_the_first_ended(pair):
     assert pair.git.text("show", f"{pulled.commit}:docs/page.md") == "Our own\n\nTwo\n\nThree!"
 
 
+def test_a_commit_that_only_says_that_it_pulled_withholds_nothing(pair):
+    """A proposal's message is anybody's: it names upstream's mend as pulled, and brings something else, or nothing."""
+    mended = pair.there({"modelsmith/a.py": b"a = 2\n"})
+    other = pair.git.commit_files(pair.git.rev("main"), {"notes.md": b"x\n"}, f"Notes\n\nUpstream: {mended}\n", WHO)
+    pair.git.update_ref("refs/heads/main", other, pair.git.rev("main"))
+    assert pair.status().incoming == ("modelsmith/a.py",)
+    assert pair.pull().paths == ("modelsmith/a.py",)
+
+
 def test_what_both_sides_changed_is_a_conflict_with_its_path(pair):
     pair.here({"modelsmith/a.py": b"a = 3\n"})
     pair.there({"modelsmith/a.py": b"a = 2\n"})
@@ -129,6 +138,8 @@ PRIVATE = {
     "an address": {"docs/page.md": b"ssh 10.12.0.7\n"},
     "a person": {"docs/page.md": b"Ask petra about it.\n"},
     "a cluster": {"docs/page.md": f"As in {CLUSTER}.\n".encode()},
+    "a cluster as programs write it": {"modelsmith/a.py": f"test_{CLUSTER.replace('-', '_')}_2 = 1\n".encode()},
+    "a cluster as a class": {"modelsmith/a.py": f"class {CLUSTER.title().replace('-', '')}: ...\n".encode()},
     "a cluster in a name": {f"docs/{CLUSTER}.md": b"x\n"},
     "bytes": {"docs/picture.bmp": b"\xff\xfe\x00"},
 }

@@ -76,6 +76,23 @@ class ReviewAnswer(_Answer):
     submitted_at: str | None = None
 
 
+class Dismissed(_Answer):
+    """The review that an event dismissed."""
+
+    review_id: int
+    state: str
+    """What it was before, in small letters: ``changes_requested``."""
+
+
+class EventAnswer(_Answer):
+    """Something that happened to a pull request, by "Issue event types"."""
+
+    event: str
+    created_at: str
+    actor: AccountAnswer | None = None
+    dismissed_review: Dismissed | None = None
+
+
 class RunOutput(_Answer):
     """What a check run shows."""
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from modelsmith.forges.github.answers import (
     CommentAnswer,
+    EventAnswer,
     Face,
     RepositoryAnswer,
     ReviewAnswer,
@@ -30,6 +31,8 @@ A = TypeVar("A", bound=BaseModel)
 
 _VERDICTS = {"APPROVED": "approve", "CHANGES_REQUESTED": "reject"}
 _DECIDES = (*_VERDICTS, "DISMISSED")
+_OTHER_BASE = ("base_ref_changed", "automatic_base_change_succeeded")
+"""Events after which a pull request is into another branch than before, by "Issue event types"."""
 MOST_REVIEWS = 500
 """Reviews of one pull request that can be attested together."""
 
@@ -170,6 +173,9 @@ class Faces:
     def reviews(self, number: int) -> tuple[AttestedReview, ...]:
         """Every review that decides something, in GitHub's order, as GitHub has it at this moment.
 
+        Two things that GitHub lets whoever may write do to a review are looked through (`given_by`): another base
+        branch shows the reviewer another difference, and a no can be dismissed by others than its giver.
+
         Raises:
             InfrastructureFailure: ``github-failed`` for an answer that cannot be read.
             GateNotCleared: ``over-limits``.
@@ -189,6 +195,9 @@ class Faces:
                 "at": review.submitted_at,
             }
             found.append(read_answer(AttestedReview, json.dumps(facts)))
+        if found:
+            listed = self.rest.ask_all("read what happened to it", f"/issues/{number}/events?per_page=100")
+            found = given_by(found, [read_answer(EventAnswer, entry) for entry in listed])
         if len(found) > MOST_REVIEWS:
             raise GateNotCleared(
                 "over-limits",
@@ -287,6 +296,25 @@ class Faces:
             if comment.body.startswith(mark):
                 return comment
         return None
+
+
+def given_by(reviews: Sequence[AttestedReview], events: Sequence[EventAnswer]) -> list[AttestedReview]:
+    """Reviews as their givers left them, for this base branch. Pure.
+
+    An approval from before the base branch changed was of another difference, at the very same commit, and is none. A
+    request for changes that somebody else dismissed is one still: only another review of its giver takes it back.
+    """
+    moved = max((one.created_at for one in events if one.event in _OTHER_BASE), default="")
+    kept = []
+    for one in reviews:
+        gone = [event for event in events if event.dismissed_review and event.dismissed_review.review_id == one.review]
+        last = gone[-1] if gone else None
+        if one.state == "DISMISSED" and last and last.dismissed_review and last.actor:
+            no = last.dismissed_review.state.upper() == "CHANGES_REQUESTED" and last.actor.id != one.account
+            kept.append(one.model_copy(update={"state": "CHANGES_REQUESTED"}) if no else one)
+        elif one.state != "APPROVED" or f"{one.at:%Y-%m-%dT%H:%M:%SZ}" > moved:
+            kept.append(one)
+    return kept
 
 
 def _short(words: str, most: int) -> str:

@@ -201,7 +201,7 @@ class GitHubForge:
                 raise
         return True
 
-    def unreceipted(self) -> tuple[int, ...]:
+    def unreceipted(self) -> tuple[tuple[int, ...], ...]:
         """See `Forge`."""
         self._require()
         return self._logs.unreceipted()
