@@ -130,22 +130,28 @@ def _proposed(forge: Forge, main: GovernedState, number: int, now: datetime) -> 
 def _made(
     workspace: Workspace, forge: Forge, main: GovernedState, made: tuple[str, str], now: datetime
 ) -> tuple[str, int, str, Checked]:
-    """The answers about commits of a merge queue: which pull request they are of, git says, and no name of a branch."""
+    """The answers about commits of a merge queue: which pull request they are of, git says, and no name of a branch.
+
+    It is the one whose head was merged. Others may lie beneath it, or have been opened with the same commit.
+    """
     git = workspace.git
     base, tip = (_commit(workspace, name) for name in made)
-    pulls = [
+    held = [
         pull for pull in forge.list("open") if git.is_ancestor(pull.head, tip) and not git.is_ancestor(pull.head, base)
     ]
-    if len(pulls) != 1:
-        numbers = ", ".join(str(pull.number) for pull in pulls) or "none"
+    head = git.text("rev-list", "--parents", "-n1", tip).split()[2:]
+    merged = [pull for pull in held if [pull.head] == head] or (held if len(held) == 1 else [])
+    judged = [(pull, check_made(main, pull, base, tip, now)) for pull in merged]
+    if not judged:
+        numbers = ", ".join(str(pull.number) for pull in held) or "none"
         raise GateNotCleared(
             "not-one-proposal",
-            f"{base[:12]}..{tip[:12]} holds the commits of {len(pulls)} open pull requests ({numbers}), and one is due",
+            f"{base[:12]}..{tip[:12]} holds the commits of {len(held)} open pull requests ({numbers}), and one is due",
             "Let the merge queue merge one pull request at a time, as a merge commit.",
-            pulls=[pull.number for pull in pulls],
+            pulls=[pull.number for pull in held],
         )
-    (pull,) = pulls
-    return tip, pull.number, pull.title, check_made(main, pull, base, tip, now)
+    pull, found = next((one for one in judged if one[1].gate == "open"), judged[0])
+    return tip, pull.number, pull.title, found
 
 
 def _commit(workspace: Workspace, name: str) -> str:

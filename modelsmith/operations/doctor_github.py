@@ -106,8 +106,9 @@ def apply_settings(workspace: Workspace, merger: str | None, yes: bool) -> tuple
 
 
 def reported_checks(workspace: Workspace) -> Collection[str]:
-    """Checks that a workflow on the checked-out commit reports: to require others would stop every merge."""
-    tree = Revision(workspace.git, "HEAD")
+    """Checks that a workflow on main reports, whatever is checked out: to require others would stop every merge."""
+    git = workspace.git
+    tree = Revision(git, git.rev("refs/heads/main") or "HEAD")
     workflows = [path for path in tree.paths(".github/workflows") if path.endswith((".yml", ".yaml"))]
     return CHECKS if any(_REPORTS.search(tree.read(path).decode("utf-8", "replace")) for path in workflows) else ()
 

@@ -22,6 +22,7 @@ from modelsmith.forges.github.place import parse_place
 from modelsmith.forges.github.rest import Rest
 from modelsmith.forges.github.token import Token
 from modelsmith.forges.port import Proposal
+from modelsmith.operations import check
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.merge_decision import MergeDecision, decide_merge
 from modelsmith.promotion.rollbacks import deployment_of
@@ -206,3 +207,17 @@ def test_a_review_counts_for_the_branch_that_its_giver_saw(tmp_path: Path) -> No
         pull.reviews[1]["state"] = "CHANGES_REQUESTED"
         github.dismissed(pull, pull.reviews[1], "dana-gh")
         assert [one.state for one in faces.reviews(1)][1] == "DISMISSED", "who gave it takes it back"
+
+
+def test_who_opens_what_lies_beneath_a_proposal_does_not_stop_the_queue(fresh: World) -> None:
+    """The first of two commits, opened by somebody else; and the same commit under another number."""
+    first = fresh.commit({"notes.md": b"A draft.\n"})
+    second = fresh.commit(NOTES, parent=first)
+    number = fresh.open(second, "maya", branch="notes")
+    fresh.approve(number, "petra")
+    fresh.open(first, "oli", branch="beneath")
+    fresh.open(second, branch="again")
+    main = fresh.main()
+    made = fresh.git.commit_tree(fresh.git.merge_tree(main, second), [main, second], "Merge pull request #1\n", NOBODY)
+    found = check.run(fresh.workspace, check.CheckRequest(range=f"{main}..{made}"))
+    assert (found.number, found.gate, found.commit) == (number, "open", made)
