@@ -118,7 +118,7 @@ def override_notice(override: Override, role: str | None, approved_by: Sequence[
     """
     if approved_by:
         names = ", ".join(safe(name) for name in approved_by)
-        head = f"**THIS EVAL WAS INCONCLUSIVE.** It counts because {names} overrode that, by a signed approval."
+        head = f"**THIS EVAL WAS INCONCLUSIVE.** It counts because {names} overrode that, by an approval on main."
     else:
         head = (
             "**OVERRIDE OF AN INCONCLUSIVE.** This eval did not pass: there are too few data to tell. Whoever approves "

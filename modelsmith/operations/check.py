@@ -139,8 +139,8 @@ def _made(
     held = [
         pull for pull in forge.list("open") if git.is_ancestor(pull.head, tip) and not git.is_ancestor(pull.head, base)
     ]
-    head = git.text("rev-list", "--parents", "-n1", tip).split()[2:]
-    merged = [pull for pull in held if [pull.head] == head] or (held if len(held) == 1 else [])
+    parents = git.text("rev-list", "--parents", "-n1", tip).split()[1:]
+    merged = [pull for pull in held if parents == [base, pull.head]] or (held if len(held) == 1 else [])
     judged = [(pull, check_made(main, pull, base, tip, now)) for pull in merged]
     if not judged:
         numbers = ", ".join(str(pull.number) for pull in held) or "none"

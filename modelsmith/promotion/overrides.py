@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from modelsmith.evaluation.overridable import override_refusal
+from modelsmith.governance.people import principals
 from modelsmith.governance.person_gates import override_role
 from modelsmith.governance.shape import promotion_folder
 from modelsmith.governance.states import SpecialistHistory, record_folder
@@ -14,8 +15,8 @@ from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import RECEIPTS
 from modelsmith.promotion.proposed import Promotion, refuse
 from modelsmith.promotion.receipts import MERGE_RECEIPT
-from modelsmith.repository.load import load_machine_file
-from modelsmith.repository.tree import Tree
+from modelsmith.repository.load import load_machine_file, load_people, load_policy
+from modelsmith.repository.tree import Revision, Tree
 from modelsmith.schema.base import Actor, Slug
 from modelsmith.schema.canonical import parse_canonical, sha256
 from modelsmith.schema.errors import ModelsmithError
@@ -31,7 +32,7 @@ class Overridden(NamedTuple):
     role: Slug | None
     """Role that decides about it; None where policy lets nobody, and for one that is on main."""
     approved_by: tuple[Actor, ...]
-    """Whose approval it has; empty while it is only asked for."""
+    """Who of that role approved it; empty while it is only asked for."""
 
 
 def read_override(files: Mapping[str, bytes]) -> Override | None:
@@ -72,7 +73,17 @@ def override_of(main: GovernedState, history: SpecialistHistory) -> Overridden |
     folder = record_folder(accepted)
     found = read_override({OVERRIDE_FILE: main.tree.read(f"{folder}/{OVERRIDE_FILE}")})
     receipt = load_machine_file(main.tree, f"{folder}/{RECEIPTS}/{MERGE_RECEIPT}", Receipt)
-    return Overridden(found, None, tuple(sorted(receipt.approvals))) if found else None
+    return Overridden(found, None, _who(main, receipt)) if found else None
+
+
+def _who(main: GovernedState, receipt: Receipt) -> tuple[Actor, ...]:
+    """Whose approval let it count, by the role and people of the main that it was merged into.
+
+    Others may have approved the same change for paths of theirs, and overrode nothing.
+    """
+    before = Revision(main.tree.git, f"{receipt.merge}^1")
+    able = principals(f"@{override_role(load_policy(before))}", load_people(before))
+    return tuple(sorted(able.intersection(receipt.approvals)))
 
 
 def check_override(promotion: Promotion, override: Override) -> str:

@@ -9,6 +9,7 @@ from attacker import HARNESS, POLICY, SET, refused
 
 from modelsmith.evidence.bundle import Governing, Run, build
 from modelsmith.operations import lineage, pr_show
+from modelsmith.promotion.overrides import override_of
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.pulls import open_promotion
 from modelsmith.promotion.records import next_record
@@ -116,6 +117,20 @@ def test_a_person_of_the_named_role_lets_an_inconclusive_count(unclear):
     deployment = unclear.promote("customer-deployed")
     text = pr_show.run(unclear.workspace, pr_show.PrShowRequest(number=deployment)).proposal.packet.text
     assert text.startswith("**THIS EVAL WAS INCONCLUSIVE.** It counts because dana")
+
+
+def test_who_approved_something_else_of_it_overrode_nothing(candidate):
+    """Policy asks the platform about every accepted eval; Paul's approval of that is shown as nobody's override."""
+    policy = yaml.safe_load(candidate.governed().tree.read(POLICY))
+    next(one for one in policy["transitions"] if one["event"] == "eval-accepted")["gate"] = "platform"
+    candidate.force_honestly({POLICY: yaml.safe_dump(policy, sort_keys=False).encode()}, "petra")
+    world = evaluated(ruled(candidate))
+    number = asked(world)
+    for actor in ("paul", "dana"):
+        world.approve(number, actor)
+    assert world.merge(number).status == "merged"
+    history = world.governed().histories.find(world.draft().specialist)
+    assert override_of(world.governed(), history).approved_by == ("dana",)
 
 
 def test_a_harness_that_overrides_by_itself_opens_no_gate(unclear):
