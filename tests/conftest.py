@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from machine import keep_bytecode, prefer_ram_disk, wait_without_spinning
+from machine import hurry_at_github, keep_bytecode, prefer_ram_disk, wait_without_spinning
 from shared import built_once
 from tiny import SMOLLM2, write_tiny_model
 from warm_gate import warm_gate
@@ -16,6 +16,7 @@ from modelsmith.substrates.base_models import resolve
 prefer_ram_disk()
 keep_bytecode()
 wait_without_spinning()
+hurry_at_github()
 settings.register_profile("modelsmith", deadline=None)
 settings.load_profile("modelsmith")
 """Examples have no time limit of their own: a busy machine is no failure."""

@@ -46,3 +46,13 @@ def wait_without_spinning() -> None:
     Else they turn in a loop for their share of a processor that another worker of the suite needs.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def hurry_at_github() -> None:
+    """Requests that change something do not wait for one another, in this process and its forks.
+
+    GitHub asks for a second between two; the server of its shape that tests start has nobody to be spared.
+    """
+    from modelsmith.forges.github import rest
+
+    rest.BETWEEN_WRITES = 0.0

@@ -99,9 +99,17 @@ def run(words: list[str]) -> None:
 
 def import_everything() -> None:
     """What some command imports or builds when it is called, so that no fork need do it again."""
+    import github
+    from machine import hurry_at_github
+
     import modelsmith.cli
     import modelsmith.operations
+    from modelsmith.repository.secrets import _rules
     from modelsmith.schema.base import Frozen
+
+    assert github.Github
+    hurry_at_github()
+    _rules()
 
     for package in (modelsmith.operations, modelsmith.cli):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 from modelsmith.forges.github.app import find_access
 from modelsmith.forges.github.place import is_github, parse_place
-from modelsmith.forges.github.rest import BETWEEN_WRITES, Rest
+from modelsmith.forges.github.rest import Rest
 from modelsmith.forges.github.rules import CHECKS, findings
 from modelsmith.forges.github.ruleset import as_it_is, difference, wanted_ruleset
 from modelsmith.forges.github.settings import (
@@ -120,4 +120,4 @@ def _held(settings: Settings) -> dict[str, object]:
 
 def _rest(workspace: Workspace, forge: str) -> Rest:
     place = parse_place(forge)
-    return Rest(place, find_access(place, workspace.root), workspace.private / "github", BETWEEN_WRITES)
+    return Rest(place, find_access(place, workspace.root), workspace.private / "github")

@@ -267,6 +267,8 @@ class ObjectReader(Git):
 
     def _root(self, rev: str) -> str:
         """The tree of a commit, or the tree itself."""
+        if _ID.fullmatch(rev) and rev not in self._commits and self._ask(f"info {rev}").split(" ")[1] == "tree":
+            return rev
         commit = rev if rev in self._commits else self.rev(rev)
         return self.commit(commit).tree if commit else self.tree(rev) or rev
 

@@ -91,7 +91,7 @@ class World:
         if self.github:
             place = parse_place(f"github:{self.github.web}/{self.repo.full_name}")
             token = Token(self.tokens[actor])
-            return GitHubForge(place, token, self.folder / "private", clone or self.git, identity, between_writes=0)
+            return GitHubForge(place, token, self.folder / "private", clone or self.git, identity)
         if self.url:
             mirror = Mirror(self.url, self.folder / "mirror.git", self.git)
             return LocalForge(mirror.path, clone or self.git, identity, mirror)

@@ -30,9 +30,7 @@ def hub(world, github):
 def forge(hub, token=None, actor="smith", private="private", naps=None, name="acme/promotions"):
     place = parse_place(f"github:{hub.github.web}/{name}")
     identity = ForgeIdentity(actor, hub.keys / actor)
-    made = GitHubForge(
-        place, Token(token or hub.tokens[actor]), hub.folder / private, hub.git, identity, between_writes=0
-    )
+    made = GitHubForge(place, Token(token or hub.tokens[actor]), hub.folder / private, hub.git, identity)
     if naps is not None:
         made._faces.rest._sleep = naps.append
     return made

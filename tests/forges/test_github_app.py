@@ -41,7 +41,7 @@ def access(hub, **said):
 def forge(hub, token, actor="smith"):
     place = parse_place(f"github:{hub.github.web}/acme/promotions")
     identity = ForgeIdentity(actor, hub.keys / actor)
-    return GitHubForge(place, token, hub.folder / "private", hub.git, identity, between_writes=0)
+    return GitHubForge(place, token, hub.folder / "private", hub.git, identity)
 
 
 def refused(call):

@@ -23,7 +23,7 @@ def hub(world, github):
 def rest(hub, *more):
     secret = hub.github.token("petra-gh", "contents", "pull_requests", *more)
     place = parse_place(f"github:{hub.github.web}/acme/promotions")
-    return Rest(place, Token(secret), between_writes=0)
+    return Rest(place, Token(secret))
 
 
 def said(hub, *more, reported=()):
@@ -166,7 +166,6 @@ def test_what_is_as_it_should_be_differs_in_nothing():
 @pytest.fixture
 def workspace(hub, monkeypatch):
     """A clone of which `doctor` is asked."""
-    monkeypatch.setattr("modelsmith.operations.doctor_github.BETWEEN_WRITES", 0)
     hub.git.run("update-ref", "refs/heads/main", hub.main())
     hub.git.run("config", "modelsmith.forge", f"github:{hub.github.web}/acme/promotions")
     return Workspace(hub.git.path)

@@ -25,7 +25,7 @@ from modelsmith.forges.github.failures import archived, push_refusal
 from modelsmith.forges.github.place import Place
 from modelsmith.forges.github.queue import Queue
 from modelsmith.forges.github.quoting import VERDICTS, paged, quoted
-from modelsmith.forges.github.rest import BETWEEN_WRITES, Rest, unsure
+from modelsmith.forges.github.rest import Rest, unsure
 from modelsmith.forges.github.rules import effective
 from modelsmith.forges.github.settings import read_rules
 from modelsmith.forges.github.token import Token
@@ -52,7 +52,6 @@ class GitHubForge:
         memory: Folder of the mirror and of remembered answers, where no commit can put anything.
         clone: The clone that proposals and merges are made in.
         identity: Who acts, and with which key; None to read only.
-        between_writes: Seconds between two requests that change something.
     """
 
     def __init__(
@@ -62,11 +61,10 @@ class GitHubForge:
         memory: Path,
         clone: Git,
         identity: ForgeIdentity | None,
-        between_writes: float = BETWEEN_WRITES,
     ) -> None:
         mirror = Mirror(place.url, memory / "forge.git", clone, lambda: token.for_git(place))
         self._logs = SignedLogs(mirror.path, clone, identity, mirror, push_refusal)
-        self._faces = Faces(Rest(place, token, memory / "github", between_writes))
+        self._faces = Faces(Rest(place, token, memory / "github"))
         self._place = place
 
     def main(self) -> str:

@@ -45,7 +45,6 @@ class Rest:
         place: Which repository.
         token: What lets us in.
         memory: Folder of answers that are asked for again only if they changed; None: nothing is kept.
-        between_writes: Seconds between two requests that change something.
         sleep: How time passes.
     """
 
@@ -54,13 +53,11 @@ class Rest:
         place: Place,
         token: Token,
         memory: Path | None = None,
-        between_writes: float = BETWEEN_WRITES,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.place = place
         self._token = token
         self._memory = memory
-        self._between_writes = between_writes
         self._sleep = sleep
 
     @cached_property
@@ -88,7 +85,7 @@ class Rest:
             per_page=100,
             retry=None,
             seconds_between_requests=None,
-            seconds_between_writes=self._between_writes,
+            seconds_between_writes=BETWEEN_WRITES,
             lazy=True,
         )
 
