@@ -99,7 +99,9 @@ def run(words: list[str]) -> None:
 
 def import_everything() -> None:
     """What some command imports or builds when it is called, so that no fork need do it again."""
-    import github
+    for library in ("github", "jsonschema", "rapidfuzz.fuzz", "rapidfuzz.process", "re2"):
+        importlib.import_module(library)
+
     from machine import hurry_at_github
 
     import modelsmith.cli
@@ -107,7 +109,6 @@ def import_everything() -> None:
     from modelsmith.repository.secrets import _rules
     from modelsmith.schema.base import Frozen
 
-    assert github.Github
     hurry_at_github()
     _rules()
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from modelsmith.repository.invocation import command, environment, git_missing
+from modelsmith.repository.invocation import command, environment, git_missing, steering
 
 _MOST_IDLE = 4
 _AT_ONCE = 100
@@ -93,11 +93,11 @@ class CatFile:
 
 
 class _Repository(NamedTuple):
-    """Whom a process can answer: about this folder, whatever it is called, and in this environment."""
+    """Whom a process can answer: about this folder, whatever it is called, where the same steers git."""
 
     device: int
     folder: int
-    environment: Mapping[str, str]
+    steering: tuple[str | None, ...]
 
 
 _idle: list[tuple[_Repository, CatFile]] = []
@@ -166,7 +166,7 @@ def _asked(process: CatFile, verb: str, oids: Collection[str]) -> Iterator[str]:
 def _repository(path: Path) -> _Repository | None:
     with suppress(OSError):
         there = path.stat()
-        return _Repository(there.st_dev, there.st_ino, environment(path))
+        return _Repository(there.st_dev, there.st_ino, steering())
     return None
 
 

@@ -50,6 +50,11 @@ _ENVIRONMENT = {
 _QUARANTINE = ("GIT_QUARANTINE_PATH", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES")
 _INHERITED = re.compile(r"GIT_(DEFAULT_HASH$|SSH|SSL|HTTP|PROXY|ASKPASS|EXEC_PATH|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)$)")
 
+_STEERING = (
+    *("GIT_DEFAULT_HASH", "GIT_EXEC_PATH", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
+    *("PATH", "HOME", "XDG_CONFIG_HOME", *_QUARANTINE),
+)
+
 
 def command(folder: Path | str, args: Sequence[str]) -> list[str]:
     """The command line that runs git in a folder."""
@@ -65,6 +70,11 @@ def environment(path: Path) -> dict[str, str]:
     if quarantine and Path(quarantine).resolve().is_relative_to(root):
         kept |= {name: os.environ[name] for name in _QUARANTINE if name in os.environ}
     return kept | _ENVIRONMENT | {"GIT_CEILING_DIRECTORIES": str(root.parent)}
+
+
+def steering() -> tuple[str | None, ...]:
+    """Values in the process's environment that decide which git answers about a repository, and from what."""
+    return tuple(os.environ.get(name) for name in _STEERING)
 
 
 def git_missing() -> InfrastructureFailure:
