@@ -62,6 +62,14 @@ def generate_prompts(
     return _shuffled(governed, generators, shares, seed)
 
 
+def prompts_for_all(governed: GovernedSet, count: int, seed: int) -> tuple[Prompt, ...]:
+    """``count`` prompts, an equal share of every generator, whatever failed. Raises as `generate_prompts`."""
+    generators = sorted(governed.generators, key=lambda generator: generator.id)
+    if not generators:
+        raise InvalidInput("no-generator", "The eval set has no generator.", "Add one.", capabilities=[])
+    return _shuffled(governed, generators, _apportion([1.0] * len(generators), count), seed)
+
+
 def plain(row: TrainingRow) -> TrainingRow:
     """The row as supervised fine-tuning takes it, without what else is known of it."""
     return TrainingRow(**{name: getattr(row, name) for name in TrainingRow.model_fields})

@@ -42,11 +42,15 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
         ),
     },
     "TrainingFacts": {
-        "public": ("base_model", "parent", "method", "rows", "steps"),
+        "public": ("base_model", "parent", "method", "rows", "steps", "stages"),
         "reviewer": (
             *("base_digest", "seed", "rows_digest", "generators", "reward", "diagnosed_run", "hyperparameters"),
             *("final_loss", "toolkit"),
         ),
+    },
+    "StageFacts": {
+        "public": ("method", "rows", "steps", "skipped"),
+        "reviewer": ("settings", "seed", "parent", "rows_digest"),
     },
     "ExportFacts": {"public": ("parent", "export"), "reviewer": ("toolkit",)},
     "Export": {"public": ("kind", "base_model", "dtype"), "reviewer": ("parent", "base_digest")},
@@ -143,6 +147,7 @@ NEEDED: Final[Mapping[str, str]] = {
     "LabelVerdict": "`verify` recomputes the judge's agreement with people from it",
     "PromotionRecord": "`verify` compares every field of a record with what follows from main",
     "TrainingFacts": "lineage and `verify` trace a specialist by it",
+    "StageFacts": "lineage and `verify` trace a specialist by it",
     "ExportFacts": "lineage and `verify` trace an export to its parent by it",
     "Export": "`verify` compares it with the signed list of the artifact's files",
     "RollbackOrder": "`verify` judges a rollback by what its order says",

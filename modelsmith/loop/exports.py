@@ -19,7 +19,7 @@ from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.context import EXPORTS, IterationContext, open_context
 from modelsmith.loop.engines import engine_of
 from modelsmith.loop.evals import target_of
-from modelsmith.loop.lineage import nearest_to_scored, versions
+from modelsmith.loop.lineage import kept_rows, nearest_to_scored, versions
 from modelsmith.loop.phases import (
     ARTIFACT_FOLDER,
     assess_candidate,
@@ -29,7 +29,6 @@ from modelsmith.loop.phases import (
 )
 from modelsmith.loop.promotions import note_advances, promote_accepted, promote_export_record, promote_exported
 from modelsmith.loop.state import Iteration
-from modelsmith.loop.training import ROWS_FILE
 from modelsmith.promotion.bases import export_of, exports_of, training_of
 from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.governed_state import GovernedState
@@ -43,9 +42,7 @@ from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.promotion import Export, ExportDtype, ExportFacts, ExportKind, TrainingFacts
-from modelsmith.schema.training_row import TrainingRow
 from modelsmith.signing.files import SUMS_FILE
-from modelsmith.training.rows import read_rows, rows_digest
 
 BUILDING = "building"
 GGUF_NAME = "model.gguf"
@@ -331,11 +328,10 @@ def _nearest(context: IterationContext, bench: _Bench, training: TrainingFacts) 
         InvalidInput: ``rows-missing``.
     """
     number = bench.parent.records[0].iteration
-    path = context.workspace.cluster_folder(context.cluster.cluster) / "iterations" / f"{number:03d}" / ROWS_FILE
-    if path.is_file():
-        rows = read_rows(path, TrainingRow)
-        if rows_digest(rows) == training.rows_digest:
-            return nearest_to_scored(context, rows)
+    folder = context.workspace.cluster_folder(context.cluster.cluster) / "iterations" / f"{number:03d}"
+    rows = kept_rows(folder, training)
+    if rows is not None:
+        return nearest_to_scored(context, rows)
     evidence = evidence_of(bench.main, bench.parent)
     if evidence.question == context.governed.question():
         return evidence.nearest.training_to_scored

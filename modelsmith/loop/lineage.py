@@ -4,48 +4,90 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import get_args
 
 from modelsmith import __version__
 from modelsmith.diagnosis.firewall import scored_texts, separate
 from modelsmith.loop.context import IterationContext
+from modelsmith.loop.recipe import StageRun, last_trained, stage_folder
 from modelsmith.loop.state import Iteration
-from modelsmith.loop.training import parent_of
-from modelsmith.schema.canonical import content_digest
+from modelsmith.loop.training import ROWS_FILE, parent_of
+from modelsmith.schema.canonical import content_digest, file_digest
 from modelsmith.schema.evidence import Library
-from modelsmith.schema.promotion import TrainingFacts
+from modelsmith.schema.promotion import StageFacts, TrainingFacts, all_rows_digest
 from modelsmith.schema.run import RunResult
-from modelsmith.schema.training import training_digest
-from modelsmith.schema.training_row import TrainingRow
-from modelsmith.training.rows import rows_digest
-from modelsmith.training.supervisor import TrainOutcome
+from modelsmith.schema.training import Method, training_digest
+from modelsmith.schema.training_row import PreferencePair, TrainingRow
+from modelsmith.training.rows import ROW_OF, read_rows, rows_digest
 
 
 def training_facts(
-    context: IterationContext,
-    iteration: Iteration,
-    rows: Sequence[TrainingRow],
-    outcome: TrainOutcome,
-    diagnosed: RunResult,
+    context: IterationContext, iteration: Iteration, ran: Sequence[StageRun], diagnosed: RunResult
 ) -> TrainingFacts:
     """``training.json`` of the candidate."""
-    training, used = context.cluster.stages[0], {row.generator for row in rows}
+    used = {row.generator for one in ran for row in one.rows if isinstance(row, (TrainingRow, PreferencePair))}
+    stages = tuple(stage_facts(one) for one in ran)
+    trained = last_trained(ran)
+    assert trained
     return TrainingFacts(
         base_model=context.cluster.base_model.name,
         base_digest=context.cluster.base_model.digest,
         parent=parent_of(context, iteration),
-        method=training.method,
-        seed=training.seed + iteration.number - 1,
-        rows=len(rows),
-        rows_digest=rows_digest(rows),
+        method=trained[0].stage.method,
+        seed=ran[0].stage.seed,
+        rows=sum(stage.rows for stage in stages),
+        rows_digest=all_rows_digest(stages),
         generators={g.id: content_digest(g) for g in context.governed.generators if g.id in used},
         reward=context.governed.rubric_digest,
         diagnosed_run=diagnosed.run_id,
         hyperparameters=training_digest(context.cluster.training),
-        steps=outcome.steps,
-        final_loss=outcome.final_loss,
+        steps=sum(stage.steps for stage in stages),
+        final_loss=trained[1].final_loss,
         toolkit=versions(),
+        stages=stages if len(stages) > 1 else (),
     )
+
+
+def stage_facts(one: StageRun) -> StageFacts:
+    """What the candidate's record says of one stage."""
+    skipped = one.outcome is None
+    settings = one.stage
+    return StageFacts(
+        method=settings.method,
+        settings=content_digest(settings, {"seed"}),
+        seed=settings.seed,
+        parent=one.parent,
+        rows=len(one.rows),
+        rows_digest=None if skipped else rows_digest(one.rows),
+        steps=one.outcome.steps if one.outcome else 0,
+        skipped="no-pairs" if skipped else None,
+    )
+
+
+def kept_rows(folder: Path, facts: TrainingFacts) -> tuple[TrainingRow, ...] | None:
+    """`rows_of` an iteration's folder, if these are the very rows that the training names; None otherwise."""
+    digests = rows_digests(facts)
+    for number, due in enumerate(digests, start=1):
+        path = stage_folder(folder, number) / ROWS_FILE
+        if due and not (path.is_file() and file_digest(path) == due):
+            return None
+    return rows_of(folder, [stage.method for stage in facts.stages] or [facts.method])
+
+
+def rows_digests(facts: TrainingFacts) -> tuple[str | None, ...]:
+    """Digest of the rows of each stage; None for one that was skipped."""
+    return tuple(stage.rows_digest for stage in facts.stages) or (facts.rows_digest,)
+
+
+def rows_of(folder: Path, methods: Sequence[Method]) -> tuple[TrainingRow, ...]:
+    """What an iteration's stages were trained on, in order, as prompts with the answer that is taught."""
+    found: list[TrainingRow] = []
+    for number, method in enumerate(methods, start=1):
+        rows = read_rows(stage_folder(folder, number) / ROWS_FILE, ROW_OF[method])
+        found += [row.as_row() for row in rows if isinstance(row, PreferencePair)]
+        found += [row for row in rows if isinstance(row, TrainingRow)]
+    return tuple(found)
 
 
 def versions() -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from modelsmith.artifacts.store import Store
-from modelsmith.diagnosis.firewall import Loss, losses, scored_texts, separate
-from modelsmith.diagnosis.generate import generate_rows
 from modelsmith.diagnosis.patterns import aimed, remembered
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.changed import run_tag
@@ -12,8 +10,9 @@ from modelsmith.loop.context import IterationContext
 from modelsmith.loop.diagnose import diagnose
 from modelsmith.loop.diagnoses import tried_before, write_diagnosis
 from modelsmith.loop.evals import BASE, evaluate, target_of
-from modelsmith.loop.lineage import nearest_to_scored, training_facts
+from modelsmith.loop.lineage import nearest_to_scored, rows_of, training_facts
 from modelsmith.loop.observe import refuse_unobserved
+from modelsmith.loop.preparing import prepare
 from modelsmith.loop.promotions import (
     Runs,
     note_advances,
@@ -23,23 +22,21 @@ from modelsmith.loop.promotions import (
     promote_next,
     refuse_on_hold,
 )
+from modelsmith.loop.recipe import NO_PAIRS, Recipe, last_trained, seeded, stage_folder, train_recipe
 from modelsmith.loop.state import Iteration
-from modelsmith.loop.striking import honour, unstruck
-from modelsmith.loop.training import ROWS_FILE, parent_of, seal_adapter, train
+from modelsmith.loop.striking import honour, read_strikes
+from modelsmith.loop.training import parent_of, seal_adapter
 from modelsmith.promotion import records
 from modelsmith.promotion.observers import required
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.diagnosis import Diagnosis
-from modelsmith.schema.errors import InvalidInput, WaitingForPerson
+from modelsmith.schema.errors import WaitingForPerson
 from modelsmith.schema.events import TrainingComplete
 from modelsmith.schema.figures import format_apart
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import RunResult
-from modelsmith.schema.steps import step
-from modelsmith.schema.training_row import TrainingRow
 from modelsmith.substrates.adapter import WEIGHTS
-from modelsmith.training.rows import read_rows, write_rows
 
 ARTIFACT_FOLDER = "artifact"
 
@@ -100,16 +97,19 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
         return iteration.model_copy(
             update={"phase": "done", "outcome": run.headline.verdict, "reason": "no failure is left to learn from"}
         )
-    training = context.cluster.stages[0]
-    made = generate_rows(context.governed, clusters, training.rows, training.seed + iteration.number - 1)
-    limit = context.governed.evalset.separation.training_to_scored
-    kept = separate(made, scored_texts(context.governed), limit)
-    lost = losses(made, kept)
-    if not kept.rows:
-        raise _no_rows(lost, limit)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = unstruck(folder, kept.rows)
-    write_rows(folder / ROWS_FILE, rows)
+    recipe = Recipe(context.workspace, context.cluster, context.governed)
+    struck = read_strikes(folder).rows
+    made = [
+        prepare(
+            recipe,
+            stage_folder(folder, number),
+            seeded(stage, iteration.number),
+            clusters,
+            name=f"stage {number}, {stage.method}" if len(context.cluster.stages) > 1 else "",
+            struck=struck,
+        )
+        for number, stage in enumerate(context.cluster.stages, start=1)
+    ]
     write_diagnosis(
         folder,
         Diagnosis(
@@ -119,8 +119,8 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
             model=run.model,
             methods=tuple(stage.method for stage in context.cluster.stages),
             clusters=clusters,
-            rows=aimed(context.governed, clusters, rows),
-            dropped=len(kept.dropped),
+            rows=aimed(context.governed, clusters, [row for one in made for row in one.rows]),
+            dropped=sum(one.dropped for one in made),
         ),
     )
     failed = sum(cluster.failed_cases for cluster in clusters)
@@ -131,55 +131,29 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
             f"{failed} failed cases in {len(clusters)} clusters; most severe: {worst.capability}: {worst.pattern}",
         )
     )
-    context.workspace.notify(
-        Progress(
-            "diagnose",
-            f"{len(rows)} training rows, {len(kept.dropped)} dropped as too near to a scored text "
-            f"(nearest kept {kept.nearest:.2f})",
-        )
-    )
-    for loss in lost:
-        context.workspace.notify(Progress("diagnose", loss.sentence))
     return iteration.model_copy(
         update={"phase": "train", "reason": f"{failed} failed cases in {len(clusters)} clusters"}
     )
 
 
-def _no_rows(lost: tuple[Loss, ...], limit: float) -> InvalidInput:
-    return InvalidInput(
-        "no-rows",
-        f"Every generated row is too near to a scored text (limit {limit:.2f}): "
-        + "; ".join(loss.sentence for loss in lost),
-        "Rewrite the generators in words of their own; `{next}` says which rows would pass.",
-        limit=limit,
-        generators=[
-            {
-                "generator": loss.generator,
-                "rows": loss.rows,
-                "dropped": loss.dropped,
-                "template": loss.template,
-                "scenario": loss.nearest.scenario,
-                "kind": loss.nearest.kind,
-                "similarity": loss.nearest.similarity,
-                "text": loss.nearest.text,
-            }
-            for loss in lost
-        ],
-    ).then(step("validate", {}))
-
-
 def train_candidate(context: IterationContext, iteration: Iteration) -> Iteration:
-    """Train the adapter in a worker process; a finished job is adopted."""
-    honour(context.folder(iteration))
-    outcome = train(context, iteration, context.folder(iteration) / ROWS_FILE)
-    return iteration.model_copy(update={"phase": "seal", "reason": f"trained {outcome.steps} steps"})
+    """Train the adapter, stage by stage, in a worker process; finished jobs are adopted."""
+    honour(context.folder(iteration), context.cluster.stages)
+    ran = train_recipe(context, iteration)
+    if last_trained(ran) is None:
+        outcome = diagnosed_run(context, iteration).headline.verdict
+        return iteration.model_copy(update={"phase": "done", "outcome": outcome, "reason": f"not trained: {NO_PAIRS}"})
+    steps = sum(one.outcome.steps for one in ran if one.outcome)
+    return iteration.model_copy(update={"phase": "seal", "reason": f"trained {steps} steps"})
 
 
 def seal_candidate(context: IterationContext, iteration: Iteration) -> Iteration:
     """Fix the artifact's identity, keep it in the store, and let ledger and main know it."""
-    outcome = train(context, iteration, context.folder(iteration) / ROWS_FILE)
+    ran = train_recipe(context, iteration)
+    trained_last = last_trained(ran)
+    assert trained_last, "train_candidate ends an iteration in which nothing was trained"
     folder = context.folder(iteration) / ARTIFACT_FOLDER
-    artifact = seal_adapter(outcome.adapter, folder, context.cluster.base_model)
+    artifact = seal_adapter(trained_last[1].adapter, folder, context.cluster.base_model)
     Store(context.workspace.store(context.cluster.store)).put(folder, artifact)
     diagnosed = diagnosed_run(context, iteration)
     trained = TrainingComplete(
@@ -191,8 +165,7 @@ def seal_candidate(context: IterationContext, iteration: Iteration) -> Iteration
     ledger_of(context.workspace).append(trained)
     specialist = f"iter-{iteration.number:03d}-{artifact.removeprefix('sha256:')[:8]}"
     sealed = iteration.model_copy(update={"specialist": specialist, "artifact": artifact})
-    rows = read_rows(context.folder(iteration) / ROWS_FILE, TrainingRow)
-    facts = training_facts(context, sealed, rows, outcome, diagnosed)
+    facts = training_facts(context, sealed, ran, diagnosed)
     promote_candidate_record(context, sealed, facts)
     note_advances(ledger_of(context.workspace), context.main())
     return sealed.model_copy(update={"phase": "assess", "reason": f"candidate {specialist} sealed"})
@@ -225,7 +198,7 @@ def promote_candidate(context: IterationContext, iteration: Iteration) -> Iterat
     """Through the harness's gates by pull request, up to the one that a person decides."""
     assert iteration.specialist
     candidate = candidate_run(context, iteration)
-    rows = read_rows(context.folder(iteration) / ROWS_FILE, TrainingRow)
+    rows = rows_of(context.folder(iteration), [stage.method for stage in context.cluster.stages])
     accepted = promote_accepted(
         context, iteration, runs_of(context, iteration, candidate), nearest_to_scored(context, rows)
     )

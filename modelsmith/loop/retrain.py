@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from modelsmith.artifacts.store import Store
 from modelsmith.governance.states import SpecialistHistory
+from modelsmith.loop.engines import Target
 from modelsmith.loop.evals import BASE, target_of
-from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE, seal_adapter, train_in
+from modelsmith.loop.recipe import Recipe, last_trained, run_stages, stage_folder
+from modelsmith.loop.training import ROWS_FILE, seal_adapter
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Frozen
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.promotion import TrainingFacts
-from modelsmith.schema.training import Stage, stages_of, training_digest
-from modelsmith.schema.training_row import TrainingRow
-from modelsmith.training.job import Inputs
-from modelsmith.training.rows import read_rows, rows_digest, write_rows
+from modelsmith.schema.training import Method, Stage, stages_of, training_digest
+from modelsmith.training.rows import ROW_OF, read_rows, rows_digest, write_rows
 
 
 def require_trained(history: SpecialistHistory) -> None:
@@ -34,27 +36,40 @@ def require_trained(history: SpecialistHistory) -> None:
 def rows_at_hand(workspace: Workspace, history: SpecialistHistory, training: TrainingFacts, given: Path | None) -> Path:
     """A file of exactly the rows that the training statement names: the given one, else where this clone trained.
 
+    Of a training of several stages it is a folder, with the rows of each where an iteration's folder has them.
+
     Raises:
         InvalidInput: ``rows-missing`` when they are not at hand, ``other-rows`` when what is given is something else;
             as `read_rows`.
     """
-    kept = workspace.cluster_folder(history.cluster) / "iterations" / f"{history.records[0].iteration:03d}" / ROWS_FILE
-    path = given or kept
-    if given is None and not kept.is_file():
+    iteration = workspace.cluster_folder(history.cluster) / "iterations" / f"{history.records[0].iteration:03d}"
+    path = given or (iteration if training.stages else iteration / ROWS_FILE)
+    if given is None and not path.exists():
         raise _missing(history, training)
-    found = rows_digest(read_rows(path, TrainingRow))
-    if found == training.rows_digest:
-        return path
-    if given is None:
-        raise _missing(history, training)
-    raise InvalidInput(
-        "other-rows",
-        f"{given.name} holds other rows than those that {history.specialist} was trained on",
-        f"Bring the rows with the digest {training.rows_digest}. If whoever trained it has none, it was trained on "
-        "something else than it says.",
-        rows=training.rows_digest,
-        found=found,
-    )
+    for _, file, method, due in _files(path, training):
+        found = rows_digest(read_rows(file, ROW_OF[method])) if given is not None or file.is_file() else None
+        if found == due:
+            continue
+        if given is None:
+            raise _missing(history, training)
+        raise InvalidInput(
+            "other-rows",
+            f"{given.name} holds other rows than those that {history.specialist} was trained on",
+            f"Bring the rows with the digest {due}. If whoever trained it has none, it was trained on "
+            "something else than it says.",
+            rows=due,
+            found=found,
+        )
+    return path
+
+
+def _files(path: Path, training: TrainingFacts) -> Iterator[tuple[int, Path, Method, str]]:
+    """Each stage that was trained: its number, the file of its rows in what `rows_at_hand` says, method and digest."""
+    if not training.stages:
+        yield 1, path, training.method, training.rows_digest
+    for number, stage in enumerate(training.stages, start=1):
+        if stage.rows_digest:
+            yield number, stage_folder(path, number) / ROWS_FILE, stage.method, stage.rows_digest
 
 
 def _missing(history: SpecialistHistory, training: TrainingFacts) -> InvalidInput:
@@ -90,22 +105,34 @@ def train_again(
         InfrastructureFailure: the worker failed for good.
     """
     cluster = load_cluster(main.tree, history.cluster)
-    settings = _settings(workspace, main, history, training).model_copy(update={"seed": training.seed})
+    first = training.stages[0].seed if training.stages else training.seed
+    stated = _settings(workspace, main, history, training)
+    stages = [stage.model_copy(update={"seed": first - stated[0].seed + stage.seed}) for stage in stated]
     artifact = None if training.parent == BASE else main.histories.find(training.parent).artifact
     parent = target_of(workspace, cluster, training.parent, artifact)
     folder = workspace.cluster_folder(history.cluster) / "retrained"
-    own = folder / ROWS_FILE
-    write_rows(own, read_rows(rows, TrainingRow))
-    governed = load_eval_set(main.tree, cluster.eval_set)
-    inputs = Inputs(own, parent.adapter)
-    outcome = train_in(folder / JOB_FOLDER, workspace, cluster, governed, inputs, parent, settings)
+    files = {number: (file, method) for number, file, method, _ in _files(rows, training)}
+    for number in range(1, len(stages) + 1):
+        file, method = files.get(number, (None, None))
+        known = read_rows(file, ROW_OF[method]) if file and method else ()
+        write_rows(stage_folder(folder, number) / ROWS_FILE, known)
+    recipe = Recipe(workspace, cluster, load_eval_set(main.tree, cluster.eval_set))
+    trained = last_trained(run_stages(recipe, folder, stages, parent, rows=_given_rows))
+    assert trained, "main takes no training of which every stage was skipped"
+    outcome = trained[1]
     sealed = folder / "artifact"
     made = seal_adapter(outcome.adapter, sealed, cluster.base_model)
     Store(workspace.store(cluster.store)).put(sealed, made)
     return made
 
 
-def _settings(workspace: Workspace, main: GovernedState, history: SpecialistHistory, training: TrainingFacts) -> Stage:
+def _given_rows(_: Recipe, folder: Path, stage: Stage, __: Target) -> tuple[Frozen, ...]:
+    return read_rows(folder / ROWS_FILE, ROW_OF[stage.method])
+
+
+def _settings(
+    workspace: Workspace, main: GovernedState, history: SpecialistHistory, training: TrainingFacts
+) -> tuple[Stage, ...]:
     """The settings that the training statement names by digest: the cluster's today, else the last that it had."""
     files = (f"clusters/{history.cluster}/cluster.yaml", CLUSTER_DEFAULTS)
     log = workspace.git.text("log", "--first-parent", "--format=%H", main.tree.commit, "--", *files)
@@ -115,7 +142,7 @@ def _settings(workspace: Workspace, main: GovernedState, history: SpecialistHist
         except InvalidInput:
             continue
         if training_digest(found) == training.hyperparameters:
-            return stages_of(found)[0]
+            return stages_of(found)
     raise InvalidInput(
         "unknown-training",
         f"No cluster.yaml of main has the settings by which {history.specialist} says that it was trained",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 
+from modelsmith.diagnosis.generate import plain
+from modelsmith.loop.recipe import begins_with, stage_folder
 from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.diagnosis import Strikes, Struck
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.training import Stage
 from modelsmith.schema.training_row import TrainingRow
 from modelsmith.signing.files import write_atomically
 from modelsmith.training.rows import read_rows, row_id, write_rows
@@ -39,17 +42,14 @@ def read_strikes(folder: Path) -> Strikes:
         ) from None
 
 
-def unstruck(folder: Path, rows: Iterable[TrainingRow]) -> tuple[TrainingRow, ...]:
-    """The rows that nobody has struck in this folder."""
+def honour(folder: Path, stages: Sequence[Stage]) -> None:
+    """Take what was struck out of what every stage begins with, also where a strike was interrupted after its note."""
     struck = read_strikes(folder).rows
-    return tuple(row for row in rows if row_id(row) not in struck)
-
-
-def honour(folder: Path) -> None:
-    """Finish a strike that was interrupted between its note and the rows."""
-    struck = read_strikes(folder).rows
-    if struck and not (folder / JOB_FOLDER).exists():
-        write_rows(folder / ROWS_FILE, unstruck(folder, read_rows(folder / ROWS_FILE, TrainingRow)))
+    for number, stage in enumerate(stages, start=1):
+        own = stage_folder(folder, number)
+        if struck and not (own / JOB_FOLDER).exists():
+            path, kind = begins_with(own, stage)
+            write_rows(path, [row for row in read_rows(path, kind) if row_id(plain(row)) not in struck])
 
 
 def strike(folder: Path, names: Sequence[str], reason: str, at: datetime) -> tuple[TrainingRow, ...]:

@@ -9,6 +9,7 @@ from modelsmith.artifacts.seal import describe, seal
 from modelsmith.fleet.hosts import executor_on
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.engines import Target
+from modelsmith.loop.estimate import expected_seconds
 from modelsmith.loop.evals import BASE
 from modelsmith.loop.state import Iteration
 from modelsmith.promotion.bases import base_beneath, export_of
@@ -45,24 +46,6 @@ def parent_of(context: IterationContext, iteration: Iteration) -> str:
     return history.specialist if fit else BASE
 
 
-def train(context: IterationContext, iteration: Iteration, rows: Path) -> TrainOutcome:
-    """Train on the rows from the model that serves, or from the base model (see `parent_of`).
-
-    The same job trained before is adopted.
-
-    Raises:
-        InfrastructureFailure: the worker failed for good.
-        KeyboardInterrupt: interrupted; the worker has stopped and the next call resumes from its checkpoint.
-    """
-    training = context.cluster.stages[0]
-    seeded = training.model_copy(update={"seed": training.seed + iteration.number - 1})
-    parent = context.target(parent_of(context, iteration))
-    folder = context.folder(iteration) / JOB_FOLDER
-    return train_in(
-        folder, context.workspace, context.cluster, context.governed, Inputs(rows, parent.adapter), parent, seeded
-    )
-
-
 def train_in(
     folder: Path,
     workspace: Workspace,
@@ -71,8 +54,16 @@ def train_in(
     inputs: Inputs,
     parent: Target,
     training: Stage,
+    name: str = "",
 ) -> TrainOutcome:
-    """Train in a job's folder, supervised; the same job trained there before is adopted. Raises as `train`."""
+    """Train in a job's folder, supervised; the same job trained there before is adopted.
+
+    ``name`` stands before what is said of its progress.
+
+    Raises:
+        InfrastructureFailure: the worker failed for good.
+        KeyboardInterrupt: interrupted; the worker has stopped and the next call resumes from its checkpoint.
+    """
     base = resolve(cluster.base_model, workspace.root, workspace.models, workspace.models_memory)
     job = TrainJob(
         base=base.digest,
@@ -81,10 +72,15 @@ def train_in(
         system=governed.evalset.prompt.system,
         chat=cluster.base_model.chat,
         training=training,
+        rubric=governed.rubric if training.method == "grpo" else None,
     )
 
+    expected = expected_seconds(workspace.cluster_folder(cluster.cluster), job)
+    known = "" if expected is None else f", about {round(expected)}s by the last training of this kind"
+    workspace.notify(Progress("train", f"{name or training.method}: {training.steps} steps{known}", 0, training.steps))
+
     def progress(beat: Heartbeat) -> None:
-        text = f"loss {beat.loss:.3f}, about {round(beat.eta)}s left"
+        text = f"{name + ': ' if name else ''}loss {beat.loss:.3f}, about {round(beat.eta)}s left"
         workspace.notify(Progress("train", text, beat.step, beat.steps))
 
     return supervise(folder, job, inputs, executor_on(cluster.hosts, WORKER, base.folder), progress)

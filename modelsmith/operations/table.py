@@ -310,6 +310,17 @@ OPERATIONS: tuple[Operation, ...] = (
         repeatable=False,
     ),
     Operation(
+        "train",
+        "train",
+        "TrainRequest",
+        "TrainResult",
+        OPERATOR,
+        "writes",
+        LOOP,
+        "Train one stage on a run's failures, as a trial.",
+        long=True,
+    ),
+    Operation(
         "export",
         "export",
         "ExportRequest",

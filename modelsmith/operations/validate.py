@@ -121,7 +121,7 @@ def _firewall(files: WorkTree, report: Report, broken: Set[str]) -> tuple[dict[s
     for name, cluster, governed in _trainable(files, report, broken):
         generators = f"{governed.folder}/generators"
         try:
-            tried = dry_run(governed, cluster.stages[0])
+            tried = dry_run(governed, max(cluster.stages, key=lambda stage: stage.rows))
         except InvalidInput as error:
             file = f"{generators}/{error.details['generator']}.yaml"
             problems[Problem(file, None, "templates", *_exhausted(name, cluster, governed, error))] = None
@@ -137,9 +137,10 @@ def _exhausted(name: str, cluster: Cluster, governed: GovernedSet, error: Invali
         return f"for the cluster {name}: {error.message}", error.mend
     possible, asked = error.details["possible"], error.details["asked"]
     fewer = rows_within(possible, len(governed.generators))
+    rows = max(stage.rows for stage in cluster.stages)
     return (
-        f"these patterns make {possible} different rows; of `training.rows: {cluster.stages[0].rows}` of the cluster "
-        f"{name} up to {asked} are asked of one generator, when its capability fails most",
+        f"these patterns make {possible} different rows; of `training.rows: {rows}` of the cluster {name} "
+        f"up to {asked} are asked of one generator, when its capability fails most",
         f"Add templates or slot values, or write `rows: {fewer}` (training) in clusters/{name}/cluster.yaml.",
     )
 

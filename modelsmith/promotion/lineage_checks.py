@@ -10,7 +10,15 @@ from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.proposed import Promotion, refuse
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.schema.canonical import content_digest, parse_canonical
-from modelsmith.schema.promotion import EXPORT_FILE, TRAINING_FILE, ExportFacts, TrainingFacts
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.promotion import (
+    EXPORT_FILE,
+    TRAINING_FILE,
+    ExportFacts,
+    StageFacts,
+    TrainingFacts,
+    all_rows_digest,
+)
 from modelsmith.schema.training import training_digest
 
 
@@ -26,22 +34,57 @@ def check_training(promotion: Promotion) -> str:
     otherwise = wrong_parent(main, facts)
     refuse(otherwise is not None, otherwise or "")
     cluster = load_cluster(main.tree, record.cluster)
-    source, training = cluster.base_model, cluster.stages[0]
+    source = cluster.base_model
     refuse(
         (facts.base_model, facts.base_digest) != (source.name, source.digest),
         "trained from another base model than the cluster's",
     )
     governed = load_eval_set(main.tree, cluster.eval_set)
     refuse(facts.reward != governed.rubric_digest, "rows were checked with another rubric than the eval's")
-    stated = (facts.method, facts.hyperparameters, facts.steps, facts.seed)
-    due = (training.method, training_digest(cluster.training), training.steps, training.seed + record.iteration - 1)
-    refuse(stated != due, "trained by other settings than the cluster's, as main has them")
-    refuse(facts.rows > training.rows, f"trained on {facts.rows} rows, and the cluster says {training.rows} at most")
+    _refuse_settings(cluster, facts, record.iteration)
     known = {one.id: content_digest(one) for one in governed.generators}
     strange = sorted(name for name, digest in facts.generators.items() if known.get(name) != digest)
     refuse(bool(strange), f"rows come from generators that main does not have: {', '.join(strange)}")
     refuse(not facts.generators, "no generator is named that made the rows")
-    return f"{facts.rows} rows, {facts.method}, rubric equals the eval's"
+    methods = ", ".join(stage.method for stage in facts.stages if not stage.skipped) or facts.method
+    return f"{facts.rows} rows, {methods}, rubric equals the eval's"
+
+
+def _refuse_settings(cluster: Cluster, facts: TrainingFacts, iteration: int) -> None:
+    """Each stage ran as main's cluster file says, or had no pairs; what is said of all follows from them."""
+    other = "trained by other settings than the cluster's, as main has them"
+    due, several = cluster.stages, len(cluster.stages) > 1
+    refuse(facts.hyperparameters != training_digest(cluster.training), other)
+    refuse(len(facts.stages) != (len(due) if several else 0), "names other stages than the cluster has")
+    stated = facts.stages or (
+        StageFacts(
+            method=facts.method,
+            settings=content_digest(due[0], {"seed"}),
+            seed=facts.seed,
+            parent=None,
+            rows=facts.rows,
+            rows_digest=facts.rows_digest,
+            steps=facts.steps,
+        ),
+    )
+    for number, (stage, wanted) in enumerate(zip(stated, due, strict=True), start=1):
+        name = f"stage {number}: " if several else ""
+        said = (stage.method, stage.settings, stage.seed)
+        refuse(said != (wanted.method, content_digest(wanted, {"seed"}), wanted.seed + iteration - 1), name + other)
+        empty = (stage.rows, stage.rows_digest, stage.steps) == (0, None, 0)
+        refuse(stage.skipped is not None and not (wanted.method == "dpo" and empty), f"{name}skipped without a reason")
+        ran = stage.steps == wanted.steps and stage.rows > 0 and stage.rows_digest is not None
+        refuse(stage.skipped is None and not ran, name + other)
+        refuse(
+            stage.rows > wanted.rows,
+            f"{name}trained on {stage.rows} rows, and the cluster says {wanted.rows} at most",
+        )
+    trained = [stage for stage in stated if not stage.skipped]
+    refuse(not trained, "no stage was trained")
+    sums = (sum(stage.rows for stage in stated), sum(stage.steps for stage in stated))
+    said_of_all = (facts.rows, facts.steps, facts.rows_digest, facts.method, facts.seed)
+    follows = (*sums, all_rows_digest(stated), trained[-1].method, stated[0].seed)
+    refuse(said_of_all != follows, "what is said of all stages does not follow from each")
 
 
 def check_export(promotion: Promotion) -> str:

@@ -1,4 +1,4 @@
-"""What a cluster asks for that this version cannot do: a training method, a host. Pure.
+"""What a cluster asks for that cannot be done: stages with adapters of different shapes, a host. Pure.
 
 It ends every iteration when it comes to training, after an eval. So `validate` and the gate refuse it; loading does
 not, since a history may hold what another version could do.
@@ -10,23 +10,13 @@ from collections.abc import Iterator, Sequence
 
 from modelsmith.repository.document import Document, Location, Problem, dotted
 from modelsmith.schema.cluster import AVAILABLE_HOSTS, Cluster
-from modelsmith.schema.training import AVAILABLE_METHODS
 
 
 def not_runnable(cluster: Cluster, files: Sequence[Document]) -> Iterator[Problem]:
     """Mistakes of a merged cluster, where they stand: in its own file, the first, or in one that lies below."""
-    if len(cluster.stages) > 1:
-        yield _problem(files, ("training",), "this version runs one stage", "Write one stage.")
     one = not isinstance(cluster.training, tuple)
     for number, stage in enumerate(cluster.stages):
         at: Location = ("training",) if one else ("training", number)
-        if stage.method not in AVAILABLE_METHODS:
-            yield _problem(
-                files,
-                (*at, "method"),
-                f"training by {stage.method} cannot run in this version",
-                f"Write method: {' or '.join(AVAILABLE_METHODS)}.",
-            )
         if stage.lora != cluster.stages[0].lora:
             yield _problem(
                 files,

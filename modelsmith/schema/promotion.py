@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from modelsmith.schema.base import Actor, Digest, Event, Frozen, GitHash, Libraries, Moment, Slug, State
+from modelsmith.schema.canonical import digest
 from modelsmith.schema.cluster import Rollback
 from modelsmith.schema.live import LiveWindow
 from modelsmith.schema.plaintext import PlainLine
+from modelsmith.schema.training import Method
 
 SpecialistId = Annotated[str, Field(pattern=r"^iter-[0-9]{3,9}-[0-9a-f]{8}$")]
 """``iter-NNN-<first 8 hex digits of the artifact id>``."""
@@ -127,6 +130,29 @@ class PromotionRecord(Frozen):
     """Digest of every receipt of this specialist's previous record, by file name."""
 
 
+class StageFacts(Frozen):
+    """One stage of a training of several: by which method, from which rows, and what it went on from."""
+
+    method: Method
+    settings: Digest
+    """Digest of the stage's settings in the cluster file, without the seed."""
+    seed: int
+    parent: Digest | None
+    """Artifact id of the adapter that it went on from, which the stage before has left; None for the base model."""
+    rows: Annotated[int, Field(ge=0)]
+    rows_digest: Digest | None
+    """Digest of its rows, in order; None when it was skipped."""
+    steps: Annotated[int, Field(ge=0)]
+    skipped: Literal["no-pairs"] | None = None
+    """Why it did not run: the model failed none of its prompts."""
+
+
+def all_rows_digest(stages: Sequence[StageFacts]) -> str:
+    """Identity of the rows of a training: that of its only stage, or of the list of all stages' digests."""
+    found = [stage.rows_digest for stage in stages]
+    return found[0] if len(found) == 1 and found[0] else digest(found)
+
+
 class TrainingFacts(Frozen):
     """``training.json`` of a candidate: lineage without text, paths or hosts."""
 
@@ -134,11 +160,14 @@ class TrainingFacts(Frozen):
     base_digest: Digest
     parent: SpecialistId | Literal["base"]
     """Specialist the training started from, or ``base``."""
-    method: Literal["sft", "dpo", "grpo"]
+    method: Method
+    """Of several stages, the last that was trained."""
     seed: int
+    """Of several stages, that of the first."""
     rows: Annotated[int, Field(ge=1)]
+    """Of all stages together; so are the steps."""
     rows_digest: Digest
-    """Digest of the training rows, in order."""
+    """Digest of the training rows, in order; of several stages, of the list of their digests."""
     generators: dict[Slug, Digest]
     """Digest of each generator that made rows."""
     reward: Digest
@@ -152,6 +181,8 @@ class TrainingFacts(Frozen):
     """None when policy keeps it for operators."""
     toolkit: Libraries | None = None
     """Version of Modelsmith and its training libraries; None when policy keeps it for operators."""
+    stages: tuple[StageFacts, ...] = ()
+    """Each stage of a training of several, in order; none where there is one only, of which the above speaks."""
 
 
 ExportKind = Literal["gguf", "merged"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
@@ -10,7 +10,7 @@ from modelsmith.schema.base import Frozen, Seed
 from modelsmith.schema.canonical import content_digest, digest
 
 Method = Literal["sft", "dpo", "grpo"]
-"""Methods with a name; see `AVAILABLE_METHODS`."""
+"""Methods of training; `training.worker.METHODS` has the module of each."""
 
 
 class Lora(Frozen):
@@ -125,9 +125,6 @@ Training = Annotated[
     Discriminator(_shape),
 ]
 """How a candidate is trained: one stage, or stages in order, of which each goes on from the adapter of the last."""
-
-AVAILABLE_METHODS: Final[tuple[Method, ...]] = ("sft",)
-"""What this version can run."""
 
 
 def stages_of(training: Training) -> tuple[Stage, ...]:

@@ -66,3 +66,13 @@ class PreferencePair(Frozen):
     """Rubric points that the rejected answer misses."""
     rubric: Digest
     """The rubric that told the two apart."""
+
+    def as_row(self) -> TrainingRow:
+        """Its prompt with the answer that it teaches, to be compared with scored texts."""
+        return TrainingRow(
+            messages=self.messages,
+            answer=self.chosen,
+            generator=self.generator or self.source,
+            template=self.template or self.source,
+            points=self.points,
+        )

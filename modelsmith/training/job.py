@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from modelsmith.artifacts import seal
 from modelsmith.fleet.folder import INPUTS, JOB_FILE, clear
-from modelsmith.schema.base import Digest, Frozen
+from modelsmith.schema.base import Digest, Frozen, Share
 from modelsmith.schema.canonical import digest, file_digest
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.rubric import Rubric
@@ -98,6 +98,10 @@ class Heartbeat(Frozen):
     """Seconds left, at the speed so far."""
     measures: Measures | None = None
     """What was watched, where answers are rewarded."""
+    accuracy: Share | None = None
+    """Share of the step's pairs whose chosen answer has gained more than the rejected one, where pairs are learned."""
+    margin: float | None = None
+    """By how much more, in nats times ``beta``, on average."""
 
 
 class TrainResult(Frozen):

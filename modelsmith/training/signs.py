@@ -27,20 +27,22 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         self._stop = stop
         self._clock = time.monotonic()
         self._first = self._step = 0
-        self._loss = math.nan
+        self._learned: list[dict[str, float]] = []
         self._measures: Measures | None = None
         self.reason: str | None = None
         """Why a tripwire ended training; None where none did."""
 
-    def learned(self, loss: float) -> None:
-        """Take note of the loss of the step under way.
+    def learned(self, loss: float, **measures: float) -> None:
+        """Take note of the loss of the step under way, and of what else the method says of it.
+
+        A step that goes through its batch in parts says it for each; the mean is told.
 
         Raises:
-            DivergedError: it is not a number any more.
+            DivergedError: the loss is not a number any more.
         """
         if not math.isfinite(loss):
             raise DivergedError(f"loss {loss} at step {self._step + 1}")
-        self._loss = loss
+        self._learned.append({"loss": loss, **measures})
 
     def measured(self, measures: Measures) -> None:
         """Take note of what the step under way measured."""
@@ -65,13 +67,17 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         """See transformers."""
         seconds = time.monotonic() - self._clock
         each = seconds / (state.global_step - self._first)
+        parts, self._learned = self._learned, []
+        told = {name: math.fsum(part[name] for part in parts) / len(parts) for name in parts[0]}
         beat = Heartbeat(
             step=state.global_step,
             steps=state.max_steps,
-            loss=self._loss,
+            loss=told.pop("loss"),
             seconds=seconds,
             eta=each * (state.max_steps - state.global_step),
             measures=self._measures,
+            accuracy=told.get("accuracy"),
+            margin=told.get("margin"),
         )
         say(self._folder, beat)
         if self.reason or (self._stop.is_set() and state.global_step < state.max_steps):

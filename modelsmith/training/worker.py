@@ -24,7 +24,11 @@ from modelsmith.schema.training import Method
 from modelsmith.training.failures import StoppedError, classify_in
 from modelsmith.training.job import WorkerError, read_job
 
-METHODS: dict[Method, str] = {"sft": "modelsmith.training.sft", "grpo": "modelsmith.training.grpo"}
+METHODS: dict[Method, str] = {
+    "sft": "modelsmith.training.sft",
+    "dpo": "modelsmith.training.dpo",
+    "grpo": "modelsmith.training.grpo",
+}
 """Module of each training method: its ``trainer`` is a `training.run.Build`."""
 
 

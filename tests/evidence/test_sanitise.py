@@ -24,6 +24,7 @@ from modelsmith.schema.promotion import (
     PromotionRecord,
     Receipt,
     RollbackOrder,
+    StageFacts,
     TrainingFacts,
 )
 from modelsmith.schema.run import JudgeAgreement, LabelVerdict, Observation, RunResult, VerdictRow
@@ -33,6 +34,7 @@ LISTED = (
     RunEvidence,
     PromotionRecord,
     TrainingFacts,
+    StageFacts,
     ExportFacts,
     Export,
     RollbackOrder,

@@ -46,13 +46,12 @@ def test_every_error_of_a_phase_is_followed_to_its_mend(fresh):
     """Everything is wrong at first; each call of iterate names one thing, and the next one gets past it."""
     world = fresh
     evalset = yaml.safe_load((world.clone / SET / "evalset.yaml").read_text())
-    training = yaml.safe_load((world.clone / CLUSTER_FILE).read_text())["training"]
     sampling, separation = evalset["sampling"], evalset["separation"]
 
     edit(world, f"{SET}/evalset.yaml", sampling=sampling | {"max_new_tokens": 1020}, separation={
         **separation, "training_to_scored": 0.01,
     })  # fmt: skip
-    edit(world, CLUSTER_FILE, training=training | {"method": "grpo"})
+    edit(world, CLUSTER_FILE, hosts=["gpu-1"])
     edit(world, GENERATOR, answer="It is the timeout.")
     land(world)
 
@@ -79,9 +78,9 @@ def test_every_error_of_a_phase_is_followed_to_its_mend(fresh):
 
     edit(world, f"{SET}/evalset.yaml", separation=separation)
     land(world)
-    assert iterate(world, 2)["code"] == "method-not-available"
+    assert iterate(world, 2)["code"] == "host-not-available"
 
-    edit(world, CLUSTER_FILE, training=training)
+    edit(world, CLUSTER_FILE, hosts=["local"])
     land(world)
     (world.private / "state.json").unlink()
     assert iterate(world, 4)["iteration"] == 5, "one iteration for each mend, also when the state is lost"
@@ -95,7 +94,7 @@ def test_status_says_what_runs_and_how_far_it_is_and_a_candidate_that_failed_is_
     evalset = yaml.safe_load((world.clone / SET / "evalset.yaml").read_text())
     edit(world, f"{SET}/evalset.yaml", thresholds={"composite": 0.9, "held_out": 0.9})
     land(world)
-    point = "modelsmith.loop.phases:generate_rows 1 before PAUSE"
+    point = "modelsmith.loop.preparing:generate_prompts 1 before PAUSE"
     process = world.start(sys.executable, DRIVER, point, "iterate", CLUSTER)
     try:
         for line in process.stderr:

@@ -36,7 +36,7 @@ STOPS = (
         "the ledger does not know the run",
     ),
     ("eval", "pathlib:Path.replace 1 before SIGKILL", "state.json is written but not in its place"),
-    ("diagnose", "modelsmith.loop.phases:write_rows 1 after SIGKILL", "rows are made"),
+    ("diagnose", "modelsmith.loop.preparing:write_prompts 1 after SIGKILL", "rows are made"),
     ("train", f"{WAIT} 3 before SIGKILL", "the worker has just started and loses its supervisor"),
     ("train", f"{WAIT} 5 before SIGINT", "while the worker trains"),
     ("train", "modelsmith.training.supervisor:_failure 1 after SIGKILL", "the worker is done"),

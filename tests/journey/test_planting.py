@@ -31,7 +31,8 @@ def commands(world):
     case = (*answer, "--pass", "a", "--fail", "b", "--risk", "low", "--lens", "sre", "--outcome", "lost-auctions")
     return [
         ("validate",), ("doctor",), ("schema", "export"), ("status",), ("iterate", CLUSTER),
-        ("eval", "--cluster", CLUSTER, "--tag", "traced"), ("diagnose", "--tag", BASE), ("results", "--tag", CANDIDATE),
+        ("eval", "--cluster", CLUSTER, "--tag", "traced"), ("diagnose", "--tag", BASE),
+        ("train", "--cluster", CLUSTER, "--eval-tag", BASE), ("results", "--tag", CANDIDATE),
         ("why", "auction-timeout.form"), ("review-synthetic", CLUSTER),
         ("strike", CLUSTER, "0" * 12, "--reason", "x"),
         ("compare", BASE, CANDIDATE), ("diff-rubric", CLUSTER), ("lineage", "iter-001"),

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+import yaml
 from trained import trained
 
 from modelsmith.governance.states import record_folder
@@ -14,8 +15,10 @@ from modelsmith.promotion.histories import parse_record, read_histories
 from modelsmith.promotion.records import next_record
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.load import load_cluster, load_eval_set
-from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.canonical import canonical_json, content_digest
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.promotion import StageFacts, all_rows_digest
+from modelsmith.schema.training import training_digest
 from modelsmith.signing.keys import create_signing_key
 
 DIGEST = "sha256:" + "a" * 64
@@ -217,3 +220,65 @@ def test_training_facts_that_cannot_be_read_are_refused_in_words(repository, dat
     found = failures(repository, repository.files_of(record, evidence))
     assert found.keys() == {"training"}
     assert "training.json is not of type TrainingFacts" in found["training"]
+
+
+SFT = {"method": "sft", "rows": 12, "steps": 4}
+DPO = {"method": "dpo", "rows": 6, "steps": 3}
+
+
+def staged(repository, *changes, **other):
+    """`training.json` of a cluster with two stages, of which these fields are otherwise."""
+    stages = [
+        StageFacts(
+            method=stage.method, settings=content_digest(stage, {"seed"}), seed=stage.seed, parent=parent,
+            rows=stage.rows, rows_digest=DIGEST, steps=stage.steps,
+        ).model_copy(update=change)
+        for stage, parent, change in zip(
+            two_stages(repository).stages, (None, DIGEST), changes or ({}, {}), strict=True
+        )
+    ]  # fmt: skip
+    ran = [stage for stage in stages if not stage.skipped]
+    facts = {
+        "stages": tuple(stages), "method": ran[-1].method if ran else "sft", "seed": stages[0].seed,
+        "rows": sum(stage.rows for stage in stages), "steps": sum(stage.steps for stage in stages),
+        "rows_digest": all_rows_digest(stages),
+        "hyperparameters": training_digest(two_stages(repository).training),
+    }  # fmt: skip
+    return facts | other
+
+
+def two_stages(repository):
+    return load_cluster(repository.main.tree, "rtb-pricing")
+
+
+@pytest.fixture(scope="module")
+def recipe(repository):
+    document = yaml.safe_load(repository.main.tree.read("clusters/rtb-pricing/cluster.yaml"))
+    document["training"] = [SFT, DPO]
+    return repository.commit({"clusters/rtb-pricing/cluster.yaml": yaml.safe_dump(document, sort_keys=False).encode()})
+
+
+def test_a_candidate_of_several_stages_passes_also_where_one_had_no_pairs(recipe):
+    empty = {"rows": 0, "rows_digest": None, "steps": 0, "skipped": "no-pairs"}
+    for changes in ((), ({}, empty)):
+        _, files = candidate(recipe, **staged(recipe, *changes))
+        assert failures(recipe, files) == {}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "other", "words"),
+    [
+        ({"skipped": "no-pairs", "rows": 0, "rows_digest": None, "steps": 0}, {}, {}, "stage 1: skipped without"),
+        ({}, {"skipped": "no-pairs"}, {}, "stage 2: skipped without"),
+        ({}, {"steps": 2}, {}, "stage 2: trained by other settings"),
+        ({}, {"settings": DIGEST}, {}, "stage 2: trained by other settings"),
+        ({}, {"seed": 18}, {}, "stage 2: trained by other settings"),
+        ({}, {"rows": 7}, {}, "stage 2: trained on 7 rows"),
+        ({}, {}, {"rows_digest": DIGEST}, "does not follow"),
+        ({}, {}, {"stages": ()}, "names other stages"),
+        ({}, {}, {"method": "sft"}, "does not follow"),
+    ],
+)
+def test_what_a_candidate_says_of_its_stages_is_what_main_asks_for(recipe, first, second, other, words):
+    _, files = candidate(recipe, **staged(recipe, first, second, **other))
+    assert words in failures(recipe, files)["training"]

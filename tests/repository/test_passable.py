@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from judged import JUDGE_YAML, TONE_YAML
@@ -12,7 +13,7 @@ from modelsmith.points.tokens import tokens
 from modelsmith.repository.load import load_eval_set
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.validate import validate
-from modelsmith.schema.training import AVAILABLE_METHODS
+from modelsmith.schema.training import Method
 from modelsmith.training.worker import METHODS
 
 Edit = Callable[[str, str, str], None]
@@ -51,12 +52,13 @@ def never(repo: Path) -> list[tuple[str, int | None, str]]:
         (EVALSET, "min_scenarios: 1", "min_scenarios: 2", (EVALSET, 11, "decision.min_scenarios"), "there are 1 and 1"),
         (EVALSET, "{min_scenarios: 1}", "{min_scenarios: 1, capability_floors: {flors: 0.9}}",
          (EVALSET, 11, "decision.capability_floors.flors"), "no scenario has the capability 'flors'"),
-        (CLUSTER, "seed: 3", "method: grpo", (CLUSTER, 13, "training.method"), "grpo cannot run"),
-        (CLUSTER, "seed: 3", "method: dpo\n  beta: 0.1", (CLUSTER, 13, "training.method"), "dpo cannot run"),
+        (
+            CLUSTER, "training:\n  seed: 3\n  lora: {alpha: 64}", "training:\n- lora: {alpha: 64}\n- lora: {alpha: 32}",
+            (CLUSTER, 14, "training[1].lora"), "share one adapter",
+        ),
         (CLUSTER, "seed: 3", "beta: 0.1", (CLUSTER, 13, "training.beta"), "there is no field"),
         (CLUSTER, "owner:", "hosts: [local, gpu-1]\nowner:", (CLUSTER, 3, "hosts[1]"), "on the host 'gpu-1'"),
         ("clusters/defaults.yaml", "[local]", "[]", ("clusters/defaults.yaml", 1, "hosts"), "no host to train on"),
-        ("clusters/defaults.yaml", "steps: 12", "method: dpo", ("clusters/defaults.yaml", 3, "training.method"), "dpo"),
     ],
 )  # fmt: skip
 def test_what_no_model_can_pass_is_a_mistake_named_where_it_stands(
@@ -115,5 +117,5 @@ def test_tokens_are_estimated_between_what_every_tokenizer_needs_and_what_most_d
     assert tokens("Преждевременно 2026") == (2, 7)
 
 
-def test_the_methods_that_validate_lets_through_are_those_that_run() -> None:
-    assert set(AVAILABLE_METHODS) == set(METHODS)
+def test_every_method_that_a_cluster_may_name_can_be_run() -> None:
+    assert set(get_args(Method)) == set(METHODS)

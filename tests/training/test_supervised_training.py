@@ -15,48 +15,31 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
+from trainings import Case, Thread, Watched, once_at, same_weights, sealed, train
 
-from modelsmith.artifacts.seal import seal
-from modelsmith.fleet.executor import Beats, Executor, LocalExecutor, Submitted
-from modelsmith.fleet.folder import HEARTBEAT_FILE, is_whole, lines_since
+from modelsmith.fleet.executor import Beats, Submitted
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.scenario import Message
-from modelsmith.schema.training import Dpo, Lora, Sft, Stage
+from modelsmith.schema.training import Dpo, Lora, Sft
 from modelsmith.schema.training_row import TrainingRow
 from modelsmith.substrates.base_models import listing_digest
 from modelsmith.training import supervisor, worker
 from modelsmith.training.checkpoints import is_intact
-from modelsmith.training.job import Heartbeat, Inputs, TrainJob
+from modelsmith.training.job import Heartbeat, TrainJob
 from modelsmith.training.rows import write_rows
-from modelsmith.training.supervisor import WORKER, TrainOutcome
+from modelsmith.training.supervisor import TrainOutcome
 
 STEPS = 60
 """Enough that a test can act while the worker is on its way; a step takes some 20 ms."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thread and process compute with the same number of threads: results are compared bit by bit."""
-    before, threads = os.environ.get("OMP_NUM_THREADS"), torch.get_num_threads()
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    if before is None:
-        del os.environ["OMP_NUM_THREADS"]
-    else:
-        os.environ["OMP_NUM_THREADS"] = before
 
 
 @pytest.fixture(scope="session")
@@ -78,126 +61,16 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@dataclass(frozen=True)
-class Case:
-    """A training as a test asks for it: where its inputs lie, and its settings."""
-
-    model: Path
-    rows: Path
-    training: Stage
-    parent: Path | None = None
-    system: str = "Name the cause."
-
-    def settings(self, **changes: Any) -> Case:
-        return replace(self, training=self.training.model_copy(update=changes))
-
-
 @pytest.fixture(scope="module")
 def job(tiny_model: Path, rows: Path) -> Case:
     lora = Lora(rank=4, alpha=8, dropout=0.1)
     return Case(tiny_model, rows, Sft(steps=STEPS, batch_size=3, learning_rate=0.01, checkpoint_every=5, lora=lora))
 
 
-def train(
-    folder: Path, case: Case, run_by: Callable[[Path], Executor], progress: Callable[[Heartbeat], None]
-) -> TrainOutcome:
-    """Train the case by an executor on the machine where its base model lies."""
-    job = TrainJob(
-        base=listing_digest(case.model),
-        parent=file_digest(case.parent / "SHA256SUMS") if case.parent else None,
-        rows=file_digest(case.rows),
-        system=case.system,
-        training=case.training,
-    )
-    return supervisor.train(folder, job, Inputs(case.rows, case.parent), run_by(case.model), progress)
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(job: Case, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainOutcome]:
     folder = tmp_path_factory.mktemp("uninterrupted")
     return folder, train(folder, job, Thread(), lambda beat: None)
-
-
-class Thread:
-    """An executor that runs the worker in a thread of this process."""
-
-    def __init__(self) -> None:
-        self.started = 0
-
-    def __call__(self, base: Path) -> Thread:
-        self._base = base
-        return self
-
-    def submit(self, folder: Path) -> Submitted:
-        self.started += 1
-        return _ThreadJob(folder, self._base)
-
-
-class _ThreadJob:
-    def __init__(self, folder: Path, base: Path) -> None:
-        self._folder, self._asked = folder, threading.Event()
-        self._status: list[int] = []
-        said = folder / HEARTBEAT_FILE
-        self.since = said.stat().st_size if said.exists() else 0
-        self._thread = threading.Thread(target=lambda: self._status.append(worker.main(folder, base, self._asked)))
-        self._thread.start()
-
-    def beats(self, since: int, seconds: float) -> Beats:
-        self._thread.join(seconds)
-        status = None if self._thread.is_alive() else self._status[0]
-        return Beats(*lines_since(self._folder / HEARTBEAT_FILE, since), status)
-
-    def fetch(self) -> bool:
-        return is_whole(self._folder)
-
-    def stop(self, grace: float) -> None:
-        self._asked.set()
-        self._thread.join()
-
-
-class Watched:
-    """The real executor, remembering the processes that it started."""
-
-    def __init__(self) -> None:
-        self.started: list[Any] = []
-
-    def __call__(self, base: Path) -> Watched:
-        self._real = LocalExecutor(WORKER, base)
-        return self
-
-    def submit(self, folder: Path) -> Submitted:
-        running = self._real.submit(folder)
-        self.started.append(running)
-        return running
-
-    @property
-    def pids(self) -> list[int]:
-        return [running._process.pid for running in self.started]
-
-
-def once_at(step: int, action: Callable[[], None]) -> Callable[[Heartbeat], None]:
-    """A progress function that acts at the first heartbeat from this step on."""
-    done: list[int] = []
-
-    def progress(beat: Heartbeat) -> None:
-        if beat.step >= step and not done:
-            done.append(beat.step)
-            action()
-
-    return progress
-
-
-def same_weights(one: Path, other: Path) -> bool:
-    left, right = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
-    return left.keys() == right.keys() and all(bool((left[k] == right[k]).all()) for k in left)
-
-
-def sealed(adapter: Path, folder: Path) -> Path:
-    """An artifact of the adapter, as the store keeps it."""
-    shutil.copytree(adapter, folder)
-    (folder / "README.md").write_text("The cause.")
-    seal(folder)
-    return folder
 
 
 def test_a_training_ends_with_an_adapter_and_its_facts(uninterrupted: tuple[Path, TrainOutcome]) -> None:
@@ -443,7 +316,7 @@ def test_top_layers_adapts_the_upper_layers_only(job: Case, tmp_path: Path) -> N
 
 
 def test_a_method_that_is_not_there_yet_is_refused(job: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(worker.METHODS, "dpo", raising=False)
+    monkeypatch.delitem(worker.METHODS, "dpo")
     training = Dpo.model_validate({**job.training.model_dump(), "method": "dpo"})
     with pytest.raises(InvalidInput) as caught:
         train(tmp_path / "job", replace(job, training=training), Thread(), lambda beat: None)

@@ -1,0 +1,79 @@
+"""What a model answers to training prompts, drawn several times: the raw material of preference pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from modelsmith.diagnosis.pairs import Drawn
+from modelsmith.loop.engines import Target, open_substrate
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.canonical import canonical_json, digest
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.progress import Progress
+from modelsmith.schema.training_row import Prompt
+from modelsmith.signing.files import write_atomically
+from modelsmith.substrates.port import Prompt as Asked
+
+
+class Round(Frozen):
+    """One answer to each prompt, in their order; null where the model could not be asked (a prompt too long)."""
+
+    answers: tuple[tuple[str, bool] | None, ...]
+    """Text, and whether it was cut off."""
+
+
+def draw(
+    workspace: Workspace,
+    cluster: Cluster,
+    target: Target,
+    prompts: Sequence[Prompt],
+    system: str,
+    sampling: Sampling,
+    folder: Path,
+) -> list[list[Drawn]]:
+    """``sampling.repeats`` answers of the target to each prompt.
+
+    Each round is kept in ``folder`` when it is whole: interrupted, the same call goes on with the next.
+
+    Raises:
+        InvalidInput, InfrastructureFailure: as `open_substrate` and the engine.
+    """
+    asked = [Asked(str(number), prompt.messages) for number, prompt in enumerate(prompts)]
+    said: list[list[Drawn]] = [[] for _ in prompts]
+    substrate = open_substrate(workspace, cluster, target, None)
+    try:
+        for number in range(sampling.repeats):
+            one = sampling.model_copy(update={"repeats": 1, "seed": (sampling.seed + number) % 2**32})
+            what = digest([[p.model_dump(mode="json") for p in prompts], target.weights, system, one.model_dump()])
+            path = folder / f"answers-{what.removeprefix('sha256:')[:16]}.json"
+            known = _kept(path)
+            if known is None:
+                given: dict[str, tuple[str, bool]] = {}
+                for done, completion in enumerate(substrate.complete(asked, system, one), start=1):
+                    if completion.error is None:
+                        given[completion.key] = completion.text, completion.finish == "length"
+                    if done % 32 == 0 or done == len(asked):
+                        at = number * len(asked) + done
+                        text = f"{at} of {sampling.repeats * len(asked)} answers drawn from {target.name}"
+                        workspace.notify(Progress("train", text, at, sampling.repeats * len(asked)))
+                known = Round(answers=tuple(given.get(prompt.key) for prompt in asked))
+                folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, canonical_json(known))
+            for answers, answer in zip(said, known.answers, strict=True):
+                if answer is not None:
+                    answers.append(Drawn(*answer))
+    finally:
+        substrate.close()
+    return said
+
+
+def _kept(path: Path) -> Round | None:
+    try:
+        return Round.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None

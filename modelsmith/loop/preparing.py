@@ -1,0 +1,96 @@
+"""What a stage begins with: rows or prompts that answer the failures, none of them near to a scored text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from pathlib import Path
+from typing import NamedTuple
+
+from modelsmith.diagnosis.firewall import Loss, losses, scored_texts, separate
+from modelsmith.diagnosis.generate import generate_prompts, plain, prompts_for_all
+from modelsmith.loop.recipe import Recipe, write_prompts
+from modelsmith.schema.diagnosis import FailureCluster
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.progress import Progress
+from modelsmith.schema.steps import step
+from modelsmith.schema.training import Stage
+from modelsmith.schema.training_row import TrainingRow
+from modelsmith.training.rows import row_id
+
+
+class Prepared(NamedTuple):
+    """What was left in a stage's folder."""
+
+    rows: tuple[TrainingRow, ...]
+    """Rows or prompts."""
+    dropped: int
+    """How many were too near to a scored text."""
+
+
+def prepare(
+    recipe: Recipe,
+    folder: Path,
+    stage: Stage,
+    clusters: Sequence[FailureCluster] | None,
+    name: str = "",
+    struck: Set[str] = frozenset(),
+) -> Prepared:
+    """Leave in the stage's folder what it begins with.
+
+    Args:
+        recipe: Whose generators make it.
+        folder: The stage's.
+        stage: Its settings, whose seed draws.
+        clusters: What it aims at; None for an equal share of every generator.
+        name: The stage's, where a training has several.
+        struck: Names of the rows that somebody has taken out.
+
+    Raises:
+        InvalidInput: ``no-rows`` when everything is too near to a scored text; as `generate_prompts`.
+    """
+    made = (
+        prompts_for_all(recipe.governed, stage.rows, stage.seed)
+        if clusters is None
+        else generate_prompts(recipe.governed, clusters, stage.rows, stage.seed)
+    )
+    limit = recipe.governed.evalset.separation.training_to_scored
+    kept = separate(made, scored_texts(recipe.governed), limit)
+    lost = losses(made, kept)
+    if not kept.rows:
+        raise _no_rows(lost, limit)
+    rows = tuple(row for row in kept.rows if row_id(plain(row)) not in struck)
+    write_prompts(folder, stage, rows, plain)
+    kind = "rows" if stage.method == "sft" else "prompts"
+    recipe.workspace.notify(
+        Progress(
+            "diagnose",
+            f"{len(rows)} training {kind}{f' for {name}' if name else ''}, {len(kept.dropped)} dropped as too "
+            f"near to a scored text (nearest kept {kept.nearest:.2f})",
+        )
+    )
+    for loss in lost:
+        recipe.workspace.notify(Progress("diagnose", loss.sentence))
+    return Prepared(rows, len(kept.dropped))
+
+
+def _no_rows(lost: tuple[Loss, ...], limit: float) -> InvalidInput:
+    return InvalidInput(
+        "no-rows",
+        f"Every generated row is too near to a scored text (limit {limit:.2f}): "
+        + "; ".join(loss.sentence for loss in lost),
+        "Rewrite the generators in words of their own; `{next}` says which rows would pass.",
+        limit=limit,
+        generators=[
+            {
+                "generator": loss.generator,
+                "rows": loss.rows,
+                "dropped": loss.dropped,
+                "template": loss.template,
+                "scenario": loss.nearest.scenario,
+                "kind": loss.nearest.kind,
+                "similarity": loss.nearest.similarity,
+                "text": loss.nearest.text,
+            }
+            for loss in lost
+        ],
+    ).then(step("validate", {}))

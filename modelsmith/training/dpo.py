@@ -1,0 +1,139 @@
+"""Direct preference optimisation: a LoRA adapter by TRL's `DPOTrainer`, on pairs. What it shares is in `run`.
+
+The reference is the model as the stage finds it: the base model, or the parent's adapter on it, never the bare model
+beneath a parent. Its log-probabilities are computed once, before the first step, from the same weights after every
+restart. Three things make a step cheap: no reference passes through it, the prompts of a batch share what they begin
+with, and both answers share their prompt (`packing.pack_answers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.nn.functional import logsigmoid
+from trl import DPOConfig, DPOTrainer
+
+from modelsmith.schema.training import Dpo
+from modelsmith.substrates.chat import prompt_ids, text_ids
+from modelsmith.training.packing import IGNORED, Tokens, pack_answers
+from modelsmith.training.run import Bench
+from modelsmith.training.signs import Signs
+
+CHOSEN, REJECTED = "chosen_tokens", "rejected_tokens"
+
+
+def trainer(bench: Bench) -> DPOTrainer:
+    """See `run.Build`."""
+    settings = bench.job.training
+    assert isinstance(settings, Dpo)
+    tokens = _tokenised(bench)
+    known = reference_log_probs(bench.model, tokens, settings.batch_size)
+    rows = [row | {"reference": pair} for row, pair in zip(tokens, known.view(-1, 2).tolist(), strict=True)]
+    made = _Trainer(
+        model=bench.model,
+        args=DPOConfig(**bench.arguments, max_length=None, beta=settings.beta, loss_type=[settings.loss]),
+        data_collator=_collate,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=bench.tokenizer,
+        peft_config=bench.adapter,
+        callbacks=[bench.signs],
+    )
+    if "ref" in made.model.peft_config:
+        made.model.delete_adapter("ref")  # TRL's copy of the parent's, for references that are known already
+    made.signs, made.settings = bench.signs, settings
+    return made
+
+
+class _Trainer(DPOTrainer):  # type: ignore[misc]
+    """Computes logits of the answers' tokens and of no other, and no reference."""
+
+    signs: Signs
+    settings: Dpo
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        return dataset
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        gained = answer_log_probs(model, inputs) - inputs["reference"]
+        lengths = torch.bincount(inputs["answer_of"])
+        better, worse = gained[0::2], gained[1::2]
+        if self.settings.loss == "ipo":
+            better, worse = better / lengths[0::2], worse / lengths[1::2]
+        margin = better - worse
+        loss = LOSSES[self.settings.loss](margin, self.settings.beta).mean()
+        preferred = (margin.detach() > 0).float().mean()
+        self.signs.learned(
+            float(loss.detach()),
+            accuracy=float(preferred),
+            margin=float(margin.detach().mean()) * self.settings.beta,
+        )
+        return loss
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write none: lineage lives in the promotion record."""
+
+
+LOSSES: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
+    "sigmoid": lambda margin, beta: -logsigmoid(beta * margin),
+    "hinge": lambda margin, beta: torch.relu(1 - beta * margin),
+    "ipo": lambda margin, beta: (margin - 1 / (2 * beta)) ** 2,
+}
+"""Loss of a pair by how much more the chosen answer has gained on its reference than the rejected one, in nats; for
+``ipo``, in nats per token. TRL's formulas: Rafailov et al. 2023 (eq. 7), Zhao et al. 2023, Azar et al. 2023 (eq. 17).
+"""
+
+
+def answer_log_probs(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Log-probability in nats of each answer of a batch (`together`), given its prompt: (answers)."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    seen = {name: batch[name] for name in ("input_ids", "position_ids", "attention_mask")}
+    learned = batch["next_ids"] != IGNORED
+    hidden = causal.base_model(**seen, use_cache=False).last_hidden_state
+    logits = causal.get_output_embeddings()(hidden[learned]).float()
+    each = -torch.nn.functional.cross_entropy(logits, batch["next_ids"][learned], reduction="none")
+    return each.new_zeros(int(batch["answer_of"].max()) + 1).index_add(0, batch["answer_of"], each)
+
+
+def together(answers: Sequence[Tokens]) -> dict[str, torch.Tensor]:
+    """All answers in one sequence, as in `packing.Packed`; ``answer_of`` (t) is the number of each token's answer."""
+    (packed,) = pack_answers(answers, most=sum(len(one.answer) + 1 for one in answers))
+    owner = [number for number in packed.rows for _ in answers[number].answer]
+    return packed.inputs | {"next_ids": packed.next_ids, "answer_of": torch.tensor(owner)}
+
+
+def reference_log_probs(model: Any, rows: list[dict[str, list[int]]], size: int) -> torch.Tensor:
+    """What the model as it is now gives each row's chosen and rejected answer, in nats: (2 * rows), on the CPU."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.eval().to(device)
+    found = []
+    with torch.no_grad():
+        for start in range(0, len(rows), size):
+            batch = _pack(rows[start : start + size])
+            found.append(answer_log_probs(model, {name: value.to(device) for name, value in batch.items()}).cpu())
+    return torch.cat(found)
+
+
+def _collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    return _pack(rows) | {"reference": torch.tensor([value for row in rows for value in row["reference"]])}
+
+
+def _pack(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    return together([Tokens(row["prompt_tokens"], row[side]) for row in rows for side in (CHOSEN, REJECTED)])
+
+
+def _tokenised(bench: Bench) -> list[dict[str, list[int]]]:
+    tokenizer, job = bench.tokenizer, bench.job
+    end = [tokenizer.eos_token_id]
+    return [
+        {
+            "prompt_tokens": prompt_ids(tokenizer, row.messages, job.system, job.chat),
+            CHOSEN: text_ids(tokenizer, row.chosen, job.chat) + end,
+            REJECTED: text_ids(tokenizer, row.rejected, job.chat) + end,
+        }
+        for row in bench.rows
+    ]

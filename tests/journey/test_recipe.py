@@ -1,0 +1,63 @@
+"""A training of three stages, SFT, DPO on what the model still gets wrong, GRPO, killed on the way or not."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import yaml
+from tiny import commit_to_root
+
+PATH = "clusters/rtb-pricing/cluster.yaml"
+STOPS = (
+    "modelsmith.loop.recipe:seal_adapter 1 after SIGKILL",
+    "modelsmith.loop.answers:write_atomically 1 after SIGKILL",
+    "modelsmith.training.supervisor:_claim 2 after SIGKILL",
+)
+
+
+def stages(world):
+    cluster = yaml.safe_load((world.clone / PATH).read_text())
+    first = cluster["training"]
+    dpo = copy.deepcopy(first) | {"method": "dpo", "rows": 8, "samples": 2, "learning_rate": 0.01}
+    grpo = copy.deepcopy(first) | {"method": "grpo", "steps": 2, "batch_size": 4, "group_size": 2}
+    cluster["training"] = [first, dpo, grpo | {"max_completion_tokens": 8}]
+    (world.clone / PATH).write_text(yaml.safe_dump(cluster, sort_keys=False))
+    commit_to_root(world.clone, world.forge)
+
+
+def test_stages_follow_one_another_and_the_record_names_each(fresh, copies):
+    stages(fresh)
+    stopped = copies(fresh)
+    ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
+    assert ran.code == 4, ran.err[-2000:]
+
+    facts = json.loads((fresh.folder_of("candidate") / "training.json").read_text())
+    sft, dpo, grpo = facts["stages"]
+    assert [stage["method"] for stage in facts["stages"]] == ["sft", "dpo", "grpo"]
+    assert [sft["steps"], dpo["steps"], grpo["steps"], facts["steps"]] == [4, 4, 2, 10]
+    assert grpo["parent"] not in (None, dpo["parent"])
+    assert sft["parent"] is None
+    assert dpo["parent"].startswith("sha256:"), "DPO goes on from what SFT has left"
+    assert 0 < dpo["rows"] <= 8
+    assert facts["rows"] == sft["rows"] + dpo["rows"] + grpo["rows"]
+    assert "stage 2 of 3, dpo" in ran.err
+    assert fresh.modelsmith("verify", "--json").code == 0
+
+    by_hand = ("train", "--cluster", "rtb-pricing", "--eval-tag", "rtb-pricing-iter-001-base")
+    trained = fresh.modelsmith(*by_hand, "--stage", "1", "--json")
+    assert trained.code == 0, trained.out
+    assert (trained.json["method"], trained.json["steps"], trained.json["parent"]) == ("sft", 4, "base")
+    assert "by the last training of this kind" in trained.err, "how long it takes is said before it starts"
+    assert trained.json["artifact"] == dpo["parent"], "by hand as in the loop: what DPO went on from"
+    again = fresh.modelsmith(*by_hand, "--stage", "1")
+    assert (again.code, "trained before" in again.out) == (0, True)
+    refused = fresh.modelsmith(*by_hand, "--stage", "4", "--json")
+    assert (refused.code, refused.json["code"]) == (2, "no-such-stage")
+
+    for point in STOPS:
+        assert stopped.stop_at(point, "iterate", "rtb-pricing", "--json").code == -9, point
+        assert stopped.state()["phase"] == "train", point
+    again = stopped.modelsmith("iterate", "rtb-pricing", "--json")
+    assert again.code == 4, again.err[-2000:]
+    assert again.json["specialist"] == ran.json["specialist"], "the same adapter, wherever it was killed"

@@ -1,0 +1,132 @@
+"""Trainings as tests ask for them: with the worker in a thread of this process, or as the process that it really is."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from modelsmith.artifacts.seal import seal
+from modelsmith.fleet.executor import Beats, Executor, LocalExecutor, Submitted
+from modelsmith.fleet.folder import HEARTBEAT_FILE, is_whole, lines_since
+from modelsmith.schema.canonical import file_digest
+from modelsmith.schema.training import Stage
+from modelsmith.substrates.base_models import listing_digest
+from modelsmith.training import supervisor, worker
+from modelsmith.training.job import Heartbeat, Inputs, TrainJob
+from modelsmith.training.supervisor import WORKER, TrainOutcome
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training as a test asks for it: where its inputs lie, and its settings."""
+
+    model: Path
+    rows: Path
+    training: Stage
+    parent: Path | None = None
+    system: str = "Name the cause."
+
+    def settings(self, **changes: Any) -> Case:
+        return replace(self, training=self.training.model_copy(update=changes))
+
+
+def train(
+    folder: Path, case: Case, run_by: Callable[[Path], Executor], progress: Callable[[Heartbeat], None]
+) -> TrainOutcome:
+    """Train the case by an executor on the machine where its base model lies."""
+    job = TrainJob(
+        base=listing_digest(case.model),
+        parent=file_digest(case.parent / "SHA256SUMS") if case.parent else None,
+        rows=file_digest(case.rows),
+        system=case.system,
+        training=case.training,
+    )
+    return supervisor.train(folder, job, Inputs(case.rows, case.parent), run_by(case.model), progress)
+
+
+class Thread:
+    """An executor that runs the worker in a thread of this process."""
+
+    def __init__(self) -> None:
+        self.started = 0
+
+    def __call__(self, base: Path) -> Thread:
+        self._base = base
+        return self
+
+    def submit(self, folder: Path) -> Submitted:
+        self.started += 1
+        return _ThreadJob(folder, self._base)
+
+
+class _ThreadJob:
+    def __init__(self, folder: Path, base: Path) -> None:
+        self._folder, self._asked = folder, threading.Event()
+        self._status: list[int] = []
+        said = folder / HEARTBEAT_FILE
+        self.since = said.stat().st_size if said.exists() else 0
+        self._thread = threading.Thread(target=lambda: self._status.append(worker.main(folder, base, self._asked)))
+        self._thread.start()
+
+    def beats(self, since: int, seconds: float) -> Beats:
+        self._thread.join(seconds)
+        status = None if self._thread.is_alive() else self._status[0]
+        return Beats(*lines_since(self._folder / HEARTBEAT_FILE, since), status)
+
+    def fetch(self) -> bool:
+        return is_whole(self._folder)
+
+    def stop(self, grace: float) -> None:
+        self._asked.set()
+        self._thread.join()
+
+
+class Watched:
+    """The real executor, remembering the processes that it started."""
+
+    def __init__(self) -> None:
+        self.started: list[Any] = []
+
+    def __call__(self, base: Path) -> Watched:
+        self._real = LocalExecutor(WORKER, base)
+        return self
+
+    def submit(self, folder: Path) -> Submitted:
+        running = self._real.submit(folder)
+        self.started.append(running)
+        return running
+
+    @property
+    def pids(self) -> list[int]:
+        return [running._process.pid for running in self.started]
+
+
+def once_at(step: int, action: Callable[[], None]) -> Callable[[Heartbeat], None]:
+    """A progress function that acts at the first heartbeat from this step on."""
+    done: list[int] = []
+
+    def progress(beat: Heartbeat) -> None:
+        if beat.step >= step and not done:
+            done.append(beat.step)
+            action()
+
+    return progress
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    left, right = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
+    return left.keys() == right.keys() and all(bool((left[k] == right[k]).all()) for k in left)
+
+
+def sealed(adapter: Path, folder: Path) -> Path:
+    """An artifact of the adapter, as the store keeps it."""
+    shutil.copytree(adapter, folder)
+    (folder / "README.md").write_text("The cause.")
+    seal(folder)
+    return folder
