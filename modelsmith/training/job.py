@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_serializer
 
 from modelsmith.artifacts import seal
 from modelsmith.fleet.folder import INPUTS, JOB_FILE, clear
@@ -58,6 +58,10 @@ class TrainJob(Frozen):
     training: Stage
     rubric: Rubric | None = None
     """What scores completions, where the method rewards them."""
+
+    @field_serializer("rubric")
+    def _as_written(self, rubric: Rubric | None) -> Any:
+        return rubric.model_dump(mode="json", by_alias=True) if rubric else None
 
     def identity(self) -> str:
         """Digest of everything that shapes the result: two identical jobs may share one."""

@@ -46,12 +46,13 @@ def test_every_error_of_a_phase_is_followed_to_its_mend(fresh):
     """Everything is wrong at first; each call of iterate names one thing, and the next one gets past it."""
     world = fresh
     evalset = yaml.safe_load((world.clone / SET / "evalset.yaml").read_text())
+    training = yaml.safe_load((world.clone / CLUSTER_FILE).read_text())["training"]
     sampling, separation = evalset["sampling"], evalset["separation"]
 
     edit(world, f"{SET}/evalset.yaml", sampling=sampling | {"max_new_tokens": 1020}, separation={
         **separation, "training_to_scored": 0.01,
     })  # fmt: skip
-    edit(world, CLUSTER_FILE, hosts=["gpu-1"])
+    edit(world, CLUSTER_FILE, training=[training, training | {"lora": {"rank": 3, "alpha": 4}}])
     edit(world, GENERATOR, answer="It is the timeout.")
     land(world)
 
@@ -78,9 +79,9 @@ def test_every_error_of_a_phase_is_followed_to_its_mend(fresh):
 
     edit(world, f"{SET}/evalset.yaml", separation=separation)
     land(world)
-    assert iterate(world, 2)["code"] == "host-not-available"
+    assert iterate(world, 2)["code"] == "parent-shape"
 
-    edit(world, CLUSTER_FILE, hosts=["local"])
+    edit(world, CLUSTER_FILE, training=training)
     land(world)
     (world.private / "state.json").unlink()
     assert iterate(world, 4)["iteration"] == 5, "one iteration for each mend, also when the state is lost"
