@@ -40,6 +40,8 @@ _ASKED, _BEGAN, _ENDED, _LOCK, _PID, LOG, PROGRESS = (
     "job.json", "began", "ended.json", "lock", "pid", "log", "progress.json",
 )  # fmt: skip
 _RUNNER = "modelsmith.operations.run_job"
+MOST_AT_ONCE = 16
+"""Jobs that run or wait in one clone; each of them is a process."""
 _WAIT = 60.0
 """Seconds that whoever asks for a job waits for others who do."""
 
@@ -85,16 +87,24 @@ class Jobs:
         """Start a job, or give the one that is at this very request; one that was interrupted goes on.
 
         Raises:
-            InfrastructureFailure: ``job-start``.
+            InfrastructureFailure: ``job-start``; ``too-many-jobs``.
         """
         with self._alone():
-            for job in reversed(self.all()):
+            known = self.all()
+            for job in reversed(known):
                 if (job.asked.operation, job.asked.arguments) == (operation, dict(arguments)):
                     if job.state in ("queued", "running"):
                         return job
                     if job.state == "interrupted":
                         return self._start(job.folder, job.asked)
                     break
+            if sum(job.state in ("queued", "running") for job in known) >= MOST_AT_ONCE:
+                raise InfrastructureFailure(
+                    "too-many-jobs",
+                    f"{MOST_AT_ONCE} jobs run or wait already",
+                    "Wait until some have ended, or cancel one: `{next}`.",
+                    most=MOST_AT_ONCE,
+                ).then(step("jobs list", {}))
             asked = Asked(
                 id=self._new_id(),
                 operation=operation,
@@ -168,16 +178,24 @@ class Jobs:
         jobs = [job for folder in folders if (job := _read(folder))]
         return sorted(jobs, key=lambda job: (job.asked.at, job.asked.id))
 
-    def earlier(self, asked: Asked) -> list[Job]:
-        """Jobs of the same cluster that come first and are not over."""
+    def before(self, asked: Asked) -> list[Job]:
+        """Jobs that this one waits for: of the same cluster, at work, or asked for earlier and waiting too."""
         mine = (asked.at, asked.id)
         return [
             job
             for job in self.all()
             if job.asked.cluster == asked.cluster
-            and (job.asked.at, job.asked.id) < mine
-            and job.state in ("queued", "running")
+            and job.asked.id != asked.id
+            and (job.state == "running" or (job.state == "queued" and (job.asked.at, job.asked.id) < mine))
         ]
+
+    def take_turn(self, job: Job) -> bool:
+        """Begin the job where it waits for none; no two take their turn at once."""
+        with self._alone():
+            if self.before(job.asked):
+                return False
+            write_atomically(job.folder / _BEGAN, datetime.now(UTC).isoformat().encode())
+            return True
 
     def _new_id(self) -> str:
         while (self._folder / (made := secrets.token_hex(4))).exists():
@@ -221,11 +239,6 @@ class Jobs:
 
 _ours: list[subprocess.Popen[bytes]] = []
 """Processes that this one started: asked for their end now and then, so that none stays behind as a zombie."""
-
-
-def began(folder: Path) -> None:
-    """Note that the job's turn has come."""
-    write_atomically(folder / _BEGAN, datetime.now(UTC).isoformat().encode())
 
 
 def ended(folder: Path, code: int, result: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> None:

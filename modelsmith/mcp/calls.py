@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from modelsmith.mcp.withheld import without_held_out
 from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.job_view import start_job
 from modelsmith.operations.table import Role
+from modelsmith.repository.git import Git
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.progress import Notify, silent
@@ -111,12 +113,11 @@ def _answer(session: Session, tool: Tool, arguments: Mapping[str, Any], notify: 
     said = without_held_out(result.model_dump(mode="json", by_alias=True))
     shown, left_out = shorten(said, DETAILED if detail else SHORT, offset)
     marker = new_marker()
-    ours = constants(tool.schemas()[1])
-    placed = without_places(shown, places(workspace), any_other=False)
+    placed = without_places(shown, places(workspace), any_other=tool.operation.startswith("jobs "))
     return {
         "exit": int(result.exit_code()),
         "marker": marker,
-        "result": mark(placed, marker, ours),
+        "result": mark(placed, marker, _ours(tool.name)),
         "shortened": [one.model_dump() for one in left_out],
     }
 
@@ -125,6 +126,13 @@ def _run(tool: Tool, workspace: Workspace, request: Request) -> Result:
     if tool.row.long:
         return start_job(workspace, tool.operation, request)
     return tool.load().run(workspace, request)
+
+
+@cache
+def _ours(name: str) -> frozenset[str]:
+    """Texts that the tool's answer holds by its type."""
+    tool = find_tool(name)
+    return frozenset(constants(tool.schemas()[1])) if tool else frozenset()
 
 
 def _our_own(given: dict[str, Any]) -> tuple[bool, int]:
@@ -194,13 +202,18 @@ def refusal(session: Session, error: ModelsmithError) -> dict[str, Any]:
 def places(workspace: Workspace) -> dict[str, str]:
     """Folders of this machine, longest first, and what an agent reads in their place."""
     ours = {str(workspace.private): "<private>", str(workspace.root): "<clone>", str(workspace.home): "<home>"}
-    for setting in ("forge", "keys"):
-        value = workspace.git.setting(f"modelsmith.{setting}") or ""
-        if value.startswith("/"):
-            ours[value] = f"<{setting}>"
+    ours |= _configured(workspace.root)
     return dict(sorted((ours | _of_this_machine()).items(), key=lambda pair: -len(pair[0])))
 
 
+@cache
+def _configured(root: Path) -> dict[str, str]:
+    """Folders that the clone's settings name, as they were when they were first asked for."""
+    found = {name: Git(root).setting(f"modelsmith.{name}") or "" for name in ("forge", "keys")}
+    return {value: f"<{name}>" for name, value in found.items() if value.startswith("/")}
+
+
+@cache
 def _of_this_machine() -> dict[str, str]:
     return {
         str(Path(modelsmith.__file__).parent): "<toolkit>",

@@ -53,7 +53,7 @@ def start_job(workspace: Workspace, operation: str, request: Request) -> JobStar
     """Start the operation in a process of its own, or find the one that is at the same request.
 
     Raises:
-        InfrastructureFailure: ``job-start``.
+        InfrastructureFailure: ``job-start``; ``too-many-jobs``.
     """
     arguments = request.model_dump(mode="json", exclude_defaults=True)
     job = Jobs(workspace).submit(operation, arguments, str(arguments.get("cluster", "")))
@@ -70,7 +70,7 @@ def start_job(workspace: Workspace, operation: str, request: Request) -> JobStar
 
 
 def _waits(workspace: Workspace, job: Job) -> bool:
-    return bool(Jobs(workspace).earlier(job.asked))
+    return bool(Jobs(workspace).before(job.asked))
 
 
 def job_view(job: Job) -> JobView:

@@ -11,19 +11,22 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from modelsmith.fleet.jobs import LOG, PROGRESS, Job, Jobs, began, ended
+from modelsmith.fleet.jobs import LOG, PROGRESS, Job, Jobs, ended
 from modelsmith.loop.running import noting_in
 from modelsmith.operations.table import find
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import Exit, ModelsmithError
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.system import known_failures
+from modelsmith.signing.files import write_atomically
 
 LOOK_EVERY = 0.5
 """Seconds between two looks whether the jobs before this one are over."""
 SAY_EVERY = 5.0
 """Seconds between two lines of the log about one piece of work."""
 INTERRUPTED = 130
+TRACE = "trace"
+"""File of the job's folder with what nobody foresaw; the log is an agent's to read, and this is not."""
 
 
 def main(root: str, id: str) -> None:
@@ -32,9 +35,8 @@ def main(root: str, id: str) -> None:
     jobs = Jobs(Workspace.find(Path(root)))
     job = jobs.find(id)
     try:
-        while jobs.earlier(job.asked):
+        while not jobs.take_turn(job):
             time.sleep(LOOK_EVERY)
-        began(job.folder)
         code, result, error = _run(Path(root), job)
     except KeyboardInterrupt:
         code, result, error = INTERRUPTED, None, None
@@ -58,8 +60,9 @@ def _run(root: Path, job: Job) -> tuple[int, dict[str, object] | None, dict[str,
         said: dict[str, object] = error.envelope() | {"next": error.next and error.next.model_dump(mode="json")}
         return int(error.exit), None, said
     except Exception as error:
-        log.write("".join(traceback.format_exception(error)))
-        return int(Exit.BUG), None, {"code": "bug", "message": "An error that nobody foresaw.", "mend": "Read the log."}
+        write_atomically(job.folder / TRACE, "".join(traceback.format_exception(error)).encode())
+        mend = f"Tell a person: {TRACE} in the job's folder says what it was."
+        return int(Exit.BUG), None, {"code": "bug", "message": "An error that nobody foresaw.", "mend": mend}
 
 
 class _Log:

@@ -54,7 +54,6 @@ def test_a_job_waits_its_turn_is_started_once_survives_a_kill_and_goes_on_under_
         assert (job["status"], job["tag"]) == ("queued", "by-agent")
         assert result(fresh, "modelsmith_eval_run", **TAG)["jobId"] == job["jobId"], "the same request is the same job"
         assert result(fresh, "modelsmith_eval_run", **TAG | {"tag": "other"})["jobId"] != job["jobId"]
-        time.sleep(0.2)
         assert until(fresh, job["jobId"], "queued")["job"]["exit"] is None
         listed = {one["jobId"]: one for one in result(fresh, "modelsmith_jobs")["jobs"]}
         for one in listed.values():
@@ -71,6 +70,13 @@ def test_a_job_waits_its_turn_is_started_once_survives_a_kill_and_goes_on_under_
     shown = fresh.modelsmith("jobs", "show", job["jobId"])
     assert "exit code 3" in shown.out
     assert result(fresh, "modelsmith_eval_results", tag="by-agent")["run"]["tag"] == "by-agent"
+
+
+def test_an_agent_cannot_fill_the_machine_with_jobs(fresh, monkeypatch):
+    monkeypatch.setattr("modelsmith.fleet.jobs.MOST_AT_ONCE", 1)
+    with one_before(fresh):
+        reply = call(Session(fresh.clone, "operator"), "modelsmith_eval_run", TAG)
+        assert (reply.refused, reply.body["code"]) == (True, "too-many-jobs")
 
 
 def test_a_job_that_is_cancelled_ends_and_one_that_fails_says_why(fresh):
