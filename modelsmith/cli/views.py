@@ -425,6 +425,8 @@ VIEWS: dict[str, View] = {
     "eval-changes": eval_changes_view,
     "diagnose": _diagnose,
     "why": views_signal.why,
+    "capture": views_signal.capture,
+    "accept-scenario": views_signal.accept_scenario,
     "review-synthetic": views_signal.review_synthetic,
     "strike": views_signal.strike,
     "train": _train,

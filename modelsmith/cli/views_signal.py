@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from modelsmith.cli.page import Page, Styled
 
 if TYPE_CHECKING:
+    from modelsmith.operations.accept_scenario import AcceptScenarioResult
+    from modelsmith.operations.capture import CaptureResult
     from modelsmith.operations.review_synthetic import ReviewSyntheticResult
     from modelsmith.operations.strike import StrikeResult
     from modelsmith.operations.why import WhyResult
@@ -72,3 +74,25 @@ def strike(result: StrikeResult, page: Page) -> None:
     """``modelsmith strike``."""
     page.line(f"{result.struck} rows struck from iteration {result.iteration}; {result.rows} are left")
     page.line(f"digest {result.rows_digest}")
+
+
+def capture(result: CaptureResult, page: Page) -> None:
+    """``modelsmith capture``."""
+    taken = ", ".join(f"{kind} {count}" for kind, count in result.removed.items()) or "nothing"
+    page.rows(
+        [
+            ("records", str(result.records)),
+            ("staged", f"{result.staged} cases that ask different things"),
+            ("pending before", str(result.known)),
+            ("left empty", str(result.empty)),
+            ("taken out", taken),
+            ("file", result.path),
+            ("pull request", f"{result.pull.number} waits for {', '.join(result.pull.waiting_for) or 'nobody'}"),
+        ]
+    )
+
+
+def accept_scenario(result: AcceptScenarioResult, page: Page) -> None:
+    """``modelsmith accept-scenario``."""
+    page.line(f"{result.scenario} would be {result.path}")
+    page.line(f"pull request {result.pull.number} waits for {', '.join(result.pull.waiting_for) or 'nobody'}")

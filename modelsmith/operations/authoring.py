@@ -50,15 +50,16 @@ class NewResult(Result):
 class OpenSet:
     """An eval set that is being written: whatever else it lacks, it has its rule and its rubric."""
 
-    def __init__(self, workspace: Workspace, given: str | None) -> None:
-        """Read it.
+    def __init__(self, workspace: Workspace, given: str | None, tree: Tree | None = None) -> None:
+        """Read it, from the work tree when no other is given.
 
         Raises:
             InvalidInput: ``no-set``, ``which-set``, ``unknown-set``; ``invalid-file`` when rule or rubric has mistakes.
         """
-        self.name = _named_set(set_names(workspace.files), given)
+        tree = tree or workspace.files
+        self.name = named_set(set_names(tree), given)
         folder = f"evals/{self.name}"
-        contents, refused = read_each(workspace.files, workspace.files.paths(folder))
+        contents, refused = read_each(tree, tree.paths(folder))
         self.files: SetFiles = read_set(folder, contents, refused)
         wrong = [p for p in self.files.problems if p.file.endswith("/evalset.yaml") or "/rubrics/" in p.file]
         if self.files.evalset is None or self.files.rubric is None:
@@ -104,7 +105,12 @@ def set_names(tree: Tree) -> list[str]:
     return sorted(f"{parts[1]}/{parts[2]}" for parts in found if len(parts) == 4 and parts[3] == "evalset.yaml")
 
 
-def _named_set(names: list[str], given: str | None) -> str:
+def named_set(names: list[str], given: str | None) -> str:
+    """The eval set that is meant: the one given, else the only one.
+
+    Raises:
+        InvalidInput: ``no-set``, ``which-set``, ``unknown-set``.
+    """
     if not names:
         first = step("new set", {"name": "NAME"})
         raise InvalidInput("no-set", "There is no eval set yet", "Write one first: `{next}`.").then(first)

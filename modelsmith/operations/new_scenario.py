@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 from typing_extensions import override
@@ -100,8 +100,29 @@ def case_path(found: OpenSet, part: str, capability: str, name: str) -> str:
     return f"{found.folder}/{FOLDERS[part]}/{capability}/{name}.yaml"
 
 
+class _Case(Protocol):
+    """What a person says of a case, beside what is asked."""
+
+    @property
+    def point(self) -> str | None: ...
+    @property
+    def risk(self) -> str: ...
+    @property
+    def lens(self) -> str: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def critical(self) -> bool: ...
+    @property
+    def answer(self) -> tuple[str, ...]: ...
+    @property
+    def pass_(self) -> str: ...
+    @property
+    def fail(self) -> str: ...
+
+
 def case_draft(
-    found: OpenSet, request: CaseRequest, capability: str, name: str, note: str, variants: Sequence[str] = ()
+    found: OpenSet, request: _Case, capability: str, name: str, note: str, variants: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The case as data."""
     point = request.point or main_point(found.rubric).id

@@ -74,7 +74,7 @@ def read_set(
         elif kind.model is Scenario:
             part = cast(Part, path.removeprefix(f"{folder}/").split("/")[0])
             if kind.format == "jsonl":
-                files.scenarios[part] += _read_lines(path, contents[path], Scenario, files.problems)
+                files.scenarios[part] += read_lines(path, contents[path], Scenario, files.problems)
             elif scenario := _read(path, contents[path], Scenario, files.problems):
                 files.scenarios[part].append(scenario)
     files.problems += _across(files, spent or Spent())
@@ -102,7 +102,7 @@ def _read(path: str, data: bytes, model: type[T], problems: list[Problem]) -> So
     return source
 
 
-def _read_lines(path: str, data: bytes, model: type[T], problems: list[Problem]) -> Iterator[Source[T]]:
+def read_lines(path: str, data: bytes, model: type[T], problems: list[Problem]) -> Iterator[Source[T]]:
     """Values of a JSONL file, one a line; empty lines are skipped."""
     most = len(problems) + MAX_PROBLEMS
     for number, line in enumerate(data.split(b"\n"), start=1):

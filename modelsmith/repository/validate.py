@@ -35,10 +35,11 @@ from modelsmith.repository.forbidden import reserved
 from modelsmith.repository.load import find_cluster_problems
 from modelsmith.repository.passable import passable
 from modelsmith.repository.paths import folder
+from modelsmith.repository.private import Scrubber
 from modelsmith.repository.rubric_slips import MANY
 from modelsmith.repository.runnable import not_runnable
 from modelsmith.repository.set_files import NearestPair, SetFiles, Source, Spent
-from modelsmith.repository.sets import misnamed, read_set, read_source, unreadable
+from modelsmith.repository.sets import misnamed, read_lines, read_set, read_source, unreadable
 from modelsmith.repository.tree import Revision, Tree, WorkTree, read_each
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import find_json_problems, find_problems, sort_key
@@ -46,7 +47,8 @@ from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, TRUST, Kind, kind_of
 from modelsmith.schema.cluster import Cluster, ClusterDefaults, Routing
 from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.governance import People, Policy
+from modelsmith.schema.governance import People, Policy, Private
+from modelsmith.schema.pending import Pending
 from modelsmith.schema.plaintext import first_hidden
 from modelsmith.schema.promotion import PromotionRecord
 from modelsmith.schema.scenario import Scenario
@@ -194,6 +196,12 @@ def _alone(path: str, kind: Kind, contents: Mapping[str, bytes], present: Set[st
         yield from problems
         if isinstance(value, PromotionRecord):
             yield from _record(path, data, value)
+    elif kind.model is Pending:
+        problems = []
+        for line in read_lines(path, data, Pending, problems):
+            if not path.startswith(f"evals/{line.value.set.split('/')[0]}/"):
+                problems.append(line.problem(("set",), "the set belongs to another domain", "Move the case there."))
+        yield from problems
     elif kind.model is not None:
         source, problems = read_source(path, data, kind.model)
         yield from problems
@@ -264,6 +272,11 @@ def _policy(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
         refused = narrowing_problem(name, audience)
         if refused:
             yield policy.problem(("audiences", name), *refused)
+    for name, pattern in policy.value.private.patterns.items():
+        try:
+            Scrubber(Private(kinds=(), patterns={name: pattern}))
+        except ValueError as error:
+            yield policy.problem(("private", "patterns", name), str(error), "Write it in RE2's syntax.")
     for listed, workflows in (("keyless", policy.value.keyless), ("attested_forges", policy.value.attested_forges)):
         for number, workflow in enumerate(workflows):
             yield from _root(policy, (listed, number, "trust"), workflow.trust, contents)

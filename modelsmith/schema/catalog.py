@@ -16,6 +16,7 @@ from modelsmith.schema.generator import Generator
 from modelsmith.schema.governance import People, Policy
 from modelsmith.schema.labels import Labels
 from modelsmith.schema.observed import SecondLook
+from modelsmith.schema.pending import Pending
 from modelsmith.schema.promotion import Approval, ExportFacts, PromotionRecord, Receipt, RollbackOrder, TrainingFacts
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.scenario import Scenario
@@ -57,6 +58,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("scenario", "evals/*/*/held_out/*/*.jsonl", Scenario, "jsonl"),
     Kind("scenario", "evals/*/*/micro/*/*.jsonl", Scenario, "jsonl"),
     Kind("scenario", "evals/*/pending/**/*.yaml", Scenario),
+    Kind("pending", "evals/*/pending/*.jsonl", Pending, "jsonl"),
     Kind("cluster-defaults", CLUSTER_DEFAULTS, ClusterDefaults),
     Kind("cluster", "clusters/*/cluster.yaml", Cluster),
     Kind("routing", "clusters/*/routing.yaml", Routing),

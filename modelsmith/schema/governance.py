@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -76,6 +76,18 @@ class Limits(Frozen):
     """Pull requests that one person may have open at a time. A harness, which opens for everybody, has no limit."""
 
 
+PrivateKind = Literal["card", "email", "iban", "ip", "national-id", "phone", "url"]
+
+
+class Private(Frozen):
+    """What must not be written into this repository from records of production; see ``modelsmith capture``."""
+
+    kinds: tuple[PrivateKind, ...] = get_args(PrivateKind)
+    """Forms that the toolkit knows. Secrets (keys, tokens, passwords) are taken out whatever is said here."""
+    patterns: Annotated[dict[Slug, Annotated[str, Field(min_length=1, max_length=500)]], Field(max_length=64)] = {}
+    """Forms of your own, by name, as RE2 patterns: ``customer: CUST-[0-9]+``."""
+
+
 class Policy(Frozen):
     """``.github/governance/policy.yaml``."""
 
@@ -100,6 +112,8 @@ class Policy(Frozen):
     people_open: bool = False
     """A change that is no promotion is refused when a harness opened its pull request: then whoever wrote it opens it,
     and cannot approve it, or another person vouches for it by their key."""
+    private: Private = Private()
+    """What `modelsmith capture` takes out of records before anything is written."""
     require_weights: bool = False
     """``verify`` fails, rather than reports, when an artifact's weights are not at hand."""
 

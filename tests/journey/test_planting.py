@@ -56,8 +56,16 @@ def commands(world):
         ("new", "generator", "late", "--template", "Four.", *answer),
         ("new", "label", "late-core-01", "--answer", "x", "--verdict", "pass"),
         ("new", "cluster", "other", "--description", "x", "--metric", "loss"),
+        ("capture", records(world)), ("accept-scenario", "case-0", "--capability", "late", *case),
         ("new", "set", "other", "--description", "x", "--field", "a=b|c"),
     ]  # fmt: skip
+
+
+def records(world):
+    """A failure of production, beside the clone."""
+    path = world.folder / "records.jsonl"
+    path.write_text('{"prompt": "Six?", "answer": "x", "outcome": "y"}\n')
+    return str(path)
 
 
 def table(world):

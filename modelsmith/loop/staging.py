@@ -1,0 +1,159 @@
+"""From records of what went wrong in production to pending cases. Pure, but for reading the records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from modelsmith.repository.private import Scrubber
+from modelsmith.schema.base import Slug
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.governed_set import GovernedSet
+from modelsmith.schema.pending import Neighbour, Pending
+from modelsmith.schema.scenario import Message
+from modelsmith.texts.similarity import Index
+
+MOST: Final = 100_000
+"""Records of one file."""
+LONGEST: Final = 1 << 18
+"""Bytes of one record."""
+LEAST: Final = 0.4
+"""Similarity below which a scenario is no neighbour: two notes of one trade have that much in common."""
+_PLACES: Final = re.compile(r"\[[a-z0-9._-]+\]")
+FIELDS: Final = ("prompt", "answer", "outcome")
+"""What is read of a record; nothing else of it is looked at."""
+
+
+class Record(NamedTuple):
+    """One record as it was written."""
+
+    prompt: str
+    answer: str
+    outcome: str
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Records of a JSONL file, one a line; empty lines are skipped.
+
+    Raises:
+        InvalidInput: ``bad-record`` with line and field; ``missing-file``.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise InvalidInput(
+            "missing-file", f"{path.name} cannot be read: {error.strerror}", "Correct the path.", path=path.name
+        ) from None
+    with file:
+        for number in range(1, MOST + 2):
+            line = file.readline(LONGEST + 2)
+            if not line:
+                return
+            if number > MOST:
+                raise _bad(path, number, "", f"more than {MOST} records", "Split the file.")
+            if len(line) > LONGEST + 1:
+                raise _bad(path, number, "", f"longer than {LONGEST} bytes", "Leave the case out, or shorten it.")
+            if line.strip():
+                yield _record(path, number, line)
+
+
+def _record(path: Path, number: int, line: bytes) -> Record:
+    try:
+        found: Any = json.loads(line.decode("utf-8"))
+    except (UnicodeDecodeError, ValueError, RecursionError):
+        raise _bad(path, number, "", "no JSON in UTF-8", "Write one JSON object a line.") from None
+    if not isinstance(found, dict):
+        raise _bad(path, number, "", "no JSON object", 'Write {"prompt": ..., "answer": ..., "outcome": ...}.')
+    for name in FIELDS:
+        if not isinstance(found.get(name), str) or (name == "prompt" and not found[name].strip()):
+            what = "missing" if name not in found else "no text"
+            raise _bad(path, number, name, what, "Say it as a text; answer and outcome may be empty.")
+    return Record(*(found[name].encode("utf-8", "replace").decode() for name in FIELDS))
+
+
+def _bad(path: Path, line: int, field: str, what: str, mend: str) -> InvalidInput:
+    where = f"{path.name}, line {line}{f', {field}' if field else ''}"
+    return InvalidInput("bad-record", f"{where}: {what}", mend, file=path.name, line=line, field=field)
+
+
+class Staged(NamedTuple):
+    """What records came to."""
+
+    cases: tuple[Pending, ...]
+    """In the order in which they were first seen."""
+    records: int
+    known: int
+    """Records of cases that are pending already."""
+    empty: int
+    """Records of which nothing was left to ask."""
+    removed: Counter[str]
+    """What was taken out of all records, by kind."""
+
+
+def stage(
+    records: Iterable[Record],
+    scrubber: Scrubber,
+    governed: GovernedSet,
+    known: Iterable[str],
+    progress: Callable[[int], None] = lambda done: None,
+) -> Staged:
+    """Take out what is private, put what asks the same together, and find each case's nearest scenarios.
+
+    ``known`` are ids of cases that are pending already.
+    """  # fmt: skip
+    old, found, removed = set(known), dict[str, Pending](), Counter[str]()
+    count = already = empty = 0
+    neighbours = _Neighbours(governed)
+    for count, record in enumerate(records, start=1):
+        texts = [scrubber.scrub(text) for text in record]
+        taken = sum((text.removed for text in texts), Counter[str]())
+        removed += taken
+        prompt, answer, outcome = (text.text for text in texts)
+        name = f"case-{hashlib.sha256(' '.join(prompt.split()).encode()).hexdigest()[:12]}"
+        if not _PLACES.sub("", prompt).strip():
+            empty += 1
+        elif name in old:
+            already += 1
+        elif name in found:
+            found[name] = found[name].model_copy(update={"seen": found[name].seen + 1})
+        else:
+            near = neighbours.of(prompt)
+            found[name] = Pending(
+                id=name,
+                set=governed.folder.removeprefix("evals/"),
+                source="production",
+                messages=(Message(role="user", content=prompt),),
+                answer=answer,
+                outcome=outcome,
+                capability=neighbours.capability[near[0].scenario] if near else None,
+                nearest=near,
+                removed=dict(sorted(taken.items())),
+            )
+        progress(count)
+    return Staged(tuple(found.values()), count, already, empty, removed)
+
+
+class _Neighbours:
+    """Core and micro texts, to be searched many times. Held-out ones are not: nothing may say what is near to them."""
+
+    def __init__(self, governed: GovernedSet) -> None:
+        scenarios = (*governed.core, *governed.micro)
+        self.capability: Mapping[Slug, Slug] = {one.id: one.capability for one in scenarios}
+        self._names = [one.id for one in scenarios]
+        self._index = Index(one.user_texts()[0] for one in scenarios)
+
+    def of(self, text: str, most: int = 3) -> tuple[Neighbour, ...]:
+        found: list[int] = []
+        near: list[Neighbour] = []
+        for _ in range(min(most, len(self._names))):
+            similarity, place = self._index.nearest(text[:4000], LEAST, found)
+            if place < 0:
+                break
+            found.append(place)
+            near.append(Neighbour(scenario=self._names[place], similarity=round(min(1.0, similarity), 4)))
+        return tuple(near)

@@ -1,0 +1,124 @@
+"""``modelsmith accept-scenario``: a pending case becomes a scenario of the governed set, by pull request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelsmith.forges.port import Proposal
+from modelsmith.operations.authoring import OpenSet
+from modelsmith.operations.capture import pending_cases
+from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
+from modelsmith.operations.new_scenario import STEMS, case_draft, case_path
+from modelsmith.operations.pr_merge import open_merger
+from modelsmith.operations.pull_view import PullView, view
+from modelsmith.promotion.announcing import announce
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
+from modelsmith.promotion.pulls import ident
+from modelsmith.repository.drafts import free_name, yaml_bytes
+from modelsmith.repository.secrets import refuse_secret
+from modelsmith.repository.sets import read_lines
+from modelsmith.repository.tree import OverlaidTree
+from modelsmith.repository.validate import validate
+from modelsmith.repository.workspace import Workspace
+from modelsmith.repository.yamlfile import invalid
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.pending import Pending
+
+
+class AcceptScenarioRequest(Request):
+    """Makes a scenario of a pending case, in core, held-out or micro, and takes the case from the pending ones.
+
+    Both in one pull request, which the owner of the set decides. What was asked is the case's; what a right answer is,
+    a person says here: the model's own answer was wrong.
+    """
+
+    id: Annotated[str, Field(description="Id of the pending case."), ARGUMENT]
+    capability: Annotated[str, Field(description="Skill under test.")]
+    part: Annotated[Literal["core", "held-out", "micro"], Field(description="Exam that it is to belong to.")] = "core"
+    answer: Annotated[
+        tuple[str, ...], Field(min_length=1, description="The right answer, FIELD=VALUE. Repeat for each field.")
+    ]
+    pass_: Annotated[str, Field(description="What a right answer recognises here, for people."), Cli(option="--pass")]
+    fail: Annotated[str, Field(description="The tempting wrong answer, and why it is wrong, for people.")]
+    point: Annotated[str | None, Field(description="Rubric point that pass and fail speak of.")] = None
+    risk: Annotated[Literal["low", "medium", "high"], Field(description="Damage when the answer is wrong.")]
+    lens: Annotated[str, Field(description="Whose question it is, in one word: nurse, trader.")]
+    outcome: Annotated[str, Field(description="What is at stake, in one word: delay, overpay.")]
+    critical: Annotated[bool, Field(description="It must pass, whatever else does.")] = False
+    key: Annotated[
+        Path | None, Field(description="Propose as the holder of this SSH key instead of as the clone's harness.")
+    ] = None
+
+
+class AcceptScenarioResult(Result):
+    """What was proposed."""
+
+    scenario: str
+    path: str
+    pull: PullView
+
+
+def run(workspace: Workspace, request: AcceptScenarioRequest) -> AcceptScenarioResult:
+    """Propose it."""
+    for what, text in (("--pass", request.pass_), ("--fail", request.fail)):
+        refuse_secret(what, text)
+    merger = open_merger(workspace, request.key)
+    git = workspace.git
+    main = read_governed_state(git, merger.forge.fetch_into(git))
+    case, path, left = _case(main, request.id)
+    found = OpenSet(workspace, case.set, main.tree)
+    found.require_capability(request.capability)
+    name = free_name(f"{request.capability}-{STEMS[request.part]}", found.scenario_ids())
+    draft = case_draft(found, request, request.capability, name, case.messages[-1].content)
+    draft["messages"] = [message.model_dump(mode="json") for message in case.messages]
+    target = case_path(found, request.part, request.capability, name)
+    files: dict[str, bytes | None] = {target: yaml_bytes(draft), path: left or None}
+    _refuse_mistakes(main, found.folder, {target: yaml_bytes(draft)})
+    title = f"{case.id} becomes {name}, a scenario of {request.part}"
+    head = git.commit_files(main.tree.commit, files, f"{title}\n", ident(merger))
+    near = ", ".join(f"{one.scenario} {one.similarity:.2f}" for one in case.nearest) or "none"
+    pull = merger.forge.open(
+        Proposal(
+            branch=f"accept/{case.id}",
+            title=title,
+            body=f"From {case.source}, asked {case.seen} times. Nearest scenarios: {near}.",
+            head=head,
+            base=main.tree.commit,
+            requester=merger.actor,
+        )
+    )
+    announce(merger.forge, main, pull)
+    return AcceptScenarioResult(scenario=name, path=target, pull=view(main, pull))
+
+
+def _case(main: GovernedState, name: str) -> tuple[Pending, str, bytes]:
+    """The pending case, its file, and what is left of that without it."""
+    domains = sorted({path.split("/")[1] for path in main.tree.paths("evals") if path.split("/")[2:3] == ["pending"]})
+    for domain in domains:
+        for path in main.tree.paths(f"evals/{domain}/pending"):
+            if path.count("/") != 3 or not path.endswith(".jsonl"):
+                continue
+            cases = [line.value for line in read_lines(path, main.tree.read(path), Pending, [])]
+            found = next((case for case in cases if case.id == name), None)
+            if found:
+                rest = (case for case in cases if case.id != name)
+                return found, path, b"".join(canonical_json(case) + b"\n" for case in rest)
+    known = [case.id for domain in domains for case in pending_cases(main, domain)]
+    raise InvalidInput(
+        "unknown-pending",
+        f"Main has no pending case {name!a}",
+        f"Name one of: {', '.join(known[:10])}." if known else "Stage some with `modelsmith capture FILE`, and merge.",
+        known=known[:100],
+    )
+
+
+def _refuse_mistakes(main: GovernedState, folder: str, files: dict[str, bytes]) -> None:
+    before = {(p.file, p.field, p.message) for p in validate(main.tree, [folder]).problems}
+    after = validate(OverlaidTree(main.tree, files), [folder]).problems
+    caused = [problem for problem in after if (problem.file, problem.field, problem.message) not in before]
+    if caused:
+        raise invalid(caused)

@@ -1,0 +1,125 @@
+"""``modelsmith capture``: failures of production become pending cases, by pull request."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from modelsmith.forges.port import Proposal
+from modelsmith.loop.staging import read_records, stage
+from modelsmith.operations.authoring import SetOption, named_set, set_names
+from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.operations.pr_merge import open_merger
+from modelsmith.operations.pull_view import PullView, view
+from modelsmith.promotion.announcing import announce
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
+from modelsmith.promotion.pulls import ident
+from modelsmith.repository.load import load_eval_set
+from modelsmith.repository.private import Scrubber
+from modelsmith.repository.sets import read_lines
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.pending import Pending
+from modelsmith.schema.progress import Progress
+
+EVERY = 100
+
+
+class CaptureRequest(Request):
+    """Stages what went wrong in production as pending cases, by a pull request that the domain lead decides.
+
+    FILE holds one JSON object a line with prompt, answer and outcome, all texts; other fields are not looked at. What
+    policy.yaml calls private on main is taken out before anything is written. Pending cases never score and are never
+    trained on; `accept-scenario` makes a scenario of one.
+    """
+
+    file: Annotated[Path, Field(description="Records, JSONL."), ARGUMENT]
+    set: SetOption = None
+    key: Annotated[
+        Path | None, Field(description="Propose as the holder of this SSH key instead of as the clone's harness.")
+    ] = None
+
+
+class CaptureResult(Result):
+    """What was staged."""
+
+    records: int
+    staged: int
+    """Cases; records that ask the same are one."""
+    known: int
+    """Records of cases that are pending already."""
+    empty: int
+    """Records of which nothing was left to ask."""
+    removed: dict[str, int]
+    """What was taken out, by kind."""
+    path: str
+    """File of the cases, in the pull request."""
+    pull: PullView
+
+
+def run(workspace: Workspace, request: CaptureRequest) -> CaptureResult:
+    """Stage them."""
+    merger = open_merger(workspace, request.key)
+    git = workspace.git
+    main = read_governed_state(git, merger.forge.fetch_into(git))
+    name = named_set(set_names(main.tree), request.set)
+    governed = load_eval_set(main.tree, name)
+
+    def progress(done: int) -> None:
+        if done % EVERY == 0:
+            workspace.notify(Progress("capture", f"{done} records read"))
+
+    known = {case.id for case in pending_cases(main, name.split("/")[0])}
+    staged = stage(read_records(request.file), Scrubber(main.policy.private), governed, known, progress)
+    if not staged.cases:
+        raise InvalidInput(
+            "nothing-captured",
+            f"{staged.records} records hold no case that is not pending already",
+            "Nothing is to do.",
+            records=staged.records,
+            known=staged.known,
+            empty=staged.empty,
+        )
+    data = b"".join(canonical_json(case) + b"\n" for case in staged.cases)
+    batch = hashlib.sha256(data).hexdigest()[:12]
+    domain, set_name = name.split("/")
+    path = f"evals/{domain}/pending/{set_name}-{batch}.jsonl"
+    title = f"{len(staged.cases)} cases from production wait for {governed.evalset.owner}"
+    head = git.commit_files(main.tree.commit, {path: data}, f"{title}\n", ident(merger))
+    taken = ", ".join(f"{kind} {count}" for kind, count in sorted(staged.removed.items())) or "nothing"
+    body = (
+        f"{staged.records} records of production ask {len(staged.cases)} different things. Taken out before anything "
+        f"was written: {taken}. They are data, never instructions, and were written by others. Pending cases do not "
+        "score and are not trained on; `modelsmith accept-scenario ID` makes a scenario of one."
+    )
+    pull = merger.forge.open(
+        Proposal(
+            branch=f"capture/{set_name}-{batch}",
+            title=title,
+            body=body,
+            head=head,
+            base=main.tree.commit,
+            requester=merger.actor,
+        )
+    )
+    announce(merger.forge, main, pull)
+    return CaptureResult(
+        records=staged.records,
+        staged=len(staged.cases),
+        known=staged.known,
+        empty=staged.empty,
+        removed=dict(sorted(staged.removed.items())),
+        path=path,
+        pull=view(main, pull),
+    )
+
+
+def pending_cases(main: GovernedState, domain: str) -> list[Pending]:
+    """Cases of a domain that are pending on main."""
+    folder = f"evals/{domain}/pending"
+    paths = [path for path in main.tree.paths(folder) if path.count("/") == 3 and path.endswith(".jsonl")]
+    return [line.value for path in paths for line in read_lines(path, main.tree.read(path), Pending, [])]

@@ -1,0 +1,42 @@
+"""Pending cases: what went wrong somewhere and nobody has judged yet. They may be looked at, and never score."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelsmith.schema.base import EvalSetName, Frozen, Share, Slug
+from modelsmith.schema.scenario import Message
+
+
+class Neighbour(Frozen):
+    """A core or micro scenario that a pending case is like."""
+
+    scenario: Slug
+    similarity: Share
+
+
+class Pending(Frozen):
+    """One line of ``evals/<domain>/pending/*.jsonl``: a failure that waits for the domain lead."""
+
+    id: Slug
+    """``case-`` and twelve hex digits of what was asked: ours, never the record's own."""
+    set: EvalSetName
+    """Eval set that it could become part of."""
+    source: Literal["production", "run"]
+    """``production``: captured from records; ``run``: a novel failure of an eval run."""
+    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=100)]
+    """The conversation, with what policy calls private taken out."""
+    answer: str
+    """What the model said, likewise."""
+    outcome: str
+    """What went wrong, in the words of who noted it."""
+    seen: Annotated[int, Field(ge=1)] = 1
+    """Records that asked the same."""
+    capability: Slug | None = None
+    """Of its nearest scenario; a guess."""
+    nearest: Annotated[tuple[Neighbour, ...], Field(max_length=3)] = ()
+    """Nearest first."""
+    removed: dict[Slug, Annotated[int, Field(ge=1)]] = {}
+    """What was taken out before it was written, by kind."""
