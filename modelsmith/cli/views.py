@@ -426,6 +426,7 @@ VIEWS: dict[str, View] = {
     "diagnose": _diagnose,
     "why": views_signal.why,
     "capture": views_signal.capture,
+    "run-pending": views_signal.run_pending,
     "accept-scenario": views_signal.accept_scenario,
     "review-synthetic": views_signal.review_synthetic,
     "strike": views_signal.strike,

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from modelsmith.operations.accept_scenario import AcceptScenarioResult
     from modelsmith.operations.capture import CaptureResult
     from modelsmith.operations.review_synthetic import ReviewSyntheticResult
+    from modelsmith.operations.run_pending import RunPendingResult
     from modelsmith.operations.strike import StrikeResult
     from modelsmith.operations.why import WhyResult
 
@@ -96,3 +97,17 @@ def accept_scenario(result: AcceptScenarioResult, page: Page) -> None:
     """``modelsmith accept-scenario``."""
     page.line(f"{result.scenario} would be {result.path}")
     page.line(f"pull request {result.pull.number} waits for {', '.join(result.pull.waiting_for) or 'nobody'}")
+
+
+def run_pending(result: RunPendingResult, page: Page) -> None:
+    """``modelsmith run-pending``."""
+    page.line(f"{result.pending} cases wait; {result.model} of {result.cluster} answers {len(result.cases)}, unscored")
+    for case in result.cases:
+        page.gap()
+        near = f", nearest {case.nearest} {case.similarity:.2f}" if case.nearest else ""
+        page.line(Styled(case.id, "bold"), f"  seen {case.seen} times{near}; asked:")
+        page.words(case.asked, indent=2)
+        page.line("answered in production:", indent=2)
+        page.words(case.before, indent=3)
+        page.line("answers now, cut off:" if case.cut_off else "answers now:", indent=2)
+        page.words("could not be asked" if case.answer is None else case.answer, indent=3)

@@ -244,6 +244,16 @@ OPERATIONS: tuple[Operation, ...] = (
         key="listed",
     ),
     Operation(
+        "run-pending",
+        "run_pending",
+        "RunPendingRequest",
+        "RunPendingResult",
+        OPERATOR,
+        "writes",
+        LOOP,
+        "What a model answers to pending cases; nothing scores it.",
+    ),
+    Operation(
         "accept-scenario",
         "accept_scenario",
         "AcceptScenarioRequest",

@@ -56,7 +56,8 @@ def commands(world):
         ("new", "generator", "late", "--template", "Four.", *answer),
         ("new", "label", "late-core-01", "--answer", "x", "--verdict", "pass"),
         ("new", "cluster", "other", "--description", "x", "--metric", "loss"),
-        ("capture", records(world)), ("accept-scenario", "case-0", "--capability", "late", *case),
+        ("capture", records(world)), ("run-pending", CLUSTER),
+        ("accept-scenario", "case-0", "--capability", "late", *case),
         ("new", "set", "other", "--description", "x", "--field", "a=b|c"),
     ]  # fmt: skip
 

@@ -43,3 +43,21 @@ def test_a_struck_row_is_not_trained_on_and_stays_away(waiting):
     assert (facts["rows"], facts["rows_digest"]) == (left["rows"], left["rows_digest"])
     shown = waiting.modelsmith("review-synthetic", CLUSTER, "--json").json
     assert [one["reason"] for one in shown["struck"]] == ["It teaches two answers."]
+
+
+def test_pending_cases_are_asked_and_score_nothing(waiting):
+    records = waiting.folder / "records.jsonl"
+    case = {"prompt": "Write to jane@example.org: bids time out.", "answer": "pacing", "outcome": "wrong"}
+    records.write_text(f"{json.dumps(case)}\n{json.dumps(case)}\n")
+    pull = waiting.modelsmith("capture", str(records), "--json").json["pull"]["number"]
+    assert waiting.modelsmith("approve", str(pull), "--key", waiting.key("dana")).code == 0
+    assert waiting.modelsmith("pr", "merge", str(pull)).code == 0
+    waiting.must("fetch", str(waiting.forge), "main")
+    waiting.must("merge", "--ff-only", "FETCH_HEAD")
+    asked = waiting.modelsmith("run-pending", CLUSTER, "--json")
+    (answered,) = asked.json["cases"]
+    assert (answered["seen"], answered["asked"]) == (2, "Write to [email]: bids time out.")
+    assert isinstance(answered["answer"], str)
+    again = waiting.modelsmith("eval", "--cluster", CLUSTER, "--tag", "after", "--json").json["run"]
+    assert (again["scenarios"], again["executed"]) == (12, 0)
+    assert waiting.modelsmith("validate").code == 0
