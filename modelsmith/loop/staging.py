@@ -41,7 +41,7 @@ def read_records(path: Path) -> Iterator[Record]:
     """Records of a JSONL file, one a line; empty lines are skipped.
 
     Raises:
-        InvalidInput: ``bad-record`` with line and field; ``missing-file``.
+        InvalidInput: ``unusable-record`` with line and field; ``missing-file``.
     """
     try:
         file = path.open("rb")
@@ -78,7 +78,7 @@ def _record(path: Path, number: int, line: bytes) -> Record:
 
 def _bad(path: Path, line: int, field: str, what: str, mend: str) -> InvalidInput:
     where = f"{path.name}, line {line}{f', {field}' if field else ''}"
-    return InvalidInput("bad-record", f"{where}: {what}", mend, file=path.name, line=line, field=field)
+    return InvalidInput("unusable-record", f"{where}: {what}", mend, file=path.name, line=line, field=field)
 
 
 class Staged(NamedTuple):

@@ -102,7 +102,7 @@ def test_a_bad_line_is_named_and_nothing_is_written(fresh):
     )  # fmt: skip
     for line in lines:
         path.write_bytes(json.dumps(HONEST).encode() + b"\n" + line + b"\n")
-        with refused("bad-record") as caught:
+        with refused("unusable-record") as caught:
             capture.run(fresh.workspace, CaptureRequest(file=path))
         assert caught[0].details["line"] == 2
     assert fresh.as_("dana").list("open") == ()
