@@ -43,6 +43,7 @@ SERVED = (
     "/repos/{owner}/{repo}/installation",
     "/app/installations/{installation_id}/access_tokens",
     "/repos/{owner}/{repo}/issues/{issue_number}/labels",
+    "/repos/{owner}/{repo}/issues/{issue_number}/labels/{name}",
 )
 
 

@@ -21,8 +21,9 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
+import github_graphql
 from github_openapi import Description
 
 REPO_URLS = [
@@ -127,6 +128,7 @@ class Pull:
     comments: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     """What happened to it, by "Issue event types"."""
+    labels: list[str] = field(default_factory=list)
     apart: tuple[str, str] = ("", "")
     """Its tip and the main that it was found not to be part of."""
 
@@ -285,9 +287,12 @@ class GitHubServer:
         body = _read_body(http)
         url = urlsplit(http.path)
         if url.path == "/api/graphql":
+            sent = json.loads(body)
             try:
-                answer = self._graphql(http, json.loads(body))
+                answer = self._graphql(http, sent)
                 status = 200
+                if self.description and (known := github_graphql.schema()):
+                    self.wrong += github_graphql.wrong_with_answer(known, sent["query"], sent["variables"], answer)
             except Refused as refused:
                 status, answer = refused.status, refused.body
             self.asked.append((http.command, "/graphql", status))
@@ -384,6 +389,8 @@ class GitHubServer:
             ("POST", r"pulls/(\d+)/reviews", "pull_requests", self._review),
             ("PUT", r"pulls/(\d+)/merge", "contents", self._merge),
             ("POST", r"pulls/(\d+)/requested_reviewers", "pull_requests", self._request),
+            ("POST", r"issues/(\d+)/labels", "pull_requests", self._label),
+            ("DELETE", r"issues/(\d+)/labels/([^/]+)", "pull_requests", self._unlabel),
             ("GET", r"issues/(\d+)/comments", "pull_requests", self._comments),
             ("POST", r"issues/(\d+)/comments", "pull_requests", self._comment),
             ("GET", r"issues/(\d+)/events", "pull_requests", self._events),
@@ -546,6 +553,8 @@ class GitHubServer:
             repo = self.repos[f"{said['owner']}/{said['name']}".lower()]
             pull = repo.pulls[said["number"]]
             left = [{"__typename": "RemovedFromMergeQueueEvent", "reason": pull.left_queue}] if pull.left_queue else []
+            if pull.number in (repo.queue or ()):
+                left = [{"__typename": "AddedToMergeQueueEvent"}]
             seen = {
                 "id": f"PR_{pull.number}",
                 "mergeQueueEntry": self._entry(repo, pull),
@@ -615,6 +624,24 @@ class GitHubServer:
                     comment["body"], comment["updated_at"] = sent["body"], now()
                     return 200, comment, {}
         raise Refused(404, "Not Found")
+
+    def _label(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        """By "Add labels to an issue"; that an unknown label is made is a guess, as people have seen it."""
+        pull = self._one(repo, match)
+        pull.labels += [name for name in sent["labels"] if name not in pull.labels]
+        return 200, self._labels(pull), {}
+
+    def _unlabel(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+        """By "Remove a label from an issue": 404 when it does not have it."""
+        pull, name = self._one(repo, match), unquote(match[2])
+        if name not in pull.labels:
+            raise Refused(404, "Label does not exist")
+        pull.labels.remove(name)
+        return 200, self._labels(pull), {}
+
+    def _labels(self, pull: Pull) -> list[dict[str, Any]]:
+        facts = {"node_id": "L", "url": self.api, "description": "", "color": "ededed", "default": False}
+        return [facts | {"id": account_number(name), "name": name} for name in pull.labels]
 
     def _status(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
         status = {
@@ -727,7 +754,8 @@ class GitHubServer:
 
         facts: dict[str, Any] = dict.fromkeys(PULL_URLS, url) | {
             "id": pull.number * 7, "node_id": "PR", "number": pull.number, "state": pull.state, "locked": False,
-            "title": pull.title, "user": self._user(pull.login), "body": pull.body, "labels": [], "milestone": None,
+            "title": pull.title, "user": self._user(pull.login), "body": pull.body, "milestone": None,
+            "labels": self._labels(pull),
             "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
             "closed_at": None if pull.state == "open" else "2026-01-01T00:00:00Z", "merged_at": pull.merged_at,
             "merge_commit_sha": pull.merge, "assignee": None, "author_association": "MEMBER", "auto_merge": None,

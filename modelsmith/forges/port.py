@@ -57,6 +57,8 @@ class Standing:
     where it tells nothing. Pictures are named by their place in the proposal: ``](/PATH.svg)``."""
     words: str = ""
     """What its opener wrote, where that is not the page itself."""
+    labels: tuple[str, ...] = ()
+    """In a word or two each, so that a list of many can be sorted by it: the gate, the event, the eval's verdict."""
 
 
 class Forge(Protocol):

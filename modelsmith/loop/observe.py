@@ -27,9 +27,8 @@ from modelsmith.promotion.governed_state import GovernedState, read_governed_sta
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.observers import Required, backing, count_sentence, next_number, predicate_of
-from modelsmith.promotion.pulls import ident, merge_pull, sync
+from modelsmith.promotion.pulls import Signed, ident, merge_pull, open_with, sync
 from modelsmith.repository.load import load_cluster, load_eval_set
-from modelsmith.repository.tree import read_each
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.cluster import Cluster
@@ -44,7 +43,7 @@ from modelsmith.schema.observed import (
 )
 from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.run import RunResult
-from modelsmith.signing.dsse import holds, seal, statement
+from modelsmith.signing.dsse import seal, statement
 
 
 @dataclass(frozen=True)
@@ -184,12 +183,10 @@ def _propose(harness: Harness, main: GovernedState, look: SecondLook) -> PullReq
     due = statement(OBSERVATION_FILE, data, OBSERVATION_TYPE, predicate_of(look))
     branch = f"observe/{folder.removeprefix('promotions/')}"
     title = f"{look.specialist}: observed by {look.observer}"
-    pull = _open_already(harness, main, branch, folder, data, due)
+    path, signature = f"{folder}/{OBSERVATION_FILE}", f"{folder}/{OBSERVATION_SIGNATURE}"
+    pull = open_with(harness, main, branch, Signed(path, data, signature, due, main.observers[harness.actor]))
     if pull is None:
-        files = {
-            f"{folder}/{OBSERVATION_FILE}": data,
-            f"{folder}/{OBSERVATION_SIGNATURE}": seal(due, harness.signer),
-        }
+        files = {path: data, signature: seal(due, harness.signer)}
         assert_clean(data, machine_names(), lambda: known_ids(main, look.cluster))
         git = harness.workspace.git
         head = git.commit_files(main.tree.commit, dict(files), f"{title}\n", ident(harness))
@@ -201,20 +198,6 @@ def _propose(harness: Harness, main: GovernedState, look: SecondLook) -> PullReq
         return merge_pull(harness, pull.number)
     except WaitingForPerson:
         return pull
-
-
-def _open_already(
-    harness: Harness, main: GovernedState, branch: str, folder: str, data: bytes, due: dict[str, object]
-) -> PullRequest | None:
-    """An open pull request of the same observation, sealed by a key that still counts."""
-    names = [f"{folder}/{OBSERVATION_FILE}", f"{folder}/{OBSERVATION_SIGNATURE}"]
-    for pull in harness.forge.list("open"):
-        if (pull.branch, pull.preparer) != (branch, harness.actor):
-            continue
-        files, _ = read_each(harness.workspace.revision(pull.head), names)
-        if files.get(names[0]) == data and holds(files.get(names[1], b""), due, main.observers[harness.actor]):
-            return pull
-    return None
 
 
 def refuse_unobserved(main: GovernedState, history: SpecialistHistory, needed: Required) -> None:

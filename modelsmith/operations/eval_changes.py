@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from modelsmith.evidence.pull_page import ChangeEvaluated, eval_page
 from modelsmith.forges.github.workflow import asked_by
-from modelsmith.governance.routing import BASE, render_routing
+from modelsmith.governance.routing import BASE
 from modelsmith.loop.state import Fault
 from modelsmith.operations.change_page import changed_clusters
 from modelsmith.operations.contract import Request, Result
@@ -19,9 +19,9 @@ from modelsmith.operations.diff_rubric import run as diff_rubric
 from modelsmith.operations.evaluate import EvalRequest
 from modelsmith.operations.evaluate import run as evaluate
 from modelsmith.operations.pictures import Page, write_page
-from modelsmith.promotion.governed_state import GovernedState, read_governed_state
+from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_forge
-from modelsmith.repository.load import load_cluster
+from modelsmith.promotion.serving import serving
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.change import Effect, SetChange
@@ -104,23 +104,15 @@ def run(workspace: Workspace, request: EvalChangesRequest) -> EvalChangesResult:
     clusters = tuple(changed_clusters(workspace, since, head))
     changes = tuple(_difference(workspace, name, since) for name in clusters)
     evals = tuple(
-        _evaluate(workspace, name, model, since, request.workers) for name in clusters for model in _models(main, name)
+        _evaluate(workspace, name, model, since, request.workers)
+        for name in clusters
+        for model in serving(main, name) or (BASE,)
     )
     text = eval_page(_shown(evals, changes))
     path = write_page(workspace, request.page, text) if request.page else None
     if number is not None:
         open_forge(workspace).tell(number, text)
     return EvalChangesResult(since=since, evals=evals, changes=changes, page=path)
-
-
-def _models(main: GovernedState, cluster: str) -> tuple[str, ...]:
-    """Who serves the cluster on main; the base model where no specialist does."""
-    histories = main.histories.of_cluster(cluster)
-    if not any(history.routed for history in histories):
-        return (BASE,)
-    share = load_cluster(main.tree, cluster).deployment.traffic_share
-    serving = [entry.specialist for entry in render_routing(cluster, histories, share).serving]
-    return tuple(name for name in serving if name != BASE) or (BASE,)
 
 
 def _evaluate(workspace: Workspace, cluster: str, model: str, since: str, workers: int | None) -> ModelEval:

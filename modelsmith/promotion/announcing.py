@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from modelsmith.evidence.pull_page import promotion_page
 from modelsmith.forges.port import Forge, Standing
 from modelsmith.governance.names import holders
+from modelsmith.governance.states import parse_folder
 from modelsmith.promotion.checks import PACKET_CHECK
+from modelsmith.promotion.freshness import read_evidence
 from modelsmith.promotion.governed_state import GovernedState
+from modelsmith.promotion.histories import PROMOTIONS
 from modelsmith.promotion.merge_decision import MergeDecision, decide_merge
 from modelsmith.promotion.packets import PACKET_FILE
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.evidence import EVIDENCE_FILE
 from modelsmith.schema.governance import People
+from modelsmith.schema.promotion import RECORD_FILE
 from modelsmith.schema.pull import PullRequest
 
 
@@ -34,9 +39,27 @@ def standing(main: GovernedState, pull: PullRequest, page: Callable[[], str] = s
         decided = decide_merge(main, pull, datetime.now(UTC))
         found = _standing(decided, main.people)
         packet = _packet_page(decided, pull.number)
-        return replace(found, page=packet or page(), words="" if packet else pull.body)
+        labels = (f"gate {found.gate}", *_promotion_labels(decided))
+        return replace(found, page=packet or page(), words="" if packet else pull.body, labels=labels)
     except ModelsmithError as error:
-        return Standing("closed", error.message, (), ())
+        return Standing("closed", error.message, (), (), labels=("gate closed",))
+
+
+def _promotion_labels(decided: MergeDecision) -> Iterator[str]:
+    """Of a promotion that the gate could read: the event, and the verdict of the eval that it rests on."""
+    records = [path.path for path in decided.change.paths if path.path.endswith(f"/{RECORD_FILE}")]
+    if len(records) != 1 or any(check.name in _READ and not check.passed for check in decided.decision.checks):
+        return
+    folder = parse_folder(records[0].removesuffix(f"/{RECORD_FILE}"))
+    yield folder.event
+    proposed = Revision(decided.main.tree.git, decided.tree)
+    for path in proposed.paths(f"{PROMOTIONS}/{folder.cluster}/{folder.specialist}"):
+        if path.endswith(f"-eval-accepted/{EVIDENCE_FILE}"):
+            yield f"verdict {read_evidence(proposed.read(path)).candidate.headline.verdict}"
+
+
+_READ = ("record", "signature", "evidence")
+"""Checks without which a promotion says nothing of itself."""
 
 
 def _packet_page(decided: MergeDecision, number: int) -> str:

@@ -6,11 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
-from modelsmith.governance.routing import BASE, render_routing
 from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.promotion.bases import spoken_otherwise
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.rule import effective_rule
+from modelsmith.promotion.serving import all_serving
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.schema.canonical import parse_canonical
 from modelsmith.schema.errors import InvalidInput
@@ -82,7 +82,7 @@ def outdated(main: GovernedState, history: SpecialistHistory) -> tuple[str, ...]
 def stale_deployments(main: GovernedState) -> tuple[Stale, ...]:
     """Every specialist that carries traffic and rests on stale evidence or on an older policy, by id."""
     found = []
-    for name in sorted(_serving(main)):
+    for name in sorted(all_serving(main)):
         history = main.histories.by_specialist[name]
         try:
             reasons = outdated(main, history)
@@ -114,16 +114,6 @@ def require_readable(main: GovernedState) -> None:
     written = {path.split("/")[1] for path in main.tree.paths("clusters") if path.endswith("/cluster.yaml")}
     for name in sorted(written | {history.cluster for history in main.histories.by_specialist.values()}):
         load_cluster(main.tree, name)
-    for name in sorted(_serving(main)):
+    for name in sorted(all_serving(main)):
         with suppress(InvalidInput):
             evidence_of(main, main.histories.by_specialist[name])
-
-
-def _serving(main: GovernedState) -> set[str]:
-    """Specialists with a share of some cluster's traffic."""
-    names: set[str] = set()
-    for cluster in {history.cluster for history in main.histories.by_specialist.values() if history.routed}:
-        share = load_cluster(main.tree, cluster).deployment.traffic_share
-        routing = render_routing(cluster, main.histories.of_cluster(cluster), share)
-        names |= {entry.specialist for entry in routing.serving}
-    return names - {BASE}

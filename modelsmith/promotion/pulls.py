@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelsmith.evidence.sanitise import assert_clean, machine_names
 from modelsmith.forges.logs import ATTEMPTS, too_busy
@@ -43,7 +43,7 @@ from modelsmith.schema.promotion import (
 from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.steps import step
 from modelsmith.signing import ssh
-from modelsmith.signing.dsse import holds, seal, statement
+from modelsmith.signing.dsse import Trusted, holds, seal, statement
 
 
 def ident(merger: Merger) -> Ident:
@@ -97,7 +97,7 @@ def open_promotion(
     main = current_main(harness, known)
     record = next_record(main, event, draft, evidence)
     branch = branch_of(record.cluster, record.specialist, record.sequence, event)
-    adopted = _open_with(harness, main, branch, record)
+    adopted = open_with(harness, main, branch, _due(main, record))
     if adopted:
         return adopted
     files = _promotion_files(harness, main, record, evidence)
@@ -112,19 +112,35 @@ def open_promotion(
     return pull
 
 
-def _open_with(harness: Harness, main: GovernedState, branch: str, record: PromotionRecord) -> PullRequest | None:
-    folder, data = record_folder(record), canonical_json(record)
+class Signed(NamedTuple):
+    """A file of a proposal, and whose signature beside it says what."""
+
+    path: str
+    data: bytes
+    signature: str
+    """Path of the bundle."""
+    said: Mapping[str, Any]
+    """The statement that is signed."""
+    trusted: Sequence[Trusted]
+
+
+def open_with(harness: Harness, main: GovernedState, branch: str, due: Signed) -> PullRequest | None:
+    """The open pull request by which this harness has proposed that file already, signed by whom main believes.
+
+    None, too, when main no longer trusts the key that opened it.
+    """
     for pull in harness.forge.list("open"):
         if (pull.branch, pull.preparer) == (branch, harness.actor) and opener_doubt(pull, main.people) is None:
-            files, _ = read_each(
-                harness.workspace.revision(pull.head), [f"{folder}/{RECORD_FILE}", f"{folder}/{RECORD_SIGNATURE}"]
-            )
-            signed = files.get(f"{folder}/{RECORD_SIGNATURE}", b"")
-            if files.get(f"{folder}/{RECORD_FILE}") == data and holds(
-                signed, _sealed(record), main.signers(record.cluster)
-            ):
+            files, _ = read_each(harness.workspace.revision(pull.head), [due.path, due.signature])
+            if files.get(due.path) == due.data and holds(files.get(due.signature, b""), due.said, due.trusted):
                 return pull
     return None
+
+
+def _due(main: GovernedState, record: PromotionRecord) -> Signed:
+    folder, trusted = record_folder(record), main.signers(record.cluster)
+    data = canonical_json(record)
+    return Signed(f"{folder}/{RECORD_FILE}", data, f"{folder}/{RECORD_SIGNATURE}", _sealed(record), trusted)
 
 
 def _sealed(record: PromotionRecord) -> dict[str, Any]:

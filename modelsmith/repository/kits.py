@@ -22,11 +22,14 @@ AT_GITHUB = (
     ".github/workflows/modelsmith-checks.yml",
     ".github/workflows/modelsmith-eval.yml",
     ".github/workflows/modelsmith-nightly.yml",
+    ".github/workflows/modelsmith-reviewed.yml",
+    ".github/workflows/modelsmith-reviews.yml",
 )
 """What a repository at GitHub begins with besides: the workflows that judge there, and what they use."""
 ACTION = ".github/actions/modelsmith/action.yml"
-_HERE = b"    default: .\n"
-"""Where the action says that the toolkit lies in the repository itself."""
+REVIEWS = ".github/workflows/modelsmith-reviews.yml"
+_HERE = {ACTION: (b"    default: .\n", "    default: {}\n"), REVIEWS: (b"TOOLKIT: .\n", "TOOLKIT: {}\n")}
+"""Where these files say that the toolkit lies in the repository itself, and how they name a package."""
 
 _MADE = re.compile(r"clusters/[^/]+/(routing\.yaml|\.local/.*)")
 """What a kit's own past made, which no other repository begins with."""
@@ -87,9 +90,10 @@ def files_at_github(toolkit: str) -> dict[str, bytes]:
         InfrastructureFailure: ``kit-missing``.
     """
     files = dict(_below(_source(), AT_GITHUB))
-    action = files[ACTION]
-    assert action.count(_HERE) == 1
-    return files | {ACTION: action.replace(_HERE, f"    default: {toolkit}\n".encode())}
+    for path, (here, named) in _HERE.items():
+        assert files[path].count(here) == 1
+        files[path] = files[path].replace(here, named.format(toolkit).encode())
+    return files
 
 
 def domains(files: Mapping[str, bytes]) -> list[str]:

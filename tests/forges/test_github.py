@@ -3,6 +3,7 @@
 import subprocess
 from datetime import UTC, datetime
 
+import github_graphql
 import pytest
 from github_openapi import FILE, description
 
@@ -55,6 +56,21 @@ def test_the_servers_answers_are_held_against_githubs_description():
         pytest.skip(f"{FILE} is missing; `make openapi` fetches it where npm can")
     wrong = description().problems("GET", "/repos/a/b", 200, {"full_name": "a/b"}, None)
     assert any("'archived' is a required property" in one for one in wrong)
+
+
+def test_what_is_asked_of_githubs_graphql_is_in_its_schema():
+    known = github_graphql.schema()
+    if known is None:
+        pytest.skip(f"{github_graphql.FILE} is missing; `make openapi` fetches it where npm can")
+    assert [github_graphql.wrong_with_query(known, query) for query in github_graphql.queries()] == [[], []]
+    assert github_graphql.wrong_with_query(known, "{ repository(owner: 1) { pulls } }")
+    entry = {"position": "first", "state": "QUEUED"}
+    answer = {"data": {"enqueuePullRequest": {"mergeQueueEntry": entry}}}
+    facts = {"id": "PR_1", "head": "0" * 40}
+    assert github_graphql.wrong_with_answer(known, github_graphql.queries()[1], facts, answer)
+    entry["position"] = 1
+    assert github_graphql.wrong_with_answer(known, github_graphql.queries()[1], facts, answer) == []
+    assert github_graphql.wrong_with_answer(known, github_graphql.queries()[1], {"head": "0" * 40}, answer)
 
 
 def test_without_a_token_the_error_says_which_one_to_make():
@@ -331,8 +347,8 @@ def test_an_openers_words_are_no_markup_at_github(hub):
     assert hub.forge().get(pull.number).body == body
 
 
-def standing(line, gate="waiting", details=(), asked=()):
-    return lambda: Standing(gate, line, details, tuple({"github": login} for login in asked))
+def standing(line, gate="waiting", details=(), asked=(), labels=()):
+    return lambda: Standing(gate, line, details, tuple({"github": login} for login in asked), labels=labels)
 
 
 def test_how_the_gate_stands_is_one_comment_a_status_and_reviewers(hub):
@@ -348,6 +364,26 @@ def test_how_the_gate_stands_is_one_comment_a_status_and_reviewers(hub):
         ("modelsmith/gate", "pending", pull.head)
     ] * 2
     assert len(hub.github.rest_asked("POST", r"comments$")) == 1
+
+
+def test_labels_follow_the_gate_and_nobody_elses_label_is_touched(hub):
+    pull = hub.propose()
+    shown = hub.repo.pulls[pull.number]
+    hub.forge().announce(pull.number, standing("It waits.", labels=("gate waiting", "candidate")))
+    assert shown.labels == ["modelsmith: candidate", "modelsmith: gate waiting"]
+    shown.labels += ["urgent", "modelsmith"]
+    hub.forge().announce(pull.number, standing("It is open.", gate="open", labels=("gate open", "candidate")))
+    assert sorted(shown.labels) == ["modelsmith", "modelsmith: candidate", "modelsmith: gate open", "urgent"]
+    before = len(hub.github.asked)
+    hub.forge().announce(pull.number, standing("It is open.", gate="open", labels=("gate open", "candidate")))
+    assert {method for method, _, _ in hub.github.asked[before:]} == {"GET"}, "what stands there is not written again"
+
+
+def test_a_label_that_cannot_be_written_keeps_the_comment_from_nobody(hub):
+    pull = hub.propose()
+    hub.github.fail("POST", r"/labels$", "primary")
+    hub.forge().announce(pull.number, standing("It waits.", labels=("gate waiting",)))
+    assert len(hub.repo.pulls[pull.number].comments) == 1
 
 
 @pytest.mark.parametrize("how", ["502 before", "502 after"])

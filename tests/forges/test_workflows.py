@@ -145,9 +145,49 @@ def test_the_action_installs_the_toolkit_of_its_own_commit_or_the_package_that_i
     assert (words[0], words[-1]) == (str(GITHUB.parent), asked)
 
 
+@pytest.mark.parametrize(
+    ("toolkit", "asked"), [(".", ".[github,sign]"), ("modelsmith==1.2.3", "modelsmith[github,sign]==1.2.3")]
+)
+def test_the_reviews_workflow_installs_the_toolkit_as_main_has_it(tmp_path, toolkit, asked):
+    laid = yaml.safe_load(files_at_github(toolkit)[".github/workflows/modelsmith-reviews.yml"])
+    (step,) = (one for one in laid["jobs"]["attest"]["steps"] if one.get("name", "").startswith("Install"))
+    (tmp_path / "python3").write_text('#!/bin/sh\nmkdir -p "$3/bin"; ln -s /bin/echo "$3/bin/pip"\n')
+    (tmp_path / "python3").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "RUNNER_TEMP": str(tmp_path), **step["env"]}
+    done = subprocess.run(
+        ["bash", "-e", "-c", step["run"]], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[-1] == asked
+
+
+def test_no_review_is_signed_before_policy_believes_the_workflow(tmp_path):
+    step = step_of("modelsmith-reviews.yml", "Look whether anybody believes it")
+    policy = tmp_path / ".github" / "governance" / "policy.yaml"
+    policy.parent.mkdir(parents=True)
+    policy.write_bytes((GITHUB / "governance" / "policy.yaml").read_bytes())
+    environment = {"PATH": "/usr/bin:/bin", "GITHUB_OUTPUT": str(tmp_path / "output")}
+
+    def look():
+        return subprocess.run(
+            ["bash", "-e", "-c", step["run"]], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "::notice::No review is signed" in look()
+    assert not (tmp_path / "output").exists()
+    policy.write_text("attested_forges: [{workflow: .github/workflows/modelsmith-reviews.yml}]\n")
+    assert look() == ""
+    assert (tmp_path / "output").read_text() == "believed=true\n"
+    after = [one.get("if") for one in steps(GITHUB / "workflows" / "modelsmith-reviews.yml")[2:]]
+    assert after == ["steps.policy.outputs.believed"] * 2
+
+
 def test_what_init_lays_down_at_github_judges_there_with_the_package():
     files = files_at_github("modelsmith==1.2.3")
-    assert {".github/workflows/modelsmith-checks.yml", ".github/pull_request_template.md"} <= files.keys()
+    laid = {path for path in files if path.startswith(".github/workflows/")}
+    assert laid == {
+        f".github/workflows/modelsmith-{name}.yml" for name in ("checks", "eval", "nightly", "reviewed", "reviews")
+    }
+    assert ".github/pull_request_template.md" in files
     assert yaml.safe_load(files[KIT_ACTION])["inputs"]["toolkit"]["default"] == "modelsmith==1.2.3"
     owners = parse((GITHUB / "CODEOWNERS").read_text())
     assert {owners.owners(path) for path in files} == {("@platform",)}

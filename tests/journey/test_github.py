@@ -40,6 +40,8 @@ def test_from_the_first_iterate_to_verify_without_github(world, github):
 
     (comment,) = repo.pulls[int(number)].comments
     assert "It waits for @head-of-trading." in comment["body"]
+    labels = ["modelsmith: customer-deployed", "modelsmith: gate waiting", "modelsmith: verdict PASS"]
+    assert sorted(repo.pulls[int(number)].labels) == labels
 
     assert run(harness, "pr", "merge", number).code == 4, "the gate is shut"
     github.reviewed(repo, repo.pulls[int(number)], "maya-gh", "APPROVE")
@@ -51,6 +53,8 @@ def test_from_the_first_iterate_to_verify_without_github(world, github):
     approved = run(maya, "approve", number, "--key", world.key("maya"))
     assert approved.code == 0, approved.out
     assert "every approval is given" in comment["body"], "the one comment was edited"
+    assert "modelsmith: gate open" in repo.pulls[int(number)].labels
+    assert "modelsmith: gate waiting" not in repo.pulls[int(number)].labels
     assert repo.statuses[-1]["state"] == "success"
     merged = run(harness, "pr", "merge", number)
     assert merged.code == 0, merged.out

@@ -84,6 +84,7 @@ class Hub:
             "GITHUB_SERVER_URL": self.github.web,
             "GITHUB_REPOSITORY": NAME,
             "GITHUB_SHA": self.world.main(),
+            "GITHUB_OUTPUT": str(runner / "output"),
             "MODELSMITH_SIGSTORE": str(self.config),
             "GIT_CONFIG_GLOBAL": os.devnull,
             **self.sigstore.actions(said),
@@ -91,6 +92,7 @@ class Hub:
         given = {"${{ github.token }}": self.actions, "${{ inputs.pull }}": str(pull)}
         for step in STEPS:
             if step["name"].startswith("Install"):
+                assert (runner / "output").read_text() == "believed=true\n"
                 continue
             env = {name: given[value] for name, value in step.get("env", {}).items()}
             done = subprocess.run(

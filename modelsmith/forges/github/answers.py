@@ -41,6 +41,12 @@ class End(_Answer):
     """None when the fork it came from is gone."""
 
 
+class LabelAnswer(_Answer):
+    """A label of a pull request."""
+
+    name: str
+
+
 class Face(_Answer):
     """A pull request as GitHub has it."""
 
@@ -50,6 +56,7 @@ class Face(_Answer):
     user: Login | None = None
     head: End
     base: End
+    labels: tuple[LabelAnswer, ...] = ()
 
 
 class RepositoryAnswer(_Answer):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -42,6 +43,8 @@ EVAL_MARK = "<!-- modelsmith eval -->"
 """The same for the comment about an eval of the proposal."""
 STATUS = "modelsmith/gate"
 """Under which name a commit's status is shown; a fine-grained token may write one, and no check run."""
+LABELS = "modelsmith: "
+"""What our labels begin with; all others are somebody else's."""
 LONGEST_STATUS = 140
 CHECKS = "modelsmith/"
 """What the names of the named checks begin with at GitHub."""
@@ -226,6 +229,20 @@ class Faces:
                 if attempt == 2 or not unsure(error):
                     raise
         raise AssertionError
+
+    def label(self, face: Face, words: Collection[str]) -> None:
+        """Let the labels that are ours be these words; a label of somebody else's is never touched.
+
+        A label that the repository does not know yet is made with it, by "Add labels to an issue".
+        """
+        wanted = {f"{LABELS}{word}" for word in words}
+        there = {label.name for label in face.labels if label.name.startswith(LABELS)}
+        issue = self.rest.repository.get_issue(face.number)
+        if missing := sorted(wanted - there):
+            self.rest.send("add labels", "POST", f"/issues/{face.number}/labels", {"labels": missing})
+        for name in sorted(there - wanted):
+            with suppress(InvalidInput):  # 404: somebody took it off meanwhile
+                self.rest.do("take a label off", partial(issue.remove_from_labels, name), again=True)
 
     def show_status(self, head: str, state: str, line: str) -> None:
         """Show at a commit how the gate stands; twice is once, since the last one of a name counts."""

@@ -211,7 +211,7 @@ class GitHubForge:
         return self.get(number)
 
     def announce(self, number: int, standing: Callable[[], Standing]) -> None:
-        """See `Forge`. One comment that is edited, a commit's status, and the owners as reviewers."""
+        """See `Forge`. One comment that is edited, labels, a commit's status, and the owners as reviewers."""
         with suppress(ModelsmithError):
             self._require(writing=True)
             face = self._faces.get(number)
@@ -222,6 +222,8 @@ class GitHubForge:
             if now.page:
                 self._faces.describe(face, paged(now.page, now.words, self._place, face.head.sha))
             mine = face.user.login.lower() if face.user else ""
+            with suppress(ModelsmithError):
+                self._faces.label(face, now.labels)
             if not self._faces.say(number, _comment(now, number)):
                 return
             self._faces.ask_for(number, tuple(sorted(login for login in logins if login.lower() != mine)))
