@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzz import commandline, governed, history, machine, proofs, readers
+from fuzz import commandline, governed, history, machine, proofs, readers, unkeyed
 
 PARSERS = {
     target.name: target
@@ -10,6 +10,7 @@ PARSERS = {
         *governed.TARGETS,
         *readers.TARGETS,
         *proofs.TARGETS,
+        *unkeyed.TARGETS,
         *history.TARGETS,
         *machine.TARGETS,
     )

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,6 +155,12 @@ def _put(tools: Path, program: str, folder: Path, mend: str) -> None:
         pytest.fail(f"{program} is not at hand: {mend}")
     else:
         pytest.skip(f"{program} is not at hand: {mend}")
+
+
+@pytest.fixture(scope="session")
+def reader_of(tools: Path) -> Callable[[Path, Path], Reader]:
+    """A reader of this clone and this artifact."""
+    return lambda clone, artifact: Reader(clone, artifact, tools)
 
 
 @pytest.fixture
