@@ -6,6 +6,9 @@
 # make cosign fetch cosign, with which some tests verify our signatures (Debian only; nothing is installed)
 # make openapi fetch GitHub's description of its answers, which some tests hold their server against (needs npm)
 
+# make github-proof REPO=owner/name  the whole flow at a real GitHub, in an empty repository that you can spare; tokens of
+#             two accounts in MODELSMITH_GITHUB_TOKEN and MODELSMITH_GITHUB_REVIEWER_TOKEN
+
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +20,7 @@ export MODELSMITH_HOME = $(DEMO)/home
 FUZZ_SECONDS ?= 60
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check setup clean-demo cosign openapi vllm fuzz
+.PHONY: demo test check setup clean-demo cosign openapi vllm fuzz github-proof
 
 setup: $(INSTALLED)
 
@@ -64,6 +67,10 @@ cosign:
 
 openapi: setup
 	@PYTHON=$(BIN)/python tests/forges/get_openapi.sh .cache/github-openapi
+
+github-proof: setup
+	@test -n '$(REPO)' || { echo 'Name the repository: make github-proof REPO=owner/name' >&2; exit 2; }
+	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m github_proof $(REPO) $(if $(SERVER),--server $(SERVER))
 
 vllm:
 	@PYTHON=$(PYTHON) tests/substrates/get_vllm.sh .vllm

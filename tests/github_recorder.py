@@ -1,0 +1,119 @@
+"""A server that passes everything on to GitHub and keeps what was said, without anybody's token.
+
+The toolkit talks to it as to a GitHub Enterprise Server of this machine, so its code is the one that users run.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+from github_server import _answer, _read_body
+
+_TOKEN = re.compile(r"\b(gh[a-z]_\w{16,}|github_pat_\w{16,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,})")
+_MAIL = re.compile(r"[\w.+-]+@(?!users\.noreply\.)[\w-]+\.[\w.-]+")
+_KEPT = ("content-type", "etag", "link", "location", "retry-after", "x-accepted-github-permissions")
+_OURS = {"host", "connection", "content-length", "transfer-encoding", "accept-encoding", "keep-alive"}
+
+
+class Recorder:
+    """Start it with `with`.
+
+    Args:
+        web: Base of GitHub's pages and of git.
+        api: Base of its REST answers.
+        secrets: What is kept of no exchange, whatever it looks like.
+    """
+
+    def __init__(self, web: str, api: str, secrets: tuple[str, ...]) -> None:
+        self._up_web, self._up_api, self._secrets = web, api, secrets
+        self._graphql = f"{web}/api/graphql" if api.endswith("/api/v3") else f"{api}/graphql"
+        self.exchanges: list[dict[str, Any]] = []
+        """Of REST and GraphQL: method, path, status, some headers, what was sent and what was answered."""
+        self.git = 0
+        """Requests of git."""
+
+    def __enter__(self) -> Recorder:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self) -> None:
+                outer._pass_on(self)
+
+            do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_any  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.web = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def lines(self) -> str:
+        """The exchanges, one a line."""
+        return "".join(json.dumps(one, sort_keys=True, ensure_ascii=False) + "\n" for one in self.exchanges)
+
+    def _pass_on(self, asked: BaseHTTPRequestHandler) -> None:
+        body = _read_body(asked)
+        rest = asked.path.startswith("/api/")
+        if asked.path.startswith("/api/v3"):
+            there = self._up_api + asked.path.removeprefix("/api/v3")
+        else:
+            there = self._graphql if asked.path == "/api/graphql" else self._up_web + asked.path
+        url = urlsplit(there)
+        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        connection = kind(url.netloc, timeout=120)
+        headers = {name: value for name, value in asked.headers.items() if name.lower() not in _OURS}
+        try:
+            path = f"{url.path}?{url.query}" if url.query else url.path
+            connection.request(asked.command, path, body or None, headers)
+            answer = connection.getresponse()
+            said = answer.read()
+        finally:
+            connection.close()
+        found = {name.lower(): value for name, value in answer.getheaders()}
+        if rest:
+            path = "/graphql" if there == self._graphql else there.removeprefix(self._up_api)
+            self._keep(asked, path, answer.status, found, body, said)
+        else:
+            self.git += 1
+        shown = {name: self._here(value) for name, value in found.items() if name not in _OURS}
+        _answer(asked, answer.status, shown, self._here(said.decode()).encode() if rest else said)
+
+    def _keep(
+        self, asked: BaseHTTPRequestHandler, path: str, status: int, headers: dict[str, str], sent: bytes, said: bytes
+    ) -> None:
+        exchange = {
+            "method": asked.command, "path": path, "status": status, "sent": _parsed(sent), "answer": _parsed(said),
+            "headers": {name: value for name, value in headers.items() if name in _KEPT or "ratelimit" in name},
+        }  # fmt: skip
+        self.exchanges.append(json.loads(self._scrubbed(json.dumps(exchange))))
+
+    def _scrubbed(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "SECRET")
+        return _MAIL.sub("somebody@example.org", _TOKEN.sub("SECRET", text))
+
+    def _here(self, text: str) -> str:
+        """GitHub's own addresses as this server's, since the toolkit follows no links to another than it asked."""
+        return text.replace(self._up_api, f"{self.web}/api/v3").replace(f"{self._up_web}/", f"{self.web}/")
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body) if body else None
+    except ValueError:
+        return body.decode("utf-8", "replace")
