@@ -97,6 +97,11 @@ PULL_URLS = [
     "url",
 ]
 LINKS = ["comments", "commits", "statuses", "html", "issue", "review_comments", "review_comment", "self"]
+TRANSIENT = {
+    "main moved": "Base branch was modified. Review and try the merge again.",
+    "not known yet": "Pull Request is not mergeable",
+}
+"""What GitHub says to a merge that it takes a moment later; by bug reports of others, its pages do not say."""
 ALL = frozenset({"contents", "pull_requests", "statuses", "issues", "checks"})
 """Permissions of a token, each with write."""
 
@@ -829,6 +834,9 @@ def account_number(name: str) -> int:
 
 def _fault(how: str, limits: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
     """By "Rate limits for the REST API" and "Best practices for using the REST API"."""
+    if how in TRANSIENT:
+        body = json.dumps({"message": TRANSIENT[how]}).encode()
+        return 405, limits | {"content-type": "application/json"}, body
     if how == "502 before":
         return 502, limits, b"<html>502 Bad Gateway</html>"
     secondary = b'{"message": "You have exceeded a secondary rate limit. Please wait a few minutes."}'

@@ -167,13 +167,24 @@ def merge_pull(merger: Merger, number: int, known: GovernedState | None = None) 
     Merge and receipts are one push, unless the forge's rules want to merge by themselves: then the receipts follow,
     and a run that was ended in between is made good by the next one.
 
-    ``known`` is main as the caller has read it.
+    Where main moves meanwhile, it is judged anew. ``known`` is main as the caller has read it.
 
     Raises:
         WaitingForPerson: approvals are missing, or the forge queued it.
         GateNotCleared: a check failed, someone rejected it, or it does not merge.
         IntegrityFailure: as `add_receipts`.
+        InfrastructureFailure: ``ref-moved`` when others keep moving main.
     """
+    for _ in range(ATTEMPTS):
+        try:
+            return _merge(merger, number, known)
+        except InfrastructureFailure as error:
+            if error.code != "ref-moved":
+                raise
+    raise too_busy()
+
+
+def _merge(merger: Merger, number: int, known: GovernedState | None) -> PullRequest:
     pull = merger.forge.get(number)
     if pull.status == "merged" and not pull.unreceipted:
         sync(merger)

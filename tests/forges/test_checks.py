@@ -40,6 +40,20 @@ def test_it_waits_for_a_person_with_4_and_is_green_once_they_have_signed(valid_h
     assert shown(valid_hub, pull.head)["modelsmith/approvals"] == "success"
 
 
+def test_an_event_that_is_replayed_says_what_holds_now(valid_hub, runner):
+    """A delivery of long ago that somebody sends again, or a run of it that is started again."""
+    pull = valid_hub.propose({"README.md": "Two.\n"})
+    event = {"name": "pull_request_target", "event": opened_event(pull.number)}
+    assert runner.check("--event", "--report", **event)[0] == 4
+    valid_hub.review("maya", pull, "reject")
+    assert runner.check("--event", "--report", **event)[0] == 3
+    assert shown(valid_hub, pull.head)["modelsmith/approvals"] == "failure"
+    valid_hub.repo.pulls[pull.number].state = "closed"
+    before = len(valid_hub.repo.runs)
+    code, answer = runner.check("--event", "--report", **event)
+    assert (code != 0, len(valid_hub.repo.runs)) == (True, before), answer
+
+
 def test_what_stands_there_already_is_not_shown_again(valid_hub, runner):
     pull = valid_hub.propose({"README.md": "Two.\n"})
     for _ in range(2):

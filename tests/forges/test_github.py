@@ -1,7 +1,9 @@
 """What goes wrong at GitHub, and what the toolkit makes of it. The server's behaviour names GitHub's documentation."""
 
 import subprocess
+import time
 from datetime import UTC, datetime
+from email.utils import formatdate
 
 import github_graphql
 import pytest
@@ -289,6 +291,26 @@ def test_a_used_up_rate_limit_ends_the_command_with_the_time_to_come_back(hub):
     with pytest.raises(InfrastructureFailure, match="UTC") as caught:
         forge(hub, naps=naps).list("open")
     assert (caught.value.code, naps) == ("rate-limit", [])
+
+
+@pytest.mark.parametrize("skew", [-7200, 7200])
+def test_a_limit_ends_by_githubs_clock_whatever_this_machines_says(hub, skew):
+    import github
+
+    naps, there = [], time.time() + skew
+    headers = {
+        "date": formatdate(there, usegmt=True), "x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(there) + 20),
+    }  # fmt: skip
+    answers = iter([github.GithubException(403, {"message": "API rate limit exceeded"}, headers), None])
+
+    def call():
+        if error := next(answers):
+            raise error
+        return "done"
+
+    rest = forge(hub, naps=naps)._faces.rest
+    assert rest.do("look", call) == "done"
+    assert naps == [pytest.approx(21, abs=2)]
 
 
 def test_a_list_that_has_not_changed_costs_nothing(hub):

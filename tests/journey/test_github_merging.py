@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from github_openapi import description
 from github_settings import SettingsServer
@@ -9,6 +11,7 @@ from github_world import make_world
 from worlds import World
 
 from modelsmith.forges.github.forge import GitHubForge
+from modelsmith.forges.github.rest import Rest
 from modelsmith.forges.logs import SignedLogs
 from modelsmith.operations import approve, pr_merge, pr_open, verify
 from modelsmith.repository.workspace import Workspace
@@ -141,6 +144,38 @@ def test_no_answer_to_the_merge_is_looked_at_and_merges_once(context, how):
         with pytest.raises(Exception, match="did not say whether it could merge"):
             context.merge(number)
     context.merge(number)
+    assert context.verified().changes == 1
+
+
+@pytest.mark.parametrize("how", ["main moved", "not known yet"])
+def test_a_no_of_github_that_passes_by_itself_is_no_end(context, monkeypatch, how):
+    number = context.proposed()
+    context.github.rules(context.repo, "harness-gh")
+    monkeypatch.setattr(Rest, "pause", lambda *_: None)
+    context.github.fail("PUT", "merge$", how, times=2)
+    context.merge(number)
+    assert context.github.rest_asked("PUT", "merge$") == [405, 405, 200]
+    assert context.verified().changes == 1
+
+
+@pytest.mark.parametrize("method", ["land", "merge"])
+def test_two_harnesses_that_merge_the_same_at_once_merge_it_once(context, monkeypatch, method):
+    """``land``: GitHub merges; ``merge``: we push. The other one is done between our judgement and our merge."""
+    number = context.proposed()
+    if method == "land":
+        context.github.rules(context.repo, "harness-gh")
+    other = Workspace(shutil.copytree(context.world.clone, context.world.folder / "other", symlinks=True))
+    kept = getattr(GitHubForge, method)
+
+    def slower(forge, *words):
+        monkeypatch.setattr(GitHubForge, method, kept)
+        pr_merge.run(other, pr_merge.PrMergeRequest(number=number))
+        return kept(forge, *words)
+
+    monkeypatch.setattr(GitHubForge, method, slower)
+    merged = context.merge(number)
+    assert merged == pr_merge.run(other, pr_merge.PrMergeRequest(number=number))
+    context.fetched()
     assert context.verified().changes == 1
 
 

@@ -45,6 +45,7 @@ STATUS = "modelsmith/gate"
 """Under which name a commit's status is shown; a fine-grained token may write one, and no check run."""
 LABELS = "modelsmith: "
 """What our labels begin with; all others are somebody else's."""
+MERGE_ATTEMPTS = 4
 LONGEST_STATUS = 140
 CHECKS = "modelsmith/"
 """What the names of the named checks begin with at GitHub."""
@@ -149,16 +150,28 @@ class Faces:
     def merge(self, number: int, head: str, message: str) -> None:
         """Merge it as its button does, by a merge commit of exactly this head.
 
+        GitHub finds out in the background whether one can be merged, and says that it cannot until it knows ("Get a
+        pull request", ``mergeable``); the caller knows that it can, so that is waited for.
+
         Raises:
             GateNotCleared: ``branch-rules``, ``branch-moved``.
-            InfrastructureFailure: ``github-unsure``; it is not tried twice, since main is looked at.
+            InfrastructureFailure: ``github-unsure``; it is not tried twice, since main is looked at. ``ref-moved``
+                when main moved meanwhile.
         """
         pull = self.rest.repository.get_pull(number)
         title, _, text = message.partition("\n\n")
-        self.rest.do(
-            f"merge pull request {number}",
-            lambda: pull.merge(sha=head, merge_method="merge", commit_title=title, commit_message=text),
-        )
+        for attempt in range(MERGE_ATTEMPTS):
+            try:
+                self.rest.do(
+                    f"merge pull request {number}",
+                    lambda: pull.merge(sha=head, merge_method="merge", commit_title=title, commit_message=text),
+                )
+                return
+            except GateNotCleared as error:
+                face = self.get(number) if "is not mergeable" in error.message else None
+                if face is None or face.state != "open" or attempt == MERGE_ATTEMPTS - 1:
+                    raise
+                self.rest.pause(2.0**attempt)
 
     def heard(self, number: int) -> tuple[Heard, ...]:
         """The last verdict that each login gave in GitHub's pages, with the commit that it was about."""

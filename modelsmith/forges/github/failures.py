@@ -73,6 +73,10 @@ def failure(status: int, headers: Mapping[str, str], message: str, what: str, pl
         )
     if status in (404, 410):
         return unknown_repository(place, status=status, said=message)
+    if status in (405, 409) and "Base branch was modified" in message:
+        return InfrastructureFailure(
+            "ref-moved", f"Main moved at GitHub while it was to {what}", "Run it again: it judges anew.", **facts
+        )
     if status in (405, 409) and what.startswith("merge "):
         return GateNotCleared(
             "branch-moved" if "Head branch" in message else "branch-rules",

@@ -25,7 +25,7 @@ from modelsmith.forges.github.failures import archived, push_refusal
 from modelsmith.forges.github.place import Place
 from modelsmith.forges.github.queue import Queue
 from modelsmith.forges.github.quoting import VERDICTS, paged, quoted
-from modelsmith.forges.github.rest import Rest, unsure
+from modelsmith.forges.github.rest import Rest
 from modelsmith.forges.github.rules import effective
 from modelsmith.forges.github.settings import read_rules
 from modelsmith.forges.github.token import Token
@@ -185,6 +185,8 @@ class GitHubForge:
         """
         self._require(writing=True)
         pull = self.get(number)
+        if pull.status == "merged":
+            return True
         if pull.moved:
             raise _moved(pull)
         now = effective(*read_rules(self._faces.rest))
@@ -194,8 +196,8 @@ class GitHubForge:
             return False
         try:
             self._faces.merge(number, pull.head, message)
-        except InfrastructureFailure as error:
-            if not unsure(error) or self._logs.get(number).status != "merged":
+        except ModelsmithError:
+            if self._logs.get(number).status != "merged":
                 raise
         return True
 

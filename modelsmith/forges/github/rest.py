@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -124,13 +125,17 @@ class Rest:
                 status, said = error.status, _message(error.data)
             except (OSError, RuntimeError):
                 headers, status, said = {}, 0, ""
-            wait = wait_for(status, headers, said, datetime.now(UTC))
+            wait = wait_for(status, headers, said, _moment(headers))
             if wait is not None and (wait > MOST_WAIT or last):
-                raise rate_limited(wait, datetime.now(UTC))
+                raise rate_limited(wait, _moment(headers))
             if wait is None and (last or not again or 0 < status < 500):
                 raise failure(status, headers, said, what, self.place)
             self._sleep(wait if wait is not None else 0.5 * 2**attempt)
         raise AssertionError
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass."""
+        self._sleep(seconds)
 
     def ask(self, what: str, path: str) -> Any:
         """One JSON answer; ``path`` begins after the repository's own and may hold a query.
@@ -223,6 +228,13 @@ class Rest:
             part = file.with_suffix(f".{time.monotonic_ns()}")
             part.write_text(json.dumps(answer))
             part.replace(file)
+
+
+def _moment(headers: Mapping[str, str]) -> datetime:
+    """When an answer was given, by GitHub's own clock, since its limits end by that; by ours where it does not say."""
+    with suppress(ValueError):
+        return parsedate_to_datetime(headers.get("date", ""))
+    return datetime.now(UTC)
 
 
 def unsure(error: ModelsmithError) -> bool:
