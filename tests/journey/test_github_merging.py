@@ -40,7 +40,6 @@ def context(template, tmp_path, github, monkeypatch):
         monkeypatch.setenv(name, value)
     github.add("acme/promotions", world.forge)
     world.git.run("config", "modelsmith.forge", f"github:{github.web}/acme/promotions")
-    monkeypatch.setattr(GitHubForge.__init__, "__defaults__", (0,))
     return IterationContext(world, github, monkeypatch)
 
 
