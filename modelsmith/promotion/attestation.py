@@ -9,7 +9,7 @@ said so; no key of the harness can say it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from modelsmith.governance.keys import CLOCK_TOLERANCE
@@ -18,7 +18,7 @@ from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.governance import People
 from modelsmith.schema.promotion import ATTESTATION_TYPE, Approval, AttestedReview, ReviewsAttestation
 from modelsmith.schema.pull import ForgeReview, PullRequest, Review
@@ -66,18 +66,18 @@ def read_attestation(bundle: bytes, main: GovernedState) -> Attested:
     anything.
 
     Raises:
-        IntegrityFailure: ``bad-attestation``; as `unseal_keyless`.
+        IntegrityFailure, InvalidInput: ``bad-attestation``; as `unseal_keyless`.
         InfrastructureFailure: ``extra-missing``.
     """
     said = claimed(bundle)
-    refusal = _bad(f"is of {said.forge}, of which policy believes no workflow")
+    refusal: ModelsmithError = _bad(f"is of {said.forge}, of which policy believes no workflow")
     for workflow in main.policy.attested_forges:
         if workflow.forge != said.forge:
             continue
         believed = Believed(workflow, main.tree.read(f"{GOVERNANCE}/trust/{workflow.trust}"))
         try:
             _, by = unseal_keyless(bundle, believed, said.change, ATTESTATION_TYPE)
-        except IntegrityFailure as error:
+        except (IntegrityFailure, InvalidInput) as error:
             refusal = error
             continue
         if (said.hosted, said.hosted_id) != (workflow.repository, workflow.repository_id):
@@ -119,7 +119,7 @@ def newest(main: GovernedState, pull: PullRequest) -> tuple[Attested | None, tup
     for _, bundle in sorted(readable, key=lambda one: one[0], reverse=True):
         try:
             return read_attestation(bundle.encode(), main), tuple(doubts)
-        except IntegrityFailure as error:
+        except (IntegrityFailure, InvalidInput) as error:
             doubts.append(error.message)
     return None, tuple(doubts)
 
@@ -161,12 +161,19 @@ def with_attested(signed: Sequence[Review], attested: Sequence[Review]) -> tuple
     """Both kinds of verdicts in one order, of which each person's last one stands.
 
     What somebody signed at the same time or later stands in place of what they said at the forge. But a rejection there
-    is not taken back by a withdrawal: that leaves no receipt, so `verify` could not know of it.
+    is not taken back by a withdrawal: that leaves no receipt, so `verify` could not know of it. Where two clocks cannot
+    tell which came later, a signed rejection did.
     """
 
     def stands(review: Review) -> bool:
-        later = [one for one in signed if one.actor == review.actor and one.at >= review.at]
-        return not [one for one in later if review.verdict == "approve" or one.verdict != "withdraw"]
+        own = [one for one in signed if one.actor == review.actor]
+        if review.verdict == "approve":
+            return not [
+                one
+                for one in own
+                if one.at >= review.at - (CLOCK_TOLERANCE if one.verdict == "reject" else timedelta())
+            ]
+        return not [one for one in own if one.at >= review.at and one.verdict != "withdraw"]
 
     return (*signed, *(review for review in attested if stands(review)))
 

@@ -25,7 +25,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json, is_canonical, sha256
-from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.workflows import SignedBy
 from modelsmith.signing.keyless import Ambient, Believed, open_keyless, sign
 from modelsmith.signing.keys import load_public_key, load_signing_key, public_pem, to_pem
@@ -328,7 +328,7 @@ def _bad_signature() -> IntegrityFailure:
 
 def _open_keyless(bundle: bytes, believed: Sequence[Believed]) -> bytes:
     """The payload, once one of the workflows has signed it; the refusal of the last one otherwise."""
-    refusal = IntegrityFailure(
+    refusal: ModelsmithError = IntegrityFailure(
         "untrusted-identity",
         "The signature is keyless, by a workflow, and main's policy believes none here.",
         "Sign with a trusted key, or have policy's owners name the workflow.",
@@ -336,7 +336,7 @@ def _open_keyless(bundle: bytes, believed: Sequence[Believed]) -> bytes:
     for one in believed:
         try:
             return open_keyless(bundle, one)[0]
-        except IntegrityFailure as error:
+        except (IntegrityFailure, InvalidInput) as error:  # a root that is none takes nothing from the others
             refusal = error
     raise refusal
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from attacker import NOBODY, ZERO, World
-from attesting import Job, governing, review
+from attesting import ROOT, Job, governing, review
 from github_server import GitHubServer, Pull
 from sigstore_server import private_sigstore
 from worlds import MAIN
@@ -143,6 +143,37 @@ def test_no_gate_opens_on_a_reading_that_verify_would_call_the_future(hosted: Wo
     assert not decision.open
     assert any("in the future" in note for note in decision.notes), decision.notes
     assert decide_merge(main, pull, now()).decision.open
+
+
+def test_a_root_that_is_none_does_not_keep_its_owners_from_mending_it(fresh: World, job: Job) -> None:
+    """Approved by mistake; whoever may push puts a bundle into the log of each proposal, the mending one too."""
+    files = governing(fresh.governed().tree, job.sigstore, ACCOUNTS)
+    broken = json.loads(files[ROOT]) | {
+        "certificateAuthorities": [{"certChain": {"certificates": [{"rawBytes": "AA=="}]}}]
+    }
+    fresh.force_honestly(files | {ROOT: canonical_json(broken)}, "petra")
+    number = fresh.propose({ROOT: files[ROOT]}, actor="maya")
+    bundle = read(fresh, job, number, given("petra-p", 1002))
+    decided = gate(fresh, number, bundle).decision
+    assert not decided.open
+    assert any("is no trusted root" in note for note in decided.notes), decided.notes
+    fresh.approve(number, "petra")
+    assert gate(fresh, number, bundle).decision.open
+
+
+def test_a_rejection_signed_by_a_clock_that_is_behind_is_later_than_the_button(hosted: World, job: Job) -> None:
+    """Petra's machine is four minutes behind GitHub: she pressed the button, thought again, and signed."""
+    number = hosted.propose(NOTES, actor="maya")
+    bundle = read(
+        hosted,
+        job,
+        number,
+        given("petra-p", 1002, at=text(now() + timedelta(minutes=4))),
+        at=now() + timedelta(minutes=4),
+    )
+    assert gate(hosted, number, bundle).decision.open
+    hosted.reject(number, "petra")
+    assert not gate(hosted, number, bundle).decision.open
 
 
 def test_a_strangers_review_does_not_end_the_window_of_a_rollback(waiting: World, job: Job) -> None:
