@@ -80,11 +80,17 @@ class TableGroup(click.Group):
             if not self.prefix or words[0] == self.prefix:
                 name = " ".join(words[1:] if self.prefix else words)
                 sections.setdefault(operation.group, []).append((name, operation.summary))
+        for name in super().list_commands(ctx):
+            command = super().get_command(ctx, name)
+            if command is not None and not command.hidden:
+                sections.setdefault(SERVE, []).append((name, command.get_short_help_str(100)))
         for title, rows in sections.items():
             with formatter.section(title):
                 formatter.write_dl(rows)
 
 
+SERVE = "Serve agents"
+"""Heading of the commands that are no operation: they keep running, or hand out secrets."""
 GROUP_HELP = {
     "pr": "Pull requests: every change of state is one, and people decide on them.",
     "upstream": "The toolkit's own repository: take its changes, give yours, and nothing private.",

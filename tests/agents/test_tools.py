@@ -27,13 +27,22 @@ SEEDS = {
     "modelsmith_status", "modelsmith_fleet_status", "modelsmith_fleet_health", "modelsmith_composite_history",
     "modelsmith_eval_run", "modelsmith_eval_results", "modelsmith_compare", "modelsmith_train_status", "promote",
     "rollback", "get_candidate", "request_approval", "evidence_bundle", "policy_gate", "approver_chain",
-    "lineage_query", "diff_rubric", "events", "review_synthetic",
+    "lineage_query", "diff_rubric", "events", "review_synthetic", "modelsmith_train_start",
 }  # fmt: skip
 each = pytest.mark.parametrize("tool", tuple(tools()), ids=lambda tool: tool.name)
 
 
 def test_the_tools_have_the_names_that_the_product_promises():
     assert {tool.name for tool in tools()} >= SEEDS
+    page = (Path(__file__).parents[2] / "docs/mcp.md").read_text()
+    assert [tool.name for tool in tools() if f"| `{tool.name}` | `{tool.operation}`" not in page] == []
+
+
+def test_a_training_is_asked_for_as_the_product_promises():
+    start = next(tool for tool in tools() if tool.name == "modelsmith_train_start")
+    takes, gives = start.schemas()
+    assert takes["properties"].keys() >= {"cluster", "eval_tag", "method", "target"}
+    assert gives["properties"]["result"]["properties"].keys() >= {"jobId", "status", "estimated_duration_minutes"}
 
 
 @each
