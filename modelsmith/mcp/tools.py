@@ -116,7 +116,7 @@ _ALL = (
     Tool("review_synthetic", "review-synthetic"),
     Tool("diff_rubric", "diff-rubric"),
     Tool("modelsmith_strike", "strike"),
-    Tool("accept_scenario", "accept-scenario"),
+    Tool("accept_scenario", "accept-scenario", {"pass": "pass_"}),
     Tool("events", "events"),
 )
 
