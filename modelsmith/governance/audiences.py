@@ -45,13 +45,14 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
         "public": ("base_model", "parent", "method", "rows", "steps", "stages"),
         "reviewer": (
             *("base_digest", "seed", "rows_digest", "generators", "reward", "diagnosed_run", "hyperparameters"),
-            *("final_loss", "toolkit"),
+            *("final_loss", "toolkit", "recoveries"),
         ),
     },
     "StageFacts": {
         "public": ("method", "rows", "steps", "skipped"),
         "reviewer": ("settings", "seed", "parent", "rows_digest"),
     },
+    "RecoveryFacts": {"reviewer": ("stage", "failure", "action", "rows_at_once")},
     "ExportFacts": {"public": ("parent", "export"), "reviewer": ("toolkit",)},
     "Export": {"public": ("kind", "base_model", "dtype"), "reviewer": ("parent", "base_digest")},
     "RollbackOrder": {
@@ -147,6 +148,7 @@ NEEDED: Final[Mapping[str, str]] = {
     "LabelVerdict": "`verify` recomputes the judge's agreement with people from it",
     "PromotionRecord": "`verify` compares every field of a record with what follows from main",
     "TrainingFacts": "lineage and `verify` trace a specialist by it",
+    "RecoveryFacts": "it says how the candidate was trained",
     "StageFacts": "lineage and `verify` trace a specialist by it",
     "ExportFacts": "lineage and `verify` trace an export to its parent by it",
     "Export": "`verify` compares it with the signed list of the artifact's files",

@@ -15,7 +15,7 @@ from modelsmith.loop.state import Iteration
 from modelsmith.loop.training import ROWS_FILE, parent_of
 from modelsmith.schema.canonical import content_digest, file_digest
 from modelsmith.schema.evidence import Library
-from modelsmith.schema.promotion import StageFacts, TrainingFacts, all_rows_digest
+from modelsmith.schema.promotion import RecoveryFacts, StageFacts, TrainingFacts, all_rows_digest
 from modelsmith.schema.run import RunResult
 from modelsmith.schema.training import Method, training_digest
 from modelsmith.schema.training_row import PreferencePair, TrainingRow
@@ -45,6 +45,11 @@ def training_facts(
         steps=sum(stage.steps for stage in stages),
         final_loss=trained[1].final_loss,
         toolkit=versions(),
+        recoveries=tuple(
+            RecoveryFacts(stage=number, failure=one.failure, action=one.action, rows_at_once=one.rows_at_once)
+            for number, stage in enumerate(ran, start=1)
+            for one in (stage.outcome.recoveries if stage.outcome else ())
+        ),
         stages=stages if len(stages) > 1 else (),
     )
 

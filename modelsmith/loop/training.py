@@ -22,6 +22,7 @@ from modelsmith.schema.source import BaseModelSource
 from modelsmith.schema.training import Stage
 from modelsmith.substrates.base_models import resolve
 from modelsmith.training.job import Heartbeat, Inputs, TrainJob
+from modelsmith.training.recovery import Recovery
 from modelsmith.training.supervisor import WORKER, TrainOutcome
 from modelsmith.training.supervisor import train as supervise
 
@@ -83,7 +84,12 @@ def train_in(
         text = f"{name + ': ' if name else ''}loss {beat.loss:.3f}, about {round(beat.eta)}s left"
         workspace.notify(Progress("train", text, beat.step, beat.steps))
 
-    return supervise(folder, job, inputs, executor_on(cluster.hosts, WORKER, base.folder), progress)
+    def recovered(one: Recovery) -> None:
+        rows = f", {one.rows_at_once} rows at once" if one.action == "smaller-batch" else ""
+        text = f"{name + ': ' if name else ''}{one.failure} after step {one.step}: {one.action}{rows}"
+        workspace.notify(Progress("train", text, one.step, training.steps))
+
+    return supervise(folder, job, inputs, executor_on(cluster.hosts, WORKER, base.folder), progress, recovered)
 
 
 def seal_adapter(adapter: Path, folder: Path, base: BaseModelSource) -> str:

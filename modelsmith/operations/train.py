@@ -12,6 +12,7 @@ from modelsmith.operations.results import find_run
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Digest
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.promotion import RecoveryFacts
 from modelsmith.schema.training import Method
 
 
@@ -51,6 +52,8 @@ class TrainResult(Result):
     final_loss: float | None
     restarts: int
     """How often the worker was started again."""
+    recoveries: tuple[RecoveryFacts, ...]
+    """What failed and was mended, by this command or an earlier one."""
     adopted: bool
     """It had been trained before."""
     artifact: Digest | None
@@ -82,6 +85,10 @@ def run(workspace: Workspace, request: TrainRequest) -> TrainResult:
         seconds=outcome.seconds if outcome else 0.0,
         final_loss=outcome.final_loss if outcome else None,
         restarts=outcome.restarts if outcome else 0,
+        recoveries=tuple(
+            RecoveryFacts(stage=trial.number, failure=one.failure, action=one.action, rows_at_once=one.rows_at_once)
+            for one in (outcome.recoveries if outcome else ())
+        ),
         adopted=outcome.adopted if outcome else False,
         artifact=trial.artifact,
         folder=str(trial.folder),

@@ -147,6 +147,19 @@ class StageFacts(Frozen):
     """Why it did not run: the model failed none of its prompts."""
 
 
+class RecoveryFacts(Frozen):
+    """A failure of a worker in training, and what was done about it."""
+
+    stage: Annotated[int, Field(ge=1)]
+    """Number of the stage, counted from 1."""
+    failure: Slug
+    """Class of the failure, such as ``oom``."""
+    action: Slug
+    """What was done, such as ``smaller-batch``; see `training.recovery`."""
+    rows_at_once: Annotated[int, Field(ge=1)]
+    """Rows that went through the model at once from then on; those of a step stay what the cluster file says."""
+
+
 def all_rows_digest(stages: Sequence[StageFacts]) -> str:
     """Identity of the rows of a training: that of its only stage, or of the list of all stages' digests."""
     found = [stage.rows_digest for stage in stages]
@@ -181,6 +194,8 @@ class TrainingFacts(Frozen):
     """None when policy keeps it for operators."""
     toolkit: Libraries | None = None
     """Version of Modelsmith and its training libraries; None when policy keeps it for operators."""
+    recoveries: tuple[RecoveryFacts, ...] = ()
+    """What failed on the way and was mended; the adapter is the same, after ``smaller-batch`` but for rounding."""
     stages: tuple[StageFacts, ...] = ()
     """Each stage of a training of several, in order; none where there is one only, of which the above speaks."""
 

@@ -30,7 +30,7 @@ def trainer(bench: Bench) -> DPOTrainer:
     settings = bench.job.training
     assert isinstance(settings, Dpo)
     tokens = _tokenised(bench)
-    known = reference_log_probs(bench.model, tokens, settings.batch_size)
+    known = reference_log_probs(bench.model, tokens, bench.arguments["per_device_train_batch_size"])
     rows = [row | {"reference": pair} for row, pair in zip(tokens, known.view(-1, 2).tolist(), strict=True)]
     made = _Trainer(
         model=bench.model,

@@ -11,9 +11,6 @@ from pathlib import Path
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput, ModelsmithError
 from modelsmith.training.job import DamagedInputError, FailureClass, WorkerError
 
-RECOVERABLE: frozenset[FailureClass] = frozenset({"corrupt-checkpoint", "killed", "stalled"})
-"""Classes after which the same job may succeed when it goes on from a checkpoint."""
-
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PROBE = 1 << 20
 """Bytes that a folder with any room to speak of takes."""
@@ -120,6 +117,7 @@ _WORDS: dict[FailureClass, tuple[str, str]] = {
     ),
     "crash": ("The training worker crashed.", "Read the worker's log in the job's folder."),
     "killed": ("The training worker was killed twice, perhaps for want of memory.", f"Close other programs. {_AGAIN}"),
+    "preempted": ("The training worker was asked to end, again and again.", f"See who ends it. {_AGAIN}"),
     "stalled": ("The training worker stopped making progress twice.", f"Check what else runs on the host. {_AGAIN}"),
 }
 

@@ -37,9 +37,10 @@ FailureClass = Literal[
     "weights-differ",
     "crash",
     "killed",
+    "preempted",
     "stalled",
 ]
-"""Why a worker ended. ``killed`` and ``stalled`` are what its supervisor saw; the others it names itself."""
+"""Why a worker ended. ``killed``, ``preempted`` and ``stalled`` its supervisor saw; the others it names itself."""
 
 
 class TrainJob(Frozen):

@@ -37,6 +37,7 @@ from modelsmith.training.job import (
     TrainResult,
     heartbeats,
 )
+from modelsmith.training.recovery import read_recoveries, rows_at_once
 from modelsmith.training.rows import ROW_OF, read_rows
 from modelsmith.training.signs import Signs
 
@@ -117,7 +118,11 @@ def _bench(folder: Path, job: TrainJob, base: Path, signs: Signs) -> Bench:
         model = load_adapter(model, folder / PARENT_INPUT, trainable=True)
     else:
         adapter = _lora(job.training.lora, model)
-    arguments = _arguments(job.training, folder / CHECKPOINT_FOLDER, cuda)
+    at_once = rows_at_once(job, read_recoveries(folder))
+    arguments = _arguments(job.training, folder / CHECKPOINT_FOLDER, cuda) | {
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": job.training.batch_size // at_once,
+    }
     return Bench(
         job, read_rows(folder / ROWS_INPUT, ROW_OF[job.training.method]), model, adapter, tokenizer, arguments, signs
     )

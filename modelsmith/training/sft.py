@@ -47,8 +47,14 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         learned = labels != IGNORED
         hidden = causal.base_model(**inputs, use_cache=False).last_hidden_state[:, :-1]
         logits = causal.get_output_embeddings()(hidden[learned]).float()
-        loss = torch.nn.functional.cross_entropy(logits, labels[learned])
-        self.signs.learned(float(loss.detach()))
+        parts = self.args.gradient_accumulation_steps
+        if parts == 1 or num_items_in_batch is None:
+            loss = torch.nn.functional.cross_entropy(logits, labels[learned])
+            self.signs.learned(float(loss.detach()))
+            return loss
+        # each part by its share of the tokens that the whole step learns, so that the step is that of the whole batch
+        loss = torch.nn.functional.cross_entropy(logits, labels[learned], reduction="sum") / num_items_in_batch
+        self.signs.learned(float(loss.detach()) * parts)
         return loss
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +20,10 @@ from modelsmith.fleet.worker import STOP_GRACE, STOPPED
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.training_row import Prompt
-from modelsmith.training.failures import RECOVERABLE, as_error, has_room
+from modelsmith.training.failures import as_error, has_room
 from modelsmith.training.job import (
     ADAPTER_FOLDER,
+    FailureClass,
     Heartbeat,
     Inputs,
     JobFile,
@@ -30,6 +33,7 @@ from modelsmith.training.job import (
     heartbeats,
     place,
 )
+from modelsmith.training.recovery import RECOVERIES_FILE, Recoveries, Recovery, read_recoveries, recovery
 from modelsmith.training.rows import read_rows
 from modelsmith.training.worker import METHODS
 
@@ -56,15 +60,22 @@ class TrainOutcome:
     """How often the worker was restarted from a checkpoint."""
     adopted: bool
     """The result was there already."""
+    recoveries: tuple[Recovery, ...] = ()
+    """Everything that was done for the job, by this call and by earlier ones."""
 
 
 def train(
-    job_dir: Path, job: TrainJob, inputs: Inputs, executor: Executor, progress: Callable[[Heartbeat], None]
+    job_dir: Path,
+    job: TrainJob,
+    inputs: Inputs,
+    executor: Executor,
+    progress: Callable[[Heartbeat], None],
+    recovered: Callable[[Recovery], None] = lambda _: None,
 ) -> TrainOutcome:
     """Run the job to its end, or adopt its result when the same job was finished before.
 
-    A worker that was killed, stalled or met a checkpoint that cannot be loaded is restarted once, from the checkpoint
-    before. On Ctrl-C the worker saves a checkpoint and ends; the next call goes on from there.
+    After a failure against which `training.recovery` has a remedy the worker is started again; each remedy is told and
+    kept in the job's folder. On Ctrl-C the worker saves a checkpoint and ends; the next call goes on from there.
 
     Raises:
         InvalidInput: ``method-not-available``, ``job-folder-taken`` (by another job), ``parent-shape``,
@@ -97,17 +108,28 @@ def train(
         if adopted is not None:
             return _outcome(job_dir, adopted, restarts=0, adopted=True)
         place(job_dir, job, inputs)
-        restarts = 0
+        made, tried, last = read_recoveries(job_dir), Counter[FailureClass](), 0
+
+        def follow(beat: Heartbeat) -> None:
+            nonlocal last
+            last = beat.step
+            progress(beat)
+
         while True:
             (job_dir / ERROR_FILE).unlink(missing_ok=True)
-            failure = _attempt(executor.submit(job_dir), job_dir, progress)
+            failure = _attempt(executor.submit(job_dir), job_dir, follow)
             result = _finished(job_dir, identity)
             if failure is None and result is not None:
-                return _outcome(job_dir, result, restarts, adopted=False)
+                return _outcome(job_dir, result, tried.total(), adopted=False)
             failure = failure or WorkerError(failure="crash", message="The worker ended without a whole result.")
-            if restarts or failure.failure not in RECOVERABLE:
+            remedy = recovery(job, failure, made, tried, last)
+            if remedy is None:
                 raise as_error(failure, _tail(job_dir / LOG))
-            restarts += 1
+            made, tried[failure.failure] = (*made, remedy), tried[failure.failure] + 1
+            write_json(job_dir / RECOVERIES_FILE, Recoveries(made=made))
+            recovered(remedy)
+            if remedy.action == "inputs-anew":
+                place(job_dir, job, inputs)
     finally:
         lock.release()
 
@@ -203,6 +225,8 @@ def _failure(status: int, folder: Path) -> WorkerError | None:
     except (FileNotFoundError, ValidationError):
         if not has_room(folder):
             return WorkerError(failure="disk-full", message="The worker found no room, not even to say so.")
+        if status == -signal.SIGTERM:
+            return WorkerError(failure="preempted", message="The worker was asked to end.")
         gone = status < 0 or status == STOPPED
         return WorkerError(failure="killed" if gone else "crash", message=f"The worker ended with status {status}.")
 
@@ -217,6 +241,7 @@ def _outcome(folder: Path, result: TrainResult, restarts: int, adopted: bool) ->
         versions=result.versions,
         restarts=restarts,
         adopted=adopted,
+        recoveries=read_recoveries(folder),
     )
 
 

@@ -1,0 +1,97 @@
+"""What is done when a worker has failed: a table, how often each remedy is tried, and what it changes. Pure.
+
+A remedy never changes what is trained: the job's identity stays, and each step goes through the rows that it would have
+gone through. With fewer rows at once the sums are rounded otherwise, so the adapter is the same but for rounding; after
+the other remedies it is the very same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Final, Literal, NamedTuple
+
+from pydantic import Field, ValidationError
+
+from modelsmith.schema.base import Frozen
+from modelsmith.training.job import FailureClass, TrainJob, WorkerError
+
+RECOVERIES_FILE: Final = "recoveries.json"
+Action = Literal["resume", "earlier-checkpoint", "inputs-anew", "smaller-batch"]
+"""Go on from the last checkpoint; from the one before, the last being removed; copy the inputs again; put half as many
+rows through the model at once, in twice as many parts of a step."""
+
+
+class Remedy(NamedTuple):
+    """What helps against a class of failure."""
+
+    action: Action
+    most: int
+    """How often it is tried in one call."""
+
+
+REMEDIES: Final[Mapping[FailureClass, Remedy]] = {
+    "oom": Remedy("smaller-batch", 3),
+    "killed": Remedy("resume", 1),
+    "preempted": Remedy("resume", 3),
+    "stalled": Remedy("resume", 1),
+    "corrupt-checkpoint": Remedy("earlier-checkpoint", 2),
+    "damaged-input": Remedy("inputs-anew", 1),
+}
+"""Classes that are not here (a full disk, a loss that is no number, a crash nobody knows) end the training."""
+PARTS: Final = ("sft", "dpo")
+"""Methods whose step may go through the model in parts."""
+
+
+class Recovery(Frozen):
+    """One recovery, as it is recorded."""
+
+    failure: FailureClass
+    action: Action
+    step: Annotated[int, Field(ge=0)]
+    """The last step that was heard of before."""
+    rows_at_once: Annotated[int, Field(ge=1)]
+    """Rows that go through the model at once from then on; ``batch_size`` unless that was halved."""
+
+
+class Recoveries(Frozen):
+    """``recoveries.json`` of a job's folder, oldest first."""
+
+    made: tuple[Recovery, ...] = ()
+
+
+def read_recoveries(folder: Path) -> tuple[Recovery, ...]:
+    """What was done for the job so far."""
+    try:
+        return Recoveries.model_validate_json((folder / RECOVERIES_FILE).read_bytes()).made
+    except (OSError, ValidationError):
+        return ()
+
+
+def rows_at_once(job: TrainJob, made: Sequence[Recovery]) -> int:
+    """How many rows go through the model at once."""
+    return min([job.training.batch_size, *(one.rows_at_once for one in made)])
+
+
+def recovery(
+    job: TrainJob, failure: WorkerError, made: Sequence[Recovery], tried: Counter[FailureClass], step: int
+) -> Recovery | None:
+    """What to do next; None when nothing is left to try.
+
+    Args:
+        job: What is trained.
+        failure: How the worker ended.
+        made: All recoveries of the job.
+        tried: How often each class of failure was met in this call, this time not counted.
+        step: The last step that was heard of.
+    """
+    remedy = REMEDIES.get(failure.failure)
+    if remedy is None or tried[failure.failure] >= remedy.most:
+        return None
+    rows = rows_at_once(job, made)
+    if remedy.action == "smaller-batch":
+        if rows % 2 or job.training.method not in PARTS:
+            return None
+        rows //= 2
+    return Recovery(failure=failure.failure, action=remedy.action, step=step, rows_at_once=rows)

@@ -1,0 +1,130 @@
+"""Each failure is injected into a real worker, and what comes of it is held against an undisturbed training."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from trainings import Case, Thread, Watched, same_weights, train
+
+from modelsmith.schema.scenario import Message
+from modelsmith.schema.training import Dpo, Lora, Sft, Stage
+from modelsmith.schema.training_row import PreferencePair, TrainingRow
+from modelsmith.training import dpo, sft
+from modelsmith.training.job import Heartbeat, WorkerError
+from modelsmith.training.recovery import REMEDIES, Recovery, recovery
+from modelsmith.training.rows import write_rows
+from modelsmith.training.supervisor import TrainOutcome
+
+COMMON: dict[str, Any] = {
+    "steps": 8, "batch_size": 4, "learning_rate": 0.01, "checkpoint_every": 2, "lora": Lora(rank=2, alpha=4),
+}  # fmt: skip
+STAGES: dict[str, Stage] = {"sft": Sft(**COMMON), "dpo": Dpo(method="dpo", **COMMON)}
+
+
+@pytest.fixture(scope="module", params=["sft", "dpo"])
+def case(request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return written(request.param, tiny_model, tmp_path_factory.mktemp("rows") / "rows.jsonl")
+
+
+def written(method: str, model: Path, path: Path) -> Case:
+    asked = [(Message(role="user", content=f"Note {i}: {'late ' * (i % 3)}"),) for i in range(8)]
+    if method == "sft":
+        write_rows(
+            path,
+            [
+                TrainingRow(messages=said, answer="x" * (1 + i), generator="g", template="t", points=("cause",))
+                for i, said in enumerate(asked)
+            ],
+        )
+    else:
+        rubric = "sha256:" + "0" * 64
+        write_rows(
+            path,
+            [
+                PreferencePair(
+                    messages=said, chosen="x" * (1 + i), rejected="no", source="generator", points=(), rubric=rubric
+                )
+                for i, said in enumerate(asked)
+            ],
+        )
+    return Case(model, path, STAGES[method])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(case: Case, tmp_path_factory: pytest.TempPathFactory) -> TrainOutcome:
+    return train(tmp_path_factory.mktemp("undisturbed") / "job", case, Thread(), lambda beat: None)
+
+
+def test_where_memory_runs_out_half_the_rows_go_through_at_once_and_the_step_stays_the_same(
+    case: Case, undisturbed: TrainOutcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory of this machine holds two rows, and no more from the third step on."""
+    method = sft if case.training.method == "sft" else dpo
+    real = method._Trainer.compute_loss
+
+    def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step >= 3 and self.args.per_device_train_batch_size > 2:
+            raise MemoryError("out of memory")
+        return real(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(method._Trainer, "compute_loss", compute_loss)
+    beats: list[Heartbeat] = []
+    outcome = train(tmp_path / "job", case, Thread(), beats.append)
+    assert outcome.recoveries == (Recovery(failure="oom", action="smaller-batch", step=3, rows_at_once=2),)
+    assert [beat.step for beat in beats] == [1, 2, 3, *range(3, 9)], "from the checkpoint before"
+    assert outcome.final_loss == pytest.approx(undisturbed.final_loss, rel=1e-4)
+    ours, theirs = (load_file(one.adapter / "adapter_model.safetensors") for one in (outcome, undisturbed))
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, atol=1e-3, rtol=1e-2)
+
+
+def test_inputs_that_were_damaged_on_the_host_are_copied_anew(
+    case: Case, undisturbed: TrainOutcome, tmp_path: Path
+) -> None:
+    class Meddling(Thread):
+        def submit(self, folder: Path) -> Any:
+            if not self.started:
+                (folder / "inputs" / "rows.jsonl").write_bytes(b"torn")
+            return super().submit(folder)
+
+    outcome = train(tmp_path / "job", case, Meddling(), lambda beat: None)
+    assert [one.action for one in outcome.recoveries] == ["inputs-anew"]
+    assert same_weights(outcome.adapter, undisturbed.adapter)
+
+
+def test_every_remedy_has_an_end(case: Case) -> None:
+    from modelsmith.training.job import TrainJob
+
+    digest = "sha256:" + "0" * 64
+    job = TrainJob(base=digest, parent=None, rows=digest, system="", training=case.training)
+    for failure, remedy in REMEDIES.items():
+        error, made, tried = WorkerError(failure=failure, message=""), list[Recovery](), Counter[Any]()
+        while (one := recovery(job, error, made, tried, 0)) is not None:
+            made.append(one)
+            tried[failure] += 1
+        assert 0 < len(made) <= remedy.most
+    assert made
+    smaller = recovery(job, WorkerError(failure="oom", message=""), [], Counter(), 0)
+    assert smaller is not None
+    assert recovery(job, WorkerError(failure="crash", message=""), [], Counter(), 0) is None
+
+
+def test_a_worker_that_is_asked_to_end_goes_on_to_the_very_same_adapter(tiny_model: Path, tmp_path: Path) -> None:
+    watched = Watched()
+
+    def progress(beat: Heartbeat) -> None:
+        if beat.step >= 3 and len(watched.started) == 1:
+            os.kill(watched.pids[0], signal.SIGTERM)
+
+    longer = written("sft", tiny_model, tmp_path / "rows.jsonl").settings(steps=40)
+    outcome = train(tmp_path / "job", longer, watched, progress)
+    assert [(one.failure, one.action) for one in outcome.recoveries] == [("preempted", "resume")]
+    calm = train(tmp_path / "calm", longer, Thread(), lambda beat: None)
+    assert same_weights(outcome.adapter, calm.adapter)
