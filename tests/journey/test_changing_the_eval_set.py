@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -23,6 +24,7 @@ SET = "evals/adtech/rtb-root-cause"
 SCENARIO = f"{SET}/scenarios/auction-timeout/timeout-core-01.yaml"
 RUBRIC = f"{SET}/rubrics/root-cause.yaml"
 CLUSTER = "clusters/rtb-pricing/cluster.yaml"
+WORKFLOW = yaml.safe_load((Path(__file__).parents[2] / ".github/workflows/modelsmith-eval.yml").read_text())
 
 
 def edit(world, path, old, new):
@@ -238,7 +240,18 @@ class TestWhatAChangeIsAboutInCI:
         assert ran.code == code, ran.out + ran.err
         return ran.json
 
-    def test_who_serves_is_asked_what_changed_and_the_page_says_the_verdict_first(self, deployed):
+    def workflow(self, world, folder):
+        """What the workflow's own step ends with, run as a runner does after a push to main, and its page."""
+        (step,) = (one for one in WORKFLOW["jobs"]["eval"]["steps"] if one.get("name") == "Eval")
+        path = f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"
+        given = {"SINCE": "HEAD^1", "COMMENT": "", "RUNNER_TEMP": str(folder), "PATH": path}
+        done = subprocess.run(
+            ["bash", "-e", "-c", step["run"]], cwd=world.clone, env=world.environment() | given, capture_output=True,
+            text=True,
+        )  # fmt: skip
+        return done.returncode, (folder / "eval.md").read_text()
+
+    def test_who_serves_is_asked_what_changed_and_the_page_says_the_verdict_first(self, deployed, tmp_path):
         edit(deployed, SCENARIO, "content: ", "content: Well, ")
         deployed.must("commit", "--quiet", "--all", "--message", "Reword")
         forget(deployed)
@@ -248,14 +261,19 @@ class TestWhatAChangeIsAboutInCI:
         assert [change["id"] for change in found["changes"][0]["change"]["scenarios"]] == ["timeout-core-01"]
         page = (deployed.clone / "eval.md").read_text()
         assert page.index("| PASS |") < page.index("timeout-core-01")
+        code, shown = self.workflow(deployed, tmp_path)
+        assert (code, shown.splitlines()[:5]) == (0, page.splitlines()[:5])
         assert specialist_of(deployed) in page
 
-    def test_a_change_that_breaks_the_gate_ends_with_three_and_weights_not_at_hand_say_so(self, deployed):
+    def test_a_change_that_breaks_the_gate_ends_with_three_and_weights_not_at_hand_say_so(self, deployed, tmp_path):
         edit(deployed, f"{SET}/evalset.yaml", "thresholds:\n  composite: 0", "thresholds:\n  composite: 1")
         deployed.must("commit", "--quiet", "--all", "--message", "Ask for more")
         found = self.ask(deployed, "--page", "eval.md", code=3)
         assert found["evals"][0]["whole"]["verdict"] == "FAIL"
-        assert "**FAIL**" in (deployed.clone / "eval.md").read_text()
+        page = (deployed.clone / "eval.md").read_text()
+        assert "**FAIL**" in page
+        code, shown = self.workflow(deployed, tmp_path)
+        assert (code, shown.splitlines()[:5]) == (3, page.splitlines()[:5])
         edit(deployed, SCENARIO, "content: ", "content: Well, ")
         deployed.must("commit", "--quiet", "--all", "--message", "Reword")
         forget(deployed)
