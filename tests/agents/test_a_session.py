@@ -30,7 +30,7 @@ class Agent:
         return json.loads(reply.content[0].text)["code"]
 
     async def waits_for(self, job):
-        end = time.monotonic() + 240
+        end = time.monotonic() + 500
         while True:
             shown = (await self.does("modelsmith_train_status", jobId=job, detail=True))["result"]
             if shown["job"]["status"] not in ("queued", "running"):

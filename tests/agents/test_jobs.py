@@ -26,7 +26,7 @@ def result(world, name, **arguments):
     return reply.body["result"]
 
 
-def until(world, job, *states, seconds=120):
+def until(world, job, *states, seconds=400):
     """The job, once it stands so."""
     end = time.monotonic() + seconds
     while (shown := result(world, "modelsmith_train_status", jobId=job))["job"]["status"] not in states:
