@@ -40,13 +40,13 @@ def _phone(text: str) -> bool:
 
 
 _KINDS: Final[Mapping[PrivateKind, tuple[str, Callable[[str], bool]]]] = {
-    "email": (r"[\w.+%'-]+\s?@\s?[\w-]+(?:\.[\w-]+)+", lambda _: True),
+    "email": (r"[\pL\pN_.+%'-]+\s?@\s?[\pL\pN-]+(?:\.[\pL\pN-]+)+", lambda _: True),
     "url": (r"(?i)\b(?:https?|ftp|ssh|file|s3)://[^\s\"'<>]+", lambda _: True),
     "iban": (r"\b[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,3})?\b", _iban),
-    "card": (r"\b\d(?:[ -]?\d){12,18}\b", _luhn),
+    "card": (r"\p{Nd}(?:[ -]?\p{Nd}){12,18}", _luhn),
     "national-id": (r"\b\d{3}-\d{2}-\d{4}\b", lambda _: True),
     "ip": (r"\b(?:\d{1,3}\.){3}\d{1,3}\b|\b(?:[0-9A-Fa-f]{1,4}:){3,7}[0-9A-Fa-f]{1,4}\b", lambda _: True),
-    "phone": (r"\+?\(?\d(?:[ ()./-]{0,2}\d){8,14}\b", _phone),
+    "phone": (r"\+?\(?\p{Nd}(?:[ ()./-]{0,2}\p{Nd}){8,14}", _phone),
 }
 """In this order: what a longer form holds is no shorter one."""
 

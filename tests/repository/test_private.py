@@ -18,6 +18,10 @@ EVERYTHING = Scrubber(Private())
         ("Card 4111-1111-1111-1111 was charged", "Card [card] was charged"),
         ("to GB82 WEST 1234 5698 7654 32 today", "to [iban] today"),
         ("from 10.1.2.3 and 2001:db8:0:0:0:1:2:3", "from [ip] and [ip]"),
+        (
+            "j\u00e4ne@ex\u00e4mple.de und \u0660\u0662\u0660 \u0667\u0669\u0664\u0666 \u0660\u0669\u0665\u0668",
+            "[email] und [phone]",
+        ),
         ("\uff4a\uff41\uff4e\uff45@example.com", "[email]"),
     ],
 )
