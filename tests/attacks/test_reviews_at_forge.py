@@ -222,7 +222,7 @@ def test_a_review_counts_for_the_branch_that_its_giver_saw(tmp_path: Path) -> No
         repo = github.add("acme/promotions", tmp_path / "bare")
         pull = repo.pulls[1] = Pull(1, "A change", "", "harness-gh", "change", "acme/promotions", ZERO, apart=("", ""))
         place = parse_place(f"github:{github.web}/acme/promotions")
-        faces = Faces(Rest(place, Token(github.token("harness-gh")), between_writes=0))
+        faces = Faces(Rest(place, Token(github.token("harness-gh"))))
         pull.state = "closed"
         github.reviewed(repo, pull, "maya-gh", "APPROVE")["submitted_at"] = "2026-01-01T10:00:00Z"
         github.reviewed(repo, pull, "dana-gh", "REQUEST_CHANGES")["submitted_at"] = "2026-01-01T10:00:00Z"
