@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelsmith.evaluation.reward import reward_digest
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import Tree
 from modelsmith.schema.canonical import content_digest, digest
@@ -31,6 +32,9 @@ def trained(tree: Tree, iteration: int = 1, **other: Any) -> TrainingFacts:
         "hyperparameters": training_digest(cluster.training),
         "steps": settings.steps,
         "final_loss": 1.0,
+        "trained_reward": reward_digest(governed.rubric_digest)
+        if "grpo" in {stage.method for stage in cluster.stages}
+        else None,
         "toolkit": "modelsmith 0.1.0, torch 2.13.0",
     }
     return TrainingFacts(**(facts | other))

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from modelsmith.evaluation.scoring import decide, judged_points, point_weights, row_score
 from modelsmith.points.check import READING, require_comparable, require_usable
-from modelsmith.schema.canonical import content_digest, digest
+from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.rubric import Rubric
 
@@ -24,9 +24,9 @@ class Sampled(NamedTuple):
     expected: Mapping[str, JsonValue]
 
 
-def reward_digest(rubric: Rubric) -> str:
-    """Identity of a reward: the rubric, and the way in which answers are read (`points.check.READING`)."""
-    return digest({"rubric": content_digest(rubric), "reading": READING})
+def reward_digest(rubric: str, reading: int = READING) -> str:
+    """Identity of a reward: the rubric's digest, and the way in which answers are read (`points.check.READING`)."""
+    return digest({"rubric": rubric, "reading": reading})
 
 
 def require_rewarding(rubric: Rubric, expected: Sequence[Mapping[str, JsonValue]]) -> None:

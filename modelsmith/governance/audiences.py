@@ -45,7 +45,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
         "public": ("base_model", "parent", "method", "rows", "steps", "stages"),
         "reviewer": (
             *("base_digest", "seed", "rows_digest", "generators", "reward", "diagnosed_run", "hyperparameters"),
-            *("final_loss", "toolkit", "recoveries"),
+            *("final_loss", "toolkit", "recoveries", "trained_reward"),
         ),
     },
     "StageFacts": {

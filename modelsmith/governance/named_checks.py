@@ -36,8 +36,8 @@ _CHECKS: Final[Mapping[Name, tuple[str, ...]]] = {
     ),
     "append-only": ("files", "routing", "rendered-files", "earlier-commits"),
     "subject": (
-        "signature", "life", "opening", "opener", "repository", "training", "export", "artifact", "observer", "subject",
-        "engine",
+        "signature", "life", "opening", "opener", "repository", "training", "reward", "export", "artifact", "observer",
+        "subject", "engine",
     ),
     "evidence": (
         "evidence", "question", "models", "verdict", "fresh-evidence", "observers", "observations", "retraining",

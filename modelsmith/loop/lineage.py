@@ -51,6 +51,7 @@ def training_facts(
             for one in (stage.outcome.recoveries if stage.outcome else ())
         ),
         stages=stages if len(stages) > 1 else (),
+        trained_reward=next((one.outcome.reward for one in ran if one.outcome and one.outcome.reward), None),
     )
 
 

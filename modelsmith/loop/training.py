@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from modelsmith.artifacts.seal import describe, seal
+from modelsmith.evidence.training_curve import training_curve
+from modelsmith.fleet.folder import HEARTBEAT_FILE, lines_since
 from modelsmith.fleet.hosts import executor_on
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.engines import Target
@@ -20,13 +23,16 @@ from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.source import BaseModelSource
 from modelsmith.schema.training import Stage
+from modelsmith.signing.files import write_atomically
 from modelsmith.substrates.base_models import resolve
-from modelsmith.training.job import Heartbeat, Inputs, TrainJob
+from modelsmith.training.job import Heartbeat, Inputs, TrainJob, heartbeats
 from modelsmith.training.recovery import Recovery
 from modelsmith.training.supervisor import WORKER, TrainOutcome
 from modelsmith.training.supervisor import train as supervise
 
 JOB_FOLDER = "job"
+CURVE_FILE = "curve.svg"
+"""Name of the picture of a training, in its job's folder."""
 ROWS_FILE = "rows.jsonl"
 """Name of the file of training rows in an iteration's folder."""
 
@@ -81,7 +87,8 @@ def train_in(
     workspace.notify(Progress("train", f"{name or training.method}: {training.steps} steps{known}", 0, training.steps))
 
     def progress(beat: Heartbeat) -> None:
-        text = f"{name + ': ' if name else ''}loss {beat.loss:.3f}, about {round(beat.eta)}s left"
+        gained = f"reward {beat.measures.reward:.2f}, " if beat.measures else ""
+        text = f"{name + ': ' if name else ''}{gained}loss {beat.loss:.3f}, about {round(beat.eta)}s left"
         workspace.notify(Progress("train", text, beat.step, beat.steps))
 
     def recovered(one: Recovery) -> None:
@@ -89,7 +96,18 @@ def train_in(
         text = f"{name + ': ' if name else ''}{one.failure} after step {one.step}: {one.action}{rows}"
         workspace.notify(Progress("train", text, one.step, training.steps))
 
-    return supervise(folder, job, inputs, executor_on(cluster.hosts, WORKER, base.folder), progress, recovered)
+    try:
+        return supervise(folder, job, inputs, executor_on(cluster.hosts, WORKER, base.folder), progress, recovered)
+    finally:
+        _draw_curve(folder, f"{training.method} of {cluster.cluster}")
+
+
+def _draw_curve(folder: Path, title: str) -> None:
+    """``curve.svg`` beside the job, also of a training that failed: it shows why."""
+    with suppress(OSError):
+        beats = heartbeats(lines_since(folder / HEARTBEAT_FILE, 0)[0])
+        if beats:
+            write_atomically(folder / CURVE_FILE, training_curve(beats, title).encode())
 
 
 def seal_adapter(adapter: Path, folder: Path, base: BaseModelSource) -> str:

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from modelsmith.diagnosis.dry_run import DryRun, dry_run
 from modelsmith.diagnosis.generate import rows_within
+from modelsmith.evaluation.reward import require_rewarding
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.near_copies import near_copies
 from modelsmith.repository.budgets import work_tree_problems
@@ -119,6 +120,7 @@ def _firewall(files: WorkTree, report: Report, broken: Set[str]) -> tuple[dict[s
     found: dict[str, Firewall] = {}
     problems: dict[Problem, None] = {}
     for name, cluster, governed in _trainable(files, report, broken):
+        problems |= dict.fromkeys(_unrewarding(name, cluster, governed))
         generators = f"{governed.folder}/generators"
         try:
             tried = dry_run(governed, max(cluster.stages, key=lambda stage: stage.rows))
@@ -129,6 +131,15 @@ def _firewall(files: WorkTree, report: Report, broken: Set[str]) -> tuple[dict[s
         found[name] = _view(tried, governed.evalset.separation.training_to_scored)
         problems |= dict.fromkeys(_lost(tried, generators))
     return found, tuple(problems)
+
+
+def _unrewarding(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator[Problem]:
+    """A stage that trains by a reward, where the rubric is none without a judge."""
+    if any(stage.method == "grpo" for stage in cluster.stages):
+        try:
+            require_rewarding(governed.rubric, ())
+        except InvalidInput as error:
+            yield Problem(f"clusters/{name}/cluster.yaml", None, "training", error.message, error.mend)
 
 
 def _exhausted(name: str, cluster: Cluster, governed: GovernedSet, error: InvalidInput) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from modelsmith.promotion.freshness import outdated
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import PROMOTIONS, parse_record
 from modelsmith.promotion.ids import known_ids
-from modelsmith.promotion.lineage_checks import check_export, check_training
+from modelsmith.promotion.lineage_checks import check_export, check_reward, check_training
 from modelsmith.promotion.observers import Required, backing, count_sentence, disagreements, required
 from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE, packet_files
 from modelsmith.promotion.proposed import Promotion, read_promotion, refuse, require_seal
@@ -140,10 +140,12 @@ def _checks_for(
             yield "export", check_export
         else:
             yield "training", check_training
+            yield "reward", partial(check_reward, present=now is not None)
     if record.event == "eval-accepted":
         yield "evidence", check_evidence
         yield "question", check_question
         yield "models", check_models
+        yield "reward", partial(check_reward, present=now is not None)
         yield "verdict", check_outcome
     if record.event == "artifact-exported":
         yield "artifact", _artifact

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from modelsmith.evaluation.reward import reward_digest
 from modelsmith.governance.audiences import audience
 from modelsmith.governance.routing import BASE
+from modelsmith.points.check import READING
 from modelsmith.promotion.bases import training_of, wrong_parent
 from modelsmith.promotion.evidence_checks import refuse_kept_back
 from modelsmith.promotion.governed_state import GovernedState
@@ -85,6 +87,31 @@ def _refuse_settings(cluster: Cluster, facts: TrainingFacts, iteration: int) -> 
     said_of_all = (facts.rows, facts.steps, facts.rows_digest, facts.method, facts.seed)
     follows = (*sums, all_rows_digest(stated), trained[-1].method, stated[0].seed)
     refuse(said_of_all != follows, "what is said of all stages does not follow from each")
+
+
+def check_reward(promotion: Promotion, *, present: bool) -> str:
+    """What scored sampled answers in training is what scores answers in the eval: main's rubric, read as it does.
+
+    ``present``: somebody merges now, so it is read as this version does. A history may have been read as any before.
+    """
+    main, record = promotion.main, promotion.record
+    if record.event == "candidate":
+        facts = parse_canonical(TRAINING_FILE, promotion.file(TRAINING_FILE), TrainingFacts)
+    else:
+        facts = promotion.evidence.training
+    rewarded = "grpo" in ({stage.method for stage in facts.stages if not stage.skipped} or {facts.method})
+    if not rewarded:
+        refuse(facts.trained_reward is not None, "a reward is named, and no stage trained by one")
+        return "no stage trained by reward"
+    if facts.trained_reward is None and audience(TrainingFacts, "trained_reward", main.policy.audiences) == "operator":
+        return "trained by reward; policy keeps for operators which"
+    rubric = load_eval_set(main.tree, load_cluster(main.tree, record.cluster).eval_set).rubric_digest
+    readings = (READING,) if present else range(1, READING + 1)
+    refuse(
+        facts.trained_reward not in {reward_digest(rubric, reading) for reading in readings},
+        "answers were rewarded by another rubric than the eval's, or read in another way",
+    )
+    return "rewarded by the eval's own rubric"
 
 
 def check_export(promotion: Promotion) -> str:

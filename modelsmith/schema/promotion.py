@@ -198,6 +198,9 @@ class TrainingFacts(Frozen):
     """What failed on the way and was mended; the adapter is the same, after ``smaller-batch`` but for rounding."""
     stages: tuple[StageFacts, ...] = ()
     """Each stage of a training of several, in order; none where there is one only, of which the above speaks."""
+    trained_reward: Digest | None = None
+    """Identity of the reward by which the trainer scored sampled answers: the rubric, and how answers are read. None
+    where no stage is GRPO."""
 
 
 ExportKind = Literal["gguf", "merged"]

@@ -73,6 +73,22 @@ def text_ids(tokenizer: Any, text: str, chat: Chat) -> list[int]:
     return _ids(tokenizer, hidden.hide(text), hidden)
 
 
+def answer_end(tokenizer: Any, ends: Sequence[int], chat: Chat) -> int:
+    """The token that a trained answer ends with: what the template writes after an answer, if engines stop at it.
+
+    ``ends``: the tokens at which they do. Otherwise it is the tokenizer's own, which may be another: Gemma's turns end
+    with ``<end_of_turn>``, and its texts with ``<eos>``.
+    """
+    mark = "x"
+    said = [{"role": "user", "content": mark}, {"role": "assistant", "content": mark}]
+    try:
+        text = tokenizer.apply_chat_template(said, tokenize=False, **template_keywords(chat))
+    except Exception:  # a template may raise what it likes; then it says nothing about an answer's end
+        return int(tokenizer.eos_token_id)
+    after = _encoded(tokenizer, text.rpartition(mark)[2])
+    return after[0] if after and after[0] in ends else int(tokenizer.eos_token_id)
+
+
 def require_switch(template: str, chat: Chat) -> None:
     """Refuse ``thinking: off`` for a template that has no such keyword: it would change nothing, in silence.
 

@@ -17,7 +17,8 @@ from torch.nn.functional import logsigmoid
 from trl import DPOConfig, DPOTrainer
 
 from modelsmith.schema.training import Dpo
-from modelsmith.substrates.chat import prompt_ids, text_ids
+from modelsmith.substrates.chat import answer_end, prompt_ids, text_ids
+from modelsmith.substrates.decoding import end_tokens
 from modelsmith.training.packing import IGNORED, Tokens, pack_answers
 from modelsmith.training.run import Bench
 from modelsmith.training.signs import Signs
@@ -128,7 +129,7 @@ def _pack(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
 def _tokenised(bench: Bench) -> list[dict[str, list[int]]]:
     tokenizer, job = bench.tokenizer, bench.job
-    end = [tokenizer.eos_token_id]
+    end = [answer_end(tokenizer, end_tokens(bench.model, tokenizer), job.chat)]
     return [
         {
             "prompt_tokens": prompt_ids(tokenizer, row.messages, job.system, job.chat),

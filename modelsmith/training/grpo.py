@@ -173,6 +173,8 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         self._bench.signs.learned(float(loss.detach()))
         said = {name: values[-1] for name, values in self._metrics["train"].items() if values}
         self._metrics["train"].clear()
+        if "reward" not in said:  # a later part of a step whose answers were all measured with the first
+            return loss
         step = self.state.global_step + 1
         self._watch.measured(
             Measures(

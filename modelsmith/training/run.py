@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from modelsmith.evaluation.reward import reward_digest
 from modelsmith.fleet.folder import HEARTBEAT_FILE, RESULT_FILE, lines_since, listing, write_json
+from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.training import Lora, Settings
 from modelsmith.substrates.adapter import load_adapter
 from modelsmith.training.checkpoints import last_intact
@@ -99,7 +100,7 @@ def run(folder: Path, file: JobFile, base: Path, stop: threading.Event, build: B
         seconds=time.monotonic() - begin,
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         versions={name: version(name) for name in LIBRARIES},
-        reward=reward_digest(job.rubric) if job.rubric else None,
+        reward=reward_digest(content_digest(job.rubric)) if job.rubric else None,
         files=_save_adapter(trainer.model, folder / ADAPTER_FOLDER),
     )
     write_json(folder / RESULT_FILE, result)

@@ -33,13 +33,13 @@ class Sampler:
         base = model.get_base_model() if hasattr(model, "peft_config") else model
         self._twin = _twin(base)
         self._pad = tokenizer.pad_token_id or 0
-        self._ends = torch.tensor(end_tokens(self._twin, tokenizer), device=base.device)
+        self._ends = torch.tensor(end_tokens(self._twin, tokenizer))
 
     def draw(
         self, trained: Any, prompts: Sequence[list[int]], answers: int, limit: int, temperature: float, seed: int
     ) -> list[Written]:
         """``answers`` to each prompt, in order. The same weights, prompts and seed give the same."""
-        generator = torch.Generator(self._twin.device).manual_seed(seed)
+        generator = torch.Generator(trained.device).manual_seed(seed)
 
         def choose(logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
             return torch.multinomial(torch.softmax(logits / temperature, dim=-1), 1, generator=generator)[:, 0]
@@ -54,15 +54,17 @@ class Sampler:
         self, trained: Any, prompts: Sequence[list[int]], choose: Any, answers: int, limit: int
     ) -> list[Written]:
         order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
-        size = max(1, BATCH[self._twin.device.type] // answers)
+        self._twin.to(trained.device)  # what a trainer moved are the weights, which are shared; buffers are not
+        size = max(1, BATCH[trained.device.type] // answers)
         found: dict[int, Written] = {}
+        ends = self._ends.to(trained.device)
         with torch.inference_mode(), self._merged(trained):
             shared = share(self._twin, prompts)
             for start in range(0, len(order), size):
                 batch = order[start : start + size]
                 for one in decode(
                     self._twin, [prompts[index] for index in batch], shared, choose,
-                    limit=limit, ends=self._ends, pad=self._pad, answers=answers,
+                    limit=limit, ends=ends, pad=self._pad, answers=answers,
                 ):  # fmt: skip
                     number = batch[one.number // answers] * answers + one.number % answers
                     found[number] = one._replace(number=number)

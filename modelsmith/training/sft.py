@@ -12,7 +12,8 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from modelsmith.substrates.chat import prompt_ids, text_ids
+from modelsmith.substrates.chat import answer_end, prompt_ids, text_ids
+from modelsmith.substrates.decoding import end_tokens
 from modelsmith.training.packing import IGNORED, Tokens, pack
 from modelsmith.training.run import Bench
 from modelsmith.training.signs import Signs
@@ -63,10 +64,11 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
 
 def _tokenised(bench: Bench) -> list[dict[str, list[int]]]:
     tokenizer, job = bench.tokenizer, bench.job
+    end = answer_end(tokenizer, end_tokens(bench.model, tokenizer), job.chat)
     return [
         {
             "prompt_tokens": prompt_ids(tokenizer, row.messages, job.system, job.chat),
-            "answer_tokens": [*text_ids(tokenizer, row.answer, job.chat), tokenizer.eos_token_id],
+            "answer_tokens": [*text_ids(tokenizer, row.answer, job.chat), end],
         }
         for row in bench.rows
     ]

@@ -62,6 +62,8 @@ class TrainOutcome:
     """The result was there already."""
     recoveries: tuple[Recovery, ...] = ()
     """Everything that was done for the job, by this call and by earlier ones."""
+    reward: str | None = None
+    """Identity of the reward, as the trainer states it; None where answers were not rewarded."""
 
 
 def train(
@@ -242,6 +244,7 @@ def _outcome(folder: Path, result: TrainResult, restarts: int, adopted: bool) ->
         restarts=restarts,
         adopted=adopted,
         recoveries=read_recoveries(folder),
+        reward=result.reward,
     )
 
 

@@ -338,7 +338,7 @@ def test_a_copy_that_is_no_artifact_of_main_is_refused(deployed):
 def test_training_on_another_rubric_or_base_is_refused(fresh):
     """Reward and eval are one scoring function; the base model is the cluster's."""
     honest = fresh.training()
-    for field in ("reward", "base_digest"):
+    for field, check in (("reward", "training"), ("base_digest", "training"), ("trained_reward", "reward")):
         lie = honest.model_copy(update={field: OTHER})
         files = {"training.json": canonical_json(lie)}
         record = next_record(fresh.governed(), "candidate", fresh.draft(), files)
@@ -346,7 +346,7 @@ def test_training_on_another_rubric_or_base_is_refused(fresh):
         number = fresh.open(head, HARNESS, branch=field)
         with refused("gate-closed") as errors:
             fresh.merge(number)
-        assert "training: " in errors[0].message
+        assert f"{check}: " in errors[0].message
     files = {"training.json": canonical_json(honest)}
     record = next_record(fresh.governed(), "candidate", fresh.draft(), files)
     number = fresh.open(fresh.commit(fresh.record_files(record, files)), HARNESS, branch="honest")

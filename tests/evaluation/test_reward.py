@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsmith.evaluation import reward as module
 from modelsmith.evaluation.reward import Sampled, require_rewarding, reward_digest, rewards
 from modelsmith.evaluation.scoring import point_weights, row_score, score_completion
+from modelsmith.points.check import READING
+from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.scenario import Scenario
@@ -73,9 +74,7 @@ def test_a_row_that_the_rubric_cannot_compare_is_refused_before_training() -> No
     assert refused.value.code == "bad-reference-path"
 
 
-def test_another_rubric_or_another_reading_is_another_reward(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = reward_digest(rubric())
-    assert reward_digest(rubric()) == before
-    assert reward_digest(rubric(JUDGED)) != before
-    monkeypatch.setattr(module, "READING", module.READING + 1)
-    assert reward_digest(rubric()) != before
+def test_another_rubric_or_another_reading_is_another_reward() -> None:
+    mine, other = content_digest(rubric()), content_digest(rubric(JUDGED))
+    assert len({reward_digest(mine), reward_digest(other), reward_digest(mine, READING + 1)}) == 3
+    assert reward_digest(mine) == reward_digest(mine, READING)

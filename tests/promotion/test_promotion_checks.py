@@ -9,7 +9,9 @@ import pytest
 import yaml
 from trained import trained
 
+from modelsmith.evaluation.reward import reward_digest
 from modelsmith.governance.states import record_folder
+from modelsmith.points.check import READING
 from modelsmith.promotion.checks import is_promotion, promotion_checks
 from modelsmith.promotion.histories import parse_record, read_histories
 from modelsmith.promotion.records import next_record
@@ -52,6 +54,7 @@ def test_a_candidate_as_the_harness_makes_it_passes_every_check(repository):
         "limits",
         "routing",
         "training",
+        "reward",
     ]
     assert all(check.passed for check in results), results
     assert record_folder(record) in results[0].sentence
@@ -158,6 +161,21 @@ def test_a_candidate_of_another_base_model_or_rubric_is_refused(repository):
     assert "another rubric" in failures(repository, candidate(repository, reward=DIGEST)[1])["training"]
 
 
+def test_a_reward_is_named_where_a_stage_was_trained_by_one_and_is_the_eval_s(repository):
+    """Of a cluster without such a stage a named reward is refused; the rest is in the tests of attacks."""
+    assert "no stage trained by one" in failures(repository, candidate(repository, trained_reward=DIGEST)[1])["reward"]
+    assert "reward" not in failures(repository, candidate(repository)[1])
+    rewarded = failures(repository, candidate(repository, method="grpo")[1])
+    assert "another rubric" in rewarded["reward"]
+    rubric = load_eval_set(repository.main.tree, "adtech/rtb-root-cause").rubric_digest
+    for reading, merged, replayed in ((READING, True, True), (READING - 1, False, True), (READING + 1, False, False)):
+        files = candidate(repository, method="grpo", trained_reward=reward_digest(rubric, reading))[1]
+        proposed, change = repository.proposed(files)
+        for now, fine in ((datetime(2026, 6, 1, tzinfo=UTC), merged), (None, replayed)):
+            checks = promotion_checks(repository.main, proposed, change, now)
+            assert [check.passed for check in checks if check.name == "reward"] == [fine]
+
+
 def test_nothing_is_trained_from_a_retired_or_unknown_specialist(repository):
     parent = repository.draft(2).specialist
     known = repository.after("candidate", "eval-accepted", number=2)
@@ -218,7 +236,7 @@ def test_training_facts_that_cannot_be_read_are_refused_in_words(repository, dat
     evidence = {"training.json": data}
     record = next_record(repository.main, "candidate", repository.draft(), evidence)
     found = failures(repository, repository.files_of(record, evidence))
-    assert found.keys() == {"training"}
+    assert found.keys() == {"training", "reward"}
     assert "training.json is not of type TrainingFacts" in found["training"]
 
 

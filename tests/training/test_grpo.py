@@ -40,6 +40,7 @@ RUBRIC = Rubric.model_validate(
     {
         "id": "r", "owner": "lead", "description": "D.",
         "points": (
+            {"id": "form", "text": "J.", "weight": 1, "check": {"type": "json_schema", "schema": {"type": "object"}}},
             {"id": "letter", "text": "Early.", "weight": 1, "check": {"type": "regex", "pattern": "[a-m]"}},
             {"id": "other", "text": "Late.", "weight": 2, "check": {"type": "regex", "pattern": "[n-zA-Z]"}},
         ),
@@ -134,7 +135,7 @@ def trained(tiny_model: Path, rows: Path, tmp_path_factory: pytest.TempPathFacto
 
 def test_a_training_by_reward_ends_with_an_adapter_and_the_reward_it_was_trained_by(trained: Path) -> None:
     made = result(trained)
-    assert made.reward == reward_digest(RUBRIC)
+    assert made.reward == reward_digest(content_digest(RUBRIC))
     assert {name.rpartition("/")[2] for name in made.files} == {"adapter_config.json", "adapter_model.safetensors"}
     weights = load_file(trained / "adapter" / "adapter_model.safetensors")
     assert any(bool(tensor.any()) for name, tensor in weights.items() if "lora_B" in name)
