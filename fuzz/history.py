@@ -85,10 +85,15 @@ def attested() -> bytes:
     return canonical_json(dsse.statement(attestation.SUBJECT, CHANGE, ATTESTATION_TYPE, said))
 
 
+def at_github() -> People:
+    """Maya, whose account at the forge is in people.yaml."""
+    maya = people().people[0].model_copy(update={"logins": {"github": "maya-t"}, "accounts": {"github": 7}})
+    return People(roles={}, people=(maya,))
+
+
 def read_attestation(data: bytes) -> object:
     """What an attestation says, whoever signed it, as the people of main would read it."""
-    maya = people().people[0].model_copy(update={"logins": {"github": "maya-t"}, "accounts": {"github": 7}})
-    main = SimpleNamespace(policy=POLICY, people=People(roles={}, people=(maya,)))
+    main = SimpleNamespace(policy=POLICY, people=at_github())
 
     def read(payload: bytes) -> object:
         bundle = signed(payload)
@@ -105,7 +110,8 @@ def read_claim(data: bytes) -> object:
 def read_signed_time(data: bytes) -> object:
     """The first line names the receipt."""
     name, text = parts(data, 2)
-    return each(text, lambda spelling: attestation.approved_at(f"receipts/{name.decode('utf-8', 'replace')}", spelling))
+    path = f"receipts/{name.decode('utf-8', 'replace')}"
+    return each(text, lambda spelling: attestation.approved_at(at_github(), "maya", path, spelling))
 
 
 def signed_time_seeds() -> list[bytes]:

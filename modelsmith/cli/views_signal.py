@@ -104,7 +104,8 @@ def run_pending(result: RunPendingResult, page: Page) -> None:
     page.line(f"{result.pending} cases wait; {result.model} of {result.cluster} answers {len(result.cases)}, unscored")
     for case in result.cases:
         page.gap()
-        near = f", nearest {case.nearest} {case.similarity:.2f}" if case.nearest else ""
+        alike = "" if case.similarity is None else f" {case.similarity:.2f}"
+        near = f", nearest {case.nearest}{alike}" if case.nearest else ""
         page.line(Styled(case.id, "bold"), f"  seen {case.seen} times{near}; asked:")
         page.words(case.asked, indent=2)
         page.line("answered in production:", indent=2)
