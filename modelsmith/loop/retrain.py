@@ -46,6 +46,13 @@ def rows_at_hand(workspace: Workspace, history: SpecialistHistory, training: Tra
     path = given or (iteration if training.stages else iteration / ROWS_FILE)
     if given is None and not path.exists():
         raise _missing(history, training)
+    if training.stages and path.is_file():
+        raise InvalidInput(
+            "other-rows",
+            f"{path.name} is one file, and {history.specialist} was trained in {len(training.stages)} stages",
+            "Name the folder of the iteration that trained it, which holds the rows of each.",
+            rows=training.rows_digest,
+        )
     for _, file, method, due in _files(path, training):
         found = rows_digest(read_rows(file, ROW_OF[method])) if given is not None or file.is_file() else None
         if found == due:
@@ -73,12 +80,13 @@ def _files(path: Path, training: TrainingFacts) -> Iterator[tuple[int, Path, Met
 
 
 def _missing(history: SpecialistHistory, training: TrainingFacts) -> InvalidInput:
-    where = f".git/modelsmith/{history.cluster}/iterations/{history.records[0].iteration:03d}/{ROWS_FILE}"
+    iteration = f".git/modelsmith/{history.cluster}/iterations/{history.records[0].iteration:03d}"
+    what, where = ("folder", iteration) if training.stages else ("file", f"{iteration}/{ROWS_FILE}")
     return InvalidInput(
         "rows-missing",
         f"The {training.rows} rows that {history.specialist} was trained on are not in this clone",
-        f"They lie in {where} of the clone that trained it: copy that file here, and name it with --rows. It is taken "
-        f"only if its digest is {training.rows_digest}.",
+        f"They lie in {where} of the clone that trained it: copy that {what} here, and name it with --rows. It is "
+        f"taken only if its digest is {training.rows_digest}.",
         specialist=history.specialist,
         rows=training.rows_digest,
     )

@@ -6,6 +6,7 @@ import copy
 import json
 
 import yaml
+from journey.test_observers import fetched, list_observer, observer
 from tiny import commit_to_root
 
 PATH = "clusters/rtb-pricing/cluster.yaml"
@@ -61,3 +62,26 @@ def test_stages_follow_one_another_and_the_record_names_each(fresh, copies):
     again = stopped.modelsmith("iterate", "rtb-pricing", "--json")
     assert again.code == 4, again.err[-2000:]
     assert again.json["specialist"] == ran.json["specialist"], "the same adapter, wherever it was killed"
+
+
+def test_a_second_machine_trains_every_stage_again(fresh):
+    stages(fresh)
+    ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
+    assert ran.code == 4, ran.err[-2000:]
+    specialist = ran.json["specialist"]
+    list_observer(fresh, retrained=1)
+    there = observer(fresh)
+    copied = fetched(fresh, fresh.state()["artifact"])
+    iteration = fresh.private / "rtb-pricing" / "iterations" / "001"
+
+    missing = there("observe", specialist, "--retrain")
+    assert (missing.code, missing.json["code"]) == (2, "rows-missing")
+    assert "copy that folder here" in missing.json["mend"]
+    assert str(iteration.relative_to(fresh.clone)) in missing.json["mend"]
+    one_file = there("observe", specialist, "--retrain", "--rows", str(iteration / "rows.jsonl"))
+    assert (one_file.code, one_file.json["code"]) == (2, "other-rows"), one_file.out
+
+    again = there("observe", specialist, "--retrain", "--rows", str(iteration), "--artifact", copied)
+    assert again.code == 0, again.out + again.err
+    assert "stage 2 of 3, dpo" in again.err
+    assert again.json["agreement"]["retrained"] == {"identical": True, "agrees": True, "turned": []}
