@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
 from collections import Counter, defaultdict
@@ -59,6 +60,9 @@ T = TypeVar("T", bound=BaseModel)
 LONGEST_PEM = 4096
 """Bytes of a trust key's file; a key has fewer than two hundred."""
 
+_MOST_SOUND = 100_000
+_sound: set[tuple[str, bytes]] = set()
+"""Path and digest of JSON files that this process has found sound: who opens or approves judges main twice."""
 _TOPS = ("evals", "clusters", "promotions", ".github")
 _SHARED = (CLUSTER_DEFAULTS, PEOPLE, POLICY, CODEOWNERS)
 """Files that others refer to."""
@@ -192,15 +196,12 @@ def _alone(path: str, kind: Kind, contents: Mapping[str, bytes], present: Set[st
     elif kind.format == "codeowners":
         yield from _codeowners(path, contents)
     elif kind.format == "json" and kind.model is not None:
-        value, problems = find_json_problems(path, data, kind.model)
-        yield from problems
-        if isinstance(value, PromotionRecord):
-            yield from _record(path, data, value)
+        yield from _json(path, data, kind.model)
     elif kind.model is Pending:
-        problems = []
+        problems: list[Problem] = []
         for line in read_lines(path, data, Pending, problems):
             if not path.startswith(f"evals/{line.value.set.split('/')[0]}/"):
-                problems.append(line.problem(("set",), "the set belongs to another domain", "Move the case there."))
+                yield line.problem(("set",), "the set belongs to another domain", "Move the case there.")
         yield from problems
     elif kind.model is not None:
         source, problems = read_source(path, data, kind.model)
@@ -209,6 +210,19 @@ def _alone(path: str, kind: Kind, contents: Mapping[str, bytes], present: Set[st
             yield from misnamed(source)
         if source and isinstance(source.value, Routing):
             yield from _routing(path, source.value)
+
+
+def _json(path: str, data: bytes, model: type[BaseModel]) -> Iterator[Problem]:
+    """Problems of what a machine wrote: they depend on its path and bytes alone, so a sound file is read once."""
+    this = path, hashlib.sha256(data).digest()
+    if this in _sound:
+        return
+    value, problems = find_json_problems(path, data, model)
+    if isinstance(value, PromotionRecord):
+        problems += _record(path, data, value)
+    if not problems and len(_sound) < _MOST_SOUND:
+        _sound.add(this)
+    yield from problems
 
 
 def _cluster(path: str, contents: Mapping[str, bytes], present: Set[str]) -> Iterator[Problem]:
