@@ -54,11 +54,12 @@ def serve_over_http(
     if bool(certificate) != bool(key):
         raise InvalidInput("usage", "A certificate and its key go together", "Give --tls-cert and --tls-key.")
     with _the_extra():
-        from modelsmith.mcp.http import PATH, Listening, serve_http
+        from modelsmith.mcp.http import PATH, Listening, make_app, serve
         from modelsmith.repository.tokens import Tokens
     listening = Listening(host, port, names, certificate, key)
+    app = make_app(place(Path.cwd(), Path("/")), Tokens(home()), listening)
     say(f"{listening.scheme}://{host}:{port}{PATH}", error=True)
-    serve_http(place(Path.cwd(), Path("/")), Tokens(home()), listening)
+    serve(app, listening)
 
 
 def issue(role: Role, scopes: tuple[str, ...], days: int) -> None:

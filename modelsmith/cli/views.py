@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from modelsmith.operations.promote import PromoteResult
     from modelsmith.operations.rollback import RollbackResult
     from modelsmith.operations.status import RunningView, StatusResult
-    from modelsmith.operations.train import TrainResult
     from modelsmith.operations.validate import ValidateResult
     from modelsmith.operations.verify import VerifyResult
     from modelsmith.schema.diagnosis import PatternHistory
@@ -184,30 +183,6 @@ def _diagnose(result: DiagnoseResult, page: Page) -> None:
     if rest := clusters[_READ:]:
         page.gap()
         page.line(f"and {len(rest)} clusters with {sum(one.failed_cases for one in rest)} failed cases; --json has all")
-
-
-def _train(result: TrainResult, page: Page) -> None:
-    page.gap()
-    name = f"{result.stage} ({result.method})"
-    if result.artifact is None:
-        page.rows(
-            [("cluster", result.cluster), ("stage", name), ("skipped", f"{result.parent} fails none of its prompts")]
-        )
-        return
-    loss = "none" if result.final_loss is None else f"{result.final_loss:.4f}"
-    restarts = f", restarted {result.restarts} times" if result.restarts else ""
-    known = ", trained before" if result.adopted else ""
-    page.rows(
-        [
-            ("cluster", result.cluster),
-            ("stage", name),
-            ("from", result.parent),
-            ("rows", str(result.rows)),
-            ("training", f"{result.steps} steps in {result.seconds:.0f} s, final loss {loss}{restarts}{known}"),
-            ("artifact", result.artifact),
-            ("folder", result.folder),
-        ]
-    )
 
 
 def _lineage(result: LineageResult, page: Page) -> None:
@@ -430,7 +405,7 @@ VIEWS: dict[str, View] = {
     "accept-scenario": views_signal.accept_scenario,
     "review-synthetic": views_signal.review_synthetic,
     "strike": views_signal.strike,
-    "train": _train,
+    "train": views_signal.train,
     "diff-rubric": diff_rubric_view,
     "export": _export,
     "promote": _promote,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from modelsmith.operations.review_synthetic import ReviewSyntheticResult
     from modelsmith.operations.run_pending import RunPendingResult
     from modelsmith.operations.strike import StrikeResult
+    from modelsmith.operations.train import TrainResult
     from modelsmith.operations.why import WhyResult
 
 _STYLES = {"fixed": "green", "passes": "green", "still failing": "red", "regressed": "red", "not evaluated": "yellow"}
@@ -112,3 +113,28 @@ def run_pending(result: RunPendingResult, page: Page) -> None:
         page.words(case.before, indent=3)
         page.line("answers now, cut off:" if case.cut_off else "answers now:", indent=2)
         page.words("could not be asked" if case.answer is None else case.answer, indent=3)
+
+
+def train(result: TrainResult, page: Page) -> None:
+    """``modelsmith train``."""
+    page.gap()
+    name = f"{result.stage} ({result.method})"
+    if result.artifact is None:
+        page.rows(
+            [("cluster", result.cluster), ("stage", name), ("skipped", f"{result.parent} fails none of its prompts")]
+        )
+        return
+    loss = "none" if result.final_loss is None else f"{result.final_loss:.4f}"
+    restarts = f", restarted {result.restarts} times" if result.restarts else ""
+    known = ", trained before" if result.adopted else ""
+    page.rows(
+        [
+            ("cluster", result.cluster),
+            ("stage", name),
+            ("from", result.parent),
+            ("rows", str(result.rows)),
+            ("training", f"{result.steps} steps in {result.seconds:.0f} s, final loss {loss}{restarts}{known}"),
+            ("artifact", result.artifact),
+            ("folder", result.folder),
+        ]
+    )

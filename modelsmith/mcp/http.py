@@ -94,13 +94,8 @@ def make_app(start: Path, tokens: Tokens, listening: Listening) -> Starlette:
     )
 
 
-def serve_http(start: Path, tokens: Tokens, listening: Listening) -> None:
-    """Serve until interrupted.
-
-    Raises:
-        InvalidInput: ``tls-needed``.
-    """
-    app = make_app(start, tokens, listening)
+def serve(app: Starlette, listening: Listening) -> None:
+    """Serve what `make_app` made until interrupted."""
     uvicorn.run(
         app,
         host=listening.host,
