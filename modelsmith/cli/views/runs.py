@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from modelsmith.cli.measures import judge_line, repeat_table
 from modelsmith.cli.page import Page, Parts, Styled
 from modelsmith.cli.tables import interval, styled_outcome
-from modelsmith.cli.views_change import change_eval_view
+from modelsmith.cli.views.change import change_eval_view
 from modelsmith.evaluation.critical import how
 from modelsmith.evidence.markdown import money
 from modelsmith.schema.figures import format_apart
 
 if TYPE_CHECKING:
+    from modelsmith.operations.compare import CompareResult
     from modelsmith.operations.evaluate import EvalResult
     from modelsmith.operations.results import ResultsResult
     from modelsmith.schema.run import Cost, Estimate, RunResult
@@ -137,3 +138,19 @@ def results_view(result: ResultsResult, page: Page) -> None:
             page.line("cut off: the answer reached max_new_tokens", indent=2)
         for point, reason in failure.reasons.items():
             page.line(f"{point}: {reason}", indent=2)
+
+
+def compare(result: CompareResult, page: Page) -> None:
+    """``modelsmith compare``."""
+    comparison = result.comparison
+    page.rows(
+        [
+            ("first", f"{result.first}  composite {interval(comparison.composite[0])}"),
+            ("second", f"{result.second}  composite {interval(comparison.composite[1])}"),
+            ("difference", interval(comparison.difference)),
+            ("gained, lost", f"{comparison.gained}, {comparison.lost} (McNemar p = {comparison.mcnemar_p:.3g})"),
+            ("outcome", comparison.outcome),
+        ],
+    )
+    page.line(comparison.sentence)
+    page.table(("scenario", "section", "flip"), [(flip.id, flip.section, flip.direction) for flip in comparison.flips])

@@ -9,11 +9,13 @@ from modelsmith.cli.page import Page, Styled
 if TYPE_CHECKING:
     from modelsmith.operations.accept_scenario import AcceptScenarioResult
     from modelsmith.operations.capture import CaptureResult
+    from modelsmith.operations.diagnose import DiagnoseResult
     from modelsmith.operations.review_synthetic import ReviewSyntheticResult
     from modelsmith.operations.run_pending import RunPendingResult
     from modelsmith.operations.strike import StrikeResult
     from modelsmith.operations.train import TrainResult
     from modelsmith.operations.why import WhyResult
+    from modelsmith.schema.diagnosis import PatternHistory
 
 _STYLES = {"fixed": "green", "passes": "green", "still failing": "red", "regressed": "red", "not evaluated": "yellow"}
 
@@ -138,3 +140,40 @@ def train(result: TrainResult, page: Page) -> None:
             ("folder", result.folder),
         ]
     )
+
+
+_READ = 8
+"""Failure clusters that a person reads; the rest is counted."""
+
+
+def _age(history: PatternHistory | None) -> list[tuple[str, str]]:
+    """How long a pattern has been there, where it has been seen before."""
+    if history is None or history.first_seen is None:
+        return []
+    what = "persistent" if history.persistent else "seen"
+    trained = f", trained on in {len(history.tried)}" if history.tried else ""
+    return [("Age", f"{what} in {history.iterations} iterations, since {history.first_seen}{trained}")]
+
+
+def diagnose(result: DiagnoseResult, page: Page) -> None:
+    """``modelsmith diagnose``."""
+    clusters = result.failure_clusters
+    cases = sum(one.failed_cases for one in clusters)
+    page.line(f"{cases} failed cases in {len(clusters)} clusters, most severe first")
+    for cluster in clusters[:_READ]:
+        page.gap()
+        page.rows(
+            [
+                ("Cluster", cluster.id),
+                ("Capability", cluster.capability),
+                ("Pattern", cluster.pattern),
+                ("Failed cases", f"{cluster.failed_cases} of {cluster.total_cases}"),
+                ("Severity", cluster.severity),
+                *_age(cluster.history),
+                ("Reviewer action", cluster.reviewer_action),
+                ("Next target", cluster.next_target),
+            ],
+        )
+    if rest := clusters[_READ:]:
+        page.gap()
+        page.line(f"and {len(rest)} clusters with {sum(one.failed_cases for one in rest)} failed cases; --json has all")

@@ -1,0 +1,157 @@
+"""Views of a specialist's life: iterated, exported, promoted, observed, rolled back, and where it comes from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelsmith.cli.page import Page, Styled
+from modelsmith.cli.tables import styled_outcome
+from modelsmith.cli.views.runs import run_view
+from modelsmith.schema.steps import shell_line
+
+if TYPE_CHECKING:
+    from modelsmith.operations.export import ExportResult
+    from modelsmith.operations.iterate import IterateResult
+    from modelsmith.operations.lineage import LineageResult
+    from modelsmith.operations.observe import ObserveResult
+    from modelsmith.operations.promote import PromoteResult
+    from modelsmith.operations.rollback import RollbackResult
+    from modelsmith.schema.observed import Retrained
+
+
+def iterate(result: IterateResult, page: Page) -> None:
+    """``modelsmith iterate``."""
+    page.gap()
+    page.rows(
+        [
+            ("cluster", result.cluster),
+            ("iteration", str(result.iteration)),
+            ("specialist", result.specialist or "none"),
+            ("phase", result.phase),
+            ("reason", result.reason),
+        ]
+    )
+    for run in (result.reference, result.candidate):
+        if run:
+            run_view(run, page)
+    if result.waiting_for:
+        what = f"Pull request {result.pull}" if result.pull else "The hold of the cluster"
+        page.gap()
+        page.line(f"{what} waits for {', '.join(result.waiting_for)}.")
+        page.gap()
+    for label, step in result.next.items():
+        page.line(f"{label:<9}{shell_line(step)}")
+
+
+def export(result: ExportResult, page: Page) -> None:
+    """``modelsmith export``."""
+    page.gap()
+    page.rows(
+        [
+            ("cluster", result.cluster),
+            ("specialist", f"{result.specialist} ({result.state})"),
+            ("made from", f"{result.parent}, as {result.kind}"),
+            ("artifact", result.artifact),
+            ("reason", result.reason),
+        ]
+    )
+    for run in (result.reference, result.candidate):
+        if run:
+            run_view(run, page)
+    page.gap()
+    for label, step in result.next.items():
+        page.line(f"{label:<9}{shell_line(step)}")
+
+
+def promote(result: PromoteResult, page: Page) -> None:
+    """``modelsmith promote``."""
+    page.gap()
+    page.line("Promotion request")
+    for label, text in (
+        ("Cluster", result.cluster),
+        ("Model", result.model),
+        ("Specialist", result.specialist),
+        ("Iteration", str(result.iteration)),
+        ("Composite", f"{result.composite:.1%}" if result.composite is not None else "not evaluated"),
+        ("Eval tag", result.eval_tag or "none"),
+        ("Adapter", result.artifact),
+    ):
+        page.line(f"{label + ':':<12}{text}", indent=2)
+    page.gap()
+    page.line("Promotion record written.")
+    page.line(f"Directory: {result.directory}", indent=2)
+    page.line(f"Pull request {result.pull} to {result.event}: {result.status}", indent=2)
+    if result.waiting_for:
+        page.line(f"Waits for:  {', '.join(result.waiting_for)}", indent=2)
+
+
+def observe(result: ObserveResult, page: Page) -> None:
+    """``modelsmith observe``."""
+    found = result.agreement
+    word = Styled("agrees", "green") if found.agrees else Styled("disagrees", "red")
+    pull = "main has it already" if result.pull is None else f"{result.pull}  {result.status}"
+    page.rows(
+        [
+            ("specialist", result.specialist),
+            ("observer", (f"{found.observer} ", word)),
+            ("engine", "the evidence's own" if found.same_engine else "another than the evidence's"),
+            ("verdict here", styled_outcome(found.verdict)),
+            ("trained again", _trained_again(found.retrained)),
+            ("pull request", pull),
+        ]
+    )
+    page.line(found.sentence)
+    if found.turned:
+        body = [(one.model, one.section, one.id, one.direction) for one in found.turned]
+        page.table(("model", "section", "scenario", "here"), body)
+
+
+def _trained_again(found: Retrained | None) -> str:
+    if found is None:
+        return "no; --retrain does"
+    if found.identical:
+        return "the very same artifact"
+    return f"another artifact, {len(found.turned)} verdicts differ"
+
+
+def rollback(result: RollbackResult, page: Page) -> None:
+    """``modelsmith rollback``."""
+    serving = ", ".join(f"{one.specialist} {one.share:.0%}" for one in result.serving)
+    rows = [
+        ("cluster", result.cluster),
+        ("serves now", serving),
+        (result.event, result.specialist),
+        ("pull request", f"{result.pull}  {result.status}"),
+        ("decision", result.decision),
+    ]
+    if result.readiness:
+        rows.append(("ready", result.readiness))
+    if result.waiting_for:
+        rows.append(("waits for", ", ".join(result.waiting_for)))
+    page.rows([*rows, ("next", shell_line(result.next))])
+
+
+def lineage(result: LineageResult, page: Page) -> None:
+    """``modelsmith lineage``."""
+    for ancestor in result.ancestors:
+        rows = [
+            ("specialist", f"{ancestor.specialist} ({ancestor.state})"),
+            ("artifact", ancestor.artifact),
+            ("eval run", ancestor.eval_run or "none"),
+        ]
+        if facts := ancestor.training:
+            rows.append(("training", f"{facts.method}, {facts.rows} rows, {facts.steps} steps, seed {facts.seed}"))
+            rows.append(("rows", facts.rows_digest))
+        if made := ancestor.export:
+            rows.append(("made from", f"{made.parent}, as {made.export.kind} {made.export.dtype or ''}".strip()))
+        page.rows(rows)
+        if let := ancestor.override:
+            who = ", ".join(let.approved_by)
+            page.line(Styled("overridden", "yellow"), f"  its eval was INCONCLUSIVE; {who} let it count: {let.reason}")
+        for event in ancestor.events:
+            who = f", approved by {', '.join(event.approvers)}" if event.approvers else ""
+            page.line(f"{event.sequence:02d}  {event.event} (pull request {event.pull}{who})", indent=2)
+    page.line(f"base model   {result.base_model}  {result.base_digest}")
+    for one in result.descendants:
+        how = "trained from it" if one.how == "trained" else f"{one.how} export of it"
+        page.line(f"descends     {one.specialist}  {one.state}, {how}")
