@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelsmith.schema.base import Currency, Digest, EvalSetName, Frozen, Slug
 from modelsmith.schema.evalset import Fraction, Thresholds
 from modelsmith.schema.source import Baseline, BaseModelSource
 from modelsmith.schema.training import Sft, Stage, Training, stages_of
+from modelsmith.schema.watch import GUARDS, Rule
 
 
 class Rollback(Frozen):
@@ -23,6 +24,17 @@ class Rollback(Frozen):
     """Watch window in which rollback is automatic."""
     manual_hours: Annotated[int, Field(ge=1)]
     """How long the previous specialist stays ready for a manual rollback."""
+    rule: Annotated[Rule | None, Field(exclude_if=lambda rule: rule is None)] = None
+    """How the front door judges live traffic. With it traffic goes back by itself, and ``production-validated`` needs
+    live evidence; without, counts are brought by hand (``modelsmith rollback --window``)."""
+
+    @model_validator(mode="after")
+    def _metric_is_reported(self) -> Self:
+        if self.rule and (self.metric in GUARDS or self.metric in self.rule.outcomes):
+            raise ValueError(
+                f"{self.metric} is the contract's metric, so it is no name of a guard or a further outcome"
+            )
+        return self
 
 
 class Deployment(Frozen):

@@ -1,4 +1,7 @@
-"""What live traffic showed: one metric, counted for a specialist and for who served before it, in one window."""
+"""What live traffic showed, counted for a specialist and for who served before it, in one window.
+
+`LiveWindow` is one metric as an application reports it by hand; `Counts` is what the front door counts by itself.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from modelsmith.schema.base import Frozen, Moment, Slug
+
+Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class Counted(Frozen):
@@ -53,3 +58,50 @@ class LiveWindow(Frozen):
         if not self.incumbent.good:
             return Exact(0)
         return 1 - self.specialist.rate / self.incumbent.rate
+
+
+class Metric(Frozen):
+    """Events of one metric in one stage: good or bad outcomes, each unit once, by the arm that was assigned to it."""
+
+    metric: Slug
+    specialist: Count
+    """Units of the specialist with the event."""
+    incumbent: Count
+    specialist_known: Count
+    """Units of the specialist of which it is known whether the event happened."""
+    incumbent_known: Count
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        if self.specialist > self.specialist_known or self.incumbent > self.incumbent_known:
+            raise ValueError(f"{self.metric}: more events than units of which they are known")
+        return self
+
+
+class StageCounts(Frozen):
+    """One stage: everything that was decided while the specialist had the same share."""
+
+    share: Annotated[float, Field(gt=0, lt=1)]
+    specialist: Count
+    """Units assigned to the specialist: sticky keys, or decisions where no key is sticky."""
+    incumbent: Count
+    metrics: Annotated[tuple[Metric, ...], Field(max_length=16)]
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        names = [one.metric for one in self.metrics]
+        if len(names) != len(set(names)):
+            raise ValueError("a metric is counted twice")
+        if any(m.specialist_known > self.specialist or m.incumbent_known > self.incumbent for m in self.metrics):
+            raise ValueError("more is known than was decided")
+        return self
+
+
+class Counts(Frozen):
+    """What one deployment's window has counted so far; every figure of it is recomputed from this."""
+
+    began: Moment
+    """Time of the first decision."""
+    ended: Moment
+    """Time of the last decision."""
+    stages: Annotated[tuple[StageCounts, ...], Field(max_length=64)]

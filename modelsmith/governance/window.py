@@ -1,0 +1,210 @@
+"""What the counts of a window come to by the registered rule. Pure: the door, the gate and `verify` call this.
+
+- **roll-back**: at once when the evidence that the specialist is worse reaches ``1/alpha`` and the loss as counted is
+  beyond the allowed one. Alpha is the rule's error probability, divided among its metrics.
+- **confirm**: only at the window's end, and only when for every metric the evidence excludes a loss beyond the allowed
+  one. Every one of them has to, so each may use the whole error probability (an intersection-union test).
+- **inconclusive**: everything else. No data excludes nothing. Nor is anything confirmed while reports, or decisions
+  themselves, come from one arm more than its share explains: somebody or something picks what is counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from modelsmith.governance.sequential import (
+    Arms,
+    difference_estimate,
+    difference_evidence,
+    excluded,
+    imbalance_evidence,
+    ratio_estimate,
+    ratio_evidence,
+)
+from modelsmith.schema.cluster import Rollback
+from modelsmith.schema.live import Counts, Metric, StageCounts
+from modelsmith.schema.live_evidence import Finding, Judged
+from modelsmith.schema.watch import Rule
+
+_DIGITS: Final = 6
+"""Figures are stated to these places: more would differ between mathematical libraries."""
+_WIDEST: Final = 1e6
+"""A ratio beyond which no bound is looked for."""
+
+
+class Watched(NamedTuple):
+    """One metric of a rule."""
+
+    name: str
+    relative: bool
+    higher: bool
+    """Whether more of it is good."""
+    allowed: float
+    reported: bool
+    """Whether the application reports it; else the door measures it."""
+
+
+class Judgement(NamedTuple):
+    """What a window comes to now."""
+
+    outcome: Judged
+    reasons: tuple[str, ...]
+    """Why, in sentences."""
+    findings: tuple[Finding, ...]
+    """By metric, in the rule's order."""
+
+
+def watched(terms: Rollback) -> tuple[Watched, ...]:
+    """The metrics of the terms' rule; of terms without one, none."""
+    rule = terms.rule
+    if rule is None:
+        return ()
+    own = Watched(terms.metric, True, rule.better == "higher", terms.max_drop, True)
+    more = (Watched(name, True, one.better == "higher", one.max_loss, True) for name, one in rule.outcomes.items())
+    guards = (("errors", rule.errors), ("slow", rule.slow), ("format", rule.format))
+    return (own, *more, *(Watched(name, False, False, one.max_rise, False) for name, one in guards if one))
+
+
+def judge(terms: Rollback, counts: Counts | None, *, ended: bool) -> Judgement:
+    """Judge a window.
+
+    Args:
+        terms: Of the approved contract; it has a rule.
+        counts: What was counted; None before the first decision.
+        ended: Whether the window is over.
+    """
+    rule, metrics = terms.rule, watched(terms)
+    assert rule
+    stages = counts.stages if counts else ()
+    findings = tuple(_finding(one, stages, rule.error_probability) for one in metrics)
+    few = _few(rule, stages)
+    trip = -math.log10(rule.error_probability / len(metrics))
+    beyond = tuple(
+        f"{sentence(one)}; evidence that it is worse: {_power(one.worse)}, and {_power(trip)} suffices"
+        for one in findings
+        if one.worse >= trip and one.loss is not None and one.loss > one.allowed
+    )
+    if beyond and not few:
+        return Judgement("roll-back", beyond, findings)
+    doubts = [*few, *beyond, *_imbalances(stages, metrics, rule)]
+    enough = -math.log10(rule.error_probability)
+    doubts += [
+        f"{sentence(one)}; a loss beyond {shown(one.allowed, one)} is not excluded"
+        for one in findings
+        if one.held < enough
+    ]
+    if not ended:
+        doubts.insert(0, "the window is still open")
+    if doubts:
+        return Judgement("inconclusive", tuple(doubts), findings)
+    return Judgement("confirm", tuple(f"{sentence(one)}: within what is allowed" for one in findings), findings)
+
+
+def sentence(found: Finding) -> str:
+    """One metric in words."""
+    if found.loss is None:
+        return f"{found.metric}: nothing to compare yet"
+    moved = f"{shown(abs(found.loss), found)} {'worse' if found.loss > 0 else 'better'} than the incumbent"
+    return f"{found.metric} is {moved}, {shown(found.allowed, found)} worse is allowed"
+
+
+def shown(value: float, found: Finding) -> str:
+    """A loss as people write it: ``4.0%`` of the incumbent's rate, or ``2.0 points``."""
+    return f"{value:.1%}" if found.scale == "relative" else f"{100 * value:.1f} points"
+
+
+def arms(stages: Sequence[StageCounts], metric: Watched) -> tuple[Arms, ...]:
+    """The counts of one metric, stage by stage.
+
+    What an application reports counts per decision, reported or not: silence is no outcome. What the door measures
+    counts where it was measured.
+    """
+    found = []
+    for stage in stages:
+        one = _metric(stage, metric.name)
+        known = (stage.specialist, stage.incumbent)
+        if not metric.reported:
+            known = (one.specialist_known, one.incumbent_known)
+        found.append(Arms(stage.share, one.specialist, one.incumbent, *known))
+    return tuple(found)
+
+
+def _metric(stage: StageCounts, name: str) -> Metric:
+    none = Metric(metric=name, specialist=0, incumbent=0, specialist_known=0, incumbent_known=0)
+    return next((one for one in stage.metrics if one.metric == name), none)
+
+
+def _finding(metric: Watched, stages: Sequence[StageCounts], alpha: float) -> Finding:
+    counted = arms(stages, metric)
+    evidence = ratio_evidence if metric.relative else difference_evidence
+    level = 1.0 if metric.relative else 0.0
+    worst = level - metric.allowed if metric.higher else level + metric.allowed
+
+    def worse_than(value: float) -> float:
+        """Evidence that the specialist is worse than ``value`` says."""
+        return evidence(counted, value, below=metric.higher)
+
+    def better_than(value: float) -> float:
+        return evidence(counted, value, below=not metric.higher)
+
+    estimate = ratio_estimate(counted) if metric.relative else difference_estimate(counted)
+
+    def loss(value: float | None) -> float | None:
+        if value is None:
+            return None
+        return _figure(level - value if metric.higher else value - level)
+
+    floor, ceiling = (1 / _WIDEST, _WIDEST) if metric.relative else (-1.0, 1.0)
+    good, bad = (ceiling, floor) if metric.higher else (floor, ceiling)
+    middle = min(max(estimate if estimate is not None else level, floor), ceiling)
+    return Finding(
+        metric=metric.name,
+        scale="relative" if metric.relative else "points",
+        allowed=metric.allowed,
+        loss=loss(estimate),
+        least=loss(_bound(worse_than, middle, good, alpha)),
+        most=loss(_bound(better_than, middle, bad, alpha)),
+        worse=_figure(worse_than(level) / math.log(10)),
+        held=_figure(better_than(worst) / math.log(10)),
+    )
+
+
+def _bound(evidence: Callable[[float], float], middle: float, far: float, alpha: float) -> float | None:
+    return excluded(evidence, middle, far * (1 - 1e-9) if abs(far) == 1.0 else far, alpha)
+
+
+def _figure(value: float) -> float:
+    return round(value, _DIGITS) + 0.0
+
+
+def _few(rule: Rule, stages: Sequence[StageCounts]) -> list[str]:
+    sides = (("specialist", sum(s.specialist for s in stages)), ("incumbent", sum(s.incumbent for s in stages)))
+    return [
+        f"the {who} has {number} of the {rule.least_decisions} decisions that the rule asks for on each side"
+        for who, number in sides
+        if number < rule.least_decisions
+    ]
+
+
+def _imbalances(stages: Sequence[StageCounts], metrics: Sequence[Watched], rule: Rule) -> Iterator[str]:
+    """What does not depend on the arm unless somebody or something picks: decisions, and whether reports come."""
+    looked = [("decisions", [(s.share, s.specialist, s.incumbent) for s in stages])]
+    for metric in metrics:
+        if metric.reported:
+            known = [(s.share, m.specialist_known, m.incumbent_known) for s in stages if (m := _metric(s, metric.name))]
+            looked.append((f"reports of {metric.name}", known))
+    wanted = -math.log(rule.error_probability / len(looked))
+    for what, events in looked:
+        if imbalance_evidence(events) >= wanted:
+            mine, theirs = sum(one[1] for one in events), sum(one[2] for one in events)
+            due = math.fsum(share * (a + b) for share, a, b in events)
+            yield (
+                f"{what} do not come from both sides as the share says: {mine} of the specialist and {theirs} of the "
+                f"incumbent, where {due:.0f} of the specialist were due; find out which are missing"
+            )
+
+
+def _power(log10: float) -> str:
+    return f"{10**log10:.0f} to 1" if log10 < 6 else f"10^{log10:.0f} to 1"
