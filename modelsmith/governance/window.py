@@ -11,8 +11,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from modelsmith.governance.sequential import (
     Arms,
@@ -32,6 +32,12 @@ _DIGITS: Final = 6
 """Figures are stated to these places: more would differ between mathematical libraries."""
 _WIDEST: Final = 1e6
 """A ratio beyond which no bound is looked for."""
+_NEARLY_ALL: Final = 1 - 1e-9
+"""The same of a difference."""
+
+
+class _Evidence(Protocol):
+    def __call__(self, stages: Sequence[Arms], against: float, /, *, below: bool) -> float: ...
 
 
 class Watched(NamedTuple):
@@ -79,19 +85,14 @@ def judge(terms: Rollback, counts: Counts | None, *, ended: bool) -> Judgement:
     assert rule
     stages = counts.stages if counts else ()
     findings = tuple(_finding(one, stages, rule.error_probability) for one in metrics)
+    reasons = tripped(terms, counts)
+    if reasons:
+        return Judgement("roll-back", reasons, findings)
     few = _few(rule, stages)
-    trip = -math.log10(rule.error_probability / len(metrics))
-    beyond = tuple(
-        f"{sentence(one)}; evidence that it is worse: {_power(one.worse)}, and {_power(trip)} suffices"
-        for one in findings
-        if one.worse >= trip and one.loss is not None and one.loss > one.allowed
-    )
-    if beyond and not few:
-        return Judgement("roll-back", beyond, findings)
-    doubts = [*few, *beyond, *_imbalances(stages, metrics, rule)]
+    doubts = [*few, *_imbalances(stages, metrics, rule)]
     enough = -math.log10(rule.error_probability)
     doubts += [
-        f"{sentence(one)}; a loss beyond {shown(one.allowed, one)} is not excluded"
+        f"{sentence(one)}; a loss beyond {shown(one.allowed, one.scale == 'relative')} is not excluded"
         for one in findings
         if one.held < enough
     ]
@@ -102,17 +103,47 @@ def judge(terms: Rollback, counts: Counts | None, *, ended: bool) -> Judgement:
     return Judgement("confirm", tuple(f"{sentence(one)}: within what is allowed" for one in findings), findings)
 
 
+def tripped(terms: Rollback, counts: Counts | None) -> tuple[str, ...]:
+    """Why traffic has to go back now, in sentences; none while the rule has not tripped.
+
+    It computes what `judge` needs for that and no bounds: it is asked after every event.
+    """
+    rule, metrics = terms.rule, watched(terms)
+    if rule is None or counts is None or _few(rule, counts.stages):
+        return ()
+    trip = -math.log10(rule.error_probability / len(metrics))
+    found = []
+    for one in metrics:
+        worse, loss = evidence_of(one, counts), _loss(one, arms(counts.stages, one))
+        if worse >= trip and loss is not None and loss > one.allowed:
+            said = f"{_moved(one.name, loss, one.allowed, one.relative)}; evidence that it is worse: {_power(worse)}"
+            found.append(f"{said}, and {_power(trip)} suffices")
+    return tuple(found)
+
+
+def evidence_of(metric: Watched, counts: Counts | None) -> float:
+    """Evidence that the specialist is worse by a metric, as log10 of the e-value."""
+    counted = arms(counts.stages if counts else (), metric)
+    return _figure(_evidence(metric)(counted, _level(metric), below=metric.higher) / math.log(10))
+
+
 def sentence(found: Finding) -> str:
     """One metric in words."""
     if found.loss is None:
         return f"{found.metric}: nothing to compare yet"
-    moved = f"{shown(abs(found.loss), found)} {'worse' if found.loss > 0 else 'better'} than the incumbent"
-    return f"{found.metric} is {moved}, {shown(found.allowed, found)} worse is allowed"
+    return _moved(found.metric, found.loss, found.allowed, found.scale == "relative")
 
 
-def shown(value: float, found: Finding) -> str:
+def _moved(name: str, loss: float, allowed: float, relative: bool) -> str:
+    side = "worse" if loss > 0 else "better"
+    return (
+        f"{name} is {shown(abs(loss), relative)} {side} than the incumbent, {shown(allowed, relative)} worse is allowed"
+    )
+
+
+def shown(value: float, relative: bool) -> str:
     """A loss as people write it: ``4.0%`` of the incumbent's rate, or ``2.0 points``."""
-    return f"{value:.1%}" if found.scale == "relative" else f"{100 * value:.1f} points"
+    return f"{value:.1%}" if relative else f"{100 * value:.1f} points"
 
 
 def arms(stages: Sequence[StageCounts], metric: Watched) -> tuple[Arms, ...]:
@@ -137,42 +168,55 @@ def _metric(stage: StageCounts, name: str) -> Metric:
 
 
 def _finding(metric: Watched, stages: Sequence[StageCounts], alpha: float) -> Finding:
-    counted = arms(stages, metric)
-    evidence = ratio_evidence if metric.relative else difference_evidence
-    level = 1.0 if metric.relative else 0.0
+    counted, evidence, level = arms(stages, metric), _evidence(metric), _level(metric)
     worst = level - metric.allowed if metric.higher else level + metric.allowed
 
     def worse_than(value: float) -> float:
-        """Evidence that the specialist is worse than ``value`` says."""
         return evidence(counted, value, below=metric.higher)
 
     def better_than(value: float) -> float:
         return evidence(counted, value, below=not metric.higher)
 
-    estimate = ratio_estimate(counted) if metric.relative else difference_estimate(counted)
-
     def loss(value: float | None) -> float | None:
-        if value is None:
-            return None
-        return _figure(level - value if metric.higher else value - level)
+        return None if value is None else _lost(metric, value)
 
-    floor, ceiling = (1 / _WIDEST, _WIDEST) if metric.relative else (-1.0, 1.0)
+    floor, ceiling = (1 / _WIDEST, _WIDEST) if metric.relative else (-_NEARLY_ALL, _NEARLY_ALL)
     good, bad = (ceiling, floor) if metric.higher else (floor, ceiling)
-    middle = min(max(estimate if estimate is not None else level, floor), ceiling)
+    estimate = _estimate(metric, counted)
+    middle = level if estimate is None else min(max(estimate, floor), ceiling)
     return Finding(
         metric=metric.name,
         scale="relative" if metric.relative else "points",
         allowed=metric.allowed,
         loss=loss(estimate),
-        least=loss(_bound(worse_than, middle, good, alpha)),
-        most=loss(_bound(better_than, middle, bad, alpha)),
+        least=loss(excluded(worse_than, middle, good, alpha)),
+        most=loss(excluded(better_than, middle, bad, alpha)),
         worse=_figure(worse_than(level) / math.log(10)),
         held=_figure(better_than(worst) / math.log(10)),
     )
 
 
-def _bound(evidence: Callable[[float], float], middle: float, far: float, alpha: float) -> float | None:
-    return excluded(evidence, middle, far * (1 - 1e-9) if abs(far) == 1.0 else far, alpha)
+def _level(metric: Watched) -> float:
+    """What no difference is: a ratio of 1, or a difference of 0."""
+    return 1.0 if metric.relative else 0.0
+
+
+def _evidence(metric: Watched) -> _Evidence:
+    return ratio_evidence if metric.relative else difference_evidence
+
+
+def _estimate(metric: Watched, counted: Sequence[Arms]) -> float | None:
+    return ratio_estimate(counted) if metric.relative else difference_estimate(counted)
+
+
+def _loss(metric: Watched, counted: Sequence[Arms]) -> float | None:
+    estimate = _estimate(metric, counted)
+    return None if estimate is None else _lost(metric, estimate)
+
+
+def _lost(metric: Watched, value: float) -> float:
+    level = _level(metric)
+    return _figure(level - value if metric.higher else value - level)
 
 
 def _figure(value: float) -> float:

@@ -105,3 +105,6 @@ class Recorder(Protocol):
 
         Cheap: ask before every request, after routing, and obey.
         """
+
+    def exposition(self) -> tuple[str, bytes]:
+        """Content type and text of ``/metrics``."""

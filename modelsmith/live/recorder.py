@@ -1,0 +1,316 @@
+"""The recorder of one door: counts in the background, judges after everything that it counts, and latches.
+
+Decisions and answers go into memory and from there to the store some twenty times a second; what a kill takes is the
+last moment of both arms alike, and a report brings its decision back. Reports are stored before they are answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from typing_extensions import override
+
+from modelsmith.governance.window import Judgement, judge, tripped, watched
+from modelsmith.live.clock import Clock
+from modelsmith.live.ids import Ids
+from modelsmith.live.latch import Latched, Latches
+from modelsmith.live.metrics import Metrics
+from modelsmith.live.port import Answered, Arm, Decision, Recorder, Stage
+from modelsmith.live.reports import STATUS, WORDS, Asked, Report, read_body, read_report
+from modelsmith.live.store import Note, Store, measured_of
+from modelsmith.schema.cluster import Rollback
+from modelsmith.schema.live import Counts
+
+_PAUSE: Final = 0.05
+"""Seconds between two looks at what is to be stored."""
+_MOST_WAITING: Final = 200_000
+"""Notes in memory at most, while the store takes none: some 100 MB. More are dropped, and counted."""
+_REPORTS_A_SECOND: Final = 2_000
+_BURST: Final = 20_000
+STORE_FILE: Final = "counts.sqlite3"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Watching:
+    """A deployment under watch, as main says it."""
+
+    cluster: str
+    specialist: str
+    record: str
+    """Digest of the record that deployed it."""
+    terms: Rollback
+    opens: datetime
+    """When the deployment was approved."""
+
+    @property
+    def closes(self) -> datetime:
+        """Until when the contract sends traffic back by itself."""
+        return self.opens + timedelta(minutes=self.terms.window_minutes)
+
+
+class LiveRecorder(Recorder):
+    """See `live.port.Recorder`."""
+
+    def __init__(
+        self, folder: Path, key: bytes, on_trip: Callable[[], None] = lambda: None, clock: Clock | None = None
+    ) -> None:
+        """Open the counts of a clone.
+
+        Args:
+            folder: ``Workspace.private / "live"``.
+            key: Of decision ids; see `ids.key_of`.
+            on_trip: Called, in some thread, after a deployment was latched.
+            clock: Of this machine; tests bring their own.
+        """
+        self.folder, self.latches, self.metrics = folder, Latches(folder / "latches"), Metrics()
+        self._ids, self._clock, self._on_trip = Ids(key), clock or Clock(), on_trip
+        self._waiting: deque[Note] = deque()
+        self._watching: dict[str, Watching] = {}
+        self._held: dict[str, Latched] = {}
+        self._escalated: dict[str, Judgement] = {}
+        self._store: Store | None = None
+        self._trouble: dict[str, str] = {}
+        self._budget, self._refilled = float(_BURST), self._clock.steady()
+        self._judging, self._latching, self._flow = threading.Lock(), threading.Lock(), threading.Lock()
+        self._ended = threading.Event()
+        self._writer = threading.Thread(target=self._write_on, name="live-counts", daemon=True)
+        self._writer.start()
+
+    @property
+    @override
+    def trouble(self) -> str | None:
+        return "; ".join(self._trouble.values()) or None
+
+    def follow(self, watching: Sequence[Watching]) -> None:
+        """Watch these deployments from now on, one for each cluster at most; others are no longer judged.
+
+        What the store holds of them is judged at once: a trip that a crash cut short is made up for.
+        """
+        self._watching = {one.cluster: one for one in watching}
+        for one in watching:
+            self._guarded("latch", lambda one=one: self.latches.reserve(one.record))  # type: ignore[misc]
+            self._judge(one)
+
+    @override
+    def decided(
+        self,
+        *,
+        cluster: str,
+        specialist: str,
+        incumbent: str,
+        record: str,
+        arm: Arm,
+        key: str,
+        share: float,
+        stage: Stage,
+    ) -> Decision:
+        unit = self._ids.unit(cluster, specialist, key)
+        now = self._clock.wall()
+        bare = Decision("", cluster, specialist, incumbent, record, arm, unit, share, stage, now)
+        decision = self._ids.named(bare)
+        if self._counts(decision):
+            self._put(Note(decision, None))
+        return decision
+
+    @override
+    def answered(self, decision: Decision, answered: Answered) -> None:
+        self.metrics.answered(decision, answered)
+        if self._counts(decision):
+            rule = self._watching[decision.cluster].terms.rule
+            assert rule
+            self._put(Note(decision, measured_of(answered, rule.slow.milliseconds if rule.slow else None)))
+
+    @override
+    def feedback(self, body: bytes) -> tuple[int, dict[str, Any]]:
+        given = read_body(body)
+        if given is None:
+            self.metrics.report("", "malformed")
+            return 400, {"error": {"code": "malformed", "message": WORDS["malformed"]}}
+        if not self._flows(len(given)):
+            self.metrics.report("", "flood", len(given))
+            return 429, {"error": {"code": "flood", "message": WORDS["flood"]}}
+        now = self._clock.now()
+        asked = {
+            one.record: Asked(
+                [m.name for m in watched(one.terms) if m.reported], timedelta(minutes=one.terms.rule.late_minutes)
+            )
+            for one in self._watching.values()
+            if one.terms.rule
+        }
+        read = [read_report(one, self._ids, asked, now) for one in given]
+        said = iter(self._stored([one for one in read if isinstance(one, Report)]))
+        results = []
+        for one in read:
+            cluster, result = (one.decision.cluster, next(said)) if isinstance(one, Report) else (one[1], one[0])
+            self.metrics.report(cluster, result)
+            results.append({"result": result, **({"message": WORDS[result]} if result in WORDS else {})})
+        self._judge_all({one.decision.record for one in read if isinstance(one, Report)})
+        if len(results) == 1:
+            return STATUS[results[0]["result"]], results[0]
+        whole = {STATUS[one["result"]] for one in results}
+        return (whole.pop() if len(whole) == 1 else 200), {"results": results}
+
+    @override
+    def latched(self, cluster: str) -> bool:
+        one = self._watching.get(cluster)
+        return one is not None and (one.record in self._held or self.latches.is_set(one.record))
+
+    @override
+    def exposition(self) -> tuple[str, bytes]:
+        return self.metrics.exposition()
+
+    def judgement(self, cluster: str) -> Judgement | None:
+        """What the window of a cluster comes to now; None where none is watched by a rule."""
+        one = self._watching.get(cluster)
+        if one is None or one.terms.rule is None:
+            return None
+        return judge(one.terms, self.counts(one), ended=self._clock.now() > one.closes)
+
+    def counts(self, one: Watching) -> Counts | None:
+        """What was counted for a deployment. Raises sqlite3.Error."""
+        return self._opened().counts(one.record, [metric.name for metric in watched(one.terms)])
+
+    def trips(self) -> list[tuple[Watching, Latched | None]]:
+        """Deployments under watch that are latched on disk, each with what its latch says; None of a damaged one."""
+        return [
+            (one, self._held.get(one.record) or self.latches.read(one.record))
+            for one in list(self._watching.values())
+            if self.latches.is_set(one.record)
+        ]
+
+    def forget(self, days: int) -> None:
+        """Remove counts that nothing was added to for so many days."""
+        self._guarded("store", lambda: self._opened().forget(self._clock.wall() - timedelta(days=days)))
+
+    def flush(self) -> None:
+        """Store and judge what is waiting, now."""
+        notes = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if not notes:
+            return
+        if not self._guarded("store", lambda: self._opened().note(notes)):
+            self._waiting.extendleft(reversed(notes))
+            return
+        self._judge_all({note.decision.record for note in notes})
+
+    def close(self) -> None:
+        """Store what is waiting, and end."""
+        self._ended.set()
+        self._writer.join()
+        self.flush()
+        if self._store:
+            self._store.close()
+
+    def _counts(self, decision: Decision) -> bool:
+        """Whether it is part of a comparison: two arms, under watch by a rule."""
+        one = self._watching.get(decision.cluster)
+        return (
+            one is not None
+            and one.record == decision.record
+            and one.terms.rule is not None
+            and decision.stage != "shadow"
+            and 0 < decision.share < 1
+        )
+
+    def _put(self, note: Note) -> None:
+        if len(self._waiting) >= _MOST_WAITING:
+            self.metrics.dropped()
+            return
+        self._waiting.append(note)
+
+    def _write_on(self) -> None:
+        while not self._ended.wait(_PAUSE if "store" not in self._trouble else 1.0):
+            try:
+                self.flush()
+                for latch in list(self._held.values()):
+                    self._latch(latch)
+            except Exception:  # a thread that ends would count nothing more, and nobody would hear of it
+                _log.exception("what was counted could not be judged")
+                self._trouble["writer"] = "counting failed; the log says why"
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            self._store = Store(self.folder / STORE_FILE)
+        return self._store
+
+    def _stored(self, reports: list[Report]) -> list[str]:
+        found: list[str] = []
+
+        def store() -> None:
+            found.extend(self._opened().report(reports))
+
+        if reports and not self._guarded("store", store):
+            return ["not-stored"] * len(reports)
+        return found
+
+    def _guarded(self, what: str, act: Callable[[], object]) -> bool:
+        """Do something that a full disk or a damaged file may stop; whether it was done. Serving goes on either way."""
+        try:
+            act()
+        except (OSError, sqlite3.Error) as error:
+            if what not in self._trouble:
+                _log.error("%s: %s", what, error)
+            self._trouble[what] = f"{what}: {error}"
+            return False
+        self._trouble.pop(what, None)
+        return True
+
+    def _flows(self, reports: int) -> bool:
+        with self._flow:
+            now = self._clock.steady()
+            self._budget = min(float(_BURST), self._budget + (now - self._refilled) * _REPORTS_A_SECOND)
+            self._refilled = now
+            if self._budget < reports:
+                return False
+            self._budget -= reports
+            return True
+
+    def _judge_all(self, records: Set[str]) -> None:
+        for one in list(self._watching.values()):
+            if one.record in records:
+                self._judge(one)
+
+    def _judge(self, one: Watching) -> None:
+        """Latch when the rule trips within the window; outside of it say so, and leave it to a person."""
+        if one.terms.rule is None:
+            return
+        with self._judging:
+            if one.record in self._held or self.latches.is_set(one.record):
+                return
+            found: list[Counts | None] = []
+            if not self._guarded("store", lambda: found.append(self.counts(one))):
+                return
+            reasons = tripped(one.terms, found[0])
+            self.metrics.window(one.cluster, one.specialist, found[0], one.terms)
+            if not reasons or found[0] is None:
+                return
+            now = self._clock.now()
+            if now > one.closes:
+                if one.record not in self._escalated:
+                    _log.error("%s: worse than allowed, after its window: %s", one.specialist, "; ".join(reasons))
+                self._escalated[one.record] = judge(one.terms, found[0], ended=True)
+                return
+            at = self._clock.wall().replace(microsecond=0)
+            latch = Latched(
+                cluster=one.cluster, specialist=one.specialist, record=one.record, at=at, reasons=reasons,
+                counts=found[0],
+            )  # fmt: skip
+            self._held[one.record] = latch
+        _log.error("%s is taken back: %s", one.specialist, "; ".join(reasons))
+        self._latch(latch)
+
+    def _latch(self, latch: Latched) -> None:
+        """On disk before it is announced; while that fails it holds in memory, and this is tried again."""
+        with self._latching:
+            done = self.latches.is_set(latch.record)
+            new = not done and self._guarded("latch", lambda: self.latches.set(latch))
+        if new:
+            self._on_trip()

@@ -1,0 +1,112 @@
+"""Reports of outcomes as an application sends them: read strictly, refused in words. Pure but for the id's key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, NamedTuple
+
+from modelsmith.live.ids import Ids
+from modelsmith.live.port import Decision
+
+LARGEST: Final = 1 << 20
+"""Bytes of a body at most."""
+MOST: Final = 1000
+"""Reports in a batch at most."""
+_LONGEST_KEY: Final = 2_000
+
+Refused = Literal[
+    "malformed", "forged", "late", "shadow", "not-watched", "unknown-metric", "not-yes-or-no",
+    "contradicted", "key-reused", "flood", "not-stored",
+]  # fmt: skip
+STATUS: Final[dict[str, int]] = {
+    "taken": 200, "repeated": 200, "malformed": 400, "forged": 403, "late": 410, "shadow": 422, "not-watched": 422,
+    "unknown-metric": 422, "not-yes-or-no": 422, "contradicted": 409, "key-reused": 409, "flood": 429,
+    "not-stored": 503,
+}  # fmt: skip
+WORDS: Final[dict[str, str]] = {
+    "malformed": "a report has decision_id, metric, value and idempotency_key, and nothing else",
+    "forged": "no door with this key has made that decision_id",
+    "late": "its decision was made longer ago than the rule takes reports",
+    "shadow": "a shadow answer reached nobody, so it has no outcome",
+    "not-watched": "the deployment of that decision is not under watch, or no longer",
+    "unknown-metric": "the rule of that deployment names no such outcome",
+    "not-yes-or-no": "value is 1 where the outcome happened and 0 where it did not",
+    "contradicted": "another value was reported for this decision and metric; the first one stands",
+    "key-reused": "this idempotency_key was used for another report",
+    "flood": "too many reports at once; send these again later",
+    "not-stored": "reports cannot be stored now; send these again later",
+}
+
+
+class Report(NamedTuple):
+    """One report that can be taken."""
+
+    decision: Decision
+    metric: str
+    happened: bool
+    key: bytes
+    """Digest of the idempotency key."""
+
+
+class Asked(NamedTuple):
+    """What a deployment under watch takes."""
+
+    metrics: Sequence[str]
+    late: timedelta
+
+
+def read_body(body: bytes) -> list[Any] | None:
+    """The reports of a body, one or ``{"reports": [...]}``; None for what is neither."""
+    if len(body) > LARGEST:
+        return None
+    try:
+        value = json.loads(body, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, dict) and set(value) == {"reports"}:
+        found = value["reports"]
+        return found if isinstance(found, list) and 0 < len(found) <= MOST else None
+    return [value]
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
+
+
+def read_report(value: Any, ids: Ids, watched: dict[str, Asked], now: datetime) -> Report | tuple[Refused, str]:
+    """One report, or why it is refused and the cluster where that is known.
+
+    Args:
+        value: As it came.
+        ids: Of this door.
+        watched: What each deployment takes, by its record.
+        now: The door's clock.
+    """
+    if not isinstance(value, dict) or set(value) != {"decision_id", "metric", "value", "idempotency_key"}:
+        return "malformed", ""
+    metric, given, key = value["metric"], value["value"], value["idempotency_key"]
+    if not isinstance(metric, str) or not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY:
+        return "malformed", ""
+    decision = ids.read(value["decision_id"])
+    if decision is None:
+        return "forged", ""
+    refused = _refusal(decision, metric, given, watched.get(decision.record), now)
+    if refused:
+        return refused, decision.cluster
+    text = json.dumps([decision.cluster, key]).encode()
+    return Report(decision, metric, bool(given), hashlib.blake2b(text, digest_size=16).digest())
+
+
+def _refusal(decision: Decision, metric: str, given: Any, asked: Asked | None, now: datetime) -> Refused | None:
+    if decision.stage == "shadow":
+        return "shadow"
+    if asked is None:
+        return "not-watched"
+    if metric not in asked.metrics:
+        return "unknown-metric"
+    if isinstance(given, bool) or not isinstance(given, int | float) or given not in (0, 1):
+        return "not-yes-or-no"
+    return "late" if now - decision.at > asked.late else None

@@ -1,0 +1,220 @@
+"""What was counted, in SQLite beside the clone's other records: units, reports and tallies; no prompt, answer or key.
+
+SQLite in WAL mode and not DuckDB: a report is one small transaction that has to survive a kill, two doors of one clone
+write at once, and it comes with Python; DuckDB lets one process write. Its strength, scanning millions of rows, is not
+needed: each transaction brings the tallies up to date, so a window is read in a millisecond, whatever it holds.
+
+A unit counts by its first decision: those after it, of the same key, are no independent evidence.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from modelsmith.live.ids import handle
+from modelsmith.live.port import Answered, Arm, Decision
+from modelsmith.live.reports import Report
+from modelsmith.schema.live import Counts, Metric, StageCounts
+
+BUSY_SECONDS = 10.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS units (
+    record TEXT NOT NULL, unit TEXT NOT NULL, decision BLOB NOT NULL, PRIMARY KEY (record, unit)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS measured (decision BLOB PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS reports (
+    decision BLOB NOT NULL, metric TEXT NOT NULL, happened INTEGER NOT NULL, record TEXT NOT NULL, key BLOB NOT NULL,
+    PRIMARY KEY (decision, metric)) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS reports_by_key ON reports (key);
+CREATE TABLE IF NOT EXISTS tallies (
+    record TEXT NOT NULL, share REAL NOT NULL, arm TEXT NOT NULL, metric TEXT NOT NULL, events INTEGER NOT NULL,
+    known INTEGER NOT NULL, PRIMARY KEY (record, share, arm, metric)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spans (record TEXT PRIMARY KEY, began REAL NOT NULL, ended REAL NOT NULL) WITHOUT ROWID;
+"""
+UNITS = ""
+"""Name under which units themselves are tallied."""
+
+Taken = Literal["taken", "repeated", "contradicted", "key-reused"]
+_Tally = tuple[str, float, Arm, str]
+
+
+class Note(NamedTuple):
+    """A decision, or how one ended."""
+
+    decision: Decision
+    measured: Mapping[str, bool | None] | None
+    """What the door measured of its answer, by guard; None for the decision itself."""
+
+
+class Store:
+    """Counts of one clone. Safe to call from several threads and processes.
+
+    Raises sqlite3.Error from every method: a full disk, a damaged file, another process that holds it too long.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.executescript(_SCHEMA)
+        except sqlite3.Error:
+            self._database.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._database.close()
+
+    def note(self, notes: Iterable[Note]) -> None:
+        """Count decisions and answers, all of them or none."""
+        with self._changing() as database:
+            tallies: dict[_Tally, list[int]] = {}
+            for decision, measured in notes:
+                known = handle(decision)
+                if not _is_first(database, decision, known, tallies):
+                    continue
+                if measured is None:
+                    continue
+                new = database.execute("INSERT OR IGNORE INTO measured VALUES (?, ?)", (known, decision.record))
+                if new.rowcount:
+                    for metric, happened in measured.items():
+                        if happened is not None:
+                            _add(tallies, decision, metric, happened)
+            _write(database, tallies)
+
+    def report(self, reports: Sequence[Report]) -> list[Taken]:
+        """Take reports of outcomes."""
+        with self._changing() as database:
+            tallies: dict[_Tally, list[int]] = {}
+            found = [_report(database, one, tallies) for one in reports]
+            _write(database, tallies)
+            return found
+
+    def counts(self, record: str, metrics: Sequence[str]) -> Counts | None:
+        """What was counted for a deployment; None before the first decision."""
+        with self._lock:
+            span = self._database.execute("SELECT began, ended FROM spans WHERE record = ?", (record,)).fetchone()
+            rows = self._database.execute(
+                "SELECT share, arm, metric, events, known FROM tallies WHERE record = ? ORDER BY share", (record,)
+            ).fetchall()
+        if span is None:
+            return None
+        found: dict[float, dict[tuple[Arm, str], tuple[int, int]]] = {}
+        for share, arm, metric, events, known in rows:
+            found.setdefault(share, {})[arm, metric] = (events, known)
+        return Counts(
+            began=datetime.fromtimestamp(span[0], UTC),
+            ended=datetime.fromtimestamp(span[1], UTC),
+            stages=tuple(_stage(share, cells, metrics) for share, cells in found.items()),
+        )
+
+    def forget(self, before: datetime) -> int:
+        """Remove what was last added to before a moment; how many deployments that were."""
+        with self._changing() as database:
+            found = database.execute("SELECT record FROM spans WHERE ended < ?", (before.timestamp(),)).fetchall()
+            for (record,) in found:
+                for table in ("units", "measured", "reports", "tallies", "spans"):
+                    database.execute(f"DELETE FROM {table} WHERE record = ?", (record,))  # noqa: S608 - our own names
+            return len(found)
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+
+def measured_of(answered: Answered, budget: float | None) -> dict[str, bool | None]:
+    """What an answer says of each guard; None where it says nothing.
+
+    A client that hung up says nothing of errors, and of slowness only when it had waited longer than the budget.
+    """
+    failed = answered.failed_over or answered.status >= 500 or answered.status == 429
+    late = budget is not None and answered.total_ms > budget
+    return {
+        "errors": None if answered.hung_up else failed,
+        "slow": None if budget is None or (answered.hung_up and not late) else late or failed,
+        "format": None if answered.format_ok is None else not answered.format_ok,
+    }
+
+
+def _is_first(database: sqlite3.Connection, decision: Decision, known: bytes, tallies: dict[_Tally, list[int]]) -> bool:
+    """Whether its unit counts by this decision. One that was never seen begins to, as after a kill."""
+    key = (decision.record, decision.unit)
+    row = database.execute("SELECT decision FROM units WHERE record = ? AND unit = ?", key).fetchone()
+    if row is not None:
+        return bool(row[0] == known)
+    database.execute("INSERT INTO units VALUES (?, ?, ?)", (*key, known))
+    _add(tallies, decision, UNITS, True)
+    at = decision.at.timestamp()
+    database.execute(
+        "INSERT INTO spans VALUES (?, ?, ?) ON CONFLICT (record) DO UPDATE SET "
+        "began = min(began, excluded.began), ended = max(ended, excluded.ended)",
+        (decision.record, at, at),
+    )
+    return True
+
+
+def _report(database: sqlite3.Connection, report: Report, tallies: dict[_Tally, list[int]]) -> Taken:
+    decision, metric, happened, key = report
+    known = handle(decision)
+    row = database.execute("SELECT happened FROM reports WHERE decision = ? AND metric = ?", (known, metric)).fetchone()
+    if row is not None:
+        return "repeated" if bool(row[0]) == happened else "contradicted"
+    try:
+        database.execute("INSERT INTO reports VALUES (?, ?, ?, ?, ?)", (known, metric, happened, decision.record, key))
+    except sqlite3.IntegrityError:
+        return "key-reused"
+    if _is_first(database, decision, known, tallies):
+        _add(tallies, decision, metric, happened)
+    return "taken"
+
+
+def _add(tallies: dict[_Tally, list[int]], decision: Decision, metric: str, happened: bool) -> None:
+    cell = tallies.setdefault((decision.record, decision.share, decision.arm, metric), [0, 0])
+    cell[0] += happened
+    cell[1] += 1
+
+
+def _write(database: sqlite3.Connection, tallies: Mapping[_Tally, Sequence[int]]) -> None:
+    database.executemany(
+        "INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (record, share, arm, metric) DO UPDATE SET "
+        "events = events + excluded.events, known = known + excluded.known",
+        [(*key, *cell) for key, cell in tallies.items()],
+    )
+
+
+def _stage(share: float, cells: Mapping[tuple[Arm, str], tuple[int, int]], metrics: Sequence[str]) -> StageCounts:
+    def cell(arm: Arm, metric: str) -> tuple[int, int]:
+        return cells.get((arm, metric), (0, 0))
+
+    return StageCounts(
+        share=share,
+        specialist=cell("specialist", UNITS)[1],
+        incumbent=cell("incumbent", UNITS)[1],
+        metrics=tuple(
+            Metric(
+                metric=name,
+                specialist=cell("specialist", name)[0],
+                incumbent=cell("incumbent", name)[0],
+                specialist_known=cell("specialist", name)[1],
+                incumbent_known=cell("incumbent", name)[1],
+            )
+            for name in metrics
+        ),
+    )

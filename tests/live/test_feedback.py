@@ -1,0 +1,177 @@
+"""What an application reports: taken once, by this door's own ids, in time, and as a yes or a no."""
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelsmith.live.ids import Ids
+from modelsmith.live.reports import MOST, read_body
+from tests.live.conftest import KEY, RECORD, report
+
+
+def sent(desk, *reports):
+    body = reports[0] if len(reports) == 1 else {"reports": list(reports)}
+    return desk.recorder.feedback(json.dumps(body).encode())
+
+
+def known(desk):
+    stages = desk.recorder.counts(desk.recorder._watching["rtb-pricing"]).stages
+    wins = stages[0].metrics[0]
+    return (wins.specialist, wins.specialist_known, wins.incumbent, wins.incumbent_known)
+
+
+def test_a_report_counts_for_the_arm_that_its_id_names(desk):
+    assert sent(desk, report(desk.decided("specialist"))) == (200, {"result": "taken"})
+    assert sent(desk, report(desk.decided("incumbent"), 0)) == (200, {"result": "taken"})
+    assert known(desk) == (1, 1, 0, 1)
+
+
+def test_a_report_that_comes_twice_counts_once(desk):
+    one = report(desk.decided("specialist"))
+    assert [sent(desk, one)[1]["result"] for _ in range(3)] == ["taken", "repeated", "repeated"]
+    assert sent(desk, one | {"idempotency_key": "another"})[1]["result"] == "repeated"
+    assert known(desk) == (1, 1, 0, 0)
+
+
+def test_the_first_report_stands_against_a_later_one(desk):
+    one = desk.decided("specialist")
+    sent(desk, report(one, 0))
+    status, said = sent(desk, report(one, 1, "second thoughts"))
+    assert (status, said["result"]) == (409, "contradicted")
+    assert known(desk) == (0, 1, 0, 0)
+
+
+def test_an_idempotency_key_is_for_one_report(desk):
+    sent(desk, report(desk.decided(), key="k"))
+    assert sent(desk, report(desk.decided(), key="k"))[0] == 409
+
+
+def test_an_id_that_this_door_did_not_make_is_refused(desk):
+    mine = desk.decided("specialist")
+    text, _, mark = mine.id.partition(".")
+    facts = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    facts[5] = "incumbent"
+    other_arm = urlsafe_b64encode(json.dumps(facts).encode()).rstrip(b"=").decode()
+    stranger = Ids(bytes(32)).named(mine)
+    for forged in (
+        f"{other_arm}.{mark}",
+        f"{text}.",
+        text,
+        stranger.id,
+        mine.id + "A",
+        mine.id[:-1],
+        "",
+        "x.y",
+        7,
+        None,
+    ):
+        assert sent(desk, report(forged, key="k"))[0] == 403
+    assert b'modelsmith_feedback_total{cluster="",result="forged"} 10.0' in desk.recorder.exposition()[1]
+
+
+@given(st.text(max_size=80))
+@settings(max_examples=100, deadline=None)
+def test_no_text_is_an_id_by_chance(text):
+    assert Ids(KEY).read(text) is None
+
+
+@pytest.mark.parametrize("value", [0.5, 2, -1, "1", None, True, [1], 1e300])
+def test_a_value_is_a_yes_or_a_no(desk, value):
+    assert sent(desk, report(desk.decided(), value))[0] == 422
+
+
+@pytest.mark.parametrize("value", [b"NaN", b"Infinity", b"-Infinity", b"1e999"])
+def test_what_is_no_number_is_refused(desk, value):
+    body = json.dumps(report(desk.decided())).encode().replace(b'"value": 1', b'"value": ' + value)
+    assert desk.recorder.feedback(body)[0] in (400, 422)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{", b'"x"', b"null", b"\xff\xfe", b"[" * 100_000, b'{"reports": []}', b'{"reports": 1}',
+     b'{"reports": [' + b"1," * MOST + b"1]}", b'{"decision_id": 1}'],
+)  # fmt: skip
+def test_a_body_that_is_no_report_is_refused_in_words(desk, body):
+    status, said = desk.recorder.feedback(body)
+    assert status == 400
+    assert "decision_id, metric, value and idempotency_key" in json.dumps(said)
+
+
+def test_a_body_that_is_too_large_is_not_read():
+    assert read_body(b" " * (1 << 21) + b"{}") is None
+
+
+def test_a_metric_that_the_rule_does_not_name_is_refused(desk):
+    for metric in ("clicks", "errors", "slow", ""):
+        assert sent(desk, report(desk.decided(), metric=metric))[1]["result"] == "unknown-metric"
+
+
+def test_a_report_is_late_after_the_time_that_the_rule_states(desk):
+    early, late = desk.decided(), desk.decided()
+    desk.hands.pass_(minutes=60)
+    assert sent(desk, report(early))[0] == 200
+    desk.hands.pass_(minutes=1)
+    assert sent(desk, report(late))[0] == 410
+
+
+def test_another_deployments_id_counts_nowhere(desk):
+    other = desk.decided("specialist", record="sha256:" + "0" * 64)
+    assert sent(desk, report(other))[1]["result"] == "not-watched"
+    shadow = desk.decided("specialist", stage="shadow")
+    assert sent(desk, report(shadow))[1]["result"] == "shadow"
+
+
+def test_a_batch_says_of_each_report_what_became_of_it(desk):
+    good = report(desk.decided("specialist"))
+    status, said = sent(desk, good, good, report("forged"))
+    assert status == 200
+    assert [one["result"] for one in said["results"]] == ["taken", "repeated", "forged"]
+    assert known(desk) == (1, 1, 0, 0)
+
+
+def test_a_key_counts_once_however_many_decisions_it_has(desk):
+    many = [desk.decided("specialist", key="one customer") for _ in range(20)]
+    sent(desk, *[report(one) for one in many])
+    assert known(desk) == (1, 1, 0, 0)
+
+
+def test_a_key_stays_in_the_stage_in_which_it_was_first_seen(desk):
+    """The share grows: a key that was the incumbent's may be the specialist's now, and is counted where it was."""
+    sent(desk, report(desk.decided("incumbent", key="k", share=0.1)))
+    sent(desk, report(desk.decided("specialist", key="k", share=0.5)))
+    stages = desk.recorder.counts(desk.recorder._watching["rtb-pricing"]).stages
+    assert [(one.share, one.specialist, one.incumbent) for one in stages] == [(0.1, 0, 1)]
+
+
+def test_a_flood_is_refused_and_counted_and_ends(desk):
+    one = report(desk.decided())
+    batch = json.dumps({"reports": [one] * MOST}).encode()
+    said = [desk.recorder.feedback(batch)[0] for _ in range(25)]
+    assert said[0] == 200
+    assert said[-1] == 429
+    assert b'modelsmith_feedback_total{cluster="",result="flood"}' in desk.recorder.exposition()[1]
+    desk.hands.pass_(seconds=1)
+    assert desk.recorder.feedback(batch)[0] == 200
+
+
+def test_a_report_of_a_decision_that_a_kill_took_brings_it_back(desk):
+    one = desk.decided("specialist")
+    desk.recorder._waiting.clear()
+    sent(desk, report(one))
+    assert known(desk) == (1, 1, 0, 0)
+    assert desk.recorder.counts(desk.recorder._watching["rtb-pricing"]).stages[0].specialist == 1
+    assert one.record == RECORD
+
+
+def test_neither_key_nor_report_stands_in_store_or_metrics(desk):
+    one = desk.decided("specialist", key="customer@example.org")
+    sent(desk, report(one, key="order 4711"))
+    desk.recorder.flush()
+    stored = b"".join(path.read_bytes() for path in desk.folder.rglob("*") if path.is_file())
+    shown = desk.recorder.exposition()[1]
+    for private in (b"customer@example.org", b"order 4711", one.id.encode()):
+        assert private not in stored
+        assert private not in shown

@@ -1,0 +1,238 @@
+"""A deployment that is worse is taken back at once, and nothing but a new one makes traffic go forward again."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from modelsmith.live.latch import Latches
+from modelsmith.live.port import Answered
+from modelsmith.live.recorder import STORE_FILE
+from tests.live.conftest import RECORD, report, watching
+
+
+def tell(desk, reports):
+    for at in range(0, len(reports), 500):
+        desk.recorder.feedback(json.dumps({"reports": reports[at : at + 500]}).encode())
+
+
+def worse(desk):
+    """Traffic on which the specialist wins half as often."""
+    tell(desk, desk.traffic(2_000, 0.1, 0.4)[1])
+
+
+def good(status=200, **facts):
+    return Answered(status, 5.0, 20.0, 100, 10, **facts)
+
+
+def test_the_first_decision_after_the_trip_is_the_incumbents(desk):
+    _, reports = desk.traffic(2_000, 0.1, 0.4)
+    for one in reports:
+        before = desk.recorder.latched("rtb-pricing")
+        desk.recorder.feedback(json.dumps(one).encode())
+        if desk.recorder.latched("rtb-pricing"):
+            break
+    assert not before
+    assert desk.recorder.latched("rtb-pricing")
+    assert desk.told == [True], "it is announced once, and lies on disk before"
+
+
+def test_what_is_not_worse_goes_on(desk):
+    tell(desk, desk.traffic(2_000, 0.4, 0.4)[1])
+    assert not desk.recorder.latched("rtb-pricing")
+    assert desk.told == []
+
+
+def test_a_specialist_whose_answers_fail_is_taken_back_without_any_report(desk):
+    for one in [desk.decided() for _ in range(1_000)]:
+        failed = one.arm == "specialist"
+        desk.recorder.answered(one, good(503, failed_over=True) if failed else good())
+    desk.recorder.flush()
+    assert desk.recorder.latched("rtb-pricing")
+    assert "errors is 100.0 points worse" in desk.recorder.trips()[0][1].reasons[0]
+
+
+def test_clients_that_hang_up_are_no_errors(desk):
+    for one in [desk.decided() for _ in range(1_000)]:
+        desk.recorder.answered(one, good(200, hung_up=one.arm == "specialist"))
+    desk.recorder.flush()
+    assert not desk.recorder.latched("rtb-pricing")
+
+
+def test_a_restart_finds_the_latch(desk):
+    worse(desk)
+    assert desk.again().latched("rtb-pricing")
+
+
+def test_a_trip_that_a_crash_cut_short_is_made_up_for(desk):
+    """Counts were stored, and the door died before the latch was written."""
+    worse(desk)
+    desk.recorder.latches.path(RECORD).unlink()
+    assert desk.again().latched("rtb-pricing")
+    assert desk.is_on_disk()
+
+
+def test_a_damaged_latch_holds(desk):
+    worse(desk)
+    desk.recorder.latches.path(RECORD).write_bytes(b"\0{")
+    recorder = desk.again()
+    assert recorder.latched("rtb-pricing")
+    assert recorder.trips()[0][1] is None
+
+
+def test_a_lost_store_does_not_lift_the_latch(desk):
+    worse(desk)
+    desk.recorder.close()
+    for path in desk.folder.glob(f"{STORE_FILE}*"):
+        path.unlink()
+    desk.recorder = desk.open()
+    assert desk.recorder.latched("rtb-pricing")
+
+
+@pytest.mark.parametrize("step", [{"days": -400}, {"days": 400}])
+def test_a_step_of_the_clock_does_not_lift_the_latch(desk, step):
+    worse(desk)
+    desk.hands.at = desk.hands.at.replace(year=desk.hands.at.year + (1 if step["days"] > 0 else -1))
+    assert desk.recorder.latched("rtb-pricing")
+    assert desk.again().latched("rtb-pricing")
+
+
+def test_a_step_forward_does_not_end_the_window(desk):
+    """Nobody gets rid of the contract by setting the clock: the window is open while either clock says so."""
+    desk.hands.at = desk.hands.at.replace(year=desk.hands.at.year + 1)
+    worse(desk)
+    assert desk.recorder.latched("rtb-pricing")
+
+
+def test_after_the_window_it_is_said_and_left_to_a_person(desk):
+    desk.hands.pass_(minutes=90)
+    worse(desk)
+    assert not desk.recorder.latched("rtb-pricing")
+    assert desk.recorder.judgement("rtb-pricing").outcome == "roll-back"
+    assert desk.told == []
+
+
+def test_the_next_deployment_is_not_under_the_old_latch(desk):
+    worse(desk)
+    desk.recorder.follow([])
+    assert not desk.recorder.latched("rtb-pricing")
+    desk.recorder.follow([watching("sha256:" + "1" * 64)])
+    assert not desk.recorder.latched("rtb-pricing")
+    desk.recorder.follow([watching()])
+    assert desk.recorder.latched("rtb-pricing")
+
+
+def test_two_doors_of_one_clone_obey_each_others_latch(desk):
+    other = desk.open()
+    worse(desk)
+    assert other.latched("rtb-pricing")
+    other.close()
+
+
+def test_with_a_full_disk_it_serves_latches_and_says_so(desk, monkeypatch):
+    """No file can grow: the latch is written into room that was set aside when the deployment came under watch."""
+    _, reports = desk.traffic(2_000, 0.1, 0.4)
+    tell(desk, reports[:-600])
+    full = sqlite3.OperationalError("database or disk is full")
+    store = desk.recorder._store
+    monkeypatch.setattr(store, "note", lambda _: (_ for _ in ()).throw(full))
+    monkeypatch.setattr(store, "report", lambda _: (_ for _ in ()).throw(full))
+    status, said = desk.recorder.feedback(json.dumps(report(desk.decided())).encode())
+    assert (status, said["result"]) == (503, "not-stored")
+    desk.recorder.flush()
+    assert "disk is full" in desk.recorder.trouble
+    monkeypatch.undo()
+    desk.recorder.flush()
+    assert desk.recorder.trouble is None
+    assert len(desk.recorder._waiting) == 0
+
+
+def test_a_latch_that_cannot_be_written_holds_and_is_written_later(desk, monkeypatch):
+    tried = []
+
+    def refuse(self, latch):
+        tried.append(latch)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Latches, "set", refuse)
+    worse(desk)
+    assert tried
+    assert desk.recorder.latched("rtb-pricing")
+    assert desk.told == [], "nothing is announced that a crash could take back"
+    assert "No space left" in desk.recorder.trouble
+    monkeypatch.undo()
+    desk.recorder._latch(desk.recorder._held[RECORD])
+    assert desk.told == [True]
+    assert desk.recorder.trouble is None
+
+
+def test_room_for_the_latch_is_there_before_it_is_needed(desk):
+    room = desk.recorder.latches.path(RECORD).with_suffix(".room")
+    assert room.stat().st_blocks * 512 >= 65_536
+
+
+def test_a_store_that_is_no_database_stops_no_request(tmp_path, desk):
+    desk.recorder.close()
+    (desk.folder / STORE_FILE).write_bytes(b"not a database" * 1000)
+    for side in ("-wal", "-shm"):
+        (desk.folder / f"{STORE_FILE}{side}").unlink(missing_ok=True)
+    desk.recorder = desk.open()
+    desk.recorder.answered(desk.decided(), good())
+    desk.recorder.flush()
+    assert "not a database" in desk.recorder.trouble
+    assert desk.recorder.feedback(json.dumps(report(desk.decided())).encode())[0] == 503
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{root!r}]
+from tests.live.conftest import Desk
+from tests.live.test_latch import worse
+desk = Desk(Path({folder!r}))
+print("up", flush=True)
+worse(desk)
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.1, 0.3])
+def test_killed_at_any_instant_it_comes_back_to_the_same(tmp_path, wait):
+    """Whatever instant the kill hits: the store opens, and a latch that was announced is there."""
+    folder = tmp_path / "live"
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    script = KILLED.format(root=root, folder=str(folder))
+    door = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    assert door.stdout.readline() == b"up\n"
+    threading.Event().wait(wait)
+    door.send_signal(signal.SIGKILL)
+    said = door.communicate()[0]
+    latched = Latches(folder / "latches").is_set(RECORD)
+    assert latched or b"done" not in said
+    from tests.live.conftest import Desk
+
+    desk = Desk(folder)
+    try:
+        counts = desk.recorder.counts(watching())
+        assert desk.recorder.latched("rtb-pricing") or not latched
+        if counts:
+            wins = counts.stages[0].metrics[0]
+            assert wins.specialist_known <= counts.stages[0].specialist
+        assert desk.recorder.trouble is None
+    finally:
+        desk.recorder.close()
+
+
+def test_counts_that_nothing_was_added_to_are_forgotten_in_time(desk):
+    desk.traffic(100, 0.1, 0.4)
+    desk.recorder.forget(90)
+    assert desk.recorder.counts(watching()) is not None
+    desk.hands.pass_(days=91)
+    desk.recorder.forget(90)
+    assert desk.recorder.counts(watching()) is None
