@@ -11,8 +11,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +24,8 @@ from modelsmith.live.latch import Latched, Latches
 from modelsmith.live.metrics import Metrics
 from modelsmith.live.port import Answered, Arm, Decision, Recorder, Stage
 from modelsmith.live.reports import STATUS, WORDS, Asked, Report, read_body, read_report
-from modelsmith.live.store import Note, Store, measured_of
-from modelsmith.schema.cluster import Rollback
+from modelsmith.live.store import STORE_FILE, Note, Store, measured_of
+from modelsmith.live.watching import Watching
 from modelsmith.schema.live import Counts
 
 _PAUSE: Final = 0.05
@@ -35,26 +34,7 @@ _MOST_WAITING: Final = 200_000
 """Notes in memory at most, while the store takes none: some 100 MB. More are dropped, and counted."""
 _REPORTS_A_SECOND: Final = 2_000
 _BURST: Final = 20_000
-STORE_FILE: Final = "counts.sqlite3"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Watching:
-    """A deployment under watch, as main says it."""
-
-    cluster: str
-    specialist: str
-    record: str
-    """Digest of the record that deployed it."""
-    terms: Rollback
-    opens: datetime
-    """When the deployment was approved."""
-
-    @property
-    def closes(self) -> datetime:
-        """Until when the contract sends traffic back by itself."""
-        return self.opens + timedelta(minutes=self.terms.window_minutes)
 
 
 class LiveRecorder(Recorder):
@@ -203,6 +183,8 @@ class LiveRecorder(Recorder):
 
     def close(self) -> None:
         """Store what is waiting, and end."""
+        if self._ended.is_set():
+            return
         self._ended.set()
         self._writer.join()
         self.flush()

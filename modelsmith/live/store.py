@@ -15,14 +15,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from modelsmith.live.ids import handle
 from modelsmith.live.port import Answered, Arm, Decision
 from modelsmith.live.reports import Report
 from modelsmith.schema.live import Counts, Metric, StageCounts
 
-BUSY_SECONDS = 10.0
+STORE_FILE: Final = "counts.sqlite3"
+BUSY_SECONDS: Final = 10.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS units (
     record TEXT NOT NULL, unit TEXT NOT NULL, decision BLOB NOT NULL, PRIMARY KEY (record, unit)) WITHOUT ROWID;

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from modelsmith.live.clock import Clock
-from modelsmith.live.recorder import LiveRecorder, Watching
+from modelsmith.live.recorder import LiveRecorder
+from modelsmith.live.watching import Watching
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.cluster import Rollback
 from modelsmith.schema.watch import Guard, Rule

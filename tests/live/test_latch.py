@@ -12,7 +12,7 @@ import pytest
 
 from modelsmith.live.latch import Latches
 from modelsmith.live.port import Answered
-from modelsmith.live.recorder import STORE_FILE
+from modelsmith.live.store import STORE_FILE
 from tests.live.conftest import RECORD, report, watching
 
 
@@ -52,7 +52,7 @@ def test_a_specialist_whose_answers_fail_is_taken_back_without_any_report(desk):
     for one in [desk.decided() for _ in range(1_000)]:
         failed = one.arm == "specialist"
         desk.recorder.answered(one, good(503, failed_over=True) if failed else good())
-    desk.recorder.flush()
+    desk.recorder.close()
     assert desk.recorder.latched("rtb-pricing")
     assert "errors is 100.0 points worse" in desk.recorder.trips()[0][1].reasons[0]
 
