@@ -8,7 +8,7 @@ away. Only one thing was approved before it was proposed: the rollback contract 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -115,6 +115,7 @@ def decide(
     contract: Contract | None = None,
     recorders: Collection[str] = (),
     elsewhere: Sequence[Elsewhere] = (),
+    said_no: Set[str] = frozenset(),
 ) -> GateDecision:
     """Decide.
 
@@ -137,6 +138,7 @@ def decide(
         recorders: Who prepared the promotion records of the change, as these say.
         elsewhere: Authentic rejections of the same in other pull requests, and withdrawals. One stands, whatever number
             the same is opened under, until its giver takes it back, there or by another verdict here.
+        said_no: Who asked for changes at the forge, where nobody has signed that: it closes the gate of what they own.
     """
     at = merge_time(now, reviews)
     verdicts, notes = _standing(change, reviews, policy, people, at)
@@ -186,6 +188,10 @@ def decide(
                 f"only another verdict of {actor} takes that back.",
             )
             for actor in sorted(able & rejected.keys())
+        ]
+        found += [
+            Refusal("rejected", f"{actor} owns {requirement.paths[0]} and asked for changes at the forge.")
+            for actor in sorted(able & said_no)
         ]
         satisfied_by = counted[0] if counted else None
         if satisfied_by is None and prepared and contract and contract.covers(requirement.paths):

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from modelsmith.forges.github.forge import GitHubForge
 from modelsmith.operations.contract import Request, Result
-from modelsmith.promotion.attestation import Attested, attestation, newest, read_attestation
+from modelsmith.promotion.attestation import FORGE, Attested, attestation, newest, read_attestation
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import ambient, open_forge
 from modelsmith.repository.workspace import Workspace
@@ -67,7 +67,7 @@ def run(workspace: Workspace, request: AttestReviewsRequest) -> AttestReviewsRes
         ).then(step("approve", {"number": 1}, key="KEY"))
     git = workspace.git
     main = read_governed_state(git, forge.fetch_into(git))
-    if not any(one.forge == "github" for one in main.policy.attested_forges):
+    if not any(one.forge == FORGE for one in main.policy.attested_forges):
         raise InvalidInput(
             "nobody-believed",
             "Main's policy believes no workflow about reviews at GitHub",
@@ -96,7 +96,7 @@ def _attest(forge: GitHubForge, main: GovernedState, pull: PullRequest, commit: 
     reviews = forge.reviews(pull.number)
     said = ReviewsAttestation(
         repository=main.policy.repository,
-        forge="github",
+        forge=FORGE,
         hosted=hosted,
         hosted_id=hosted_id,
         pull=pull.number,

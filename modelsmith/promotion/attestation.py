@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from modelsmith.governance.keys import CLOCK_TOLERANCE
-from modelsmith.governance.people import account_holder
+from modelsmith.governance.people import account_holder, is_harness
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.repository.tree import Revision
@@ -27,6 +27,8 @@ from modelsmith.signing.dsse import parse_statement, peek, statement, unseal_key
 from modelsmith.signing.keyless import Believed
 
 SUBJECT = "change"
+FORGE = "github"
+"""How people.yaml and attestations call the forge whose reviews are heard."""
 _VERDICTS = {"APPROVED": "approve", "CHANGES_REQUESTED": "reject"}
 
 
@@ -201,6 +203,25 @@ def of_pull(main: GovernedState, pull: PullRequest, change: str) -> tuple[tuple[
             continue
         kept.append(review)
     return tuple(kept), (*notes, *others)
+
+
+def said_no(people: People, pull: PullRequest, signed: Sequence[Review], change: str) -> frozenset[str]:
+    """People who asked for changes at the forge and did not take it back: there, or by what they signed since.
+
+    That opens no gate, so it needs less proof than an approval: the login or the account of a person is enough, and no
+    workflow need have attested it. Nothing of it outlives the merge: receipts hold approvals, and ``verify`` asks no
+    forge.
+    """
+    taken_back = {(one.actor, one.at) for one in signed if (one.verdict, one.change) == ("approve", change)}
+    return frozenset(
+        person.id
+        for one in pull.heard or ()
+        for person in people.people
+        if one.verdict == "reject"
+        and (person.logins.get(FORGE, "").lower() == one.login.lower() or person.accounts.get(FORGE) == one.account)
+        and not is_harness(person.id, people)
+        and not any(actor == person.id and at >= one.at for actor, at in taken_back)
+    )
 
 
 def about(said: ReviewsAttestation, pull: int, head: str | None, change: str) -> str | None:

@@ -12,7 +12,7 @@ from modelsmith.governance.keys import CLOCK_TOLERANCE, opener_doubt
 from modelsmith.governance.names import find_twin
 from modelsmith.governance.observed import observed_in
 from modelsmith.governance.shape import ABSENT
-from modelsmith.promotion.attestation import of_pull, with_attested
+from modelsmith.promotion.attestation import of_pull, said_no, with_attested
 from modelsmith.promotion.authors import Authorship, Commits, authorship
 from modelsmith.promotion.checks import Named, is_promotion, named_actors, promotion_checks
 from modelsmith.promotion.freshness import require_readable
@@ -77,6 +77,7 @@ def decide_merge(main: GovernedState, pull: PullRequest, now: datetime) -> Merge
             latest_signed=max(now, pull.opened_at, signed.latest),
             now=now,
             elsewhere=pull.elsewhere,
+            said_no=said_no(main.people, pull, signed_reviews, change.digest()),
             opener=(
                 *_opener(pull, main),
                 *_repository(pull, main),
@@ -95,10 +96,14 @@ def _heard(pull: PullRequest, attested: Sequence[Review]) -> tuple[str, ...]:
     """What was said at the forge and nobody has attested or signed: readers should not take it for a verdict."""
     known = {(one.source.login.lower(), one.verdict) for one in attested if one.source}
     verbs = {"approve": "approved", "reject": "asked for changes"}
+    means = {
+        "approve": f"that opens no gate unless they sign: `modelsmith approve {pull.number} --key KEY`",
+        "reject": "of an owner of what changes, that closes the gate until they approve",
+    }
     return tuple(
         f"{one.login} {verbs[one.verdict]} at the forge"
         + ("" if one.head == pull.head else f", of another commit ({one.head[:12]})")
-        + f"; that counts for nothing unless they sign: `modelsmith {one.verdict} {pull.number} --key KEY`."
+        + f"; {means[one.verdict]}."
         for one in pull.heard or ()
         if (one.login.lower(), one.verdict) not in known
     )
@@ -133,6 +138,7 @@ def decide_tree(
     latest_signed: datetime,
     now: datetime | None = None,
     elsewhere: Sequence[Elsewhere] = (),
+    said_no: Set[str] = frozenset(),
     opener: Sequence[CheckResult] = (),
 ) -> MergeDecision:
     """The same decision from its parts.
@@ -151,6 +157,7 @@ def decide_tree(
             approvals of this merge, or the present.
         now: The present, where the merge is made.
         elsewhere: What the forge holds against the same in other pull requests; nothing of it outlives the merge.
+        said_no: Who asked for changes at the forge without a signature; nothing of it outlives the merge either.
         opener: Checks of the proposal itself: of its commits, and at the merge of who opened it and what was said.
     """
     change = git.change(main.tree.commit, tree)
@@ -175,6 +182,7 @@ def decide_tree(
         contract=contract_for(main, Revision(git, tree), change, now, latest_signed) if passed else None,
         recorders=named.preparers,
         elsewhere=elsewhere,
+        said_no=said_no,
     )
     return MergeDecision(decision, change, tree, main)
 

@@ -91,12 +91,15 @@ class Review(Frozen):
 
 
 class Heard(Frozen):
-    """What somebody said at a forge under a login, without signing it: it counts for nothing."""
+    """What somebody said at a forge under a login, without signing it: it opens no gate. A no of a person closes it."""
 
     login: str
+    account: Annotated[int, Field(ge=1)]
+    """The forge's number of the account."""
     verdict: Literal["approve", "reject"]
     head: GitHash
     """The proposal's commit that they spoke of."""
+    at: Moment
 
 
 class Elsewhere(Frozen):
@@ -144,8 +147,8 @@ class PullRequest(Frozen):
     What was opened, and what verdicts speak of, is ``head`` all the same.
     """
     heard: tuple[Heard, ...] | None = None
-    """What each login last said at the forge without signing it; None where the forge was not asked. By itself it
-    counts for nothing; readers should know."""
+    """What each account last said at the forge without signing it; None where the forge was not asked. By itself it
+    opens no gate; readers should know. See `modelsmith.promotion.attestation.said_no`."""
     attested: tuple[str, ...] = ()
     """What workflows attested of its reviews at the forge, oldest first, as signed: nobody has verified it yet."""
 

@@ -26,6 +26,7 @@ from modelsmith.artifacts.seal import seal as seal_artifact
 from modelsmith.artifacts.store import Store
 from modelsmith.evidence.bundle import Governing, Run, build, evidence_bytes
 from modelsmith.forges.local import LocalForge
+from modelsmith.forges.logs import SignedLogs
 from modelsmith.forges.port import ForgeIdentity, Proposal
 from modelsmith.governance.gate import GateDecision
 from modelsmith.governance.routing import changes_routing
@@ -193,6 +194,12 @@ class World(Place):
     def as_(self, actor: str, key: str | None = None) -> LocalForge:
         """The forge, spoken to as somebody, with their own key or another one."""
         return LocalForge(self.forge, self.git, ForgeIdentity(actor, self.key(key or actor)))
+
+    def logs(self, actor: str, key: str | None = None) -> SignedLogs:
+        """The logs of pull requests, freshly fetched: what is written there by hand asks nobody but the forge."""
+        logs = self.as_(actor, key)
+        logs.fetch_into(self.git)
+        return logs
 
     def harness(self) -> Harness:
         """The machine that prepares; the attacker drives it."""

@@ -144,8 +144,7 @@ def test_an_expired_key_with_a_backdated_statement_does_not_approve_past_the_hoo
 def event_with(world, actor, proof, at=None, key=None, number=4):
     """A review's event on top of the log, made by hand."""
     said = json.loads(proof.statement)
-    world.as_(HARNESS).fetch_into(world.git)
-    forge = world.as_(actor, key)
+    forge = world.logs(actor, key)
     last = forge._reader.log(world.pull_tip(number))[-1]
     facts = {"verdict": said["verdict"], "change": said["change"]}
     now = at or datetime.now(UTC).replace(microsecond=0)

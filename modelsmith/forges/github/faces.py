@@ -174,27 +174,38 @@ class Faces:
                 self.rest.pause(2.0**attempt)
 
     def heard(self, number: int) -> tuple[Heard, ...]:
-        """The last verdict that each login gave in GitHub's pages, with the commit that it was about."""
-        said: dict[str, Heard] = {}
-        for entry in self.rest.ask_all("read the reviews", f"/pulls/{number}/reviews?per_page=100"):
-            review = read_answer(ReviewAnswer, entry)
-            login = review.user.login if review.user else ""
-            said.pop(login, None) if review.state == "DISMISSED" else None
-            verdict = _VERDICTS.get(review.state)
-            if login and verdict and review.commit_id:
-                said.pop(login, None)
-                said[login] = Heard.model_validate({"login": login, "verdict": verdict, "head": review.commit_id})
+        """The last verdict that each account gave in GitHub's pages, with the commit that it was about."""
+        said: dict[int, Heard] = {}
+        for one in self._given(number):
+            said.pop(one.account, None)
+            verdict = _VERDICTS.get(one.state)
+            if verdict and one.commit:
+                facts = {"login": one.login, "account": one.account, "head": one.commit, "at": one.at}
+                said[one.account] = Heard.model_validate(facts | {"verdict": verdict})
         return tuple(said.values())
 
     def reviews(self, number: int) -> tuple[AttestedReview, ...]:
-        """Every review that decides something, in GitHub's order, as GitHub has it at this moment.
-
-        Two things that GitHub lets whoever may write do to a review are looked through (`given_by`): another base
-        branch shows the reviewer another difference, and a no can be dismissed by others than its giver.
+        """What a workflow attests: every review that decides something.
 
         Raises:
             InfrastructureFailure: ``github-failed`` for an answer that cannot be read.
             GateNotCleared: ``over-limits``.
+        """
+        found = self._given(number)
+        if len(found) > MOST_REVIEWS:
+            raise GateNotCleared(
+                "over-limits",
+                f"Pull request {number} has {len(found)} reviews; {MOST_REVIEWS} can be attested",
+                "Propose the change again: it gets a pull request of its own.",
+                number=number,
+            )
+        return tuple(found)
+
+    def _given(self, number: int) -> list[AttestedReview]:
+        """Every review that decides something, in GitHub's order, as GitHub has it at this moment.
+
+        Two things that GitHub lets whoever may write do to a review are looked through (`given_by`): another base
+        branch shows the reviewer another difference, and a no can be dismissed by others than its giver.
         """
         found = []
         for entry in self.rest.ask_all("read the reviews", f"/pulls/{number}/reviews?per_page=100"):
@@ -214,14 +225,7 @@ class Faces:
         if found:
             listed = self.rest.ask_all("read what happened to it", f"/issues/{number}/events?per_page=100")
             found = given_by(found, [read_answer(EventAnswer, entry) for entry in listed])
-        if len(found) > MOST_REVIEWS:
-            raise GateNotCleared(
-                "over-limits",
-                f"Pull request {number} has {len(found)} reviews; {MOST_REVIEWS} can be attested",
-                "Propose the change again: it gets a pull request of its own.",
-                number=number,
-            )
-        return tuple(found)
+        return found
 
     def say(self, number: int, text: str, mark: str = MARK) -> bool:
         """Let the one comment with this mark hold this text: it is edited, not said again. False when it held it."""

@@ -1,0 +1,162 @@
+"""The attacks of the other files once more, where the forge is GitHub: no hook of ours judges a push there.
+
+The tests below that are imported are the very same; only the world differs. What they push goes to a server of GitHub's
+shape, and each person's token may write everything that a contributor's may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import test_approvals as approvals
+import yaml
+from attacker import HARNESS, PEOPLE, PEOPLE_FILE, World, refused
+from github_openapi import description
+from github_server import GitHubServer
+from github_settings import SettingsServer
+from test_approvals import (  # noqa: F401
+    test_a_file_added_after_the_approval_voids_it,
+    test_a_key_that_the_pull_request_itself_adds_does_not_speak,
+    test_a_rejection_is_not_lost_by_opening_the_same_again,
+    test_an_approval_of_something_else_is_not_replayed,
+    test_an_expired_key_does_not_approve,
+    test_an_owner_of_something_else_opens_no_gate,
+    test_merging_is_not_approving,
+    test_naming_somebody_else_as_requester_does_not_free_the_one_who_opened_it,
+    test_one_person_s_key_under_another_s_name_is_refused,
+    test_the_harness_s_own_key_approves_nothing,
+    test_the_requester_approves_nothing_of_their_own,
+    test_the_same_change_under_another_number_needs_an_approval_of_its_own,
+)
+from test_closing import (  # noqa: F401
+    test_a_branch_of_the_same_name_closes_nobody_else_s_pull_request,
+    test_naming_somebody_as_requester_takes_no_approval_away,
+    test_two_people_may_propose_the_same_commit,
+    test_whoever_neither_opened_it_nor_decides_about_it_does_not_close_it,
+)
+from test_governance import (  # noqa: F401
+    test_a_harness_cannot_merge_what_policy_does_not_leave_to_it,
+    test_a_harness_configured_to_be_a_person_signs_as_itself,
+    test_governance_mixed_with_a_promotion_is_refused,
+)
+
+from modelsmith.forges.github.forge import BRANCHES, GitHubForge
+from modelsmith.forges.github.place import parse_place
+from modelsmith.forges.github.token import VARIABLES, Token
+from modelsmith.forges.logs import SignedLogs
+from modelsmith.forges.port import ForgeIdentity
+
+NAME = "acme/promotions"
+
+
+@dataclass(frozen=True)
+class WorldAtGitHub(World):
+    """The same place, its bare repository behind GitHub's server."""
+
+    server: GitHubServer
+
+    @property
+    def place(self) -> str:
+        return f"github:{self.server.web}/{NAME}"
+
+    def hook(self, on: bool) -> None:
+        """There is none to let run."""
+
+    def as_(self, actor: str, key: str | None = None) -> GitHubForge:  # type: ignore[override]
+        token = Token(self.server.token(f"{actor}-gh"))
+        identity = ForgeIdentity(actor, self.key(key or actor))
+        return GitHubForge(parse_place(self.place), token, self.folder / "memory" / actor, self.git, identity)
+
+    def logs(self, actor: str, key: str | None = None) -> SignedLogs:
+        forge = self.as_(actor, key)
+        forge.fetch_into(self.git)
+        return forge._logs
+
+
+def moved(world: World, github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> WorldAtGitHub:
+    """The world, its open pull requests among those that GitHub has, each with its branch."""
+    world.hook(False)
+    hub = WorldAtGitHub(world.folder, world.root, github)
+    repo = github.add(NAME, world.forge)
+    world.bare.run("config", "receive.denyNonFastForwards", "false")
+    for actor in (*PEOPLE, HARNESS):
+        github.token(f"{actor}-gh")
+    for pull in world.as_(HARNESS).list():
+        branch = f"{BRANCHES.removeprefix('refs/heads/')}{pull.preparer}/{pull.branch}"
+        world.bare.run("update-ref", f"refs/heads/{branch}", pull.head)
+        repo.issues = pull.number - 1
+        github.opened(repo, f"{pull.preparer}-gh", branch, pull.title, pull.body)
+    world.git.run("config", "modelsmith.forge", hub.place)
+    monkeypatch.setenv(VARIABLES[0], github.token("harness-gh"))
+    return hub
+
+
+@pytest.fixture
+def github(tmp_path: Path) -> Iterator[GitHubServer]:
+    """Whatever it answered is as GitHub describes it."""
+    with SettingsServer(tmp_path / "github", description()) as server:
+        yield server
+    assert server.wrong == []
+
+
+@pytest.fixture
+def fresh(fresh: World, github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> WorldAtGitHub:
+    return moved(fresh, github, monkeypatch)
+
+
+@pytest.fixture
+def waiting(waiting: World, github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> WorldAtGitHub:
+    return moved(waiting, github, monkeypatch)
+
+
+def forced(world: WorldAtGitHub, commit: str) -> None:
+    """Push to a pull request's log, which anybody may who may write there."""
+    world.push_without_hooks(f"{commit}:{approvals.REVIEW_REF}")
+
+
+def test_what_is_forged_in_a_log_counts_for_nothing(waiting: WorldAtGitHub) -> None:
+    """An approval replayed after its withdrawal, by the harness's key: the log is read, and nobody merges on it."""
+    honest = approvals.signed_by(waiting, "maya")
+    waiting.as_("maya").review(4, honest.proof)
+    waiting.as_("maya").review(4, waiting.sign_with("maya", waiting.statement("maya", 4, verdict="withdraw")))
+    forced(waiting, approvals.event_with(waiting, "maya", honest.proof, key=HARNESS))
+    with refused("forged-event"):
+        waiting.merge(4)
+
+
+def test_a_log_that_names_another_head_is_not_believed(waiting: WorldAtGitHub) -> None:
+    """Maya approved one commit; the log is written anew to be about another, and its branch is moved there."""
+    approval = approvals.signed_by(waiting, "maya")
+    waiting.as_("maya").review(4, approval.proof)
+    grown = waiting.commit({"promotions/note.md": b"x"}, waiting.head(4))
+    forge = waiting.logs(HARNESS)
+    first = forge._reader.log(waiting.pull_tip(4))[0].event
+    forced(waiting, forge._commit(first.model_copy(update={"head": grown}), None, (forge._root(), grown)))
+    with refused("rewound-forge"):
+        waiting.merge(4)
+    waiting.detected(waiting.force(grown, [approval]))
+
+
+def test_a_no_in_the_forge_s_pages_stops_the_merge_before_anybody_attests_it(fresh: WorldAtGitHub) -> None:
+    """Paul asks for changes with GitHub's button and the harness dismisses that: only Paul takes it back."""
+    people = yaml.safe_load(fresh.governed().tree.read(PEOPLE_FILE))
+    for person in people["people"]:
+        person["logins"] = {"github": f"{person['id']}-gh"}
+    fresh.force_honestly({PEOPLE_FILE: yaml.safe_dump(people, sort_keys=False).encode()}, "petra")
+    number = fresh.propose({"notes.md": b"A note.\n"}, "maya")
+    fresh.approve(number, "petra")
+    repo = fresh.server.repos[NAME]
+    pull = repo.pulls[number]
+    no = fresh.server.reviewed(repo, pull, "paul-gh", "REQUEST_CHANGES")
+    with refused("gate-closed") as caught:
+        fresh.merge(number)
+    assert "paul owns notes.md and asked for changes at the forge" in caught[0].message
+    fresh.server.dismissed(pull, no, "harness-gh")
+    with refused("gate-closed"):
+        fresh.merge(number)
+    fresh.server.reviewed(repo, pull, "paul-gh", "APPROVE")
+    assert fresh.merge(number).status == "merged"
+    fresh.holds()
