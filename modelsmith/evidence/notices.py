@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC
 
+from modelsmith.evidence.live_notice import live_section
 from modelsmith.evidence.markdown import safe, short
 from modelsmith.governance.hold import Hold
 from modelsmith.governance.rollback import RollbackDecision, rates
 from modelsmith.governance.states import SpecialistHistory
+from modelsmith.governance.window import judge
 from modelsmith.schema.cluster import Routing
+from modelsmith.schema.live_evidence import LiveEvidence
 from modelsmith.schema.promotion import Override, PromotionRecord, RollbackContract, RollbackOrder
 
 NO_REASON = "no reason was given"
@@ -25,6 +28,7 @@ def rollback_notice(
     ready: str,
     routing: tuple[Routing, Routing],
     deciders: Sequence[str],
+    live: LiveEvidence | None,
 ) -> str:
     """Body of a rolled-back pull request.
 
@@ -35,6 +39,7 @@ def rollback_notice(
         ready: Whether who served before is still kept ready.
         routing: Who serves before and after.
         deciders: Roles that decide it when the contract does not.
+        live: What the front door counted, if that is why.
     """
     before, after = routing
     roles = " or ".join(f"**{role}**" for role in deciders)
@@ -44,13 +49,14 @@ def rollback_notice(
         "",
         f"- Serves now: {shares(before)}",
         f"- Will serve: {shares(after)}",
-        f"- Why: {_why(order)}",
+        f"- Why: {_why(order, live)}",
         f"- Approval: {safe(decision.sentence)}",
         f"- Decides: {decides}",
         f"- Ready: {safe(ready)}",
         f"- Then: {deployment.cluster} is on hold; `modelsmith rollback {deployment.cluster} --clear-hold` ends that",
     ]
-    return "\n".join([*lines, "", *_details(deployment, order)]) + "\n"
+    more = ["", live_section(live)] if live else []
+    return "\n".join([*lines, "", *_details(deployment, order), *more]) + "\n"
 
 
 def hold_notice(hold: Hold, rolled_back: RollbackOrder, routing: Routing, deciders: Sequence[str], reason: str) -> str:
@@ -132,7 +138,9 @@ def shares(routing: Routing) -> str:
     return ", ".join(f"{safe(one.specialist)} {one.share * 100:g}%" for one in routing.serving)
 
 
-def _why(order: RollbackOrder) -> str:
+def _why(order: RollbackOrder, live: LiveEvidence | None) -> str:
+    if live:
+        return safe("; ".join(judge(live.terms, live.counts, ended=False).reasons))
     said = safe(order.reason) or NO_REASON
     return f"{safe(rates(order.window))}. {said}" if order.window else said
 

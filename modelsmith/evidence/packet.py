@@ -17,8 +17,9 @@ from modelsmith.evidence.notices import shares
 from modelsmith.evidence.risks import open_risks
 from modelsmith.evidence.trail import NO_TRAIL, Trail, trail_section
 from modelsmith.governance.states import folder_of
+from modelsmith.governance.window import shown, watched
 from modelsmith.schema.base import Actor, Event, Section, Slug
-from modelsmith.schema.cluster import Cluster, Routing
+from modelsmith.schema.cluster import Cluster, Rollback, Routing
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence, RunEvidence
 from modelsmith.schema.figures import format_apart, format_beside
 from modelsmith.schema.promotion import Preparer, RollbackContract
@@ -50,6 +51,8 @@ class Asked:
     """Roles that decide whether production validates it; empty once that is what is asked for."""
     observers: str = ""
     """What second observers came to (`observers_section`); empty where nobody observed and nobody has to."""
+    live: str = ""
+    """What production showed (`live_section`); empty where nothing was counted by a rule."""
     pull: int | None = None
     """Number of the pull request, when it is known."""
 
@@ -67,6 +70,7 @@ def packet(
         f"![Scores of {safe(evidence.specialist)} with intervals and thresholds, and each capability]({CHART})",
         _scores(evidence),
         _checks(evidence.candidate.headline),
+        asked.live if asked else "",
         asked.observers if asked else "",
         trail_section(evidence, trail),
         _regressions(evidence),
@@ -272,12 +276,25 @@ def _rollback(evidence: Evidence, cluster: Cluster, asked: Asked | None) -> str:
         f" (artifact {short(contract.prior_artifact)})" if contract and contract.prior_artifact else ""
     )
     approves = "Approving this approves it" if contract else "Approving a deployment will approve this"
-    return (
+    text = (
         f"### Rollback\n\n{approves}: {terms.metric} must not drop by more than {terms.max_drop:.1%} of the "
         f"incumbent's. For {terms.window_minutes} minutes after your approval `modelsmith rollback` sends traffic back "
         f"{back}, to exactly the routing before this, without asking anyone again; later it asks. For "
         f"{terms.manual_hours} hours that model is kept ready. After a rollback nothing is deployed until a person "
         "clears the hold. So merge soon after you approve: the minutes count from the approval."
+    )
+    return f"{text}\n\n{_rule(terms)}" if terms.rule else text
+
+
+def _rule(terms: Rollback) -> str:
+    """What the front door does by itself."""
+    rule = terms.rule
+    assert rule
+    limits = ", ".join(f"{one.name} {shown(one.allowed, one.relative)} worse" for one in watched(terms))
+    return (
+        f"In those minutes the front door takes it back by itself when it is worse than this: {limits}; with at least "
+        f"{rule.least_decisions} decisions on each side, and an error probability of {rule.error_probability:g} over "
+        "the whole window, however often it looks. Production can validate it only by what the door counts."
     )
 
 

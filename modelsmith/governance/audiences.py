@@ -57,10 +57,14 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     "Export": {"public": ("kind", "base_model", "dtype"), "reviewer": ("parent", "base_digest")},
     "RollbackOrder": {
         "public": ("trigger", "decided_at"),
-        "reviewer": ("undoes", "prior_specialist", "prior_artifact", "reason", "window"),
+        "reviewer": ("undoes", "prior_specialist", "prior_artifact", "reason", "window", "live"),
     },
     "LiveWindow": {"reviewer": ("metric", "began", "ended", "specialist", "incumbent")},
     "Counted": {"reviewer": ("decisions", "good")},
+    "LiveEvidence": {
+        "public": ("cluster", "specialist", "outcome", "at"),
+        "reviewer": ("observer", "deployment", "routing", "terms", "counts", "findings"),
+    },
     "SecondLook": {
         "public": ("cluster", "specialist", "observer", "number", "judge"),
         "reviewer": ("artifact", "evidence", "question", "engine", "candidate", "incumbent", "retraining"),
@@ -153,6 +157,7 @@ NEEDED: Final[Mapping[str, str]] = {
     "ExportFacts": "lineage and `verify` trace an export to its parent by it",
     "Export": "`verify` compares it with the signed list of the artifact's files",
     "RollbackOrder": "`verify` judges a rollback by what its order says",
+    "LiveEvidence": "the gate and `verify` recompute a window's outcome from it",
     "HoldClearance": "`verify` judges the end of a hold by what it says",
     "Override": "`verify` judges whether an INCONCLUSIVE may count by what it says",
     "Receipt": "`verify` judges a merge by what its receipt says",

@@ -41,7 +41,7 @@ _CHECKS: Final[Mapping[Name, tuple[str, ...]]] = {
     ),
     "evidence": (
         "evidence", "question", "models", "verdict", "fresh-evidence", "observers", "observations", "retraining",
-        "verdicts", "packet",
+        "verdicts", "packet", "live",
     ),
     "policy": ("limits", "secrets", "secrets-said", "leaks"),
     "approvals": (),
@@ -141,7 +141,7 @@ def _answer(name: Name, decision: GateDecision) -> NamedCheck:
 
 def _told(checks: Sequence[CheckResult]) -> str:
     """Of what can say most about it: the verdict, the terms."""
-    leading = ("verdict", "fresh-evidence", "verdicts", "contract", "clearance", "rollback-terms")
+    leading = ("verdict", "live", "fresh-evidence", "verdicts", "contract", "clearance", "rollback-terms")
     named = {check.name: check.sentence for check in checks}
     return next((named[name] for name in leading if name in named), checks[0].sentence)
 

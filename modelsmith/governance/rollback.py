@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 
 from modelsmith.governance.keys import CLOCK_TOLERANCE
@@ -79,6 +79,11 @@ def rates(window: LiveWindow) -> str:
         f"{window.metric} {float(ours.rate):.4f} ({ours.good} of {ours.decisions}) against "
         f"{float(theirs.rate):.4f} ({theirs.good} of {theirs.decisions}), {moved}"
     )
+
+
+def window_ends(contract: RollbackContract, deployed_at: datetime) -> datetime:
+    """Until when a rollback is automatic, and from when on a window can be confirmed."""
+    return deployed_at + timedelta(minutes=contract.terms.window_minutes)
 
 
 def readiness(contract: RollbackContract, deployed_at: datetime | None, at: datetime) -> tuple[bool, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -257,9 +257,14 @@ def _is_signed(folder: Path, artifact: str, trusted: Sequence[Trusted]) -> bool:
 
 
 def promote_next(
-    harness: Harness, cluster: Cluster, history: SpecialistHistory, main: GovernedState, to: Event | None = None
+    harness: Harness,
+    cluster: Cluster,
+    history: SpecialistHistory,
+    main: GovernedState,
+    to: Event | None = None,
+    evidence: Callable[[Event], Mapping[str, bytes]] = lambda event: {},
 ) -> tuple[Event, PullRequest]:
-    """Ask for the event ``to``, else for the next one that people decide.
+    """Ask for the event ``to``, else for the next one that people decide; ``evidence`` gives what the event brings.
 
     Raises:
         InvalidInput: ``nothing-to-promote`` when the loop, or nobody, is next; ``bad-transition`` when ``to`` cannot
@@ -276,8 +281,8 @@ def promote_next(
     refuse_unobserved(main, history, required(main, event))
     draft = RecordDraft.of(history.records[-1], cluster, harness.actor, harness.preparer)
     title = f"{history.specialist}: {event.replace('-', ' ')}"
-    record = next_record(main, event, draft, evidence={})
-    files = packet_files(main, record, {})
+    files = dict(evidence(event))
+    files |= packet_files(main, next_record(main, event, draft, files), files)
     return event, advance(harness, main, event, draft, files, title, files[PACKET_FILE].decode())
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from modelsmith.evidence.sanitise import assert_clean, machine_names
 from modelsmith.governance.hold import Hold
@@ -16,10 +18,11 @@ from modelsmith.promotion.packets import PACKET_FILE, packet_files
 from modelsmith.promotion.pulls import branch_of
 from modelsmith.promotion.records import RecordDraft, next_record
 from modelsmith.promotion.rollbacks import deployment_of, is_present, order_for, read_order, rollback_decision
-from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.live import LiveWindow
+from modelsmith.schema.live_evidence import LIVE_FILE
 from modelsmith.schema.promotion import CLEARANCE_FILE, ROLLBACK_FILE, HoldClearance, RollbackOrder
 from modelsmith.schema.pull import PullRequest
 
@@ -31,11 +34,12 @@ def roll_back(
     history: SpecialistHistory,
     reason: str,
     window: LiveWindow | None,
+    live: Mapping[str, bytes] = MappingProxyType({}),
 ) -> PullRequest:
     """Undo the specialist's deployment: merged at once within its contract, left open for a person outside it.
 
     An open pull request of the same rollback is adopted while what it says of the time still holds. ``window`` is what
-    live traffic showed, if that is why.
+    live traffic showed, or ``live`` the files of live evidence, if that is why.
 
     Raises:
         InvalidInput: ``bad-transition`` when the deployment does not stand; ``private-reason``, ``no-reason``;
@@ -45,16 +49,15 @@ def roll_back(
     require_clean_reason(reason, main, cluster)
     now = datetime.now(UTC).replace(microsecond=0)
     draft = _draft(harness, cluster, history)
-    fresh = order_for(main, draft, reason, now, window)
+    fresh = order_for(main, draft, reason, now, window, sha256(live[LIVE_FILE]) if live else None)
     _require_loss(main, fresh, history)
     order = _standing_order(harness, main, draft, fresh) or fresh
-    if not order.reason and not order.window:
+    if not order.reason and order.trigger == "manual":
         raise InvalidInput(
             "no-reason", "A rollback moves traffic, and nothing says why", "Say it: --reason 'auction win rate fell'."
         )
-    data = canonical_json(order)
-    record = next_record(main, "rolled-back", draft, {ROLLBACK_FILE: data})
-    files = {ROLLBACK_FILE: data}
+    files = {ROLLBACK_FILE: canonical_json(order), **live}
+    record = next_record(main, "rolled-back", draft, files)
     files |= packet_files(main, record, files)
     body = files[PACKET_FILE].decode()
     return advance(harness, main, "rolled-back", draft, files, f"{history.specialist}: rolled back", body)
@@ -100,13 +103,14 @@ def _standing_order(
             order = read_order({ROLLBACK_FILE: tree.read(path)})
         except (IntegrityFailure, InvalidInput):
             continue
-        said = fresh if fresh.window or fresh.reason else order
+        said = fresh if fresh.trigger == "metric" or fresh.reason else order
         same = fresh.model_copy(
             update={
                 "decided_at": order.decided_at,
                 "reason": fresh.reason or order.reason,
                 "trigger": said.trigger,
                 "window": said.window,
+                "live": said.live,
             }
         )
         automatic = _automatic(main, draft, order)

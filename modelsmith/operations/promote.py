@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from modelsmith.governance.states import SpecialistHistory, folder_of
 from modelsmith.loop.overrides import ask_override
 from modelsmith.loop.promotions import promote_next
 from modelsmith.loop.rollback import retire
+from modelsmith.loop.window import validation_files
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
 from modelsmith.promotion.governed_state import GovernedState
@@ -39,6 +41,9 @@ class PromoteRequest(Request):
     --override REASON asks for something else: that an eval which came out INCONCLUSIVE counts all the same. Only where
     too few data is all that was wrong, and only where policy names a role that may (`override` of eval-accepted); a
     person of that role then approves the pull request. Nobody overrides a FAIL.
+
+    Where the rollback contract names a rule, production-validated needs live evidence: it is asked for in the clone of
+    the front door that counted, once the window is over. It ends with 3 while the window cannot tell, or is lost.
 
     On a cluster that is on hold after a rollback no deployment is proposed; the command ends with 4.
     """
@@ -130,4 +135,8 @@ def _ask(
         return "eval-accepted", ask_override(harness, latest, cluster, history, request.override)
     if request.to == "deprecated":
         return "deprecated", retire(harness, main, cluster, history)
-    return promote_next(harness, cluster, history, main, request.to)
+
+    def evidence(event: Event) -> Mapping[str, bytes]:
+        return validation_files(harness, main, history) if event == "production-validated" else {}
+
+    return promote_next(harness, cluster, history, main, request.to, evidence)

@@ -24,6 +24,7 @@ from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import PROMOTIONS, parse_record
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.lineage_checks import check_export, check_reward, check_training
+from modelsmith.promotion.live import check_live, needs_live
 from modelsmith.promotion.observers import Required, backing, count_sentence, disagreements, required
 from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE, packet_files
 from modelsmith.promotion.proposed import Promotion, read_promotion, refuse, require_seal
@@ -36,6 +37,7 @@ from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import sha256
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.evidence import EVIDENCE_SIGNATURE
+from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE
 from modelsmith.schema.plaintext import first_unwelcome
 from modelsmith.schema.promotion import EXPORT_FILE, RECORD_FILE, RECORD_SIGNATURE, RECORD_TYPE, PromotionRecord
 from modelsmith.schema.pull import Change
@@ -43,13 +45,16 @@ from modelsmith.signing.dsse import peek
 from modelsmith.signing.files import SIGNATURE_FILE, SUMS_FILE
 from modelsmith.signing.oms import verify_manifest
 
-SEALED = frozenset({RECORD_SIGNATURE, EVIDENCE_SIGNATURE, SIGNATURE_FILE})
+SEALED = frozenset({RECORD_SIGNATURE, EVIDENCE_SIGNATURE, SIGNATURE_FILE, LIVE_SIGNATURE})
 """Bundles: what they say is searched, and their envelope has one form only."""
 FRESH = "fresh-evidence"
 """Check that a deployment rests on an eval of what main asks today."""
 
 PACKET_CHECK = "packet"
 """Check that holds the packet against what it tells of."""
+
+LIVE = "live"
+"""Check that live evidence is an observer's, recomputes, and comes to what the event needs."""
 
 OBSERVERS = "observers"
 """Check that as many second observers agree with the evidence as the policy requires."""
@@ -104,7 +109,8 @@ def checks_of(promotion: Promotion, now: datetime | None, latest_signed: datetim
     results = [CheckResult("record", True, f"{record_folder(promotion.record)} is canonical and named as it says")]
     needed = required(promotion.main, promotion.record.event)
     results += [
-        _run(name, check, promotion) for name, check in _checks_for(promotion.record, needed, now, latest_signed)
+        _run(name, check, promotion)
+        for name, check in _checks_for(promotion.main, promotion.record, needed, now, latest_signed)
     ]
     if now is not None and PACKET_FILE in FILES[promotion.record.event].required:
         results.append(_packet_result(promotion, all(result.passed for result in results)))
@@ -128,7 +134,7 @@ def _run(name: str, check: Callable[[Promotion], str], promotion: Promotion) -> 
 
 
 def _checks_for(
-    record: PromotionRecord, observers: Required, now: datetime | None, latest_signed: datetime
+    main: GovernedState, record: PromotionRecord, observers: Required, now: datetime | None, latest_signed: datetime
 ) -> Iterator[tuple[str, Callable[[Promotion], str]]]:
     yield "signature", _signature
     yield "life", _history
@@ -151,6 +157,8 @@ def _checks_for(
         yield "artifact", _artifact
     if record.event in ("customer-deployed", "production-validated"):
         yield FRESH, _fresh
+    if LIVE_FILE in record.evidence or (record.event == "production-validated" and needs_live(main, record.specialist)):
+        yield LIVE, lambda promotion: check_live(promotion.main, promotion.record, promotion.files, now)
     if observers.observers:
         yield OBSERVERS, partial(_observers, observers)
         yield "observations", _observations

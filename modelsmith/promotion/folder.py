@@ -9,6 +9,7 @@ from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE
 from modelsmith.promotion.proposed import Promotion, refuse
 from modelsmith.schema.base import Event
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE
+from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE
 from modelsmith.schema.promotion import (
     CLEARANCE_FILE,
     EXPORT_FILE,
@@ -37,8 +38,8 @@ FILES: Final[Mapping[Event, Files]] = {
     ),
     "artifact-exported": Files(frozenset({SUMS_FILE, SIGNATURE_FILE})),
     "customer-deployed": Files(frozenset({PACKET_FILE, CHART_FILE})),
-    "production-validated": Files(frozenset({PACKET_FILE, CHART_FILE})),
-    "rolled-back": Files(frozenset({ROLLBACK_FILE, PACKET_FILE})),
+    "production-validated": Files(frozenset({PACKET_FILE, CHART_FILE}), frozenset({LIVE_FILE, LIVE_SIGNATURE})),
+    "rolled-back": Files(frozenset({ROLLBACK_FILE, PACKET_FILE}), frozenset({LIVE_FILE, LIVE_SIGNATURE})),
     "hold-cleared": Files(frozenset({PACKET_FILE}), frozenset({CLEARANCE_FILE})),
     "deprecated": Files(frozenset({PACKET_FILE})),
 }

@@ -6,7 +6,7 @@ that main has then: a key that is no longer listed speaks no more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -84,25 +84,44 @@ def unseal_look(main: GovernedState, tree: Tree, folder: ObservedFolder, look: S
         IntegrityFailure: ``no-observer`` when main lists no such observer, or it made what it observes; ``shared-key``
             when the key signs records or evidence too; as `dsse.unseal`, or ``bad-file`` when more is said.
     """
-    keys = main.observers.get(look.observer, ())
-    if not keys:
-        raise _no_observer(f"people.yaml lists no observer {look.observer} with a key")
     where = observed_path(*folder)
     bundle, data = tree.read(f"{where}/{OBSERVATION_SIGNATURE}"), tree.read(f"{where}/{OBSERVATION_FILE}")
-    said = unseal(bundle, keys, data, OBSERVATION_TYPE)
+    seal = ObserverSeal(look.observer, OBSERVATION_FILE, OBSERVATION_TYPE, predicate_of(look))
+    return unseal_observed(main, main.histories.find(look.specialist), bundle, data, seal)
+
+
+class ObserverSeal(NamedTuple):
+    """What an observer's signature is to say."""
+
+    observer: str
+    name: str
+    """Of the file that it is about."""
+    kind: str
+    """Type of the statement."""
+    predicate: Mapping[str, str]
+    """All that it says beside its subject."""
+
+
+def unseal_observed(
+    main: GovernedState, history: SpecialistHistory, bundle: bytes, data: bytes, due: ObserverSeal
+) -> str:
+    """Who sealed what an observer says of a specialist. Raises as `unseal_look`."""
+    keys = main.observers.get(due.observer, ())
+    if not keys:
+        raise _no_observer(f"people.yaml lists no observer {due.observer} with a key")
+    said = unseal(bundle, keys, data, due.kind)
     named = parse_statement(peek(bundle)).subject[0].name
-    if said != predicate_of(look) or named != OBSERVATION_FILE:
+    if said != due.predicate or named != due.name:
         raise IntegrityFailure("bad-file", "The signature says something else than is due", "Observe again.")
-    history = main.histories.find(look.specialist)
-    if any(look.observer in (record.prepared_by.id, record.requested_by) for record in history.records):
-        raise _no_observer(f"{look.observer} prepared or asked for what it observes")
+    if any(due.observer in (record.prepared_by.id, record.requested_by) for record in history.records):
+        raise _no_observer(f"{due.observer} prepared or asked for what it observes")
     key = named_key(bundle)
-    accepted = next((record for record in history.records if record.event == "eval-accepted"), None)
+    accepted = next((record for record in history.records if EVIDENCE_SIGNATURE in record.evidence), None)
     producer = named_key(main.tree.read(f"{record_folder(accepted)}/{EVIDENCE_SIGNATURE}")) if accepted else ""
     if key == producer or key in map(key_name, main.trusted):
         raise IntegrityFailure(
             "shared-key",
-            f"the key of {look.observer} also signs records and evidence, so it is no second observer's",
+            f"the key of {due.observer} also signs records and evidence, so it is no second observer's",
             "Give the observer a key of its own.",
         )
     return key

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelsmith.evidence.chart import chart
+from modelsmith.evidence.live_notice import live_section
 from modelsmith.evidence.notices import hold_notice, override_notice, retirement_notice, rollback_notice
 from modelsmith.evidence.packet import Asked, packet
 from modelsmith.evidence.second_look import observers_section
@@ -14,6 +15,7 @@ from modelsmith.governance.routing import hold_of, render_routing
 from modelsmith.promotion.bases import exports_of
 from modelsmith.promotion.freshness import evidence_of, read_evidence
 from modelsmith.promotion.governed_state import GovernedState
+from modelsmith.promotion.live import read_live
 from modelsmith.promotion.observers import backing, required
 from modelsmith.promotion.overrides import Overridden, asked_override, override_of
 from modelsmith.promotion.records import cluster_histories_after
@@ -24,6 +26,7 @@ from modelsmith.schema.base import Event
 from modelsmith.schema.cluster import Cluster, Routing
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.evidence import EVIDENCE_FILE, Evidence
+from modelsmith.schema.live_evidence import LiveEvidence
 from modelsmith.schema.promotion import PromotionRecord
 
 PACKET_FILE = "packet.md"
@@ -50,7 +53,8 @@ def packet_files(main: GovernedState, record: PromotionRecord, files: Mapping[st
         case "customer-deployed" | "production-validated":
             history = main.histories.find(record.specialist)
             shown = for_reviewers(evidence_of(main, history), main.policy.audiences)
-            return _evidence_packet(main, shown, cluster, record, override_of(main, history))
+            live = read_live(files)
+            return _evidence_packet(main, shown, cluster, record, override_of(main, history), live)
         case "rolled-back":
             return {PACKET_FILE: _rollback(main, cluster, record, files).encode()}
         case "hold-cleared":
@@ -67,6 +71,7 @@ def _evidence_packet(
     cluster: Cluster,
     record: PromotionRecord | None,
     override: Overridden | None,
+    live: LiveEvidence | None = None,
 ) -> dict[str, bytes]:
     """``record`` is what people are asked for; None beside the evidence itself."""
     asked = None
@@ -84,6 +89,7 @@ def _evidence_packet(
                 *required(main, record.event), (*seen.agreeing, *seen.disagreeing), seen.retrained, seen.uncounted
             ),
             validators=_deciders(main, "production-validated") if record.event == "customer-deployed" else (),
+            live=live_section(live) if live else "",
         )
     notice = override_notice(*override) if override else ""
     text = packet(evidence, cluster, asked, trail(main, cluster, evidence), notice)
@@ -109,6 +115,7 @@ def _rollback(main: GovernedState, cluster: Cluster, record: PromotionRecord, fi
         ready,
         _around(main, cluster, record),
         record.required_approvers,
+        read_live(files),
     )
 
 

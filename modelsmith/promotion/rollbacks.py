@@ -23,6 +23,7 @@ from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import digest, is_plain_canonical, parse_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.live import LiveWindow
+from modelsmith.schema.live_evidence import LIVE_FILE
 from modelsmith.schema.promotion import (
     CLEARANCE_FILE,
     RECORD_FILE,
@@ -69,9 +70,16 @@ def deployment_of(main: GovernedState, specialist: str) -> Deployment:
 
 
 def order_for(
-    main: GovernedState, draft: RecordDraft, reason: str, decided_at: datetime, window: LiveWindow | None = None
+    main: GovernedState,
+    draft: RecordDraft,
+    reason: str,
+    decided_at: datetime,
+    window: LiveWindow | None = None,
+    live: str | None = None,
 ) -> RollbackOrder:
-    """What a rollback of the specialist says now; ``window`` is what live traffic showed, if that is why.
+    """What a rollback of the specialist says now.
+
+    ``window`` is what live traffic showed, or ``live`` the digest of live evidence, if that is why.
 
     Raises:
         InvalidInput: ``not-deployed``; ``bad-transition`` when its deployment does not stand.
@@ -81,10 +89,11 @@ def order_for(
         undoes=digest(deployment_of(main, draft.specialist).record),
         prior_specialist=after.specialist,
         prior_artifact=after.artifact,
-        trigger="metric" if window else "manual",
+        trigger="metric" if window or live else "manual",
         reason=reason,
         decided_at=decided_at,
         window=window,
+        live=live,
     )
 
 
@@ -133,6 +142,8 @@ def recorded_order(main: GovernedState, record: PromotionRecord) -> RollbackOrde
 def check_order(main: GovernedState, record: PromotionRecord, order: RollbackOrder) -> str:
     """The order undoes the specialist's latest deployment and names who is the incumbent after it.
 
+    Live evidence that it rests on lies beside it; whether that shows a loss is a check of its own.
+
     A live window that it rests on must show the loss of which the contract speaks.
 
     Raises:
@@ -144,6 +155,7 @@ def check_order(main: GovernedState, record: PromotionRecord, order: RollbackOrd
         (order.undoes != digest(deployment), "another record than the specialist's latest deployment"),
         (order.prior_specialist != after.specialist, f"a return to another specialist than {after.specialist}"),
         (order.prior_artifact != after.artifact, f"another artifact than that of {after.specialist}"),
+        (order.live != record.evidence.get(LIVE_FILE), f"another {LIVE_FILE} than lies beside it"),
     ):
         if wrong:
             raise IntegrityFailure("bad-rollback", f"{ROLLBACK_FILE} names {what}", "Prepare the rollback again.")

@@ -15,6 +15,7 @@ from modelsmith.schema.evidence import Evidence
 from modelsmith.schema.generator import Generator
 from modelsmith.schema.governance import People, Policy
 from modelsmith.schema.labels import Labels
+from modelsmith.schema.live_evidence import LiveEvidence
 from modelsmith.schema.observed import SecondLook
 from modelsmith.schema.pending import Pending
 from modelsmith.schema.promotion import Approval, ExportFacts, PromotionRecord, Receipt, RollbackOrder, TrainingFacts
@@ -70,6 +71,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("training", "promotions/*/*/*/training.json", TrainingFacts, "json"),
     Kind("export", "promotions/*/*/*/export.json", ExportFacts, "json"),
     Kind("rollback", "promotions/*/*/*/rollback.json", RollbackOrder, "json"),
+    Kind("live", "promotions/*/*/*/live.json", LiveEvidence, "json"),
     Kind("observation", "promotions/*/*/observed-*/observation.json", SecondLook, "json"),
     Kind("receipt", "promotions/*/*/*/receipts/merge.json", Receipt, "json"),
     Kind("approval", "promotions/*/*/*/receipts/approval-*.json", Approval, "json"),

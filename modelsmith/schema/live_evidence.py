@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelsmith.schema.base import Actor, Digest, Frozen, Slug
+from modelsmith.schema.base import Actor, Digest, Frozen, Moment, Slug
 from modelsmith.schema.cluster import Rollback
 from modelsmith.schema.live import Counts
 from modelsmith.schema.promotion import SpecialistId
@@ -51,5 +51,7 @@ class LiveEvidence(Frozen):
     terms: Rollback
     """The contract's terms with the rule, as approved."""
     counts: Counts
+    at: Moment
+    """The door's clock when it judged."""
     outcome: Judged
     findings: Annotated[tuple[Finding, ...], Field(max_length=16)]

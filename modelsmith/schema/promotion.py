@@ -61,12 +61,16 @@ class RollbackOrder(Frozen):
     decided_at: Moment
     """The harness's clock when it was asked for. Whoever merges compares it with a clock of their own."""
     window: LiveWindow | None = None
-    """What live traffic showed; with the trigger ``metric`` only."""
+    """What live traffic showed, as somebody reported it; with the trigger ``metric`` only."""
+    live: Annotated[Digest | None, Field(exclude_if=lambda live: live is None)] = None
+    """Digest of the ``live.json`` beside it, in which the front door says what it counted; in place of a window."""
 
     @model_validator(mode="after")
     def _window_goes_with_its_trigger(self) -> Self:
-        if (self.trigger == "metric") != (self.window is not None):
+        if (self.trigger == "metric") != (self.window is not None or self.live is not None):
             raise ValueError("a window goes with the trigger metric, and with no other")
+        if self.window and self.live:
+            raise ValueError("a window is reported, or counted by the door: not both")
         return self
 
 

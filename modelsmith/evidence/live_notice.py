@@ -1,0 +1,72 @@
+"""What production showed, for reviewers: each metric with its bounds, counts and what the rule allows. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+from modelsmith.evidence.markdown import safe, short, table
+from modelsmith.governance.window import judge, shown
+from modelsmith.schema.live import Counts
+from modelsmith.schema.live_evidence import Finding, LiveEvidence
+
+_WORDS = {"confirm": "CONFIRMED", "roll-back": "WORSE THAN ALLOWED", "inconclusive": "INCONCLUSIVE"}
+
+
+def live_section(live: LiveEvidence) -> str:
+    """The packet's section on a window."""
+    # Reasons are made anew from the counts: no text of the evidence is believed.
+    reasons = judge(live.terms, live.counts, ended=live.outcome == "confirm").reasons
+    rows = [("Metric", "Specialist", "Incumbent", "Loss", "Excluded", "Allowed")]
+    rows += [finding_row(one, live.counts) for one in live.findings]
+    rule = live.terms.rule
+    began, ended = (f"{at.astimezone(UTC):%Y-%m-%d %H:%M}" for at in (live.counts.began, live.counts.ended))
+    lines = [
+        "### What production showed",
+        "",
+        f"**{_WORDS[live.outcome]}**: {safe('; '.join(reasons))}.",
+        "",
+        *(table(rows, "lrrrrr"),),
+        "",
+        f"Decisions from {began} to {ended} UTC, each sticky key once; counted and signed by {safe(live.observer)}, an "
+        "observer by main. Every figure is recomputed from the counts by gate and `verify`. The counts are the door's "
+        "word, and the outcomes the application's.",
+    ]
+    if rule:
+        lines += [
+            "",
+            f"Error probability {rule.error_probability:g} over the whole window and all metrics, however often it was "
+            f"looked at; at least {rule.least_decisions} decisions on each side. Routing {short(live.routing)}.",
+        ]
+    return "\n".join(lines)
+
+
+def finding_row(found: Finding, counts: Counts | None) -> tuple[str, str, str, str, str, str]:
+    """One metric as cells: name, both rates with their counts, the loss, what it is excluded to be, the limit."""
+    relative = found.scale == "relative"
+    mine = theirs = mine_of = theirs_of = 0
+    for stage in counts.stages if counts else ():
+        for one in stage.metrics:
+            if one.metric == found.metric:
+                mine, theirs = mine + one.specialist, theirs + one.incumbent
+                mine_of += stage.specialist if relative else one.specialist_known
+                theirs_of += stage.incumbent if relative else one.incumbent_known
+    return (
+        found.metric,
+        _rate(mine, mine_of),
+        _rate(theirs, theirs_of),
+        "?" if found.loss is None else shown(found.loss, relative),
+        excluded_words(found),
+        shown(found.allowed, relative),
+    )
+
+
+def excluded_words(found: Finding) -> str:
+    """Which losses the evidence excludes, in words."""
+    relative = found.scale == "relative"
+    words = [f"below {shown(found.least, relative)}"] if found.least is not None else []
+    words += [f"above {shown(found.most, relative)}"] if found.most is not None else []
+    return ", ".join(words) or "nothing yet"
+
+
+def _rate(events: int, of: int) -> str:
+    return f"{events / of:.4f} ({events} of {of})" if of else "none"

@@ -1,0 +1,231 @@
+"""The validation window from main's side: what is under watch, what its counts come to, and the rollback that follows.
+
+The front door counts and latches by itself (`modelsmith.live`). Here its counts become live evidence that an observer's
+key signs, and a latch becomes the pull request that makes git agree, merged by the contract that people approved.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from modelsmith.governance.routing import latest_deployment
+from modelsmith.governance.states import SpecialistHistory
+from modelsmith.governance.window import Judgement, judge, watched
+from modelsmith.ledger.ledger import ledger_of
+from modelsmith.live.latch import Latched, Latches
+from modelsmith.live.store import STORE_FILE, Store
+from modelsmith.live.watching import Watching
+from modelsmith.loop.promotions import note_advances
+from modelsmith.loop.rollback import roll_back
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
+from modelsmith.promotion.harness import Harness
+from modelsmith.promotion.live import seal_of
+from modelsmith.promotion.pulls import sync
+from modelsmith.promotion.rollbacks import deployment_of
+from modelsmith.repository.load import load_cluster
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.canonical import canonical_json, digest, sha256
+from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput
+from modelsmith.schema.live import Counts
+from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE, LiveEvidence
+from modelsmith.schema.pull import PullRequest
+from modelsmith.schema.steps import step
+from modelsmith.signing.dsse import adopt_or_seal, statement
+from modelsmith.signing.files import write_atomically
+
+_settling = threading.Lock()
+
+
+def live_folder(workspace: Workspace) -> Path:
+    """Where a clone's counts and latches lie: under the git directory, which no commit reaches."""
+    return workspace.private / "live"
+
+
+def watching(main: GovernedState) -> tuple[Watching, ...]:
+    """The deployment under watch of each cluster that has one, by cluster."""
+    clusters = sorted({history.cluster for history in main.histories.by_specialist.values()})
+    return tuple(found for name in clusters if (found := watching_of(main, name)))
+
+
+def watching_of(main: GovernedState, cluster: str) -> Watching | None:
+    """The deployment under watch of one cluster; None where none stands that a person approved."""
+    history = latest_deployment(main.histories.of_cluster(cluster))
+    if history is None or history.state != "customer-deployed":
+        return None
+    deployment = deployment_of(main, history.specialist)
+    if deployment.approved_at is None:
+        return None
+    record = digest(deployment.record)
+    return Watching(cluster, history.specialist, record, deployment.contract.terms, deployment.approved_at)
+
+
+class Seen(NamedTuple):
+    """One window now."""
+
+    watching: Watching
+    counts: Counts | None
+    judgement: Judgement
+    at: datetime
+    latched: Latched | None
+    is_latched: bool
+
+
+def look(workspace: Workspace, main: GovernedState, cluster: str) -> Seen:
+    """What a window of this clone's door comes to now; it changes nothing.
+
+    Raises:
+        InvalidInput: ``no-window`` where nothing is under watch by a rule.
+        InfrastructureFailure: ``counts-unreadable``.
+    """
+    one = watching_of(main, cluster)
+    if one is None or one.terms.rule is None:
+        said = "nothing is under watch" if one is None else f"the contract of {one.specialist} names no rule"
+        raise InvalidInput(
+            "no-window",
+            f"{cluster} has no window: {said}",
+            "A deployment is watched when `rollback.rule` stood in the cluster file as it was approved; see `{next}`.",
+            cluster=cluster,
+        ).then(step("status", {}))
+    now = datetime.now(UTC).replace(microsecond=0)
+    counts = _counts(live_folder(workspace), one)
+    latches = Latches(live_folder(workspace) / "latches")
+    judgement = judge(one.terms, counts, ended=now >= one.closes)
+    return Seen(one, counts, judgement, now, latches.read(one.record), latches.is_set(one.record))
+
+
+def _counts(folder: Path, one: Watching) -> Counts | None:
+    if not (folder / STORE_FILE).exists():
+        return None
+    try:
+        with closing(Store(folder / STORE_FILE)) as store:
+            return store.counts(one.record, [metric.name for metric in watched(one.terms)])
+    except (OSError, sqlite3.Error) as error:
+        raise InfrastructureFailure(
+            "counts-unreadable", f"The door's counts cannot be read: {error}", "Ask on the machine of the front door."
+        ) from None
+
+
+def evidence_files(
+    harness: Harness, main: GovernedState, one: Watching, counts: Counts, at: datetime
+) -> dict[str, bytes]:
+    """Live evidence of a window and its signature, by the door's own key.
+
+    Raises:
+        InvalidInput: ``no-door``, ``not-an-observer``.
+    """
+    observer, key = _door(harness.workspace, main)
+    judged = judge(one.terms, counts, ended=at >= one.closes)
+    live = LiveEvidence(
+        cluster=one.cluster,
+        specialist=one.specialist,
+        observer=observer,
+        deployment=one.record,
+        routing=sha256(main.tree.read(f"clusters/{one.cluster}/routing.yaml")),
+        terms=one.terms,
+        counts=counts,
+        at=at,
+        outcome=judged.outcome,
+        findings=judged.findings,
+    )
+    data, due = canonical_json(live), seal_of(live)
+    kept = live_folder(harness.workspace) / "evidence" / f"{sha256(data).removeprefix('sha256:')}.sigstore.json"
+    made = statement(due.name, data, due.kind, due.predicate)
+    sealed = adopt_or_seal(kept.read_bytes() if kept.exists() else None, made, key, main.observers[observer])
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(kept, sealed)
+    return {LIVE_FILE: data, LIVE_SIGNATURE: sealed}
+
+
+def _door(workspace: Workspace, main: GovernedState) -> tuple[str, Path]:
+    """The observer that this clone's front door is, and its signing key."""
+    name, key = workspace.setting("door"), workspace.setting("doorkey")
+    if not name or not key:
+        raise InvalidInput(
+            "no-door",
+            "This clone does not say which observer its front door is",
+            "Run `git config modelsmith.door NAME` and `git config modelsmith.doorkey FILE`, the observer's EC key.",
+        )
+    if not main.observers.get(name):
+        raise InvalidInput(
+            "not-an-observer",
+            f"people.yaml lists no observer {name}, so what this door counts would not count",
+            "Have its owners list this identity under `harness` with `observer: true` and a trust key of its own.",
+            id=name,
+            observers=sorted(main.observers),
+        )
+    return name, Path(key)
+
+
+def validation_files(harness: Harness, main: GovernedState, history: SpecialistHistory) -> dict[str, bytes]:
+    """Live evidence that production validates the specialist; nothing where its contract names no rule.
+
+    Raises:
+        GateNotCleared: ``window-inconclusive`` while the window cannot tell, ``window-worse`` when it is lost.
+    """
+    if deployment_of(main, history.specialist).contract.terms.rule is None:
+        return {}
+    seen = look(harness.workspace, main, history.cluster)
+    back = step("rollback", {"cluster": history.cluster}, reason="WHY")
+    reasons = "; ".join(seen.judgement.reasons)
+    if seen.is_latched or seen.judgement.outcome == "roll-back":
+        raise GateNotCleared(
+            "window-worse",
+            f"{history.specialist} was worse than its contract allows: {reasons}",
+            "Go back with `{next}`, unless the door has done so.",
+            specialist=history.specialist,
+        ).then(back)
+    if seen.judgement.outcome == "inconclusive" or seen.counts is None:
+        raise GateNotCleared(
+            "window-inconclusive",
+            f"The window of {history.specialist} cannot tell: {reasons}",
+            "Let it go on: the door counts until it can tell, and the figures do not spoil. Or go back with `{next}`.",
+            specialist=history.specialist,
+            verdict="INCONCLUSIVE",
+        ).then(back)
+    return evidence_files(harness, main, seen.watching, seen.counts, seen.at)
+
+
+class Settled(NamedTuple):
+    """A latch, and the pull request by which git agrees with it."""
+
+    latch: Watching
+    pull: PullRequest
+
+
+def settle(harness: Harness) -> tuple[Settled, ...]:
+    """For each latch of this clone whose deployment still stands on main: the rollback, merged where it is covered.
+
+    Run again after anything: an open pull request is adopted, a merged one leaves nothing to do.
+
+    Raises:
+        ModelsmithError: the forge is down, or the rollback was refused. The latch holds, whatever happens here.
+    """
+    with _settling:
+        main = read_governed_state(harness.workspace.git, sync(harness))
+        done = tuple(_rolled_back(harness, main))
+        if done:
+            main = read_governed_state(harness.workspace.git, sync(harness))
+        note_advances(ledger_of(harness.workspace), main)
+        return done
+
+
+def _rolled_back(harness: Harness, main: GovernedState) -> Iterator[Settled]:
+    folder = live_folder(harness.workspace)
+    latches = Latches(folder / "latches")
+    for one in watching(main):
+        if not latches.is_set(one.record):
+            continue
+        latch = latches.read(one.record)
+        counts = latch.counts if latch else _counts(folder, one)
+        at = latch.at if latch else datetime.now(UTC).replace(microsecond=0)
+        files = evidence_files(harness, main, one, counts, at) if counts else {}
+        history = main.histories.find(one.specialist)
+        reason = "" if files else "The front door has taken it back; what it counted is lost."
+        cluster = load_cluster(main.tree, one.cluster)
+        yield Settled(one, roll_back(harness, main, cluster, history, reason, None, files))

@@ -1,0 +1,125 @@
+"""Live evidence against main: what the front door counted comes to what it says, by the rule that people approved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+
+from modelsmith.governance.keys import CLOCK_TOLERANCE
+from modelsmith.governance.rollback import window_ends
+from modelsmith.governance.states import SpecialistHistory
+from modelsmith.governance.window import judge
+from modelsmith.promotion.governed_state import GovernedState
+from modelsmith.promotion.observers import ObserverSeal, unseal_observed
+from modelsmith.promotion.rollbacks import Deployment, deployment_of
+from modelsmith.schema.base import Event
+from modelsmith.schema.canonical import digest, parse_canonical, sha256
+from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE, LIVE_TYPE, Finding, Judged, LiveEvidence
+from modelsmith.schema.promotion import PromotionRecord
+
+_SAME = 1e-4
+"""Figures that differ less are the same: mathematical libraries differ in the last place."""
+DUE: Mapping[Event, Judged] = {"production-validated": "confirm", "rolled-back": "roll-back"}
+"""What live evidence must come to for each event that it may speak for."""
+
+
+def read_live(files: Mapping[str, bytes]) -> LiveEvidence | None:
+    """The live evidence among the files of an event; None where there is none.
+
+    Raises:
+        IntegrityFailure: ``bad-file``.
+    """
+    data = files.get(LIVE_FILE)
+    return None if data is None else parse_canonical(LIVE_FILE, data, LiveEvidence)
+
+
+def needs_live(main: GovernedState, specialist: str) -> bool:
+    """Whether production can validate the specialist only on live evidence: its contract names a rule."""
+    return deployment_of(main, specialist).contract.terms.rule is not None
+
+
+def seal_of(live: LiveEvidence) -> ObserverSeal:
+    """What the door's signature says."""
+    said = {"observer": live.observer, "specialist": live.specialist, "deployment": live.deployment}
+    return ObserverSeal(live.observer, LIVE_FILE, LIVE_TYPE, said)
+
+
+def check_live(main: GovernedState, record: PromotionRecord, files: Mapping[str, bytes], now: datetime | None) -> str:
+    """Live evidence of an event is an observer's, about this deployment, recomputes, and comes to what is due.
+
+    Args:
+        main: Main before the event.
+        record: The event.
+        files: Its files.
+        now: The present of whoever merges; None when history is replayed.
+
+    Raises:
+        IntegrityFailure: ``check-failed``, with ``verdict`` INCONCLUSIVE where the window could not tell; as
+            `unseal_observed`.
+    """
+    live = read_live(files)
+    history = main.histories.find(record.specialist)
+    if live is None:
+        raise _refused(f"the contract's rule asks for {LIVE_FILE}: what the front door counted, signed by it")
+    unseal_observed(main, history, files.get(LIVE_SIGNATURE, b""), files[LIVE_FILE], seal_of(live))
+    deployment = deployment_of(main, record.specialist)
+    refusal = _elsewhere(main, history, live, deployment) or _untimely(live, deployment, now)
+    if refusal:
+        raise _refused(f"{LIVE_FILE}: {refusal}")
+    judged = judge(live.terms, live.counts, ended=_ended(live, deployment))
+    if live.outcome != judged.outcome or not _alike(live.findings, judged.findings):
+        raise _refused(f"{LIVE_FILE} says another outcome than its own counts come to: {judged.outcome}")
+    if judged.outcome != DUE[record.event]:
+        raise _refused(
+            f"the live window is {judged.outcome}: {'; '.join(judged.reasons)}",
+            verdict="INCONCLUSIVE" if judged.outcome == "inconclusive" else "FAIL",
+        )
+    return f"by {live.observer}: {'; '.join(judged.reasons)}"
+
+
+def _elsewhere(
+    main: GovernedState, history: SpecialistHistory, live: LiveEvidence, deployment: Deployment
+) -> str | None:
+    """Why it speaks of something else; None when it does not."""
+    if (live.cluster, live.specialist) != (history.cluster, history.specialist):
+        return f"it is about {live.specialist} of {live.cluster}"
+    if live.deployment != digest(deployment.record):
+        return "it is about another deployment"
+    if live.terms.rule is None or live.terms != deployment.contract.terms:
+        return "its terms are not those that were approved with the deployment"
+    if live.routing != sha256(main.tree.read(f"clusters/{history.cluster}/routing.yaml")):
+        return "the door obeyed another routing than main's"
+    return None
+
+
+def _untimely(live: LiveEvidence, deployment: Deployment, now: datetime | None) -> str | None:
+    approved = deployment.approved_at
+    if approved is None:
+        return "no person's approval says when its window began"
+    if not approved - CLOCK_TOLERANCE <= live.counts.began <= live.counts.ended <= live.at + CLOCK_TOLERANCE:
+        return "its times do not follow each other: approval, first decision, last decision, judgement"
+    if now is not None and live.at > now + CLOCK_TOLERANCE:
+        return "it is dated in the future"
+    return None
+
+
+def _ended(live: LiveEvidence, deployment: Deployment) -> bool:
+    return deployment.approved_at is not None and live.at >= window_ends(deployment.contract, deployment.approved_at)
+
+
+def _alike(said: tuple[Finding, ...], due: tuple[Finding, ...]) -> bool:
+    """Whether figures are the same, but for what two mathematical libraries make of them."""
+    if [(one.metric, one.scale, one.allowed) for one in said] != [(one.metric, one.scale, one.allowed) for one in due]:
+        return False
+    pairs = [
+        (getattr(mine, name), getattr(theirs, name))
+        for mine, theirs in zip(said, due, strict=True)
+        for name in ("loss", "least", "most", "worse", "held")
+    ]
+    return all(a == b or (None not in (a, b) and math.isclose(a, b, rel_tol=_SAME, abs_tol=_SAME)) for a, b in pairs)
+
+
+def _refused(message: str, **details: str) -> IntegrityFailure:
+    return IntegrityFailure("check-failed", message, "Prepare the promotion again.", **details)
