@@ -111,7 +111,7 @@ def tripped(terms: Rollback, counts: Counts | None) -> tuple[str, ...]:
     rule, metrics = terms.rule, watched(terms)
     if rule is None or counts is None or _few(rule, counts.stages):
         return ()
-    trip = -math.log10(rule.error_probability / len(metrics))
+    trip = trip_evidence(terms)
     found = []
     for one in metrics:
         worse, loss = evidence_of(one, counts), _loss(one, arms(counts.stages, one))
@@ -119,6 +119,12 @@ def tripped(terms: Rollback, counts: Counts | None) -> tuple[str, ...]:
             said = f"{_moved(one.name, loss, one.allowed, one.relative)}; evidence that it is worse: {_power(worse)}"
             found.append(f"{said}, and {_power(trip)} suffices")
     return tuple(found)
+
+
+def trip_evidence(terms: Rollback) -> float:
+    """Evidence that any one metric of the rule needs, as log10 of the e-value: alpha is divided among them."""
+    assert terms.rule
+    return -math.log10(terms.rule.error_probability / len(watched(terms)))
 
 
 def evidence_of(metric: Watched, counts: Counts | None) -> float:

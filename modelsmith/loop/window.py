@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from modelsmith.governance.routing import latest_deployment
 from modelsmith.governance.states import SpecialistHistory
-from modelsmith.governance.window import Judgement, judge, watched
+from modelsmith.governance.window import Judgement, judge, trip_evidence, watched
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.latch import Latched, Latches
 from modelsmith.live.store import STORE_FILE, Store
@@ -71,8 +71,11 @@ class Seen(NamedTuple):
     watching: Watching
     counts: Counts | None
     judgement: Judgement
+    trips_at: float
+    """log10 of the evidence that trips."""
     at: datetime
     latched: Latched | None
+    """What the latch says; None of one that is damaged, too."""
     is_latched: bool
 
 
@@ -96,7 +99,9 @@ def look(workspace: Workspace, main: GovernedState, cluster: str) -> Seen:
     counts = _counts(live_folder(workspace), one)
     latches = Latches(live_folder(workspace) / "latches")
     judgement = judge(one.terms, counts, ended=now >= one.closes)
-    return Seen(one, counts, judgement, now, latches.read(one.record), latches.is_set(one.record))
+    return Seen(
+        one, counts, judgement, trip_evidence(one.terms), now, latches.read(one.record), latches.is_set(one.record)
+    )
 
 
 def _counts(folder: Path, one: Watching) -> Counts | None:
@@ -107,7 +112,10 @@ def _counts(folder: Path, one: Watching) -> Counts | None:
             return store.counts(one.record, [metric.name for metric in watched(one.terms)])
     except (OSError, sqlite3.Error) as error:
         raise InfrastructureFailure(
-            "counts-unreadable", f"The door's counts cannot be read: {error}", "Ask on the machine of the front door."
+            "counts-unreadable",
+            f"The door's counts cannot be read: {error}",
+            "Ask on the machine of the front door.",
+            path=STORE_FILE,
         ) from None
 
 

@@ -395,6 +395,17 @@ OPERATIONS: tuple[Operation, ...] = (
         replaces=True,
     ),
     Operation(
+        "live",
+        "live",
+        "LiveRequest",
+        "LiveResult",
+        LOOKERS,
+        "reads",
+        LOOK,
+        "A deployment under watch against its incumbent, by live traffic.",
+        replaces=True,
+    ),
+    Operation(
         "status",
         "status",
         "StatusRequest",

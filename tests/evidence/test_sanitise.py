@@ -15,6 +15,7 @@ from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.evidence import Evidence, RunEvidence
 from modelsmith.schema.live import Counted, LiveWindow
+from modelsmith.schema.live_evidence import LiveEvidence
 from modelsmith.schema.observed import Retraining, SecondLook
 from modelsmith.schema.promotion import (
     Export,
@@ -44,6 +45,7 @@ LISTED = (
     Retraining,
     LiveWindow,
     Counted,
+    LiveEvidence,
     HoldClearance,
     Override,
     Receipt,

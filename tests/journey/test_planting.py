@@ -44,7 +44,7 @@ def commands(world):
         ("approve", "8", "--key", world.key("noor")), ("pr", "merge", "8"), ("attest-reviews",),
         ("eval-changes", "--since", "HEAD", "--page", str(world.folder / "eval.md")),
         ("pr", "close", "9", "--reason", "Not now."), ("observe", world.state()["specialist"]),
-        ("rollback", CLUSTER, "--reason", "win rate fell"),
+        ("live", CLUSTER, "--svg", PICTURE), ("rollback", CLUSTER, "--reason", "win rate fell"),
         ("export", world.state()["specialist"], "--as", "merged"), ("upstream", "status"), ("upstream", "pull"),
         ("upstream", "contribute", "notes", "--title", "Notes", "--author", "Dana <dana@example.org>"), ("verify",),
         ("verify", "--full"),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from modelsmith.cli.page import Page
-from modelsmith.cli.views import agents, change, clone, corpus, jobs, life, pull, runs, signal, upstream
+from modelsmith.cli.views import agents, change, clone, corpus, jobs, life, live, pull, runs, signal, upstream
 
 if TYPE_CHECKING:
     from modelsmith.operations.contract import Result
@@ -47,6 +47,7 @@ VIEWS: dict[str, View] = {
     "promote": life.promote,
     "observe": life.observe,
     "rollback": life.rollback,
+    "live": live.live,
     "status": clone.status,
     "results": runs.results_view,
     "compare": runs.compare,

@@ -1,0 +1,40 @@
+"""The view of a window."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelsmith.cli.page import Page, Styled
+from modelsmith.evidence.live_notice import finding_row
+from modelsmith.schema.steps import shell_line
+
+if TYPE_CHECKING:
+    from modelsmith.operations.live import LiveResult
+
+_STYLES = {"confirm": "green", "roll-back": "red", "inconclusive": "yellow"}
+
+
+def live(result: LiveResult, page: Page) -> None:
+    """``modelsmith live``."""
+    left = f"{result.minutes_left:.0f} minutes left" if result.minutes_left else "over"
+    page.rows(
+        [
+            ("specialist", f"{result.specialist} of {result.cluster}"),
+            ("window", f"{result.opens:%Y-%m-%d %H:%M} to {result.closes:%H:%M}, {left}"),
+            ("outcome", Styled(result.outcome, _STYLES[result.outcome])),
+        ]
+    )
+    if result.latched:
+        when = f" at {result.latched_at:%Y-%m-%d %H:%M:%S}" if result.latched_at else ""
+        page.line(Styled("taken back", "red"), f"  by the front door{when}; the incumbent has all of the traffic")
+    page.gap()
+    columns = ("metric", "specialist", "incumbent", "loss", "excluded", "allowed", "evidence")
+    body = [(*finding_row(one, result.counts), f"{one.worse:.2f} of {result.trips_at:.2f}") for one in result.findings]
+    page.table(columns, body)
+    page.line("evidence: log10 that it is worse; it trips when that is reached and the loss is beyond what is allowed")
+    page.gap()
+    for reason in result.reasons:
+        page.line(reason, indent=2)
+    if result.svg:
+        page.line(f"picture  {result.svg}")
+    page.rows([("next", shell_line(result.next))])
