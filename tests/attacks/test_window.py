@@ -1,0 +1,364 @@
+"""Attacks on the validation window: who would have their specialist pass, and who would have it back."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import datetime, timedelta
+
+import attacker
+import pytest
+import yaml
+from attacker import CLUSTER, PEOPLE_FILE, refused
+
+from modelsmith.ledger.ledger import ledger_of
+from modelsmith.live.port import Answered
+from modelsmith.live.recorder import LiveRecorder
+from modelsmith.loop import window
+from modelsmith.loop.window import live_folder, look, settle, watching
+from modelsmith.operations import promote, status
+from modelsmith.promotion.live import seal_of
+from modelsmith.promotion.packets import packet_files
+from modelsmith.promotion.records import next_record, routing_after
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE, LiveEvidence
+from modelsmith.signing.dsse import seal, statement
+from modelsmith.signing.keys import create_signing_key
+
+KEY = bytes(32)
+CLUSTER_FILE = f"clusters/{CLUSTER}/cluster.yaml"
+
+
+class Later(datetime):
+    """Two minutes from now: the window of one minute is over, and clocks still agree."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.now(tz) + timedelta(minutes=2)
+
+
+def ruled(world, minutes):
+    """The owners list the door and register a rule; the deployment is approved with it."""
+    document = yaml.safe_load(world.governed().tree.read(PEOPLE_FILE))
+    document["harness"].append({"id": "front-door", "trust": ["front-door.pem"], "observer": True})
+    key = world.folder / "door" / "harness.pem"
+    cluster = yaml.safe_load(world.governed().tree.read(CLUSTER_FILE))
+    cluster["rollback"] |= {
+        "max_drop": 0.3, "window_minutes": minutes,
+        "rule": {"least_decisions": 100, "errors": {"max_rise": 0.05}},
+    }  # fmt: skip
+    cluster["deployment"] = {"traffic_share": 0.5}
+    files = {
+        PEOPLE_FILE: yaml.safe_dump(document, sort_keys=False).encode(),
+        ".github/governance/trust/front-door.pem": create_signing_key(key),
+    }
+    world.force_honestly(files, "petra")
+    world.force_honestly({CLUSTER_FILE: yaml.safe_dump(cluster, sort_keys=False).encode()}, "maya")
+    for name, value in (("door", "front-door"), ("doorkey", str(key))):
+        world.git.run("config", f"modelsmith.{name}", value)
+    number = world.promote("customer-deployed")
+    world.approve(number, "maya")
+    assert world.merge(number).status == "merged"
+    return world
+
+
+@pytest.fixture(scope="module")
+def watched_template(waiting_template, advanced):
+    return advanced(waiting_template, "watched", lambda world: ruled(world, 600))
+
+
+@pytest.fixture(scope="module")
+def short_template(waiting_template, advanced):
+    return advanced(waiting_template, "watched-shortly", lambda world: ruled(world, 1))
+
+
+def copied(template, tmp_path):
+    world = template.copied_to(tmp_path / "world")
+    world.git.run("config", "modelsmith.doorkey", str(world.folder / "door" / "harness.pem"))
+    world.hook(False)
+    return world
+
+
+@pytest.fixture
+def watched(watched_template, tmp_path):
+    """Under watch for ten hours."""
+    return copied(watched_template, tmp_path)
+
+
+@pytest.fixture
+def short(short_template, tmp_path, monkeypatch):
+    """Under watch for a minute, looked at two minutes later."""
+    monkeypatch.setattr(window, "datetime", Later)
+    return copied(short_template, tmp_path)
+
+
+class Door:
+    """The front door's recorder of a world, and an application that reports."""
+
+    def __init__(self, world, key=KEY):
+        self.world, self.draw = world, random.Random(7)
+        self.recorder = LiveRecorder(live_folder(world.workspace), key)
+        self.one = watching(world.governed())[0]
+        self.recorder.follow([self.one])
+
+    def decisions(self, number, first=0):
+        return [
+            self.recorder.decided(
+                cluster=CLUSTER, specialist=self.one.specialist, incumbent="base", record=self.one.record,
+                arm="specialist" if self.draw.random() < 0.5 else "incumbent", key=f"key-{first + n}", share=0.5,
+                stage="canary",
+            )
+            for n in range(number)
+        ]  # fmt: skip
+
+    def tell(self, reports):
+        for at in range(0, len(reports), 500):
+            batch = [
+                {"decision_id": i, "metric": m, "value": v, "idempotency_key": f"{i}{m}"}
+                for i, m, v in reports[at : at + 500]
+            ]
+            self.recorder.feedback(json.dumps({"reports": batch}).encode())
+
+    def outcomes(self, decisions, mine, theirs):
+        return [
+            (one.id, "auction_win_rate", int(self.draw.random() < (mine if one.arm == "specialist" else theirs)))
+            for one in decisions
+        ]
+
+    def answered(self, decisions):
+        for one in decisions:
+            self.recorder.answered(one, Answered(200, 1.0, 2.0, 10, 10))
+
+    def traffic(self, number, mine, theirs):
+        decisions = self.decisions(number)
+        self.answered(decisions)
+        self.recorder.flush()
+        self.tell(self.outcomes(decisions, mine, theirs))
+
+    def close(self):
+        self.recorder.close()
+
+
+@pytest.fixture
+def doors():
+    made = []
+
+    def make(world, **more):
+        made.append(Door(world, **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def ask(world):
+    return promote.run(world.workspace, promote.PromoteRequest(cluster=CLUSTER))
+
+
+def test_a_loss_is_taken_back_by_itself_and_all_of_it_verifies(watched, doors):
+    """Control: latch, pull request by the contract, event, hold; the next settling finds nothing to do."""
+    door = doors(watched)
+    door.traffic(1_500, 0.2, 0.6)
+    assert door.recorder.latched(CLUSTER)
+    (done,) = settle(watched.harness())
+    assert done.pull.status == "merged"
+    assert settle(watched.harness()) == ()
+    events = [one.event for one in ledger_of(watched.workspace).events()]
+    assert [one.name for one in events].count("rollback.triggered") == 1
+    cluster = status.run(watched.workspace, status.StatusRequest()).clusters[0]
+    assert [one.specialist for one in cluster.serving] == ["base"]
+    with refused("on-hold", "nothing-to-promote"):
+        ask(watched)
+    watched.holds()
+
+
+def test_a_sound_specialist_is_validated_by_what_was_counted(short, doors):
+    """Control: confirmed, approved by a person, and it verifies in a plain clone."""
+    doors(short).traffic(3_000, 0.6, 0.6)
+    assert look(short.workspace, short.governed(), CLUSTER).judgement.outcome == "confirm"
+    asked = ask(short)
+    assert (asked.event, asked.status) == ("production-validated", "open")
+    short.approve(asked.pull, "maya")
+    assert short.merge(asked.pull).status == "merged"
+    assert short.holds().approvals >= 2
+
+
+def test_nothing_is_validated_without_counts(short, doors):
+    """An agent asks for validation a minute after the deployment, with no door, and with a door without traffic."""
+    with refused("window-inconclusive"):
+        ask(short)
+    doors(short)
+    with refused("window-inconclusive"):
+        ask(short)
+
+
+def test_an_agent_that_reports_only_its_wins_gets_no_validation(short, doors):
+    """Wins of both arms come in, losses of the specialist alone are kept back: reports do not match the share."""
+    door = doors(short)
+    decisions = door.decisions(3_000)
+    door.answered(decisions)
+    reports = door.outcomes(decisions, 0.6, 0.6)
+    mine = {one.id for one in decisions if one.arm == "specialist"}
+    door.tell([one for one in reports if one[0] not in mine or one[2]])
+    with refused("window-inconclusive") as caught:
+        ask(short)
+    assert "reports of auction_win_rate do not come from both sides" in caught[0].message
+
+
+def test_an_agent_that_keeps_the_incumbent_s_wins_back_gets_no_validation(short, doors):
+    """Reports of the incumbent go missing, so that the specialist looks better than it is."""
+    door = doors(short)
+    decisions = door.decisions(3_000)
+    door.answered(decisions)
+    reports = door.outcomes(decisions, 0.4, 0.6)
+    theirs = {one.id for one in decisions if one.arm == "incumbent"}
+    kept = [one for one in reports if one[0] not in theirs or door.draw.random() < 0.6]
+    door.tell(kept)
+    with refused("window-inconclusive", "window-worse") as caught:
+        ask(short)
+    assert caught
+
+
+def test_ids_that_an_agent_makes_itself_count_nothing(short, doors):
+    """Thousands of invented wins under ids of a key of its own, and a real id with another arm in it."""
+    door, own = doors(short), Door(short, key=b"\1" * 32)
+    own.close()
+    forged = own.decisions(500, first=10_000)
+    door.tell([(one.id, "auction_win_rate", 1) for one in forged])
+    assert door.recorder.counts(door.one) is None
+
+
+def test_a_report_sent_again_and_again_counts_once(short, doors):
+    """One win of the specialist, reported a thousand times under other idempotency keys."""
+    door = doors(short)
+    one = next(one for one in door.decisions(20) if one.arm == "specialist")
+    for n in range(1_000):
+        body = {"decision_id": one.id, "metric": "auction_win_rate", "value": 1, "idempotency_key": str(n)}
+        door.recorder.feedback(json.dumps(body).encode())
+    door.recorder.flush()
+    metric = door.recorder.counts(door.one).stages[0].metrics[0]
+    assert (metric.specialist, metric.specialist_known) == (1, 1)
+
+
+def test_one_customer_s_thousand_requests_count_once(short, doors):
+    """A competitor, or a friend, asks under one key for an hour: one unit."""
+    door = doors(short)
+    many = [
+        door.recorder.decided(
+            cluster=CLUSTER, specialist=door.one.specialist, incumbent="base", record=door.one.record,
+            arm="specialist", key="one", share=0.5, stage="canary",
+        )
+        for _ in range(1_000)
+    ]  # fmt: skip
+    door.tell([(one.id, "auction_win_rate", 0) for one in many])
+    assert door.recorder.counts(door.one).stages[0].specialist == 1
+    assert not door.recorder.latched(CLUSTER)
+
+
+def test_traffic_steered_to_one_arm_confirms_nothing(short, doors):
+    """Somebody who can compute the hash sends easy requests under keys that are the specialist's."""
+    door = doors(short)
+    door.traffic(2_000, 0.6, 0.6)
+    chosen = [one for one in door.decisions(3_000, first=50_000) if one.arm == "specialist"]
+    door.recorder._waiting.clear()
+    door.tell([(one.id, "auction_win_rate", 1) for one in chosen])
+    with refused("window-inconclusive") as caught:
+        ask(short)
+    assert "decisions do not come from both sides" in caught[0].message
+
+
+def test_a_latch_or_counts_that_a_commit_plants_mean_nothing(watched, doors):
+    """Latches and counts at every path that a commit can reach."""
+    record = watching(watched.governed())[0].record
+    name = record.removeprefix("sha256:")
+    planted = [
+        f".iterate/live/latches/{name}.json",
+        f"live/latches/{name}.json",
+        f"modelsmith/live/latches/{name}.json",
+    ]
+    for path in planted:
+        place = watched.clone / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("{}")
+    door = doors(watched)
+    assert not door.recorder.latched(CLUSTER)
+    assert settle(watched.harness()) == ()
+
+
+def test_a_deployment_that_was_taken_back_is_not_validated(short, doors):
+    """The specialist is latched; whoever holds the harness asks for validation all the same."""
+    door = doors(short)
+    door.recorder._clock.now = lambda: short_now(door)
+    door.traffic(1_500, 0.2, 0.6)
+    assert door.recorder.latched(CLUSTER)
+    with refused("window-worse"):
+        ask(short)
+
+
+def short_now(door):
+    return door.one.opens + timedelta(seconds=30)
+
+
+def validated(world, files):
+    """The promotion as the harness would sign it, with live evidence of the attacker's making."""
+    facts = world.draft_for("production-validated")
+    main = world.governed()
+    told = dict(files)
+    told |= packet_files(main, next_record(main, "production-validated", facts, told), told)
+    record = next_record(main, "production-validated", facts, told)
+    made = world.record_files(record, told)
+    made[attacker.ROUTING] = routing_after(main, record)
+    return world.commit(made)
+
+
+def counted(world, door):
+    seen = look(world.workspace, world.governed(), CLUSTER)
+    return window.evidence_files(world.harness(), world.governed(), seen.watching, seen.counts, seen.at)
+
+
+def test_whoever_holds_the_harness_cannot_sign_live_evidence(short, doors, monkeypatch):
+    """Counts are invented and sealed with the harness's own key; with every approval, gate, hook and verify refuse."""
+    door = doors(short)
+    door.traffic(3_000, 0.6, 0.6)
+    short.git.run("config", "modelsmith.doorkey", str(short.harness_keys / "harness.pem"))
+    monkeypatch.setattr(window, "adopt_or_seal", lambda kept, made, key, trusted: seal(made, key))
+    short.closed_to_everybody(validated(short, counted(short, door)), saying="live", requester=attacker.HARNESS)
+
+
+def test_live_evidence_with_one_better_figure_is_refused(short, doors):
+    """The door's own key signs an outcome that its counts do not come to."""
+    door = doors(short)
+    door.traffic(1_500, 0.35, 0.6)
+    files = counted(short, door)
+    live = LiveEvidence.model_validate_json(files[LIVE_FILE])
+    assert live.outcome != "confirm"
+    better = live.model_copy(update={"outcome": "confirm"})
+    due, data = seal_of(better), canonical_json(better)
+    key = short.folder / "door" / "harness.pem"
+    signed = seal(statement(due.name, data, due.kind, due.predicate), key)
+    head = validated(short, {LIVE_FILE: data, LIVE_SIGNATURE: signed})
+    short.closed_to_everybody(head, saying="another outcome than its own counts", requester=attacker.HARNESS)
+
+
+def test_validation_without_live_evidence_is_refused_where_the_contract_names_a_rule(short):
+    """The harness leaves the file out."""
+    short.closed_to_everybody(validated(short, {}), saying="asks for live.json", requester=attacker.HARNESS)
+
+
+def test_a_forge_that_is_down_delays_git_and_not_the_traffic(watched, doors, monkeypatch):
+    """The latch holds while nothing can be opened; when the forge is back, git agrees."""
+    door = doors(watched)
+    door.traffic(1_500, 0.2, 0.6)
+    down = InfrastructureFailure("forge-unreachable", "The forge is down", "Wait.")
+
+    def refuse(*_, **__):
+        raise down
+
+    with monkeypatch.context() as patch:
+        patch.setattr(window, "sync", refuse)
+        with pytest.raises(InfrastructureFailure):
+            settle(watched.harness())
+    assert door.recorder.latched(CLUSTER)
+    assert settle(watched.harness())[0].pull.status == "merged"
