@@ -94,11 +94,11 @@ def _line(seen: Seen, left: float) -> str:
 
 
 def _next(seen: Seen) -> Step:
-    cluster = {"cluster": seen.watching.cluster}
+    cluster = seen.watching.cluster
     if seen.is_latched:
         return step("status", {})
     if seen.judgement.outcome == "confirm":
-        return step("promote", cluster)
+        return step("promote", {"cluster": cluster})
     if seen.judgement.outcome == "roll-back":
-        return step("rollback", cluster, reason="WHY")
-    return step("live", cluster)
+        return step("rollback", {"cluster": cluster}, reason="WHY")
+    return step("live", {"cluster": cluster})
