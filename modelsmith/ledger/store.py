@@ -144,8 +144,14 @@ def _end(database: sqlite3.Connection) -> tuple[int, str]:
     return found or (0, "")
 
 
-def events(database: sqlite3.Connection, since: str | None) -> list[Recorded] | None:
-    """Events after a cursor, oldest first; all of them after none; None where the cursor is not of this ledger."""
+def end(database: sqlite3.Connection) -> str | None:
+    """Cursor of the last event; None where nothing has happened."""
+    sequence, chain = _end(database)
+    return _cursor(sequence, chain) if sequence else None
+
+
+def events(database: sqlite3.Connection, since: str | None, limit: int) -> list[Recorded] | None:
+    """At most ``limit`` (-1: all) events after a cursor, oldest first; None where the cursor is not of this ledger."""
     after = 0
     if since is not None:
         given = _CURSOR.fullmatch(since)
@@ -153,7 +159,7 @@ def events(database: sqlite3.Connection, since: str | None) -> list[Recorded] | 
         found = database.execute("SELECT chain FROM happened WHERE sequence = ?", (after,)).fetchone()
         if found is None or since != _cursor(after, found[0]):
             return None
-    rows = database.execute("SELECT * FROM happened WHERE sequence > ? ORDER BY sequence", (after,))
+    rows = database.execute("SELECT * FROM happened WHERE sequence > ? ORDER BY sequence LIMIT ?", (after, limit))
     return [
         Recorded(
             cursor=_cursor(sequence, chain),

@@ -1,4 +1,4 @@
-"""The same server over streamable HTTP: whose call it is, the bearer token says."""
+"""The same server over streamable HTTP, and the stream of events: whose call it is, the bearer token says."""
 
 from __future__ import annotations
 
@@ -9,20 +9,27 @@ from typing import NamedTuple
 import mcp_types as types
 import uvicorn
 from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
-from mcp.server.transport_security import TransportSecuritySettings
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
 from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, request_response
 
 from modelsmith.mcp.calls import Session
 from modelsmith.mcp.server import make_server
+from modelsmith.mcp.stream import EventStream
+from modelsmith.mcp.watching import Watch
 from modelsmith.operations.table import EVERYONE
 from modelsmith.repository.tokens import Tokens
 from modelsmith.schema.errors import InvalidInput
 
 PATH = "/mcp"
+EVENTS_PATH = "/events"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 LARGEST = 1 << 20
 """Bytes of a request, at most."""
@@ -74,24 +81,43 @@ def make_app(start: Path, tokens: Tokens, listening: Listening) -> Starlette:
     hosts += list(listening.names) if listening.port in (80, 443) else []
     where = AnyHttpUrl(f"{listening.scheme}://{(listening.names or ('localhost',))[0]}:{listening.port}{PATH}")
 
-    def who() -> Session:
-        token = get_access_token()
-        role = (token.claims or {}).get("role") if token else None
-        if token is None or role not in EVERYONE:
-            raise MCPError(types.INVALID_REQUEST, "No token", {"code": "no-token"})
-        return Session(start, role, tuple(token.scopes))
+    security = TransportSecuritySettings(
+        enable_dns_rebinding_protection=True,
+        allowed_hosts=hosts,
+        allowed_origins=[f"{listening.scheme}://{host}" for host in hosts],
+    )
+    verifier, watch = _Verifier(tokens), Watch(start)
+    stream, foreign = EventStream(start, watch), TransportSecurityMiddleware(security)
 
-    return make_server(who).streamable_http_app(
+    def who() -> Session:
+        found = _session(start, get_access_token())
+        if found is None:
+            raise MCPError(types.INVALID_REQUEST, "No token", {"code": "no-token"})
+        return found
+
+    async def events(request: Request) -> Response:
+        secret = request.headers["authorization"][len("Bearer ") :]
+
+        async def still_may() -> Session | None:
+            return _session(start, await verifier.verify_token(secret))
+
+        return await foreign.validate_request(request) or await stream.answer(request, still_may)
+
+    return make_server(who, watch).streamable_http_app(
         streamable_http_path=PATH,
         max_request_body_size=LARGEST,
-        transport_security=TransportSecuritySettings(
-            enable_dns_rebinding_protection=True,
-            allowed_hosts=hosts,
-            allowed_origins=[f"{listening.scheme}://{host}" for host in hosts],
-        ),
+        transport_security=security,
         auth=AuthSettings(issuer_url=where, resource_server_url=None),
-        token_verifier=_Verifier(tokens),
+        token_verifier=verifier,
+        custom_starlette_routes=[
+            Route(EVENTS_PATH, RequireAuthMiddleware(request_response(events), []), methods=["GET"])
+        ],
     )
+
+
+def _session(start: Path, token: AccessToken | None) -> Session | None:
+    role = (token.claims or {}).get("role") if token else None
+    return Session(start, role, tuple(token.scopes)) if token and role in EVERYONE else None
 
 
 def serve(app: Starlette, listening: Listening) -> None:

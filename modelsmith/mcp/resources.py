@@ -12,6 +12,8 @@ from modelsmith.mcp.tools import find_tool
 from modelsmith.schema.errors import InvalidInput
 
 _SCHEME = "modelsmith://"
+EVENTS = f"{_SCHEME}events"
+"""What can be subscribed to."""
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SHOWN = 60
 
@@ -30,6 +32,7 @@ _KINDS = (
     _Kind("pulls", "pr_list", None, "Open pull requests"),
     _Kind("jobs", "modelsmith_jobs", None, "Long operations"),
     _Kind("events", "events", None, "What happened, oldest first"),
+    _Kind("events", "events", "since", "What happened after a cursor"),
     _Kind("packets", "get_candidate", "number", "A pull request with its packet and gate"),
     _Kind("runs", "modelsmith_eval_results", "tag", "An eval run"),
     _Kind("evidence", "evidence_bundle", "specialist", "The evidence that a specialist rests on"),
@@ -44,6 +47,11 @@ def listed(session: Session) -> list[types.Resource]:
         for kind in _of(session)
         if kind.argument is None
     ]
+
+
+def has_events(session: Session) -> bool:
+    """Whether the session may read what has happened."""
+    return any(kind.name == "events" for kind in _of(session))
 
 
 def templates(session: Session) -> list[types.ResourceTemplate]:

@@ -18,7 +18,9 @@ from mcp.shared.exceptions import MCPError
 from modelsmith import __version__
 from modelsmith.mcp import prompts, resources
 from modelsmith.mcp.calls import Reply, Session, call
+from modelsmith.mcp.subscriptions import Subscriptions
 from modelsmith.mcp.tools import find_tool
+from modelsmith.mcp.watching import Watch
 from modelsmith.schema.progress import Progress
 
 INSTRUCTIONS = """\
@@ -31,8 +33,9 @@ WhoCalls = Callable[[], Session]
 """Whose call it is that is being served; on HTTP the token says it."""
 
 
-def make_server(who: WhoCalls) -> Server[Any]:
-    """A server of every tool, resource and prompt of whoever calls."""
+def make_server(who: WhoCalls, watch: Watch) -> Server[Any]:
+    """A server of every tool, resource and prompt of whoever calls, that tells its clients when ``watch`` sees more."""
+    subscriptions = Subscriptions(watch, who)
 
     async def list_tools(ctx: Any, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         session = who()
@@ -81,11 +84,15 @@ def make_server(who: WhoCalls) -> Server[Any]:
         "modelsmith",
         version=__version__,
         instructions=INSTRUCTIONS,
+        lifespan=subscriptions.lifespan,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
         on_list_resources=list_resources,
         on_list_resource_templates=list_templates,
         on_read_resource=read_resource,
+        on_subscribe_resource=subscriptions.subscribe,
+        on_unsubscribe_resource=subscriptions.unsubscribe,
+        on_subscriptions_listen=subscriptions.listen,
         on_list_prompts=list_prompts,
         on_get_prompt=get_prompt,
     )
@@ -115,7 +122,7 @@ def _tool(name: str) -> types.Tool:
 
 def serve_stdio(session: Session) -> None:
     """Serve one client on standard input and output until it closes them."""
-    server = make_server(lambda: session)
+    server = make_server(lambda: session, Watch(session.start))
 
     async def serve() -> None:
         async with stdio_server() as (reading, writing):

@@ -117,7 +117,7 @@ _ALL = (
     Tool("diff_rubric", "diff-rubric"),
     Tool("modelsmith_strike", "strike"),
     Tool("accept_scenario", "accept-scenario", {"pass": "pass_"}),
-    Tool("events", "events"),
+    Tool("events", "events", without=("cloudevents",)),
 )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.operations.contract import Request, Result
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.events import Recorded
 
 
@@ -19,12 +22,15 @@ class EventsRequest(Request):
         str | None, Field(max_length=64, description="Cursor of the last event that you know; else from the first.")
     ] = None
     limit: Annotated[int, Field(ge=1, le=1000, description="How many at most.")] = 50
+    cloudevents: Annotated[bool, Field(description="Each as a CloudEvent, with the name of the repository.")] = False
 
 
 class EventsResult(Result):
     """Oldest first."""
 
     events: tuple[Recorded, ...]
+    cloudevents: tuple[dict[str, JsonValue], ...] = ()
+    """The same events in the JSON form of CloudEvents, where they were asked for so."""
     cursor: str | None
     """What to ask with next."""
     more: int
@@ -33,6 +39,38 @@ class EventsResult(Result):
 
 def run(workspace: Workspace, request: EventsRequest) -> EventsResult:
     """Read the ledger; nothing is changed."""
-    found = ledger_of(workspace).events(request.since)
-    shown = tuple(found[: request.limit])
-    return EventsResult(events=shown, cursor=shown[-1].cursor if shown else request.since, more=len(found) - len(shown))
+    ledger = ledger_of(workspace)
+    shown = tuple(ledger.events(request.since, request.limit))
+    cursor = shown[-1].cursor if shown else request.since
+    return EventsResult(
+        events=shown,
+        cloudevents=tuple(json.loads(one) for one in enveloped(shown, workspace)) if request.cloudevents else (),
+        cursor=cursor,
+        more=max(0, _number(newest(workspace)) - _number(cursor)),
+    )
+
+
+def newest(workspace: Workspace) -> str | None:
+    """Cursor of the last event; None where nothing has happened."""
+    return ledger_of(workspace).end()
+
+
+def enveloped(events: Sequence[Recorded], workspace: Workspace) -> list[str]:
+    """The events as lines of JSON, each a CloudEvent.
+
+    Raises:
+        InfrastructureFailure: ``extra-missing``.
+    """
+    try:
+        from modelsmith.delivery.envelope import envelope, written
+        from modelsmith.delivery.source import source_of
+    except ModuleNotFoundError as error:
+        raise InfrastructureFailure(
+            "extra-missing", "CloudEvents need the events extra.", "Run: pip install 'modelsmith[events]'"
+        ) from error
+    source = source_of(workspace)
+    return [written(envelope(one, source)) for one in events]
+
+
+def _number(cursor: str | None) -> int:
+    return int(cursor.partition("-")[0]) if cursor else 0

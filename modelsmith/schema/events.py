@@ -18,6 +18,9 @@ from modelsmith.schema.plaintext import PlainLine
 from modelsmith.schema.promotion import SpecialistId
 from modelsmith.schema.run import RunResult
 
+VERSION = 1
+"""Of the events' fields; another one when a reader of this version would misread them."""
+
 
 class Happened(Frozen):
     """What every event says."""
@@ -215,7 +218,15 @@ def reader() -> TypeAdapter[Event]:
     return TypeAdapter(Event)
 
 
+def schema_id(name: str) -> str:
+    """The ``$id`` of an event's schema, which its envelope names too."""
+    return f"urn:modelsmith:event:{name}:{VERSION}"
+
+
 def event_schemas() -> dict[str, dict[str, Any]]:
     """JSON Schemas of the seven events by name, and of ``recorded``, the form in which a ledger gives each of them."""
     types: dict[str, type[Frozen]] = {kind.model_fields["name"].default: kind for kind in EVENTS}
-    return {name: json_schema(kind, "serialization") for name, kind in (types | {"recorded": Recorded}).items()}
+    return {
+        name: {**json_schema(kind, "serialization"), "$id": schema_id(name)}
+        for name, kind in (types | {"recorded": Recorded}).items()
+    }

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from happenings import plain_clone
 from worlds import World, deployed_template, first_iterate, fresh_template
 
 from modelsmith.mcp.calls import Session
 from modelsmith.operations.table import Role
 
-__all__ = ["deployed_template", "first_iterate", "fresh_template"]
+__all__ = ["deployed_template", "first_iterate", "fresh_template", "plain_clone"]
 
 Enter = Callable[[World], World]
 

@@ -20,6 +20,7 @@ from modelsmith.mcp.marking import DETAILED, SHORT, mark, shorten, without_place
 from modelsmith.mcp.schemas import OUR_OWN
 from modelsmith.mcp.server import make_server
 from modelsmith.mcp.tools import tools, tools_of
+from modelsmith.mcp.watching import Watch
 from modelsmith.mcp.withheld import without_held_out
 from modelsmith.operations.table import EVERYONE
 
@@ -138,7 +139,9 @@ def test_lines_of_held_out_files_are_in_no_difference_that_an_agent_sees():
 
 def test_the_official_client_reads_tools_resources_and_prompts_of_both_eras(fresh):
     async def visit(mode):
-        async with Client(make_server(lambda: Session(fresh.clone, "operator")), mode=mode) as client:
+        async with Client(
+            make_server(lambda: Session(fresh.clone, "operator"), Watch(fresh.clone)), mode=mode
+        ) as client:
             listed = (await client.list_tools()).tools
             assert [tool.name for tool in listed] == [tool.name for tool in tools_of("operator")]
             status = await client.call_tool("modelsmith_status", {})

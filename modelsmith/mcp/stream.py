@@ -1,0 +1,103 @@
+"""Server-Sent Events: what happens in the clone, one CloudEvent after another, for as long as the reader reads.
+
+Nothing is queued for a reader. It has a cursor, and each page is read from the ledger when the page before has gone
+out; a reader that is slow, or was away, is behind and misses nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+from sse_starlette.event import ServerSentEvent
+from sse_starlette.sse import EventSourceResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from modelsmith.mcp.calls import Session, refusal
+from modelsmith.mcp.resources import has_events
+from modelsmith.mcp.watching import Watch
+from modelsmith.operations.events import EventsRequest, enveloped, run
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
+
+PAGE = 100
+"""Events of a reader that are in memory at a time, at most."""
+HEARTBEAT = 15
+"""Seconds of silence after which a comment is sent, so that nobody in between takes the connection for dead."""
+PATIENCE = 60
+"""Seconds for which a reader may take nothing before it is left; it comes back with its cursor."""
+MOST = 256
+"""Readers at a time."""
+_LONGEST = 64
+"""Characters of a cursor that are looked at; none has as many."""
+RECHECK = 5.0
+"""Seconds after which it is asked again whether a reader may still read."""
+
+StillMay = Callable[[], Awaitable[Session | None]]
+"""Who reads, asked anew; None for a token that was revoked or has expired."""
+
+
+class EventStream:
+    """Every reader of one clone's events."""
+
+    def __init__(self, start: Path, watch: Watch) -> None:
+        self._start = start
+        self._watch = watch
+        self._readers = 0
+
+    async def answer(self, request: Request, still_may: StillMay) -> Response:
+        """The stream, from after ``Last-Event-ID`` (or ``?since=``) on; from the first event where neither is given."""
+        session = await still_may()
+        if session is None or not has_events(session):
+            outside = InvalidInput("outside-role", "This token is not for reading events", "Use one that is.")
+            return JSONResponse(refusal(Session(self._start, "reviewer"), outside), 403)
+        if self._readers >= MOST:
+            many = InfrastructureFailure("too-many-readers", f"{MOST} read events already", "Try again later.")
+            return JSONResponse(refusal(session, many), 503, {"Retry-After": "10"})
+        try:
+            workspace = await anyio.to_thread.run_sync(session.workspace)
+        except ModelsmithError as error:
+            return JSONResponse(refusal(session, error), 503)
+        cursor = request.headers.get("last-event-id") or request.query_params.get("since") or None
+        told = self._told(workspace, session, cursor and cursor[:_LONGEST], still_may)
+        return EventSourceResponse(told, ping=HEARTBEAT, send_timeout=PATIENCE, sep="\n")
+
+    async def _told(
+        self, workspace: Workspace, session: Session, cursor: str | None, still_may: StillMay
+    ) -> AsyncIterator[ServerSentEvent]:
+        self._readers += 1
+        try:
+            with self._watch.listening():
+                while await still_may():
+                    wake = self._watch.wake
+                    try:
+                        told, cursor = await anyio.to_thread.run_sync(_page, workspace, cursor)
+                    except ModelsmithError as error:
+                        anew = error.code == "unknown-cursor"
+                        said = json.dumps(refusal(session, error))
+                        yield ServerSentEvent(said, event=error.code, id="" if anew else None)
+                        if not anew:
+                            return
+                        cursor = None
+                        continue
+                    for one in told:
+                        yield one
+                    if len(told) < PAGE:
+                        with anyio.move_on_after(RECHECK):
+                            await wake.wait()
+        finally:
+            self._readers -= 1
+
+
+def _page(workspace: Workspace, cursor: str | None) -> tuple[list[ServerSentEvent], str | None]:
+    found = run(workspace, EventsRequest(since=cursor, limit=PAGE))
+    lines = enveloped(found.events, workspace)
+    told = [
+        ServerSentEvent(line, event=one.event.name, id=one.cursor)
+        for one, line in zip(found.events, lines, strict=True)
+    ]
+    return told, found.cursor

@@ -1,0 +1,61 @@
+"""Notices that something has happened, once for everyone who listens: whoever wakes reads the ledger by a cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from modelsmith.operations.events import newest
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import ModelsmithError
+
+EVERY = 0.5
+"""Seconds between two looks at the ledger, while somebody listens."""
+
+
+class Watch:
+    """Looks at the end of one clone's ledger.
+
+    Other processes write the ledger, so it is asked and does not call. It says only that there is more: no event is
+    held in memory for anybody, and a listener that was late misses nothing.
+    """
+
+    def __init__(self, start: Path) -> None:
+        """Watch the clone that ``start`` lies in; it is looked for when somebody listens."""
+        self._start = start
+        self._workspace: Workspace | None = None
+        self._seen: str | None = None
+        self._listeners = 0
+        self.wake = anyio.Event()
+        """Set when there is more. Take it before reading, so that what comes while you read is not slept through."""
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Have the ledger watched for the block."""
+        self._listeners += 1
+        try:
+            yield
+        finally:
+            self._listeners -= 1
+
+    async def run(self, more: Callable[[], Awaitable[None]]) -> None:
+        """Watch until cancelled; ``more`` is called after the sleepers are woken."""
+        while True:
+            await anyio.sleep(EVERY)
+            if self._listeners and (end := await anyio.to_thread.run_sync(self._look)) != self._seen:
+                self._seen = end
+                self.wake.set()
+                self.wake = anyio.Event()
+                await more()
+
+    def _look(self) -> str | None:
+        """The end of the ledger; what was seen last where it cannot be read now."""
+        try:
+            self._workspace = self._workspace or Workspace.find(self._start)
+            return newest(self._workspace)
+        except ModelsmithError:
+            return self._seen

@@ -1,0 +1,195 @@
+"""Whoever follows the events over HTTP or MCP hears each of them, in order, and holds nothing up."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+import anyio
+import httpx2
+import pytest
+import uvicorn
+from happenings import happening
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
+
+from modelsmith.ledger.ledger import ledger_of
+from modelsmith.mcp.http import Listening, make_app
+from modelsmith.repository.tokens import Tokens
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.events import schema_id
+
+EVENTS = "modelsmith://events"
+
+
+class Served:
+    """A clone's server over HTTP."""
+
+    def __init__(self, clone, port):
+        self.url = f"http://127.0.0.1:{port}"
+        self.tokens = Tokens(clone.parent / "home")
+        self.ledger = ledger_of(Workspace.find(clone))
+        self.token = self.tokens.issue("reviewer", (), 1)[1]
+
+    @contextmanager
+    def follow(self, cursor=None, token=None, query="", **headers):
+        """The answer, and its lines as they come."""
+        asked = {"Authorization": f"Bearer {token or self.token}", **headers}
+        if cursor is not None:
+            asked["Last-Event-ID"] = cursor
+        with httpx2.stream("GET", f"{self.url}/events{query}", headers=asked, timeout=20) as answer:
+            yield answer, answer.iter_lines()
+
+
+@pytest.fixture
+def served(plain_clone):
+    """A clone's server, listening."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    made = Served(plain_clone, port)
+    app = make_app(plain_clone, made.tokens, Listening("127.0.0.1", port))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield made
+    server.should_exit = server.force_exit = True
+    thread.join(10)
+
+
+def told(lines, count):
+    """The next events of a stream, each as its fields; comments are left out."""
+    found = []
+    fields = {}
+    for line in lines:
+        if not line and fields:
+            found.append(fields)
+            fields = {}
+        elif line and not line.startswith(":"):
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+        if len(found) == count:
+            return found
+    raise AssertionError("the stream ended")
+
+
+def test_a_reader_hears_what_was_and_what_comes_and_goes_on_after_its_cursor(served):
+    served.ledger.append(happening(1), happening(2))
+    with served.follow() as (answer, stream):
+        assert answer.headers["x-accel-buffering"] == "no"
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        first = told(stream, 2)
+        served.ledger.append(happening(3))
+        late = told(stream, 1)
+    said = json.loads(first[0]["data"])
+    assert (first[0]["event"], said["type"]) == ("training.complete", "training.complete")
+    assert said["dataschema"] == schema_id("training.complete")
+    assert said["data"] == happening(1).model_dump(mode="json")
+    assert said["source"].startswith("urn:modelsmith:repository:")
+    assert str(served.ledger.path.parent.parent.parent) not in first[0]["data"]
+    with served.follow(first[1]["id"]) as (_, stream):
+        assert told(stream, 1) == late
+    with served.follow(query=f"?since={first[0]['id']}") as (_, stream):
+        assert [one["id"] for one in told(stream, 2)] == [first[1]["id"], late[0]["id"]]
+
+
+@pytest.mark.parametrize("cursor", ["7-0123456789abcdef", "1-0123456789abcdef", "x" * 500, "1 OR 1=1", "0"])
+def test_a_forged_cursor_is_told_to_begin_anew_and_hears_all(served, cursor):
+    served.ledger.append(happening(1))
+    with served.follow(cursor) as (_, stream):
+        reset, event = told(stream, 2)
+    assert (reset["event"], reset["id"], json.loads(reset["data"])["code"]) == ("unknown-cursor", "", "unknown-cursor")
+    assert json.loads(event["data"])["id"] == happening(1).identity
+
+
+def test_a_ledger_made_anew_under_a_reader_says_so(served):
+    served.ledger.append(happening(1), happening(2))
+    with served.follow() as (_, stream):
+        told(stream, 2)
+        for file in served.ledger.path.parent.glob("ledger.db*"):
+            file.unlink()
+        served.ledger.append(happening(3))
+        assert [one["event"] for one in told(stream, 2)] == ["unknown-cursor", "training.complete"]
+
+
+def test_nobody_reads_events_without_the_right_to_them(served):
+    narrow = served.tokens.issue("operator", ("promote",), 1)[1]
+    mover = served.tokens.issue("promoter", (), 1)[1]
+    for headers, token, code in (
+        ({}, "x", 401),
+        ({"Host": "evil.example"}, None, 421),
+        ({"Origin": "https://evil.example"}, None, 403),
+        ({}, narrow, 403),
+        ({}, mover, 403),
+    ):
+        with served.follow(token=token, **headers) as (answer, _):
+            assert answer.status_code == code
+
+
+def test_a_stream_ends_when_its_token_is_revoked(served, monkeypatch):
+    monkeypatch.setattr("modelsmith.mcp.stream.RECHECK", 0.2)
+    kept, token = served.tokens.issue("reviewer", (), 1)
+    served.ledger.append(happening(1))
+    with served.follow(token=token) as (_, stream):
+        told(stream, 1)
+        served.tokens.revoke(kept.id)
+        served.ledger.append(happening(2))
+        assert "".join(stream) == ""
+
+
+def test_silence_is_broken_by_a_heartbeat(served, monkeypatch):
+    monkeypatch.setattr("modelsmith.mcp.stream.HEARTBEAT", 0.2)
+    with served.follow() as (_, stream):
+        assert next(stream).startswith(": ping")
+
+
+def test_a_slow_reader_holds_up_nobody_and_misses_nothing(served):
+    served.ledger.append(*(happening(number) for number in range(1500)))
+    with served.follow() as (_, slow):
+        with served.follow() as (_, quick):
+            assert len(told(quick, 1500)) == 1500
+        heard = [one["id"] for one in told(slow, 1500)]
+    assert heard == [one.cursor for one in served.ledger.events()]
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_clients_of_both_eras_are_told_when_there_is_more(served, mode):
+    """`subscriptions/listen` of 2026-07-28, `resources/subscribe` before."""
+    served.ledger.append(happening(1))
+    heard = []
+
+    async def message(notification):
+        heard.append(type(notification).__name__)
+
+    async def read(client, cursor):
+        found = await client.read_resource(f"{EVENTS}/{cursor}")
+        return [one["event"]["adapter_sha"] for one in json.loads(found.contents[0].text)["result"]["events"]]
+
+    async def visit():
+        http = create_mcp_http_client(headers={"Authorization": f"Bearer {served.token}"})
+        cursor = served.ledger.end()
+        transport = streamable_http_client(f"{served.url}/mcp", http_client=http)
+        with anyio.fail_after(30):
+            async with http, Client(transport, mode=mode, message_handler=message) as client:
+                if mode == "legacy":
+                    await client.subscribe_resource(EVENTS)
+                    await anyio.sleep(1.2)
+                    heard.clear()
+                    served.ledger.append(happening(2))
+                    while not heard:
+                        await anyio.sleep(0.1)
+                    await client.unsubscribe_resource(EVENTS)
+                else:
+                    async with client.listen(resource_subscriptions=[EVENTS, "modelsmith://status"]) as changes:
+                        assert changes.honored.resource_subscriptions == [EVENTS]
+                        served.ledger.append(happening(2))
+                        assert (await anext(changes)).uri == EVENTS
+                return await read(client, cursor)
+
+    assert anyio.run(visit) == [happening(2).adapter_sha]

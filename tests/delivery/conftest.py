@@ -1,0 +1,7 @@
+"""What tests of delivery share."""
+
+from __future__ import annotations
+
+from happenings import plain_clone
+
+__all__ = ["plain_clone"]
