@@ -100,10 +100,10 @@ class Recorder(Protocol):
         call it in a thread.
         """
 
-    def latched(self, cluster: str) -> bool:
-        """Whether the deployment under watch was taken back here: all of the cluster's traffic is the incumbent's.
+    def latched(self, record: str) -> bool:
+        """Whether the deployment that this record made was taken back here: all of its traffic is the incumbent's.
 
-        Cheap: ask before every request, after routing, and obey.
+        Cheap: ask before every request, with the record of the specialist that it would go to, and obey.
         """
 
     def exposition(self) -> tuple[str, bytes]:

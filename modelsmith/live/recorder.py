@@ -140,9 +140,8 @@ class LiveRecorder(Recorder):
         return (whole.pop() if len(whole) == 1 else 200), {"results": results}
 
     @override
-    def latched(self, cluster: str) -> bool:
-        one = self._watching.get(cluster)
-        return one is not None and (one.record in self._held or self.latches.is_set(one.record))
+    def latched(self, record: str) -> bool:
+        return record in self._held or (record != "" and self.latches.is_set(record))
 
     @override
     def exposition(self) -> tuple[str, bytes]:
@@ -265,7 +264,7 @@ class LiveRecorder(Recorder):
         if one.terms.rule is None:
             return
         with self._judging:
-            if one.record in self._held or self.latches.is_set(one.record):
+            if self.latched(one.record):
                 return
             found: list[Counts | None] = []
             if not self._guarded("store", lambda: found.append(self.counts(one))):

@@ -114,6 +114,8 @@ class Policy(Frozen):
     and cannot approve it, or another person vouches for it by their key."""
     private: Private = Private()
     """What `modelsmith capture` takes out of records before anything is written."""
+    live_days: Annotated[int, Field(ge=1, le=3660)] = 90
+    """How long a front door keeps what it counted of a deployment, from the last decision on."""
     require_weights: bool = False
     """``verify`` fails, rather than reports, when an artifact's weights are not at hand."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from datetime import datetime, timedelta
 
 import attacker
@@ -15,6 +16,7 @@ from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.port import Answered
 from modelsmith.live.recorder import LiveRecorder
 from modelsmith.loop import window
+from modelsmith.loop.keeping import Keeper
 from modelsmith.loop.window import live_folder, look, settle, watching
 from modelsmith.operations import promote, status
 from modelsmith.promotion.live import seal_of
@@ -161,7 +163,7 @@ def test_a_loss_is_taken_back_by_itself_and_all_of_it_verifies(watched, doors):
     """Control: latch, pull request by the contract, event, hold; the next settling finds nothing to do."""
     door = doors(watched)
     door.traffic(1_500, 0.2, 0.6)
-    assert door.recorder.latched(CLUSTER)
+    assert door.recorder.latched(door.one.record)
     (done,) = settle(watched.harness())
     assert done.pull.status == "merged"
     assert settle(watched.harness()) == ()
@@ -254,7 +256,7 @@ def test_one_customer_s_thousand_requests_count_once(short, doors):
     ]  # fmt: skip
     door.tell([(one.id, "auction_win_rate", 0) for one in many])
     assert door.recorder.counts(door.one).stages[0].specialist == 1
-    assert not door.recorder.latched(CLUSTER)
+    assert not door.recorder.latched(door.one.record)
 
 
 def test_traffic_steered_to_one_arm_confirms_nothing(short, doors):
@@ -283,7 +285,7 @@ def test_a_latch_or_counts_that_a_commit_plants_mean_nothing(watched, doors):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text("{}")
     door = doors(watched)
-    assert not door.recorder.latched(CLUSTER)
+    assert not door.recorder.latched(door.one.record)
     assert settle(watched.harness()) == ()
 
 
@@ -292,7 +294,7 @@ def test_a_deployment_that_was_taken_back_is_not_validated(short, doors):
     door = doors(short)
     door.recorder._clock.now = lambda: short_now(door)
     door.traffic(1_500, 0.2, 0.6)
-    assert door.recorder.latched(CLUSTER)
+    assert door.recorder.latched(door.one.record)
     with refused("window-worse"):
         ask(short)
 
@@ -360,5 +362,26 @@ def test_a_forge_that_is_down_delays_git_and_not_the_traffic(watched, doors, mon
         patch.setattr(window, "sync", refuse)
         with pytest.raises(InfrastructureFailure):
             settle(watched.harness())
-    assert door.recorder.latched(CLUSTER)
+    assert door.recorder.latched(door.one.record)
     assert settle(watched.harness())[0].pull.status == "merged"
+
+
+def test_an_open_door_makes_git_agree_by_itself(watched, doors):
+    """Control: the keeper of a door latches, and its rollback is on main without anybody's doing."""
+    said = []
+    keeper = Keeper(watched.workspace, said.append)
+    door = doors(watched)
+    door.recorder.close()
+    door.recorder = keeper.recorder
+    try:
+        keeper.follow(watched.main())
+        door.traffic(1_500, 0.2, 0.6)
+        assert keeper.recorder.latched(door.one.record)
+        for _ in range(600):
+            if said:
+                break
+            time.sleep(0.1)
+        assert "rolled back, pull request" in said[0]
+    finally:
+        keeper.close()
+    assert watched.governed().histories.find(door.one.specialist).records[-1].event == "rolled-back"

@@ -33,18 +33,18 @@ def good(status=200, **facts):
 def test_the_first_decision_after_the_trip_is_the_incumbents(desk):
     _, reports = desk.traffic(2_000, 0.1, 0.4)
     for one in reports:
-        before = desk.recorder.latched("rtb-pricing")
+        before = desk.recorder.latched(RECORD)
         desk.recorder.feedback(json.dumps(one).encode())
-        if desk.recorder.latched("rtb-pricing"):
+        if desk.recorder.latched(RECORD):
             break
     assert not before
-    assert desk.recorder.latched("rtb-pricing")
+    assert desk.recorder.latched(RECORD)
     assert desk.told == [True], "it is announced once, and lies on disk before"
 
 
 def test_what_is_not_worse_goes_on(desk):
     tell(desk, desk.traffic(2_000, 0.4, 0.4)[1])
-    assert not desk.recorder.latched("rtb-pricing")
+    assert not desk.recorder.latched(RECORD)
     assert desk.told == []
 
 
@@ -53,7 +53,7 @@ def test_a_specialist_whose_answers_fail_is_taken_back_without_any_report(desk):
         failed = one.arm == "specialist"
         desk.recorder.answered(one, good(503, failed_over=True) if failed else good())
     desk.recorder.close()
-    assert desk.recorder.latched("rtb-pricing")
+    assert desk.recorder.latched(RECORD)
     assert "errors is 100.0 points worse" in desk.recorder.trips()[0][1].reasons[0]
 
 
@@ -61,19 +61,19 @@ def test_clients_that_hang_up_are_no_errors(desk):
     for one in [desk.decided() for _ in range(1_000)]:
         desk.recorder.answered(one, good(200, hung_up=one.arm == "specialist"))
     desk.recorder.flush()
-    assert not desk.recorder.latched("rtb-pricing")
+    assert not desk.recorder.latched(RECORD)
 
 
 def test_a_restart_finds_the_latch(desk):
     worse(desk)
-    assert desk.again().latched("rtb-pricing")
+    assert desk.again().latched(RECORD)
 
 
 def test_a_trip_that_a_crash_cut_short_is_made_up_for(desk):
     """Counts were stored, and the door died before the latch was written."""
     worse(desk)
     desk.recorder.latches.path(RECORD).unlink()
-    assert desk.again().latched("rtb-pricing")
+    assert desk.again().latched(RECORD)
     assert desk.is_on_disk()
 
 
@@ -81,7 +81,7 @@ def test_a_damaged_latch_holds(desk):
     worse(desk)
     desk.recorder.latches.path(RECORD).write_bytes(b"\0{")
     recorder = desk.again()
-    assert recorder.latched("rtb-pricing")
+    assert recorder.latched(RECORD)
     assert recorder.trips()[0][1] is None
 
 
@@ -91,46 +91,45 @@ def test_a_lost_store_does_not_lift_the_latch(desk):
     for path in desk.folder.glob(f"{STORE_FILE}*"):
         path.unlink()
     desk.recorder = desk.open()
-    assert desk.recorder.latched("rtb-pricing")
+    assert desk.recorder.latched(RECORD)
 
 
 @pytest.mark.parametrize("step", [{"days": -400}, {"days": 400}])
 def test_a_step_of_the_clock_does_not_lift_the_latch(desk, step):
     worse(desk)
     desk.hands.at = desk.hands.at.replace(year=desk.hands.at.year + (1 if step["days"] > 0 else -1))
-    assert desk.recorder.latched("rtb-pricing")
-    assert desk.again().latched("rtb-pricing")
+    assert desk.recorder.latched(RECORD)
+    assert desk.again().latched(RECORD)
 
 
 def test_a_step_forward_does_not_end_the_window(desk):
     """Nobody gets rid of the contract by setting the clock: the window is open while either clock says so."""
     desk.hands.at = desk.hands.at.replace(year=desk.hands.at.year + 1)
     worse(desk)
-    assert desk.recorder.latched("rtb-pricing")
+    assert desk.recorder.latched(RECORD)
 
 
 def test_after_the_window_it_is_said_and_left_to_a_person(desk):
     desk.hands.pass_(minutes=90)
     worse(desk)
-    assert not desk.recorder.latched("rtb-pricing")
+    assert not desk.recorder.latched(RECORD)
     assert desk.recorder.judgement("rtb-pricing").outcome == "roll-back"
     assert desk.told == []
 
 
 def test_the_next_deployment_is_not_under_the_old_latch(desk):
     worse(desk)
-    desk.recorder.follow([])
-    assert not desk.recorder.latched("rtb-pricing")
-    desk.recorder.follow([watching("sha256:" + "1" * 64)])
-    assert not desk.recorder.latched("rtb-pricing")
-    desk.recorder.follow([watching()])
-    assert desk.recorder.latched("rtb-pricing")
+    other = "sha256:" + "1" * 64
+    desk.recorder.follow([watching(other)])
+    assert not desk.recorder.latched(other)
+    assert not desk.recorder.latched(""), "the base model has no record, and is never taken back"
+    assert desk.recorder.latched(RECORD), "requests that were routed by the main of before are the incumbent's too"
 
 
 def test_two_doors_of_one_clone_obey_each_others_latch(desk):
     other = desk.open()
     worse(desk)
-    assert other.latched("rtb-pricing")
+    assert other.latched(RECORD)
     other.close()
 
 
@@ -162,7 +161,7 @@ def test_a_latch_that_cannot_be_written_holds_and_is_written_later(desk, monkeyp
     monkeypatch.setattr(Latches, "set", refuse)
     worse(desk)
     assert tried
-    assert desk.recorder.latched("rtb-pricing")
+    assert desk.recorder.latched(RECORD)
     assert desk.told == [], "nothing is announced that a crash could take back"
     assert "No space left" in desk.recorder.trouble
     monkeypatch.undo()
@@ -220,7 +219,7 @@ def test_killed_at_any_instant_it_comes_back_to_the_same(tmp_path, wait):
     desk = Desk(folder)
     try:
         counts = desk.recorder.counts(watching())
-        assert desk.recorder.latched("rtb-pricing") or not latched
+        assert desk.recorder.latched(RECORD) or not latched
         if counts:
             wins = counts.stages[0].metrics[0]
             assert wins.specialist_known <= counts.stages[0].specialist

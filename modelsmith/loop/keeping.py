@@ -1,0 +1,86 @@
+"""The window of a front door that is open: its recorder in step with main, and git in step with its latches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from modelsmith.live.ids import key_of
+from modelsmith.live.recorder import LiveRecorder
+from modelsmith.loop.window import live_folder, settle, watching
+from modelsmith.promotion.governed_state import read_governed_state
+from modelsmith.promotion.harness import open_harness
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import ModelsmithError
+
+_AGAIN: Final = 15.0
+"""Seconds after which what failed is tried again."""
+_WAITING: Final = 300.0
+"""Seconds between two looks at a rollback that waits for a person."""
+
+
+class Keeper:
+    """Follows main for a recorder, and opens and merges the rollback of what it latches.
+
+    A forge that is down, keys that are missing, a refusal: all of that is said, and tried again. The latch holds.
+    """
+
+    def __init__(self, workspace: Workspace, say: Callable[[str], None]) -> None:
+        """Open the counts of this clone. ``say`` hears what people must know, in some thread.
+
+        Raises:
+            InfrastructureFailure: ``key-not-written``.
+        """
+        self._workspace, self._say = workspace, say
+        self._due, self._ended = threading.Event(), threading.Event()
+        self._said = ""
+        self.recorder = LiveRecorder(live_folder(workspace), key_of(workspace.home), self._due.set)
+        self._thread = threading.Thread(target=self._settle_on, name="live-settling", daemon=True)
+        self._thread.start()
+
+    def follow(self, commit: str) -> None:
+        """Judge by this main from now on; call it before traffic is routed by it. It reads disk: call it in a thread.
+
+        Raises:
+            ModelsmithError: this main cannot be read.
+        """
+        main = read_governed_state(self._workspace.git, commit)
+        self.recorder.follow(watching(main))
+        self.recorder.forget(main.policy.live_days)
+        self._due.set()
+
+    def close(self) -> None:
+        """Store what is waiting, and end."""
+        self._ended.set()
+        self._due.set()
+        self._thread.join()
+        self.recorder.close()
+
+    def _settle_on(self) -> None:
+        wait = _AGAIN
+        while not self._ended.is_set():
+            self._due.wait(wait)
+            self._due.clear()
+            if not self._ended.is_set() and self.recorder.trips():
+                wait = self._settled()
+
+    def _settled(self) -> float:
+        """Make git agree; how long to wait until it is tried again."""
+        try:
+            done = settle(open_harness(self._workspace))
+        except ModelsmithError as error:
+            self._tell(f"LATCHED, and git does not agree yet ({error.code}): {error.message}. {error.mend}")
+            return _AGAIN
+        except Exception as error:  # a thread that ends would leave git behind, and nobody would hear of it
+            self._tell(f"LATCHED, and git does not agree yet: {type(error).__name__}: {error}")
+            return _AGAIN
+        for one in done:
+            what = "rolled back" if one.pull.status == "merged" else "its rollback waits for a person"
+            self._tell(f"{one.latch.specialist} of {one.latch.cluster}: {what}, pull request {one.pull.number}")
+        return _WAITING
+
+    def _tell(self, words: str) -> None:
+        if words != self._said:
+            self._said = words
+            self._say(words)
