@@ -32,7 +32,8 @@ QUESTIONS: Final[Mapping[Name, str]] = MappingProxyType(
 
 _CHECKS: Final[Mapping[Name, tuple[str, ...]]] = {
     "schema": (
-        "record", "observation", "plain", "names", "valid-files", "settings-kept", "readable-main", "words", "size",
+        "record", "observation", "plain", "names", "valid-files", "settings-kept", "agent-contract", "readable-main",
+        "words", "size",
     ),
     "append-only": ("files", "routing", "rendered-files", "earlier-commits"),
     "subject": (

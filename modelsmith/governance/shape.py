@@ -32,6 +32,8 @@ RECEIPTS = "receipts"
 GOVERNANCE_RECEIPTS = ".github/governance/receipts"
 
 _GOVERNANCE = frozenset({".github", "agents.md", "codeowners", ".gitattributes", ".gitmodules"})
+AGENT_CONTRACT = "AGENTS.md"
+"""Rendered from policy, owners and clusters, so it goes with a change of any; it decides nothing."""
 GOVERNED_FOLDERS = frozenset({"evals", "clusters", PROMOTIONS, "runbooks"})
 """Folders at the top of which every file is governed."""
 _TOOLKIT = frozenset({"modelsmith", "tests", "benchmarks", "pyproject.toml", "makefile"})
@@ -121,7 +123,7 @@ def _refusals(change: Change, limits: Limits) -> Iterator[Refusal]:
 
 
 def _mixed(paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]:
-    concerns = {concern(path.path) for path in paths}
+    concerns = {concern(path.path) for path in paths if path.path != AGENT_CONTRACT}
     for ours in ("governance", "toolkit"):
         if {ours, "governed"} <= concerns:
             yield Refusal(

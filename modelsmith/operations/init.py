@@ -24,7 +24,9 @@ from modelsmith.forges.github.app import find_access
 from modelsmith.forges.github.place import is_github, parse_place
 from modelsmith.forges.pre_receive import install_hook
 from modelsmith.governance.names import fold_name
+from modelsmith.governance.shape import AGENT_CONTRACT
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
+from modelsmith.repository.agent_contract import written
 from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.kits import domains, files_at_github, kit_files, renamed
 from modelsmith.repository.objects import ObjectReader
@@ -218,6 +220,8 @@ def _write(places: Places, start: Start, files: dict[str, bytes], people: list[d
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 
+    files[AGENT_CONTRACT] = written(WorkTree(target))
+    (target / AGENT_CONTRACT).write_bytes(files[AGENT_CONTRACT])
     report = validate(WorkTree(target))
     if report.problems:
         raise InvalidInput(

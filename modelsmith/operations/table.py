@@ -233,6 +233,16 @@ OPERATIONS: tuple[Operation, ...] = (
         "Begin a specialist's line of work.",
     ),
     Operation(
+        "agents-md",
+        "agents_md",
+        "AgentsMdRequest",
+        "AgentsMdResult",
+        OPERATOR,
+        "writes",
+        AUTHOR,
+        "Write the contract that agents read: AGENTS.md.",
+    ),
+    Operation(
         "capture",
         "capture",
         "CaptureRequest",

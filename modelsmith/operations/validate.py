@@ -14,6 +14,7 @@ from modelsmith.diagnosis.generate import rows_within
 from modelsmith.evaluation.reward import require_rewarding
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.near_copies import near_copies
+from modelsmith.repository.agent_contract import contract_problem
 from modelsmith.repository.budgets import work_tree_problems
 from modelsmith.repository.document import Problem
 from modelsmith.repository.forbidden import reserved, unportable
@@ -102,6 +103,9 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     found = [*report.problems, *large, *secrets]
     firewall, lost = _firewall(workspace.files, report, frozenset(problem.file for problem in found))
     names = [*reserved(tracked[:-1]), *unportable({*tracked[:-1], *report.paths})]
+    contract = contract_problem(workspace.files)
+    if contract and (not request.paths or contract.file in map(str, request.paths)):
+        found.append(contract)
     problems = (*names, *sorted([*found, *lost], key=sort_key))
     near = [odd for files in report.sets.values() for odd in near_copies(files) if odd.file in set(report.paths)]
     return ValidateResult(

@@ -11,7 +11,7 @@ from modelsmith.governance.gate import CheckResult, GateDecision, decide
 from modelsmith.governance.keys import CLOCK_TOLERANCE, opener_doubt
 from modelsmith.governance.names import find_twin
 from modelsmith.governance.observed import observed_in
-from modelsmith.governance.shape import ABSENT
+from modelsmith.governance.shape import ABSENT, AGENT_CONTRACT
 from modelsmith.promotion.attestation import of_pull, said_no, with_attested
 from modelsmith.promotion.authors import Authorship, Commits, authorship
 from modelsmith.promotion.checks import Named, is_promotion, named_actors, promotion_checks
@@ -21,12 +21,14 @@ from modelsmith.promotion.observation_checks import observation_checks
 from modelsmith.promotion.openings import opening_doubt
 from modelsmith.promotion.passing import check_earlier_commits
 from modelsmith.promotion.rollbacks import contract_for
+from modelsmith.repository.agent_contract import contract_problem
 from modelsmith.repository.budgets import read_commits, require_within, size_problem
 from modelsmith.repository.git import EXECUTABLE, REGULAR, Git
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.secrets import first_secret, name_problems, secret_problems
 from modelsmith.repository.tree import Revision
 from modelsmith.repository.validate import validate
+from modelsmith.schema.catalog import CODEOWNERS, POLICY
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.governance import Limits
 from modelsmith.schema.pull import Change, Elsewhere, PullEvent, PullRequest, Review, odd_words
@@ -261,7 +263,7 @@ def checks_for(
     checks = [CheckResult("valid-files", not problems, sentence), _rendered(change), _kept(main, change), names]
     if not problems:
         checks.append(_readable(main, tree))
-    return tuple(checks) if now is None else (*checks, _secrets(proposed, change))
+    return tuple(checks) if now is None else (*checks, _secrets(proposed, change), _contract(proposed, change))
 
 
 def _kept(main: GovernedState, change: Change) -> CheckResult:
@@ -296,6 +298,18 @@ def _secrets(proposed: Revision, change: Change) -> CheckResult:
     place = f"{first.file}:{first.line}" if first.line else first.file
     sentence = f"{place}: {first.message} ({len(problems)} in all). {first.mend}"
     return CheckResult("secrets", False, sentence)
+
+
+def _contract(proposed: Revision, change: Change) -> CheckResult:
+    """Only at the merge, and where it or what it is rendered from changes: a later toolkit may render it otherwise."""
+    sources = (AGENT_CONTRACT, POLICY, CODEOWNERS)
+    touched = any(path.path in sources or path.path.startswith("clusters/") for path in change.paths)
+    problem = contract_problem(proposed) if touched else None
+    if problem is None:
+        return CheckResult("agent-contract", True, "no contract of agents is out of date")
+    return CheckResult(
+        "agent-contract", False, f"{problem.file}:{problem.line or 1}: {problem.message}. {problem.mend}"
+    )
 
 
 def _names(proposed: Revision, change: Change) -> CheckResult:

@@ -7,7 +7,10 @@ import yaml
 from attacker import CLUSTER, CODEOWNERS, EVERYBODY, HARNESS, PEOPLE_FILE, POLICY, RUBRIC, SET, refused
 
 from modelsmith.governance.codeowners import MAX_BYTES, MOST_RULES
+from modelsmith.governance.shape import AGENT_CONTRACT
 from modelsmith.operations import status
+from modelsmith.repository.agent_contract import written
+from modelsmith.repository.tree import Revision
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS
 
 SETTINGS = f"clusters/{CLUSTER}/cluster.yaml"
@@ -307,3 +310,22 @@ def test_what_the_gate_lets_go_can_go_without_ending_verify_or_status(deployed, 
 def test_a_cluster_with_records_keeps_its_settings(waiting):
     """Without them verify and status would end for everybody, and nothing under promotions/ can be taken away."""
     waiting.closed_to_everybody(waiting.commit({f"clusters/{CLUSTER}/cluster.yaml": None}), "check-failed")
+
+
+def test_the_contract_that_agents_read_follows_the_rules_and_tells_no_others(fresh):
+    """Other terms of a rollback come with a contract that says so; one that says more than the rules is refused."""
+    fresh.force_honestly({AGENT_CONTRACT: written(fresh.governed().tree)}, "petra")
+    terms = {SETTINGS: fresh.governed().tree.read(SETTINGS).replace(b"window_minutes: 60", b"window_minutes: 90")}
+    honest = written(Revision(fresh.git, fresh.commit(terms)))
+    for name, more in {
+        "alone": {},
+        "old": {AGENT_CONTRACT: fresh.governed().tree.read(AGENT_CONTRACT) + b"Our notes.\n"},
+        "free": {AGENT_CONTRACT: honest.replace(b"\n## Rollback", b"- promote: nobody is asked\n\n## Rollback")},
+    }.items():
+        number = fresh.propose(terms | more, "petra", branch=name)
+        fresh.approve(number, "paul")
+        assert "the contract of agents is not what policy, owners and clusters say" in fresh.refusals(number)
+    number = fresh.propose(terms | {AGENT_CONTRACT: honest}, "petra", branch="honest")
+    fresh.approve(number, "paul")
+    assert fresh.merge(number).status == "merged"
+    fresh.holds()

@@ -317,7 +317,7 @@ def test_an_empty_change_is_refused(gate):
 
 @pytest.mark.parametrize("governed", ["evals/a", "clusters/a/cluster.yaml", "runbooks/a.json", "EVALS/a"])
 @pytest.mark.parametrize(
-    "other", [".github/CODEOWNERS", "AGENTS.md", "modelsmith/x.py", "pyproject.toml", ".GitHub/x", "docs/CODEOWNERS"]
+    "other", [".github/CODEOWNERS", "agents.md", "modelsmith/x.py", "pyproject.toml", ".GitHub/x", "docs/CODEOWNERS"]
 )
 def test_governance_and_toolkit_are_never_mixed_with_what_is_governed(gate, governed, other):
     subject = change(governed, other)
@@ -443,6 +443,7 @@ def test_governance_imports_nothing_that_reaches_clock_disk_or_network():
         "decimal",
         "fractions",
         "functools",
+        "math",
         "types",
         "typing",
         "datetime",

@@ -56,7 +56,7 @@ def commands(world):
         ("new", "generator", "late", "--template", "Four.", *answer),
         ("new", "label", "late-core-01", "--answer", "x", "--verdict", "pass"),
         ("new", "cluster", "other", "--description", "x", "--metric", "loss"),
-        ("capture", records(world)), ("run-pending", CLUSTER),
+        ("agents-md",), ("capture", records(world)), ("run-pending", CLUSTER),
         ("accept-scenario", "case-0", "--capability", "late", *case),
         ("new", "set", "other", "--description", "x", "--field", "a=b|c"),
     ]  # fmt: skip

@@ -30,6 +30,7 @@ VIEWS: dict[str, View] = {
         f"new {what}": clone.new
         for what in ("set", "capability", "scenario", "scenarios", "generator", "label", "cluster")
     },
+    "agents-md": clone.agents_md,
     "doctor": clone.doctor,
     "iterate": life.iterate,
     "eval": runs.eval_view,

@@ -12,6 +12,7 @@ from modelsmith.schema.figures import format_apart
 from modelsmith.schema.steps import shell_line
 
 if TYPE_CHECKING:
+    from modelsmith.operations.agents_md import AgentsMdResult
     from modelsmith.operations.authoring import NewResult
     from modelsmith.operations.doctor import DoctorResult
     from modelsmith.operations.init import InitResult
@@ -48,6 +49,11 @@ def new(result: NewResult, page: Page) -> None:
         page.line(Styled("wrote", "green"), f" {path}")
     for problem in result.remaining:
         page.line(Styled("still to do", "yellow"), f" {problem.file}: {problem.message}  -> {problem.mend}")
+
+
+def agents_md(result: AgentsMdResult, page: Page) -> None:
+    """``modelsmith agents-md``."""
+    page.line(Styled("wrote" if result.changed else "unchanged", "green"), f" {result.file}")
 
 
 def validate(result: ValidateResult, page: Page) -> None:
