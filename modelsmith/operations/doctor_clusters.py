@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 
+from modelsmith.governance.sight import sight
 from modelsmith.operations.finding import Finding
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster, load_eval_set
@@ -28,6 +29,12 @@ def cluster_findings(workspace: Workspace, main: GovernedState) -> Iterator[Find
         yield _store(workspace, cluster)
         if cluster.engine == "vllm":
             yield _vllm(cluster)
+        if window := sight(cluster.rollback, cluster.deployment.traffic_share):
+            yield Finding(
+                subject=f"window of {cluster.cluster}",
+                level="ok" if window.confirms else "note",
+                sentence=window.sentence,
+            )
         for subject, source in _models(cluster, judge):
             if subject not in seen:
                 seen.add(subject)

@@ -1,4 +1,4 @@
-"""What a cluster asks for that cannot be done: stages with adapters of different shapes, a host. Pure.
+"""What a cluster asks for that cannot be done, or cannot tell what it is to tell. Pure.
 
 It ends every iteration when it comes to training, after an eval. So `validate` and the gate refuse it; loading does
 not, since a history may hold what another version could do.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from modelsmith.governance.sight import sight
 from modelsmith.repository.document import Document, Location, Problem, dotted
 from modelsmith.schema.cluster import AVAILABLE_HOSTS, Cluster
 
@@ -30,6 +31,21 @@ def not_runnable(cluster: Cluster, files: Sequence[Document]) -> Iterator[Proble
         yield _problem(files, ("hosts", number), f"this version cannot train on the host '{host}'", mend)
     if not cluster.hosts:
         yield _problem(files, ("hosts",), "there is no host to train on", mend)
+
+
+def odd_window(cluster: Cluster, files: Sequence[Document]) -> Iterator[Problem]:
+    """A rollback rule whose window cannot tell what it is to tell, by the traffic that it states. Advice: it is valid.
+
+    The arguments are as in `not_runnable`.
+    """
+    found = sight(cluster.rollback, cluster.deployment.traffic_share)
+    if found and not (found.confirms and found.loss is not None and found.loss <= 2 * cluster.rollback.max_drop):
+        yield _problem(
+            files,
+            ("rollback", "rule"),
+            found.sentence,
+            "Make the window longer, the share larger or max_drop larger.",
+        )
 
 
 def _problem(files: Sequence[Document], at: Location, message: str, mend: str) -> Problem:

@@ -38,7 +38,7 @@ from modelsmith.repository.passable import passable
 from modelsmith.repository.paths import folder
 from modelsmith.repository.private import Scrubber
 from modelsmith.repository.rubric_slips import MANY
-from modelsmith.repository.runnable import not_runnable
+from modelsmith.repository.runnable import not_runnable, odd_window
 from modelsmith.repository.set_files import NearestPair, SetFiles, Source, Spent
 from modelsmith.repository.sets import misnamed, read_lines, read_set, read_source, unreadable
 from modelsmith.repository.tree import Revision, Tree, WorkTree, read_each
@@ -134,6 +134,7 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
     for path, kind in governed.items():
         if path in contents and not _SET_FOLDER.match(path):
             problems += first_of(path, _alone(path, kind, contents, everything))
+            odd += _odd_window(path, kind, contents)
     problems = _by_role(problems, contents)
     odd += _shared_keys(contents)
     checked = {path: kind for path, kind in governed.items() if not wanted or any(_below(path, w) for w in wanted)}
@@ -241,6 +242,16 @@ def _cluster(path: str, contents: Mapping[str, bytes], present: Set[str]) -> Ite
     yield from _owners(source, contents)
     files = [source.document, *([read_yaml(CLUSTER_DEFAULTS, defaults)] if defaults is not None else [])]
     yield from not_runnable(cluster, files)
+
+
+def _odd_window(path: str, kind: Kind, contents: Mapping[str, bytes]) -> Iterator[Problem]:
+    if kind.name != "cluster":
+        return
+    defaults = contents.get(CLUSTER_DEFAULTS)
+    cluster, problems = find_cluster_problems(path, contents[path], defaults)
+    if cluster and not problems:
+        below = [read_yaml(CLUSTER_DEFAULTS, defaults)] if defaults is not None else []
+        yield from odd_window(cluster, [read_yaml(path, contents[path]), *below])
 
 
 def _sets(present: Set[str]) -> list[str]:
