@@ -114,8 +114,11 @@ def tripped(terms: Rollback, counts: Counts | None) -> tuple[str, ...]:
     trip = trip_evidence(terms)
     found = []
     for one in metrics:
-        worse, loss = evidence_of(one, counts), _loss(one, arms(counts.stages, one))
-        if worse >= trip and loss is not None and loss > one.allowed:
+        loss = _loss(one, arms(counts.stages, one))
+        if loss is None or loss <= one.allowed:
+            continue
+        worse = evidence_of(one, counts)
+        if worse >= trip:
             said = f"{_moved(one.name, loss, one.allowed, one.relative)}; evidence that it is worse: {_power(worse)}"
             found.append(f"{said}, and {_power(trip)} suffices")
     return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import time
@@ -11,14 +12,17 @@ import attacker
 import pytest
 import yaml
 from attacker import CLUSTER, PEOPLE_FILE, refused
+from picture_rules import assert_readable
 
+from modelsmith.cli.page import Page
+from modelsmith.cli.views import render
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.port import Answered
 from modelsmith.live.recorder import LiveRecorder
 from modelsmith.loop import window
 from modelsmith.loop.keeping import Keeper
 from modelsmith.loop.window import live_folder, look, settle, watching
-from modelsmith.operations import promote, status
+from modelsmith.operations import live, promote, status
 from modelsmith.promotion.live import seal_of
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.records import next_record, routing_after
@@ -187,6 +191,24 @@ def test_a_sound_specialist_is_validated_by_what_was_counted(short, doors):
     assert short.holds().approvals >= 2
 
 
+def test_whoever_looks_sees_what_would_trip(watched, doors, tmp_path):
+    """Control: `modelsmith live` says of each metric what is excluded, and draws it; before and after the trip."""
+    door = doors(watched)
+    empty = live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER))
+    assert (empty.outcome, empty.counts, empty.latched) == ("inconclusive", None, False)
+    door.traffic(200, 0.55, 0.6)
+    found = live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER, svg=tmp_path / "window.svg"))
+    assert [one.metric for one in found.findings] == ["auction_win_rate", "errors"]
+    assert 0 < found.minutes_left <= 600
+    assert found.findings[0].worse < found.trips_at
+    assert_readable((tmp_path / "window.svg").read_text())
+    door.tell(door.outcomes(door.decisions(1_500, first=1_000), 0.1, 0.6))
+    assert live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER)).latched
+    shown = io.StringIO()
+    render("live", live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER)), Page(shown))
+    assert "taken back  by the front door" in shown.getvalue()
+
+
 def test_nothing_is_validated_without_counts(short, doors):
     """An agent asks for validation a minute after the deployment, with no door, and with a door without traffic."""
     with refused("window-inconclusive"):
@@ -334,9 +356,9 @@ def test_live_evidence_with_one_better_figure_is_refused(short, doors):
     door = doors(short)
     door.traffic(1_500, 0.35, 0.6)
     files = counted(short, door)
-    live = LiveEvidence.model_validate_json(files[LIVE_FILE])
-    assert live.outcome != "confirm"
-    better = live.model_copy(update={"outcome": "confirm"})
+    stated = LiveEvidence.model_validate_json(files[LIVE_FILE])
+    assert stated.outcome != "confirm"
+    better = stated.model_copy(update={"outcome": "confirm"})
     due, data = seal_of(better), canonical_json(better)
     key = short.folder / "door" / "harness.pem"
     signed = seal(statement(due.name, data, due.kind, due.predicate), key)

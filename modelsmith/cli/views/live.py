@@ -20,7 +20,7 @@ def live(result: LiveResult, page: Page) -> None:
     page.rows(
         [
             ("specialist", f"{result.specialist} of {result.cluster}"),
-            ("window", f"{result.opens:%Y-%m-%d %H:%M} to {result.closes:%H:%M}, {left}"),
+            ("window", f"{result.opens:%Y-%m-%d %H:%M} to {result.closes:%Y-%m-%d %H:%M}, {left}"),
             ("outcome", Styled(result.outcome, _STYLES[result.outcome])),
         ]
     )
