@@ -1,6 +1,6 @@
 """Decision ids: who was to answer one request, in a text that only this door can have made.
 
-An id is ``base64url(JSON) . base64url(HMAC-SHA-256)``; the second is over the text of the first, cut to 128 bits. So a
+An id is ``base64url(facts) . base64url(HMAC-SHA-256)``; the second is over the text of the first, cut to 128 bits. So a
 report that comes back needs no table to be placed, and one of an invented id is refused. The key lies in
 ``MODELSMITH_HOME``, outside of every clone; doors that share it know each other's ids.
 """
@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import os
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
-from modelsmith.live.port import Decision
+from modelsmith.live.port import Arm, Decision, Stage
 from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.signing.files import sync_folder
 
 LONGEST: Final = 1024
 """Characters of an id at most; one has some 300."""
-_VERSION: Final = 1
+_VERSION: Final = "1"
+_BETWEEN: Final = "\x1f"
+"""Between the parts of an id; no name of a cluster or specialist, and no digest, holds it."""
 _KEY_FILE: Final = "decisions.key"
 _KEY_BYTES: Final = 32
 
@@ -75,18 +75,30 @@ class Ids:
 
     def unit(self, cluster: str, specialist: str, key: str) -> str:
         """What stands for a key: from it nobody without the secret learns, or guesses, whose it is."""
-        text = json.dumps(["unit", cluster, specialist, key]).encode()
-        return hmac.digest(self._key, text, hashlib.sha256)[:8].hex()
+        text = f"{cluster}\0{specialist}\0{key}".encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, key=self._key, digest_size=8, person=b"unit").hexdigest()
 
-    def named(self, decision: Decision) -> Decision:
-        """The decision with its id."""
-        facts = [
-            *(_VERSION, decision.cluster, decision.specialist, decision.incumbent, decision.record, decision.arm),
-            *(decision.unit, decision.share, decision.stage, round(decision.at.timestamp() * 1000)),
-            secrets.token_hex(8),
-        ]
-        text = _text(json.dumps(facts, separators=(",", ":")).encode())
-        return replace(decision, id=f"{text}.{self._mark(text)}")
+    def decision(
+        self,
+        cluster: str,
+        specialist: str,
+        incumbent: str,
+        record: str,
+        arm: Arm,
+        unit: str,
+        share: float,
+        stage: Stage,
+        at: datetime,
+    ) -> Decision:
+        """The decision with an id of its own."""
+        facts = (
+            *(_VERSION, cluster, specialist, incumbent, record, arm, unit, repr(share), stage),
+            *(str(int(at.timestamp() * 1000)), os.urandom(8).hex()),
+        )
+        text = _text(_BETWEEN.join(facts).encode())
+        return Decision(
+            f"{text}.{self._mark(text)}", cluster, specialist, incumbent, record, arm, unit, share, stage, at
+        )
 
     def read(self, given: object) -> Decision | None:
         """The decision of an id; None for what this key has not made."""
@@ -95,16 +107,27 @@ class Ids:
         text, _, mark = given.partition(".")
         if not hmac.compare_digest(mark, self._mark(text)):
             return None
-        version, cluster, specialist, incumbent, record, arm, unit, share, stage, at, _ = json.loads(
-            urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        )
-        if version != _VERSION:
+        facts = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split(_BETWEEN)
+        if facts[0] != _VERSION:
             return None
-        moment = datetime.fromtimestamp(at / 1000, UTC)
-        return Decision(given, cluster, specialist, incumbent, record, arm, unit, share, stage, moment)
+        _, cluster, specialist, incumbent, record, arm, unit, share, stage, at, _ = facts
+        moment = datetime.fromtimestamp(int(at) / 1000, UTC)
+        # What the HMAC covers is what `decision` wrote.
+        return Decision(
+            given,
+            cluster,
+            specialist,
+            incumbent,
+            record,
+            cast(Arm, arm),
+            unit,
+            float(share),
+            cast(Stage, stage),
+            moment,
+        )
 
     def _mark(self, text: str) -> str:
-        return _text(hmac.digest(self._key, b"decision\0" + text.encode(), hashlib.sha256)[:16])
+        return _text(hmac.digest(self._key, b"decision\0" + text.encode(), "sha256")[:16])
 
 
 def handle(decision: Decision) -> bytes:

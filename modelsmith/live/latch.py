@@ -43,7 +43,7 @@ class Latches:
     """The latches of one clone."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self._within = folder, f"{folder}{os.sep}"
 
     def path(self, record: str) -> Path:
         """Where the latch of a deployment lies."""
@@ -51,7 +51,7 @@ class Latches:
 
     def is_set(self, record: str) -> bool:
         """Whether the deployment was taken back. Some microseconds: asked before every request."""
-        return os.path.lexists(self.path(record))
+        return os.path.lexists(f"{self._within}{record.removeprefix('sha256:')}.json")
 
     def reserve(self, record: str) -> None:
         """Set room aside for a deployment's latch.

@@ -6,7 +6,7 @@ them. The conventions are still in development, so they may change; those under 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -22,11 +22,22 @@ _TOKENS: Final = tuple(4.0**n for n in range(14))
 _WHO: Final = ("cluster", "specialist", "arm")
 
 
+class _Bound(NamedTuple):
+    """The metrics of one arm, found once: finding them costs as much as counting."""
+
+    outcomes: dict[str, Counter]
+    duration: Histogram
+    first: Histogram
+    tokens_in: Histogram
+    tokens_out: Histogram
+
+
 class Metrics:
     """The metrics of one door, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = one = CollectorRegistry()
+        self._bound: dict[tuple[str, str, str], _Bound] = {}
         self._decisions = Counter(
             "modelsmith_router_decisions", "Requests by outcome", (*_WHO, "outcome"), registry=one
         )
@@ -55,14 +66,29 @@ class Metrics:
     def answered(self, decision: Decision, answered: Answered) -> None:
         """Count one answer."""
         who = (decision.cluster, decision.specialist, decision.arm)
-        self._decisions.labels(*who, _outcome(answered)).inc()
-        self._duration.labels(*who).observe(answered.total_ms / 1000)
+        bound = self._bound.get(who)
+        if bound is None:
+            bound = self._bound[who] = self._bind(who)
+        outcome = _outcome(answered)
+        if outcome not in bound.outcomes:
+            bound.outcomes[outcome] = self._decisions.labels(*who, outcome)
+        bound.outcomes[outcome].inc()
+        bound.duration.observe(answered.total_ms / 1000)
         if answered.first_token_ms is not None:
-            self._first.labels(*who).observe(answered.first_token_ms / 1000)
-        self._tokens.labels(*who, "input").observe(answered.tokens_in)
-        self._tokens.labels(*who, "output").observe(answered.tokens_out)
+            bound.first.observe(answered.first_token_ms / 1000)
+        bound.tokens_in.observe(answered.tokens_in)
+        bound.tokens_out.observe(answered.tokens_out)
         if answered.format_ok is not None:
             self._format.labels(*who, "valid" if answered.format_ok else "broken").inc()
+
+    def _bind(self, who: tuple[str, str, str]) -> _Bound:
+        return _Bound(
+            {},
+            self._duration.labels(*who),
+            self._first.labels(*who),
+            self._tokens.labels(*who, "input"),
+            self._tokens.labels(*who, "output"),
+        )
 
     def report(self, cluster: str, result: str, number: int = 1) -> None:
         """Count reports by what became of them."""

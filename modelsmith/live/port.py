@@ -6,6 +6,7 @@ a disk or raises: where counting fails, serving goes on and `Recorder.trouble` s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -93,11 +94,15 @@ class Recorder(Protocol):
     def answered(self, decision: Decision, answered: Answered) -> None:
         """Note how it ended; once for each decision."""
 
-    def feedback(self, body: bytes) -> tuple[int, dict[str, Any]]:
+    def feedback(self, body: bytes, may: Callable[[str], bool] = lambda cluster: True) -> tuple[int, dict[str, Any]]:
         """One report or a batch of them (``POST /v1/feedback``): HTTP status and the body of the answer.
 
         Whoever calls has authenticated the sender and limits the size of the body. This reads and writes the store:
         call it in a thread.
+
+        Args:
+            body: As it came.
+            may: Whether the sender's key is for a cluster.
         """
 
     def latched(self, record: str) -> bool:

@@ -93,10 +93,8 @@ class LiveRecorder(Recorder):
         share: float,
         stage: Stage,
     ) -> Decision:
-        unit = self._ids.unit(cluster, specialist, key)
-        now = self._clock.wall()
-        bare = Decision("", cluster, specialist, incumbent, record, arm, unit, share, stage, now)
-        decision = self._ids.named(bare)
+        unit, now = self._ids.unit(cluster, specialist, key), self._clock.wall()
+        decision = self._ids.decision(cluster, specialist, incumbent, record, arm, unit, share, stage, now)
         if self._counts(decision):
             self._put(Note(decision, None))
         return decision
@@ -110,7 +108,7 @@ class LiveRecorder(Recorder):
             self._put(Note(decision, measured_of(answered, rule.slow.milliseconds if rule.slow else None)))
 
     @override
-    def feedback(self, body: bytes) -> tuple[int, dict[str, Any]]:
+    def feedback(self, body: bytes, may: Callable[[str], bool] = lambda cluster: True) -> tuple[int, dict[str, Any]]:
         given = read_body(body)
         if given is None:
             self.metrics.report("", "malformed")
@@ -126,7 +124,7 @@ class LiveRecorder(Recorder):
             for one in self._watching.values()
             if one.terms.rule
         }
-        read = [read_report(one, self._ids, asked, now) for one in given]
+        read = [read_report(one, self._ids, asked, may, now) for one in given]
         said = iter(self._stored([one for one in read if isinstance(one, Report)]))
         results = []
         for one in read:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
 
@@ -18,17 +18,18 @@ MOST: Final = 1000
 _LONGEST_KEY: Final = 2_000
 
 Refused = Literal[
-    "malformed", "forged", "late", "shadow", "not-watched", "unknown-metric", "not-yes-or-no",
+    "malformed", "forged", "outside-key", "late", "shadow", "not-watched", "unknown-metric", "not-yes-or-no",
     "contradicted", "key-reused", "flood", "not-stored",
 ]  # fmt: skip
 STATUS: Final[dict[str, int]] = {
-    "taken": 200, "repeated": 200, "malformed": 400, "forged": 403, "late": 410, "shadow": 422, "not-watched": 422,
+    "taken": 200, "repeated": 200, "malformed": 400, "forged": 403, "outside-key": 403, "late": 410, "shadow": 422, "not-watched": 422,
     "unknown-metric": 422, "not-yes-or-no": 422, "contradicted": 409, "key-reused": 409, "flood": 429,
     "not-stored": 503,
 }  # fmt: skip
 WORDS: Final[dict[str, str]] = {
     "malformed": "a report has decision_id, metric, value and idempotency_key, and nothing else",
     "forged": "no door with this key has made that decision_id",
+    "outside-key": "this key is not for the cluster of that decision",
     "late": "its decision was made longer ago than the rule takes reports",
     "shadow": "a shadow answer reached nobody, so it has no outcome",
     "not-watched": "the deployment of that decision is not under watch, or no longer",
@@ -76,13 +77,16 @@ def _refuse(name: str) -> None:
     raise ValueError(name)
 
 
-def read_report(value: Any, ids: Ids, watched: dict[str, Asked], now: datetime) -> Report | tuple[Refused, str]:
+def read_report(
+    value: Any, ids: Ids, watched: dict[str, Asked], may: Callable[[str], bool], now: datetime
+) -> Report | tuple[Refused, str]:
     """One report, or why it is refused and the cluster where that is known.
 
     Args:
         value: As it came.
         ids: Of this door.
         watched: What each deployment takes, by its record.
+        may: Whether the sender's key is for a cluster.
         now: The door's clock.
     """
     if not isinstance(value, dict) or set(value) != {"decision_id", "metric", "value", "idempotency_key"}:
@@ -93,6 +97,8 @@ def read_report(value: Any, ids: Ids, watched: dict[str, Asked], now: datetime) 
     decision = ids.read(value["decision_id"])
     if decision is None:
         return "forged", ""
+    if not may(decision.cluster):
+        return "outside-key", decision.cluster
     refused = _refusal(decision, metric, given, watched.get(decision.record), now)
     if refused:
         return refused, decision.cluster
