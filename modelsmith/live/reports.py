@@ -22,9 +22,9 @@ Refused = Literal[
     "contradicted", "key-reused", "flood", "not-stored",
 ]  # fmt: skip
 STATUS: Final[dict[str, int]] = {
-    "taken": 200, "repeated": 200, "malformed": 400, "forged": 403, "outside-key": 403, "late": 410, "shadow": 422, "not-watched": 422,
-    "unknown-metric": 422, "not-yes-or-no": 422, "contradicted": 409, "key-reused": 409, "flood": 429,
-    "not-stored": 503,
+    "taken": 200, "repeated": 200, "malformed": 400, "forged": 403, "outside-key": 403, "contradicted": 409,
+    "key-reused": 409, "late": 410, "shadow": 422, "not-watched": 422, "unknown-metric": 422, "not-yes-or-no": 422,
+    "flood": 429, "not-stored": 503,
 }  # fmt: skip
 WORDS: Final[dict[str, str]] = {
     "malformed": "a report has decision_id, metric, value and idempotency_key, and nothing else",
