@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import sys
 import traceback
@@ -89,7 +90,27 @@ class TableGroup(click.Group):
                 formatter.write_dl(rows)
 
 
-SERVE = "Serve agents"
+class LoadedGroup(click.Group):
+    """A group whose commands stand in a module of their own, which is imported when one of them is asked for."""
+
+    def __init__(self, name: str, module: str, help: str) -> None:
+        super().__init__(name, help=help)
+        self._module = module
+
+    def _commands(self) -> click.Group:
+        found: click.Group = getattr(importlib.import_module(self._module), str(self.name))
+        return found
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return self._commands().list_commands(ctx)
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self._commands().get_command(ctx, cmd_name)
+
+
+SERVE = "Serve agents and programs"
 """Heading of the commands that are no operation: they keep running, or hand out secrets."""
 GROUP_HELP = {
     "pr": "Pull requests: every change of state is one, and people decide on them.",
@@ -174,6 +195,9 @@ def revoke_token(token: str) -> None:
     from modelsmith.cli.serving import revoke
 
     revoke(token)
+
+
+cli.add_command(LoadedGroup("webhooks", "modelsmith.cli.webhooks", "Send events to other programs, signed."))
 
 
 @cli.group(hidden=True)

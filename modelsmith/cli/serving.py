@@ -48,7 +48,7 @@ def serve_over_http(
         InvalidInput: ``usage``; ``tls-needed``; ``outside-role`` in a session with a role.
         InfrastructureFailure: ``extra-missing``.
     """
-    _refuse_agents("start a server that other roles reach")
+    refuse_agents("start a server that other roles reach")
     if role:
         raise InvalidInput("usage", "With --http the role comes with the token", "Leave --role out.", role=role)
     if bool(certificate) != bool(key):
@@ -64,7 +64,7 @@ def serve_over_http(
 
 def issue(role: Role, scopes: tuple[str, ...], days: int) -> None:
     """Issue a token and show it."""
-    _refuse_agents("issue a token")
+    refuse_agents("issue a token")
     from modelsmith.repository.tokens import Tokens
 
     made, secret = Tokens(home()).issue(role, scopes, days)
@@ -90,14 +90,15 @@ def list_all() -> None:
 
 def revoke(token: str) -> None:
     """Revoke a token."""
-    _refuse_agents("revoke a token")
+    refuse_agents("revoke a token")
     from modelsmith.repository.tokens import Tokens
 
     found = Tokens(home()).revoke(token)
     say(f"revoked {found.id}, of the role {found.role}")
 
 
-def _refuse_agents(what: str) -> None:
+def refuse_agents(what: str) -> None:
+    """Refuse what only a person does, in a session with a role."""
     own = os.environ.get(ROLE)
     if own is not None:
         raise InvalidInput(

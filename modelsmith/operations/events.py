@@ -46,7 +46,7 @@ def run(workspace: Workspace, request: EventsRequest) -> EventsResult:
         events=shown,
         cloudevents=tuple(json.loads(one) for one in enveloped(shown, workspace)) if request.cloudevents else (),
         cursor=cursor,
-        more=max(0, _number(newest(workspace)) - _number(cursor)),
+        more=max(0, event_number(newest(workspace)) - event_number(cursor)),
     )
 
 
@@ -72,5 +72,6 @@ def enveloped(events: Sequence[Recorded], workspace: Workspace) -> list[str]:
     return [written(envelope(one, source)) for one in events]
 
 
-def _number(cursor: str | None) -> int:
+def event_number(cursor: str | None) -> int:
+    """How many events had happened where the cursor stands."""
     return int(cursor.partition("-")[0]) if cursor else 0

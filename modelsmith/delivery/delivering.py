@@ -1,0 +1,195 @@
+"""Events to subscribers, to each in order from its cursor on, until stopped or until there is no more."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+
+from modelsmith.delivery.addresses import networks
+from modelsmith.delivery.envelope import envelope, written
+from modelsmith.delivery.keeping import DeadLetter, Kept, Place
+from modelsmith.delivery.message import ATTEMPTS, Message, message, wait
+from modelsmith.delivery.sending import Outcome, Sender
+from modelsmith.delivery.source import source_of
+from modelsmith.delivery.subscribers import Subscriber, Subscribers, webhooks_folder
+from modelsmith.ledger.ledger import ledger_of
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.events import Recorded
+
+PAGE = 100
+LOOK_EVERY = 1.0
+"""Seconds between two looks for new events and new subscribers."""
+KEEP_EVERY = 0.25
+"""Seconds of deliveries that a kill has sent again, at most: the cursor is written that often."""
+
+
+class Sends(Protocol):
+    """Whoever makes an attempt."""
+
+    async def send(self, subscriber: Subscriber, message: Message) -> Outcome:
+        """Try once."""
+
+
+def allowed_sender(workspace: Workspace) -> Sender:
+    """A sender that goes where this clone's ``modelsmith.webhook-allow`` lets it.
+
+    Raises:
+        InvalidInput: ``bad-network``.
+    """
+    return Sender(networks(workspace.settings("webhook-allow")))
+
+
+class Delivery:
+    """One process that delivers. A second one in the same clone is kept out by its caller's lock."""
+
+    def __init__(self, workspace: Workspace, follow: bool, random: Random | None = None) -> None:
+        """``follow``: wait for what is due later and for new events; else end when nothing more is due now."""
+        self._workspace = workspace
+        self._follow = follow
+        self._folder: Path = webhooks_folder(workspace)
+        self._subscribers = Subscribers(self._folder)
+        self._ledger = ledger_of(workspace)
+        self._source = source_of(workspace)
+        self._random = random or SystemRandom()
+        self.counts: Counter[str] = Counter()
+        """How many were ``delivered``, ``failed`` for now, and given up (``dead``)."""
+
+    async def run(self, sender: Sends) -> None:
+        """Deliver to every subscriber side by side: one that hangs holds up no other."""
+        known: set[str] = set()
+        async with anyio.create_task_group() as tasks:
+            while True:
+                names = {one.name for one in self._subscribers.all()}
+                for name in names - known:
+                    tasks.start_soon(self._serve, sender, name)
+                known = names
+                if not self._follow:
+                    return
+                await anyio.sleep(LOOK_EVERY)
+
+    async def _serve(self, sender: Sends, name: str) -> None:
+        """One subscriber, until it is removed, or until nothing more is due."""
+        kept = Kept(self._folder, name)
+        place = kept.place()
+        while (subscriber := self._find(name)) is not None:
+            page = await anyio.to_thread.run_sync(self._page, place.cursor)
+            if page is None:
+                place = Place()
+                continue
+            place = await self._give(sender, subscriber, kept, place, page)
+            ended = len(page) < PAGE and (not page or place.cursor == page[-1].cursor)
+            if place.attempts or ended:
+                if not self._follow:
+                    return
+                await anyio.sleep(min(max(place.due - time.time(), 0.0), LOOK_EVERY) if place.attempts else LOOK_EVERY)
+
+    async def _give(
+        self, sender: Sends, subscriber: Subscriber, kept: Kept, place: Place, page: list[Recorded]
+    ) -> Place:
+        """Give a page, as far as nothing fails and the subscriber stays as it was; where it stands then."""
+        written_at = time.monotonic()
+        stood = place
+        try:
+            for recorded in page:
+                if subscriber.events and recorded.event.name not in subscriber.events:
+                    place = Place(cursor=recorded.cursor)
+                    continue
+                if place.due > time.time():
+                    return place
+                line = written(envelope(recorded, self._source))
+                outcome = await sender.send(subscriber, message(line, subscriber.form))
+                place = self._after(kept, place, recorded, line, outcome)
+                if place.attempts:
+                    return place
+                if time.monotonic() - written_at > KEEP_EVERY:
+                    kept.stand(place)
+                    stood, written_at = place, time.monotonic()
+                    if self._find(subscriber.name) != subscriber:
+                        return place
+            return place
+        finally:
+            if place != stood and self._find(subscriber.name) is not None:
+                kept.stand(place)
+
+    def _after(self, kept: Kept, place: Place, recorded: Recorded, line: str, outcome: Outcome) -> Place:
+        if outcome.delivered:
+            self.counts["delivered"] += 1
+            return Place(cursor=recorded.cursor)
+        attempts = place.attempts + 1
+        if attempts < ATTEMPTS:
+            self.counts["failed"] += 1
+            later = time.time() + wait(attempts, self._random.random(), outcome.retry_after)
+            return Place(cursor=place.cursor, attempts=attempts, due=later, failure=outcome.why)
+        self.counts["dead"] += 1
+        kept.bury(DeadLetter(id=recorded.id, name=recorded.event.name, reason=outcome.why, envelope=line))
+        return Place(cursor=recorded.cursor, failure=outcome.why)
+
+    def _find(self, name: str) -> Subscriber | None:
+        return next((one for one in self._subscribers.all() if one.name == name), None)
+
+    def _page(self, cursor: str | None) -> list[Recorded] | None:
+        """Events after the cursor; None where the ledger was made anew, and all of them are told again."""
+        try:
+            return self._ledger.events(cursor, PAGE)
+        except InvalidInput:
+            return None
+
+
+def deliver(workspace: Workspace, follow: bool) -> Counter[str]:
+    """Deliver what is due; with ``follow`` until interrupted.
+
+    Raises:
+        InfrastructureFailure: ``busy`` where another process delivers for this clone.
+    """
+    delivery = Delivery(workspace, follow)
+
+    async def run() -> None:
+        async with allowed_sender(workspace) as sender:
+            await delivery.run(sender)
+
+    with workspace.lock("webhooks"):
+        try:
+            anyio.run(run)
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+    return delivery.counts
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def redeliver(workspace: Workspace, subscriber: Subscriber) -> tuple[int, str]:
+    """Send what was given up again, oldest first, until one fails; how many arrived, and why it ended early."""
+    kept = Kept(webhooks_folder(workspace), subscriber.name)
+
+    async def run() -> tuple[int, str]:
+        sent = 0
+        async with allowed_sender(workspace) as sender:
+            for letter in kept.dead():
+                outcome = await sender.send(subscriber, message(letter.envelope, subscriber.form))
+                if not outcome.delivered:
+                    return sent, outcome.why
+                kept.unbury({letter.id})
+                sent += 1
+        return sent, ""
+
+    return anyio.run(run)
+
+
+def try_out(workspace: Workspace, subscriber: Subscriber, envelope: str) -> Outcome:
+    """Send one message once."""
+
+    async def run() -> Outcome:
+        async with allowed_sender(workspace) as sender:
+            return await sender.send(subscriber, message(envelope, subscriber.form))
+
+    return anyio.run(run)
