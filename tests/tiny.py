@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -21,6 +22,18 @@ SMOLLM2 = BaseModelSource(
     license="Apache-2.0",
 )
 """The smallest real one, for tests that want answers with sense; see the fixture ``smollm2_cache``."""
+
+
+class Starter(NamedTuple):
+    """What of a starter kit is kept for the tiny model."""
+
+    set: str
+    cluster: str
+    capabilities: tuple[str, str]
+
+
+ADTECH = Starter("adtech/rtb-root-cause", "rtb-pricing", ("auction-timeout", "invalid-traffic"))
+FINTECH = Starter("fintech/fraud-typology", "payment-fraud", ("authorised-scam", "laundering"))
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -101,21 +114,20 @@ def write_gguf(folder: Path, path: Path) -> None:
     writer.close()
 
 
-def shrink(repository: Path, model: Path, digest: str, thresholds: float = 0.0) -> None:
-    """Turn a fresh adtech repository's files into a set of two capabilities with six scenarios, for the tiny model."""
-    name = "evals/adtech/rtb-root-cause"
-    folder = repository / name
+def shrink(repository: Path, model: Path, digest: str, thresholds: float = 0.0, kit: Starter = ADTECH) -> None:
+    """Turn a fresh kit's files into a set of two capabilities, two scenarios of each in a part, for the tiny model."""
+    folder = repository / "evals" / kit.set
     # What tests change in rules and clusters is about other things; the contract of agents has its own test.
     (repository / "AGENTS.md").unlink(missing_ok=True)
     for part in ("scenarios", "held_out", "micro"):
         for capability in sorted((folder / part).iterdir()):
-            if capability.name not in ("auction-timeout", "invalid-traffic"):
+            if capability.name not in kit.capabilities:
                 shutil.rmtree(capability)
                 continue
             for path in sorted(capability.iterdir())[2:]:
                 path.unlink()
     for path in (folder / "generators").iterdir():
-        if path.stem not in ("auction-timeout", "invalid-traffic"):
+        if not path.stem.startswith(kit.capabilities):
             path.unlink()
     for path in folder.glob("*/*/*.yaml"):
         scenario = yaml.safe_load(path.read_text())
@@ -135,7 +147,7 @@ def shrink(repository: Path, model: Path, digest: str, thresholds: float = 0.0) 
         sampling={"max_new_tokens": 16, "temperature": 0.0, "repeats": 1},
     )
     _edit(
-        repository / "clusters/rtb-pricing/cluster.yaml",
+        repository / f"clusters/{kit.cluster}/cluster.yaml",
         base_model={"name": "tiny", "uri": f"file://{model}", "digest": digest, "license": "Apache-2.0"},
         gate={"composite": thresholds, "held_out": thresholds},
         training={

@@ -54,7 +54,7 @@ def roll_back(
     order = _standing_order(harness, main, draft, fresh) or fresh
     if not order.reason and order.trigger == "manual":
         raise InvalidInput(
-            "no-reason", "A rollback moves traffic, and nothing says why", "Say it: --reason 'auction win rate fell'."
+            "no-reason", "A rollback moves traffic, and nothing says why", "Say it: --reason 'the watched figure fell'."
         )
     files = {ROLLBACK_FILE: canonical_json(order), **live}
     record = next_record(main, "rolled-back", draft, files)

@@ -28,7 +28,7 @@ from modelsmith.governance.shape import AGENT_CONTRACT
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
 from modelsmith.repository.agent_contract import written
 from modelsmith.repository.git import Git, Ident
-from modelsmith.repository.kits import domains, files_at_github, kit_files, renamed
+from modelsmith.repository.kits import STARTS, domains, files_at_github, kit_files, renamed
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.paths import place
 from modelsmith.repository.tree import WorkTree
@@ -82,9 +82,7 @@ class InitRequest(Request):
     """
 
     directory: Annotated[Path, Field(description="Folder to create."), ARGUMENT]
-    kit: Annotated[
-        str, Field(description="What to start from: adtech, empty (no field yet), or a folder of your own.")
-    ] = "adtech"
+    kit: Annotated[str, Field(description=f"What to start from: {STARTS}.")] = "adtech"
     domain: Annotated[
         str | None, Field(description="Your field's name; needed where the kit brings none, or several.")
     ] = None

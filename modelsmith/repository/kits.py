@@ -48,8 +48,20 @@ class Kit:
 
 KITS = {
     "adtech": Kit("adtech", ("evals/adtech", "clusters/rtb-pricing")),
+    "fintech": Kit(
+        "fintech",
+        ("evals/fintech", "clusters/payment-fraud"),
+        roles=(
+            ("domain-lead", "head-of-fraud"),
+            ("head-of-trading", "model-risk"),
+            ("oncall-sre", "fraud-operations"),
+        ),
+    ),
     "empty": Kit("empty", roles=(("head-of-trading", "release-owner"), ("oncall-sre", "on-call"))),
 }
+
+STARTS = f"{', '.join(KITS)} (no field yet), or a folder of your own"
+"""What a repository can start from, in words."""
 
 
 def kit_files(given: str, here: Path) -> dict[str, bytes]:
@@ -70,7 +82,7 @@ def kit_files(given: str, here: Path) -> dict[str, bytes]:
         raise InvalidInput(
             "unknown-kit",
             f"There is no kit '{given}', and no folder of that name that holds evals/ or clusters/",
-            f"Choose one of {', '.join(KITS)}, or name a folder of your own.",
+            f"Choose {STARTS}.",
             kit=given,
             kits=sorted(KITS),
         )

@@ -20,7 +20,7 @@ class Counted(Frozen):
 
     decisions: Annotated[int, Field(ge=1, le=10**15)]
     good: Annotated[int, Field(ge=0, le=10**15)]
-    """Decisions with the outcome: auctions won, cases solved."""
+    """Decisions with the outcome: auctions won, frauds stopped."""
 
     @model_validator(mode="after")
     def _within(self) -> Self:

@@ -48,7 +48,7 @@ class Scenario(Frozen):
     risk: Literal["low", "medium", "high"]
     """Damage when the answer is wrong."""
     operator_lens: Slug
-    """Whose question it is (trader, supply, finance, ...)."""
+    """Whose question it is (nurse, trader, fraud analyst, ...)."""
     outcome_type: Slug
     """The kind of business outcome at stake."""
     critical: bool = False

@@ -1,0 +1,109 @@
+"""The fintech kit alone: the same commands as with the first kit, no code, and its own people decide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+from shared import built_once
+from warm_gate import stand_in
+from worlds import World, modelsmith, snapshot
+
+from modelsmith.repository.kits import KITS, domains, kit_files
+from modelsmith.signing.keys import create_ssh_key
+from modelsmith.substrates.base_models import listing_digest
+
+PEOPLE = {
+    "ida": "head-of-fraud",
+    "bo": "head-of-fraud",
+    "rut": "model-risk",
+    "ole": "fraud-operations",
+    "pia": "platform",
+}
+NOTE = "Since noon three strangers paid EUR 730 to a beekeeper, who asks for it in cash; the money is still here."
+
+
+@pytest.fixture(scope="module")
+def bank(tiny_model: Path, warm_gate: None, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A repository from the kit, made small for the tiny model; nothing has run yet."""
+
+    def build(folder: Path) -> None:
+        world = World(folder)
+        for name in PEOPLE:
+            create_ssh_key(folder / "people" / name, f"{name}@example.org")
+        enrol = [word for name, role in PEOPLE.items() for word in ("--person", f"{role}=people/{name}.pub")]
+        made = world.modelsmith(
+            "init", "clone", "--kit", "fintech", "--forge", "forge.git", *enrol, "--json", cwd=folder
+        )
+        assert made.code == 0, made.out
+        assert (made.json["domain"], made.json["clusters"]) == ("fintech", ["payment-fraud"])
+        assert made.json["unheld_roles"] == []
+        tiny.shrink(world.clone, tiny_model, listing_digest(tiny_model), kit=tiny.FINTECH)
+        tiny.commit_to_root(world.clone, world.forge)
+        stand_in(world.forge)
+
+    shared = built_once(tmp_path_factory, "fintech", build)
+    return World(shared).copied_to(tmp_path_factory.mktemp("fintech") / "world")
+
+
+def test_a_bank_gets_a_sound_set_of_its_own_and_no_word_of_another_field(tmp_path):
+    made = modelsmith(tmp_path, "init", "bank", "--kit", "fintech", "--json")
+    assert made.code == 0, made.out
+    assert made.json["unheld_roles"] == ["fraud-operations", "head-of-fraud", "model-risk", "platform"]
+    bank = World(tmp_path)
+    valid = bank.modelsmith("validate", "--json", cwd=tmp_path / "bank")
+    assert (valid.code, valid.json["problems"]) == (0, [])
+    assert valid.json["kinds"] | {"scenario": 138, "generator": 12, "cluster": 1} == valid.json["kinds"]
+    even = bank.modelsmith("balance", "payment-fraud", "--json", cwd=tmp_path / "bank")
+    assert (even.code, even.json["balance"]["flags"]) == (0, [])
+    words = b"\n".join(
+        data for name, data in snapshot(tmp_path / "bank").items() if data and not name.startswith(".git/")
+    )
+    for other in (b"head-of-trading", b"domain-lead", b"oncall-sre", b"adtech", b"rtb", b"auction"):
+        assert other not in words, other
+
+
+def test_every_kit_can_be_begun_from_and_a_wrong_name_lists_them(tmp_path):
+    for name, kit in KITS.items():
+        assert domains(kit_files(name, tmp_path)) == [path.split("/")[1] for path in kit.paths if "evals" in path]
+    ran = modelsmith(tmp_path, "init", "bank", "--kit", "fraud", "--json")
+    assert (ran.code, ran.json["code"]) == (2, "unknown-kit")
+    assert all(name in ran.json["mend"] for name in KITS)
+
+
+def test_the_loop_goes_to_the_person_who_answers_for_model_risk(bank, tmp_path):
+    world = bank.copied_to(tmp_path / "world")
+    ran = world.modelsmith("iterate", "payment-fraud", "--json")
+    assert ran.code == 4, ran.out + ran.err
+    assert ran.json["waiting_for"] == ["@model-risk"]
+    number = str(ran.json["pull"])
+    wrong = world.modelsmith("approve", number, "--key", world.key("ida"), "--json")
+    assert world.modelsmith("pr", "merge", number, "--json").code != 0, wrong.out
+    for words in (("approve", number, "--key", world.key("rut")), ("pr", "merge", number), ("verify",)):
+        done = world.modelsmith(*words, "--json")
+        assert done.code == 0, done.out
+    routing = yaml.safe_load((world.clone / "clusters/payment-fraud/routing.yaml").read_text())
+    assert [one["specialist"] for one in routing["serving"]] == ["base", ran.json["specialist"]]
+
+
+def test_a_new_case_waits_for_the_head_of_fraud_and_a_cluster_for_model_risk(bank, tmp_path):
+    world = bank.copied_to(tmp_path / "world")
+    gates = {one["event"]: one["gate"] for one in world.modelsmith("approvers", "--json").json["gates"]}
+    assert gates["customer-deployed"] == gates["deprecated"] == "model-risk"
+    assert gates["rolled-back"] == gates["hold-cleared"] == "fraud-operations"
+    case = "evals/fintech/fraud-typology/scenarios/laundering/laundering-core-03.yaml"
+    old = (world.clone / "evals/fintech/fraud-typology/scenarios/laundering/laundering-core-01.yaml").read_text()
+    document = yaml.safe_load(old) | {"id": "laundering-core-03", "messages": [{"role": "user", "content": NOTE}]}
+    cluster = "clusters/payment-fraud/cluster.yaml"
+    edited = (world.clone / cluster).read_text().replace("max_drop: 0.04", "max_drop: 0.03")
+    for branch, path, text, waits in (
+        ("case", case, yaml.safe_dump(document | {"variants": []}, sort_keys=False), ["@head-of-fraud"]),
+        ("terms", cluster, edited, ["@model-risk", "@platform"]),
+    ):
+        world.commit(branch, {path: text})
+        opened = world.modelsmith("pr", "open", branch, "--title", branch, "--key", world.key("bo"), "--json")
+        assert opened.code == 0, opened.out
+        asked = world.modelsmith("approvers", "--pr", str(opened.json["pull"]["number"]), "--json").json
+        assert sorted(asked["waiting_for"]) == waits
