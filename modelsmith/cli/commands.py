@@ -63,7 +63,8 @@ def _callback(operation: Operation) -> Callable[..., int]:
             values |= answers(verb.request, asked, values, here, as_json)
         request = _request(verb.request, values)
         with reporter(as_json) as notify:
-            workspace = Workspace(here, notify=notify) if operation.anywhere else Workspace.find(here, notify)
+            role = os.environ.get(ROLE)
+            workspace = Workspace(here, notify=notify) if operation.anywhere else Workspace.find(here, notify, role)
             result = verb.run(workspace, request)
         _show(operation.name, result, as_json)
         question = None if as_json else result.question()

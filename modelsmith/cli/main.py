@@ -115,6 +115,7 @@ SERVE = "Serve agents and programs"
 GROUP_HELP = {
     "pr": "Pull requests: every change of state is one, and people decide on them.",
     "upstream": "The toolkit's own repository: take its changes, give yours, and nothing private.",
+    "runbook": "Operational playbooks of main: each step is a command, and a person is asked where one decides.",
     "jobs": "Long operations that an agent's tools started: see, follow and end them.",
     "schema": "JSON Schemas of the governed files.",
     "new": "Write a valid file. On a terminal it asks for what you leave out; it never writes over anything.",

@@ -40,6 +40,8 @@ _ASKED, _BEGAN, _ENDED, _LOCK, _PID, LOG, PROGRESS = (
     "job.json", "began", "ended.json", "lock", "pid", "log", "progress.json",
 )  # fmt: skip
 _RUNNER = "modelsmith.operations.run_job"
+ROLE = "MODELSMITH_ROLE"
+"""Environment variable with the role of whoever asked; none where a person did."""
 MOST_AT_ONCE = 16
 """Jobs that run or wait in one clone; each of them is a process."""
 _WAIT = 60.0
@@ -222,7 +224,7 @@ class Jobs:
                     stdout=log,
                     stderr=log,
                     cwd=folder,
-                    env=os.environ | {"MODELSMITH_HOME": str(self._workspace.home)},
+                    env=_environment(self._workspace),
                     start_new_session=True,
                     pass_fds=(lock,),
                 )
@@ -235,6 +237,12 @@ class Jobs:
             os.close(lock)
         _ours.append(process)
         return Job(asked, folder, "queued", None)
+
+
+def _environment(workspace: Workspace) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != ROLE}
+    role = {ROLE: workspace.role} if workspace.role else {}
+    return kept | role | {"MODELSMITH_HOME": str(workspace.home)}
 
 
 _ours: list[subprocess.Popen[bytes]] = []

@@ -6,7 +6,7 @@ import json
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -58,7 +58,7 @@ class Session:
         Raises:
             ModelsmithError: as `Workspace.find`.
         """
-        return Workspace.find(self.start, notify)
+        return Workspace.find(self.start, notify, self.role)
 
 
 class Reply(NamedTuple):
@@ -109,6 +109,7 @@ def _answer(session: Session, tool: Tool, arguments: Mapping[str, Any], notify: 
     detail, offset = _our_own(given)
     request = request_of(tool, given)
     workspace = session.workspace(notify)
+    _require_each(session, tool, request.calls(workspace))
     result = _run(tool, workspace, request)
     said = without_held_out(result.model_dump(mode="json", by_alias=True))
     shown, left_out = shorten(said, DETAILED if detail else SHORT, offset)
@@ -120,6 +121,17 @@ def _answer(session: Session, tool: Tool, arguments: Mapping[str, Any], notify: 
         "result": mark(placed, marker, _ours(tool.name)),
         "shortened": [one.model_dump() for one in left_out],
     }
+
+
+def _require_each(session: Session, tool: Tool, called: Set[str]) -> None:
+    """What a call would call in turn, the session must have a tool for: a token's scopes hold for that too."""
+    without = sorted(called - {one.operation for one in session.tools()})
+    if without:
+        raise InvalidInput(
+            "outside-role",
+            f"{tool.name} would call {', '.join(without)}, for which this session has no tool",
+            "Leave it to a session that may. No argument changes the role of a session.",
+        )
 
 
 def _run(tool: Tool, workspace: Workspace, request: Request) -> Result:

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from modelsmith.mcp.schemas import answer_schema, input_schema
-from modelsmith.operations.contract import Cli, Request
 from modelsmith.operations.job_view import JobStarted
 from modelsmith.operations.table import OPERATIONS, Operation, Verb
 
@@ -46,7 +44,7 @@ class Tool:
         """Argument -> field of the request, for each field that an agent may give."""
         names = {of: name for name, of in self.named.items()}
         request = self.load().request
-        return {names.get(of, of): of for of in request.model_fields if self._takes(request, of)}
+        return {names.get(of, of): of for of in request.for_others() if of not in self.without}
 
     def description(self) -> str:
         """What it does, for the model that chooses it."""
@@ -68,15 +66,6 @@ class Tool:
         """JSON Schema of the arguments, and of the answer."""
         verb = self.load()
         return input_schema(verb.request, self.fields()), answer_schema(JobStarted if self.row.long else verb.result)
-
-    def _takes(self, request: type[Request], name: str) -> bool:
-        found = request.model_fields[name]
-        person = any(isinstance(said, Cli) and said.person for said in found.metadata)
-        return not person and name not in self.without and not _holds_path(found.annotation)
-
-
-def _holds_path(annotation: Any) -> bool:
-    return annotation is Path or any(_holds_path(one) for one in get_args(annotation))
 
 
 @cache
@@ -117,6 +106,9 @@ _ALL = (
     Tool("diff_rubric", "diff-rubric"),
     Tool("modelsmith_strike", "strike"),
     Tool("accept_scenario", "accept-scenario", {"pass": "pass_"}),
+    Tool("runbook_list", "runbook list"),
+    Tool("runbook_show", "runbook show"),
+    Tool("runbook_run", "runbook run", without=("dry_run",)),
     Tool("events", "events", without=("cloudevents",)),
 )
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import Field, JsonValue
+from pydantic.fields import FieldInfo
 
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import Exit
@@ -54,6 +56,27 @@ class Request(Frozen):
         Raises:
             InvalidInput: as the operation would in the end.
         """
+
+    @classmethod
+    def for_others(cls) -> dict[str, FieldInfo]:
+        """Fields that whoever is no person at this machine may give: no path, and nothing that only a person says."""
+        return {name: field for name, field in cls.model_fields.items() if not _is_for_a_person_here(field)}
+
+    def calls(self, workspace: Workspace) -> frozenset[str]:
+        """Names of other operations that this one would call: who may not call each of them may not call this.
+
+        Raises:
+            ModelsmithError: as the operation would in the end.
+        """
+        return frozenset()
+
+
+def _is_for_a_person_here(field: FieldInfo) -> bool:
+    return _holds_path(field.annotation) or any(isinstance(said, Cli) and said.person for said in field.metadata)
+
+
+def _holds_path(annotation: Any) -> bool:
+    return annotation is Path or any(_holds_path(one) for one in get_args(annotation))
 
 
 class Result(Frozen):

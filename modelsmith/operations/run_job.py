@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from modelsmith.fleet.jobs import LOG, PROGRESS, Job, Jobs, ended
+from modelsmith.fleet.jobs import LOG, PROGRESS, ROLE, Job, Jobs, ended
 from modelsmith.loop.running import noting_in
 from modelsmith.operations.table import find
 from modelsmith.repository.workspace import Workspace
@@ -53,7 +54,7 @@ def _run(root: Path, job: Job) -> tuple[int, dict[str, object] | None, dict[str,
         with known_failures():
             verb = find(job.asked.operation).load()
             request = verb.request.model_validate_json(json.dumps(job.asked.arguments))
-            workspace = noting_in(Workspace.find(root, log), job.folder / PROGRESS)
+            workspace = noting_in(Workspace.find(root, log, os.environ.get(ROLE)), job.folder / PROGRESS)
             result = verb.run(workspace, request)
         return int(result.exit_code()), result.model_dump(mode="json", by_alias=True), None
     except ModelsmithError as error:

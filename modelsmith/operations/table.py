@@ -109,6 +109,7 @@ def require_role(operation: Operation, role: str | None) -> None:
 LOOP = "Run the loop"
 LOOK = "Look"
 DECIDE = "Decide"
+RUN = "Follow a runbook"
 SHARE = "Share the toolkit"
 PROVE = "Prove"
 SET_UP = "Set up"
@@ -698,6 +699,39 @@ OPERATIONS: tuple[Operation, ...] = (
         "Reject a change with your own key.",
         key="person",
         repeatable=False,
+    ),
+    Operation(
+        "runbook list",
+        "runbook_list",
+        "RunbookListRequest",
+        "RunbookListResult",
+        EVERYONE,
+        "reads",
+        RUN,
+        "The runbooks of main, and who owns them.",
+    ),
+    Operation(
+        "runbook show",
+        "runbook_show",
+        "RunbookShowRequest",
+        "RunbookShowResult",
+        EVERYONE,
+        "reads",
+        RUN,
+        "One runbook: what each step would call, and where a person is asked.",
+    ),
+    Operation(
+        "runbook run",
+        "runbook_run",
+        "RunbookRunRequest",
+        "RunbookRunResult",
+        MOVERS,
+        "proposes",
+        RUN,
+        "Run a runbook to its end or to the next person; it goes on where it stopped.",
+        replaces=True,
+        repeatable=False,
+        long=True,
     ),
     Operation(
         "upstream status",

@@ -14,6 +14,7 @@ from modelsmith.diagnosis.generate import rows_within
 from modelsmith.evaluation.reward import require_rewarding
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.near_copies import near_copies
+from modelsmith.operations.runbook_check import FOLDER, find_runbook_problems
 from modelsmith.repository.agent_contract import contract_problem
 from modelsmith.repository.budgets import work_tree_problems
 from modelsmith.repository.document import Problem
@@ -24,11 +25,12 @@ from modelsmith.repository.secrets import name_problems, secret_problems
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.validate import Report, validate
 from modelsmith.repository.workspace import Workspace
-from modelsmith.repository.yamlfile import sort_key
+from modelsmith.repository.yamlfile import find_json_problems, sort_key
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import Exit, InvalidInput
 from modelsmith.schema.governed_set import GovernedSet
+from modelsmith.schema.runbook import Runbook
 
 
 class ValidateRequest(Request):
@@ -100,7 +102,7 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     tracked = workspace.git.run("ls-files", "-z").decode("utf-8", "replace").split("\0")
     large = work_tree_problems(workspace.git, workspace.files, report.paths)
     secrets = [*name_problems(report.paths), *secret_problems(workspace.files, report.paths)]
-    found = [*report.problems, *large, *secrets]
+    found = [*report.problems, *large, *secrets, *_runbooks(workspace.files, report)]
     firewall, lost = _firewall(workspace.files, report, frozenset(problem.file for problem in found))
     names = [*reserved(tracked[:-1]), *unportable({*tracked[:-1], *report.paths})]
     contract = contract_problem(workspace.files)
@@ -117,6 +119,16 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
         nearest={name: Nearest(**vars(pair)) for name, pair in report.nearest.items()},
         firewall=firewall,
     )
+
+
+def _runbooks(files: WorkTree, report: Report) -> Iterator[Problem]:
+    """What would keep a runbook that can be read from running: steps that do not fit the operations that they call."""
+    broken = {problem.file for problem in report.problems}
+    for path in report.paths:
+        if path.startswith(f"{FOLDER}/") and path not in broken:
+            runbook, _ = find_json_problems(path, files.read(path), Runbook)
+            assert runbook is not None
+            yield from find_runbook_problems(path, runbook)
 
 
 def _firewall(files: WorkTree, report: Report, broken: Set[str]) -> tuple[dict[str, Firewall], tuple[Problem, ...]]:

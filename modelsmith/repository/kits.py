@@ -12,7 +12,7 @@ from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 
 GOVERNING = (".github/CODEOWNERS", ".github/governance/policy.yaml", ".github/governance/people.yaml")
-SHARED = (*GOVERNING, ".github/governance/trust/README.md", "clusters/defaults.yaml", "promotions")
+SHARED = (*GOVERNING, ".github/governance/trust/README.md", "clusters/defaults.yaml", "promotions", "runbooks")
 """What every kit brings; a kit of one's own may hold its own instead."""
 
 AT_GITHUB = (

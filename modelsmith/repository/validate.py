@@ -63,13 +63,13 @@ LONGEST_PEM = 4096
 _MOST_SOUND = 100_000
 _sound: set[tuple[str, bytes]] = set()
 """Path and digest of JSON files that this process has found sound: who opens or approves judges main twice."""
-_TOPS = ("evals", "clusters", "promotions", ".github")
+_TOPS = ("evals", "clusters", "runbooks", "promotions", ".github")
 _SHARED = (CLUSTER_DEFAULTS, PEOPLE, POLICY, CODEOWNERS)
 """Files that others refer to."""
 _GOVERNING = (POLICY, PEOPLE, CODEOWNERS)
 """Files that every promotion repository has."""
 _SET_FOLDER = re.compile(r"evals/[^/]+/(?!pending/)[^/]+/")
-_STRAY = re.compile(r"(evals|clusters)(/.+)?|promotions|\.github|\.github/governance/[^/]+\.(ya?ml|json)")
+_STRAY = re.compile(r"(evals|clusters|runbooks)(/.+)?|promotions|\.github|\.github/governance/[^/]+\.(ya?ml|json)")
 _WELCOME = re.compile(r"(.*/)?(\.gitkeep|\.gitignore|README\.md)|clusters/[^/]+/\.local/.*")
 _TRUST = re.compile(rf"{re.escape(TRUST)}/[^/]+\.(pem|json)")
 

@@ -87,9 +87,11 @@ class Workspace:
     notify: Notify = silent
     part: str = ""
     """Folder within the clone's private one that this view keeps everything in; see `apart`."""
+    role: str | None = None
+    """Role of the session that works in it; None for a person's own."""
 
     @classmethod
-    def find(cls, start: Path, notify: Notify = silent) -> Workspace:
+    def find(cls, start: Path, notify: Notify = silent, role: str | None = None) -> Workspace:
         """The workspace that ``start`` lies in.
 
         Raises:
@@ -99,7 +101,7 @@ class Workspace:
         """
         for folder in (start.resolve(), *start.resolve().parents):
             if (folder / ".git").exists() and (folder / ".github" / "governance" / "policy.yaml").is_file():
-                found = cls(folder, notify=notify)
+                found = cls(folder, notify=notify, role=role)
                 _refuse_home(found)
                 refuse_local(found.git, "HEAD")
                 return found

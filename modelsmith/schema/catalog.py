@@ -20,6 +20,7 @@ from modelsmith.schema.observed import SecondLook
 from modelsmith.schema.pending import Pending
 from modelsmith.schema.promotion import Approval, ExportFacts, PromotionRecord, Receipt, RollbackOrder, TrainingFacts
 from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.runbook import Runbook
 from modelsmith.schema.scenario import Scenario
 
 Format = Literal["yaml", "jsonl", "json", "codeowners"]
@@ -63,6 +64,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("cluster-defaults", CLUSTER_DEFAULTS, ClusterDefaults),
     Kind("cluster", "clusters/*/cluster.yaml", Cluster),
     Kind("routing", "clusters/*/routing.yaml", Routing),
+    Kind("runbook", "runbooks/*.json", Runbook, "json"),
     Kind("policy", POLICY, Policy),
     Kind("people", PEOPLE, People),
     Kind("codeowners", CODEOWNERS, None, "codeowners"),

@@ -59,6 +59,9 @@ def test_a_promoter_moves_specialists_on_and_sees_what_that_needs():
         "pr open",
         "pr merge",
         "pr close",
+        "runbook list",
+        "runbook show",
+        "runbook run",
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from modelsmith.cli.page import Page
-from modelsmith.cli.views import agents, change, clone, corpus, jobs, life, live, pull, runs, signal, upstream
+from modelsmith.cli.views import agents, change, clone, corpus, jobs, life, live, pull, runbook, runs, signal, upstream
 
 if TYPE_CHECKING:
     from modelsmith.operations.contract import Result
@@ -73,6 +73,9 @@ VIEWS: dict[str, View] = {
     "approve": pull.verdict_given,
     "reject": pull.verdict_given,
     "attest-reviews": pull.reviews_attested,
+    "runbook list": runbook.listed,
+    "runbook show": runbook.shown,
+    "runbook run": runbook.played,
     "upstream status": upstream.status,
     "upstream pull": upstream.pull,
     "upstream contribute": upstream.contribute,

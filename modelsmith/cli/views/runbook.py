@@ -1,0 +1,105 @@
+"""Views of runbooks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelsmith.cli.page import Page, Part, Styled
+
+if TYPE_CHECKING:
+    from modelsmith.operations.runbook_list import RunbookListResult
+    from modelsmith.operations.runbook_run import RunbookRunResult
+    from modelsmith.operations.runbook_show import RunbookShowResult
+    from modelsmith.operations.runbook_view import PlannedStep
+    from modelsmith.operations.runbooks import ParameterView
+
+_COLOURS = {
+    "done": "green",
+    "skipped": "dim",
+    "waiting": "yellow",
+    "failed": "red",
+    "refused": "red",
+    "planned": "cyan",
+}
+
+
+def listed(result: RunbookListResult, page: Page) -> None:
+    """``modelsmith runbook list``."""
+    for one in result.runbooks:
+        page.line(Styled(one.runbook, "bold"), f"  {one.title}")
+        page.line(f"owners {', '.join(one.owners) or 'nobody'}; {one.steps} steps", indent=2)
+        _parameters(one.parameters, page)
+    for broken in result.broken:
+        page.line(Styled(broken.runbook, "red"), f"  cannot run: {broken.message}")
+    if not result.runbooks and not result.broken:
+        page.line("main has no runbooks")
+
+
+def shown(result: RunbookShowResult, page: Page) -> None:
+    """``modelsmith runbook show``."""
+    page.rows(
+        [
+            ("runbook", f"{result.runbook}: {result.title}"),
+            ("about", result.about),
+            ("owners", ", ".join(result.owners) or "nobody"),
+            ("digest", result.digest),
+            ("main", result.main),
+        ]
+    )
+    _parameters(result.parameters, page)
+    page.gap()
+    _plan(result.steps, page)
+
+
+def played(result: RunbookRunResult, page: Page) -> None:
+    """``modelsmith runbook run``."""
+    page.rows(
+        [
+            ("runbook", result.runbook),
+            ("digest", result.digest),
+            ("run", result.run or "none: nothing was called"),
+            ("state", Styled(result.state, _COLOURS[result.state])),
+        ]
+    )
+    if result.state == "planned":
+        page.gap()
+        page.line("would be called:")
+        _plan(result.plan, page)
+        return
+    page.gap()
+    for one in result.steps:
+        given = "".join(f" {name}={value}" for name, value in one.arguments.items())
+        ended = "" if one.exit is None else f", ended with {one.exit}"
+        head = f" {one.step}{ended}{', before' if one.before else ''}: {one.call}"
+        page.line(Styled(f"{one.state:<8}", _COLOURS[one.state]), head, given)
+    if result.state == "waiting":
+        page.gap()
+        page.line("asked: ", Styled(", ".join(result.waiting_for) or "nobody", "bold"))
+        page.words(result.asks, indent=2)
+    if result.state != "done":
+        page.gap()
+        page.line(f"to come: {', '.join(one.step for one in result.plan)}")
+
+
+def _parameters(parameters: tuple[ParameterView, ...], page: Page) -> None:
+    for one in parameters:
+        needed = (
+            "needed"
+            if one.required
+            else f"{one.default} when not given"
+            if one.default is not None
+            else "may be left out"
+        )
+        page.line(f"--param {one.name}=  {one.kind}, {needed}: {one.about}", indent=2)
+
+
+def _plan(steps: tuple[PlannedStep, ...], page: Page) -> None:
+    for one in steps:
+        head: list[Part] = [Styled(one.step, "bold"), f"  {one.about}"]
+        page.line(*head)
+        page.line(f"$ {one.command}", indent=2)
+        if one.when:
+            page.line(f"only when {' and '.join(one.when)}", indent=2)
+        if one.who:
+            page.line(f"stops for {one.who}, unless {' and '.join(one.goes_on)}:", indent=2)
+            page.words(one.asks, indent=3)

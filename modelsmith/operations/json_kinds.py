@@ -1,0 +1,91 @@
+"""Which kinds of JSON may stand at a place, by a JSON Schema as pydantic makes them. Pure; nothing is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+Schema = Mapping[str, Any]
+ANYTHING: Final = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
+NUMBERS: Final = frozenset({"integer", "number"})
+_DEEPEST: Final = 50
+"""Schemas within each other that are looked into; one that names itself says nothing new below."""
+
+
+def kinds_at(schema: Schema, path: Sequence[str]) -> frozenset[str]:
+    """Kinds of JSON that a value may hold at a path of names and positions; none where the schema has no such place.
+
+    ``null`` is among them where something on the way may be missing.
+    """
+    places, missing = [schema], False
+    for part in path:
+        missing |= any(_may_lack(place, part, schema) for place in places)
+        places = [inner for place in places for inner in _inside(place, part, schema)]
+    found = frozenset(kind for place in places for kind in _kinds(place, schema))
+    return found | {"null"} if found and missing else found
+
+
+def kind_of(value: Any) -> str:
+    """Kind of a JSON value."""
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", dict: "object", type(None): "null"}
+    return names.get(type(value), "array")
+
+
+def takes(field: frozenset[str], given: frozenset[str]) -> bool:
+    """Whether a place of some kinds takes whatever another may give; null counts as nothing given."""
+    wide = field | {"integer"} if "number" in field else field
+    return bool(given) and given - {"null"} <= wide
+
+
+def value_at(data: Any, path: Sequence[str]) -> Any:
+    """What stands at a path in JSON data, by its keys and positions; None where nothing does."""
+    for part in path:
+        if isinstance(data, dict):
+            data = data.get(part)
+        elif isinstance(data, list) and part.isdecimal() and int(part) < len(data):
+            data = data[int(part)]
+        else:
+            return None
+    return data
+
+
+def _alternatives(schema: Schema, root: Schema, depth: int = 0) -> Iterator[Schema]:
+    """The schema without references and choices: each of what it may be."""
+    if depth > _DEEPEST:
+        return
+    if "$ref" in schema:
+        yield from _alternatives(root["$defs"][schema["$ref"].rpartition("/")[2]], root, depth + 1)
+        return
+    among = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+    for one in among:
+        yield from _alternatives(one, root, depth + 1)
+    if not among:
+        yield schema
+
+
+def _kinds(schema: Schema, root: Schema) -> Iterator[str]:
+    for one in _alternatives(schema, root):
+        if "const" in one or "enum" in one:
+            yield from map(kind_of, one.get("enum", [one.get("const")]))
+        elif "type" in one:
+            yield one["type"]
+        else:
+            yield from ANYTHING
+
+
+def _may_lack(schema: Schema, part: str, root: Schema) -> bool:
+    return any(part not in one.get("properties", {}) for one in _alternatives(schema, root))
+
+
+def _inside(schema: Schema, part: str, root: Schema) -> Iterator[Schema]:
+    for one in _alternatives(schema, root):
+        if one.get("type") == "object":
+            more = one.get("additionalProperties")
+            known = one.get("properties", {}).get(part, more)
+            if isinstance(known, dict):
+                yield known
+        elif one.get("type") == "array" and part.isdecimal():
+            first = one.get("prefixItems", ())
+            known = first[int(part)] if int(part) < len(first) else one.get("items")
+            if isinstance(known, dict):
+                yield known

@@ -1,0 +1,140 @@
+"""``modelsmith runbook run``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+from typing_extensions import override
+
+from modelsmith.operations.contract import Request, Result
+from modelsmith.operations.runbook_play import Played, play
+from modelsmith.operations.runbook_show import Given, RunbookName
+from modelsmith.operations.runbook_view import PlannedStep, planned
+from modelsmith.operations.runbooks import GovernedRunbook, bind, main_of, read_runbook, require_runnable
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Frozen
+from modelsmith.schema.canonical import digest
+from modelsmith.schema.errors import Exit
+from modelsmith.schema.runbook_run import StepRecord, StepState
+from modelsmith.schema.steps import Step, step
+
+
+class RunbookRunRequest(Request):
+    """Calls each step of a runbook in turn, as this session may, and keeps what came of it.
+
+    Before the first step everything is checked: the parameters, each argument, and that the session's role may call
+    every step. --dry-run ends there and shows what would be called. A runbook counts as main has it; what lies in the
+    work tree is not read.
+
+    It ends with 4 where a person is asked, with a step's own exit code where it comes to something that the runbook
+    does not go on with. The same command goes on where it stopped, after a kill too: what is done is not done again,
+    and the step that it stopped at is called again. When a run is over, the same command begins another.
+    """
+
+    name: RunbookName
+    param: Given = ()
+    dry_run: Annotated[bool, Field(description="Show what would be called, with which arguments; call nothing.")] = (
+        False
+    )
+    anew: Annotated[bool, Field(description="Leave a run that is not over behind, and begin another.")] = False
+
+    @override
+    def calls(self, workspace: Workspace) -> frozenset[str]:
+        return frozenset(one.call for one in read_runbook(main_of(workspace), self.name).runbook.steps)
+
+
+class PlayedStep(Frozen):
+    """A step that was called, or passed over."""
+
+    step: str
+    call: str
+    arguments: dict[str, JsonValue]
+    state: StepState
+    exit: int | None
+    result: str | None
+    """Digest of what ``--json`` would have printed."""
+    before: bool
+    """Whether it was over before this command."""
+
+
+class RunbookRunResult(Result):
+    """Where the run stands."""
+
+    runbook: str
+    digest: str
+    """Of the runbook's bytes."""
+    main: str
+    role: str | None
+    run: str | None
+    """Id of the run; None of a dry run."""
+    state: Literal["planned", "done", "waiting", "failed"]
+    exit: int
+    plan: tuple[PlannedStep, ...]
+    """What would be called: every step of a dry run, else those that are still to come."""
+    steps: tuple[PlayedStep, ...]
+    waiting_for: tuple[str, ...]
+    asks: str
+    """What they are asked to do."""
+    next: Step | None
+
+    @override
+    def exit_code(self) -> Exit:
+        return Exit(self.exit)
+
+
+def run(workspace: Workspace, request: RunbookRunRequest) -> RunbookRunResult:
+    """Check it all, then call step by step."""
+    found = read_runbook(main_of(workspace), request.name)
+    parameters = bind(found.runbook, request.param)
+    plan = planned(found, parameters)
+    if request.dry_run:
+        require_runnable(found.runbook, parameters, workspace.role)
+        return _result(workspace, found, plan, None)
+    return _result(workspace, found, plan, play(workspace, found, parameters, request.anew))
+
+
+def _result(
+    workspace: Workspace, found: GovernedRunbook, plan: tuple[PlannedStep, ...], played: Played | None
+) -> RunbookRunResult:
+    records = played.records if played else ()
+    last = records[-1] if records else None
+    at = found.runbook.steps[len(records) - 1] if records else None
+    over = sum(record.is_over for record in records)
+    waits = last is not None and last.state == "waiting"
+    state: Literal["planned", "done", "waiting", "failed"] = "done"
+    code = Exit.DONE
+    if played is None:
+        state = "planned"
+    elif waits:
+        state, code = "waiting", Exit.WAITING_FOR_PERSON
+    elif last is not None and not last.is_over:
+        assert at is not None
+        state = "failed"
+        code = Exit.GATE_NOT_CLEARED if last.exit is None or last.exit in at.exits else Exit(last.exit)
+    return RunbookRunResult(
+        runbook=found.runbook.runbook,
+        digest=found.digest,
+        main=found.tree.commit,
+        role=workspace.role,
+        run=played.run.id if played else None,
+        state=state,
+        exit=int(code),
+        plan=plan[over:],
+        steps=tuple(_played(record, number < (played.known if played else 0)) for number, record in enumerate(records)),
+        waiting_for=played.waiting_for if played else (),
+        asks=at.person.asks if waits and at and at.person else "",
+        next=step("runbook show", {"name": found.runbook.runbook}) if state == "failed" else None,
+    )
+
+
+def _played(record: StepRecord, before: bool) -> PlayedStep:
+    return PlayedStep(
+        step=record.step,
+        call=record.call,
+        arguments=record.arguments,
+        state=record.state,
+        exit=record.exit,
+        result=None if record.result is None else digest(record.result),
+        before=before,
+    )
