@@ -5,6 +5,7 @@
 # make vllm   an environment of its own for the vLLM server, in .vllm/ (some minutes; with an NVIDIA GPU the GPU's build)
 # make cosign fetch cosign, with which some tests verify our signatures (Debian only; nothing is installed)
 # make openapi fetch GitHub's description of its answers, which some tests hold their server against (needs npm)
+# make emulator fetch a server of GitHub's shape that others wrote, which one test asks (needs npm)
 
 # make github-proof REPO=owner/name  the whole flow at a real GitHub, in an empty repository that you can spare; tokens of
 #             two accounts in MODELSMITH_GITHUB_TOKEN and MODELSMITH_GITHUB_REVIEWER_TOKEN
@@ -20,7 +21,7 @@ export MODELSMITH_HOME = $(DEMO)/home
 FUZZ_SECONDS ?= 60
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check setup clean-demo cosign openapi vllm fuzz github-proof
+.PHONY: demo test check setup clean-demo cosign openapi emulator vllm fuzz github-proof
 
 setup: $(INSTALLED)
 
@@ -67,6 +68,9 @@ cosign:
 
 openapi: setup
 	@PYTHON=$(BIN)/python tests/forges/get_openapi.sh .cache/github-openapi
+
+emulator:
+	@tests/forges/get_emulator.sh .cache/github-emulator
 
 github-proof: setup
 	@test -n '$(REPO)' || { echo 'Name the repository: make github-proof REPO=owner/name' >&2; exit 2; }
