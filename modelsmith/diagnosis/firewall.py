@@ -16,6 +16,7 @@ from typing import Final, Generic, Literal, NamedTuple, TypeVar
 from pydantic import JsonValue
 
 from modelsmith.points.answers import read_answer
+from modelsmith.schema.evidence import ScoredPart
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.scenario import Scenario
 from modelsmith.schema.training_row import TrainingRow
@@ -39,6 +40,8 @@ class ScoredText:
     text: str
     kind: Kind = "question"
     """``answer``: what people labelled."""
+    part: ScoredPart = "core"
+    """Of the set: what the certificate counts it under."""
 
 
 class Dropped(NamedTuple):
@@ -72,16 +75,21 @@ def scored_texts(governed: GovernedSet) -> tuple[ScoredText, ...]:
     What people wrote in answers that they labelled counts with them: it was written about a scenario, and says what
     passes. What a generator teaches in the same words is left out; it would drop every row of that generator.
     """
+    sections: dict[ScoredPart, tuple[Scenario, ...]] = {
+        "core": governed.core,
+        "micro": governed.micro,
+        "held_out": governed.held_out,
+    }
     asked = [
-        ScoredText(name if name else scenario.id, text)
-        for scenarios, name in ((governed.core, ""), (governed.micro, ""), (governed.held_out, HELD_OUT))
+        ScoredText(HELD_OUT if part == "held_out" else scenario.id, text, part=_part(part, variant))
+        for part, scenarios in sections.items()
         for scenario in scenarios
-        for text in _texts(scenario)
+        for text, variant in _texts(scenario).items()
     ]
     hidden = {scenario.id for scenario in governed.held_out}
     taught = {text for one in governed.generators for text in _written(one.turn(one.first_values()))}
     labelled = [
-        ScoredText(HELD_OUT if label.scenario in hidden else label.scenario, text, "answer")
+        ScoredText(HELD_OUT if label.scenario in hidden else label.scenario, text, "answer", "labels")
         for label in governed.labels
         for text in _written(label.answer)
         if text not in taught
@@ -181,9 +189,17 @@ def _begin(text: str) -> str:
     return f"'{words if len(words) <= 80 else words[:77] + '...'}'"
 
 
-def _texts(scenario: Scenario) -> tuple[str, ...]:
-    conversations = ("\n".join(message.content for message in wording) for wording in scenario.wordings())
-    return tuple(dict.fromkeys([*conversations, *(passage.text for passage in scenario.context)]))
+def _part(part: ScoredPart, variant: bool) -> ScoredPart:
+    return "variants" if variant and part != "held_out" else part
+
+
+def _texts(scenario: Scenario) -> dict[str, bool]:
+    """Each text of the scenario once, and whether it is the text of a variant."""
+    conversations = ["\n".join(message.content for message in wording) for wording in scenario.wordings()]
+    found: dict[str, bool] = {}
+    for number, text in enumerate([*conversations, *(passage.text for passage in scenario.context)]):
+        found.setdefault(text, 0 < number < len(conversations))
+    return found
 
 
 def _probes(row: TrainingRow) -> tuple[str, str]:

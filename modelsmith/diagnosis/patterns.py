@@ -89,10 +89,19 @@ def _words(action: Action, tried: Sequence[Tried]) -> str:
 
 
 def aimed(governed: GovernedSet, clusters: Iterable[FailureCluster], rows: Iterable[TrainingRow]) -> dict[Slug, int]:
-    """How many rows teach what each cluster misses: those of its capability's generators for any of its points."""
-    made = Counter(row.generator for row in rows)
+    """How many rows teach what each cluster misses: those of its capability's generators for any of its points.
+
+    A data set's row teaches every point of its capability.
+    """
+    given, made = Counter[Slug](), Counter[Slug]()
+    for row in rows:
+        if row.lineage and row.lineage.source == "dataset":
+            given[row.lineage.capability] += 1
+        else:
+            made[row.generator] += 1
     return {
-        cluster.id: sum(
+        cluster.id: given[cluster.capability]
+        + sum(
             made[generator.id]
             for generator in governed.generators
             if generator.capability == cluster.capability and set(generator.points) & set(cluster.points)

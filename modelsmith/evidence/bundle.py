@@ -18,7 +18,17 @@ from modelsmith.schema.base import Section
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
-from modelsmith.schema.evidence import Coverage, Dimension, EarlierRun, Evidence, Library, Nearest, RunEvidence, Since
+from modelsmith.schema.evidence import (
+    Coverage,
+    Dimension,
+    EarlierRun,
+    Evidence,
+    Firewall,
+    Library,
+    Nearest,
+    RunEvidence,
+    Since,
+)
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.promotion import ExportFacts, TrainingFacts
 from modelsmith.schema.run import Latency, RunResult, VerdictRow
@@ -66,6 +76,7 @@ def build(
     latency: Latency | None = None,
     earlier: Sequence[EarlierRun] = (),
     export: ExportFacts | None = None,
+    firewall: Firewall | None = None,
 ) -> Evidence:
     """The evidence of a candidate: headlines from the rows, and what main determines from main as it is now.
 
@@ -81,6 +92,7 @@ def build(
         latency: Of single requests to candidate and incumbent, where it was measured.
         earlier: Evals of candidates since the incumbent.
         export: What the record of an export says that it was made from.
+        firewall: The firewall's certificate of the training rows.
 
     Raises:
         InvalidInput: ``runs-differ`` when the runs did not answer the same question under the same rule on the same
@@ -116,6 +128,7 @@ def build(
         judge=result.judge,
         latency=latency,
         nearest=Nearest(held_out_to_core=governing.governed.held_out_to_core, training_to_scored=training_to_scored),
+        firewall=firewall,
         environment=dict(sorted(environment.items())),
     )
     recompute(evidence)

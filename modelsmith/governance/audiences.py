@@ -20,13 +20,15 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     "Evidence": {
         "public": (
             *("cluster", "specialist", "eval_set", "eval_set_version", "rule", "attempts", "held_out_consulted"),
-            *("coverage", "judge", "latency", "nearest"),
+            *("coverage", "judge", "latency", "nearest", "firewall"),
         ),
         "reviewer": (
             *("artifact", "question", "rubric", "eval_tree", "engine", "candidate", "incumbent", "baselines"),
             *("training", "export", "environment", "since", "earlier"),
         ),
     },
+    "Firewall": {"public": ("parts",), "reviewer": ("rows",)},
+    "PartOverlap": {"public": ("part", "texts", "similarity", "overlap")},
     "RunEvidence": {
         "public": ("model", "headline", "cost"),
         "reviewer": ("run_id", "weights", "base", "rows", "engine"),
@@ -45,7 +47,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
         "public": ("base_model", "parent", "method", "rows", "steps", "stages"),
         "reviewer": (
             *("base_digest", "seed", "rows_digest", "generators", "reward", "diagnosed_run", "hyperparameters"),
-            *("final_loss", "toolkit", "recoveries", "trained_reward"),
+            *("final_loss", "toolkit", "recoveries", "trained_reward", "sources", "datasets"),
         ),
     },
     "StageFacts": {
@@ -144,6 +146,8 @@ LEFT_OUT: Final = frozenset(
 
 NEEDED: Final[Mapping[str, str]] = {
     "Evidence": "evidence is what reviewers decide by and what `verify` recomputes the verdict from",
+    "PartOverlap": "the gate holds it against policy, and `verify` computes it again where the rows are",
+    "Firewall": "the gate holds it against policy, and `verify` computes it again where the rows are",
     "RunEvidence": "evidence is what reviewers decide by and what `verify` recomputes the verdict from",
     "VerdictRow": "`verify` recomputes the verdict from each of these rows",
     "SecondLook": "observers are counted, and `verify` holds them against the evidence, by it",

@@ -13,13 +13,14 @@ from pathlib import Path
 from modelsmith.artifacts.kinds import export_of as predicate_of
 from modelsmith.artifacts.seal import describe_export, seal, verify_artifact
 from modelsmith.artifacts.store import Store
+from modelsmith.diagnosis.certificate import certificate, nearest_of
 from modelsmith.governance.routing import render_routing
 from modelsmith.governance.states import SpecialistHistory
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.context import EXPORTS, IterationContext, open_context
 from modelsmith.loop.engines import engine_of
 from modelsmith.loop.evals import target_of
-from modelsmith.loop.lineage import kept_rows, nearest_to_scored, versions
+from modelsmith.loop.lineage import kept_rows, versions
 from modelsmith.loop.phases import (
     ARTIFACT_FOLDER,
     assess_candidate,
@@ -40,6 +41,7 @@ from modelsmith.repository.load import load_cluster
 from modelsmith.schema.canonical import file_digest, sha256
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.evidence import Firewall
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.promotion import Export, ExportDtype, ExportFacts, ExportKind, TrainingFacts
 from modelsmith.signing.files import SUMS_FILE
@@ -291,7 +293,7 @@ def _through(
         return iteration
     candidate = candidate_run(context, iteration)
     pull = promote_accepted(
-        context, iteration, runs_of(context, iteration, candidate), _nearest(context, bench, training)
+        context, iteration, runs_of(context, iteration, candidate), *_nearness(context, bench, training)
     )
     if pull is not None and pull.status != "merged":
         return iteration.model_copy(update={"phase": "waiting", "pull": pull.number})
@@ -319,10 +321,10 @@ def _failed_before(context: IterationContext, iteration: Iteration) -> Iteration
     return None
 
 
-def _nearest(context: IterationContext, bench: _Bench, training: TrainingFacts) -> float:
-    """Similarity of the nearest pair of a row that the parent was trained on and a scored text of today.
+def _nearness(context: IterationContext, bench: _Bench, training: TrainingFacts) -> tuple[float, Firewall | None]:
+    """How near the rows that the parent was trained on come to what is scored today, and the firewall's certificate.
 
-    From the rows, where this clone trained it; else by the parent's evidence, where that is about today's question.
+    From the rows, where this clone trained it; else the parent's, where that is about today's question.
 
     Raises:
         InvalidInput: ``rows-missing``.
@@ -331,10 +333,11 @@ def _nearest(context: IterationContext, bench: _Bench, training: TrainingFacts) 
     folder = context.workspace.cluster_folder(context.cluster.cluster) / "iterations" / f"{number:03d}"
     rows = kept_rows(folder, training)
     if rows is not None:
-        return nearest_to_scored(context, rows)
+        found = certificate(context.governed, rows, training.rows_digest)
+        return nearest_of(found), found
     evidence = evidence_of(bench.main, bench.parent)
     if evidence.question == context.governed.question():
-        return evidence.nearest.training_to_scored
+        return evidence.nearest.training_to_scored, evidence.firewall
     raise InvalidInput(
         "rows-missing",
         f"The rows that {bench.parent.specialist} was trained on are not in this clone, and its evidence is about an "

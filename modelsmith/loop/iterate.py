@@ -196,7 +196,7 @@ class Loop:
         """What a training is bound by: a candidate that was trained by other terms than main's is refused."""
         cluster = load_cluster(tree, self.cluster)
         governed = load_eval_set(tree, cluster.eval_set)
-        return cluster.base_model, cluster.training, governed.rubric_digest, governed.generators
+        return cluster.base_model, cluster.training, governed.rubric_digest, governed.generators, governed.datasets
 
     def _asks(self, tree: Revision) -> tuple[object, ...]:
         """What evidence must have answered, and the rule it must have passed: main accepts no evidence of others."""

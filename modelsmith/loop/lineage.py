@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import get_args
 
 from modelsmith import __version__
-from modelsmith.diagnosis.firewall import scored_texts, separate
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.recipe import StageRun, last_trained, stage_folder
 from modelsmith.loop.state import Iteration
@@ -26,7 +26,10 @@ def training_facts(
     context: IterationContext, iteration: Iteration, ran: Sequence[StageRun], diagnosed: RunResult
 ) -> TrainingFacts:
     """``training.json`` of the candidate."""
-    used = {row.generator for one in ran for row in one.rows if isinstance(row, (TrainingRow, PreferencePair))}
+    written = [row for one in ran for row in one.rows if isinstance(row, (TrainingRow, PreferencePair))]
+    told = [row.lineage for row in written if isinstance(row, TrainingRow) and row.lineage]
+    manifests = {lineage.manifest for lineage in told}
+    used = {row.generator for row in written if not (isinstance(row, TrainingRow) and _from_dataset(row))}
     stages = tuple(stage_facts(one) for one in ran)
     trained = last_trained(ran)
     assert trained
@@ -51,8 +54,14 @@ def training_facts(
             for one in (stage.outcome.recoveries if stage.outcome else ())
         ),
         stages=stages if len(stages) > 1 else (),
+        sources=dict(sorted(Counter(lineage.source for lineage in told).items())),
+        datasets={one.id: content_digest(one) for one in context.governed.datasets if content_digest(one) in manifests},
         trained_reward=next((one.outcome.reward for one in ran if one.outcome and one.outcome.reward), None),
     )
+
+
+def _from_dataset(row: TrainingRow) -> bool:
+    return row.lineage is not None and row.lineage.source == "dataset"
 
 
 def stage_facts(one: StageRun) -> StageFacts:
@@ -112,6 +121,14 @@ def environment() -> dict[Library, str]:
     return found
 
 
-def nearest_to_scored(context: IterationContext, rows: Sequence[TrainingRow]) -> float:
-    """How near a training row comes to anything scored; 1 is the same words."""
-    return round(separate(rows, scored_texts(context.governed), limit=1.01).nearest, 4)
+def lineage_problem(facts: TrainingFacts, rows: Sequence[TrainingRow]) -> str:
+    """What the rows themselves contradict of what a training statement says of their sources; empty when nothing."""
+    told = [row.lineage for row in rows if row.lineage]
+    manifests = {lineage.manifest for lineage in told if lineage.manifest}
+    if dict(Counter(lineage.source for lineage in told)) != facts.sources:
+        return "its rows come from other sources than it says"
+    if manifests != set(facts.datasets.values()):
+        return "its rows are of other data sets than it says"
+    if {lineage.rubric for lineage in told} - {facts.reward}:
+        return "its rows passed another rubric than it says"
+    return ""

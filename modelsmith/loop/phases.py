@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelsmith.artifacts.store import Store
+from modelsmith.diagnosis.certificate import certificate, nearest_of
 from modelsmith.diagnosis.patterns import aimed, remembered
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.changed import run_tag
@@ -10,7 +11,7 @@ from modelsmith.loop.context import IterationContext
 from modelsmith.loop.diagnose import diagnose
 from modelsmith.loop.diagnoses import tried_before, write_diagnosis
 from modelsmith.loop.evals import BASE, evaluate, target_of
-from modelsmith.loop.lineage import nearest_to_scored, rows_of, training_facts
+from modelsmith.loop.lineage import rows_of, training_facts
 from modelsmith.loop.observe import refuse_unobserved
 from modelsmith.loop.preparing import prepare
 from modelsmith.loop.promotions import (
@@ -27,6 +28,7 @@ from modelsmith.loop.state import Iteration
 from modelsmith.loop.striking import honour, read_strikes
 from modelsmith.loop.training import parent_of, seal_adapter
 from modelsmith.promotion import records
+from modelsmith.promotion.bases import training_of
 from modelsmith.promotion.observers import required
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.canonical import file_digest
@@ -99,12 +101,14 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
         )
     recipe = Recipe(context.workspace, context.cluster, context.governed)
     struck = read_strikes(folder).rows
+    model = context.target(parent_of(context, iteration))
     made = [
         prepare(
             recipe,
             stage_folder(folder, number),
             seeded(stage, iteration.number),
             clusters,
+            model,
             name=f"stage {number}, {stage.method}" if len(context.cluster.stages) > 1 else "",
             struck=struck,
         )
@@ -121,6 +125,7 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
             clusters=clusters,
             rows=aimed(context.governed, clusters, [row for one in made for row in one.rows]),
             dropped=sum(one.dropped for one in made),
+            sources=tuple(source for one in made for source in one.sources),
         ),
     )
     failed = sum(cluster.failed_cases for cluster in clusters)
@@ -197,10 +202,13 @@ def assess_candidate(context: IterationContext, iteration: Iteration) -> Iterati
 def promote_candidate(context: IterationContext, iteration: Iteration) -> Iteration:
     """Through the harness's gates by pull request, up to the one that a person decides."""
     assert iteration.specialist
-    candidate = candidate_run(context, iteration)
+    candidate, main = candidate_run(context, iteration), context.main()
     rows = rows_of(context.folder(iteration), [stage.method for stage in context.cluster.stages])
+    facts = training_of(main, main.histories.find(iteration.specialist))
+    assert facts
+    firewall = certificate(context.governed, rows, facts.rows_digest)
     accepted = promote_accepted(
-        context, iteration, runs_of(context, iteration, candidate), nearest_to_scored(context, rows)
+        context, iteration, runs_of(context, iteration, candidate), nearest_of(firewall), firewall
     )
     if accepted is not None and accepted.status != "merged":
         reason = f"pull request {accepted.number} asks a person to override an INCONCLUSIVE"

@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 from modelsmith.diagnosis.firewall import Loss, losses, scored_texts, separate
 from modelsmith.diagnosis.generate import generate_prompts, plain, prompts_for_all
+from modelsmith.loop.engines import Target
 from modelsmith.loop.recipe import Recipe, write_prompts
-from modelsmith.schema.diagnosis import FailureCluster
+from modelsmith.loop.sources import with_sources
+from modelsmith.schema.diagnosis import FailureCluster, Offered
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.steps import step
-from modelsmith.schema.training import Stage
+from modelsmith.schema.training import Sft, Stage
 from modelsmith.schema.training_row import TrainingRow
 from modelsmith.training.rows import row_id
 
@@ -24,7 +26,9 @@ class Prepared(NamedTuple):
     rows: tuple[TrainingRow, ...]
     """Rows or prompts."""
     dropped: int
-    """How many were too near to a scored text."""
+    """How many of the generators' were too near to a scored text."""
+    sources: tuple[Offered, ...]
+    """What other sources gave."""
 
 
 def prepare(
@@ -32,6 +36,7 @@ def prepare(
     folder: Path,
     stage: Stage,
     clusters: Sequence[FailureCluster] | None,
+    model: Target,
     name: str = "",
     struck: Set[str] = frozenset(),
 ) -> Prepared:
@@ -42,11 +47,13 @@ def prepare(
         folder: The stage's.
         stage: Its settings, whose seed draws.
         clusters: What it aims at; None for an equal share of every generator.
+        model: Whose own answers are sampled, where the stage asks for them: the one that training begins with.
         name: The stage's, where a training has several.
         struck: Names of the rows that somebody has taken out.
 
     Raises:
-        InvalidInput: ``no-rows`` when everything is too near to a scored text; as `generate_prompts`.
+        InvalidInput: ``no-rows`` when everything is too near to a scored text; as `generate_prompts` and
+            `with_sources`.
     """
     made = (
         prompts_for_all(recipe.governed, stage.rows, stage.seed)
@@ -54,11 +61,16 @@ def prepare(
         else generate_prompts(recipe.governed, clusters, stage.rows, stage.seed)
     )
     limit = recipe.governed.evalset.separation.training_to_scored
-    kept = separate(made, scored_texts(recipe.governed), limit)
+    scored = scored_texts(recipe.governed)
+    kept = separate(made, scored, limit)
     lost = losses(made, kept)
     if not kept.rows:
         raise _no_rows(lost, limit)
-    rows = tuple(row for row in kept.rows if row_id(plain(row)) not in struck)
+    batch: Sequence[TrainingRow] = kept.rows
+    sources: tuple[Offered, ...] = ()
+    if isinstance(stage, Sft) and stage.sources:
+        batch, sources = with_sources(recipe, folder, stage, kept.rows, clusters or (), model, scored)
+    rows = tuple(row for row in batch if row_id(plain(row)) not in struck)
     write_prompts(folder, stage, rows, plain)
     kind = "rows" if stage.method == "sft" else "prompts"
     recipe.workspace.notify(
@@ -70,7 +82,7 @@ def prepare(
     )
     for loss in lost:
         recipe.workspace.notify(Progress("diagnose", loss.sentence))
-    return Prepared(rows, len(kept.dropped))
+    return Prepared(rows, len(kept.dropped), sources)
 
 
 def _no_rows(lost: tuple[Loss, ...], limit: float) -> InvalidInput:

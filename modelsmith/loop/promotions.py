@@ -49,7 +49,7 @@ from modelsmith.schema.events import (
     PromotionAdvanced,
     RollbackTriggered,
 )
-from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence
+from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence, Firewall
 from modelsmith.schema.figures import format_apart
 from modelsmith.schema.promotion import (
     EXPORT_FILE,
@@ -178,7 +178,7 @@ class Runs(NamedTuple):
 
 
 def promote_accepted(
-    context: IterationContext, iteration: Iteration, runs: Runs, training_to_scored: float
+    context: IterationContext, iteration: Iteration, runs: Runs, nearest: float, firewall: Firewall | None
 ) -> PullRequest | None:
     """``eval-accepted``: evidence, signed, with the packet and the picture that reviewers read.
 
@@ -191,7 +191,7 @@ def promote_accepted(
     if _has(main, draft.specialist, "eval-accepted"):
         return None
     latency = _latency(context, iteration, draft)
-    evidence = for_reviewers(_evidence(context, main, draft, runs, training_to_scored, latency), main.policy.audiences)
+    evidence = for_reviewers(_evidence(context, main, draft, runs, (nearest, firewall), latency), main.policy.audiences)
     data = evidence_bytes(evidence, lambda: known_ids(main, draft.cluster.cluster))
     kept = context.folder(iteration) / EVIDENCE_SIGNATURE
     predicate = {"cluster": draft.cluster.cluster, "specialist": draft.specialist, "run": candidate.run_id}
@@ -357,7 +357,7 @@ def _evidence(
     main: GovernedState,
     draft: RecordDraft,
     runs: Runs,
-    training_to_scored: float,
+    nearness: tuple[float, Firewall | None],
     latency: Latency | None,
 ) -> Evidence:
     def with_rows(result: RunResult) -> Run:
@@ -379,9 +379,10 @@ def _evidence(
         with_rows(runs.reference),
         [with_rows(result) for result in runs.baselines],
         training,
-        training_to_scored,
+        nearness[0],
         environment(),
         latency,
         tuple(earlier_runs([run for run in known if run.is_complete], later, runs.candidate)),
         export,
+        nearness[1],
     )

@@ -115,7 +115,9 @@ def last_trained(ran: Sequence[StageRun]) -> tuple[StageRun, TrainOutcome] | Non
     return next(((one, one.outcome) for one in reversed(ran) if one.outcome is not None), None)
 
 
-def write_prompts(folder: Path, stage: Stage, prompts: Sequence[Prompt], plain: Callable[[Prompt], Frozen]) -> None:
+def write_prompts(
+    folder: Path, stage: Stage, prompts: Sequence[TrainingRow], plain: Callable[[TrainingRow], Frozen]
+) -> None:
     """Leave in a stage's folder what it begins with: its rows, or the prompts that they are yet to be made of."""
     write_rows(begins_with(folder, stage)[0], [plain(one) for one in prompts] if stage.method == "sft" else prompts)
 

@@ -60,10 +60,11 @@ def train_stage(workspace: Workspace, run: RunResult, number: int | None, method
         raise InvalidInput(
             "no-failures", f"The run {run.tag} has no failure to learn from.", "Train with --target all.", tag=run.tag
         )
-    what = [run.run_id, content_digest(stage), aim, governed.rubric_digest, *map(content_digest, governed.generators)]
+    what = [run.run_id, content_digest(stage), aim, governed.rubric_digest]
+    what += [*map(content_digest, governed.generators), *map(content_digest, governed.datasets)]
     folder = workspace.cluster_folder(run.cluster) / "trained" / digest(what).removeprefix("sha256:")[:16]
     recipe = Recipe(workspace, cluster, governed)
-    prepare(recipe, folder, stage, None if aim == "all" else clusters)
+    prepare(recipe, folder, stage, None if aim == "all" else clusters, parent)
     (ran,) = run_stages(recipe, folder, [stage], parent)
     if ran.outcome is None:
         return Trial(place, ran, parent.name, None, folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
@@ -17,11 +18,11 @@ from modelsmith.operations.contract import ARGUMENT, ClusterName, Request, Resul
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
-from modelsmith.schema.diagnosis import Diagnosis, Struck
+from modelsmith.schema.diagnosis import Diagnosis, Offered, Struck
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.scenario import Message
 from modelsmith.schema.steps import step
-from modelsmith.schema.training_row import TrainingRow
+from modelsmith.schema.training_row import Lineage, TrainingRow
 from modelsmith.training.rows import read_rows, row_id, rows_digest
 
 NEAREST = 5
@@ -47,6 +48,8 @@ class RowView(Frozen):
     template: str
     messages: tuple[Message, ...]
     answer: str
+    lineage: Lineage | None
+    """Where it comes from, if its generator did not write it."""
 
 
 class BalanceView(Frozen):
@@ -83,6 +86,8 @@ class ReviewSyntheticResult(Result):
     rows_digest: str
     dropped: int | None
     """Rows that the firewall kept out, being too near to a scored text; None where that was not noted."""
+    sources: tuple[Offered, ...]
+    """What other sources than the generators gave, and why the rest of it was not taken."""
     struck: tuple[Struck, ...]
     limit: float
     """Similarity from which on the firewall drops a row."""
@@ -117,9 +122,10 @@ def run(workspace: Workspace, request: ReviewSyntheticRequest) -> ReviewSyntheti
         rows=len(rows),
         rows_digest=rows_digest(rows),
         dropped=diagnosis.dropped if diagnosis else None,
+        sources=diagnosis.sources if diagnosis else (),
         struck=read_strikes(folder).strikes,
         limit=governed.evalset.separation.training_to_scored,
-        balance=_balance(Counter(capability.get(row.generator, row.generator) for row in rows), diagnosis),
+        balance=_balance(Counter(_capability(row, capability) for row in rows), diagnosis),
         patterns=diagnosis.rows if diagnosis else {},
         nearest=tuple(
             NearView(
@@ -133,6 +139,10 @@ def run(workspace: Workspace, request: ReviewSyntheticRequest) -> ReviewSyntheti
         ),
         samples=tuple(_samples(rows, request.samples)),
     )
+
+
+def _capability(row: TrainingRow, of_generator: Mapping[str, str]) -> str:
+    return row.lineage.capability if row.lineage else of_generator.get(row.generator, row.generator)
 
 
 def _balance(rows: Counter[str], diagnosis: Diagnosis | None) -> tuple[BalanceView, ...]:
@@ -153,10 +163,10 @@ def _balance(rows: Counter[str], diagnosis: Diagnosis | None) -> tuple[BalanceVi
 
 
 def _samples(rows: tuple[TrainingRow, ...], most: int) -> list[RowView]:
-    """Of each generator, ``most`` rows by chance; the same ones each time."""
-    by_generator: dict[str, list[TrainingRow]] = {}
+    """Of each generator and source, ``most`` rows by chance; the same ones each time."""
+    by_generator: dict[tuple[str, str], list[TrainingRow]] = {}
     for row in rows:
-        by_generator.setdefault(row.generator, []).append(row)
+        by_generator.setdefault((row.generator, row.lineage.source if row.lineage else ""), []).append(row)
     drawn = [
         row
         for _, each in sorted(by_generator.items())
@@ -164,7 +174,12 @@ def _samples(rows: tuple[TrainingRow, ...], most: int) -> list[RowView]:
     ]
     return [
         RowView(
-            row=row_id(row), generator=row.generator, template=row.template, messages=row.messages, answer=row.answer
+            row=row_id(row),
+            generator=row.generator,
+            template=row.template,
+            messages=row.messages,
+            answer=row.answer,
+            lineage=row.lineage,
         )
         for row in drawn
     ]

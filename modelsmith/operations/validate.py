@@ -11,13 +11,14 @@ from typing_extensions import override
 
 from modelsmith.diagnosis.dry_run import DryRun, dry_run
 from modelsmith.diagnosis.generate import rows_within
+from modelsmith.diagnosis.sources import require_declared
 from modelsmith.evaluation.reward import require_rewarding
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.near_copies import near_copies
 from modelsmith.operations.runbook_check import FOLDER, find_runbook_problems
 from modelsmith.repository.agent_contract import contract_problem
 from modelsmith.repository.budgets import work_tree_problems
-from modelsmith.repository.document import Problem
+from modelsmith.repository.document import Problem, meant
 from modelsmith.repository.forbidden import reserved, unportable
 from modelsmith.repository.load import governed_set, load_cluster
 from modelsmith.repository.paths import inside
@@ -31,6 +32,7 @@ from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import Exit, InvalidInput
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.runbook import Runbook
+from modelsmith.schema.training import Sft
 
 
 class ValidateRequest(Request):
@@ -136,7 +138,7 @@ def _firewall(files: WorkTree, report: Report, broken: Set[str]) -> tuple[dict[s
     found: dict[str, Firewall] = {}
     problems: dict[Problem, None] = {}
     for name, cluster, governed in _trainable(files, report, broken):
-        problems |= dict.fromkeys(_unrewarding(name, cluster, governed))
+        problems |= dict.fromkeys([*_unrewarding(name, cluster, governed), *_sourceless(name, cluster, governed)])
         generators = f"{governed.folder}/generators"
         try:
             tried = dry_run(governed, max(cluster.stages, key=lambda stage: stage.rows))
@@ -156,6 +158,20 @@ def _unrewarding(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator
             require_rewarding(governed.rubric, ())
         except InvalidInput as error:
             yield Problem(f"clusters/{name}/cluster.yaml", None, "training", error.message, error.mend)
+
+
+def _sourceless(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator[Problem]:
+    """A stage whose other sources could give nothing: a data set that is not there, a rubric that needs a judge."""
+    known = {one.id for one in governed.datasets}
+    for stage in cluster.stages:
+        if isinstance(stage, Sft) and stage.sources:
+            try:
+                require_declared(governed.rubric)
+            except InvalidInput as error:
+                yield Problem(f"clusters/{name}/cluster.yaml", None, "training", error.message, error.mend)
+            for absent in sorted(set(stage.sources.datasets.names if stage.sources.datasets else ()) - known):
+                words, mend = f"the eval set has no data set '{absent}'", meant(absent, known)
+                yield Problem(f"clusters/{name}/cluster.yaml", None, "training", words, mend)
 
 
 def _exhausted(name: str, cluster: Cluster, governed: GovernedSet, error: InvalidInput) -> tuple[str, str]:

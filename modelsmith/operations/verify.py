@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from modelsmith import __version__
+from modelsmith.loop.certificates import Recheck, recheck
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.promotion.freshness import stale_deployments
 from modelsmith.promotion.governed_state import GovernedState
@@ -116,6 +117,8 @@ class VerifyResult(Result):
     """How many of the changes were verified in an earlier run of this clone; the others were judged now."""
     rewound_from: str | None
     """With --full: the tip that was verified here before and is no longer on main."""
+    firewall: dict[str, Recheck]
+    """Specialist -> what became of the firewall's certificate of its training rows."""
     weights: dict[str, str]
     """Specialist -> ``checked`` or ``not checked``."""
     stale: tuple[StaleView, ...]
@@ -182,6 +185,7 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
             approvals=now.approvals,
             remembered=before.changes,
             rewound_from=rewound,
+            firewall=recheck(workspace, found.main),
             weights=_weights(workspace, found.main, request.paths),
             stale=tuple(
                 StaleView(specialist=one.specialist, reasons=one.reasons, renewal=one.renewal)

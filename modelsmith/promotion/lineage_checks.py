@@ -13,6 +13,7 @@ from modelsmith.promotion.proposed import Promotion, refuse
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.schema.canonical import content_digest, parse_canonical
 from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.promotion import (
     EXPORT_FILE,
     TRAINING_FILE,
@@ -21,7 +22,8 @@ from modelsmith.schema.promotion import (
     TrainingFacts,
     all_rows_digest,
 )
-from modelsmith.schema.training import training_digest
+from modelsmith.schema.training import Sft, training_digest
+from modelsmith.schema.training_row import PairSource
 
 
 def check_training(promotion: Promotion) -> str:
@@ -48,6 +50,7 @@ def check_training(promotion: Promotion) -> str:
     strange = sorted(name for name, digest in facts.generators.items() if known.get(name) != digest)
     refuse(bool(strange), f"rows come from generators that main does not have: {', '.join(strange)}")
     refuse(not facts.generators, "no generator is named that made the rows")
+    _refuse_sources(cluster, governed, facts)
     methods = ", ".join(stage.method for stage in facts.stages if not stage.skipped) or facts.method
     return f"{facts.rows} rows, {methods}, rubric equals the eval's"
 
@@ -87,6 +90,23 @@ def _refuse_settings(cluster: Cluster, facts: TrainingFacts, iteration: int) -> 
     said_of_all = (facts.rows, facts.steps, facts.rows_digest, facts.method, facts.seed)
     follows = (*sums, all_rows_digest(stated), trained[-1].method, stated[0].seed)
     refuse(said_of_all != follows, "what is said of all stages does not follow from each")
+
+
+def _refuse_sources(cluster: Cluster, governed: GovernedSet, facts: TrainingFacts) -> None:
+    """Rows that no generator wrote come from where main's cluster file lets them come, and are no more than it says."""
+    most: dict[PairSource, int] = {}
+    named: set[str] = set()
+    for stage in cluster.stages:
+        if isinstance(stage, Sft) and stage.sources:
+            for source, share in stage.sources.shares.items():
+                most[source] = most.get(source, 0) + int(share * stage.rows)
+            named |= set(stage.sources.datasets.names if stage.sources.datasets else ())
+    over = sorted(source for source, rows in facts.sources.items() if rows > most.get(source, 0))
+    refuse(bool(over), f"more rows than main's cluster lets come from: {', '.join(over)}")
+    known = {one.id: content_digest(one) for one in governed.datasets if one.id in named}
+    strange = sorted(name for name, digest in facts.datasets.items() if known.get(name) != digest)
+    refuse(bool(strange), f"rows come from data sets that main does not have or name: {', '.join(strange)}")
+    refuse(bool(facts.datasets) != ("dataset" in facts.sources), "rows of data sets, and no data set, or the reverse")
 
 
 def check_reward(promotion: Promotion, *, present: bool) -> str:

@@ -87,6 +87,7 @@ def governed_set(files: SetFiles) -> GovernedSet:
     return GovernedSet(
         files.evalset.value, files.rubric.value, core, micro, held_out, generators, files.folder, labels,
         round(files.nearest.similarity, 4) if files.nearest else 0.0,
+        tuple(sorted((source.value for source in files.datasets), key=lambda one: one.id)),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Generic, Literal, TypeVar
 from pydantic import BaseModel
 
 from modelsmith.repository.document import Document, Location, Problem, dotted
+from modelsmith.schema.dataset import Dataset
 from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.generator import Generator
 from modelsmith.schema.labels import Labels
@@ -73,6 +74,7 @@ class SetFiles:
     """By path."""
     scenarios: dict[Part, list[Source[Scenario]]] = field(default_factory=lambda: {part: [] for part in PARTS})
     generators: list[Source[Generator]] = field(default_factory=list)
+    datasets: list[Source[Dataset]] = field(default_factory=list)
     labels: dict[str, Source[Labels]] = field(default_factory=dict)
     """By path."""
     problems: list[Problem] = field(default_factory=list)

@@ -33,6 +33,7 @@ from modelsmith.repository.set_files import Part, SetFiles, Source, Spent
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import validate_document, with_model_problems
 from modelsmith.schema.catalog import kind_of
+from modelsmith.schema.dataset import Dataset
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.generator import Generator
@@ -69,6 +70,8 @@ def read_set(
             files.rubrics[path] = rubric
         elif kind.model is Generator and (generator := _read(path, contents[path], Generator, files.problems)):
             files.generators.append(generator)
+        elif kind.model is Dataset and (dataset := _read(path, contents[path], Dataset, files.problems)):
+            files.datasets.append(dataset)
         elif kind.model is Labels and (labels := _read(path, contents[path], Labels, files.problems)):
             files.labels[path] = labels
         elif kind.model is Scenario:
@@ -159,6 +162,12 @@ def _across(files: SetFiles, spent: Spent) -> Iterator[Problem]:
     for generator in files.generators:
         found = _generator(generator, rubric.value if rubric else None, capabilities, slips)
         yield from first_of(generator.path, found)
+    for dataset in files.datasets:
+        yield from misnamed(dataset)
+        about = dataset.value.capability
+        if about is not None and about not in capabilities:
+            words = f"no scenario has the capability '{about}'"
+            yield dataset.problem(("capability",), words, meant(about, capabilities))
     yield from first_of(files.folder, judge_rules.problems(files))
     if files.evalset:
         yield from too_near(files, files.evalset.value.separation.held_out_to_core, spent)

@@ -126,7 +126,7 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
         problems += [*files.problems, *first_of(set_folder, [*found.never, *copies(files)])]
         sets[set_folder.removeprefix("evals/")] = files
         odd += found.odd
-        owned: list[Source[Any]] = [*filter(None, [files.evalset]), *files.rubrics.values()]
+        owned: list[Source[Any]] = [*filter(None, [files.evalset]), *files.rubrics.values(), *files.datasets]
         for source in owned:
             problems += _owners(source, contents)
         if files.nearest:
@@ -174,7 +174,7 @@ def _missing(path: str) -> Problem:
 def _stray(path: str) -> Problem:
     mend = (
         "Put scenarios into scenarios/, held_out/ or micro/<capability>/*.yaml, rubrics into rubrics/*.yaml, "
-        "generators into generators/*.yaml, labelled answers into labels/*.yaml."
+        "generators into generators/*.yaml, data sets into datasets/*.yaml, labelled answers into labels/*.yaml."
     )
     return Problem(
         path,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from modelsmith.schema.cluster import Cluster, ClusterDefaults, Routing
+from modelsmith.schema.dataset import Dataset
 from modelsmith.schema.docs import json_schema
 from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.evidence import Evidence
@@ -52,6 +53,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("evalset", "evals/*/*/evalset.yaml", EvalSet),
     Kind("rubric", "evals/*/*/rubrics/*.yaml", Rubric),
     Kind("generator", "evals/*/*/generators/*.yaml", Generator),
+    Kind("dataset", "evals/*/*/datasets/*.yaml", Dataset),
     Kind("labels", "evals/*/*/labels/*.yaml", Labels),
     Kind("scenario", "evals/*/*/scenarios/*/*.yaml", Scenario),
     Kind("scenario", "evals/*/*/held_out/*/*.yaml", Scenario),

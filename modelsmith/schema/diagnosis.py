@@ -111,6 +111,37 @@ class FailureCluster(Frozen):
     """None where nobody has looked it up."""
 
 
+Rejection = Literal[
+    "unreadable",
+    "no-answer",
+    "fails-rubric",
+    "as-declared",
+    "other-capability",
+    "near-scored",
+    "near-row",
+    "no-room",
+    "retention-over",
+]
+"""Why a row was not taken: its line is no row; nothing came back; its answer does not pass; the answer is the declared
+one; the set has no such capability; too near to a scored text, or to another row; the source's share was full; the last
+day of its data set has passed."""
+
+
+class Offered(Frozen):
+    """What a source besides the generators gave to a batch."""
+
+    source: Literal["own-sample", "teacher", "dataset"]
+    name: Slug
+    """Data set or teacher; ``own`` for the model itself."""
+    offered: Annotated[int, Field(ge=0)]
+    """Rows that it offered; a data set whose retention is over offers none."""
+    kept: Annotated[int, Field(ge=0)]
+    rejected: dict[Rejection, Annotated[int, Field(ge=1)]]
+    """The others, by reason."""
+    notes: tuple[str, ...] = ()
+    """What a person should know: the first lines that could not be read, a retention that is over."""
+
+
 class Diagnosis(Frozen):
     """``diagnosis.json`` of an iteration: what it trained on, and why. Stays on the operator's machine."""
 
@@ -127,6 +158,8 @@ class Diagnosis(Frozen):
     """Training rows that were aimed at each cluster, by its id; a row may be aimed at several."""
     dropped: Annotated[int, Field(ge=0)]
     """Rows that were too near to a scored text."""
+    sources: tuple[Offered, ...] = ()
+    """What other sources gave, of all stages."""
 
 
 class Struck(Frozen):

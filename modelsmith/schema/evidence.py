@@ -69,6 +69,32 @@ class Nearest(Frozen):
     """A training row and any scored text."""
 
 
+ScoredPart = Literal["core", "variants", "micro", "held_out", "labels"]
+"""Own wordings of core scenarios with what stands around them; their variants, and those of micro; micro-benchmarks;
+everything held out; answers that people labelled."""
+
+
+class PartOverlap(Frozen):
+    """How near a batch of training rows comes to one part of what is scored."""
+
+    part: ScoredPart
+    texts: Count
+    """Texts that it was compared with."""
+    similarity: Fraction
+    """Of the nearest pair; 1 is the same words."""
+    overlap: Fraction
+    """Of the text of which most stands in the batch: the share of its words that stand in an n-gram of the batch."""
+
+
+class Firewall(Frozen):
+    """What was found when the training rows were held against everything that is scored: figures, no text."""
+
+    rows: Digest
+    """The batch, as the training statement names it."""
+    parts: tuple[PartOverlap, ...]
+    """Each part of the set once."""
+
+
 class Since(Frozen):
     """What was asked and had to be reached when the incumbent was accepted.
 
@@ -127,5 +153,7 @@ class Evidence(Frozen):
     """Single requests to candidate and incumbent in turn; None where it was not measured, or policy keeps it for
     operators."""
     nearest: Nearest
+    firewall: Annotated[Firewall | None, Field(exclude_if=lambda firewall: firewall is None)] = None
+    """None in older evidence."""
     environment: dict[Library, Version] = {}
     """Versions of libraries; no host, user or path. Empty when policy keeps them for operators."""

@@ -88,6 +88,16 @@ class Private(Frozen):
     """Forms of your own, by name, as RE2 patterns: ``customer: CUST-[0-9]+``."""
 
 
+class FirewallRule(Frozen):
+    """How near training rows may come to what is scored, for every eval set of this repository."""
+
+    most_overlap: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Largest share of a scored text's words that may stand in the batch, in n-grams of 13 words (less than 20 % is
+    what Touvron et al., 2023, call clean)."""
+    most_similarity: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Similarity of a row and a scored text that is not exceeded. An eval set's own limit holds besides."""
+
+
 class Policy(Frozen):
     """``.github/governance/policy.yaml``."""
 
@@ -116,6 +126,8 @@ class Policy(Frozen):
     """What `modelsmith capture` takes out of records before anything is written."""
     live_days: Annotated[int, Field(ge=1, le=3660)] = 90
     """How long a front door keeps what it counted of a deployment, from the last decision on."""
+    firewall: FirewallRule | None = None
+    """Evidence must hold the firewall's certificate within these limits; none is asked for when not set."""
     require_weights: bool = False
     """``verify`` fails, rather than reports, when an artifact's weights are not at hand."""
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from modelsmith.schema.canonical import content_digest, digest
+from modelsmith.schema.dataset import Dataset
 from modelsmith.schema.evalset import EvalSet, Question
 from modelsmith.schema.generator import Generator
 from modelsmith.schema.labels import Label
@@ -35,6 +36,9 @@ class GovernedSet:
     """Answers that people labelled, for the judge; sorted by digest."""
     held_out_to_core: float = 0.0
     """Similarity of the nearest pair of a held-out text and one of core or micro, in four decimals; 0 without both."""
+
+    datasets: tuple[Dataset, ...] = ()
+    """Manifests of the customer's own rows, sorted by id."""
 
     @cached_property
     def rubric_digest(self) -> str:

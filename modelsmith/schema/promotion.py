@@ -13,6 +13,7 @@ from modelsmith.schema.cluster import Rollback
 from modelsmith.schema.live import LiveWindow
 from modelsmith.schema.plaintext import PlainLine
 from modelsmith.schema.training import Method
+from modelsmith.schema.training_row import PairSource
 
 SpecialistId = Annotated[str, Field(pattern=r"^iter-[0-9]{3,9}-[0-9a-f]{8}$")]
 """``iter-NNN-<first 8 hex digits of the artifact id>``."""
@@ -205,6 +206,12 @@ class TrainingFacts(Frozen):
     trained_reward: Digest | None = None
     """Identity of the reward by which the trainer scored sampled answers: the rubric, and how answers are read. None
     where no stage is GRPO."""
+    sources: Annotated[
+        dict[PairSource, Annotated[int, Field(ge=1)]], Field(exclude_if=lambda sources: not sources)
+    ] = {}
+    """Rows by whose answers they teach; those of the declared generators are the rest."""
+    datasets: Annotated[dict[Slug, Digest], Field(exclude_if=lambda datasets: not datasets)] = {}
+    """Digest of the manifest of each data set that gave rows."""
 
 
 ExportKind = Literal["gguf", "merged"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from modelsmith.schema.base import Digest, Frozen, ServedName, Slug
 
@@ -98,6 +98,25 @@ class Baseline(Frozen):
     name: Annotated[Slug, AfterValidator(_free_name)]
     """What ``modelsmith eval --model`` calls it; not ``base``, and not beginning with ``iter-``."""
     endpoint: Endpoint
+
+
+class TeacherModel(Frozen):
+    """A model that writes practice rows: pinned weights, or an endpoint."""
+
+    name: Slug
+    base_model: BaseModelSource | None = None
+    endpoint: Endpoint | None = None
+    """Exactly one of the two."""
+    max_new_tokens: Annotated[int, Field(ge=16, le=4096)] = 512
+    """Longest text that it writes."""
+    temperature: Annotated[float, Field(ge=0.01, le=2)] = 0.8
+    """With which it writes prompts; it answers them greedily."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.base_model is None) == (self.endpoint is None):
+            raise ValueError("give either base_model or endpoint")
+        return self
 
 
 class JudgeModel(Frozen):

@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from modelsmith.schema.base import Frozen, Seed
+from modelsmith.schema.base import Frozen, Seed, Slug
 from modelsmith.schema.canonical import content_digest, digest
+from modelsmith.schema.source import TeacherModel
+from modelsmith.schema.training_row import PairSource
 
 Method = Literal["sft", "dpo", "grpo"]
 """Methods of training; `training.worker.METHODS` has the module of each."""
@@ -40,10 +42,70 @@ class Settings(Frozen):
     """Steps between checkpoints; a killed run resumes from the last."""
 
 
+RowShare = Annotated[float, Field(gt=0, le=0.9)]
+"""Largest share of each capability's rows that a source may give; a generator's rows fill the rest."""
+
+
+class OwnSamples(Frozen):
+    """Rejection sampling: answers of the model itself to training prompts, of which those are kept that pass."""
+
+    share: RowShare = 0.25
+    samples: Annotated[int, Field(ge=1, le=64)] = 4
+    """Answers drawn for each prompt; the first that passes is kept."""
+    temperature: Annotated[float, Field(ge=0.01, le=2)] = 1.0
+    """Of those samples."""
+
+
+class Teacher(TeacherModel):
+    """A model that writes prompts in other words and answers them; a row is kept where its answer passes."""
+
+    share: RowShare = 0.25
+
+
+class Datasets(Frozen):
+    """The customer's own rows."""
+
+    share: RowShare = 0.25
+    """Of all data sets together."""
+    names: Annotated[tuple[Slug, ...], Field(min_length=1, max_length=32)]
+    """Manifests of the eval set, by id."""
+
+
+class Sources(Frozen):
+    """Where rows come from besides the declared generators; nothing that is not named is used."""
+
+    own_samples: OwnSamples | None = None
+    teacher: Teacher | None = None
+    datasets: Datasets | None = None
+    most_alike: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Similarity of two prompts from which on the later row is a near-duplicate and dropped; own samples answer the
+    generators' prompts, and are not compared."""
+
+    @property
+    def shares(self) -> dict[PairSource, float]:
+        """The share of each source that is used."""
+        used: dict[PairSource, OwnSamples | Teacher | Datasets | None] = {
+            "own-sample": self.own_samples,
+            "teacher": self.teacher,
+            "dataset": self.datasets,
+        }
+        return {name: one.share for name, one in used.items() if one}
+
+    @model_validator(mode="after")
+    def _leave_room(self) -> Self:
+        if not self.shares:
+            raise ValueError("name a source, or leave sources out")
+        if sum(self.shares.values()) > 0.9:
+            raise ValueError("the shares add up to more than 0.9, and generators fill the rest")
+        return self
+
+
 class Sft(Settings):
     """Supervised fine-tuning on the rows' answers."""
 
     method: Literal["sft"] = "sft"
+    sources: Annotated[Sources | None, Field(exclude_if=lambda sources: sources is None)] = None
+    """Sources of rows besides the generators; none when not set."""
 
 
 class Dpo(Settings):
@@ -109,7 +171,14 @@ class Grpo(Settings):
 
 def _by_default_sft(value: Any) -> Any:
     """A block without a method is one of supervised fine-tuning, as it was before there were others."""
-    return {"method": "sft", **value} if isinstance(value, dict) else value
+    return {"method": "sft", **_tuples(value)} if isinstance(value, dict) else value
+
+
+def _tuples(value: Any) -> Any:
+    """The same with lists as the tuples that strict types ask for: what is looked at before is no longer JSON."""
+    if isinstance(value, dict):
+        return {name: _tuples(item) for name, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 Stage = Annotated[Sft | Dpo | Grpo, Field(discriminator="method"), BeforeValidator(_by_default_sft)]

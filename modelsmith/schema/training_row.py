@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from modelsmith.schema.base import Digest, Frozen, Slug
 from modelsmith.schema.scenario import Message
+
+PairSource = Literal["generator", "own-sample", "teacher", "dataset"]
+"""Whose answer is taught: a declared generator's, the model's own passing one, a teacher's, a data set's."""
+
+
+class Lineage(Frozen):
+    """Where a row comes from that no declared generator wrote, and why it was kept."""
+
+    source: Literal["own-sample", "teacher", "dataset"]
+    capability: Slug
+    rubric: Digest
+    """The rubric that its answer passed."""
+    cluster: Slug | None = None
+    """The failure cluster that called for it."""
+    scenarios: tuple[Slug, ...] = ()
+    """Failed scenarios that called for it; no text of theirs is in it."""
+    writer: Digest | None = None
+    """Weights that wrote it; of an endpoint, the digest that stands for unknown ones."""
+    manifest: Digest | None = None
+    """Of a data set's row: what its manifest says."""
+    line: Annotated[int, Field(ge=1)] | None = None
+    """Line of the data set, counted from 1; of a Parquet file, the row."""
+
+    @model_validator(mode="after")
+    def _says_who(self) -> Self:
+        dataset = self.source == "dataset"
+        if ((self.manifest is not None), (self.line is not None), (self.writer is not None)) != (
+            dataset, dataset, not dataset
+        ):  # fmt: skip
+            raise ValueError("a data set's row has a manifest and a line, and any other a writer")
+        return self
 
 
 class TrainingRow(Frozen):
@@ -21,11 +52,13 @@ class TrainingRow(Frozen):
     answer: str = Field(min_length=1)
     """The right answer, worth full marks under the rubric."""
     generator: Slug
-    """Generator that made the row."""
+    """Generator that made the row or its prompt, or the data set that it comes from."""
     template: Slug
-    """Template of that generator."""
+    """Template of that generator; ``dataset`` where there is none."""
     points: tuple[Slug, ...]
     """Rubric points that the row teaches."""
+    lineage: Annotated[Lineage | None, Field(exclude_if=lambda lineage: lineage is None)] = None
+    """None for a row that its generator wrote."""
 
 
 class Prompt(TrainingRow):
@@ -38,10 +71,6 @@ class Prompt(TrainingRow):
     """The right answer field by field: a rubric compares a completion with it, as with a scenario's ``reference``."""
     rubric: Digest
     """The rubric that scores it."""
-
-
-PairSource = Literal["generator", "own-sample", "teacher", "dataset"]
-"""Whose answer is preferred: a declared generator's, the model's own passing one, a teacher's, a data set's."""
 
 
 class PreferencePair(Frozen):

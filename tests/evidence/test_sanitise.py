@@ -13,7 +13,7 @@ from modelsmith.governance.audiences import AUDIENCE, audience, view
 from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import IntegrityFailure
-from modelsmith.schema.evidence import Evidence, RunEvidence
+from modelsmith.schema.evidence import Evidence, Firewall, PartOverlap, RunEvidence
 from modelsmith.schema.live import Counted, LiveWindow
 from modelsmith.schema.live_evidence import LiveEvidence
 from modelsmith.schema.observed import Retraining, SecondLook
@@ -33,6 +33,8 @@ from modelsmith.schema.run import JudgeAgreement, LabelVerdict, Observation, Run
 
 LISTED = (
     Evidence,
+    Firewall,
+    PartOverlap,
     RunEvidence,
     PromotionRecord,
     TrainingFacts,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
+import yaml
+from tiny import commit_to_root
 from worlds import CLUSTER
 
 PATTERN = "auction-timeout.form"
@@ -61,3 +64,55 @@ def test_pending_cases_are_asked_and_score_nothing(waiting):
     again = waiting.modelsmith("eval", "--cluster", CLUSTER, "--tag", "after", "--json").json["run"]
     assert (again["scenarios"], again["executed"]) == (12, 0)
     assert waiting.modelsmith("validate").code == 0
+
+
+def test_a_customer_s_rows_join_the_batch_and_the_record_names_their_manifest(fresh):
+    data = fresh.folder / "ours"
+    data.mkdir()
+    right = '{"cause": "timeout", "action": "cut_latency"}'
+    lines = [json.dumps({"note": text, "right": right}) for text in (NOTE, "x" * 200_000)]
+    (data / "tickets.jsonl").write_text("\n".join([*lines, "no json"]))
+    digest = hashlib.sha256((data / "tickets.jsonl").read_bytes()).hexdigest()
+    manifest = {
+        "id": "tickets", "uri": "file:tickets.jsonl", "digest": f"sha256:{digest}", "format": "jsonl",
+        "license": "LicenseRef-ours", "owner": "domain-lead", "columns": {"prompt": "note", "answer": "right"},
+        "capability": "auction-timeout", "retain_until": "2990-01-01",
+    }  # fmt: skip
+    folder = fresh.clone / "evals/adtech/rtb-root-cause/datasets"
+    folder.mkdir()
+    (folder / "tickets.yaml").write_text(yaml.safe_dump(manifest))
+    path = fresh.clone / f"clusters/{CLUSTER}/cluster.yaml"
+    cluster = yaml.safe_load(path.read_text())
+    teacher = {"name": "mentor", "share": 0.2, "base_model": dict(cluster["base_model"]), "max_new_tokens": 16}
+    names = {"share": 0.4, "names": ["absent"]}
+    cluster["training"]["sources"] = {
+        "own_samples": {"share": 0.2, "samples": 1},
+        "teacher": teacher,
+        "datasets": names,
+    }
+    path.write_text(yaml.safe_dump(cluster, sort_keys=False))
+    said = fresh.modelsmith("validate", "--json").json["problems"]
+    assert [one["message"] for one in said] == ["the eval set has no data set 'absent'"]
+    names["names"] = ["tickets"]
+    path.write_text(yaml.safe_dump(cluster, sort_keys=False))
+    commit_to_root(fresh.clone, fresh.forge)
+    refused = fresh.modelsmith("iterate", CLUSTER, "--review-rows", "--json")
+    assert (refused.code, refused.json["code"]) == (2, "dataset-not-allowed")
+    fresh.must("config", "modelsmith.datasets", str(data))
+    assert fresh.modelsmith("iterate", CLUSTER, "--review-rows", "--json").code == 4
+    batch = fresh.modelsmith("review-synthetic", CLUSTER, "--json").json
+    tickets, mentor, own = batch["sources"]
+    assert (tickets["kept"], tickets["rejected"]) == (1, {"unreadable": 2})
+    assert tickets["notes"][-1] == "tickets, line 3: it is no JSON"
+    assert (mentor["name"], mentor["kept"], own["kept"]) == ("mentor", 0, 0), "a model of random weights passes nothing"
+    assert batch["rows"] == 12
+    shown = fresh.modelsmith("review-synthetic", CLUSTER).out
+    assert "tickets, line 1" in shown
+    assert "unreadable 2" in shown
+    assert fresh.modelsmith("iterate", CLUSTER, "--json").code == 4
+    facts = json.loads((fresh.folder_of("candidate") / "training.json").read_bytes())
+    assert (facts["sources"], set(facts["datasets"]), facts["rows"]) == ({"dataset": 1}, {"tickets"}, 12)
+    assert fresh.modelsmith("verify", "--json").code == 0
+
+
+NOTE = "Our replies to the Zagreb marketplace land 40 ms late because the feature store there stalls before we speak."

@@ -109,6 +109,7 @@ def verify(result: VerifyResult, page: Page) -> None:
         warning = (Styled("main was rewound", "red"), f": {result.rewound_from[:12]} is no longer on it")
         rows.insert(1, ("warning", warning))
     rows += [("weights", f"{name}: {state}") for name, state in result.weights.items()]
+    rows += [("firewall", f"{name}: {state}") for name, state in result.firewall.items()]
     for name, seen in result.observations.items():
         for one in seen:
             word = Styled("agrees", "green") if one.agrees else Styled("disagrees", "red")

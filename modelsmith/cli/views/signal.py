@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modelsmith.operations.train import TrainResult
     from modelsmith.operations.why import WhyResult
     from modelsmith.schema.diagnosis import PatternHistory
+    from modelsmith.schema.training_row import Lineage
 
 _STYLES = {"fixed": "green", "passes": "green", "still failing": "red", "regressed": "red", "not evaluated": "yellow"}
 
@@ -51,6 +52,23 @@ def review_synthetic(result: ReviewSyntheticResult, page: Page) -> None:
     )
     for one in result.struck:
         page.line(f"{len(one.rows)} struck: {one.reason}", indent=2)
+    if result.sources:
+        page.gap()
+        page.table(
+            ("source", "name", "offered>", "kept>", "rejected"),
+            [
+                (
+                    one.source,
+                    one.name,
+                    str(one.offered),
+                    str(one.kept),
+                    ", ".join(f"{why} {count}" for why, count in one.rejected.items()),
+                )
+                for one in result.sources
+            ],
+        )
+    for note in (note for one in result.sources for note in one.notes):
+        page.line(note, indent=2)
     page.gap()
     page.table(
         ("capability", "rows>", "share>", "failed>"),
@@ -68,10 +86,16 @@ def review_synthetic(result: ReviewSyntheticResult, page: Page) -> None:
         )
     for row in result.samples:
         page.gap()
-        page.line(Styled(row.row, "bold"), f"  {row.generator}, template {row.template}")
+        whose = _whose(row.lineage) if row.lineage else f"template {row.template}"
+        page.line(Styled(row.row, "bold"), f"  {row.generator}, {whose}")
         for message in row.messages:
             page.words(message.content, indent=2)
         page.words(row.answer, indent=3)
+
+
+def _whose(lineage: Lineage) -> str:
+    called = f", for {lineage.cluster}" if lineage.cluster else ""
+    return f"line {lineage.line}" if lineage.source == "dataset" else f"{lineage.source}{called}"
 
 
 def strike(result: StrikeResult, page: Page) -> None:

@@ -1,0 +1,55 @@
+"""The firewall as a certificate: how near a batch comes to each part of what is scored, without any text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+from modelsmith.diagnosis.firewall import Scored, ScoredText, scored_texts
+from modelsmith.schema.evidence import Firewall, PartOverlap, ScoredPart
+from modelsmith.schema.governed_set import GovernedSet
+from modelsmith.schema.training_row import TrainingRow
+from modelsmith.texts.overlap import most_overlap
+
+
+def scored_parts(governed: GovernedSet) -> Mapping[ScoredPart, Sequence[ScoredText]]:
+    """Every scored text of the set, by the part that it belongs to."""
+    found: dict[ScoredPart, list[ScoredText]] = {part: [] for part in get_args(ScoredPart)}
+    for text in scored_texts(governed):
+        found[text.part].append(text)
+    return found
+
+
+def certificate(governed: GovernedSet, rows: Sequence[TrainingRow], rows_digest: str) -> Firewall:
+    """What of the batch stands in scored texts.
+
+    Args:
+        governed: What is scored.
+        rows: The batch, with the answers that it teaches.
+        rows_digest: Its digest, as the training statement has it.
+    """
+    batch = ["\n".join([*(message.content for message in row.messages), row.answer]) for row in rows]
+    return Firewall(
+        rows=rows_digest,
+        parts=tuple(
+            PartOverlap(
+                part=part,
+                texts=len(texts),
+                similarity=_nearest(texts, rows),
+                overlap=round(most_overlap((one.text for one in texts), batch), 4),
+            )
+            for part, texts in scored_parts(governed).items()
+        ),
+    )
+
+
+def nearest_of(found: Firewall) -> float:
+    """Similarity of the nearest pair of a row and any scored text."""
+    return max((one.similarity for one in found.parts), default=0.0)
+
+
+def _nearest(texts: Sequence[ScoredText], rows: Sequence[TrainingRow]) -> float:
+    scored, nearest = Scored(texts), 0.0
+    for row in rows:
+        nearest = max(nearest, scored.nearest(row, nearest)[1])
+    return round(nearest, 4)

@@ -1,0 +1,287 @@
+"""Rows that no declared generator wrote: which of them are kept, and how they join the generators' rows. Pure.
+
+A row is kept when its answer earns full marks under the rubric, when the firewall lets it pass, and when it says
+something that no other row says. It takes the place of a generator's row of the same capability, so that the balance
+over capabilities stays the one that the diagnosis chose.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic import JsonValue
+
+from modelsmith.diagnosis.firewall import ScoredText, separate
+from modelsmith.diagnosis.pairs import Drawn
+from modelsmith.points.answers import read_answer
+from modelsmith.points.check import grade_point
+from modelsmith.schema.base import Slug
+from modelsmith.schema.canonical import content_digest
+from modelsmith.schema.dataset import Dataset
+from modelsmith.schema.diagnosis import FailureCluster, Offered, Rejection
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.governed_set import GovernedSet
+from modelsmith.schema.rubric import JudgeCheck, Rubric
+from modelsmith.schema.scenario import Message
+from modelsmith.schema.training_row import Lineage, PairSource, Prompt, TrainingRow
+from modelsmith.texts.similarity import Index
+
+DATASET: Final = "dataset"
+"""What stands for the template of a data set's row."""
+LONGEST_TEXT: Final = 100_000
+"""Characters of a prompt or an answer; a longer one is no row."""
+
+
+@dataclass
+class Offer:
+    """What one source offers, and why the rest of it is not taken."""
+
+    source: PairSource
+    name: Slug
+    offered: int = 0
+    rows: list[TrainingRow] = field(default_factory=list)
+    rejected: Counter[Rejection] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def told(self) -> Offered:
+        """The same as counts, once `joined` has taken what it takes."""
+        assert self.source != "generator"
+        return Offered(
+            source=self.source, name=self.name, offered=self.offered, kept=len(self.rows),
+            rejected=dict(sorted(self.rejected.items())), notes=tuple(self.notes),
+        )  # fmt: skip
+
+
+class NoRow(ValueError):
+    """Why a record of a data set is no row."""
+
+    def __init__(self, reason: Rejection, message: str) -> None:
+        super().__init__(message)
+        self.reason: Rejection = reason
+
+
+def require_declared(rubric: Rubric) -> None:
+    """Refuse a rubric that cannot say without a judge whether an answer passes.
+
+    Raises:
+        InvalidInput: ``sources-judged``.
+    """
+    judged = [point.id for point in rubric.points if isinstance(point.check, JudgeCheck)]
+    if judged:
+        raise InvalidInput(
+            "sources-judged",
+            f"Rows of `sources` are kept only if they pass the rubric, and a judge decides {', '.join(judged)}",
+            "Leave `sources` out of the training, or give these points a declared check.",
+            points=judged,
+        )
+
+
+def full_marks(rubric: Rubric, answer: str, expected: Mapping[str, JsonValue], *, cut_off: bool = False) -> bool:
+    """Whether an answer passes every point of a rubric of declared points."""
+    return all(grade_point(point, answer, expected, cut_off=cut_off).passed for point in rubric.points)
+
+
+def own_samples(
+    governed: GovernedSet,
+    prompts: Sequence[Prompt],
+    answers: Sequence[Sequence[Drawn]],
+    writer: str,
+    clusters: Sequence[FailureCluster],
+) -> Offer:
+    """Of each prompt the first answer of the model that passes and is not the declared one word for word."""
+    offer = Offer("own-sample", "own")
+    for prompt, given in zip(prompts, answers, strict=True):
+        offer.offered += 1
+        passing = [
+            one.text for one in given if full_marks(governed.rubric, one.text, prompt.expected, cut_off=one.cut_off)
+        ]
+        new = next((text for text in passing if text.strip() != prompt.answer.strip()), None)
+        if new is None:
+            offer.rejected["as-declared" if passing else "fails-rubric" if given else "no-answer"] += 1
+            continue
+        lineage = _lineage("own-sample", governed, prompt, clusters, writer)
+        offer.rows.append(_row(prompt, prompt.messages, new, lineage))
+    return offer
+
+
+def taught(
+    governed: GovernedSet,
+    name: Slug,
+    prompts: Sequence[Prompt],
+    answers: Sequence[Sequence[Drawn]],
+    writer: str,
+    clusters: Sequence[FailureCluster],
+) -> Offer:
+    """Of each prompt that a teacher wrote its answer, where that passes by what the prompt was written for."""
+    offer = Offer("teacher", name)
+    for prompt, given in zip(prompts, answers, strict=True):
+        offer.offered += 1
+        answer = given[0] if given and prompt.messages[-1].content.strip() else None
+        if answer is None:
+            offer.rejected["no-answer"] += 1
+        elif not full_marks(governed.rubric, answer.text, prompt.expected, cut_off=answer.cut_off):
+            offer.rejected["fails-rubric"] += 1
+        else:
+            lineage = _lineage("teacher", governed, prompt, clusters, writer)
+            offer.rows.append(_row(prompt, prompt.messages, answer.text, lineage))
+    return offer
+
+
+def row_of(governed: GovernedSet, dataset: Dataset, record: Mapping[str, Any], line: int) -> TrainingRow:
+    """The training row in one record of a data set.
+
+    Raises:
+        NoRow: its columns do not hold what the manifest says, or its answer does not pass.
+    """
+    columns = dataset.columns
+    prompt, answer = _text(record, columns.prompt), _text(record, columns.answer)
+    capability = dataset.capability or _text(record, columns.capability or "")
+    if capability not in {one.capability for one in (*governed.core, *governed.micro)}:
+        raise NoRow("other-capability", "its capability is none of the eval set's core")
+    given = answer if columns.reference is None else record.get(columns.reference)
+    expected, problem = read_answer(given) if isinstance(given, str) else (given, "")
+    if problem or not isinstance(expected, dict):
+        raise NoRow("unreadable", f"column {columns.reference or columns.answer!r} holds no JSON object")
+    try:
+        json.dumps(expected, allow_nan=False)
+        right = full_marks(governed.rubric, answer, expected)
+    except (InvalidInput, ValueError, TypeError):
+        raise NoRow("unreadable", "its reference lacks what the rubric compares") from None
+    if not right:
+        raise NoRow("fails-rubric", "its answer does not pass the rubric")
+    return TrainingRow(
+        messages=(Message(role="user", content=prompt),),
+        answer=answer,
+        generator=dataset.id,
+        template=DATASET,
+        points=tuple(point.id for point in governed.rubric.points),
+        lineage=Lineage(
+            source="dataset",
+            capability=capability,
+            rubric=governed.rubric_digest,
+            manifest=content_digest(dataset),
+            line=line,
+        ),
+    )
+
+
+def screened(
+    offer: Offer, beside: Sequence[TrainingRow], scored: Iterable[ScoredText], limit: float, alike: float
+) -> None:
+    """Take out of the offer what is too near to a scored text, or to one of the rows ``beside`` or before it."""
+    kept = separate(offer.rows, scored, limit)
+    offer.rejected["near-scored"] += len(kept.dropped)
+    offer.rows = list(kept.rows)
+    if offer.source != "own-sample":
+        new = _unlike(offer.rows, beside, alike)
+        offer.rejected["near-row"] += len(offer.rows) - len(new)
+        offer.rows = new
+    offer.rejected = +offer.rejected
+
+
+def joined(
+    rows: Sequence[TrainingRow],
+    offers: Sequence[Offer],
+    shares: Mapping[PairSource, float],
+    capability: Mapping[Slug, Slug],
+) -> tuple[TrainingRow, ...]:
+    """The rows, some of each capability replaced by what is offered; what finds no room is taken out of the offers.
+
+    Args:
+        rows: Of generators, in the order in which they are trained on.
+        offers: Sources in the order in which they are asked.
+        shares: Largest share of a capability's rows that all offers of a source may replace.
+        capability: Of each generator.
+    """
+    batch = list(rows)
+    free: dict[Slug, list[int]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        free[capability[row.generator]].append(number)
+    room = {
+        (source, name): int(share * len(places)) for source, share in shares.items() for name, places in free.items()
+    }
+    prompts = {row.messages: place for place, row in enumerate(rows)}
+    for offer in offers:
+        taken: list[TrainingRow] = []
+        for row in offer.rows:
+            assert row.lineage
+            places, key = free[row.lineage.capability], (offer.source, row.lineage.capability)
+            same = prompts.get(row.messages) if offer.source == "own-sample" else None
+            spare = places[-1] if places and offer.source != "own-sample" else None
+            place = same if same in places else spare
+            if place is None or room.get(key, 0) < 1:
+                offer.rejected["no-room"] += 1
+                continue
+            places.remove(place)
+            room[key] -= 1
+            batch[place] = row
+            taken.append(row)
+        offer.rows = taken
+    return tuple(batch)
+
+
+def asked_first(
+    prompts: Sequence[Prompt], share: float, tries: int, capability: Callable[[Prompt], Slug]
+) -> tuple[Prompt, ...]:
+    """The first prompts of each capability: ``tries`` times as many as a source with this share has room for."""
+    total = Counter(map(capability, prompts))
+    left = {name: tries * int(share * count) for name, count in total.items()}
+    found = []
+    for prompt in prompts:
+        name = capability(prompt)
+        if left[name] > 0:
+            left[name] -= 1
+            found.append(prompt)
+    return tuple(found)
+
+
+def _unlike(rows: Sequence[TrainingRow], beside: Sequence[TrainingRow], alike: float) -> list[TrainingRow]:
+    texts = [_asked(row) for row in (*beside, *rows)]
+    index = Index(texts)
+    out = set(range(len(beside), len(texts)))
+    for place in range(len(beside), len(texts)):
+        if index.nearest(texts[place], alike, out)[1] < 0:
+            out.remove(place)
+    return [row for place, row in enumerate(rows, start=len(beside)) if place not in out]
+
+
+def _asked(row: TrainingRow) -> str:
+    return "\n".join(message.content for message in row.messages)
+
+
+def _lineage(
+    source: PairSource, governed: GovernedSet, prompt: Prompt, clusters: Sequence[FailureCluster], writer: str
+) -> Lineage:
+    assert source in ("own-sample", "teacher")
+    capability = next(one.capability for one in governed.generators if one.id == prompt.generator)
+    called = [one for one in clusters if one.capability == capability and set(one.points) & set(prompt.points)]
+    return Lineage(
+        source=source,
+        capability=capability,
+        rubric=prompt.rubric,
+        cluster=called[0].id if called else None,
+        scenarios=called[0].cases if called else (),
+        writer=writer,
+    )
+
+
+def _row(prompt: Prompt, messages: tuple[Message, ...], answer: str, lineage: Lineage) -> TrainingRow:
+    return TrainingRow(
+        messages=messages,
+        answer=answer,
+        generator=prompt.generator,
+        template=prompt.template,
+        points=prompt.points,
+        lineage=lineage,
+    )
+
+
+def _text(record: Mapping[str, Any], column: str) -> str:
+    value = record.get(column)
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_TEXT:
+        raise NoRow("unreadable", f"column {column!r} holds no text of 1 to {LONGEST_TEXT:,} characters")
+    return value

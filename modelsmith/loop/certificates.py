@@ -1,0 +1,58 @@
+"""The firewall's certificates of main, computed again where this clone has the rows that they speak of."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from modelsmith.diagnosis.certificate import certificate
+from modelsmith.loop.lineage import kept_rows, lineage_problem
+from modelsmith.promotion.bases import training_of
+from modelsmith.promotion.freshness import evidence_of
+from modelsmith.promotion.governed_state import GovernedState
+from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import IntegrityFailure
+
+Recheck = Literal["recomputed", "rows not at hand", "other eval set", "no certificate"]
+
+
+def recheck(workspace: Workspace, main: GovernedState) -> dict[str, Recheck]:
+    """What became of the certificate of each specialist whose eval main has accepted.
+
+    ``other eval set``: main asks something else by now, so the figures of its day cannot be found again.
+
+    Raises:
+        IntegrityFailure: ``firewall-differs`` when the rows say something else than certificate or lineage.
+    """
+    accepted = [
+        name
+        for name, history in sorted(main.histories.by_specialist.items())
+        if any(record.event == "eval-accepted" for record in history.records)
+    ]
+    return {name: _recheck(workspace, main, name) for name in accepted}
+
+
+def _recheck(workspace: Workspace, main: GovernedState, name: str) -> Recheck:
+    history = main.histories.find(name)
+    evidence, facts = evidence_of(main, history), training_of(main, history)
+    if evidence.firewall is None or facts is None:
+        return "no certificate"
+    parent = main.histories.find(evidence.export.parent) if evidence.export else history
+    number = parent.records[0].iteration
+    rows = kept_rows(workspace.cluster_folder(history.cluster) / "iterations" / f"{number:03d}", facts)
+    if rows is None:
+        return "rows not at hand"
+    governed = load_eval_set(main.tree, load_cluster(main.tree, history.cluster).eval_set)
+    if main.tree.folder_id(governed.folder) != evidence.eval_tree:
+        return "other eval set"
+    why = lineage_problem(facts, rows)
+    if not why and certificate(governed, rows, facts.rows_digest) != evidence.firewall:
+        why = "its rows are nearer to scored texts, or less near, than its certificate says"
+    if why:
+        raise IntegrityFailure(
+            "firewall-differs",
+            f"{name}: {why}",
+            "Do not deploy it. The rows lie in this clone: find out who wrote the evidence or the rows anew.",
+            specialist=name,
+        )
+    return "recomputed"

@@ -1,0 +1,193 @@
+"""Rows from other sources than the generators: drawn from the model, written by a teacher, read from data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from modelsmith.diagnosis.firewall import ScoredText
+from modelsmith.diagnosis.sources import Offer, asked_first, joined, own_samples, require_declared, screened, taught
+from modelsmith.loop.answers import draw
+from modelsmith.loop.datasets import offer_of
+from modelsmith.loop.engines import Target
+from modelsmith.loop.recipe import Recipe
+from modelsmith.schema.dataset import Dataset
+from modelsmith.schema.diagnosis import FailureCluster, Offered
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.progress import Progress
+from modelsmith.schema.scenario import Message
+from modelsmith.schema.training import Datasets, OwnSamples, Sft, Sources, Teacher
+from modelsmith.schema.training_row import Prompt, TrainingRow
+from modelsmith.substrates.endpoint.facts import unknown_weights
+
+TRIES: Final = 2
+"""How many prompts a source is asked for each row that it has room for, and rows that a data set brings."""
+WRITE: Final = (
+    "You write practice notes for a model that is being trained. Reply with one note and nothing else: no heading, no "
+    "explanation, and not the answer."
+)
+"""System prompt under which a teacher writes."""
+
+
+def with_sources(
+    recipe: Recipe,
+    folder: Path,
+    stage: Sft,
+    prompts: Sequence[Prompt],
+    clusters: Sequence[FailureCluster],
+    model: Target,
+    scored: Sequence[ScoredText],
+) -> tuple[tuple[TrainingRow, ...], tuple[Offered, ...]]:
+    """The generators' rows, joined by what the stage's other sources give; and what each of them gave.
+
+    Whoever writes a row is shown training prompts and never a scored text.
+
+    Args:
+        recipe: Whose sources they are.
+        folder: The stage's, where answers are kept.
+        stage: Its settings.
+        prompts: The generators', past the firewall.
+        clusters: What the batch aims at.
+        model: Whose own answers are sampled.
+        scored: What no row may be near to.
+
+    Raises:
+        InvalidInput: ``sources-judged``, ``unknown-dataset``; as `offer_of` and `open_substrate`.
+        InfrastructureFailure: as the engine.
+    """
+    sources = stage.sources
+    assert sources
+    require_declared(recipe.governed.rubric)
+    capability = {one.id: one.capability for one in recipe.governed.generators}
+    offers = _offers(recipe, folder, stage, sources, prompts, clusters, model)
+    beside: list[TrainingRow] = list(prompts)
+    for offer in offers:
+        screened(offer, beside, scored, recipe.governed.evalset.separation.training_to_scored, sources.most_alike)
+        beside += offer.rows if offer.source != "own-sample" else []
+    rows = joined(prompts, offers, sources.shares, capability)
+    told = tuple(offer.told() for offer in offers)
+    for one in told:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in one.rejected.items()) or "none"
+        text = f"{one.source} {one.name}: {one.kept} rows of {one.offered} offered; rejected: {reasons}"
+        recipe.workspace.notify(Progress("diagnose", text))
+        for note in one.notes:
+            recipe.workspace.notify(Progress("diagnose", note))
+    return rows, told
+
+
+def _offers(
+    recipe: Recipe,
+    folder: Path,
+    stage: Sft,
+    sources: Sources,
+    prompts: Sequence[Prompt],
+    clusters: Sequence[FailureCluster],
+    model: Target,
+) -> list[Offer]:
+    found: list[Offer] = []
+    if sources.datasets:
+        found += _datasets(recipe, stage, sources.datasets)
+    if sources.teacher:
+        found.append(_teacher(recipe, folder, stage, sources.teacher, prompts, clusters))
+    if sources.own_samples:
+        found.append(_own(recipe, folder, stage, sources.own_samples, prompts, clusters, model))
+    return found
+
+
+def _datasets(recipe: Recipe, stage: Sft, settings: Datasets) -> list[Offer]:
+    today = datetime.now(UTC).date()
+    most = TRIES * max(1, int(settings.share * stage.rows))
+    return [
+        offer_of(recipe.workspace, recipe.governed, _named(recipe, name), most, stage.seed, today)
+        for name in settings.names
+    ]
+
+
+def _named(recipe: Recipe, name: str) -> Dataset:
+    known = {one.id: one for one in recipe.governed.datasets}
+    if name not in known:
+        raise InvalidInput(
+            "unknown-dataset",
+            f"The training of {recipe.cluster.cluster} names the data set {name}, which its eval set does not have",
+            f"Add {recipe.governed.folder}/datasets/{name}.yaml, or correct the name.",
+            dataset=name,
+            known=sorted(known),
+        )
+    return known[name]
+
+
+def _own(
+    recipe: Recipe,
+    folder: Path,
+    stage: Sft,
+    settings: OwnSamples,
+    prompts: Sequence[Prompt],
+    clusters: Sequence[FailureCluster],
+    model: Target,
+) -> Offer:
+    asked = _asked(recipe, prompts, settings.share)
+    system, sampling = recipe.governed.evalset.prompt.system, recipe.governed.evalset.sampling
+    drawn = Sampling(
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=settings.temperature,
+        repeats=settings.samples,
+        seed=stage.seed,
+    )
+    answers = draw(recipe.workspace, recipe.cluster, model, asked, system, drawn, folder)
+    return own_samples(recipe.governed, asked, answers, model.weights, clusters)
+
+
+def _teacher(
+    recipe: Recipe,
+    folder: Path,
+    stage: Sft,
+    settings: Teacher,
+    prompts: Sequence[Prompt],
+    clusters: Sequence[FailureCluster],
+) -> Offer:
+    """Two calls that know nothing of each other: a note is written for an answer, and the note alone is answered.
+
+    So a note that does not say what its answer needs is found out (round-trip consistency: Alberti et al., 2019).
+    """
+    target = _target(settings)
+    asked = _asked(recipe, prompts, settings.share)
+    orders = [one.model_copy(update={"messages": (Message(role="user", content=_order(one)),)}) for one in asked]
+    writing = Sampling(max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, seed=stage.seed)
+    written = draw(recipe.workspace, recipe.cluster, target, orders, WRITE, writing, folder)
+    notes = [
+        one.model_copy(update={"messages": (Message(role="user", content=given[0].text.strip()),)})
+        for one, given in zip(asked, written, strict=True)
+        if given and given[0].text.strip() and not given[0].cut_off
+    ]
+    answering = Sampling(max_new_tokens=recipe.governed.evalset.sampling.max_new_tokens)
+    system = recipe.governed.evalset.prompt.system
+    answers = draw(recipe.workspace, recipe.cluster, target, notes, system, answering, folder)
+    offer = taught(recipe.governed, settings.name, notes, answers, target.weights, clusters)
+    silent = len(asked) - len(notes)
+    offer.offered += silent
+    offer.rejected["no-answer"] += silent
+    return offer
+
+
+def _order(prompt: Prompt) -> str:
+    example = "\n".join(message.content for message in prompt.messages)
+    return (
+        f"This is the right answer to the note to write:\n{prompt.answer}\n\n"
+        f"This is another note with the same answer:\n{example}\n\n"
+        "Write a note about a different case, in words of your own, to which the right answer is exactly the one above."
+    )
+
+
+def _target(teacher: Teacher) -> Target:
+    if teacher.base_model:
+        return Target(f"the teacher {teacher.name}", teacher.base_model.digest, teacher.base_model)
+    assert teacher.endpoint
+    return Target(f"the teacher {teacher.name}", unknown_weights(teacher.endpoint), endpoint=teacher.endpoint)
+
+
+def _asked(recipe: Recipe, prompts: Sequence[Prompt], share: float) -> tuple[Prompt, ...]:
+    capability = {one.id: one.capability for one in recipe.governed.generators}
+    return asked_first(prompts, share, TRIES, lambda prompt: capability[prompt.generator])

@@ -1,0 +1,130 @@
+"""Attacks on where training rows are said to come from, and on what a manifest makes a machine read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import yaml
+from attacker import POLICY, World
+from test_evidence_fields import judged
+
+from modelsmith.diagnosis.certificate import certificate
+from modelsmith.promotion.pulls import merge_pull
+from modelsmith.promotion.records import next_record
+from modelsmith.schema.canonical import canonical_json, content_digest
+from modelsmith.schema.dataset import Dataset
+
+SET = "evals/adtech/rtb-root-cause"
+CLUSTER_FILE = "clusters/rtb-pricing/cluster.yaml"
+TICKETS = {
+    "id": "tickets", "uri": "file:tickets.jsonl", "digest": "sha256:" + "a" * 64, "format": "jsonl",
+    "license": "LicenseRef-ours", "owner": "domain-lead", "columns": {"prompt": "note", "answer": "right"},
+    "capability": "auction-timeout", "retain_until": "2030-01-01",
+}  # fmt: skip
+MANIFEST = content_digest(Dataset.model_validate_json(canonical_json(TICKETS)))
+OTHER = "sha256:" + "1" * 64
+
+
+@pytest.fixture
+def sourced(fresh: World) -> World:
+    """Main has a data set, and its cluster lets a quarter of the rows come from it."""
+    cluster = yaml.safe_load(fresh.governed().tree.read(CLUSTER_FILE))
+    cluster["training"]["sources"] = {"datasets": {"share": 0.25, "names": ["tickets"]}}
+    files = {
+        f"{SET}/datasets/tickets.yaml": yaml.safe_dump(TICKETS).encode(),
+        CLUSTER_FILE: yaml.safe_dump(cluster, sort_keys=False).encode(),
+    }
+    number = fresh.propose(files, "petra", "sources")
+    for person in ("dana", "maya"):
+        fresh.approve(number, person)
+    fresh.merge(number)
+    return fresh
+
+
+def said_of(world: World, **said: Any) -> str:
+    """What gate and verify say of a candidate whose training statement says this of its rows; empty where they pass."""
+    files = {"training.json": canonical_json(world.training().model_copy(update=said))}
+    record = next_record(world.governed(), "candidate", world.draft(), files)
+    return told(world, world.record_files(record, files))
+
+
+def told(world: World, files: Mapping[str, bytes]) -> str:
+    gate, replay = judged(world, files)
+    assert gate.keys() == replay.keys()
+    return "; ".join(gate.values())
+
+
+def test_a_candidate_says_honestly_where_its_rows_come_from(sourced):
+    """The control: rows of a data set that main has, no more than its cluster allows."""
+    assert not said_of(sourced, sources={"dataset": 1}, datasets={"tickets": MANIFEST})
+
+
+def test_a_training_statement_does_not_lie_about_its_sources(sourced):
+    """Rows of a source that main does not allow, of a manifest that main does not have, or more than it lets in."""
+    named = {"tickets": MANIFEST}
+    for said, why in (
+        ({"sources": {"dataset": 10_000}, "datasets": named}, "more rows than main's cluster"),
+        ({"sources": {"teacher": 1}}, "more rows than main's cluster"),
+        ({"sources": {"own-sample": 1}}, "more rows than main's cluster"),
+        ({"sources": {"dataset": 1}, "datasets": {"tickets": OTHER}}, "does not have or name"),
+        ({"sources": {"dataset": 1}, "datasets": {"leaked": OTHER}}, "does not have or name"),
+        ({"sources": {"dataset": 1}}, "no data set, or the reverse"),
+        ({"datasets": named}, "no data set, or the reverse"),
+    ):
+        assert why in said_of(sourced, **said), said
+
+
+def test_a_proposed_manifest_leads_nowhere_but_into_named_folders(fresh):
+    """A manifest that points upwards is no governed file, whoever approves it."""
+    data = yaml.safe_dump(TICKETS | {"uri": "file:../../.ssh/id_rsa"}).encode()
+    fresh.closed_to_everybody(fresh.commit({f"{SET}/datasets/tickets.yaml": data}), "check-failed", "uri")
+
+
+def certified(world: World) -> dict[str, Any]:
+    """An honest certificate of the rows that the candidate's training statement names."""
+    found = certificate(world.eval_set(), (), world.training().rows_digest).model_dump(mode="json")
+    for part in found["parts"]:
+        part["similarity"] = min(0.5, part["texts"] / 2)
+    return found
+
+
+@pytest.fixture
+def asked(fresh: World) -> World:
+    """Main's policy asks for the certificate, and main has a candidate."""
+    number = fresh.propose({POLICY: fresh.governed().tree.read(POLICY) + b"firewall: {}\n"}, "petra", "firewall")
+    fresh.approve(number, "paul")
+    fresh.merge(number)
+    merge_pull(fresh.harness(), fresh.promote("candidate"))
+    return fresh
+
+
+def accepted(world: World, edit: Callable[[dict[str, Any]], object] | None) -> str:
+    """What the gate says of honest evidence with this certificate; with none where ``edit`` is None."""
+
+    def put(evidence: dict[str, Any]) -> None:
+        if edit:
+            evidence["firewall"] = certified(world)
+            edit(evidence["firewall"])
+
+    return told(world, world.accepted_with(put))
+
+
+def test_honest_evidence_with_its_certificate_passes(asked):
+    """The control of those below."""
+    assert not accepted(asked, lambda firewall: None)
+
+
+def test_no_evidence_passes_without_an_honest_certificate(asked):
+    """Evidence without the certificate that policy asks for, with that of other rows or texts, or over the limits."""
+    lies: tuple[tuple[Callable[[dict[str, Any]], object] | None, str], ...] = (
+        (None, "policy asks for the firewall's certificate"),
+        (lambda one: one.update(rows=OTHER), "about other training rows"),
+        (lambda one: one["parts"][3].update(texts=1), "other scored texts than main's"),
+        (lambda one: one["parts"].pop(3), "other scored texts than main's"),
+        (lambda one: one["parts"][3].update(overlap=0.21), "overlap 0.21, and 0.2 at most"),
+        (lambda one: one["parts"][0].update(similarity=0.6), "contradict each other"),
+    )
+    for edit, why in lies:
+        assert why in accepted(asked, edit)
