@@ -153,7 +153,7 @@ class Evidence(Frozen):
     """Single requests to candidate and incumbent in turn; None where it was not measured, or policy keeps it for
     operators."""
     nearest: Nearest
-    firewall: Annotated[Firewall | None, Field(exclude_if=lambda firewall: firewall is None)] = None
+    firewall: Firewall | None = None
     """None in older evidence."""
     environment: dict[Library, Version] = {}
     """Versions of libraries; no host, user or path. Empty when policy keeps them for operators."""

@@ -206,11 +206,9 @@ class TrainingFacts(Frozen):
     trained_reward: Digest | None = None
     """Identity of the reward by which the trainer scored sampled answers: the rubric, and how answers are read. None
     where no stage is GRPO."""
-    sources: Annotated[
-        dict[PairSource, Annotated[int, Field(ge=1)]], Field(exclude_if=lambda sources: not sources)
-    ] = {}
+    sources: dict[PairSource, Annotated[int, Field(ge=1)]] = {}
     """Rows by whose answers they teach; those of the declared generators are the rest."""
-    datasets: Annotated[dict[Slug, Digest], Field(exclude_if=lambda datasets: not datasets)] = {}
+    datasets: dict[Slug, Digest] = {}
     """Digest of the manifest of each data set that gave rows."""
 
 

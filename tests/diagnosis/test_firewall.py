@@ -212,7 +212,7 @@ class TestLabelledAnswers:
 
     def test_the_scenario_of_a_held_out_label_stays_unnamed(self, governed):
         assert self._texts(governed, governed.held_out[0].id, self.ANSWER) == (
-            ScoredText(HELD_OUT, self.ANSWER, "answer"),
+            ScoredText(HELD_OUT, self.ANSWER, "answer", "labels"),
         )
 
     def test_an_answer_that_a_generator_teaches_costs_no_row(self, governed):
