@@ -45,7 +45,7 @@ def serve_over_http(
     """Serve whoever has a token, until interrupted.
 
     Raises:
-        InvalidInput: ``usage``; ``tls-needed``; ``outside-role`` in a session with a role.
+        InvalidInput: ``usage``; ``tls-needed``; ``bad-oidc``; ``outside-role`` in a session with a role.
         InfrastructureFailure: ``extra-missing``.
     """
     refuse_agents("start a server that other roles reach")
@@ -55,9 +55,10 @@ def serve_over_http(
         raise InvalidInput("usage", "A certificate and its key go together", "Give --tls-cert and --tls-key.")
     with _the_extra():
         from modelsmith.mcp.http import PATH, Listening, make_app, serve
+        from modelsmith.mcp.oidc import Provider
         from modelsmith.repository.tokens import Tokens
     listening = Listening(host, port, names, certificate, key)
-    app = make_app(place(Path.cwd(), Path("/")), Tokens(home()), listening)
+    app = make_app(place(Path.cwd(), Path("/")), Tokens(home()), listening, Provider.read(home()))
     say(f"{listening.scheme}://{host}:{port}{PATH}", error=True)
     serve(app, listening)
 

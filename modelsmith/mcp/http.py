@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route, request_response
 
 from modelsmith.mcp.calls import Session
+from modelsmith.mcp.oidc import Issued, Provider, is_this_machine
 from modelsmith.mcp.server import make_server
 from modelsmith.mcp.stream import EventStream
 from modelsmith.mcp.watching import Watch
@@ -52,15 +52,16 @@ class Listening(NamedTuple):
 
 
 class _Verifier:
-    """Says whose token it is, at each request anew."""
+    """Says whose token it is, at each request anew: one that was issued here, or by the identity provider."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, provider: Provider | None) -> None:
         self._tokens = tokens
+        self._issued = Issued(provider) if provider else None
 
     async def verify_token(self, token: str) -> AccessToken | None:
         found = self._tokens.of(token)
         if found is None:
-            return None
+            return await self._issued.verify_token(token) if self._issued else None
         return AccessToken(
             token=found.id,
             client_id=found.id,
@@ -70,8 +71,10 @@ class _Verifier:
         )
 
 
-def make_app(start: Path, tokens: Tokens, listening: Listening) -> Starlette:
+def make_app(start: Path, tokens: Tokens, listening: Listening, provider: Provider | None = None) -> Starlette:
     """The application: nothing is answered without a token, and none but its own hosts and origins are heard.
+
+    With a ``provider``, its tokens are believed too, and clients are told where to get one (RFC 9728).
 
     Raises:
         InvalidInput: ``tls-needed``.
@@ -86,7 +89,7 @@ def make_app(start: Path, tokens: Tokens, listening: Listening) -> Starlette:
         allowed_hosts=hosts,
         allowed_origins=[f"{listening.scheme}://{host}" for host in hosts],
     )
-    verifier, watch = _Verifier(tokens), Watch(start)
+    verifier, watch = _Verifier(tokens, provider), Watch(start)
     stream, foreign = EventStream(start, watch), TransportSecurityMiddleware(security)
 
     def who() -> Session:
@@ -107,7 +110,11 @@ def make_app(start: Path, tokens: Tokens, listening: Listening) -> Starlette:
         streamable_http_path=PATH,
         max_request_body_size=LARGEST,
         transport_security=security,
-        auth=AuthSettings(issuer_url=where, resource_server_url=None),
+        auth=AuthSettings(
+            issuer_url=AnyHttpUrl(provider.issuer) if provider else where,
+            resource_server_url=where if provider else None,
+            validate_token_resource=False,
+        ),
         token_verifier=verifier,
         custom_starlette_routes=[
             Route(EVENTS_PATH, RequireAuthMiddleware(request_response(events), []), methods=["GET"])
@@ -135,7 +142,7 @@ def serve(app: Starlette, listening: Listening) -> None:
 
 def _refuse_plain(listening: Listening) -> None:
     """Tokens travel in the clear without TLS, so only this machine itself may be spoken to without it."""
-    if listening.certificate or _is_loopback(listening.host):
+    if listening.certificate or is_this_machine(listening.host):
         return
     raise InvalidInput(
         "tls-needed",
@@ -143,10 +150,3 @@ def _refuse_plain(listening: Listening) -> None:
         "Give --tls-cert and --tls-key, or listen on 127.0.0.1.",
         host=listening.host,
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
