@@ -9,7 +9,7 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import click
 from typing_extensions import override
@@ -17,10 +17,20 @@ from typing_extensions import override
 from modelsmith import __version__
 from modelsmith.cli.streams import OutputLost, prepare_streams
 from modelsmith.operations.table import EVERYONE, OPERATIONS, Operation, Role
+from modelsmith.packs import Client
 from modelsmith.schema.errors import Exit, InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.system import known_failures, require_text
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+ROLE_OF_PACK = click.option(
+    "--role", type=click.Choice(EVERYONE), default="reviewer", show_default=True, help="Role of the agent's server."
+)
+INTO = click.option(
+    "--into",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder; this repository's top if none.",
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 COLLECT_AFTER = 50_000
 """New objects between two rounds of garbage collection: a command makes most of its objects by importing, and keeps
 them, so Python's own 700 would cost a sixth of the time that a command needs to start."""
@@ -137,7 +147,9 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--role", type=click.Choice(EVERYONE), help="Whose tools it has; reviewer when not given.")
+@click.option(
+    "--role", type=click.Choice(EVERYONE), help="Whose tools it has; $MODELSMITH_ROLE or reviewer when not given."
+)
 @click.option("--http", is_flag=True, help="Serve streamable HTTP; roles come with tokens (`mcp-token issue`).")
 @click.option("--host", default="127.0.0.1", show_default=True, help="With --http: address to listen on.")
 @click.option("--port", default=7443, show_default=True, type=click.IntRange(1, 65535), help="With --http: port.")
@@ -162,7 +174,41 @@ def mcp(
     if http:
         serving.serve_over_http(role, host, port, names, tls_cert, tls_key)
     else:
-        serving.serve_agents(role or "reviewer")
+        serving.serve_agents(role)
+
+
+@cli.group()
+def pack() -> None:
+    """Files that let Claude Code, Cursor or Codex drive Modelsmith: skills, slash commands, rules, settings."""
+
+
+@pack.command("show")
+@click.argument("client", type=click.Choice(get_args(Client)))
+@ROLE_OF_PACK
+@INTO
+@AS_JSON
+def show_pack(client: Client, role: Role, into: Path | None, as_json: bool) -> None:
+    """What `pack install` would do, file by file; nothing is written."""
+    from modelsmith.cli.packing import show
+
+    show(client, role, into, as_json)
+
+
+@pack.command("install")
+@click.argument("client", type=click.Choice(get_args(Client)))
+@ROLE_OF_PACK
+@INTO
+@click.option("--replace", is_flag=True, help="Write over files that are not as the pack has them.")
+@AS_JSON
+def install_pack(client: Client, role: Role, into: Path | None, replace: bool, as_json: bool) -> None:
+    """Lay the pack of a client into the repository. Run again it changes nothing.
+
+    Where a file is there that the pack would change, nothing is written: you see the difference, and --replace writes
+    it. Settings that are shared keep what else they hold.
+    """
+    from modelsmith.cli.packing import install
+
+    install(client, role, into, replace, as_json)
 
 
 @cli.group("mcp-token")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modelsmith.cli.output import say
 from modelsmith.cli.page import Page
-from modelsmith.operations.table import Role
+from modelsmith.operations.table import Role, known_role
 from modelsmith.repository.paths import place
 from modelsmith.repository.workspace import home
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
@@ -17,14 +17,15 @@ from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 ROLE = "MODELSMITH_ROLE"
 
 
-def serve_agents(role: Role) -> None:
-    """Serve one client on standard input and output.
+def serve_agents(asked: Role | None) -> None:
+    """Serve one client on standard input and output, with the role asked for, else the session's own, else reviewer.
 
     Raises:
-        InvalidInput: ``outside-role`` where the session that starts it has another role itself.
+        InvalidInput: ``outside-role`` where the session that starts it has another role itself; ``no-such-role``.
         InfrastructureFailure: ``extra-missing``.
     """
     own = os.environ.get(ROLE)
+    role = asked or known_role(own) or "reviewer"
     if own is not None and own != role:
         raise InvalidInput(
             "outside-role",
@@ -99,7 +100,11 @@ def revoke(token: str) -> None:
 
 
 def refuse_agents(what: str) -> None:
-    """Refuse what only a person does, in a session with a role."""
+    """Refuse a session with a role what is a person's.
+
+    Raises:
+        InvalidInput: ``outside-role``.
+    """
     own = os.environ.get(ROLE)
     if own is not None:
         raise InvalidInput(

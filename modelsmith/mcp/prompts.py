@@ -1,74 +1,20 @@
-"""Prompts: the slash commands, each of them a call of one tool in a sentence for the agent."""
+"""Prompts: the slash commands of the session's role."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import mcp_types as types
 
 from modelsmith.mcp.calls import Reply, Session, refusal
+from modelsmith.mcp.commands import COMMANDS, Command
 from modelsmith.mcp.tools import find_tool
 from modelsmith.schema.errors import InvalidInput
 
-_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-
-class Command(NamedTuple):
-    """One slash command."""
-
-    name: str
-    tool: str
-    takes: tuple[str, ...]
-    summary: str
-    then: str
-
-
-COMMANDS = (
-    Command(
-        "ms-eval",
-        "modelsmith_eval_run",
-        ("cluster",),
-        "Run the governed eval set against a cluster.",
-        "Follow its job with modelsmith_train_status until it has ended; then say verdict, composite and held-out.",
-    ),
-    Command(
-        "ms-train",
-        "modelsmith_iterate",
-        ("cluster",),
-        "Evaluate, train on the failures, and promote what clears the gate.",
-        "Follow its job with modelsmith_train_status. Where it waits for a person, say for whom, and stop.",
-    ),
-    Command(
-        "ms-promote",
-        "promote",
-        ("cluster",),
-        "Write a promotion record with evidence bundle and rollback contract.",
-        "Say which pull request waits, and for whom. Approving is theirs.",
-    ),
-    Command(
-        "ms-rollback",
-        "rollback",
-        ("cluster",),
-        "Return traffic to who served before, within the rollback window.",
-        "Give a reason. Say who serves now, and who must clear the hold.",
-    ),
-    Command(
-        "ms-fleet",
-        "modelsmith_status",
-        (),
-        "Summarise specialists, what is in validation, and pending approvals.",
-        "One line a cluster; then who is waited for.",
-    ),
-    Command(
-        "ms-audit",
-        "modelsmith_verify",
-        (),
-        "Replay the history offline: signatures, approvals, evidence.",
-        "Say what was verified, from which root, and what could not be.",
-    ),
-)
+_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,255}")
+"""A name, a base model's address, a range of dates. No blank and no mark: a value can neither say something nor end
+the text that it stands in."""
 
 
 def of(session: Session) -> list[Command]:
@@ -82,16 +28,12 @@ def listed(session: Session) -> list[types.Prompt]:
         types.Prompt(
             name=one.name,
             description=one.summary,
-            arguments=[types.PromptArgument(name=name, required=True) for name in one.takes],
+            arguments=[
+                types.PromptArgument(name=name, required=name in one.takes) for name in one.takes + one.may_take
+            ],
         )
         for one in of(session)
     ]
-
-
-def text_of(command: Command, arguments: Mapping[str, str]) -> str:
-    """What the agent is told."""
-    given = ", ".join(f"{name} `{arguments[name]}`" for name in command.takes)
-    return f"Call the tool `{command.tool}`{f' with {given}' if given else ''}. {command.then}"
 
 
 def get(session: Session, name: str, arguments: Mapping[str, str]) -> Reply:
@@ -106,10 +48,10 @@ def get(session: Session, name: str, arguments: Mapping[str, str]) -> Reply:
             f"/{name} calls {known.tool}, which a session of the role {session.role} may not",
             "Leave it to a session that may.",
         )
-    wrong = [one for one in known.takes if not _VALUE.fullmatch(arguments.get(one, ""))]
-    if wrong or set(arguments) - set(known.takes):
-        return _refused(session, "usage", f"/{name} takes {', '.join(known.takes) or 'nothing'}", "Give plain names.")
-    return Reply({"text": text_of(known, arguments)}, refused=False)
+    plain = all(_VALUE.fullmatch(value) for value in arguments.values())
+    if not plain or set(known.takes) - set(arguments) or set(arguments) - set(known.takes + known.may_take):
+        return _refused(session, "usage", f"/{name} takes {known.hint or 'nothing'}", "Give plain names.")
+    return Reply({"text": known.text(arguments)}, refused=False)
 
 
 def _refused(session: Session, code: str, message: str, mend: str) -> Reply:

@@ -74,15 +74,14 @@ class Operation:
         return Verb(getattr(module, self.request), getattr(module, self.result), module.run)
 
 
-def require_role(operation: Operation, role: str | None) -> None:
-    """Refuse what a session of this role may not call; without a role, nothing is refused.
+def known_role(role: str | None) -> Role | None:
+    """What ``MODELSMITH_ROLE`` says; None where it is not set.
 
     Raises:
-        InvalidInput: ``no-such-role``, ``outside-role``.
+        InvalidInput: ``no-such-role``.
     """
-    if role is None:
-        return
-    if role not in EVERYONE:
+    known = next((one for one in EVERYONE if one == role), None)
+    if role is not None and known is None:
         raise InvalidInput(
             "no-such-role",
             f"MODELSMITH_ROLE is '{role}', which is no role",
@@ -90,7 +89,16 @@ def require_role(operation: Operation, role: str | None) -> None:
             role=role,
             roles=list(EVERYONE),
         )
-    if role not in operation.roles:
+    return known
+
+
+def require_role(operation: Operation, role: str | None) -> None:
+    """Refuse what a session of this role may not call; without a role, nothing is refused.
+
+    Raises:
+        InvalidInput: ``no-such-role``, ``outside-role``.
+    """
+    if known_role(role) is not None and role not in operation.roles:
         needed = " or ".join(operation.roles)
         raise InvalidInput(
             "outside-role",

@@ -1,0 +1,74 @@
+"""Lays a pack into a repository. A file that a person changed is never written over unless they say so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import unified_diff
+from pathlib import Path
+from typing import Literal
+
+from modelsmith.operations.table import Role
+from modelsmith.packs import Client
+from modelsmith.packs.contents import files_of, server
+from modelsmith.packs.settings import SETTINGS
+from modelsmith.repository.paths import refuse_links
+from modelsmith.repository.tree import WorkTree
+from modelsmith.schema.base import Frozen
+from modelsmith.signing.files import write_atomically
+
+
+class Laid(Frozen):
+    """One file of a pack, and what stands in its place."""
+
+    path: str
+    state: Literal["new", "same", "added", "changed"]
+    """``added``: settings of others, which get our server. ``changed``: what stands there is not what the pack has."""
+    before: str
+    after: str
+
+    @property
+    def difference(self) -> tuple[str, ...]:
+        """From what stands there to what the pack has, as a unified diff."""
+        old, new = self.before.splitlines(), self.after.splitlines()
+        return tuple(unified_diff(old, new, self.path, f"{self.path} (pack)", lineterm=""))
+
+
+def plan(root: Path, client: Client, role: Role) -> list[Laid]:
+    """What installing the client's pack at ``root`` would do, sorted by path.
+
+    Raises:
+        InvalidInput: ``link-in-the-way``; ``not-a-file``; ``unreadable-settings``.
+    """
+    tree = WorkTree(root)
+    settings, merge = SETTINGS[client]
+    paths = [settings, *files_of(client)]
+    for path in paths:
+        refuse_links(root, root / path)
+    before = {path: tree.read(path).decode(errors="backslashreplace") for path in paths if tree.exists(path)}
+    laid = [_file(path, before.get(path), text) for path, text in files_of(client).items()]
+    merged = merge(settings, before.get(settings, ""), server(role))
+    found = _file(settings, before.get(settings), merged.text)
+    if found.state == "changed" and not merged.ours_differed:
+        found = found.model_copy(update={"state": "added"})
+    return sorted([*laid, found], key=lambda one: one.path)
+
+
+def lay(root: Path, files: Sequence[Laid]) -> None:
+    """Write what is not there as planned.
+
+    Raises:
+        InvalidInput: ``link-in-the-way``.
+    """
+    for one in files:
+        if one.state == "same":
+            continue
+        path = root / one.path
+        refuse_links(root, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, one.after.encode())
+
+
+def _file(path: str, before: str | None, after: str) -> Laid:
+    if before is None:
+        return Laid(path=path, state="new", before="", after=after)
+    return Laid(path=path, state="same" if before == after else "changed", before=before, after=after)

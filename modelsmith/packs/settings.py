@@ -1,0 +1,87 @@
+"""The clients' own settings, in which our server is one entry among those of others. Pure.
+
+JSON is read and written whole. TOML is text: only our table is touched, and the result is read back and held against
+what it should say, so that no comment and no other entry is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from modelsmith.packs import Client
+from modelsmith.schema.errors import InvalidInput
+
+_NAME = "modelsmith"
+_OURS = re.compile(rf"(?m)^\[mcp_servers\.{_NAME}\][^\n]*\n(?:(?!\[)[^\n]*(?:\n|\Z))*")
+
+
+class Merged(NamedTuple):
+    """Settings with our server in them."""
+
+    text: str
+    ours_differed: bool
+    """An entry of our name was there, and started something else."""
+
+
+def merge_json(path: str, before: str, server: Mapping[str, Any]) -> Merged:
+    """``mcpServers`` of Claude Code and Cursor; what our entry holds besides, such as ``env``, stays.
+
+    Raises:
+        InvalidInput: ``unreadable-settings``.
+    """
+    try:
+        read = json.loads(before or "{}")
+        servers = read.setdefault("mcpServers", {})
+        entry = servers.get(_NAME, {})
+        merged = {**entry, **server}
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise _unreadable(path) from error
+    if merged == entry:
+        return Merged(before, ours_differed=False)
+    servers[_NAME] = merged
+    return Merged(json.dumps(read, indent=2, ensure_ascii=False) + "\n", ours_differed=bool(entry))
+
+
+def merge_toml(path: str, before: str, server: Mapping[str, Any]) -> Merged:
+    """``mcp_servers`` of Codex.
+
+    Raises:
+        InvalidInput: ``unreadable-settings``, also where our table is written in another way than as a table.
+    """
+    try:
+        read = tomllib.loads(before)
+        servers = read.setdefault("mcp_servers", {})
+        entry = servers.get(_NAME, {})
+        merged = {**entry, **server}
+        if merged == entry:
+            return Merged(before, ours_differed=False)
+        block = f"[mcp_servers.{_NAME}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in server.items())
+        kept = f"{before.rstrip()}\n\n" if before.strip() else ""
+        text = _OURS.sub(lambda _: block, before) if entry else kept + block
+        servers[_NAME] = merged
+        if tomllib.loads(text) != read:
+            raise _unreadable(path)
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise _unreadable(path) from error
+    return Merged(text, ours_differed=bool(entry))
+
+
+SETTINGS: dict[Client, tuple[str, Callable[[str, str, Mapping[str, Any]], Merged]]] = {
+    "claude": (".mcp.json", merge_json),
+    "cursor": (".cursor/mcp.json", merge_json),
+    "codex": (".codex/config.toml", merge_toml),
+}
+"""Where each client keeps the servers of a repository, and how one is added."""
+
+
+def _unreadable(path: str) -> InvalidInput:
+    return InvalidInput(
+        "unreadable-settings",
+        f"{path} cannot be read, or has the server {_NAME} in a form that is not changed without loss",
+        f"Mend it, or write the entry {_NAME} by hand; docs/mcp.md shows it.",
+        path=path,
+    )
