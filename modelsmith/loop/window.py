@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from modelsmith.governance.routing import latest_deployment
-from modelsmith.governance.states import SpecialistHistory
+from modelsmith.governance.states import SpecialistHistory, folder_of
 from modelsmith.governance.window import Judgement, judge, trip_evidence, watched
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.latch import Latched, Latches
@@ -25,11 +25,13 @@ from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.rollback import roll_back
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.live import seal_of
-from modelsmith.promotion.pulls import sync
+from modelsmith.promotion.live import read_live, seal_of
+from modelsmith.promotion.pulls import branch_of, sync
 from modelsmith.promotion.rollbacks import deployment_of
 from modelsmith.repository.load import load_cluster
+from modelsmith.repository.tree import read_each
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json, digest, sha256
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput
 from modelsmith.schema.live import Counts
@@ -196,7 +198,29 @@ def validation_files(harness: Harness, main: GovernedState, history: SpecialistH
             specialist=history.specialist,
             verdict="INCONCLUSIVE",
         ).then(back)
-    return evidence_files(harness, main, seen.watching, seen.counts, seen.at)
+    return _proposed(harness, main, history, seen.watching) or evidence_files(
+        harness, main, seen.watching, seen.counts, seen.at
+    )
+
+
+def _proposed(harness: Harness, main: GovernedState, history: SpecialistHistory, one: Watching) -> dict[str, bytes]:
+    """Live evidence that this harness has proposed already, so that who asks again comes to the same pull request."""
+    due: tuple[str, str, int, Event] = (
+        history.cluster,
+        history.specialist,
+        len(history.records) + 1,
+        "production-validated",
+    )
+    folder, routing = folder_of(*due), sha256(main.tree.read(f"clusters/{one.cluster}/routing.yaml"))
+    for pull in harness.forge.list("open"):
+        if (pull.branch, pull.preparer) == (branch_of(*due), harness.actor):
+            paths = {name: f"{folder}/{name}" for name in (LIVE_FILE, LIVE_SIGNATURE)}
+            found, _ = read_each(harness.workspace.revision(pull.head), list(paths.values()))
+            files = {name: found[path] for name, path in paths.items() if path in found}
+            live = read_live(files)
+            if live and len(files) == len(paths) and (live.deployment, live.routing) == (one.record, routing):
+                return files
+    return {}
 
 
 class Settled(NamedTuple):

@@ -186,6 +186,7 @@ def test_a_sound_specialist_is_validated_by_what_was_counted(short, doors):
     assert look(short.workspace, short.governed(), CLUSTER).judgement.outcome == "confirm"
     asked = ask(short)
     assert (asked.event, asked.status) == ("production-validated", "open")
+    assert ask(short).pull == asked.pull, "who asks again comes to the same pull request"
     short.approve(asked.pull, "maya")
     assert short.merge(asked.pull).status == "merged"
     assert short.holds().approvals >= 2
