@@ -12,12 +12,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence, Set
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from typing_extensions import override
 
-from modelsmith.governance.window import Judgement, judge, tripped, watched
+from modelsmith.governance.window import tripped, watched
 from modelsmith.live.clock import Clock
 from modelsmith.live.ids import Ids
 from modelsmith.live.latch import Latched, Latches
@@ -27,6 +28,7 @@ from modelsmith.live.reports import STATUS, WORDS, Asked, Report, read_body, rea
 from modelsmith.live.store import STORE_FILE, Note, Store, measured_of
 from modelsmith.live.watching import Watching
 from modelsmith.schema.live import Counts
+from modelsmith.schema.watch import Rule
 
 _PAUSE: Final = 0.05
 """Seconds between two looks at what is to be stored."""
@@ -56,11 +58,12 @@ class LiveRecorder(Recorder):
         self._waiting: deque[Note] = deque()
         self._watching: dict[str, Watching] = {}
         self._held: dict[str, Latched] = {}
-        self._escalated: dict[str, Judgement] = {}
+        self._escalated: set[str] = set()
         self._store: Store | None = None
         self._trouble: dict[str, str] = {}
         self._budget, self._refilled = float(_BURST), self._clock.steady()
         self._judging, self._latching, self._flow = threading.Lock(), threading.Lock(), threading.Lock()
+        self._flushing, self._opening = threading.Lock(), threading.Lock()
         self._ended = threading.Event()
         self._writer = threading.Thread(target=self._write_on, name="live-counts", daemon=True)
         self._writer.start()
@@ -77,8 +80,9 @@ class LiveRecorder(Recorder):
         """
         self._watching = {one.cluster: one for one in watching}
         for one in watching:
-            self._guarded("latch", lambda one=one: self.latches.reserve(one.record))  # type: ignore[misc]
-            self._judge(one)
+            if one.terms.rule:
+                self._guarded("latch", partial(self.latches.reserve, one.record))
+                self._judge(one)
 
     @override
     def decided(
@@ -95,16 +99,15 @@ class LiveRecorder(Recorder):
     ) -> Decision:
         unit, now = self._ids.unit(cluster, specialist, key), self._clock.wall()
         decision = self._ids.decision(cluster, specialist, incumbent, record, arm, unit, share, stage, now)
-        if self._counts(decision):
+        if self._rule_for(decision):
             self._put(Note(decision, None))
         return decision
 
     @override
     def answered(self, decision: Decision, answered: Answered) -> None:
         self.metrics.answered(decision, answered)
-        if self._counts(decision):
-            rule = self._watching[decision.cluster].terms.rule
-            assert rule
+        rule = self._rule_for(decision)
+        if rule:
             self._put(Note(decision, measured_of(answered, rule.slow.milliseconds if rule.slow else None)))
 
     @override
@@ -145,13 +148,6 @@ class LiveRecorder(Recorder):
     def exposition(self) -> tuple[str, bytes]:
         return self.metrics.exposition()
 
-    def judgement(self, cluster: str) -> Judgement | None:
-        """What the window of a cluster comes to now; None where none is watched by a rule."""
-        one = self._watching.get(cluster)
-        if one is None or one.terms.rule is None:
-            return None
-        return judge(one.terms, self.counts(one), ended=self._clock.now() > one.closes)
-
     def counts(self, one: Watching) -> Counts | None:
         """What was counted for a deployment. Raises sqlite3.Error."""
         return self._opened().counts(one.record, [metric.name for metric in watched(one.terms)])
@@ -170,12 +166,13 @@ class LiveRecorder(Recorder):
 
     def flush(self) -> None:
         """Store and judge what is waiting, now."""
-        notes = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if not notes:
-            return
-        if not self._guarded("store", lambda: self._opened().note(notes)):
-            self._waiting.extendleft(reversed(notes))
-            return
+        with self._flushing:
+            notes = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            if not notes:
+                return
+            if not self._guarded("store", lambda: self._opened().note(notes)):
+                self._waiting.extendleft(reversed(notes))
+                return
         self._judge_all({note.decision.record for note in notes})
 
     def close(self) -> None:
@@ -188,16 +185,12 @@ class LiveRecorder(Recorder):
         if self._store:
             self._store.close()
 
-    def _counts(self, decision: Decision) -> bool:
-        """Whether it is part of a comparison: two arms, under watch by a rule."""
+    def _rule_for(self, decision: Decision) -> Rule | None:
+        """The rule by which it is compared: two arms, under watch. None where it is no part of a comparison."""
         one = self._watching.get(decision.cluster)
-        return (
-            one is not None
-            and one.record == decision.record
-            and one.terms.rule is not None
-            and decision.stage != "shadow"
-            and 0 < decision.share < 1
-        )
+        if one is None or one.record != decision.record or decision.stage == "shadow" or not 0 < decision.share < 1:
+            return None
+        return one.terms.rule
 
     def _put(self, note: Note) -> None:
         if len(self._waiting) >= _MOST_WAITING:
@@ -216,9 +209,10 @@ class LiveRecorder(Recorder):
                 self._trouble["writer"] = "counting failed; the log says why"
 
     def _opened(self) -> Store:
-        if self._store is None:
-            self._store = Store(self.folder / STORE_FILE)
-        return self._store
+        with self._opening:
+            if self._store is None:
+                self._store = Store(self.folder / STORE_FILE)
+            return self._store
 
     def _stored(self, reports: list[Report]) -> list[str]:
         found: list[str] = []
@@ -275,7 +269,7 @@ class LiveRecorder(Recorder):
             if now > one.closes:
                 if one.record not in self._escalated:
                     _log.error("%s: worse than allowed, after its window: %s", one.specialist, "; ".join(reasons))
-                self._escalated[one.record] = judge(one.terms, found[0], ended=True)
+                self._escalated.add(one.record)
                 return
             at = self._clock.wall().replace(microsecond=0)
             latch = Latched(
@@ -289,7 +283,9 @@ class LiveRecorder(Recorder):
     def _latch(self, latch: Latched) -> None:
         """On disk before it is announced; while that fails it holds in memory, and this is tried again."""
         with self._latching:
-            done = self.latches.is_set(latch.record)
-            new = not done and self._guarded("latch", lambda: self.latches.set(latch))
+            if self.latches.is_set(latch.record):  # by this door before, or by another one of this clone
+                self._trouble.pop("latch", None)
+                return
+            new = self._guarded("latch", lambda: self.latches.set(latch))
         if new:
             self._on_trip()

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from modelsmith.governance.routing import latest_deployment
 from modelsmith.governance.states import SpecialistHistory, folder_of
-from modelsmith.governance.window import Judgement, judge, trip_evidence, watched
+from modelsmith.governance.window import Judgement, judge, trip_evidence, tripped, watched
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.latch import Latched, Latches
 from modelsmith.live.store import STORE_FILE, Store
@@ -42,6 +42,7 @@ from modelsmith.signing.dsse import adopt_or_seal, statement
 from modelsmith.signing.files import write_atomically
 
 _settling = threading.Lock()
+_LONGEST_REASON = 500
 
 
 def live_folder(workspace: Workspace) -> Path:
@@ -256,8 +257,20 @@ def _rolled_back(harness: Harness, main: GovernedState) -> Iterator[Settled]:
         latch = latches.read(one.record)
         counts = latch.counts if latch else _counts(folder, one)
         at = latch.at if latch else datetime.now(UTC).replace(microsecond=0)
-        files = evidence_files(harness, main, one, counts, at) if counts else {}
-        history = main.histories.find(one.specialist)
-        reason = "" if files else "The front door has taken it back; what it counted is lost."
-        cluster = load_cluster(main.tree, one.cluster)
+        files = _signed(harness, main, one, counts, at)
+        why = "; ".join(tripped(one.terms, counts)) or "what it counted is lost"
+        reason = f"The front door took it back: {why}"[:_LONGEST_REASON]
+        history, cluster = main.histories.find(one.specialist), load_cluster(main.tree, one.cluster)
         yield Settled(one, roll_back(harness, main, cluster, history, reason, None, files))
+
+
+def _signed(
+    harness: Harness, main: GovernedState, one: Watching, counts: Counts | None, at: datetime
+) -> dict[str, bytes]:
+    """Live evidence of a loss; nothing where it cannot be signed, since the contract covers a rollback without it."""
+    if counts is None or not tripped(one.terms, counts):
+        return {}
+    try:
+        return evidence_files(harness, main, one, counts, at)
+    except InvalidInput:
+        return {}

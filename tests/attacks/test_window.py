@@ -172,7 +172,8 @@ def test_a_loss_is_taken_back_by_itself_and_all_of_it_verifies(watched, doors):
     assert done.pull.status == "merged"
     assert settle(watched.harness()) == ()
     events = [one.event for one in ledger_of(watched.workspace).events()]
-    assert [one.name for one in events].count("rollback.triggered") == 1
+    (told,) = [one for one in events if one.name == "rollback.triggered"]
+    assert "worse than the incumbent" in told.reason
     cluster = status.run(watched.workspace, status.StatusRequest()).clusters[0]
     assert [one.specialist for one in cluster.serving] == ["base"]
     with refused("on-hold", "nothing-to-promote"):
@@ -370,6 +371,23 @@ def test_live_evidence_with_one_better_figure_is_refused(short, doors):
 def test_validation_without_live_evidence_is_refused_where_the_contract_names_a_rule(short):
     """The harness leaves the file out."""
     short.closed_to_everybody(validated(short, {}), saying="asks for live.json", requester=attacker.HARNESS)
+
+
+def test_a_door_without_a_key_of_its_own_takes_it_back_all_the_same(watched, doors):
+    """Control: its word signs nothing, and the contract covers the rollback without it."""
+    watched.git.run("config", "--unset", "modelsmith.door")
+    doors(watched).traffic(1_500, 0.2, 0.6)
+    (done,) = settle(watched.harness())
+    assert done.pull.status == "merged"
+    watched.holds()
+
+
+def test_a_latch_that_somebody_damaged_still_leads_to_the_rollback(watched, doors):
+    """The file is overwritten with nonsense: its counts are read from the store."""
+    door = doors(watched)
+    door.traffic(1_500, 0.2, 0.6)
+    door.recorder.latches.path(door.one.record).write_bytes(b"\x00 not a latch")
+    assert settle(watched.harness())[0].pull.status == "merged"
 
 
 def test_a_forge_that_is_down_delays_git_and_not_the_traffic(watched, doors, monkeypatch):
