@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from modelsmith.governance.routing import hold_of, render_routing
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop import phases
 from modelsmith.loop.context import IterationContext, open_context
+from modelsmith.loop.diagnoses import read_diagnoses
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.state import Fault, Iteration, Phase, StateFile
+from modelsmith.loop.stopping import Stop, assessed, stop_of
 from modelsmith.promotion.checks import FRESH
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
@@ -50,6 +53,7 @@ class Loop:
     harness: Harness
     cluster: str
     latest: MainReader
+    began: float = field(default_factory=time.monotonic)
 
     def run(self, max_iterations: int | None, restart: bool, review_rows: bool = False) -> Iteration:
         """Go on from where the last call ended, to a person's gate, to nothing left to do, or to the limit.
@@ -77,8 +81,23 @@ class Loop:
                 again = iteration.phase == "done" and iteration.outcome == "FAIL" and iteration.specialist is not None
                 if not again or iteration.number - first + 1 >= limit:
                     return iteration
+                if stop := self.stop():
+                    return states.put(iteration.model_copy(update={"reason": f"{iteration.reason}; {stop.sentence}"}))
                 workspace.notify(Progress("iterate", f"iteration {iteration.number}: {iteration.reason}"))
                 iteration = states.put(self._begin(self._main(), iteration))
+
+    def stop(self) -> Stop | None:
+        """What main's cluster file registers against another iteration of this call."""
+        workspace = self.harness.workspace
+        rule = load_cluster(self._main().tree, self.cluster).loop
+        evals = assessed(ledger_of(workspace).runs(cluster=self.cluster), self.cluster)
+        return stop_of(rule, evals, (time.monotonic() - self.began) / 3600, read_diagnoses(workspace, self.cluster))
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the hours are spent that the cluster's file here registers, where main may be out of reach."""
+        hours = load_cluster(self.harness.workspace.files, self.cluster).loop.max_hours
+        return hours is not None and (time.monotonic() - self.began) / 3600 >= hours
 
     def _through(self, states: StateFile, iteration: Iteration, review_rows: bool) -> Iteration:
         """Phase after phase to the iteration's end; what one fails with is kept, to be shown and for the next call."""

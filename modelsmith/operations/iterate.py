@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.governance.hold import hold_clearers
+from modelsmith.governance.routing import hold_of
 from modelsmith.ledger.ledger import ledger_of
-from modelsmith.loop.iterate import Loop
+from modelsmith.loop.iterate import Loop, last_number
 from modelsmith.loop.phases import candidate_tag, reference_tag
 from modelsmith.loop.running import noting
+from modelsmith.loop.schedule import DURATION, WINDOW, parse, wait
+from modelsmith.loop.standing import Blocked, RunState, standing
 from modelsmith.loop.state import Iteration
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
@@ -19,7 +23,8 @@ from modelsmith.promotion.harness import open_harness
 from modelsmith.promotion.pulls import MainReader
 from modelsmith.repository.load import require_name
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.errors import Exit
+from modelsmith.schema.errors import Exit, InfrastructureFailure
+from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import RunResult
 from modelsmith.schema.steps import Step, step
 
@@ -35,6 +40,9 @@ class IterateRequest(Request):
 
     An iteration keeps to main's files as they were when it began. When a phase failed and its mend is merged, the same
     command begins a new iteration with main's files as they are; runs and ledger stay.
+
+    With --every or --between it goes on turn after turn, unattended, until a person's gate, a failure, a stop that the
+    cluster's `loop` registers (target held, plateau, hours), or nothing left to learn.
     """
 
     cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/."), ARGUMENT]
@@ -50,6 +58,12 @@ class IterateRequest(Request):
         bool, Field(description="Stop before training, so that a person can read the rows; run it again to go on.")
     ] = False
 
+    every: Annotated[str | None, Field(pattern=DURATION, description="Begin a turn this often: 30m, 6h, 1d.")] = None
+    between: Annotated[
+        str | None,
+        Field(pattern=WINDOW, description="Begin turns between these local times only: 22:00-06:00."),
+    ] = None
+
 
 class IterateResult(Result):
     """Where the loop stands."""
@@ -57,6 +71,9 @@ class IterateResult(Result):
     cluster: str
     iteration: int
     phase: str
+    state: RunState
+    blocked_by: Blocked | None
+    """Of a state that is blocked."""
     outcome: str | None
     reason: str
     specialist: str | None
@@ -83,7 +100,7 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
     workspace = noting(workspace, request.cluster)
     harness = open_harness(workspace)
     latest = MainReader(harness)
-    iteration = Loop(harness, request.cluster, latest).run(request.max_iterations, request.restart, request.review_rows)
+    iteration = _turns(Loop(harness, request.cluster, latest), request)
     waiting: tuple[str, ...] = ()
     steps: dict[str, Step] = {}
     pull = iteration.pull if iteration.phase == "waiting" else None
@@ -103,10 +120,16 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
             "read": step("review-synthetic", {"cluster": iteration.cluster}),
             "go on": step("iterate", {"cluster": iteration.cluster}),
         }
+    main = latest.read()
+    history = main.histories.by_specialist.get(iteration.specialist or "")
+    held = hold_of(iteration.cluster, main.histories.of_cluster(iteration.cluster)) is not None
+    stands = standing(iteration, history.state if history else None, running=False, on_hold=held)
     return IterateResult(
         cluster=iteration.cluster,
         iteration=iteration.number,
         phase=iteration.phase,
+        state=stands.state,
+        blocked_by=stands.blocked_by,
         outcome=iteration.outcome,
         reason=iteration.reason,
         specialist=iteration.specialist,
@@ -117,6 +140,42 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
         waiting_for=waiting,
         next=steps,
     )
+
+
+def _turns(loop: Loop, request: IterateRequest) -> Iteration:
+    """One turn, or turn after turn by the schedule.
+
+    What fails for want of a machine, a disk or a network is tried again at the next turn, where there is one by the
+    clock; anything else ends it.
+    """
+    schedule = parse(request.every, request.between)
+    if schedule is None:
+        return loop.run(request.max_iterations, request.restart, request.review_rows)
+    workspace, begun, first = loop.harness.workspace, None, True
+    before = last_number(workspace, request.cluster)
+    left = request.max_iterations
+    with workspace.lock(f"schedule-{request.cluster}"):
+        while True:
+            wait(schedule.due(datetime.now(), begun), workspace.notify)
+            begun = datetime.now()
+            try:
+                iteration = loop.run(left, request.restart and first, request.review_rows)
+            except InfrastructureFailure as error:
+                if schedule.every is None or loop.overdue:
+                    raise
+                workspace.notify(Progress("iterate", f"{error.code}: {error.message}; the next turn tries again"))
+                continue
+            finally:
+                first = False
+            if iteration.phase != "done" or iteration.specialist is None or iteration.outcome == "INCONCLUSIVE":
+                return iteration
+            if request.max_iterations:
+                left = request.max_iterations - max(1, iteration.number - before)
+                if left < 1:
+                    return iteration
+            if stop := loop.stop():
+                return iteration.model_copy(update={"reason": f"{iteration.reason}; {stop.sentence}"})
+            workspace.notify(Progress("iterate", f"iteration {iteration.number}: {iteration.reason}"))
 
 
 def _run(workspace: Workspace, iteration: Iteration, tag: str) -> RunResult | None:

@@ -11,6 +11,7 @@ from modelsmith.governance.states import SpecialistHistory
 from modelsmith.ledger.ledger import Ledger
 from modelsmith.loop.promotions import FORWARD
 from modelsmith.loop.running import running
+from modelsmith.loop.standing import Blocked, RunState, standing
 from modelsmith.loop.state import Fault, Iteration, StateFile
 from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.pull_view import PullView, UnreadableView, unreadable_views, view
@@ -105,6 +106,10 @@ class ClusterStatus(Frozen):
     serving: tuple[ServingView, ...]
     iteration: int | None
     phase: str | None
+    state: RunState
+    """Of the run: where the loop stands, in the words of who governs it."""
+    blocked_by: Blocked | None
+    """Quality, governance or infrastructure, where the state is blocked."""
     reason: str
     running: RunningView | None
     """None when nobody iterates the cluster in this clone."""
@@ -221,12 +226,16 @@ def _cluster(
     hold = HoldView(specialist=held.specialist, waiting_for=hold_clearers(main.policy)) if held else None
     evaluated = [one.composite for one in specialists if one.composite is not None]
     then, why = _next(name, iteration, waiting, hold)
+    of = next((one.state for one in histories if iteration and one.specialist == iteration.specialist), None)
+    stands = standing(iteration, of, running=now is not None, on_hold=held is not None)
     return ClusterStatus(
         cluster=name,
         base_model=cluster.base_model.name,
         serving=tuple(ServingView(specialist=one.specialist, share=one.share) for one in routing.serving),
         iteration=iteration.number if iteration else None,
         phase=iteration.phase if iteration else None,
+        state=stands.state,
+        blocked_by=stands.blocked_by,
         reason=iteration.reason if iteration else "",
         running=now,
         error=iteration.error if iteration and not now else None,

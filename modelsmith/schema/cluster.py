@@ -54,10 +54,26 @@ class Prices(Frozen):
     """Cost of the machine for one hour."""
 
 
+class Plateau(Frozen):
+    """When iterating has stopped paying."""
+
+    iterations: Annotated[int, Field(ge=1, le=100)] = 3
+    """Candidates in a row that are looked at."""
+    least_gain: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """Composite that the best of them must gain over the best before them."""
+
+
 class Loop(Frozen):
     """When the iterate loop stops."""
 
     max_iterations: Annotated[int, Field(ge=1)] = 3
+    """Iterations of one turn, each of which answers the failures of the candidate before."""
+    hold_iterations: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Candidates in a row that pass, after which a scheduled loop ends; it goes on when not set."""
+    max_hours: Annotated[float, Field(gt=0)] | None = None
+    """Hours after which one call begins no further iteration."""
+    plateau: Plateau | None = None
+    """After what no further iteration is begun; what to do instead is said. No plateau is looked for when not set."""
 
 
 LOCAL: Final = "local"

@@ -134,6 +134,7 @@ def status(result: StatusResult, page: Page) -> None:
             ("base model", cluster.base_model),
             ("serving", serving),
             ("iteration", f"{cluster.iteration or 'none yet'}  {cluster.phase or ''}".strip()),
+            ("state", f"{cluster.state}{f' by {cluster.blocked_by}' if cluster.blocked_by else ''}"),
         ]
         if cluster.running:
             rows.append(("running", _work(cluster.running)))

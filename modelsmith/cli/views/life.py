@@ -28,6 +28,7 @@ def iterate(result: IterateResult, page: Page) -> None:
             ("iteration", str(result.iteration)),
             ("specialist", result.specialist or "none"),
             ("phase", result.phase),
+            ("state", f"{result.state}{f' by {result.blocked_by}' if result.blocked_by else ''}"),
             ("reason", result.reason),
         ]
     )

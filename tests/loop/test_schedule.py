@@ -1,0 +1,169 @@
+"""The loop by the clock: when turns begin, what ends them, and in which of six words a run stands."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from datetime import datetime, time, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from modelsmith.loop.schedule import Schedule, parse
+from modelsmith.loop.standing import Blocked, RunState, Standing, standing
+from modelsmith.loop.state import Fault, Iteration, Phase
+from modelsmith.loop.stopping import Assessed, stop_of
+from modelsmith.operations import iterate
+from modelsmith.operations.iterate import IterateRequest
+from modelsmith.schema.base import State
+from modelsmith.schema.cluster import Loop, Plateau
+from modelsmith.schema.errors import Exit, InfrastructureFailure, InvalidInput
+
+moments = st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 30))
+times = st.times().map(lambda one: one.replace(second=0, microsecond=0))
+
+
+@given(now=moments, begun=st.none() | moments, window=st.none() | st.tuples(times, times), hours=st.integers(1, 72))
+def test_a_turn_begins_in_its_window_and_neither_early_nor_a_day_late(now, begun, window, hours):
+    if window and window[0] == window[1]:
+        window = None
+    due = Schedule(timedelta(hours=hours), window).due(now, begun)
+    earliest = max(now, begun + timedelta(hours=hours)) if begun else now
+    assert earliest <= due < earliest + timedelta(days=1)
+    if window:
+        first, last = window
+        at = due.time()
+        assert first <= at < last if first < last else at >= first or at < last
+
+
+def test_durations_and_windows_are_read_or_refused():
+    assert parse("90m", "22:00-06:30") == Schedule(timedelta(minutes=90), (time(22), time(6, 30)))
+    assert parse(None, None) is None
+    with pytest.raises(InvalidInput, match="empty"):
+        parse(None, "06:00-06:00")
+    for wrong in ({"every": "0h"}, {"every": "6 hours"}, {"between": "24:00-06:00"}, {"between": "22-6"}):
+        with pytest.raises(ValidationError):
+            IterateRequest(cluster="c", **wrong)
+
+
+def evals(*composites: float, passed: bool = False) -> list[Assessed]:
+    return [Assessed(f"t{n}", value, passed) for n, value in enumerate(composites)]
+
+
+def test_a_plateau_is_what_the_file_registers_and_says_what_to_do():
+    rule = Loop(plateau=Plateau(iterations=2, least_gain=0.05))
+    assert stop_of(rule, evals(0.5, 0.52), 0, ()) is None, "nothing before them"
+    assert stop_of(rule, evals(0.5, 0.52, 0.56), 0, ()) is None
+    stop = stop_of(rule, evals(0.5, 0.52, 0.54), 0, ())
+    assert stop
+    assert (stop.kind, "recommended" in stop.sentence) == ("plateau", True)
+    assert stop_of(Loop(), evals(*[0.5] * 50), 999, ()) is None, "nothing is looked for that is not registered"
+
+
+def test_the_loop_stops_at_a_held_target_and_at_its_hours():
+    rule = Loop(hold_iterations=2, max_hours=8)
+    assert stop_of(rule, [*evals(0.9, passed=True)], 7.9, ()) is None
+    assert stop_of(rule, [*evals(0.9, passed=True), *evals(0.4)], 7.9, ()) is None
+    held = stop_of(rule, evals(0.8, 0.9, passed=True), 0, ())
+    spent = stop_of(rule, evals(0.4), 8.0, ())
+    assert [held and held.kind, spent and spent.kind] == ["target-held", "hours"]
+
+
+def at(phase: Phase, outcome: Any = None, specialist: str | None = None, code: int | None = None) -> Iteration:
+    error = Fault(code="x", message="m", mend="n", exit=code) if code else None
+    return Iteration(
+        cluster="c", number=1, phase=phase, commit="a" * 40, reference="base", specialist=specialist, outcome=outcome,
+        error=error,
+    )  # fmt: skip
+
+
+NAME = "iter-001-00000000"
+
+
+@pytest.mark.parametrize(
+    ("iteration", "specialist", "running", "on_hold", "due"),
+    [
+        (None, None, False, False, ("queued", None)),
+        (at("train"), None, True, False, ("active", None)),
+        (at("assess"), "candidate", True, False, ("assessing", None)),
+        (at("assess"), "candidate", False, False, ("queued", None)),
+        (at("waiting", "PASS", NAME), "artifact-exported", False, False, ("blocked", "governance")),
+        (at("done", "PASS", NAME), "customer-deployed", False, False, ("promoted", None)),
+        (at("done", "FAIL", NAME), "candidate", False, False, ("blocked", "quality")),
+        (at("done", "PASS", NAME), "artifact-exported", False, False, ("blocked", "governance")),
+        (at("done", "PASS", NAME), "artifact-exported", False, True, ("rolled back", None)),
+        (at("train", code=Exit.INFRASTRUCTURE), None, False, False, ("blocked", "infrastructure")),
+        (at("promote", code=Exit.INVALID), None, False, False, ("blocked", "governance")),
+        (at("promote", code=Exit.GATE_NOT_CLEARED), None, False, False, ("blocked", "quality")),
+    ],
+)
+def test_a_run_stands_in_one_of_six_words(iteration, specialist, running, on_hold, due):
+    assert standing(iteration, specialist, running=running, on_hold=on_hold) == Standing(*due)
+
+
+@given(
+    phase=st.sampled_from(get_args(Phase)),
+    outcome=st.none() | st.sampled_from(["PASS", "FAIL", "INCONCLUSIVE"]),
+    state=st.none() | st.sampled_from(get_args(State)),
+    code=st.none() | st.sampled_from([*Exit][1:]),
+    running=st.booleans(),
+    on_hold=st.booleans(),
+)
+def test_every_run_has_a_word_and_only_a_blocked_one_a_cause(phase, outcome, state, code, running, on_hold):
+    found = standing(at(phase, outcome, NAME, code), state, running=running, on_hold=on_hold)
+    assert found.state in get_args(RunState)
+    assert (found.state == "blocked") == (found.blocked_by in get_args(Blocked))
+
+
+class Turns:
+    """A loop whose turns are told beforehand."""
+
+    def __init__(self, folder: Path, *turns: Any, stops: int = 99) -> None:
+        self.turns, self.stops, self.asked = [*turns], stops, []
+        self.said: list[str] = []
+        workspace = SimpleNamespace(
+            notify=lambda one: self.said.append(one.message), lock=nullcontext, cluster_folder=lambda _: folder
+        )
+        self.harness = SimpleNamespace(workspace=workspace)
+
+    def run(self, limit: int | None, restart: bool, review_rows: bool) -> Iteration:
+        self.asked.append((limit, restart))
+        turn = self.turns.pop(0)
+        if isinstance(turn, Exception):
+            raise turn
+        return turn
+
+    overdue = False
+
+    def stop(self) -> Any:
+        self.stops -= 1
+        return None if self.stops else SimpleNamespace(sentence="plateau: enough")
+
+
+def numbered(number: int, outcome: str = "FAIL") -> Iteration:
+    return at("done", outcome, NAME).model_copy(update={"number": number, "reason": "r"})
+
+
+def test_turns_go_on_to_a_person_a_stop_a_budget_or_nothing_left(tmp_path, monkeypatch):
+    waited: list[datetime] = []
+    monkeypatch.setattr(iterate, "wait", lambda until, _: waited.append(until))
+
+    def ended(loop: Turns, **said: Any) -> Iteration:
+        return iterate._turns(loop, IterateRequest(cluster="c", **({"every": "6h"} | said)))  # type: ignore[arg-type]
+
+    night = InfrastructureFailure("disk-full", "No space", "Free some.")
+    loop = Turns(tmp_path, numbered(1), night, numbered(2), at("waiting", "PASS", NAME))
+    assert ended(loop, restart=True).phase == "waiting"
+    assert loop.asked == [(None, True), (None, False), (None, False), (None, False)]
+    assert any("disk-full" in one for one in loop.said)
+    assert waited[1] - waited[0] >= timedelta(hours=6)
+    with pytest.raises(InfrastructureFailure):
+        ended(Turns(tmp_path, night), every=None, between="22:00-06:00")
+    assert ended(Turns(tmp_path, numbered(1), numbered(2), stops=2)).reason == "r; plateau: enough"
+    assert ended(Turns(tmp_path, numbered(1), numbered(3)), max_iterations=3).number == 3
+    assert ended(Turns(tmp_path, numbered(1, "INCONCLUSIVE"))).number == 1
+    assert ended(Turns(tmp_path, at("done", "PASS"))).specialist is None
