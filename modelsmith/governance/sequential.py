@@ -65,7 +65,7 @@ def ratio_evidence(stages: Sequence[Arms], ratio: float, *, below: bool) -> floa
     def log_likelihoods(other: float) -> float:
         return math.fsum(
             arms.events * math.log(_label(arms.share, other) / _label(arms.share, ratio))
-            + arms.other_events * math.log((1 - _label(arms.share, other)) / (1 - _label(arms.share, ratio)))
+            + arms.other_events * math.log(_other_label(arms.share, other) / _other_label(arms.share, ratio))
             for arms in stages
         )
 
@@ -74,6 +74,11 @@ def ratio_evidence(stages: Sequence[Arms], ratio: float, *, below: bool) -> floa
 
 def _label(share: float, ratio: float) -> float:
     return share * ratio / (share * ratio + 1 - share)
+
+
+def _other_label(share: float, ratio: float) -> float:
+    """One less `_label`, to the last digit."""
+    return (1 - share) / (share * ratio + 1 - share)
 
 
 def difference_evidence(stages: Sequence[Arms], difference: float, *, below: bool) -> float:

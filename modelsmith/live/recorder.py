@@ -27,7 +27,7 @@ from modelsmith.live.port import Answered, Arm, Decision, Recorder, Stage
 from modelsmith.live.reports import STATUS, WORDS, Asked, Report, read_body, read_report
 from modelsmith.live.store import STORE_FILE, Note, Store, measured_of
 from modelsmith.live.watching import Watching
-from modelsmith.schema.live import Counts
+from modelsmith.schema.live import LEAST_SHARE, Counts
 from modelsmith.schema.watch import Rule
 
 _PAUSE: Final = 0.05
@@ -188,9 +188,9 @@ class LiveRecorder(Recorder):
     def _rule_for(self, decision: Decision) -> Rule | None:
         """The rule by which it is compared: two arms, under watch. None where it is no part of a comparison."""
         one = self._watching.get(decision.cluster)
-        if one is None or one.record != decision.record or decision.stage == "shadow" or not 0 < decision.share < 1:
+        if one is None or one.record != decision.record or decision.stage == "shadow":
             return None
-        return one.terms.rule
+        return one.terms.rule if LEAST_SHARE <= decision.share <= 1 - LEAST_SHARE else None
 
     def _put(self, note: Note) -> None:
         if len(self._waiting) >= _MOST_WAITING:

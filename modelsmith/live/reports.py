@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from modelsmith.live.ids import Ids
 from modelsmith.live.port import Decision
+from modelsmith.schema.live import LEAST_SHARE
 
 LARGEST: Final = 1 << 20
 """Bytes of a body at most."""
@@ -109,6 +110,8 @@ def read_report(
 def _refusal(decision: Decision, metric: str, given: Any, asked: Asked | None, now: datetime) -> Refused | None:
     if decision.stage == "shadow":
         return "shadow"
+    if not LEAST_SHARE <= decision.share <= 1 - LEAST_SHARE:
+        return "not-watched"
     if asked is None:
         return "not-watched"
     if metric not in asked.metrics:

@@ -12,6 +12,9 @@ from modelsmith.schema.source import Baseline, BaseModelSource
 from modelsmith.schema.training import Sft, Stage, Training, stages_of
 from modelsmith.schema.watch import GUARDS, Rule
 
+_LONGEST_WINDOW: Final = 1_000_000
+"""Minutes; almost two years."""
+
 
 class Rollback(Frozen):
     """What is approved together with a deployment: when and how traffic goes back."""
@@ -29,11 +32,15 @@ class Rollback(Frozen):
     live evidence; without, counts are brought by hand (``modelsmith rollback --window``)."""
 
     @model_validator(mode="after")
-    def _metric_is_reported(self) -> Self:
+    def _rule_can_be_judged(self) -> Self:
         if self.rule and (self.metric in GUARDS or self.metric in self.rule.outcomes):
             raise ValueError(
                 f"{self.metric} is the contract's metric, so it is no name of a guard or a further outcome"
             )
+        if self.rule and not 0 < self.max_drop < 1:
+            raise ValueError("with a rule, max_drop lies above 0 and below 1")
+        if self.rule and self.window_minutes > _LONGEST_WINDOW:
+            raise ValueError(f"with a rule, window_minutes is at most {_LONGEST_WINDOW}")
         return self
 
 

@@ -13,6 +13,8 @@ from pydantic import Field, model_validator
 from modelsmith.schema.base import Frozen, Moment, Slug
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
+LEAST_SHARE = 1e-6
+"""Smallest share of either side that is compared: below it no traffic tells anything."""
 
 
 class Counted(Frozen):
@@ -81,7 +83,7 @@ class Metric(Frozen):
 class StageCounts(Frozen):
     """One stage: everything that was decided while the specialist had the same share."""
 
-    share: Annotated[float, Field(gt=0, lt=1)]
+    share: Annotated[float, Field(ge=LEAST_SHARE, le=1 - LEAST_SHARE)]
     specialist: Count
     """Units assigned to the specialist: sticky keys, or decisions where no key is sticky."""
     incumbent: Count

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from modelsmith.schema.base import Frozen, Slug
 
-Allowed = Annotated[float, Field(gt=0, lt=1)]
+Allowed = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]
 Better = Literal["higher", "lower"]
 GUARDS: Final = ("errors", "slow", "format")
 """Metrics that the door measures itself; an application reports none of them."""
@@ -56,7 +56,7 @@ class Rule(Frozen):
     """Sampled answers that break the format checks of the rubric."""
     least_decisions: Annotated[int, Field(ge=1, le=10**9)] = 100
     """On each side; with fewer nothing is decided, either way."""
-    error_probability: Annotated[float, Field(gt=0, le=0.2)] = 0.05
+    error_probability: Annotated[float, Field(ge=1e-9, le=0.2)] = 0.05
     """Of sending traffic back although nothing is worse, over the whole window and all metrics together; and of
     confirming although a loss beyond the allowed one is there. However often it is looked at."""
     late_minutes: Annotated[int, Field(ge=1, le=100_000)] = 60

@@ -161,6 +161,36 @@ def test_whatever_is_counted_a_verdict_has_its_reasons(found, ended):
         assert one.most is None or one.loss is None or one.loss <= one.most + 1e-6
 
 
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([1e-6, 0.03, 0.5, 1 - 1e-6]), *[st.sampled_from([0, 1, 7, 10**6, 10**15])] * 6),
+        max_size=3,
+    ),
+    st.sampled_from([1e-9, 0.05, 0.2]),
+    st.sampled_from([0.001, 0.2, 0.999]),
+)
+@settings(max_examples=120, deadline=None)
+def test_no_counts_that_a_file_may_hold_break_the_judgement(found, alpha, allowed):
+    made = []
+    for share, mine, theirs, known, others, errors, slips in found:
+        units = (max(mine, known), max(theirs, others))
+        extra = metric("errors", min(errors, known), min(slips, others), known, others)
+        wins = metric("auction_win_rate", min(mine, known), min(theirs, others), known, others)
+        made.append(StageCounts(share=share, specialist=units[0], incumbent=units[1], metrics=(wins, extra)))
+    rule = terms(allowed, errors=Guard(max_rise=allowed), error_probability=alpha, least_decisions=1)
+    for better in ("higher", "lower"):
+        asked = rule.model_copy(update={"rule": rule.rule.model_copy(update={"better": better})})
+        assert judge(asked, counts(*made), ended=True).outcome in ("roll-back", "confirm", "inconclusive")
+
+
+@pytest.mark.parametrize(("field", "value"), [("max_drop", 0.0), ("max_drop", 1.0), ("window_minutes", 10**12)])
+def test_terms_that_no_rule_can_judge_are_refused(field, value):
+    facts = {"metric": "wins", "max_drop": 0.1, "window_minutes": 60, "manual_hours": 48} | {field: value}
+    assert Rollback(**facts), "without a rule it means what it did"
+    with pytest.raises(ValidationError, match="with a rule"):
+        Rollback(**facts, rule=Rule())
+
+
 def test_terms_without_a_rule_watch_nothing_and_are_written_as_before():
     old = Rollback(metric="auction_win_rate", max_drop=0.04, window_minutes=60, manual_hours=48)
     assert watched(old) == ()
