@@ -87,16 +87,23 @@ def free_name(stem: str, taken: Collection[str], first: str = "", above: int = 0
 
 
 def wanted(rubric: Rubric) -> tuple[str, ...]:
-    """The reference fields that the rubric compares an answer with, in its order."""
+    """The reference fields that the rubric compares an answer with, in its order; then others that it requires."""
     expected = (getattr(point.check, "expected", None) for point in rubric.points)
-    return tuple(dict.fromkeys(one.reference for one in expected if one is not None and one.reference))
+    compared = [one.reference for one in expected if one is not None and one.reference]
+    tops = {path.partition(".")[0] for path in compared}
+    required = [name for schema in _schemas(rubric) for name in schema.get("required", ()) if name not in tops]
+    return tuple(dict.fromkeys((*compared, *required)))
 
 
 def offered_answers(rubric: Rubric) -> tuple[str, ...]:
-    """What each reference field may hold, as it is asked for: ``urgency=red|amber|green``."""
+    """What each reference field may hold, as it is asked for: ``urgency=red|amber|green``, ``steps=call|write,...``."""
     allowed = _properties(rubric)
-    values = {path: allowed.get(path, {}).get("enum") or ["..."] for path in wanted(rubric)}
-    return tuple(f"{path}={'|'.join(map(str, some))}" for path, some in values.items())
+    return tuple(f"{path}={_offered(allowed.get(path, {}))}" for path in wanted(rubric))
+
+
+def _offered(said: Mapping[str, Any]) -> str:
+    words = "|".join(map(str, _words(said) or ["..."]))
+    return f"{words},..." if said.get("type") == "array" else words
 
 
 def reference(given: Sequence[str], rubric: Rubric, whole: bool = True) -> dict[str, JsonValue]:
@@ -137,27 +144,44 @@ def _value(text: str, path: str, written: str, rubric: Rubric) -> JsonValue:
     said = _properties(rubric).get(path, {})
     kind = "number" if path in numbers else said.get("type", "string")
     value: JsonValue = written
-    if kind != "string":
+    if kind == "array" and not written.lstrip().startswith("["):
+        value = [one.strip() for one in written.split(",")]
+    elif kind != "string":
         try:
             value = json.loads(written)
         except ValueError:
             raise _bad_answer(text, f"{path} is a {kind}", rubric) from None
-    words = said.get("enum")
-    if isinstance(words, list) and value not in words and not SLOT.search(written):
-        near = get_close_matches(written, [str(word) for word in words], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise _bad_answer(text, f"{path} is one of {', '.join(map(str, words))}{hint}", rubric)
+    words = _words(said)
+    for one in value if isinstance(value, list) and kind == "array" else [value]:
+        if words and one not in words and not SLOT.search(str(one)):
+            near = get_close_matches(str(one), [str(word) for word in words], n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            a_list = "a list: each " if kind == "array" else ""
+            raise _bad_answer(text, f"{path} is {a_list}one of {', '.join(map(str, words))}{hint}", rubric)
     return value
 
 
+def _words(said: Mapping[str, Any]) -> list[JsonValue]:
+    """The words that a field may hold, or each item of it; none where the rubric does not list them."""
+    items = said.get("items")
+    words = (
+        (items.get("enum") if isinstance(items, dict) else None) if said.get("type") == "array" else said.get("enum")
+    )
+    return words if isinstance(words, list) else []
+
+
 def _properties(rubric: Rubric) -> Mapping[str, Mapping[str, Any]]:
-    """What the rubric's schemas say about the top fields of an answer."""
+    """What the rubric's schemas say about the top fields of an answer; of two that say the same, the first counts."""
     found: dict[str, Mapping[str, Any]] = {}
-    for point in rubric.points:
-        properties = point.check.schema_.get("properties") if isinstance(point.check, JsonSchemaCheck) else None
+    for schema in _schemas(rubric):
+        properties = schema.get("properties")
         if isinstance(properties, dict):
-            found |= {name: one for name, one in properties.items() if isinstance(one, dict)}
+            found |= {name: {**one, **found.get(name, {})} for name, one in properties.items() if isinstance(one, dict)}
     return found
+
+
+def _schemas(rubric: Rubric) -> list[Mapping[str, Any]]:
+    return [point.check.schema_ for point in rubric.points if isinstance(point.check, JsonSchemaCheck)]
 
 
 def _bad_answer(text: str, message: str, rubric: Rubric) -> InvalidInput:

@@ -107,3 +107,32 @@ def test_a_new_case_waits_for_the_head_of_fraud_and_a_cluster_for_model_risk(ban
         assert opened.code == 0, opened.out
         asked = world.modelsmith("approvers", "--pr", str(opened.json["pull"]["number"]), "--json").json
         assert sorted(asked["waiting_for"]) == waits
+
+
+def test_a_list_of_steps_is_written_in_plain_words_and_a_slip_is_named(bank, tmp_path):
+    world = bank.copied_to(tmp_path / "world")
+    rest = ("--pass", "Sees it.", "--fail", "A gift.", "--risk", "low", "--lens", "branch", "--outcome", "bank-loss")
+    case = ("new", "scenario", "laundering", "--note", NOTE, "--answer", "typology=laundering", "--answer", "hold=730")
+    steps = "steps=limit_account, hold_payment,open_case"
+    for said, words in (
+        ("steps", ()),
+        ("mean hold_payment?", ("--answer", steps.replace("hold_", "hald_"))),
+        ("no-tipping-off", ("--answer", steps.replace("open_case", "call_customer"))),
+    ):
+        ran = world.modelsmith(*case, *words, *rest, "--json")
+        assert ran.code == 2, ran.out
+        assert said in ran.out
+    ran = world.modelsmith(*case, "--answer", steps, *rest, "--json")
+    assert ran.code == 0, ran.out
+    written = yaml.safe_load((world.clone / ran.json["files"][0]).read_text())
+    assert written["reference"] == {
+        "typology": "laundering", "hold": 730, "steps": ["limit_account", "hold_payment", "open_case"]
+    }  # fmt: skip
+    (tmp_path / "cases.csv").write_text(
+        "capability,part,note,typology,hold,steps,pass,fail,risk,lens,outcome\n"
+        'laundering,held-out,"Four cousins pay in cash of a carousel, always 9800; it is sent on, nothing is left.",'
+        'laundering,0,"limit_account, open_case",Sees it.,Good sales.,low,branch,bank-loss\n'
+    )
+    ran = world.modelsmith("new", "scenarios", str(tmp_path / "cases.csv"), "--json")
+    assert ran.code == 0, ran.out
+    assert yaml.safe_load((world.clone / ran.json["files"][0]).read_text())["reference"]["steps"][1] == "open_case"
