@@ -11,8 +11,10 @@ from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.diagnosis.generate import rows_within
+from modelsmith.operations import agents_md
 from modelsmith.operations.authoring import NewResult, OpenSet, SetOption, owner_of, refuse_draft, set_names, write_new
 from modelsmith.operations.contract import ARGUMENT, ASK, Request
+from modelsmith.repository.agent_contract import contract_problem
 from modelsmith.repository.drafts import yaml_bytes
 from modelsmith.repository.kits import kit_files
 from modelsmith.repository.workspace import Workspace
@@ -27,7 +29,7 @@ class NewClusterRequest(Request):
     """Writes clusters/NAME/cluster.yaml: which model is trained on which set, and when its traffic goes back.
 
     It begins with the starter kit's base model and training settings, with fewer rows where the generators cannot make
-    as many; edit the file for others.
+    as many; edit the file for others. Where AGENTS.md holds the contract of agents, it is rendered again.
     """
 
     name: Annotated[str, Field(description="Name of the line of work."), ARGUMENT]
@@ -52,7 +54,7 @@ class NewClusterRequest(Request):
 
 
 def run(workspace: Workspace, request: NewClusterRequest) -> NewResult:
-    """Write the cluster."""
+    """Write the cluster, and what the contract of agents says of it."""
     found = OpenSet(workspace, request.set)
     rule = found.evalset.value
     folder = f"clusters/{request.name}"
@@ -70,7 +72,11 @@ def run(workspace: Workspace, request: NewClusterRequest) -> NewResult:
         "deployment": {"traffic_share": 0.1, "target": request.target},
         "rollback": _rollback(request.metric),
     }
-    return write_new(workspace, {f"{folder}/cluster.yaml": yaml_bytes(draft)}, folder)
+    made = write_new(workspace, {f"{folder}/cluster.yaml": yaml_bytes(draft)}, folder)
+    if contract_problem(workspace.files) is None:
+        return made
+    contract = agents_md.run(workspace, agents_md.AgentsMdRequest())
+    return made.model_copy(update={"files": (*made.files, contract.file)})
 
 
 def _rollback(metric: str) -> dict[str, Any]:

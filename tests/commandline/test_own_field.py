@@ -80,7 +80,7 @@ def test_what_new_writes_is_valid_and_is_a_kit_to_start_together_from(field, tmp
     assert (valid.code, valid.json["problems"]) == (0, [])
     assert valid.json["kinds"] == {
         "cluster": 1, "cluster-defaults": 1, "codeowners": 1, "evalset": 1, "generator": 1, "people": 1, "policy": 1,
-        "rubric": 1, "scenario": 3,
+        "rubric": 1, "runbook": 6, "scenario": 3,
     }  # fmt: skip
     together = modelsmith(tmp_path, "init", "desk", "--kit", str(field.clone), "--json")
     assert together.code == 0, together.out
@@ -250,6 +250,7 @@ def test_a_new_cluster_asks_no_generator_for_more_rows_than_it_can_make(field, t
         "evals/triage/notes/generators/chest-pain-01.yaml"
     ]
     (world.clone / "clusters/triage/cluster.yaml").unlink()
+    assert world.modelsmith("agents-md", "--json").code == 0
     assert world.modelsmith("validate", "--json").code == 0
 
 
