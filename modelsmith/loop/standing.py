@@ -43,12 +43,12 @@ def standing(iteration: Iteration | None, specialist: State | None, *, running: 
         return Standing("queued")
     if iteration.error:
         return Standing("blocked", _by(iteration.error.exit))
+    if specialist in SERVES:
+        return Standing("promoted")
     if iteration.phase == "waiting":
         return Standing("blocked", "governance")
     if iteration.phase != "done":
         return Standing("queued")
-    if specialist in SERVES:
-        return Standing("promoted")
     if iteration.outcome != "PASS":
         return Standing("blocked", "quality")
     return Standing("blocked", "governance") if iteration.specialist else Standing("queued")

@@ -93,6 +93,7 @@ NAME = "iter-001-00000000"
         (at("assess"), "candidate", False, False, ("queued", None)),
         (at("waiting", "PASS", NAME), "artifact-exported", False, False, ("blocked", "governance")),
         (at("done", "PASS", NAME), "customer-deployed", False, False, ("promoted", None)),
+        (at("waiting", "PASS", NAME), "customer-deployed", False, False, ("promoted", None)),
         (at("done", "FAIL", NAME), "candidate", False, False, ("blocked", "quality")),
         (at("done", "PASS", NAME), "artifact-exported", False, False, ("blocked", "governance")),
         (at("done", "PASS", NAME), "artifact-exported", False, True, ("rolled back", None)),
