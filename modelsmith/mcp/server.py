@@ -66,7 +66,7 @@ def make_server(who: WhoCalls, watch: Watch) -> Server[Any]:
     async def read_resource(ctx: Any, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
         reply = await anyio.to_thread.run_sync(resources.read, who(), params.uri)
         if reply.refused:
-            raise MCPError(types.INVALID_PARAMS, "Refused", reply.body)
+            raise MCPError(types.INVALID_PARAMS, "Refused", {**reply.body, "uri": params.uri})
         text = types.TextResourceContents(uri=params.uri, mime_type="application/json", text=json.dumps(reply.body))
         return types.ReadResourceResult(contents=[text])
 

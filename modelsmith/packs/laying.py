@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from difflib import unified_diff
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from modelsmith.operations.table import Role
 from modelsmith.packs import Client
 from modelsmith.packs.contents import files_of, server
-from modelsmith.packs.settings import SETTINGS
+from modelsmith.packs.settings import SETTINGS, read_text
 from modelsmith.repository.paths import refuse_links
 from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.base import Frozen
+from modelsmith.schema.errors import InvalidInput
 from modelsmith.signing.files import write_atomically
 
 
@@ -37,17 +39,16 @@ def plan(root: Path, client: Client, role: Role) -> list[Laid]:
     """What installing the client's pack at ``root`` would do, sorted by path.
 
     Raises:
-        InvalidInput: ``link-in-the-way``; ``not-a-file``; ``unreadable-settings``.
+        InvalidInput: ``link-in-the-way``; ``bad-path``; ``not-a-file``; ``unreadable-settings``.
     """
     tree = WorkTree(root)
     settings, merge = SETTINGS[client]
-    paths = [settings, *files_of(client)]
-    for path in paths:
-        refuse_links(root, root / path)
-    before = {path: tree.read(path).decode(errors="backslashreplace") for path in paths if tree.exists(path)}
-    laid = [_file(path, before.get(path), text) for path, text in files_of(client).items()]
-    merged = merge(settings, before.get(settings, ""), server(role))
-    found = _file(settings, before.get(settings), merged.text)
+    before = {path: _standing(tree, path) for path in (settings, *files_of(client))}
+    laid = [_file(path, _shown(before[path]), text) for path, text in files_of(client).items()]
+    there = before[settings]
+    text = None if there is None else read_text(settings, there)
+    merged = merge(settings, text or "", server(role))
+    found = _file(settings, text, merged.text)
     if found.state == "changed" and not merged.ours_differed:
         found = found.model_copy(update={"state": "added"})
     return sorted([*laid, found], key=lambda one: one.path)
@@ -66,6 +67,20 @@ def lay(root: Path, files: Sequence[Laid]) -> None:
         refuse_links(root, path)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, one.after.encode())
+
+
+def _standing(tree: WorkTree, path: str) -> bytes | None:
+    refuse_links(tree.root, tree.root / path)
+    for folder in PurePosixPath(path).parents:
+        if (tree.root / folder).exists() and not (tree.root / folder).is_dir():
+            raise InvalidInput(
+                "bad-path", f"{folder} is no folder, so {path} has no place", "Move it away.", path=str(folder)
+            )
+    return tree.read(path) if os.path.lexists(tree.root / path) else None
+
+
+def _shown(data: bytes | None) -> str | None:
+    return None if data is None else data.decode(errors="backslashreplace")
 
 
 def _file(path: str, before: str | None, after: str) -> Laid:

@@ -16,7 +16,8 @@ from modelsmith.packs import Client
 from modelsmith.schema.errors import InvalidInput
 
 _NAME = "modelsmith"
-_OURS = re.compile(rf"(?m)^\[mcp_servers\.{_NAME}\][^\n]*\n(?:(?!\[)[^\n]*(?:\n|\Z))*")
+_OURS = re.compile(rf"(?m)^\[mcp_servers\.{_NAME}\]\s*\n(?:(?:command|args) = [^#\n]*(?:\n|\Z))*")
+"""Our table's head and the lines that we write under it. What is written in another way is a person's to change."""
 
 
 class Merged(NamedTuple):
@@ -38,12 +39,14 @@ def merge_json(path: str, before: str, server: Mapping[str, Any]) -> Merged:
         servers = read.setdefault("mcpServers", {})
         entry = servers.get(_NAME, {})
         merged = {**entry, **server}
+        if merged == entry:
+            return Merged(before, ours_differed=False)
+        servers[_NAME] = merged
+        text = json.dumps(read, indent=2, ensure_ascii=False) + "\n"
+        text.encode()
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise _unreadable(path) from error
-    if merged == entry:
-        return Merged(before, ours_differed=False)
-    servers[_NAME] = merged
-    return Merged(json.dumps(read, indent=2, ensure_ascii=False) + "\n", ours_differed=bool(entry))
+    return Merged(text, ours_differed=bool(entry))
 
 
 def merge_toml(path: str, before: str, server: Mapping[str, Any]) -> Merged:
@@ -76,6 +79,18 @@ SETTINGS: dict[Client, tuple[str, Callable[[str, str, Mapping[str, Any]], Merged
     "codex": (".codex/config.toml", merge_toml),
 }
 """Where each client keeps the servers of a repository, and how one is added."""
+
+
+def read_text(path: str, data: bytes) -> str:
+    """The text of settings.
+
+    Raises:
+        InvalidInput: ``unreadable-settings`` where it is not UTF-8.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise _unreadable(path) from error
 
 
 def _unreadable(path: str) -> InvalidInput:

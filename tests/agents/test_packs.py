@@ -146,7 +146,9 @@ def test_settings_of_other_servers_stay_and_another_role_is_no_silent_change(tmp
         (merge_json, "{"), (merge_json, "[]"), (merge_json, '{"mcpServers": 3}'), (merge_json, "[" * 100_000),
         (merge_toml, "x = "), (merge_toml, "mcp_servers = 3"),
         (merge_toml, 'mcp_servers.modelsmith.command = "other"\n'),
-        (merge_toml, '[mcp_servers.modelsmith]\ncommand = "other"\nenv = {A = "b"}\n'),
+        (merge_toml, '[mcp_servers.modelsmith]\ncommand = "other" # ours\n'),
+        (merge_toml, '[mcp_servers.modelsmith]\nargs = [\n  "x",\n]\n'),
+        (merge_json, '{"a": "\\ud800"}'),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_changed_without_loss_are_left_alone(merge, before):
@@ -165,6 +167,37 @@ def test_no_setting_of_others_is_lost(others, role):
     once = merge_toml("x", tables, server(role)).text
     assert once.startswith(tables.rstrip())
     assert merge_toml("x", once, server(role)).text == once
+
+
+def test_what_a_person_wrote_beside_our_entry_stays():
+    before = '[mcp_servers.modelsmith]\ncommand = "other"\nargs = []\nenv = {A = "b"}\n# next\n[tools]\nx = 1\n'
+    merged = merge_toml("x", before, server("promoter"))
+    ours = 'command = "modelsmith"\nargs = ["mcp", "--role", "promoter"]\n'
+    assert merged.ours_differed
+    assert merged.text == before.replace('command = "other"\nargs = []\n', ours)
+    merged = merge_json("x", '{"mcpServers": {"modelsmith": {"env": {"A": "b"}}}}', server("promoter"))
+    assert json.loads(merged.text)["mcpServers"]["modelsmith"] == {"env": {"A": "b"}, **server("promoter")}
+
+
+@pytest.mark.parametrize("place", [".claude", ".claude/commands/ms-eval.md", ".mcp.json"])
+def test_where_something_else_stands_nothing_is_written(place, tmp_path):
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    if place == ".claude":
+        (tmp_path / place).write_text("a file")
+    else:
+        (tmp_path / place).mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InvalidInput) as caught:
+        install("claude", "operator", tmp_path, True, as_json=False)
+    assert caught.value.code in ("bad-path", "not-a-file")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_settings_that_are_no_text_are_left_alone(tmp_path):
+    (tmp_path / ".mcp.json").write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(InvalidInput) as caught:
+        install("claude", "operator", tmp_path, True, as_json=False)
+    assert caught.value.code == "unreadable-settings"
 
 
 @pytest.mark.parametrize("link", [".claude", ".claude/skills", ".claude/commands/ms-eval.md", ".mcp.json"])
