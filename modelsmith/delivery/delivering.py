@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from modelsmith.delivery.addresses import networks
-from modelsmith.delivery.envelope import envelope, written
+from modelsmith.delivery.envelope import line as written
 from modelsmith.delivery.keeping import DeadLetter, Kept, Place
 from modelsmith.delivery.message import ATTEMPTS, Message, message, wait
 from modelsmith.delivery.sending import Outcome, Sender
@@ -103,7 +103,7 @@ class Delivery:
                     continue
                 if place.due > time.time():
                     return place
-                line = written(envelope(recorded, self._source))
+                line = written(recorded, self._source)
                 outcome = await sender.send(subscriber, message(line, subscriber.form))
                 place = self._after(kept, place, recorded, line, outcome)
                 if place.attempts:

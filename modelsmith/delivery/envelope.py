@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
@@ -38,6 +40,7 @@ def envelope(recorded: Recorded, source: str) -> CloudEvent:
     )
 
 
-def written(event: CloudEvent) -> str:
-    """The envelope and what is in it as one line of JSON, in ASCII."""
-    return JSONFormat().write(event).decode("ascii")
+@lru_cache(maxsize=2048)
+def line(recorded: Recorded, source: str) -> str:
+    """The envelope and what is in it as one line of JSON, in ASCII; made once for all who are told it."""
+    return JSONFormat().write(envelope(recorded, source)).decode("ascii")

@@ -6,6 +6,7 @@ import re
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -160,15 +161,18 @@ def events(database: sqlite3.Connection, since: str | None, limit: int) -> list[
         if found is None or since != _cursor(after, found[0]):
             return None
     rows = database.execute("SELECT * FROM happened WHERE sequence > ? ORDER BY sequence LIMIT ?", (after, limit))
-    return [
-        Recorded(
-            cursor=_cursor(sequence, chain),
-            id=identity,
-            at=datetime.fromisoformat(at),
-            event=reader().validate_json(text),
-        )
-        for sequence, identity, chain, at, text in rows
-    ]
+    return [_recorded(*row) for row in rows]
+
+
+@lru_cache(maxsize=2048)
+def _recorded(sequence: int, identity: str, chain: str, at: str, text: str) -> Recorded:
+    """A row as it is told. Many who follow read the same rows, so it is made once for all of them."""
+    return Recorded(
+        cursor=_cursor(sequence, chain),
+        id=identity,
+        at=datetime.fromisoformat(at),
+        event=reader().validate_json(text),
+    )
 
 
 def _cursor(sequence: int, chain: str) -> str:

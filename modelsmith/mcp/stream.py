@@ -68,14 +68,14 @@ class EventStream:
 
     async def _told(
         self, workspace: Workspace, session: Session, cursor: str | None, still_may: StillMay
-    ) -> AsyncIterator[ServerSentEvent]:
+    ) -> AsyncIterator[ServerSentEvent | bytes]:
         self._readers += 1
         try:
             with self._watch.listening():
                 while await still_may():
                     wake = self._watch.wake
                     try:
-                        told, cursor = await anyio.to_thread.run_sync(_page, workspace, cursor)
+                        told, count, cursor = await anyio.to_thread.run_sync(_page, workspace, cursor)
                     except ModelsmithError as error:
                         anew = error.code == "unknown-cursor"
                         said = json.dumps(refusal(session, error))
@@ -84,20 +84,21 @@ class EventStream:
                             return
                         cursor = None
                         continue
-                    for one in told:
-                        yield one
-                    if len(told) < PAGE:
+                    if count:
+                        yield told
+                    if count < PAGE:
                         with anyio.move_on_after(RECHECK):
                             await wake.wait()
         finally:
             self._readers -= 1
 
 
-def _page(workspace: Workspace, cursor: str | None) -> tuple[list[ServerSentEvent], str | None]:
+def _page(workspace: Workspace, cursor: str | None) -> tuple[bytes, int, str | None]:
+    """Events after the cursor as they are sent, how many, and the cursor after them."""
     found = run(workspace, EventsRequest(since=cursor, limit=PAGE))
     lines = enveloped(found.events, workspace)
     told = [
-        ServerSentEvent(line, event=one.event.name, id=one.cursor)
+        ServerSentEvent(line, event=one.event.name, id=one.cursor, sep="\n").encode()
         for one, line in zip(found.events, lines, strict=True)
     ]
-    return told, found.cursor
+    return b"".join(told), len(told), found.cursor

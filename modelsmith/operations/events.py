@@ -62,14 +62,14 @@ def enveloped(events: Sequence[Recorded], workspace: Workspace) -> list[str]:
         InfrastructureFailure: ``extra-missing``.
     """
     try:
-        from modelsmith.delivery.envelope import envelope, written
+        from modelsmith.delivery.envelope import line
         from modelsmith.delivery.source import source_of
     except ModuleNotFoundError as error:
         raise InfrastructureFailure(
             "extra-missing", "CloudEvents need the events extra.", "Run: pip install 'modelsmith[events]'"
         ) from error
     source = source_of(workspace)
-    return [written(envelope(one, source)) for one in events]
+    return [line(one, source) for one in events]
 
 
 def event_number(cursor: str | None) -> int:

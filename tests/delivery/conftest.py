@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from happenings import plain_clone
+from happenings import plain_clone, receive, telling
 
-__all__ = ["plain_clone"]
+__all__ = ["plain_clone", "receive", "telling"]

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from modelsmith.delivery.envelope import CONTENT_TYPE, envelope, written
+from modelsmith.delivery.envelope import CONTENT_TYPE, envelope
+from modelsmith.delivery.envelope import line as written
 from modelsmith.delivery.source import source_of
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.operations.events import EventsRequest, run
@@ -36,7 +37,7 @@ def test_any_event_is_one_line_of_json_that_the_library_reads_back(reason, numbe
         record="sha256:" + "1" * 64,
     )
     given_ = recorded(happening(1), number).model_copy(update={"event": event, "id": event.identity})
-    line = written(envelope(given_, SOURCE))
+    line = written(given_, SOURCE)
     assert line.isascii()
     assert "\n" not in line
     back = from_structured_event(HTTPMessage({"content-type": CONTENT_TYPE}, line.encode()))

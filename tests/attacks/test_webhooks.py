@@ -1,0 +1,168 @@
+"""Webhooks: receivers, names and files that would have events, secrets or the machine itself go where they must not."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from happenings import allow, append, plain_clone, receive, telling
+from hypothesis import given
+from hypothesis import strategies as st
+from receivers import babbles, free_port, garbles, hangs, redirects_to, shows_off, trickles
+from worlds import WARM
+
+from modelsmith.delivery import connecting, sending
+from modelsmith.delivery.message import message
+from modelsmith.delivery.subscribers import Subscribers, webhooks_folder
+from modelsmith.operations import webhooks
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+
+__all__ = ["plain_clone", "receive", "telling"]
+COMMAND = (sys.executable, "-m", "modelsmith")
+
+
+def run(*words, cwd, **more):
+    return WARM.run(("webhooks", *words), cwd, {**os.environ, **more})
+
+
+@pytest.mark.parametrize("behave", [hangs, trickles, garbles, shows_off], ids=lambda one: one.__name__)
+def test_a_hostile_receiver_holds_up_nobody_else(telling, receive, monkeypatch, behave):
+    """One that never answers, answers a byte at a time, or answers what is no HTTP."""
+    monkeypatch.setattr(sending, "DEADLINE", 1.0)
+    bad, good = receive(behave=behave), receive()
+    webhooks.add(telling, "bad", bad.url, (), "cloudevents")
+    webhooks.add(telling, "good", good.url, (), "cloudevents")
+    ids = append(telling, 1, 2, 3)
+    begin = time.monotonic()
+    sent = webhooks.delivered(telling, False)
+    assert (sent.delivered, sent.failed, good.ids()) == (3, 1, ids)
+    assert time.monotonic() - begin < 4
+
+
+def test_an_answer_of_gigabytes_is_not_read(telling, receive):
+    """Prevented: 16 KiB of an answer are read, then the connection is closed. The event counts as taken: it was 200."""
+    receiver = receive(behave=babbles)
+    webhooks.add(telling, "ops", receiver.url, (), "cloudevents")
+    append(telling, 1)
+    begin = time.monotonic()
+    assert webhooks.delivered(telling, False).delivered == 1
+    assert time.monotonic() - begin < 3
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_a_failure_and_is_not_followed(telling, receive, status):
+    """Not even to an address that is allowed: the receiver is who the operator said."""
+    inside = receive()
+    outside = receive(behave=redirects_to(inside.url, status))
+    webhooks.add(telling, "ops", outside.url, (), "cloudevents")
+    append(telling, 1)
+    assert webhooks.delivered(telling, False).failed == 1
+    assert inside.heard == []
+    assert "redirects are not followed" in webhooks.listed(telling).subscribers[0].failure
+
+
+def test_nothing_goes_to_this_machine_or_its_networks_unless_allowed(plain_clone, receive):
+    """However the address is written: by a name, as a number, in octal, mapped into IPv6."""
+    workspace = Workspace.find(plain_clone)
+    receiver = receive()
+    for index, host in enumerate(
+        ("127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "0.0.0.0", "[::1]")
+    ):
+        webhooks.add(workspace, f"s{index}", f"http://{host}:{receiver.port}/", (), "cloudevents")
+        sent = webhooks.test(workspace, f"s{index}")
+        assert (sent.delivered, receiver.heard) == (0, []), host
+
+
+def test_a_name_that_changes_its_address_leads_nowhere_else(telling, receive, monkeypatch):
+    """DNS rebinding: the name is looked up once for a connection, and the address that was checked is connected to."""
+    allow(telling.root, "127.0.0.2/32")
+    port = free_port()
+    good, bad = receive(host="127.0.0.2", port=port), receive(host="127.0.0.1", port=port)
+    answers = [["127.0.0.2"], ["127.0.0.1"], ["127.0.0.2", "127.0.0.1"], ["93.184.215.14"]]
+    asked = []
+
+    async def resolve(host, port):
+        asked.append(host)
+        return [ipaddress.ip_address(one) for one in answers[len(asked) - 1]]
+
+    monkeypatch.setattr(connecting, "resolve", resolve)
+    webhooks.add(telling, "ops", f"http://rebinding.example:{port}/", (), "cloudevents")
+    sent = [webhooks.test(telling, "ops") for _ in answers]
+    assert [one.delivered for one in sent] == [1, 0, 0, 0]
+    assert (len(good.heard), bad.heard) == (1, [])
+    assert (asked[0], len(asked)) == ("rebinding.example", len(answers))
+    assert good.heard[0][0]["Host"] == f"rebinding.example:{port}"
+
+
+def test_no_secret_and_no_address_is_in_what_is_printed_or_logged(telling, receive, monkeypatch):
+    """Of a receiver that fails, whose path is a secret, as a chat's is."""
+    asked = f"http://127.0.0.1:{free_port()}/services/T0/SECRETPATH?token=SECRETQUERY"
+    added = subprocess.run(
+        [*COMMAND, "webhooks", "add", "ops"], cwd=telling.root, input=asked, capture_output=True, text=True
+    )
+    secret = added.stdout.split("whsec_")[1].split()[0]
+    assert "SECRET" not in added.stdout + added.stderr
+    append(telling, 1)
+    commands = (("test", "ops"), ("deliver",), ("list",), ("list", "--json"), ("redeliver", "ops"), ("remove", "x"))
+    whole = "".join(out + err for _, out, err in (run(*words, cwd=telling.root) for words in commands))
+    with pytest.raises(InvalidInput) as refused:
+        webhooks.add(telling, "bad", "https://u:SECRETPATH@x/", (), "cloudevents")
+    whole += str(refused.value.envelope())
+    assert "ConnectError" in whole
+    for word in ("SECRETPATH", "SECRETQUERY", secret):
+        assert word not in whole
+    kept = list(webhooks_folder(telling).glob("*"))
+    assert {path.name for path in kept if secret in path.read_text()} == {"subscribers.json"}
+    assert all(
+        path.stat().st_mode & 0o077 == 0 for path in (webhooks_folder(telling), *webhooks_folder(telling).glob("sub*"))
+    )
+
+
+def test_an_agent_adds_removes_and_rotates_nothing(telling):
+    """Prevented in a session with a role; no tool is made of any of these."""
+    for words in (("add", "ops"), ("remove", "ops"), ("rotate", "ops"), ("test", "ops"), ("redeliver", "ops")):
+        code, _, error = run(*words, cwd=telling.root, MODELSMITH_ROLE="operator")
+        assert (code, "outside-role" in error) == (2, True)
+
+
+def test_subscribers_that_others_read_or_a_commit_plants_are_refused(telling, receive):
+    """Prevented by mode, owner and place of the file; a link is not followed."""
+    webhooks.add(telling, "ops", "https://receiver.example/", (), "cloudevents")
+    folder = webhooks_folder(telling)
+    (folder / "subscribers.json").chmod(0o644)
+    with pytest.raises(IntegrityFailure) as exposed:
+        webhooks.listed(telling)
+    planted = telling.root / "planted"
+    folder.rename(planted)
+    folder.symlink_to(planted)
+    with pytest.raises(IntegrityFailure) as linked:
+        webhooks.listed(telling)
+    assert (exposed.value.code, linked.value.code) == ("webhooks-exposed", "webhooks-in-work-tree")
+    folder.unlink()
+    planted.rename(folder)
+    (folder / "subscribers.json").rename(telling.root / "s.json")
+    (folder / "subscribers.json").symlink_to(telling.root / "s.json")
+    with pytest.raises(IntegrityFailure) as file:
+        Subscribers(folder).all()
+    assert file.value.code == "webhooks-damaged"
+
+
+@given(st.text(max_size=400))
+def test_in_a_chat_words_of_others_call_nobody_and_link_nowhere(words):
+    """Prevented: plain text, no angle brackets, and Markdown that is escaped."""
+    said = f"<!channel> <https://evil.example|x> [x](https://evil.example) {words}".encode("utf-8", "replace").decode()
+    event = {"id": "x", "type": "rollback.triggered", "subject": "c/s", "data": {"reason": said, "cluster": "c"}}
+    line = json.dumps(event)
+    slack = json.loads(message(line, "slack").body)
+    texts = [slack["text"], *(block["text"]["text"] for block in slack["blocks"])]
+    assert all("<" not in text for text in texts)
+    assert {block["text"]["type"] for block in slack["blocks"]} == {"plain_text"}
+    assert all(0 < len(text) < 3000 for text in texts)
+    card = json.loads(message(line, "teams").body)["attachments"][0]["content"]
+    assert "](" not in card["body"][1]["facts"][0]["value"]
