@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 from pydantic import ValidationError
 
 from modelsmith.delivery.delivering import deliver, redeliver, try_out
-from modelsmith.delivery.keeping import Kept
+from modelsmith.delivery.keeping import Kept, Place
 from modelsmith.delivery.source import source_of
 from modelsmith.delivery.subscribers import MOST, Form, Subscriber, Subscribers, new_secret, webhooks_folder
 from modelsmith.operations.contract import Result
@@ -100,12 +100,17 @@ def add(workspace: Workspace, name: str, url: str, events: Sequence[str], form: 
             "A name has a-z, 0-9 and -; an address begins with https:// and holds no user, no space and no #.",
             field=field,
         ) from None
-    Kept(folder, name).stand(Kept(folder, name).place().model_copy(update={"cursor": newest(workspace)}))
-    Subscribers(folder).change(lambda others: _added(others, made))
+
+    def added(others: tuple[Subscriber, ...]) -> tuple[Subscriber, ...]:
+        _refuse_another(others, made)
+        Kept(folder, name).stand(Place(cursor=newest(workspace)))
+        return (*others, made)
+
+    Subscribers(folder).change(added)
     return WebhookSecret(name=name, host=made.host, secret=made.secrets[0])
 
 
-def _added(others: tuple[Subscriber, ...], made: Subscriber) -> tuple[Subscriber, ...]:
+def _refuse_another(others: tuple[Subscriber, ...], made: Subscriber) -> None:
     if any(one.name == made.name for one in others):
         raise InvalidInput(
             "subscriber-exists",
@@ -116,7 +121,6 @@ def _added(others: tuple[Subscriber, ...], made: Subscriber) -> tuple[Subscriber
         raise InfrastructureFailure(
             "too-many-subscribers", f"A clone has at most {MOST} subscribers", "Remove one, or let one pass events on."
         )
-    return (*others, made)
 
 
 def listed(workspace: Workspace) -> WebhooksList:

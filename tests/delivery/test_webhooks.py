@@ -105,6 +105,17 @@ def test_a_killed_delivery_goes_on_and_loses_nothing(telling, receive):
     assert list(dict.fromkeys(receiver.ids())) == ids
 
 
+def test_adding_a_name_that_is_taken_is_refused_and_moves_no_cursor(telling, receive):
+    receiver = receive()
+    webhooks.add(telling, "ops", receiver.url, (), "cloudevents")
+    ids = append(telling, 1, 2)
+    with pytest.raises(InvalidInput) as refused:
+        webhooks.add(telling, "ops", "https://other.example/", (), "cloudevents")
+    assert refused.value.code == "subscriber-exists"
+    webhooks.delivered(telling, False)
+    assert receiver.ids() == ids
+
+
 def test_a_second_delivery_in_the_same_clone_is_kept_out(telling):
     with telling.lock("webhooks"), pytest.raises(ModelsmithError) as caught:
         webhooks.delivered(telling, False)
