@@ -218,14 +218,14 @@ def _write(places: Places, start: Start, files: dict[str, bytes], people: list[d
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 
-    files[AGENT_CONTRACT] = written(WorkTree(target))
-    (target / AGENT_CONTRACT).write_bytes(files[AGENT_CONTRACT])
     report = validate(WorkTree(target))
     if report.problems:
         raise InvalidInput(
             "invalid-kit", "The kit does not validate", "Mend the files below.",
             problems=[vars(problem) for problem in report.problems],
         )  # fmt: skip
+    files[AGENT_CONTRACT] = written(WorkTree(target))
+    (target / AGENT_CONTRACT).write_bytes(files[AGENT_CONTRACT])
 
 
 def _settle(
