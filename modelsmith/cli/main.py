@@ -222,26 +222,84 @@ def mcp_token() -> None:
 @click.option("--days", default=30, show_default=True, help="How long it holds.")
 def issue_token(role: Role, scopes: tuple[str, ...], days: int) -> None:
     """Make a token and show it, this once."""
-    from modelsmith.cli.serving import issue
+    from modelsmith.cli.serving import agent_tokens, issue
 
-    issue(role, scopes, days)
+    issue(agent_tokens(), role, scopes, days)
 
 
 @mcp_token.command("list")
 def list_tokens() -> None:
     """Tokens that were issued and not revoked."""
-    from modelsmith.cli.serving import list_all
+    from modelsmith.cli.serving import agent_tokens, list_all
 
-    list_all()
+    list_all(agent_tokens())
 
 
 @mcp_token.command("revoke")
 @click.argument("token")
 def revoke_token(token: str) -> None:
     """Take the token of this id away, at once."""
-    from modelsmith.cli.serving import revoke
+    from modelsmith.cli.serving import agent_tokens, revoke
 
-    revoke(token)
+    revoke(agent_tokens(), token)
+
+
+@cli.command()
+@click.option("--config", type=FILE, help="This machine's backends; serve.yaml in MODELSMITH_HOME when not given.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=7480, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option("--name", "names", multiple=True, help="A name by which clients on other machines know it.")
+@click.option("--tls-cert", type=FILE, help="Certificate chain, PEM.")
+@click.option("--tls-key", type=FILE, help="Its private key, PEM.")
+@click.option("--no-keys", is_flag=True, help="Answer everyone on this machine; not for other machines.")
+def serve(
+    config: Path | None,
+    host: str,
+    port: int,
+    names: tuple[str, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    no_keys: bool,
+) -> None:
+    """Serve the specialists of a verified main over OpenAI's API; docs/serving.md shows how.
+
+    It follows main of this clone, and obeys a commit only after it has verified it from the pinned root.
+    """
+    from modelsmith.cli import serving
+
+    serving.serve_door(config, host, port, names, tls_cert, tls_key, no_keys)
+
+
+@cli.group("serve-key")
+def serve_key() -> None:
+    """Keys of those who may ask `modelsmith serve`; a person issues them."""
+
+
+@serve_key.command("issue")
+@click.option("--cluster", "clusters", multiple=True, help="Only for this cluster; a pattern such as rtb-* will do.")
+@click.option("--days", default=90, show_default=True, help="How long it holds.")
+def issue_key(clusters: tuple[str, ...], days: int) -> None:
+    """Make a key and show it, this once."""
+    from modelsmith.cli.serving import door_keys, issue
+
+    issue(door_keys(), "caller", clusters, days)
+
+
+@serve_key.command("list")
+def list_keys() -> None:
+    """Keys that were issued and not revoked."""
+    from modelsmith.cli.serving import door_keys, list_all
+
+    list_all(door_keys())
+
+
+@serve_key.command("revoke")
+@click.argument("key")
+def revoke_key(key: str) -> None:
+    """Take the key of this id away, at once."""
+    from modelsmith.cli.serving import door_keys, revoke
+
+    revoke(door_keys(), key)
 
 
 cli.add_command(LoadedGroup("webhooks", "modelsmith.cli.webhooks", "Send events to other programs, signed."))

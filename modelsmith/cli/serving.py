@@ -1,4 +1,4 @@
-"""How the command line starts the server for agents, and lets a person issue tokens for it."""
+"""How the command line starts servers, for agents and for applications, and lets a person issue tokens for them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelsmith.cli.output import say
 from modelsmith.cli.page import Page
@@ -13,6 +14,9 @@ from modelsmith.operations.table import Role, known_role
 from modelsmith.repository.paths import place
 from modelsmith.repository.workspace import home
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+
+if TYPE_CHECKING:
+    from modelsmith.repository.tokens import Tokens
 
 ROLE = "MODELSMITH_ROLE"
 
@@ -55,8 +59,9 @@ def serve_over_http(
     if bool(certificate) != bool(key):
         raise InvalidInput("usage", "A certificate and its key go together", "Give --tls-cert and --tls-key.")
     with _the_extra():
-        from modelsmith.mcp.http import PATH, Listening, make_app, serve
+        from modelsmith.mcp.http import PATH, make_app, serve
         from modelsmith.mcp.oidc import Provider
+        from modelsmith.repository.listening import Listening
         from modelsmith.repository.tokens import Tokens
     listening = Listening(host, port, names, certificate, key)
     app = make_app(place(Path.cwd(), Path("/")), Tokens(home()), listening, Provider.read(home()))
@@ -64,12 +69,58 @@ def serve_over_http(
     serve(app, listening)
 
 
-def issue(role: Role, scopes: tuple[str, ...], days: int) -> None:
-    """Issue a token and show it."""
-    refuse_agents("issue a token")
+def serve_door(
+    config: Path | None,
+    host: str,
+    port: int,
+    names: tuple[str, ...],
+    certificate: Path | None,
+    key: Path | None,
+    no_keys: bool,
+) -> None:
+    """Serve applications until interrupted.
+
+    Raises:
+        InvalidInput: ``usage``; ``outside-role`` in a session with a role; as `load_settings` and `serve`.
+        InfrastructureFailure: ``extra-missing``; as `serve`.
+        IntegrityFailure: main does not verify.
+    """
+    refuse_agents("serve applications")
+    if bool(certificate) != bool(key):
+        raise InvalidInput("usage", "A certificate and its key go together", "Give --tls-cert and --tls-key.")
+    from modelsmith.repository.listening import Listening
+    from modelsmith.repository.workspace import Workspace
+
+    workspace = Workspace.find(place(Path.cwd(), Path("/")))
+    with _the_extra("serve", "The front door"):
+        from modelsmith.door.server import serve
+        from modelsmith.door.settings import load_settings
+
+    def tell(words: str) -> None:
+        say(words, error=True)
+
+    settings = load_settings(workspace, config and place(config, Path.cwd()))
+    serve(workspace, settings, Listening(host, port, names, certificate, key), None if no_keys else door_keys(), tell)
+
+
+def agent_tokens() -> Tokens:
+    """Those of agents."""
     from modelsmith.repository.tokens import Tokens
 
-    made, secret = Tokens(home()).issue(role, scopes, days)
+    return Tokens(home())
+
+
+def door_keys() -> Tokens:
+    """Those of applications."""
+    from modelsmith.repository.tokens import callers
+
+    return callers(home())
+
+
+def issue(tokens: Tokens, role: str, scopes: tuple[str, ...], days: int) -> None:
+    """Issue a token and show it."""
+    refuse_agents("issue a token")
+    made, secret = tokens.issue(role, scopes, days)
     Page().rows(
         [
             ("id", made.id),
@@ -80,22 +131,18 @@ def issue(role: Role, scopes: tuple[str, ...], days: int) -> None:
     )
 
 
-def list_all() -> None:
+def list_all(tokens: Tokens) -> None:
     """Show what is kept of each token."""
-    from modelsmith.repository.tokens import Tokens
-
     page = Page()
-    for one in Tokens(home()).all():
+    for one in tokens.all():
         until = "expired" if one.expired else f"until {one.expires_at.isoformat(timespec='minutes')}"
         page.line(f"{one.id}  {one.role}  {', '.join(one.scopes)}  {until}")
 
 
-def revoke(token: str) -> None:
+def revoke(tokens: Tokens, token: str) -> None:
     """Revoke a token."""
     refuse_agents("revoke a token")
-    from modelsmith.repository.tokens import Tokens
-
-    found = Tokens(home()).revoke(token)
+    found = tokens.revoke(token)
     say(f"revoked {found.id}, of the role {found.role}")
 
 
@@ -116,10 +163,10 @@ def refuse_agents(what: str) -> None:
 
 
 @contextmanager
-def _the_extra() -> Iterator[None]:
+def _the_extra(extra: str = "mcp", what: str = "The server for agents") -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
         raise InfrastructureFailure(
-            "extra-missing", "The server for agents needs the mcp extra.", "Run: pip install 'modelsmith[mcp]'"
+            "extra-missing", f"{what} needs the {extra} extra.", f"Run: pip install 'modelsmith[{extra}]'", extra=extra
         ) from error

@@ -10,10 +10,10 @@ from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.source import BaseModelSource
 
 
-def base_source(workspace: Workspace, cluster: Cluster, name: str, digest: str) -> BaseModelSource:
+def base_source(workspace: Workspace, cluster: Cluster, name: str, digest: str, at: str = "HEAD") -> BaseModelSource:
     """Where the base model of this digest comes from: the cluster's own, else the last that its history pinned.
 
-    ``name`` is the model that needs it, for messages.
+    ``name`` is the model that needs it, for messages; ``at`` is the commit whose history counts.
 
     Raises:
         InvalidInput: ``unknown-base`` when the cluster never named it.
@@ -21,7 +21,7 @@ def base_source(workspace: Workspace, cluster: Cluster, name: str, digest: str) 
     if cluster.base_model.digest == digest:
         return cluster.base_model
     files = (f"clusters/{cluster.cluster}/cluster.yaml", CLUSTER_DEFAULTS)
-    for commit in workspace.git.text("log", "--first-parent", "--format=%H", "HEAD", "--", *files).split():
+    for commit in workspace.git.text("log", "--first-parent", "--format=%H", at, "--", *files).split():
         try:
             earlier = load_cluster(workspace.revision(commit), cluster.cluster).base_model
         except InvalidInput:

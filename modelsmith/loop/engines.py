@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelsmith.artifacts.kinds import export_of, gguf_file
 from modelsmith.evaluation.cache import Cache
@@ -21,6 +22,9 @@ from modelsmith.schema.source import BaseModelSource, Chat, Endpoint
 from modelsmith.substrates.endpoint.facts import endpoint_facts, unknown_weights
 from modelsmith.substrates.lazy import LazySubstrate
 from modelsmith.substrates.port import Substrate
+
+if TYPE_CHECKING:
+    from modelsmith.substrates.local import TransformersSubstrate
 
 TOLD_EVERY = 10
 """Seconds between two words about a server that is starting."""
@@ -123,26 +127,8 @@ def _pinned(
     threads: int | None,
     of_cluster: BaseModelSource,
 ) -> Substrate:
-    def folder() -> Path:
-        from modelsmith.substrates.base_models import resolve
-
-        if target.alone is not None:
-            return _weights_alone(workspace, target.alone)
-        try:
-            return resolve(source, workspace.root, workspace.models, workspace.models_memory).folder
-        except InvalidInput as error:
-            if source.digest == of_cluster.digest:
-                raise
-            raise base_missing(target.name, source, error.message) from error
-
     def load() -> Substrate:
-        from modelsmith.substrates.local import TransformersSubstrate
-
-        workspace.notify(Progress("eval", f"loading {target.name} ({source.name})"))
-        whole = target.alone is not None
-        loaded = TransformersSubstrate(folder(), target.adapter, threads, source.chat, whole=whole)
-        workspace.notify(Progress("eval", f"{target.name} is loaded"))
-        return loaded
+        return load_local(workspace, target, threads, of_cluster)
 
     def serve() -> Substrate:
         from modelsmith.substrates.adapter import require_fit
@@ -156,12 +142,45 @@ def _pinned(
         adapter = (target.adapter, target.weights) if target.adapter else None
         log = workspace.private / "logs" / "vllm.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        model = folder()
+        model = _folder(workspace, source, target, of_cluster)
         if target.adapter:
             require_fit(model, target.adapter)
         return VllmSubstrate(model, adapter, log, waited, source.chat)
 
     return LazySubstrate(_pinned_facts(source, engine), serve if engine == "vllm" else load)
+
+
+def load_local(
+    workspace: Workspace, target: Target, threads: int | None, of_cluster: BaseModelSource
+) -> TransformersSubstrate:
+    """The target's weights, loaded into this process.
+
+    Raises:
+        InvalidInput: ``old-base-missing`` for an adapter whose base model is no longer at hand, or as `resolve`.
+        InfrastructureFailure: as `TransformersSubstrate`.
+    """
+    from modelsmith.substrates.local import TransformersSubstrate
+
+    assert target.source is not None
+    source = target.source
+    workspace.notify(Progress("eval", f"loading {target.name} ({source.name})"))
+    folder = _folder(workspace, source, target, of_cluster)
+    loaded = TransformersSubstrate(folder, target.adapter, threads, source.chat, whole=target.alone is not None)
+    workspace.notify(Progress("eval", f"{target.name} is loaded"))
+    return loaded
+
+
+def _folder(workspace: Workspace, source: BaseModelSource, target: Target, of_cluster: BaseModelSource) -> Path:
+    from modelsmith.substrates.base_models import resolve
+
+    if target.alone is not None:
+        return _weights_alone(workspace, target.alone)
+    try:
+        return resolve(source, workspace.root, workspace.models, workspace.models_memory).folder
+    except InvalidInput as error:
+        if source.digest == of_cluster.digest:
+            raise
+        raise base_missing(target.name, source, error.message) from error
 
 
 def _weights_alone(workspace: Workspace, artifact: Path) -> Path:

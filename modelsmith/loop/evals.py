@@ -40,7 +40,7 @@ from modelsmith.substrates.port import Substrate
 BASE = "base"
 
 
-def target_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str | None) -> Target:
+def target_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str | None, at: str = "HEAD") -> Target:
     """The base model, a baseline of the cluster, or a specialist whose sealed artifact is in the store and intact.
 
     A specialist stands on the base model that its artifact names, also where the cluster names another one by now. An
@@ -66,7 +66,7 @@ def target_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str 
         )
     verify_artifact(folder, artifact)
     export = export_of(folder)
-    source = base_source(workspace, cluster, model, export.base_digest if export else base_of(folder))
+    source = base_source(workspace, cluster, model, export.base_digest if export else base_of(folder), at)
     if export:
         return Target(model, artifact, source, artifact, alone=folder)
     return Target(model, artifact, source, artifact, folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import mcp_types as types
 import uvicorn
@@ -20,35 +19,18 @@ from starlette.responses import Response
 from starlette.routing import Route, request_response
 
 from modelsmith.mcp.calls import Session
-from modelsmith.mcp.oidc import Issued, Provider, is_this_machine
+from modelsmith.mcp.oidc import Issued, Provider
 from modelsmith.mcp.server import make_server
 from modelsmith.mcp.stream import EventStream
 from modelsmith.mcp.watching import Watch
 from modelsmith.operations.table import EVERYONE
+from modelsmith.repository.listening import Listening, refuse_plain
 from modelsmith.repository.tokens import Tokens
-from modelsmith.schema.errors import InvalidInput
 
 PATH = "/mcp"
 EVENTS_PATH = "/events"
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 LARGEST = 1 << 20
 """Bytes of a request, at most."""
-
-
-class Listening(NamedTuple):
-    """Where the server is reached."""
-
-    host: str
-    port: int
-    names: tuple[str, ...] = ()
-    """Names by which clients know it, besides those of this machine itself."""
-    certificate: Path | None = None
-    key: Path | None = None
-
-    @property
-    def scheme(self) -> str:
-        """``https`` where it has a certificate."""
-        return "https" if self.certificate else "http"
 
 
 class _Verifier:
@@ -79,9 +61,8 @@ def make_app(start: Path, tokens: Tokens, listening: Listening, provider: Provid
     Raises:
         InvalidInput: ``tls-needed``.
     """
-    _refuse_plain(listening)
-    hosts = [f"{name}:{listening.port}" for name in (*_LOOPBACK, *listening.names)]
-    hosts += list(listening.names) if listening.port in (80, 443) else []
+    refuse_plain(listening)
+    hosts = listening.hosts
     where = AnyHttpUrl(f"{listening.scheme}://{(listening.names or ('localhost',))[0]}:{listening.port}{PATH}")
 
     security = TransportSecuritySettings(
@@ -137,16 +118,4 @@ def serve(app: Starlette, listening: Listening) -> None:
         ssl_keyfile=listening.key,
         log_level="warning",
         server_header=False,
-    )
-
-
-def _refuse_plain(listening: Listening) -> None:
-    """Tokens travel in the clear without TLS, so only this machine itself may be spoken to without it."""
-    if listening.certificate or is_this_machine(listening.host):
-        return
-    raise InvalidInput(
-        "tls-needed",
-        f"{listening.host} is reached from other machines, and a token would travel there in the clear",
-        "Give --tls-cert and --tls-key, or listen on 127.0.0.1.",
-        host=listening.host,
     )

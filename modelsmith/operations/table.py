@@ -508,6 +508,16 @@ OPERATIONS: tuple[Operation, ...] = (
         replaces=True,
     ),
     Operation(
+        "route",
+        "route",
+        "RouteRequest",
+        "RouteResult",
+        LOOKERS,
+        "reads",
+        LOOK,
+        "Where requests would go by the rules here, and what a change of rules moves.",
+    ),
+    Operation(
         "fleet",
         "fleet",
         "FleetRequest",

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from modelsmith import __version__
 from modelsmith.loop.certificates import Recheck, recheck
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.promotion.freshness import stale_deployments
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import PROMOTIONS
+from modelsmith.promotion.judging import ROOT_SETTING, judge
 from modelsmith.promotion.observers import all_backing
-from modelsmith.promotion.remembered import MEMORY_FILE, Verified, recall, remember
-from modelsmith.promotion.root import check_pin, find_root
+from modelsmith.promotion.root import check_pin
 from modelsmith.promotion.tips import (
-    KNOWN,
     MAIN,
     MAIN_NAME,
     Seen,
@@ -31,23 +27,17 @@ from modelsmith.promotion.tips import (
     require_checked_out,
     tip_of,
 )
-from modelsmith.promotion.verify import replay
 from modelsmith.promotion.weights import check_converted, check_copy, check_weights
-from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.soundness import require_sound
-from modelsmith.repository.workspace import Workspace, refuse_local
+from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.observed import Agreement
-from modelsmith.schema.progress import Progress
-from modelsmith.schema.steps import step
 from modelsmith.signing.files import SUMS_FILE
-
-ROOT_SETTING = "root"
-"""``git config modelsmith.root``: the fingerprint that this clone pins."""
 
 
 class VerifyRequest(Request):
@@ -141,38 +131,18 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
         asked = _asked(git, request)
         require_sound(git)
         log = git.first_parent_log(tip)
-        begin, root = find_root(git, log, pinned)
         compared = {where: compare(git, log, commit, where) for where, commit in asked.items()}
-        is_main = name == MAIN
-        memory = recall(workspace.private)
-        if memory and memory.root != root and not request.root:
-            raise _other_root(memory, root)
-        rewound = memory.tip if memory and is_main and memory.tip not in (commit.id for commit in log) else None
-        if rewound and not request.full:
-            raise _rewound(rewound, tip)
-        if is_main:
-            compared |= _known(git, log, settled=request.full or memory is not None)
-        before = Verified.nothing(__version__, root, log[begin].id)
-        if memory and memory.continues(before) and not request.full:
-            begin, before = next(((i, memory) for i, c in enumerate(log) if c.id == memory.tip), (begin, before))
-        found = replay(git, before.tip, log[begin + 1 :], workspace.notify, datetime.now(UTC))
-        refuse_local(git, tip)
-        if request.full:
-            check_converted(found.main, workspace.models)
-        now = before.model_copy(
-            update={
-                "tip": tip,
-                "changes": before.changes + found.changes,
-                "promotions": before.promotions + found.promotions,
-                "approvals": before.approvals + found.approvals,
-            }
+        judged = judge(
+            workspace, git, log, pinned, is_main=name == MAIN, other_root=bool(request.root), full=request.full
         )
-        if is_main and now != memory:
-            _remember(workspace, now)
-        seen = all_backing(found.main)
+        compared |= judged.compared
+        before, now, main = judged.before, judged.now, judged.main
+        if request.full:
+            check_converted(main, workspace.models)
+        seen = all_backing(main)
         return VerifyResult(
             verified=True,
-            root=root,
+            root=now.root,
             pinned=pinned is not None,
             pin="--root" if request.root else f"git config modelsmith.{ROOT_SETTING}" if setting else None,
             revision=name,
@@ -184,12 +154,12 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
             promotions=now.promotions,
             approvals=now.approvals,
             remembered=before.changes,
-            rewound_from=rewound,
-            firewall=recheck(workspace, found.main),
-            weights=_weights(workspace, found.main, request.paths),
+            rewound_from=judged.rewound_from,
+            firewall=recheck(workspace, main),
+            weights=_weights(workspace, main, request.paths),
             stale=tuple(
                 StaleView(specialist=one.specialist, reasons=one.reasons, renewal=one.renewal)
-                for one in stale_deployments(found.main)
+                for one in stale_deployments(main)
             ),
             observations={name: (*one.agreeing, *one.disagreeing) for name, one in seen.items()},
             uncounted=tuple(words for one in seen.values() for words in one.uncounted),
@@ -200,50 +170,6 @@ def _asked(git: Git, request: VerifyRequest) -> dict[str, str]:
     """Mains that the request says the verified one must not contradict, by where they are."""
     asked = {"--tip": given_tip(git, request.tip)} if request.tip is not None else {}
     return asked if request.against is None else asked | {request.against: tip_of(git, request.against)}
-
-
-def _known(git: Git, log: Sequence[Commit], settled: bool) -> dict[str, Seen]:
-    """Mains that this clone fetched before, beside the verified one.
-
-    One that contradicts it is passed over when that is ``settled``: somebody has accepted this main already.
-    """
-    found: dict[str, Seen] = {}
-    for ref in KNOWN:
-        try:
-            commit = git.rev(ref)
-            found |= {ref: compare(git, log, commit, ref)} if commit else {}
-        except IntegrityFailure:
-            if not settled:
-                raise
-    return found
-
-
-def _other_root(memory: Verified, root: str) -> IntegrityFailure:
-    return IntegrityFailure(
-        "other-root",
-        "Main has another governance root than when it was last verified here",
-        "Pin the root that you trust with --root FINGERPRINT; if it is the former one, do not trust main.",
-        root=root,
-        remembered=memory.root,
-    )
-
-
-def _rewound(tip: str, now: str) -> IntegrityFailure:
-    whole = step("verify", {}, full=True)
-    return IntegrityFailure(
-        "rewound-main",
-        f"Main was rewound or rewritten since it was last verified here: {tip[:12]} is no longer on it",
-        "Compare with another clone. If that was agreed, accept main as it is with `{next}`.",
-        commit=tip,
-        tip=now,
-    ).then(whole)
-
-
-def _remember(workspace: Workspace, verified: Verified) -> None:
-    try:
-        remember(workspace.private, verified)
-    except OSError as error:
-        workspace.notify(Progress("verify", f"{MEMORY_FILE} cannot be written ({error.strerror}): nothing remembered"))
 
 
 def _weights(workspace: Workspace, main: GovernedState, paths: tuple[Path, ...]) -> dict[str, str]:

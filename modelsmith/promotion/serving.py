@@ -2,9 +2,52 @@
 
 from __future__ import annotations
 
-from modelsmith.governance.routing import BASE, render_routing
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from modelsmith.governance.routing import BASE, incumbent, render_routing
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster
+from modelsmith.repository.yamlfile import parse_yaml
+from modelsmith.schema.cluster import Routing
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One model that answers for a cluster."""
+
+    specialist: str
+    """Specialist id, or ``base``."""
+    artifact: str | None
+    record: str
+    """Digest of the record that put it there; empty for the base model."""
+
+
+class Traffic(NamedTuple):
+    """Who answers for a cluster."""
+
+    incumbent: Arm
+    watched: Arm | None
+    """The specialist under watch; None where none is."""
+    share: float
+    """Of requests that are the watched specialist's."""
+
+
+def traffic(main: GovernedState, cluster: str) -> Traffic:
+    """What main's ``routing.yaml`` says, which is the rendering of its records: whoever verified main verified that.
+
+    Raises:
+        ModelsmithError: the file does not parse.
+    """
+    validated = incumbent(cluster, main.histories.of_cluster(cluster))
+    path = f"clusters/{cluster}/routing.yaml"
+    serving = parse_yaml(path, main.tree.read(path), Routing).serving if main.tree.exists(path) else ()
+    watched = next((one for one in serving if one.specialist != validated.specialist), None)
+    return Traffic(
+        Arm(validated.specialist, validated.artifact, validated.record or ""),
+        Arm(watched.specialist, watched.artifact, watched.record or "") if watched else None,
+        watched.share if watched else 0.0,
+    )
 
 
 def serving(main: GovernedState, cluster: str) -> tuple[str, ...]:

@@ -25,11 +25,12 @@ from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import invalid, parse_yaml, sort_key, validate_document, with_model_problems
 from modelsmith.schema.base import SLUG
 from modelsmith.schema.canonical import parse_canonical
-from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, kind_of
+from modelsmith.schema.catalog import CLUSTER_DEFAULTS, CODEOWNERS, PEOPLE, POLICY, ROUTER, kind_of
 from modelsmith.schema.cluster import Cluster, ClusterDefaults
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import People, Policy
 from modelsmith.schema.governed_set import GovernedSet, label_digest
+from modelsmith.schema.router import Router
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -163,6 +164,25 @@ def find_cluster_problems(path: str, data: bytes, defaults: bytes | None) -> tup
             if names_first[name] != index
         ]
     return cluster, found
+
+
+def load_router(tree: Tree) -> Router | None:
+    """Read ``clusters/router.yaml``; None where there is none.
+
+    Raises:
+        InvalidInput: ``invalid-file``.
+    """
+    return _parse_router(tree.read(ROUTER)) if tree.exists(ROUTER) else None
+
+
+@lru_cache(maxsize=8)
+def _parse_router(data: bytes) -> Router:
+    return parse_yaml(ROUTER, data, Router)
+
+
+def cluster_names(tree: Tree) -> tuple[str, ...]:
+    """Names of all clusters, sorted."""
+    return tuple(p.split("/")[1] for p in tree.paths("clusters") if re.fullmatch("clusters/[^/]+/cluster.yaml", p))
 
 
 def load_policy(tree: Tree) -> Policy:

@@ -1,4 +1,4 @@
-"""Bearer tokens: a role and the tools that its holder may call. Only their hashes are kept, outside of every clone."""
+"""Bearer tokens: what their holders may call. Only their hashes are kept, outside of every clone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.signing.files import write_atomically
 
-_FILE = "tokens.json"
 _PREFIX = "ms"
 MOST_DAYS = 366
 
@@ -27,8 +26,8 @@ class Token(Frozen):
 
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
     role: Annotated[str, StringConstraints(pattern=r"^[a-z]{1,32}$")]
-    scopes: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z_*]{1,64}$")], ...]
-    """Patterns of tool names, such as ``modelsmith_*``; they only take away from the role's tools."""
+    scopes: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9._*-]{1,64}$")], ...]
+    """Patterns of names: of tools, such as ``modelsmith_*``, or of clusters. They only take away."""
     hash: Digest
     """SHA-256 of the token, which is 256 random bits: no guess and no table leads back to it."""
     issued_at: AwareDatetime
@@ -41,16 +40,18 @@ class Token(Frozen):
 
 
 class _Kept(Frozen):
-    """``tokens.json``."""
+    """The file."""
 
     tokens: tuple[Token, ...] = ()
 
 
 class Tokens:
-    """The tokens of one home."""
+    """The tokens of one home and purpose: agents' (``tokens.json``), or those of the front door's callers."""
 
-    def __init__(self, home: Path) -> None:
-        self._path = home / _FILE
+    def __init__(self, home: Path, name: str = "tokens", command: str = "mcp-token") -> None:
+        self._path = home / f"{name}.json"
+        self._command = command
+        self._read: tuple[tuple[int, int, int], tuple[Token, ...]] | None = None
 
     def issue(self, role: str, scopes: Sequence[str], days: int) -> tuple[Token, str]:
         """A new token, and what its holder presents: shown once, and kept nowhere.
@@ -73,7 +74,7 @@ class Tokens:
             )
         except ValidationError:
             raise InvalidInput(
-                "usage", "A scope is a pattern of tool names", "Write it like modelsmith_eval_*.", scopes=list(scopes)
+                "usage", "A scope is a pattern of names", "Write it like modelsmith_eval_*.", scopes=list(scopes)
             ) from None
         with self._alone():
             self._write((*self.all(), made))
@@ -90,9 +91,11 @@ class Tokens:
             found = next((one for one in kept if one.id == name), None)
             if found is None:
                 raise InvalidInput(
-                    "unknown-token", f"There is no token {name[:40]!a}", "`modelsmith mcp-token list` shows them.",
+                    "unknown-token",
+                    f"There is no token {name[:40]!a}",
+                    f"`modelsmith {self._command} list` shows them.",
                     token=name[:40],
-                )  # fmt: skip
+                )
             self._write(tuple(one for one in kept if one.id != name))
         return found
 
@@ -102,13 +105,17 @@ class Tokens:
         return next((one for one in self.all() if hmac.compare_digest(one.hash, hashed) and not one.expired), None)
 
     def all(self) -> tuple[Token, ...]:
-        """Every token that was not revoked.
+        """Every token that was not revoked; the file is read again when it is another.
 
         Raises:
             IntegrityFailure: ``tokens-damaged``.
         """
         try:
-            return _Kept.model_validate_json(self._path.read_bytes()).tokens
+            told = self._path.stat()
+            file = (told.st_ino, told.st_mtime_ns, told.st_size)
+            if self._read is None or self._read[0] != file:
+                self._read = file, _Kept.model_validate_json(self._path.read_bytes()).tokens
+            return self._read[1]
         except FileNotFoundError:
             return ()
         except ValidationError:
@@ -123,6 +130,11 @@ class Tokens:
     def _write(self, tokens: tuple[Token, ...]) -> None:
         write_atomically(self._path, _Kept(tokens=tokens).model_dump_json(indent=2).encode())
         self._path.chmod(0o600)
+
+
+def callers(home: Path) -> Tokens:
+    """Keys of applications that may ask the front door."""
+    return Tokens(home, "callers", "serve-key")
 
 
 def _hash(secret: str) -> str:

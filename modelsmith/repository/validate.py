@@ -37,6 +37,7 @@ from modelsmith.repository.load import find_cluster_problems
 from modelsmith.repository.passable import passable
 from modelsmith.repository.paths import folder
 from modelsmith.repository.private import Scrubber
+from modelsmith.repository.router_problems import router_problems
 from modelsmith.repository.rubric_slips import MANY
 from modelsmith.repository.runnable import not_runnable, odd_window
 from modelsmith.repository.set_files import NearestPair, SetFiles, Source, Spent
@@ -52,6 +53,7 @@ from modelsmith.schema.governance import People, Policy, Private
 from modelsmith.schema.pending import Pending
 from modelsmith.schema.plaintext import first_hidden
 from modelsmith.schema.promotion import PromotionRecord
+from modelsmith.schema.router import Router
 from modelsmith.schema.scenario import Scenario
 from modelsmith.signing.ssh import check_key
 
@@ -211,6 +213,8 @@ def _alone(path: str, kind: Kind, contents: Mapping[str, bytes], present: Set[st
             yield from misnamed(source)
         if source and isinstance(source.value, Routing):
             yield from _routing(path, source.value)
+        if source and isinstance(source.value, Router):
+            yield from router_problems(Source(source.value, source.document), _clusters(present))
 
 
 def _json(path: str, data: bytes, model: type[BaseModel]) -> Iterator[Problem]:
@@ -252,6 +256,10 @@ def _odd_window(path: str, kind: Kind, contents: Mapping[str, bytes]) -> Iterato
     if cluster and not problems:
         below = [read_yaml(CLUSTER_DEFAULTS, defaults)] if defaults is not None else []
         yield from odd_window(cluster, [read_yaml(path, contents[path]), *below])
+
+
+def _clusters(present: Set[str]) -> set[str]:
+    return {path.split("/")[1] for path in present if re.fullmatch("clusters/[^/]+/cluster.yaml", path)}
 
 
 def _sets(present: Set[str]) -> list[str]:

@@ -20,6 +20,7 @@ from modelsmith.schema.live_evidence import LiveEvidence
 from modelsmith.schema.observed import SecondLook
 from modelsmith.schema.pending import Pending
 from modelsmith.schema.promotion import Approval, ExportFacts, PromotionRecord, Receipt, RollbackOrder, TrainingFacts
+from modelsmith.schema.router import Router
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.runbook import Runbook
 from modelsmith.schema.scenario import Scenario
@@ -31,6 +32,7 @@ PEOPLE = ".github/governance/people.yaml"
 TRUST = ".github/governance/trust"
 CODEOWNERS = ".github/CODEOWNERS"
 CLUSTER_DEFAULTS = "clusters/defaults.yaml"
+ROUTER = "clusters/router.yaml"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("scenario", "evals/*/pending/**/*.yaml", Scenario),
     Kind("pending", "evals/*/pending/*.jsonl", Pending, "jsonl"),
     Kind("cluster-defaults", CLUSTER_DEFAULTS, ClusterDefaults),
+    Kind("router", ROUTER, Router),
     Kind("cluster", "clusters/*/cluster.yaml", Cluster),
     Kind("routing", "clusters/*/routing.yaml", Routing),
     Kind("runbook", "runbooks/*.json", Runbook, "json"),

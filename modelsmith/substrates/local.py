@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,6 +119,41 @@ class TransformersSubstrate:
         except (MemoryError, RuntimeError) as error:
             raise _failure("generation-failed", "The model stopped while answering.", error) from error
 
+    def speak(self, prompt: Prompt, system: str, sampling: Sampling, hear: Callable[[str], None]) -> Completion:
+        """Complete one prompt, and let its text be heard as it is written; what ``hear`` raises ends it at once.
+
+        What was heard is the completion's text. Where thoughts are taken away, it is heard when it is whole.
+        """
+        ids = self._prompt_ids(prompt, system)
+        limit = getattr(self._model.config, "max_position_embeddings", None)
+        if limit is not None and len(ids) + sampling.max_new_tokens > limit:
+            return _too_long(prompt, len(ids), limit)
+        generators = [_generator(sampling.seed, prompt)] if sampling.temperature else []
+        ends = set(self._end.tolist())
+        heard = Hearing(self._tokenizer, hear if self._chat.thinking != "strip" else lambda text: None)
+
+        def choose(logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+            chosen = _choose(logits, sampling, generators)
+            token = int(chosen[0])
+            if token not in ends:
+                heard.token(token)
+            return chosen
+
+        with torch.inference_mode(), computing_on(self._threads):
+            written = decode(
+                self._model,
+                [ids],
+                share(self._model, [ids]),
+                choose,
+                limit=sampling.max_new_tokens,
+                ends=self._end,
+                pad=self._tokenizer.pad_token_id or 0,
+            )[0]
+        completion = self._completion(_Request(prompt, ids), written.tokens, written.ended, written.seconds)
+        if rest := completion.text.removeprefix(heard.text):
+            hear(rest)
+        return completion
+
     def _prompt_ids(self, prompt: Prompt, system: str) -> list[int]:
         try:
             return prompt_ids(self._tokenizer, prompt.messages, system, self._chat)
@@ -147,6 +183,30 @@ class TransformersSubstrate:
             self._tokenizer, request.ids, written[:-1] if ended else written, "stop" if ended else "length", self._chat
         )
         return Completion(request.prompt.key, said.text, said.finish, len(request.ids), len(written), seconds)
+
+
+class Hearing:
+    """Tokens to text as they come: a character that is not whole yet is waited for."""
+
+    def __init__(self, tokenizer: Any, hear: Callable[[str], None]) -> None:
+        self._decode = partial(tokenizer.decode, skip_special_tokens=True)
+        self._hear = hear
+        self._tokens: list[int] = []
+        self._told = 0
+        """Tokens whose text was heard; a few before them are read again with what is new, since a token's text may
+        depend on the one before it."""
+        self._from = 0
+        self.text = ""
+
+    def token(self, token: int) -> None:
+        """Take the next one."""
+        self._tokens.append(token)
+        before = self._decode(self._tokens[self._from : self._told])
+        now = self._decode(self._tokens[self._from :])
+        if len(now) > len(before) and not now.endswith("\ufffd"):
+            self._from, self._told = self._told, len(self._tokens)
+            self.text += now[len(before) :]
+            self._hear(now[len(before) :])
 
 
 @contextmanager

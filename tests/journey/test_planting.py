@@ -48,7 +48,8 @@ def commands(world):
         ("export", world.state()["specialist"], "--as", "merged"), ("upstream", "status"), ("upstream", "pull"),
         ("upstream", "contribute", "notes", "--title", "Notes", "--author", "Dana <dana@example.org>"), ("verify",),
         ("verify", "--full"),
-        ("fleet",), ("events",), ("evidence", world.state()["specialist"]), ("approvers",), ("pr", "ask", "4"),
+        ("route", requests(world), "--against", "HEAD"), ("fleet",), ("events",),
+        ("evidence", world.state()["specialist"]), ("approvers",), ("pr", "ask", "4"),
         ("jobs", "list"), ("jobs", "show", "0"), ("jobs", "tail", "0"), ("jobs", "cancel", "0"),
         ("jobs", "resume", "0"), ("runbook", "list"), ("runbook", "show", "nightly-iterate"),
         ("runbook", "run", "failed-training-triage", "--param", f"cluster={CLUSTER}", "--param", f"tag={BASE}"),
@@ -61,6 +62,13 @@ def commands(world):
         ("accept-scenario", "case-0", "--capability", "late", *case),
         ("new", "set", "other", "--description", "x", "--field", "a=b|c"),
     ]  # fmt: skip
+
+
+def requests(world):
+    """A request to the front door, beside the clone."""
+    path = world.folder / "requests.jsonl"
+    path.write_text('{"model": "rtb-pricing", "messages": []}\n')
+    return str(path)
 
 
 def records(world):

@@ -6,7 +6,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from modelsmith.cli.page import Page
-from modelsmith.cli.views import agents, change, clone, corpus, jobs, life, live, pull, runbook, runs, signal, upstream
+from modelsmith.cli.views import (
+    agents,
+    change,
+    clone,
+    corpus,
+    jobs,
+    life,
+    live,
+    pull,
+    routes,
+    runbook,
+    runs,
+    signal,
+    upstream,
+)
 
 if TYPE_CHECKING:
     from modelsmith.operations.contract import Result
@@ -55,6 +69,7 @@ VIEWS: dict[str, View] = {
     "lineage": life.lineage,
     "balance": corpus.balance,
     "composite-history": corpus.composite_history,
+    "route": routes.route,
     "fleet": agents.fleet,
     "events": agents.events,
     "evidence": agents.evidence,

@@ -59,7 +59,7 @@ class ChatClient:
         self._name = name
         self._url = endpoint.url.rstrip("/") + "/chat/completions"
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **authorization}
-        self._proxy = _proxy(endpoint.url)
+        self._proxy = proxy_of(endpoint.url)
         self._sleep = sleep
         self._gate = Gate(AdaptiveLimit(endpoint.max_connections))
         self._limit_name: LimitName = "max_tokens"
@@ -212,7 +212,7 @@ async def _read_stream(response: aiohttp.ClientResponse, begin: float) -> Reply:
     return reader.end(), first
 
 
-def _proxy(url: str) -> str | None:
+def proxy_of(url: str) -> str | None:
     """The proxy that the environment (``HTTPS_PROXY``, ``NO_PROXY``) names for this address."""
     parts = urlsplit(url)
     host = parts.hostname or ""

@@ -1,0 +1,1 @@
+"""The front door: who answers a request, and how the answer comes back."""

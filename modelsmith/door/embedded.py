@@ -1,0 +1,194 @@
+"""A model in this process, for trying things out: one answer at a time, computed in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from modelsmith.door.refusal import Down, Refused
+from modelsmith.door.upstream import EVENTS, JSON, Reply
+from modelsmith.schema.errors import InvalidInput, ModelsmithError
+from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.scenario import Message
+from modelsmith.substrates.port import Completion, Prompt
+
+_KNOWN = frozenset({
+    *("model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stream"),
+    *("stream_options", "user", "metadata", "n", "store"),
+})  # fmt: skip
+"""Fields that it understands, or that change no answer."""
+_END = b"data: [DONE]\n\n"
+
+
+class Speaker(Protocol):
+    """What is asked of an engine here; `substrates.local` has it."""
+
+    def speak(self, prompt: Prompt, system: str, sampling: Sampling, hear: Any) -> Completion:
+        """Complete one prompt and let its text be heard as it comes."""
+
+
+class _Left(Exception):
+    """Nobody listens any more."""
+
+
+class EmbeddedModel:
+    """One loaded model. ``one_at_a_time`` computes, for all models of the process."""
+
+    def __init__(self, name: str, speaker: Speaker, one_at_a_time: Executor) -> None:
+        self._name = name
+        self._speaker = speaker
+        self._executor = one_at_a_time
+
+    @asynccontextmanager
+    async def ask(self, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
+        """See `Model`."""
+        system, prompt, sampling = _conversation(body)
+        loop, said, left = asyncio.get_running_loop(), asyncio.Queue[str | None](), threading.Event()
+
+        def hear(text: str) -> None:
+            if left.is_set():
+                raise _Left
+            loop.call_soon_threadsafe(said.put_nowait, text)
+
+        def speak() -> Completion:
+            if left.is_set():
+                raise _Left
+            return self._speaker.speak(prompt, system, sampling, hear)
+
+        work = loop.run_in_executor(self._executor, speak)
+        work.add_done_callback(partial(_told, said))
+        written = _Written(self._name)
+        usage = bool(_mapping(body.get("stream_options")).get("include_usage"))
+        pieces = _events(work, said, written, usage) if body.get("stream") else _whole(work, written)
+        try:
+            yield Reply(200, EVENTS if body.get("stream") else JSON, pieces)
+        finally:
+            left.set()
+
+
+def _told(said: asyncio.Queue[str | None], work: asyncio.Future[Completion]) -> None:
+    """The end of what is said; a failure that nobody waits for any more is no news."""
+    if not work.cancelled():
+        work.exception()
+    said.put_nowait(None)
+
+
+class _Written:
+    """What every part of one answer says of it."""
+
+    def __init__(self, model: str) -> None:
+        self.head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
+
+    def part(self, delta: Mapping[str, Any], finish: str | None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return _event({**self.head, "object": "chat.completion.chunk", "choices": [choice]})
+
+    def usage(self, completion: Completion) -> dict[str, int]:
+        asked, answered = completion.prompt_tokens, completion.completion_tokens
+        return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
+
+
+async def _whole(work: asyncio.Future[Completion], written: _Written) -> AsyncIterator[bytes]:
+    done = await _done(work)
+    message = {"role": "assistant", "content": done.text}
+    choices = [{"index": 0, "message": message, "finish_reason": done.finish}]
+    answer = {**written.head, "object": "chat.completion", "choices": choices, "usage": written.usage(done)}
+    yield json.dumps(answer).encode()
+
+
+async def _events(
+    work: asyncio.Future[Completion], said: asyncio.Queue[str | None], written: _Written, usage: bool
+) -> AsyncIterator[bytes]:
+    first = await said.get()
+    if first is None:
+        await _done(work)
+    yield written.part({"role": "assistant", "content": ""}, None)
+    while first is not None:
+        yield written.part({"content": first}, None)
+        first = await said.get()
+    done = await _done(work)
+    yield written.part({}, done.finish)
+    if usage:
+        yield _event({**written.head, "object": "chat.completion.chunk", "choices": [], "usage": written.usage(done)})
+    yield _END
+
+
+async def _done(work: asyncio.Future[Completion]) -> Completion:
+    try:
+        completion = await work
+    except InvalidInput as error:
+        raise Refused(400, error.code, error.message, param="messages") from None
+    except (ModelsmithError, RuntimeError, MemoryError):
+        raise Down(503, "engine") from None
+    if completion.error is not None:
+        raise Refused(400, completion.error.code, completion.error.message, param="messages")
+    return completion
+
+
+def _conversation(body: Mapping[str, Any]) -> tuple[str, Prompt, Sampling]:
+    """System prompt, conversation and sampling of a request.
+
+    Raises:
+        Refused: 400 ``not-supported`` for what this engine does not do, ``bad-request`` for what nobody could.
+    """
+    for name in sorted(body.keys() - _KNOWN):
+        if body[name] is not None:
+            raise Refused(400, "not-supported", f"The embedded engine does not know `{name[:40]}`.", param=name[:40])
+    if body.get("n") not in (None, 1):
+        raise Refused(400, "not-supported", "The embedded engine gives one answer to a request.", param="n")
+    system, messages = "", []
+    for number, (role, text) in enumerate(_turns(body["messages"])):
+        if role in ("system", "developer") and number == 0:
+            system = text
+        elif role in ("user", "assistant") and text:
+            messages.append(Message.model_construct(role=role, content=text))
+        else:
+            raise Refused(
+                400,
+                "bad-request",
+                "The embedded engine takes a system prompt, then texts of user and assistant.",
+                param="messages",
+            )
+    if not messages:
+        raise Refused(400, "bad-request", "There is no message of a user.", param="messages")
+    given = {
+        "max_new_tokens": body.get("max_completion_tokens") or body.get("max_tokens"),
+        "temperature": body.get("temperature"),
+        "top_p": body.get("top_p"),
+        "seed": body.get("seed"),
+    }
+    try:
+        sampling = Sampling.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        field = str(error.errors()[0]["loc"][0])
+        param = "max_tokens" if field == "max_new_tokens" else field
+        raise Refused(400, "bad-request", f"`{param}`: {error.errors()[0]['msg']}", param=param) from None
+    return system, Prompt("door", tuple(messages)), sampling
+
+
+def _turns(messages: Sequence[Any]) -> Iterator[tuple[object, str]]:
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, list):
+            parts = [_mapping(part) for part in content]
+            texts = [str(part["text"]) for part in parts if part.get("type") == "text" and "text" in part]
+            content = "".join(texts) if len(texts) == len(parts) else None
+        yield message.get("role"), content if isinstance(content, str) else ""
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _event(document: Mapping[str, Any]) -> bytes:
+    return b"data: " + json.dumps(document).encode() + b"\n\n"

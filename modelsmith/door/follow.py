@@ -1,0 +1,267 @@
+"""What the door obeys: the last main of its clone that verified, and whose models are at hand.
+
+Nothing is obeyed before it was judged, and nothing is taken from the work tree. Where a new main does not verify, or a
+model of it is missing or not what its record says, everything goes on as it was, and `troubles` says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from modelsmith import __version__
+from modelsmith.door.lines import Line, check_artifact, read_line
+from modelsmith.door.upstream import Model
+from modelsmith.governance.router import Rules
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
+from modelsmith.promotion.judging import ROOT_SETTING, judge
+from modelsmith.promotion.remembered import Verified, recall
+from modelsmith.promotion.root import check_pin, find_root
+from modelsmith.promotion.serving import Arm
+from modelsmith.promotion.tips import MAIN, MAIN_NAME, named_commit
+from modelsmith.repository.load import cluster_names, load_router
+from modelsmith.repository.objects import ObjectReader
+from modelsmith.repository.soundness import require_sound
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput, ModelsmithError
+
+LOOK_SECONDS = 1.0
+"""How often main is looked at."""
+AGAIN_SECONDS = 15.0
+"""How often what did not work is tried again, without a new commit."""
+MAIN_TROUBLE = "main"
+"""Whose trouble it is where main itself is not obeyed; else it is a cluster's, by its name."""
+
+_Key = tuple[str, Arm, str]
+MakeModel = Callable[[Line, Arm], Awaitable[Model]]
+Told = Callable[[str, ModelsmithError | None], None]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """One cluster with the models that answer for it."""
+
+    line: Line
+    incumbent: Model
+    watched: Model | None
+
+    def model(self, arm: Arm) -> Model:
+        """The model of one of its arms."""
+        return self.watched if self.watched and arm == self.line.watched else self.incumbent
+
+
+@dataclass(frozen=True)
+class Served:
+    """All that requests are answered by. It is replaced as a whole; a request keeps the one that it came to."""
+
+    commit: str
+    rules: Rules
+    clusters: Mapping[str, Ready]
+    lacking: frozenset[str] = frozenset()
+    """Clusters of main that nobody answers for, since their models could not be made ready."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What one verified main says, before its models are at hand."""
+
+    commit: str
+    rules: Rules
+    lines: Mapping[str, Line | ModelsmithError]
+    damaged: Mapping[tuple[str, Arm], ModelsmithError]
+    """Artifacts at hand that are not what main says."""
+
+
+class Follower:
+    """Follows main.
+
+    ``make`` gives a model, loading it where that is needed. ``watch`` is told of each commit, in a thread, before
+    traffic is routed by it. ``told`` hears of trouble and its end.
+    """
+
+    def __init__(self, workspace: Workspace, make: MakeModel, watch: Callable[[str], None], told: Told) -> None:
+        self._workspace = workspace
+        self._make = make
+        self._watch = watch
+        self._told = told
+        self._models: dict[_Key, Model] = {}
+        self._seen: str | None = None
+        self._again = 0.0
+        self.served: Served | None = None
+        self.troubles: dict[str, ModelsmithError] = {}
+        """By `MAIN_TROUBLE` or cluster: why something newer is not obeyed."""
+        self.reloads = 0
+
+    async def start(self) -> Served:
+        """Obey main as it is, or else the last main that this clone verified.
+
+        Raises:
+            ModelsmithError: nothing can be served.
+        """
+        try:
+            await self._obey(await asyncio.to_thread(_read, self._workspace))
+        except ModelsmithError as error:
+            self._trouble(MAIN_TROUBLE, error)
+            plan = await asyncio.to_thread(_read_remembered, self._workspace)
+            if plan is None:
+                raise
+            await self._obey(plan)
+        assert self.served is not None
+        if not self.served.clusters:
+            raise next(iter(self.troubles.values()), _nothing())
+        return self.served
+
+    async def follow(self) -> None:
+        """Look at main for as long as the door is open."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self.look()
+
+    async def look(self) -> None:
+        """Obey main if it has moved and verifies. Raises nothing: what is wrong is in `troubles`."""
+        try:
+            tip = await asyncio.to_thread(_tip, self._workspace)
+            due = bool(self.troubles) and time.monotonic() >= self._again
+            if tip == self._seen and not due:
+                return
+            self._seen, self._again = tip, time.monotonic() + AGAIN_SECONDS
+            plan = await asyncio.to_thread(_read, self._workspace)
+            self._trouble(MAIN_TROUBLE, None)
+            await self._obey(plan)
+        except ModelsmithError as error:
+            self._trouble(MAIN_TROUBLE, error)
+        except Exception as error:  # whatever it was, what is served goes on
+            self._trouble(MAIN_TROUBLE, _unexpected(error))
+
+    async def _obey(self, plan: _Plan) -> None:
+        before = self.served.clusters if self.served else {}
+        clusters: dict[str, Ready] = {}
+        for name, line in plan.lines.items():
+            try:
+                clusters[name], wrong = await self._ready(name, line, plan)
+                self._trouble(name, wrong)
+            except ModelsmithError as error:
+                self._trouble(name, error)
+                if name in before:
+                    clusters[name] = _as_before(before[name], line)
+        for gone in self.troubles.keys() - plan.lines.keys() - {MAIN_TROUBLE}:
+            self._trouble(gone, None)
+        await asyncio.to_thread(self._watch, plan.commit)
+        self._seen = self._seen or plan.commit
+        self.reloads += self.served is not None
+        self.served = Served(plan.commit, plan.rules, clusters, frozenset(plan.lines.keys() - clusters.keys()))
+        used = {_key(ready.line, arm) for ready in clusters.values() for arm in ready.line.arms}
+        self._models = {key: model for key, model in self._models.items() if key in used}
+
+    async def _ready(
+        self, name: str, line: Line | ModelsmithError, plan: _Plan
+    ) -> tuple[Ready, ModelsmithError | None]:
+        """The models of a line; one that is loaded stays so, whatever became of its files, and that is said."""
+        if isinstance(line, ModelsmithError):
+            raise line
+        models: list[Model] = []
+        wrong = None
+        for arm in line.arms:
+            damage = plan.damaged.get((name, arm))
+            if (known := self._models.get(_key(line, arm))) is not None:
+                models.append(known)
+                wrong = wrong or damage
+            elif damage:
+                raise damage
+            else:
+                self._models[_key(line, arm)] = made = await self._make(line, arm)
+                models.append(made)
+        return Ready(line, models[0], models[1] if line.watched else None), wrong
+
+    def _trouble(self, what: str, error: ModelsmithError | None) -> None:
+        before = self.troubles.pop(what, None)
+        if error is not None:
+            self.troubles[what] = error
+        if (before is None) != (error is None) or (before and error and before.message != error.message):
+            self._told(what, error)
+
+
+def _key(line: Line, arm: Arm) -> _Key:
+    """What makes a loaded model another one."""
+    base = line.cluster.base_model
+    return line.cluster.cluster, arm, f"{base.digest} {base.chat!r}"
+
+
+def _as_before(ready: Ready, line: Line | ModelsmithError) -> Ready:
+    """What goes on where the new line cannot; but a specialist whose traffic main has taken back gets none."""
+    if isinstance(line, ModelsmithError) or ready.line.watched is None or ready.line.watched in line.arms:
+        return ready
+    return Ready(replace(ready.line, watched=None, share=0.0), ready.incumbent, None)
+
+
+def _tip(workspace: Workspace) -> str | None:
+    return workspace.git.rev(MAIN)
+
+
+def _pinned(workspace: Workspace) -> str:
+    pinned = check_pin(workspace.setting(ROOT_SETTING))
+    if pinned is None:
+        raise InvalidInput(
+            "root-not-pinned",
+            "This clone pins no governance root, so nobody can say whose main it is",
+            f"Have somebody you trust tell you the fingerprint: `git config modelsmith.{ROOT_SETTING} FINGERPRINT`.",
+        )
+    return pinned
+
+
+def _read(workspace: Workspace) -> _Plan:
+    """Judge main, and read what it says. Raises ModelsmithError."""
+    pinned = _pinned(workspace)
+    with ObjectReader(workspace.root) as git:
+        _, tip = named_commit(git, MAIN_NAME)
+        require_sound(git)
+        return _plan(workspace, judge(workspace, git, git.first_parent_log(tip), pinned).main)
+
+
+def _read_remembered(workspace: Workspace) -> _Plan | None:
+    """What the last main says that this clone verified from the pinned root with this very toolkit; None without."""
+    pinned, memory = _pinned(workspace), recall(workspace.private)
+    if memory is None:
+        return None
+    with ObjectReader(workspace.root) as git:
+        if git.rev(memory.tip) is None:
+            return None
+        log = git.first_parent_log(memory.tip)
+        begin, root = find_root(git, log, pinned)
+        if not memory.continues(Verified.nothing(__version__, root, log[begin].id)):
+            return None
+        return _plan(workspace, read_governed_state(git, memory.tip))
+
+
+def _plan(workspace: Workspace, main: GovernedState) -> _Plan:
+    names = cluster_names(main.tree)
+    lines: dict[str, Line | ModelsmithError] = {}
+    damaged: dict[tuple[str, Arm], ModelsmithError] = {}
+    for name in names:
+        try:
+            lines[name] = line = read_line(main, name)
+        except ModelsmithError as error:
+            lines[name] = error
+            continue
+        for arm in line.arms:
+            try:
+                check_artifact(workspace, main, line, arm)
+            except ModelsmithError as error:
+                damaged[name, arm] = error
+    return _Plan(main.tree.commit, Rules(load_router(main.tree), names), lines, damaged)
+
+
+def _nothing() -> IntegrityFailure:
+    return IntegrityFailure(
+        "nothing-to-serve", "Main has no cluster", "Add one: `modelsmith new cluster`, by a pull request."
+    )
+
+
+def _unexpected(error: Exception) -> InfrastructureFailure:
+    return InfrastructureFailure(
+        "reload-failed",
+        f"Main could not be read: {type(error).__name__}",
+        "Look at the door's log, and run `modelsmith verify` in the clone.",
+    )

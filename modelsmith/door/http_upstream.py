@@ -1,0 +1,91 @@
+"""A model at a server that speaks OpenAI's API: vLLM, a provider, a team's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from modelsmith.door.asking import encode
+from modelsmith.door.refusal import Down
+from modelsmith.door.upstream import EVENTS, JSON, Reply
+
+_TO_BLAME = frozenset({400, 413, 422})
+"""Statuses by which a server says that the request is wrong, whoever answers it."""
+CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class HttpModel:
+    """One model of a server.
+
+    Nothing of a caller's headers goes there, and of the server's nothing comes back but status and kind of content: so
+    nobody can speak in the name of the other.
+    """
+
+    session: aiohttp.ClientSession
+    url: str
+    """Base URL, up to and with the version."""
+    name: str
+    """By which the server knows the model."""
+    key: str | None = field(default=None, repr=False)
+    proxy: str | None = None
+    """That the environment names for this server."""
+    silence_seconds: float = 60.0
+    """Longest wait for the next piece of an answer."""
+    mend: Callable[[], Awaitable[object]] | None = None
+    """What to do where the server no longer knows the model, as after its restart; raises `Down`."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that this model is always asked with."""
+    omit: tuple[str, ...] = ()
+    """Fields that this server refuses."""
+
+    @asynccontextmanager
+    async def ask(self, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
+        """See `Model`."""
+        asked = {name: value for name, value in body.items() if name not in self.omit}
+        headers = {"Content-Type": JSON, "Accept-Encoding": "identity"}
+        if self.key is not None:
+            headers["Authorization"] = f"Bearer {self.key}"
+        data = encode({**asked, **self.more, "model": self.name})
+        response = await self._post(data, headers)
+        if response.status == 404 and self.mend is not None:
+            response.close()
+            await self.mend()
+            response = await self._post(data, headers)
+        async with response:
+            kind = response.content_type
+            if response.status != 200 and response.status not in _TO_BLAME:
+                raise Down(502 if response.status < 500 else response.status, f"status {response.status}", again=False)
+            if kind != (EVENTS if body.get("stream") and response.status == 200 else JSON):
+                raise Down(502, "content type", again=False)
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise Down(502, "content encoding", again=False)
+            yield Reply(response.status, kind, _pieces(response))
+
+    async def _post(self, data: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self.silence_seconds)
+        url = f"{self.url.rstrip('/')}/chat/completions"
+        try:
+            return await self.session.post(
+                url, data=data, headers=headers, timeout=timeout, allow_redirects=False, proxy=self.proxy
+            )
+        except aiohttp.ConnectionTimeoutError:
+            raise Down(503, "connect", again=False) from None
+        except TimeoutError:
+            raise Down(504, "timeout", again=False) from None
+        except (aiohttp.ClientError, OSError, ValueError):
+            raise Down(503, "connect") from None
+
+
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        async for piece in response.content.iter_any():
+            yield piece
+    except TimeoutError:
+        raise Down(504, "timeout", again=False) from None
+    except (aiohttp.ClientError, OSError):
+        raise Down(502, "broke off") from None

@@ -1,0 +1,57 @@
+"""The door's log: a line of JSON for each request, and for trouble. No prompt, no answer, no key."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+PAUSE: Final = 0.25
+"""Seconds between two writes."""
+LARGEST: Final = 64 << 20
+"""Bytes after which the file is put aside, in place of the one that was put aside before."""
+_MOST_WAITING: Final = 100_000
+
+
+class Journal:
+    """Written now and then by a thread of its own, many lines at once: no request waits for a disk.
+
+    What cannot be written is left out; serving goes on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: deque[str] = deque(maxlen=_MOST_WAITING)
+        self._ended = threading.Event()
+        self._writer = threading.Thread(target=self._write_on, name="door-log", daemon=True)
+        self._writer.start()
+
+    def note(self, what: str, **facts: Any) -> None:
+        """Add a line."""
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._lines.append(json.dumps({"at": at, "what": what, **facts}))
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        self._ended.set()
+        self._writer.join()
+
+    def _write_on(self) -> None:
+        while not self._ended.wait(PAUSE):
+            self._write()
+        self._write()
+
+    def _write(self) -> None:
+        lines = [self._lines.popleft() + "\n" for _ in range(len(self._lines))]
+        if not lines:
+            return
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._path.exists() and self._path.stat().st_size > LARGEST:
+                self._path.replace(self._path.with_suffix(".1.jsonl"))
+            with self._path.open("a", encoding="utf-8") as file:
+                file.writelines(lines)

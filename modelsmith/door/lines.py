@@ -1,0 +1,76 @@
+"""What a verified main says: for each cluster who answers which share, and what the models were evaluated with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelsmith.artifacts.store import Store
+from modelsmith.door.asking import Governed
+from modelsmith.governance.routing import BASE
+from modelsmith.governance.states import SpecialistHistory
+from modelsmith.live.port import Stage
+from modelsmith.promotion.governed_state import GovernedState
+from modelsmith.promotion.serving import Arm, traffic
+from modelsmith.promotion.weights import check_copy
+from modelsmith.repository.load import load_cluster
+from modelsmith.repository.tree import Revision
+from modelsmith.repository.workspace import Workspace
+from modelsmith.repository.yamlfile import parse_yaml
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.evalset import EvalSet
+
+
+@dataclass(frozen=True)
+class Line:
+    """One cluster's traffic."""
+
+    cluster: Cluster
+    commit: str
+    """Of main, that says so."""
+    incumbent: Arm
+    watched: Arm | None
+    """The specialist under watch; None where none is."""
+    share: float
+    """Of requests that are the watched specialist's."""
+    governed: Governed
+
+    @property
+    def stage(self) -> Stage:
+        """How far its deployment is. No record says ``shadow`` yet."""
+        return "canary" if self.watched else "full"
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """Everyone who may have to answer."""
+        return (self.incumbent, self.watched) if self.watched else (self.incumbent,)
+
+
+def read_line(main: GovernedState, name: str) -> Line:
+    """A cluster's traffic as main has it.
+
+    Raises:
+        ModelsmithError: a governed file does not parse.
+    """
+    cluster = load_cluster(main.tree, name)
+    incumbent, watched, share = traffic(main, name)
+    return Line(cluster, main.tree.commit, incumbent, watched, share, _governed(main.tree, cluster))
+
+
+def check_artifact(workspace: Workspace, main: GovernedState, line: Line, arm: Arm) -> None:
+    """Refuse an artifact that is at hand and is not, byte for byte, the one of the record, with the signature on main.
+
+    Raises:
+        IntegrityFailure: as `check_copy`.
+    """
+    if arm.specialist == BASE or arm.artifact is None:
+        return
+    history: SpecialistHistory = main.histories.by_specialist[arm.specialist]
+    folder = Store(workspace.store(line.cluster.store)).get(arm.artifact)
+    if folder is not None:
+        check_copy(main, history, folder)
+
+
+def _governed(tree: Revision, cluster: Cluster) -> Governed:
+    path = f"evals/{cluster.eval_set}/evalset.yaml"
+    evalset = parse_yaml(path, tree.read(path), EvalSet)
+    return Governed(evalset.prompt.system, evalset.sampling, cluster.base_model.chat)

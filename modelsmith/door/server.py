@@ -1,0 +1,151 @@
+"""The door's process: it listens, follows main, answers, and ends without losing what is under way."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from modelsmith.door.app import Door
+from modelsmith.door.follow import Follower
+from modelsmith.door.journal import Journal
+from modelsmith.door.models import Models
+from modelsmith.door.settings import Settings
+from modelsmith.loop.keeping import Keeper
+from modelsmith.repository.listening import Listening, refuse_plain
+from modelsmith.repository.tokens import Tokens
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
+
+LOG = Path("logs", "door.jsonl")
+"""In the clone's private folder."""
+_IDLE_SECONDS = 75.0
+"""How long a connection may be open without a whole request."""
+_END_SECONDS = 30.0
+"""How long requests under way may take when the door closes."""
+
+
+def serve(
+    workspace: Workspace,
+    settings: Settings,
+    listening: Listening,
+    keys: Tokens | None,
+    say: Callable[[str], None],
+) -> None:
+    """Serve until interrupted or told to end.
+
+    Raises:
+        InvalidInput: ``tls-needed``, ``no-callers``, ``keys-needed``, ``bad-certificate``.
+        InfrastructureFailure: ``address-taken``, ``key-not-written``.
+        ModelsmithError: main does not verify and never did, or no cluster's models are at hand.
+    """
+    refuse_plain(listening)
+    if keys is None and not listening.local:
+        raise InvalidInput("keys-needed", "Other machines reach this door", "Leave --no-keys out.", host=listening.host)
+    if keys is not None and not keys.all():
+        raise InvalidInput(
+            "no-callers",
+            "Nobody has a key yet, so nobody could ask anything",
+            "Issue one: `modelsmith serve-key issue`; or, to try it out on this machine, give --no-keys.",
+        )
+    keeper = Keeper(workspace, say)
+    try:
+        asyncio.run(_serve(workspace, settings, listening, keeper, keys, say))
+    finally:
+        keeper.close()
+
+
+async def _serve(
+    workspace: Workspace,
+    settings: Settings,
+    listening: Listening,
+    keeper: Keeper,
+    keys: Tokens | None,
+    say: Callable[[str], None],
+) -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    async with opened(workspace, settings, listening, keeper, keys, say) as follower:
+        served = await follower.start()
+        following = asyncio.create_task(follower.follow())
+        names = ", ".join(sorted(served.clusters))
+        say(f"{listening.scheme}://{listening.host}:{listening.port}/v1  main {served.commit[:12]}  serves {names}")
+        await ended.wait()
+        say("closing: requests under way are answered first")
+        following.cancel()
+
+
+@asynccontextmanager
+async def opened(
+    workspace: Workspace,
+    settings: Settings,
+    listening: Listening,
+    keeper: Keeper,
+    keys: Tokens | None,
+    say: Callable[[str], None],
+) -> AsyncIterator[Follower]:
+    """The door, listening; it serves nothing before its follower has started. What is under way ends with the block."""
+    journal = Journal(workspace.private / LOG)
+
+    def told(what: str, error: ModelsmithError | None) -> None:
+        if error is None:
+            journal.note("mended", of=what)
+            say(f"{what}: obeyed again")
+            return
+        journal.note("trouble", of=what, code=error.code, message=error.message, mend=error.mend)
+        words = error.message.rstrip(".")
+        say(f"NOT OBEYED, {what} ({error.code}): {words}. What was served before goes on. {error.mend}")
+
+    connector = aiohttp.TCPConnector(limit=0)
+    jar = aiohttp.DummyCookieJar()
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=jar) as session:
+        models = Models(workspace, settings, session)
+        follower = Follower(workspace, models.make, keeper.follow, told)
+        door = Door(follower, keeper.recorder, settings.limits, journal, frozenset(listening.hosts), keys)
+        runner = web.AppRunner(
+            door.app(),
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=_IDLE_SECONDS,
+            shutdown_timeout=_END_SECONDS,
+        )
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, listening.host, listening.port, ssl_context=_tls(listening))
+            try:
+                await site.start()
+            except OSError as error:
+                raise InfrastructureFailure(
+                    "address-taken",
+                    f"{listening.host}:{listening.port} cannot be listened on: {error.strerror}",
+                    "Give another --port or --host, or end the program that has it.",
+                    port=listening.port,
+                ) from None
+            yield follower
+        finally:
+            await runner.cleanup()
+            models.close()
+            journal.close()
+
+
+def _tls(listening: Listening) -> ssl.SSLContext | None:
+    if listening.certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(listening.certificate, listening.key)
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidInput(
+            "bad-certificate",
+            f"Certificate and key cannot be used: {error.strerror or type(error).__name__}",
+            "Give a PEM certificate chain and its private key.",
+        ) from None
+    return context

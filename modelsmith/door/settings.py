@@ -1,0 +1,122 @@
+"""``serve.yaml``: which backends this machine has. It is the machine's own file: no commit reaches it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelsmith.repository.workspace import Workspace
+from modelsmith.repository.yamlfile import parse_yaml
+from modelsmith.schema.base import Frozen, ServedName, Slug
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.source import SamplingSetting
+from modelsmith.substrates.endpoint.allowed import is_loopback, origin
+
+FILE = "serve.yaml"
+
+
+class Embedded(Frozen):
+    """This process computes the answers, one after the other: for trying things out."""
+
+    engine: Literal["embedded"] = "embedded"
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads; all cores when not set."""
+
+
+class Server(Frozen):
+    """A server with OpenAI's API."""
+
+    engine: Literal["vllm", "openai"]
+    """``vllm``: adapters are loaded into it under their digest's name, so it must see the artifact store; it runs with
+    ``--enable-lora`` and ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=1``. ``openai``: any other; it has its models already."""
+    url: Annotated[str, Field(pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$")]
+    """Base URL up to and with the version (``https://host/v1``)."""
+    key_env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
+    """Environment variable that holds its key."""
+    models: dict[str, ServedName] = {}
+    """By which names it knows ``base`` and the specialists. Of a server that is not vLLM nobody can check the weights:
+    whoever writes a name here says that they are the specialist's."""
+    omit: tuple[SamplingSetting, ...] = ()
+    """Settings of the sampling that it refuses."""
+
+
+class Limits(Frozen):
+    """What the door takes at most."""
+
+    body_bytes: Annotated[int, Field(ge=1024, le=64 << 20)] = 1 << 20
+    body_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """Longest time for a request's body to come, and for a caller to take a piece of the answer."""
+    at_once: Annotated[int, Field(ge=1, le=100_000)] = 512
+    """Requests under way; the embedded engine computes one of them at a time."""
+    waiting: Annotated[int, Field(ge=0, le=100_000)] = 1024
+    """Further requests that wait for their turn; the next one is told 429."""
+    wait_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """Longest wait for a turn."""
+    silence_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Longest wait for the next piece of a backend's answer."""
+    total_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """Longest answer."""
+
+
+class Settings(Frozen):
+    """The file. Without one, the embedded engine answers for every cluster."""
+
+    backends: dict[Slug, Annotated[Embedded | Server, Field(discriminator="engine")]] = {}
+    """By cluster; the embedded engine answers for one that is not named."""
+    limits: Limits = Limits()
+
+
+def load_settings(workspace: Workspace, path: Path | None) -> Settings:
+    """The machine's settings: of ``path``, else of ``serve.yaml`` in `MODELSMITH_HOME` where there is one.
+
+    Raises:
+        InvalidInput: ``invalid-file``, ``missing-file``; ``settings-in-clone`` for a file of the work tree, where a
+            commit could have put it; ``endpoint-not-encrypted``, ``key-missing``.
+    """
+    file = path or workspace.home / FILE
+    private = workspace.private.resolve()
+    real = file.resolve()
+    if real.is_relative_to(workspace.root.resolve()) and not real.is_relative_to(private):
+        raise InvalidInput(
+            "settings-in-clone",
+            f"{file} lies in the work tree, where a commit could have put it",
+            f"Keep it outside, such as at {workspace.home / FILE}.",
+            path=str(file),
+        )
+    try:
+        settings = parse_yaml(str(file), file.read_bytes(), Settings)
+    except FileNotFoundError:
+        if path is None:
+            return Settings()
+        raise InvalidInput("missing-file", f"There is no file {file}", "Correct the path.", path=str(file)) from None
+    for backend in settings.backends.values():
+        if isinstance(backend, Server):
+            _check(backend)
+    return settings
+
+
+def key_of(server: Server) -> str | None:
+    """The server's key, from the environment."""
+    return os.environ.get(server.key_env) if server.key_env else None
+
+
+def _check(server: Server) -> None:
+    where = origin(server.url) or ""
+    host = where.partition("://")[2].rpartition(":")[0] or where.partition("://")[2]
+    if not where.startswith("https://") and not is_loopback(host.strip("[]")):
+        raise InvalidInput(
+            "endpoint-not-encrypted",
+            f"The backend {where or server.url!a} would be asked over an unencrypted connection",
+            "Write https://; http:// is for this machine's own loopback only.",
+            where=where,
+        )
+    if server.key_env and not key_of(server):
+        raise InvalidInput(
+            "key-missing",
+            f"The environment has no {server.key_env}, which {FILE} names",
+            f"Set {server.key_env} to the backend's key.",
+            variable=server.key_env,
+        )

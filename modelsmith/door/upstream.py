@@ -1,0 +1,63 @@
+"""The port to whoever answers: a model at a server, or one in this process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+_TOKENS = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d{1,9})')
+_DONE = re.compile(rb"(?:^|\n)data: ?\[DONE\]")
+_TAIL = 4096
+JSON = "application/json"
+EVENTS = "text/event-stream"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer that has begun."""
+
+    status: int
+    """200, or 400, 413 or 422 where the backend says that the request is to blame."""
+    content_type: str
+    """`JSON` or `EVENTS`."""
+    pieces: AsyncIterator[bytes]
+    """Raises `Down` where it breaks off."""
+
+
+class Model(Protocol):
+    """One model that can be asked."""
+
+    def ask(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[Reply]:
+        """Ask it; whoever leaves the context before the end has it stop.
+
+        Raises:
+            Refused: the request cannot be answered by this kind of backend.
+            Down: it gave no answer.
+        """
+
+
+class Usage:
+    """Tokens of an answer, read from its end as it passes by."""
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._events = 0
+
+    def saw(self, piece: bytes) -> None:
+        """Take the next piece."""
+        self._events += piece.count(b"\ndata:") + piece.startswith(b"data:")
+        self._tail = (self._tail + piece)[-_TAIL:]
+
+    @property
+    def done(self) -> bool:
+        """Whether a stream said that nothing follows: one that just ends was cut off."""
+        return _DONE.search(self._tail) is not None
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Tokens asked and answered. Where a stream does not say, each of its events counts as a token."""
+        found = {name: int(count) for name, count in _TOKENS.findall(self._tail)}
+        return found.get(b"prompt", 0), found.get(b"completion", self._events)

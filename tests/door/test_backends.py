@@ -1,0 +1,116 @@
+"""Backends of a machine: a vLLM server that takes adapters as it runs, and servers that have their models already."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+from aiohttp import web
+from doors import line
+from worlds import CLUSTER
+
+from modelsmith.door.lines import read_line
+from modelsmith.door.models import Models
+from modelsmith.door.settings import Settings, load_settings
+from modelsmith.promotion.governed_state import read_governed_state
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+
+ASKED = {"messages": [{"role": "user", "content": "Why?"}]}
+
+
+class Vllm:
+    """Enough of vLLM: it answers for its base and for what was loaded, and knows nothing more after a restart."""
+
+    def __init__(self):
+        self.loaded, self.loads, self.takes = {}, 0, True
+
+    async def load(self, request):
+        body = json.loads(await request.read())
+        self.loads += 1
+        if not self.takes:
+            return web.json_response({"error": {"message": "rank too large"}}, status=400)
+        if body["lora_name"] in self.loaded:
+            return web.json_response({"message": "has already been loaded"}, status=400)
+        self.loaded[body["lora_name"]] = body["lora_path"]
+        return web.Response(text="Success")
+
+    async def chat(self, request):
+        name = json.loads(await request.read())["model"]
+        if name != "llama" and name not in self.loaded:
+            return web.json_response({"error": {"message": "no such model"}}, status=404)
+        return web.json_response({"by": name})
+
+
+async def answer(model):
+    async with model.ask(ASKED) as reply:
+        return json.loads(b"".join([piece async for piece in reply.pieces]))["by"]
+
+
+def test_adapters_are_loaded_into_vllm_under_their_digest_s_name(world):
+    """And again where the server was restarted; the store's folder is named only after its files were checked."""
+    stub = Vllm()
+
+    async def scene():
+        app = web.Application()
+        app.router.add_post("/v1/load_lora_adapter", stub.load)
+        app.router.add_post("/v1/chat/completions", stub.chat)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        file = world.home / "serve.yaml"
+        file.write_text(f"backends: {{{CLUSTER}: {{engine: vllm, url: '{url}', models: {{base: llama}}}}}}\n")
+        workspace = Workspace.find(world.clone)
+        found = read_line(read_governed_state(world.git, "HEAD"), CLUSTER)
+        async with aiohttp.ClientSession() as session:
+            models = Models(workspace, load_settings(workspace, None), session)
+            base, adapter = [await models.make(found, arm) for arm in found.arms]
+            name = f"adapter-{found.watched.artifact.removeprefix('sha256:')}"
+            assert [await answer(model) for model in (base, adapter)] == ["llama", name]
+            assert stub.loaded[name].startswith(str((world.home / "store").resolve()))
+            stub.loaded.clear()
+            assert await answer(adapter) == name
+            assert stub.loads == 2
+            await models.make(found, found.watched)
+            stub.takes, stub.loaded = False, {}
+            with pytest.raises(InfrastructureFailure, match="does not take the adapter"):
+                await models.make(found, found.watched)
+            models.close()
+        await runner.cleanup()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("backend", "code"),
+    [
+        ("{engine: openai, url: 'http://10.0.0.1/v1'}", "endpoint-not-encrypted"),
+        ("{engine: openai, url: 'http://127.0.0.1.evil.invalid/v1'}", "endpoint-not-encrypted"),
+        ("{engine: openai, url: 'https://x.invalid/v1', key_env: NO_SUCH_KEY}", "key-missing"),
+        ("{engine: openai, url: 'https://a:b@x.invalid/v1'}", "invalid-file"),
+        ("{engine: none}", "invalid-file"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(tmp_path, fresh_template, backend, code):
+    file = tmp_path / "serve.yaml"
+    file.write_text(f"backends:\n  pricing: {backend}\n")
+    with pytest.raises(InvalidInput) as caught:
+        load_settings(Workspace(fresh_template.clone, fresh_template.home), file)
+    assert caught.value.code == code
+
+
+def test_a_server_without_a_name_for_a_specialist_is_not_guessed_at(tmp_path, fresh_template):
+    async def scene():
+        settings = Settings.model_validate_json(
+            '{"backends": {"pricing": {"engine": "openai", "url": "https://x.invalid/v1", "models": {"base": "m"}}}}'
+        )
+        async with aiohttp.ClientSession() as session:
+            models = Models(Workspace(fresh_template.clone, fresh_template.home), settings, session)
+            with pytest.raises(InvalidInput, match="by which name"):
+                await models.make(line(0.5), line(0.5).watched)
+            models.close()
+
+    asyncio.run(scene())

@@ -1,0 +1,269 @@
+"""What an enemy sends: to be answered as another, to be counted as another, or to stop the door for everybody."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import time
+
+import pytest
+from doors import ASKED, CLUSTER, WATCHED, event, until
+
+from modelsmith.door.settings import Limits
+from modelsmith.repository.tokens import callers
+from modelsmith.schema.router import Router, Rule, When
+
+BODY = json.dumps(ASKED).encode()
+LENGTH = len(BODY)
+SMALL = Limits(body_bytes=4096, body_seconds=1.0, at_once=2, waiting=1, wait_seconds=5.0)
+
+
+async def raw(door, data, *, wait=True):
+    """What comes back for bytes as they are."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+    writer.write(data)
+    await writer.drain()
+    if not wait:
+        return reader, writer
+    try:
+        async with asyncio.timeout(5):
+            return await reader.read(65536)
+    finally:
+        writer.close()
+
+
+def head(*lines, host=None, length=LENGTH):
+    told = [f"Host: {host}"] if host else []
+    told += [f"Content-Length: {length}"] if length is not None else []
+    return "\r\n".join(
+        ["POST /v1/chat/completions HTTP/1.1", *told, "Content-Type: application/json", *lines, "", ""]
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "bad-json"),
+        (b"[]", "bad-json"),
+        (b"[" * 3000, "bad-json"),
+        (b'{"a":' * 600 + b"1" + b"}" * 600, "bad-json"),
+        (BODY[:-1] + b', "model": "other"}', "bad-json"),
+        (BODY[:-1] + b', "metadata": {"tier": "x", "tier": "gold"}}', "bad-json"),
+        (BODY[:-1] + b', "temperature": NaN}', "bad-json"),
+        (BODY[:-1] + b', "temperature": 1e999}', "bad-json"),
+        (BODY[:-1] + b', "seed": ' + b"9" * 2000 + b"}", "bad-json"),
+        (b"\xff\xfe" + BODY, "bad-json"),
+        (b'{"model": "pricing"}', "bad-request"),
+        (b'{"model": ["pricing"], "messages": [{}]}', "bad-request"),
+        (b'{"model": "pricing", "messages": ["x"]}', "bad-request"),
+        (b'{"model": "pricing", "messages": [{}], "stream": "yes"}', "bad-request"),
+        (b'{"model": "../../etc/passwd", "messages": [{}]}', "no-route"),
+        (b'{"model": "pricing/../pricing", "messages": [{}]}', "no-route"),
+        (b'{"model": "iter-002-0000000b", "messages": [{}]}', "no-route"),
+        (b'{"model": "base", "messages": [{}]}', "no-route"),
+    ],
+)
+def test_a_body_that_two_readers_could_read_differently_is_refused(play, body, code):
+    async def scene(door):
+        status, _, answer = await door.ask(body)
+        assert (status in (400, 404), answer["error"]["code"]) == (True, code)
+        assert answer["error"]["message"]
+        assert door.specialist.asked == door.incumbent.asked == door.recorder.decisions == []
+
+    play(scene, limits=Limits(body_bytes=8192))
+
+
+def test_no_more_of_a_body_is_taken_than_allowed(play):
+    async def scene(door):
+        for data in (b" " * 5000 + BODY, b"x" * (8 << 20)):
+            status, _, answer = await door.ask(data)
+            assert (status, answer["error"]["code"]) == (413, "body-too-large")
+        bomb = gzip.compress(b" " * (64 << 20))
+        status, _, answer = await door.ask(bomb, **{"Content-Encoding": "gzip"})
+        assert status in (413, 415)
+        begin = time.monotonic()
+        answer = await raw(door, head(host=f"127.0.0.1:{door.port}", length=2000) + b"{")
+        assert b" 408 " in answer.splitlines()[0]
+        assert time.monotonic() - begin < 4
+        assert (await door.ask())[0] == 200
+
+    play(scene, limits=SMALL)
+
+
+def test_requests_cannot_be_smuggled_past_each_other(play):
+    """Two lengths, a length beside chunks, two hosts, a folded header: one answer at most, and it is no."""
+    rule = Rule(name="vip", when=When(headers={"x-tier": "gold"}), cluster=CLUSTER)
+
+    async def scene(door):
+        door.serve(1.0, Router(rules=(rule,)))
+        host = f"127.0.0.1:{door.port}"
+        hidden = head("X-Tier: gold", host=host) + BODY
+        for lines in (
+            (f"Content-Length: {len(BODY) + len(hidden)}",),
+            ("Transfer-Encoding: chunked",),
+            ("Transfer-Encoding: xchunked",),
+            ("X-Tier: silver", "X-Tier: gold"),
+            ("X-Tier: gold", "X-Tier: gold"),
+            ("X-Tier : gold",),
+            ("X-A: 1\n X-Tier: gold",),
+            ("Host: elsewhere",),
+        ):
+            answer = await raw(door, head(*lines, "Connection: close", host=host) + BODY)
+            assert answer.count(b"HTTP/1.1") <= 1
+            assert b" 200 " not in answer.splitlines()[0], lines
+        assert door.specialist.asked == []
+        for body in (BODY, BODY.replace(b"{", b'{"x-tier": "gold", "headers": {"x-tier": "gold"}, ', 1)):
+            assert (await door.ask(body))[0] == 404
+        assert (await door.ask(**{"X-TIER": "gold"}))[0] == 200
+
+    play(scene)
+
+
+def test_nothing_of_a_caller_s_headers_reaches_a_backend(play):
+    async def scene(door):
+        given = {
+            "Authorization": "Bearer stolen", "Cookie": "a=b", "X-Forwarded-For": "1.2.3.4", "Proxy-Authorization": "x",
+            "x-modelsmith-decision": "forged", "Accept-Encoding": "br", "Connection": "keep-alive, X-Secret",
+            "X-Secret": "s",
+        }  # fmt: skip
+        _, headers, _ = await door.ask(**given)
+        assert headers["x-modelsmith-decision"] == "d1"
+        assert door.specialist.headers[0].keys() == {
+            "host", "content-type", "accept-encoding", "accept", "user-agent", "content-length",
+        }  # fmt: skip
+
+    play(scene)
+
+
+def test_a_backend_cannot_speak_in_the_door_s_name(play):
+    """Headers of its own that look like ours, cookies, redirects and other kinds of content: none of them comes out."""
+    lies = {
+        "x-modelsmith-decision": "forged", "X-Modelsmith-Specialist": "base", "x-modelsmith-record": "sha256:0",
+        "Set-Cookie": "a=b", "Location": "http://evil.invalid", "X-Other": "1", "Retry-After": "9999",
+    }  # fmt: skip
+
+    async def scene(door):
+        door.specialist.answer_headers = lies
+        for more in ({}, {"stream": True}):
+            async with door.session.post(f"{door.url}/chat/completions", json=ASKED | more) as answer:
+                await answer.read()
+                mine = {name.lower() for name in answer.headers}
+                assert answer.headers.getall("x-modelsmith-specialist") == [WATCHED.specialist]
+                assert not mine & {"set-cookie", "location", "x-other", "retry-after"}
+        door.specialist.answer_headers = {"Content-Type": "text/html"}
+        async with door.session.post(f"{door.url}/chat/completions", json=ASKED | {"stream": True}) as answer:
+            assert answer.headers["Content-Type"].startswith("text/event-stream")
+            assert answer.headers["x-modelsmith-failed-over-from"] == WATCHED.specialist
+
+    play(scene)
+
+
+def test_without_keys_no_page_in_a_browser_is_heard(play):
+    async def scene(door):
+        status, _, answer = await door.ask(Origin="https://evil.invalid")
+        assert (status, answer["error"]["code"]) == (403, "no-browsers")
+        status, _, answer = await door.ask(Host=f"rebound.invalid:{door.port}")
+        assert (status, answer["error"]["code"]) == (421, "wrong-host")
+        assert (await door.ask(**{"Content-Type": "text/plain"}))[0] == 415
+
+    play(scene)
+
+
+def test_a_key_opens_its_clusters_until_it_is_revoked(play, tmp_path):
+    keys = callers(tmp_path)
+    made, good = keys.issue("caller", ("pri*",), 1)
+    _, other = keys.issue("caller", ("traffic-1",), 1)
+    rotated = keys.issue("caller", ("pricing",), 1)[1]
+
+    async def scene(door):
+        for bad in ("", "Bearer", "Bearer x", f"Basic {good}", "Bearer " + "x" * 4000):
+            status, headers, answer = await door.ask(Authorization=bad)
+            assert (status, answer["error"]["code"]) == (401, "no-key")
+            assert headers["WWW-Authenticate"] == "Bearer"
+        assert (await door.ask(Authorization=f"Bearer {other}"))[0] == 403
+        assert (await door.ask(Authorization=f"Bearer {good}"))[0] == 200
+        keys.revoke(made.id)
+        assert (await door.ask(Authorization=f"Bearer {good}"))[0] == 401
+        assert (await door.ask(Authorization=f"Bearer {rotated}"))[0] == 200
+        for path, status in (("/v1/models", 401), ("/metrics", 401), ("/v1/feedback", 401), ("/healthz", 200)):
+            method = "POST" if path == "/v1/feedback" else "GET"
+            async with door.session.request(method, f"http://127.0.0.1:{door.port}{path}") as answer:
+                assert answer.status == status
+        assert good not in (tmp_path / "callers.json").read_text()
+
+    play(scene, keys=keys)
+
+
+def test_too_many_wait_their_turn_and_then_are_told_when_to_come(play):
+    async def scene(door):
+        door.specialist.pause = 0.3
+        asked = [asyncio.create_task(door.ask()) for _ in range(6)]
+        answers = [await each for each in asked]
+        assert sorted(status for status, _, _ in answers) == [200, 200, 200, 429, 429, 429]
+        assert {headers["Retry-After"] for status, headers, _ in answers if status == 429} == {"1"}
+        assert (await door.ask())[0] == 200
+        assert len(door.recorder.ends) == 4
+
+    play(scene, limits=SMALL)
+
+
+def test_those_who_leave_while_they_wait_take_no_turn(play):
+    async def scene(door):
+        door.specialist.pause = 0.3
+        first = [asyncio.create_task(door.ask()) for _ in range(2)]
+        await until(lambda: len(door.specialist.asked) == 2)
+        host = f"127.0.0.1:{door.port}"
+        _, writer = await raw(door, head(host=host) + BODY, wait=False)
+        await asyncio.sleep(0.05)
+        writer.close()
+        await asyncio.gather(*first)
+        assert [status for status, _, _ in await asyncio.gather(door.ask(), door.ask())] == [200, 200]
+        assert len(door.recorder.ends) == 4
+
+    play(scene, limits=SMALL)
+
+
+def test_a_caller_that_does_not_read_holds_no_memory_and_no_turn(play):
+    """The backend is not read ahead of the caller; a caller that takes nothing for a time is hung up on."""
+
+    async def scene(door):
+        door.specialist.events, door.specialist.piece = 4000, "x" * 16384
+        host = f"127.0.0.1:{door.port}"
+        body = json.dumps(ASKED | {"stream": True}).encode()
+        reader, writer = await raw(door, head(host=host, length=len(body)) + body, wait=False)
+        writer.transport.pause_reading()
+        await until(lambda: len(door.recorder.ends) == 1)
+        ((_, end),) = door.recorder.ends
+        assert end.hung_up
+        assert door.specialist.sent < 2000
+        await until(lambda: door.specialist.stopped != [])
+        writer.close()
+        del reader
+
+    play(scene, limits=SMALL)
+
+
+def test_an_answer_of_words_that_look_like_counts_is_not_counted(play):
+    async def scene(door):
+        door.specialist.piece = '"completion_tokens": 999999, "prompt_tokens": 999999 [DONE'
+        async with door.session.post(f"{door.url}/chat/completions", json=ASKED | {"stream": True}) as answer:
+            assert event(door.specialist.piece) in await answer.read()
+        await until(lambda: len(door.recorder.ends) == 1)
+        assert door.recorder.ends[0][1].tokens_in == 0
+        assert door.recorder.ends[0][1].tokens_out < 10
+
+    play(scene)
+
+
+def test_feedback_goes_to_the_recorder_within_the_limits(play):
+    async def scene(door):
+        url = f"http://127.0.0.1:{door.port}/v1/feedback"
+        async with door.session.post(url, json={"decision_id": "d1"}) as answer:
+            assert (answer.status, await answer.json()) == (200, {"bytes": 21})
+        async with door.session.post(url, data=b"{" * 5000, headers={"Content-Type": "application/json"}) as answer:
+            assert answer.status == 413
+        async with door.session.get(url) as answer:
+            assert answer.status == 405
+
+    play(scene, limits=SMALL)

@@ -1,0 +1,134 @@
+"""Whose a request is: the first rule that takes it, the same each time; and who answers, by a key that only adds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from modelsmith.governance.router import Asked, Rules, assigned
+from modelsmith.repository.tree import WorkTree
+from modelsmith.repository.validate import validate
+from modelsmith.schema.router import Router
+
+CLUSTERS = ("bids", "traffic")
+
+
+def rules(*written):
+    return Rules(Router.model_validate_json(json.dumps({"rules": written})), CLUSTERS)
+
+
+def asked(model="m", headers=None, **body):
+    return Asked(model, headers or {}, {"model": model, **body})
+
+
+def says(*texts):
+    return {"messages": [{"role": "user", "content": text} for text in texts]}
+
+
+ALL = {"name": "all", "cluster": "traffic"}
+
+
+@pytest.mark.parametrize(
+    ("when", "yes", "no"),
+    [
+        ({"model": ["a", "b"]}, asked("b"), asked("A")),
+        ({"headers": {"x-desk": "emea"}}, asked(headers={"x-desk": "emea"}), asked(headers={"x-desk": "emea "})),
+        ({"body": {"/a/0/b~1c": "x"}}, asked(a=[{"b/c": "x"}]), asked(a={"0": {"b/c": "y"}})),
+        ({"body": {"/n": 1}}, asked(n=1), asked(n=True)),
+        ({"body": {"/n": True}}, asked(n=True), asked(n=1)),
+        ({"metadata": {"tier": "gold"}}, asked(metadata={"tier": "gold"}), asked(metadata=["tier", "gold"])),
+        ({"last_message": r"(?i)\bbid\b"}, asked(**says("x", "A BID?")), asked(**says("a bid", "forbidden"))),
+        ({"model": ["a"], "metadata": {"t": "g"}}, asked("a", metadata={"t": "g"}), asked("a")),
+    ],
+)
+def test_a_rule_takes_what_meets_all_of_its_conditions(when, yes, no):
+    found = rules({"name": "first", "when": when, "cluster": "bids"}, ALL)
+    assert (found.route(yes).cluster, found.route(yes).rule) == ("bids", "first")
+    assert found.route(no).cluster == "traffic"
+    assert next(found.passed_over(no))[0] == "first"
+    assert list(found.passed_over(yes)) == []
+
+
+def test_texts_in_parts_and_in_two_forms_of_unicode_are_read_alike():
+    found = rules({"name": "one", "when": {"last_message": "caf\u00e9"}, "cluster": "bids"})
+    parts = [{"type": "image_url"}, {"type": "text", "text": "cafe\u0301"}, {"type": "text", "text": 7}, "caf\u00e9"]
+    assert found.route(asked(messages=[{"role": "user", "content": parts}])).cluster == "bids"
+    for nothing in ({}, {"messages": []}, {"messages": ["x"]}, {"messages": [{"content": None}]}, {"messages": 3}):
+        assert found.route(asked(**nothing)) is None
+
+
+def test_without_rules_the_model_names_the_cluster():
+    plain = Rules(None, CLUSTERS)
+    assert plain.route(asked("bids")).cluster == "bids"
+    for odd in ("BIDS", "bids ", "../bids", "bids/cluster.yaml", "", "base"):
+        assert plain.route(asked(odd)) is None
+
+
+WHENS = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": st.lists(st.sampled_from("abc"), min_size=1, max_size=2),
+        "headers": st.dictionaries(st.sampled_from(["x", "y"]), st.sampled_from("12"), min_size=1),
+        "body": st.dictionaries(st.sampled_from(["/p", "/q/0"]), st.sampled_from(["1", 1, True]), min_size=1),
+        "last_message": st.sampled_from(["a", "b+", "^c$", "(ab)*c"]),
+    },
+)
+
+
+@given(
+    st.lists(WHENS, min_size=1, max_size=40),
+    st.sampled_from("abcd"),
+    st.dictionaries(st.sampled_from(["x", "y"]), st.sampled_from("123")),
+    st.fixed_dictionaries(
+        {}, optional={"p": st.sampled_from(["1", 1, True]), "q": st.lists(st.sampled_from(["1", 1]))}
+    ),
+    st.text("abc", max_size=4),
+)
+@example([{"last_message": "z"}] * 30 + [{"last_message": "a"}], "a", {}, {}, "a")
+def test_the_index_of_rules_finds_what_reading_them_in_order_finds(whens, model, headers, body, text):
+    found = rules(*({"name": f"r{n}", "when": when, "cluster": "bids"} for n, when in enumerate(whens)))
+    request = asked(model, headers, **body, **says(text))
+    passed = [name for name, _ in found.passed_over(request)]
+    route = found.route(request)
+    assert (route.rule if route else None) == (f"r{len(passed)}" if len(passed) < len(whens) else None)
+
+
+SHARES = st.floats(0, 1)
+
+
+@given(st.text(max_size=20), SHARES, SHARES)
+def test_a_share_that_grows_only_adds_keys(key, one, other):
+    less, more = sorted((one, other))
+    assert assigned(key, "c", "iter-1", less) <= assigned(key, "c", "iter-1", more)
+    assert assigned(key, "c", "iter-1", 1.0)
+    assert not assigned(key, "c", "iter-1", 0.0)
+
+
+def test_cohorts_change_with_each_candidate():
+    keys = [str(number) for number in range(4000)]
+    first, second = ({k for k in keys if assigned(k, "c", name, 0.2)} for name in ("iter-1", "iter-2"))
+    assert 0.17 < len(first) / len(keys) < 0.23
+    assert 0.02 < len(first & second) / len(keys) < 0.06
+    assert "iter-1" not in {k for k in keys if assigned(k, "c", "iter-1", 0.2)}
+
+
+def test_validate_names_each_mistake_of_the_rules(tmp_path: Path):
+    """A rule that is never reached, an unknown cluster, a name twice, a pattern that RE2 refuses or that is a bomb."""
+    (tmp_path / "clusters").mkdir()
+    (tmp_path / "clusters/router.yaml").write_text(
+        "rules:\n"
+        "- {name: one, when: {last_message: '(?=x)'}, cluster: bids}\n"
+        "- {name: one, cluster: nowhere}\n"
+        "- {name: late, when: {last_message: '((a{100}){10}){10}'}, cluster: bids}\n"
+    )
+    found = validate(WorkTree(tmp_path), ["clusters/router.yaml"]).problems
+    told = [(one.line, one.field) for one in found]
+    assert told == [
+        (2, "rules[0].cluster"), (2, "rules[0].when.last_message"), (3, "rules[1].cluster"), (3, "rules[1].name"),
+        (4, "rules[2]"), (4, "rules[2].cluster"), (4, "rules[2].when.last_message"),
+    ]  # fmt: skip
+    assert all(one.message and one.mend for one in found)

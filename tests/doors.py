@@ -1,0 +1,221 @@
+"""A front door with real sockets before two invented servers of OpenAI's API, one for each arm."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from modelsmith.door.app import Door
+from modelsmith.door.asking import Governed
+from modelsmith.door.follow import Ready, Served
+from modelsmith.door.http_upstream import HttpModel
+from modelsmith.door.journal import Journal
+from modelsmith.door.lines import Line
+from modelsmith.door.settings import Limits
+from modelsmith.governance.router import Rules
+from modelsmith.live.port import Answered, Decision
+from modelsmith.promotion.serving import Arm
+from modelsmith.repository.tokens import Tokens
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.router import Router
+from modelsmith.schema.source import BaseModelSource, Chat
+
+ZERO = "sha256:" + "0" * 64
+CLUSTER = "pricing"
+INCUMBENT = Arm("iter-001-0000000a", ZERO, "sha256:" + "a" * 64)
+WATCHED = Arm("iter-002-0000000b", ZERO, "sha256:" + "b" * 64)
+ASKED = {"model": CLUSTER, "messages": [{"role": "user", "content": "Why?"}]}
+
+
+def line(share: float | None = None, name: str = CLUSTER) -> Line:
+    """A cluster's traffic; without a share nobody is under watch."""
+    cluster = Cluster.model_construct(
+        cluster=name, base_model=BaseModelSource(name="tiny", uri="file://x", digest=ZERO, license="MIT")
+    )
+    governed = Governed("Be brief.", Sampling(max_new_tokens=16), Chat())
+    return Line(cluster, "c" * 40, INCUMBENT, WATCHED if share is not None else None, share or 0.0, governed)
+
+
+@dataclass
+class Counting:
+    """A recorder that keeps everything in lists."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    ends: list[tuple[Decision, Answered]] = field(default_factory=list)
+    taken_back: set[str] = field(default_factory=set)
+    trouble: str | None = None
+
+    def decided(self, *, key: str, **said: Any) -> Decision:
+        self.keys.append(key)
+        self.decisions.append(Decision(id=f"d{len(self.keys)}", unit=key, at=datetime.now(UTC), **said))
+        return self.decisions[-1]
+
+    def answered(self, decision: Decision, answered: Answered) -> None:
+        self.ends.append((decision, answered))
+
+    def feedback(self, body: bytes) -> tuple[int, dict[str, Any]]:
+        return 200, {"bytes": len(body)}
+
+    def latched(self, record: str) -> bool:
+        return record in self.taken_back
+
+    def exposition(self) -> tuple[str, bytes]:
+        return "text/plain; version=0.0.4", b"# counted\n"
+
+
+class Backend:
+    """A server of OpenAI's API that does as a test says, and notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.sent = 0
+        """Events of streams so far."""
+        self.stopped: list[int] = []
+        """Events after which somebody hung up on it."""
+        self.status = 200
+        self.answer_headers: dict[str, str] = {}
+        self.events = 5
+        self.pause = 0.0
+        self.dies_after: int | None = None
+        self.piece = "x"
+        self.url = ""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Backend]:
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", self._chat)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        self.asked.append(body)
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        await asyncio.sleep(self.pause)
+        if self.status != 200:
+            return web.json_response({"error": {"message": "no"}}, status=self.status)
+        if body.get("stream"):
+            return await self._stream(request)
+        message = {"role": "assistant", "content": f"from {body['model']}"}
+        usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+        answer = {"id": "a", "object": "chat.completion", "created": 1, "model": body["model"], "usage": usage}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        return web.json_response({**answer, "choices": choices}, headers=self.answer_headers)
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        out = web.StreamResponse(headers={"Content-Type": "text/event-stream", **self.answer_headers})
+        await out.prepare(request)
+        count = 0
+        try:
+            for count in range(self.events):
+                if count == self.dies_after:
+                    request.transport.abort()
+                    return out
+                await out.write(event(self.piece))
+                self.sent += 1
+                await asyncio.sleep(self.pause)
+            await out.write(event("", "stop") + b"data: [DONE]\n\n")
+        except BaseException:
+            self.stopped.append(count)
+            raise
+        return out
+
+
+def event(text: str, finish: str | None = None) -> bytes:
+    """One event of a stream."""
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+    head = {"id": "a", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    return b"data: " + json.dumps({**head, "choices": [choice]}).encode() + b"\n\n"
+
+
+class Following:
+    """Stands for the follower: what is served is given."""
+
+    def __init__(self, served: Served | None) -> None:
+        self.served = served
+        self.troubles: dict[str, Any] = {}
+        self.reloads = 0
+
+
+@dataclass
+class Opened:
+    """A door that listens, with an incumbent and a watched specialist behind it."""
+
+    url: str
+    port: int
+    door: Door
+    recorder: Counting
+    incumbent: Backend
+    specialist: Backend
+    session: aiohttp.ClientSession
+    log: Path
+
+    def ready(self, share: float | None, name: str = CLUSTER) -> Ready:
+        """A cluster before the two."""
+        first, second = (
+            HttpModel(self.session, backend.url, model, silence_seconds=2.0)
+            for backend, model in ((self.incumbent, "incumbent"), (self.specialist, "specialist"))
+        )
+        return Ready(line(share, name), first, second if share is not None else None)
+
+    def serve(self, share: float | None, router: Router | None = None, *more: str) -> None:
+        """Serve the cluster with this share for the specialist, by these rules."""
+        clusters = {name: self.ready(share, name) for name in (CLUSTER, *more)}
+        self.door.follower.served = Served("c" * 40, Rules(router, clusters), clusters)
+
+    async def ask(self, body: Any = None, **headers: str) -> tuple[int, dict[str, str], Any]:
+        """Status, headers and JSON of an answer."""
+        data = body if isinstance(body, bytes) else json.dumps(ASKED | (body or {})).encode()
+        given = {"Content-Type": "application/json"} | headers
+        async with self.session.post(f"{self.url}/chat/completions", data=data, headers=given) as answer:
+            return answer.status, dict(answer.headers), json.loads(await answer.read())
+
+
+@asynccontextmanager
+async def opened(folder: Path, limits: Limits | None = None, keys: Tokens | None = None) -> AsyncIterator[Opened]:
+    """A door with two servers behind it; everything is the specialist's."""
+    recorder, incumbent, specialist = Counting(), Backend(), Backend()
+    journal = Journal(folder / "door.jsonl")
+    hosts: set[str] = set()
+    door = Door(Following(None), recorder, limits or Limits(), journal, hosts, keys)  # type: ignore[arg-type]
+    runner = web.AppRunner(door.app(), handler_cancellation=True, access_log=None, shutdown_timeout=2.0)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with incumbent.running(), specialist.running(), aiohttp.ClientSession(connector=connector) as session:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
+        hosts.add(f"127.0.0.1:{port}")
+        made = Opened(
+            f"http://127.0.0.1:{port}/v1", port, door, recorder, incumbent, specialist, session, folder / "door.jsonl"
+        )
+        made.serve(1.0)
+        try:
+            yield made
+        finally:
+            await runner.cleanup()
+            journal.close()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for something that happens by itself."""
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
