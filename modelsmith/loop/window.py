@@ -25,7 +25,7 @@ from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.rollback import roll_back
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.live import read_live, seal_of
+from modelsmith.promotion.live import needs_live, read_live, seal_of
 from modelsmith.promotion.pulls import branch_of, sync
 from modelsmith.promotion.rollbacks import deployment_of
 from modelsmith.repository.load import load_cluster
@@ -179,7 +179,7 @@ def validation_files(harness: Harness, main: GovernedState, history: SpecialistH
     Raises:
         GateNotCleared: ``window-inconclusive`` while the window cannot tell, ``window-worse`` when it is lost.
     """
-    if deployment_of(main, history.specialist).contract.terms.rule is None:
+    if not needs_live(main, history.specialist):
         return {}
     seen = look(harness.workspace, main, history.cluster)
     back = step("rollback", {"cluster": history.cluster}, reason="WHY")

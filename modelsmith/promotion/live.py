@@ -36,8 +36,14 @@ def read_live(files: Mapping[str, bytes]) -> LiveEvidence | None:
 
 
 def needs_live(main: GovernedState, specialist: str) -> bool:
-    """Whether production can validate the specialist only on live evidence: its contract names a rule."""
-    return deployment_of(main, specialist).contract.terms.rule is not None
+    """Whether production can validate the specialist only on live evidence: its contract names a rule.
+
+    Of one that was never deployed nothing is asked here; its life refuses the event.
+    """
+    history = main.histories.by_specialist.get(specialist)
+    deployments = [one for one in history.records if one.event == "customer-deployed"] if history else []
+    contract = deployments[-1].rollback if deployments else None
+    return contract is not None and contract.terms.rule is not None
 
 
 def seal_of(live: LiveEvidence) -> ObserverSeal:

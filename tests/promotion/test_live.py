@@ -117,6 +117,13 @@ def test_a_contract_without_a_rule_asks_for_none(repository):
     assert "live" not in {check.name for check in promotion_checks(here.main, proposed, change)}
 
 
+def test_a_validation_before_any_deployment_is_refused_in_words(world, repository):
+    here = repository.after(*EXPORT)
+    record = next_record(world.main, "production-validated", world.here.draft(), {})
+    proposed, change = here.proposed(world.here.files_of(record, {}))
+    assert "life" in {check.name for check in promotion_checks(here.main, proposed, change) if not check.passed}
+
+
 def test_a_window_that_cannot_tell_is_a_person_s_to_prolong(world):
     error = world.refused(world.live(mine=330))
     assert error.details["verdict"] == "INCONCLUSIVE"
