@@ -40,7 +40,7 @@ def envelope(recorded: Recorded, source: str) -> CloudEvent:
     )
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=1024)
 def line(recorded: Recorded, source: str) -> str:
     """The envelope and what is in it as one line of JSON, in ASCII; made once for all who are told it."""
     return JSONFormat().write(envelope(recorded, source)).decode("ascii")

@@ -76,6 +76,7 @@ def webhooks_folder(workspace: Workspace) -> Path:
             "The folder of webhooks lies in the work tree, where a commit could put subscribers",
             "Remove the link that leads there, or move the git directory out of the work tree.",
         )
+    folder.chmod(0o700)
     return folder
 
 

@@ -164,7 +164,7 @@ def events(database: sqlite3.Connection, since: str | None, limit: int) -> list[
     return [_recorded(*row) for row in rows]
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=1024)
 def _recorded(sequence: int, identity: str, chain: str, at: str, text: str) -> Recorded:
     """A row as it is told. Many who follow read the same rows, so it is made once for all of them."""
     return Recorded(

@@ -56,8 +56,7 @@ class EventStream:
             outside = InvalidInput("outside-role", "This token is not for reading events", "Use one that is.")
             return JSONResponse(refusal(Session(self._start, "reviewer"), outside), 403)
         if self._readers >= MOST:
-            many = InfrastructureFailure("too-many-readers", f"{MOST} read events already", "Try again later.")
-            return JSONResponse(refusal(session, many), 503, {"Retry-After": "10"})
+            return JSONResponse(refusal(session, _too_many()), 503, {"Retry-After": "10"})
         try:
             workspace = await anyio.to_thread.run_sync(session.workspace)
         except ModelsmithError as error:
@@ -69,6 +68,9 @@ class EventStream:
     async def _told(
         self, workspace: Workspace, session: Session, cursor: str | None, still_may: StillMay
     ) -> AsyncIterator[ServerSentEvent | bytes]:
+        if self._readers >= MOST:
+            yield ServerSentEvent(json.dumps(refusal(session, _too_many())), event="too-many-readers")
+            return
         self._readers += 1
         try:
             with self._watch.listening():
@@ -91,6 +93,10 @@ class EventStream:
                             await wake.wait()
         finally:
             self._readers -= 1
+
+
+def _too_many() -> InfrastructureFailure:
+    return InfrastructureFailure("too-many-readers", f"{MOST} read events already", "Try again later.")
 
 
 def _page(workspace: Workspace, cursor: str | None) -> tuple[bytes, int, str | None]:

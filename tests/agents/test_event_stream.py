@@ -143,6 +143,18 @@ def test_a_stream_ends_when_its_token_is_revoked(served, monkeypatch):
         assert "".join(stream) == ""
 
 
+def test_more_readers_than_the_server_takes_are_told_so(served, monkeypatch):
+    monkeypatch.setattr("modelsmith.mcp.stream.MOST", 2)
+    served.ledger.append(happening(1))
+    with served.follow() as (_, one), served.follow() as (_, two):
+        told(one, 1), told(two, 1)
+        with served.follow() as (answer, _):
+            assert (answer.status_code, json.loads(answer.read())["code"]) == (503, "too-many-readers")
+    time.sleep(0.5)
+    with served.follow() as (_, three):
+        assert told(three, 1), "the others have left"
+
+
 def test_silence_is_broken_by_a_heartbeat(served, monkeypatch):
     monkeypatch.setattr("modelsmith.mcp.stream.HEARTBEAT", 0.2)
     with served.follow() as (_, stream):

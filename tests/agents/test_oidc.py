@@ -193,6 +193,16 @@ def test_tokens_in_order_are_believed_by_every_key_of_the_provider(stub):
     assert stub.asked == ["/.well-known/openid-configuration", "/jwks"]
 
 
+def test_a_key_that_names_no_algorithm_signs_by_those_of_its_kind(stub):
+    """As the keys of some providers."""
+    for key in stub.keys:
+        del key["alg"]
+    verifier = Issued(provider(stub.issuer))
+    assert role(verifier, token(stub)) == role(verifier, token(stub, RSA, "PS256")) == "operator"
+    assert role(verifier, token(stub, EC, "ES256", {"kid": "ec"})) == "operator"
+    assert role(verifier, token(stub, RSA, "RS256", {"kid": "ec"})) is None
+
+
 def unsigned(stub, algorithm):
     """A token without a signature."""
     _, body, _ = token(stub).split(".")
