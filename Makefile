@@ -5,6 +5,7 @@
 # make vllm   an environment of its own for the vLLM server, in .vllm/ (some minutes; with an NVIDIA GPU the GPU's build)
 # make cosign fetch cosign, with which some tests verify our signatures (Debian only; nothing is installed)
 # make oidc   fetch a real identity provider, which some tests log in at (needs npm, and node 20 or newer)
+# make agent-clients fetch Claude Code, Codex and MCP's own checkers, which some tests try on the server for agents (needs npm)
 # make openapi fetch GitHub's description of its answers, which some tests hold their server against (needs npm)
 # make emulator fetch a server of GitHub's shape that others wrote, which one test asks (needs npm)
 
@@ -22,7 +23,7 @@ export MODELSMITH_HOME = $(DEMO)/home
 FUZZ_SECONDS ?= 60
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check setup clean-demo cosign oidc openapi emulator vllm fuzz github-proof
+.PHONY: demo test check setup clean-demo cosign oidc openapi agent-clients emulator vllm fuzz github-proof
 
 setup: $(INSTALLED)
 
@@ -75,6 +76,9 @@ emulator:
 
 oidc:
 	@tests/agents/get_oidc_provider.sh .cache/oidc-provider
+
+agent-clients:
+	@tests/agents/get_clients.sh .cache/agent-clients
 
 github-proof: setup
 	@test -n '$(REPO)' || { echo 'Name the repository: make github-proof REPO=owner/name' >&2; exit 2; }

@@ -23,6 +23,7 @@ FREE = (
     "`modelsmith_validate`, `modelsmith_verify`",
     "`review_synthetic`, `diff_rubric`, `get_candidate`, `evidence_bundle`, `policy_gate`, `approver_chain`, "
     "`lineage_query`, `pr_list` (read-only)",
+    "`runbook_list`, `runbook_show`, and `runbook_run`, whose steps are each a tool and no more than it",
     "`request_approval`, which only asks",
     "`pr_merge`, which merges only what the gate lets in",
 )

@@ -121,7 +121,12 @@ def _tool(name: str) -> types.Tool:
 
 
 def serve_stdio(session: Session) -> None:
-    """Serve one client on standard input and output until it closes them."""
+    """Serve one client on standard input and output until it closes them.
+
+    Its tools are read first: clients wait long for a server to start, and seconds for the list of its tools.
+    """
+    for tool in session.tools():
+        _tool(tool.name)
     server = make_server(lambda: session, Watch(session.start))
 
     async def serve() -> None:

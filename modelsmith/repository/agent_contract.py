@@ -7,7 +7,7 @@ from modelsmith.governance.shape import AGENT_CONTRACT
 from modelsmith.repository.document import Problem
 from modelsmith.repository.load import load_cluster, load_codeowners, load_policy
 from modelsmith.repository.tree import Tree
-from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.errors import InvalidInput, ModelsmithError
 
 LARGEST = 1 << 20
 """Bytes of an ``AGENTS.md`` at most: an agent reads all of it."""
@@ -41,7 +41,10 @@ def contract_problem(tree: Tree) -> Problem | None:
     """
     if not tree.exists(AGENT_CONTRACT):
         return None
-    data = tree.read(AGENT_CONTRACT)
+    try:
+        data = tree.read(AGENT_CONTRACT)
+    except InvalidInput as error:
+        return Problem(AGENT_CONTRACT, None, "", error.message, error.mend)
     mend = "Run `modelsmith agents-md`, and propose the file with the same change."
     if len(data) > LARGEST:
         return Problem(

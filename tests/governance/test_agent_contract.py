@@ -81,6 +81,14 @@ def test_it_is_refused_as_soon_as_it_is_not_what_they_say(repository, path, old,
     assert contract_problem(WorkTree(repository)) is None
 
 
+def test_a_link_in_its_place_is_a_mistake_and_no_crash(repository):
+    (repository / "AGENTS.md").unlink(missing_ok=True)
+    (repository / "AGENTS.md").symlink_to("/etc/hostname")
+    problem = contract_problem(WorkTree(repository))
+    assert problem
+    assert "symbolic link" in problem.message
+
+
 def test_who_holds_a_role_does_not_change_it(repository):
     people = repository / ".github/governance/people.yaml"
     people.write_text(

@@ -1,0 +1,158 @@
+"""Programs of others: MCP's conformance suite and inspector, Claude Code and Codex, against our server and packs.
+
+`make agent-clients` fetches them; none of them has an account here, or asks for one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import uvicorn
+from github_openapi import REQUIRED
+from worlds import World
+
+from modelsmith.mcp.http import Listening, make_app
+from modelsmith.mcp.tools import tools_of
+from modelsmith.repository.tokens import Tokens
+
+TOP = Path(__file__).parents[2]
+CLIENTS = TOP / ".cache" / "agent-clients"
+ANY_SERVER = (
+    "server-initialize",
+    "ping",
+    "tools-list",
+    "resources-list",
+    "prompts-list",
+    "server-sse-multiple-streams",
+    "dns-rebinding-protection",
+)
+"""Scenarios for any server; the suite's others call tools of its own example."""
+PATIENT = {"MCP_TIMEOUT": "120000", "MCP_TOOL_TIMEOUT": "120000"}
+"""Claude Code waits this long, in ms, for a server on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def world(fresh_template: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A repository in which nothing has run, for readers."""
+    if not (CLIENTS / "version").is_file():
+        missing = pytest.fail if os.environ.get(REQUIRED) else pytest.skip
+        missing("the clients of others are not at hand: `make agent-clients` fetches them where npm can")
+    return fresh_template.copied_to(tmp_path_factory.mktemp("clients") / "world")
+
+
+@pytest.fixture(scope="module")
+def url(world):
+    """The server over HTTP; every request comes with a reviewer's token, which the suite cannot send itself."""
+    tokens = Tokens(world.home)
+    _, secret = tokens.issue("reviewer", (), 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    app = make_app(world.clone, tokens, Listening("127.0.0.1", port))
+
+    async def with_token(scope, receive, send):
+        if scope["type"] == "http":
+            scope = scope | {"headers": [*scope["headers"], (b"authorization", b"Bearer " + secret.encode())]}
+        await app(scope, receive, send)
+
+    server = uvicorn.Server(uvicorn.Config(with_token, host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}/mcp"
+    server.should_exit = True
+    thread.join(10)
+
+
+def run(world, program, *words, folder=None, **more):
+    """One of their programs, with a home of its own and node and modelsmith at hand."""
+    environment = world.environment() | PATIENT | {"CODEX_HOME": str(world.folder / "codex"), "NO_COLOR": "1"}
+    environment["PATH"] = os.pathsep.join([str(CLIENTS / "node"), str(TOP / ".venv/bin"), environment["PATH"]])
+    return subprocess.run(
+        [CLIENTS / "node_modules/.bin" / program, *words],
+        cwd=folder or world.clone, env=environment, capture_output=True, text=True, timeout=300, **more,
+    )  # fmt: skip
+
+
+def test_the_server_conforms_to_the_protocol_by_its_own_suite(world, url):
+    wrong = {}
+    for scenario in ANY_SERVER:
+        ran = run(world, "conformance", "server", "--url", url, "--scenario", scenario)
+        if ran.returncode or "0 failed, 0 warnings" not in ran.stdout:
+            wrong[scenario] = ran.stdout + ran.stderr
+    assert wrong == {}
+    control = run(world, "conformance", "server", "--url", url, "--scenario", "tools-call-simple-text")
+    assert control.returncode != 0, "the suite says when a server does not do what it asks"
+
+
+def test_the_protocols_inspector_finds_every_tools_schema_portable(world, url):
+    listed = run(world, "mcp-inspector", "--cli", url, "--transport", "http", "--method", "tools/list", "--strict")
+    assert listed.returncode == 0, listed.stderr
+    found = {tool["name"] for tool in json.loads(listed.stdout)["tools"]}
+    assert found == {tool.name for tool in tools_of("reviewer")}
+    asked = ("--method", "tools/call", "--tool-name", "modelsmith_validate")
+    called = run(world, "mcp-inspector", "--cli", url, "--transport", "http", *asked)
+    assert json.loads(called.stdout)["structuredContent"]["result"]["valid"], called.stdout + called.stderr
+
+
+def test_claude_code_connects_to_the_server_that_its_pack_names(world):
+    assert world.modelsmith("pack", "install", "claude", "--role", "reviewer").code == 0
+    waiting = run(world, "claude", "mcp", "list")
+    assert "Pending approval" in waiting.stdout, "a person lets the repository's server run, once"
+    (world.folder / ".claude").mkdir(exist_ok=True)
+    (world.folder / ".claude/settings.json").write_text('{"enabledMcpjsonServers": ["modelsmith"]}')
+    listed = run(world, "claude", "mcp", "list")
+    assert "modelsmith mcp --role reviewer - ✔ Connected" in listed.stdout, listed.stdout + listed.stderr
+
+
+def test_codex_lists_the_tools_of_the_role_that_its_pack_names(world):
+    assert world.modelsmith("pack", "install", "codex", "--role", "promoter").code == 0
+    home = world.folder / "codex"
+    home.mkdir(exist_ok=True)
+    text = (world.clone / ".codex/config.toml").read_text()
+    (home / "config.toml").write_text(f"{text}\nstartup_timeout_sec = 120\n")
+    hello = {"clientInfo": {"name": "test", "version": "0"}}
+    asked = ("initialize", 1, hello), ("initialized", None, {}), ("mcpServerStatus/list", 2, {})
+    lines = [json.dumps({"id": of, "method": name, "params": given}) for name, of, given in asked]
+    listed = answer_to(2, world, "\n".join(lines).replace('"id": null, ', "") + "\n")
+    [server] = listed["data"]
+    assert set(server["tools"]) == {tool.name for tool in tools_of("promoter")}
+
+
+def answer_to(of, world, lines):
+    """What Codex's app server answers to the request of this id; it ends when its input does."""
+    environment = world.environment() | {"CODEX_HOME": str(world.folder / "codex")}
+    environment["PATH"] = os.pathsep.join([str(CLIENTS / "node"), str(TOP / ".venv/bin"), environment["PATH"]])
+    with subprocess.Popen(
+        [CLIENTS / "node_modules/.bin/codex", "app-server"],
+        cwd=world.clone, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:  # fmt: skip
+        server.stdin.write(lines)
+        server.stdin.flush()
+        answers = (json.loads(line) for line in server.stdout)
+        found = next(answer["result"] for answer in answers if answer.get("id") == of)
+        server.stdin.close()
+        server.terminate()
+    return found
+
+
+@pytest.mark.parametrize("what", ["packs/modelsmith", "."], ids=["plugin", "marketplace"])
+def test_claude_codes_own_validator_accepts(world, what):
+    ran = run(world, "claude", "plugin", "validate", "--strict", str(TOP / what))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_claude_codes_own_validator_refuses_a_plugin_that_is_none(world):
+    broken = world.folder / "broken/.claude-plugin"
+    broken.mkdir(parents=True)
+    (broken / "plugin.json").write_text('{"name": "two words", "colour": "red"}')
+    assert run(world, "claude", "plugin", "validate", "--strict", str(broken.parent)).returncode == 1
