@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Literal
 
+from modelsmith import __version__
 from modelsmith.diagnosis.certificate import certificate
 from modelsmith.loop.lineage import kept_rows, lineage_problem
 from modelsmith.promotion.bases import training_of
@@ -11,15 +14,29 @@ from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Digest, Frozen
+from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.signing.files import write_atomically
 
 Recheck = Literal["recomputed", "rows not at hand", "other eval set", "no certificate"]
 
 
-def recheck(workspace: Workspace, main: GovernedState) -> dict[str, Recheck]:
+MEMORY: Final = "certificates.json"
+"""In the clone's private folder: certificates that were found right by this version, which `recheck` believes."""
+
+
+class Memory(Frozen):
+    """Digests of what was computed, and from what."""
+
+    right: tuple[Digest, ...] = ()
+
+
+def recheck(workspace: Workspace, main: GovernedState, *, full: bool) -> dict[str, Recheck]:
     """What became of the certificate of each specialist whose eval main has accepted.
 
-    ``other eval set``: main asks something else by now, so the figures of its day cannot be found again.
+    ``other eval set``: main asks something else by now, so the figures of its day cannot be found again. What was
+    computed from the same rows and texts before is believed, unless ``full``; that the rows are the same is not.
 
     Raises:
         IntegrityFailure: ``firewall-differs`` when the rows say something else than certificate or lineage.
@@ -29,10 +46,24 @@ def recheck(workspace: Workspace, main: GovernedState) -> dict[str, Recheck]:
         for name, history in sorted(main.histories.by_specialist.items())
         if any(record.event == "eval-accepted" for record in history.records)
     ]
-    return {name: _recheck(workspace, main, name) for name in accepted}
+    path = workspace.private / MEMORY
+    known = set() if full else _remembered(path)
+    right = set(known)
+    found = {name: _recheck(workspace, main, name, right) for name in accepted}
+    if right != known:
+        with suppress(OSError):
+            write_atomically(path, canonical_json(Memory(right=tuple(sorted(right)))))
+    return found
 
 
-def _recheck(workspace: Workspace, main: GovernedState, name: str) -> Recheck:
+def _remembered(path: Path) -> set[str]:
+    try:
+        return {*Memory.model_validate_json(path.read_bytes()).right}
+    except (OSError, ValueError):
+        return set()
+
+
+def _recheck(workspace: Workspace, main: GovernedState, name: str, right: set[str]) -> Recheck:
     history = main.histories.find(name)
     evidence, facts = evidence_of(main, history), training_of(main, history)
     if evidence.firewall is None or facts is None:
@@ -46,7 +77,8 @@ def _recheck(workspace: Workspace, main: GovernedState, name: str) -> Recheck:
     if main.tree.folder_id(governed.folder) != evidence.eval_tree:
         return "other eval set"
     why = lineage_problem(facts, rows)
-    if not why and certificate(governed, rows, facts.rows_digest) != evidence.firewall:
+    same = digest([__version__, evidence.firewall.model_dump(mode="json"), evidence.eval_tree])
+    if not why and same not in right and certificate(governed, rows, facts.rows_digest) != evidence.firewall:
         why = "its rows are nearer to scored texts, or less near, than its certificate says"
     if why:
         raise IntegrityFailure(
@@ -55,4 +87,5 @@ def _recheck(workspace: Workspace, main: GovernedState, name: str) -> Recheck:
             "Do not deploy it. The rows lie in this clone: find out who wrote the evidence or the rows anew.",
             specialist=name,
         )
+    right.add(same)
     return "recomputed"

@@ -155,7 +155,7 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
             approvals=now.approvals,
             remembered=before.changes,
             rewound_from=judged.rewound_from,
-            firewall=recheck(workspace, main),
+            firewall=recheck(workspace, main, full=request.full),
             weights=_weights(workspace, main, request.paths),
             stale=tuple(
                 StaleView(specialist=one.specialist, reasons=one.reasons, renewal=one.renewal)

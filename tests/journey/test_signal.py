@@ -5,9 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 
+import pytest
 import yaml
 from tiny import commit_to_root
 from worlds import CLUSTER
+
+from modelsmith.loop import certificates
+from modelsmith.promotion.bases import training_of
+from modelsmith.promotion.freshness import evidence_of
+from modelsmith.promotion.governed_state import read_governed_state
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import IntegrityFailure
 
 PATTERN = "auction-timeout.form"
 
@@ -27,8 +35,31 @@ def test_why_follows_a_failure_from_its_rows_to_the_adapter_and_what_that_one_st
     batch = waiting.modelsmith("review-synthetic", CLUSTER, "--json").json
     assert (batch["rows"], batch["waits"]) == (12, False)
     assert "held" not in json.dumps(batch).replace("held-out", "")
+    assert waiting.modelsmith("verify", "--json").json["firewall"] == {specialist: "recomputed"}
+    lies_about_its_rows(waiting, specialist)
     late = waiting.modelsmith("strike", CLUSTER, batch["samples"][0]["row"], "--reason", "Late.", "--json")
     assert late.json["code"] == "rows-in-use"
+
+
+def lies_about_its_rows(world, specialist):
+    """Evidence and lineage that say something else than the rows that lie here; and rows that are others."""
+    workspace = Workspace(world.clone, world.home)
+    main = read_governed_state(world.git, "HEAD")
+    history = main.histories.find(specialist)
+    evidence, facts = evidence_of(main, history), training_of(main, history)
+    farther = tuple(part.model_copy(update={"similarity": 0.0}) for part in evidence.firewall.parts)
+    lie = evidence.model_copy(update={"firewall": evidence.firewall.model_copy(update={"parts": farther})})
+    for name, told in (("evidence_of", lie), ("training_of", facts.model_copy(update={"sources": {"teacher": 2}}))):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(certificates, name, lambda *_, told=told: told)
+            with pytest.raises(IntegrityFailure) as refused:
+                certificates.recheck(workspace, main, full=False)
+        assert refused.value.code == "firewall-differs"
+    rows = world.private / CLUSTER / "iterations" / "001" / "rows.jsonl"
+    kept = rows.read_bytes()
+    rows.write_bytes(kept[: kept.index(b"\n") + 1])
+    assert certificates.recheck(workspace, main, full=False) == {specialist: "rows not at hand"}
+    rows.write_bytes(kept)
 
 
 def test_a_struck_row_is_not_trained_on_and_stays_away(waiting):
