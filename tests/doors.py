@@ -64,8 +64,8 @@ class Counting:
     def answered(self, decision: Decision, answered: Answered) -> None:
         self.ends.append((decision, answered))
 
-    def feedback(self, body: bytes) -> tuple[int, dict[str, Any]]:
-        return 200, {"bytes": len(body)}
+    def feedback(self, body: bytes, may: Callable[[str], bool]) -> tuple[int, dict[str, Any]]:
+        return 200, {"bytes": len(body), "may": [name for name in ("pricing", "traffic-1") if may(name)]}
 
     def latched(self, record: str) -> bool:
         return record in self.taken_back

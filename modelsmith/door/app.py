@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
@@ -176,7 +177,7 @@ class Door:
 
     async def _feedback(self, request: web.Request) -> web.Response:
         body = await self._body(request)
-        status, answer = await asyncio.to_thread(self.recorder.feedback, body)
+        status, answer = await asyncio.to_thread(self.recorder.feedback, body, partial(_may, request))
         headers = {"Retry-After": "1"} if status == 429 else {}
         return web.json_response(answer, status=status, headers=headers)
 

@@ -190,6 +190,9 @@ def test_a_key_opens_its_clusters_until_it_is_revoked(play, tmp_path):
             method = "POST" if path == "/v1/feedback" else "GET"
             async with door.session.request(method, f"http://127.0.0.1:{door.port}{path}") as answer:
                 assert answer.status == status
+        report = {"json": {"decision_id": "d1"}, "headers": {"Authorization": f"Bearer {rotated}"}}
+        async with door.session.post(f"http://127.0.0.1:{door.port}/v1/feedback", **report) as answer:
+            assert (await answer.json())["may"] == ["pricing"], "a key reports of its own clusters only"
         assert good not in (tmp_path / "callers.json").read_text()
 
     play(scene, keys=keys)
@@ -260,7 +263,7 @@ def test_feedback_goes_to_the_recorder_within_the_limits(play):
     async def scene(door):
         url = f"http://127.0.0.1:{door.port}/v1/feedback"
         async with door.session.post(url, json={"decision_id": "d1"}) as answer:
-            assert (answer.status, await answer.json()) == (200, {"bytes": 21})
+            assert (answer.status, (await answer.json())["bytes"]) == (200, 21)
         async with door.session.post(url, data=b"{" * 5000, headers={"Content-Type": "application/json"}) as answer:
             assert answer.status == 413
         async with door.session.get(url) as answer:
