@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from github_openapi import REQUIRED
-from worlds import World
+from worlds import COMMAND, World
 
 from modelsmith.mcp.http import Listening, make_app
 from modelsmith.mcp.tools import tools_of
@@ -75,7 +75,7 @@ def url(world):
 def run(world, program, *words, folder=None, **more):
     """One of their programs, with a home of its own and node and modelsmith at hand."""
     environment = world.environment() | PATIENT | {"CODEX_HOME": str(world.folder / "codex"), "NO_COLOR": "1"}
-    environment["PATH"] = os.pathsep.join([str(CLIENTS / "node"), str(TOP / ".venv/bin"), environment["PATH"]])
+    environment["PATH"] = os.pathsep.join([str(CLIENTS / "node"), str(COMMAND.parent), environment["PATH"]])
     return subprocess.run(
         [CLIENTS / "node_modules/.bin" / program, *words],
         cwd=folder or world.clone, env=environment, capture_output=True, text=True, timeout=300, **more,
@@ -130,7 +130,7 @@ def test_codex_lists_the_tools_of_the_role_that_its_pack_names(world):
 def answer_to(of, world, lines):
     """What Codex's app server answers to the request of this id; it ends when its input does."""
     environment = world.environment() | {"CODEX_HOME": str(world.folder / "codex")}
-    environment["PATH"] = os.pathsep.join([str(CLIENTS / "node"), str(TOP / ".venv/bin"), environment["PATH"]])
+    environment["PATH"] = os.pathsep.join([str(CLIENTS / "node"), str(COMMAND.parent), environment["PATH"]])
     with subprocess.Popen(
         [CLIENTS / "node_modules/.bin/codex", "app-server"],
         cwd=world.clone, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
