@@ -52,9 +52,7 @@ COMMANDS = (
     Command(
         "ms-fleet", "modelsmith_status", "Summarise fleet state, specialists in validation, and pending approvals."
     ),
-    Command(
-        "ms-audit", "modelsmith_verify", "Replay the history offline and report a range of dates.", may_take=("range",)
-    ),
+    Command("ms-audit", "audit", "Export the immutable audit bundle for a date range.", may_take=("range",)),
 )
 
 

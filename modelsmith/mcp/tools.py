@@ -106,6 +106,7 @@ _ALL = (
     Tool("diff_rubric", "diff-rubric"),
     Tool("modelsmith_strike", "strike"),
     Tool("accept_scenario", "accept-scenario", {"pass": "pass_"}),
+    Tool("audit", "audit", {"from": "since", "to": "until"}),
     Tool("runbook_list", "runbook list"),
     Tool("runbook_show", "runbook show"),
     Tool("runbook_run", "runbook run", without=("dry_run",)),

@@ -791,6 +791,17 @@ OPERATIONS: tuple[Operation, ...] = (
         PROVE,
         "Replay the history offline: signatures, approvals, evidence.",
     ),
+    Operation(
+        "audit",
+        "audit",
+        "AuditRequest",
+        "AuditResult",
+        LOOKERS,
+        "reads",
+        PROVE,
+        "What main took in from one date to another, sealed for an auditor.",
+        replaces=True,
+    ),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,13 @@ from pydantic import Field
 
 from modelsmith.loop.certificates import Recheck, recheck
 from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.promotion.audit_files import CheckedAudit, check_audit
 from modelsmith.promotion.freshness import stale_deployments
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import PROMOTIONS
 from modelsmith.promotion.judging import ROOT_SETTING, judge
 from modelsmith.promotion.observers import all_backing
-from modelsmith.promotion.root import check_pin
+from modelsmith.promotion.root import check_pin, find_root
 from modelsmith.promotion.tips import (
     MAIN,
     MAIN_NAME,
@@ -28,7 +30,7 @@ from modelsmith.promotion.tips import (
     tip_of,
 )
 from modelsmith.promotion.weights import check_converted, check_copy, check_weights
-from modelsmith.repository.git import Git
+from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.soundness import require_sound
@@ -69,6 +71,7 @@ class VerifyRequest(Request):
     against: Annotated[
         str | None, Field(description="Repository (path or URL) whose main must not contradict this one.")
     ] = None
+    audit: Annotated[Path | None, Field(description="Folder of a bundle that `audit` wrote: it must hold too.")] = None
     full: Annotated[
         bool, Field(description="Judge everything, also what was verified before; accepts a main that was rewound.")
     ] = False
@@ -115,6 +118,8 @@ class VerifyResult(Result):
     """Deployed specialists whose evidence has expired."""
     observations: dict[str, tuple[Agreement, ...]] = {}
     """By specialist: what second observers came to, held against the evidence again, by the keys that main lists."""
+    audit: CheckedAudit | None = None
+    """With --audit: what the bundle says, after it was made again from main and was the same."""
     uncounted: tuple[str, ...] = ()
     """Observations that do not count by these keys, in sentences that say why."""
 
@@ -140,6 +145,7 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
         if request.full:
             check_converted(main, workspace.models)
         seen = all_backing(main)
+        audit = _audited(git, main, log, now.root, request.audit) if request.audit else None
         return VerifyResult(
             verified=True,
             root=now.root,
@@ -161,9 +167,16 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
                 StaleView(specialist=one.specialist, reasons=one.reasons, renewal=one.renewal)
                 for one in stale_deployments(main)
             ),
+            audit=audit,
             observations={name: (*one.agreeing, *one.disagreeing) for name, one in seen.items()},
             uncounted=tuple(words for one in seen.values() for words in one.uncounted),
         )
+
+
+def _audited(git: ObjectReader, main: GovernedState, log: Sequence[Commit], root: str, folder: Path) -> CheckedAudit:
+    """A bundle of `audit`, held against the main that was verified, from its root on."""
+    begin, _ = find_root(git, log, root)
+    return check_audit(git, main, log[begin:], root, folder)
 
 
 def _asked(git: Git, request: VerifyRequest) -> dict[str, str]:

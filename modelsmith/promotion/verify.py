@@ -119,8 +119,8 @@ def _does_not_hold(commit: Commit, what: str, cause: str, path: str | None = Non
     )
 
 
-class _Receipts(NamedTuple):
-    """A commit that adds receipts."""
+class Receipts(NamedTuple):
+    """A commit that adds receipts, and where."""
 
     commit: Commit
     added: tuple[ChangedPath, ...]
@@ -128,7 +128,7 @@ class _Receipts(NamedTuple):
     receipt: Receipt
 
 
-def _receipts_of(git: Git, steps: Sequence[Commit], at: int, used: Collection[str]) -> _Receipts:
+def _receipts_of(git: Git, steps: Sequence[Commit], at: int, used: Collection[str]) -> Receipts:
     """The receipts that speak of a step: in the next commit, or later where others were merged before they came.
 
     Where none speaks of it, those of the next commit, for the reason why they do not count.
@@ -136,7 +136,7 @@ def _receipts_of(git: Git, steps: Sequence[Commit], at: int, used: Collection[st
     step = steps[at]
     for later in range(at + 1, len(steps)):
         with suppress(IntegrityFailure):
-            found = _read_receipts(git, steps[later])
+            found = read_receipts(git, steps[later])
             if found and found.receipt.merge == step.id:
                 return found
     beside = steps[at + 1] if at + 1 < len(steps) else None
@@ -144,10 +144,10 @@ def _receipts_of(git: Git, steps: Sequence[Commit], at: int, used: Collection[st
         merge = len(step.parents) == 2
         wait = "; if the forge merged it by itself, `modelsmith pr merge` with its number adds them" if merge else ""
         _broken(f"changed main without receipts: no pull request stands behind it{wait}")
-    return _read_receipts(git, beside) or _broken("has no receipt of its merge", _subject(_change(git, step)))
+    return read_receipts(git, beside) or _broken("has no receipt of its merge", _subject(_change(git, step)))
 
 
-def _read_receipts(git: Git, commit: Commit) -> _Receipts | None:
+def read_receipts(git: Git, commit: Commit) -> Receipts | None:
     """What a commit adds as receipts, None for one that adds none; whether they are in their place is not asked."""
     if len(commit.parents) != 1:
         return None
@@ -156,14 +156,14 @@ def _read_receipts(git: Git, commit: Commit) -> _Receipts | None:
     if folder is None:
         return None
     receipt = load_machine_file(Revision(git, commit.id), f"{folder}/{MERGE_RECEIPT}", Receipt)
-    return _Receipts(commit, added, folder, receipt)
+    return Receipts(commit, added, folder, receipt)
 
 
 def _change(git: Git, commit: Commit) -> Change:
     return git.change(commit.parents[0], commit.id)
 
 
-def _step(git: Git, step: Commit, receipts: _Receipts, commits: Commits, result: Replay, now: datetime) -> None:
+def _step(git: Git, step: Commit, receipts: Receipts, commits: Commits, result: Replay, now: datetime) -> None:
     """One change of main with the receipts that speak of it."""
     main = result.main
     if step.parents[0] != main.tree.commit or len(step.parents) > 2:
@@ -231,7 +231,7 @@ def _subject(change: Change) -> str | None:
     return change.paths[0].path if len(change.paths) == 1 else None
 
 
-def _only_receipts(after: Revision, receipts: _Receipts) -> None:
+def _only_receipts(after: Revision, receipts: Receipts) -> None:
     """The receipts commit adds what the receipt names, and nothing else."""
     names = {
         MERGE_RECEIPT,

@@ -13,9 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from modelsmith.promotion.root import root_fingerprint
 from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.objects import ObjectReader
+from modelsmith.schema.audit import AUDIT_TYPE
+from modelsmith.schema.canonical import canonical_json
 from modelsmith.signing import ssh
+from modelsmith.signing.dsse import seal, statement
 
-ELSEWHERE = {"Begin", "The artifact's signature", "Records and evidence", "Signed without a key"}
+ELSEWHERE = {"Begin", "The artifact's signature", "Records and evidence", "An audit", "Signed without a key"}
 """Sections that are run by tests of their own."""
 SECTIONS = ELSEWHERE | {
     "The governance root", "Append-only", "The artifact", "The same with openssl", "The approval",
@@ -148,6 +151,43 @@ class TestCosign:
         bundle["dsseEnvelope"]["payload"] = ("A" if payload[40] != "A" else "B").join((payload[:40], payload[41:]))
         path.write_text(json.dumps(bundle))
         reader.refuses("Records and evidence")
+
+
+class TestTheAudit:
+    """Its folder is the reader's to name, so the page's is swapped for it."""
+
+    @pytest.fixture
+    def audit(self, deployed_template, tmp_path):
+        until = datetime.now(UTC).isoformat()
+        words = ("audit", "--from", "2026-01-01", "--to", until, "--out", str(tmp_path / "audit"))
+        ran = deployed_template.modelsmith(*words)
+        assert ran.code == 0, ran.out
+        return tmp_path / "audit"
+
+    def run(self, reader, audit):
+        return reader.run("An audit", {"audit=~/audit": f"audit='{audit}'"})
+
+    def test_it_is_signed_and_tells_every_change_and_approval(self, reader, audit, cosign):
+        done = self.run(reader, audit)
+        assert done.returncode == 0, done.stdout
+        assert {"Verified OK", "pull request 4 approved by maya"} <= set(done.stdout.splitlines())
+
+    def test_what_was_changed_breaks_the_seal(self, reader, audit, cosign):
+        path = audit / "audit.json"
+        path.write_bytes(path.read_bytes().replace(b"maya", b"noor"))
+        assert "Verified OK" not in self.run(reader, audit).stdout
+
+    def test_main_tells_what_the_harness_left_out(self, reader, audit, cosign, deployed_template):
+        path = audit / "audit.json"
+        document = json.loads(path.read_bytes())
+        document["changes"][-1]["approvals"] = []
+        data = canonical_json(document)
+        path.write_bytes(data)
+        signed = seal(statement("audit.json", data, AUDIT_TYPE, {}), deployed_template.harness_keys / "harness.pem")
+        (audit / "audit.sigstore.json").write_bytes(signed)
+        done = self.run(reader, audit)
+        assert "Verified OK" in done.stdout
+        assert "approvals of 4" in done.stdout
 
 
 class TestOpenssl:

@@ -52,6 +52,7 @@ def commands(world):
         ("evidence", world.state()["specialist"]), ("approvers",), ("pr", "ask", "4"),
         ("jobs", "list"), ("jobs", "show", "0"), ("jobs", "tail", "0"), ("jobs", "cancel", "0"),
         ("jobs", "resume", "0"), ("runbook", "list"), ("runbook", "show", "nightly-iterate"),
+        ("audit", "--from", "2026-01-01", "--to", "2026-01-02", "--out", str(world.folder / "audit")),
         ("runbook", "run", "failed-training-triage", "--param", f"cluster={CLUSTER}", "--param", f"tag={BASE}"),
         ("new", "capability", "late", "--note", "One.", "--held-out", "Of another kind.", *case),
         ("new", "scenario", "late", "--note", "Three.", *case), ("new", "scenarios", table(world)),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from modelsmith.cli.page import Page
 from modelsmith.cli.views import (
     agents,
+    audit,
     change,
     clone,
     corpus,
@@ -95,4 +96,5 @@ VIEWS: dict[str, View] = {
     "upstream pull": upstream.pull,
     "upstream contribute": upstream.contribute,
     "verify": clone.verify,
+    "audit": audit.audited,
 }

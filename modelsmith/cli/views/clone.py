@@ -115,6 +115,10 @@ def verify(result: VerifyResult, page: Page) -> None:
             word = Styled("agrees", "green") if one.agrees else Styled("disagrees", "red")
             rows.append(("observed", (word, f", {name}: {one.sentence}")))
     rows += [("observed", (Styled("not counted", "yellow"), f": {words}")) for words in result.uncounted]
+    if result.audit:
+        told = result.audit
+        what = f"{told.changes} changes and {told.approvals} approvals from {told.since} to {told.until}"
+        rows.append(("audit", (Styled("is what main says", "green"), f": {what}")))
     for stale in result.stale:
         rows.append(("stale", f"{stale.specialist}: {'; '.join(stale.reasons)}"))
         rows.append(("renew", stale.renewal))
