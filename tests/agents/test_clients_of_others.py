@@ -24,16 +24,17 @@ from modelsmith.repository.tokens import Tokens
 
 TOP = Path(__file__).parents[2]
 CLIENTS = TOP / ".cache" / "agent-clients"
-ANY_SERVER = (
-    "server-initialize",
-    "ping",
-    "tools-list",
-    "resources-list",
-    "prompts-list",
-    "server-sse-multiple-streams",
-    "dns-rebinding-protection",
-)
-"""Scenarios for any server; the suite's others call tools of its own example."""
+ANY_SERVER = {
+    "2025-11-25": (
+        "server-initialize", "server-session-lifecycle", "ping", "tools-list", "resources-list", "prompts-list",
+        "server-sse-multiple-streams", "dns-rebinding-protection",
+    ),
+    "2026-07-28": (
+        "tools-list", "resources-list", "prompts-list", "caching", "http-header-validation",
+        "sep-2164-resource-not-found", "dns-rebinding-protection",
+    ),
+}  # fmt: skip
+"""Scenarios for any server, by version of the protocol; the suite's others call tools of its own example."""
 PATIENT = {"MCP_TIMEOUT": "120000", "MCP_TOOL_TIMEOUT": "120000"}
 """Claude Code waits this long, in ms, for a server on a busy machine."""
 
@@ -82,15 +83,30 @@ def run(world, program, *words, folder=None, **more):
     )  # fmt: skip
 
 
-def test_the_server_conforms_to_the_protocol_by_its_own_suite(world, url):
+def scenario(world, url, name, version):
+    """What the suite prints of one scenario."""
+    return run(world, "conformance", "server", "--url", url, "--scenario", name, "--spec-version", version)
+
+
+@pytest.mark.parametrize("version", ANY_SERVER)
+def test_the_server_conforms_to_the_protocol_by_its_own_suite(version, world, url):
     wrong = {}
-    for scenario in ANY_SERVER:
-        ran = run(world, "conformance", "server", "--url", url, "--scenario", scenario)
+    for name in ANY_SERVER[version]:
+        ran = scenario(world, url, name, version)
         if ran.returncode or "0 failed, 0 warnings" not in ran.stdout:
-            wrong[scenario] = ran.stdout + ran.stderr
+            wrong[name] = ran.stdout + ran.stderr
     assert wrong == {}
-    control = run(world, "conformance", "server", "--url", url, "--scenario", "tools-call-simple-text")
+    control = scenario(world, url, "tools-call-simple-text", version)
     assert control.returncode != 0, "the suite says when a server does not do what it asks"
+
+
+def test_without_a_session_the_server_keeps_all_rules_that_can_be_tried(world, url):
+    """Four rules of the stateless protocol need tools of the suite's own example; it says of each that it is so."""
+    printed = scenario(world, url, "server-stateless", "2026-07-28").stdout
+    errors = [line.strip() for line in printed.splitlines() if line.strip().startswith("Error:")]
+    assert "24/28, 4 failed" in printed, printed
+    assert [line for line in errors if not line.startswith("Error: Not testable")] == []
+    assert len(errors) == 4
 
 
 def test_the_protocols_inspector_finds_every_tools_schema_portable(world, url):
