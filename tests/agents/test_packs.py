@@ -41,6 +41,9 @@ def test_the_plugin_in_the_repository_is_the_one_that_the_tools_make():
     folder = TOP / "packs/modelsmith"
     kept = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
     assert kept == plugin(), "python -m modelsmith.packs makes it anew"
+    page = (TOP / "docs/packs.md").read_text()
+    rows = [f"| `/{' '.join([one.name, one.hint]).strip()}` | `{one.tool}` |" for one in COMMANDS]
+    assert [row for row in rows if row not in page] == []
     assert json.loads((TOP / ".claude-plugin/marketplace.json").read_text()) == marketplace()
 
 
