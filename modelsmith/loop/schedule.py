@@ -58,7 +58,9 @@ def parse(every: str | None, between: str | None) -> Schedule | None:
     if between is not None:
         first, last = (time.fromisoformat(part) for part in between.split("-"))
         if first == last:
-            raise InvalidInput("empty-window", f"The window {between} is empty", "Give two different times.")
+            raise InvalidInput(
+                "empty-window", f"The window {between} is empty", "Give two different times.", between=between
+            )
         window = (first, last)
     if every is None:
         return Schedule(None, window)
