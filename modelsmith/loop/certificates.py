@@ -9,7 +9,7 @@ from typing import Final, Literal
 from modelsmith import __version__
 from modelsmith.diagnosis.certificate import certificate
 from modelsmith.loop.lineage import kept_rows, lineage_problem
-from modelsmith.promotion.bases import training_of
+from modelsmith.promotion.bases import export_of, training_of
 from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster, load_eval_set
@@ -65,14 +65,15 @@ def _remembered(path: Path) -> set[str]:
 
 def _recheck(workspace: Workspace, main: GovernedState, name: str, right: set[str]) -> Recheck:
     history = main.histories.find(name)
-    evidence, facts = evidence_of(main, history), training_of(main, history)
-    if evidence.firewall is None or facts is None:
-        return "no certificate"
-    parent = main.histories.find(evidence.export.parent) if evidence.export else history
-    number = parent.records[0].iteration
-    rows = kept_rows(workspace.cluster_folder(history.cluster) / "iterations" / f"{number:03d}", facts)
-    if rows is None:
+    export, facts = export_of(main, history), training_of(main, history)
+    number = (main.histories.find(export.parent) if export else history).records[0].iteration
+    folder = workspace.cluster_folder(history.cluster) / "iterations" / f"{number:03d}"
+    rows = kept_rows(folder, facts) if facts else None
+    if rows is None or facts is None:
         return "rows not at hand"
+    evidence = evidence_of(main, history)
+    if evidence.firewall is None:
+        return "no certificate"
     governed = load_eval_set(main.tree, load_cluster(main.tree, history.cluster).eval_set)
     if main.tree.folder_id(governed.folder) != evidence.eval_tree:
         return "other eval set"
