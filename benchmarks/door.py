@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 from aiohttp import web
 from chat_stub import stub
 from common import RESULTS, ROOT, machine, save, table
@@ -104,14 +105,14 @@ async def serve(what: str, url: str, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def subject(what: str, url: str, folder: Path) -> Iterator[str]:
-    """A subject in a process of its own; its base URL."""
+def subject(what: str, url: str, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """A subject in a process of its own; its base URL, and the process."""
     command = [sys.executable, __file__, "--serve", what, url, str(folder)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin
     assert process.stdout
     try:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1", psutil.Process(process.pid)
     finally:
         process.stdin.close()
         process.wait()
@@ -177,20 +178,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, stub(0) as url, contextlib.ExitStack() as stack:
         folder = Path(name)
         key = callers(folder).issue("caller", (CLUSTER,), 1)[1]
-        urls = {"nothing between": url}
-        urls |= {what: stack.enter_context(subject(what, url, folder)) for what in ("bare", "door")}
+        subjects: dict[str, tuple[str, psutil.Process | None]] = {"nothing between": (url, None)}
+        subjects |= {what: stack.enter_context(subject(what, url, folder)) for what in ("bare", "door")}
         for connections in given.connections:
-            found: dict[str, list[list[float]]] = {what: [] for what in urls}
+            found: dict[str, list[list[float]]] = {what: [] for what in subjects}
+            spent = dict.fromkeys(subjects, 0.0)
             for _ in range(given.repeats):
-                for what, where in urls.items():
+                for what, (where, process) in subjects.items():
+                    before = process and sum(process.cpu_times()[:2])
                     found[what].append(asyncio.run(ask(where, key, connections, given.seconds)))
+                    spent[what] += sum(process.cpu_times()[:2]) - before if process else 0.0
             for what, runs in found.items():
                 p50, p99 = (
                     statistics.median(sorted(run)[int(len(run) * part)] for run in runs) for part in (0.5, 0.99)
                 )
                 rate = statistics.median(len(run) / given.seconds for run in runs)
-                rows.append((f"{what}, {connections} at once", round(p50, 3), round(p99, 2), round(rate)))
-                results[f"{what}, {connections}"] = {"p50_ms": p50, "p99_ms": p99, "per_second": rate}
+                cpu = spent[what] * 1000 / sum(map(len, runs))
+                rows.append(
+                    (f"{what}, {connections} at once", round(p50, 3), round(p99, 2), round(rate), round(cpu, 2))
+                )
+                measured = {"p50_ms": p50, "p99_ms": p99, "per_second": rate, "cpu_ms": cpu}
+                results[f"{what}, {connections}"] = measured
     ratios = {n: results[f"door, {n}"]["p50_ms"] / results[f"bare, {n}"]["p50_ms"] for n in given.connections}
     micro = rules_microseconds()
     goals = {
@@ -199,10 +207,12 @@ def main() -> None:
         "rules_microseconds_at_most": GOAL_RULES_MICROSECONDS,
         "rules_met": micro <= GOAL_RULES_MICROSECONDS,
     }
-    measured = {"milliseconds": results, "p50_ratio": ratios, "rules_1000_microseconds": micro}
-    save(RESULTS / "door.json", {"machine": facts, **measured, "goal": goals})
-    print(table(("milliseconds", "p50", "p99", "a second"), rows))
+    cpus = {n: results[f"door, {n}"]["cpu_ms"] / results[f"bare, {n}"]["cpu_ms"] for n in given.connections}
+    figures = {"milliseconds": results, "p50_ratio": ratios, "cpu_ratio": cpus, "rules_1000_microseconds": micro}
+    save(RESULTS / "door.json", {"machine": facts, **figures, "goal": goals})
+    print(table(("milliseconds", "p50", "p99", "a second", "cpu each"), rows))
     print(f"\nratio of p50 to bare: {', '.join(f'{r:.2f} at {n}' for n, r in ratios.items())}")
+    print(f"ratio of processor time to bare: {', '.join(f'{r:.2f} at {n}' for n, r in cpus.items())}")
     print(f"1,000 rules: {micro:.1f} us")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import openai
 from aiohttp import web
 
 from modelsmith.door.app import Door
@@ -219,3 +220,25 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not true():
             await asyncio.sleep(0.01)
+
+
+_clients: list[openai.AsyncOpenAI] = []
+
+
+def client(url: str, key: str = "none") -> openai.AsyncOpenAI:
+    """The official client, which asks once; it is closed with the scene."""
+    _clients.append(openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0))
+    return _clients[-1]
+
+
+def run(scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a scene to its end, in a loop of its own."""
+
+    async def whole() -> None:
+        try:
+            await scene()
+        finally:
+            while _clients:
+                await _clients.pop().close()
+
+    asyncio.run(whole())

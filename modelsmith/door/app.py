@@ -27,6 +27,7 @@ from modelsmith.governance.router import Asked, Route, assigned
 from modelsmith.live.port import Answered, Decision, Recorder
 from modelsmith.promotion.serving import Arm
 from modelsmith.repository.tokens import Token, Tokens
+from modelsmith.schema.errors import ModelsmithError
 
 PREFIX: Final = "x-modelsmith-"
 LARGEST_ANSWER: Final = 16 << 20
@@ -81,6 +82,12 @@ class Door:
         except web.HTTPException as error:
             words = {404: "There is nothing at this path.", 405: "This path takes another method."}
             return self._no(Refused(error.status, "no-such-path", words.get(error.status, "The request is refused.")))
+        except ModelsmithError as error:
+            self.journal.note("trouble", of="door", code=error.code, message=error.message, mend=error.mend)
+            return self._no(Refused(503, error.code, "The door cannot answer now; its log says why.", after=15))
+        except Exception as error:  # one request's fault is nobody else's
+            self.journal.note("bug", kind=type(error).__name__)
+            return self._no(Refused(500, "bug", "This is a fault of the door."))
 
     def _refuse_strangers(self, request: web.Request) -> None:
         if self.keys is None:
@@ -251,6 +258,11 @@ class _Exchange:
             self._status = late.status
             late.headers = self._headers(self._arm)
             raise late from None
+        except Exception:
+            if self._begun is None:
+                raise
+            self._hang_up()
+            return self._begun
         finally:
             self._note()
 

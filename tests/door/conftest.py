@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doors import Opened, opened
+from doors import Opened, opened, run
 from worlds import World, deployed_template, first_iterate, fresh_template
 
 __all__ = ["deployed_template", "first_iterate", "fresh_template"]
@@ -18,14 +18,14 @@ __all__ = ["deployed_template", "first_iterate", "fresh_template"]
 def play(tmp_path: Path) -> Callable[..., None]:
     """Runs a scene with an open door."""
 
-    def run(scene: Callable[[Opened], Coroutine[Any, Any, None]], **options: Any) -> None:
+    def played(scene: Callable[[Opened], Coroutine[Any, Any, None]], **options: Any) -> None:
         async def whole() -> None:
             async with asyncio.timeout(60), opened(tmp_path, **options) as door:
                 await scene(door)
 
-        asyncio.run(whole())
+        run(whole)
 
-    return run
+    return played
 
 
 @pytest.fixture

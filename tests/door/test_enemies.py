@@ -198,6 +198,20 @@ def test_a_key_opens_its_clusters_until_it_is_revoked(play, tmp_path):
     play(scene, keys=keys)
 
 
+def test_a_damaged_file_of_keys_opens_nothing_and_is_said(play, tmp_path):
+    keys = callers(tmp_path)
+    good = keys.issue("caller", (), 1)[1]
+
+    async def scene(door):
+        (tmp_path / "callers.json").write_text("{")
+        status, _, answer = await door.ask(Authorization=f"Bearer {good}")
+        assert (status, answer["error"]["code"]) == (503, "tokens-damaged")
+        await until(lambda: door.log.exists() and "tokens-damaged" in door.log.read_text())
+        assert door.specialist.asked == []
+
+    play(scene, keys=keys)
+
+
 def test_too_many_wait_their_turn_and_then_are_told_when_to_come(play):
     async def scene(door):
         door.specialist.pause = 0.3

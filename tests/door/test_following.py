@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import httpx2
 import openai
 import pytest
-from doors import Backend, Counting, until
+from doors import Backend, Counting, client, run, until
 from worlds import CLUSTER, COMMAND
 
 from modelsmith.door import server
@@ -67,8 +67,8 @@ def route_of(world, requests, *words):
 
 
 async def said_by(url, **more):
-    client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-    raw = await client.chat.completions.with_raw_response.create(**ASKED, **more)
+    asked = client(f"{url}/v1")
+    raw = await asked.chat.completions.with_raw_response.create(**ASKED, **more)
     return raw.headers, raw.parse()
 
 
@@ -102,8 +102,8 @@ def test_a_deployed_specialist_answers_from_its_verified_main(world):
             assert ready.line.watched.specialist.startswith("iter-001-")
             headers, whole = await said_by(url)
             assert headers["x-modelsmith-specialist"] in ("base", ready.line.watched.specialist)
-            client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-            stream = await client.chat.completions.create(**ASKED, stream=True, stream_options={"include_usage": True})
+            asked = client(f"{url}/v1")
+            stream = await asked.chat.completions.create(**ASKED, stream=True, stream_options={"include_usage": True})
             chunks = [chunk async for chunk in stream]
             assert whole.usage.completion_tokens == chunks[-1].usage.completion_tokens > 0
             texts = {"".join(c.choices[0].delta.content or "" for c in chunks if c.choices)}
@@ -113,9 +113,9 @@ def test_a_deployed_specialist_answers_from_its_verified_main(world):
             with pytest.raises(openai.BadRequestError, match="tools"):
                 await said_by(url, tools=[])
             with pytest.raises(openai.BadRequestError, match="tokens"):
-                await client.chat.completions.create(**ASKED | {"max_tokens": 5000})
+                await asked.chat.completions.create(**ASKED | {"max_tokens": 5000})
 
-    asyncio.run(scene())
+    run(scene)
 
 
 def test_a_main_that_does_not_verify_changes_nothing_and_is_said_loudly(world):
@@ -141,7 +141,7 @@ def test_a_main_that_does_not_verify_changes_nothing_and_is_said_loudly(world):
             assert said[-1] == "main: obeyed again"
             assert (await asyncio.to_thread(get, f"{url}/readyz"))["status"] == "ready"
 
-    asyncio.run(scene())
+    run(scene)
 
 
 def test_a_restart_before_a_bad_main_serves_the_last_verified_one(world):
@@ -157,7 +157,7 @@ def test_a_restart_before_a_bad_main_serves_the_last_verified_one(world):
             with pytest.raises(IntegrityFailure):
                 await follower.start()
 
-    asyncio.run(scene())
+    run(scene)
 
 
 def test_nothing_in_the_work_tree_is_obeyed(world):
@@ -179,7 +179,7 @@ def test_nothing_in_the_work_tree_is_obeyed(world):
             assert (await follower.start()).clusters[CLUSTER].line.watched is not None
             assert (await said_by(url))[1].choices
 
-    asyncio.run(scene())
+    run(scene)
 
 
 def test_an_artifact_that_is_not_the_record_s_is_not_served(world):
@@ -203,7 +203,7 @@ def test_an_artifact_that_is_not_the_record_s_is_not_served(world):
             with pytest.raises(InvalidInput, match="store"):
                 await follower.start()
 
-    asyncio.run(scene())
+    run(scene)
 
 
 def test_a_clone_that_pins_no_root_serves_nothing(world):
@@ -213,7 +213,7 @@ def test_a_clone_that_pins_no_root_serves_nothing(world):
             with pytest.raises(InvalidInput, match="pins no governance root"):
                 await follower.start()
 
-    asyncio.run(scene())
+    run(scene)
 
 
 def start(world, port):
@@ -238,7 +238,7 @@ def test_doors_of_one_clone_are_killed_restarted_and_closed(world):
     issued = world.modelsmith("serve-key", "issue", "--cluster", "rtb-*", "--days", "2")
     key = issued.out.split("token")[1].split()[0]
     ports = [free_port(), free_port()]
-    clients = [openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, max_retries=0) for port in ports]
+    clients = [client(f"http://127.0.0.1:{port}/v1", key) for port in ports]
     doors = []
 
     async def scene():
@@ -251,7 +251,7 @@ def test_doors_of_one_clone_are_killed_restarted_and_closed(world):
             )
             doors.extend(start(world, port) for port in ports)
             assert {(await asyncio.to_thread(ready, port))["commit"] for port in ports} == {world.main()}
-            streams = [await client.chat.completions.create(**ASKED, stream=True) for client in clients]
+            streams = [await one.chat.completions.create(**ASKED, stream=True) for one in clients]
             for stream in streams:
                 await anext(aiter(stream))
             doors[0].kill()
@@ -270,7 +270,7 @@ def test_doors_of_one_clone_are_killed_restarted_and_closed(world):
             assert [await asyncio.to_thread(each.wait, 60) for each in doors[1:]] == [0, 0]
 
     try:
-        asyncio.run(scene())
+        run(scene)
     finally:
         said = []
         for each in doors:

@@ -7,18 +7,14 @@ import json
 
 import openai
 import pytest
-from doors import CLUSTER, INCUMBENT, WATCHED, event, until
+from doors import CLUSTER, INCUMBENT, WATCHED, client, event, until
 
 from modelsmith.schema.router import Router, Rule, StickyKey
 
 
-def client(door, **options):
-    return openai.AsyncOpenAI(base_url=door.url, api_key="none", max_retries=0, **options)
-
-
 def test_the_official_client_gets_whole_and_streamed_answers(play):
     async def scene(door):
-        raw = await client(door).chat.completions.with_raw_response.create(
+        raw = await client(door.url).chat.completions.with_raw_response.create(
             model=CLUSTER, messages=[{"role": "user", "content": "Why?"}]
         )
         assert raw.parse().choices[0].message.content == "from specialist"
@@ -26,11 +22,11 @@ def test_the_official_client_gets_whole_and_streamed_answers(play):
         assert told == {
             "decision": "d1", "cluster": CLUSTER, "specialist": WATCHED.specialist, "record": WATCHED.record,
         }  # fmt: skip
-        stream = await client(door).chat.completions.create(
+        stream = await client(door.url).chat.completions.create(
             model=CLUSTER, messages=[{"role": "user", "content": "Why?"}], stream=True
         )
         assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "xxxxx"
-        assert [model.id async for model in client(door).models.list()] == [CLUSTER]
+        assert [model.id async for model in client(door.url).models.list()] == [CLUSTER]
         ends = [end for _, end in door.recorder.ends]
         assert [(end.status, end.tokens_in, end.tokens_out) for end in ends] == [(200, 7, 3), (200, 0, 7)]
         assert ends[0].first_token_ms is None
@@ -125,7 +121,7 @@ def test_a_stream_that_has_begun_is_never_begun_again(play, dies_after):
 
     async def scene(door):
         door.specialist.dies_after = dies_after
-        stream = await client(door).chat.completions.create(
+        stream = await client(door.url).chat.completions.create(
             model=CLUSTER, messages=[{"role": "user", "content": "Why?"}], stream=True
         )
         heard = []
@@ -154,7 +150,7 @@ def test_a_stream_that_has_begun_is_never_begun_again(play, dies_after):
 def test_a_caller_that_hangs_up_stops_the_backend(play):
     async def scene(door):
         door.specialist.events, door.specialist.pause = 10_000, 0.01
-        stream = await client(door).chat.completions.create(
+        stream = await client(door.url).chat.completions.create(
             model=CLUSTER, messages=[{"role": "user", "content": "Why?"}], stream=True
         )
         for _ in range(3):
