@@ -95,7 +95,13 @@ def _moment(option: str, text: str) -> datetime:
         words = "has no offset from UTC" if found.tzinfo is None else "is out of the calendar"
     except ValueError:
         words = "is neither a date nor a time"
-    raise InvalidInput("bad-range", f"{option} {text[:40]!a} {words}", "Write 2026-11-29, or 2026-11-29T12:00:00Z.")
+    raise InvalidInput(
+        "bad-range",
+        f"{option} {text[:40]!a} {words}",
+        "Write 2026-11-29, or 2026-11-29T12:00:00Z.",
+        option=option,
+        reason=words,
+    )
 
 
 def _of_clone(workspace: Workspace, audit: Audit) -> CloneAudit:
