@@ -114,7 +114,7 @@ def paths(found, *kinds):
     return {path for events in found.values() for what, path in events if what in kinds}
 
 
-COMPARING = ("verify", "iterate", "export", "promote")
+COMPARING = ("verify", "audit", "iterate", "export", "promote")
 """Commands that hold every file that main has against its content there, and take nothing else from it."""
 
 
