@@ -20,7 +20,7 @@ FREE = (
     "`modelsmith_eval_*`, `modelsmith_compare`, `modelsmith_composite_history`",
     "`modelsmith_status`, `modelsmith_fleet_*`, `modelsmith_job*`, `events`",
     "`modelsmith_iterate`, `modelsmith_train_*`, `modelsmith_diagnose`, `modelsmith_why`, `modelsmith_strike`",
-    "`modelsmith_validate`, `modelsmith_verify`",
+    "`modelsmith_validate`, `modelsmith_verify`, `audit` (read-only)",
     "`review_synthetic`, `diff_rubric`, `get_candidate`, `evidence_bundle`, `policy_gate`, `approver_chain`, "
     "`lineage_query`, `pr_list` (read-only)",
     "`runbook_list`, `runbook_show`, and `runbook_run`, whose steps are each a tool and no more than it",
