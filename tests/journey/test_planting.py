@@ -159,11 +159,11 @@ def test_of_the_work_tree_only_governed_files_are_read_and_nothing_runs(journey)
 def test_what_is_written_in_the_work_tree_is_for_people(journey):
     """The copy of the state, the schemas, and the picture where its asker wants it: none of it is ever read.
 
-    `new` writes governed files, which is what it is for.
+    `new` writes governed files and `agents-md` the contract of agents, which is what they are for.
     """
     _, found = journey
-    new = paths({words: events for words, events in found.items() if words[0] == "new"}, "writes")
-    assert {path.split("/")[0] for path in new} <= {"evals", "clusters"}
+    new = paths({words: events for words, events in found.items() if words[0] in ("new", "agents-md")}, "writes")
+    assert {path.split("/")[0] for path in new} <= {"evals", "clusters", "AGENTS.md", ".AGENTS.md.partial"}
     written = {path for path in paths(found, "writes") if not path.startswith(".iterate/schemas/")} - new
     state = {".iterate", ".iterate/state.json", ".iterate/.state.json.partial"}
     assert written - state <= {".iterate/schemas", PICTURE, "docs", "docs/.history.svg.partial"}
