@@ -443,6 +443,7 @@ def test_governance_imports_nothing_that_reaches_clock_disk_or_network():
         "decimal",
         "fractions",
         "functools",
+        "hashlib",
         "math",
         "types",
         "typing",
