@@ -22,7 +22,7 @@ from modelsmith.door.journal import Journal
 from modelsmith.door.metrics import DoorMetrics
 from modelsmith.door.refusal import Down, Refused, unavailable
 from modelsmith.door.settings import Limits
-from modelsmith.door.upstream import EVENTS, JSON, Reply, Usage
+from modelsmith.door.upstream import EVENTS, JSON, Reply, Usage, is_answer
 from modelsmith.governance.router import Asked, Route, assigned
 from modelsmith.live.port import Answered, Decision, Recorder
 from modelsmith.promotion.serving import Arm
@@ -207,6 +207,10 @@ class Door:
         return web.json_response({**said, "counting": counting is None})
 
     async def _exposition(self, request: web.Request) -> web.Response:
+        """Figures are of every cluster, so they are for who may ask every cluster."""
+        caller = request[CALLER]
+        if caller is not None and "*" not in caller.scopes:
+            raise Refused(403, "outside-key", "These figures are of every cluster, and this key is not for all.")
         self.metrics.state(self.follower, self._gate)
         kind, data = self.recorder.exposition()
         return web.Response(body=data + self.metrics.exposition(), headers={"Content-Type": kind})
@@ -283,6 +287,7 @@ class _Exchange:
         raise unavailable(failure)
 
     async def _of(self, arm: Arm) -> web.StreamResponse:
+        self._usage = Usage()
         async with self._ready.model(arm).ask(self._body) as reply:
             if reply.content_type == EVENTS:
                 return await self._stream(arm, reply)
@@ -291,6 +296,8 @@ class _Exchange:
                 whole += piece
                 if len(whole) > LARGEST_ANSWER:
                     raise Down(502, "too large", again=False)
+            if reply.status == 200 and not is_answer(whole):
+                raise Down(502, "no answer", again=False)
             self._usage.saw(bytes(whole))
             self._answering, self._status = arm, reply.status
             return web.Response(status=reply.status, body=bytes(whole), content_type=JSON, headers=self._headers(arm))
@@ -301,12 +308,14 @@ class _Exchange:
             piece = await anext(pieces)
         except StopAsyncIteration:
             raise Down(502, "empty") from None
+        self._usage.saw(piece)
+        if self._usage.failed:
+            raise Down(502, "no answer", again=False)
         headers = {**self._headers(arm), "Content-Type": EVENTS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         self._answering, self._begun = arm, web.StreamResponse(status=reply.status, headers=headers)
         await self._begun.prepare(self._request)
         self._first = self._milliseconds()
         while True:
-            self._usage.saw(piece)
             try:
                 async with asyncio.timeout(self._door.limits.body_seconds):
                     await self._begun.write(piece)
@@ -319,6 +328,9 @@ class _Exchange:
                 break
             except Down as down:
                 return await self._break_off(self._begun, unavailable(down))
+            self._usage.saw(piece)
+            if self._usage.failed:
+                return await self._break_off(self._begun, unavailable(Down(502, "no answer")))
         if not self._usage.done:
             return await self._break_off(self._begun, unavailable(Down(502, "broke off")))
         await self._begun.write_eof()

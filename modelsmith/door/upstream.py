@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -10,6 +11,11 @@ from typing import Any, Protocol
 
 _TOKENS = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d{1,9})')
 _DONE = re.compile(rb"(?:^|\n)data: ?\[DONE\]")
+_FAILED = re.compile(rb'(?:^|\n)data: ?\{\s*"(?:error"\s*:\s*[^n\s]|object"\s*:\s*"error")')
+"""An event that is an error, as vLLM and others send it; the text of an answer has no line ends and quotes like these.
+"""
+_BEGINNING = 64
+"""Bytes from which such an event is known."""
 _TAIL = 4096
 JSON = "application/json"
 EVENTS = "text/event-stream"
@@ -39,15 +45,27 @@ class Model(Protocol):
         """
 
 
+def is_answer(whole: bytes | bytearray) -> bool:
+    """Whether a body with status 200 answers: some servers send an error, or nothing, with that status."""
+    try:
+        said = json.loads(whole)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and not said.get("error") and bool(said.get("choices"))
+
+
 class Usage:
     """Tokens of an answer, read from its end as it passes by."""
 
     def __init__(self) -> None:
         self._tail = b""
         self._events = 0
+        self.failed = False
+        """Whether a stream named an error: `[DONE]` may follow all the same."""
 
     def saw(self, piece: bytes) -> None:
         """Take the next piece."""
+        self.failed = self.failed or _FAILED.search(self._tail[-_BEGINNING:] + piece) is not None
         self._events += piece.count(b"\ndata:") + piece.startswith(b"data:")
         self._tail = (self._tail + piece)[-_TAIL:]
 

@@ -175,6 +175,7 @@ def test_a_key_opens_its_clusters_until_it_is_revoked(play, tmp_path):
     made, good = keys.issue("caller", ("pri*",), 1)
     _, other = keys.issue("caller", ("traffic-1",), 1)
     rotated = keys.issue("caller", ("pricing",), 1)[1]
+    whole = keys.issue("caller", (), 1)[1]
 
     async def scene(door):
         for bad in ("", "Bearer", "Bearer x", f"Basic {good}", "Bearer " + "x" * 4000):
@@ -190,6 +191,10 @@ def test_a_key_opens_its_clusters_until_it_is_revoked(play, tmp_path):
             method = "POST" if path == "/v1/feedback" else "GET"
             async with door.session.request(method, f"http://127.0.0.1:{door.port}{path}") as answer:
                 assert answer.status == status
+        for key, status in ((rotated, 403), (other, 403), (whole, 200)):
+            url, headers = f"http://127.0.0.1:{door.port}/metrics", {"Authorization": f"Bearer {key}"}
+            async with door.session.get(url, headers=headers) as answer:
+                assert answer.status == status, "figures name every cluster and specialist"
         report = {"json": {"decision_id": "d1"}, "headers": {"Authorization": f"Bearer {rotated}"}}
         async with door.session.post(f"http://127.0.0.1:{door.port}/v1/feedback", **report) as answer:
             assert (await answer.json())["may"] == ["pricing"], "a key reports of its own clusters only"

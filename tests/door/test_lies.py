@@ -1,0 +1,106 @@
+"""A backend that says 200 and gives no answer: nobody takes it for one, and it counts against who was to answer."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import aiohttp
+import pytest
+from aiohttp import web
+from doors import ASKED, INCUMBENT, WATCHED, event
+
+ERROR = b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
+OLDER = b'data: {"object":"error","message":"out of memory"}\n\n'
+DONE = b"data: [DONE]\n\n"
+WORDS = event('data: {"error": {}}\n\ndata: {"object":"error"}')
+
+
+def saying(*pieces: bytes, kind: str = "text/event-stream"):
+    """What a backend says whatever it is asked, piece by piece."""
+
+    async def said(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        out = web.StreamResponse(headers={"Content-Type": kind})
+        await out.prepare(request)
+        for piece in pieces:
+            await out.write(piece)
+            await asyncio.sleep(0.05)
+        return out
+
+    return said
+
+
+@pytest.fixture
+def lying(play, monkeypatch):
+    """Runs a scene in which the specialist's backend says these pieces."""
+
+    def played(scene, *pieces, **more):
+        async def whole(door):
+            app = web.Application()
+            app.router.add_post("/v1/chat/completions", saying(*pieces, **more))
+            runner = web.AppRunner(app)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            door.specialist.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+            door.serve(1.0)
+            try:
+                await scene(door)
+            finally:
+                await runner.cleanup()
+
+        play(whole)
+
+    return played
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"{}", b"[]", b"null", b'{"choices": []}', b'{"error": {"message": "no"}, "choices": [{}]}', b"[" * 100_000],
+)
+def test_a_200_without_an_answer_is_answered_by_the_incumbent(lying, said):
+    async def scene(door):
+        status, headers, body = await door.ask()
+        assert (status, body["choices"][0]["message"]["content"]) == (200, "from incumbent")
+        assert headers["x-modelsmith-failed-over-from"] == WATCHED.specialist
+        assert door.recorder.ends[0][1].failed_over
+
+    lying(scene, said, kind="application/json")
+
+
+@pytest.mark.parametrize("error", [ERROR, OLDER])
+def test_a_stream_that_begins_with_an_error_is_the_incumbent_s(lying, error):
+    async def scene(door):
+        async with door.session.post(f"{door.url}/chat/completions", json=ASKED | {"stream": True}) as answer:
+            text = await answer.read()
+        assert answer.headers["x-modelsmith-specialist"] == INCUMBENT.specialist
+        assert b"out of memory" not in text
+        assert text.endswith(DONE)
+        assert door.recorder.ends[0][1].status == 502
+
+    lying(scene, error, DONE)
+
+
+@pytest.mark.parametrize("pieces", [(event("x"), ERROR + DONE), (event("x"), ERROR[:9], ERROR[9:], DONE)])
+def test_an_error_within_a_stream_ends_it_without_done(lying, pieces):
+    async def scene(door):
+        text = b""
+        async with door.session.post(f"{door.url}/chat/completions", json=ASKED | {"stream": True}) as answer:
+            with suppress(aiohttp.ClientPayloadError):
+                async for piece in answer.content.iter_any():
+                    text += piece
+        assert b'"backend-down"' in text
+        assert b"out of memory" not in text
+        assert DONE not in text
+        assert door.recorder.ends[0][1].status == 503
+
+    lying(scene, *pieces)
+
+
+def test_an_answer_about_errors_is_an_answer(lying):
+    async def scene(door):
+        async with door.session.post(f"{door.url}/chat/completions", json=ASKED | {"stream": True}) as answer:
+            assert (await answer.read()).endswith(DONE)
+        assert door.recorder.ends[0][1].status == 200
+
+    lying(scene, WORDS[:40], WORDS[40:], event("", "stop") + DONE)
