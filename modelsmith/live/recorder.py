@@ -161,8 +161,9 @@ class LiveRecorder(Recorder):
         ]
 
     def forget(self, days: int) -> None:
-        """Remove counts that nothing was added to for so many days."""
-        self._guarded("store", lambda: self._opened().forget(self._clock.wall() - timedelta(days=days)))
+        """Remove counts that nothing was added to for so many days. Those of an open window stay."""
+        before, keep = self._clock.now() - timedelta(days=days), {one.record for one in self._watching.values()}
+        self._guarded("store", lambda: self._opened().forget(before, keep))
 
     def flush(self) -> None:
         """Store and judge what is waiting, now."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,11 +118,12 @@ class Store:
             stages=tuple(_stage(share, cells, metrics) for share, cells in found.items()),
         )
 
-    def forget(self, before: datetime) -> int:
-        """Remove what was last added to before a moment; how many deployments that were."""
+    def forget(self, before: datetime, keep: Collection[str]) -> int:
+        """Remove what was last added to before a moment, but of the records to keep; how many deployments that were."""
         with self._changing() as database:
-            found = database.execute("SELECT record FROM spans WHERE ended < ?", (before.timestamp(),)).fetchall()
-            for (record,) in found:
+            rows = database.execute("SELECT record FROM spans WHERE ended < ?", (before.timestamp(),)).fetchall()
+            found = [record for (record,) in rows if record not in keep]
+            for record in found:
                 for table in ("units", "measured", "reports", "tallies", "spans"):
                     database.execute(f"DELETE FROM {table} WHERE record = ?", (record,))  # noqa: S608 - our own names
             return len(found)

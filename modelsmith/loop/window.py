@@ -25,7 +25,7 @@ from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.rollback import roll_back
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.live import needs_live, read_live, seal_of
+from modelsmith.promotion.live import needs_live, read_live, seal_of, untimely
 from modelsmith.promotion.pulls import branch_of, sync
 from modelsmith.promotion.rollbacks import deployment_of
 from modelsmith.repository.load import load_cluster
@@ -267,10 +267,16 @@ def _rolled_back(harness: Harness, main: GovernedState) -> Iterator[Settled]:
 def _signed(
     harness: Harness, main: GovernedState, one: Watching, counts: Counts | None, at: datetime
 ) -> dict[str, bytes]:
-    """Live evidence of a loss; nothing where it cannot be signed, since the contract covers a rollback without it."""
+    """Live evidence of a loss; nothing where it cannot be signed, or a clock was wrong.
+
+    The contract covers a rollback without it.
+    """
     if counts is None or not tripped(one.terms, counts):
         return {}
     try:
-        return evidence_files(harness, main, one, counts, at)
+        files = evidence_files(harness, main, one, counts, at)
     except InvalidInput:
         return {}
+    live = read_live(files)
+    assert live
+    return {} if untimely(live, deployment_of(main, one.specialist), datetime.now(UTC)) else files

@@ -71,7 +71,7 @@ def check_live(main: GovernedState, record: PromotionRecord, files: Mapping[str,
         raise _refused(f"the contract's rule asks for {LIVE_FILE}: what the front door counted, signed by it")
     unseal_observed(main, history, files.get(LIVE_SIGNATURE, b""), files[LIVE_FILE], seal_of(live))
     deployment = deployment_of(main, record.specialist)
-    refusal = _elsewhere(main, history, live, deployment) or _untimely(live, deployment, now)
+    refusal = _elsewhere(main, history, live, deployment) or untimely(live, deployment, now)
     if refusal:
         raise _refused(f"{LIVE_FILE}: {refusal}")
     judged = judge(live.terms, live.counts, ended=_ended(live, deployment))
@@ -100,7 +100,8 @@ def _elsewhere(
     return None
 
 
-def _untimely(live: LiveEvidence, deployment: Deployment, now: datetime | None) -> str | None:
+def untimely(live: LiveEvidence, deployment: Deployment, now: datetime | None) -> str | None:
+    """Why its times cannot be, as after a step of the door's clock; None when they can."""
     approved = deployment.approved_at
     if approved is None:
         return "no person's approval says when its window began"

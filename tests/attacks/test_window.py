@@ -390,6 +390,21 @@ def test_a_latch_that_somebody_damaged_still_leads_to_the_rollback(watched, door
     assert settle(watched.harness())[0].pull.status == "merged"
 
 
+@pytest.mark.parametrize("hours", [-1_000, 1])
+def test_a_clock_that_was_wrong_for_a_moment_does_not_stop_the_rollback(watched, doors, hours):
+    """Some decisions are dated before the approval, or ahead: such evidence is left out, and git agrees."""
+    door = doors(watched)
+    clock = door.recorder._clock
+    right = clock.wall
+    clock.wall = lambda: right() + timedelta(hours=hours)
+    door.decisions(10, first=10_000)
+    clock.wall = right
+    door.traffic(1_500, 0.2, 0.6)
+    (done,) = settle(watched.harness())
+    assert done.pull.status == "merged"
+    watched.holds()
+
+
 def test_a_forge_that_is_down_delays_git_and_not_the_traffic(watched, doors, monkeypatch):
     """The latch holds while nothing can be opened; when the forge is back, git agrees."""
     door = doors(watched)

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 
 import pytest
 
@@ -233,5 +234,12 @@ def test_counts_that_nothing_was_added_to_are_forgotten_in_time(desk):
     desk.recorder.forget(90)
     assert desk.recorder.counts(watching()) is not None
     desk.hands.pass_(days=91)
+    desk.recorder.forget(90)
+    assert desk.recorder.counts(watching()) is not None, "an open window's figures do not spoil"
+    desk.recorder.follow([])
+    desk.hands.at -= timedelta(days=91)
+    desk.recorder.forget(90)
+    assert desk.recorder.counts(watching()) is not None
+    desk.hands.at += timedelta(days=91)
     desk.recorder.forget(90)
     assert desk.recorder.counts(watching()) is None
