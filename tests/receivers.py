@@ -97,6 +97,11 @@ def shows_off(request):
         request.wfile.write(b"x-%d: %s\r\n" % (number, b"y" * 1000))
 
 
+def asks_for_time(request):
+    """Is busy, and says for how long as servers write it."""
+    request.wfile.write(b"HTTP/1.1 503 Busy\r\nRetry-After: 3000\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+
 def redirects_to(url, status):
     """Sends whoever asks elsewhere."""
 

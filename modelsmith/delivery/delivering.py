@@ -63,13 +63,18 @@ class Delivery:
 
     async def run(self, sender: Sends) -> None:
         """Deliver to every subscriber side by side: one that hangs holds up no other."""
-        known: set[str] = set()
+        served: set[str] = set()
+
+        async def serve(name: str) -> None:
+            await self._serve(sender, name)
+            served.discard(name)
+
         async with anyio.create_task_group() as tasks:
             while True:
                 names = {one.name for one in self._subscribers.all()}
-                for name in names - known:
-                    tasks.start_soon(self._serve, sender, name)
-                known = names
+                for name in names - served:
+                    served.add(name)
+                    tasks.start_soon(serve, name)
                 if not self._follow:
                     return
                 await anyio.sleep(LOOK_EVERY)
@@ -77,8 +82,10 @@ class Delivery:
     async def _serve(self, sender: Sends, name: str) -> None:
         """One subscriber, until it is removed, or until nothing more is due."""
         kept = Kept(self._folder, name)
-        place = kept.place()
+        place, added_at = Place(), None
         while (subscriber := self._find(name)) is not None:
+            if subscriber.added_at != added_at:
+                place, added_at = kept.place(), subscriber.added_at
             page = await anyio.to_thread.run_sync(self._page, place.cursor)
             if page is None:
                 place = Place()
@@ -115,7 +122,8 @@ class Delivery:
                         return place
             return place
         finally:
-            if place != stood and self._find(subscriber.name) is not None:
+            found = self._find(subscriber.name)
+            if place != stood and found and found.added_at == subscriber.added_at:
                 kept.stand(place)
 
     def _after(self, kept: Kept, place: Place, recorded: Recorded, line: str, outcome: Outcome) -> Place:

@@ -40,9 +40,11 @@ class Sender:
     def __init__(self, allowed: Collection[Network]) -> None:
         """``allowed``: networks beside the internet that this clone allows; only they are spoken to without TLS."""
         context = ssl.create_default_context()
+        # There is one connection for each subscriber, and no fewer: those that hang would have the others wait.
         self._pools = {
             scheme: httpcore.AsyncConnectionPool(
                 ssl_context=context,
+                max_connections=None,
                 keepalive_expiry=IDLE,
                 network_backend=CheckedBackend(allowed, internet=scheme == "https"),
             )
@@ -82,7 +84,7 @@ class Sender:
                 if read > LARGEST_ANSWER:
                     break
             status = int(answer.status)
-            after = dict(answer.headers).get(b"retry-after", b"")
+            after = next((said for name, said in answer.headers if name.lower() == b"retry-after"), b"")
         if 200 <= status < 300:
             return Outcome(True)
         hint = "; redirects are not followed" if 300 <= status < 400 else ""

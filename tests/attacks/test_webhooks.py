@@ -45,6 +45,19 @@ def test_a_hostile_receiver_holds_up_nobody_else(telling, receive, monkeypatch, 
     assert time.monotonic() - begin < 4
 
 
+def test_many_that_hang_hold_up_nobody_else(telling, receive, monkeypatch):
+    """Prevented: connections do not run out, so whoever answers is sent its events beside any number that do not."""
+    monkeypatch.setattr(sending, "DEADLINE", 2.0)
+    bad, good = receive(behave=hangs), receive()
+    names = [f"bad-{number}" for number in range(60)]
+    for name in names:
+        webhooks.add(telling, name, bad.url, (), "cloudevents")
+    webhooks.add(telling, "good", good.url, (), "cloudevents")
+    ids = append(telling, 1, 2)
+    sent = webhooks.delivered(telling, False)
+    assert (sent.delivered, sent.failed, good.ids()) == (2, len(names), ids)
+
+
 def test_an_answer_of_gigabytes_is_not_read(telling, receive):
     """Prevented: 16 KiB of an answer are read, then the connection is closed. The event counts as taken: it was 200."""
     receiver = receive(behave=babbles)

@@ -9,15 +9,20 @@ import sys
 import time
 from pathlib import Path
 
+import anyio
 import pytest
 from happenings import append, happening
 from hypothesis import given
 from hypothesis import strategies as st
+from receivers import asks_for_time
 
 from modelsmith.cli.main import cli
 from modelsmith.delivery import delivering
 from modelsmith.delivery.addresses import is_public, networks
+from modelsmith.delivery.keeping import Kept
 from modelsmith.delivery.message import ATTEMPTS, LONGEST_WAIT, wait
+from modelsmith.delivery.sending import Outcome
+from modelsmith.delivery.subscribers import webhooks_folder
 from modelsmith.operations import webhooks
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
 
@@ -89,6 +94,14 @@ def test_an_event_that_is_not_due_yet_is_left_and_holds_back_those_after_it(tell
     assert (shown.behind, shown.failure) == (2, "it answered 503")
 
 
+def test_a_receiver_that_asks_for_time_is_given_it(telling, receive):
+    webhooks.add(telling, "ops", receive(behave=asks_for_time).url, (), "cloudevents")
+    append(telling, 1)
+    webhooks.delivered(telling, False)
+    due = Kept(webhooks_folder(telling), "ops").place().due
+    assert due - time.time() == pytest.approx(3000, abs=30)
+
+
 def test_a_killed_delivery_goes_on_and_loses_nothing(telling, receive):
     """SIGKILL at moments of its work: what comes again has the same id, and the order of first arrivals is kept."""
     receiver = receive()
@@ -114,6 +127,35 @@ def test_adding_a_name_that_is_taken_is_refused_and_moves_no_cursor(telling, rec
     assert refused.value.code == "subscriber-exists"
     webhooks.delivered(telling, False)
     assert receiver.ids() == ids
+
+
+def test_a_name_added_anew_in_the_midst_of_an_attempt_begins_anew(telling):
+    """As when a wrong address hangs, and its subscriber is removed and added with the right one."""
+    heard = []
+
+    class Sends:
+        async def send(self, subscriber, message):
+            heard.append((subscriber.url, message.id))
+            if len(heard) == 1:
+                webhooks.remove(telling, "ops")
+                webhooks.add(telling, "ops", "https://right.example/", (), "cloudevents")
+                append(telling, 2)
+                return Outcome(False, "no answer", retry_after=3000.0)
+            over.set()
+            return Outcome(True)
+
+    async def deliver():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(delivering.Delivery(telling, follow=True).run, Sends())
+            with anyio.move_on_after(10):
+                await over.wait()
+            tasks.cancel_scope.cancel()
+
+    webhooks.add(telling, "ops", "https://wrong.example/", (), "cloudevents")
+    first = append(telling, 1)
+    over = anyio.Event()
+    anyio.run(deliver)
+    assert heard == [("https://wrong.example/", *first), ("https://right.example/", happening(2).identity)]
 
 
 def test_a_second_delivery_in_the_same_clone_is_kept_out(telling):
