@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+from typing_extensions import override
+
 from modelsmith.fleet.jobs import Jobs
 from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.job_view import JobArgument, JobView, job_view
+from modelsmith.operations.table import find
 from modelsmith.repository.workspace import Workspace
 
 
@@ -12,6 +17,12 @@ class JobsResumeRequest(Request):
     """Lets a job go on that a reboot or `jobs cancel` ended; it repeats nothing that is done."""
 
     job: JobArgument
+
+    @override
+    def calls(self, workspace: Workspace) -> frozenset[str]:
+        asked = Jobs(workspace).find(self.job).asked
+        request = find(asked.operation).load().request.model_validate_json(json.dumps(asked.arguments))
+        return request.calls(workspace) | {asked.operation}
 
 
 class JobsResumeResult(Result):
