@@ -284,4 +284,6 @@ def _text(record: Mapping[str, Any], column: str) -> str:
     value = record.get(column)
     if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_TEXT:
         raise NoRow("unreadable", f"column {column!r} holds no text of 1 to {LONGEST_TEXT:,} characters")
+    if any("\ud800" <= one <= "\udfff" for one in value):
+        raise NoRow("unreadable", f"column {column!r} holds half of a character, as of an emoji that was cut")
     return value

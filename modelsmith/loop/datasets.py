@@ -148,8 +148,8 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any] | NoRow]]:
     while line := file.readline(LONGEST_LINE + 1):
         number += 1
         if len(line) > LONGEST_LINE:
-            while (rest := file.readline(_BLOCK)) and not rest.endswith(b"\n"):
-                pass
+            while line and not line.endswith(b"\n"):
+                line = file.readline(_BLOCK)
             yield number, NoRow("unreadable", "the line has more than 1 MiB")
         elif line.strip():
             yield number, _record(line)

@@ -96,6 +96,19 @@ def test_a_data_set_s_rows_carry_manifest_and_line_and_bad_lines_are_named(gover
     assert offer_of(workspace, governed, two, 9, 1, TODAY).rejected == Counter({"fails-rubric": 1})
 
 
+def test_no_odd_line_ends_a_training_or_takes_a_neighbour_with_it(governed, workspace, folder):
+    longest = b'{"note": "' + b"x" * (datasets.LONGEST_LINE - 12) + b'"}\n'
+    halves = lines(note(2) | {"note": "\ud83d cut"}, note(3) | {"right": '{"cause": "\ud83d"}'})
+    odd = (longest, b"x" + longest, longest * 2, longest[:-1] * 3 + b"\n", halves)
+    assert len(longest) == datasets.LONGEST_LINE + 1
+    for one in odd:
+        data = lines(note(1), one, note(9))
+        (folder / "tickets.jsonl").write_bytes(data)
+        offer = offer_of(workspace, governed, manifest(data), 9, 1, TODAY)
+        assert [row.lineage.line for row in offer.rows] == [1, data.count(b"\n")]
+        assert offer.rejected == Counter({"unreadable": data.count(b"\n") - 2})
+
+
 def test_retention_that_is_over_reads_nothing_and_says_so(governed, workspace):
     offer = offer_of(workspace, governed, manifest(b"", retain_until=date(2026, 4, 30)), 9, 1, TODAY)
     assert (offer.rows, offer.rejected) == ([], Counter({"retention-over": 1}))
