@@ -116,9 +116,18 @@ def imbalance_evidence(events: Sequence[tuple[float, int, int]]) -> float:
     Args:
         events: Of each stage the share, the specialist's events and the incumbent's.
     """
-    stages = [Arms(share, mine, theirs, 0, 0) for share, mine, theirs in events]
+    stages = _labels(events)
     sides = [ratio_evidence(stages, 1.0, below=below) for below in (True, False)]
     return _log_mean(sides)
+
+
+def shortfall_evidence(events: Sequence[tuple[float, int, int]]) -> float:
+    """The same, but only against "at least": for what a better specialist may well have more of."""
+    return ratio_evidence(_labels(events), 1.0, below=True)
+
+
+def _labels(events: Sequence[tuple[float, int, int]]) -> list[Arms]:
+    return [Arms(share, mine, theirs, 0, 0) for share, mine, theirs in events]
 
 
 def ratio_estimate(stages: Sequence[Arms]) -> float | None:

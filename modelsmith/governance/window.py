@@ -5,7 +5,8 @@
 - **confirm**: only at the window's end, and only when for every metric the evidence excludes a loss beyond the allowed
   one. Every one of them has to, so each may use the whole error probability (an intersection-union test).
 - **inconclusive**: everything else. No data excludes nothing. Nor is anything confirmed while reports, or decisions
-  themselves, come from one arm more than its share explains: somebody or something picks what is counted.
+  themselves, come from one arm more than its share explains, or the door measured less of the specialist's answers:
+  somebody or something picks what is counted.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from modelsmith.governance.sequential import (
     imbalance_evidence,
     ratio_estimate,
     ratio_evidence,
+    shortfall_evidence,
 )
 from modelsmith.schema.cluster import Rollback
 from modelsmith.schema.live import Counts, Metric, StageCounts
@@ -242,15 +244,20 @@ def _few(rule: Rule, stages: Sequence[StageCounts]) -> list[str]:
 
 
 def _imbalances(stages: Sequence[StageCounts], metrics: Sequence[Watched], rule: Rule) -> Iterator[str]:
-    """What does not depend on the arm unless somebody or something picks: decisions, and whether reports come."""
-    looked = [("decisions", [(s.share, s.specialist, s.incumbent) for s in stages])]
+    """What does not depend on the arm unless somebody or something picks: decisions, and whether reports come.
+
+    Nor may the door have measured less of the specialist: callers leave where no answer comes, and that is no error.
+    """
+    looked = [("decisions", imbalance_evidence, [(s.share, s.specialist, s.incumbent) for s in stages])]
     for metric in metrics:
+        known = [(s.share, m.specialist_known, m.incumbent_known) for s in stages if (m := _metric(s, metric.name))]
         if metric.reported:
-            known = [(s.share, m.specialist_known, m.incumbent_known) for s in stages if (m := _metric(s, metric.name))]
-            looked.append((f"reports of {metric.name}", known))
+            looked.append((f"reports of {metric.name}", imbalance_evidence, known))
+        else:
+            looked.append((f"answers measured for {metric.name}", shortfall_evidence, known))
     wanted = -math.log(rule.error_probability / len(looked))
-    for what, events in looked:
-        if imbalance_evidence(events) >= wanted:
+    for what, evidence, events in looked:
+        if evidence(events) >= wanted:
             mine, theirs = sum(one[1] for one in events), sum(one[2] for one in events)
             due = math.fsum(share * (a + b) for share, a, b in events)
             yield (

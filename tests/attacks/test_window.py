@@ -247,6 +247,20 @@ def test_an_agent_that_keeps_the_incumbent_s_wins_back_gets_no_validation(short,
     assert caught
 
 
+def test_a_specialist_that_hangs_until_callers_leave_gets_no_validation(short, doors):
+    """A third of its answers never come; whoever leaves before the door gives up is no error, and no answer either."""
+    door = doors(short)
+    decisions = door.decisions(3_000)
+    for one in decisions:
+        hangs = one.arm == "specialist" and door.draw.random() < 0.33
+        door.recorder.answered(one, Answered(499 if hangs else 200, None, 9.0, 0, 0, hung_up=hangs))
+    door.recorder.flush()
+    door.tell(door.outcomes(decisions, 0.6, 0.6))
+    with refused("window-inconclusive") as caught:
+        ask(short)
+    assert "answers measured for errors do not come from both sides" in caught[0].message
+
+
 def test_ids_that_an_agent_makes_itself_count_nothing(short, doors):
     """Thousands of invented wins under ids of a key of its own, and a real id with another arm in it."""
     door, own = doors(short), Door(short, key=b"\1" * 32)
