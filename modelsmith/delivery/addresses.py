@@ -12,6 +12,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _OF_CLOUDS = (ipaddress.ip_network("168.63.129.16/32"), ipaddress.ip_network("192.0.0.0/24"))
 """What clouds tell a virtual machine at addresses that look like any other: Azure's, and Oracle's (RFC 6890)."""
+_INTERNET = tuple(map(ipaddress.ip_network, ("0.0.0.0/0", "2000::/3", "64:ff9b::/96")))
+"""Of IPv6 only what IANA has given out, and NAT64: fec0::/10 (RFC 3879) leads from a virtual machine to its host."""
 _TRANSLATED = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 """NAT64 (RFC 6052, RFC 8215): the last four bytes are an address of IPv4."""
 
@@ -44,7 +46,10 @@ def is_public(address: Address) -> bool:
     An address of IPv6 that carries one of IPv4 (mapped, 6to4, Teredo, NAT64) is as public as the one that it carries.
     """
     return all(
-        one.is_global and not one.is_multicast and not any(one in network for network in _OF_CLOUDS)
+        one.is_global
+        and not one.is_multicast
+        and any(one in network for network in _INTERNET)
+        and not any(one in network for network in _OF_CLOUDS)
         for one in (address, *_carried(address))
     )
 

@@ -191,7 +191,8 @@ def test_an_address_inside_another_is_no_more_public_than_it_is_itself(inner):
     "address",
     ["169.254.169.254", "168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "10.0.0.1", "172.16.0.1",
      "192.168.0.1", "127.0.0.1", "0.0.0.0", "::1", "::", "fe80::1", "fc00::1", "224.0.0.1", "ff02::1",
-     "255.255.255.255", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "::127.0.0.1"],
+     "255.255.255.255", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "::127.0.0.1",
+     "::ffff:0:7f00:1", "fec0::2", "5f00::1", "4000::1"],
 )  # fmt: skip
 def test_addresses_of_machines_networks_and_clouds_are_not_public(address):
     assert not is_public(ipaddress.ip_address(address))
