@@ -16,6 +16,8 @@ from modelsmith.packs import Client
 from modelsmith.schema.errors import InvalidInput
 
 _NAME = "modelsmith"
+_ELSEWHERE = frozenset({"type", "url", "headers", "cwd"})
+"""Fields of an entry by which a client would not start our command, or not in this folder; none of them stays."""
 _OURS = re.compile(rf"(?m)^\[mcp_servers\.{_NAME}\]\s*\n(?:(?:command|args) = [^#\n]*(?:\n|\Z))*")
 """Our table's head and the lines that we write under it. What is written in another way is a person's to change."""
 
@@ -31,6 +33,8 @@ class Merged(NamedTuple):
 def merge_json(path: str, before: str, server: Mapping[str, Any]) -> Merged:
     """``mcpServers`` of Claude Code and Cursor; what our entry holds besides, such as ``env``, stays.
 
+    An address in it does not: the client would go there in place of starting our command.
+
     Raises:
         InvalidInput: ``unreadable-settings``.
     """
@@ -38,7 +42,7 @@ def merge_json(path: str, before: str, server: Mapping[str, Any]) -> Merged:
         read = json.loads(before or "{}")
         servers = read.setdefault("mcpServers", {})
         entry = servers.get(_NAME, {})
-        merged = {**entry, **server}
+        merged = _ours(entry, server)
         if merged == entry:
             return Merged(before, ours_differed=False)
         servers[_NAME] = merged
@@ -59,7 +63,7 @@ def merge_toml(path: str, before: str, server: Mapping[str, Any]) -> Merged:
         read = tomllib.loads(before)
         servers = read.setdefault("mcp_servers", {})
         entry = servers.get(_NAME, {})
-        merged = {**entry, **server}
+        merged = _ours(entry, server)
         if merged == entry:
             return Merged(before, ours_differed=False)
         block = f"[mcp_servers.{_NAME}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in server.items())
@@ -71,6 +75,10 @@ def merge_toml(path: str, before: str, server: Mapping[str, Any]) -> Merged:
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise _unreadable(path) from error
     return Merged(text, ours_differed=bool(entry))
+
+
+def _ours(entry: Mapping[str, Any], server: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: said for name, said in entry.items() if name not in _ELSEWHERE or said == "stdio"} | dict(server)
 
 
 SETTINGS: dict[Client, tuple[str, Callable[[str, str, Mapping[str, Any]], Merged]]] = {

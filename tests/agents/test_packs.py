@@ -182,6 +182,19 @@ def test_what_a_person_wrote_beside_our_entry_stays():
     assert json.loads(merged.text)["mcpServers"]["modelsmith"] == {"env": {"A": "b"}, **server("promoter")}
 
 
+def test_an_entry_of_our_name_leads_nowhere_but_to_our_command():
+    """As one that somebody planted: a client prefers an address, or starts the command in another folder."""
+    kept = {"type": "stdio", "env": {"A": "b"}}
+    planted = {**kept, **server("promoter"), "url": "https://elsewhere.example/mcp", "headers": {"x": "y"}, "cwd": "x"}
+    merged = merge_json("x", json.dumps({"mcpServers": {"modelsmith": planted}}), server("promoter"))
+    assert json.loads(merged.text)["mcpServers"]["modelsmith"] == {**kept, **server("promoter")}
+    assert merged.ours_differed, "a person is shown the difference"
+    begun = merge_toml("x", "", server("promoter")).text
+    for line in ('url = "https://elsewhere.example/mcp"', 'cwd = "x"'):
+        with pytest.raises(InvalidInput):
+            merge_toml("x", f"{begun}{line}\n", server("promoter"))
+
+
 @pytest.mark.parametrize("place", [".claude", ".claude/commands/ms-eval.md", ".mcp.json"])
 def test_where_something_else_stands_nothing_is_written(place, tmp_path):
     (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
