@@ -137,13 +137,12 @@ def _predicate(audit: Audit) -> dict[str, str]:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    if not path.is_file():
         raise InvalidInput(
-            "bad-path", f"{path} is not there", "Name the folder that `modelsmith audit --out` wrote.", path=str(path)
-        ) from None
+            "bad-path", f"{path} is no file", "Name the folder that `modelsmith audit --out` wrote.", path=str(path)
+        )
+    with path.open("rb") as file:
+        data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise _does_not_hold(f"has a {path.name} of more than {LARGEST} bytes")
     return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from datetime import UTC, datetime, timedelta
@@ -140,6 +141,8 @@ def test_a_bundle_holds_with_every_file_and_not_without(told, tmp_path):
     assert must(world, 5, "verify", "--audit", str(folder))["code"] == "audit-does-not-hold"
     (folder / "audit.md").unlink()
     assert must(world, 2, "verify", "--audit", str(folder))["code"] == "bad-path"
+    os.mkfifo(folder / "audit.md")
+    assert must(world, 2, "verify", "--audit", str(folder))["code"] == "bad-path", "nobody waits for a pipe"
 
 
 def test_a_main_that_does_not_verify_is_not_audited(told, tmp_path):
