@@ -128,8 +128,7 @@ class Subscribers:
         """Replace the subscribers by what ``change`` makes of them, while nobody else does."""
         with FileLock(self._path.with_suffix(".lock"), timeout=10, mode=0o600):
             made = _Kept(subscribers=tuple(sorted(change(self.all()), key=lambda one: one.name)))
-            write_atomically(self._path, made.model_dump_json(indent=2).encode())
-            self._path.chmod(0o600)
+            write_atomically(self._path, made.model_dump_json(indent=2).encode(), 0o600)
 
 
 def _damaged() -> IntegrityFailure:

@@ -128,8 +128,7 @@ class Tokens:
         return FileLock(self._path.with_suffix(".lock"), timeout=10)
 
     def _write(self, tokens: tuple[Token, ...]) -> None:
-        write_atomically(self._path, _Kept(tokens=tokens).model_dump_json(indent=2).encode())
-        self._path.chmod(0o600)
+        write_atomically(self._path, _Kept(tokens=tokens).model_dump_json(indent=2).encode(), 0o600)
 
 
 def callers(home: Path) -> Tokens:

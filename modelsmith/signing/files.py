@@ -98,16 +98,21 @@ def compare(expected: Mapping[str, str], actual: Mapping[str, str], promise: str
         raise IntegrityFailure(code, message, "Fetch the artifact again from a store that you trust.", file=name)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write a file so that a reader, or a rerun after a crash, sees the old content or the new, never a part.
 
     A link at the path is replaced, and one at that of the temporary file beside it is an error; none is followed.
+
+    Args:
+        path: The file.
+        data: All of it.
+        mode: Its permissions, less what the umask takes away, from the first byte on.
 
     Raises:
         OSError: what the file system said.
     """
     part = path.with_name(f".{path.name}.partial")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

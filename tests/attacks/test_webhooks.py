@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from happenings import allow, append, plain_clone, receive, telling
@@ -20,6 +21,7 @@ from modelsmith.delivery import connecting, sending
 from modelsmith.delivery.message import message
 from modelsmith.delivery.subscribers import Subscribers, webhooks_folder
 from modelsmith.operations import webhooks
+from modelsmith.repository.tokens import Tokens
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 
@@ -142,6 +144,21 @@ def test_an_agent_adds_removes_and_rotates_nothing(telling):
     for words in (("add", "ops"), ("remove", "ops"), ("rotate", "ops"), ("test", "ops"), ("redeliver", "ops")):
         code, _, error = run(*words, cwd=telling.root, MODELSMITH_ROLE="operator")
         assert (code, "outside-role" in error) == (2, True)
+
+
+def test_files_with_secrets_are_nobody_else_s_at_any_moment(telling, monkeypatch):
+    """Prevented: they are made so. A kill right after the write leaves nothing that others read, or that is refused."""
+    seen = {}
+    replace = Path.replace
+
+    def watched(part, target):
+        seen[target.name] = part.stat().st_mode & 0o777
+        return replace(part, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    webhooks.add(telling, "ops", "https://receiver.example/", (), "cloudevents")
+    Tokens(telling.home).issue("reviewer", (), 1)
+    assert (seen["subscribers.json"], seen["tokens.json"]) == (0o600, 0o600)
 
 
 def test_subscribers_that_others_read_or_a_commit_plants_are_refused(telling, receive):
