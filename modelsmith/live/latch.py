@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -63,12 +64,15 @@ class Latches:
         if room.exists() or self.is_set(record):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        part = room.with_suffix(".part")
-        with part.open("wb") as file:
-            file.write(os.urandom(_ROOM))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(room)
+        part = room.with_suffix(f".{secrets.token_hex(4)}.part")  # of this door alone: another one may do the same now
+        try:
+            with part.open("wb") as file:
+                file.write(os.urandom(_ROOM))
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(room)
+        finally:
+            part.unlink(missing_ok=True)
         sync_folder(self.folder)
 
     def set(self, latch: Latched) -> None:

@@ -134,6 +134,19 @@ def test_two_doors_of_one_clone_obey_each_others_latch(desk):
     other.close()
 
 
+def test_two_doors_that_set_room_aside_at_once_both_have_it(tmp_path, monkeypatch):
+    one, other, random = Latches(tmp_path), Latches(tmp_path), os.urandom
+
+    def between(number):
+        monkeypatch.setattr(os, "urandom", random)
+        other.reserve(RECORD)
+        return random(number)
+
+    monkeypatch.setattr(os, "urandom", between)
+    one.reserve(RECORD)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".room"]
+
+
 def test_with_a_full_disk_it_serves_latches_and_says_so(desk, monkeypatch):
     """No file can grow: the latch is written into room that was set aside when the deployment came under watch."""
     _, reports = desk.traffic(2_000, 0.1, 0.4)
