@@ -68,13 +68,22 @@ def parse(every: str | None, between: str | None) -> Schedule | None:
     return Schedule(timedelta(**{_UNITS[unit]: int(number)}), window)
 
 
-def wait(until: datetime, notify: Notify) -> None:
-    """Sleep until then by the local clock, in naps, so that a clock that is set or a machine that slept is noticed."""
-    if (left := (until - datetime.now()).total_seconds()) > 0:
-        notify(Progress("iterate", f"the next turn begins at {until:%Y-%m-%d %H:%M}"))
-    while left > 0:
-        clock.sleep(min(left, _NAP))
-        left = (until - datetime.now()).total_seconds()
+def wait(schedule: Schedule, begun: datetime | None, notify: Notify) -> None:
+    """Sleep until the next turn, in naps, asking the local clock anew: it may be set, and the machine may sleep.
+
+    A turn that seems to have begun later than now began now: the clock was set back, by a year perhaps.
+    """
+    said = None
+    while True:
+        now = datetime.now()
+        begun = begun and min(begun, now)
+        due = schedule.due(now, begun)
+        if due <= now:
+            return
+        if due != said:
+            notify(Progress("iterate", f"the next turn begins at {due:%Y-%m-%d %H:%M}"))
+            said = due
+        clock.sleep(min((due - now).total_seconds(), _NAP))
 
 
 def _within(at: time, window: tuple[time, time]) -> bool:

@@ -156,7 +156,7 @@ def _turns(loop: Loop, request: IterateRequest) -> Iteration:
     left = request.max_iterations
     with workspace.lock(f"schedule-{request.cluster}"):
         while True:
-            wait(schedule.due(datetime.now(), begun), workspace.notify)
+            wait(schedule, begun, workspace.notify)
             begun = datetime.now()
             try:
                 iteration = loop.run(left, request.restart and first, request.review_rows)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from modelsmith.loop import schedule
 from modelsmith.loop.schedule import Schedule, parse
 from modelsmith.loop.standing import Blocked, RunState, Standing, standing
 from modelsmith.loop.state import Fault, Iteration, Phase
@@ -38,6 +39,26 @@ def test_a_turn_begins_in_its_window_and_neither_early_nor_a_day_late(now, begun
         first, last = window
         at = due.time()
         assert first <= at < last if first < last else at >= first or at < last
+
+
+@pytest.mark.parametrize(("set_at", "back"), [(0, 365), (3, 365), (3, -1)])
+def test_a_clock_that_is_set_keeps_a_turn_waiting_no_longer_than_one_interval(monkeypatch, set_at, back):
+    """Set a year back while the last turn ran or while it waits, or a day forward."""
+    told: list[str] = []
+    naps: list[float] = []
+    begun = datetime(2026, 5, 1, 12)
+
+    class Set(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            passed = timedelta(minutes=10, seconds=sum(naps))
+            return begun + passed - timedelta(days=back if len(naps) >= set_at else 0)
+
+    monkeypatch.setattr(schedule, "datetime", Set)
+    monkeypatch.setattr(schedule.clock, "sleep", naps.append)
+    schedule.wait(Schedule(timedelta(hours=1)), begun, lambda one: told.append(one.message))
+    assert sum(naps) <= 2 * 3600
+    assert len(told) <= 2
 
 
 def test_durations_and_windows_are_read_or_refused():
@@ -151,7 +172,7 @@ def numbered(number: int, outcome: str = "FAIL") -> Iteration:
 
 def test_turns_go_on_to_a_person_a_stop_a_budget_or_nothing_left(tmp_path, monkeypatch):
     waited: list[datetime] = []
-    monkeypatch.setattr(iterate, "wait", lambda until, _: waited.append(until))
+    monkeypatch.setattr(iterate, "wait", lambda turns, begun, _: waited.append(turns.due(datetime.now(), begun)))
 
     def ended(loop: Turns, **said: Any) -> Iteration:
         return iterate._turns(loop, IterateRequest(cluster="c", **({"every": "6h"} | said)))  # type: ignore[arg-type]
