@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,8 @@ class LiveRecorder(Recorder):
         self._escalated: set[str] = set()
         self._store: Store | None = None
         self._trouble: dict[str, str] = {}
-        self._budget, self._refilled = float(_BURST), self._clock.steady()
+        self._flowed: dict[str, tuple[float, float]] = {}
+        """By cluster: reports that may come at once, and when that was."""
         self._judging, self._latching, self._flow = threading.Lock(), threading.Lock(), threading.Lock()
         self._flushing, self._opening = threading.Lock(), threading.Lock()
         self._ended = threading.Event()
@@ -116,9 +117,6 @@ class LiveRecorder(Recorder):
         if given is None:
             self.metrics.report("", "malformed")
             return 400, {"error": {"code": "malformed", "message": WORDS["malformed"]}}
-        if not self._flows(len(given)):
-            self.metrics.report("", "flood", len(given))
-            return 429, {"error": {"code": "flood", "message": WORDS["flood"]}}
         now = self._clock.now()
         asked = {
             one.record: Asked(
@@ -128,13 +126,17 @@ class LiveRecorder(Recorder):
             if one.terms.rule
         }
         read = [read_report(one, self._ids, asked, may, now) for one in given]
-        said = iter(self._stored([one for one in read if isinstance(one, Report)]))
+        good = [one for one in read if isinstance(one, Report)]
+        if not self._flows(Counter(one.decision.cluster for one in good)):
+            self.metrics.report("", "flood", len(given))
+            return 429, {"error": {"code": "flood", "message": WORDS["flood"]}}
+        said = iter(self._stored(good))
         results = []
         for one in read:
             cluster, result = (one.decision.cluster, next(said)) if isinstance(one, Report) else (one[1], one[0])
             self.metrics.report(cluster, result)
             results.append({"result": result, **({"message": WORDS[result]} if result in WORDS else {})})
-        self._judge_all({one.decision.record for one in read if isinstance(one, Report)})
+        self._judge_all({one.decision.record for one in good})
         if len(results) == 1:
             return STATUS[results[0]["result"]], results[0]
         whole = {STATUS[one["result"]] for one in results}
@@ -237,14 +239,16 @@ class LiveRecorder(Recorder):
         self._trouble.pop(what, None)
         return True
 
-    def _flows(self, reports: int) -> bool:
+    def _flows(self, reports: Mapping[str, int]) -> bool:
+        """Whether the store may be asked for so many of each cluster: none can use up what is another's."""
         with self._flow:
-            now = self._clock.steady()
-            self._budget = min(float(_BURST), self._budget + (now - self._refilled) * _REPORTS_A_SECOND)
-            self._refilled = now
-            if self._budget < reports:
+            now, left = self._clock.steady(), {}
+            for cluster, number in reports.items():
+                before, since = self._flowed.get(cluster, (float(_BURST), now))
+                left[cluster] = min(float(_BURST), before + (now - since) * _REPORTS_A_SECOND) - number
+            if any(number < 0 for number in left.values()):
                 return False
-            self._budget -= reports
+            self._flowed |= {cluster: (number, now) for cluster, number in left.items()}
             return True
 
     def _judge_all(self, records: Set[str]) -> None:

@@ -144,13 +144,15 @@ class Store:
 def measured_of(answered: Answered, budget: float | None) -> dict[str, bool | None]:
     """What an answer says of each guard; None where it says nothing.
 
-    A client that hung up says nothing of errors, and of slowness only when it had waited longer than the budget.
+    A client that hung up says nothing of errors, and of slowness only when it had waited longer than the budget. A
+    request that was refused as wrong says nothing of either: no answer was to be had, or one was owed.
     """
     failed = answered.failed_over or answered.status >= 500 or answered.status == 429
+    refused = not answered.hung_up and not failed and answered.status >= 400
     late = budget is not None and answered.total_ms > budget
     return {
-        "errors": None if answered.hung_up else failed,
-        "slow": None if budget is None or (answered.hung_up and not late) else late or failed,
+        "errors": None if answered.hung_up or refused else failed,
+        "slow": None if budget is None or refused or (answered.hung_up and not late) else late or failed,
         "format": None if answered.format_ok is None else not answered.format_ok,
     }
 

@@ -60,11 +60,11 @@ class Desk:
         self.recorder = self.open()
         return self.recorder
 
-    def decided(self, arm=None, key=None, share=0.2, stage="canary", record=RECORD):
+    def decided(self, arm=None, key=None, share=0.2, stage="canary", record=RECORD, cluster="rtb-pricing"):
         """Every fifth request is the specialist's, as its share of 0.2 says."""
         self.made += 1
         return self.recorder.decided(
-            cluster="rtb-pricing", specialist="iter-002-0000000a", incumbent="base", record=record,
+            cluster=cluster, specialist="iter-002-0000000a", incumbent="base", record=record,
             arm=arm or ("specialist" if self.made % 5 == 0 else "incumbent"), key=key or f"key-{self.made}",
             share=share, stage=stage,
         )  # fmt: skip

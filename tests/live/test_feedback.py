@@ -2,6 +2,7 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from modelsmith.live.ids import Ids
 from modelsmith.live.reports import MOST, read_body
-from tests.live.conftest import KEY, RECORD, report
+from tests.live.conftest import KEY, RECORD, report, watching
 
 
 def sent(desk, *reports):
@@ -161,6 +162,17 @@ def test_a_flood_is_refused_and_counted_and_ends(desk):
     assert b'modelsmith_feedback_total{cluster="",result="flood"}' in desk.recorder.exposition()[1]
     desk.hands.pass_(seconds=1)
     assert desk.recorder.feedback(batch)[0] == 200
+
+
+def test_a_flood_by_others_stops_no_report_of_this_cluster(desk):
+    """Of invented ids, and of a key for another cluster that sends one good report again and again."""
+    theirs = replace(watching("sha256:" + "1" * 64), cluster="support")
+    desk.recorder.follow([watching(), theirs])
+    one = desk.decided(record=theirs.record, cluster="support")
+    for again, last in ((report("forged"), 403), (report(one), 429)):
+        batch = json.dumps({"reports": [again] * MOST}).encode()
+        assert [desk.recorder.feedback(batch)[0] for _ in range(25)][-1] == last
+    assert sent(desk, report(desk.decided()))[0] == 200
 
 
 def test_a_report_of_a_decision_that_a_kill_took_brings_it_back(desk):
