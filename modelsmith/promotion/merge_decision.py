@@ -104,7 +104,7 @@ def _heard(pull: PullRequest, attested: Sequence[Review]) -> tuple[str, ...]:
     }
     return tuple(
         f"{one.login} {verbs[one.verdict]} at the forge"
-        + ("" if one.head == pull.head else f", of another commit ({one.head[:12]})")
+        + ("" if one.head == pull.head else f", of another commit ({(one.head or 'none')[:12]})")
         + f"; {means[one.verdict]}."
         for one in pull.heard or ()
         if (one.login.lower(), one.verdict) not in known

@@ -97,8 +97,8 @@ class Heard(Frozen):
     account: Annotated[int, Field(ge=1)]
     """The forge's number of the account."""
     verdict: Literal["approve", "reject"]
-    head: GitHash
-    """The proposal's commit that they spoke of."""
+    head: GitHash | None
+    """The proposal's commit that they spoke of; None where the forge does not know it any more."""
     at: Moment
 
 

@@ -227,6 +227,9 @@ def test_a_review_counts_for_the_branch_that_its_giver_saw(tmp_path: Path) -> No
         github.reviewed(repo, pull, "maya-gh", "APPROVE")["submitted_at"] = "2026-01-01T10:00:00Z"
         github.reviewed(repo, pull, "dana-gh", "REQUEST_CHANGES")["submitted_at"] = "2026-01-01T10:00:00Z"
         assert [one.state for one in faces.reviews(1)] == ["APPROVED", "CHANGES_REQUESTED"]
+        pull.reviews[1]["commit_id"] = None
+        said = [(one.login, one.verdict, one.head) for one in faces.heard(1)]
+        assert ("dana-gh", "reject", None) in said, "a no holds also where the forge has lost the commit"
         github.happened(pull, "base_ref_changed", "harness-gh", "2026-01-01T11:00:00Z")
         assert [one.state for one in faces.reviews(1)] == ["CHANGES_REQUESTED"], "a no holds whatever it was about"
         github.reviewed(repo, pull, "maya-gh", "APPROVE")["submitted_at"] = "2026-01-01T12:00:00Z"

@@ -179,7 +179,7 @@ class Faces:
         for one in self._given(number):
             said.pop(one.account, None)
             verdict = _VERDICTS.get(one.state)
-            if verdict and one.commit:
+            if verdict:
                 facts = {"login": one.login, "account": one.account, "head": one.commit, "at": one.at}
                 said[one.account] = Heard.model_validate(facts | {"verdict": verdict})
         return tuple(said.values())
