@@ -222,9 +222,9 @@ def mcp_token() -> None:
 @click.option("--days", default=30, show_default=True, help="How long it holds.")
 def issue_token(role: Role, scopes: tuple[str, ...], days: int) -> None:
     """Make a token and show it, this once."""
-    from modelsmith.cli.serving import agent_tokens, issue
+    from modelsmith.cli.serving import issue_to_agent
 
-    issue(agent_tokens(), role, scopes, days)
+    issue_to_agent(role, scopes, days)
 
 
 @mcp_token.command("list")

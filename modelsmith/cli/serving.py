@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from modelsmith.cli.output import say
 from modelsmith.cli.page import Page
 from modelsmith.operations.table import Role, known_role
+from modelsmith.repository.document import meant
 from modelsmith.repository.paths import place
 from modelsmith.repository.workspace import home
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
@@ -129,6 +131,22 @@ def issue(tokens: Tokens, role: str, scopes: tuple[str, ...], days: int) -> None
             ("token", f"{secret}   (shown this once)"),
         ]
     )
+
+
+def issue_to_agent(role: Role, scopes: tuple[str, ...], days: int) -> None:
+    """Issue a token for some of a role's tools and show it.
+
+    Raises:
+        InvalidInput: ``usage`` for a scope by which it would have none of them; as `issue`.
+    """
+    refuse_agents("issue a token")
+    from modelsmith.mcp.tools import tools_of
+
+    names = [tool.name for tool in tools_of(role)]
+    for scope in scopes:
+        if not fnmatch.filter(names, scope):
+            raise InvalidInput("usage", f"The role {role} has no tool {scope[:64]!a}", meant(scope, names), scope=scope)
+    issue(agent_tokens(), role, scopes, days)
 
 
 def list_all(tokens: Tokens) -> None:

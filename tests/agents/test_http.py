@@ -92,6 +92,9 @@ def test_a_server_for_other_machines_needs_a_certificate(fresh):
         "mcp-token", "issue", "--role", "operator", env=fresh.environment() | {"MODELSMITH_ROLE": "reviewer"}
     )
     assert (issued.code, "outside-role" in issued.err) == (2, True), "an agent issues itself no token"
+    for scope in ("modelsmith_fleet_staus", "modelsmith_eval_*"):
+        issued = fresh.modelsmith("mcp-token", "issue", "--role", "promoter", "--scope", scope)
+        assert (issued.code, scope in issued.err, issued.out) == (2, True, ""), "a token that could do nothing"
     made = fresh.modelsmith("mcp-token", "issue", "--role", "promoter", "--scope", "promote")
     assert "shown this once" in made.out
     assert "promoter  promote" in fresh.modelsmith("mcp-token", "list").out
