@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +32,7 @@ from modelsmith.repository.tree import read_each
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json, digest, sha256
-from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput
+from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.live import Counts
 from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE, LiveEvidence
 from modelsmith.schema.pull import PullRequest
@@ -237,31 +236,36 @@ def settle(harness: Harness) -> tuple[Settled, ...]:
     Run again after anything: an open pull request is adopted, a merged one leaves nothing to do.
 
     Raises:
-        ModelsmithError: the forge is down, or the rollback was refused. The latch holds, whatever happens here.
+        ModelsmithError: the forge is down, or a rollback was refused; the others were asked for all the same. The latch
+            holds, whatever happens here.
     """
     with _settling:
         main = read_governed_state(harness.workspace.git, sync(harness))
-        done = tuple(_rolled_back(harness, main))
+        latches = Latches(live_folder(harness.workspace) / "latches")
+        done: list[Settled] = []
+        refused: list[ModelsmithError] = []
+        for one in watching(main):
+            if latches.is_set(one.record):
+                try:
+                    done.append(Settled(one, _rolled_back(harness, main, one, latches.read(one.record))))
+                except ModelsmithError as error:
+                    refused.append(error)
         if done:
             main = read_governed_state(harness.workspace.git, sync(harness))
         note_advances(ledger_of(harness.workspace), main)
-        return done
+        if refused:
+            raise refused[0]
+        return tuple(done)
 
 
-def _rolled_back(harness: Harness, main: GovernedState) -> Iterator[Settled]:
-    folder = live_folder(harness.workspace)
-    latches = Latches(folder / "latches")
-    for one in watching(main):
-        if not latches.is_set(one.record):
-            continue
-        latch = latches.read(one.record)
-        counts = latch.counts if latch else _counts(folder, one)
-        at = latch.at if latch else datetime.now(UTC).replace(microsecond=0)
-        files = _signed(harness, main, one, counts, at)
-        why = "; ".join(tripped(one.terms, counts)) or "what it counted is lost"
-        reason = f"The front door took it back: {why}"[:_LONGEST_REASON]
-        history, cluster = main.histories.find(one.specialist), load_cluster(main.tree, one.cluster)
-        yield Settled(one, roll_back(harness, main, cluster, history, reason, None, files))
+def _rolled_back(harness: Harness, main: GovernedState, one: Watching, latch: Latched | None) -> PullRequest:
+    counts = latch.counts if latch else _counts(live_folder(harness.workspace), one)
+    at = latch.at if latch else datetime.now(UTC).replace(microsecond=0)
+    files = _signed(harness, main, one, counts, at)
+    why = "; ".join(tripped(one.terms, counts)) or "what it counted is lost"
+    reason = f"The front door took it back: {why}"[:_LONGEST_REASON]
+    history, cluster = main.histories.find(one.specialist), load_cluster(main.tree, one.cluster)
+    return roll_back(harness, main, cluster, history, reason, None, files)
 
 
 def _signed(

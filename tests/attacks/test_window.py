@@ -6,6 +6,7 @@ import io
 import json
 import random
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import attacker
@@ -27,7 +28,7 @@ from modelsmith.promotion.live import seal_of
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.records import next_record, routing_after
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
 from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE, LiveEvidence
 from modelsmith.signing.dsse import seal, statement
 from modelsmith.signing.keys import create_signing_key
@@ -418,6 +419,19 @@ def test_a_clock_that_was_wrong_for_a_moment_does_not_stop_the_rollback(watched,
     (done,) = settle(watched.harness())
     assert done.pull.status == "merged"
     watched.holds()
+
+
+def test_a_rollback_that_is_refused_holds_up_no_other(watched, doors, monkeypatch):
+    """Owners of another cluster, earlier in the alphabet, reject its rollback again and again."""
+    door = doors(watched)
+    door.traffic(1_500, 0.2, 0.6)
+    first = replace(door.one, cluster="another", record="sha256:" + "0" * 64)
+    door.recorder.latches.path(first.record).write_bytes(b"damaged, and it holds")
+    monkeypatch.setattr(window, "watching", lambda main: (first, *watching(main)))
+    with pytest.raises(ModelsmithError, match="another"):
+        settle(watched.harness())
+    cluster = status.run(watched.workspace, status.StatusRequest()).clusters[0]
+    assert [one.specialist for one in cluster.serving] == ["base"]
 
 
 def test_a_forge_that_is_down_delays_git_and_not_the_traffic(watched, doors, monkeypatch):
