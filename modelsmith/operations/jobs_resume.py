@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from pydantic import ValidationError
 from typing_extensions import override
 
 from modelsmith.fleet.jobs import Jobs
@@ -11,6 +12,7 @@ from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.job_view import JobArgument, JobView, job_view
 from modelsmith.operations.table import find
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import InvalidInput
 
 
 class JobsResumeRequest(Request):
@@ -21,7 +23,15 @@ class JobsResumeRequest(Request):
     @override
     def calls(self, workspace: Workspace) -> frozenset[str]:
         asked = Jobs(workspace).find(self.job).asked
-        request = find(asked.operation).load().request.model_validate_json(json.dumps(asked.arguments))
+        try:
+            request = find(asked.operation).load().request.model_validate_json(json.dumps(asked.arguments))
+        except (StopIteration, ValidationError):
+            raise InvalidInput(
+                "job-ended",
+                f"Job {asked.id} was asked for in words that this version does not know",
+                "Ask for the operation again: that is another job.",
+                job=asked.id,
+            ) from None
         return request.calls(workspace) | {asked.operation}
 
 

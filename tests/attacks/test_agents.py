@@ -214,6 +214,8 @@ def test_a_job_that_goes_on_does_nothing_that_the_token_may_not(fresh, monkeypat
     assert (reply.refused, reply.body["code"]) == (True, "outside-role")
     assert lacks in reply.body["message"]
     assert not call(session(fresh), "modelsmith_job_resume", {"jobId": job}).refused, "the control"
+    older = jobs.submit(operation, {"no-such": 1}, CLUSTER).asked.id
+    assert call(session(fresh), "modelsmith_job_resume", {"jobId": older}).body["code"] == "job-ended"
 
 
 def test_a_bug_tells_an_agent_nothing_of_itself(fresh, monkeypatch):
