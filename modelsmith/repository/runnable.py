@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from modelsmith.governance.sight import sight
 from modelsmith.repository.document import Document, Location, Problem, dotted
 from modelsmith.schema.cluster import AVAILABLE_HOSTS, Cluster
+from modelsmith.schema.live import LEAST_SHARE
 
 
 def not_runnable(cluster: Cluster, files: Sequence[Document]) -> Iterator[Problem]:
@@ -34,10 +35,25 @@ def not_runnable(cluster: Cluster, files: Sequence[Document]) -> Iterator[Proble
 
 
 def odd_window(cluster: Cluster, files: Sequence[Document]) -> Iterator[Problem]:
-    """A rollback rule whose window cannot tell what it is to tell, by the traffic that it states. Advice: it is valid.
+    """A rollback rule whose window cannot tell what it is to tell. Advice: it is valid.
 
     The arguments are as in `not_runnable`.
     """
+    rule = cluster.rollback.rule
+    if rule and rule.format:
+        yield _problem(
+            files,
+            ("rollback", "rule", "format"),
+            "the front door of this version does not check the format of answers, so no window is ever confirmed",
+            "Leave `format` out.",
+        )
+    if rule and cluster.deployment.traffic_share > 1 - LEAST_SHARE:
+        yield _problem(
+            files,
+            ("rollback", "rule"),
+            "the specialist gets all requests, so there is no incumbent to compare it with, and nothing is counted",
+            "Write a deployment.traffic_share below 1.",
+        )
     found = sight(cluster.rollback, cluster.deployment.traffic_share)
     if found and not (found.confirms and found.loss is not None and found.loss <= 2 * cluster.rollback.max_drop):
         yield _problem(

@@ -2,6 +2,7 @@
 
 import random
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -73,14 +74,34 @@ RULED = """rollback:
 """
 
 
-def test_validate_says_what_a_window_cannot_see(tmp_path):
-    folder = tmp_path / "clusters" / "rtb-pricing"
-    folder.mkdir(parents=True)
-    (folder / "cluster.yaml").write_text(
+def warned(folder, ruled):
+    """What `validate` warns of in a cluster file that ends so, by the field of the rollback rule."""
+    path = folder / "clusters" / "rtb-pricing" / "cluster.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(
         "cluster: rtb-pricing\ndomain: adtech\nowner: head-of-trading\ndescription: x\n"
         "base_model: {name: m, uri: 'file:///m.gguf', digest: 'sha256:" + "0" * 64 + "', license: MIT}\n"
-        "eval_set: adtech/x\ngate: {composite: 0.5, held_out: 0.5}\n" + RULED
+        "eval_set: adtech/x\ngate: {composite: 0.5, held_out: 0.5}\n" + ruled
     )
-    (odd,) = [one for one in validate(WorkTree(tmp_path), ["clusters"]).warnings if one.field == "rollback.rule"]
-    assert "can see a loss of" in odd.message
-    assert "cannot confirm" in odd.message
+    return {one.field: one.message for one in validate(WorkTree(folder), ["clusters"]).warnings if "rule" in one.field}
+
+
+def test_validate_says_what_a_window_cannot_see(tmp_path):
+    ((field, message),) = warned(tmp_path, RULED).items()
+    assert field == "rollback.rule"
+    assert "can see a loss of" in message
+    assert "cannot confirm" in message
+
+
+def test_validate_says_of_a_rule_that_it_can_never_confirm(tmp_path):
+    rule = "rule: {format: {max_rise: 0.1}}"
+    said = warned(tmp_path, RULED.split("rule:")[0] + rule + "\ndeployment: {traffic_share: 1.0}\n")
+    assert said.keys() == {"rollback.rule", "rollback.rule.format"}
+    assert "no incumbent to compare it with" in said["rollback.rule"]
+    assert "no window is ever confirmed" in said["rollback.rule.format"]
+
+
+def test_the_rule_of_the_page_is_one_that_can_confirm(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "window.md").read_text()
+    (example,) = [part for part in page.split("```") if part.startswith("yaml\nrollback:")]
+    assert warned(tmp_path, example.removeprefix("yaml\n")) == {}
