@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -259,7 +259,10 @@ def settle(harness: Harness) -> tuple[Settled, ...]:
 
 
 def _rolled_back(harness: Harness, main: GovernedState, one: Watching, latch: Latched | None) -> PullRequest:
-    counts = latch.counts if latch else _counts(live_folder(harness.workspace), one)
+    counts = latch.counts if latch else None
+    if latch is None:
+        with suppress(InfrastructureFailure):
+            counts = _counts(live_folder(harness.workspace), one)
     at = latch.at if latch else datetime.now(UTC).replace(microsecond=0)
     files = _signed(harness, main, one, counts, at)
     why = "; ".join(tripped(one.terms, counts)) or "what it counted is lost"

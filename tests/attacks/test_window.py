@@ -398,11 +398,16 @@ def test_a_door_without_a_key_of_its_own_takes_it_back_all_the_same(watched, doo
     watched.holds()
 
 
-def test_a_latch_that_somebody_damaged_still_leads_to_the_rollback(watched, doors):
-    """The file is overwritten with nonsense: its counts are read from the store."""
+@pytest.mark.parametrize("store", [False, True], ids=["latch", "latch-and-store"])
+def test_a_latch_that_somebody_damaged_still_leads_to_the_rollback(watched, doors, store):
+    """The file is overwritten with nonsense: its counts are read from the store, or are lost if that is damaged too."""
     door = doors(watched)
     door.traffic(1_500, 0.2, 0.6)
     door.recorder.latches.path(door.one.record).write_bytes(b"\x00 not a latch")
+    if store:
+        door.close()
+        for path in live_folder(watched.workspace).glob("counts.sqlite3*"):
+            path.write_bytes(b"no database" * 1_000)
     assert settle(watched.harness())[0].pull.status == "merged"
 
 
