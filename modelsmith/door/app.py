@@ -23,7 +23,7 @@ from modelsmith.door.metrics import DoorMetrics
 from modelsmith.door.refusal import Down, Refused, unavailable
 from modelsmith.door.settings import Limits
 from modelsmith.door.upstream import EVENTS, JSON, Reply, Usage, is_answer
-from modelsmith.governance.router import Asked, Route, assigned
+from modelsmith.governance.router import Asked, Route, assigned, readable
 from modelsmith.live.port import Answered, Decision, Recorder
 from modelsmith.promotion.serving import Arm
 from modelsmith.repository.tokens import Token, Tokens
@@ -144,10 +144,7 @@ class Door:
             return await _Exchange(self, request, ready, route, as_governed(body, ready.line.governed)).answer()
 
     def _routed(self, served: Served, request: web.Request, body: Mapping[str, Any]) -> tuple[Ready, Route]:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        once = {name: value for name, value in headers.items() if len(request.headers.getall(name)) == 1}
-        once.pop("authorization", None)
-        route = served.rules.route(Asked(body["model"], once, body))
+        route = served.rules.route(Asked(body["model"], readable(request.headers.items()), body))
         if route is None:
             known = sorted(name for name in served.clusters if _may(request, name))
             names = f" Models: {', '.join(known[:20])}." if known and not served.rules.count else ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -111,6 +112,17 @@ class Rules:
         pattern = self._rules[number].rule.when.last_message
         assert pattern is not None
         return pattern
+
+
+def readable(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The headers that rules look at, as `Asked` holds them: none that came twice, and not the caller's key.
+
+    >>> readable([("X-User", "7"), ("x-tier", "gold"), ("X-Tier", "free"), ("Authorization", "Bearer k")])
+    {'x-user': '7'}
+    """
+    pairs = [(name.lower(), value) for name, value in headers]
+    times = Counter(name for name, _ in pairs)
+    return {name: value for name, value in pairs if times[name] == 1 and name != "authorization"}
 
 
 def assigned(key: str, cluster: str, specialist: str, share: float) -> bool:

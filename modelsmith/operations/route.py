@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from modelsmith.governance.router import Asked, Route, Rules, assigned
+from modelsmith.governance.router import Asked, Route, Rules, assigned, readable
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.serving import traffic
@@ -198,7 +198,7 @@ def _asked(name: str, line: int, data: bytes) -> Asked:
     model: Any = body.get("model")
     if not isinstance(model, str):
         raise _bad(name, line, "model", "is missing, or no text")
-    return Asked(model, {key.lower(): value for key, value in headers.items()}, body)
+    return Asked(model, readable(headers.items()), body)
 
 
 def _bad(name: str, line: int, field: str, what: str) -> InvalidInput:
