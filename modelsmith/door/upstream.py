@@ -11,7 +11,10 @@ from typing import Any, Protocol
 
 _TOKENS = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d{1,9})')
 _DONE = re.compile(rb"(?:^|\n)data: ?\[DONE\]")
-_FAILED = re.compile(rb'(?:^|\n)data: ?\{\s*"(?:error"\s*:\s*[^n\s]|object"\s*:\s*"error")')
+_FAILED = re.compile(
+    rb'\n(?:event: ?error\b|data: ?\{\s*"(?:error"\s*:\s*[^n\s]|object"\s*:\s*"error"))'
+    rb'|"finish_reason"\s*:\s*"error"'
+)
 """An event that is an error, as vLLM and others send it; the text of an answer has no line ends and quotes like these.
 """
 _BEGINNING = 64
@@ -58,7 +61,7 @@ class Usage:
     """Tokens of an answer, read from its end as it passes by."""
 
     def __init__(self) -> None:
-        self._tail = b""
+        self._tail = b"\n"
         self._events = 0
         self.failed = False
         """Whether a stream named an error: `[DONE]` may follow all the same."""

@@ -10,10 +10,15 @@ import pytest
 from aiohttp import web
 from doors import ASKED, INCUMBENT, WATCHED, event
 
+from modelsmith.door.upstream import Usage
+
 ERROR = b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
 OLDER = b'data: {"object":"error","message":"out of memory"}\n\n'
 DONE = b"data: [DONE]\n\n"
-WORDS = event('data: {"error": {}}\n\ndata: {"object":"error"}')
+NAMED = b'event: error\ndata: {"message": "out of memory"}\n\n'
+ENDING = event("", "error").replace(b'"choices"', b'"error": {"message": "out of memory"}, "choices"')
+ERRORS = [ERROR, OLDER, NAMED, ENDING]
+WORDS = event('data: {"error": {}}\n\ndata: {"object":"error"}\nevent: error\n"finish_reason": "error"')
 
 
 def saying(*pieces: bytes, kind: str = "text/event-stream"):
@@ -68,7 +73,7 @@ def test_a_200_without_an_answer_is_answered_by_the_incumbent(lying, said):
     lying(scene, said, kind="application/json")
 
 
-@pytest.mark.parametrize("error", [ERROR, OLDER])
+@pytest.mark.parametrize("error", ERRORS)
 def test_a_stream_that_begins_with_an_error_is_the_incumbent_s(lying, error):
     async def scene(door):
         async with door.session.post(f"{door.url}/chat/completions", json=ASKED | {"stream": True}) as answer:
@@ -103,4 +108,13 @@ def test_an_answer_about_errors_is_an_answer(lying):
             assert (await answer.read()).endswith(DONE)
         assert door.recorder.ends[0][1].status == 200
 
-    lying(scene, WORDS[:40], WORDS[40:], event("", "stop") + DONE)
+    lying(scene, WORDS, event("", "stop") + DONE)
+
+
+@pytest.mark.parametrize(("said", "failed"), [(WORDS, False), *((one, True) for one in ERRORS)])
+def test_an_error_is_known_wherever_the_network_cuts_it(said, failed):
+    for at in range(len(said)):
+        usage = Usage()
+        for piece in (event("x"), said[:at], said[at:]):
+            usage.saw(piece)
+        assert usage.failed == failed
