@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from modelsmith.live.clock import Clock
+from modelsmith.live.latch import Latches
 from modelsmith.live.recorder import LiveRecorder
 from modelsmith.live.watching import Watching
 from modelsmith.schema.canonical import digest
@@ -52,7 +53,7 @@ class Desk:
         return recorder
 
     def is_on_disk(self):
-        return self.recorder.latches.is_set(RECORD)
+        return Latches(self.folder / "latches").is_set(RECORD)
 
     def again(self):
         """The door is started anew on what the last one left."""
