@@ -24,9 +24,10 @@ from modelsmith.schema.scenario import Scenario
 
 @cache
 def repository() -> dict[str, bytes]:
-    """The governed files of this repository, with two scenarios of each part of the set."""
+    """The governed files of this repository and of its first kit, with two scenarios of each part of the set."""
     wanted = [ROOT / ".github/CODEOWNERS", *(ROOT / ".github/governance").rglob("*")]
-    wanted += [path for top in ("evals", "clusters") for path in (ROOT / top).rglob("*")]
+    wanted += [ROOT / "clusters/defaults.yaml"]
+    wanted += [path for top in ("evals/adtech", "clusters/rtb-pricing") for path in (ROOT / top).rglob("*")]
     files = {}
     for path in sorted(path for path in wanted if path.is_file()):
         name = path.relative_to(ROOT).as_posix()

@@ -9,10 +9,11 @@ import pytest
 from attacker import HARNESS, POLICY, ROUTING
 from worlds import CLUSTER
 
-from modelsmith.operations import promote, rollback, status, verify
+from modelsmith.operations import promote, rollback, status
 from modelsmith.operations.promote import PromoteRequest
 from modelsmith.operations.rollback import RollbackRequest
 from modelsmith.operations.status import StatusRequest
+from modelsmith.promotion import judging
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.records import next_record, routing_after
 from modelsmith.promotion.rollbacks import deployment_of, order_for
@@ -32,7 +33,7 @@ class Tomorrow(datetime):
 
 @pytest.fixture(autouse=True)
 def _tomorrow(monkeypatch):
-    monkeypatch.setattr(verify, "datetime", Tomorrow)
+    monkeypatch.setattr(judging, "datetime", Tomorrow)
 
 
 def approved_at(world):
