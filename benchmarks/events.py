@@ -23,15 +23,16 @@ from typing import Any, NamedTuple
 import anyio
 import httpcore
 import psutil
-from common import RESULTS, Spent, machine, modelsmith_command, ratio, save, summary, table, timed
+from common import RESULTS, ROOT, Spent, machine, modelsmith_command, ratio, save, summary, table, timed
 
 from modelsmith.ledger.ledger import Ledger, ledger_of
 from modelsmith.operations import webhooks
 from modelsmith.operations.events import enveloped
 from modelsmith.repository.tokens import Tokens
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.canonical import digest
-from modelsmith.schema.events import TrainingComplete
+
+sys.path.insert(0, str(ROOT / "tests"))
+from happenings import happening, make_plain_clone
 
 READERS = 10
 BATCH = 1000
@@ -47,30 +48,11 @@ class Streamed(NamedTuple):
     lost: int
 
 
-def make_clone(folder: Path) -> Path:
-    """A promotion repository by its policy's name."""
-    policy = folder / ".github" / "governance" / "policy.yaml"
-    policy.parent.mkdir(parents=True)
-    policy.write_text("{}\n")
-    author = ("-c", "user.name=dana", "-c", "user.email=dana@example.org")
-    for words in (("init", "-q", "-b", "main"), ("add", "."), (*author, "commit", "-q", "-m", "Begin")):
-        subprocess.run(["git", *words], cwd=folder, check=True)
-    return folder
-
-
 def fill(ledger: Ledger, first: int, count: int) -> None:
     """Note events that differ."""
-    run = digest("run")
     for begin in range(first, first + count, BATCH):
         numbers = range(begin, min(begin + BATCH, first + count))
-        ledger.append(
-            *(
-                TrainingComplete(
-                    cluster="rtb-pricing", run_id=run, artefact_uri=f"store:{digest(number)}", adapter_sha=run
-                )
-                for number in numbers
-            )
-        )
+        ledger.append(*map(happening, numbers))
 
 
 def free_port() -> int:
@@ -198,7 +180,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         os.environ["MODELSMITH_HOME"] = str(home)
-        clone = make_clone(Path(folder) / "clone")
+        clone = make_plain_clone(Path(folder) / "clone")
         workspace = Workspace.find(clone)
         ledger = ledger_of(workspace)
         fill(ledger, 0, asked.events)

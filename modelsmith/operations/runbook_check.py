@@ -39,6 +39,10 @@ def why_not(operation: Operation) -> str:
         return "is a person's: no runbook approves or rejects"
     if operation.name.startswith("runbook "):
         return "would be a runbook within a runbook"
+    if operation.name == "jobs resume":
+        return (
+            "goes on with whatever a job was asked for: no reader of the runbook sees that, no token's scope covers it"
+        )
     if not operation.repeatable and not operation.long:
         return "does more when it is called again, as it is after a kill"
     return ""

@@ -53,6 +53,7 @@ def text(about="x", **more):
         ([step("statsu")], "there is no operation 'statsu' -> Did you mean 'status'?"),
         ([step("approve", arguments={"number": 4})], "no runbook approves"),
         ([step("reject", arguments={"number": 4})], "no runbook approves"),
+        ([step("jobs resume", arguments={"job": "eval-1"})], "goes on with whatever a job was asked for"),
         ([step("runbook run", arguments={"name": "r"})], "a runbook within a runbook"),
         ([step("strike", arguments={"cluster": "c", "row": "x"})], "does more when it is called again"),
         ([step("pr show")], "pr show needs 'number'"),
