@@ -291,11 +291,15 @@ def test_the_server_is_down_at_first_and_then_comes_up(connect: Any, stub: StubS
     stub.stop()
     substrate = connect()
     slept: list[float] = []
+    started = asyncio.Event()
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
         if len(slept) == 4:
             await asyncio.get_running_loop().run_in_executor(None, stub.start)
+            started.set()
+        if len(slept) > 4:  # the wait of a request takes no time, the start of a server does
+            await started.wait()
 
     substrate._client._sleep = sleep
     assert all(one.error is None for one in answers(substrate, 8).values())
