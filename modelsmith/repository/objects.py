@@ -12,13 +12,13 @@ import re
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from typing_extensions import override
 
+from modelsmith.repository import comparison
 from modelsmith.repository.cat_file import CatFile, Ended, lent
 from modelsmith.repository.git import (
     EXECUTABLE,
@@ -33,23 +33,15 @@ from modelsmith.repository.git import (
     utf8,
 )
 from modelsmith.repository.listing import Entry
-from modelsmith.repository.tree_listing import FOLDER, TOO_MANY, TreeListing
-from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, IntegrityFailure
-from modelsmith.schema.governance import DEEPEST_PATH, LARGEST_FILE, LONGEST_PATH, MOST_PATHS
-from modelsmith.schema.pull import Change, ChangedPath
+from modelsmith.repository.tree_listing import FOLDER, TreeListing
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
+from modelsmith.schema.governance import LARGEST_FILE
+from modelsmith.schema.pull import Change
 
 LARGEST_BYTES = LARGEST_FILE
 """Largest object that is read into memory (256 MiB); `ObjectReader.sha256` has no limit."""
 
-_SQUASH = "Propose the same change in one commit."
-_SPLIT = "Split the proposal."
-MOST_BROUGHT = 100_000
-"""Versions of files that the commits of one proposal may bring."""
-MOST_LOOKED_AT = 3_000_000
-"""Entries of folders that are looked at to find them, once for each parent: about two seconds."""
 _BLOCK = 1 << 20
-MOST_COMPARED = 2_000_000
-"""Entries of folders that are looked at to compare two commits."""
 LARGEST_FOLDER = 1 << 24
 """Bytes of one folder's object: about 400,000 names."""
 _TREES_KEPT, _TREE_COSTS = 1 << 24, 512
@@ -170,47 +162,11 @@ class ObjectReader(Git):
 
     @override
     def change(self, old: str, new: str) -> Change:
-        paths = list(islice(self._differences(self._root(old), self._root(new)), MOST_PATHS + 1))
-        if len(paths) > MOST_PATHS:
-            raise over_limits(TOO_MANY, _SPLIT)
-        return Change(paths=tuple(sorted(paths, key=lambda changed: changed.path)))
+        return comparison.change(self, self._root(old), self._root(new))
 
     @override
     def brought(self, commits: Sequence[str]) -> list[Brought]:
-        found: list[Brought] = []
-        left = MOST_LOOKED_AT
-        for commit in commits:
-            links = self.commit(commit)
-            above = dict.fromkeys(links.parents)
-            left -= len(above)
-            if left < 0:
-                raise _too_much()
-            waiting: list[tuple[str, str, list[str]]] = [("", links.tree, [self.commit(p).tree for p in above])]
-            while waiting:
-                prefix, tree, before = waiting.pop()
-                entries, others = self.entries(tree), list[Mapping[str, Entry]]()
-                left -= 1 + (0 if before else len(entries))
-                for other in dict.fromkeys(before):
-                    others.append(self.entries(other))
-                    left -= max(len(entries), len(others[-1]))
-                    if left < 0:
-                        break
-                if left < 0:
-                    raise _too_much()
-                for name, entry in entries.items():
-                    olds = [other.get(name) for other in others]
-                    if entry in olds:
-                        continue
-                    mode, oid = entry
-                    if mode == FOLDER:
-                        _require_reach(folder := f"{prefix}{name}/")
-                        waiting.append((folder, oid, [old[1] for old in olds if old and old[0] == FOLDER]))
-                    else:
-                        found.append(Brought(commit, f"{prefix}{name}", mode, oid))
-                    if len(found) + len(waiting) > MOST_BROUGHT:
-                        words = f"The proposal's commits bring more than {MOST_BROUGHT} versions of files"
-                        raise over_limits(words, _SQUASH)
-        return found
+        return comparison.brought(self, commits)
 
     @override
     def first_parent_log(self, tip: str) -> list[Commit]:
@@ -289,40 +245,6 @@ class ObjectReader(Git):
             )
         return self._commits[oid]
 
-    def _differences(self, old_root: str, new_root: str) -> Iterator[ChangedPath]:
-        """Each folder that waits holds a path that differs, as git writes no empty folders: so few need wait."""
-        absent = ("000000", "0" * len(old_root))
-        waiting: list[tuple[str, str | None, str | None]] = [("", old_root, new_root)]
-        left, found = MOST_COMPARED, 0
-        while waiting:
-            prefix, old, new = waiting.pop()
-            if old == new:
-                continue
-            before = self.entries(old) if old else {}
-            after = self.entries(new) if new else {}
-            left -= 1 + len(before) + len(after)
-            if left < 0:
-                raise over_limits(TOO_MANY, _SPLIT)
-            for name in before.keys() | after.keys():
-                was, now = before.get(name, absent), after.get(name, absent)
-                if was == now:
-                    continue
-                below = [oid if mode == FOLDER else None for mode, oid in (was, now)]
-                if any(below):
-                    folder = f"{prefix}{name}/"
-                    if below[1]:
-                        _require_reach(folder)
-                    waiting.append((folder, below[0], below[1]))
-                    if found + len(waiting) > MOST_PATHS:
-                        raise over_limits(TOO_MANY, _SPLIT)
-                (old_mode, old_blob), (new_mode, new_blob) = (absent if e[0] == FOLDER else e for e in (was, now))
-                if old_mode != new_mode or old_blob != new_blob:
-                    found += 1
-                    yield ChangedPath(
-                        path=f"{prefix}{name}",
-                        old_mode=old_mode, new_mode=new_mode, old_blob=old_blob, new_blob=new_blob,
-                    )  # fmt: skip
-
     def _read_tree(self, oid: str) -> tuple[dict[str, Entry], int]:
         """What a folder holds, and what it counts among those that are remembered."""
         data, width = self._read(oid, "tree"), len(oid) // 2
@@ -368,7 +290,7 @@ class ObjectReader(Git):
         if early is not None:
             return early
         if kind == "tree" and self.sizes([oid])[oid] > LARGEST_FOLDER:
-            raise over_limits(f"A folder's list of names is larger than {LARGEST_FOLDER} bytes", _SPLIT)
+            raise over_limits(f"A folder's list of names is larger than {LARGEST_FOLDER} bytes", comparison.SPLIT)
         return b"".join(self._blocks(oid, kind, LARGEST_BYTES))
 
     def _blocks(self, oid: str, kind: str, limit: int | None) -> Iterator[bytes]:
@@ -425,24 +347,6 @@ class ObjectReader(Git):
         return InfrastructureFailure(
             "git-failed", "git cat-file has ended", "Check that the folder is a git repository that you may read."
         )
-
-
-def _require_reach(folder: str) -> None:
-    """Refuse a new folder below which no path could stand, before anything in it is looked at.
-
-    Raises:
-        GateNotCleared: ``over-limits``.
-    """
-    deep = folder.count("/")
-    if deep >= DEEPEST_PATH or len(folder) > LONGEST_PATH:
-        words = f"{deep} levels deep" if deep >= DEEPEST_PATH else f"longer than {LONGEST_PATH} characters"
-        raise over_limits(
-            f"The folder {folder[:60]!a}... is {words}, and nothing may stand there", "Shorten the paths."
-        )
-
-
-def _too_much() -> GateNotCleared:
-    return over_limits("The proposal's commits bring too much to be looked at one by one", _SQUASH)
 
 
 def _damaged(oid: str, what: str) -> IntegrityFailure:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelsmith.repository import objects
+from modelsmith.repository import comparison, objects
 from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.listing import Entry
 from modelsmith.repository.objects import ObjectReader
@@ -98,7 +98,7 @@ def test_commits_that_bring_more_than_anybody_looks_at_are_refused(git: Git, mon
     base = git.commit_files(None, {"a/x": b"1", "b": b"1"}, "m", AUTHOR)
     for most in ("MOST_BROUGHT", "MOST_LOOKED_AT"):
         with monkeypatch.context() as patch:
-            patch.setattr(objects, most, 1)
+            patch.setattr(comparison, most, 1)
             with pytest.raises(GateNotCleared, match="commits bring"):
                 git.brought([base])
 
@@ -113,7 +113,7 @@ def test_a_parent_named_many_times_costs_what_one_does(git: Git, monkeypatch: py
         named = "".join(f"parent {parent}\n" for parent in parents)
         raw = f"tree {tree}\n{named}author {who}\ncommitter {who}\n\nm\n"
         seen[name] = git.text("hash-object", "-t", "commit", "-w", "--stdin", input=raw.encode())
-    monkeypatch.setattr(objects, "MOST_LOOKED_AT", 100)
+    monkeypatch.setattr(comparison, "MOST_LOOKED_AT", 100)
     assert [len(git.brought([seen[name]])) for name in ("one", "same")] == [50, 50]
     with pytest.raises(GateNotCleared, match="commits bring too much"):
         git.brought([seen["many"]])
@@ -152,8 +152,8 @@ def test_wide_folders_that_name_one_another_are_refused_by_the_few_that_wait(
         tree = git.text("mktree", input="".join(f"040000 tree {tree}\t{name}\n" for name in range(40)).encode())
     base = git.commit_files(None, {"x": b"1"}, "m", AUTHOR)
     head = git.commit_tree(tree, [base], "m", AUTHOR)
-    monkeypatch.setattr(objects, "MOST_PATHS", 100)
-    monkeypatch.setattr(objects, "MOST_BROUGHT", 100)
+    monkeypatch.setattr(comparison, "MOST_PATHS", 100)
+    monkeypatch.setattr(comparison, "MOST_BROUGHT", 100)
     with Counted(git.path) as reader:
         for look in (lambda: reader.change(base, head), lambda: reader.brought([head])):
             with pytest.raises(GateNotCleared, match="more"):

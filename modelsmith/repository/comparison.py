@@ -1,0 +1,153 @@
+"""What differs between trees: between two commits, and between a commit and its parents.
+
+Two trees share every folder in which they agree, so a comparison costs what differs, however large the repository is.
+Nothing here reads git: `Trees` gives folders and commits by id, and limits end the work on trees made to be endless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from modelsmith.repository.git import Brought, Commit, over_limits
+from modelsmith.repository.listing import Entry
+from modelsmith.repository.tree_listing import FOLDER, TOO_MANY
+from modelsmith.schema.errors import GateNotCleared
+from modelsmith.schema.governance import DEEPEST_PATH, LONGEST_PATH, MOST_PATHS
+from modelsmith.schema.pull import Change, ChangedPath
+
+MOST_BROUGHT = 100_000
+"""Versions of files that the commits of one proposal may bring."""
+MOST_LOOKED_AT = 3_000_000
+"""Entries of folders that are looked at to find them, once for each parent: about two seconds."""
+MOST_COMPARED = 2_000_000
+"""Entries of folders that are looked at to compare two commits."""
+
+SPLIT = "Split the proposal."
+_SQUASH = "Propose the same change in one commit."
+
+
+class Trees(Protocol):
+    """Folders and commits by id."""
+
+    def entries(self, tree: str) -> Mapping[str, Entry]:
+        """Name to entry of one folder, sub-folders included (mode `FOLDER`)."""
+
+    def commit(self, oid: str) -> Commit:
+        """One commit."""
+
+
+class _Folder(NamedTuple):
+    """A folder that waits to be compared: its path, and its tree before and after (None: there is none)."""
+
+    prefix: str
+    old: str | None
+    new: str | None
+
+
+def change(trees: Trees, old: str, new: str) -> Change:
+    """What differs between the files of two trees; a rename is a removal and an addition.
+
+    Raises:
+        GateNotCleared: ``over-limits`` for more than `MOST_PATHS`, or after `MOST_COMPARED` entries.
+    """
+    paths = list(islice(_differences(trees, old, new), MOST_PATHS + 1))
+    if len(paths) > MOST_PATHS:
+        raise over_limits(TOO_MANY, SPLIT)
+    return Change(paths=tuple(sorted(paths, key=lambda changed: changed.path)))
+
+
+def _differences(trees: Trees, old_root: str, new_root: str) -> Iterator[ChangedPath]:
+    """Each folder that waits holds a path that differs, as git writes no empty folders: so few need wait."""
+    absent = ("000000", "0" * len(old_root))
+    waiting = [_Folder("", old_root, new_root)]
+    left, found = MOST_COMPARED, 0
+    while waiting:
+        prefix, old, new = waiting.pop()
+        if old == new:
+            continue
+        before = trees.entries(old) if old else {}
+        after = trees.entries(new) if new else {}
+        left -= 1 + len(before) + len(after)
+        if left < 0:
+            raise over_limits(TOO_MANY, SPLIT)
+        for name in before.keys() | after.keys():
+            was, now = before.get(name, absent), after.get(name, absent)
+            if was == now:
+                continue
+            below = [oid if mode == FOLDER else None for mode, oid in (was, now)]
+            if any(below):
+                folder = f"{prefix}{name}/"
+                if below[1]:
+                    _require_reach(folder)
+                waiting.append(_Folder(folder, below[0], below[1]))
+                if found + len(waiting) > MOST_PATHS:
+                    raise over_limits(TOO_MANY, SPLIT)
+            (old_mode, old_blob), (new_mode, new_blob) = (absent if e[0] == FOLDER else e for e in (was, now))
+            if old_mode != new_mode or old_blob != new_blob:
+                found += 1
+                yield ChangedPath(
+                    path=f"{prefix}{name}", old_mode=old_mode, new_mode=new_mode, old_blob=old_blob, new_blob=new_blob
+                )
+
+
+def brought(trees: Trees, commits: Sequence[str]) -> list[Brought]:
+    """What each of the commits holds and none of its parents holds in the same place.
+
+    Raises:
+        GateNotCleared: ``over-limits`` for more than `MOST_BROUGHT`, or after `MOST_LOOKED_AT` entries.
+    """
+    found: list[Brought] = []
+    left = MOST_LOOKED_AT
+    for commit in commits:
+        links = trees.commit(commit)
+        above = dict.fromkeys(links.parents)
+        left -= len(above)
+        if left < 0:
+            raise _too_much()
+        waiting: list[tuple[str, str, list[str]]] = [("", links.tree, [trees.commit(p).tree for p in above])]
+        while waiting:
+            prefix, tree, before = waiting.pop()
+            entries, others = trees.entries(tree), list[Mapping[str, Entry]]()
+            left -= 1 + (0 if before else len(entries))
+            for other in dict.fromkeys(before):
+                others.append(trees.entries(other))
+                left -= max(len(entries), len(others[-1]))
+                if left < 0:
+                    break
+            if left < 0:
+                raise _too_much()
+            for name, entry in entries.items():
+                olds = [other.get(name) for other in others]
+                if entry in olds:
+                    continue
+                mode, oid = entry
+                if mode == FOLDER:
+                    _require_reach(folder := f"{prefix}{name}/")
+                    waiting.append((folder, oid, [old[1] for old in olds if old and old[0] == FOLDER]))
+                else:
+                    found.append(Brought(commit, f"{prefix}{name}", mode, oid))
+                if len(found) + len(waiting) > MOST_BROUGHT:
+                    raise over_limits(
+                        f"The proposal's commits bring more than {MOST_BROUGHT} versions of files", _SQUASH
+                    )
+    return found
+
+
+def _require_reach(folder: str) -> None:
+    """Refuse a new folder below which no path could stand, before anything in it is looked at.
+
+    Raises:
+        GateNotCleared: ``over-limits``.
+    """
+    deep = folder.count("/")
+    if deep >= DEEPEST_PATH or len(folder) > LONGEST_PATH:
+        words = f"{deep} levels deep" if deep >= DEEPEST_PATH else f"longer than {LONGEST_PATH} characters"
+        raise over_limits(
+            f"The folder {folder[:60]!a}... is {words}, and nothing may stand there", "Shorten the paths."
+        )
+
+
+def _too_much() -> GateNotCleared:
+    return over_limits("The proposal's commits bring too much to be looked at one by one", _SQUASH)
