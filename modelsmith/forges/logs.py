@@ -101,9 +101,12 @@ class SignedLogs:
         since.
         """
         self._refresh()
-        refs = (f"{MAIN}:{FETCHED_MAIN}", f"{PULLS}*:{PULLS}*")
-        patiently(lambda: clone.run(*FETCH, str(self.bare.resolve()), *refs))
-        gone = local_refs(clone, PULLS).keys() - local_refs(self._reader.git, PULLS).keys()
+        shown, held = local_refs(self._reader.git, MAIN, PULLS), local_refs(clone, FETCHED_MAIN, PULLS)
+        at, had = shown.pop(MAIN, None), held.pop(FETCHED_MAIN, None)
+        if at is None or (had, held) != (at, shown):
+            refs = (f"{MAIN}:{FETCHED_MAIN}", f"{PULLS}*:{PULLS}*")
+            patiently(lambda: clone.run(*FETCH, str(self.bare.resolve()), *refs))
+        gone = held.keys() - shown.keys()
         if gone:
             raise rewound(f"{min(gone)} was removed from the forge since it was last fetched.")
         main = clone.rev(FETCHED_MAIN)

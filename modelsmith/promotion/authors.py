@@ -50,7 +50,7 @@ class Commits:
     """Commits between two points of history; each is handed out once, to the first who takes it."""
 
     def __init__(self, git: Git, since: str, tip: str) -> None:
-        lines = git.text("rev-list", "--parents", f"{since}..{tip}").splitlines()
+        lines = (git.lasting("rev-list", "--parents", ids=(tip, f"^{since}")) or b"").decode().splitlines()
         self._parents = {commit: parents for commit, *parents in (line.split() for line in lines)}
         self._git = git
 

@@ -13,9 +13,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
-from modelsmith.repository.invocation import command, environment, git_missing, steering
+from modelsmith.repository.invocation import Place, command, environment, git_missing, place_of
 
 _MOST_IDLE = 4
 _AT_ONCE = 100
@@ -92,23 +91,15 @@ class CatFile:
             self._process.communicate()
 
 
-class _Repository(NamedTuple):
-    """Whom a process can answer: about this folder, whatever it is called, where the same steers git."""
-
-    device: int
-    folder: int
-    steering: tuple[str | None, ...]
-
-
-_idle: list[tuple[_Repository, CatFile]] = []
-"""The one that was used last comes last. A child of this process has none of them."""
+_idle: list[tuple[Place, CatFile]] = []
+"""Whom each can answer, and the process; the one that was used last comes last. A child of this process has none."""
 os.register_at_fork(after_in_child=_idle.clear)
 
 
 @contextmanager
 def lent(path: Path) -> Iterator[CatFile]:
     """A process for a repository. All its answers are read when this ends; after an error it is not used again."""
-    repository = _repository(path)
+    repository = place_of(path)
     process = _take(repository) or CatFile(path)
     try:
         yield process
@@ -120,6 +111,11 @@ def lent(path: Path) -> Iterator[CatFile]:
         _idle.append((repository, process))
     if not repository or len(_idle) > _MOST_IDLE:
         (_idle.pop(0)[1] if repository else process).end()
+
+
+def kind(path: Path, oid: str) -> str | None:
+    """What an object is, by its whole id; None when it is not known here."""
+    return next((kind for kind, _ in sizes(path, [oid]).values()), None)
 
 
 def find(path: Path, name: str, kind: str) -> str | None:
@@ -163,14 +159,7 @@ def _asked(process: CatFile, verb: str, oids: Collection[str]) -> Iterator[str]:
         yield from some
 
 
-def _repository(path: Path) -> _Repository | None:
-    with suppress(OSError):
-        there = path.stat()
-        return _Repository(there.st_dev, there.st_ino, steering())
-    return None
-
-
-def _take(repository: _Repository | None) -> CatFile | None:
+def _take(repository: Place | None) -> CatFile | None:
     """The process that was used last for this repository."""
     for at in reversed(range(len(_idle))):
         if _idle[at][0] == repository:

@@ -10,12 +10,14 @@ import os
 import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Collection, Mapping, Sequence, Set
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from modelsmith.repository import cat_file
+from modelsmith.repository.answers import Answers, Key, key_of
 from modelsmith.repository.invocation import command, environment, git_failed, git_missing
 from modelsmith.repository.listing import Entry, FlatListing, Listing
 from modelsmith.repository.paths import checked, folder
@@ -38,6 +40,10 @@ _LISTED_BYTES = 1 << 28
 _KINDS = {"blob": "file", "commit": "commit"}
 _NAME = re.compile(r"[A-Za-z0-9._/-]+")
 _ID = re.compile(r"[0-9a-f]{7,64}")
+_WHOLE_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_answers = Answers()
+_SETTLED_SECONDS = 0.1
+"""Age from which a file that is written again has another time of change, however coarse the file system's clock is."""
 
 
 class Ident(NamedTuple):
@@ -69,9 +75,10 @@ class Brought(NamedTuple):
 class Git:
     """Plumbing on one repository: a work tree's root or a bare repository. Enclosing repositories are never found.
 
-    Concurrency: it holds nothing but the path, so threads may share one. Each call is a git process of its own. No call
-    touches the index, the work tree or HEAD: commits are built in the object database, and `update_ref` is the only
-    write that others can see. It moves a ref from the commit where it was seen, or fails: two writers cannot both win.
+    Concurrency: it holds nothing but the path, so threads may share one. A call is a git process of its own, unless
+    what it asks cannot have changed since it was last asked (`modelsmith.repository.answers`). No call touches the
+    index, the work tree or HEAD: commits are built in the object database, and `update_ref` is the only write that
+    others can see. It moves a ref from the commit where it was seen, or fails: two writers cannot both win.
 
     Freshness: a name (`rev`, `tree`, `listing`) is looked up at each call, so two calls may see two commits of a moving
     branch. Resolve it once and go on with the id: what an id names never changes. Objects of a remote are there only
@@ -90,6 +97,31 @@ class Git:
         done = self._run(args, input, env)
         if done.returncode:
             raise git_failed(args, done)
+        return done.stdout
+
+    def lasting(
+        self, *args: str, ids: Sequence[str], seconds: float | None = None, unless: Set[int] = frozenset()
+    ) -> bytes | None:
+        """Output of a read-only command about objects, whose ``ids`` come last; remembered when all are whole ids.
+
+        None when it ends with a status of ``unless``, which is never remembered.
+
+        Raises:
+            InfrastructureFailure: as `run`.
+            GateNotCleared: ``over-limits`` when git takes longer than ``seconds``.
+        """
+        ids = [_plain(oid) for oid in ids]
+        key = key_of(self.path, args, ids)
+        known = _answers.get(key) if key else None
+        if known is not None:
+            return known
+        done = self._run((*args, *ids), seconds=seconds)
+        if done.returncode in unless:
+            return None
+        if done.returncode:
+            raise git_failed(args, done)
+        if key:
+            _answers.keep(key, done.stdout)
         return done.stdout
 
     def init(self, *options: str) -> None:
@@ -202,11 +234,8 @@ class Git:
         Raises:
             GateNotCleared: ``several-bases``, ``over-limits`` when git takes longer than `MERGE_SECONDS`.
         """
-        args = ("merge-base", "--all", _plain(one), _plain(other))
-        done = self._run(args, seconds=MERGE_SECONDS)
-        if done.returncode > 1:
-            raise git_failed(args, done)
-        found = done.stdout.decode().split()
+        said = self.lasting("merge-base", "--all", ids=(one, other), seconds=MERGE_SECONDS, unless={1})
+        found = said.decode().split() if said else []
         if len(found) > 1:
             raise GateNotCleared(
                 "several-bases",
@@ -217,7 +246,9 @@ class Git:
 
     def count_commits(self, since: str, tip: str, most: int) -> int:
         """How many commits ``tip`` contains beyond ``since``; counted up to ``most``."""
-        return int(self.text("rev-list", "--count", f"--max-count={most}", f"{_plain(since)}..{_plain(tip)}"))
+        said = self.lasting("rev-list", "--count", f"--max-count={most}", ids=(tip, f"^{_plain(since)}"))
+        assert said is not None
+        return int(said)
 
     def read_commits(self, commits: Sequence[str]) -> dict[str, bytes]:
         """Raw commit objects by id, read by a single process.
@@ -240,7 +271,7 @@ class Git:
         below = folder(prefix)
         args = ("ls-tree", "-r", "-z", "--full-tree", _plain(rev), *(["--", below] if below else []))
         entries: dict[str, Entry] = {}
-        for entry in self._listed(args, MOST_FILES):
+        for entry in self._listed(args, MOST_FILES, () if below else (rev,)):
             facts, path = entry.split(b"\t", 1)
             mode, _, oid = facts.decode().split(" ")
             entries[utf8(path)] = (mode, oid)
@@ -266,15 +297,13 @@ class Git:
         removed = [checked(path) for path, data in files.items() if data is None]
         with tempfile.TemporaryDirectory(prefix="modelsmith-") as scratch:
             env = {"GIT_INDEX_FILE": str(Path(scratch, "index"))}
-            self.run("read-tree", *([_plain(parent)] if parent else ["--empty"]), env=env)
-            before = {
-                utf8(line.split(b"\t", 1)[1]): line.split(b" ", 2)[:2]
-                for line in self.run("ls-files", "--stage", "-z", env=env).split(b"\0")[:-1]
-            }
+            before = self.list_tree(parent) if parent else {}
+            if parent:
+                self.run("read-tree", _plain(parent), env=env)
             _refuse_overlaps((before.keys() - set(removed)) | written.keys())
-            lines = [f"0 {before[path][1].decode()}\t{path}" for path in removed if path in before]
+            lines = [f"0 {before[path][1]}\t{path}" for path in removed if path in before]
             for path, oid in zip(written, self._write_blobs(list(written.values()), Path(scratch)), strict=True):
-                mode = EXECUTABLE if path in before and before[path][0] == EXECUTABLE.encode() else REGULAR
+                mode = EXECUTABLE if path in before and before[path][0] == EXECUTABLE else REGULAR
                 lines.append(f"{mode} {oid}\t{path}")
             self.run("update-index", "-z", "--index-info", input="".join(f"{x}\0" for x in lines).encode(), env=env)
             tree = self.text("write-tree", env=env)
@@ -301,7 +330,11 @@ class Git:
         """
         self.merge_base(base, head)
         args = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", _plain(base), _plain(head))
-        inside = self.text("rev-parse", "--absolute-git-dir")
+        key = key_of(self.path, args[:-2], (base, head))
+        known = _answers.get(key) if key else None
+        if known and self.tree(known.decode()):
+            return known.decode()
+        inside = self._inside()
         done = self._run(args, env={"GIT_DIR": inside}, folder=inside, seconds=MERGE_SECONDS)
         unrelated = b"unrelated histories" in done.stderr
         if done.returncode > 1 and not unrelated:
@@ -316,7 +349,23 @@ class Git:
                 "Rebase the proposal on the current base and ask for approval again.",
                 paths=conflicts,
             )
+        if key:
+            _answers.keep(key, tree.encode())
         return tree
+
+    def _inside(self) -> str:
+        """The folder in which git keeps this repository; git is asked only where it may lie elsewhere."""
+        place = self._plain_place()
+        return str(place.resolve()) if place else self.text("rev-parse", "--absolute-git-dir")
+
+    def _plain_place(self) -> Path | None:
+        """That folder where it is plain to see; None for a linked work tree, or what is no repository.
+
+        A commit can put a file HEAD or config into a work tree, so that folder counts only where nothing is ``.git``.
+        """
+        inner = self.path / ".git"
+        place = inner if os.path.lexists(inner) else self.path
+        return place if not place.is_symlink() and (place / "HEAD").is_file() else None
 
     def change(self, old: str, new: str) -> Change:
         """What differs between two commits' (or trees') files; a rename is a removal and an addition.
@@ -371,7 +420,8 @@ class Git:
 
     def setting(self, name: str) -> str | None:
         """A setting of this repository's own configuration, which may be empty; None when it has none of that name."""
-        return self._config("--get", name)
+        found = self.settings(name)
+        return found[-1] if found else None
 
     def settings(self, name: str) -> tuple[str, ...]:
         """Every value of a setting that may be given several times, in the order of the file.
@@ -379,16 +429,38 @@ class Git:
         Raises:
             InfrastructureFailure: ``git-failed``, or why git cannot read the configuration; not for one without it.
         """
-        found = self._config("--get-all", name)
-        return () if found is None else tuple(found.split("\n"))
+        return tuple(value for key, value in self._configuration() if key == name)
 
-    def _config(self, how: str, name: str) -> str | None:
-        args = ("config", "--local", how, name)
-        done = self._run(args)
-        if done.returncode not in (0, 1):
-            self.run("rev-parse", "--git-dir")
-            raise git_failed(args, done)
-        return None if done.returncode else os.fsdecode(done.stdout).removesuffix("\n")
+    def _configuration(self) -> list[tuple[str, str]]:
+        """Name and value of each setting in the repository's own configuration; nothing of a file that is not there."""
+        args = ("config", "--local", "--list", "-z")
+        key = self._config_key(args)
+        said = _answers.get(key) if key else None
+        if said is None:
+            done = self._run(args)
+            if done.returncode:
+                file = self.text("rev-parse", "--path-format=absolute", "--git-path", "config")
+                if Path(file).exists():
+                    raise git_failed(args, done)
+                return []
+            said = done.stdout
+            if key:
+                _answers.keep(key, said)
+        pairs = (os.fsdecode(setting).partition("\n") for setting in said.split(b"\0")[:-1])
+        return [(name, value) for name, _, value in pairs]
+
+    def _config_key(self, args: Sequence[str]) -> Key | None:
+        """What a setting is remembered by: the configuration file as it is now, unless it was written just now."""
+        place = self._plain_place()
+        if place is None:
+            return None
+        try:
+            there = (place / "config").stat()
+        except OSError:
+            return None
+        settled = abs(time.time() - there.st_mtime) > _SETTLED_SECONDS
+        stamp = f"{there.st_dev} {there.st_ino} {there.st_size} {there.st_mtime_ns}"
+        return key_of(self.path, (*args, stamp), ()) if settled else None
 
     def branch(self) -> str | None:
         """Full name of the branch that is checked out, born or not; None when HEAD is detached."""
@@ -396,18 +468,15 @@ class Git:
 
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether ``new`` contains ``old`` (a commit contains itself)."""
-        args = ("merge-base", "--is-ancestor", _plain(old), _plain(new))
-        done = self._run(args)
-        if done.returncode > 1:
-            raise git_failed(args, done)
-        return done.returncode == 0
+        return self.lasting("merge-base", "--is-ancestor", ids=(old, new), unless={1}) is not None
 
     def first_parent_log(self, tip: str) -> list[Commit]:
         """Commits along the first parents, oldest first."""
-        out = self.run(
-            "rev-list", "--first-parent", "--reverse", "--no-commit-header", "--format=%H%x00%P%x00%T%x00%s%x00",
-            _plain(tip), "--",
-        )  # fmt: skip
+        form = "--format=%H%x00%P%x00%T%x00%s%x00"
+        out = self.lasting(
+            "rev-list", "--first-parent", "--reverse", "--no-commit-header", form, ids=(self.rev(tip) or tip,)
+        )
+        assert out is not None
         fields = out.decode("utf-8", "replace").replace("\0\n", "\0").split("\0")[:-1]
         return [
             Commit(fields[i], tuple(fields[i + 1].split()), fields[i + 2], fields[i + 3])
@@ -425,6 +494,8 @@ class Git:
     def _named(self, name: str, kind: str) -> str | None:
         if not name or name.startswith("-"):
             return None
+        if _WHOLE_ID.fullmatch(name) and cat_file.kind(self.path, name) not in (None, kind, "tag", "commit"):
+            return None
         plain = _NAME.fullmatch(name) and not name.startswith("refs/") and name != "HEAD"
         is_id = reads_as_id(name)
         for full in (f"refs/heads/{name}", f"refs/remotes/{name}", name) if plain and not is_id else (name,):
@@ -440,8 +511,15 @@ class Git:
         """Id of what a name means; None when it is not of this kind, or not known to a process that waits."""
         return cat_file.find(self.path, name, kind)
 
-    def _listed(self, args: Sequence[str], most: int) -> list[bytes]:
-        """What a command lists, each followed by a NUL byte; it is stopped when that becomes too much."""
+    def _listed(self, args: Sequence[str], most: int, ids: Sequence[str]) -> list[bytes]:
+        """What a command lists, each followed by a NUL byte; it is stopped when that becomes too much.
+
+        Remembered where it is about objects that ``ids`` name whole.
+        """
+        key = key_of(self.path, args, ids) if ids else None
+        known = _answers.get(key) if key else None
+        if known is not None:
+            return known.split(b"\0")[:-1]
         read, count, size = [], 0, 0
         with self.start(*args) as process:
             assert process.stdin
@@ -456,7 +534,10 @@ class Git:
                     raise over_limits("It holds more files than are ever listed", "Split the proposal.")
         if process.returncode:
             self.run(*args)
-        return b"".join(read).split(b"\0")[:-1]
+        said = b"".join(read)
+        if key:
+            _answers.keep(key, said)
+        return said.split(b"\0")[:-1]
 
     def _write_blobs(self, contents: Sequence[bytes], scratch: Path) -> list[str]:
         """Blob ids of contents, written by a single process."""

@@ -77,6 +77,23 @@ def steering() -> tuple[str | None, ...]:
     return tuple(os.environ.get(name) for name in _STEERING)
 
 
+class Place(NamedTuple):
+    """Which repository, and whose: a folder whatever it is called, and what steers git there."""
+
+    device: int
+    folder: int
+    steering: tuple[str | None, ...]
+
+
+def place_of(path: Path) -> Place | None:
+    """The place of a repository; None where nothing stands."""
+    try:
+        there = path.stat()
+    except OSError:
+        return None
+    return Place(there.st_dev, there.st_ino, steering())
+
+
 def git_missing() -> InfrastructureFailure:
     """No git on this machine."""
     return InfrastructureFailure("git-missing", "The command `git` was not found", "Install git 2.39 or newer.")

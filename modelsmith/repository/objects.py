@@ -212,7 +212,9 @@ class ObjectReader(Git):
             return super()._named(name, kind)
         if kind == "commit" and name in self._commits:
             return name
-        found = self._ask(f"info {name}^{{{kind}}}").split(" ")
+        found = self._ask(f"info {name}").split(" ")
+        if found[1] in ("tag", "commit") and found[1] != kind:
+            found = self._ask(f"info {name}^{{{kind}}}").split(" ")
         return found[0] if len(found) == 3 and found[1] == kind else None
 
     @override

@@ -299,7 +299,54 @@ def test_what_was_merged_crosswise_is_not_merged_until_it_has_one_base(git, monk
     assert git.merge_tree(main, mended) == git.tree(mended)
     monkeypatch.setattr("modelsmith.repository.git.MERGE_SECONDS", 0.0)
     with pytest.raises(GateNotCleared, match="takes longer"):
-        git.merge_tree(main, mended)
+        git.merge_tree(ours, mended)
+
+
+def test_what_cannot_change_is_asked_once_and_of_this_repository(git, tmp_path, monkeypatch):
+    """Main moves, ids do not: what is remembered is about ids, and never told of a repository that lacks them."""
+    base = git.commit_files(None, {"a": b"1\n"}, "base", AUTHOR)
+    ours, theirs = (git.commit_files(base, {name: b"1\n"}, name, AUTHOR) for name in "bc")
+    git.update_ref("refs/heads/main", base, None)
+    first = git.merge_tree(ours, theirs), git.merge_base(ours, theirs), git.list_tree(ours), git.first_parent_log(ours)
+    assert [commit.id for commit in git.first_parent_log("main")] == [base]
+    git.update_ref("refs/heads/main", ours, base)
+    assert [commit.id for commit in git.first_parent_log("main")] == [base, ours]
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", lambda *args, **options: pytest.fail(f"git was asked again: {args}"))
+        again = (
+            git.merge_tree(ours, theirs),
+            git.merge_base(ours, theirs),
+            git.list_tree(ours),
+            git.first_parent_log(ours),
+        )
+    assert again == first
+    other = Git(tmp_path / "other")
+    other.path.mkdir()
+    other.init()
+    for ask in (lambda: other.merge_base(ours, theirs), lambda: other.first_parent_log(ours)):
+        with pytest.raises(InfrastructureFailure):
+            ask()
+
+
+def test_a_setting_is_read_as_it_was_written_last(plain):
+    for number in range(20):
+        plain.run("config", "--local", "modelsmith.forge", f"place-{number % 2}")
+        assert plain.setting("modelsmith.forge") == f"place-{number % 2}"
+    (plain.path / ".git" / "config").unlink()
+    assert plain.setting("modelsmith.forge") is None
+
+
+def test_no_file_of_a_commit_is_taken_for_the_repository_itself(plain):
+    """A linked work tree has a file ``.git``; HEAD and config beside it came with a commit."""
+    planted = {"HEAD": b"ref: refs/heads/evil\n", "config": b"[modelsmith]\n\tforge = evil\n", "objects/x": b"x"}
+    base = plain.commit_files(None, planted, "planted", AUTHOR)
+    ours, theirs = (plain.commit_files(base, {name: b"1\n"}, name, AUTHOR) for name in "bc")
+    plain.update_ref("refs/heads/other", base, None)
+    plain.run("config", "--local", "modelsmith.forge", "mine")
+    plain.run("worktree", "add", "--quiet", "linked", "other")
+    linked = Git(plain.path / "linked")
+    assert linked.setting("modelsmith.forge") == "mine"
+    assert linked.merge_tree(ours, theirs) == plain.merge_tree(ours, theirs)
 
 
 def test_a_setting_that_git_cannot_read_is_not_taken_for_none(plain):
