@@ -243,7 +243,7 @@ class GitHubServer:
         self._http.daemon_threads = True
         self.web = f"http://127.0.0.1:{self._http.server_port}"
         self.api = f"{self.web}/api/v3"
-        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         return self
 

@@ -101,6 +101,10 @@ class SignedLogs:
         since.
         """
         self._refresh()
+        return self._bring(clone)
+
+    def _bring(self, clone: Git) -> str:
+        """Take what the forge was last seen with into a clone; the commit of main."""
         shown, held = local_refs(self._reader.git, MAIN, PULLS), local_refs(clone, FETCHED_MAIN, PULLS)
         at, had = shown.pop(MAIN, None), held.pop(FETCHED_MAIN, None)
         if at is None or (had, held) != (at, shown):
@@ -116,6 +120,10 @@ class SignedLogs:
     def get(self, number: int) -> PullRequest:
         """See `Forge`."""
         self._refresh()
+        return self._seen(number)
+
+    def _seen(self, number: int) -> PullRequest:
+        """A pull request as the forge was last seen."""
         tips = self._reader.tips()
         if number not in tips:
             raise unknown_pull(number)
@@ -242,7 +250,7 @@ class SignedLogs:
         said = self._read_approval(number, approval)
 
         def event(last: LoggedEvent, main: str) -> PullEvent | None:
-            pull = self.get(number)
+            pull = self._seen(number)
             if any(review.proof == approval for review in pull.reviews):
                 return None
             if pull.status != "open":
@@ -268,7 +276,7 @@ class SignedLogs:
         """
 
         def event(last: LoggedEvent, main: str) -> PullEvent | None:
-            if bundle.decode() in self.get(said.pull).attested:
+            if bundle.decode() in self._seen(said.pull).attested:
                 return None
             return new_event(last, "attested", said.forge, said.read_at, said.base, change=said.change)
 
@@ -286,6 +294,7 @@ class SignedLogs:
             return new_event(last, "closed", self.identity.actor, now(), main, body=reason)
 
         self._append(number, event)
+        self._refresh()
         return fold_pull(self._reader.log(self._tip(number)), None)
 
     def unreceipted(self) -> tuple[tuple[int, ...], ...]:
@@ -397,21 +406,23 @@ class SignedLogs:
         proof: SignedApproval | None = None,
         attestation: bytes | None = None,
     ) -> None:
-        """Add the event that ``make`` wants after the last one (None: nothing), again when someone else was faster."""
+        """Add the event that ``make`` wants after the last one (None: nothing), again when someone else was faster.
+
+        ``make`` sees the forge as it was just read; what is pushed is not read again here.
+        """
         for _ in range(ATTEMPTS):
             self._refresh()
             tip = self._tip(number)
             event = make(self._reader.log(tip)[-1], self._reader.main())
             if event is None:
                 return
-            self.fetch_into(self.clone)
+            self._bring(self.clone)
             try:
                 self._push(self._commit(event, proof, (tip,), attestation), f"{PULLS}{number}", tip)
             except InfrastructureFailure as error:
                 if error.code != "ref-moved":
                     raise
                 continue
-            self._refresh()
             return
         raise too_busy()
 

@@ -308,7 +308,7 @@ def test_traffic_steered_to_one_arm_confirms_nothing(short, doors):
     door.tell([(one.id, "auction_win_rate", 1) for one in chosen])
     with refused("window-inconclusive") as caught:
         ask(short)
-    assert "decisions do not come from both sides" in caught[0].message
+    assert "do not come from both sides" in caught[0].message  # decisions, or reports where decisions were stored first
 
 
 def test_a_latch_or_counts_that_a_commit_plants_mean_nothing(watched, doors):
