@@ -57,8 +57,9 @@ class WarmCommands:
 
     def _server(self, environment: Mapping[str, str]) -> subprocess.Popen[str]:
         if self._process is None:
+            alone = {**environment, "OMP_NUM_THREADS": "1"}  # a fork waits for ever for the threads of its parent
             self._process = subprocess.Popen(
-                [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+                [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=alone
             )
         return self._process
 

@@ -20,10 +20,11 @@ def repeat_rates(tallies: Tallies, section: Section, rule: GateRule) -> RepeatRa
 
     Where scenarios were tried unequally often, the least number counts as drawn.
     """
-    tries = {one.id: _tries(one, rule) for one in section_tallies(tallies, section)}
-    drawn = min((n for n, _ in tries.values()), default=0)
+    inside = section_tallies(tallies, section)
+    drawn = min((len({repeat for _, repeat in one.points}) for one in inside), default=0)
     if drawn < 2:
         return None
+    tries = {one.id: _tries(one, rule) for one in inside}
     rates = []
     for k in [*(1 << power for power in range((drawn - 1).bit_length())), drawn]:
         once, always = (_mean(tries, k, share, rule.decision.confidence) for share in (at_least_one, every))

@@ -23,7 +23,7 @@ MOST_BYTES = 1 << 24
 _COST = 512
 _ID = re.compile(r"\^?([0-9a-f]{40}|[0-9a-f]{64})")
 
-Key = tuple[Place, tuple[tuple[int, int] | None, ...], tuple[str, ...]]
+Key = tuple[Place, tuple[int, int] | None, tuple[str, ...]]
 
 
 class Answers:
@@ -53,12 +53,15 @@ class Answers:
                 self._size -= len(self._kept.popitem(last=False)[1]) + _COST
 
 
-def key_of(path: Path, args: Sequence[str], ids: Sequence[str]) -> Key | None:
-    """What a question is remembered by; None when one of ``ids`` is not a whole id, or nothing stands at ``path``."""
+def key_of(path: Path, inside: Path | None, args: Sequence[str], ids: Sequence[str]) -> Key | None:
+    """What a question is remembered by; None when one of ``ids`` is not a whole id, or nothing stands at ``path``.
+
+    ``inside`` is where git keeps the repository; where that is not known, nothing is remembered.
+    """
     place = place_of(path)
-    if place is None or not all(map(_ID.fullmatch, ids)):
+    if place is None or inside is None or not all(map(_ID.fullmatch, ids)):
         return None
-    return place, tuple(_stamp(path / name) for name in ("shallow", ".git/shallow")), (*args, *ids)
+    return place, _stamp(inside / "shallow"), (*args, *ids)
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:

@@ -111,7 +111,7 @@ class Git:
             GateNotCleared: ``over-limits`` when git takes longer than ``seconds``.
         """
         ids = [_plain(oid) for oid in ids]
-        key = key_of(self.path, args, ids)
+        key = key_of(self.path, self._plain_place(), args, ids)
         known = _answers.get(key) if key else None
         if known is not None:
             return known
@@ -330,7 +330,7 @@ class Git:
         """
         self.merge_base(base, head)
         args = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", _plain(base), _plain(head))
-        key = key_of(self.path, args[:-2], (base, head))
+        key = key_of(self.path, self._plain_place(), args[:-2], (base, head))
         known = _answers.get(key) if key else None
         if known and self.tree(known.decode()):
             return known.decode()
@@ -460,7 +460,7 @@ class Git:
             return None
         settled = abs(time.time() - there.st_mtime) > _SETTLED_SECONDS
         stamp = f"{there.st_dev} {there.st_ino} {there.st_size} {there.st_mtime_ns}"
-        return key_of(self.path, (*args, stamp), ()) if settled else None
+        return key_of(self.path, place, (*args, stamp), ()) if settled else None
 
     def branch(self) -> str | None:
         """Full name of the branch that is checked out, born or not; None when HEAD is detached."""
@@ -516,7 +516,7 @@ class Git:
 
         Remembered where it is about objects that ``ids`` name whole.
         """
-        key = key_of(self.path, args, ids) if ids else None
+        key = key_of(self.path, self._plain_place(), args, ids) if ids else None
         known = _answers.get(key) if key else None
         if known is not None:
             return known.split(b"\0")[:-1]
