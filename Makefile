@@ -1,4 +1,5 @@
 # make demo   set up, make a promotion repository in demo/ and run the whole loop in it (real model, CPU)
+# make tour   a guided tour of what comes after approval: the front door, live metrics, rollback by itself (two minutes)
 # make test   set up and run the tests
 # make check  formatting, lint, types, layers and workflows
 # make fuzz   every parser that reads what others wrote, FUZZ_SECONDS each; FUZZ="record event" names some
@@ -23,7 +24,7 @@ export MODELSMITH_HOME = $(DEMO)/home
 FUZZ_SECONDS ?= 60
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check setup clean-demo cosign oidc openapi agent-clients emulator vllm fuzz github-proof
+.PHONY: demo tour test check setup clean-demo cosign oidc openapi agent-clients emulator vllm fuzz github-proof
 
 setup: $(INSTALLED)
 
@@ -87,13 +88,16 @@ github-proof: setup
 vllm:
 	@PYTHON=$(PYTHON) tests/substrates/get_vllm.sh .vllm
 
+tour: setup
+	@PYTHONPATH=$(CURDIR)/tests:$(CURDIR) $(BIN)/python -m tour $(CURDIR)/.tour
+
 test: $(VENV)/.tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not alone' $(PYTEST)
 	@$(BIN)/python -m pytest -m alone $(PYTEST) || test $$? -eq 5
 
 check: setup
-	@$(BIN)/ruff format --check modelsmith tests benchmarks fuzz
-	@$(BIN)/ruff check modelsmith tests benchmarks fuzz
+	@$(BIN)/ruff format --check modelsmith tests benchmarks fuzz tour
+	@$(BIN)/ruff check modelsmith tests benchmarks fuzz tour
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/actionlint

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from modelsmith.governance.routing import latest_deployment
-from modelsmith.governance.states import SpecialistHistory, folder_of
+from modelsmith.governance.states import SpecialistHistory, folder_of, record_folder
 from modelsmith.governance.window import Judgement, judge, trip_evidence, tripped, watched
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.latch import Latched, Latches
@@ -24,7 +24,7 @@ from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.rollback import roll_back
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.live import needs_live, read_live, seal_of, untimely
+from modelsmith.promotion.live import DUE, needs_live, read_live, seal_of, untimely
 from modelsmith.promotion.pulls import branch_of, sync
 from modelsmith.promotion.rollbacks import deployment_of
 from modelsmith.repository.load import load_cluster
@@ -104,6 +104,34 @@ def look(workspace: Workspace, main: GovernedState, cluster: str) -> Seen:
     return Seen(
         one, counts, judgement, trip_evidence(one.terms), now, latches.read(one.record), latches.is_set(one.record)
     )
+
+
+class Ended(NamedTuple):
+    """A window whose end main has a record of."""
+
+    event: Event
+    """What ended it: production-validated or rolled-back."""
+    watching: Watching
+    live: LiveEvidence
+    """What it came to, as the front door signed it."""
+
+
+def last_ended(main: GovernedState, cluster: str) -> Ended | None:
+    """The window of a cluster that was judged last; None where no record of main holds live evidence.
+
+    Raises:
+        IntegrityFailure: ``bad-file``.
+    """
+    records = [record for history in main.histories.of_cluster(cluster) for record in history.records]
+    found: Ended | None = None
+    for record in records:
+        if record.event in DUE and LIVE_FILE in record.evidence:
+            live = read_live({LIVE_FILE: main.tree.read(f"{record_folder(record)}/{LIVE_FILE}")})
+            opened = deployment_of(main, record.specialist).approved_at
+            if live and opened and (found is None or live.at >= found.live.at):
+                one = Watching(cluster, record.specialist, live.deployment, live.terms, opened)
+                found = Ended(record.event, one, live)
+    return found
 
 
 def _counts(folder: Path, one: Watching) -> Counts | None:

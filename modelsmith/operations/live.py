@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field
 
 from modelsmith.evidence.live_chart import live_chart
-from modelsmith.loop.window import Seen, look
+from modelsmith.governance.window import judge, trip_evidence
+from modelsmith.live.latch import Latches
+from modelsmith.loop.window import Ended, Seen, last_ended, live_folder, look
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pictures import Svg, write_picture
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.base import Event
+from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.live import Counts
 from modelsmith.schema.live_evidence import Finding, Judged
 from modelsmith.schema.steps import Step, step
@@ -22,7 +27,8 @@ class LiveRequest(Request):
     """Shows the window of a cluster: each metric with its bounds, what is left of the time, and what would trip.
 
     Run it in the clone of the front door: counts and latch lie there. It reads them and changes nothing, however often
-    it is called: the evidence may be looked at after every event. Ends with 0 whatever the window shows.
+    it is called: the evidence may be looked at after every event. Where no window is open, it shows the last one that
+    ended, as main has it, in any clone. Ends with 0 whatever the window shows.
     """
 
     cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/."), ARGUMENT]
@@ -40,6 +46,7 @@ class LiveResult(Result):
     closes: datetime
     """Until when traffic goes back by itself, and from when on production can validate it."""
     minutes_left: float
+    """Tenths of minutes, rounded up: 0 says that it is over."""
     outcome: Judged
     reasons: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -50,30 +57,37 @@ class LiveResult(Result):
     latched_at: datetime | None
     """When the front door took it back; None while it has not, or where the latch is damaged, which holds."""
     latched: bool
+    ended_by: Event | None
+    """The event on main that ended the window; None while it is open."""
     svg: str | None
     next: Step
 
 
 def run(workspace: Workspace, request: LiveRequest) -> LiveResult:
     """Look."""
-    seen = look(workspace, read_governed_state(workspace.git, "HEAD"), request.cluster)
+    main = read_governed_state(workspace.git, "HEAD")
+    try:
+        found = _open(look(workspace, main, request.cluster))
+    except InvalidInput as error:
+        ended = last_ended(main, request.cluster) if error.code == "no-window" else None
+        if ended is None:
+            raise
+        found = _over(workspace, ended)
+    if not request.svg:
+        return found
+    chart = live_chart(f"{found.specialist} in production", found.outcome, found.findings, _line(found))
+    return found.model_copy(update={"svg": write_picture(workspace, request.svg, chart)})
+
+
+def _open(seen: Seen) -> LiveResult:
     one = seen.watching
-    left = max(0.0, (one.closes - seen.at).total_seconds() / 60)
-    picture = None
-    if request.svg:
-        title = f"{one.specialist} in production"
-        picture = write_picture(
-            workspace,
-            request.svg,
-            live_chart(title, seen.judgement.outcome, seen.judgement.findings, _line(seen, left)),
-        )
     return LiveResult(
         cluster=one.cluster,
         specialist=one.specialist,
         record=one.record,
         opens=one.opens,
         closes=one.closes,
-        minutes_left=round(left, 1),
+        minutes_left=math.ceil(max(0.0, (one.closes - seen.at).total_seconds() / 6)) / 10,
         outcome=seen.judgement.outcome,
         reasons=seen.judgement.reasons,
         findings=seen.judgement.findings,
@@ -81,15 +95,43 @@ def run(workspace: Workspace, request: LiveRequest) -> LiveResult:
         counts=seen.counts,
         latched_at=seen.latched.at if seen.latched else None,
         latched=seen.is_latched,
-        svg=picture,
+        ended_by=None,
+        svg=None,
         next=_next(seen),
     )
 
 
-def _line(seen: Seen, left: float) -> str:
-    stages = seen.counts.stages if seen.counts else ()
+def _over(workspace: Workspace, ended: Ended) -> LiveResult:
+    """Its figures are the evidence's, which gate and `verify` recompute."""
+    one, live = ended.watching, ended.live
+    latches = Latches(live_folder(workspace) / "latches")
+    latch = latches.read(one.record)
+    return LiveResult(
+        cluster=one.cluster,
+        specialist=one.specialist,
+        record=one.record,
+        opens=one.opens,
+        closes=one.closes,
+        minutes_left=0.0,
+        outcome=live.outcome,
+        reasons=judge(live.terms, live.counts, ended=live.at >= one.closes).reasons,
+        findings=live.findings,
+        trips_at=trip_evidence(live.terms),
+        counts=live.counts,
+        latched_at=latch.at if latch else None,
+        latched=latches.is_set(one.record),
+        ended_by=ended.event,
+        svg=None,
+        next=step("status", {}),
+    )
+
+
+def _line(found: LiveResult) -> str:
+    stages = found.counts.stages if found.counts else ()
     mine, theirs = sum(one.specialist for one in stages), sum(one.incumbent for one in stages)
-    more = f"{left:.0f} minutes left" if left else "its time is over"
+    more = f"{found.minutes_left:g} minutes left" if found.minutes_left else "its time is over"
+    if found.ended_by:
+        more = f"ended as {found.ended_by}"
     return f"{mine} decisions of the specialist, {theirs} of the incumbent; {more}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import shutil
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -210,6 +211,18 @@ def test_whoever_looks_sees_what_would_trip(watched, doors, tmp_path):
     shown = io.StringIO()
     render("live", live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER)), Page(shown))
     assert "taken back  by the front door" in shown.getvalue()
+
+
+def test_a_window_that_has_ended_is_shown_as_main_has_it(watched, doors, tmp_path):
+    """Control: after the rollback the figures are those of the evidence, also where no counts lie any more."""
+    doors(watched).traffic(1_500, 0.2, 0.6)
+    settle(watched.harness())
+    shutil.rmtree(live_folder(watched.workspace))
+    found = live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER, svg=tmp_path / "window.svg"))
+    assert (found.outcome, found.ended_by, found.minutes_left) == ("roll-back", "rolled-back", 0)
+    assert found.findings[0].loss > found.findings[0].allowed
+    assert "worse than the incumbent" in found.reasons[0]
+    assert "ended as rolled-back" in (tmp_path / "window.svg").read_text()
 
 
 def test_nothing_is_validated_without_counts(short, doors):

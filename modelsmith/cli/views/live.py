@@ -16,7 +16,9 @@ _STYLES = {"confirm": "green", "roll-back": "red", "inconclusive": "yellow"}
 
 def live(result: LiveResult, page: Page) -> None:
     """``modelsmith live``."""
-    left = f"{result.minutes_left:.0f} minutes left" if result.minutes_left else "over"
+    left = f"{result.minutes_left:g} minutes left" if result.minutes_left else "over"
+    if result.ended_by:
+        left = f"ended as {result.ended_by}"
     page.rows(
         [
             ("specialist", f"{result.specialist} of {result.cluster}"),

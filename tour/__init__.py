@@ -1,0 +1,1 @@
+"""A guided tour of what comes after approval: the front door, a window that confirms, and one that takes back."""
