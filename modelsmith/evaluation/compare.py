@@ -108,7 +108,7 @@ def _point_flips(both: Sequence[tuple[Tally, Tally]], rule: GateRule) -> tuple[P
 
 def _sentence(change: Estimate, gained: int, lost: int, p: float, smallest: float) -> str:
     numbers = f"{signed(change.value)} [{signed(change.low)}, {signed(change.high)}] over {change.n} paired scenarios"
-    flips = f"{gained} gained, {lost} lost, exact McNemar p = {p:.4f}"
+    flips = f"{gained} gained, {lost} lost, exact McNemar p = {p:.3g}"
     if change.low > 0:
         return f"The second run passes more scenarios: {numbers} ({flips})."
     if change.high < 0:
