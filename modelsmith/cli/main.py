@@ -156,6 +156,15 @@ def cli() -> None:
 @click.option("--name", "names", multiple=True, help="With --http: a name by which clients on other machines know it.")
 @click.option("--tls-cert", type=FILE, help="With --http: certificate chain, PEM.")
 @click.option("--tls-key", type=FILE, help="With --http: its private key, PEM.")
+@click.option(
+    "--specialist", "specialists", multiple=True, metavar="CLUSTER", help="A cluster whose specialist is a tool, too."
+)
+@click.option(
+    "--door",
+    default="http://127.0.0.1:7480",
+    show_default=True,
+    help="With --specialist: the front door; its key is $MODELSMITH_DOOR_KEY.",
+)
 def mcp(
     role: Role | None,
     http: bool,
@@ -164,17 +173,22 @@ def mcp(
     names: tuple[str, ...],
     tls_cert: Path | None,
     tls_key: Path | None,
+    specialists: tuple[str, ...],
+    door: str,
 ) -> None:
     """Serve tools for agents over the Model Context Protocol, on standard input and output or with --http.
 
     An agent's client starts this in a promotion repository; docs/mcp.md shows how. No role has a tool that approves.
+
+    With --specialist, an agent asks a specialist by the tool ask_CLUSTER, through the front door (`modelsmith serve`),
+    which routes and counts it. Without --role those are all of its tools.
     """
     from modelsmith.cli import serving
 
     if http:
-        serving.serve_over_http(role, host, port, names, tls_cert, tls_key)
+        serving.serve_over_http(role, host, port, names, tls_cert, tls_key, specialists, door)
     else:
-        serving.serve_agents(role)
+        serving.serve_agents(role, specialists, door)
 
 
 @cli.group()

@@ -18,13 +18,16 @@ from modelsmith.repository.workspace import home
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 
 if TYPE_CHECKING:
+    from modelsmith.mcp.specialists import Specialists
     from modelsmith.repository.tokens import Tokens
 
 ROLE = "MODELSMITH_ROLE"
 
 
-def serve_agents(asked: Role | None) -> None:
+def serve_agents(asked: Role | None, clusters: tuple[str, ...], door: str) -> None:
     """Serve one client on standard input and output, with the role asked for, else the session's own, else reviewer.
+
+    With ``clusters``, their specialists are tools; where no role is said then, they are all that there is.
 
     Raises:
         InvalidInput: ``outside-role`` where the session that starts it has another role itself; ``no-such-role``.
@@ -43,13 +46,23 @@ def serve_agents(asked: Role | None) -> None:
     with _the_extra():
         from modelsmith.mcp.calls import Session
         from modelsmith.mcp.server import serve_stdio
-    serve_stdio(Session(place(Path.cwd(), Path("/")), role))
+        from modelsmith.mcp.specialists import PREFIX
+    specialists = _specialists(clusters, door)
+    scopes = (f"{PREFIX}*",) if specialists and asked is None and own is None else ("*",)
+    serve_stdio(Session(place(Path.cwd(), Path("/")), role, scopes), specialists)
 
 
 def serve_over_http(
-    role: Role | None, host: str, port: int, names: tuple[str, ...], certificate: Path | None, key: Path | None
+    role: Role | None,
+    host: str,
+    port: int,
+    names: tuple[str, ...],
+    certificate: Path | None,
+    key: Path | None,
+    clusters: tuple[str, ...],
+    door: str,
 ) -> None:
-    """Serve whoever has a token, until interrupted.
+    """Serve whoever has a token, until interrupted; with ``clusters``, their specialists are tools.
 
     Raises:
         InvalidInput: ``usage``; ``tls-needed``; ``bad-oidc``; ``outside-role`` in a session with a role.
@@ -66,9 +79,17 @@ def serve_over_http(
         from modelsmith.repository.listening import Listening
         from modelsmith.repository.tokens import Tokens
     listening = Listening(host, port, names, certificate, key)
-    app = make_app(place(Path.cwd(), Path("/")), Tokens(home()), listening, Provider.read(home()))
+    app = make_app(
+        place(Path.cwd(), Path("/")), Tokens(home()), listening, Provider.read(home()), _specialists(clusters, door)
+    )
     say(f"{listening.scheme}://{host}:{port}{PATH}", error=True)
     serve(app, listening)
+
+
+def _specialists(clusters: tuple[str, ...], door: str) -> Specialists | None:
+    from modelsmith.mcp.specialists import Specialists
+
+    return Specialists.named(door, clusters) if clusters else None
 
 
 def serve_door(
@@ -140,11 +161,12 @@ def issue_to_agent(role: Role, scopes: tuple[str, ...], days: int) -> None:
         InvalidInput: ``usage`` for a scope by which it would have none of them; as `issue`.
     """
     refuse_agents("issue a token")
+    from modelsmith.mcp.specialists import PREFIX
     from modelsmith.mcp.tools import tools_of
 
     names = [tool.name for tool in tools_of(role)]
     for scope in scopes:
-        if not fnmatch.filter(names, scope):
+        if not scope.startswith(PREFIX) and not fnmatch.filter(names, scope):
             raise InvalidInput("usage", f"The role {role} has no tool {scope[:64]!a}", meant(scope, names), scope=scope)
     issue(agent_tokens(), role, scopes, days)
 

@@ -21,6 +21,7 @@ from starlette.routing import Route, request_response
 from modelsmith.mcp.calls import Session
 from modelsmith.mcp.oidc import Issued, Provider
 from modelsmith.mcp.server import make_server
+from modelsmith.mcp.specialists import Specialists
 from modelsmith.mcp.stream import EventStream
 from modelsmith.mcp.watching import Watch
 from modelsmith.operations.table import EVERYONE
@@ -53,10 +54,17 @@ class _Verifier:
         )
 
 
-def make_app(start: Path, tokens: Tokens, listening: Listening, provider: Provider | None = None) -> Starlette:
+def make_app(
+    start: Path,
+    tokens: Tokens,
+    listening: Listening,
+    provider: Provider | None = None,
+    specialists: Specialists | None = None,
+) -> Starlette:
     """The application: nothing is answered without a token, and none but its own hosts and origins are heard.
 
-    With a ``provider``, its tokens are believed too, and clients are told where to get one (RFC 9728).
+    With a ``provider``, its tokens are believed too, and clients are told where to get one (RFC 9728). With
+    ``specialists``, those are tools for every token whose scopes hold them.
 
     Raises:
         InvalidInput: ``tls-needed``.
@@ -87,7 +95,7 @@ def make_app(start: Path, tokens: Tokens, listening: Listening, provider: Provid
 
         return await foreign.validate_request(request) or await stream.answer(request, still_may)
 
-    return make_server(who, watch).streamable_http_app(
+    return make_server(who, watch, specialists).streamable_http_app(
         streamable_http_path=PATH,
         max_request_body_size=LARGEST,
         transport_security=security,

@@ -90,12 +90,17 @@ def mark(value: Any, marker: str, ours: AbstractSet[str]) -> Any:
     if isinstance(value, str):
         if value in ours or _WORD.fullmatch(value):
             return value
-        return f"<{marker}>{_seen(value)}</{marker}>"
+        return quoted(value, marker)
     if isinstance(value, list):
         return [mark(one, marker, ours) for one in value]
     if isinstance(value, dict):
         return {mark(name, marker, ours): mark(one, marker, ours) for name, one in value.items()}
     return value
+
+
+def quoted(text: str, marker: str) -> str:
+    """A text of others between marks, with each character in it seen."""
+    return f"<{marker}>{_seen(text)}</{marker}>"
 
 
 def _seen(text: str) -> str:

@@ -18,6 +18,7 @@ from mcp.shared.exceptions import MCPError
 from modelsmith import __version__
 from modelsmith.mcp import prompts, resources
 from modelsmith.mcp.calls import Reply, Session, call
+from modelsmith.mcp.specialists import Specialists
 from modelsmith.mcp.subscriptions import Subscriptions
 from modelsmith.mcp.tools import find_tool
 from modelsmith.mcp.watching import Watch
@@ -33,15 +34,17 @@ WhoCalls = Callable[[], Session]
 """Whose call it is that is being served; on HTTP the token says it."""
 
 
-def make_server(who: WhoCalls, watch: Watch) -> Server[Any]:
-    """A server of every tool, resource and prompt of whoever calls, that tells its clients when ``watch`` sees more."""
+def make_server(who: WhoCalls, watch: Watch, specialists: Specialists | None = None) -> Server[Any]:
+    """A server of every tool, resource and prompt of whoever calls, that tells its clients when ``watch`` sees more.
+
+    With ``specialists``, each of those is a tool, too.
+    """
     subscriptions = Subscriptions(watch, who)
 
     async def list_tools(ctx: Any, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         session = who()
-        return types.ListToolsResult(
-            tools=await anyio.to_thread.run_sync(lambda: [_tool(tool.name) for tool in session.tools()])
-        )
+        own = await anyio.to_thread.run_sync(lambda: [_tool(tool.name) for tool in session.tools()])
+        return types.ListToolsResult(tools=own + (specialists.listed(session) if specialists else []))
 
     async def call_tool(ctx: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
         session = who()
@@ -50,6 +53,8 @@ def make_server(who: WhoCalls, watch: Watch) -> Server[Any]:
             total = progress.total or None
             anyio.from_thread.run(ctx.session.report_progress, progress.done, total, progress.message)
 
+        if specialists and (cluster := specialists.cluster_of(params.name)):
+            return _result(await specialists.ask(session, cluster, params.arguments or {}))
         reply = await anyio.to_thread.run_sync(call, session, params.name, params.arguments or {}, notify)
         if reply.refused and reply.body["code"] == "no-such-tool":
             raise MCPError(types.INVALID_PARAMS, "Unknown tool", reply.body)
@@ -120,14 +125,14 @@ def _tool(name: str) -> types.Tool:
     )
 
 
-def serve_stdio(session: Session) -> None:
+def serve_stdio(session: Session, specialists: Specialists | None = None) -> None:
     """Serve one client on standard input and output until it closes them.
 
     Its tools are read first: clients wait long for a server to start, and seconds for the list of its tools.
     """
     for tool in session.tools():
         _tool(tool.name)
-    server = make_server(lambda: session, Watch(session.start))
+    server = make_server(lambda: session, Watch(session.start), specialists)
 
     async def serve() -> None:
         async with stdio_server() as (reading, writing):
