@@ -6,8 +6,8 @@ import json
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -43,6 +43,10 @@ class Session:
     role: Role
     scopes: tuple[str, ...] = ("*",)
     """Patterns of tool names; they take away from the role's tools, and never add."""
+    holder: str = ""
+    """Whose token it is, for what each may have so many of; empty on standard input and output."""
+    holds: Callable[[], bool] = field(default=lambda: True, compare=False)
+    """Whether the token still holds: what goes on for long asks again."""
 
     def tools(self) -> list[Tool]:
         """What this session may call."""

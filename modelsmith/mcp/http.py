@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from pathlib import Path
 
 import mcp_types as types
@@ -53,6 +55,20 @@ class _Verifier:
             claims={"role": found.role},
         )
 
+    def holds(self, token: AccessToken) -> bool:
+        """Whether a token that was believed is still to be: it was not revoked, and its time is not over."""
+        if "iss" in (token.claims or {}):
+            return token.expires_at is None or token.expires_at > time.time()
+        return any(one.id == token.token and not one.expired for one in self._tokens.all())
+
+    def session(self, start: Path, token: AccessToken | None) -> Session | None:
+        """What a token opens; None where there is none, or it gives no role."""
+        claims = (token.claims or {}) if token else {}
+        if token is None or claims.get("role") not in EVERYONE:
+            return None
+        holder = f"{claims.get('iss', '')} {token.token}"
+        return Session(start, claims["role"], tuple(token.scopes), holder, partial(self.holds, token))
+
 
 def make_app(
     start: Path,
@@ -82,7 +98,7 @@ def make_app(
     stream, foreign = EventStream(start, watch), TransportSecurityMiddleware(security)
 
     def who() -> Session:
-        found = _session(start, get_access_token())
+        found = verifier.session(start, get_access_token())
         if found is None:
             raise MCPError(types.INVALID_REQUEST, "No token", {"code": "no-token"})
         return found
@@ -91,7 +107,7 @@ def make_app(
         secret = request.headers["authorization"][len("Bearer ") :]
 
         async def still_may() -> Session | None:
-            return _session(start, await verifier.verify_token(secret))
+            return verifier.session(start, await verifier.verify_token(secret))
 
         return await foreign.validate_request(request) or await stream.answer(request, still_may)
 
@@ -109,11 +125,6 @@ def make_app(
             Route(EVENTS_PATH, RequireAuthMiddleware(request_response(events), []), methods=["GET"])
         ],
     )
-
-
-def _session(start: Path, token: AccessToken | None) -> Session | None:
-    role = (token.claims or {}).get("role") if token else None
-    return Session(start, role, tuple(token.scopes)) if token and role in EVERYONE else None
 
 
 def serve(app: Starlette, listening: Listening) -> None:

@@ -7,6 +7,7 @@ out; a reader that is slow, or was away, is behind and misses nothing.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -32,6 +33,8 @@ PATIENCE = 60
 """Seconds for which a reader may take nothing before it is left; it comes back with its cursor."""
 MOST = 256
 """Readers at a time."""
+MOST_OF_ONE = 32
+"""Those of one token."""
 _LONGEST = 64
 """Characters of a cursor that are looked at; none has as many."""
 RECHECK = 5.0
@@ -47,7 +50,8 @@ class EventStream:
     def __init__(self, start: Path, watch: Watch) -> None:
         self._start = start
         self._watch = watch
-        self._readers = 0
+        self._readers = Counter[str]()
+        """By whose token it is."""
 
     async def answer(self, request: Request, still_may: StillMay) -> Response:
         """The stream, from after ``Last-Event-ID`` (or ``?since=``) on; from the first event where neither is given."""
@@ -55,7 +59,7 @@ class EventStream:
         if session is None or not has_events(session):
             outside = InvalidInput("outside-role", "This token is not for reading events", "Use one that is.")
             return JSONResponse(refusal(Session(self._start, "reviewer"), outside), 403)
-        if self._readers >= MOST:
+        if self._full(session):
             return JSONResponse(refusal(session, _too_many()), 503, {"Retry-After": "10"})
         try:
             workspace = await anyio.to_thread.run_sync(session.workspace)
@@ -65,13 +69,16 @@ class EventStream:
         told = self._told(workspace, session, cursor and cursor[:_LONGEST], still_may)
         return EventSourceResponse(told, ping=HEARTBEAT, send_timeout=PATIENCE, sep="\n")
 
+    def _full(self, session: Session) -> bool:
+        return self._readers.total() >= MOST or self._readers[session.holder] >= MOST_OF_ONE
+
     async def _told(
         self, workspace: Workspace, session: Session, cursor: str | None, still_may: StillMay
     ) -> AsyncIterator[ServerSentEvent | bytes]:
-        if self._readers >= MOST:
+        if self._full(session):
             yield ServerSentEvent(json.dumps(refusal(session, _too_many())), event="too-many-readers")
             return
-        self._readers += 1
+        self._readers[session.holder] += 1
         try:
             with self._watch.listening():
                 while await still_may():
@@ -92,11 +99,14 @@ class EventStream:
                         with anyio.move_on_after(RECHECK):
                             await wake.wait()
         finally:
-            self._readers -= 1
+            self._readers[session.holder] -= 1
+            self._readers += Counter()
 
 
 def _too_many() -> InfrastructureFailure:
-    return InfrastructureFailure("too-many-readers", f"{MOST} read events already", "Try again later.")
+    return InfrastructureFailure(
+        "too-many-readers", "So many read events already, or so many by this token", "Try again later."
+    )
 
 
 def _page(workspace: Workspace, cursor: str | None) -> tuple[bytes, int, str | None]:

@@ -29,24 +29,25 @@ class Watch:
         self._start = start
         self._workspace: Workspace | None = None
         self._seen: str | None = None
-        self._listeners = 0
+        self.listeners = 0
+        """How many want to know; with none, nothing is looked at."""
         self.wake = anyio.Event()
         """Set when there is more. Take it before reading, so that what comes while you read is not slept through."""
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Have the ledger watched for the block."""
-        self._listeners += 1
+        self.listeners += 1
         try:
             yield
         finally:
-            self._listeners -= 1
+            self.listeners -= 1
 
     async def run(self, more: Callable[[], Awaitable[None]]) -> None:
         """Watch until cancelled; ``more`` is called after the sleepers are woken."""
         while True:
             await anyio.sleep(EVERY)
-            if self._listeners and (end := await anyio.to_thread.run_sync(self._look)) != self._seen:
+            if self.listeners and (end := await anyio.to_thread.run_sync(self._look)) != self._seen:
                 self._seen = end
                 self.wake.set()
                 self.wake = anyio.Event()

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio
 import httpx2
@@ -15,7 +15,9 @@ import uvicorn
 from happenings import happening
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import SubscriptionLost
 from mcp.shared._httpx_utils import create_mcp_http_client
+from mcp.shared.exceptions import MCPError
 
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.mcp.http import Listening, make_app
@@ -153,6 +155,92 @@ def test_more_readers_than_the_server_takes_are_told_so(served, monkeypatch):
     time.sleep(0.5)
     with served.follow() as (_, three):
         assert told(three, 1), "the others have left"
+
+
+def test_one_token_takes_no_other_s_place(served, monkeypatch):
+    monkeypatch.setattr("modelsmith.mcp.stream.MOST_OF_ONE", 1)
+    monkeypatch.setattr("modelsmith.mcp.subscriptions.MOST_OF_ONE", 1)
+    served.ledger.append(happening(1))
+    other = served.tokens.issue("reviewer", (), 1)[1]
+    with served.follow() as (_, one), served.follow(token=other) as (_, two):
+        told(one, 1), told(two, 1)
+        with served.follow() as (answer, _):
+            assert answer.status_code == 503
+
+    async def visit():
+        async with (
+            listener(served, "auto") as first,
+            listener(served, "auto", other) as second,
+            first.listen(resource_subscriptions=[EVENTS]),
+        ):
+            with pytest.raises(MCPError, match="limit reached"):
+                async with first.listen(resource_subscriptions=[EVENTS]):
+                    pass
+            async with second.listen(resource_subscriptions=[EVENTS]) as changes:
+                assert changes.honored.resource_subscriptions == [EVENTS]
+
+    anyio.run(visit)
+
+
+@asynccontextmanager
+async def listener(served, mode, token=None, heard=None):
+    """A client that is told, over HTTP."""
+
+    async def message(notification):
+        if heard is not None:
+            heard.append(type(notification).__name__)
+
+    http = create_mcp_http_client(headers={"Authorization": f"Bearer {token or served.token}"})
+    transport = streamable_http_client(f"{served.url}/mcp", http_client=http)
+    async with http, Client(transport, mode=mode, message_handler=message) as client:
+        yield client
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_a_client_whose_token_is_revoked_hears_nothing_more(served, mode):
+    kept, token = served.tokens.issue("reviewer", (), 1)
+    heard, others = [], []
+
+    async def visit():
+        with anyio.fail_after(30):
+            async with listener(served, mode, token, heard) as gone, listener(served, mode, None, others) as stays:
+                if mode == "legacy":
+                    await gone.subscribe_resource(EVENTS)
+                    await stays.subscribe_resource(EVENTS)
+                    await anyio.sleep(0.7)
+                    heard.clear(), others.clear()
+                    served.tokens.revoke(kept.id)
+                    served.ledger.append(happening(2))
+                    while not others:
+                        await anyio.sleep(0.1)
+                    await anyio.sleep(0.3)
+                    assert heard == []
+                    return
+                async with (
+                    gone.listen(resource_subscriptions=[EVENTS]) as mine,
+                    stays.listen(resource_subscriptions=[EVENTS]) as theirs,
+                ):
+                    served.tokens.revoke(kept.id)
+                    served.ledger.append(happening(2))
+                    assert (await anext(theirs)).uri == EVENTS
+                    with pytest.raises(SubscriptionLost):
+                        await anext(mine)
+
+    anyio.run(visit)
+
+
+def test_subscribing_again_and_again_costs_what_once_does(served, monkeypatch):
+    monkeypatch.setattr("modelsmith.mcp.subscriptions.MOST_OF_ONE", 1)
+
+    async def visit():
+        async with listener(served, "legacy") as client:
+            for _ in range(50):
+                await client.subscribe_resource(EVENTS)
+                await client.subscribe_resource(EVENTS)
+                await client.unsubscribe_resource(EVENTS)
+                await client.unsubscribe_resource(EVENTS)
+
+    anyio.run(visit)
 
 
 def test_silence_is_broken_by_a_heartbeat(served, monkeypatch):
