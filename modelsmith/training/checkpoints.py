@@ -38,5 +38,13 @@ def last_intact(checkpoints: Path) -> Path | None:
     return None
 
 
+def keep_only_last(checkpoints: Path) -> None:
+    """Remove every checkpoint but the intact one with the most steps: the others are room."""
+    last = last_intact(checkpoints)
+    for folder in checkpoints.glob("*"):
+        if folder != last:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _files(folder: Path) -> dict[str, str]:
     return {name: digest for name, digest in listing(folder).items() if name != COMPLETE}

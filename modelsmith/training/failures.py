@@ -21,7 +21,7 @@ class StoppedError(Exception):
 
 
 class DivergedError(Exception):
-    """The loss is not a number any more."""
+    """Loss or gradient is not a number any more."""
 
 
 class TrippedError(Exception):
@@ -106,7 +106,10 @@ _WORDS: dict[FailureClass, tuple[str, str]] = {
         "Delete the job's folder and train again.",
     ),
     "disk-full": ("The disk is full.", f"Free some space. {_AGAIN}"),
-    "nan-loss": ("The loss is not a number any more: training diverged.", "Lower training.learning_rate."),
+    "nan-loss": (
+        "Loss or gradient is not a number any more, twice: training diverged.",
+        "Lower training.learning_rate.",
+    ),
     "tripped": (
         "A tripwire ended the training: the reward would rise and the specialist would not become better.",
         "Look at the curve; fewer training.steps, a lower learning_rate or a beta above 0 move the model less.",

@@ -170,7 +170,7 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        self._bench.signs.learned(float(loss.detach()))
+        self._bench.signs.learned(float(loss.detach()) * self.args.gradient_accumulation_steps)
         said = {name: values[-1] for name, values in self._metrics["train"].items() if values}
         self._metrics["train"].clear()
         if "reward" not in said:  # a later part of a step whose answers were all measured with the first

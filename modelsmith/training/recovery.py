@@ -18,9 +18,10 @@ from modelsmith.schema.base import Frozen
 from modelsmith.training.job import FailureClass, TrainJob, WorkerError
 
 RECOVERIES_FILE: Final = "recoveries.json"
-Action = Literal["resume", "earlier-checkpoint", "inputs-anew", "smaller-batch"]
+Action = Literal["resume", "earlier-checkpoint", "inputs-anew", "smaller-batch", "free-space"]
 """Go on from the last checkpoint; from the one before, the last being removed; copy the inputs again; put half as many
-rows through the model at once, in twice as many parts of a step."""
+rows through the model at once, in twice as many parts of a step; remove every checkpoint but the last whole one, and
+keep no more than one from then on."""
 
 
 class Remedy(NamedTuple):
@@ -38,10 +39,13 @@ REMEDIES: Final[Mapping[FailureClass, Remedy]] = {
     "stalled": Remedy("resume", 1),
     "corrupt-checkpoint": Remedy("earlier-checkpoint", 2),
     "damaged-input": Remedy("inputs-anew", 1),
+    "disk-full": Remedy("free-space", 1),
+    "nan-loss": Remedy("resume", 1),
 }
-"""Classes that are not here (a full disk, a loss that is no number, a crash nobody knows) end the training."""
-PARTS: Final = ("sft", "dpo")
-"""Methods whose step may go through the model in parts."""
+"""Classes that are not here (a tripwire, weights that differ, a crash nobody knows) end the training. A number that is
+none may come from the device, and then does not come again; where it does, the settings are what is wrong."""
+CHECKPOINTS: Final = 2
+"""Kept while there is room: the last may turn out to be damaged."""
 
 
 class Recovery(Frozen):
@@ -74,6 +78,11 @@ def rows_at_once(job: TrainJob, made: Sequence[Recovery]) -> int:
     return min([job.training.batch_size, *(one.rows_at_once for one in made)])
 
 
+def checkpoints_kept(made: Sequence[Recovery]) -> int:
+    """How many checkpoints lie in the job's folder at most."""
+    return 1 if any(one.action == "free-space" for one in made) else CHECKPOINTS
+
+
 def recovery(
     job: TrainJob, failure: WorkerError, made: Sequence[Recovery], tried: Counter[FailureClass], step: int
 ) -> Recovery | None:
@@ -91,7 +100,7 @@ def recovery(
         return None
     rows = rows_at_once(job, made)
     if remedy.action == "smaller-batch":
-        if rows % 2 or job.training.method not in PARTS:
+        if rows % 2:
             return None
         rows //= 2
     return Recovery(failure=failure.failure, action=remedy.action, step=step, rows_at_once=rows)

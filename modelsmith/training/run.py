@@ -38,7 +38,7 @@ from modelsmith.training.job import (
     TrainResult,
     heartbeats,
 )
-from modelsmith.training.recovery import read_recoveries, rows_at_once
+from modelsmith.training.recovery import checkpoints_kept, read_recoveries, rows_at_once
 from modelsmith.training.rows import ROW_OF, read_rows
 from modelsmith.training.signs import Signs
 
@@ -74,7 +74,7 @@ def run(folder: Path, file: JobFile, base: Path, stop: threading.Event, build: B
         StoppedError: asked to stop; a checkpoint is written.
         CorruptCheckpointError: the checkpoint could not be loaded although its files are as they were written. It is
             removed, so that the next run goes on from the one before.
-        DivergedError: the loss is not a number any more.
+        DivergedError: loss or gradient is not a number any more.
         TrippedError: a tripwire was met; a checkpoint is written.
     """
     job, checkpoints = file.job, folder / CHECKPOINT_FOLDER
@@ -119,10 +119,12 @@ def _bench(folder: Path, job: TrainJob, base: Path, signs: Signs) -> Bench:
         model = load_adapter(model, folder / PARENT_INPUT, trainable=True)
     else:
         adapter = _lora(job.training.lora, model)
-    at_once = rows_at_once(job, read_recoveries(folder))
+    made = read_recoveries(folder)
+    at_once = rows_at_once(job, made)
     arguments = _arguments(job.training, folder / CHECKPOINT_FOLDER, cuda) | {
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": job.training.batch_size // at_once,
+        "save_total_limit": checkpoints_kept(made),
     }
     return Bench(
         job, read_rows(folder / ROWS_INPUT, ROW_OF[job.training.method]), model, adapter, tokenizer, arguments, signs
@@ -159,7 +161,6 @@ def _arguments(training: Settings, checkpoints: Path, cuda: bool) -> dict[str, A
         "data_seed": training.seed,
         "save_strategy": "steps",
         "save_steps": training.checkpoint_every,
-        "save_total_limit": 2,
         "logging_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from modelsmith.fleet.folder import HEARTBEAT_FILE, lines_since, say
@@ -62,6 +63,16 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         self._step = state.global_step
         if not self.begun:
             self.begun, self._clock, self._first = True, time.monotonic(), state.global_step
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """See transformers. What is no number is found before it is in the weights, and so in no checkpoint.
+
+        Raises:
+            DivergedError: the gradient is not a number any more.
+        """
+        gradients = [tensor.grad for tensor in model.parameters() if tensor.grad is not None]
+        if not torch.nn.utils.get_total_norm(gradients).isfinite():
+            raise DivergedError(f"gradient at step {self._step + 1}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """See transformers."""

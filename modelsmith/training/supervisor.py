@@ -20,9 +20,11 @@ from modelsmith.fleet.worker import STOP_GRACE, STOPPED
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.training_row import Prompt
+from modelsmith.training.checkpoints import keep_only_last
 from modelsmith.training.failures import as_error, has_room
 from modelsmith.training.job import (
     ADAPTER_FOLDER,
+    CHECKPOINT_FOLDER,
     FailureClass,
     Heartbeat,
     Inputs,
@@ -125,6 +127,9 @@ def train(
                 return _outcome(job_dir, result, tried.total(), adopted=False)
             failure = failure or WorkerError(failure="crash", message="The worker ended without a whole result.")
             remedy = recovery(job, failure, made, tried, last)
+            if remedy is not None and remedy.action == "free-space":
+                keep_only_last(job_dir / CHECKPOINT_FOLDER)
+                remedy = remedy if has_room(job_dir) else None
             if remedy is None:
                 raise as_error(failure, _tail(job_dir / LOG))
             made, tried[failure.failure] = (*made, remedy), tried[failure.failure] + 1

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from trainings import Thread
 from trl import GRPOTrainer
 
 from modelsmith.artifacts.seal import seal
@@ -31,6 +32,7 @@ from modelsmith.training.checkpoints import is_intact
 from modelsmith.training.job import Heartbeat, Inputs, JobFile, TrainJob, TrainResult, WorkerError, heartbeats, place
 from modelsmith.training.measures import Measures, tripped
 from modelsmith.training.packing import Tokens, pack_answers
+from modelsmith.training.recovery import Recovery
 from modelsmith.training.rows import read_rows, write_rows
 from modelsmith.training.sampler import Sampler, disagreement
 from modelsmith.training.signs import Signs
@@ -339,3 +341,39 @@ def test_a_rubric_that_cannot_reward_the_prompts_is_refused_before_a_worker_star
     with pytest.raises(ModelsmithError) as refused:
         supervisor.train(tmp_path / "job", job, Inputs(tmp_path / "rows.jsonl"), NoExecutor(), lambda beat: None)
     assert refused.value.code == {"rubric": "reward-differs", "judge": "judged-reward"}[wrong]
+
+
+def test_where_memory_runs_out_half_the_answers_are_learned_from_at_once(
+    tiny_model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory of this machine holds four answers; what is drawn, rewarded and learned in a step stays the same."""
+
+    def job() -> TrainJob:
+        return TrainJob(
+            base=listing_digest(tiny_model), parent=None, rows=file_digest(rows), system="", rubric=RUBRIC,
+            training=SETTINGS.model_copy(update={"steps": 3, "lora": Lora(rank=4, alpha=8)}),
+        )  # fmt: skip
+
+    def trained(name: str, beats: list[Heartbeat]) -> supervisor.TrainOutcome:
+        return supervisor.train(tmp_path / name, job(), Inputs(rows), Thread()(tiny_model), beats.append)
+
+    calm: list[Heartbeat] = []
+    undisturbed = trained("calm", calm)
+    real = grpo._Trainer.compute_loss
+
+    def compute_loss(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.args.per_device_train_batch_size > 4:
+            raise MemoryError("out of memory")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(grpo._Trainer, "compute_loss", compute_loss)
+    beats: list[Heartbeat] = []
+    outcome = trained("small", beats)
+    assert outcome.recoveries == (Recovery(failure="oom", action="smaller-batch", step=0, rows_at_once=4),)
+    assert [one.measures and one.measures.reward for one in beats] == [
+        one.measures and one.measures.reward for one in calm
+    ]
+    assert [one.loss for one in beats] == pytest.approx([one.loss for one in calm], abs=1e-4)
+    ours, theirs = (load_file(one.adapter / "adapter_model.safetensors") for one in (outcome, undisturbed))
+    for tensor_name, tensor in theirs.items():
+        torch.testing.assert_close(ours[tensor_name], tensor, atol=1e-3, rtol=1e-2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections import Counter
@@ -16,7 +17,7 @@ from trainings import Case, Thread, Watched, same_weights, train
 from modelsmith.schema.scenario import Message
 from modelsmith.schema.training import Dpo, Lora, Sft, Stage
 from modelsmith.schema.training_row import PreferencePair, TrainingRow
-from modelsmith.training import dpo, sft
+from modelsmith.training import dpo, sft, signs
 from modelsmith.training.job import Heartbeat, WorkerError
 from modelsmith.training.recovery import REMEDIES, Recovery, recovery
 from modelsmith.training.rows import write_rows
@@ -128,3 +129,42 @@ def test_a_worker_that_is_asked_to_end_goes_on_to_the_very_same_adapter(tiny_mod
     assert [(one.failure, one.action) for one in outcome.recoveries] == [("preempted", "resume")]
     calm = train(tmp_path / "calm", longer, Thread(), lambda beat: None)
     assert same_weights(outcome.adapter, calm.adapter)
+
+
+def test_a_gradient_that_is_no_number_once_is_no_part_of_the_adapter(
+    case: Case, undisturbed: TrainOutcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device errs once, in the backward pass of the fourth step: the loss that was told is a number."""
+    method = sft if case.training.method == "sft" else dpo
+    real, erred = method._Trainer.compute_loss, list[int]()
+
+    def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = real(self, model, inputs, *args, **kwargs)
+        if self.state.global_step == 3 and not erred:
+            erred.append(3)
+            return loss * float("nan")
+        return loss
+
+    monkeypatch.setattr(method._Trainer, "compute_loss", compute_loss)
+    outcome = train(tmp_path / "job", case, Thread(), lambda beat: None)
+    assert outcome.recoveries == (Recovery(failure="nan-loss", action="resume", step=3, rows_at_once=4),)
+    assert same_weights(outcome.adapter, undisturbed.adapter)
+
+
+def test_a_full_disk_is_made_room_on_by_older_checkpoints(
+    case: Case, undisturbed: TrainOutcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk holds two checkpoints and not a third."""
+    real, kept = signs.seal_checkpoint, list[list[str]]()
+
+    def seal_checkpoint(folder: Path) -> None:
+        kept.append(sorted(one.name for one in folder.parent.iterdir()))
+        if folder.name == "checkpoint-6" and len(kept) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(folder)
+
+    monkeypatch.setattr(signs, "seal_checkpoint", seal_checkpoint)
+    outcome = train(tmp_path / "job", case, Thread(), lambda beat: None)
+    assert [(one.failure, one.action) for one in outcome.recoveries] == [("disk-full", "free-space")]
+    assert kept[3] == ["checkpoint-6"], "from the fourth step on, and no more than one is kept"
+    assert same_weights(outcome.adapter, undisturbed.adapter)
