@@ -8,11 +8,13 @@ identity depends on them.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,7 +103,8 @@ def compare(expected: Mapping[str, str], actual: Mapping[str, str], promise: str
 def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write a file so that a reader, or a rerun after a crash, sees the old content or the new, never a part.
 
-    A link at the path is replaced, and one at that of the temporary file beside it is an error; none is followed.
+    Of several writers, in whatever process, one writes after the other. A link at the path is replaced, and one at that
+    of the temporary file beside it is an error; none is followed.
 
     Args:
         path: The file.
@@ -112,17 +115,39 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
         OSError: what the file system said.
     """
     part = path.with_name(f".{path.name}.partial")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with os.fdopen(_open_alone(part, mode), "wb") as file:
+        try:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
     sync_folder(path.parent)
+
+
+def _open_alone(part: Path, mode: int) -> int:
+    """The temporary file, empty, with a lock that ends when it is closed.
+
+    Whoever has waited for the lock may hold what is the other writer's finished file by now, and opens it anew. Where
+    the file system knows no locks, writers are on their own.
+    """
+    while True:
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, mode)
+        try:
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            mine = os.fstat(handle)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(mine, os.stat(part, follow_symlinks=False)):
+                    os.ftruncate(handle, 0)
+                    os.fchmod(handle, mine.st_mode & mode)
+                    return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
 
 
 def clear_partials(directory: Path) -> None:

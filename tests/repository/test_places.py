@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 from pathlib import Path
 
@@ -93,3 +94,35 @@ def test_a_link_where_a_temporary_file_goes_is_not_written_through(tmp_path: Pat
     with pytest.raises(OSError, match="symbolic links"):
         write_atomically(tmp_path / "x", b"x")
     assert not aim.exists()
+
+
+def _write_often(path: Path, letter: bytes) -> None:
+    for size in range(200_000, 200_040):
+        write_atomically(path, letter * size)
+
+
+def test_of_several_writers_at_once_a_reader_sees_one_s_whole_content(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    write_atomically(path, b"-" * 200_000)
+    writers = [multiprocessing.get_context("fork").Process(target=_write_often, args=(path, c)) for c in (b"a", b"b")]
+    for writer in writers:
+        writer.start()
+    seen = set()
+    while any(writer.is_alive() for writer in writers):
+        data = path.read_bytes()
+        seen.add((data[:1], len(set(data)), len(data) >= 200_000))
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert all(letters == 1 and whole for _, letters, whole in seen)
+    assert [one.name for one in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_secret_is_not_written_into_a_file_that_others_may_read(tmp_path: Path) -> None:
+    """A temporary file that was left, or laid there, with more permissions than the file is to have."""
+    left = tmp_path / ".key.partial"
+    left.write_bytes(b"old")
+    left.chmod(0o666)
+    write_atomically(tmp_path / "key", b"secret", 0o600)
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "key").read_bytes() == b"secret"
