@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler
 
 from modelsmith.door.asking import as_governed, read_request
 from modelsmith.door.follow import Follower, Ready, Served
-from modelsmith.door.gate import Gate
+from modelsmith.door.gate import ANYONE, Gate
 from modelsmith.door.journal import Journal
 from modelsmith.door.metrics import DoorMetrics
 from modelsmith.door.refusal import Down, Refused, unavailable
@@ -140,7 +140,8 @@ class Door:
         body = read_request(await self._body(request))
         served = self._served()
         ready, route = self._routed(served, request, body)
-        async with self._gate.turn():
+        caller = request[CALLER]
+        async with self._gate.turn(caller.id if caller else ANYONE):
             return await _Exchange(self, request, ready, route, as_governed(body, ready.line.governed)).answer()
 
     def _routed(self, served: Served, request: web.Request, body: Mapping[str, Any]) -> tuple[Ready, Route]:

@@ -1,38 +1,46 @@
-"""How many requests are under way: the others wait for their turn, and too many are turned away at once."""
+"""How many requests are under way: the others wait for their turn, and too many are turned away at once.
+
+Callers take turns: whoever sends a thousand requests makes another caller wait for one of them, not for all. While
+nobody else asks, one caller may have everything.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from modelsmith.door.refusal import Refused
 from modelsmith.door.settings import Limits
 
+ANYONE = ""
+"""Whose requests all are where nobody needs a key."""
+
 
 class Gate:
-    """Belongs to one event loop. Whoever waits longest goes first."""
+    """Belongs to one event loop. Of one caller, whoever waits longest goes first."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        """By caller, whose turn is next first; none is empty."""
         self.inside = 0
 
     @property
     def waiting(self) -> int:
         """Requests that wait."""
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def turn(self, caller: str) -> AsyncIterator[None]:
         """Wait for a turn, and have it for the block.
 
         Raises:
             Refused: 429 ``busy``, with the seconds after which to ask again.
         """
         if self.inside >= self._limits.at_once or self._waiting:
-            await self._wait()
+            await self._wait(caller)
         else:
             self.inside += 1
         try:
@@ -40,11 +48,13 @@ class Gate:
         finally:
             self._leave()
 
-    async def _wait(self) -> None:
-        if len(self._waiting) >= self._limits.waiting:
+    async def _wait(self, caller: str) -> None:
+        own = len(self._waiting.get(caller, ()))
+        most = self._limits.waiting if caller == ANYONE else -(-self._limits.waiting // 2)
+        if self.waiting >= self._limits.waiting or own >= most:
             raise Refused(429, "busy", "Too many requests are under way and waiting.", after=1)
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting.setdefault(caller, deque()).append(turn)
         try:
             async with asyncio.timeout(self._limits.wait_seconds):
                 await turn
@@ -52,15 +62,26 @@ class Gate:
             if turn.done() and not turn.cancelled():
                 self._leave()
             else:
-                with suppress(ValueError):
-                    self._waiting.remove(turn)
+                self._forget(caller, turn)
             if isinstance(error, TimeoutError):
                 raise Refused(429, "busy", "There was no turn in time.", after=2) from None
             raise
 
+    def _forget(self, caller: str, turn: asyncio.Future[None]) -> None:
+        turns = self._waiting.get(caller)
+        if turns and turn in turns:
+            turns.remove(turn)
+            if not turns:
+                del self._waiting[caller]
+
     def _leave(self) -> None:
         while self._waiting:
-            turn = self._waiting.popleft()
+            caller, turns = next(iter(self._waiting.items()))
+            turn = turns.popleft()
+            if turns:
+                self._waiting.move_to_end(caller)
+            else:
+                del self._waiting[caller]
             if not turn.done():
                 turn.set_result(None)
                 return

@@ -230,6 +230,30 @@ def test_too_many_wait_their_turn_and_then_are_told_when_to_come(play):
     play(scene, limits=SMALL)
 
 
+def test_a_key_that_asks_a_hundred_times_makes_another_wait_for_one(play, tmp_path):
+    """Callers take turns, and one of them has no more than half of the places to wait in."""
+    keys = callers(tmp_path)
+    greedy, modest = (keys.issue("caller", (CLUSTER,), 1)[1] for _ in range(2))
+
+    async def scene(door):
+        door.specialist.pause = 0.05
+        ended = []
+
+        async def one(key, name):
+            status, _, _ = await door.ask(Authorization=f"Bearer {key}")
+            ended.append((name, status))
+
+        many = [asyncio.create_task(one(greedy, "greedy")) for _ in range(100)]
+        await until(lambda: ended.count(("greedy", 429)) == 100 - 1 - 20)
+        await one(modest, "modest")
+        await asyncio.gather(*many)
+        served = [name for name, status in ended if status == 200]
+        assert served.count("greedy") == 21
+        assert served.index("modest") <= 3
+
+    play(scene, keys=keys, limits=Limits(at_once=1, waiting=40, wait_seconds=20.0))
+
+
 def test_those_who_leave_while_they_wait_take_no_turn(play):
     async def scene(door):
         door.specialist.pause = 0.3
