@@ -65,7 +65,7 @@ class Counting:
     def answered(self, decision: Decision, answered: Answered) -> None:
         self.ends.append((decision, answered))
 
-    def feedback(self, body: bytes, may: Callable[[str], bool]) -> tuple[int, dict[str, Any]]:
+    def feedback(self, body: bytes, may: Callable[[str], bool], sender: str) -> tuple[int, dict[str, Any]]:
         return 200, {"bytes": len(body), "may": [name for name in ("pricing", "traffic-1") if may(name)]}
 
     def latched(self, record: str) -> bool:

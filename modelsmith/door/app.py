@@ -140,8 +140,7 @@ class Door:
         body = read_request(await self._body(request))
         served = self._served()
         ready, route = self._routed(served, request, body)
-        caller = request[CALLER]
-        async with self._gate.turn(caller.id if caller else ANYONE):
+        async with self._gate.turn(_name(request[CALLER])):
             return await _Exchange(self, request, ready, route, as_governed(body, ready.line.governed)).answer()
 
     def _routed(self, served: Served, request: web.Request, body: Mapping[str, Any]) -> tuple[Ready, Route]:
@@ -182,7 +181,9 @@ class Door:
 
     async def _feedback(self, request: web.Request) -> web.Response:
         body = await self._body(request)
-        status, answer = await asyncio.to_thread(self.recorder.feedback, body, partial(_may, request))
+        status, answer = await asyncio.to_thread(
+            self.recorder.feedback, body, partial(_may, request), _name(request[CALLER])
+        )
         headers = {"Retry-After": "1"} if status == 429 else {}
         return web.json_response(answer, status=status, headers=headers)
 
@@ -217,6 +218,10 @@ class Door:
 async def _signed(request: web.Request, response: web.StreamResponse) -> None:
     """Versions of libraries are nobody's business."""
     response.headers["Server"] = "modelsmith"
+
+
+def _name(caller: Token | None) -> str:
+    return caller.id if caller else ANYONE
 
 
 def _may(request: web.Request, cluster: str) -> bool:

@@ -94,7 +94,7 @@ class Recorder(Protocol):
     def answered(self, decision: Decision, answered: Answered) -> None:
         """Note how it ended; once for each decision."""
 
-    def feedback(self, body: bytes, may: Callable[[str], bool]) -> tuple[int, dict[str, Any]]:
+    def feedback(self, body: bytes, may: Callable[[str], bool], sender: str) -> tuple[int, dict[str, Any]]:
         """One report or a batch of them (``POST /v1/feedback``): HTTP status and the body of the answer.
 
         Whoever calls has authenticated the sender and limits the size of the body. This reads and writes the store:
@@ -103,6 +103,7 @@ class Recorder(Protocol):
         Args:
             body: As it came.
             may: Whether the sender's key is for a cluster.
+            sender: Whose key it is; nobody can use up another's idempotency keys.
         """
 
     def latched(self, record: str) -> bool:

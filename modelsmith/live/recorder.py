@@ -112,7 +112,9 @@ class LiveRecorder(Recorder):
             self._put(Note(decision, measured_of(answered, rule.slow.milliseconds if rule.slow else None)))
 
     @override
-    def feedback(self, body: bytes, may: Callable[[str], bool] = lambda cluster: True) -> tuple[int, dict[str, Any]]:
+    def feedback(
+        self, body: bytes, may: Callable[[str], bool] = lambda cluster: True, sender: str = ""
+    ) -> tuple[int, dict[str, Any]]:
         given = read_body(body)
         if given is None:
             self.metrics.report("", "malformed")
@@ -125,7 +127,7 @@ class LiveRecorder(Recorder):
             for one in self._watching.values()
             if one.terms.rule
         }
-        read = [read_report(one, self._ids, asked, may, now) for one in given]
+        read = [read_report(one, self._ids, asked, may, sender, now) for one in given]
         good = [one for one in read if isinstance(one, Report)]
         if not self._flows(Counter(one.decision.cluster for one in good)):
             self.metrics.report("", "flood", len(given))

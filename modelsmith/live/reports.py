@@ -79,7 +79,7 @@ def _refuse(name: str) -> None:
 
 
 def read_report(
-    value: Any, ids: Ids, watched: dict[str, Asked], may: Callable[[str], bool], now: datetime
+    value: Any, ids: Ids, watched: dict[str, Asked], may: Callable[[str], bool], sender: str, now: datetime
 ) -> Report | tuple[Refused, str]:
     """One report, or why it is refused and the cluster where that is known.
 
@@ -88,6 +88,7 @@ def read_report(
         ids: Of this door.
         watched: What each deployment takes, by its record.
         may: Whether the sender's key is for a cluster.
+        sender: Whose key it is: idempotency keys are each sender's own.
         now: The door's clock.
     """
     if not isinstance(value, dict) or set(value) != {"decision_id", "metric", "value", "idempotency_key"}:
@@ -103,7 +104,7 @@ def read_report(
     refused = _refusal(decision, metric, given, watched.get(decision.record), now)
     if refused:
         return refused, decision.cluster
-    text = json.dumps([decision.cluster, key]).encode()
+    text = json.dumps([decision.cluster, sender, key]).encode()
     return Report(decision, metric, bool(given), hashlib.blake2b(text, digest_size=16).digest())
 
 

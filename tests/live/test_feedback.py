@@ -131,6 +131,13 @@ def test_a_key_of_another_cluster_reports_nothing_of_this_one(desk):
     assert (status, said["result"]) == (403, "outside-key")
 
 
+def test_nobody_uses_up_another_s_idempotency_keys(desk):
+    """A second application of the same cluster reports under keys that it guesses the first will use."""
+    for sender, said in (("first", "taken"), ("second", "taken"), ("first", "key-reused")):
+        body = json.dumps(report(desk.decided(), key="auction-4711")).encode()
+        assert desk.recorder.feedback(body, lambda cluster: True, sender)[1]["result"] == said
+
+
 def test_a_batch_says_of_each_report_what_became_of_it(desk):
     good = report(desk.decided("specialist"))
     status, said = sent(desk, good, good, report("forged"))
