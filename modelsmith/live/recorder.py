@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -101,7 +102,7 @@ class LiveRecorder(Recorder):
         unit, now = self._ids.unit(cluster, specialist, key), self._clock.wall()
         decision = self._ids.decision(cluster, specialist, incumbent, record, arm, unit, share, stage, now)
         if self._rule_for(decision):
-            self._put(Note(decision, None))
+            self._put(Note(self._dated(decision), None))
         return decision
 
     @override
@@ -109,7 +110,7 @@ class LiveRecorder(Recorder):
         self.metrics.answered(decision, answered)
         rule = self._rule_for(decision)
         if rule:
-            self._put(Note(decision, measured_of(answered, rule.slow.milliseconds if rule.slow else None)))
+            self._put(Note(self._dated(decision), measured_of(answered, rule.slow.milliseconds if rule.slow else None)))
 
     @override
     def feedback(
@@ -128,7 +129,7 @@ class LiveRecorder(Recorder):
             if one.terms.rule
         }
         read = [read_report(one, self._ids, asked, may, sender, now) for one in given]
-        good = [one for one in read if isinstance(one, Report)]
+        good = [one._replace(decision=self._dated(one.decision)) for one in read if isinstance(one, Report)]
         if not self._flows(Counter(one.decision.cluster for one in good)):
             self.metrics.report("", "flood", len(given))
             return 429, {"error": {"code": "flood", "message": WORDS["flood"]}}
@@ -196,6 +197,16 @@ class LiveRecorder(Recorder):
         if one is None or one.record != decision.record or decision.stage == "shadow":
             return None
         return one.terms.rule if LEAST_SHARE <= decision.share <= 1 - LEAST_SHARE else None
+
+    def _dated(self, decision: Decision) -> Decision:
+        """The decision at a time that can be: none was made before the deployment was approved, whatever a clock said.
+
+        A clock that was behind for the first of them would else make evidence that no gate takes, for good.
+        """
+        one = self._watching.get(decision.cluster)
+        if one is None or one.record != decision.record or decision.at >= one.opens:
+            return decision
+        return replace(decision, at=one.opens)
 
     def _put(self, note: Note) -> None:
         if len(self._waiting) >= _MOST_WAITING:

@@ -103,6 +103,20 @@ def test_a_step_of_the_clock_does_not_lift_the_latch(desk, step):
     assert desk.again().latched(RECORD)
 
 
+def test_a_clock_that_is_behind_at_first_spoils_no_evidence(desk):
+    """No decision of a deployment was made before its approval, so none is dated so; a loss is seen all the same."""
+    right, desk.hands.at = desk.hands.at, desk.hands.at - timedelta(hours=3)
+    _, reports = desk.traffic(20, 0.5, 0.5)
+    desk.hands.at = right
+    desk.recorder.feedback(json.dumps({"reports": reports}).encode())
+    counts = desk.recorder.counts(watching())
+    assert counts.began == watching().opens <= counts.ended
+    assert counts.stages[0].specialist + counts.stages[0].incumbent == 20
+    desk.hands.at = right - timedelta(hours=3)
+    worse(desk)
+    assert desk.recorder.latched(RECORD)
+
+
 def test_a_step_forward_does_not_end_the_window(desk):
     """Nobody gets rid of the contract by setting the clock: the window is open while either clock says so."""
     desk.hands.at = desk.hands.at.replace(year=desk.hands.at.year + 1)
