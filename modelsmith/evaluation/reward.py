@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from modelsmith.evaluation.scoring import decide, judged_points, point_weights, row_score
-from modelsmith.points.check import READING, require_comparable, require_usable
+from modelsmith.evaluation.scoring import judged_points, point_weights, row_score
+from modelsmith.points.check import READING, passes, require_comparable, require_usable
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.rubric import Rubric
@@ -58,4 +58,9 @@ def rewards(rubric: Rubric, sampled: Sequence[Sampled]) -> list[float]:
         InfrastructureFailure: ``judge-unavailable``: a judged point is never a zero.
     """
     weights = point_weights(rubric)
-    return [row_score(decide(rubric, one.expected, one.text, cut_off=one.cut_off)[0], weights) for one in sampled]
+    return [
+        row_score(
+            {point.id: passes(point, one.text, one.expected, cut_off=one.cut_off) for point in rubric.points}, weights
+        )
+        for one in sampled
+    ]

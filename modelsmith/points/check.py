@@ -15,7 +15,7 @@ from typing import NamedTuple, assert_never
 from pydantic import JsonValue
 
 from modelsmith.points.answers import composed, composed_text, look_up, read_answer_once, same, shown, too_long
-from modelsmith.points.json_schemas import first_problem, prepare
+from modelsmith.points.json_schemas import first_problem, prepare, satisfies
 from modelsmith.points.numbers import StatedNumber, number_in_text
 from modelsmith.points.patterns import found, size
 from modelsmith.points.schema_shape import pattern_steps
@@ -61,6 +61,17 @@ def grade_point(
     """
     reason = _reason(point, completion, reference, cut_off)
     return PointVerdict(not reason, bounded(reason))
+
+
+def passes(point: RubricPoint, completion: str, reference: Mapping[str, JsonValue], *, cut_off: bool = False) -> bool:
+    """Whether `grade_point` lets it pass, for those who ask no why; raises as that does."""
+    if not isinstance(point.check, JsonSchemaCheck):
+        return not _reason(point, completion, reference, cut_off)
+    answer, problem = read_answer_once(completion)
+    if problem:
+        prepare(point.check.schema_)
+        return False
+    return satisfies(point.check.schema_, answer) and not _half_a_number(answer, cut_off)
 
 
 def bounded(reason: str) -> str:
@@ -186,9 +197,13 @@ def _unusable(point: str, wanted: str, value: JsonValue) -> InvalidInput:
 
 def _schema_reason(check: JsonSchemaCheck, completion: str, cut_off: bool) -> str:
     answer, problem = read_answer_once(completion)
-    if cut_off and isinstance(answer, (int, float)) and not isinstance(answer, bool):
+    if _half_a_number(answer, cut_off):
         return "the answer was cut off at its limit of tokens, perhaps in the middle of its number"
     return problem or first_problem(check.schema_, answer)
+
+
+def _half_a_number(answer: JsonValue, cut_off: bool) -> bool:
+    return cut_off and isinstance(answer, (int, float)) and not isinstance(answer, bool)
 
 
 def _field_reason(check: JsonFieldCheck, completion: str, expected: JsonValue) -> str:

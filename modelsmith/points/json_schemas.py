@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +21,7 @@ from modelsmith.points.answers import composed
 from modelsmith.points.formats import FORMATS
 from modelsmith.points.patterns import found
 from modelsmith.points.schema_shape import references, refused, require_small
+from modelsmith.points.schema_verdict import Verdict, identity, is_multiple, verdict_of
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -43,6 +43,16 @@ def first_problem(schema: Mapping[str, JsonValue], answer: JsonValue) -> str:
     finally:
         _known.reset(before)
     return "" if error is None else f"{error.json_path}: {error.message}"
+
+
+def satisfies(schema: Mapping[str, JsonValue], answer: JsonValue) -> bool:
+    """Whether `first_problem` finds none, without a word of why, and so in a small part of the time.
+
+    Raises:
+        InvalidInput: as `first_problem`.
+    """
+    verdict = _quick(_Same(schema))
+    return not first_problem(schema, answer) if verdict is None else verdict(answer)
 
 
 def prepare(schema: Mapping[str, JsonValue]) -> Validator:
@@ -72,6 +82,11 @@ class _Same(NamedTuple):
 @lru_cache(maxsize=64)
 def _known_as(same: _Same) -> Validator:
     return _prepared(json.dumps(same.schema))
+
+
+@lru_cache(maxsize=64)
+def _quick(same: _Same) -> Verdict | None:
+    return verdict_of(_known_as(same).schema)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=64)
@@ -140,23 +155,12 @@ def _format(validator: Any, name: str, instance: Any, schema: Any) -> Iterator[A
 def _multiple_of(validator: Any, step: float, instance: Any, schema: Any) -> Iterator[Any]:
     from jsonschema.exceptions import ValidationError
 
-    if validator.is_type(instance, "number") and (Fraction(repr(instance)) / Fraction(repr(step))).denominator != 1:
+    if validator.is_type(instance, "number") and not is_multiple(instance, step):
         yield ValidationError(f"{instance!r} is not a multiple of {step!r}")
 
 
 def _unique_items(validator: Any, wanted: bool, instance: Any, schema: Any) -> Iterator[Any]:
     from jsonschema.exceptions import ValidationError
 
-    if wanted and validator.is_type(instance, "array") and len(set(map(_identity, instance))) != len(instance):
+    if wanted and validator.is_type(instance, "array") and len(set(map(identity, instance))) != len(instance):
         yield ValidationError("the items are not all different")
-
-
-def _identity(value: JsonValue) -> object:
-    """A hashable stand-in that is equal exactly when the JSON values are."""
-    if isinstance(value, bool) or value is None:
-        return ("literal", str(value))
-    if isinstance(value, dict):
-        return ("object", frozenset((key, _identity(member)) for key, member in value.items()))
-    if isinstance(value, list):
-        return ("array", tuple(map(_identity, value)))
-    return (isinstance(value, str), value)
