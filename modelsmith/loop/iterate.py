@@ -16,7 +16,7 @@ from modelsmith.loop.context import IterationContext, open_context
 from modelsmith.loop.diagnoses import read_diagnoses
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.state import Fault, Iteration, Phase, StateFile
-from modelsmith.loop.stopping import Stop, assessed, stop_of
+from modelsmith.loop.stopping import Stop, assessed, recommendation, stop_of
 from modelsmith.promotion.checks import FRESH
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
@@ -82,16 +82,20 @@ class Loop:
                 if not again or iteration.number - first + 1 >= limit:
                     return iteration
                 if stop := self.stop():
-                    return states.put(iteration.model_copy(update={"reason": f"{iteration.reason}; {stop.sentence}"}))
+                    return states.put(iteration.stopped(stop.sentence, stop.recommended))
                 workspace.notify(Progress("iterate", f"iteration {iteration.number}: {iteration.reason}"))
                 iteration = states.put(self._begin(self._main(), iteration))
 
     def stop(self) -> Stop | None:
         """What main's cluster file registers against another iteration of this call."""
         workspace = self.harness.workspace
-        rule = load_cluster(self._main().tree, self.cluster).loop
+        cluster = load_cluster(self._main().tree, self.cluster)
+        diagnosed = read_diagnoses(workspace, self.cluster)
         evals = assessed(ledger_of(workspace).runs(cluster=self.cluster), self.cluster)
-        return stop_of(rule, evals, (time.monotonic() - self.began) / 3600, read_diagnoses(workspace, self.cluster))
+        stop = stop_of(cluster.loop, evals, (time.monotonic() - self.began) / 3600, diagnosed)
+        if stop is None or stop.kind != "plateau":
+            return stop
+        return stop._replace(recommended=recommendation(cluster, diagnosed))
 
     @property
     def overdue(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from filelock import FileLock
 from pydantic import Field
@@ -12,6 +12,7 @@ from pydantic import Field
 from modelsmith.repository.paths import refuse_links
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Digest, Frozen, GitHash, Slug
+from modelsmith.schema.diagnosis import Recommendation
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.plaintext import PlainLine
 from modelsmith.signing.files import write_atomically
@@ -61,6 +62,12 @@ class Iteration(Frozen):
     """Why the loop took the latest step, for people."""
     error: Fault | None = None
     """What the phase failed with when it was last tried; None once it is done."""
+    recommended: Recommendation | None = None
+    """What to do instead of another iteration, where the registered rule found a plateau."""
+
+    def stopped(self, why: str, recommended: Recommendation | None) -> Self:
+        """The iteration, after which no other is begun."""
+        return self.model_copy(update={"reason": f"{self.reason}; {why}", "recommended": recommended})
 
 
 class LoopState(Frozen):

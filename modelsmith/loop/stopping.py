@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from modelsmith.promotion.records import is_assessment
-from modelsmith.schema.cluster import Loop, Plateau
-from modelsmith.schema.diagnosis import Action, Diagnosis
+from modelsmith.schema.cluster import Cluster, Loop, Plateau
+from modelsmith.schema.diagnosis import Action, Diagnosis, FailureCluster, Recommendation
 from modelsmith.schema.run import RunResult
+from modelsmith.schema.steps import step
 
 StopKind = Literal["target-held", "plateau", "hours"]
 
@@ -26,6 +28,8 @@ class Stop(NamedTuple):
 
     kind: StopKind
     sentence: str
+    recommended: Recommendation | None = None
+    """At a plateau; see `recommendation`."""
 
 
 WORDS: dict[Action, str] = {
@@ -73,8 +77,49 @@ def _flat(composites: Sequence[float], rule: Plateau) -> bool:
 
 def _next(diagnosed: Sequence[Diagnosis]) -> str:
     """The answer to the most severe pattern that training has not moved, by what has been tried."""
-    clusters = diagnosed[-1].clusters if diagnosed else ()
-    stuck = [one for one in clusters if one.history and one.history.persistent] or list(clusters)
-    if not stuck or stuck[0].history is None:
+    stuck = _stuck(diagnosed)
+    if stuck is None or stuck.history is None:
         return "read `modelsmith diagnose`"
-    return f"{WORDS[stuck[0].history.action]} ({stuck[0].id})"
+    return f"{WORDS[stuck.history.action]} ({stuck.id})"
+
+
+def _stuck(diagnosed: Sequence[Diagnosis]) -> FailureCluster | None:
+    clusters = diagnosed[-1].clusters if diagnosed else ()
+    return next((one for one in clusters if one.history and one.history.persistent), clusters[0] if clusters else None)
+
+
+def recommendation(cluster: Cluster, diagnosed: Sequence[Diagnosis]) -> Recommendation:
+    """The same answer as data: the change of the cluster's file, and what to run."""
+    stuck = _stuck(diagnosed)
+    action = stuck.history.action if stuck and stuck.history else None
+    asks_person = action is None or action == "review"
+    change = "" if asks_person or action == "train" else _change(cluster, action)
+    return Recommendation(
+        action=action,
+        pattern=stuck.id if stuck else None,
+        file=f"clusters/{cluster.cluster}/cluster.yaml" if change else "",
+        change=change,
+        next=step("diagnose", {}, tag=diagnosed[-1].tag)
+        if asks_person and diagnosed
+        else step("iterate", {"cluster": cluster.cluster}),
+    )
+
+
+def _change(cluster: Cluster, action: Action | None) -> str:
+    """``training`` with what is recommended added to its stages as they are, as YAML in one line (JSON is YAML)."""
+    stages: list[dict[str, Any]] = [
+        {"method": one.method, **one.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
+        for one in cluster.stages
+    ]
+    if action in ("dpo", "grpo"):
+        last = cluster.stages[-1]
+        stages.append({"method": action, "seed": last.seed + 1})
+        lora = last.lora.model_dump(mode="json", exclude_defaults=True)
+        if lora:
+            stages[-1]["lora"] = lora
+    else:
+        supervised = next((one for one in stages if one["method"] == "sft"), None)
+        if supervised is None or supervised.get("sources"):
+            return ""
+        supervised["sources"] = {"own_samples": {}}
+    return f"training: {json.dumps(stages if len(stages) > 1 else stages[0])}"

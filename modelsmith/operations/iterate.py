@@ -23,6 +23,7 @@ from modelsmith.promotion.harness import open_harness
 from modelsmith.promotion.pulls import MainReader
 from modelsmith.repository.load import require_name
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.diagnosis import Recommendation
 from modelsmith.schema.errors import Exit, InfrastructureFailure
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import RunResult
@@ -76,6 +77,8 @@ class IterateResult(Result):
     """Of a state that is blocked."""
     outcome: str | None
     reason: str
+    recommended: Recommendation | None
+    """At a plateau."""
     specialist: str | None
     artifact: str | None
     reference: RunResult | None
@@ -120,6 +123,8 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
             "read": step("review-synthetic", {"cluster": iteration.cluster}),
             "go on": step("iterate", {"cluster": iteration.cluster}),
         }
+    elif iteration.recommended:
+        steps = {"then": iteration.recommended.next}
     main = latest.read()
     history = main.histories.by_specialist.get(iteration.specialist or "")
     held = hold_of(iteration.cluster, main.histories.of_cluster(iteration.cluster)) is not None
@@ -132,6 +137,7 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
         blocked_by=stands.blocked_by,
         outcome=iteration.outcome,
         reason=iteration.reason,
+        recommended=iteration.recommended,
         specialist=iteration.specialist,
         artifact=iteration.artifact,
         reference=_run(workspace, iteration, reference_tag(iteration)),
@@ -174,7 +180,7 @@ def _turns(loop: Loop, request: IterateRequest) -> Iteration:
                 if left < 1:
                     return iteration
             if stop := loop.stop():
-                return iteration.model_copy(update={"reason": f"{iteration.reason}; {stop.sentence}"})
+                return iteration.stopped(stop.sentence, stop.recommended)
             workspace.notify(Progress("iterate", f"iteration {iteration.number}: {iteration.reason}"))
 
 

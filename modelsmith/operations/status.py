@@ -26,6 +26,7 @@ from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import parse_yaml
 from modelsmith.schema.base import Frozen
+from modelsmith.schema.diagnosis import Recommendation
 from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.run import Outcome, RunResult
 from modelsmith.schema.steps import Step, shell_line, step
@@ -111,6 +112,8 @@ class ClusterStatus(Frozen):
     blocked_by: Blocked | None
     """Quality, governance or infrastructure, where the state is blocked."""
     reason: str
+    recommended: Recommendation | None
+    """What to do instead of another iteration, where the last one ended at a plateau."""
     running: RunningView | None
     """None when nobody iterates the cluster in this clone."""
     error: Fault | None
@@ -237,6 +240,7 @@ def _cluster(
         state=stands.state,
         blocked_by=stands.blocked_by,
         reason=iteration.reason if iteration else "",
+        recommended=iteration.recommended if iteration else None,
         running=now,
         error=iteration.error if iteration and not now else None,
         composite=evaluated[-1] if evaluated else None,

@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, Field
 
 from modelsmith.schema.base import Digest, Frozen, Share, Slug
 from modelsmith.schema.plaintext import PlainLine
+from modelsmith.schema.steps import Step
 
 Severity = Literal["high", "medium", "low"]
 
@@ -47,6 +48,24 @@ class PatternHistory(Frozen):
     """Two trainings in a row took less than a quarter of its cases away."""
     action: Action
     """What is next, by what has been tried."""
+
+
+class Recommendation(Frozen):
+    """What to do where the registered rule says that training has stopped paying.
+
+    A person decides: the cluster file on main says what a candidate is trained by.
+    """
+
+    action: Action | None
+    """None where no pattern is known that it could answer."""
+    pattern: str | None
+    """Id of the failure cluster that it answers: the most severe one that training has not moved."""
+    file: str
+    """Path of what is to be changed by pull request; empty where nothing is."""
+    change: str
+    """What to write there, as YAML in one line; empty where it is for a person to find."""
+    next: Step
+    """What to run: at once where nothing is to be changed, else once main has the change."""
 
 
 class Confusion(Frozen):

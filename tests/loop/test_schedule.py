@@ -9,20 +9,26 @@ from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from modelsmith.loop import schedule
 from modelsmith.loop.schedule import Schedule, parse
 from modelsmith.loop.standing import Blocked, RunState, Standing, standing
 from modelsmith.loop.state import Fault, Iteration, Phase
-from modelsmith.loop.stopping import Assessed, stop_of
+from modelsmith.loop.stopping import Assessed, recommendation, stop_of
 from modelsmith.operations import iterate
 from modelsmith.operations.iterate import IterateRequest
+from modelsmith.repository.load import load_cluster
+from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.base import State
 from modelsmith.schema.cluster import Loop, Plateau
+from modelsmith.schema.diagnosis import Action, Diagnosis, FailureCluster, PatternHistory
 from modelsmith.schema.errors import Exit, InfrastructureFailure, InvalidInput
+from modelsmith.schema.steps import shell_line
+from modelsmith.schema.training import Sft, Training
 
 moments = st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 30))
 times = st.times().map(lambda one: one.replace(second=0, microsecond=0))
@@ -83,6 +89,38 @@ def test_a_plateau_is_what_the_file_registers_and_says_what_to_do():
     assert stop
     assert (stop.kind, "recommended" in stop.sentence) == ("plateau", True)
     assert stop_of(Loop(), evals(*[0.5] * 50), 999, ()) is None, "nothing is looked for that is not registered"
+
+
+@pytest.mark.parametrize(
+    ("action", "added"),
+    [
+        ("grpo", [{"method": "sft", "steps": 9}, {"method": "grpo", "seed": 18}]),
+        ("widen", {"method": "sft", "steps": 9, "sources": {"own_samples": {}}}),
+    ],
+)
+def test_what_a_plateau_recommends_is_a_change_that_the_cluster_file_takes(action: Action, added: Any) -> None:
+    cluster = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing").model_copy(
+        update={"training": Sft(steps=9)}
+    )
+    found = recommendation(cluster, [diagnosed(action)])
+    assert (found.action, found.pattern, found.file) == (action, "p", "clusters/rtb-pricing/cluster.yaml")
+    assert shell_line(found.next) == "modelsmith iterate rtb-pricing"
+    written = yaml.safe_load(found.change)["training"]
+    assert written == added
+    TypeAdapter(Training).validate_python(written)
+
+
+def test_where_a_person_must_look_a_plateau_recommends_no_change() -> None:
+    cluster = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing")
+    found = recommendation(cluster, [diagnosed("review")])
+    assert (found.file, found.change, shell_line(found.next)) == ("", "", "modelsmith diagnose --tag t")
+    assert recommendation(cluster, []).action is None
+
+
+def diagnosed(action: Action) -> Diagnosis:
+    history = PatternHistory(first_seen=1, iterations=2, tried=(), persistent=True, action=action)
+    stuck = FailureCluster.model_construct(id="p", history=history)
+    return Diagnosis.model_construct(tag="t", clusters=(stuck,))
 
 
 def test_the_loop_stops_at_a_held_target_and_at_its_hours():
@@ -163,7 +201,7 @@ class Turns:
 
     def stop(self) -> Any:
         self.stops -= 1
-        return None if self.stops else SimpleNamespace(sentence="plateau: enough")
+        return None if self.stops else SimpleNamespace(sentence="plateau: enough", recommended=None)
 
 
 def numbered(number: int, outcome: str = "FAIL") -> Iteration:

@@ -144,6 +144,8 @@ def status(result: StatusResult, page: Page) -> None:
             rows.append(("running", _work(cluster.running)))
         if cluster.reason:
             rows.append(("latest", cluster.reason))
+        if cluster.recommended and cluster.recommended.change:
+            rows.append(("recommended", f"in {cluster.recommended.file}: {cluster.recommended.change}"))
         if cluster.error:
             rows.append(("stopped", (Styled(cluster.error.code, "red"), f": {cluster.error.message}")))
         if cluster.composite is not None:

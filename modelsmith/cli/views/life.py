@@ -32,6 +32,9 @@ def iterate(result: IterateResult, page: Page) -> None:
             ("reason", result.reason),
         ]
     )
+    if result.recommended and result.recommended.change:
+        page.line(f"write into {result.recommended.file}, by pull request:")
+        page.words(result.recommended.change, indent=2)
     for run in (result.reference, result.candidate):
         if run:
             run_view(run, page)
