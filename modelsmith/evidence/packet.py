@@ -350,6 +350,8 @@ def _lineage(evidence: Evidence, cluster: Cluster) -> str:
         ["method", f"{facts.method}, {facts.steps} steps, seed {facts.seed}, final loss {loss}"],
         ["rows", f"{facts.rows} generated, {short(facts.rows_digest)}"],
         ["generators", generators],
+        *_firewall_rows(evidence),
+        *_recovery_rows(evidence),
         ["aimed at failures of", f"run {short(facts.diagnosed_run)}"],
         ["reward and eval rubric", f"{short(facts.reward)} and {short(evidence.rubric)}"],
         ["toolkit", WITHHELD if facts.toolkit is None else safe(facts.toolkit)],
@@ -359,6 +361,28 @@ def _lineage(evidence: Evidence, cluster: Cluster) -> str:
         ["question", f"core {short(evidence.question.core)}, held-out {short(evidence.question.held_out)}"],
     ]
     return folded("Lineage from base model to candidate", _table(rows, "ll"))
+
+
+def _firewall_rows(evidence: Evidence) -> list[list[str]]:
+    """The firewall's certificate: how near the rows come to each part of what is scored."""
+    if evidence.firewall is None:
+        return []
+    return [
+        [
+            f"firewall, {part.part.replace('_', ' ')}",
+            f"{part.texts} texts; nearest pair {part.similarity:.2f} alike; "
+            f"at most {part.overlap:.1%} of a text's words stand in the rows",
+        ]
+        for part in evidence.firewall.parts
+    ]
+
+
+def _recovery_rows(evidence: Evidence) -> list[list[str]]:
+    """What failed while it was trained, and was mended."""
+    return [
+        [f"mended in stage {one.stage}", f"{one.failure}: {one.action}, {one.rows_at_once} rows at once"]
+        for one in evidence.training.recoveries or ()
+    ]
 
 
 def _export_rows(evidence: Evidence) -> list[list[str]]:

@@ -10,7 +10,8 @@ from modelsmith.evaluation.compare import detectable
 from modelsmith.evidence.packet import Asked, packet
 from modelsmith.evidence.risks import open_risks
 from modelsmith.evidence.sanitise import assert_clean
-from modelsmith.schema.promotion import Preparer, RollbackContract
+from modelsmith.schema.evidence import Firewall, PartOverlap
+from modelsmith.schema.promotion import Preparer, RecoveryFacts, RollbackContract
 
 GOLDEN = Path(__file__).parent / "golden" / "packet.md"
 
@@ -206,3 +207,25 @@ def test_a_score_at_its_threshold_never_looks_as_it_is_not(evidence, cluster, pa
     row = next(line for line in shown.splitlines() if line.startswith("| **Composite**"))
     figure, _, threshold, result = (cell.strip() for cell in row.split("|")[2:6])
     assert (float(figure) >= float(threshold)) == (value >= 0.7) == (result == "PASS")
+
+
+def test_the_firewalls_certificate_and_what_was_mended_stand_beside_the_lineage(evidence, cluster):
+    parts = (
+        PartOverlap(part="core", texts=12, similarity=0.41, overlap=0.125),
+        PartOverlap(part="held_out", texts=30, similarity=0.38, overlap=0.0),
+    )
+    mended = RecoveryFacts(stage=1, failure="oom", action="smaller-batch", rows_at_once=4)
+    found = evidence.model_copy(
+        update={
+            "firewall": Firewall(rows=evidence.training.rows_digest, parts=parts),
+            "training": evidence.training.model_copy(update={"recoveries": (mended,)}),
+        }
+    )
+    text = packet(found, cluster)
+    assert_clean(text.encode())
+    for line in (
+        "firewall, core | 12 texts; nearest pair 0.41 alike; at most 12.5% of a text's words stand in the rows",
+        "firewall, held out | 30 texts; nearest pair 0.38 alike; at most 0.0% of a text's words stand in the rows",
+        "mended in stage 1 | oom: smaller-batch, 4 rows at once",
+    ):
+        assert line in text
