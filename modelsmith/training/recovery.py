@@ -1,8 +1,8 @@
 """What is done when a worker has failed: a table, how often each remedy is tried, and what it changes. Pure.
 
 A remedy never changes what is trained: the job's identity stays, and each step goes through the rows that it would have
-gone through. With fewer rows at once the sums are rounded otherwise, so the adapter is the same but for rounding; after
-the other remedies it is the very same.
+gone through. With fewer rows at once the sums are rounded otherwise, so the adapter is the same but for rounding (where
+answers are sampled, what is rounded otherwise may draw another one); after the other remedies it is the very same.
 """
 
 from __future__ import annotations
