@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from typing_extensions import override
 
+from modelsmith.governance.drift import Drifted, Rate, drifted
 from modelsmith.governance.window import tripped, watched
 from modelsmith.live.clock import Clock
 from modelsmith.live.ids import Ids
@@ -27,7 +28,7 @@ from modelsmith.live.metrics import Metrics
 from modelsmith.live.port import Answered, Arm, Decision, Recorder, Stage
 from modelsmith.live.reports import STATUS, WORDS, Asked, Report, read_body, read_report
 from modelsmith.live.store import STORE_FILE, Note, Store, measured_of
-from modelsmith.live.watching import Watching
+from modelsmith.live.watching import Validated, Watching
 from modelsmith.schema.live import LEAST_SHARE, Counts
 from modelsmith.schema.watch import Rule
 
@@ -58,6 +59,9 @@ class LiveRecorder(Recorder):
         self._ids, self._clock, self._on_trip = Ids(key), clock or Clock(), on_trip
         self._waiting: deque[Note] = deque()
         self._watching: dict[str, Watching] = {}
+        self._validated: dict[str, Validated] = {}
+        self._drifts: dict[tuple[str, int, str], tuple[Validated, int, Drifted]] = {}
+        """By record, week and metric: what has left its envelope since this was opened."""
         self._held: dict[str, Latched] = {}
         self._escalated: set[str] = set()
         self._store: Store | None = None
@@ -75,12 +79,16 @@ class LiveRecorder(Recorder):
     def trouble(self) -> str | None:
         return "; ".join(self._trouble.values()) or None
 
-    def follow(self, watching: Sequence[Watching]) -> None:
+    def follow(self, watching: Sequence[Watching], validated: Sequence[Validated] = ()) -> None:
         """Watch these deployments from now on, one for each cluster at most; others are no longer judged.
 
-        What the store holds of them is judged at once: a trip that a crash cut short is made up for.
+        What the store holds of them is judged at once: a trip that a crash cut short is made up for. Those that were
+        ``validated`` are watched for drift, which is told and takes nothing back.
         """
         self._watching = {one.cluster: one for one in watching}
+        self._validated = {one.cluster: one for one in validated}
+        for settled in validated:
+            self._look_for_drift(settled)
         for one in watching:
             if one.terms.rule:
                 self._guarded("latch", partial(self.latches.reserve, one.record))
@@ -103,6 +111,8 @@ class LiveRecorder(Recorder):
         decision = self._ids.decision(cluster, specialist, incumbent, record, arm, unit, share, stage, now)
         if self._rule_for(decision):
             self._put(Note(self._dated(decision), None))
+        elif self._validated_of(decision):
+            self._put(Note(self._in_week(decision), None))
         return decision
 
     @override
@@ -111,6 +121,9 @@ class LiveRecorder(Recorder):
         rule = self._rule_for(decision)
         if rule:
             self._put(Note(self._dated(decision), measured_of(answered, rule.slow.milliseconds if rule.slow else None)))
+        elif (one := self._validated_of(decision)) and one.terms.rule:
+            slow = one.terms.rule.slow
+            self._put(Note(self._in_week(decision), measured_of(answered, slow.milliseconds if slow else None)))
 
     @override
     def feedback(
@@ -121,15 +134,20 @@ class LiveRecorder(Recorder):
             self.metrics.report("", "malformed")
             return 400, {"error": {"code": "malformed", "message": WORDS["malformed"]}}
         now = self._clock.now()
+        followed: list[Validated | Watching] = [*self._validated.values(), *self._watching.values()]
         asked = {
             one.record: Asked(
-                [m.name for m in watched(one.terms) if m.reported], timedelta(minutes=one.terms.rule.late_minutes)
+                [m.name for m in watched(one.terms) if m.reported],
+                timedelta(minutes=one.terms.rule.late_minutes),
+                isinstance(one, Validated),
             )
-            for one in self._watching.values()
+            for one in followed
             if one.terms.rule
         }
         read = [read_report(one, self._ids, asked, may, sender, now) for one in given]
-        good = [one._replace(decision=self._dated(one.decision)) for one in read if isinstance(one, Report)]
+        good = [
+            one._replace(decision=self._in_week(self._dated(one.decision))) for one in read if isinstance(one, Report)
+        ]
         if not self._flows(Counter(one.decision.cluster for one in good)):
             self.metrics.report("", "flood", len(given))
             return 429, {"error": {"code": "flood", "message": WORDS["flood"]}}
@@ -152,6 +170,10 @@ class LiveRecorder(Recorder):
     @override
     def exposition(self) -> tuple[str, bytes]:
         return self.metrics.exposition()
+
+    def drifts(self) -> list[tuple[Validated, int, Drifted]]:
+        """What has left its envelope, each with the number of the week; again what was told before."""
+        return list(self._drifts.values())
 
     def counts(self, one: Watching) -> Counts | None:
         """What was counted for a deployment. Raises sqlite3.Error."""
@@ -197,6 +219,15 @@ class LiveRecorder(Recorder):
         if one is None or one.record != decision.record or decision.stage == "shadow":
             return None
         return one.terms.rule if LEAST_SHARE <= decision.share <= 1 - LEAST_SHARE else None
+
+    def _validated_of(self, decision: Decision) -> Validated | None:
+        one = self._validated.get(decision.cluster)
+        return one if one and one.record == decision.record and decision.stage == "full" else None
+
+    def _in_week(self, decision: Decision) -> Decision:
+        """The decision as it is counted where its specialist was validated: under the name of its week."""
+        one = self._validated_of(decision)
+        return replace(decision, record=one.counted_as(one.week(decision.at))) if one else decision
 
     def _dated(self, decision: Decision) -> Decision:
         """The decision at a time that can be: none was made before the deployment was approved, whatever a clock said.
@@ -264,7 +295,27 @@ class LiveRecorder(Recorder):
             self._flowed |= {cluster: (number, now) for cluster, number in left.items()}
             return True
 
+    def _look_for_drift(self, one: Validated) -> None:
+        week, rates = one.week(self._clock.now()), dict[str, Rate]()
+        if not self._guarded("store", lambda: rates.update(self._opened().rates(one.counted_as(week)))):
+            return
+        for found in drifted(one.terms, one.baseline, rates):
+            new = (one.record, week, found.metric) not in self._drifts
+            self._drifts.setdefault((one.record, week, found.metric), (one, week, found))
+            if new:
+                _log.error(
+                    "%s drifts: %s is %.4f, validated at %.4f",
+                    one.specialist,
+                    found.metric,
+                    found.observed,
+                    found.baseline,
+                )
+                self._on_trip()
+
     def _judge_all(self, records: Set[str]) -> None:
+        for settled in list(self._validated.values()):
+            if any(record.startswith(f"{settled.record} week ") for record in records):
+                self._look_for_drift(settled)
         for one in list(self._watching.values()):
             if one.record in records:
                 self._judge(one)

@@ -58,6 +58,8 @@ class Asked(NamedTuple):
 
     metrics: Sequence[str]
     late: timedelta
+    validated: bool = False
+    """Whether it was validated: then decisions of its full traffic are asked for, and no longer those of a window."""
 
 
 def read_body(body: bytes) -> list[Any] | None:
@@ -111,9 +113,9 @@ def read_report(
 def _refusal(decision: Decision, metric: str, given: Any, asked: Asked | None, now: datetime) -> Refused | None:
     if decision.stage == "shadow":
         return "shadow"
-    if not LEAST_SHARE <= decision.share <= 1 - LEAST_SHARE:
+    if asked is None or asked.validated != (decision.stage == "full"):
         return "not-watched"
-    if asked is None:
+    if not asked.validated and not LEAST_SHARE <= decision.share <= 1 - LEAST_SHARE:
         return "not-watched"
     if metric not in asked.metrics:
         return "unknown-metric"

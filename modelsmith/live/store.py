@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
+from modelsmith.governance.drift import Rate
 from modelsmith.live.ids import handle
 from modelsmith.live.port import Answered, Arm, Decision
 from modelsmith.live.reports import Report
@@ -117,6 +118,14 @@ class Store:
             ended=datetime.fromtimestamp(span[1], UTC),
             stages=tuple(_stage(share, cells, metrics) for share, cells in found.items()),
         )
+
+    def rates(self, record: str) -> dict[str, Rate]:
+        """By metric, what was counted under a name of both arms and all shares together."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT metric, sum(events), sum(known) FROM tallies WHERE record = ? GROUP BY metric", (record,)
+            ).fetchall()
+        return {metric: Rate(events, known) for metric, events, known in rows}
 
     def forget(self, before: datetime, keep: Collection[str]) -> int:
         """Remove what was last added to before a moment, but of the records to keep; how many deployments that were."""

@@ -1,10 +1,12 @@
-"""Which deployment of a cluster is under watch, as main says it."""
+"""Which deployment of a cluster is under watch, and which was validated, as main says it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from modelsmith.governance.drift import WEEK, Rate
 from modelsmith.schema.cluster import Rollback
 
 
@@ -24,3 +26,25 @@ class Watching:
     def closes(self) -> datetime:
         """Until when the contract sends traffic back by itself."""
         return self.opens + timedelta(minutes=self.terms.window_minutes)
+
+
+@dataclass(frozen=True)
+class Validated:
+    """A specialist that production validated on live evidence, and that serves: watched for drift, week by week."""
+
+    cluster: str
+    specialist: str
+    record: str
+    """Digest of the record that routing.yaml names beside it."""
+    terms: Rollback
+    since: datetime
+    """When it was judged; weeks begin here."""
+    baseline: Mapping[str, Rate]
+
+    def week(self, at: datetime) -> int:
+        """Number of the week that a moment lies in, from 0 on; what is earlier lies in the first."""
+        return max(0, (at - self.since) // WEEK)
+
+    def counted_as(self, week: int) -> str:
+        """By which name a week's counts are kept."""
+        return f"{self.record} week {week}"

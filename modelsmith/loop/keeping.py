@@ -6,13 +6,16 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from modelsmith.governance.drift import WEEK
+from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.ids import key_of
 from modelsmith.live.recorder import LiveRecorder
-from modelsmith.loop.window import live_folder, settle, watching
+from modelsmith.loop.window import live_folder, settle, validated, watching
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.events import DriftWindow, FleetDrift
 
 _AGAIN: Final = 15.0
 """Seconds after which what failed is tried again."""
@@ -46,7 +49,7 @@ class Keeper:
             ModelsmithError: this main cannot be read.
         """
         main = read_governed_state(self._workspace.git, commit)
-        self.recorder.follow(watching(main))
+        self.recorder.follow(watching(main), validated(main))
         self.recorder.forget(main.policy.live_days)
         self._due.set()
 
@@ -62,8 +65,33 @@ class Keeper:
         while not self._ended.is_set():
             self._due.wait(wait)
             self._due.clear()
-            if not self._ended.is_set() and self.recorder.trips():
-                wait = self._settled()
+            if not self._ended.is_set():
+                self._tell_drift()
+                if self.recorder.trips():
+                    wait = self._settled()
+
+    def _tell_drift(self) -> None:
+        """Note each drift in the ledger, from which every subscriber hears of it once; tried again until it is."""
+        for one, week, found in self.recorder.drifts():
+            window = DriftWindow(began=one.since + week * WEEK, ended=one.since + (week + 1) * WEEK)
+            event = FleetDrift(
+                cluster=one.cluster,
+                specialist=one.specialist,
+                metric=found.metric,
+                baseline=found.baseline,
+                observed=found.observed,
+                window=window,
+            )
+            try:
+                new = ledger_of(self._workspace).append(event)
+            except ModelsmithError as error:
+                self._tell(f"DRIFT, and it cannot be noted ({error.code}): {error.message}. {error.mend}")
+                return
+            if new:
+                self._tell(
+                    f"{one.specialist} of {one.cluster} drifts: {found.metric} is {found.observed:.4f} this week, "
+                    f"{found.baseline:.4f} when it was validated. Nothing is taken back by itself: see docs/window.md"
+                )
 
     def _settled(self) -> float:
         """Make git agree; how long to wait until it is tried again."""

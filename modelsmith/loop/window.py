@@ -13,13 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from modelsmith.governance.drift import baseline_of
 from modelsmith.governance.routing import latest_deployment
 from modelsmith.governance.states import SpecialistHistory, folder_of, record_folder
 from modelsmith.governance.window import Judgement, judge, trip_evidence, tripped, watched
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.latch import Latched, Latches
 from modelsmith.live.store import STORE_FILE, Store
-from modelsmith.live.watching import Watching
+from modelsmith.live.watching import Validated, Watching
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.rollback import roll_back
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
@@ -27,6 +28,7 @@ from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.live import DUE, needs_live, read_live, seal_of, untimely
 from modelsmith.promotion.pulls import branch_of, sync
 from modelsmith.promotion.rollbacks import deployment_of
+from modelsmith.promotion.serving import traffic
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.tree import read_each
 from modelsmith.repository.workspace import Workspace
@@ -106,6 +108,20 @@ def look(workspace: Workspace, main: GovernedState, cluster: str) -> Seen:
     )
 
 
+def validated(main: GovernedState) -> tuple[Validated, ...]:
+    """Specialists that serve all of a cluster's traffic since production validated them on live evidence."""
+    clusters = sorted({history.cluster for history in main.histories.by_specialist.values()})
+    return tuple(found for name in clusters if (found := _validated_of(main, name)))
+
+
+def _validated_of(main: GovernedState, cluster: str) -> Validated | None:
+    serving, ended = traffic(main, cluster).incumbent, last_ended(main, cluster, "production-validated")
+    if ended is None or ended.watching.specialist != serving.specialist or watching_of(main, cluster):
+        return None
+    one, live = ended.watching, ended.live
+    return Validated(cluster, one.specialist, serving.record, live.terms, live.at, baseline_of(live.counts))
+
+
 class Ended(NamedTuple):
     """A window whose end main has a record of."""
 
@@ -116,8 +132,10 @@ class Ended(NamedTuple):
     """What it came to, as the front door signed it."""
 
 
-def last_ended(main: GovernedState, cluster: str) -> Ended | None:
+def last_ended(main: GovernedState, cluster: str, event: Event | None = None) -> Ended | None:
     """The window of a cluster that was judged last; None where no record of main holds live evidence.
+
+    With ``event``, only of those that it ended.
 
     Raises:
         IntegrityFailure: ``bad-file``.
@@ -125,7 +143,7 @@ def last_ended(main: GovernedState, cluster: str) -> Ended | None:
     records = [record for history in main.histories.of_cluster(cluster) for record in history.records]
     found: Ended | None = None
     for record in records:
-        if record.event in DUE and LIVE_FILE in record.evidence:
+        if record.event in DUE and event in (None, record.event) and LIVE_FILE in record.evidence:
             live = read_live({LIVE_FILE: main.tree.read(f"{record_folder(record)}/{LIVE_FILE}")})
             opened = deployment_of(main, record.specialist).approved_at
             if live and opened and (found is None or live.at >= found.live.at):

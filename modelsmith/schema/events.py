@@ -147,7 +147,7 @@ class DriftWindow(Frozen):
 
 
 class FleetDrift(Happened):
-    """A live specialist is outside of what it was validated for. Nothing in this version watches it after that."""
+    """A live specialist is outside of what it was validated for, by one week of its traffic."""
 
     identified_by = ("specialist", "metric", "window")
 

@@ -1,0 +1,102 @@
+"""Whether a validated specialist has left what it was validated for. Pure.
+
+After production-validated nobody else gets traffic, so there is nobody to compare it with. What it is held against is
+its envelope: the rate that its live evidence showed, less the loss that the contract allows.
+
+Against "the rate is at least ``p0``" the likelihood ratio of a lower rate ``p1``, with ``a`` events in ``n`` units, is
+``(p1 / p0)^a ((1 - p1) / (1 - p0))^(n - a)``. It begins at 1, and at every true rate of ``p0`` or more its mean does
+not grow. So does the mean over a fixed grid of alternatives, which is the e-value here. By Ville's inequality it ever
+reaches ``1/alpha`` with probability at most ``alpha``, however often it is looked at. For a rate that must not rise,
+the same is done upwards.
+
+A specialist may be sound for months and drift then; old evidence for it would hide that. So each week is judged by
+itself, and the rule's error probability is divided among its metrics and the thirteen weeks of a quarter: a quarter in
+which every rate stays within its envelope raises no alarm, with at least that confidence.
+
+Sources: Wald, Sequential Analysis (1947); Ramdas, Grunwald, Vovk and Shafer, Game-theoretic statistics and safe
+anytime-valid inference (Statistical Science, 2023). Baselines are estimates: the allowed loss is also their margin.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+from modelsmith.governance.sequential import RATIOS
+from modelsmith.governance.window import Watched, watched
+from modelsmith.schema.cluster import Rollback
+from modelsmith.schema.live import Counts
+
+WEEK: Final = timedelta(days=7)
+WEEKS: Final = 13
+"""Of a quarter."""
+_LEAST, _MOST = 1e-6, 1 - 1e-6
+
+
+class Rate(NamedTuple):
+    """Units with an event, of those of which it is known whether they have it."""
+
+    events: int
+    known: int
+
+
+class Drifted(NamedTuple):
+    """A metric outside of its envelope."""
+
+    metric: str
+    baseline: float
+    """Its rate as validated."""
+    observed: float
+
+
+def baseline_of(counts: Counts) -> dict[str, Rate]:
+    """The specialist's rates in the counts of its window, by metric."""
+    found: dict[str, Rate] = {}
+    for stage in counts.stages:
+        for one in stage.metrics:
+            before = found.get(one.metric, Rate(0, 0))
+            found[one.metric] = Rate(before.events + one.specialist, before.known + one.specialist_known)
+    return found
+
+
+def drifted(terms: Rollback, baseline: Mapping[str, Rate], week: Mapping[str, Rate]) -> tuple[Drifted, ...]:
+    """Metrics of the rule that one week's counts show to be outside of their envelope.
+
+    Args:
+        terms: Of the contract; without a rule nothing is watched.
+        baseline: As validated, by metric; one without a unit is not watched.
+        week: Counted so far in the week, each sticky key once.
+    """
+    metrics, rule = watched(terms), terms.rule
+    if rule is None:
+        return ()
+    wanted = -math.log(rule.error_probability / (len(metrics) * WEEKS))
+    found = []
+    for one in metrics:
+        before, now = baseline.get(one.name, Rate(0, 0)), week.get(one.name, Rate(0, 0))
+        if not before.known or now.known < rule.least_decisions:
+            continue
+        if evidence(now, envelope(one, before), below=one.higher) >= wanted:
+            found.append(Drifted(one.name, before.events / before.known, now.events / now.known))
+    return tuple(found)
+
+
+def envelope(metric: Watched, baseline: Rate) -> float:
+    """The rate beyond which a metric has drifted."""
+    rate = baseline.events / baseline.known
+    if not metric.relative:
+        moved = rate + metric.allowed
+    else:
+        moved = rate * (1 - metric.allowed if metric.higher else 1 + metric.allowed)
+    return min(max(moved, _LEAST), _MOST)
+
+
+def evidence(now: Rate, bound: float, *, below: bool) -> float:
+    """Natural logarithm of the e-value against "the rate is at least ``bound``" (``below``), or "at most"."""
+    others = [bound * part if below else min(bound / part, (1 + bound) / 2) for part in RATIOS]
+    quiet = now.known - now.events
+    logs = [now.events * math.log(one / bound) + quiet * math.log((1 - one) / (1 - bound)) for one in others]
+    top = max(logs)
+    return top + math.log(math.fsum(math.exp(one - top) for one in logs) / len(logs))

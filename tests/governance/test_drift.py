@@ -1,0 +1,60 @@
+"""After validation: a quarter within the envelope raises no alarm, and a fall beyond it is seen within its week."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from modelsmith.governance.drift import WEEKS, Rate, drifted, envelope
+from modelsmith.governance.window import watched
+from modelsmith.schema.cluster import Rollback
+from modelsmith.schema.watch import Guard, Outcome, Rule
+
+TERMS = Rollback(
+    metric="won", max_drop=0.1, window_minutes=60, manual_hours=48,
+    rule=Rule(outcomes={"complaints": Outcome(better="lower", max_loss=0.2)}, errors=Guard(max_rise=0.02)),
+)  # fmt: skip
+BASELINE = {"won": Rate(600, 1_000), "complaints": Rate(100, 1_000), "errors": Rate(10, 1_000)}
+BOUNDS = {one.name: envelope(one, BASELINE[one.name]) for one in watched(TERMS)}
+
+
+def quarter(rates, chance, units=2_000, looks=20):
+    """Weeks of a quarter in which something is found, with looks all along."""
+    found = []
+    for week in range(WEEKS):
+        counted = dict.fromkeys(rates, (0, 0))
+        for _ in range(looks):
+            for name, rate in rates.items():
+                events, known = counted[name]
+                more = sum(chance.random() < rate for _ in range(units // looks))
+                counted[name] = events + more, known + units // looks
+            found += [(week, one.metric) for one in drifted(TERMS, BASELINE, {k: Rate(*v) for k, v in counted.items()})]
+    return found
+
+
+def test_the_envelope_is_the_validated_rate_less_what_the_contract_allows():
+    assert pytest.approx({"won": 0.54, "complaints": 0.12, "errors": 0.03}) == BOUNDS
+
+
+def test_a_quiet_quarter_raises_no_alarm():
+    """At the very edge of the envelope, where an alarm is likeliest, fewer than 5 quarters in 100 have one."""
+    chance = random.Random(1)
+    assert sum(bool(quarter(BOUNDS, chance, units=400, looks=10)) for _ in range(60)) <= 3
+    steady = {name: one.events / one.known for name, one in BASELINE.items()}
+    assert not any(quarter(steady, chance, units=400, looks=10) for _ in range(20))
+
+
+@pytest.mark.parametrize(("metric", "rate"), [("won", 0.45), ("complaints", 0.2), ("errors", 0.08)])
+def test_a_fall_beyond_the_envelope_is_seen_within_its_week(metric, rate):
+    steady = {name: one.events / one.known for name, one in BASELINE.items()}
+    found = quarter(steady | {metric: rate}, random.Random(2))
+    assert {week for week, _ in found} == set(range(WEEKS))
+    assert {name for _, name in found} == {metric}
+
+
+def test_little_or_nothing_counted_says_nothing():
+    for week in ({}, {"won": Rate(0, 0)}, {"won": Rate(0, 99)}):
+        assert drifted(TERMS, BASELINE, week) == ()
+    assert drifted(TERMS, {}, {"won": Rate(0, 10_000)}) == ()
+    assert drifted(TERMS.model_copy(update={"rule": None}), BASELINE, {"won": Rate(0, 10_000)}) == ()

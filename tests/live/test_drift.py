@@ -1,0 +1,111 @@
+"""A validated specialist is watched week by week: told once, taken back by nobody, and no report of a window counts."""
+
+import json
+import random
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from happenings import make_plain_clone
+
+from modelsmith.governance.drift import WEEK, Rate
+from modelsmith.ledger.ledger import ledger_of
+from modelsmith.live.watching import Validated
+from modelsmith.loop.keeping import Keeper
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.events import FleetDrift
+from tests.live.conftest import OPENS, RECORD, report, terms, watching
+
+SINCE = OPENS + timedelta(minutes=2)
+
+
+def validated(**other):
+    facts = {
+        "cluster": "rtb-pricing", "specialist": "iter-002-0000000a", "record": RECORD, "terms": terms(),
+        "since": SINCE, "baseline": {"auction_win_rate": Rate(600, 1_000)},
+    }  # fmt: skip
+    return Validated(**(facts | other))
+
+
+def served(recorder, number, rate):
+    """Decisions of full traffic, of which so many win; each with its report."""
+    chance, reports = random.Random(number), []
+    for n in range(number):
+        one = recorder.decided(
+            cluster="rtb-pricing", specialist="iter-002-0000000a", incumbent="iter-002-0000000a", record=RECORD,
+            arm="incumbent", key=f"key-{n}", share=0.0, stage="full",
+        )  # fmt: skip
+        reports.append(report(one, int(chance.random() < rate)))
+    said = [recorder.feedback(json.dumps({"reports": reports[at : at + 500]}).encode()) for at in range(0, number, 500)]
+    recorder.flush()
+    return [status for status, _ in said]
+
+
+@pytest.fixture
+def settled(desk):
+    desk.hands.pass_(minutes=10)
+    desk.recorder.follow([], [validated()])
+    return desk
+
+
+def test_a_metric_that_leaves_its_envelope_is_told_and_nothing_is_taken_back(settled):
+    assert served(settled.recorder, 1_000, 0.6) == [200, 200]
+    assert settled.recorder.drifts() == []
+    settled.hands.pass_(days=7)
+    served(settled.recorder, 1_000, 0.3)
+    ((one, week, found),) = settled.recorder.drifts()
+    assert (one.specialist, week, found.metric, found.baseline) == ("iter-002-0000000a", 1, "auction_win_rate", 0.6)
+    assert found.observed == pytest.approx(0.3, abs=0.02)
+    assert not settled.recorder.latched(RECORD)
+    again = settled.again()
+    again.follow([], [validated()])
+    assert [found.metric for _, _, found in again.drifts()] == ["auction_win_rate"], (
+        "also when the door was started anew"
+    )
+
+
+def test_one_key_counts_once_a_week(settled):
+    served(settled.recorder, 1, 0.0)
+    for _ in range(1_000):
+        one = settled.recorder.decided(
+            cluster="rtb-pricing", specialist="iter-002-0000000a", incumbent="iter-002-0000000a", record=RECORD,
+            arm="incumbent", key="key-0", share=0.0, stage="full",
+        )  # fmt: skip
+        settled.recorder.feedback(json.dumps(report(one, 0)).encode())
+    settled.recorder.flush()
+    assert settled.recorder.drifts() == []
+
+
+def test_late_reports_of_the_window_count_for_no_week(desk):
+    late = [desk.decided("specialist") for _ in range(3)]
+    desk.recorder.follow([], [validated()])
+    for one in late:
+        assert desk.recorder.feedback(json.dumps(report(one)).encode())[1]["result"] == "not-watched"
+    desk.recorder.follow([watching()])
+    full = desk.decided("incumbent", stage="full", share=0.0)
+    assert desk.recorder.feedback(json.dumps(report(full)).encode())[1]["result"] == "not-watched"
+
+
+def test_every_subscriber_hears_of_a_drift_once(tmp_path, monkeypatch):
+    """The door notes it in the ledger, from which events, webhooks and streams are read; a restart notes no second."""
+    monkeypatch.setenv("MODELSMITH_HOME", str(tmp_path / "home"))
+    workspace = Workspace.find(make_plain_clone(tmp_path / "clone"))
+    said = []
+    since = datetime.now(UTC) - timedelta(hours=1)
+    for number in range(2):
+        keeper = Keeper(workspace, said.append)
+        try:
+            keeper.recorder.follow([], [validated(since=since)])
+            served(keeper.recorder, 400, 0.2)
+            assert keeper.recorder.drifts()
+            end = time.monotonic() + 20
+            while not (number or said) and time.monotonic() < end:
+                time.sleep(0.05)
+            keeper._tell_drift()
+        finally:
+            keeper.close()
+    (one,) = ledger_of(workspace).events()
+    assert isinstance(one.event, FleetDrift)
+    assert (one.event.metric, one.event.baseline) == ("auction_win_rate", 0.6)
+    assert one.event.window.ended - one.event.window.began == WEEK
+    assert [words.split(":")[0] for words in said] == ["iter-002-0000000a of rtb-pricing drifts"]
