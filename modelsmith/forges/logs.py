@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Set
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -105,11 +106,14 @@ class SignedLogs:
 
     def _bring(self, clone: Git) -> str:
         """Take what the forge was last seen with into a clone; the commit of main."""
+        refs = (f"{MAIN}:{FETCHED_MAIN}", f"{PULLS}*:{PULLS}*")
+        fetch = partial(clone.run, *FETCH, str(self.bare.resolve()), *refs)
+        if not self.bare.exists():
+            fetch()  # which says, in git's words, that there is no forge
         shown, held = local_refs(self._reader.git, MAIN, PULLS), local_refs(clone, FETCHED_MAIN, PULLS)
         at, had = shown.pop(MAIN, None), held.pop(FETCHED_MAIN, None)
         if at is None or (had, held) != (at, shown):
-            refs = (f"{MAIN}:{FETCHED_MAIN}", f"{PULLS}*:{PULLS}*")
-            patiently(lambda: clone.run(*FETCH, str(self.bare.resolve()), *refs))
+            patiently(fetch)
         gone = held.keys() - shown.keys()
         if gone:
             raise rewound(f"{min(gone)} was removed from the forge since it was last fetched.")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+import anyio
 import httpx2
 import mcp_types as types
 from pydantic import Field, TypeAdapter, ValidationError
@@ -33,7 +34,8 @@ DOOR = "http://127.0.0.1:7480"
 LONGEST_QUESTION = 32_768
 LARGEST_ANSWER = 1 << 20
 """Bytes of the door's answer, at most."""
-_SECONDS = 600.0
+SECONDS = 600.0
+"""For a whole answer, however slowly it comes."""
 _URL = re.compile(r"(https?)://([^/?#\s@\[\]]+|\[[0-9a-fA-F:]+\](?::\d+)?)/?")
 _SAID = ("decision", "cluster", "specialist")
 _HEADER = re.compile(r"[A-Za-z0-9@_.:/+=~-]{1,1024}")
@@ -127,17 +129,18 @@ class Specialists:
             body["max_tokens"] = asked.max_tokens
         key = os.environ.get(KEY)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        client = httpx2.AsyncClient(timeout=httpx2.Timeout(_SECONDS, connect=10.0), trust_env=False)
+        client = httpx2.AsyncClient(timeout=httpx2.Timeout(SECONDS, connect=10.0), trust_env=False)
         data = bytearray()
         try:
-            async with (
-                client,
-                client.stream("POST", f"{self.door}/v1/chat/completions", json=body, headers=headers) as response,
-            ):
-                async for piece in response.aiter_bytes():
-                    data += piece
-                    if len(data) > LARGEST_ANSWER:
-                        raise _not_a_door(self.door)
+            with anyio.fail_after(SECONDS):
+                async with (
+                    client,
+                    client.stream("POST", f"{self.door}/v1/chat/completions", json=body, headers=headers) as response,
+                ):
+                    async for piece in response.aiter_bytes():
+                        data += piece
+                        if len(data) > LARGEST_ANSWER:
+                            raise _not_a_door(self.door)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise InfrastructureFailure(
                 "door-unreachable",
@@ -147,25 +150,26 @@ class Specialists:
             ) from None
         if response.status_code != 200:
             raise self._refused(cluster, response.status_code, bytes(data))
-        return self._told(response.headers, bytes(data))
+        return self._told(cluster, response.headers, bytes(data))
 
-    def _told(self, headers: Mapping[str, str], data: bytes) -> Told:
+    def _told(self, cluster: str, headers: Mapping[str, str], data: bytes) -> Told:
         said = {name: headers.get(f"x-modelsmith-{name}", "") for name in _SAID}
-        record, instead = (_plain(headers.get(f"x-modelsmith-{name}")) for name in ("record", "failed-over-from"))
+        more = [headers.get(f"x-modelsmith-{name}") for name in ("record", "failed-over-from")]
+        plain = all(_HEADER.fullmatch(one) for one in (*said.values(), *more) if one is not None)
         try:
             choice = json.loads(data)["choices"][0]
             text, finish = choice["message"]["content"] or "", str(choice.get("finish_reason") or "stop")
         except (ValueError, LookupError, TypeError, RecursionError):
             raise _not_a_door(self.door) from None
-        if not isinstance(text, str) or not all(map(_HEADER.fullmatch, said.values())):
+        if not isinstance(text, str) or not plain or said["cluster"] != cluster:
             raise _not_a_door(self.door)
         marker = new_marker()
         return Told(
             answer=quoted(text, marker),
             marker=marker,
             finish_reason=finish if finish in ("stop", "length") else "other",
-            record=record,
-            failed_over_from=instead,
+            record=more[0],
+            failed_over_from=more[1],
             **said,
         )
 
@@ -205,10 +209,6 @@ def _read(arguments: Mapping[str, Any]) -> Question:
         raise InvalidInput(
             "usage", f"{where!a}: {first['msg'][:200]}", "See the tool's input schema.", where=where
         ) from None
-
-
-def _plain(said: str | None) -> str | None:
-    return said if said and _HEADER.fullmatch(said) else None
 
 
 def _tool(cluster: str) -> types.Tool:

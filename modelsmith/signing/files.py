@@ -151,9 +151,14 @@ def _open_alone(part: Path, mode: int) -> int:
 
 
 def clear_partials(directory: Path) -> None:
-    """Remove what a killed `write_atomically` has left in a directory."""
+    """Remove what a killed `write_atomically` has left in a directory, and nothing that is being written."""
     for part in directory.glob(".*.partial"):
-        part.unlink(missing_ok=True)
+        if part.is_symlink() or not part.is_file():
+            part.unlink(missing_ok=True)
+            continue
+        with suppress(FileNotFoundError, BlockingIOError), part.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 
@@ -128,6 +129,8 @@ def test_whatever_answers_in_a_door_s_place_is_a_refusal(tmp_path):
     lies = [
         answering("x"),
         answering("x", decision="d e", cluster=CLUSTER, specialist="base"),
+        answering("x", decision="d", cluster="another", specialist="base"),
+        answering("x", decision="d", cluster=CLUSTER, specialist="iter-001-0000000a", record="not plain"),
         answering("x" * LARGEST_ANSWER, decision="d", cluster=CLUSTER, specialist="base"),
         answering(["x"], decision="d", cluster=CLUSTER, specialist="base"),
         moved,
@@ -145,6 +148,26 @@ def test_whatever_answers_in_a_door_s_place_is_a_refusal(tmp_path):
                 assert (await refusal(client, **wrong))["code"] == "usage"
             with pytest.raises(MCPError, match="Unknown tool"):
                 await client.call_tool("ask_another", {"question": "Why?"})
+
+    run(scene)
+
+
+def test_a_door_that_drips_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("modelsmith.mcp.specialists.SECONDS", 0.5)
+
+    async def drips(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(100):
+            await response.write(b" ")
+            await asyncio.sleep(0.05)
+        return response
+
+    async def scene():
+        runner, url = await _false_door(drips)
+        async with agent(tmp_path, url) as client:
+            assert (await refusal(client))["code"] == "door-unreachable"
+        await runner.cleanup()
 
     run(scene)
 
