@@ -14,7 +14,9 @@ itself, and the rule's error probability is divided among its metrics and the th
 which every rate stays within its envelope raises no alarm, with at least that confidence.
 
 Sources: Wald, Sequential Analysis (1947); Ramdas, Grunwald, Vovk and Shafer, Game-theoretic statistics and safe
-anytime-valid inference (Statistical Science, 2023). Baselines are estimates: the allowed loss is also their margin.
+anytime-valid inference (Statistical Science, 2023); Wilson (1927) for the baseline's bound. A baseline is an estimate,
+and only who looked good was validated: so the envelope begins at the bound of its one-sided interval, and that takes
+half of the error probability.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import timedelta
+from statistics import NormalDist
 from typing import Final, NamedTuple
 
 from modelsmith.governance.sequential import RATIOS
@@ -72,25 +75,37 @@ def drifted(terms: Rollback, baseline: Mapping[str, Rate], week: Mapping[str, Ra
     metrics, rule = watched(terms), terms.rule
     if rule is None:
         return ()
-    wanted = -math.log(rule.error_probability / (len(metrics) * WEEKS))
+    half = rule.error_probability / 2
+    wanted = -math.log(half / (len(metrics) * WEEKS))
     found = []
     for one in metrics:
         before, now = baseline.get(one.name, Rate(0, 0)), week.get(one.name, Rate(0, 0))
         if not before.known or now.known < rule.least_decisions:
             continue
-        if evidence(now, envelope(one, before), below=one.higher) >= wanted:
+        if evidence(now, envelope(one, before, half / len(metrics)), below=one.higher) >= wanted:
             found.append(Drifted(one.name, before.events / before.known, now.events / now.known))
     return tuple(found)
 
 
-def envelope(metric: Watched, baseline: Rate) -> float:
-    """The rate beyond which a metric has drifted."""
-    rate = baseline.events / baseline.known
+def envelope(metric: Watched, baseline: Rate, alpha: float) -> float:
+    """The rate beyond which a metric has drifted.
+
+    ``alpha`` is the probability that the validated rate lay beyond the bound at which the envelope begins.
+    """
+    rate = _bound(baseline, alpha, upper=not metric.higher)
     if not metric.relative:
         moved = rate + metric.allowed
     else:
         moved = rate * (1 - metric.allowed if metric.higher else 1 + metric.allowed)
     return min(max(moved, _LEAST), _MOST)
+
+
+def _bound(found: Rate, alpha: float, *, upper: bool) -> float:
+    """Wilson's one-sided bound of a rate."""
+    z = NormalDist().inv_cdf(1 - alpha) * (1 if upper else -1)
+    share, n = found.events / found.known, found.known
+    spread = math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return min(max((share + z * z / (2 * n) + z * spread) / (1 + z * z / n), 0.0), 1.0)
 
 
 def evidence(now: Rate, bound: float, *, below: bool) -> float:

@@ -296,7 +296,13 @@ class LiveRecorder(Recorder):
             return True
 
     def _look_for_drift(self, one: Validated) -> None:
-        week, rates = one.week(self._clock.now()), dict[str, Rate]()
+        """In this week and in the one before, of which reports may still come, or nobody may have been told."""
+        now = one.week(self._clock.now())
+        for week in range(max(0, now - 1), now + 1):
+            self._look_at_week(one, week)
+
+    def _look_at_week(self, one: Validated, week: int) -> None:
+        rates = dict[str, Rate]()
         if not self._guarded("store", lambda: rates.update(self._opened().rates(one.counted_as(week)))):
             return
         for found in drifted(one.terms, one.baseline, rates):

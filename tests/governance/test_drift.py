@@ -16,10 +16,10 @@ TERMS = Rollback(
     rule=Rule(outcomes={"complaints": Outcome(better="lower", max_loss=0.2)}, errors=Guard(max_rise=0.02)),
 )  # fmt: skip
 BASELINE = {"won": Rate(600, 1_000), "complaints": Rate(100, 1_000), "errors": Rate(10, 1_000)}
-BOUNDS = {one.name: envelope(one, BASELINE[one.name]) for one in watched(TERMS)}
+TRUE = {name: one.events / one.known for name, one in BASELINE.items()}
 
 
-def quarter(rates, chance, units=2_000, looks=20):
+def quarter(rates, chance, units=2_000, looks=20, baseline=BASELINE):
     """Weeks of a quarter in which something is found, with looks all along."""
     found = []
     for week in range(WEEKS):
@@ -29,26 +29,33 @@ def quarter(rates, chance, units=2_000, looks=20):
                 events, known = counted[name]
                 more = sum(chance.random() < rate for _ in range(units // looks))
                 counted[name] = events + more, known + units // looks
-            found += [(week, one.metric) for one in drifted(TERMS, BASELINE, {k: Rate(*v) for k, v in counted.items()})]
+            found += [(week, one.metric) for one in drifted(TERMS, baseline, {k: Rate(*v) for k, v in counted.items()})]
     return found
 
 
 def test_the_envelope_is_the_validated_rate_less_what_the_contract_allows():
-    assert pytest.approx({"won": 0.54, "complaints": 0.12, "errors": 0.03}) == BOUNDS
+    """With endless counts; with few, what the estimate may be wrong by is left to the specialist."""
+    for factor, least, most in ((10**9, 0, 1e-4), (1, 0.01, 0.05)):
+        for one, edge in zip(watched(TERMS), (0.54, 0.12, 0.03), strict=True):
+            events, known = BASELINE[one.name]
+            bound = envelope(one, Rate(events * factor, known * factor), 0.01)
+            assert least <= (edge - bound if one.higher else bound - edge) <= most
 
 
 def test_a_quiet_quarter_raises_no_alarm():
-    """At the very edge of the envelope, where an alarm is likeliest, fewer than 5 quarters in 100 have one."""
-    chance = random.Random(1)
-    assert sum(bool(quarter(BOUNDS, chance, units=400, looks=10)) for _ in range(60)) <= 3
-    steady = {name: one.events / one.known for name, one in BASELINE.items()}
-    assert not any(quarter(steady, chance, units=400, looks=10) for _ in range(20))
+    """Although the baseline is an estimate from a small window, and at the very edge of what the contract allows."""
+    chance, alarms = random.Random(1), 0
+    edge = {"won": 0.54, "complaints": 0.12, "errors": 0.03}
+    for rates in (TRUE, edge):
+        for _ in range(40):
+            found = {name: Rate(sum(chance.random() < rate for _ in range(300)), 300) for name, rate in TRUE.items()}
+            alarms += bool(quarter(rates, chance, units=400, looks=8, baseline=found))
+    assert alarms <= 4, "of 80 quarters"
 
 
-@pytest.mark.parametrize(("metric", "rate"), [("won", 0.45), ("complaints", 0.2), ("errors", 0.08)])
+@pytest.mark.parametrize(("metric", "rate"), [("won", 0.42), ("complaints", 0.22), ("errors", 0.1)])
 def test_a_fall_beyond_the_envelope_is_seen_within_its_week(metric, rate):
-    steady = {name: one.events / one.known for name, one in BASELINE.items()}
-    found = quarter(steady | {metric: rate}, random.Random(2))
+    found = quarter(TRUE | {metric: rate}, random.Random(2))
     assert {week for week, _ in found} == set(range(WEEKS))
     assert {name for _, name in found} == {metric}
 

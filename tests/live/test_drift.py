@@ -62,6 +62,10 @@ def test_a_metric_that_leaves_its_envelope_is_told_and_nothing_is_taken_back(set
     assert [found.metric for _, _, found in again.drifts()] == ["auction_win_rate"], (
         "also when the door was started anew"
     )
+    settled.hands.pass_(days=7)
+    late = settled.again()
+    late.follow([], [validated()])
+    assert [week for _, week, _ in late.drifts()] == [1], "and in the week after, where nobody was told in time"
 
 
 def test_one_key_counts_once_a_week(settled):
