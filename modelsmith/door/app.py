@@ -196,14 +196,18 @@ class Door:
         return web.json_response({"status": "alive"})
 
     async def _ready(self, request: web.Request) -> web.Response:
-        """Ready is a door that answers, even by an older main; then it says so, and by which."""
+        """Ready is a door that answers, even by an older main; then it says so.
+
+        By which main it says where only this machine asks; nobody needs a key for this, so others are not told.
+        """
         served, troubles = self.follower.served, self.follower.troubles
         counting = self.recorder.trouble
         if served is None or not served.clusters:
             return web.json_response({"status": "not ready"}, status=503, headers={"Retry-After": "5"})
         status = "ready" if not troubles and counting is None else "degraded"
-        said = {"status": status, "commit": served.commit, "trouble": sorted({e.code for e in troubles.values()})}
-        return web.json_response({**said, "counting": counting is None})
+        said = {"status": status, "trouble": sorted({e.code for e in troubles.values()}), "counting": counting is None}
+        known = {"commit": served.commit} if self.keys is None else {}
+        return web.json_response({**said, **known})
 
     async def _exposition(self, request: web.Request) -> web.Response:
         """Figures are of every cluster, so they are for who may ask every cluster."""

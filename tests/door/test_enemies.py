@@ -195,6 +195,8 @@ def test_a_key_opens_its_clusters_until_it_is_revoked(play, tmp_path):
             url, headers = f"http://127.0.0.1:{door.port}/metrics", {"Authorization": f"Bearer {key}"}
             async with door.session.get(url, headers=headers) as answer:
                 assert answer.status == status, "figures name every cluster and specialist"
+        async with door.session.get(f"http://127.0.0.1:{door.port}/readyz") as answer:
+            assert "commit" not in await answer.json(), "who has no key learns that there is a door"
         report = {"json": {"decision_id": "d1"}, "headers": {"Authorization": f"Bearer {rotated}"}}
         async with door.session.post(f"http://127.0.0.1:{door.port}/v1/feedback", **report) as answer:
             assert (await answer.json())["may"] == ["pricing"], "a key reports of its own clusters only"

@@ -445,6 +445,7 @@ def test_governance_imports_nothing_that_reaches_clock_disk_or_network():
         "functools",
         "hashlib",
         "math",
+        "statistics",
         "types",
         "typing",
         "datetime",
