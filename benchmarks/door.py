@@ -2,7 +2,7 @@
 
 All three stand before one stub that answers at once (`chat_stub`), each in a process of its own, and are asked over
 kept connections in turn. The bare one reads the JSON, renames the model, writes it anew and passes the answer on. The
-door does all that it does in production but load a model: key, rules, share, decision, counts, log.
+door has its key, rules, share, decision, figures and log. Nothing is under watch, so no decision goes to the store.
 
 Rules: 1,000 of them, each with a condition of its own; a request that only the last one takes.
 """
