@@ -206,9 +206,7 @@ def serve(tour: Tour, door: str) -> None:
         if second in line:
             print(f"   {line}", flush=True)
     tour.modelsmith("live", CLUSTER, "--svg", "../taken-back.svg")
-    print(
-        "\n   The next customers, none of whom meets it (nothing is under watch, so no outcome is counted):", flush=True
-    )
+    print("\n   The next customers, none of whom meets it:", flush=True)
     tour.require(set(tour.customers(door, 100, {"others": 0.6})) == {first}, f"all traffic goes to {first}")
     tour.modelsmith("status", show="serving|state|on hold|clear")
     tour.modelsmith("composite-history", CLUSTER, "--svg", "../history.svg", show="iter-|base")

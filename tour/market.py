@@ -1,4 +1,7 @@
-"""The repository that the tour lays down: the first kit, cut down to a model of a few thousand random weights."""
+"""The repository that the tour lays down: the first kit, cut down to a model of a few thousand random weights.
+
+`tiny`, which makes that model, is the tests'; the Makefile puts their folder on the path.
+"""
 
 from __future__ import annotations
 

@@ -46,9 +46,9 @@ def serve_agents(asked: Role | None, clusters: tuple[str, ...], door: str) -> No
     with _the_extra():
         from modelsmith.mcp.calls import Session
         from modelsmith.mcp.server import serve_stdio
-        from modelsmith.mcp.specialists import PREFIX
+        from modelsmith.mcp.tools import ASKS
     specialists = _specialists(clusters, door)
-    scopes = (f"{PREFIX}*",) if specialists and asked is None and own is None else ("*",)
+    scopes = (f"{ASKS}*",) if specialists and asked is None and own is None else ("*",)
     serve_stdio(Session(place(Path.cwd(), Path("/")), role, scopes), specialists)
 
 
@@ -161,12 +161,11 @@ def issue_to_agent(role: Role, scopes: tuple[str, ...], days: int) -> None:
         InvalidInput: ``usage`` for a scope by which it would have none of them; as `issue`.
     """
     refuse_agents("issue a token")
-    from modelsmith.mcp.specialists import PREFIX
-    from modelsmith.mcp.tools import tools_of
+    from modelsmith.mcp.tools import ASKS, tools_of
 
     names = [tool.name for tool in tools_of(role)]
     for scope in scopes:
-        if not scope.startswith(PREFIX) and not fnmatch.filter(names, scope):
+        if not scope.startswith(ASKS) and not fnmatch.filter(names, scope):
             raise InvalidInput("usage", f"The role {role} has no tool {scope[:64]!a}", meant(scope, names), scope=scope)
     issue(agent_tokens(), role, scopes, days)
 

@@ -29,6 +29,7 @@ from modelsmith.mcp.watching import Watch
 from modelsmith.operations.table import EVERYONE
 from modelsmith.repository.listening import Listening, refuse_plain
 from modelsmith.repository.tokens import Tokens
+from modelsmith.schema.errors import ModelsmithError
 
 PATH = "/mcp"
 EVENTS_PATH = "/events"
@@ -59,7 +60,10 @@ class _Verifier:
         """Whether a token that was believed is still to be: it was not revoked, and its time is not over."""
         if "iss" in (token.claims or {}):
             return token.expires_at is None or token.expires_at > time.time()
-        return any(one.id == token.token and not one.expired for one in self._tokens.all())
+        try:
+            return any(one.id == token.token and not one.expired for one in self._tokens.all())
+        except ModelsmithError:  # nobody can say that it holds
+            return False
 
     def session(self, start: Path, token: AccessToken | None) -> Session | None:
         """What a token opens; None where there is none, or it gives no role."""

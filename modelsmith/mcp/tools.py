@@ -16,6 +16,8 @@ from modelsmith.mcp.schemas import answer_schema, input_schema
 from modelsmith.operations.job_view import JobStarted
 from modelsmith.operations.table import OPERATIONS, Operation, Verb
 
+ASKS = "ask_"
+"""What the names of the tools begin with by which specialists are asked; a cluster's name follows."""
 DESCRIBED = 1024
 """Characters of a tool's description, at most; an agent reads all of them at once."""
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from modelsmith.evidence.live_chart import live_chart
 from modelsmith.governance.window import judge, trip_evidence
 from modelsmith.live.latch import Latches
-from modelsmith.loop.window import Ended, Seen, last_ended, live_folder, look
+from modelsmith.loop.window import Ended, Seen, last_ended, live_folder, look, watching_of
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pictures import Svg, write_picture
 from modelsmith.promotion.governed_state import read_governed_state
@@ -69,7 +69,8 @@ def run(workspace: Workspace, request: LiveRequest) -> LiveResult:
     try:
         found = _open(look(workspace, main, request.cluster))
     except InvalidInput as error:
-        ended = last_ended(main, request.cluster) if error.code == "no-window" else None
+        watched = error.code != "no-window" or watching_of(main, request.cluster)
+        ended = None if watched else last_ended(main, request.cluster)
         if ended is None:
             raise
         found = _over(workspace, ended)

@@ -229,6 +229,24 @@ def test_a_client_whose_token_is_revoked_hears_nothing_more(served, mode):
     anyio.run(visit)
 
 
+def test_a_damaged_file_of_tokens_ends_streams_and_not_the_server(served, monkeypatch):
+    monkeypatch.setattr("modelsmith.mcp.subscriptions.RECHECK", 0.2)
+    kept = served.tokens._path.read_bytes()
+
+    async def visit():
+        with anyio.fail_after(30):
+            async with listener(served, "auto") as client, client.listen(resource_subscriptions=[EVENTS]) as changes:
+                served.tokens._path.write_text("{")
+                with pytest.raises(SubscriptionLost):
+                    await anext(changes)
+            served.tokens._path.write_bytes(kept)
+            async with listener(served, "auto") as client, client.listen(resource_subscriptions=[EVENTS]) as changes:
+                served.ledger.append(happening(3))
+                assert (await anext(changes)).uri == EVENTS
+
+    anyio.run(visit)
+
+
 def test_subscribing_again_and_again_costs_what_once_does(served, monkeypatch):
     monkeypatch.setattr("modelsmith.mcp.subscriptions.MOST_OF_ONE", 1)
 
