@@ -31,7 +31,8 @@ from modelsmith.promotion.receipts import Merged, receipt_files
 from modelsmith.promotion.records import RecordDraft, candidate_tag, next_record, routing_after
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.promotion.since import since
-from modelsmith.repository.git import REGULAR, Git, Ident
+from modelsmith.repository.git import Git, Ident
+from modelsmith.repository.listing import REGULAR
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree_listing import FOLDER

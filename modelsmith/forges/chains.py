@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from modelsmith.repository.git import REGULAR, Commit, Git
-from modelsmith.repository.listing import Entry
+from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.listing import REGULAR, Entry
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 

@@ -21,7 +21,8 @@ from modelsmith.forges.reader import MAIN, Reader, pull_number
 from modelsmith.forges.whose import check_closing, check_count
 from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
 from modelsmith.repository.budgets import require_openable, require_small_merge, require_small_receipts
-from modelsmith.repository.git import REGULAR, Git
+from modelsmith.repository.git import Git
+from modelsmith.repository.listing import REGULAR
 from modelsmith.repository.secrets import first_secret
 from modelsmith.schema.errors import (
     GateNotCleared,

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 from modelsmith.forges.events import opened
 from modelsmith.forges.reader import Reader
-from modelsmith.repository.git import REGULAR, Git
+from modelsmith.repository.git import Git
+from modelsmith.repository.listing import REGULAR
 from modelsmith.schema.catalog import POLICY
 from modelsmith.schema.errors import GateNotCleared, InvalidInput, ModelsmithError
 from modelsmith.schema.pull import Change, ChangedPath, PullEvent

@@ -14,7 +14,8 @@ from modelsmith.governance.shape import ABSENT
 from modelsmith.governance.staying import internal_host, why_it_stays
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
-from modelsmith.repository.git import EXECUTABLE, REGULAR, Git, Ident
+from modelsmith.repository.git import Git, Ident
+from modelsmith.repository.listing import EXECUTABLE, REGULAR
 from modelsmith.repository.secrets import first_secret, name_problems, secret_problems
 from modelsmith.repository.tree import Revision
 from modelsmith.repository.upstream import fetch_upstream, local_main, mentions, merge_trees

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from modelsmith.governance.people import listed_keys
 from modelsmith.repository.budgets import read_commits
-from modelsmith.repository.git import Git, over_limits
+from modelsmith.repository.git import Git
+from modelsmith.repository.git_process import over_limits
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.governance import Limits, People
 from modelsmith.signing import ssh

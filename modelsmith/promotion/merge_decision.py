@@ -23,7 +23,8 @@ from modelsmith.promotion.passing import check_earlier_commits
 from modelsmith.promotion.rollbacks import contract_for
 from modelsmith.repository.agent_contract import contract_problem
 from modelsmith.repository.budgets import read_commits, require_within, size_problem
-from modelsmith.repository.git import EXECUTABLE, REGULAR, Git
+from modelsmith.repository.git import Git
+from modelsmith.repository.listing import EXECUTABLE, REGULAR
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.secrets import first_secret, name_problems, secret_problems
 from modelsmith.repository.tree import Revision

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from modelsmith.promotion.histories import PROMOTIONS, record_paths
-from modelsmith.repository.git import SUBMODULE, Commit
+from modelsmith.repository.git import Commit
+from modelsmith.repository.listing import SUBMODULE
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import digest, sha256

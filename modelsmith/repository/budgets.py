@@ -10,7 +10,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from modelsmith.governance.shape import ABSENT, path_problem, shortened
 from modelsmith.repository.document import Problem
-from modelsmith.repository.git import SUBMODULE, Git, over_limits
+from modelsmith.repository.git import Git
+from modelsmith.repository.git_process import over_limits
+from modelsmith.repository.listing import SUBMODULE
 from modelsmith.repository.load import load_policy
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision, WorkTree

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from modelsmith.repository.git import Brought, Commit, over_limits
+from modelsmith.repository.git import Brought, Commit
+from modelsmith.repository.git_process import over_limits
 from modelsmith.repository.listing import Entry
 from modelsmith.repository.tree_listing import FOLDER, TOO_MANY
 from modelsmith.schema.errors import GateNotCleared

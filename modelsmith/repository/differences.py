@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
-from modelsmith.repository.git import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Git
+from modelsmith.repository.git import Git
+from modelsmith.repository.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK
 from modelsmith.schema.pull import Change, ChangedPath
 
 FILE_BYTES = 128 * 1024

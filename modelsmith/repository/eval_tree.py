@@ -6,7 +6,8 @@ import hashlib
 from typing import Final
 
 from modelsmith.governance.shape import ABSENT, GOVERNED_FOLDERS
-from modelsmith.repository.git import EXECUTABLE, REGULAR, Git
+from modelsmith.repository.git import Git
+from modelsmith.repository.listing import EXECUTABLE, REGULAR
 from modelsmith.repository.tree import WorkTree, read_each
 from modelsmith.schema.catalog import kind_of
 from modelsmith.schema.errors import InvalidInput

@@ -8,6 +8,11 @@ from typing import Protocol
 Entry = tuple[str, str]
 """Git file mode (``100644``) and object id."""
 
+REGULAR = "100644"
+EXECUTABLE = "100755"
+SYMLINK = "120000"
+SUBMODULE = "160000"
+
 
 class Listing(Protocol):
     """Every file of one tree, links and submodules included, folders not."""

@@ -20,19 +20,9 @@ from typing_extensions import override
 
 from modelsmith.repository import comparison
 from modelsmith.repository.cat_file import CatFile, Ended, lent
-from modelsmith.repository.git import (
-    EXECUTABLE,
-    REGULAR,
-    SUBMODULE,
-    SYMLINK,
-    Brought,
-    Commit,
-    Git,
-    missing_object,
-    over_limits,
-    utf8,
-)
-from modelsmith.repository.listing import Entry
+from modelsmith.repository.git import Brought, Commit, Git, utf8
+from modelsmith.repository.git_process import missing_object, over_limits
+from modelsmith.repository.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Entry
 from modelsmith.repository.tree_listing import FOLDER, TreeListing
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 from modelsmith.schema.governance import LARGEST_FILE

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from modelsmith.governance.reserved import KEPT_LOCALLY
-from modelsmith.repository.git import EXECUTABLE, REGULAR, SYMLINK, Git
-from modelsmith.repository.listing import Entry, Listing
+from modelsmith.repository.git import Git
+from modelsmith.repository.listing import EXECUTABLE, REGULAR, SYMLINK, Entry, Listing
 from modelsmith.repository.paths import checked, folder
 from modelsmith.schema.errors import InvalidInput
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from modelsmith.repository.git import MOST_FILES, over_limits
+from modelsmith.repository.git import MOST_FILES
+from modelsmith.repository.git_process import over_limits
 from modelsmith.repository.listing import Entry
 
 FOLDER = "040000"

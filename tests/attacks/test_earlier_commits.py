@@ -6,7 +6,7 @@ import pytest
 from attacker import MAIN, NOBODY, POLICY
 from worlds import CLUSTER
 
-from modelsmith.repository.git import REGULAR, SUBMODULE, SYMLINK
+from modelsmith.repository.listing import REGULAR, SUBMODULE, SYMLINK
 
 KEY = (
     b"-----BEGIN OPENSSH PRIVATE KEY-----\n"
