@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from modelsmith.forges.logs import ATTEMPTS, SignedLogs, too_busy
+from modelsmith.forges.log_writer import ATTEMPTS, too_busy
+from modelsmith.forges.logs import SignedLogs
 from modelsmith.forges.port import Proposal, Standing
 from modelsmith.governance.named_checks import NamedCheck
 from modelsmith.schema.errors import InfrastructureFailure

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import shutil
-import signal
 import sys
-import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -23,9 +18,10 @@ from modelsmith import __version__
 from modelsmith.forges.github.app import find_access
 from modelsmith.forges.github.place import is_github, parse_place
 from modelsmith.forges.pre_receive import install_hook
-from modelsmith.governance.names import fold_name
 from modelsmith.governance.shape import AGENT_CONTRACT
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
+from modelsmith.operations.init_folders import new_folders, real_place, require_apart, stopped_by_exception
+from modelsmith.operations.init_people import HARNESS, enrolled_people
 from modelsmith.repository.agent_contract import written
 from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.kits import STARTS, domains, files_at_github, kit_files, renamed
@@ -36,17 +32,14 @@ from modelsmith.repository.validate import validate
 from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import parse_yaml
 from modelsmith.schema.base import SLUG
+from modelsmith.schema.catalog import PEOPLE, POLICY
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import People, Policy
-from modelsmith.schema.latin import latin
 from modelsmith.signing.keys import create_signing_key, create_ssh_key
 from modelsmith.signing.ssh import public_key
 
-HARNESS = "modelsmith-harness"
 GOVERNANCE = ".github/governance"
 GITIGNORE = b".iterate/\n"
-PEOPLE = f"{GOVERNANCE}/people.yaml"
-POLICY = f"{GOVERNANCE}/policy.yaml"
 README = """\
 # Promotion repository ({domain})
 
@@ -129,18 +122,18 @@ def run(workspace: Workspace, request: InitRequest) -> InitResult:
         parse_yaml(path, files[path], model)
     files = renamed(files, _roles(request.roles, files))
     domain = _domain(request, files)
-    enrolled = _people(workspace.root, request.people, files)
-    target = _place(workspace.root / request.directory)
+    enrolled = enrolled_people(workspace.root, request.people, files)
+    target = real_place(workspace.root / request.directory)
     start = Start(request.kit, domain, f"{domain}-{uuid.uuid4()}", datetime.now(UTC))
-    keys = _place(workspace.home) / "keys" / start.repository
+    keys = real_place(workspace.home) / "keys" / start.repository
     if request.forge and is_github(request.forge):
-        _require_apart(target, None, keys)
-        with _stopped_by_exception(), _new_folders(target, keys):
+        require_apart(target, None, keys)
+        with stopped_by_exception(), new_folders(target, keys):
             return _create_at_github(Places(target, keys), request.forge, start, files, enrolled)
-    given = _place(place(Path(request.forge), workspace.root)) if request.forge else None
+    given = real_place(place(Path(request.forge), workspace.root)) if request.forge else None
     forge = given or target.parent / f"{target.name}.git"
-    _require_apart(target, forge, keys)
-    with _stopped_by_exception(), _new_folders(target, forge, keys):
+    require_apart(target, forge, keys)
+    with stopped_by_exception(), new_folders(target, forge, keys):
         return _create(Places(target, keys), forge, start, files, enrolled)
 
 
@@ -347,119 +340,6 @@ def _copy_commit(clone: Git, forge: Git, start: Start, files: Mapping[str, bytes
     """
     forge.init("--bare", f"--object-format={clone.text('rev-parse', '--show-object-format')}")
     forge.update_ref("refs/heads/main", forge.commit_files(None, files, start.message, start.who), None)
-
-
-def _place(path: Path) -> Path:
-    """The path without links, so that two names of one folder are seen to be one."""
-    return Path(os.path.realpath(path))
-
-
-def _require_apart(target: Path, forge: Path | None, keys: Path) -> None:
-    """Refuse folders that are in use, or that lie in one another.
-
-    Raises:
-        InvalidInput: ``not-a-folder``, ``not-empty``, ``same-place``.
-    """
-    for path in (target, *([forge] if forge else ())):
-        if path.exists() and not path.is_dir():
-            raise InvalidInput("not-a-folder", f"{path} is no folder", "Choose another name, or remove this file.")
-        if path.exists() and any(path.iterdir()):
-            raise InvalidInput(
-                "not-empty", f"{path} exists and is not empty", "Choose another folder, or remove this one."
-            )
-    pairs = [("keys", keys, target)]
-    if forge:
-        pairs = [("forge", forge, target), ("repository", target, forge), *pairs, ("keys", keys, forge)]
-    for what, path, other in pairs:
-        if path.is_relative_to(other):
-            raise InvalidInput(
-                "same-place",
-                f"The {what} would lie in {other}: repository, forge and keys must not lie in one another",
-                "Name another folder: DIR, --forge, or MODELSMITH_HOME for the keys.",
-            )
-
-
-@contextmanager
-def _stopped_by_exception() -> Iterator[None]:
-    """Let a request to end (SIGTERM, SIGHUP) end this as Ctrl-C does, so that what was made is taken back."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _new_folders(*folders: Path) -> Iterator[None]:
-    """Make the folders to be filled inside; when that fails they are as before: gone, or empty."""
-    made: list[Path] = []
-    try:
-        for folder in folders:
-            for path in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
-                path.mkdir()
-                made.append(path)
-        yield
-    except BaseException:
-        for folder in folders:
-            for entry in folder.iterdir() if folder.is_dir() else ():
-                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
-        for path in reversed(made):
-            with suppress(OSError):
-                path.rmdir()
-        raise
-
-
-def _people(root: Path, given: tuple[str, ...], files: dict[str, bytes]) -> list[dict[str, Any]]:
-    """People as people.yaml lists them, from each ``ROLE=KEY.pub``.
-
-    Raises:
-        InvalidInput: ``bad-person``, or as `public_key`.
-    """
-    people: dict[str, dict[str, Any]] = {}
-    roles = parse_yaml(PEOPLE, files[PEOPLE], People).roles
-    for text in given:
-        role, _, path = text.partition("=")
-        if role not in roles:
-            raise InvalidInput("bad-person", f"--person {text}: no role '{role}'", f"Name one of {', '.join(roles)}.")
-        name, key = _holder(role, place(Path(path), root), text)
-        name = f"holder-of-{role}" if name in ("", *roles) else name
-        taken = {fold_name(HARNESS), *(fold_name(one["id"]) for other, one in people.items() if other != key)}
-        if fold_name(name) in taken:
-            raise InvalidInput(
-                "bad-person",
-                f"--person {text}: somebody else is called {name!r} already, and a person is called as their key's "
-                "comment says",
-                f"Give the key another comment: ssh-keygen -c -C NAME -f KEY, or edit the last word of {path}.",
-            )
-        person = people.setdefault(key, {"id": name, "name": name, "roles": [], "keys": [{"key": key}]})
-        if role not in person["roles"]:
-            person["roles"].append(role)
-    return list(people.values())
-
-
-def _holder(role: str, path: Path, text: str) -> tuple[str, str]:
-    """Person id and key of a public key file; the id is the key comment's name, and empty where it has none."""
-    if not path.is_file():
-        raise InvalidInput(
-            "bad-person", f"--person {text}: expected ROLE=KEY.pub with an existing file", "Name an SSH public key."
-        )
-    said = path.read_text(encoding="utf-8", errors="replace").strip()
-    if "PRIVATE KEY" in said or said.startswith("PuTTY-User-Key-File"):
-        raise InvalidInput(
-            "bad-person", f"--person {text}: this is a private key", f"Name its public half, often {path}.pub."
-        )
-    key = public_key(path)
-    comment = said.split(" ", 2)[2:]
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", latin(comment[0].split("@")[0]))[:63].strip("-._") if comment else ""
-    return name, key
 
 
 def _edit(data: bytes, values: dict[str, Any]) -> bytes:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from modelsmith.evidence.sanitise import assert_clean, machine_names
-from modelsmith.forges.logs import ATTEMPTS, too_busy
+from modelsmith.forges.log_writer import ATTEMPTS, too_busy
 from modelsmith.forges.port import Proposal
 from modelsmith.governance.keys import opener_doubt
 from modelsmith.governance.routing import changes_routing

@@ -29,7 +29,8 @@ from modelsmith.forges.github.rest import Rest
 from modelsmith.forges.github.rules import effective
 from modelsmith.forges.github.settings import read_rules
 from modelsmith.forges.github.token import Token
-from modelsmith.forges.logs import ATTEMPTS, SignedLogs, not_open, too_busy
+from modelsmith.forges.log_writer import ATTEMPTS, not_open, too_busy
+from modelsmith.forges.logs import SignedLogs
 from modelsmith.forges.mirror import Mirror
 from modelsmith.forges.port import ForgeIdentity, Proposal, Standing, Status
 from modelsmith.governance.named_checks import NamedCheck
