@@ -15,7 +15,7 @@ import test_approvals as approvals
 import yaml
 from attacker import HARNESS, PEOPLE, PEOPLE_FILE, World, refused
 from github_openapi import description
-from github_server import GitHubServer
+from github_server import GitHubServer, Pull
 from github_settings import SettingsServer
 from test_approvals import (  # noqa: F401
     test_a_file_added_after_the_approval_voids_it,
@@ -140,16 +140,21 @@ def test_a_log_that_names_another_head_is_not_believed(waiting: WorldAtGitHub) -
     waiting.detected(waiting.force(grown, [approval]))
 
 
-def test_a_no_in_the_forge_s_pages_stops_the_merge_before_anybody_attests_it(fresh: WorldAtGitHub) -> None:
-    """Paul asks for changes with GitHub's button and the harness dismisses that: only Paul takes it back."""
+def approved(fresh: WorldAtGitHub) -> tuple[int, Pull]:
+    """What Maya opened and Petra approved, where main knows everybody's login."""
     people = yaml.safe_load(fresh.governed().tree.read(PEOPLE_FILE))
     for person in people["people"]:
         person["logins"] = {"github": f"{person['id']}-gh"}
     fresh.force_honestly({PEOPLE_FILE: yaml.safe_dump(people, sort_keys=False).encode()}, "petra")
     number = fresh.propose({"notes.md": b"A note.\n"}, "maya")
     fresh.approve(number, "petra")
+    return number, fresh.server.repos[NAME].pulls[number]
+
+
+def test_a_no_in_the_forge_s_pages_stops_the_merge_before_anybody_attests_it(fresh: WorldAtGitHub) -> None:
+    """Paul asks for changes with GitHub's button and the harness dismisses that: only Paul takes it back."""
+    number, pull = approved(fresh)
     repo = fresh.server.repos[NAME]
-    pull = repo.pulls[number]
     no = fresh.server.reviewed(repo, pull, "paul-gh", "REQUEST_CHANGES")
     with refused("gate-closed") as caught:
         fresh.merge(number)
@@ -158,5 +163,20 @@ def test_a_no_in_the_forge_s_pages_stops_the_merge_before_anybody_attests_it(fre
     with refused("gate-closed"):
         fresh.merge(number)
     fresh.server.reviewed(repo, pull, "paul-gh", "APPROVE")
+    assert fresh.merge(number).status == "merged"
+    fresh.holds()
+
+
+def test_a_no_in_the_forge_s_pages_holds_back_the_receipts_of_its_button(fresh: WorldAtGitHub) -> None:
+    """Paul asks for changes, the harness presses GitHub's button all the same; a no after the merge is too late."""
+    number, pull = approved(fresh)
+    repo = fresh.server.repos[NAME]
+    no = fresh.server.reviewed(repo, pull, "paul-gh", "REQUEST_CHANGES")
+    fresh.server.merged(repo, pull)
+    with refused("merged-past-gate") as caught:
+        fresh.merge(number)
+    assert "paul owns notes.md and asked for changes at the forge" in caught[0].message
+    fresh.detected(saying="without receipts")
+    no["submitted_at"] = "2099-01-01T00:00:00Z"
     assert fresh.merge(number).status == "merged"
     fresh.holds()

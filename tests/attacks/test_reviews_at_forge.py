@@ -215,7 +215,7 @@ def test_who_opens_again_what_the_forge_merged_holds_up_no_receipts(fresh: World
 
 
 def test_a_review_counts_for_the_branch_that_its_giver_saw(tmp_path: Path) -> None:
-    """Approved against a branch that holds the harmful part already, then turned to main: same commit, other change."""
+    """Turned to main, or forced on to a rebase, after the approval; and a no that others dismissed, or nobody known."""
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", tmp_path / "bare"], check=True)
     with GitHubServer(tmp_path / "github", None) as github:
         (tmp_path / "github").mkdir()
@@ -228,8 +228,7 @@ def test_a_review_counts_for_the_branch_that_its_giver_saw(tmp_path: Path) -> No
         github.reviewed(repo, pull, "dana-gh", "REQUEST_CHANGES")["submitted_at"] = "2026-01-01T10:00:00Z"
         assert [one.state for one in faces.reviews(1)] == ["APPROVED", "CHANGES_REQUESTED"]
         pull.reviews[1]["commit_id"] = None
-        said = [(one.login, one.verdict, one.head) for one in faces.heard(1)]
-        assert ("dana-gh", "reject", None) in said, "a no holds also where the forge has lost the commit"
+        assert ("dana-gh", "reject", None) in said_of(faces), "a no holds also where the forge has lost the commit"
         github.happened(pull, "base_ref_changed", "harness-gh", "2026-01-01T11:00:00Z")
         assert [one.state for one in faces.reviews(1)] == ["CHANGES_REQUESTED"], "a no holds whatever it was about"
         github.reviewed(repo, pull, "maya-gh", "APPROVE")["submitted_at"] = "2026-01-01T12:00:00Z"
@@ -237,10 +236,20 @@ def test_a_review_counts_for_the_branch_that_its_giver_saw(tmp_path: Path) -> No
         github.dismissed(pull, pull.reviews[1], "harness-gh")
         github.dismissed(pull, pull.reviews[2], "harness-gh")
         assert [one.state for one in faces.reviews(1)] == ["CHANGES_REQUESTED", "DISMISSED"], "a no is its giver's"
+        pull.events[-2]["actor"] = None
+        assert next(one.state for one in faces.reviews(1)) == "CHANGES_REQUESTED", "nobody knows who dismissed it"
         pull.events.clear()
         pull.reviews[1]["state"] = "CHANGES_REQUESTED"
         github.dismissed(pull, pull.reviews[1], "dana-gh")
         assert [one.state for one in faces.reviews(1)][1] == "DISMISSED", "who gave it takes it back"
+        pull.reviews[2]["state"] = "APPROVED"
+        assert ("maya-gh", "approve", ZERO) in said_of(faces)
+        github.happened(pull, "head_ref_force_pushed", "harness-gh", "2026-01-01T13:00:00Z")
+        assert said_of(faces) == [], "GitHub moves an approval on to the commit of a rebase with the same patch"
+
+
+def said_of(faces: Faces) -> list[tuple[str, str, str | None]]:
+    return [(one.login, one.verdict, one.head) for one in faces.heard(1)]
 
 
 def test_who_opens_what_lies_beneath_a_proposal_does_not_stop_the_queue(fresh: World) -> None:

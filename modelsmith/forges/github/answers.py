@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelsmith.schema.base import GitHash
+from modelsmith.schema.base import GitHash, Moment
 
 
 class _Answer(BaseModel):
@@ -53,6 +53,9 @@ class Face(_Answer):
     number: Annotated[int, Field(ge=1, lt=10**9)]
     body: str | None = None
     state: Literal["open", "closed"]
+    draft: bool = False
+    created_at: Moment | None = None
+    merged_at: Moment | None = None
     user: Login | None = None
     head: End
     base: End

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import cached_property, partial
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -23,6 +24,7 @@ from modelsmith.forges.github.answers import (
 from modelsmith.forges.github.failures import moved_repository
 from modelsmith.forges.github.quoting import quoted
 from modelsmith.forges.github.rest import Rest, unsure
+from modelsmith.forges.github.reviews import DECIDES, given_by, last_verdicts
 from modelsmith.governance.named_checks import QUESTIONS, NamedCheck
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.promotion import AttestedReview
@@ -30,10 +32,6 @@ from modelsmith.schema.pull import Heard
 
 A = TypeVar("A", bound=BaseModel)
 
-_VERDICTS = {"APPROVED": "approve", "CHANGES_REQUESTED": "reject"}
-_DECIDES = (*_VERDICTS, "DISMISSED")
-_OTHER_BASE = ("base_ref_changed", "automatic_base_change_succeeded")
-"""Events after which a pull request is into another branch than before, by "Issue event types"."""
 MOST_REVIEWS = 500
 """Reviews of one pull request that can be attested together."""
 
@@ -173,16 +171,12 @@ class Faces:
                     raise
                 self.rest.pause(2.0**attempt)
 
-    def heard(self, number: int) -> tuple[Heard, ...]:
-        """The last verdict that each account gave in GitHub's pages, with the commit that it was about."""
-        said: dict[int, Heard] = {}
-        for one in self._given(number):
-            said.pop(one.account, None)
-            verdict = _VERDICTS.get(one.state)
-            if verdict:
-                facts = {"login": one.login, "account": one.account, "head": one.commit, "at": one.at}
-                said[one.account] = Heard.model_validate(facts | {"verdict": verdict})
-        return tuple(said.values())
+    def heard(self, number: int, until: datetime | None = None) -> tuple[Heard, ...]:
+        """The last verdict that each account gave in GitHub's pages, with the commit that it was about.
+
+        ``until``: when GitHub merged it; see `given_by`.
+        """
+        return last_verdicts(self._given(number, until))
 
     def reviews(self, number: int) -> tuple[AttestedReview, ...]:
         """What a workflow attests: every review that decides something.
@@ -201,16 +195,16 @@ class Faces:
             )
         return tuple(found)
 
-    def _given(self, number: int) -> list[AttestedReview]:
+    def _given(self, number: int, until: datetime | None = None) -> list[AttestedReview]:
         """Every review that decides something, in GitHub's order, as GitHub has it at this moment.
 
-        Two things that GitHub lets whoever may write do to a review are looked through (`given_by`): another base
-        branch shows the reviewer another difference, and a no can be dismissed by others than its giver.
+        What GitHub lets whoever may write do to a review is looked through (`given_by`): another base branch or a
+        force push shows the reviewer another difference, and a no can be dismissed by others than its giver.
         """
         found = []
         for entry in self.rest.ask_all("read the reviews", f"/pulls/{number}/reviews?per_page=100"):
             review = read_answer(ReviewAnswer, entry)
-            if review.user is None or review.state not in _DECIDES:
+            if review.user is None or review.state not in DECIDES:
                 continue
             facts = {
                 "review": review.id,
@@ -224,7 +218,7 @@ class Faces:
             found.append(read_answer(AttestedReview, json.dumps(facts)))
         if found:
             listed = self.rest.ask_all("read what happened to it", f"/issues/{number}/events?per_page=100")
-            found = given_by(found, [read_answer(EventAnswer, entry) for entry in listed])
+            found = given_by(found, [read_answer(EventAnswer, entry) for entry in listed], until)
         return found
 
     def say(self, number: int, text: str, mark: str = MARK) -> bool:
@@ -330,25 +324,6 @@ class Faces:
             if comment.body.startswith(mark):
                 return comment
         return None
-
-
-def given_by(reviews: Sequence[AttestedReview], events: Sequence[EventAnswer]) -> list[AttestedReview]:
-    """Reviews as their givers left them, for this base branch. Pure.
-
-    An approval from before the base branch changed was of another difference, at the very same commit, and is none. A
-    request for changes that somebody else dismissed is one still: only another review of its giver takes it back.
-    """
-    moved = max((one.created_at for one in events if one.event in _OTHER_BASE), default="")
-    kept = []
-    for one in reviews:
-        gone = [event for event in events if event.dismissed_review and event.dismissed_review.review_id == one.review]
-        last = gone[-1] if gone else None
-        if one.state == "DISMISSED" and last and last.dismissed_review and last.actor:
-            no = last.dismissed_review.state.upper() == "CHANGES_REQUESTED" and last.actor.id != one.account
-            kept.append(one.model_copy(update={"state": "CHANGES_REQUESTED"}) if no else one)
-        elif one.state != "APPROVED" or f"{one.at:%Y-%m-%dT%H:%M:%SZ}" > moved:
-            kept.append(one)
-    return kept
 
 
 def _short(words: str, most: int) -> str:

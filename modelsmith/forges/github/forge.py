@@ -88,9 +88,12 @@ class GitHubForge:
             if face is None:
                 raise
             raise self._unsigned(face) from None
-        if pull.status != "open":
+        if pull.status != "open" and not pull.unreceipted:
             return pull
         face = self._faces.get(number)
+        if pull.unreceipted:
+            until = face.merged_at if face else None
+            return pull.model_copy(update={"heard": self._faces.heard(number, until)})
         known = {number: face} if face and face.state == "open" else {}
         seen = _as_seen(pull, known)
         return seen if seen.status != "open" else seen.model_copy(update={"heard": self._faces.heard(number)})
