@@ -8,10 +8,16 @@ from modelsmith.evaluation.reward import reward_digest
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import Tree
 from modelsmith.schema.canonical import content_digest, digest
+from modelsmith.schema.curve import CurveLine, StageCurve
 from modelsmith.schema.promotion import TrainingFacts
 from modelsmith.schema.training import training_digest
 
 CLUSTER = "rtb-pricing"
+
+
+def curve(steps: int) -> StageCurve:
+    """The loss of a stage of so many steps."""
+    return StageCurve(stage=1, lines=(CurveLine(measure="loss", points=((1, 1.5), (steps, 1.0))),))
 
 
 def trained(tree: Tree, iteration: int = 1, **other: Any) -> TrainingFacts:
@@ -35,6 +41,7 @@ def trained(tree: Tree, iteration: int = 1, **other: Any) -> TrainingFacts:
         "trained_reward": reward_digest(governed.rubric_digest)
         if "grpo" in {stage.method for stage in cluster.stages}
         else None,
+        "curves": (curve(settings.steps),),
         "toolkit": "modelsmith 0.1.0, torch 2.13.0",
     }
     return TrainingFacts(**(facts | other))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelsmith.evaluation.tally import SECTIONS
+from modelsmith.evidence.lineage_section import WITHHELD, lineage_section, training_section
 from modelsmith.evidence.markdown import folded, money, safe, short
 from modelsmith.evidence.markdown import table as _table
 from modelsmith.evidence.measures import LABELS, baselines_section, critical_section, judge_section, repeats_section
@@ -26,7 +27,6 @@ from modelsmith.schema.promotion import Preparer, RollbackContract
 from modelsmith.schema.run import Estimate, Headline, SectionScore
 
 CHART: Final = "chart.svg"
-WITHHELD: Final = "kept for operators by policy"
 REGRESSIONS_SHOWN: Final = 20
 """Lines of the list of regressions; critical ones come first, and more are counted."""
 _ENVELOPE: Final = 'import json, sys; print(json.dumps(json.load(sys.stdin)["dsseEnvelope"]))'
@@ -86,7 +86,8 @@ def packet(
         repeats_section(evidence),
         _operations(evidence, cluster),
         _coverage(evidence),
-        _lineage(evidence, cluster),
+        training_section(evidence),
+        lineage_section(evidence, cluster),
         _check_yourself(evidence, asked),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -336,66 +337,6 @@ def _coverage(evidence: Evidence) -> str:
         shown = dimension
     title = f"Coverage of {safe(evidence.eval_set)} {evidence.eval_set_version}"
     return folded(title, _table(rows, "ll" + "r" * len(sections)))
-
-
-def _lineage(evidence: Evidence, cluster: Cluster) -> str:
-    facts = evidence.training
-    generators = ", ".join(f"{name} {short(value)}" for name, value in sorted(facts.generators.items()))
-    loss = WITHHELD if facts.final_loss is None else f"{facts.final_loss:.4f}"
-    rows = [
-        ["", ""],
-        *_export_rows(evidence),
-        ["base model", f"{facts.base_model}, {safe(cluster.base_model.license)}, {short(facts.base_digest)}"],
-        ["trained from", safe(facts.parent)],
-        ["method", f"{facts.method}, {facts.steps} steps, seed {facts.seed}, final loss {loss}"],
-        ["rows", f"{facts.rows} generated, {short(facts.rows_digest)}"],
-        ["generators", generators],
-        *_firewall_rows(evidence),
-        *_recovery_rows(evidence),
-        ["aimed at failures of", f"run {short(facts.diagnosed_run)}"],
-        ["reward and eval rubric", f"{short(facts.reward)} and {short(evidence.rubric)}"],
-        ["toolkit", WITHHELD if facts.toolkit is None else safe(facts.toolkit)],
-        ["artifact", short(evidence.artifact)],
-        ["eval run", f"{short(evidence.candidate.run_id)}, attempt {evidence.attempts}"],
-        ["held-out set", f"consulted {evidence.held_out_consulted} times up to this run"],
-        ["question", f"core {short(evidence.question.core)}, held-out {short(evidence.question.held_out)}"],
-    ]
-    return folded("Lineage from base model to candidate", _table(rows, "ll"))
-
-
-def _firewall_rows(evidence: Evidence) -> list[list[str]]:
-    """The firewall's certificate: how near the rows come to each part of what is scored."""
-    if evidence.firewall is None:
-        return []
-    return [
-        [
-            f"firewall, {part.part.replace('_', ' ')}",
-            f"{part.texts} texts; nearest pair {part.similarity:.2f} alike; "
-            f"at most {part.overlap:.1%} of a text's words stand in the rows",
-        ]
-        for part in evidence.firewall.parts
-    ]
-
-
-def _recovery_rows(evidence: Evidence) -> list[list[str]]:
-    """What failed while it was trained, and was mended."""
-    return [
-        [f"mended in stage {one.stage}", f"{one.failure}: {one.action}, {one.rows_at_once} rows at once"]
-        for one in evidence.training.recoveries or ()
-    ]
-
-
-def _export_rows(evidence: Evidence) -> list[list[str]]:
-    """What an export is and what it was made from; the training that follows is its parent's."""
-    if evidence.export is None:
-        return []
-    facts = evidence.export
-    made = f"{safe(facts.description)}, {facts.export.dtype or 'types of its own'}"
-    return [
-        ["export", f"{made}: weights that stand alone, evaluated as they are"],
-        ["made from", f"artifact {short(facts.export.parent)}, whose training follows"],
-        ["made with", WITHHELD if facts.toolkit is None else safe(facts.toolkit)],
-    ]
 
 
 def _check_yourself(evidence: Evidence, asked: Asked | None) -> str:

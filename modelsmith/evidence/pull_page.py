@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from modelsmith.evidence.lineage_section import CURVE
 from modelsmith.evidence.markdown import folded, safe, table
 from modelsmith.evidence.packet import CHART
 from modelsmith.schema.change import Effect, SetChange
@@ -44,14 +45,16 @@ class ChangeEvaluated(NamedTuple):
 
 
 def promotion_page(packet: str, folder: str, number: int) -> str:
-    """The packet of a promotion, with its details folded, its picture by its place, and how to verify it.
+    """The packet of a promotion, with its details folded, its pictures by their places, and how to verify it.
 
     Args:
         packet: As the toolkit renders it from evidence and records; somebody else's words are not for here.
         folder: Of the promotion, ``promotions/<cluster>/<specialist>/<NN>-<event>``.
         number: Of the pull request.
     """
-    top, *sections = _SECTION.split(packet.replace(f"]({CHART})", f"](/{folder}/{CHART})").rstrip("\n"))
+    for name in (CHART, CURVE):
+        packet = packet.replace(f"]({name})", f"](/{folder}/{name})")
+    top, *sections = _SECTION.split(packet.rstrip("\n"))
     parts = [top.rstrip("\n"), *(_part(section.rstrip("\n")) for section in sections)]
     return _cut([*parts, _verify(number)], _shows_all(number))
 

@@ -1,28 +1,47 @@
 """The picture of a training: loss; of one by reward also reward beside the greedy score, KL, entropy and length.
 
-A pure function of the heartbeats: same heartbeats, same bytes.
+A pure function of the figures: same figures, same bytes. One stage in its job's folder, all of them beside the packet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from modelsmith.evidence import svg
 from modelsmith.evidence.svg import AMBER, BLUE, GREEN, INK, MARGIN, MUTED, RULE, WIDTH
-from modelsmith.training.job import Heartbeat
+from modelsmith.schema.curve import SHARES, Measure, Point, StageCurve
 
 _COLUMN: Final = (WIDTH - 3 * MARGIN) / 2
 _PLOT: Final = 130
 _ROW: Final = 200
-_TOP: Final = 96
+_HEAD: Final = 64
+"""Room above the first stage; each stage's own line of text takes as much as `_NAME`."""
+_NAME: Final = 32
+_DOTS: Final = 40
+"""Points from which on a line has no dots."""
+_PANELS: Final[tuple[tuple[str, tuple[tuple[Measure, str, str], ...]], ...]] = (
+    ("Loss", (("loss", "loss", BLUE),)),
+    ("Reward", (("reward", "sampled reward", AMBER), ("held_in", "greedy, held in", GREEN))),
+    ("KL, nats a token", (("kl", "KL", BLUE),)),
+    ("Entropy, nats a token", (("entropy", "Entropy", BLUE),)),
+    ("Length, tokens", (("length", "Length", BLUE),)),
+)
+
+
+class StageShown(NamedTuple):
+    """A stage as the picture names it."""
+
+    name: str
+    steps: int
+    """That it was to take."""
+    curve: StageCurve
 
 
 class _Line(NamedTuple):
     label: str
     colour: str
-    points: list[tuple[int, float]]
+    points: tuple[Point, ...]
 
 
 class _Panel(NamedTuple):
@@ -32,42 +51,34 @@ class _Panel(NamedTuple):
     """From 0 to 1, whatever the values."""
 
 
-def training_curve(beats: Sequence[Heartbeat], title: str) -> str:
-    """The picture as SVG text. Of a step that was taken again after a kill, the last time counts."""
-    steps = sorted({beat.step: beat for beat in beats}.values(), key=lambda beat: beat.step)
-    panels = [panel for panel in _panels(steps) if any(line.points for line in panel.lines)]
-    body = [
-        svg.text(MARGIN, 47, svg.fit(title, 22, WIDTH - 2 * MARGIN, bold=True), INK, 22, True),
-        svg.text(MARGIN, 70, _summary(steps), MUTED),
-    ]
-    last = max((beat.steps for beat in steps), default=1)
-    for number, panel in enumerate(panels):
-        left, top = MARGIN + (number % 2) * (_COLUMN + MARGIN), _TOP + (number // 2) * _ROW
-        body += _drawn(panel, left, top, last)
-    height = _TOP + max(1, -(-len(panels) // 2)) * _ROW
-    said = "; ".join(f"{line.label} {_ends(line)}" for panel in panels for line in panel.lines if line.points)
-    return svg.picture(height, title, said or "No step yet.", body)
+def training_curve(stages: Sequence[StageShown], title: str) -> str:
+    """The picture as SVG text."""
+    body = [svg.text(MARGIN, 47, svg.fit(title, 22, WIDTH - 2 * MARGIN, bold=True), INK, 22, True)]
+    said, top = [], _HEAD
+    for stage in stages:
+        panels = _panels(stage.curve)
+        begin = f"{stage.name}: " if stage.name else ""
+        took = f"{begin}{stage.curve.last_step} of {stage.steps} steps"
+        body.append(svg.text(MARGIN, top + 6, svg.fit(took, 13, WIDTH - 2 * MARGIN), MUTED))
+        top += _NAME
+        for number, panel in enumerate(panels):
+            left, row = MARGIN + (number % 2) * (_COLUMN + MARGIN), top + (number // 2) * _ROW
+            body += _drawn(panel, left, row, max(stage.steps, stage.curve.last_step, 1))
+        top += -(-len(panels) // 2) * _ROW
+        said.append(begin + "; ".join(f"{line.label} {_ends(line)}" for panel in panels for line in panel.lines))
+    if not stages:
+        body.append(svg.text(MARGIN, _HEAD + 6, "No step yet.", MUTED))
+    return svg.picture(max(top, _HEAD + _NAME), title, ". ".join(said) or "No step yet.", body)
 
 
-def _panels(beats: Sequence[Heartbeat]) -> Iterator[_Panel]:
-    def of(read: Callable[[Heartbeat], float | None]) -> list[tuple[int, float]]:
-        return [(beat.step, value) for beat in beats if (value := read(beat)) is not None]
-
-    yield _Panel("Loss", [_Line("loss", BLUE, of(lambda beat: beat.loss))], False)
-    before = [
-        (0, beat.measures.held_in_before)
-        for beat in beats
-        if beat.measures and beat.measures.held_in_before is not None
-    ]
-    held_in = [*before, *of(lambda beat: beat.measures.held_in if beat.measures else None)]
-    reward = _Line("sampled reward", AMBER, of(lambda beat: beat.measures.reward if beat.measures else None))
-    yield _Panel("Reward", [reward, _Line("greedy, held in", GREEN, held_in)], True)
-    for name, read in (
-        ("KL, nats a token", lambda beat: beat.measures.kl if beat.measures else None),
-        ("Entropy, nats a token", lambda beat: beat.measures.entropy if beat.measures else None),
-        ("Length, tokens", lambda beat: beat.measures.length if beat.measures else None),
-    ):
-        yield _Panel(name, [_Line(name.split(",")[0], BLUE, of(read))], False)
+def _panels(curve: StageCurve) -> list[_Panel]:
+    points = {line.measure: line.points for line in curve.lines}
+    found = []
+    for title, measures in _PANELS:
+        lines = [_Line(label, colour, points[measure]) for measure, label, colour in measures if measure in points]
+        if lines:
+            found.append(_Panel(title, lines, measures[0][0] in SHARES))
+    return found
 
 
 def _drawn(panel: _Panel, left: float, top: float, last: int) -> Iterator[str]:
@@ -88,16 +99,11 @@ def _drawn(panel: _Panel, left: float, top: float, last: int) -> Iterator[str]:
             (begin + (end - begin) * step / last, floor - _PLOT * (value - low) / (high - low))
             for step, value in line.points
         ]
-        marks = [svg.line(*one, *other, line.colour, 1.6) for one, other in pairwise(placed)]
-        marks += [svg.dot(*place, 2.2, line.colour, "none", 0) for place in placed] if len(placed) < 40 else []
-        if placed:
-            yield svg.group(f"{line.label} {_ends(line)}", marks)
+        marks = [svg.path(placed, line.colour, 1.6)] if len(placed) > 1 else []
+        marks += [svg.dot(*place, 2.2, line.colour, "none", 0) for place in placed] if len(placed) < _DOTS else []
+        yield svg.group(f"{line.label} {_ends(line)}", marks)
 
 
 def _ends(line: _Line) -> str:
     (first, begin), (last, end) = line.points[0], line.points[-1]
     return f"{begin:.3f} at step {first} to {end:.3f} at step {last}"
-
-
-def _summary(beats: Sequence[Heartbeat]) -> str:
-    return f"{beats[-1].step} of {beats[-1].steps} steps" if beats else "No step yet."

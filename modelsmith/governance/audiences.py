@@ -47,9 +47,11 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
         "public": ("base_model", "parent", "method", "rows", "steps", "stages"),
         "reviewer": (
             *("base_digest", "seed", "rows_digest", "generators", "reward", "diagnosed_run", "hyperparameters"),
-            *("final_loss", "toolkit", "recoveries", "trained_reward", "sources", "datasets"),
+            *("final_loss", "toolkit", "recoveries", "trained_reward", "sources", "datasets", "curves"),
         ),
     },
+    "StageCurve": {"reviewer": ("stage", "lines")},
+    "CurveLine": {"reviewer": ("measure", "points")},
     "StageFacts": {
         "public": ("method", "rows", "steps", "skipped"),
         "reviewer": ("settings", "seed", "parent", "rows_digest"),
@@ -133,13 +135,14 @@ COPIES: Final[Mapping[str, str]] = {
     "PromotionRecord.eval_tag": "RunResult.tag",
     "PromotionRecord.composite": "RunResult.headline",
     "TrainingFacts.diagnosed_run": "RunResult.run_id",
+    "TrainingFacts.curves": "TrainingFacts.final_loss",
 }
-"""Committed fields and what they repeat of a run: whoever may not see the one may not see the other."""
+"""Committed fields and what they repeat, of a run or beside them: whoever may not see the one may not see the other."""
 
 LEFT_OUT: Final = frozenset(
     {
         *("RunEvidence.cost", "Evidence.latency", "Evidence.environment"),
-        *("TrainingFacts.final_loss", "TrainingFacts.toolkit", "ExportFacts.toolkit"),
+        *("TrainingFacts.final_loss", "TrainingFacts.curves", "TrainingFacts.toolkit", "ExportFacts.toolkit"),
     }
 )
 """Committed fields that no check and no decision rests on: empty in what is committed once policy keeps them back."""
@@ -157,6 +160,8 @@ NEEDED: Final[Mapping[str, str]] = {
     "PromotionRecord": "`verify` compares every field of a record with what follows from main",
     "TrainingFacts": "lineage and `verify` trace a specialist by it",
     "RecoveryFacts": "it says how the candidate was trained",
+    "StageCurve": "the packet's picture of the training is drawn from it",
+    "CurveLine": "the packet's picture of the training is drawn from it",
     "StageFacts": "lineage and `verify` trace a specialist by it",
     "ExportFacts": "lineage and `verify` trace an export to its parent by it",
     "Export": "`verify` compares it with the signed list of the artifact's files",

@@ -12,13 +12,15 @@ from modelsmith import __version__
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.recipe import StageRun, last_trained, stage_folder
 from modelsmith.loop.state import Iteration
-from modelsmith.loop.training import ROWS_FILE, parent_of
+from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE, beats_of, parent_of
 from modelsmith.schema.canonical import content_digest, file_digest
+from modelsmith.schema.curve import StageCurve
 from modelsmith.schema.evidence import Library
 from modelsmith.schema.promotion import RecoveryFacts, StageFacts, TrainingFacts, all_rows_digest
 from modelsmith.schema.run import RunResult
 from modelsmith.schema.training import Method, training_digest
 from modelsmith.schema.training_row import PreferencePair, TrainingRow
+from modelsmith.training.curves import curve_of
 from modelsmith.training.rows import ROW_OF, read_rows, rows_digest
 
 
@@ -57,7 +59,15 @@ def training_facts(
         sources=dict(sorted(Counter(lineage.source for lineage in told).items())),
         datasets={one.id: content_digest(one) for one in context.governed.datasets if content_digest(one) in manifests},
         trained_reward=next((one.outcome.reward for one in ran if one.outcome and one.outcome.reward), None),
+        curves=_curves(context.folder(iteration), ran),
     )
+
+
+def _curves(folder: Path, ran: Sequence[StageRun]) -> tuple[StageCurve, ...]:
+    """How each stage that was trained went; none at all where one of them has left no sign of it."""
+    trained = [number for number, one in enumerate(ran, start=1) if one.outcome]
+    found = [curve_of(beats_of(stage_folder(folder, number) / JOB_FOLDER), number) for number in trained]
+    return tuple(curve for curve in found if curve) if all(found) else ()
 
 
 def _from_dataset(row: TrainingRow) -> bool:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from modelsmith.artifacts.seal import describe, seal
-from modelsmith.evidence.training_curve import training_curve
+from modelsmith.evidence.training_curve import StageShown, training_curve
 from modelsmith.fleet.folder import HEARTBEAT_FILE, lines_since
 from modelsmith.fleet.hosts import executor_on
 from modelsmith.loop.context import IterationContext
@@ -25,6 +25,7 @@ from modelsmith.schema.source import BaseModelSource
 from modelsmith.schema.training import Stage
 from modelsmith.signing.files import write_atomically
 from modelsmith.substrates.base_models import resolve
+from modelsmith.training.curves import curve_of
 from modelsmith.training.job import Heartbeat, Inputs, TrainJob, heartbeats
 from modelsmith.training.recovery import Recovery
 from modelsmith.training.supervisor import WORKER, TrainOutcome
@@ -105,9 +106,16 @@ def train_in(
 def _draw_curve(folder: Path, title: str) -> None:
     """``curve.svg`` beside the job, also of a training that failed: it shows why."""
     with suppress(OSError):
-        beats = heartbeats(lines_since(folder / HEARTBEAT_FILE, 0)[0])
-        if beats:
-            write_atomically(folder / CURVE_FILE, training_curve(beats, title).encode())
+        beats = beats_of(folder)
+        curve = curve_of(beats)
+        if curve:
+            shown = StageShown("", beats[-1].steps, curve)
+            write_atomically(folder / CURVE_FILE, training_curve([shown], title).encode())
+
+
+def beats_of(folder: Path) -> list[Heartbeat]:
+    """The signs of life in a job's folder."""
+    return heartbeats(lines_since(folder / HEARTBEAT_FILE, 0)[0])
 
 
 def seal_adapter(adapter: Path, folder: Path, base: BaseModelSource) -> str:

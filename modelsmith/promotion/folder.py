@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE
+from modelsmith.governance.audiences import for_reviewers
+from modelsmith.promotion.freshness import evidence_of
+from modelsmith.promotion.packets import CHART_FILE, CURVE_FILE, PACKET_FILE
 from modelsmith.promotion.proposed import Promotion, refuse
 from modelsmith.schema.base import Event
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE
@@ -34,11 +36,13 @@ class Files(NamedTuple):
 FILES: Final[Mapping[Event, Files]] = {
     "candidate": Files(frozenset(), either=frozenset({TRAINING_FILE, EXPORT_FILE})),
     "eval-accepted": Files(
-        frozenset({EVIDENCE_FILE, EVIDENCE_SIGNATURE, PACKET_FILE, CHART_FILE}), frozenset({OVERRIDE_FILE})
+        frozenset({EVIDENCE_FILE, EVIDENCE_SIGNATURE, PACKET_FILE, CHART_FILE}), frozenset({OVERRIDE_FILE, CURVE_FILE})
     ),
     "artifact-exported": Files(frozenset({SUMS_FILE, SIGNATURE_FILE})),
-    "customer-deployed": Files(frozenset({PACKET_FILE, CHART_FILE})),
-    "production-validated": Files(frozenset({PACKET_FILE, CHART_FILE}), frozenset({LIVE_FILE, LIVE_SIGNATURE})),
+    "customer-deployed": Files(frozenset({PACKET_FILE, CHART_FILE}), frozenset({CURVE_FILE})),
+    "production-validated": Files(
+        frozenset({PACKET_FILE, CHART_FILE}), frozenset({CURVE_FILE, LIVE_FILE, LIVE_SIGNATURE})
+    ),
     "rolled-back": Files(frozenset({ROLLBACK_FILE, PACKET_FILE}), frozenset({LIVE_FILE, LIVE_SIGNATURE})),
     "hold-cleared": Files(frozenset({PACKET_FILE}), frozenset({CLEARANCE_FILE})),
     "deprecated": Files(frozenset({PACKET_FILE})),
@@ -57,6 +61,21 @@ def check_files(promotion: Promotion) -> str:
     if due.either:
         refuse(not found & due.either, f"{' or '.join(sorted(due.either, reverse=True))} missing")
         refuse(due.either <= found, "the candidate is said to be both trained and an export")
+    if CURVE_FILE in due.optional:
+        refuse(
+            (CURVE_FILE in found) != _tells_of_training(promotion), f"{CURVE_FILE} goes with evidence that has curves"
+        )
     more = sorted(found - due.required - due.optional - due.either - own)
     refuse(bool(more), f"{', '.join(ascii(name) for name in more)} has no place in the folder of {record.event}")
     return f"{len(found)} files, each covered by the record"
+
+
+def _tells_of_training(promotion: Promotion) -> bool:
+    """Whether reviewers are shown how the training of this specialist went."""
+    main, record = promotion.main, promotion.record
+    found = (
+        promotion.evidence
+        if record.event == "eval-accepted"
+        else evidence_of(main, main.histories.find(record.specialist))
+    )
+    return bool(for_reviewers(found, main.policy.audiences).training.curves)

@@ -51,6 +51,7 @@ def check_training(promotion: Promotion) -> str:
     refuse(bool(strange), f"rows come from generators that main does not have: {', '.join(strange)}")
     refuse(not facts.generators, "no generator is named that made the rows")
     _refuse_sources(cluster, governed, facts)
+    _refuse_curves(facts)
     methods = ", ".join(stage.method for stage in facts.stages if not stage.skipped) or facts.method
     return f"{facts.rows} rows, {methods}, rubric equals the eval's"
 
@@ -90,6 +91,22 @@ def _refuse_settings(cluster: Cluster, facts: TrainingFacts, iteration: int) -> 
     said_of_all = (facts.rows, facts.steps, facts.rows_digest, facts.method, facts.seed)
     follows = (*sums, all_rows_digest(stated), trained[-1].method, stated[0].seed)
     refuse(said_of_all != follows, "what is said of all stages does not follow from each")
+
+
+def _refuse_curves(facts: TrainingFacts) -> None:
+    """The curves are of the stages that were trained, each within its steps, and a reward's where it has one."""
+    stated = facts.stages or (None,)
+    trained = [number for number, stage in enumerate(stated, start=1) if stage is None or not stage.skipped]
+    named = [curve.stage for curve in facts.curves]
+    refuse(bool(named) and named != trained, "its curves are of other stages than were trained")
+    for curve in facts.curves:
+        stage = stated[curve.stage - 1]
+        method, steps = (stage.method, stage.steps) if stage else (facts.method, facts.steps)
+        refuse(curve.last_step > steps, f"its curve of stage {curve.stage} goes on after the last step")
+        rewarded = any(line.measure != "loss" for line in curve.lines)
+        refuse(
+            rewarded and method != "grpo", f"its curve of stage {curve.stage} tells of a reward, and {method} has none"
+        )
 
 
 def _refuse_sources(cluster: Cluster, governed: GovernedSet, facts: TrainingFacts) -> None:

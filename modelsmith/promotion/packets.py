@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelsmith.evidence.chart import chart
+from modelsmith.evidence.lineage_section import CURVE, training_picture
 from modelsmith.evidence.live_notice import live_section
 from modelsmith.evidence.notices import hold_notice, override_notice, retirement_notice, rollback_notice
 from modelsmith.evidence.packet import Asked, packet
@@ -31,10 +32,12 @@ from modelsmith.schema.promotion import PromotionRecord
 
 PACKET_FILE = "packet.md"
 CHART_FILE = "chart.svg"
+CURVE_FILE = CURVE
+"""There where the evidence tells how the training went."""
 
 
 def packet_files(main: GovernedState, record: PromotionRecord, files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The packet of the event, with its chart where there is one; nothing for an event that is the harness's alone.
+    """The packet of the event, with its pictures where it has any; nothing for an event that is the harness's alone.
 
     Args:
         main: Main before the event.
@@ -93,7 +96,9 @@ def _evidence_packet(
         )
     notice = override_notice(*override) if override else ""
     text = packet(evidence, cluster, asked, trail(main, cluster, evidence), notice)
-    return {PACKET_FILE: text.encode(), CHART_FILE: chart(evidence).encode()}
+    curve = training_picture(evidence)
+    pictures = {CHART_FILE: chart(evidence)} | ({CURVE_FILE: curve} if curve else {})
+    return {PACKET_FILE: text.encode(), **{name: picture.encode() for name, picture in pictures.items()}}
 
 
 def _deciders(main: GovernedState, event: Event) -> tuple[str, ...]:

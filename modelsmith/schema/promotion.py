@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from modelsmith.schema.base import Actor, Digest, Event, Frozen, GitHash, Libraries, Moment, Slug, State
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.cluster import Rollback
+from modelsmith.schema.curve import StageCurve
 from modelsmith.schema.live import LiveWindow
 from modelsmith.schema.plaintext import PlainLine
 from modelsmith.schema.training import Method
@@ -210,6 +211,9 @@ class TrainingFacts(Frozen):
     """Rows by whose answers they teach; those of the declared generators are the rest."""
     datasets: dict[Slug, Digest] = {}
     """Digest of the manifest of each data set that gave rows."""
+    curves: tuple[StageCurve, ...] = ()
+    """How each stage that was trained went, in order. None when policy keeps the loss for operators, and in what was
+    written before this was recorded."""
 
 
 ExportKind = Literal["gguf", "merged"]

@@ -197,6 +197,24 @@ def test_a_packet_that_tells_another_story_than_the_evidence_is_refused(candidat
     assert "packet.md says something else than the evidence does" in errors[0].message
 
 
+def test_a_training_curve_that_flatters_is_refused(candidate):
+    """Drawn otherwise than the evidence says, or left out."""
+    files = candidate.files_for("eval-accepted")
+    told = {
+        "training.svg says something else than the evidence does": files
+        | {"training.svg": files["training.svg"].replace(b"1.000", b"0.100")},
+        "training.svg goes with evidence that has curves": {
+            name: data for name, data in files.items() if name != "training.svg"
+        },
+    }
+    for words, shown in told.items():
+        record = next_record(candidate.governed(), "eval-accepted", candidate.draft_for("eval-accepted"), shown)
+        number = candidate.open(candidate.commit(candidate.record_files(record, shown)), HARNESS, branch=words[13:17])
+        with refused("gate-closed") as errors:
+            candidate.merge(number)
+        assert words in errors[0].message
+
+
 @pytest.mark.xfail(strict=True, reason="neither: verdicts are the harness's word; a second eval elsewhere finds it")
 def test_invented_verdicts_that_recompute_are_detected(candidate):
     """All figures follow from the verdicts, and no model ever said what they were given for."""

@@ -11,6 +11,7 @@ from modelsmith.evidence.bundle import evidence_bytes
 from modelsmith.evidence.sanitise import assert_clean, machine_names
 from modelsmith.governance.audiences import AUDIENCE, audience, view
 from modelsmith.schema.canonical import canonical_json, digest
+from modelsmith.schema.curve import CurveLine, StageCurve
 from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.evidence import Evidence, Firewall, PartOverlap, RunEvidence
@@ -40,6 +41,8 @@ LISTED = (
     TrainingFacts,
     StageFacts,
     RecoveryFacts,
+    StageCurve,
+    CurveLine,
     ExportFacts,
     Export,
     RollbackOrder,

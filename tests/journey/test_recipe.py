@@ -43,6 +43,11 @@ def test_stages_follow_one_another_and_the_record_names_each(fresh, copies):
     assert 0 < dpo["rows"] <= 8
     assert facts["rows"] == sft["rows"] + dpo["rows"] + grpo["rows"]
     assert "stage 2 of 3, dpo" in ran.err
+    accepted = fresh.folder_of("eval-accepted")
+    assert "](training.svg)" in (accepted / "packet.md").read_text()
+    curve = (accepted / "training.svg").read_text()
+    for stage in ("stage 1 of 3, sft: 4 of 4 steps", "stage 3 of 3, grpo: 2 of 2 steps", "greedy, held in"):
+        assert stage in curve, "reviewers see how each stage went"
     assert fresh.modelsmith("verify", "--json").code == 0
 
     by_hand = ("train", "--cluster", "rtb-pricing", "--eval-tag", "rtb-pricing-iter-001-base")

@@ -18,6 +18,7 @@ from modelsmith.promotion.records import next_record
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.schema.canonical import canonical_json, content_digest
+from modelsmith.schema.curve import CurveLine, StageCurve
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.promotion import StageFacts, all_rows_digest
 from modelsmith.schema.training import training_digest
@@ -261,8 +262,14 @@ def staged(repository, *changes, **other):
         "rows": sum(stage.rows for stage in stages), "steps": sum(stage.steps for stage in stages),
         "rows_digest": all_rows_digest(stages),
         "hyperparameters": training_digest(two_stages(repository).training),
+        "curves": tuple(curve(at, stages[at - 1].steps) for at in (1, 2) if not stages[at - 1].skipped),
     }  # fmt: skip
     return facts | other
+
+
+def curve(stage, steps, measure="loss"):
+    """A line of one stage, to its last step."""
+    return StageCurve(stage=stage, lines=(CurveLine(measure=measure, points=((1, 0.9), (steps, 0.5))),))
 
 
 def two_stages(repository):
@@ -295,6 +302,10 @@ def test_a_candidate_of_several_stages_passes_also_where_one_had_no_pairs(recipe
         ({}, {}, {"rows_digest": DIGEST}, "does not follow"),
         ({}, {}, {"stages": ()}, "names other stages"),
         ({}, {}, {"method": "sft"}, "does not follow"),
+        ({}, {}, {"curves": (curve(1, 4),)}, "curves are of other stages"),
+        ({}, {}, {"curves": (curve(2, 3), curve(1, 4))}, "curves are of other stages"),
+        ({}, {}, {"curves": (curve(1, 4), curve(2, 4))}, "curve of stage 2 goes on after the last step"),
+        ({}, {}, {"curves": (curve(1, 4), curve(2, 3, "reward"))}, "stage 2 tells of a reward, and dpo has none"),
     ],
 )
 def test_what_a_candidate_says_of_its_stages_is_what_main_asks_for(recipe, first, second, other, words):
