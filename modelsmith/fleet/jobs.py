@@ -1,9 +1,12 @@
 """Long operations that go on without whoever asked for them: what is kept of each, and whether it still runs.
 
-A job is a folder under the clone's private one. Its process holds a lock on a file there from before it starts until
-it ends, however it ends, so nothing but the lock says that it runs: no process id that another process may have by now,
-and nothing that is still there after a reboot. Jobs of one cluster run one after another, in the order in which they
-were asked for.
+A job that waits is a record and nothing else. One at work has a process, which holds a lock in the job's folder from
+before it starts until it ends, however it ends; so nothing but the lock says that it runs: no process id that another
+process may have by now, and nothing that is still there after a reboot.
+
+Jobs of one cluster run one after another, in the order in which they were asked for. Nobody waits for their turn: the
+process of a job that ends starts those whose turn it is, and so does every command that looks at jobs. A queue whose
+starter was killed goes on at the next look.
 """
 
 from __future__ import annotations
@@ -11,62 +14,34 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
-
-from filelock import FileLock
-from pydantic import AwareDatetime, JsonValue, StringConstraints, ValidationError
+from typing import Any, Literal, NamedTuple
 
 from modelsmith.fleet import start
+from modelsmith.fleet.job_records import CANCELLED, Asked, Ended, Record, Records
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.steps import step
-from modelsmith.signing.files import write_atomically
 
-JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
 JobState = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 """``done`` has a result, whatever it says; ``failed`` has an error; ``interrupted`` has neither, and nothing runs."""
 
-_ASKED, _BEGAN, _ENDED, _LOCK, _PID, LOG, PROGRESS = (
-    "job.json", "began", "ended.json", "lock", "pid", "log", "progress.json",
-)  # fmt: skip
+_LOCK, LOG, PROGRESS = "lock", "log", "progress.json"
 _RUNNER = "modelsmith.operations.run_job"
 ROLE = "MODELSMITH_ROLE"
 """Environment variable with the role of whoever asked; none where a person did."""
 MOST_AT_ONCE = 16
-"""Jobs that run or wait in one clone; each of them is a process."""
-_WAIT = 60.0
-"""Seconds that whoever asks for a job waits for others who do."""
-
-
-class Asked(Frozen):
-    """``job.json``: what was asked for."""
-
-    id: JobId
-    operation: str
-    arguments: dict[str, JsonValue]
-    cluster: str
-    at: AwareDatetime
-
-
-class Ended(Frozen):
-    """``ended.json``: what came of it."""
-
-    exit: int
-    """Exit code of the command line for the same."""
-    result: dict[str, JsonValue] | None
-    error: dict[str, JsonValue] | None
-    """``code``, ``message``, ``mend``."""
-    at: AwareDatetime
+"""Jobs at work in one clone, each of its own cluster; each of them is a process."""
+MOST_WAITING = 4000
+"""Jobs that wait in one clone; each of them is a record of at most 64 KiB."""
+_LETS_GO = 60.0
+"""Seconds in which the process of a job that is over gives back what it held, such as a GPU's memory."""
 
 
 class Job(NamedTuple):
@@ -78,87 +53,100 @@ class Job(NamedTuple):
     ended: Ended | None
 
 
+class Submitted(NamedTuple):
+    """A job that was asked for."""
+
+    job: Job
+    started: bool
+    """Whether it is at work because of this very request."""
+
+
 class Jobs:
-    """The jobs of one clone."""
+    """The jobs of one clone; threads and processes may share it."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._folder = workspace.private / "jobs"
+    def __init__(self, private: Path) -> None:
+        """Address the jobs that are kept in a clone's private folder."""
+        self._folder = private / "jobs"
+        self._records = Records(private / "jobs.db")
 
-    def submit(self, operation: str, arguments: Mapping[str, Any], cluster: str) -> Job:
-        """Start a job, or give the one that is at this very request; one that was interrupted goes on.
+    @classmethod
+    def of(cls, workspace: Workspace) -> Jobs:
+        """The jobs of a clone."""
+        return cls(workspace.private)
+
+    def submit(self, workspace: Workspace, operation: str, arguments: Mapping[str, Any], cluster: str) -> Submitted:
+        """Queue a job, or find the one that is at this very request; one that was interrupted goes on.
+
+        Args:
+            workspace: The clone that it works in, for the role that it has there.
+            operation: Name of the operation.
+            arguments: Those of its request that are not the defaults.
+            cluster: Whose queue it waits in.
 
         Raises:
-            InfrastructureFailure: ``job-start``; ``too-many-jobs``.
+            InfrastructureFailure: ``too-many-jobs``; ``job-start`` where its turn is now and no process could be
+                started: it stays in the queue.
         """
-        with self._alone():
-            known = self.all()
-            for job in reversed(known):
-                if (job.asked.operation, job.asked.arguments) == (operation, dict(arguments)):
-                    if job.state in ("queued", "running"):
-                        return job
-                    if job.state == "interrupted":
-                        return self._start(job.folder, job.asked)
-                    break
-            if sum(job.state in ("queued", "running") for job in known) >= MOST_AT_ONCE:
+        with self._records.alone() as records:
+            asked = _asked(workspace, records.new_id(), operation, arguments, cluster)
+            known = records.last_of(asked.request)
+            state = self._job(known).state if known else None
+            if known and state in ("queued", "running"):
+                asked = known.asked
+            elif known and state == "interrupted":
+                asked = asked.model_copy(update={"id": known.asked.id, "at": known.asked.at})
+                records.wait_again(asked)
+            elif records.count("waiting") >= MOST_WAITING:
                 raise InfrastructureFailure(
                     "too-many-jobs",
-                    f"{MOST_AT_ONCE} jobs run or wait already",
+                    f"{MOST_WAITING} jobs wait already",
                     "Wait until some have ended, or cancel one: `{next}`.",
-                    most=MOST_AT_ONCE,
+                    most=MOST_WAITING,
                 ).then(step("jobs list", {}))
-            asked = Asked(
-                id=self._new_id(),
-                operation=operation,
-                arguments=dict(arguments),
-                cluster=cluster,
-                at=datetime.now(UTC),
-            )
-            folder = self._folder / asked.id
-            folder.mkdir(parents=True)
-            write_atomically(folder / _ASKED, asked.model_dump_json().encode())
-            return self._start(folder, asked)
+            else:
+                records.add(asked)
+        started, refused = self._go_on()
+        if asked.id in refused:
+            raise InfrastructureFailure(
+                "job-start", "The job's process could not be started", "Check free disk space and memory."
+            ) from refused[asked.id]
+        return Submitted(self.find(asked.id), asked.id in started)
 
-    def resume(self, id: str) -> Job:
-        """Let an interrupted or cancelled job go on; one that runs is left alone.
+    def resume(self, workspace: Workspace, id: str) -> Job:
+        """Let an interrupted or cancelled job go on, where it was in its queue; one that runs or waits is left alone.
 
         Raises:
             InvalidInput: ``unknown-job``, ``job-ended``.
-            InfrastructureFailure: ``job-start``.
         """
-        with self._alone():
-            job = self.find(id)
-            if job.state in ("queued", "running"):
-                return job
+        with self._records.alone() as records:
+            job = self._job(_known(records, id))
             if job.state in ("done", "failed"):
                 raise InvalidInput(
                     "job-ended", f"Job {id} has ended", "Ask for the operation again: that is another job.", job=id
                 )
-            return self._start(job.folder, job.asked)
+            if job.state in ("interrupted", "cancelled"):
+                old = job.asked
+                asked = _asked(workspace, old.id, old.operation, old.arguments, old.cluster)
+                records.wait_again(asked.model_copy(update={"at": old.at}))
+        self.go_on()
+        return self.find(id)
 
     def cancel(self, id: str, grace: float) -> Job:
-        """Ask the job's process to put its work away; kill it after so many seconds. A job that has ended stays so.
+        """Take a job that waits out of its queue; ask the process of one that runs to put its work away.
+
+        The process is killed after ``grace`` seconds. A job that has ended stays so.
 
         Raises:
             InvalidInput: ``unknown-job``.
         """
-        job = self.find(id)
-        if job.state not in ("queued", "running"):
-            return job
-        until = time.monotonic() + grace
-        pid = _pid(job.folder)
-        if pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        while _is_held(job.folder) and time.monotonic() < until:
-            time.sleep(0.05)
-        if pid and _is_held(job.folder):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-            while _is_held(job.folder):
-                time.sleep(0.05)
-        if not (job.folder / _ENDED).exists():
-            ended(job.folder, 130, None, None)
+        with self._records.alone() as records:
+            job = self._job(_known(records, id))
+            if job.state == "queued":
+                records.end(id, CANCELLED, None, None)
+        if job.state == "running":
+            self._stop(id, grace)
+            self._records.end(id, CANCELLED, None, None)
+        self.go_on()
         return self.find(id)
 
     def find(self, id: str) -> Job:
@@ -167,112 +155,170 @@ class Jobs:
         Raises:
             InvalidInput: ``unknown-job``.
         """
-        found = next((job for job in self.all() if job.asked.id == id), None)
-        if found is None:
-            raise InvalidInput(
-                "unknown-job", f"No job {id[:40]!a} in this clone", "`{next}` lists them.", job=id[:40]
-            ).then(step("jobs list", {}))
-        return found
+        return self._job(_known(self._records, id))
 
-    def all(self) -> list[Job]:
-        """Every job, in the order in which they were asked for."""
-        folders = [Path(one) for one in os.scandir(self._folder)] if self._folder.is_dir() else []
-        jobs = [job for folder in folders if (job := _read(folder))]
-        return sorted(jobs, key=lambda job: (job.asked.at, job.asked.id))
+    def newest(self, most: int | None = None) -> list[Job]:
+        """Newest first: so many, or every one."""
+        return [self._job(record) for record in self._records.newest(-1 if most is None else most)]
 
-    def before(self, asked: Asked) -> list[Job]:
-        """Jobs that this one waits for: of the same cluster, at work, or asked for earlier and waiting too."""
-        mine = (asked.at, asked.id)
-        return [
-            job
-            for job in self.all()
-            if job.asked.cluster == asked.cluster
-            and job.asked.id != asked.id
-            and (job.state == "running" or (job.state == "queued" and (job.asked.at, job.asked.id) < mine))
-        ]
+    def at_work(self) -> list[Job]:
+        """Those that run, newest first."""
+        return [job for job in map(self._job, self._records.begun()) if job.state == "running"]
 
-    def take_turn(self, job: Job) -> bool:
-        """Begin the job where it waits for none; no two take their turn at once."""
-        with self._alone():
-            if self.before(job.asked):
-                return False
-            write_atomically(job.folder / _BEGAN, datetime.now(UTC).isoformat().encode())
-            return True
+    def waiting(self, most: int) -> list[Job]:
+        """Those that wait, in the order of their turn: so many at most."""
+        return [self._job(record) for record in self._records.waiting(most)]
 
-    def _new_id(self) -> str:
-        while (self._folder / (made := secrets.token_hex(4))).exists():
-            pass
-        return made
+    def count(self) -> int:
+        """How many there are, ended ones too."""
+        return self._records.count()
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._folder.with_suffix(".lock"), timeout=_WAIT):
-            yield
+    def count_waiting(self) -> int:
+        """How many wait for their turn."""
+        return self._records.count("waiting")
 
-    def _start(self, folder: Path, asked: Asked) -> Job:
-        """The lock is taken here and handed to the process, so at no moment does a job that was started look dead."""
-        for name in (_BEGAN, _ENDED, _PID, PROGRESS):
-            (folder / name).unlink(missing_ok=True)
+    def go_on(self) -> None:
+        """Start what has its turn; what cannot be started now waits for the next who looks."""
+        self._go_on()
+
+    def begin(self, id: str) -> Job | None:
+        """What a job's process says first; None where it has nothing to do.
+
+        Returns when the job before it in the cluster has given back what it held, or does not for `_LETS_GO` seconds.
+        """
+        asked = self._records.begin(id, os.getpid())
+        if asked is None:
+            return None
+        before, until = self._records.last_over(asked.cluster), time.monotonic() + _LETS_GO
+        while before and _is_held(self._folder / before) and time.monotonic() < until:
+            time.sleep(0.05)
+        return Job(asked, self._folder / id, "running", None)
+
+    def end(self, id: str, exit: int, result: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> None:
+        """What a job's process says last; what comes after it in the queue is started."""
+        self._records.end(id, exit, result, error)
+        self.go_on()
+
+    def _go_on(self) -> tuple[list[str], dict[str, OSError]]:
+        """Ids of those that were started, and of those that could not be."""
+        started: list[str] = []
+        refused: dict[str, OSError] = {}
+        _reap()
+        if not self._turns(self._records):
+            return started, refused
+        with self._records.alone() as records:
+            for asked in self._turns(records):
+                try:
+                    records.begin(asked.id, self._start(asked))
+                    started.append(asked.id)
+                except OSError as error:
+                    refused[asked.id] = error
+        return started, refused
+
+    def _turns(self, records: Records) -> list[Asked]:
+        """Whose turn it is: the first in line of each cluster that nothing is at work for."""
+        first = [_known(records, one).asked for one in records.first_in_line()]
+        if not first:
+            return []
+        at_work = {job.asked.cluster for job in map(self._job, records.begun()) if job.state == "running"}
+        at_work |= {asked.cluster for asked in first if _is_held(self._folder / asked.id)}
+        free = [asked for asked in first if asked.cluster not in at_work]
+        return free[: max(0, MOST_AT_ONCE - len(at_work))]
+
+    def _start(self, asked: Asked) -> int:
+        """Start its process; nobody else starts one meanwhile.
+
+        The lock is taken here and handed to the process, so at no moment does a job that was started look dead. Killed
+        in between, the process says for itself that it has begun.
+        """
+        folder = self._folder / asked.id
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / PROGRESS).unlink(missing_ok=True)
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with (folder / LOG).open("ab") as log:
                 process = subprocess.Popen(
-                    [sys.executable, "-P", start.__file__, _RUNNER, str(self._workspace.root), asked.id],
+                    [sys.executable, "-P", start.__file__, _RUNNER, str(self._folder.parent), asked.id],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     cwd=folder,
-                    env=_environment(self._workspace),
+                    env=_environment(asked),
                     start_new_session=True,
                     pass_fds=(lock,),
                 )
-            write_atomically(folder / _PID, str(process.pid).encode())
-        except OSError as error:
-            raise InfrastructureFailure(
-                "job-start", "The job's process could not be started", "Check free disk space and memory."
-            ) from error
         finally:
             os.close(lock)
         _ours.append(process)
-        return Job(asked, folder, "queued", None)
+        return process.pid
+
+    def _stop(self, id: str, grace: float) -> None:
+        """Ask the process for its end, then kill it; returns when it is gone."""
+        folder, until = self._folder / id, time.monotonic() + grace
+        for wanted, pause in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
+            told = False
+            while _is_held(folder) and (pause is None or time.monotonic() < until):
+                pid = _known(self._records, id).pid
+                if pid and not told:
+                    with contextlib.suppress(ProcessLookupError):
+                        (os.kill if wanted == signal.SIGTERM else os.killpg)(pid, wanted)
+                    told = True
+                time.sleep(0.05)
+
+    def _job(self, record: Record) -> Job:
+        """How it stands. What may have changed between two looks, at record and lock, is looked at again."""
+        folder = self._folder / record.asked.id
+        while record.ended is None:
+            if _is_held(folder):
+                return Job(record.asked, folder, "running", None)
+            if record.stands == "waiting":
+                return Job(record.asked, folder, "queued", None)
+            record, seen = _known(self._records, record.asked.id), record
+            if record == seen:
+                return Job(record.asked, folder, "interrupted", None)
+        ended = record.ended
+        state: JobState = "cancelled" if ended.exit == CANCELLED else "failed" if ended.error else "done"
+        return Job(record.asked, folder, state, ended)
 
 
-def _environment(workspace: Workspace) -> dict[str, str]:
+def _asked(workspace: Workspace, id: str, operation: str, arguments: Mapping[str, Any], cluster: str) -> Asked:
+    return Asked(
+        id=id,
+        operation=operation,
+        arguments=dict(arguments),
+        cluster=cluster,
+        at=datetime.now(UTC),
+        role=workspace.role,
+        root=os.path.relpath(workspace.root, workspace.private),
+        home=str(workspace.home),
+    )
+
+
+def _known(records: Records, id: str) -> Record:
+    found = records.find(id)
+    if found is None:
+        raise InvalidInput(
+            "unknown-job", f"No job {id[:40]!a} in this clone", "`{next}` lists them.", job=id[:40]
+        ).then(step("jobs list", {}))
+    return found
+
+
+def _environment(asked: Asked) -> dict[str, str]:
+    """That of whoever starts it, but for the role and the home, which are those of whoever asked."""
     kept = {name: value for name, value in os.environ.items() if name != ROLE}
-    role = {ROLE: workspace.role} if workspace.role else {}
-    return kept | role | {"MODELSMITH_HOME": str(workspace.home)}
+    role = {ROLE: asked.role} if asked.role else {}
+    return kept | role | {"MODELSMITH_HOME": asked.home}
 
 
 _ours: list[subprocess.Popen[bytes]] = []
 """Processes that this one started: asked for their end now and then, so that none stays behind as a zombie."""
 
 
-def ended(folder: Path, code: int, result: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> None:
-    """Note what came of the job."""
-    found = Ended(
-        exit=code, result=dict(result) if result else None, error=dict(error) if error else None, at=datetime.now(UTC)
-    )
-    write_atomically(folder / _ENDED, found.model_dump_json().encode())
-
-
-def _read(folder: Path) -> Job | None:
-    """The job of a folder; None for one that a killed process had only begun to write."""
+def _reap() -> None:
     for process in [one for one in _ours if one.poll() is not None]:
-        _ours.remove(process)
-    try:
-        asked = Asked.model_validate_json((folder / _ASKED).read_bytes())
-    except (OSError, ValidationError):
-        return None
-    if _is_held(folder):
-        return Job(asked, folder, "running" if (folder / _BEGAN).exists() else "queued", None)
-    try:
-        found = Ended.model_validate_json((folder / _ENDED).read_bytes())
-    except (OSError, ValidationError):
-        return Job(asked, folder, "interrupted", None)
-    state: JobState = "cancelled" if found.exit == 130 else "failed" if found.error else "done"
-    return Job(asked, folder, state, found)
+        with contextlib.suppress(ValueError):
+            _ours.remove(process)
 
 
 def _is_held(folder: Path) -> bool:
@@ -288,10 +334,3 @@ def _is_held(folder: Path) -> bool:
     finally:
         os.close(file)
     return False
-
-
-def _pid(folder: Path) -> int | None:
-    try:
-        return int((folder / _PID).read_bytes())
-    except (OSError, ValueError):
-        return None

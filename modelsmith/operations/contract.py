@@ -70,6 +70,11 @@ class Request(Frozen):
         """
         return frozenset()
 
+    def queue(self) -> str:
+        """Cluster whose jobs it takes its turn with, where it goes on as a job; empty where it is about none."""
+        named = getattr(self, "cluster", None)
+        return named if isinstance(named, str) else ""
+
 
 def _is_for_a_person_here(field: FieldInfo) -> bool:
     return _holds_path(field.annotation) or any(isinstance(said, Cli) and said.person for said in field.metadata)

@@ -13,6 +13,9 @@ from modelsmith.operations.status import HoldView, ServingView, StatusRequest, W
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 
+NEXT = 20
+"""Jobs that wait, as many as are shown."""
+
 
 class FleetRequest(Request):
     """What every cluster serves and waits for, which jobs run here, and how busy this machine's GPUs are.
@@ -38,13 +41,17 @@ class FleetResult(Result):
 
     clusters: tuple[FleetCluster, ...]
     jobs: tuple[JobView, ...]
-    """Those that run or wait for their turn."""
+    """Those that run, and the next 20 that wait for their turn."""
+    queued: int
+    """How many wait for their turn in all."""
     gpus: tuple[Gpu, ...]
     processors: int
 
 
 def run(workspace: Workspace, request: FleetRequest) -> FleetResult:
-    """Look; nothing is changed."""
+    """Look, after jobs that have their turn were started."""
+    jobs = Jobs.of(workspace)
+    jobs.go_on()
     known = status.run(workspace, StatusRequest()).clusters
     return FleetResult(
         clusters=tuple(
@@ -58,7 +65,8 @@ def run(workspace: Workspace, request: FleetRequest) -> FleetResult:
             )
             for one in known
         ),
-        jobs=tuple(job_view(job) for job in Jobs(workspace).all() if job.state in ("queued", "running")),
+        jobs=tuple(map(job_view, (*jobs.at_work(), *jobs.waiting(NEXT)))),
+        queued=jobs.count_waiting(),
         gpus=gpus(),
         processors=os.cpu_count() or 1,
     )

@@ -39,38 +39,34 @@ class JobStarted(Result):
 
     job: str = Field(serialization_alias="jobId")
     status: str
-    """``started``, or how the job stands that was at this very request already."""
+    """``started``; ``queued`` while its turn has not come; or how the job stands that was at this very request."""
     cluster: str
     tag: str | None
     """Name of the run, where it was given."""
     log: str
-    """Its log, as seen from the clone. `jobs tail` shows the end of it."""
+    """Its log, as seen from the clone, once it has started. `jobs tail` shows the end of it."""
     estimated_duration_minutes: float | None
     """Until its present step ends; None while nobody can know."""
 
 
 def start_job(workspace: Workspace, operation: str, request: Request) -> JobStarted:
-    """Start the operation in a process of its own, or find the one that is at the same request.
+    """Queue the operation for a process of its own, or find the one that is at the same request.
 
     Raises:
         InfrastructureFailure: ``job-start``; ``too-many-jobs``.
     """
     arguments = request.model_dump(mode="json", exclude_defaults=True)
-    job = Jobs(workspace).submit(operation, arguments, str(arguments.get("cluster", "")))
+    job, started = Jobs.of(workspace).submit(workspace, operation, arguments, request.queue())
     shown = job_view(job)
     tag = arguments.get("tag")
     return JobStarted(
         job=shown.job,
-        status="started" if shown.status == "queued" and not _waits(workspace, job) else shown.status,
+        status="started" if started else shown.status,
         cluster=shown.cluster,
         tag=tag if isinstance(tag, str) else None,
         log=f".git/modelsmith/jobs/{shown.job}/log",
         estimated_duration_minutes=shown.minutes_left,
     )
-
-
-def _waits(workspace: Workspace, job: Job) -> bool:
-    return bool(Jobs(workspace).before(job.asked))
 
 
 def job_view(job: Job) -> JobView:

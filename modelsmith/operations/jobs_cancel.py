@@ -28,4 +28,4 @@ class JobsCancelResult(Result):
 
 def run(workspace: Workspace, request: JobsCancelRequest) -> JobsCancelResult:
     """Ask for its end, and wait for it."""
-    return JobsCancelResult(job=job_view(Jobs(workspace).cancel(request.job, GRACE)))
+    return JobsCancelResult(job=job_view(Jobs.of(workspace).cancel(request.job, GRACE)))

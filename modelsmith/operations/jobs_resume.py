@@ -16,13 +16,13 @@ from modelsmith.schema.errors import InvalidInput
 
 
 class JobsResumeRequest(Request):
-    """Lets a job go on that a reboot or `jobs cancel` ended; it repeats nothing that is done."""
+    """Lets a job go on that a reboot or `jobs cancel` ended, in its old place in the queue; it repeats nothing."""
 
     job: JobArgument
 
     @override
     def calls(self, workspace: Workspace) -> frozenset[str]:
-        asked = Jobs(workspace).find(self.job).asked
+        asked = Jobs.of(workspace).find(self.job).asked
         try:
             request = find(asked.operation).load().request.model_validate_json(json.dumps(asked.arguments))
         except (StopIteration, ValidationError):
@@ -42,5 +42,5 @@ class JobsResumeResult(Result):
 
 
 def run(workspace: Workspace, request: JobsResumeRequest) -> JobsResumeResult:
-    """Start it again under its id."""
-    return JobsResumeResult(job=job_view(Jobs(workspace).resume(request.job)))
+    """Queue it again under its id; it starts when it has its turn."""
+    return JobsResumeResult(job=job_view(Jobs.of(workspace).resume(workspace, request.job)))

@@ -29,8 +29,10 @@ class JobsShowResult(Result):
 
 
 def run(workspace: Workspace, request: JobsShowRequest) -> JobsShowResult:
-    """Read it; nothing is changed."""
-    job = Jobs(workspace).find(request.job)
+    """Read it, after what has its turn was started."""
+    jobs = Jobs.of(workspace)
+    jobs.go_on()
+    job = jobs.find(request.job)
     ended = job.ended
     return JobsShowResult(
         job=job_view(job),

@@ -31,9 +31,14 @@ class JobsTailResult(Result):
 
 
 def run(workspace: Workspace, request: JobsTailRequest) -> JobsTailResult:
-    """Read the end of the log; nothing is changed."""
-    job = Jobs(workspace).find(request.job)
-    with (job.folder / LOG).open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - LARGEST))
-        lines = file.read().decode("utf-8", "replace").splitlines()
+    """Read the end of the log, after what has its turn was started; a job that waits has said nothing."""
+    jobs = Jobs.of(workspace)
+    jobs.go_on()
+    job = jobs.find(request.job)
+    try:
+        with (job.folder / LOG).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LARGEST))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        lines = []
     return JobsTailResult(job=job.asked.id, lines=tuple(lines[-request.lines :]))

@@ -1,4 +1,4 @@
-"""The process of a job: waits for its turn, runs the operation as the command line would, notes what came of it."""
+"""The process of a job: runs the operation as the command line would, notes what came of it, and starts the next."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from modelsmith.fleet.jobs import LOG, PROGRESS, ROLE, Job, Jobs, ended
+from modelsmith.fleet.job_records import CANCELLED
+from modelsmith.fleet.jobs import LOG, PROGRESS, ROLE, Job, Jobs
 from modelsmith.loop.running import noting_in
 from modelsmith.operations.table import find
 from modelsmith.repository.workspace import Workspace
@@ -21,27 +22,25 @@ from modelsmith.schema.progress import Progress
 from modelsmith.schema.system import known_failures
 from modelsmith.signing.files import write_atomically
 
-LOOK_EVERY = 0.5
-"""Seconds between two looks whether the jobs before this one are over."""
 SAY_EVERY = 5.0
 """Seconds between two lines of the log about one piece of work."""
-INTERRUPTED = 130
 TRACE = "trace"
 """File of the job's folder with what nobody foresaw; the log is an agent's to read, and this is not."""
 
 
-def main(root: str, id: str) -> None:
+def main(private: str, id: str) -> None:
     """Run the job; whatever happens to it is noted, except a kill."""
+    jobs = Jobs(Path(private))
     signal.signal(signal.SIGTERM, _stop)
-    jobs = Jobs(Workspace.find(Path(root)))
-    job = jobs.find(id)
     try:
-        while not jobs.take_turn(job):
-            time.sleep(LOOK_EVERY)
-        code, result, error = _run(Path(root), job)
+        job = jobs.begin(id)
+        if job is None:
+            return
+        code, result, error = _run(Path(private, job.asked.root), job)
     except KeyboardInterrupt:
-        code, result, error = INTERRUPTED, None, None
-    ended(job.folder, code, result, error)
+        code, result, error = CANCELLED, None, None
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    jobs.end(id, code, result, error)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

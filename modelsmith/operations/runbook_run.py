@@ -19,6 +19,9 @@ from modelsmith.schema.errors import Exit
 from modelsmith.schema.runbook_run import StepRecord, StepState
 from modelsmith.schema.steps import Step, step
 
+_CLUSTER = "cluster="
+"""What the parameter begins with that says which cluster a runbook is about."""
+
 
 class RunbookRunRequest(Request):
     """Calls each step of a runbook in turn, as this session may, and keeps what came of it.
@@ -42,6 +45,10 @@ class RunbookRunRequest(Request):
     @override
     def calls(self, workspace: Workspace) -> frozenset[str]:
         return frozenset(one.call for one in read_runbook(main_of(workspace), self.name).runbook.steps)
+
+    @override
+    def queue(self) -> str:
+        return next((one.removeprefix(_CLUSTER) for one in self.param if one.startswith(_CLUSTER)), "")
 
 
 class PlayedStep(Frozen):

@@ -1,4 +1,7 @@
-"""Long work goes on by itself: queued by cluster, followed, cancelled, lost in a reboot and taken up again."""
+"""Long work goes on by itself: queued by cluster, followed, cancelled, lost in a reboot and taken up again.
+
+What a queue does when its starters die is in `tests/fleet/test_job_queue.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ import os
 import signal
 import time
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from worlds import CLUSTER
 
-from modelsmith.fleet.jobs import Asked, Jobs
+from modelsmith.fleet import jobs as of_jobs
+from modelsmith.fleet.jobs import Jobs
 from modelsmith.mcp.calls import Session, call
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
@@ -35,34 +38,41 @@ def until(world, job, *states, seconds=400):
     return shown
 
 
+def jobs_of(world):
+    return Jobs.of(Workspace.find(world.clone))
+
+
 @contextmanager
 def one_before(world):
     """A job of the cluster that is at work, held by the test itself."""
-    folder = Jobs(Workspace.find(world.clone))._folder / "00000001"
-    folder.mkdir(parents=True)
-    asked = Asked(id="00000001", operation="eval", arguments={}, cluster=CLUSTER, at=datetime.now(UTC) - timedelta(1))
-    (folder / "job.json").write_text(asked.model_dump_json())
-    with (folder / "lock").open("w") as lock:
+    jobs = jobs_of(world)
+    with pytest.MonkeyPatch.context() as nothing_starts:
+        nothing_starts.setattr(of_jobs, "MOST_AT_ONCE", 0)
+        asked = jobs.submit(Workspace.find(world.clone), "eval", {}, CLUSTER).job
+    asked.folder.mkdir(parents=True)
+    with (asked.folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        jobs._records.begin(asked.asked.id, os.getpid())
         yield
-    (folder / "ended.json").write_text('{"exit": 0, "result": {}, "error": null, "at": "2026-01-01T00:00:00Z"}')
+        jobs._records.end(asked.asked.id, 0, {}, None)
 
 
-def test_a_job_waits_its_turn_is_started_once_survives_a_kill_and_goes_on_under_its_id(fresh):
+def test_a_job_waits_starts_once_survives_a_kill_and_goes_on_under_its_id(fresh):
     with one_before(fresh):
         job = result(fresh, "modelsmith_eval_run", **TAG)
         assert (job["status"], job["tag"]) == ("queued", "by-agent")
         assert result(fresh, "modelsmith_eval_run", **TAG)["jobId"] == job["jobId"], "the same request is the same job"
-        assert result(fresh, "modelsmith_eval_run", **TAG | {"tag": "other"})["jobId"] != job["jobId"]
+        other = result(fresh, "modelsmith_eval_run", **TAG | {"tag": "other"})["jobId"]
+        assert other != job["jobId"]
         assert until(fresh, job["jobId"], "queued")["job"]["exit"] is None
-        listed = {one["jobId"]: one for one in result(fresh, "modelsmith_jobs")["jobs"]}
-        for one in listed.values():
-            if one["jobId"] != "00000001":
-                pid = int((fresh.private / "jobs" / one["jobId"] / "pid").read_text())
-                os.killpg(pid, signal.SIGKILL)
-        assert until(fresh, job["jobId"], "interrupted")["result"] is None
-        again = result(fresh, "modelsmith_eval_run", **TAG)
-        assert again["jobId"] == job["jobId"], "what a reboot ended goes on"
+        assert result(fresh, "modelsmith_job_log", jobId=job["jobId"])["lines"] == [], "nothing runs, nothing is said"
+        assert result(fresh, "modelsmith_jobs")["queued"] == 2
+        assert result(fresh, "modelsmith_job_cancel", jobId=other)["job"]["status"] == "cancelled"
+    assert until(fresh, job["jobId"], "running"), "whoever looks starts it"
+    os.killpg(jobs_of(fresh)._records.find(job["jobId"]).pid, signal.SIGKILL)
+    assert until(fresh, job["jobId"], "interrupted")["result"] is None
+    again = result(fresh, "modelsmith_eval_run", **TAG)
+    assert (again["jobId"], again["status"]) == (job["jobId"], "started"), "what a reboot ended goes on"
     ended = until(fresh, job["jobId"], "done", "failed")
     assert ended["job"]["exit"] == 3, "a part of the set is never enough"
     assert ended["result"]["run"]["tag"] == "by-agent"
@@ -73,8 +83,8 @@ def test_a_job_waits_its_turn_is_started_once_survives_a_kill_and_goes_on_under_
 
 
 def test_an_agent_cannot_fill_the_machine_with_jobs(fresh, monkeypatch):
-    monkeypatch.setattr("modelsmith.fleet.jobs.MOST_AT_ONCE", 1)
     with one_before(fresh):
+        monkeypatch.setattr(of_jobs, "MOST_WAITING", 0)
         reply = call(Session(fresh.clone, "operator"), "modelsmith_eval_run", TAG)
         assert (reply.refused, reply.body["code"]) == (True, "too-many-jobs")
 
@@ -82,15 +92,14 @@ def test_an_agent_cannot_fill_the_machine_with_jobs(fresh, monkeypatch):
 def test_a_job_that_is_cancelled_ends_and_one_that_fails_says_why(fresh):
     with one_before(fresh):
         job = result(fresh, "modelsmith_eval_run", **TAG)["jobId"]
-        time.sleep(0.3)
         assert result(fresh, "modelsmith_job_cancel", jobId=job)["job"]["status"] == "cancelled"
     failed = result(fresh, "modelsmith_eval_run", cluster=CLUSTER, domain="medicine")["jobId"]
     ended = until(fresh, failed, "failed")
     assert (ended["job"]["exit"], ended["error"]["code"]) == (2, "other-domain")
-    jobs = Jobs(Workspace.find(fresh.clone))
+    jobs = jobs_of(fresh)
     assert jobs.cancel(failed, 1.0).state == "failed", "what has ended stays so"
     with pytest.raises(InvalidInput) as caught:
-        jobs.resume(failed)
+        jobs.resume(Workspace.find(fresh.clone), failed)
     assert caught.value.code == "job-ended"
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import string
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 from worlds import MAIN
 
-from modelsmith.fleet.jobs import Job, Jobs
+from modelsmith.fleet import jobs as of_jobs
+from modelsmith.fleet.jobs import Jobs
 from modelsmith.forges.port import Proposal
 from modelsmith.mcp import prompts, resources
 from modelsmith.mcp.calls import Session, call
@@ -207,15 +209,37 @@ def test_no_argument_of_any_tool_makes_it_crash_or_tell_a_path_of_the_machine(fr
 )
 def test_a_job_that_goes_on_does_nothing_that_the_token_may_not(fresh, monkeypatch, operation, arguments, lacks):
     """A token to watch and resume jobs resumes those of its own tools only, with all that a runbook would call."""
-    jobs = Jobs(Workspace.find(fresh.clone))
-    monkeypatch.setattr(Jobs, "_start", lambda self, folder, asked: Job(asked, folder, "queued", None))
-    job = jobs.submit(operation, arguments, CLUSTER).asked.id
+    monkeypatch.setattr(of_jobs, "MOST_AT_ONCE", 0)
+    workspace = Workspace.find(fresh.clone)
+    jobs = Jobs.of(workspace)
+    job = jobs.submit(workspace, operation, arguments, CLUSTER).job.asked.id
     reply = call(session(fresh, "operator", "modelsmith_job_*", "runbook_*"), "modelsmith_job_resume", {"jobId": job})
     assert (reply.refused, reply.body["code"]) == (True, "outside-role")
     assert lacks in reply.body["message"]
     assert not call(session(fresh), "modelsmith_job_resume", {"jobId": job}).refused, "the control"
-    older = jobs.submit(operation, {"no-such": 1}, CLUSTER).asked.id
+    older = jobs.submit(workspace, operation, {"no-such": 1}, CLUSTER).job.asked.id
     assert call(session(fresh), "modelsmith_job_resume", {"jobId": older}).body["code"] == "job-ended"
+
+
+def test_whoever_starts_another_s_job_lends_it_no_role(fresh, monkeypatch):
+    """A promoter's runbook waits; an operator and a person without a role look, and would start it: as the promoter."""
+    workspace = Workspace.find(fresh.clone)
+    jobs = Jobs.of(workspace)
+    with monkeypatch.context() as nothing_starts:
+        nothing_starts.setattr(of_jobs, "MOST_AT_ONCE", 0)
+        jobs.submit(replace(workspace, role="promoter"), "runbook run", {"name": "nightly-iterate"}, CLUSTER)
+    started = []
+
+    def refused(command, env, **more):
+        started.append(env.get(of_jobs.ROLE))
+        raise OSError(12, "no room")
+
+    monkeypatch.setattr(of_jobs.subprocess, "Popen", refused)
+    with monkeypatch.context() as agent:
+        agent.setenv(of_jobs.ROLE, "operator")
+        jobs.go_on()
+    jobs.go_on()
+    assert started == ["promoter", "promoter"]
 
 
 def test_a_bug_tells_an_agent_nothing_of_itself(fresh, monkeypatch):

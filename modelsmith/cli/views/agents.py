@@ -24,6 +24,8 @@ def fleet(result: FleetResult, page: Page) -> None:
         page.line(Styled(one.cluster, "bold"), f"  serves {serves}{held}{waits}")
     for job in result.jobs:
         page.line(f"job {job.job}  {job.operation} {job.cluster}  {job.status}  {job.message}")
+    if result.queued:
+        page.line(f"{result.queued} jobs wait for their turn")
     for gpu in result.gpus:
         busy = "" if gpu.busy is None else f"  {gpu.busy} % busy"
         page.line(f"{gpu.name}{busy}  {gpu.memory_used_mib} of {gpu.memory_total_mib} MiB")

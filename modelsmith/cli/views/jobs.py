@@ -24,6 +24,8 @@ def listed(result: JobsListResult, page: Page) -> None:
             Styled(f"{job.status:<12}", _COLOURS.get(job.status, "")),
             f" {job.job}  {job.operation} {job.cluster}  {_how_far(job)}",
         )
+    if result.queued:
+        page.line(f"{result.queued} wait for their turn")
     if result.older:
         page.line(f"and {result.older} older; --all shows them")
     elif not result.jobs:

@@ -1,0 +1,46 @@
+"""Stands in for a job's process: notes when it was at work and as whom, and dies where its arguments say."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from modelsmith.fleet import jobs as of_jobs
+
+RAN = "ran.jsonl"
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(private, id):
+    of_jobs._RUNNER = "stub_job"
+    jobs = of_jobs.Jobs(Path(private))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    job = jobs.begin(id)
+    if job is None:
+        return
+    said = job.asked.arguments
+    began = time.time()
+    if said.get("dies") == "at work":
+        die()
+    time.sleep(said.get("seconds", 0))
+    about = {"id": id, "began": began, "ended": time.time(), "cluster": job.asked.cluster, "pid": os.getpid()}
+    line = json.dumps(about | {"role": os.environ.get(of_jobs.ROLE), "home": os.environ["MODELSMITH_HOME"]})
+    with Path(private, RAN).open("a") as file:
+        file.write(line + "\n")
+    if said.get("dies") == "before it says so":
+        die()
+    if said.get("dies") == "after it says so":
+        of_jobs.Jobs.go_on = lambda self: die()
+    jobs.end(id, 0, {"number": said.get("number", 0)}, None)
+    time.sleep(said.get("lingers", 0))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
