@@ -30,10 +30,13 @@ from common import RESULTS, ROOT, machine, save, table
 
 from modelsmith.door.app import Door
 from modelsmith.door.asking import Governed
+from modelsmith.door.exchange import Counting
 from modelsmith.door.follow import Follower, Ready, Served
+from modelsmith.door.format_checks import Format, FormatChecks
 from modelsmith.door.http_upstream import HttpModel
 from modelsmith.door.journal import Journal
 from modelsmith.door.lines import Line
+from modelsmith.door.metrics import DoorMetrics
 from modelsmith.door.settings import Limits
 from modelsmith.door.upstream import Model
 from modelsmith.governance.router import Asked, Rules
@@ -85,13 +88,16 @@ def door(session: aiohttp.ClientSession, url: str, folder: Path, keys: Tokens) -
     """The door before two models of the stub, half of the requests each."""
     arms = Arm("iter-001-0000000a", None, "sha256:" + "a" * 64), Arm("iter-002-0000000b", None, "sha256:" + "b" * 64)
     governed = Governed("Be brief.", Sampling(max_new_tokens=64), Chat())
-    line = Line(load_cluster(WorkTree(ROOT), CLUSTER), "c" * 40, *arms, 0.5, governed)
+    line = Line(load_cluster(WorkTree(ROOT), CLUSTER), "c" * 40, *arms, 0.5, governed, Format((), Chat()))
     first, second = (HttpModel(session, url, arm.specialist) for arm in arms)
     rule = Rule(name="all", cluster=CLUSTER, key=StickyKey(header="x-user"))
     follower = Follower(Workspace(ROOT), _no_model, lambda commit: None, lambda what, error: None)
     follower.served = Served("c" * 40, Rules(Router(rules=(rule,)), [CLUSTER]), {CLUSTER: Ready(line, first, second)})
     recorder = LiveRecorder(folder / "live", b"k" * 32)
-    return Door(follower, recorder, Limits(at_once=2048), Journal(folder / "log.jsonl"), frozenset(), keys).app()
+    limits = Limits(at_once=2048)
+    formats = FormatChecks(limits.checked_at_once)
+    counting = Counting(limits, recorder, Journal(folder / "log.jsonl"), DoorMetrics(), formats)
+    return Door(follower, counting, frozenset(), keys).app()
 
 
 async def serve(what: str, url: str, folder: Path) -> None:

@@ -17,10 +17,13 @@ from aiohttp import web
 
 from modelsmith.door.app import Door
 from modelsmith.door.asking import Governed
+from modelsmith.door.exchange import Counting
 from modelsmith.door.follow import Ready, Served
+from modelsmith.door.format_checks import Format, FormatChecks
 from modelsmith.door.http_upstream import HttpModel
 from modelsmith.door.journal import Journal
 from modelsmith.door.lines import Line
+from modelsmith.door.metrics import DoorMetrics
 from modelsmith.door.settings import Limits
 from modelsmith.governance.router import Rules
 from modelsmith.live.port import Answered, Decision
@@ -29,6 +32,7 @@ from modelsmith.repository.tokens import Tokens
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.router import Router
+from modelsmith.schema.rubric import RubricPoint
 from modelsmith.schema.source import BaseModelSource, Chat
 
 ZERO = "sha256:" + "0" * 64
@@ -38,17 +42,18 @@ WATCHED = Arm("iter-002-0000000b", ZERO, "sha256:" + "b" * 64)
 ASKED = {"model": CLUSTER, "messages": [{"role": "user", "content": "Why?"}]}
 
 
-def line(share: float | None = None, name: str = CLUSTER) -> Line:
+def line(share: float | None = None, name: str = CLUSTER, points: tuple[RubricPoint, ...] = ()) -> Line:
     """A cluster's traffic; without a share nobody is under watch."""
     cluster = Cluster.model_construct(
         cluster=name, base_model=BaseModelSource(name="tiny", uri="file://x", digest=ZERO, license="MIT")
     )
     governed = Governed("Be brief.", Sampling(max_new_tokens=16), Chat())
-    return Line(cluster, "c" * 40, INCUMBENT, WATCHED if share is not None else None, share or 0.0, governed)
+    watched, wanted = WATCHED if share is not None else None, Format(points, Chat(thinking="strip"))
+    return Line(cluster, "c" * 40, INCUMBENT, watched, share or 0.0, governed, wanted)
 
 
 @dataclass
-class Counting:
+class Listed:
     """A recorder that keeps everything in lists."""
 
     decisions: list[Decision] = field(default_factory=list)
@@ -91,6 +96,9 @@ class Backend:
         self.pause = 0.0
         self.dies_after: int | None = None
         self.piece = "x"
+        self.says: dict[str, Any] | None = None
+        """Instead of the usual message."""
+        self.finish = "stop"
         self.url = ""
 
     @asynccontextmanager
@@ -115,10 +123,10 @@ class Backend:
             return web.json_response({"error": {"message": "no"}}, status=self.status)
         if body.get("stream"):
             return await self._stream(request)
-        message = {"role": "assistant", "content": f"from {body['model']}"}
+        message = self.says or {"role": "assistant", "content": f"from {body['model']}"}
         usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
         answer = {"id": "a", "object": "chat.completion", "created": 1, "model": body["model"], "usage": usage}
-        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        choices = [{"index": 0, "message": message, "finish_reason": self.finish}]
         return web.json_response({**answer, "choices": choices}, headers=self.answer_headers)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
@@ -163,11 +171,14 @@ class Opened:
     url: str
     port: int
     door: Door
-    recorder: Counting
+    recorder: Listed
     incumbent: Backend
     specialist: Backend
     session: aiohttp.ClientSession
     log: Path
+
+    points: tuple[RubricPoint, ...] = ()
+    """Whose format the door checks."""
 
     def ready(self, share: float | None, name: str = CLUSTER) -> Ready:
         """A cluster before the two."""
@@ -175,7 +186,7 @@ class Opened:
             HttpModel(self.session, backend.url, model, silence_seconds=2.0)
             for backend, model in ((self.incumbent, "incumbent"), (self.specialist, "specialist"))
         )
-        return Ready(line(share, name), first, second if share is not None else None)
+        return Ready(line(share, name, self.points), first, second if share is not None else None)
 
     def serve(self, share: float | None, router: Router | None = None, *more: str) -> None:
         """Serve the cluster with this share for the specialist, by these rules."""
@@ -193,10 +204,13 @@ class Opened:
 @asynccontextmanager
 async def opened(folder: Path, limits: Limits | None = None, keys: Tokens | None = None) -> AsyncIterator[Opened]:
     """A door with two servers behind it; everything is the specialist's."""
-    recorder, incumbent, specialist = Counting(), Backend(), Backend()
+    recorder, incumbent, specialist = Listed(), Backend(), Backend()
     journal = Journal(folder / "door.jsonl")
     hosts: set[str] = set()
-    door = Door(Following(None), recorder, limits or Limits(), journal, hosts, keys)  # type: ignore[arg-type]
+    bounds = limits or Limits()
+    formats = FormatChecks(bounds.checked_at_once)
+    counting = Counting(bounds, recorder, journal, DoorMetrics(), formats)
+    door = Door(Following(None), counting, hosts, keys)  # type: ignore[arg-type]
     runner = web.AppRunner(door.app(), handler_cancellation=True, access_log=None, shutdown_timeout=2.0)
     connector = aiohttp.TCPConnector(limit=0)
     async with incumbent.running(), specialist.running(), aiohttp.ClientSession(connector=connector) as session:
@@ -212,6 +226,7 @@ async def opened(folder: Path, limits: Limits | None = None, keys: Tokens | None
             yield made
         finally:
             await runner.cleanup()
+            formats.close()
             journal.close()
 
 

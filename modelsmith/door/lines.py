@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 
 from modelsmith.artifacts.store import Store
 from modelsmith.door.asking import Governed
+from modelsmith.door.format_checks import Format
 from modelsmith.governance.routing import BASE
 from modelsmith.governance.states import SpecialistHistory
 from modelsmith.live.port import Stage
+from modelsmith.points.format_points import format_points
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.serving import Arm, traffic
 from modelsmith.promotion.weights import check_copy
@@ -18,6 +21,7 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import parse_yaml
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evalset import EvalSet
+from modelsmith.schema.rubric import Rubric, RubricPoint
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Line:
     share: float
     """Of requests that are the watched specialist's."""
     governed: Governed
+    format: Format
+    """What is checked of its answers."""
 
     @property
     def stage(self) -> Stage:
@@ -53,7 +59,13 @@ def read_line(main: GovernedState, name: str) -> Line:
     """
     cluster = load_cluster(main.tree, name)
     incumbent, watched, share = traffic(main, name)
-    return Line(cluster, main.tree.commit, incumbent, watched, share, _governed(main.tree, cluster))
+    evalset = _evalset(main.tree, cluster)
+    chat = cluster.base_model.chat
+    governed = Governed(evalset.prompt.system, evalset.sampling, chat)
+    return Line(
+        cluster, main.tree.commit, incumbent, watched, share, governed,
+        Format(_format_points(main.tree, cluster, evalset), chat),
+    )  # fmt: skip
 
 
 def check_artifact(workspace: Workspace, main: GovernedState, line: Line, arm: Arm) -> None:
@@ -70,7 +82,11 @@ def check_artifact(workspace: Workspace, main: GovernedState, line: Line, arm: A
         check_copy(main, history, folder)
 
 
-def _governed(tree: Revision, cluster: Cluster) -> Governed:
+def _evalset(tree: Revision, cluster: Cluster) -> EvalSet:
     path = f"evals/{cluster.eval_set}/evalset.yaml"
-    evalset = parse_yaml(path, tree.read(path), EvalSet)
-    return Governed(evalset.prompt.system, evalset.sampling, cluster.base_model.chat)
+    return parse_yaml(path, tree.read(path), EvalSet)
+
+
+def _format_points(tree: Revision, cluster: Cluster, evalset: EvalSet) -> tuple[RubricPoint, ...]:
+    path = posixpath.normpath(f"evals/{cluster.eval_set}/{evalset.rubric}")
+    return format_points(parse_yaml(path, tree.read(path), Rubric).points)

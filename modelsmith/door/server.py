@@ -13,8 +13,11 @@ import aiohttp
 from aiohttp import web
 
 from modelsmith.door.app import Door
+from modelsmith.door.exchange import Counting
 from modelsmith.door.follow import Follower
+from modelsmith.door.format_checks import FormatChecks
 from modelsmith.door.journal import Journal
+from modelsmith.door.metrics import DoorMetrics
 from modelsmith.door.models import Models
 from modelsmith.door.settings import Settings
 from modelsmith.loop.keeping import Keeper
@@ -109,7 +112,9 @@ async def opened(
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=jar) as session:
         models = Models(workspace, settings, session)
         follower = Follower(workspace, models.make, keeper.follow, told)
-        door = Door(follower, keeper.recorder, settings.limits, journal, frozenset(listening.hosts), keys)
+        formats = FormatChecks(settings.limits.checked_at_once)
+        counting = Counting(settings.limits, keeper.recorder, journal, DoorMetrics(), formats)
+        door = Door(follower, counting, frozenset(listening.hosts), keys)
         runner = web.AppRunner(
             door.app(),
             handler_cancellation=True,
@@ -132,6 +137,7 @@ async def opened(
             yield follower
         finally:
             await runner.cleanup()
+            formats.close()
             models.close()
             journal.close()
 

@@ -34,18 +34,19 @@ def not_runnable(cluster: Cluster, files: Sequence[Document]) -> Iterator[Proble
         yield _problem(files, ("hosts",), "there is no host to train on", mend)
 
 
-def odd_window(cluster: Cluster, files: Sequence[Document]) -> Iterator[Problem]:
+def odd_window(cluster: Cluster, files: Sequence[Document], formats: bool) -> Iterator[Problem]:
     """A rollback rule whose window cannot tell what it is to tell. Advice: it is valid.
 
-    The arguments are as in `not_runnable`.
+    The arguments are as in `not_runnable`; ``formats`` is False where its rubric is known to have no points of format.
     """
     rule = cluster.rollback.rule
-    if rule and rule.format:
+    if rule and rule.format and not formats:
         yield _problem(
             files,
             ("rollback", "rule", "format"),
-            "the front door of this version does not check the format of answers, so no window is ever confirmed",
-            "Leave `format` out.",
+            "the rubric has no required point that the answer alone decides, so no format is checked and no window is "
+            "ever confirmed",
+            "Leave `format` out, or add a point whose check is json_schema or regex.",
         )
     if rule and cluster.deployment.traffic_share > 1 - LEAST_SHARE:
         yield _problem(

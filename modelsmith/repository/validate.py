@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from modelsmith.governance.reserved import why_local
+from modelsmith.points.format_points import format_points
 from modelsmith.repository.copies import copies
 from modelsmith.repository.document import (
     Problem,
@@ -126,7 +127,7 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
     for path, kind in governed.items():
         if path in contents and not _SET_FOLDER.match(path):
             problems += first_of(path, _alone(path, kind, contents, everything))
-            odd += _odd_window(path, kind, contents)
+            odd += _odd_window(path, kind, contents, sets)
     problems = by_role(problems, contents)
     odd += shared_key_problems(contents)
     checked = {path: kind for path, kind in governed.items() if not wanted or any(_below(path, w) for w in wanted)}
@@ -238,14 +239,19 @@ def _cluster(path: str, contents: Mapping[str, bytes], present: Set[str]) -> Ite
     yield from not_runnable(cluster, files)
 
 
-def _odd_window(path: str, kind: Kind, contents: Mapping[str, bytes]) -> Iterator[Problem]:
+def _odd_window(
+    path: str, kind: Kind, contents: Mapping[str, bytes], sets: Mapping[str, SetFiles]
+) -> Iterator[Problem]:
     if kind.name != "cluster":
         return
     defaults = contents.get(CLUSTER_DEFAULTS)
     cluster, problems = find_cluster_problems(path, contents[path], defaults)
     if cluster and not problems:
         below = [read_yaml(CLUSTER_DEFAULTS, defaults)] if defaults is not None else []
-        yield from odd_window(cluster, [read_yaml(path, contents[path]), *below])
+        files = sets.get(cluster.eval_set)
+        rubric = files.rubric.value if files and files.rubric else None
+        formats = rubric is None or bool(format_points(rubric.points))
+        yield from odd_window(cluster, [read_yaml(path, contents[path]), *below], formats)
 
 
 def _clusters(present: Set[str]) -> set[str]:

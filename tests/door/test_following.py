@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import httpx2
 import openai
 import pytest
-from doors import Backend, Counting, client, run, until
+from doors import Backend, Listed, client, run, until
 from worlds import CLUSTER, COMMAND
 
 from modelsmith.door import server
@@ -40,7 +40,7 @@ def free_port():
 @asynccontextmanager
 async def door(world, said=None, settings=None):
     """The world's door with the embedded engine: its address, its follower and what it counts."""
-    port, recorder = free_port(), Counting()
+    port, recorder = free_port(), Listed()
     keeper = SimpleNamespace(recorder=recorder, follow=lambda commit: None)
     workspace = Workspace.find(world.clone)
     listening = Listening("127.0.0.1", port)

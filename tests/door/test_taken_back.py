@@ -1,5 +1,6 @@
 """The door with its real recorder: what fails is taken back, and from then on nothing of it is asked."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from doors import CLUSTER, WATCHED
@@ -16,7 +17,7 @@ def measured(door, folder):
     terms = Rollback(metric="won", max_drop=0.2, window_minutes=60, manual_hours=48, rule=rule)
     recorder = LiveRecorder(folder / "live", bytes(32))
     recorder.follow([Watching(CLUSTER, WATCHED.specialist, WATCHED.record, terms, datetime.now(UTC))])
-    door.door.recorder = recorder
+    door.door.counting = replace(door.door.counting, recorder=recorder)
     return recorder
 
 

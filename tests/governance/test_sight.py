@@ -14,6 +14,8 @@ from modelsmith.schema.cluster import Rollback
 from modelsmith.schema.live import Counts, Metric, StageCounts
 from modelsmith.schema.watch import Rule
 
+ROOT = Path(__file__).parents[2]
+
 
 def terms(max_drop=0.1, traffic=200.0, minutes=60, **rule):
     facts = {"decisions_per_minute": traffic, "expected_rate": 0.2, "least_decisions": 50} | rule
@@ -74,8 +76,17 @@ RULED = """rollback:
 """
 
 
-def warned(folder, ruled):
-    """What `validate` warns of in a cluster file that ends so, by the field of the rollback rule."""
+def warned(folder, ruled, check="{type: json_schema, schema: {type: object}}"):
+    """What `validate` warns of in a cluster file that ends so, by the field of the rollback rule.
+
+    ``check`` is the only point of the cluster's rubric.
+    """
+    evals = folder / "evals" / "adtech" / "x"
+    (evals / "rubrics").mkdir(parents=True)
+    (evals / "evalset.yaml").write_bytes((ROOT / "evals" / "adtech" / "rtb-root-cause" / "evalset.yaml").read_bytes())
+    (evals / "rubrics" / "root-cause.yaml").write_text(
+        f"id: r\nowner: o\ndescription: x\npoints: [{{id: p, text: x, weight: 1, check: {check}}}]\n"
+    )
     path = folder / "clusters" / "rtb-pricing" / "cluster.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(
@@ -83,7 +94,7 @@ def warned(folder, ruled):
         "base_model: {name: m, uri: 'file:///m.gguf', digest: 'sha256:" + "0" * 64 + "', license: MIT}\n"
         "eval_set: adtech/x\ngate: {composite: 0.5, held_out: 0.5}\n" + ruled
     )
-    return {one.field: one.message for one in validate(WorkTree(folder), ["clusters"]).warnings if "rule" in one.field}
+    return {one.field: one.message for one in validate(WorkTree(folder)).warnings if "rule" in one.field}
 
 
 def test_validate_says_what_a_window_cannot_see(tmp_path):
@@ -95,13 +106,17 @@ def test_validate_says_what_a_window_cannot_see(tmp_path):
 
 def test_validate_says_of_a_rule_that_it_can_never_confirm(tmp_path):
     rule = "rule: {format: {max_rise: 0.1}}"
-    said = warned(tmp_path, RULED.split("rule:")[0] + rule + "\ndeployment: {traffic_share: 1.0}\n")
+    said = warned(
+        tmp_path,
+        RULED.split("rule:")[0] + rule + "\ndeployment: {traffic_share: 1.0}\n",
+        "{type: judge, instruction: x}",
+    )
     assert said.keys() == {"rollback.rule", "rollback.rule.format"}
     assert "no incumbent to compare it with" in said["rollback.rule"]
     assert "no window is ever confirmed" in said["rollback.rule.format"]
 
 
 def test_the_rule_of_the_page_is_one_that_can_confirm(tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "window.md").read_text()
+    page = (ROOT / "docs" / "window.md").read_text()
     (example,) = [part for part in page.split("```") if part.startswith("yaml\nrollback:")]
     assert warned(tmp_path, example.removeprefix("yaml\n")) == {}

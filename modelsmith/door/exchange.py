@@ -1,0 +1,276 @@
+"""One request from its decision to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from aiohttp import web
+
+from modelsmith.door.follow import Ready
+from modelsmith.door.format_checks import FormatChecks
+from modelsmith.door.journal import Journal
+from modelsmith.door.metrics import DoorMetrics
+from modelsmith.door.refusal import Down, Refused, unavailable
+from modelsmith.door.settings import Limits
+from modelsmith.door.upstream import EVENTS, JSON, Reply, Usage, is_answer
+from modelsmith.governance.router import Route, assigned
+from modelsmith.live.port import Answered, Decision, Recorder
+from modelsmith.promotion.serving import Arm
+
+PREFIX: Final = "x-modelsmith-"
+LARGEST_ANSWER: Final = 16 << 20
+"""Bytes of an answer that is no stream."""
+PAUSE: Final = 0.2
+"""Seconds before the same backend is asked once more."""
+HUNG_UP: Final = 499
+"""Status noted where the caller left before the end; nginx's convention."""
+
+
+@dataclass(frozen=True)
+class Counting:
+    """What bounds exchanges, and where they are counted."""
+
+    limits: Limits
+    recorder: Recorder
+    journal: Journal
+    metrics: DoorMetrics
+    formats: FormatChecks
+
+
+def decide(recorder: Recorder, ready: Ready, route: Route) -> tuple[Decision, Arm]:
+    """Who answers, and the note of it. A deployment that was taken back here gets nothing."""
+    line = ready.line
+    watched = None if line.watched and recorder.latched(line.watched.record) else line.watched
+    key = route.key if route.key is not None else secrets.token_urlsafe(16)
+    name, incumbent = line.cluster.cluster, line.incumbent
+    if watched is None:
+        arm, under_watch, share = incumbent, incumbent, 0.0
+    else:
+        chosen = assigned(key, name, watched.specialist, line.share)
+        arm, under_watch, share = watched if chosen else incumbent, watched, line.share
+    decision = recorder.decided(
+        cluster=name,
+        specialist=under_watch.specialist,
+        incumbent=incumbent.specialist,
+        record=under_watch.record,
+        arm="specialist" if arm is watched else "incumbent",
+        key=key,
+        share=share,
+        stage=line.stage if watched else "full",
+    )
+    return decision, arm
+
+
+class Exchange:
+    """One request from its decision to its end, which is noted once, however it comes.
+
+    Args:
+        counting: Where it is counted.
+        request: Whose answer it is.
+        ready: The cluster's models at the moment that it came.
+        route: Whose request it is.
+        body: What the model is asked.
+        caller: Id of the key that it came with; None where nobody needs one.
+    """
+
+    def __init__(
+        self,
+        counting: Counting,
+        request: web.Request,
+        ready: Ready,
+        route: Route,
+        body: Mapping[str, Any],
+        caller: str | None,
+    ) -> None:
+        self._counting, self._request, self._ready, self._route, self._body = counting, request, ready, route, body
+        self._caller = caller
+        self._begin = time.perf_counter()
+        self._decision, self._arm = decide(counting.recorder, ready, route)
+        self._usage = Usage()
+        self._sample = counting.formats.sample(ready.line.format)
+        self._first: float | None = None
+        self._begun: web.StreamResponse | None = None
+        """The stream that goes to the caller: from then on nobody else is asked."""
+        self._answering: Arm | None = None
+        self._failed: Down | None = None
+        """Of the arm that was assigned."""
+        self._status = HUNG_UP
+
+    async def answer(self) -> web.StreamResponse:
+        """The answer of the assigned arm, or of the incumbent where that one's backend gives none.
+
+        Raises:
+            Refused: nobody gave one.
+        """
+        try:
+            async with asyncio.timeout(self._counting.limits.total_seconds):
+                return await self._of_someone()
+        except Refused as refused:
+            self._status = refused.status
+            refused.headers = self._headers(self._arm)
+            raise
+        except TimeoutError:
+            late = Refused(504, "too-long", "The answer took too long.", after=5)
+            if self._begun is not None:
+                return await self._break_off(self._begun, late)
+            self._status = late.status
+            late.headers = self._headers(self._arm)
+            raise late from None
+        except Exception:
+            if self._begun is None:
+                raise
+            self._hang_up()
+            return self._begun
+        finally:
+            self._note()
+
+    async def _of_someone(self) -> web.StreamResponse:
+        incumbent = self._ready.line.incumbent
+        failure = Down(503, "none")
+        for turn, arm in enumerate((self._arm, incumbent)):
+            if turn and arm == self._arm:
+                if not failure.again:
+                    break
+                await asyncio.sleep(PAUSE)
+            try:
+                return await self._of(arm)
+            except Down as down:
+                failure = down
+                self._failed = self._failed or down
+                self._counting.metrics.down(self._ready.line.cluster.cluster, arm.specialist, down.reason)
+        raise unavailable(failure)
+
+    async def _of(self, arm: Arm) -> web.StreamResponse:
+        self._usage = Usage()
+        if self._sample:
+            self._sample.restart()
+        async with self._ready.model(arm).ask(self._body) as reply:
+            if reply.content_type == EVENTS:
+                return await self._stream(arm, reply)
+            whole = bytearray()
+            async for piece in reply.pieces:
+                whole += piece
+                if len(whole) > LARGEST_ANSWER:
+                    raise Down(502, "too large", again=False)
+            if reply.status == 200 and not is_answer(whole):
+                raise Down(502, "no answer", again=False)
+            self._saw(bytes(whole))
+            self._answering, self._status = arm, reply.status
+            return web.Response(status=reply.status, body=bytes(whole), content_type=JSON, headers=self._headers(arm))
+
+    async def _stream(self, arm: Arm, reply: Reply) -> web.StreamResponse:
+        pieces = aiter(reply.pieces)
+        try:
+            piece = await anext(pieces)
+        except StopAsyncIteration:
+            raise Down(502, "empty") from None
+        self._saw(piece)
+        if self._usage.failed:
+            raise Down(502, "no answer", again=False)
+        headers = {**self._headers(arm), "Content-Type": EVENTS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        self._answering, self._begun = arm, web.StreamResponse(status=reply.status, headers=headers)
+        await self._begun.prepare(self._request)
+        self._first = self._milliseconds()
+        while True:
+            try:
+                async with asyncio.timeout(self._counting.limits.body_seconds):
+                    await self._begun.write(piece)
+            except TimeoutError:
+                self._hang_up()
+                return self._begun
+            try:
+                piece = await anext(pieces)
+            except StopAsyncIteration:
+                break
+            except Down as down:
+                return await self._break_off(self._begun, unavailable(down))
+            self._saw(piece)
+            if self._usage.failed:
+                return await self._break_off(self._begun, unavailable(Down(502, "no answer")))
+        if not self._usage.done:
+            return await self._break_off(self._begun, unavailable(Down(502, "broke off")))
+        await self._begun.write_eof()
+        self._status = 200
+        return self._begun
+
+    def _saw(self, piece: bytes) -> None:
+        self._usage.saw(piece)
+        if self._sample:
+            self._sample.saw(piece)
+
+    async def _break_off(self, begun: web.StreamResponse, why: Refused) -> web.StreamResponse:
+        """Say in the stream that it breaks off, and end it so that no client takes it for whole."""
+        self._status = why.status
+        with suppress(TimeoutError, OSError):
+            async with asyncio.timeout(1.0):
+                await begun.write(b"data: " + why.body() + b"\n\n")
+        self._hang_up()
+        return begun
+
+    def _hang_up(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.close()
+
+    def _headers(self, arm: Arm) -> dict[str, str]:
+        """Who answers, and by which record."""
+        headers = {"decision": self._decision.id, "cluster": self._decision.cluster, "specialist": arm.specialist}
+        if arm.record:
+            headers["record"] = arm.record
+        if arm != self._arm:
+            headers["failed-over-from"] = self._arm.specialist
+        return {PREFIX + name: value for name, value in headers.items()}
+
+    def _milliseconds(self) -> float:
+        return (time.perf_counter() - self._begin) * 1000
+
+    def _note(self) -> None:
+        """Count the outcome for the arm that was assigned, whoever answered."""
+        asked, answered = self._usage.tokens
+        failed = self._failed if self._failed and self._answering != self._arm else None
+        total = self._milliseconds()
+        outcome = Answered(
+            status=failed.status if failed else self._status,
+            first_token_ms=self._first,
+            total_ms=total,
+            tokens_in=asked,
+            tokens_out=answered,
+            failed_over=self._answering not in (None, self._arm),
+            hung_up=self._status == HUNG_UP and failed is None,
+        )
+        self._count(outcome)
+        self._counting.journal.note(
+            "answered",
+            decision=self._decision.id,
+            cluster=self._decision.cluster,
+            rule=self._route.rule,
+            specialist=self._arm.specialist,
+            answered_by=self._answering.specialist if self._answering else None,
+            status=self._status,
+            failed=self._failed.reason if self._failed else None,
+            key=self._caller,
+            milliseconds=round(total, 1),
+            tokens_in=asked,
+            tokens_out=answered,
+        )
+
+    def _count(self, outcome: Answered) -> None:
+        """Tell the recorder, with the format's verdict where the assigned arm gave the whole answer."""
+        recorder, decision, sample = self._counting.recorder, self._decision, self._sample
+        if sample and self._status == 200 and self._answering == self._arm:
+            told = partial(_answered, recorder, decision, outcome)
+            self._counting.formats.check(sample, self._begun is not None, told)
+            return
+        if sample:
+            self._counting.formats.drop(sample)
+        recorder.answered(decision, outcome)
+
+
+def _answered(recorder: Recorder, decision: Decision, outcome: Answered, format_ok: bool | None) -> None:
+    recorder.answered(decision, replace(outcome, format_ok=format_ok))
