@@ -134,6 +134,7 @@ class Pull:
     events: list[dict[str, Any]] = field(default_factory=list)
     """What happened to it, by "Issue event types"."""
     labels: list[str] = field(default_factory=list)
+    draft: bool = False
     apart: tuple[str, str] = ("", "")
     """Its tip and the main that it was found not to be part of."""
 
@@ -521,6 +522,8 @@ class GitHubServer:
             raise Refused(405, "Pull Request is not mergeable")
         if sent and sent.get("sha") not in (None, pull.sha):
             raise Refused(409, "Head branch was modified. Review and try the merge again.")
+        if pull.draft:
+            raise Refused(405, "Pull Request is still a draft")
         if repo.queue is not None:
             raise Refused(405, "Changes must be made through the merge queue")
         approved = any(review["state"] == "APPROVED" for review in pull.reviews)
@@ -767,7 +770,7 @@ class GitHubServer:
             "requested_reviewers": [self._user(login) for login in pull.requested], "requested_teams": [],
             "head": end(source, pull.head_ref, pull.sha),
             "base": end(repo, "main", repo.git("rev-parse", "--verify", "--quiet", "refs/heads/main")),
-            "_links": {name: {"href": url} for name in LINKS}, "draft": False,
+            "_links": {name: {"href": url} for name in LINKS}, "draft": pull.draft,
         }  # fmt: skip
         if full:
             zero = dict.fromkeys(
@@ -839,6 +842,8 @@ def _fault(how: str, limits: dict[str, str]) -> tuple[int, dict[str, str], bytes
         return 405, limits | {"content-type": "application/json"}, body
     if how == "502 before":
         return 502, limits, b"<html>502 Bad Gateway</html>"
+    if how == "404":
+        return 404, limits | {"content-type": "application/json"}, b'{"message": "Not Found"}'
     secondary = b'{"message": "You have exceeded a secondary rate limit. Please wait a few minutes."}'
     if how == "secondary":
         return 403, limits | {"retry-after": "1", "content-type": "application/json"}, secondary

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from modelsmith.schema.canonical import canonical_json, is_canonical
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure
 from modelsmith.schema.promotion import Approval
-from modelsmith.schema.pull import PullEvent, PullRequest, Review, SignedApproval, SignedEvent
+from modelsmith.schema.pull import PullEvent, PullRequest, Review, SignedApproval, SignedEvent, odd_words
 from modelsmith.signing.ssh import signing_key
 
 EVENT_FILE = "event.json"
@@ -116,6 +116,16 @@ def check_lengths(event: PullEvent, approval: Approval | None) -> None:
                 name=name,
                 count=len(text),
             )
+
+
+def check_plain(title: str, branch: str, body: str, reason: str = "") -> None:
+    """Refuse words that would steer a terminal or a chat.
+
+    Raises GateNotCleared (``odd-text``).
+    """
+    odd = odd_words(title, branch, body, reason)
+    if odd:
+        raise GateNotCleared("odd-text", odd, "Say it in plain text.")
 
 
 def opened(log: Sequence[LoggedEvent]) -> PullEvent:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from modelsmith.forges.events import (
     LoggedEvent,
     check_lengths,
+    check_plain,
     fold_pull,
     is_closed,
     new_event,
@@ -22,10 +23,11 @@ from modelsmith.forges.events import (
 from modelsmith.forges.log_writer import LogWriter, not_open, now, unknown_pull
 from modelsmith.forges.port import Proposal, Status
 from modelsmith.forges.reader import MAIN, PULLS
-from modelsmith.forges.whose import check_closing
+from modelsmith.forges.whose import check_closing, require_room
 from modelsmith.governance.keys import opener_doubt
 from modelsmith.repository.budgets import require_openable
 from modelsmith.repository.git import Git
+from modelsmith.repository.refs import local_refs
 from modelsmith.schema.canonical import is_canonical
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.promotion import Approval, ReviewsAttestation
@@ -150,10 +152,24 @@ class SignedLogs(LogWriter):
         """Numbers that the receipts of a main speak of: each is used once."""
         return self._reader.merged_numbers(main)
 
-    def ended(self, number: int) -> bool:
-        """Whether a pull request is closed or merged by its log and main."""
+    def is_taken(self, number: int) -> bool:
+        """Whether something lies where the log of a number belongs, or beneath, as refs were last read."""
+        return number in self.numbers() or bool(local_refs(self._reader.git, f"{PULLS}{number}/"))
+
+    def is_open_of(self, number: int, proposal: Proposal) -> bool:
+        """Whether a log is that of an open pull request which the acting identity opened on the proposal's branch."""
         self._refresh()
-        return self._reader.status(self._tip(number), self._reader.main()) != "open"
+        try:
+            pull = self._seen(number)
+        except ModelsmithError:
+            return False
+        return pull.status == "open" and (pull.branch, pull.preparer) == (proposal.branch, self.identity.actor)
+
+    def require_room(self, proposal: Proposal, main: str, open_ones: Iterable[PullRequest]) -> None:
+        """Refuse to open one more beside these, where no hook does. Raises as `whose.require_room`."""
+        actor = self.identity.actor
+        mine = [pull for pull in open_ones if pull.preparer == actor and pull.branch != proposal.branch]
+        require_room(self._reader.governance(main), actor, len(mine))
 
     def require_may_close(self, number: int) -> None:
         """Refuse to close what is others' to close, where no hook does.
@@ -177,9 +193,11 @@ class SignedLogs(LogWriter):
         if held != commit:
             self._push(commit, ref, held)
 
-    def review(self, number: int, approval: SignedApproval) -> PullRequest:
-        """See `Forge`."""
+    def review(self, number: int, approval: SignedApproval, hooked: bool = True) -> PullRequest:
+        """See `Forge`. Where no hook asks whether the reason is plain, this does."""
         said = self._read_approval(number, approval)
+        if not hooked:
+            check_plain("", "", "", said.reason)
 
         def event(last: LoggedEvent, main: str) -> PullEvent | None:
             pull = self._seen(number)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from modelsmith.forges.chains import MOST_EVENTS
-from modelsmith.forges.events import LoggedEvent, check_lengths, fold_pull, opened
+from modelsmith.forges.events import LoggedEvent, check_lengths, check_plain, fold_pull, opened
 from modelsmith.forges.reader import MAIN, Reader, pull_number
 from modelsmith.forges.whose import check_closing, check_count
 from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
@@ -31,7 +31,7 @@ from modelsmith.schema.errors import (
     InvalidInput,
     ModelsmithError,
 )
-from modelsmith.schema.pull import PullRequest, odd_words
+from modelsmith.schema.pull import PullRequest
 from modelsmith.signing.ssh import signing_key
 
 Decision = TypeVar("Decision")
@@ -277,9 +277,7 @@ def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) 
             "wrong-time", "The event's or approval's time is not the present.", "Set the clock and try again."
         )
     reason = logged.approval.reason if logged.approval else ""
-    odd = odd_words(event.title or "", event.branch or "", event.body, reason)
-    if odd:
-        raise _refused("odd-text", odd, "Say it in plain text.")
+    check_plain(event.title or "", event.branch or "", event.body, reason)
     check_lengths(event, logged.approval)
     bases = {event.base, *([logged.approval.base] if logged.approval else [])}
     if not bases <= reader.line(main):

@@ -236,7 +236,9 @@ def _secrets_said(pull: PullRequest, commits: Sequence[bytes]) -> CheckResult:
 
 
 def _opening(pull: PullRequest, doubt: str | None) -> CheckResult:
-    """What was opened is what would be merged, on this main and once."""
+    """What was opened is what would be merged, on this main and once, and its opener wants that."""
+    if pull.draft:
+        return CheckResult("opening", False, "the forge shows it as a draft; mark it there as ready for review")
     said = "what would be merged is the change that was opened, on this main"
     again = f"{doubt}; rebase {pull.branch} on main and propose it again"
     return CheckResult("opening", doubt is None, said if doubt is None else again)

@@ -45,6 +45,8 @@ def opening_doubt(
         return f"main has merged a pull request {pull.number} before"
     if pull.opened_at > now + 2 * CLOCK_TOLERANCE:
         return f"it is dated {pull.opened_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, which has not come yet"
+    if pull.numbered_at is not None and pull.opened_at < pull.numbered_at - CLOCK_TOLERANCE:
+        return f"it is dated {pull.opened_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, before the forge had numbered it"
     if pull.moved is not None:
         return f"its branch moved on at the forge, to {pull.moved[:12]}"
     if pull.opening is None:

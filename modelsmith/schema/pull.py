@@ -146,6 +146,10 @@ class PullRequest(Frozen):
 
     What was opened, and what verdicts speak of, is ``head`` all the same.
     """
+    draft: bool = False
+    """Of an open one: whether the forge shows it as a draft, which its opener does not want merged yet."""
+    numbered_at: Moment | None = None
+    """When the forge gave it its number, where it says so: nobody has signed for opening it before."""
     heard: tuple[Heard, ...] | None = None
     """What each account last said at the forge without signing it; None where the forge was not asked. By itself it
     opens no gate; readers should know. See `modelsmith.promotion.attestation.said_no`."""

@@ -6,14 +6,16 @@ shape, and each person's token may write everything that a contributor's may.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import test_approvals as approvals
 import yaml
-from attacker import HARNESS, PEOPLE, PEOPLE_FILE, World, refused
+from attacker import HARNESS, PEOPLE, PEOPLE_FILE, World, plain_git, refused
 from github_openapi import description
 from github_server import GitHubServer, Pull
 from github_settings import SettingsServer
@@ -34,6 +36,7 @@ from test_approvals import (  # noqa: F401
 from test_closing import (  # noqa: F401
     test_a_branch_of_the_same_name_closes_nobody_else_s_pull_request,
     test_naming_somebody_as_requester_takes_no_approval_away,
+    test_one_person_has_a_few_pull_requests_open_at_a_time,
     test_two_people_may_propose_the_same_commit,
     test_whoever_neither_opened_it_nor_decides_about_it_does_not_close_it,
 )
@@ -42,12 +45,17 @@ from test_governance import (  # noqa: F401
     test_a_harness_configured_to_be_a_person_signs_as_itself,
     test_governance_mixed_with_a_promotion_is_refused,
 )
+from test_screens import (  # noqa: F401
+    test_a_reason_that_steers_a_terminal_is_refused_at_the_forge,
+    test_words_that_steer_a_terminal_are_refused_at_the_forge,
+)
 
 from modelsmith.forges.github.forge import BRANCHES, GitHubForge
 from modelsmith.forges.github.place import parse_place
 from modelsmith.forges.github.token import VARIABLES, Token
 from modelsmith.forges.logs import SignedLogs
 from modelsmith.forges.port import ForgeIdentity
+from modelsmith.schema.pull import PullEvent
 
 NAME = "acme/promotions"
 
@@ -64,6 +72,12 @@ class WorldAtGitHub(World):
 
     def hook(self, on: bool) -> None:
         """There is none to let run."""
+
+    def push(self, *refspecs: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Over http, with the token of Oli, who may write there and owns little."""
+        place = parse_place(self.place)
+        let_in = Token(self.server.token("oli-gh")).for_git(place)
+        return plain_git("push", "--force", place.url, *refspecs, folder=self.clone, **let_in, **environment)
 
     def as_(self, actor: str, key: str | None = None) -> GitHubForge:  # type: ignore[override]
         token = Token(self.server.token(f"{actor}-gh"))
@@ -112,9 +126,10 @@ def waiting(waiting: World, github: GitHubServer, monkeypatch: pytest.MonkeyPatc
     return moved(waiting, github, monkeypatch)
 
 
-def forced(world: WorldAtGitHub, commit: str) -> None:
+def forced(world: WorldAtGitHub, commit: str, ref: str = approvals.REVIEW_REF) -> None:
     """Push to a pull request's log, which anybody may who may write there."""
-    world.push_without_hooks(f"{commit}:{approvals.REVIEW_REF}")
+    done = world.push(f"{commit}:{ref}")
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_forged_in_a_log_counts_for_nothing(waiting: WorldAtGitHub) -> None:
@@ -180,3 +195,43 @@ def test_a_no_in_the_forge_s_pages_holds_back_the_receipts_of_its_button(fresh: 
     no["submitted_at"] = "2099-01-01T00:00:00Z"
     assert fresh.merge(number).status == "merged"
     fresh.holds()
+
+
+def opening(world: WorldAtGitHub, number: int, signer: str, at: datetime | None = None) -> str:
+    """The commit that opens a pull request in Petra's name, written by hand and signed with somebody's key."""
+    world.as_("petra").fetch_into(world.git)
+    log = world.as_("petra", signer)._logs
+    head = world.commit({"notes.md": b"A note.\n"})
+    change = world.git.change(world.main(), world.git.merge_tree(world.main(), head)).digest()
+    event = PullEvent(
+        repository=world.governed().policy.repository, pull=number, kind="opened", actor="petra", head=head,
+        base=world.main(), change=change, at=at or datetime.now(UTC).replace(microsecond=0), previous=None,
+        branch="notes", title="A note", requester="petra",
+    )  # fmt: skip
+    return log._commit(event, None, (log._root(), head))
+
+
+def test_numbers_that_somebody_took_before_github_gave_them_keep_nobody_from_proposing(fresh: WorldAtGitHub) -> None:
+    """A ref with a file, an opening that nobody listed has signed, a log of another number, a ref beneath the ref."""
+    junk = fresh.git.text("hash-object", "-w", "--stdin", input=b"x")
+    forged = opening(fresh, 2, "mallory")
+    for ref, commit in (("1", junk), ("2", forged), ("3", forged), ("4/x", fresh.main())):
+        forced(fresh, commit, f"refs/modelsmith/pulls/{ref}")
+    number = fresh.propose({"notes.md": b"A note.\n"}, "maya")
+    assert number == 5
+    fresh.approve(number, "petra")
+    assert fresh.merge(number).status == "merged"
+    assert fresh.holds().changes == 1
+
+
+def test_an_opening_that_is_dated_before_its_number_opens_nothing(fresh: WorldAtGitHub) -> None:
+    """Petra's key has ended; whoever has it dates the opening back to when it counted. Control: one of today."""
+    for number, at in ((1, datetime(2025, 12, 31, 23, tzinfo=UTC)), (2, None)):
+        commit = opening(fresh, number, "petra", at)
+        head = fresh.git.text("rev-parse", f"{commit}^2")
+        forced(fresh, head, f"refs/heads/notes-{number}")
+        forced(fresh, commit, f"refs/modelsmith/pulls/{number}")
+        fresh.server.opened(fresh.server.repos[NAME], "petra-gh", f"notes-{number}", "A note")
+        assert fresh.as_("petra").get(number).status == "open"
+    assert "before the forge had numbered it" in fresh.refusals(1)
+    assert fresh.refusals(2) == ""

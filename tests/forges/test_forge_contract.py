@@ -193,7 +193,7 @@ def test_a_merge_moves_main_and_says_so(forge_world):
     assert merged.status == "merged"
     assert forge_world.git.is_ancestor(merged.merge, forge_world.main())
     assert forge_world.forge().main() == forge_world.main()
-    assert forge_world.forge().list("merged") == (merged,)
+    assert [(one.number, one.merge) for one in forge_world.forge().list("merged")] == [(merged.number, merged.merge)]
     assert "evals/b.yaml" in forge_world.forge_git.list_tree("main")
 
 

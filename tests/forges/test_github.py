@@ -219,6 +219,25 @@ def test_reviews_in_the_pages_are_heard_with_their_commit_and_count_nothing(hub)
     assert any("noor-gh approved at the forge, of another commit (222222222222)" in note for note in decision.notes)
 
 
+def test_a_draft_waits_until_its_opener_calls_it_ready(hub):
+    """GitHub refuses to merge drafts, and our own push must not be a way round that."""
+    pull = hub.propose({"notes/a.txt": "x"}, requester="maya")
+    for draft in (True, False):
+        hub.repo.pulls[pull.number].draft = draft
+        main = hub.forge().fetch_into(hub.git)
+        seen = hub.forge().get(pull.number)
+        decision = decide_merge(read_governed_state(hub.git, main), seen, datetime.now(UTC)).decision
+        assert any("shows it as a draft" in refusal.sentence for refusal in decision.refusals) == draft
+
+
+def test_what_github_has_just_made_and_does_not_know_yet_is_asked_for_again(hub):
+    """By bug reports of others: 404 for a pull request that was opened a second ago."""
+    hub.github.fail("GET", r"/pulls/\d+$", "404", times=2)
+    naps = []
+    assert forge(hub, naps=naps).open(hub.proposal()).status == "open"
+    assert naps == [1.0, 2.0]
+
+
 def test_what_is_closed_in_the_pages_is_closed(hub):
     pull = hub.propose()
     hub.repo.pulls[pull.number].state = "closed"

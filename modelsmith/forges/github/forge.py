@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from modelsmith.forges.events import check_plain
 from modelsmith.forges.github.answers import Face
 from modelsmith.forges.github.faces import EVAL_MARK, Faces
 from modelsmith.forges.github.failures import archived, push_refusal
@@ -40,6 +41,8 @@ from modelsmith.schema.promotion import AttestedReview, ReviewsAttestation
 from modelsmith.schema.pull import PullRequest, SignedApproval
 
 _STATES = {"open": "success", "waiting": "pending", "closed": "failure"}
+SETTLES = 3
+"""How often one is asked for that was just opened."""
 BRANCHES = "refs/heads/modelsmith/"
 """Branches of proposals, by who opened them: ``modelsmith/ACTOR/BRANCH``."""
 
@@ -92,8 +95,8 @@ class GitHubForge:
             return pull
         face = self._faces.get(number)
         if pull.unreceipted:
-            until = face.merged_at if face else None
-            return pull.model_copy(update={"heard": self._faces.heard(number, until)})
+            numbered, until = (face.created_at, face.merged_at) if face else (None, None)
+            return pull.model_copy(update={"numbered_at": numbered, "heard": self._faces.heard(number, until)})
         known = {number: face} if face and face.state == "open" else {}
         seen = _as_seen(pull, known)
         return seen if seen.status != "open" else seen.model_copy(update={"heard": self._faces.heard(number)})
@@ -119,14 +122,18 @@ class GitHubForge:
         A pull request that somebody opened in GitHub's pages for the same branch and commit is signed for.
 
         Raises:
-            GateNotCleared: ``number-spent`` when main has merged one of the number that GitHub gave.
+            GateNotCleared: ``odd-text``; ``number-spent`` when main has merged one of the number that GitHub gave;
+                ``too-many-open``.
         """
         self._require(writing=True)
+        check_plain(proposal.title, proposal.branch, proposal.body)
         for _ in range(ATTEMPTS):
             main, change = self._logs.examine(proposal)
-            adopted = self._logs.adopt(proposal, change, self.list("open"), self.close)
+            open_ones = self.list("open")
+            adopted = self._logs.adopt(proposal, change, open_ones, self.close)
             if adopted:
                 return self.get(adopted.number)
+            self._logs.require_room(proposal, main, open_ones)
             try:
                 face = self._face_of(proposal)
                 self._refuse_spent(face, main)
@@ -135,7 +142,7 @@ class GitHubForge:
                 if error.code != "ref-moved":
                     raise
                 continue
-            return self.get(face.number)
+            return self._get_opened(face.number)
         raise too_busy()
 
     def review(self, number: int, approval: SignedApproval) -> PullRequest:
@@ -144,7 +151,7 @@ class GitHubForge:
         pull = self.get(number)
         if pull.status != "open" and all(review.proof != approval for review in pull.reviews):
             raise not_open(number, pull.status)
-        self._logs.review(number, approval)
+        self._logs.review(number, approval, hooked=False)
         return self.get(number)
 
     def hosted(self) -> tuple[str, int]:
@@ -254,22 +261,33 @@ class GitHubForge:
     def _face_of(self, proposal: Proposal) -> Face:
         """GitHub's pull request for a proposal, which no log has yet.
 
+        Whoever may push can take a number before GitHub gives it. One whose log is not this proposal's is left, closed.
+
         Raises:
             InfrastructureFailure: ``ref-moved`` when somebody else was at it; the caller begins again.
         """
         theirs = self._faces.find(proposal.branch)
-        if theirs and theirs.head.sha == proposal.head and theirs.number not in self._logs.numbers():
+        if theirs and theirs.head.sha == proposal.head and not self._logs.is_taken(theirs.number):
             return theirs
         ref = f"{BRANCHES}{self._logs.identity.actor}/{proposal.branch}"
         self._logs.publish(proposal.head, ref)
         branch = ref.removeprefix("refs/heads/")
         face = self._faces.open(branch, proposal.title, _described(proposal))
-        has_log = face.number in self._logs.numbers()
-        if has_log and self._logs.ended(face.number):
+        taken = self._logs.is_taken(face.number)
+        if taken and not self._logs.is_open_of(face.number, proposal):
             self._faces.close(face.number)
-        if has_log or face.head.sha != proposal.head:
+        if taken or face.head.sha != proposal.head:
             raise too_busy()
         return face
+
+    def _get_opened(self, number: int) -> PullRequest:
+        """What was just opened. By bug reports of others, GitHub may say for some seconds that there is no such one."""
+        for attempt in range(SETTLES):
+            pull = self.get(number)
+            if pull.status != "closed":
+                break
+            self._faces.rest.pause(2.0**attempt)
+        return pull
 
     def _refuse_spent(self, face: Face, main: str) -> None:
         spent = self._logs.merged_numbers(main)
@@ -316,7 +334,8 @@ def _as_seen(pull: PullRequest, faces: dict[int, Face]) -> PullRequest:
     face = faces.get(pull.number)
     if face is None:
         return pull.model_copy(update={"status": "closed", "elsewhere": ()})
-    return pull.model_copy(update={"moved": face.head.sha}) if face.head.sha != pull.head else pull
+    seen = {"draft": face.draft, "numbered_at": face.created_at}
+    return pull.model_copy(update={**seen, "moved": None if face.head.sha == pull.head else face.head.sha})
 
 
 def _moved(pull: PullRequest) -> GateNotCleared:
