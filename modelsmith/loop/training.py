@@ -30,6 +30,7 @@ from modelsmith.training.job import Heartbeat, Inputs, TrainJob, heartbeats
 from modelsmith.training.recovery import Recovery
 from modelsmith.training.supervisor import WORKER, TrainOutcome
 from modelsmith.training.supervisor import train as supervise
+from modelsmith.training.tracking import Tracker, tracked_run
 
 JOB_FOLDER = "job"
 CURVE_FILE = "curve.svg"
@@ -87,7 +88,13 @@ def train_in(
     known = "" if expected is None else f", about {round(expected)}s by the last training of this kind"
     workspace.notify(Progress("train", f"{name or training.method}: {training.steps} steps{known}", 0, training.steps))
 
+    def said(sentence: str) -> None:
+        workspace.notify(Progress("train", sentence))
+
+    tracker, sound = Tracker(folder, tracked_run(cluster, job, name), said), False
+
     def progress(beat: Heartbeat) -> None:
+        tracker.tell(beat)
         gained = f"reward {beat.measures.reward:.2f}, " if beat.measures else ""
         text = f"{name + ': ' if name else ''}{gained}loss {beat.loss:.3f}, about {round(beat.eta)}s left"
         workspace.notify(Progress("train", text, beat.step, beat.steps))
@@ -98,8 +105,11 @@ def train_in(
         workspace.notify(Progress("train", text, one.step, training.steps))
 
     try:
-        return supervise(folder, job, inputs, executor_on(cluster.hosts, WORKER, base.folder), progress, recovered)
+        outcome = supervise(folder, job, inputs, executor_on(cluster.hosts, WORKER, base.folder), progress, recovered)
+        sound = True
+        return outcome
     finally:
+        tracker.end(sound)
         _draw_curve(folder, f"{training.method} of {cluster.cluster}")
 
 

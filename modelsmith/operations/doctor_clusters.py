@@ -11,12 +11,13 @@ from modelsmith.operations.finding import Finding
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.cluster import Cluster, TrackerName
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.source import BaseModelSource, Endpoint, JudgeModel
 from modelsmith.substrates.base_models import look
 from modelsmith.substrates.endpoint.allowed import SETTING, entries, origin, require_allowed
 from modelsmith.substrates.gguf import is_converted
+from modelsmith.training.tracking import PLACE_OF_MLFLOW
 
 
 def cluster_findings(workspace: Workspace, main: GovernedState) -> Iterator[Finding]:
@@ -35,6 +36,8 @@ def cluster_findings(workspace: Workspace, main: GovernedState) -> Iterator[Find
                 level="ok" if window.confirms else "note",
                 sentence=window.sentence,
             )
+        if cluster.tracking:
+            yield _tracker(f"tracker of {cluster.cluster}", cluster.tracking.to)
         for subject, source in _models(cluster, judge):
             if subject not in seen:
                 seen.add(subject)
@@ -64,6 +67,17 @@ def _store(workspace: Workspace, cluster: Cluster) -> Finding:
     if os.access(place, os.W_OK):
         return Finding(subject=subject, level="ok", sentence=str(store))
     return Finding(subject=subject, level="bad", sentence=f"{store} is not writable", mend="Mend its permissions.")
+
+
+def _tracker(subject: str, name: TrackerName) -> Finding:
+    """Whether its library is here and knows where the tracker is; nobody is asked. Training goes on without it."""
+    if importlib.util.find_spec(name) is None:
+        mend = f"pip install 'modelsmith[{name}]'"
+        return Finding(subject=subject, level="note", sentence=f"{name} is not installed; it gets nothing", mend=mend)
+    if name == "mlflow" and not os.environ.get(PLACE_OF_MLFLOW):
+        sentence = f"{PLACE_OF_MLFLOW} names no place; it gets nothing"
+        return Finding(subject=subject, level="note", sentence=sentence, mend="Set it before a training.")
+    return Finding(subject=subject, level="ok", sentence=f"{name} gets the figures of trainings")
 
 
 def _vllm(cluster: Cluster) -> Finding:

@@ -92,6 +92,20 @@ StorePath = Annotated[str, Field(pattern=STORE, max_length=1024)]
 """An absolute folder, or one in the home (``~/``) of whoever runs the toolkit; another user's home may not be there."""
 
 
+TrackerName = Literal["mlflow", "trackio", "wandb"]
+
+
+class Tracking(Frozen):
+    """A tracker of one's own that gets the figures of every training.
+
+    Where it is, and its key, are its library's own settings on the machine that trains: no address stands here.
+    """
+
+    to: TrackerName
+    project: Slug | None = None
+    """Experiment or project in it; the cluster's name when not set."""
+
+
 class ClusterDefaults(Frozen):
     """``clusters/defaults.yaml``: what clusters share; each cluster may override it."""
 
@@ -100,6 +114,8 @@ class ClusterDefaults(Frozen):
     hosts: tuple[Slug, ...] = (LOCAL,)
     """Hosts on which training may run; the first that this version knows is taken."""
     training: Training = Sft()
+    tracking: Tracking | None = None
+    """None: figures of trainings stay on the machine."""
     prices: Prices = Prices()
     loop: Loop = Loop()
 
@@ -127,6 +143,8 @@ class Cluster(Frozen):
     store: StorePath | None = None
     hosts: tuple[Slug, ...] = (LOCAL,)
     training: Training = Sft()
+    tracking: Tracking | None = None
+    """None: figures of trainings stay on the machine."""
     prices: Prices = Prices()
     loop: Loop = Loop()
 

@@ -1,0 +1,212 @@
+"""The process that tells a tracker: the run on the first line of standard input, then a line for each step.
+
+It uses the tracker's own library, with nothing that the library would add by itself (names of machine, user and
+program, code, versions, usage of the machine). Where the tracker is, and its key, are that library's own settings in
+the environment. When standard input closes it takes the rest and ends, by force where that takes too long.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+from typing import BinaryIO, Final
+
+from typing_extensions import override
+
+from modelsmith.schema.cluster import TrackerName
+from modelsmith.training.tracking import ABSENT, FAILED, NOWHERE, PLACE_OF_MLFLOW, Told, TrackedRun
+
+AT_ONCE: Final = 50
+"""Steps that are told together, where they have piled up."""
+JOB_TAG: Final = "modelsmith.job"
+
+
+class Library(ABC):
+    """A tracker's library, with one run of it open."""
+
+    @abstractmethod
+    def __init__(self, run: TrackedRun) -> None: ...
+
+    @abstractmethod
+    def tell(self, steps: Sequence[Told]) -> None:
+        """Take the figures of steps."""
+
+    @abstractmethod
+    def end(self, sound: bool) -> None:
+        """Close the run."""
+
+
+class NowhereError(Exception):
+    """Nobody said where the tracker is; the message names the setting."""
+
+
+class Mlflow(Library):
+    """By its client: what starts a run for a script would name the script, its user and its commit."""
+
+    def __init__(self, run: TrackedRun) -> None:
+        if not os.environ.get(PLACE_OF_MLFLOW):
+            raise NowhereError(PLACE_OF_MLFLOW)
+        os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GIT_PYTHON_REFRESH": "quiet"}
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric, Param
+
+        self._client, self._metric = MlflowClient(), Metric
+        found = self._client.get_experiment_by_name(run.project)
+        experiment = found.experiment_id if found else self._client.create_experiment(run.project)
+        before = self._client.search_runs([experiment], f"tags.`{JOB_TAG}` = '{run.identity}'", max_results=1)
+        if before:
+            self._id = before[0].info.run_id
+            self._client.update_run(self._id, status="RUNNING")
+            return
+        self._id = self._client.create_run(experiment, tags={JOB_TAG: run.identity}, run_name=run.name).info.run_id
+        self._client.log_batch(self._id, params=[Param(name, str(value)) for name, value in run.settings.items()])
+
+    @override
+    def tell(self, steps: Sequence[Told]) -> None:
+        now = int(time.time() * 1000)
+        figures = [self._metric(name, value, now, one.step) for one in steps for name, value in one.figures.items()]
+        self._client.log_batch(self._id, metrics=figures)
+
+    @override
+    def end(self, sound: bool) -> None:
+        self._client.set_terminated(self._id, status="FINISHED" if sound else "FAILED")
+
+
+class Trackio(Library):
+    """It tells of its own failures by warnings only."""
+
+    def __init__(self, run: TrackedRun) -> None:
+        os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1"}
+        self._failed: list[str] = []
+        warnings.showwarning = lambda message, *_: self._heard(str(message))
+        import trackio
+
+        self._run = trackio.init(
+            project=run.project, name=run.name, config=dict(run.settings), resume="allow", embed=False,
+            auto_log_gpu=False, auto_log_cpu=False,
+        )  # fmt: skip
+
+    @override
+    def tell(self, steps: Sequence[Told]) -> None:
+        for one in steps:
+            self._run.log(dict(one.figures), step=one.step)
+        self._check()
+
+    @override
+    def end(self, sound: bool) -> None:
+        self._run.finish()
+        self._check()
+
+    def _heard(self, message: str) -> None:
+        if message.startswith("trackio"):
+            self._failed.append(message)
+
+    def _check(self) -> None:
+        if self._failed:
+            raise RuntimeError("\n".join(self._failed))
+
+
+class Wandb(Library):
+    """With everything off that it would find out about the machine."""
+
+    def __init__(self, run: TrackedRun) -> None:
+        os.environ |= {"WANDB_ERROR_REPORTING": "false"}
+        import wandb
+
+        self._run = wandb.init(
+            project=run.project,
+            id=run.identity.removeprefix("sha256:")[:16],
+            name=run.name,
+            config=dict(run.settings),
+            resume="allow",
+            settings=wandb.Settings(
+                silent=True, console="off", disable_git=True, disable_code=True, save_code=False, host="", program="",
+                x_disable_meta=True, x_disable_stats=True, x_disable_machine_info=True, x_save_requirements=False,
+            ),
+        )  # fmt: skip
+
+    @override
+    def tell(self, steps: Sequence[Told]) -> None:
+        for one in steps:
+            self._run.log(dict(one.figures), step=one.step)
+
+    @override
+    def end(self, sound: bool) -> None:
+        self._run.finish(exit_code=0 if sound else 1)
+
+
+LIBRARIES: Final[dict[TrackerName, type[Library]]] = {"mlflow": Mlflow, "trackio": Trackio, "wandb": Wandb}
+"""What opens a run, by the name of the tracker, which is also the name of its library."""
+
+
+def main(stream: BinaryIO, answer: int, grace: float) -> int:
+    """Tell what comes on the stream; why it failed goes, in a word, to the file descriptor ``answer``."""
+    lines: SimpleQueue[bytes | None] = SimpleQueue()
+    threading.Thread(target=_read, args=(stream, lines, grace), daemon=True).start()
+    try:
+        first = lines.get()
+        if first is None:
+            return 0
+        run = TrackedRun.model_validate_json(first)
+        if importlib.util.find_spec(run.to) is None:
+            return ABSENT
+        library = LIBRARIES[run.to](run)
+        sound = False
+        while steps := _waiting(lines):
+            sound = sound or any(one.ended == "done" for one in steps)
+            figures = [one for one in steps if one.figures]
+            if figures:
+                library.tell(figures)
+        library.end(sound)
+    except NowhereError as error:
+        os.write(answer, str(error).encode())
+        return NOWHERE
+    except Exception as error:
+        traceback.print_exc()
+        os.write(answer, type(error).__name__.encode("ascii", "replace"))
+        return FAILED
+    return 0
+
+
+def _read(stream: BinaryIO, lines: SimpleQueue[bytes | None], grace: float) -> None:
+    """Take lines as they come, so that who writes them never waits; at their end, see that this process ends too."""
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
+    time.sleep(grace + 5)
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+def _waiting(lines: SimpleQueue[bytes | None]) -> list[Told]:
+    """What has come by now, at least one; nothing when no more comes."""
+    found: list[Told] = []
+    line = lines.get()
+    while line is not None:
+        found.append(Told.model_validate_json(line))
+        if len(found) == AT_ONCE:
+            break
+        try:
+            line = lines.get_nowait()
+        except Empty:
+            break
+    if line is None and found:
+        lines.put(None)
+    return found
+
+
+if __name__ == "__main__":
+    said = os.dup(1)
+    os.dup2(2, 1)
+    code = main(sys.stdin.buffer, said, float(sys.argv[1]))
+    sys.stdout.flush()
+    os._exit(code)

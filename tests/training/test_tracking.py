@@ -1,0 +1,169 @@
+"""A tracker of one's own gets the figures of a training and nothing else; what is wrong with it never stops one."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from modelsmith.repository.load import load_cluster
+from modelsmith.repository.tree import WorkTree
+from modelsmith.schema.canonical import digest
+from modelsmith.schema.cluster import Tracking
+from modelsmith.schema.training import Dpo, Sft
+from modelsmith.training.job import Heartbeat, TrainJob
+from modelsmith.training.measures import Measures
+from modelsmith.training.tracking import TRACKER_LOG, Tracker, tracked_run
+
+SECRET = "hf_" + "Abcd" * 8
+
+
+def job(**other) -> TrainJob:
+    said = {"base": digest("b"), "parent": None, "rows": digest("r"), "system": "Be secretive.", "training": Sft()}
+    return TrainJob(**(said | other))
+
+
+def run_for(to: str, **other):
+    cluster = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing")
+    return tracked_run(cluster.model_copy(update={"tracking": Tracking(to=to)}), job(**other), "stage 1 of 2, sft")
+
+
+def beats(count: int = 3):
+    for step in range(1, count + 1):
+        measures = Measures(reward=0.5, length=9, cut_off=0, entropy=0.5, equal_groups=0, kl=None, held_in=0.5)
+        yield Heartbeat(step=step, steps=count, loss=1 / step, seconds=1, eta=1, measures=measures)
+
+
+def told(folder: Path, run, sound: bool = True, grace: float = 60.0) -> list[str]:
+    """What is said while a training's figures are told."""
+    said: list[str] = []
+    tracker = Tracker(folder, run, said.append, grace)
+    for beat in beats():
+        tracker.tell(beat)
+    tracker.end(sound)
+    return said
+
+
+def everything_in(folder: Path) -> str:
+    return "\n".join(
+        f"{path.relative_to(folder)}\n{path.read_bytes().decode('utf-8', 'replace')}"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    )
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A real MLflow store in a folder."""
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MODELSMITH_TOKEN", SECRET)
+    monkeypatch.setenv("SOME_KEY", SECRET)
+    return tmp_path / "store"
+
+
+def found_in(store: Path, project: str = "rtb-pricing"):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(store.as_uri())
+    experiment = client.get_experiment_by_name(project)
+    return client, client.search_runs([experiment.experiment_id])
+
+
+def test_mlflow_gets_every_step_and_the_settings(store, tmp_path):
+    assert told(tmp_path, run_for("mlflow")) == [], (tmp_path / TRACKER_LOG).read_text()
+    client, (run,) = found_in(store)
+    losses = [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, "loss")]
+    assert losses == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert set(run.data.metrics) == {"loss", "reward", "length", "cut_off", "entropy", "equal_groups", "held_in"}
+    assert run.data.params["method"] == "sft"
+    assert run.data.params["steps"] == "48"
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name.startswith("rtb-pricing stage 1 of 2, sft ")
+
+
+def test_mlflow_gets_no_prompt_path_user_host_or_key(store, tmp_path):
+    told(tmp_path, run_for("mlflow"))
+    # where the store itself lies is its own, and it writes that down
+    kept = everything_in(store).replace(store.as_uri(), "STORE")
+    for word in ("secretive", SECRET, str(Path.home()), os.getcwd(), socket.gethostname(), "modelsmith/", "package:"):
+        assert word not in kept, word
+
+
+def test_the_same_training_goes_on_in_the_same_run_and_a_failed_one_says_so(store, tmp_path):
+    told(tmp_path, run_for("mlflow"), sound=False)
+    assert found_in(store)[1][0].info.status == "FAILED"
+    told(tmp_path, run_for("mlflow"))
+    told(tmp_path, run_for("mlflow", training=Dpo(method="dpo")))
+    _, runs = found_in(store)
+    assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"], "one run each, the first of which went on"
+
+
+def test_without_a_tracker_in_the_cluster_file_nothing_is_started(tmp_path):
+    cluster = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing")
+    assert tracked_run(cluster, job(), "") is None
+    assert told(tmp_path, None) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tracker_whose_place_nobody_named_is_said_once(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert told(tmp_path, run_for("mlflow")) == [
+        "the tracker mlflow has no place to go: set MLFLOW_TRACKING_URI; training is not touched by it"
+    ]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed here")
+def test_a_tracker_that_is_not_installed_is_said_once(tmp_path):
+    assert told(tmp_path, run_for("wandb")) == [
+        "the tracker wandb is not installed: pip install 'modelsmith[wandb]'; training is not touched by it"
+    ]
+
+
+def test_a_tracker_that_refuses_is_said_once_and_without_its_words(store, tmp_path):
+    store.write_text("no folder")
+    (sentence,) = told(tmp_path, run_for("mlflow"))
+    assert sentence.startswith("the tracker mlflow failed (")
+    assert str(tmp_path) not in sentence
+    assert str(store) in (tmp_path / TRACKER_LOG).read_text(), "the log on this machine says more"
+
+
+def test_a_tracker_that_hangs_is_left_and_its_process_is_gone(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+        said: list[str] = []
+        tracker = Tracker(tmp_path, run_for("mlflow"), said.append, grace=1.0)
+        begin = time.monotonic()
+        for beat in beats(200):
+            tracker.tell(beat)
+        assert time.monotonic() - begin < 1.5, "steps do not wait for it"
+        process = tracker._process
+        assert process
+        tracker.end(True)
+        assert time.monotonic() - begin < 10
+    assert said == ["the tracker mlflow did not take the last figures within 1 seconds; training is not touched by it"]
+    assert process.poll() is not None
+
+
+@pytest.mark.parametrize("to", ["trackio", "wandb"])
+def test_the_other_trackers_take_figures_by_their_own_libraries(to, tmp_path, monkeypatch):
+    """Kept on this machine: Trackio's folder, and Weights & Biases without its server."""
+    pytest.importorskip(to)
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "kept"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "kept"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("SOME_KEY", SECRET)
+    (tmp_path / "kept").mkdir()
+    assert told(tmp_path, run_for(to)) == [], (tmp_path / TRACKER_LOG).read_text()
+    kept = everything_in(tmp_path / "kept")
+    assert "held_in" in kept
+    for word in ("secretive", SECRET, os.getcwd(), socket.gethostname(), "modelsmith/training"):
+        assert word not in kept, word
