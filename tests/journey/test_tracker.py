@@ -10,6 +10,7 @@ PATH = "clusters/rtb-pricing/cluster.yaml"
 
 
 def test_figures_go_to_the_tracker_of_the_cluster_file_and_words_do_not(fresh, monkeypatch):
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     pytest.importorskip("mlflow")
     from mlflow import MlflowClient
 
