@@ -17,6 +17,7 @@ from aiohttp import web
 
 from modelsmith.door.app import Door
 from modelsmith.door.asking import Governed
+from modelsmith.door.connection import Runner
 from modelsmith.door.exchange import Counting
 from modelsmith.door.follow import Ready, Served
 from modelsmith.door.format_checks import Format, FormatChecks
@@ -211,7 +212,7 @@ async def opened(folder: Path, limits: Limits | None = None, keys: Tokens | None
     formats = FormatChecks(bounds.checked_at_once)
     counting = Counting(bounds, recorder, journal, DoorMetrics(), formats)
     door = Door(Following(None), counting, hosts, keys)  # type: ignore[arg-type]
-    runner = web.AppRunner(door.app(), handler_cancellation=True, access_log=None, shutdown_timeout=2.0)
+    runner = Runner(door.app(), handler_cancellation=True, access_log=None, shutdown_timeout=2.0)
     connector = aiohttp.TCPConnector(limit=0)
     async with incumbent.running(), specialist.running(), aiohttp.ClientSession(connector=connector) as session:
         await runner.setup()

@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from modelsmith.door.asking import as_governed, read_request
+from modelsmith.door.connection import signed
 from modelsmith.door.exchange import Counting, Exchange
 from modelsmith.door.follow import Follower, Ready, Served
 from modelsmith.door.gate import ANYONE, Gate
@@ -45,7 +46,7 @@ class Door:
     def app(self) -> web.Application:
         """The application."""
         app = web.Application(middlewares=[self._outermost], client_max_size=self.counting.limits.body_bytes)
-        app.on_response_prepare.append(_signed)
+        app.on_response_prepare.append(signed)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/feedback", self._feedback)
         app.router.add_get("/v1/models", self._models)
@@ -178,11 +179,6 @@ class Door:
         self.counting.metrics.state(self.follower, self._gate)
         kind, data = self.counting.recorder.exposition()
         return web.Response(body=data + self.counting.metrics.exposition(), headers={"Content-Type": kind})
-
-
-async def _signed(request: web.Request, response: web.StreamResponse) -> None:
-    """Versions of libraries are nobody's business."""
-    response.headers["Server"] = "modelsmith"
 
 
 def _name(caller: Token | None) -> str:

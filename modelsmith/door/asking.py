@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from modelsmith.door.refusal import Refused
 from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.one_reading import read_json
 from modelsmith.schema.source import Chat
 
 LONGEST_MODEL = 256
-DEEPEST = 64
-"""Levels of a body at most; schemas of tools have some ten."""
-_DIGITS = 19
 _SYSTEM_ROLES = ("system", "developer")
 
 
@@ -29,15 +27,11 @@ def read_request(raw: bytes) -> dict[str, Any]:
     """The JSON body of a chat request, with a ``model`` and ``messages``.
 
     Raises:
-        Refused: 400 ``bad-json`` for what is no JSON object, is nested too deep, names a field twice, or holds a number
-            that JSON does not know; ``bad-request`` for a body without what every request has.
+        Refused: 400 ``bad-json`` for what is no JSON object, is nested too deep, or two readers could read differently
+            (`read_json`); ``bad-request`` for a body without what every request has.
     """
     try:
-        body = json.loads(
-            raw, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_whole
-        )
-        if raw.count(b"[") + raw.count(b"{") > DEEPEST:
-            _refuse_deep(body)
+        body = read_json(raw)
     except RecursionError:
         raise Refused(400, "bad-json", "The body is nested too deep.") from None
     except ValueError as error:
@@ -83,44 +77,7 @@ def _with_system(messages: Sequence[Mapping[str, Any]], governed: Governed) -> l
     return [{"role": "user", "content": governed.system}, *messages]
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a field is named twice")
-    return found
-
-
-def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number of JSON")
-
-
-def _whole(word: str) -> int:
-    if len(word) > _DIGITS:
-        raise ValueError("a number is too large")
-    return int(word)
-
-
-def _refuse_deep(document: Any) -> None:
-    """Refuse what is nested deeper than `DEEPEST`: another reader may give up on it."""
-    level = [document]
-    for _ in range(DEEPEST):
-        level = [
-            below
-            for one in level
-            if isinstance(one, (dict, list))
-            for below in (one.values() if isinstance(one, dict) else one)
-        ]
-        if not level:
-            return
-    raise RecursionError
-
-
-def _finite(word: str) -> float:
-    number = float(word)
-    if number in (float("inf"), float("-inf")):
-        raise ValueError("a number is too large")
-    return number
-
-
 def _words(error: ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no UTF-8"
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error).split("\n")[0][:120]

@@ -161,8 +161,9 @@ def _conversation(body: Mapping[str, Any]) -> tuple[str, Prompt, Sampling]:
             )
     if not messages:
         raise Refused(400, "bad-request", "There is no message of a user.", param="messages")
+    most = body.get("max_completion_tokens")
     given = {
-        "max_new_tokens": body.get("max_completion_tokens") or body.get("max_tokens"),
+        "max_new_tokens": body.get("max_tokens") if most is None else most,
         "temperature": body.get("temperature"),
         "top_p": body.get("top_p"),
         "seed": body.get("seed"),

@@ -123,7 +123,8 @@ class Exchange:
             self._status = late.status
             late.headers = self._headers(self._arm)
             raise late from None
-        except Exception:
+        except Exception as error:
+            self._status = HUNG_UP if isinstance(error, ConnectionError) else 500
             if self._begun is None:
                 raise
             self._hang_up()

@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from modelsmith.door.app import Door
+from modelsmith.door.connection import Runner
 from modelsmith.door.exchange import Counting
 from modelsmith.door.follow import Follower
 from modelsmith.door.format_checks import FormatChecks
@@ -115,7 +116,7 @@ async def opened(
         formats = FormatChecks(settings.limits.checked_at_once)
         counting = Counting(settings.limits, keeper.recorder, journal, DoorMetrics(), formats)
         door = Door(follower, counting, frozenset(listening.hosts), keys)
-        runner = web.AppRunner(
+        runner = Runner(
             door.app(),
             handler_cancellation=True,
             access_log=None,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 _TOKENS = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d{1,9})')
-_DONE = re.compile(rb"(?:^|\n)data: ?\[DONE\]")
+_DONE = re.compile(rb"\ndata: ?\[DONE\]")
 _FAILED = re.compile(
     rb'\n(?:event: ?error\b|data: ?\{\s*"(?:error"\s*:\s*[^n\s]|object"\s*:\s*"error"))'
     rb'|"finish_reason"\s*:\s*"error"'
@@ -54,7 +54,12 @@ def is_answer(whole: bytes | bytearray) -> bool:
         said = json.loads(whole)
     except (ValueError, RecursionError):
         return False
-    return isinstance(said, dict) and not said.get("error") and bool(said.get("choices"))
+    choices = said.get("choices") if isinstance(said, dict) and not said.get("error") else None
+    return (
+        isinstance(choices, list)
+        and bool(choices)
+        and all(isinstance(one, dict) and one.get("finish_reason") != "error" for one in choices)
+    )
 
 
 class Usage:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 from modelsmith.live.ids import Ids
 from modelsmith.live.port import Decision
 from modelsmith.schema.live import LEAST_SHARE
+from modelsmith.schema.one_reading import read_json
 
 LARGEST: Final = 1 << 20
 """Bytes of a body at most."""
@@ -67,17 +68,13 @@ def read_body(body: bytes) -> list[Any] | None:
     if len(body) > LARGEST:
         return None
     try:
-        value = json.loads(body, parse_constant=_refuse)
+        value = read_json(body)
     except (ValueError, RecursionError):
         return None
     if isinstance(value, dict) and set(value) == {"reports"}:
         found = value["reports"]
         return found if isinstance(found, list) and 0 < len(found) <= MOST else None
     return [value]
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(name)
 
 
 def read_report(

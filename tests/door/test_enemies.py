@@ -54,6 +54,11 @@ def head(*lines, host=None, length=LENGTH):
         (BODY[:-1] + b', "temperature": 1e999}', "bad-json"),
         (BODY[:-1] + b', "seed": ' + b"9" * 2000 + b"}", "bad-json"),
         (b"\xff\xfe" + BODY, "bad-json"),
+        (BODY.decode().encode("utf-16"), "bad-json"),
+        (BODY.replace(b"Why?", b"\\ud800"), "bad-json"),
+        (BODY.replace(b"Why?", b"\\uDFFF\\uD800"), "bad-json"),
+        (BODY.replace(b"Why?", b"\xed\xa0\x80"), "bad-json"),
+        (BODY[:-1] + b', "metadata": {"\\uD83D": 1}}', "bad-json"),
         (b'{"model": "pricing"}', "bad-request"),
         (b'{"model": ["pricing"], "messages": [{}]}', "bad-request"),
         (b'{"model": "pricing", "messages": ["x"]}', "bad-request"),
@@ -116,6 +121,49 @@ def test_requests_cannot_be_smuggled_past_each_other(play):
         for body in (BODY, BODY.replace(b"{", b'{"x-tier": "gold", "headers": {"x-tier": "gold"}, ', 1)):
             assert (await door.ask(body))[0] == 404
         assert (await door.ask(**{"X-TIER": "gold"}))[0] == 200
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"SECRET\r\n\r\n",
+        b"\x16\x03\x01SECRET",
+        b"GET /SECRET\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /" + b"SECRET" * 3000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer SECRET\x00\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nSECRET : 1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"SECRET" * 3000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"SECRET: 1\r\n" * 3000 + b"\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: SECRET\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: SECRET\r\n\r\n",
+    ],
+)
+def test_bytes_that_are_no_request_come_back_and_are_logged_nowhere(play, broken, caplog, capfd):
+    """Whoever reaches the port sends them, without a key; a key that a client wrote wrongly may be among them."""
+
+    async def scene(door):
+        answer = await raw(door, broken)
+        start, _, body = answer.partition(b"\r\n\r\n")
+        assert b" 400 " in start.splitlines()[0]
+        assert b"Server: modelsmith" in start
+        assert json.loads(body)["error"]["code"] == "bad-http"
+        assert b"SECRET" not in answer
+        assert (await door.ask())[0] == 200
+
+    play(scene)
+    said = capfd.readouterr()
+    assert "SECRET" not in caplog.text + said.out + said.err
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("chunks", [b"zz\r\n{}\r\n", b"5\r\n{}\r\n0\r\n\r\n", b"-1\r\n"])
+def test_a_body_in_broken_chunks_is_the_caller_s_fault(play, chunks):
+    async def scene(door):
+        asked = head("Transfer-Encoding: chunked", host=f"127.0.0.1:{door.port}", length=None)
+        assert b" 400 " in (await raw(door, asked + chunks)).splitlines()[0]
+        assert door.specialist.asked == []
 
     play(scene)
 

@@ -61,7 +61,10 @@ def lying(play, monkeypatch):
 
 @pytest.mark.parametrize(
     "said",
-    [b"", b"{}", b"[]", b"null", b'{"choices": []}', b'{"error": {"message": "no"}, "choices": [{}]}', b"[" * 100_000],
+    [
+        *(b"", b"{}", b"[]", b"null", b'{"choices": []}', b'{"error": {"message": "no"}, "choices": [{}]}'),
+        *(b"[" * 100_000, b'{"choices": "x"}', b'{"choices": [1]}', b'{"choices": [{}, {"finish_reason": "error"}]}'),
+    ],
 )
 def test_a_200_without_an_answer_is_answered_by_the_incumbent(lying, said):
     async def scene(door):
@@ -118,3 +121,12 @@ def test_an_error_is_known_wherever_the_network_cuts_it(said, failed):
         for piece in (event("x"), said[:at], said[at:]):
             usage.saw(piece)
         assert usage.failed == failed
+
+
+def test_words_of_an_answer_are_never_its_end():
+    """Only a line of its own says that a stream is over, wherever the last bytes that are kept begin."""
+    usage = Usage()
+    usage.saw(b'data: {"content": "' + b"data: [DONE]" + b"x" * (4096 - len(b"data: [DONE]")))
+    assert not usage.done
+    usage.saw(b'"}\n\ndata: [DONE]\n\n')
+    assert usage.done

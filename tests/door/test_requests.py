@@ -9,6 +9,7 @@ import openai
 import pytest
 from doors import CLUSTER, INCUMBENT, WATCHED, client, event, until
 
+from modelsmith.door.http_upstream import HttpModel
 from modelsmith.schema.router import Router, Rule, StickyKey
 
 
@@ -143,6 +144,17 @@ def test_a_stream_that_has_begun_is_never_begun_again(play, dies_after):
         ((_, end),) = door.recorder.ends
         assert end.status in (502, 503)
         assert end.failed_over == (dies_after == 0)
+
+    play(scene)
+
+
+def test_a_fault_of_the_door_s_own_is_an_error_and_nobody_hung_up(play, monkeypatch):
+    async def scene(door):
+        monkeypatch.setattr(HttpModel, "ask", lambda self, body: "no context"[99])
+        status, _, answer = await door.ask()
+        assert (status, answer["error"]["code"]) == (500, "bug")
+        ((_, end),) = door.recorder.ends
+        assert (end.status, end.hung_up) == (500, False)
 
     play(scene)
 

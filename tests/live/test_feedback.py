@@ -101,6 +101,18 @@ def test_a_body_that_is_no_report_is_refused_in_words(desk, body):
     assert "decision_id, metric, value and idempotency_key" in json.dumps(said)
 
 
+@pytest.mark.parametrize(
+    "twice", [b'"value": 0', b'"decision_id": "x"', b'"metric": "clicks"', b'"idempotency_key": "\\ud800"']
+)
+def test_a_report_that_two_readers_would_read_differently_counts_nowhere(desk, twice):
+    """Proxies and logs see one of the two values; the other would be what counts."""
+    body = json.dumps(report(desk.decided("specialist"))).encode()
+    for both in (body[:-1] + b", " + twice + b"}", b"{" + twice + b", " + body[1:]):
+        assert desk.recorder.feedback(both)[0] == 400
+    desk.recorder.flush()
+    assert known(desk) == (0, 0, 0, 0)
+
+
 def test_a_body_that_is_too_large_is_not_read():
     assert read_body(b" " * (1 << 21) + b"{}") is None
 

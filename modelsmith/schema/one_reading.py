@@ -1,0 +1,77 @@
+"""JSON of strangers that every reader reads alike: what two readers could read differently is refused. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+DEEPEST = 64
+"""Levels of a document at most; schemas of tools have some ten."""
+_DIGITS = 19
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""How half of a character (a surrogate) is written; two of them may make a whole one."""
+
+
+def read_json(raw: bytes) -> Any:
+    """The document.
+
+    Raises:
+        ValueError: it is no JSON in UTF-8, names a field twice, holds a number that JSON does not know or that others
+            round, or half of a character, which no reader can write again.
+        RecursionError: it is nested deeper than `DEEPEST`.
+    """
+    text = raw.decode()
+    document = json.loads(
+        text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_whole
+    )
+    if raw.count(b"[") + raw.count(b"{") > DEEPEST:
+        _refuse_deep(document)
+    if _HALF.search(text):
+        _refuse_halves(document)
+    return document
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a field is named twice")
+    return found
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _whole(word: str) -> int:
+    if len(word) > _DIGITS:
+        raise ValueError("a number is too large")
+    return int(word)
+
+
+def _finite(word: str) -> float:
+    number = float(word)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _refuse_deep(document: Any) -> None:
+    level = [document]
+    for _ in range(DEEPEST):
+        level = [
+            below
+            for one in level
+            if isinstance(one, (dict, list))
+            for below in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return
+    raise RecursionError
+
+
+def _refuse_halves(document: Any) -> None:
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text holds half of a character") from None
