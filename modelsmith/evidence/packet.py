@@ -20,7 +20,7 @@ from modelsmith.evidence.trail import NO_TRAIL, Trail, trail_section
 from modelsmith.governance.states import folder_of
 from modelsmith.governance.window import shown, watched
 from modelsmith.schema.base import Actor, Event, Section, Slug
-from modelsmith.schema.cluster import Cluster, Rollback, Routing
+from modelsmith.schema.cluster import Cluster, OnDrift, Rollback, Routing
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence, RunEvidence
 from modelsmith.schema.figures import format_apart, format_beside
 from modelsmith.schema.promotion import Preparer, RollbackContract
@@ -287,6 +287,13 @@ def _rollback(evidence: Evidence, cluster: Cluster, asked: Asked | None) -> str:
     return f"{text}\n\n{_rule(terms)}" if terms.rule else text
 
 
+_ON_DRIFT: Mapping[OnDrift, str] = {
+    "tell": "",
+    "roll-back": " When it leaves what it was validated at, the front door proposes its rollback to you.",
+    "iterate": " When it leaves what it was validated at, the front door starts an iteration.",
+}
+
+
 def _rule(terms: Rollback) -> str:
     """What the front door does by itself."""
     rule = terms.rule
@@ -296,6 +303,7 @@ def _rule(terms: Rollback) -> str:
         f"In those minutes the front door takes it back by itself when it is worse than this: {limits}; with at least "
         f"{rule.least_decisions} decisions on each side, and an error probability of {rule.error_probability:g} over "
         "the whole window, however often it looks. Production can validate it only by what the door counts."
+        f"{_ON_DRIFT[terms.on_drift]}"
     )
 
 

@@ -111,12 +111,17 @@ def _owned(what: str, owners: Codeowners, paths: Mapping[str, str]) -> Iterator[
     yield from (f"- {what} ({name}) -> {names or 'nobody'}" for name, names in sorted(who.items()))
 
 
+_ON_DRIFT = {"roll-back": "proposes the rollback to its owner", "iterate": "starts an iteration"}
+
+
 def _rollbacks(clusters: Mapping[str, Cluster]) -> Iterable[str]:
     for name, cluster in sorted(clusters.items()):
         terms = cluster.rollback
         yield f"- {name}: validation window {terms.window_minutes} minutes"
         drop = f"{terms.metric} drop > {100 * terms.max_drop:g}%"
         yield f"- {name}: automatic rollback on {drop}, relative to the incumbent"
+        if terms.on_drift != "tell":
+            yield f"- {name}: on drift after validation the front door {_ON_DRIFT[terms.on_drift]}"
         yield f"- {name}: manual rollback preserved for {terms.manual_hours}h post-promotion"
     if not clusters:
         yield "- No cluster yet: nothing is deployed."

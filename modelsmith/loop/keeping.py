@@ -6,10 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from modelsmith.governance.drift import WEEK
+from modelsmith.governance.drift import WEEK, Drifted
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.ids import key_of
 from modelsmith.live.recorder import LiveRecorder
+from modelsmith.live.watching import Validated
+from modelsmith.loop.drifting import answer_drift
 from modelsmith.loop.window import live_folder, settle, validated, watching
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
@@ -67,6 +69,7 @@ class Keeper:
             self._due.clear()
             if not self._ended.is_set():
                 self._tell_drift()
+                self._answer_drift()
                 if self.recorder.trips():
                     wait = self._settled()
 
@@ -92,6 +95,22 @@ class Keeper:
                     f"{one.specialist} of {one.cluster} drifts: {found.metric} is {found.observed:.4f} this week, "
                     f"{found.baseline:.4f} when it was validated. Nothing is taken back by itself: see docs/window.md"
                 )
+
+    def _answer_drift(self) -> None:
+        """Do what contracts say of drift; what fails is said, and tried again."""
+        weeks: dict[tuple[str, int], tuple[Validated, list[Drifted]]] = {}
+        for one, week, found in self.recorder.drifts():
+            weeks.setdefault((one.record, week), (one, []))[1].append(found)
+        for (_, week), (one, drifted) in weeks.items():
+            try:
+                done = answer_drift(self._workspace, one, week, drifted)
+            except ModelsmithError as error:
+                self._tell(f"DRIFT, and nothing follows yet ({error.code}): {error.message}. {error.mend}")
+            except Exception as error:  # as of a rollback: the thread goes on
+                self._tell(f"DRIFT, and nothing follows yet: {type(error).__name__}: {error}")
+            else:
+                if done:
+                    self._tell(f"{one.specialist} of {one.cluster}: {done}")
 
     def _settled(self) -> float:
         """Make git agree; how long to wait until it is tried again."""

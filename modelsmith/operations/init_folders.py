@@ -26,10 +26,15 @@ def require_apart(target: Path, forge: Path | None, keys: Path) -> None:
     """
     for path in (target, *([forge] if forge else ())):
         if path.exists() and not path.is_dir():
-            raise InvalidInput("not-a-folder", f"{path} is no folder", "Choose another name, or remove this file.")
+            raise InvalidInput(
+                "not-a-folder", f"{path} is no folder", "Choose another name, or remove this file.", path=str(path)
+            )
         if path.exists() and any(path.iterdir()):
             raise InvalidInput(
-                "not-empty", f"{path} exists and is not empty", "Choose another folder, or remove this one."
+                "not-empty",
+                f"{path} exists and is not empty",
+                "Choose another folder, or remove this one.",
+                path=str(path),
             )
     pairs = [("keys", keys, target)]
     if forge:
@@ -40,6 +45,8 @@ def require_apart(target: Path, forge: Path | None, keys: Path) -> None:
                 "same-place",
                 f"The {what} would lie in {other}: repository, forge and keys must not lie in one another",
                 "Name another folder: DIR, --forge, or MODELSMITH_HOME for the keys.",
+                path=str(path),
+                other=str(other),
             )
 
 

@@ -30,7 +30,9 @@ def enrolled_people(root: Path, given: tuple[str, ...], files: dict[str, bytes])
     for text in given:
         role, _, path = text.partition("=")
         if role not in roles:
-            raise InvalidInput("bad-person", f"--person {text}: no role '{role}'", f"Name one of {', '.join(roles)}.")
+            raise InvalidInput(
+                "bad-person", f"--person {text}: no role '{role}'", f"Name one of {', '.join(roles)}.", given=text
+            )
         name, key = _holder(role, place(Path(path), root), text)
         name = f"holder-of-{role}" if name in ("", *roles) else name
         taken = {fold_name(HARNESS), *(fold_name(one["id"]) for other, one in people.items() if other != key)}
@@ -40,6 +42,7 @@ def enrolled_people(root: Path, given: tuple[str, ...], files: dict[str, bytes])
                 f"--person {text}: somebody else is called {name!r} already, and a person is called as their key's "
                 "comment says",
                 f"Give the key another comment: ssh-keygen -c -C NAME -f KEY, or edit the last word of {path}.",
+                given=text,
             )
         person = people.setdefault(key, {"id": name, "name": name, "roles": [], "keys": [{"key": key}]})
         if role not in person["roles"]:
@@ -51,12 +54,18 @@ def _holder(role: str, path: Path, text: str) -> tuple[str, str]:
     """Person id and key of a public key file; the id is the key comment's name, and empty where it has none."""
     if not path.is_file():
         raise InvalidInput(
-            "bad-person", f"--person {text}: expected ROLE=KEY.pub with an existing file", "Name an SSH public key."
+            "bad-person",
+            f"--person {text}: expected ROLE=KEY.pub with an existing file",
+            "Name an SSH public key.",
+            given=text,
         )
     said = path.read_text(encoding="utf-8", errors="replace").strip()
     if "PRIVATE KEY" in said or said.startswith("PuTTY-User-Key-File"):
         raise InvalidInput(
-            "bad-person", f"--person {text}: this is a private key", f"Name its public half, often {path}.pub."
+            "bad-person",
+            f"--person {text}: this is a private key",
+            f"Name its public half, often {path}.pub.",
+            given=text,
         )
     key = public_key(path)
     comment = said.split(" ", 2)[2:]

@@ -16,6 +16,9 @@ _LONGEST_WINDOW: Final = 1_000_000
 """Minutes; almost two years."""
 
 
+OnDrift = Literal["tell", "roll-back", "iterate"]
+
+
 class Rollback(Frozen):
     """What is approved together with a deployment: when and how traffic goes back."""
 
@@ -30,6 +33,9 @@ class Rollback(Frozen):
     rule: Annotated[Rule | None, Field(exclude_if=lambda rule: rule is None)] = None
     """How the front door judges live traffic. With it traffic goes back by itself, and ``production-validated`` needs
     live evidence; without, counts are brought by hand (``modelsmith rollback --window``)."""
+    on_drift: Annotated[OnDrift, Field(exclude_if=lambda said: said == "tell")] = "tell"
+    """What the front door does when a validated specialist leaves its envelope, beside telling it: propose the rollback
+    to its owner, or start an iteration. Nothing is taken back without a person."""
 
     @model_validator(mode="after")
     def _rule_can_be_judged(self) -> Self:
@@ -39,6 +45,8 @@ class Rollback(Frozen):
             )
         if self.rule and not 0 < self.max_drop < 1:
             raise ValueError("with a rule, max_drop lies above 0 and below 1")
+        if self.on_drift != "tell" and not self.rule:
+            raise ValueError("on_drift needs a rule: without one nobody watches for drift")
         if self.rule and self.window_minutes > _LONGEST_WINDOW:
             raise ValueError(f"with a rule, window_minutes is at most {_LONGEST_WINDOW}")
         return self

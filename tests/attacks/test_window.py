@@ -18,10 +18,12 @@ from picture_rules import assert_readable
 
 from modelsmith.cli.page import Page
 from modelsmith.cli.views import render
+from modelsmith.governance.drift import Drifted
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.port import Answered
 from modelsmith.live.recorder import LiveRecorder
 from modelsmith.loop import window
+from modelsmith.loop.drifting import answer_drift
 from modelsmith.loop.keeping import Keeper
 from modelsmith.loop.window import live_folder, look, settle, watching
 from modelsmith.operations import live, promote, status
@@ -46,7 +48,7 @@ class Later(datetime):
         return datetime.now(tz) + timedelta(minutes=2)
 
 
-def ruled(world, minutes):
+def ruled(world, minutes, **more):
     """The owners list the door and register a rule; the deployment is approved with it."""
     document = yaml.safe_load(world.governed().tree.read(PEOPLE_FILE))
     document["harness"].append({"id": "front-door", "trust": ["front-door.pem"], "observer": True})
@@ -54,7 +56,7 @@ def ruled(world, minutes):
     cluster = yaml.safe_load(world.governed().tree.read(CLUSTER_FILE))
     cluster["rollback"] |= {
         "max_drop": 0.3, "window_minutes": minutes,
-        "rule": {"least_decisions": 100, "errors": {"max_rise": 0.05}},
+        "rule": {"least_decisions": 100, "errors": {"max_rise": 0.05}}, **more,
     }  # fmt: skip
     cluster["deployment"] = {"traffic_share": 0.5}
     files = {
@@ -81,6 +83,11 @@ def short_template(waiting_template, advanced):
     return advanced(waiting_template, "watched-shortly", lambda world: ruled(world, 1))
 
 
+@pytest.fixture(scope="module")
+def drifting_template(waiting_template, advanced):
+    return advanced(waiting_template, "drifting", lambda world: ruled(world, 1, on_drift="roll-back"))
+
+
 def copied(template, tmp_path):
     world = template.copied_to(tmp_path / "world")
     world.git.run("config", "modelsmith.doorkey", str(world.folder / "door" / "harness.pem"))
@@ -99,6 +106,13 @@ def short(short_template, tmp_path, monkeypatch):
     """Under watch for a minute, looked at two minutes later."""
     monkeypatch.setattr(window, "datetime", Later)
     return copied(short_template, tmp_path)
+
+
+@pytest.fixture
+def drifting(drifting_template, tmp_path, monkeypatch):
+    """As ``short``, where the contract says that a drift has its rollback proposed."""
+    monkeypatch.setattr(window, "datetime", Later)
+    return copied(drifting_template, tmp_path)
 
 
 class Door:
@@ -488,3 +502,71 @@ def test_an_open_door_makes_git_agree_by_itself(watched, doors):
     finally:
         keeper.close()
     assert watched.governed().histories.find(door.one.specialist).records[-1].event == "rolled-back"
+
+
+def served(recorder, one, number, rate):
+    """Requests that a validated specialist answers alone, of which so many win."""
+    draw, reports = random.Random(number), []
+    for n in range(number):
+        decision = recorder.decided(
+            cluster=CLUSTER, specialist=one.specialist, incumbent=one.specialist, record=one.record, arm="incumbent",
+            key=f"later-{n}", share=0.0, stage="full",
+        )  # fmt: skip
+        won = {"metric": "auction_win_rate", "value": int(draw.random() < rate), "idempotency_key": decision.id}
+        reports.append({"decision_id": decision.id, **won})
+    recorder.feedback(json.dumps({"reports": reports}).encode())
+
+
+def until(true):
+    end = time.monotonic() + 60
+    while not true() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert true()
+
+
+def test_a_drift_proposes_a_rollback_once_and_takes_nothing_back(drifting, doors):
+    """The door proposes what the contract says; the owner decides, and a restart proposes nothing again."""
+    doors(drifting).traffic(3_000, 0.6, 0.6)
+    asked = ask(drifting)
+    drifting.approve(asked.pull, "maya")
+    drifting.merge(asked.pull)
+    before = drifting.governed().tree.read(f"clusters/{CLUSTER}/routing.yaml")
+    said = []
+    for _ in range(2):
+        keeper = Keeper(drifting.workspace, said.append)
+        try:
+            keeper.follow(drifting.governed().tree.commit)
+            served(keeper.recorder, window.validated(drifting.governed())[0], 900, 0.2)
+            until(lambda: any("its rollback is proposed" in words for words in said))
+        finally:
+            keeper.close()
+    (pull,) = drifting.harness().forge.list("open")
+    assert pull.title.endswith("rolled back")
+    assert drifting.governed().tree.read(f"clusters/{CLUSTER}/routing.yaml") == before
+    with refused("approval-missing"):
+        drifting.merge(pull.number)
+    drifting.approve(pull.number, "oli")
+    assert drifting.merge(pull.number).status == "merged"
+    assert drifting.holds().approvals >= 3
+
+
+def test_a_drift_that_the_forge_cannot_hear_of_is_proposed_later(drifting, doors, monkeypatch):
+    """A drift is no reason to lose a proposal because the forge was down; each week that drifts asks once."""
+    doors(drifting).traffic(3_000, 0.6, 0.6)
+    asked = ask(drifting)
+    drifting.approve(asked.pull, "maya")
+    drifting.merge(asked.pull)
+    one = window.validated(drifting.governed())[0]
+    found = [Drifted("auction_win_rate", 0.6, 0.2)]
+    with monkeypatch.context() as down:
+        down.setattr("modelsmith.loop.drifting.open_harness", forge_is_down)
+        with refused("git-failed"):
+            answer_drift(drifting.workspace, one, 0, found)
+    assert "is proposed" in answer_drift(drifting.workspace, one, 0, found)
+    assert answer_drift(drifting.workspace, one, 0, found) is None
+    assert "is proposed" in answer_drift(drifting.workspace, one, 1, found), "another week asks again"
+    assert len(drifting.harness().forge.list("open")) == 1
+
+
+def forge_is_down(workspace):
+    raise InfrastructureFailure("git-failed", "The forge is down", "Wait.")
