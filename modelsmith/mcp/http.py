@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, request_response
 
+from modelsmith.mcp.bounds import Connection, bound_sessions
 from modelsmith.mcp.calls import Session
 from modelsmith.mcp.oidc import Issued, Provider
 from modelsmith.mcp.server import make_server
@@ -115,7 +116,8 @@ def make_app(
 
         return await foreign.validate_request(request) or await stream.answer(request, still_may)
 
-    return make_server(who, watch, specialists).streamable_http_app(
+    server = make_server(who, watch, specialists)
+    app = server.streamable_http_app(
         streamable_http_path=PATH,
         max_request_body_size=LARGEST,
         transport_security=security,
@@ -129,6 +131,8 @@ def make_app(
             Route(EVENTS_PATH, RequireAuthMiddleware(request_response(events), []), methods=["GET"])
         ],
     )
+    bound_sessions(server)
+    return app
 
 
 def serve(app: Starlette, listening: Listening) -> None:
@@ -137,6 +141,7 @@ def serve(app: Starlette, listening: Listening) -> None:
         app,
         host=listening.host,
         port=listening.port,
+        http=Connection,
         ssl_certfile=listening.certificate,
         ssl_keyfile=listening.key,
         log_level="warning",

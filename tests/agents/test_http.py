@@ -16,6 +16,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from worlds import CLUSTER
 
+from modelsmith.mcp import bounds
+from modelsmith.mcp.bounds import Connection
 from modelsmith.mcp.http import Listening, make_app
 from modelsmith.mcp.tools import tools_of
 from modelsmith.repository.tokens import Tokens
@@ -30,7 +32,7 @@ def served(fresh):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     app = make_app(fresh.clone, tokens, Listening("127.0.0.1", port))
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", http=Connection))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -40,9 +42,9 @@ def served(fresh):
     thread.join(10)
 
 
-def status(url, **headers):
+def status(url, data=b"{}", **headers):
     """What a bare request is answered."""
-    asked = urllib.request.Request(url, data=b"{}", headers={"Content-Type": "application/json", **headers})
+    asked = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json", **headers})
     try:
         with urllib.request.urlopen(asked) as answer:
             return answer.status
@@ -98,3 +100,36 @@ def test_a_server_for_other_machines_needs_a_certificate(fresh):
     made = fresh.modelsmith("mcp-token", "issue", "--role", "promoter", "--scope", "promote")
     assert "shown this once" in made.out
     assert "promoter  promote" in fresh.modelsmith("mcp-token", "list").out
+
+
+BEGIN = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},'
+BEGIN += b'"clientInfo":{"name":"x","version":"1"}}}'
+
+
+def test_one_token_does_not_take_the_sessions_of_the_others(served, monkeypatch):
+    monkeypatch.setattr(bounds, "SESSIONS_OF_ONE", 3)
+    url, tokens = served
+    accepts = {"Accept": "application/json, text/event-stream"}
+    greedy, other = ({"Authorization": f"Bearer {tokens.issue('reviewer', (), 1)[1]}"} | accepts for _ in range(2))
+    assert [status(url, BEGIN, **greedy) for _ in range(5)] == [200, 200, 200, 503, 503]
+    assert status(url, BEGIN, **other) == 200
+
+
+@pytest.mark.parametrize("words", [b"", b"GET /mcp HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_a_connection_on_which_no_request_comes_is_closed(served, monkeypatch, words):
+    """A line now and then does not keep it open, and neither does an answer before."""
+    monkeypatch.setattr(bounds, "WHOLE_REQUEST", 1.0)
+    port = int(served[0].split(":")[2].split("/")[0])
+    begin = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port)) as held:
+        held.sendall(words)
+        held.settimeout(0.2)
+        while time.monotonic() - begin < 8:
+            try:
+                if not held.recv(4096):
+                    break
+            except TimeoutError:
+                held.sendall(b"X: 1\r\n" if words else b"")
+            except OSError:
+                break
+    assert time.monotonic() - begin < 4
