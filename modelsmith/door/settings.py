@@ -12,6 +12,7 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import parse_yaml
 from modelsmith.schema.base import Frozen, ServedName, Slug
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.key_named import key_named
 from modelsmith.schema.source import SamplingSetting
 from modelsmith.substrates.endpoint.allowed import is_loopback, origin
 
@@ -76,7 +77,7 @@ def load_settings(workspace: Workspace, path: Path | None) -> Settings:
 
     Raises:
         InvalidInput: ``invalid-file``, ``missing-file``; ``settings-in-clone`` for a file of the work tree, where a
-            commit could have put it; ``endpoint-not-encrypted``, ``key-missing``.
+            commit could have put it; ``endpoint-not-encrypted``, ``key-missing``, ``key-unusable``.
     """
     file = path or workspace.home / FILE
     private = workspace.private.resolve()
@@ -101,8 +102,12 @@ def load_settings(workspace: Workspace, path: Path | None) -> Settings:
 
 
 def key_of(server: Server) -> str | None:
-    """The server's key, from the environment."""
-    return os.environ.get(server.key_env) if server.key_env else None
+    """The server's key, from the environment.
+
+    Raises:
+        InvalidInput: ``key-missing``, ``key-unusable``.
+    """
+    return key_named(server.key_env, os.environ) if server.key_env else None
 
 
 def _check(server: Server) -> None:
@@ -115,10 +120,4 @@ def _check(server: Server) -> None:
             "Write https://; http:// is for this machine's own loopback only.",
             where=where,
         )
-    if server.key_env and not key_of(server):
-        raise InvalidInput(
-            "key-missing",
-            f"The environment has no {server.key_env}, which {FILE} names",
-            f"Set {server.key_env} to the backend's key.",
-            variable=server.key_env,
-        )
+    key_of(server)

@@ -25,6 +25,7 @@ from modelsmith.mcp.tools import ASKS
 from modelsmith.repository.listening import Listening
 from modelsmith.schema.base import Frozen, Slug
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.key_named import key_named
 
 KEY = "MODELSMITH_DOOR_KEY"
 """The environment variable that holds the key that the door's owner issued (``modelsmith serve-key issue``)."""
@@ -126,8 +127,7 @@ class Specialists:
         body: dict[str, Any] = {"model": cluster, "messages": [{"role": "user", "content": asked.question}]}
         if asked.max_tokens:
             body["max_tokens"] = asked.max_tokens
-        key = os.environ.get(KEY)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Authorization": f"Bearer {key_named(KEY, os.environ)}"} if os.environ.get(KEY) else {}
         client = httpx2.AsyncClient(timeout=httpx2.Timeout(SECONDS, connect=10.0), trust_env=False)
         data = bytearray()
         try:

@@ -86,6 +86,20 @@ def test_a_door_with_keys_wants_one_for_this_cluster(tmp_path, monkeypatch):
     run(scene)
 
 
+@pytest.mark.parametrize(
+    ("key", "code"), [("key\n", None), ("schlüssel", "key-unusable"), ("a\nX-Admin: yes", "key-unusable")]
+)
+def test_a_key_that_no_header_carries_is_named_and_one_from_a_file_is_taken(tmp_path, monkeypatch, key, code):
+    monkeypatch.setenv(KEY, key)
+
+    async def scene():
+        async with opened(tmp_path) as door, agent(tmp_path, door.url.removesuffix("/v1")) as client:
+            reply = await client.call_tool(TOOL, {"question": "Why?"})
+            assert (json.loads(reply.content[0].text)["code"] if reply.is_error else None) == code
+
+    run(scene)
+
+
 async def _false_door(answer):
     app = web.Application()
     app.router.add_post("/v1/chat/completions", answer)

@@ -90,11 +90,13 @@ def test_adapters_are_loaded_into_vllm_under_their_digest_s_name(world):
         ("{engine: openai, url: 'http://10.0.0.1/v1'}", "endpoint-not-encrypted"),
         ("{engine: openai, url: 'http://127.0.0.1.evil.invalid/v1'}", "endpoint-not-encrypted"),
         ("{engine: openai, url: 'https://x.invalid/v1', key_env: NO_SUCH_KEY}", "key-missing"),
+        ("{engine: openai, url: 'https://x.invalid/v1', key_env: TWO_LINES}", "key-unusable"),
         ("{engine: openai, url: 'https://a:b@x.invalid/v1'}", "invalid-file"),
         ("{engine: none}", "invalid-file"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(tmp_path, fresh_template, backend, code):
+def test_settings_that_cannot_be_meant_are_refused(tmp_path, fresh_template, backend, code, monkeypatch):
+    monkeypatch.setenv("TWO_LINES", "key\nX-Admin: yes")
     file = tmp_path / "serve.yaml"
     file.write_text(f"backends:\n  pricing: {backend}\n")
     with pytest.raises(InvalidInput) as caught:

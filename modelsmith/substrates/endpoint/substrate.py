@@ -11,8 +11,9 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
-from modelsmith.schema.errors import InvalidInput, ModelsmithError
+from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.key_named import key_named
 from modelsmith.schema.run import EngineFacts
 from modelsmith.schema.source import Endpoint
 from modelsmith.substrates.endpoint.client import ChatClient
@@ -141,19 +142,4 @@ def _authorization(key_env: str | None, environment: Mapping[str, str]) -> dict[
     """The header that carries the key; the key itself is named nowhere else."""
     if key_env is None:
         return {}
-    key = environment.get(key_env, "").strip()
-    if not key:
-        raise InvalidInput(
-            "key-missing",
-            f"The environment variable {key_env} is not set, and the endpoint's key is read from it.",
-            f"Put the key into {key_env} and run again.",
-            variable=key_env,
-        )
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise InvalidInput(
-            "key-unusable",
-            f"The environment variable {key_env} holds characters that no key has.",
-            f"Put the key alone into {key_env}: one word, without quotes or line breaks.",
-            variable=key_env,
-        )
-    return {"Authorization": f"Bearer {key}"}
+    return {"Authorization": f"Bearer {key_named(key_env, environment)}"}
