@@ -24,16 +24,26 @@ class Past(NamedTuple):
     failed: Collection[Slug] | None
 
 
-def remembered(clusters: Iterable[FailureCluster], past: Sequence[Past]) -> tuple[FailureCluster, ...]:
-    """The clusters with their history, and with the reviewer's action by what has been tried; ``past`` oldest first."""
-    return tuple(_remembered(cluster, past) for cluster in clusters)
+def remembered(
+    clusters: Iterable[FailureCluster], past: Sequence[Past], *, judged: bool = False
+) -> tuple[FailureCluster, ...]:
+    """The clusters with their history, and with the reviewer's action by what has been tried; ``past`` oldest first.
+
+    ``judged``: a judge decides a point of the rubric, which is no reward then.
+    """
+    return tuple(_remembered(cluster, past, judged) for cluster in clusters)
 
 
-def _remembered(cluster: FailureCluster, past: Sequence[Past]) -> FailureCluster:
+def possible(action: Action, *, judged: bool) -> Action:
+    """The action, or a person's look where the rubric cannot reward answers because a judge decides a point of it."""
+    return "review" if judged and action == "grpo" else action
+
+
+def _remembered(cluster: FailureCluster, past: Sequence[Past], judged: bool) -> FailureCluster:
     seen = [(one, found) for one in past for found in one.diagnosis.clusters if found.id == cluster.id]
     tried = tuple(_tried(one, found) for one, found in seen if one.diagnosis.rows.get(found.id))
     fruitless = _fruitless(tried)
-    action = _action(tried, fruitless)
+    action = possible(_action(tried, fruitless), judged=judged)
     history = PatternHistory(
         first_seen=seen[0][0].diagnosis.iteration if seen else None,
         iterations=len(seen),

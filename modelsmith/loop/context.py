@@ -15,6 +15,7 @@ from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.governed_set import GovernedSet
+from modelsmith.schema.training import Stage
 
 EXPORTS = "exports"
 """Folder beside that of the iterations."""
@@ -43,6 +44,10 @@ class IterationContext:
         if iteration.export_tag is not None:
             return own / EXPORTS / str(iteration.specialist)
         return own / "iterations" / f"{iteration.number:03d}"
+
+    def stages(self, iteration: Iteration) -> tuple[Stage, ...]:
+        """The stages that the iteration trains, in order."""
+        return self.cluster.stages[: iteration.stages]
 
     def main(self) -> GovernedState:
         """Main as it is now; it moves while the iteration promotes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelsmith.diagnosis.failures import failure_clusters
 from modelsmith.diagnosis.patterns import remembered
+from modelsmith.evaluation.scoring import judged_points
 from modelsmith.loop.diagnoses import iteration_of, tried_before
 from modelsmith.loop.evals import read_observations
 from modelsmith.repository.load import load_cluster, load_eval_set
@@ -29,7 +30,8 @@ def diagnose_run(workspace: Workspace, run: RunResult) -> tuple[FailureCluster, 
             tag=run.tag,
         )
     past = tried_before(workspace, run.cluster, iteration_of(run.cluster, run.tag))
-    return remembered(diagnose(workspace, governed, run), past)
+    judged = bool(judged_points(governed.rubric))
+    return remembered(diagnose(workspace, governed, run), past, judged=judged)
 
 
 def diagnose(workspace: Workspace, governed: GovernedSet, run: RunResult) -> tuple[FailureCluster, ...]:

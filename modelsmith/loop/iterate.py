@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from modelsmith.evaluation.scoring import judged_points
 from modelsmith.governance.routing import hold_of, render_routing
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop import phases
@@ -16,7 +17,7 @@ from modelsmith.loop.context import IterationContext, open_context
 from modelsmith.loop.diagnoses import read_diagnoses
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.state import Fault, Iteration, Phase, StateFile
-from modelsmith.loop.stopping import Stop, assessed, recommendation, stop_of
+from modelsmith.loop.stopping import Assessed, Stop, assessed, recommendation, stop_of, stretch_of
 from modelsmith.promotion.checks import FRESH
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
@@ -27,6 +28,8 @@ from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import Revision
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS
+from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.diagnosis import Diagnosis
 from modelsmith.schema.errors import Exit, GateNotCleared, InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.steps import step
@@ -88,14 +91,34 @@ class Loop:
 
     def stop(self) -> Stop | None:
         """What main's cluster file registers against another iteration of this call."""
-        workspace = self.harness.workspace
-        cluster = load_cluster(self._main().tree, self.cluster)
-        diagnosed = read_diagnoses(workspace, self.cluster)
-        evals = assessed(ledger_of(workspace).runs(cluster=self.cluster), self.cluster)
-        stop = stop_of(cluster.loop, evals, (time.monotonic() - self.began) / 3600, diagnosed)
+        tree = self._main().tree
+        cluster = load_cluster(tree, self.cluster)
+        judged = bool(judged_points(load_eval_set(tree, cluster.eval_set).rubric))
+        evals, diagnosed = self._past()
+        stretch = stretch_of(cluster, evals, diagnosed) if cluster.stage_by_stage else None
+        hours = (time.monotonic() - self.began) / 3600
+        stop = stop_of(cluster.loop, evals, hours, diagnosed, stretch, judged=judged)
         if stop is None or stop.kind != "plateau":
             return stop
-        return stop._replace(recommended=recommendation(cluster, diagnosed))
+        return stop._replace(recommended=recommendation(cluster, diagnosed, judged=judged))
+
+    def _past(self) -> tuple[list[Assessed], list[Diagnosis]]:
+        """What candidates came to, and what iterations diagnosed, oldest first."""
+        workspace = self.harness.workspace
+        evals = assessed(ledger_of(workspace).runs(cluster=self.cluster), self.cluster)
+        return evals, read_diagnoses(workspace, self.cluster)
+
+    def _stages(self, cluster: Cluster) -> tuple[int | None, str]:
+        """How many stages the next iteration runs, None for all; and why it takes one more, where it does."""
+        if not cluster.stage_by_stage:
+            return None, ""
+        stretch = stretch_of(cluster, *self._past())
+        if not stretch.plateau or stretch.following is None:
+            return stretch.stages, ""
+        number = stretch.stages + 1
+        why = f"{stretch.plateau}; stage {number} of {len(cluster.stages)}, {stretch.following.method}, is taken"
+        self.harness.workspace.notify(Progress("iterate", why))
+        return number, why
 
     @property
     def overdue(self) -> bool:
@@ -219,7 +242,8 @@ class Loop:
         """What a training is bound by: a candidate that was trained by other terms than main's is refused."""
         cluster = load_cluster(tree, self.cluster)
         governed = load_eval_set(tree, cluster.eval_set)
-        return cluster.base_model, cluster.training, governed.rubric_digest, governed.generators, governed.datasets
+        trained = cluster.base_model, cluster.training, cluster.stage_by_stage
+        return *trained, governed.rubric_digest, governed.generators, governed.datasets
 
     def _asks(self, tree: Revision) -> tuple[object, ...]:
         """What evidence must have answered, and the rule it must have passed: main accepts no evidence of others."""
@@ -250,8 +274,9 @@ class Loop:
         note_advances(ledger_of(self.harness.workspace), main)
         histories = main.histories.of_cluster(self.cluster)
         recorded = max((record.iteration for history in histories for record in history.records), default=0)
-        share = load_cluster(main.tree, self.cluster).deployment.traffic_share
-        serving = render_routing(self.cluster, histories, share).serving[-1]
+        cluster = load_cluster(main.tree, self.cluster)
+        serving = render_routing(self.cluster, histories, cluster.deployment.traffic_share).serving[-1]
+        stages, why = self._stages(cluster)
         reference_changed = last is None or last.reference != serving.specialist
         failed = last is not None and last.outcome == "FAIL" and not reference_changed
         known = last.lesson if last and last.outcome is None and not reference_changed else None
@@ -261,6 +286,8 @@ class Loop:
             phase="eval",
             commit=main.tree.commit,
             reference=serving.specialist,
+            stages=stages,
+            reason=why,
             lesson=phases.candidate_tag(last) if failed and last else known,
         )
 

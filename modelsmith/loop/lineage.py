@@ -55,7 +55,7 @@ def training_facts(
             for number, stage in enumerate(ran, start=1)
             for one in (stage.outcome.recoveries if stage.outcome else ())
         ),
-        stages=stages if len(stages) > 1 else (),
+        stages=stages if len(context.cluster.stages) > 1 else (),
         sources=dict(sorted(Counter(lineage.source for lineage in told).items())),
         datasets={one.id: content_digest(one) for one in context.governed.datasets if content_digest(one) in manifests},
         trained_reward=next((one.outcome.reward for one in ran if one.outcome and one.outcome.reward), None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelsmith.artifacts.store import Store
 from modelsmith.diagnosis.certificate import certificate, nearest_of
 from modelsmith.diagnosis.patterns import aimed, remembered
+from modelsmith.evaluation.scoring import judged_points
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.changed import run_tag
 from modelsmith.loop.context import IterationContext
@@ -38,6 +39,7 @@ from modelsmith.schema.events import TrainingComplete
 from modelsmith.schema.figures import format_apart
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import RunResult
+from modelsmith.schema.training import training_digest
 from modelsmith.substrates.adapter import WEIGHTS
 
 ARTIFACT_FOLDER = "artifact"
@@ -94,7 +96,8 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
     run = diagnosed_run(context, iteration)
     folder = context.folder(iteration)
     earlier = tried_before(context.workspace, iteration.cluster, iteration.number)
-    clusters = remembered(diagnose(context.workspace, context.governed, run), earlier)
+    judged = bool(judged_points(context.governed.rubric))
+    clusters = remembered(diagnose(context.workspace, context.governed, run), earlier, judged=judged)
     if not clusters:
         return iteration.model_copy(
             update={"phase": "done", "outcome": run.headline.verdict, "reason": "no failure is left to learn from"}
@@ -102,6 +105,7 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
     recipe = Recipe(context.workspace, context.cluster, context.governed)
     struck = read_strikes(folder).rows
     model = context.target(parent_of(context, iteration))
+    stages = context.stages(iteration)
     made = [
         prepare(
             recipe,
@@ -109,10 +113,10 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
             seeded(stage, iteration.number),
             clusters,
             model,
-            name=f"stage {number}, {stage.method}" if len(context.cluster.stages) > 1 else "",
+            name=f"stage {number}, {stage.method}" if len(stages) > 1 else "",
             struck=struck,
         )
-        for number, stage in enumerate(context.cluster.stages, start=1)
+        for number, stage in enumerate(stages, start=1)
     ]
     write_diagnosis(
         folder,
@@ -121,7 +125,8 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
             run_id=run.run_id,
             tag=run.tag,
             model=run.model,
-            methods=tuple(stage.method for stage in context.cluster.stages),
+            methods=tuple(stage.method for stage in stages),
+            recipe=training_digest(stages),
             clusters=clusters,
             rows=aimed(context.governed, clusters, [row for one in made for row in one.rows]),
             dropped=sum(one.dropped for one in made),
@@ -143,13 +148,14 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
 
 def train_candidate(context: IterationContext, iteration: Iteration) -> Iteration:
     """Train the adapter, stage by stage, in a worker process; finished jobs are adopted."""
-    honour(context.folder(iteration), context.cluster.stages)
+    honour(context.folder(iteration), context.stages(iteration))
     ran = train_recipe(context, iteration)
     if last_trained(ran) is None:
         outcome = diagnosed_run(context, iteration).headline.verdict
         return iteration.model_copy(update={"phase": "done", "outcome": outcome, "reason": f"not trained: {NO_PAIRS}"})
     steps = sum(one.outcome.steps for one in ran if one.outcome)
-    return iteration.model_copy(update={"phase": "seal", "reason": f"trained {steps} steps"})
+    of = f" in {len(ran)} of {len(context.cluster.stages)} stages" if iteration.stages else ""
+    return iteration.model_copy(update={"phase": "seal", "reason": f"trained {steps} steps{of}"})
 
 
 def seal_candidate(context: IterationContext, iteration: Iteration) -> Iteration:
@@ -203,7 +209,7 @@ def promote_candidate(context: IterationContext, iteration: Iteration) -> Iterat
     """Through the harness's gates by pull request, up to the one that a person decides."""
     assert iteration.specialist
     candidate, main = candidate_run(context, iteration), context.main()
-    rows = rows_of(context.folder(iteration), [stage.method for stage in context.cluster.stages])
+    rows = rows_of(context.folder(iteration), [stage.method for stage in context.stages(iteration)])
     facts = training_of(main, main.histories.find(iteration.specialist))
     assert facts
     firewall = certificate(context.governed, rows, facts.rows_digest)

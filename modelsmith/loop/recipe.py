@@ -71,7 +71,7 @@ def seeded(stage: Stage, iteration: int) -> Stage:
 
 
 def train_recipe(context: IterationContext, iteration: Iteration) -> tuple[StageRun, ...]:
-    """Run the cluster's stages in order, from the model that serves or the base model (see `parent_of`).
+    """Run the iteration's stages in order, from the model that serves or the base model (see `parent_of`).
 
     Jobs that were finished before are adopted.
 
@@ -81,7 +81,7 @@ def train_recipe(context: IterationContext, iteration: Iteration) -> tuple[Stage
     """
     recipe = Recipe(context.workspace, context.cluster, context.governed)
     parent = context.target(parent_of(context, iteration))
-    stages = [seeded(stage, iteration.number) for stage in context.cluster.stages]
+    stages = [seeded(stage, iteration.number) for stage in context.stages(iteration)]
     return run_stages(recipe, context.folder(iteration), stages, parent)
 
 

@@ -150,7 +150,7 @@ def _settings(
         except InvalidInput:
             continue
         if training_digest(found) == training.hyperparameters:
-            return stages_of(found)
+            return stages_of(found)[: len(training.stages) or None]
     raise InvalidInput(
         "unknown-training",
         f"No cluster.yaml of main has the settings by which {history.specialist} says that it was trained",

@@ -49,6 +49,8 @@ class Iteration(Frozen):
     """Model that is diagnosed, trained on from and compared with: a specialist, or ``base``."""
     lesson: str | None = None
     """Tag of a failed candidate's run, whose failures this iteration answers instead of the reference's."""
+    stages: Annotated[int, Field(ge=1)] | None = None
+    """How many stages of the cluster's training it runs, where a plateau adds the next; None for all of them."""
     specialist: str | None = None
     artifact: Digest | None = None
     export_tag: str | None = None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-from modelsmith.promotion.records import is_assessment
+from modelsmith.diagnosis.patterns import possible
+from modelsmith.promotion.records import candidate_tag, is_assessment
 from modelsmith.schema.cluster import Cluster, Loop, Plateau
 from modelsmith.schema.diagnosis import Action, Diagnosis, FailureCluster, Recommendation
 from modelsmith.schema.run import RunResult
 from modelsmith.schema.steps import step
+from modelsmith.schema.training import Stage, training_digest
 
 StopKind = Literal["target-held", "plateau", "hours"]
 
@@ -41,6 +43,10 @@ WORDS: dict[Action, str] = {
 }
 
 
+WIDEN_JUDGED: Final = "widen the generators of the pattern"
+"""Where a judge decides a point, no other source's row can be found to pass (`sources-judged`)."""
+
+
 def assessed(runs: Iterable[RunResult], cluster: str) -> list[Assessed]:
     """Whole evals of candidates, oldest first, that answered the question of the latest: others do not compare."""
     found = [run for run in runs if run.is_complete and is_assessment(run.tag, cluster, run.model)]
@@ -49,7 +55,44 @@ def assessed(runs: Iterable[RunResult], cluster: str) -> list[Assessed]:
     return list(by_tag.values())
 
 
-def stop_of(rule: Loop, evals: Sequence[Assessed], hours: float, diagnosed: Sequence[Diagnosis]) -> Stop | None:
+class Stretch(NamedTuple):
+    """Where a training stands of which a plateau adds the next stage."""
+
+    stages: int
+    """How many stages the last iterations ran."""
+    plateau: str
+    """Why these have stopped paying; empty while they pay."""
+    following: Stage | None
+    """The stage that a plateau adds; None where all are run."""
+
+
+def stretch_of(cluster: Cluster, evals: Sequence[Assessed], diagnosed: Sequence[Diagnosis]) -> Stretch:
+    """By what the last iterations were trained, and whether that still pays; arguments as in `stop_of`.
+
+    A plateau is one of candidates that were trained by as many stages. Changing a stage on main that was run begins
+    with the first again; adding one behind them does not.
+    """
+    ours = [one for one in diagnosed if one.recipe == training_digest(cluster.stages[: len(one.methods)])]
+    last = ours[-1] if ours and ours[-1] is diagnosed[-1] else None
+    stages = len(last.methods) if last else 1
+    tags = {candidate_tag(cluster.cluster, one.iteration) for one in ours if len(one.methods) == stages}
+    mine = [one.composite for one in evals if one.tag in tags]
+    others = [one.composite for one in evals if one.tag not in tags]
+    rule = cluster.loop.plateau
+    flat = rule is not None and len(mine) >= rule.iterations and _flat([*others, *mine], rule)
+    following = cluster.stages[stages] if stages < len(cluster.stages) else None
+    return Stretch(stages, _gained_less(rule) if rule and flat else "", following)
+
+
+def stop_of(
+    rule: Loop,
+    evals: Sequence[Assessed],
+    hours: float,
+    diagnosed: Sequence[Diagnosis],
+    stretch: Stretch | None = None,
+    *,
+    judged: bool = False,
+) -> Stop | None:
     """Why to stop before another iteration; None to go on.
 
     Args:
@@ -57,17 +100,24 @@ def stop_of(rule: Loop, evals: Sequence[Assessed], hours: float, diagnosed: Sequ
         evals: As `assessed` gives them.
         hours: Spent by this call.
         diagnosed: What iterations diagnosed, oldest first.
+        stretch: Where a plateau adds the next stage.
+        judged: A judge decides a point of the rubric, which is no reward then and keeps no rows.
     """
     need = rule.hold_iterations
     if need and len(evals) >= need and all(one.passed for one in evals[-need:]):
         return Stop("target-held", f"the target is held in {need} iterations in a row")
     if rule.max_hours is not None and hours >= rule.max_hours:
         return Stop("hours", f"the budget of {rule.max_hours:g} hours is spent")
-    if rule.plateau and _flat([one.composite for one in evals], rule.plateau):
-        last = rule.plateau.iterations
-        gain = f"the last {last} iterations gained less than {rule.plateau.least_gain:g} over the best before"
-        return Stop("plateau", f"plateau: {gain}; recommended: {_next(diagnosed)}")
+    flat = rule.plateau is not None and _flat([one.composite for one in evals], rule.plateau)
+    if stretch:
+        flat = bool(stretch.plateau) and stretch.following is None
+    if rule.plateau and flat:
+        return Stop("plateau", f"{_gained_less(rule.plateau)}; recommended: {_next(diagnosed, judged)}")
     return None
+
+
+def _gained_less(rule: Plateau) -> str:
+    return f"plateau: the last {rule.iterations} iterations gained less than {rule.least_gain:g} over the best before"
 
 
 def _flat(composites: Sequence[float], rule: Plateau) -> bool:
@@ -75,12 +125,13 @@ def _flat(composites: Sequence[float], rule: Plateau) -> bool:
     return bool(before) and max(last) - max(before) < rule.least_gain
 
 
-def _next(diagnosed: Sequence[Diagnosis]) -> str:
+def _next(diagnosed: Sequence[Diagnosis], judged: bool) -> str:
     """The answer to the most severe pattern that training has not moved, by what has been tried."""
     stuck = _stuck(diagnosed)
     if stuck is None or stuck.history is None:
         return "read `modelsmith diagnose`"
-    return f"{WORDS[stuck.history.action]} ({stuck.id})"
+    action = possible(stuck.history.action, judged=judged)
+    return f"{WIDEN_JUDGED if judged and action == 'widen' else WORDS[action]} ({stuck.id})"
 
 
 def _stuck(diagnosed: Sequence[Diagnosis]) -> FailureCluster | None:
@@ -88,11 +139,11 @@ def _stuck(diagnosed: Sequence[Diagnosis]) -> FailureCluster | None:
     return next((one for one in clusters if one.history and one.history.persistent), clusters[0] if clusters else None)
 
 
-def recommendation(cluster: Cluster, diagnosed: Sequence[Diagnosis]) -> Recommendation:
-    """The same answer as data: the change of the cluster's file, and what to run."""
+def recommendation(cluster: Cluster, diagnosed: Sequence[Diagnosis], *, judged: bool = False) -> Recommendation:
+    """The same answer as data: the change of the cluster's file, and what to run. ``judged`` as in `stop_of`."""
     stuck = _stuck(diagnosed)
-    action = stuck.history.action if stuck and stuck.history else None
-    asks_person = action is None or action == "review"
+    action = possible(stuck.history.action, judged=judged) if stuck and stuck.history else None
+    asks_person = action is None or action == "review" or (judged and action == "widen")
     change = "" if asks_person or action == "train" else _change(cluster, action)
     return Recommendation(
         action=action,

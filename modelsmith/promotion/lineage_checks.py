@@ -57,11 +57,16 @@ def check_training(promotion: Promotion) -> str:
 
 
 def _refuse_settings(cluster: Cluster, facts: TrainingFacts, iteration: int) -> None:
-    """Each stage ran as main's cluster file says, or had no pairs; what is said of all follows from them."""
+    """Each stage ran as main's cluster file says, or had no pairs; what is said of all follows from them.
+
+    Where main lets a plateau add the next stage, the first ones may be all: when there was one is the harness's word.
+    """
     other = "trained by other settings than the cluster's, as main has them"
     due, several = cluster.stages, len(cluster.stages) > 1
     refuse(facts.hyperparameters != training_digest(cluster.training), other)
-    refuse(len(facts.stages) != (len(due) if several else 0), "names other stages than the cluster has")
+    fewest = 1 if cluster.stage_by_stage else len(due)
+    as_many = fewest <= len(facts.stages) <= len(due) if several else not facts.stages
+    refuse(not as_many, "names other stages than the cluster has")
     stated = facts.stages or (
         StageFacts(
             method=facts.method,
@@ -73,7 +78,7 @@ def _refuse_settings(cluster: Cluster, facts: TrainingFacts, iteration: int) -> 
             steps=facts.steps,
         ),
     )
-    for number, (stage, wanted) in enumerate(zip(stated, due, strict=True), start=1):
+    for number, (stage, wanted) in enumerate(zip(stated, due[: len(stated)], strict=True), start=1):
         name = f"stage {number}: " if several else ""
         said = (stage.method, stage.settings, stage.seed)
         refuse(said != (wanted.method, content_digest(wanted, {"seed"}), wanted.seed + iteration - 1), name + other)

@@ -76,6 +76,9 @@ class Plateau(Frozen):
     """Candidates in a row that are looked at."""
     least_gain: Annotated[float, Field(gt=0, le=1)] = 0.01
     """Composite that the best of them must gain over the best before them."""
+    then: Literal["recommend", "next-stage"] = "recommend"
+    """``recommend``: every iteration runs all stages of `training`, and the loop ends with what to do instead.
+    ``next-stage``: iterations run the first stage alone, and at each plateau one more; the loop ends at the last's."""
 
 
 class Loop(Frozen):
@@ -160,6 +163,12 @@ class Cluster(Frozen):
     def stages(self) -> tuple[Stage, ...]:
         """The stages of its training, in order."""
         return stages_of(self.training)
+
+    @property
+    def stage_by_stage(self) -> bool:
+        """Whether a candidate may be trained by the first of several stages, since a plateau adds the next."""
+        plateau = self.loop.plateau
+        return len(self.stages) > 1 and plateau is not None and plateau.then == "next-stage"
 
 
 class Serving(Frozen):

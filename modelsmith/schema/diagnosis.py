@@ -172,6 +172,8 @@ class Diagnosis(Frozen):
     """Whose failures these are: ``base`` or a specialist."""
     methods: tuple[str, ...]
     """Of the training that follows, in order."""
+    recipe: Digest | None = None
+    """Of the settings of its stages; None in what was written before this was recorded."""
     clusters: tuple[FailureCluster, ...]
     rows: dict[Slug, Annotated[int, Field(ge=0)]]
     """Training rows that were aimed at each cluster, by its id; a row may be aimed at several."""

@@ -87,6 +87,14 @@ def test_what_comes_next_is_chosen_by_what_was_tried(governed, clusters_of, shad
     assert after((shading[:8], ("sft", "dpo")), (shading[:8], ("grpo",))) == ("review", True, 2)
 
 
+def test_where_a_judge_decides_a_person_is_asked_instead_of_a_reward(governed, clusters_of, shading):
+    found = clusters_of(dict.fromkeys(shading[:8], "pacing"))
+    past = [_past(governed, found, number, shading[:8], ("sft", "dpo")) for number in (1, 2)]
+    (cluster,) = remembered(found, past, judged=True)
+    assert cluster.history.action == "review"
+    assert "reward" not in cluster.reviewer_action
+
+
 def test_a_pattern_says_since_when_and_with_how_many_rows_it_was_trained_on(governed, clusters_of, shading):
     found = clusters_of(dict.fromkeys(shading[:8], "pacing"))
     (cluster,) = remembered(found, [_past(governed, found, 3, shading[:8]), _past(governed, found, 4, shading[:7])])

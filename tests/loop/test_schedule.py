@@ -18,17 +18,17 @@ from modelsmith.loop import schedule
 from modelsmith.loop.schedule import Schedule, parse
 from modelsmith.loop.standing import Blocked, RunState, Standing, standing
 from modelsmith.loop.state import Fault, Iteration, Phase
-from modelsmith.loop.stopping import Assessed, recommendation, stop_of
+from modelsmith.loop.stopping import Assessed, recommendation, stop_of, stretch_of
 from modelsmith.operations import iterate
 from modelsmith.operations.iterate import IterateRequest
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.base import State
-from modelsmith.schema.cluster import Loop, Plateau
+from modelsmith.schema.cluster import Cluster, Loop, Plateau
 from modelsmith.schema.diagnosis import Action, Diagnosis, FailureCluster, PatternHistory
 from modelsmith.schema.errors import Exit, InfrastructureFailure, InvalidInput
 from modelsmith.schema.steps import shell_line
-from modelsmith.schema.training import Sft, Training
+from modelsmith.schema.training import Dpo, Grpo, Sft, Training, stages_of, training_digest
 
 moments = st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 30))
 times = st.times().map(lambda one: one.replace(second=0, microsecond=0))
@@ -115,6 +115,80 @@ def test_where_a_person_must_look_a_plateau_recommends_no_change() -> None:
     found = recommendation(cluster, [diagnosed("review")])
     assert (found.file, found.change, shell_line(found.next)) == ("", "", "modelsmith diagnose --tag t")
     assert recommendation(cluster, []).action is None
+
+
+def test_a_plateau_recommends_no_reward_where_a_judge_decides_and_no_source_either() -> None:
+    """The file would be refused: a judged rubric rewards no answer, and keeps no row of another source."""
+    cluster = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing")
+    rule, flat = Loop(plateau=Plateau(iterations=1)), evals(0.5, 0.5)
+    found = recommendation(cluster, [diagnosed("grpo")], judged=True)
+    assert (found.action, found.change, shell_line(found.next)) == ("review", "", "modelsmith diagnose --tag t")
+    stop = stop_of(rule, flat, 0, [diagnosed("grpo")], judged=True)
+    assert stop
+    assert "have the domain lead read rubric and scenarios" in stop.sentence
+    assert "grpo" not in stop.sentence
+    widened = recommendation(cluster, [diagnosed("widen")], judged=True)
+    assert (widened.action, widened.change) == ("widen", "")
+    assert "sources" not in str(stop_of(rule, flat, 0, [diagnosed("widen")], judged=True))
+    assert recommendation(cluster, [diagnosed("dpo")], judged=True).action == "dpo"
+
+
+TWO: Training = (Sft(steps=9), Dpo(method="dpo"))
+
+
+def staged(training: Training = TWO, **rule: Any) -> Cluster:
+    """A cluster whose plateau of two candidates takes the next stage."""
+    plateau = Plateau(**({"iterations": 2, "least_gain": 0.05, "then": "next-stage"} | rule))
+    cluster = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing")
+    return cluster.model_copy(update={"training": training, "loop": Loop(plateau=plateau)})
+
+
+def trained_by(*stages: int, training: Training = TWO) -> list[Diagnosis]:
+    """Iterations that ran the first so many stages."""
+    return [
+        Diagnosis.model_construct(
+            iteration=number,
+            methods=tuple(one.method for one in stages_of(training)[:count]),
+            tag="t",
+            clusters=(),
+            recipe=training_digest(stages_of(training)[:count]),
+        )
+        for number, count in enumerate(stages, 1)
+    ]
+
+
+def candidates(*composites: float) -> list[Assessed]:
+    return [Assessed(f"rtb-pricing-iter-{n:03d}-candidate", value, False) for n, value in enumerate(composites, 1)]
+
+
+@pytest.mark.parametrize(
+    ("composites", "ran", "due"),
+    [
+        ((), (), (1, False)),
+        ((0.5, 0.5), (1, 1), (1, False)),
+        ((0.5, 0.52, 0.6), (1, 1, 1), (1, False)),
+        ((0.5, 0.52, 0.54), (1, 1, 1), (1, True)),
+        ((0.5, 0.52, 0.54, 0.5), (1, 1, 1, 2), (2, False)),
+        ((0.5, 0.52, 0.54, 0.5, 0.58), (1, 1, 1, 2, 2), (2, True)),
+        ((0.5, 0.52, 0.54, 0.5, 0.7), (1, 1, 1, 2, 2), (2, False)),
+    ],
+)
+def test_the_next_stage_is_taken_once_this_one_has_stopped_paying(composites, ran, due):
+    """And no sooner than it had as many candidates as the rule looks at."""
+    cluster, past, seen = staged(), trained_by(*ran), candidates(*composites)
+    stretch = stretch_of(cluster, seen, past)
+    assert (stretch.stages, bool(stretch.plateau)) == due
+    stops = stop_of(cluster.loop, seen, 0, past, stretch) is not None
+    assert stops == (due == (2, True)), "only the last stage's plateau ends the loop"
+
+
+def test_a_changed_stage_begins_anew_and_one_behind_goes_on():
+    past, seen = trained_by(1, 2), candidates(0.5, 0.5)
+    longer: Training = (*stages_of(TWO), Grpo(method="grpo"))
+    assert stretch_of(staged(longer), seen, past).stages == 2
+    assert stretch_of(staged((Sft(steps=8), Dpo(method="dpo"))), seen, past).stages == 1
+    assert not staged(Sft()).stage_by_stage
+    assert not staged(then="recommend").stage_by_stage
 
 
 def diagnosed(action: Action) -> Diagnosis:

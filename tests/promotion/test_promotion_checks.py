@@ -290,6 +290,24 @@ def test_a_candidate_of_several_stages_passes_also_where_one_had_no_pairs(recipe
         assert failures(recipe, files) == {}
 
 
+def test_a_candidate_of_the_first_stages_passes_where_main_lets_a_plateau_add_the_next(recipe):
+    facts = staged(recipe)
+    (first, _) = facts["stages"]
+    early = {"stages": (first,), "method": "sft", "rows": 12, "steps": 4, "rows_digest": DIGEST,
+             "curves": (curve(1, 4),)}  # fmt: skip
+    _, files = candidate(recipe, **facts | early)
+    assert "names other stages" in failures(recipe, files)["training"]
+    document = yaml.safe_load(recipe.main.tree.read("clusters/rtb-pricing/cluster.yaml"))
+    document["loop"] = {"plateau": {"then": "next-stage"}}
+    grown = recipe.commit({"clusters/rtb-pricing/cluster.yaml": yaml.safe_dump(document, sort_keys=False).encode()})
+    for shown in (early, {}):
+        _, files = candidate(grown, **facts | shown)
+        assert failures(grown, files) == {}
+    second = {"stages": facts["stages"][1:], "method": "dpo", "rows": 6, "steps": 3, "seed": facts["stages"][1].seed}
+    _, files = candidate(grown, **facts | second | {"curves": (curve(1, 3),), "rows_digest": DIGEST})
+    assert "trained by other settings" in failures(grown, files)["training"], "the first ones, in their order"
+
+
 @pytest.mark.parametrize(
     ("first", "second", "other", "words"),
     [
