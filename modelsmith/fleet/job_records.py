@@ -52,6 +52,8 @@ class Asked(Frozen):
     """The work tree, from the clone's private folder on: a copy of a clone starts its jobs in the copy."""
     home: str
     """Keys and store of whoever asked."""
+    calls: tuple[str, ...] = ()
+    """Other operations that it would call, as they were when whoever asked was seen to have a right to each."""
 
     @property
     def request(self) -> str:

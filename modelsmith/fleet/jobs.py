@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -74,7 +74,14 @@ class Jobs:
         """The jobs of a clone."""
         return cls(workspace.private)
 
-    def submit(self, workspace: Workspace, operation: str, arguments: Mapping[str, Any], cluster: str) -> Submitted:
+    def submit(
+        self,
+        workspace: Workspace,
+        operation: str,
+        arguments: Mapping[str, Any],
+        cluster: str,
+        calls: Iterable[str] = (),
+    ) -> Submitted:
         """Queue a job, or find the one that is at this very request; one that was interrupted goes on.
 
         Args:
@@ -82,13 +89,14 @@ class Jobs:
             operation: Name of the operation.
             arguments: Those of its request that are not the defaults.
             cluster: Whose queue it waits in.
+            calls: Other operations that it may call.
 
         Raises:
             InfrastructureFailure: ``too-many-jobs``; ``job-start`` where its turn is now and no process could be
                 started: it stays in the queue.
         """
         with self._records.alone() as records:
-            asked = _asked(workspace, records.new_id(), operation, arguments, cluster)
+            asked = _asked(workspace, records.new_id(), operation, arguments, cluster, calls)
             known = records.last_of(asked.request)
             state = self._job(known).state if known else None
             if known and state in ("queued", "running"):
@@ -112,7 +120,7 @@ class Jobs:
             ) from refused[asked.id]
         return Submitted(self.find(asked.id), asked.id in started)
 
-    def resume(self, workspace: Workspace, id: str) -> Job:
+    def resume(self, workspace: Workspace, id: str, calls: Iterable[str] = ()) -> Job:
         """Let an interrupted or cancelled job go on, where it was in its queue; one that runs or waits is left alone.
 
         Raises:
@@ -126,7 +134,7 @@ class Jobs:
                 )
             if job.state in ("interrupted", "cancelled"):
                 old = job.asked
-                asked = _asked(workspace, old.id, old.operation, old.arguments, old.cluster)
+                asked = _asked(workspace, old.id, old.operation, old.arguments, old.cluster, calls)
                 records.wait_again(asked.model_copy(update={"at": old.at}))
         self.go_on()
         return self.find(id)
@@ -282,7 +290,9 @@ class Jobs:
         return Job(record.asked, folder, state, ended)
 
 
-def _asked(workspace: Workspace, id: str, operation: str, arguments: Mapping[str, Any], cluster: str) -> Asked:
+def _asked(
+    workspace: Workspace, id: str, operation: str, arguments: Mapping[str, Any], cluster: str, calls: Iterable[str]
+) -> Asked:
     return Asked(
         id=id,
         operation=operation,
@@ -292,6 +302,7 @@ def _asked(workspace: Workspace, id: str, operation: str, arguments: Mapping[str
         role=workspace.role,
         root=os.path.relpath(workspace.root, workspace.private),
         home=str(workspace.home),
+        calls=tuple(sorted(calls)),
     )
 
 

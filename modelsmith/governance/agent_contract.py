@@ -17,7 +17,7 @@ BEGIN = "<!-- modelsmith: rendered from policy, owners and clusters; `modelsmith
 END = "<!-- modelsmith: end of what is rendered -->"
 
 FREE = (
-    "`modelsmith_eval_*`, `modelsmith_compare`, `modelsmith_composite_history`",
+    "`modelsmith_eval_*`, `modelsmith_compare`, `modelsmith_composite_history`, `modelsmith_balance`",
     "`modelsmith_status`, `modelsmith_fleet_*`, `modelsmith_job*`, `events`",
     "`modelsmith_iterate`, `modelsmith_train_*`, `modelsmith_diagnose`, `modelsmith_why`, `modelsmith_strike`",
     "`modelsmith_validate`, `modelsmith_verify`, `audit` (read-only)",

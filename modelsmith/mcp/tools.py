@@ -80,6 +80,7 @@ _ALL = (
     Tool("modelsmith_fleet_status", "fleet"),
     Tool("modelsmith_fleet_health", "doctor"),
     Tool("modelsmith_composite_history", "composite-history"),
+    Tool("modelsmith_balance", "balance"),
     Tool("modelsmith_eval_run", "eval"),
     Tool("modelsmith_eval_results", "results"),
     Tool("modelsmith_compare", "compare"),

@@ -56,7 +56,7 @@ def start_job(workspace: Workspace, operation: str, request: Request) -> JobStar
         InfrastructureFailure: ``job-start``; ``too-many-jobs``.
     """
     arguments = request.model_dump(mode="json", exclude_defaults=True)
-    job, started = Jobs.of(workspace).submit(workspace, operation, arguments, request.queue())
+    job, started = Jobs.of(workspace).submit(workspace, operation, arguments, request.queue(), request.calls(workspace))
     shown = job_view(job)
     tag = arguments.get("tag")
     return JobStarted(

@@ -7,6 +7,7 @@ import json
 from pydantic import ValidationError
 from typing_extensions import override
 
+from modelsmith.fleet.job_records import Asked
 from modelsmith.fleet.jobs import Jobs
 from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.job_view import JobArgument, JobView, job_view
@@ -23,16 +24,19 @@ class JobsResumeRequest(Request):
     @override
     def calls(self, workspace: Workspace) -> frozenset[str]:
         asked = Jobs.of(workspace).find(self.job).asked
-        try:
-            request = find(asked.operation).load().request.model_validate_json(json.dumps(asked.arguments))
-        except (StopIteration, ValidationError):
-            raise InvalidInput(
-                "job-ended",
-                f"Job {asked.id} was asked for in words that this version does not know",
-                "Ask for the operation again: that is another job.",
-                job=asked.id,
-            ) from None
-        return request.calls(workspace) | {asked.operation}
+        return _of(asked).calls(workspace) | {asked.operation}
+
+
+def _of(asked: Asked) -> Request:
+    try:
+        return find(asked.operation).load().request.model_validate_json(json.dumps(asked.arguments))
+    except (StopIteration, ValidationError):
+        raise InvalidInput(
+            "job-ended",
+            f"Job {asked.id} was asked for in words that this version does not know",
+            "Ask for the operation again: that is another job.",
+            job=asked.id,
+        ) from None
 
 
 class JobsResumeResult(Result):
@@ -43,4 +47,6 @@ class JobsResumeResult(Result):
 
 def run(workspace: Workspace, request: JobsResumeRequest) -> JobsResumeResult:
     """Queue it again under its id; it starts when it has its turn."""
-    return JobsResumeResult(job=job_view(Jobs.of(workspace).resume(workspace, request.job)))
+    jobs = Jobs.of(workspace)
+    calls = _of(jobs.find(request.job).asked).calls(workspace)
+    return JobsResumeResult(job=job_view(jobs.resume(workspace, request.job, calls)))

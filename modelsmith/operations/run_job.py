@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Set
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -17,7 +18,7 @@ from modelsmith.fleet.jobs import LOG, PROGRESS, ROLE, Job, Jobs
 from modelsmith.loop.running import noting_in
 from modelsmith.operations.table import find
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.errors import Exit, ModelsmithError
+from modelsmith.schema.errors import Exit, InvalidInput, ModelsmithError
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.system import known_failures
 from modelsmith.signing.files import write_atomically
@@ -54,6 +55,7 @@ def _run(root: Path, job: Job) -> tuple[int, dict[str, object] | None, dict[str,
             verb = find(job.asked.operation).load()
             request = verb.request.model_validate_json(json.dumps(job.asked.arguments))
             workspace = noting_in(Workspace.find(root, log, os.environ.get(ROLE)), job.folder / PROGRESS)
+            _require_asked(job, request.calls(workspace))
             result = verb.run(workspace, request)
         return int(result.exit_code()), result.model_dump(mode="json", by_alias=True), None
     except ModelsmithError as error:
@@ -63,6 +65,16 @@ def _run(root: Path, job: Job) -> tuple[int, dict[str, object] | None, dict[str,
         write_atomically(job.folder / TRACE, "".join(traceback.format_exception(error)).encode())
         mend = f"Tell a person: {TRACE} in the job's folder says what it was."
         return int(Exit.BUG), None, {"code": "bug", "message": "An error that nobody foresaw.", "mend": mend}
+
+
+def _require_asked(job: Job, calls: Set[str]) -> None:
+    """While it waited, main may have changed what it calls; whoever asked was seen to have a right to other calls."""
+    if more := sorted(calls - set(job.asked.calls)):
+        raise InvalidInput(
+            "outside-role",
+            f"{job.asked.operation} would call {', '.join(more)}, which it did not when it was asked for",
+            "Ask for it again.",
+        )
 
 
 class _Log:

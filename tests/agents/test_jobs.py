@@ -23,7 +23,7 @@ from modelsmith.schema.errors import InvalidInput
 TAG = {"cluster": CLUSTER, "quick": True, "tag": "by-agent"}
 
 
-def result(world, name, **arguments):
+def result(world, name, /, **arguments):
     reply = call(Session(world.clone, "operator"), name, arguments)
     assert not reply.refused, reply.body
     return reply.body["result"]
@@ -107,3 +107,30 @@ def test_a_job_that_is_cancelled_ends_and_one_that_fails_says_why(fresh):
 def test_no_id_leads_out_of_the_folder_of_jobs(fresh, name):
     reply = call(Session(fresh.clone, "operator"), "modelsmith_job_log", {"jobId": name})
     assert reply.body["code"] in ("unknown-job", "usage")
+
+
+def test_a_runbook_by_tool_answers_at_once_and_does_no_step_twice(fresh):
+    """It takes its turn with its cluster's jobs; killed, it goes on at the step that it was at."""
+    asked = {"name": "onboarding-validation", "param": [f"cluster={CLUSTER}"]}
+    with one_before(fresh):
+        job = result(fresh, "runbook_run", **asked)
+        assert (job["status"], job["cluster"]) == ("queued", CLUSTER)
+        assert result(fresh, "runbook_run", **asked)["jobId"] == job["jobId"]
+
+    def kept():
+        return {path: path.read_bytes() for path in fresh.private.glob("runbooks/*/[0-9][0-9].json")}
+
+    until(fresh, job["jobId"], "running")
+    end = time.monotonic() + 200
+    while len(kept()) < 2 and time.monotonic() < end:
+        time.sleep(0.02)
+    os.killpg(jobs_of(fresh)._records.find(job["jobId"]).pid, signal.SIGKILL)
+    until(fresh, job["jobId"], "interrupted")
+    before = kept()
+    assert 2 <= len(before) < 7
+    assert result(fresh, "modelsmith_job_resume", jobId=job["jobId"])["job"]["jobId"] == job["jobId"]
+    ended = until(fresh, job["jobId"], "done", "failed")
+    assert (ended["job"]["exit"], ended["result"]["state"]) == (0, "done"), ended
+    assert [one["before"] for one in ended["result"]["steps"]] == [True] * len(before) + [False] * (7 - len(before))
+    assert {path: path.read_bytes() for path in before} == before
+    assert len({path.parent for path in kept()}) == 1, "one run"

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 from attacker import refused
 
+from modelsmith.fleet import jobs as of_jobs
 from modelsmith.mcp.calls import Session, call
-from modelsmith.operations import runbook_list, runbook_play, runbook_run
+from modelsmith.operations import run_job, runbook_list, runbook_play, runbook_run
 from modelsmith.schema.canonical import canonical_json
 
 PATH = "runbooks/look.json"
@@ -130,6 +131,21 @@ def test_a_runbook_does_nothing_that_its_caller_may_not(look):
     assert "jobs list" in reply.body["message"]
     assert not (look.workspace.private / "runbooks").exists()
     assert run(look, role="operator").state == "done"
+
+
+def test_a_runbook_that_changes_while_its_job_waits_does_no_more(look, monkeypatch):
+    """Queued by a token that may call its steps; then its owner approves another step, for which the token is not."""
+    monkeypatch.setattr(of_jobs, "MOST_AT_ONCE", 0)
+    narrow = Session(look.clone, "operator", ("runbook_*", "pr_list", "approver_chain", "modelsmith_jobs"))
+    jobs = of_jobs.Jobs.of(look.workspace)
+    job = jobs.find(call(narrow, "runbook_run", {"name": "look"}).body["result"]["jobId"])
+    job.folder.mkdir(parents=True)
+    code, _, error = run_job._run(look.clone, job)
+    assert (code, error) == (0, None), "the control"
+    look.force_honestly({PATH: written(*LOOK["steps"], step("validate"))}, "oli")
+    code, result, error = run_job._run(look.clone, job)
+    assert (code, result, error["code"]) == (2, None, "outside-role")
+    assert "validate" in error["message"]
 
 
 def _edit(paths):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 from playing import must, play, states
 from worlds import CLUSTER
+
+from modelsmith.mcp.tools import tools_of
 
 REPOSITORY = Path(__file__).parents[2]
 BASE = f"{CLUSTER}-iter-001-base"
@@ -16,6 +19,13 @@ BASE = f"{CLUSTER}-iter-001-base"
 @pytest.fixture
 def deployed(deployed_template, copies):
     return copies(deployed_template)
+
+
+def test_an_operator_s_tool_runs_every_runbook():
+    tools = {tool.operation for tool in tools_of("operator")}
+    for path in (REPOSITORY / "runbooks").glob("*.json"):
+        called = {step["call"] for step in json.loads(path.read_bytes())["steps"]}
+        assert called <= tools, path.stem
 
 
 def test_init_lays_down_every_runbook_and_lists_them_with_their_owners(fresh_template):
