@@ -14,7 +14,7 @@ import anyio.to_thread
 from modelsmith.delivery.addresses import networks
 from modelsmith.delivery.envelope import line as written
 from modelsmith.delivery.keeping import DeadLetter, Kept, Place
-from modelsmith.delivery.message import ATTEMPTS, Message, message, wait
+from modelsmith.delivery.message import ATTEMPTS, LONGEST_WAIT, Message, message, wait
 from modelsmith.delivery.sending import Outcome, Sender
 from modelsmith.delivery.source import source_of
 from modelsmith.delivery.subscribers import Subscriber, Subscribers, webhooks_folder
@@ -95,7 +95,7 @@ class Delivery:
             if place.attempts or ended:
                 if not self._follow:
                     return
-                await anyio.sleep(min(max(place.due - time.time(), 0.0), LOOK_EVERY) if place.attempts else LOOK_EVERY)
+                await anyio.sleep(min(_left(place), LOOK_EVERY) if place.attempts else LOOK_EVERY)
 
     async def _give(
         self, sender: Sends, subscriber: Subscriber, kept: Kept, place: Place, page: list[Recorded]
@@ -108,7 +108,7 @@ class Delivery:
                 if subscriber.events and recorded.event.name not in subscriber.events:
                     place = Place(cursor=recorded.cursor)
                     continue
-                if place.due > time.time():
+                if _left(place) > 0:
                     return place
                 line = written(recorded, self._source)
                 outcome = await sender.send(subscriber, message(line, subscriber.form))
@@ -148,6 +148,12 @@ class Delivery:
             return self._ledger.events(cursor, PAGE)
         except InvalidInput:
             return None
+
+
+def _left(place: Place) -> float:
+    """Seconds until it is tried again; none where that lies further off than any wait, as after a step of the clock."""
+    ahead = place.due - time.time()
+    return ahead if 0 < ahead <= LONGEST_WAIT else 0.0
 
 
 def deliver(workspace: Workspace, follow: bool) -> Counter[str]:

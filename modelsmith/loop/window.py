@@ -184,7 +184,7 @@ def evidence_files(
         deployment=one.record,
         routing=sha256(main.tree.read(f"clusters/{one.cluster}/routing.yaml")),
         terms=one.terms,
-        counts=counts,
+        counts=counts.until(at),
         at=at,
         outcome=judged.outcome,
         findings=judged.findings,

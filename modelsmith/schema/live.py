@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from fractions import Fraction as Exact
 from typing import Annotated, Self
 
@@ -107,3 +108,7 @@ class Counts(Frozen):
     ended: Moment
     """Time of the last decision."""
     stages: Annotated[tuple[StageCounts, ...], Field(max_length=64)]
+
+    def until(self, at: datetime) -> Counts:
+        """The same as they stood at a moment: no decision was made later, whatever a clock said when it was made."""
+        return self.model_copy(update={"began": min(self.began, at), "ended": min(self.ended, at)})

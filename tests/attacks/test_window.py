@@ -440,7 +440,7 @@ def test_a_latch_that_somebody_damaged_still_leads_to_the_rollback(watched, door
 
 @pytest.mark.parametrize("hours", [-1_000, 1])
 def test_a_clock_that_was_wrong_for_a_moment_does_not_stop_the_rollback(watched, doors, hours):
-    """Some decisions are dated before the approval, or ahead: such evidence is left out, and git agrees."""
+    """Some decisions are dated before the approval, or ahead of the judgement: git agrees all the same."""
     door = doors(watched)
     clock = door.recorder._clock
     right = clock.wall
@@ -451,6 +451,22 @@ def test_a_clock_that_was_wrong_for_a_moment_does_not_stop_the_rollback(watched,
     (done,) = settle(watched.harness())
     assert done.pull.status == "merged"
     watched.holds()
+
+
+@pytest.mark.parametrize("hours", [-3, 3, 24 * 400])
+def test_a_clock_that_was_wrong_for_a_moment_does_not_stop_the_validation(short, doors, hours):
+    """The door's clock jumped, decisions were made, and it was set right: no decision lies after the judgement."""
+    door = doors(short)
+    clock = door.recorder._clock
+    right = clock.wall
+    clock.wall = lambda: right() + timedelta(hours=hours)
+    door.decisions(10, first=10_000)
+    clock.wall = right
+    door.traffic(3_000, 0.6, 0.6)
+    asked = ask(short)
+    short.approve(asked.pull, "maya")
+    assert short.merge(asked.pull).status == "merged"
+    short.holds()
 
 
 def test_a_rollback_that_is_refused_holds_up_no_other(watched, doors, monkeypatch):

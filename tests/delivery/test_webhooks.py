@@ -94,6 +94,16 @@ def test_an_event_that_is_not_due_yet_is_left_and_holds_back_those_after_it(tell
     assert (shown.behind, shown.failure) == (2, "it answered 503")
 
 
+def test_an_event_that_failed_while_a_clock_was_ahead_is_sent_again(telling, receive, monkeypatch):
+    receiver, right = receive(503, 200), time.time
+    webhooks.add(telling, "ops", receiver.url, (), "cloudevents")
+    append(telling, 1)
+    with monkeypatch.context() as ahead:
+        ahead.setattr(delivering.time, "time", lambda: right() + 400 * 86_400)
+        webhooks.delivered(telling, False)
+    assert webhooks.delivered(telling, False).delivered == 1
+
+
 def test_a_receiver_that_asks_for_time_is_given_it(telling, receive):
     webhooks.add(telling, "ops", receive(behave=asks_for_time).url, (), "cloudevents")
     append(telling, 1)
