@@ -15,6 +15,7 @@ from modelsmith import __version__
 from modelsmith.door.lines import Line, check_artifact, read_line
 from modelsmith.door.upstream import Model
 from modelsmith.governance.router import Rules
+from modelsmith.governance.routing import BASE
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.judging import ROOT_SETTING, judge
 from modelsmith.promotion.remembered import Verified, recall
@@ -144,8 +145,8 @@ class Follower:
                 self._trouble(name, wrong)
             except ModelsmithError as error:
                 self._trouble(name, error)
-                if name in before:
-                    clusters[name] = _as_before(before[name], line)
+                if name in before and (as_before := _as_before(before[name], line)):
+                    clusters[name] = as_before
         for gone in self.troubles.keys() - plan.lines.keys() - {MAIN_TROUBLE}:
             self._trouble(gone, None)
         await asyncio.to_thread(self._watch, plan.commit)
@@ -189,9 +190,16 @@ def _key(line: Line, arm: Arm) -> _Key:
     return line.cluster.cluster, arm, f"{base.digest} {base.chat!r}"
 
 
-def _as_before(ready: Ready, line: Line | ModelsmithError) -> Ready:
-    """What goes on where the new line cannot; but a specialist whose traffic main has taken back gets none."""
-    if isinstance(line, ModelsmithError) or ready.line.watched is None or ready.line.watched in line.arms:
+def _as_before(ready: Ready, line: Line | ModelsmithError) -> Ready | None:
+    """What goes on where the new line cannot; but a specialist that main has taken back gets none of the traffic.
+
+    None where that one had all of it: nobody answers for the cluster until who is to answer is at hand.
+    """
+    if isinstance(line, ModelsmithError):
+        return ready
+    if ready.line.incumbent.specialist not in (BASE, *line.standing):
+        return None
+    if ready.line.watched is None or ready.line.watched in line.arms:
         return ready
     return Ready(replace(ready.line, watched=None, share=0.0), ready.incumbent, None)
 

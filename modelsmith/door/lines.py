@@ -39,6 +39,8 @@ class Line:
     governed: Governed
     format: Format
     """What is checked of its answers."""
+    standing: frozenset[str] = frozenset()
+    """Specialists of the cluster that main has deployed and not taken back."""
 
     @property
     def stage(self) -> Stage:
@@ -65,6 +67,7 @@ def read_line(main: GovernedState, name: str) -> Line:
     return Line(
         cluster, main.tree.commit, incumbent, watched, share, governed,
         Format(_format_points(main.tree, cluster, evalset), chat),
+        frozenset(one.specialist for one in main.histories.of_cluster(name) if one.routed),
     )  # fmt: skip
 
 

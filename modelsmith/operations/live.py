@@ -15,6 +15,7 @@ from modelsmith.loop.window import Ended, Seen, last_ended, live_folder, look, w
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pictures import Svg, write_picture
 from modelsmith.promotion.governed_state import read_governed_state
+from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event
 from modelsmith.schema.errors import InvalidInput
@@ -72,6 +73,7 @@ def run(workspace: Workspace, request: LiveRequest) -> LiveResult:
         watched = error.code != "no-window" or watching_of(main, request.cluster)
         ended = None if watched else last_ended(main, request.cluster)
         if ended is None:
+            load_cluster(main.tree, request.cluster)
             raise
         found = _over(workspace, ended)
     if not request.svg:

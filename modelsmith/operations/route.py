@@ -18,6 +18,7 @@ from modelsmith.repository.tree import Tree
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.one_reading import read_json
 
 MOST = 100_000
 LARGEST = 256 << 20
@@ -169,9 +170,11 @@ def _read(path: Path) -> Iterator[Asked]:
     documents = [(1, data)] if _is_json(data) else [*enumerate(data.splitlines(), start=1)]
     if len(documents) > MOST:
         raise InvalidInput("unusable-request", f"{path.name} holds more than {MOST} requests", "Split the file.")
-    for line, document in documents:
-        if document.strip():
-            yield _asked(path.name, line, document)
+    found = [(line, document) for line, document in documents if document.strip()]
+    if not found:
+        raise InvalidInput("unusable-request", f"{path.name} holds no request", "Write one request a line.")
+    for line, document in found:
+        yield _asked(path.name, line, document)
 
 
 def _is_json(data: bytes) -> bool:
@@ -184,9 +187,9 @@ def _is_json(data: bytes) -> bool:
 
 def _asked(name: str, line: int, data: bytes) -> Asked:
     try:
-        document = json.loads(data)
+        document = read_json(data)
     except (ValueError, RecursionError):
-        raise _bad(name, line, "", "is no JSON") from None
+        raise _bad(name, line, "", "is no JSON that every reader reads alike, so the door refuses it") from None
     if not isinstance(document, dict):
         raise _bad(name, line, "", "is no JSON object")
     told = "body" in document and "messages" not in document

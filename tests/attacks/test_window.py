@@ -225,6 +225,8 @@ def test_whoever_looks_sees_what_would_trip(watched, doors, tmp_path):
     shown = io.StringIO()
     render("live", live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER)), Page(shown))
     assert "taken back  by the front door" in shown.getvalue()
+    with refused("unknown-cluster"):
+        live.run(watched.workspace, live.LiveRequest(cluster="rtb-prcing"))
 
 
 def test_a_window_that_has_ended_is_shown_as_main_has_it(watched, doors, tmp_path):

@@ -12,18 +12,22 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx2
 import openai
 import pytest
-from doors import Backend, Listed, client, run, until
+from doors import INCUMBENT, Backend, Listed, client, line, run, until
 from worlds import CLUSTER, COMMAND
 
 from modelsmith.door import server
+from modelsmith.door.follow import Follower, _Plan
 from modelsmith.door.settings import Settings, load_settings
+from modelsmith.governance.router import Rules
 from modelsmith.loop.window import watching
 from modelsmith.promotion.governed_state import read_governed_state
+from modelsmith.promotion.serving import Arm
 from modelsmith.repository.listening import Listening
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -206,6 +210,29 @@ def test_an_artifact_that_is_not_the_record_s_is_not_served(world):
     run(scene)
 
 
+@pytest.mark.parametrize("stands", [True, False])
+def test_who_served_goes_on_for_want_of_the_next_unless_main_took_it_back(stands):
+    """Main names another incumbent, whose model is not at hand: a successor, or who serves after a rollback."""
+    after = replace(
+        line(), incumbent=Arm("base", None, ""), standing=frozenset({INCUMBENT.specialist} if stands else ())
+    )
+
+    async def make(which, arm):
+        if arm != INCUMBENT:
+            raise InvalidInput("no-model-name", "Nobody knows its name", "Write one.")
+        return None
+
+    async def scene():
+        follower = Follower(None, make, lambda commit: None, lambda what, error: None)
+        for commit, one in (("a" * 40, line()), ("b" * 40, after)):
+            await follower._obey(_Plan(commit, Rules(None, [line().cluster.cluster]), {"pricing": one}, {}))
+        assert list(follower.troubles) == ["pricing"]
+        assert list(follower.served.clusters) == (["pricing"] if stands else [])
+        assert follower.served.lacking == (frozenset() if stands else {"pricing"})
+
+    asyncio.run(scene())
+
+
 def test_a_clone_that_pins_no_root_serves_nothing(world):
     async def scene():
         world.must("config", "--unset", "modelsmith.root")
@@ -328,4 +355,5 @@ def test_route_says_where_requests_go_and_what_a_change_moves(world):
         (1, CLUSTER, None), (2, None, CLUSTER),
     ]  # fmt: skip
     assert "PRIVATE" not in json.dumps(told)
-    assert route_of(world, [{"model": 3}])[1]["code"] == "unusable-request"
+    for unusable in ([], [{"model": 3}], [plain | {"temperature": float("nan")}], [plain | {"user": "\ud800"}]):
+        assert route_of(world, unusable)[1]["code"] == "unusable-request"
