@@ -284,6 +284,15 @@ def serve(
     serving.serve_door(config, host, port, names, tls_cert, tls_key, no_keys)
 
 
+@cli.command("serve-dashboard")
+def serve_dashboard() -> None:
+    """A Grafana dashboard of what Prometheus reads of `modelsmith serve`, as JSON to import."""
+    from modelsmith.cli.page import write_json
+    from modelsmith.door.dashboard import dashboard
+
+    write_json(dashboard())
+
+
 @cli.group("serve-key")
 def serve_key() -> None:
     """Keys of those who may ask `modelsmith serve`; a person issues them."""

@@ -1,24 +1,32 @@
 """What Prometheus reads of a door. No key, decision id, prompt or answer is a label.
 
-The names under ``gen_ai`` are those of OpenTelemetry's conventions for generative AI, written as Prometheus writes
-them. The conventions are still in development, so they may change; those under ``modelsmith`` will not.
+The names under ``gen_ai`` are those of `conventions`, written as Prometheus writes them. The conventions are still in
+development, so they may change; those under ``modelsmith`` will not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from modelsmith.governance.window import evidence_of, watched
+from modelsmith.governance.window import evidence_of, trip_evidence, watched
+from modelsmith.live.conventions import (
+    COUNTS,
+    DURATION,
+    FIRST_CHUNK,
+    SECOND,
+    SECONDS,
+    TOKENS,
+    USAGE_KIND,
+    in_prometheus,
+)
 from modelsmith.live.port import Answered, Decision
 from modelsmith.schema.cluster import Rollback
 from modelsmith.schema.live import Counts
 
-_SECONDS: Final = tuple(0.01 * 2**n for n in range(14))
-"""Buckets of the conventions: 0.01 s to 81.92 s."""
-_TOKENS: Final = tuple(4.0**n for n in range(14))
 _WHO: Final = ("cluster", "specialist", "arm")
 
 
@@ -42,13 +50,11 @@ class Metrics:
             "modelsmith_router_decisions", "Requests by outcome", (*_WHO, "outcome"), registry=one
         )
         self._duration = Histogram(
-            "gen_ai_client_operation_duration_seconds", "To the last token", _WHO, buckets=_SECONDS, registry=one
+            in_prometheus(DURATION, SECOND), "To the last token", _WHO, buckets=SECONDS, registry=one
         )
-        self._first = Histogram(
-            "gen_ai_client_operation_time_to_first_chunk_seconds", "To the first", _WHO, buckets=_SECONDS, registry=one
-        )
+        self._first = Histogram(in_prometheus(FIRST_CHUNK, SECOND), "To the first", _WHO, buckets=SECONDS, registry=one)
         self._tokens = Histogram(
-            "gen_ai_client_token_usage", "Tokens", (*_WHO, "gen_ai_token_type"), buckets=_TOKENS, registry=one
+            in_prometheus(TOKENS), "Tokens", (*_WHO, in_prometheus(USAGE_KIND)), buckets=COUNTS, registry=one
         )
         self._format = Counter(
             "modelsmith_format_checks",
@@ -61,6 +67,12 @@ class Metrics:
             "modelsmith_window_evidence", "log10 of the evidence that it is worse",
             ("cluster", "specialist", "metric"), registry=one,
         )  # fmt: skip
+        self._trip = Gauge(
+            "modelsmith_window_trip", "log10 of the evidence at which it is taken back", ("cluster", "specialist"),
+            registry=one,
+        )  # fmt: skip
+        self._windows: dict[tuple[str, str], list[str]] = {}
+        """By cluster and specialist: the metrics whose evidence is shown."""
         self._dropped = Counter("modelsmith_uncounted", "Decisions and answers that could not be counted", registry=one)
 
     def answered(self, decision: Decision, answered: Answered) -> None:
@@ -100,8 +112,17 @@ class Metrics:
 
     def window(self, cluster: str, specialist: str, counts: Counts | None, terms: Rollback) -> None:
         """Show how near a window is to its rule."""
+        self._trip.labels(cluster, specialist).set(trip_evidence(terms))
+        self._windows[cluster, specialist] = [metric.name for metric in watched(terms)]
         for metric in watched(terms):
             self._evidence.labels(cluster, specialist, metric.name).set(evidence_of(metric, counts))
+
+    def open_windows(self, open_now: Set[tuple[str, str]]) -> None:
+        """Show no other windows any longer than those of these clusters and specialists."""
+        for who in set(self._windows) - open_now:
+            self._trip.remove(*who)
+            for metric in self._windows.pop(who):
+                self._evidence.remove(*who, metric)
 
     def exposition(self) -> tuple[str, bytes]:
         """Content type and text of ``/metrics``."""

@@ -87,6 +87,7 @@ class LiveRecorder(Recorder):
         """
         self._watching = {one.cluster: one for one in watching}
         self._validated = {one.cluster: one for one in validated}
+        self.metrics.open_windows({(one.cluster, one.specialist) for one in watching})
         for settled in validated:
             self._look_for_drift(settled)
         for one in watching:

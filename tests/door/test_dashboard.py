@@ -1,0 +1,163 @@
+"""The Grafana dashboard asks for nothing that a door does not show, and shows all that a door tells."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser as promql
+from click.testing import CliRunner
+from door.test_taken_back import measured
+from doors import CLUSTER, client
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+from prometheus_client.parser import text_string_to_metric_families
+
+import modelsmith
+from modelsmith.cli.main import cli
+from modelsmith.door.dashboard import dashboard
+from modelsmith.points.format_points import format_points
+from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.rubric import RubricPoint
+
+DOCS = Path(modelsmith.__file__).parents[1] / "docs"
+NOT_SHOWN = {"modelsmith_door_reloads"}
+Samples = dict[str, list[dict[str, str]]]
+
+
+def expressions() -> list[tuple[str, str, str]]:
+    """Of every line of every panel: the panel's title, what is asked, and what the line is called."""
+    return [
+        (panel["title"], target["expr"], target["legendFormat"])
+        for panel in dashboard()["panels"]
+        for target in panel["targets"]
+    ]
+
+
+def parsed(expression: str) -> promql.Expr:
+    """By Prometheus' own grammar, with what Grafana fills in."""
+    filled = re.sub(r"\$__\w+", "5m", expression).replace("$cluster", CLUSTER)
+    assert "$" not in filled
+    return promql.parse(filled)
+
+
+def nodes(expression: Any) -> Iterator[Any]:
+    yield expression
+    for name in ("expr", "lhs", "rhs", "vector_selector", "args"):
+        below = getattr(expression, name, None)
+        for one in below if isinstance(below, list) else [below]:
+            if one is not None:
+                yield from nodes(one)
+
+
+async def lived(door, folder) -> Samples:
+    """All that can happen at a door, and what Prometheus reads of it then."""
+    recorder = measured(door, folder)
+    try:
+        door.points = format_points((
+            RubricPoint.model_validate_json(
+                '{"id": "a", "text": "t", "weight": 1, "check": {"type": "regex", "pattern": "specialist"}}'
+            ),
+        ))  # fmt: skip
+        door.serve(0.5)
+        for _ in range(30):
+            _, headers, _ = await door.ask()
+        stream = await client(door.url).chat.completions.create(
+            model=CLUSTER, messages=[{"role": "user", "content": "Why?"}], stream=True
+        )
+        assert [chunk async for chunk in stream]
+        door.specialist.status = 500
+        for _ in range(10):
+            await door.ask()
+        door.incumbent.status = 500
+        for _ in range(4):
+            await door.ask()
+        await door.ask({"model": "nobody"})
+        report = {"decision_id": headers["x-modelsmith-decision"], "metric": "won", "value": 1, "idempotency_key": "a"}
+        for sent in (report, {**report, "decision_id": "x.y"}):
+            async with door.session.post(f"http://127.0.0.1:{door.port}/v1/feedback", json=sent):
+                pass
+        door.door.follower.troubles = {CLUSTER: IntegrityFailure("artifact-missing", "gone", "Fetch it.")}
+        recorder.flush()
+        async with door.session.get(f"http://127.0.0.1:{door.port}/metrics") as answer:
+            text = await answer.text()
+    finally:
+        recorder.close()
+    found: Samples = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append(sample.labels)
+    return found
+
+
+def test_every_panel_asks_for_metrics_and_labels_that_a_door_shows(play, tmp_path):
+    async def scene(door):
+        samples = await lived(door, tmp_path)
+        asked = set()
+        for title, expression, legend in expressions():
+            labels = set()
+            for node in nodes(parsed(expression)):
+                if isinstance(node, promql.AggregateExpr) and node.modifier is not None:
+                    assert set(node.modifier.labels) <= labels_of(node, samples), (title, node)
+                if isinstance(node, promql.VectorSelector):
+                    assert node.name in samples, (title, node.name)
+                    asked.add(node.name)
+                    labels |= set().union(*samples[node.name])
+                    for matcher in node.matchers.matchers:
+                        seen = [one[matcher.name] for one in samples[node.name]]
+                        assert any(re.fullmatch(matcher.value, value) for value in seen), (title, matcher)
+            assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= labels, title
+        families = {re.sub(r"_(total|bucket|sum|count|created)$", "", name) for name in samples}
+        shown = {re.sub(r"_(total|bucket|sum)$", "", name) for name in asked}
+        assert families - shown == NOT_SHOWN
+
+    play(scene)
+
+
+def labels_of(aggregate: Any, samples: Samples) -> set[str]:
+    """Labels of what is summed."""
+    return {
+        label
+        for node in nodes(aggregate.expr)
+        if isinstance(node, promql.VectorSelector)
+        for sample in samples[node.name]
+        for label in sample
+    }
+
+
+def test_grafanas_own_model_of_a_dashboard_knows_every_field_of_it():
+    register_default_plugins()
+    made = dashboard()
+    known = json.loads(json.dumps(Dashboard.from_json(made), cls=JSONEncoder))
+    assert list(lost(made, known, "dashboard")) == []
+    places = [panel["gridPos"] for panel in made["panels"]]
+    assert all(place["x"] + place["w"] <= 24 for place in places)
+    covered = [
+        (x, y)
+        for place in places
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(covered) == len(set(covered)), "two panels lie on one another"
+
+
+def lost(given: Any, known: Any, where: str) -> Iterator[str]:
+    """What is no longer there after Grafana's model has read it."""
+    if isinstance(given, dict) and isinstance(known, dict):
+        for name, value in given.items():
+            yield from lost(value, known.get(name), f"{where}.{name}")
+    elif isinstance(given, list) and isinstance(known, list) and len(given) == len(known):
+        for number, value in enumerate(given):
+            yield from lost(value, known[number], f"{where}[{number}]")
+    elif given != known:
+        yield where
+
+
+def test_the_command_prints_the_dashboard_that_the_docs_hold():
+    printed = CliRunner().invoke(cli, ["serve-dashboard"])
+    assert printed.exit_code == 0
+    assert json.loads(printed.stdout) == json.loads((DOCS / "grafana.json").read_text()) == dashboard()
