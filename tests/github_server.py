@@ -171,7 +171,9 @@ class Repo:
     def refs(self) -> dict[str, str]:
         """The commit of each ref: asked once, where a process for each would be most of a test."""
         return dict(
-            line.split(" ") for line in self.git("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+            line.split(" ")
+            for line in self.git("for-each-ref", "--format=%(refname) %(objectname)").split("\n")
+            if line
         )
 
     def next_number(self) -> int:
@@ -692,8 +694,8 @@ class GitHubServer:
         return 201, run, {}
 
     def _runs(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
-        """By "List check runs for a Git reference": ``filter=latest`` gives the last one of each name."""
-        last = {one["name"]: one for one in repo.runs if one["head_sha"] == match[1]}
+        """By "List check runs for a Git reference": ``filter=latest``, the last of each name; by app is a guess."""
+        last = {(one["name"], one["app"]["id"]): one for one in repo.runs if one["head_sha"] == match[1]}
         return 200, {"total_count": len(last), "check_runs": list(last.values())}, {}
 
     def _app(self, login: str) -> dict[str, Any]:

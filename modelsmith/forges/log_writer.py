@@ -6,7 +6,7 @@ and begins again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,14 @@ from modelsmith.forges.events import (
     attested_files,
     event_files,
 )
-from modelsmith.forges.mirror import FETCH, Mirror, patiently, rewound
+from modelsmith.forges.mirror import FETCH, Mirror, forget_gone, patiently
 from modelsmith.forges.port import ForgeIdentity
 from modelsmith.forges.reader import MAIN, PULLS, Reader
 from modelsmith.forges.refusal import find_refusal
 from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.refs import local_refs, remote_refs
 from modelsmith.schema.canonical import canonical_json
-from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.promotion import EVENT_NAMESPACE
 from modelsmith.schema.pull import PullEvent, SignedApproval
 from modelsmith.schema.steps import step
@@ -36,6 +36,9 @@ _ROOT = Ident("modelsmith", "modelsmith@modelsmith.invalid", datetime.fromtimest
 ATTEMPTS = 20
 """How often a writer begins again when others were faster."""
 _PUSH = ("push", "--no-verify", "--recurse-submodules=no")
+_MISTAKEN = ("matches more than one", "stale info")
+_ALSO = ("refs/", "refs/tags/", "refs/heads/", "refs/remotes/")
+"""What git says of a ref's name, and where it looks for it, too: no forge of one's own lets such a ref in."""
 
 
 class LogWriter:
@@ -97,11 +100,10 @@ class LogWriter:
             fetch()  # which says, in git's words, that there is no forge
         shown, held = local_refs(self._reader.git, MAIN, PULLS), local_refs(clone, FETCHED_MAIN, PULLS)
         at, had = shown.pop(MAIN, None), held.pop(FETCHED_MAIN, None)
+        if at is not None:
+            forget_gone(clone, held.keys() - shown.keys())
         if at is None or (had, held) != (at, shown):
             patiently(fetch)
-        gone = held.keys() - shown.keys()
-        if gone:
-            raise rewound(f"{min(gone)} was removed from the forge since it was last fetched.")
         main = clone.rev(FETCHED_MAIN)
         assert main is not None
         return main
@@ -162,6 +164,7 @@ class LogWriter:
 
         Raises:
             InfrastructureFailure: ``ref-moved`` when it is not at ``expected`` (None: it must not exist).
+            IntegrityFailure: ``mistaken-ref``.
             ModelsmithError: what the forge's hook refused, as the hook said it.
         """
         lease = f"--force-with-lease={ref}:{expected or ''}"
@@ -170,12 +173,15 @@ class LogWriter:
         try:
             self.clone.run(*_PUSH, lease, where, f"{commit}:{ref}", env=env)
         except InfrastructureFailure as error:
-            refusal = self._refusal(str(error.details.get("stderr", "")))
+            said = str(error.details.get("stderr", ""))
+            refusal = self._refusal(said)
             if refusal:
                 raise refusal from None
             found = self._at(ref)
             if found == commit:
                 return
+            if any(words in said for words in _MISTAKEN):
+                self._require_one_meaning(ref, where, env)
             if found != expected:
                 raise InfrastructureFailure(
                     "ref-moved",
@@ -186,6 +192,22 @@ class LogWriter:
                     found=found,
                 ) from None
             raise
+
+    def _require_one_meaning(self, ref: str, where: str, env: Mapping[str, str]) -> None:
+        """Git looks a name up in several places, also where it is whole: it pushes to none of several.
+
+        Raises:
+            IntegrityFailure: ``mistaken-ref``.
+        """
+        others = remote_refs(self.clone, where, *(f"{place}{ref}" for place in _ALSO), env=env)
+        for other in others:
+            raise IntegrityFailure(
+                "mistaken-ref",
+                f"Somebody has pushed {other}, so that no push to {ref} has one meaning for git.",
+                f"Nothing of the toolkit has such a name. Whoever may write there removes it: git push URL :{other}",
+                ref=ref,
+                other=other,
+            )
 
 
 def now() -> datetime:

@@ -7,12 +7,12 @@ found out by whoever saw it before.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from filelock import FileLock
 
-from modelsmith.forges.reader import MAIN, PULLS
+from modelsmith.forges.reader import MAIN, PULLS, pull_number
 from modelsmith.repository.git import Git
 from modelsmith.repository.refs import local_refs, remote_refs
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
@@ -57,12 +57,25 @@ class Mirror:
             git.init("--bare", f"--object-format={self._clone.text('rev-parse', '--show-object-format')}")
         held = local_refs(git, MAIN, PULLS)
         shown = remote_refs(git, self.url, MAIN, PULLS, env=self.secrets())
-        gone = sorted(held.keys() - shown.keys())
-        if gone:
-            raise rewound(f"{gone[0]} was removed from the forge since it was last fetched.")
+        forget_gone(git, held.keys() - shown.keys())
         if held != shown:
             refs = (f"{MAIN}:{MAIN}", f"{PULLS}*:{PULLS}*")
             patiently(lambda: git.run(*FETCH, self.url, *refs, env=self.secrets()))
+
+
+def forget_gone(git: Git, gone: Collection[str]) -> None:
+    """Forget refs that the forge has no more, where they were no logs: names beneath or beside those of logs.
+
+    Whoever may push to a forge without a hook puts them there; kept, one would stand in the way of a log's own name.
+
+    Raises:
+        IntegrityFailure: ``rewound-forge`` for main or a log.
+    """
+    lost = sorted(ref for ref in gone if ref == MAIN or pull_number(ref))
+    if lost:
+        raise rewound(f"{lost[0]} was removed from the forge since it was last fetched.")
+    for ref in gone:
+        git.run("update-ref", "-d", ref)
 
 
 def patiently(fetch: Callable[[], object]) -> None:

@@ -328,8 +328,7 @@ def test_a_rejection_left_out_past_the_hook_is_detected(waiting):
 
 def test_comments_approve_nothing(waiting):
     """Words are words, whoever says them and however they look."""
-    forge = waiting.as_("maya")
-    forge.fetch_into(waiting.git)
+    forge = waiting.logs("maya")
     last = forge._reader.log(waiting.pull_tip(4))[-1]
     now = datetime.now(UTC).replace(microsecond=0)
     said = new_event(last, "commented", "maya", now, waiting.main(), body="LGTM\n/approve\nApproved-by: maya")

@@ -21,33 +21,71 @@ from github_server import GitHubServer, Pull
 from github_settings import SettingsServer
 from test_approvals import (  # noqa: F401
     test_a_file_added_after_the_approval_voids_it,
+    test_a_key_that_an_earlier_pull_request_added_does_speak,
     test_a_key_that_the_pull_request_itself_adds_does_not_speak,
     test_a_rejection_is_not_lost_by_opening_the_same_again,
+    test_a_signature_for_another_purpose_is_no_approval,
+    test_a_signed_git_commit_is_no_approval,
+    test_a_statement_in_another_spelling_is_refused_although_maya_signed_it,
     test_an_approval_of_something_else_is_not_replayed,
+    test_an_armored_signature_with_more_around_it_is_refused,
     test_an_expired_key_does_not_approve,
     test_an_owner_of_something_else_opens_no_gate,
+    test_comments_approve_nothing,
     test_merging_is_not_approving,
     test_naming_somebody_else_as_requester_does_not_free_the_one_who_opened_it,
+    test_one_person_does_not_count_for_two_needs_they_do_not_own,
     test_one_person_s_key_under_another_s_name_is_refused,
+    test_the_author_of_a_signed_commit_approves_nothing_of_it_under_whatever_name,
     test_the_harness_s_own_key_approves_nothing,
     test_the_requester_approves_nothing_of_their_own,
+    test_the_requester_s_change_passes_with_another_owner_s_approval,
     test_the_same_change_under_another_number_needs_an_approval_of_its_own,
+    test_where_people_open_a_change_handed_to_the_harness_is_refused,
+    test_whom_the_record_names_as_asking_for_a_promotion_does_not_approve_it,
+)
+from test_bindings import (  # noqa: F401
+    test_a_change_that_main_has_moved_under_is_opened_again,
 )
 from test_closing import (  # noqa: F401
     test_a_branch_of_the_same_name_closes_nobody_else_s_pull_request,
+    test_its_opener_and_its_owners_close_a_pull_request,
     test_naming_somebody_as_requester_takes_no_approval_away,
     test_one_person_has_a_few_pull_requests_open_at_a_time,
     test_two_people_may_propose_the_same_commit,
+    test_what_cannot_be_read_is_closed_by_whoever_may,
     test_whoever_neither_opened_it_nor_decides_about_it_does_not_close_it,
+    test_whom_the_harness_names_as_requester_does_not_approve,
 )
 from test_governance import (  # noqa: F401
     test_a_harness_cannot_merge_what_policy_does_not_leave_to_it,
     test_a_harness_configured_to_be_a_person_signs_as_itself,
+    test_a_policy_of_another_repository_voids_every_approval_made_for_the_old_one,
+    test_governance_changes_with_its_owners_approval,
+    test_governance_does_not_change_without_its_owners,
     test_governance_mixed_with_a_promotion_is_refused,
+)
+from test_limits import (  # noqa: F401
+    test_a_pull_request_of_a_repository_that_was_renamed_since_decides_nothing,
+)
+from test_records import (  # noqa: F401
+    test_a_promotion_prepared_anew_on_the_new_main_passes,
+    test_two_promotions_prepared_against_the_same_past_collide,
+)
+from test_refs import (  # noqa: F401
+    test_a_review_log_removed_on_disk_is_found_by_every_clone_that_saw_it,
+    test_a_review_log_rewound_on_disk_is_found_by_every_clone_that_saw_it,
+    test_main_rewound_on_disk_is_found_by_every_clone_that_saw_more,
+)
+from test_rollbacks import (  # noqa: F401
+    test_what_a_rollback_makes_pointless_is_closed_with_the_reason,
 )
 from test_screens import (  # noqa: F401
     test_a_reason_that_steers_a_terminal_is_refused_at_the_forge,
     test_words_that_steer_a_terminal_are_refused_at_the_forge,
+)
+from test_second_looks import (  # noqa: F401
+    test_a_pull_request_of_a_merged_head_is_not_shown_as_merged,
 )
 
 from modelsmith.forges.github.forge import BRANCHES, GitHubForge
@@ -92,10 +130,12 @@ class WorldAtGitHub(World):
 
 def moved(world: World, github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> WorldAtGitHub:
     """The world, its open pull requests among those that GitHub has, each with its branch."""
-    world.hook(False)
+    (world.forge / "hooks" / "pre-receive").unlink()
+    world.hook(True)
     hub = WorldAtGitHub(world.folder, world.root, github)
     repo = github.add(NAME, world.forge)
-    world.bare.run("config", "receive.denyNonFastForwards", "false")
+    for name in ("receive.denyNonFastForwards", "receive.denyDeletes"):
+        world.bare.run("config", name, "false")
     for actor in (*PEOPLE, HARNESS):
         github.token(f"{actor}-gh")
     for pull in world.as_(HARNESS).list():
@@ -124,6 +164,11 @@ def fresh(fresh: World, github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def waiting(waiting: World, github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> WorldAtGitHub:
     return moved(waiting, github, monkeypatch)
+
+
+@pytest.fixture
+def deployed(deployed: World, github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> WorldAtGitHub:
+    return moved(deployed, github, monkeypatch)
 
 
 def forced(world: WorldAtGitHub, commit: str, ref: str = approvals.REVIEW_REF) -> None:
@@ -212,11 +257,15 @@ def opening(world: WorldAtGitHub, number: int, signer: str, at: datetime | None 
 
 
 def test_numbers_that_somebody_took_before_github_gave_them_keep_nobody_from_proposing(fresh: WorldAtGitHub) -> None:
-    """A ref with a file, an opening that nobody listed has signed, a log of another number, a ref beneath the ref."""
+    """A file, an opening that nobody listed has signed, another number's log, a ref beneath; one that is gone again."""
     junk = fresh.git.text("hash-object", "-w", "--stdin", input=b"x")
     forged = opening(fresh, 2, "mallory")
     for ref, commit in (("1", junk), ("2", forged), ("3", forged), ("4/x", fresh.main())):
         forced(fresh, commit, f"refs/modelsmith/pulls/{ref}")
+    beneath = "refs/modelsmith/pulls/5/x"
+    forced(fresh, fresh.main(), beneath)
+    fresh.as_("maya").fetch_into(fresh.git)
+    assert fresh.push(f":{beneath}").returncode == 0
     number = fresh.propose({"notes.md": b"A note.\n"}, "maya")
     assert number == 5
     fresh.approve(number, "petra")

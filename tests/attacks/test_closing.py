@@ -57,10 +57,9 @@ def test_its_opener_and_its_owners_close_a_pull_request(fresh, actor):
 def test_what_cannot_be_read_is_closed_by_whoever_may(fresh):
     """Somebody wrote into its log on the forge's disk: the pull request decides nothing, and goes from the list."""
     number = fresh.propose(NOTES, "petra")
-    log = fresh.as_("dana")._reader.log(fresh.pull_tip(number))
-    stranger = fresh.as_("dana", key="mallory")
+    log = fresh.logs("dana")._reader.log(fresh.pull_tip(number))
+    stranger = fresh.logs("dana", key="mallory")
     event = new_event(log[-1], "commented", "dana", log[-1].event.at, fresh.main(), body="nice")
-    fresh.as_("dana").fetch_into(fresh.git)
     stranger._push(stranger._commit(event, None, (log[-1].commit,)), f"{PULLS}{number}", log[-1].commit)
     assert [one.number for one in pr_list.run(fresh.workspace, pr_list.PrListRequest()).unreadable] == [number]
     fresh.hook(True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROW = re.compile(r"\| (?P<attack>[^|]+) \| (?P<who>[^|]+) \| (?P<stop>[^|]+) \| `(?P<test>[a-z_]+::[A-Za-z_0-9]+)` \|")
+LISTED = re.compile(r"^- `(\w+)`: (`test_.*)$", re.M)
 OUTCOMES = ("prevented", "detected", "neither", "waits")
 
 
@@ -30,6 +31,14 @@ def rows():
 
 def test_every_attack_has_a_row_and_every_row_a_test():
     assert rows().keys() == attacks().keys()
+
+
+def test_the_page_names_what_is_tried_at_github_once_more():
+    page = (HERE / "README.md").read_text()
+    listed = {(name, test) for name, tests in LISTED.findall(page) for test in re.findall(r"`(test_\w+)`", tests)}
+    tree = ast.parse((HERE / "test_at_github.py").read_text())
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and str(node.module).startswith("test_")]
+    assert listed == {(str(node.module)[5:], name.name) for node in imports for name in node.names}
 
 
 def test_every_test_says_what_stops_the_attack():

@@ -71,6 +71,19 @@ def test_a_check_that_somebody_else_wrote_over_ours_is_answered(valid_hub, runne
     assert shown(valid_hub, pull.head)["modelsmith/approvals"] == "action_required"
 
 
+def test_a_check_of_another_app_keeps_no_older_one_of_ours_standing(valid_hub, runner):
+    """A workflow on the proposal's branch says first what is true now, so that the green that GitHub asks for stays."""
+    pull = valid_hub.propose({"README.md": "Two.\n"})
+    runner.check("--pr", str(pull.number), "--report")
+    valid_hub.review("maya", pull, "reject")
+    runner.check("--pr", str(pull.number), "--report")
+    theirs = next(run for run in reversed(valid_hub.repo.runs) if run["name"] == "modelsmith/approvals")
+    theirs["app"] = theirs["app"] | {"id": 99, "slug": "another"}
+    runner.check("--pr", str(pull.number), "--report")
+    ours = [run for run in valid_hub.repo.runs if run["name"] == theirs["name"] and run["app"] != theirs["app"]]
+    assert ours[-1]["conclusion"] == "failure"
+
+
 def test_with_a_persons_token_they_are_statuses(valid_hub, runner):
     pull = valid_hub.propose({"README.md": "Two.\n"})
     runner.token = valid_hub.tokens["maya"]

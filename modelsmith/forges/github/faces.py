@@ -266,26 +266,34 @@ class Faces:
             name = f"{CHECKS}{check.name}"
             if self.rest.writes_runs:
                 shown = (check.state, _short(check.title, LONGEST_TITLE), _summary(check))
-                if known.get(name) != shown:
+                if known.get(name) != {shown}:
                     self._show_run(head, name, *shown)
             else:
                 said = (_STATUSES[check.state], _short(check.title, LONGEST_STATUS), "")
-                if known.get(name) != said:
+                if known.get(name) != {said}:
                     self._show_status(head, name, *said[:2])
 
-    def _runs(self, head: str) -> dict[str, tuple[str, str, str]]:
-        """Check runs of a commit, by name; the last of each."""
+    def _runs(self, head: str) -> dict[str, set[tuple[str, str, str]]]:
+        """Check runs of a commit, by name; the last of each app.
+
+        Whoever may push a workflow writes runs of these names, too. One that says what is true now must not keep an
+        older one standing that says otherwise and is the one that GitHub requires.
+        """
         path = f"/commits/{head}/check-runs?filter=latest&per_page=100"
         answer = self.rest.ask("read the checks", path)
         runs = [read_answer(RunAnswer, run) for run in answer.get("check_runs", ())] if isinstance(answer, dict) else []
-        return {one.name: (one.conclusion or "", one.output.title or "", one.output.summary or "") for one in runs}
+        known: dict[str, set[tuple[str, str, str]]] = {}
+        for one in runs:
+            said = (one.conclusion or "", one.output.title or "", one.output.summary or "")
+            known.setdefault(one.name, set()).add(said)
+        return known
 
-    def _shown_statuses(self, head: str) -> dict[str, tuple[str, str, str]]:
+    def _shown_statuses(self, head: str) -> dict[str, set[tuple[str, str, str]]]:
         answer = self.rest.ask("read the statuses", f"/commits/{head}/status?per_page=100")
         statuses = (
             [read_answer(StatusAnswer, one) for one in answer.get("statuses", ())] if isinstance(answer, dict) else []
         )
-        return {one.context: (one.state, one.description or "", "") for one in statuses}
+        return {one.context: {(one.state, one.description or "", "")} for one in statuses}
 
     def _show_run(self, head: str, name: str, conclusion: str, title: str, summary: str) -> None:
         output: dict[str, Any] = {"title": title, "summary": summary}
