@@ -66,8 +66,8 @@ class LiveRecorder(Recorder):
         self._escalated: set[str] = set()
         self._store: Store | None = None
         self._trouble: dict[str, str] = {}
-        self._flowed: dict[str, tuple[float, float]] = {}
-        """By cluster: reports that may come at once, and when that was."""
+        self._flowed: dict[tuple[str, str], tuple[float, float]] = {}
+        """By cluster and whose key: reports that may come at once, and when that was."""
         self._judging, self._latching, self._flow = threading.Lock(), threading.Lock(), threading.Lock()
         self._flushing, self._opening = threading.Lock(), threading.Lock()
         self._ended = threading.Event()
@@ -149,7 +149,7 @@ class LiveRecorder(Recorder):
         good = [
             one._replace(decision=self._in_week(self._dated(one.decision))) for one in read if isinstance(one, Report)
         ]
-        if not self._flows(Counter(one.decision.cluster for one in good)):
+        if not self._flows(Counter((one.decision.cluster, sender) for one in good)):
             self.metrics.report("", "flood", len(given))
             return 429, {"error": {"code": "flood", "message": WORDS["flood"]}}
         said = iter(self._stored(good))
@@ -284,16 +284,16 @@ class LiveRecorder(Recorder):
         self._trouble.pop(what, None)
         return True
 
-    def _flows(self, reports: Mapping[str, int]) -> bool:
-        """Whether the store may be asked for so many of each cluster: none can use up what is another's."""
+    def _flows(self, reports: Mapping[tuple[str, str], int]) -> bool:
+        """Whether the store may be asked for so many of each cluster and key: none can use up what is another's."""
         with self._flow:
             now, left = self._clock.steady(), {}
-            for cluster, number in reports.items():
-                before, since = self._flowed.get(cluster, (float(_BURST), now))
-                left[cluster] = min(float(_BURST), before + (now - since) * _REPORTS_A_SECOND) - number
+            for whose, number in reports.items():
+                before, since = self._flowed.get(whose, (float(_BURST), now))
+                left[whose] = min(float(_BURST), before + (now - since) * _REPORTS_A_SECOND) - number
             if any(number < 0 for number in left.values()):
                 return False
-            self._flowed |= {cluster: (number, now) for cluster, number in left.items()}
+            self._flowed |= {whose: (number, now) for whose, number in left.items()}
             return True
 
     def _look_for_drift(self, one: Validated) -> None:

@@ -194,6 +194,14 @@ def test_a_flood_by_others_stops_no_report_of_this_cluster(desk):
     assert sent(desk, report(desk.decided()))[0] == 200
 
 
+def test_a_flood_by_one_key_stops_no_report_by_another_of_the_same_cluster(desk):
+    """Else one application could keep the losses that another one reports out of the window."""
+    batch = json.dumps({"reports": [report(desk.decided())] * MOST}).encode()
+    assert [desk.recorder.feedback(batch, sender="greedy")[0] for _ in range(25)][-1] == 429
+    body = json.dumps(report(desk.decided())).encode()
+    assert desk.recorder.feedback(body, sender="modest") == (200, {"result": "taken"})
+
+
 def test_a_report_of_a_decision_that_a_kill_took_brings_it_back(desk):
     one = desk.decided("specialist")
     desk.recorder._waiting.clear()
