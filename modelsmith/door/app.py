@@ -25,6 +25,8 @@ from modelsmith.schema.errors import ModelsmithError
 
 CALLER: Final[web.RequestKey[Token | None]] = web.RequestKey("caller", Token | None)  # type: ignore[arg-type]
 """Whose key a request came with; None where nobody needs one."""
+REPORTS_WAITING: Final = 128
+"""Bodies of reports that wait while two are read: threads are few, and main is followed in one of them."""
 OPEN: Final = ("/healthz", "/readyz")
 """Paths that are answered without a key: they say no more than whether there is a door."""
 
@@ -42,6 +44,7 @@ class Door:
 
     def __post_init__(self) -> None:
         self._gate = Gate(self.counting.limits)
+        self._reports = Gate(self.counting.limits.model_copy(update={"at_once": 2, "waiting": REPORTS_WAITING}))
 
     def app(self) -> web.Application:
         """The application."""
@@ -143,11 +146,17 @@ class Door:
 
     async def _feedback(self, request: web.Request) -> web.Response:
         body = await self._body(request)
-        status, answer = await asyncio.to_thread(
-            self.counting.recorder.feedback, body, partial(_may, request), _name(request[CALLER])
-        )
+        work = asyncio.ensure_future(self._reported(request, body))
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
+        status, answer = await asyncio.shield(work)
         headers = {"Retry-After": "1"} if status == 429 else {}
         return web.json_response(answer, status=status, headers=headers)
+
+    async def _reported(self, request: web.Request, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Read reports in a turn that lasts as long as the thread works, also where the sender has left."""
+        sender = _name(request[CALLER])
+        async with self._reports.turn(sender):
+            return await asyncio.to_thread(self.counting.recorder.feedback, body, partial(_may, request), sender)
 
     async def _models(self, request: web.Request) -> web.Response:
         names = sorted(name for name in self._served().clusters if _may(request, name))

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import time
+from contextlib import suppress
 
 import pytest
 from doors import ASKED, CLUSTER, WATCHED, event, until
@@ -302,6 +303,40 @@ def test_a_key_that_asks_a_hundred_times_makes_another_wait_for_one(play, tmp_pa
         assert served.index("modest") <= 3
 
     play(scene, keys=keys, limits=Limits(at_once=1, waiting=40, wait_seconds=20.0))
+
+
+def test_a_flood_of_reports_leaves_threads_and_turns_to_all_others(play, tmp_path):
+    """Also of senders that hang up: their reports are read all the same, and no faster."""
+    keys = callers(tmp_path)
+    greedy, modest = (keys.issue("caller", (CLUSTER,), 1)[1] for _ in range(2))
+    inside, most, read = [], [], []
+
+    def slow(body, may, sender):
+        inside.append(sender)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.remove(sender)
+        read.append(sender)
+        return 200, {}
+
+    async def scene(door):
+        door.recorder.feedback = slow
+
+        async def report(key, leaves=False):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.02 if leaves else None):
+                    url, headers = f"{door.url}/feedback", {"Authorization": f"Bearer {key}"}
+                    async with door.session.post(url, json={}, headers=headers) as answer:
+                        return answer.status
+
+        many = [asyncio.create_task(report(greedy, number % 2)) for number in range(60)]
+        await until(lambda: read != [])
+        assert await report(modest) == 200
+        assert len(read) < 20
+        await asyncio.gather(*many)
+        assert max(most) == 2
+
+    play(scene, keys=keys)
 
 
 def test_those_who_leave_while_they_wait_take_no_turn(play):
