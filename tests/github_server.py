@@ -844,6 +844,13 @@ def _fault(how: str, limits: dict[str, str]) -> tuple[int, dict[str, str], bytes
         return 405, limits | {"content-type": "application/json"}, body
     if how == "502 before":
         return 502, limits, b"<html>502 Bad Gateway</html>"
+    if how == "abuse":
+        said = b'{"message": "You have triggered an abuse detection mechanism. Please retry your request again later."}'
+        return 403, limits | {"content-type": "application/json"}, said
+    if how == "too quickly":
+        found = b'[{"resource": "PullRequest", "code": "custom", "message": "was submitted too quickly"}]'
+        said = b'{"message": "Validation Failed", "errors": ' + found + b"}"
+        return 422, limits | {"content-type": "application/json"}, said
     if how == "404":
         return 404, limits | {"content-type": "application/json"}, b'{"message": "Not Found"}'
     secondary = b'{"message": "You have exceeded a secondary rate limit. Please wait a few minutes."}'

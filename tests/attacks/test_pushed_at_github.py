@@ -16,6 +16,7 @@ from github_server import ALL
 from github_settings import ADMIN
 from test_at_github import NAME, WorldAtGitHub, forced, fresh, github, waiting  # noqa: F401
 
+from modelsmith.forges.events import new_event
 from modelsmith.forges.github.token import VARIABLES
 from modelsmith.operations import pr_list
 from modelsmith.operations.doctor_github import apply_settings
@@ -163,3 +164,18 @@ def test_what_is_opened_by_hand_keeps_no_reader_busy_and_hides_no_other(
     with refused("over-limits", "gate-closed"):
         fresh.merge(2)
     assert time.monotonic() - begin < 100
+
+
+@pytest.mark.xfail(strict=True, reason="neither: closed at GitHub is closed, whoever did it; it is proposed again")
+@pytest.mark.parametrize("how", ["in the pages", "in its log"])
+def test_a_pull_request_that_somebody_else_closed_by_hand_stays_open(fresh: WorldAtGitHub, how: str) -> None:  # noqa: F811
+    """Oli neither opened it nor decides about it, and may write there."""
+    number = fresh.propose({"notes.md": b"by Petra\n"}, "petra")
+    if how == "in the pages":
+        fresh.server.repos[NAME].pulls[number].state = "closed"
+    else:
+        log = fresh.logs("oli")
+        last = log._reader.log(fresh.pull_tip(number))[-1]
+        event = new_event(last, "closed", "oli", last.event.at, fresh.main())
+        forced(fresh, log._commit(event, None, (last.commit,)), f"refs/modelsmith/pulls/{number}")
+    assert fresh.as_("petra").get(number).status == "open"

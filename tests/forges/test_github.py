@@ -295,13 +295,17 @@ def test_no_answer_to_the_push_of_a_merge_is_looked_at(hub):
     assert hub.forge().merge(pull.number, merged.merge, hub.main()) == merged
 
 
-@pytest.mark.parametrize("how", ["secondary", "429"])
-def test_a_secondary_rate_limit_is_waited_for_as_long_as_github_says(hub, how):
+@pytest.mark.parametrize(
+    ("how", "status", "nap"),
+    [("secondary", 403, 1.0), ("429", 429, 1.0), ("abuse", 403, 60.0), ("too quickly", 422, 60.0)],
+)
+def test_a_secondary_rate_limit_is_waited_for_as_long_as_github_says(hub, how, status, nap):
+    """Also in the words of older servers, and of who has made many pull requests one after another."""
     naps = []
     hub.github.fail("POST", r"/pulls$", how)
     forge(hub, naps=naps).open(hub.proposal())
-    assert naps == [1.0]
-    assert hub.github.rest_asked("POST", r"/pulls$") == [403 if how == "secondary" else 429, 201]
+    assert naps == [nap]
+    assert hub.github.rest_asked("POST", r"/pulls$") == [status, 201]
 
 
 def test_a_used_up_rate_limit_ends_the_command_with_the_time_to_come_back(hub):

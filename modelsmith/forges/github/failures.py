@@ -15,6 +15,8 @@ UNSURE = "github-unsure"
 """The request may have been done or not: whoever made it looks before it is made again."""
 _SECONDARY_WAIT = 60.0
 """Seconds to wait at a secondary limit that names no time, by GitHub's "Rate limits for the REST API"."""
+_LIMITED = re.compile("rate limit|abuse detection|temporarily blocked from content creation", re.I)
+_TOO_QUICKLY = "was submitted too quickly"
 _RULES = re.compile(r"GH006|GH013|protected branch hook declined|repository rule violations")
 _TOO_WEAK = re.compile(r"Permission to \S+ denied|error: 403|[Ww]rite access to repository not granted")
 _REFUSED = re.compile(r"Authentication failed|error: 401|could not read Username|Invalid username")
@@ -25,10 +27,10 @@ def wait_for(status: int, headers: Mapping[str, str], message: str, now: datetim
     """Seconds until GitHub answers again, when it refused because of a rate limit; None when it was something else.
 
     By GitHub's "Rate limits for the REST API": ``retry-after`` first; with nothing remaining, ``x-ratelimit-reset``;
-    else a minute.
+    else a minute. By bug reports of others, who makes many things at a time is told so in other words, too.
     """
-    limited = "rate limit" in message.lower() or "retry-after" in headers or headers.get("x-ratelimit-remaining") == "0"
-    if status not in (403, 429) or not limited:
+    limited = bool(_LIMITED.search(message)) or "retry-after" in headers or headers.get("x-ratelimit-remaining") == "0"
+    if (status not in (403, 429) or not limited) and not (status == 422 and _TOO_QUICKLY in message):
         return None
     after = headers.get("retry-after", "")
     if after.isdecimal():
