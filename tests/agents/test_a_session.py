@@ -47,7 +47,7 @@ def server(world, role):
     )
 
 
-def test_an_agent_takes_the_loop_to_a_person_by_tools_alone_and_no_further(fresh):
+def test_an_agent_takes_the_loop_to_a_person_by_tools_and_no_further(fresh):
     async def first():
         async with server(fresh, "operator") as client:
             agent = Agent(client)

@@ -81,7 +81,7 @@ def told(lines, count):
     raise AssertionError("the stream ended")
 
 
-def test_a_reader_hears_what_was_and_what_comes_and_goes_on_after_its_cursor(served):
+def test_a_reader_hears_what_was_and_what_comes_after_its_cursor(served):
     served.ledger.append(happening(1), happening(2))
     with served.follow() as (answer, stream):
         assert answer.headers["x-accel-buffering"] == "no"

@@ -126,7 +126,7 @@ def test_a_file_that_a_person_changed_is_shown_and_kept_until_they_say_so(tmp_pa
     assert "Our own rule." not in theirs.read_text()
 
 
-def test_settings_of_other_servers_stay_and_another_role_is_no_silent_change(tmp_path):
+def test_other_servers_settings_stay_and_a_role_is_no_silent_change(tmp_path):
     (tmp_path / ".codex").mkdir()
     kept = '# ours\nmodel = "x"\n\n[mcp_servers.other]\ncommand = "y"\n'
     (tmp_path / ".codex/config.toml").write_text(kept)

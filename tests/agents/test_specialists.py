@@ -37,7 +37,7 @@ async def refusal(client, **arguments):
     return json.loads(reply.content[0].text)
 
 
-def test_an_agent_asks_a_specialist_and_learns_who_answered_by_which_record(tmp_path):
+def test_an_agent_asks_a_specialist_and_learns_by_which_record_it_serves(tmp_path):
     """Over standard input and output, as a client starts it: no clone, no role, and no other tool."""
 
     async def scene():
@@ -89,7 +89,7 @@ def test_a_door_with_keys_wants_one_for_this_cluster(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("key", "code"), [("key\n", None), ("schlüssel", "key-unusable"), ("a\nX-Admin: yes", "key-unusable")]
 )
-def test_a_key_that_no_header_carries_is_named_and_one_from_a_file_is_taken(tmp_path, monkeypatch, key, code):
+def test_a_key_that_no_header_carries_is_named_and_a_file_s_is_taken(tmp_path, monkeypatch, key, code):
     monkeypatch.setenv(KEY, key)
 
     async def scene():

@@ -186,7 +186,7 @@ def test_several_processes_may_put_the_same_artifact_at_once(tmp_path, sealed):
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.005, 0.02])
-def test_killed_in_the_middle_a_rerun_puts_the_artifact_and_clears_the_rest(store, tmp_path, folder, delay):
+def test_killed_in_the_middle_a_rerun_puts_it_and_clears_the_rest(store, tmp_path, folder, delay):
     (folder / "adapter_model.safetensors").write_bytes(os.urandom(1 << 20) * 32)
     artifact = seal(folder)
     store.root.mkdir()

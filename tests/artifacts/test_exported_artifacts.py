@@ -51,7 +51,7 @@ def refused(code, act):
 
 
 @pytest.mark.parametrize("kind", ["merged", "quantised"])
-def test_an_export_is_sealed_and_kept_and_its_kind_is_part_of_its_identity(kind, request, tmp_path):
+def test_an_export_is_sealed_and_its_kind_is_part_of_its_identity(kind, request, tmp_path):
     folder = request.getfixturevalue(kind)
     artifact = seal(folder)
     kept = Store(tmp_path / "store").put(folder, artifact)

@@ -222,7 +222,7 @@ def test_a_broken_adapter_config_is_bad_input(tmp_path):
         assert caught.value.code == "invalid-adapter-config"
 
 
-def test_an_artifact_says_which_base_it_belongs_to_without_saying_where_it_lay(folder):
+def test_an_artifact_says_its_base_without_saying_where_it_lay(folder):
     (folder / "README.md").write_text("base_model: /home/trainer/models")
     describe(folder, BASE)
     about = json.loads((folder / "base.json").read_bytes())

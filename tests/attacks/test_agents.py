@@ -143,7 +143,7 @@ def texts_outside_of_marks(value, marker):
     return [text for one in found for text in texts_outside_of_marks(one, marker)]
 
 
-def test_words_planted_in_titles_bodies_reasons_and_files_reach_an_agent_as_data(waiting):
+def test_words_planted_in_titles_reasons_and_files_reach_an_agent_as_data(waiting):
     """They stand between marks that nobody could know before, in every tool that reads."""
     waiting.hook(True)
     head = waiting.commit(
@@ -179,7 +179,7 @@ HOSTILE = (
 )  # fmt: skip
 
 
-def test_no_argument_of_any_tool_makes_it_crash_or_tell_a_path_of_the_machine(fresh):
+def test_no_argument_of_any_tool_makes_it_crash_or_tell_a_path(fresh):
     """Every argument of every tool with what breaks parsers, paths, git and SQL: an answer or a typed refusal."""
     draw = Random(7)
     places = (str(fresh.folder), str(Path(__file__).parents[2]), "Traceback", "/etc/", "site-packages")

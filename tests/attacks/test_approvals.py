@@ -85,7 +85,7 @@ def test_the_requester_s_change_passes_with_another_owner_s_approval(fresh):
     assert fresh.holds().approvals == 1
 
 
-def test_naming_somebody_else_as_requester_does_not_free_the_one_who_opened_it(fresh):
+def test_naming_somebody_else_as_requester_does_not_free_the_opener(fresh):
     """Whoever opens a pull request is known by their key, whatever the request says."""
     head = fresh.commit({"notes.md": b"by Petra\n"})
     number = fresh.open(head, "petra", requester="dana")
@@ -134,7 +134,7 @@ def test_an_expired_key_does_not_approve(waiting):
     waiting.detected(merge)
 
 
-def test_an_expired_key_with_a_backdated_statement_does_not_approve_past_the_hook(waiting):
+def test_an_expired_key_with_a_backdated_statement_does_not_approve(waiting):
     """The clock of a stolen key is the thief's: a time in a statement proves nothing about when it was signed."""
     backdated = signed_by(waiting, "erin", at=datetime(2025, 12, 31, tzinfo=UTC))
     merge = waiting.force(head_of(waiting), [backdated])
@@ -203,7 +203,7 @@ def test_an_approval_of_something_else_is_not_replayed(waiting, field, value):
     waiting.detected(waiting.force(head_of(waiting), [other]))
 
 
-def test_the_same_change_under_another_number_needs_an_approval_of_its_own(waiting):
+def test_the_same_change_under_another_number_needs_its_own_approval(waiting):
     """An approval names its pull request, so closing and opening again does not carry it over."""
     approval = signed_by(waiting, "maya")
     waiting.as_("maya").review(4, approval.proof)
@@ -246,7 +246,7 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
-def test_a_statement_in_another_spelling_is_refused_although_maya_signed_it(waiting, name):
+def test_a_statement_in_another_spelling_is_refused_although_maya_signed(waiting, name):
     """Only canonical JSON is an approval, so no two readers can read it differently."""
     signed = waiting.sign_with("maya", statement_bytes(waiting, SPELLINGS[name]))
     with refused("wrong-approval"):
@@ -398,7 +398,7 @@ def test_a_spoofed_author_takes_nobody_s_approval_away(fresh):
     assert fresh.merge(number).status == "merged"
 
 
-def test_the_author_of_a_signed_commit_approves_nothing_of_it_under_whatever_name(fresh):
+def test_the_author_of_a_signed_commit_approves_nothing_of_it(fresh):
     """Dana signs her commit with her own key, calls herself Oli, and lets the harness open it: it is still hers."""
     fresh.fetch()
     (fresh.clone / "evals/adtech/README.md").write_text("x\n")
@@ -424,7 +424,7 @@ def test_a_requester_written_out_of_the_receipt_past_the_hook_is_detected(fresh)
 
 
 @pytest.mark.xfail(strict=True, reason="neither: by default the harness's key may open what somebody else wrote")
-def test_a_change_handed_to_the_harness_and_approved_by_its_writer_is_detected(fresh):
+def test_a_change_handed_over_and_approved_by_its_writer_is_detected(fresh):
     """Petra writes it without signing it, has the harness open it in its own name, and approves it."""
     number = fresh.propose({"notes.md": b"by Petra\n"}, HARNESS)
     own = signed_by(fresh, "petra", number)
@@ -456,7 +456,7 @@ def test_where_people_open_a_change_handed_to_the_harness_is_refused(fresh):
     fresh.holds()
 
 
-def test_whom_the_record_names_as_asking_for_a_promotion_does_not_approve_it(waiting):
+def test_who_asks_for_a_promotion_by_its_record_does_not_approve_it(waiting):
     """The pull request says the harness asked, the signed record in it says Maya did: then Noor must decide."""
     files = waiting.next_files("customer-deployed", requested_by="maya")
     number = waiting.open(waiting.commit(files), branch="asked-by-maya")

@@ -26,23 +26,23 @@ from test_approvals import (  # noqa: F401
     test_a_rejection_is_not_lost_by_opening_the_same_again,
     test_a_signature_for_another_purpose_is_no_approval,
     test_a_signed_git_commit_is_no_approval,
-    test_a_statement_in_another_spelling_is_refused_although_maya_signed_it,
+    test_a_statement_in_another_spelling_is_refused_although_maya_signed,
     test_an_approval_of_something_else_is_not_replayed,
     test_an_armored_signature_with_more_around_it_is_refused,
     test_an_expired_key_does_not_approve,
     test_an_owner_of_something_else_opens_no_gate,
     test_comments_approve_nothing,
     test_merging_is_not_approving,
-    test_naming_somebody_else_as_requester_does_not_free_the_one_who_opened_it,
+    test_naming_somebody_else_as_requester_does_not_free_the_opener,
     test_one_person_does_not_count_for_two_needs_they_do_not_own,
     test_one_person_s_key_under_another_s_name_is_refused,
-    test_the_author_of_a_signed_commit_approves_nothing_of_it_under_whatever_name,
+    test_the_author_of_a_signed_commit_approves_nothing_of_it,
     test_the_harness_s_own_key_approves_nothing,
     test_the_requester_approves_nothing_of_their_own,
     test_the_requester_s_change_passes_with_another_owner_s_approval,
-    test_the_same_change_under_another_number_needs_an_approval_of_its_own,
+    test_the_same_change_under_another_number_needs_its_own_approval,
     test_where_people_open_a_change_handed_to_the_harness_is_refused,
-    test_whom_the_record_names_as_asking_for_a_promotion_does_not_approve_it,
+    test_who_asks_for_a_promotion_by_its_record_does_not_approve_it,
 )
 from test_bindings import (  # noqa: F401
     test_a_change_that_main_has_moved_under_is_opened_again,
@@ -60,13 +60,13 @@ from test_closing import (  # noqa: F401
 from test_governance import (  # noqa: F401
     test_a_harness_cannot_merge_what_policy_does_not_leave_to_it,
     test_a_harness_configured_to_be_a_person_signs_as_itself,
-    test_a_policy_of_another_repository_voids_every_approval_made_for_the_old_one,
+    test_a_policy_of_another_repository_voids_approvals_for_the_old_one,
     test_governance_changes_with_its_owners_approval,
     test_governance_does_not_change_without_its_owners,
     test_governance_mixed_with_a_promotion_is_refused,
 )
 from test_limits import (  # noqa: F401
-    test_a_pull_request_of_a_repository_that_was_renamed_since_decides_nothing,
+    test_a_pull_request_of_a_repository_renamed_since_decides_nothing,
 )
 from test_records import (  # noqa: F401
     test_a_promotion_prepared_anew_on_the_new_main_passes,
@@ -211,7 +211,7 @@ def approved(fresh: WorldAtGitHub) -> tuple[int, Pull]:
     return number, fresh.server.repos[NAME].pulls[number]
 
 
-def test_a_no_in_the_forge_s_pages_stops_the_merge_before_anybody_attests_it(fresh: WorldAtGitHub) -> None:
+def test_a_no_in_the_forge_s_pages_stops_the_merge_before_it_is_attested(fresh: WorldAtGitHub) -> None:
     """Paul asks for changes with GitHub's button and the harness dismisses that: only Paul takes it back."""
     number, pull = approved(fresh)
     repo = fresh.server.repos[NAME]
@@ -256,7 +256,7 @@ def opening(world: WorldAtGitHub, number: int, signer: str, at: datetime | None 
     return log._commit(event, None, (log._root(), head))
 
 
-def test_numbers_that_somebody_took_before_github_gave_them_keep_nobody_from_proposing(fresh: WorldAtGitHub) -> None:
+def test_numbers_that_somebody_took_beforehand_keep_nobody_from_proposing(fresh: WorldAtGitHub) -> None:
     """A file, an opening that nobody listed has signed, another number's log, a ref beneath; one that is gone again."""
     junk = fresh.git.text("hash-object", "-w", "--stdin", input=b"x")
     forged = opening(fresh, 2, "mallory")

@@ -65,7 +65,7 @@ def test_a_policy_that_shows_more_or_hides_what_is_needed_is_refused(fresh, name
     fresh.closed_to_everybody(fresh.commit(files), saying=words)
 
 
-def test_the_platform_keeps_cost_for_operators_and_reviewers_no_longer_see_it(candidate):
+def test_the_platform_keeps_cost_for_operators_unseen_by_reviewers(candidate):
     """Control: evidence and packet go without, the gate and a plain clone still hold, and the verdict recomputes."""
     kept(candidate)
     number = candidate.open(candidate.commit(accepted(candidate, without)), branch="promote")
@@ -104,7 +104,7 @@ COST = Cost(
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_evidence_that_shows_reviewers_what_policy_keeps_for_operators_is_found(candidate, name):
+def test_evidence_that_shows_reviewers_what_operators_keep_is_found(candidate, name):
     """However little of it: refused by the check `evidence`, and found once on main."""
     kept(candidate)
 
@@ -135,7 +135,7 @@ def test_the_proposal_s_own_policy_decides_nothing(candidate):
     candidate.closed_to_everybody(head, saying="never mixed")
 
 
-def test_what_an_operator_keeps_is_not_in_lineage_although_an_older_commit_has_it(candidate):
+def test_what_an_operator_keeps_is_not_in_lineage_though_history_has_it(candidate):
     """`training.json` was committed before the policy; lineage shows what today's policy shows."""
     kept(candidate)
     plain_git("merge", "--quiet", "--ff-only", candidate.main(), folder=candidate.clone)

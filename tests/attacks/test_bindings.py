@@ -164,7 +164,7 @@ def test_a_step_in_the_middle_cannot_be_left_out_with_the_disk_alone(fresh):
     fresh.detected(merge, "signed for another merge")
 
 
-def test_a_step_in_the_middle_cannot_be_left_out_where_people_signed_after_it(fresh):
+def test_a_step_cannot_be_left_out_where_people_signed_after_it(fresh):
     """With the harness's key: the merge is signed anew, then the opening, too; people name what they saw."""
     before, number = with_revocation(fresh, signed_before=False)
     head, paul, dana = fresh.head(number), kept_approval(fresh), opening(fresh, number)

@@ -178,7 +178,7 @@ def test_a_composite_whose_weight_lies_on_an_empty_section_passes_nothing(candid
     assert "micro has a weight, and the set has no micro-benchmark" in errors[0].message
 
 
-def test_a_packet_is_what_a_reviewer_reads_and_is_the_rendering_of_the_evidence(candidate):
+def test_a_packet_that_a_reviewer_reads_is_the_rendering_of_the_evidence(candidate):
     """The control of the one below."""
     files = candidate.files_for("eval-accepted")
     cluster = load_cluster(candidate.governed().tree, "rtb-pricing")
@@ -307,7 +307,7 @@ def test_a_swapped_file_of_a_stored_artifact_is_found(deployed, name):
         check_store(world)
 
 
-def test_a_swapped_artifact_sealed_and_signed_again_with_the_harness_s_key_is_found(deployed):
+def test_a_swapped_artifact_sealed_and_signed_by_the_harness_is_found(deployed):
     """The whole folder is consistent in itself, and still not the one whose id people approved."""
     world = in_the_harness_s_clone(deployed)
     folder = world.folder / "swapped"

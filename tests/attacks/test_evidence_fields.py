@@ -283,7 +283,7 @@ PASSES = {
 """Observations on which nothing else rests: nobody notices a lie about them, and the page says so."""
 
 
-def test_no_recomputable_field_of_evidence_can_be_changed_and_signed_again(candidate):
+def test_no_recomputable_field_of_evidence_can_be_changed_and_resigned(candidate):
     """By the harness's key: gate and verify refuse it, or the page calls it an observation of one machine."""
     honest = json.loads(evidence_bytes(candidate.evidence()))
     beside = candidate.files_for("eval-accepted")
@@ -319,7 +319,7 @@ def test_no_part_of_a_list_in_evidence_can_be_left_out(candidate, cut):
     assert replay
 
 
-def test_no_recomputable_field_of_a_record_can_be_changed_and_signed_again(candidate):
+def test_no_recomputable_field_of_a_record_can_be_changed_and_resigned(candidate):
     """The same for the record itself."""
     evidence = candidate.files_for("eval-accepted")
     honest = next_record(candidate.governed(), "eval-accepted", candidate.draft_for("eval-accepted"), evidence)
@@ -337,7 +337,7 @@ def test_no_recomputable_field_of_a_record_can_be_changed_and_signed_again(candi
     assert not wrong, "\n".join(wrong)
 
 
-def test_no_recomputable_field_of_training_facts_can_be_changed_and_signed_again(fresh):
+def test_no_recomputable_field_of_training_facts_can_be_resigned(fresh):
     """The same for a candidate's ``training.json``."""
     honest = json.loads(canonical_json(fresh.training()))
     wrong = []

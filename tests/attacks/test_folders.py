@@ -163,7 +163,7 @@ def test_a_secret_in_a_title_or_description_is_refused_by_client_and_gate(fresh)
     assert "the title holds what looks like a secret" in fresh.refusals(number)
 
 
-def test_a_secret_in_a_governed_or_any_other_file_is_refused_with_its_line(fresh):
+def test_a_secret_in_a_governed_or_other_file_is_refused_with_its_line(fresh):
     """Whoever owns the file approves: a key that is on main is on main for good."""
     path = "evals/adtech/rtb-root-cause/README.md"
     number = fresh.propose({path: f"# Notes\n\nkey {KEY_ID}\n".encode()}, "petra")

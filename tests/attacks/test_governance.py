@@ -126,7 +126,7 @@ def test_a_policy_that_gives_a_deployment_to_the_harness_is_refused(fresh):
     closed_to_all(fresh, edited(fresh, POLICY, gate_to_harness), LEFT_TO_HARNESS)
 
 
-def test_a_policy_that_gives_a_deployment_to_the_harness_is_not_followed_once_it_is_there(fresh):
+def test_a_policy_that_gives_a_deployment_to_the_harness_is_not_followed(fresh):
     """On main by force it is found, opens no gate meanwhile, and CODEOWNERS still asks for the head of trading."""
     there = fresh.force_honestly(edited(fresh, POLICY, gate_to_harness), "paul")
     for event in ("candidate", "eval-accepted", "artifact-exported"):
@@ -159,7 +159,7 @@ def test_paths_given_to_the_harness_do_not_outdo_owners(fresh):
         fresh.merge(number)
 
 
-def test_a_policy_of_another_repository_voids_every_approval_made_for_the_old_one(fresh):
+def test_a_policy_of_another_repository_voids_approvals_for_the_old_one(fresh):
     """The repository's identity is in what people sign."""
     number = fresh.propose({"notes.md": b"x\n"}, "petra")
     signed = fresh.sign_with("paul", fresh.statement("paul", number))
@@ -192,7 +192,7 @@ def test_a_codeowners_that_cannot_be_relied_on_is_refused(fresh, name):
 
 
 @pytest.mark.parametrize("name", ["more than 3 MB", "a line that does not parse", "nothing"])
-def test_a_codeowners_that_cannot_be_relied_on_opens_nothing_once_it_is_there(fresh, name):
+def test_a_codeowners_that_cannot_be_relied_on_opens_nothing_once_there(fresh, name):
     """On main by force it is found; and the gate gives nothing away to whoever asks meanwhile."""
     owners = OWNERS[name](fresh.governed().tree.read(CODEOWNERS))
     fresh.rewrite_on_disk("refs/heads/main", fresh.commit({CODEOWNERS: owners}))
@@ -251,7 +251,7 @@ def test_a_person_whose_name_looks_like_another_s_is_refused(fresh, person, sayi
     ],
     ids=["rn for m", "another's id as login", "nearly a role", "0 for O"],
 )
-def test_a_person_whose_name_looks_like_another_s_in_plain_letters_is_refused(fresh, person):
+def test_a_name_that_looks_like_another_s_in_plain_letters_is_refused(fresh, person):
     """With ``rn`` for ``m``, digits for letters, or nearly a role's name."""
     listed = {**person, "roles": ["platform"], "keys": [{"key": fresh.public("mallory")}]}
     saying = "are the same" if "logins" in person else "alike"
@@ -312,7 +312,7 @@ def test_a_cluster_with_records_keeps_its_settings(waiting):
     waiting.closed_to_everybody(waiting.commit({f"clusters/{CLUSTER}/cluster.yaml": None}), "check-failed")
 
 
-def test_the_contract_that_agents_read_follows_the_rules_and_tells_no_others(fresh):
+def test_the_contract_that_agents_read_tells_the_rules_and_no_others(fresh):
     """Other terms of a rollback come with a contract that says so; one that says more than the rules is refused."""
     fresh.force_honestly({AGENT_CONTRACT: written(fresh.governed().tree)}, "petra")
     terms = {SETTINGS: fresh.governed().tree.read(SETTINGS).replace(b"window_minutes: 60", b"window_minutes: 90")}

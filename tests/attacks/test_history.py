@@ -182,7 +182,7 @@ def test_history_rewritten_from_another_root_has_another_fingerprint(deployed):
     assert deployed.detected().code == "unknown-root"
 
 
-def test_promotions_in_a_first_commit_with_the_pinned_governance_are_found(deployed):
+def test_promotions_in_a_first_commit_with_pinned_governance_are_found(deployed):
     """The rules and keys are the pinned ones, and the first commit brings a deployment that nobody approved."""
     files = {f"{receipts(deployed)}/approval-maya.json": None, f"{receipts(deployed)}/approval-maya.json.sig": None}
     squashed = deployed.git.commit_files(deployed.main(), files, "x\n", NOBODY)

@@ -96,7 +96,7 @@ def billion_files(world: World) -> str:
     return world.git.commit_tree(with_folder(world, tree), [world.main()], "A bomb\n", NOBODY)
 
 
-def test_folders_that_name_one_another_a_billion_times_are_refused_at_once(fresh):
+def test_folders_that_name_one_another_a_billion_times_are_refused(fresh):
     """Thirty objects that list 2^30 files."""
     fresh.fetch()
     head = billion_files(fresh)
@@ -165,7 +165,7 @@ def test_objects_made_to_keep_every_reader_busy_are_refused_when_opened(fresh, m
         fresh.open(head, "petra")
 
 
-def test_a_proposal_merged_crosswise_with_main_is_refused_before_git_merges_it(fresh):
+def test_a_proposal_merged_crosswise_is_refused_before_git_merges_it(fresh):
     """One that was approved brings the crossings in empty commits; the next forks below, and git merged for hours."""
     fresh.fetch()
     main = fresh.main()
@@ -229,7 +229,7 @@ def opened_by_hand(world: World, number: int, main: str, head: str, change: str,
     return world.git.commit_files(None, event_files(event, signature, None), f"opened {number}\n", NOBODY, (root, head))
 
 
-def test_a_description_of_megabytes_is_refused_by_the_hook_and_hides_no_other(fresh):
+def test_a_description_of_megabytes_is_refused_and_hides_no_other(fresh):
     """Everybody would read it at every list, for good."""
     other = fresh.propose({"docs/other.md": b"x"}, branch="other")
     main, head = fresh.main(), fresh.commit({"docs/x.md": b"x"})
@@ -245,7 +245,7 @@ def test_a_description_of_megabytes_is_refused_by_the_hook_and_hides_no_other(fr
     assert int(shown.exit_code()) == 5
 
 
-def test_a_pull_request_of_a_repository_that_was_renamed_since_decides_nothing(fresh):
+def test_a_pull_request_of_a_repository_renamed_since_decides_nothing(fresh):
     """Its approvals speak of another repository, so that no receipt of them would verify."""
     waiting = fresh.propose({"docs/x.md": b"x"}, branch="waiting")
     fresh.approve(waiting, "paul")
@@ -262,7 +262,7 @@ def test_a_pull_request_of_a_repository_that_was_renamed_since_decides_nothing(f
     fresh.holds()
 
 
-def test_rules_by_which_main_could_not_be_read_are_refused_whoever_approves(candidate):
+def test_rules_by_which_main_could_not_be_read_are_refused(candidate):
     """A transition that a history has taken is no longer allowed: every command would end there, for everybody."""
     policy = text(candidate, POLICY)
     first = policy.index("- event: candidate") if "- event: candidate" in policy else policy.index("event: candidate")
@@ -291,7 +291,7 @@ def test_a_work_tree_too_deep_to_walk_is_said_in_words(fresh):
         validate.run(fresh.workspace, validate.ValidateRequest())
 
 
-def test_validate_says_before_anything_is_proposed_what_the_gate_would_refuse(fresh):
+def test_validate_says_beforehand_what_the_gate_would_refuse(fresh):
     """The limits of main, asked of the files on disk; what main holds as it is was let in and is not asked again."""
     short = text(fresh, POLICY).replace("limits:\n", "limits:\n  path_bytes: 64\n  file_bytes: 1048576\n")
     land(fresh, {POLICY: short.encode()})
@@ -390,7 +390,7 @@ class Proposals:
 
 @settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(CHANGES, min_size=2, max_size=4))
-def test_whatever_is_let_in_verifies_and_whatever_is_refused_is_refused_in_words(fresh, changes):
+def test_what_is_let_in_verifies_and_what_is_refused_is_refused_in_words(fresh, changes):
     """Generated proposals, through the real gate, hook and merge; verify reads main after every one that got in."""
     proposals, refused_in_words = Proposals(fresh), []
     fresh.hook(True)
@@ -424,7 +424,7 @@ def test_under_the_smallest_limits_what_merges_still_verifies(fresh):
     assert fresh.holds().changes == 2
 
 
-def test_a_change_that_was_merged_reverted_and_proposed_again_is_merged_and_verifies(fresh):
+def test_a_change_merged_reverted_and_proposed_again_verifies(fresh):
     """Its receipts had one folder for both decisions, so that nobody could ever merge it again."""
     for content in (b"x", None, b"x", None):
         land(fresh, {"docs/x.md": content}, branch=f"branch-{content!r}-{fresh.main()[:6]}")

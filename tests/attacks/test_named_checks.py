@@ -45,7 +45,7 @@ def test_a_record_that_was_written_over_passes_over_nothing(waiting: World) -> N
     assert {states[name] for name in ("evidence", "rollback")} == {"failure"}, "not looked at, so not passed over"
 
 
-def test_a_page_tells_what_the_toolkit_rendered_and_never_a_packet_by_hand(waiting: World) -> None:
+def test_a_page_tells_what_the_toolkit_rendered_and_no_packet_by_hand(waiting: World) -> None:
     """A packet that its proposer wrote, shown at the forge as if evidence and records said so."""
     main = waiting.governed()
     honest = standing(main, waiting.as_("maya").get(4))

@@ -222,9 +222,7 @@ def decided(entries, owners, gates, reviews, involved):
 
 @settings(max_examples=150, deadline=None)
 @given(CHANGES, OWNERS, GATES, REVIEWS, INVOLVED)
-def test_an_open_gate_has_an_uninvolved_person_of_the_right_role_for_every_owned_path(
-    entries, owners, gates, reviews, involved
-):
+def test_an_open_gate_has_an_uninvolved_owner_for_every_owned_path(entries, owners, gates, reviews, involved):
     """An oracle that reads the owners' lines by itself: last match, plain folders, exact names."""
     decision = decided(entries, owners, gates, reviews, involved)
     if not decision.open:
@@ -281,7 +279,7 @@ def test_one_more_verdict_opens_a_gate_only_if_it_counts(entries, owners, gates,
 
 @settings(max_examples=100, deadline=None)
 @given(CHANGES, OWNERS, GATES, INVOLVED)
-def test_silence_opens_only_what_nobody_owns_and_policy_leaves_to_the_checks(entries, owners, gates, involved):
+def test_silence_opens_only_what_nobody_owns_and_policy_leaves_to_checks(entries, owners, gates, involved):
     """Without one approval a gate opens for the rendered routing of nobody's, and for nothing else."""
     if decided(entries, owners, gates, [], involved).open:
         assert {path for path, _ in entries} == {"clusters/rtb/routing.yaml"}

@@ -73,7 +73,7 @@ PUSHED: dict[str, Callable[[WorldAtGitHub], str]] = {
 
 
 @pytest.mark.parametrize("what", PUSHED)
-def test_a_push_to_main_is_refused_by_the_rules_and_found_where_there_are_none(ruled: WorldAtGitHub, what: str) -> None:
+def test_a_push_to_main_is_refused_by_the_rules_or_found_without_them(ruled: WorldAtGitHub, what: str) -> None:
     """Oli may write there. Without the ruleset nothing stops him, and everybody who verifies or saw more finds it."""
     world, main = ruled, ruled.main()
     commit = PUSHED[what](world)
@@ -112,7 +112,7 @@ REFS = [
 ]
 
 
-def test_refs_that_mean_something_or_can_be_mistaken_for_it_stand_in_for_nothing(waiting: WorldAtGitHub) -> None:  # noqa: F811
+def test_refs_that_mean_something_or_look_like_it_stand_in_for_nothing(waiting: WorldAtGitHub) -> None:  # noqa: F811
     """A forge of one's own refuses them. GitHub takes them: main, logs and their numbers are read by exact names."""
     fix = waiting.commit({"notes.md": b"quick fix\n"})
     taken = [ref for ref in REFS if waiting.push(f"{fix}:{ref}").returncode == 0]

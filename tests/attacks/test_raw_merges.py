@@ -92,7 +92,7 @@ def approved(world: World) -> int:
 
 
 @pytest.mark.parametrize("which", ["merge", "receipts"])
-def test_a_merge_of_megabytes_is_refused_and_forced_past_the_hook_it_stops_nobody(fresh, which):
+def test_a_merge_of_megabytes_is_refused_and_forced_in_it_stops_nobody(fresh, which):
     """Five megabytes of words in the merge commit once ended verify, for everybody and for good."""
     long, plain = FORMS["a message of five megabytes"], FORMS["as it should be"]
     forms = (long, plain) if which == "merge" else (plain, long)
@@ -129,7 +129,7 @@ def test_whatever_form_a_merge_has_the_hook_refuses_it_or_it_verifies(fresh):
     pushed()
 
 
-def test_a_merge_that_is_dated_after_the_end_of_an_approver_s_key_is_refused(fresh):
+def test_a_merge_dated_after_the_end_of_an_approver_s_key_is_refused(fresh):
     """The forge's clock said that the key had not ended, the receipt that it had: verify refused, for good."""
     end = (datetime.now(UTC) + timedelta(minutes=8)).strftime("%Y-%m-%dT%H:%M:%SZ")
     people = yaml.safe_load(fresh.bare.text("show", f"{fresh.main()}:{PEOPLE_FILE}"))

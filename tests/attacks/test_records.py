@@ -57,7 +57,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_a_record_that_does_not_follow_from_main_is_found_although_signed_and_approved(waiting, name):
+def test_a_record_that_does_not_follow_is_found_although_approved(waiting, name):
     """Signed by the harness, approved by the owner, and still not the next thing that may happen."""
     files = waiting.next_files("customer-deployed", **LIES[name])
     waiting.detected(fooled(waiting, waiting.commit(files)))
@@ -107,7 +107,7 @@ MORE = {
 
 
 @pytest.mark.parametrize("name", MORE)
-def test_a_promotion_that_brings_anything_else_is_refused_although_everybody_approves(waiting, name):
+def test_a_promotion_that_brings_anything_else_is_refused(waiting, name):
     """Its own new folder and the exact rendering of routing, nothing else."""
     head = waiting.commit({**waiting.next_files("customer-deployed"), **MORE[name]})
     waiting.closed_to_everybody(head, requester=HARNESS)

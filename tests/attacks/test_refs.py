@@ -119,7 +119,7 @@ def test_a_review_log_removed_on_disk_is_found_by_every_clone_that_saw_it(waitin
     assert PULL in errors[0].message
 
 
-def test_a_number_used_again_after_its_log_was_removed_is_found_by_every_clone_that_saw_it(waiting):
+def test_a_number_used_again_after_its_log_was_removed_is_found(waiting):
     """The new log does not follow the old one."""
     reader = Git(waiting.plain_clone())
     LocalForge(waiting.forge, reader, None).fetch_into(reader)

@@ -161,7 +161,7 @@ def test_a_root_that_is_none_does_not_keep_its_owners_from_mending_it(fresh: Wor
     assert gate(fresh, number, bundle).decision.open
 
 
-def test_a_rejection_signed_by_a_clock_that_is_behind_is_later_than_the_button(hosted: World, job: Job) -> None:
+def test_a_rejection_by_a_clock_that_is_behind_is_later_than_the_button(hosted: World, job: Job) -> None:
     """Petra's machine is four minutes behind GitHub: she pressed the button, thought again, and signed."""
     number = hosted.propose(NOTES, actor="maya")
     bundle = read(

@@ -188,7 +188,7 @@ def test_no_path_drowns_among_many(fresh):
     assert all(path in written for path in notes | night)
 
 
-def test_the_lines_of_each_file_are_its_own_whatever_it_is_called_or_becomes(fresh):
+def test_the_lines_of_each_file_are_its_own_whatever_it_is_called(fresh):
     """Names that sort in odd ways or look like a diff, and a file that becomes a link."""
     before = {"docs/b": b"old\n", "docs/c.md": b"old\n"}
     main = fresh.commit(before)

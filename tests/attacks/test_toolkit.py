@@ -42,7 +42,7 @@ def test_the_trap_springs_when_it_is_imported(fresh):
     assert sprung.exists()
 
 
-def test_a_proposal_that_changes_the_toolkit_is_judged_by_the_one_before_it(fresh):
+def test_a_proposal_that_changes_the_toolkit_is_judged_by_the_old_one(fresh):
     """Opened, shown, pushed and verified with the proposal checked out: nothing of it runs."""
     head, sprung = trapped(fresh, [name for name in IMPORTED if not name.startswith("evals/")])
     fresh.hook(True)
@@ -137,7 +137,7 @@ def test_a_pattern_made_to_never_end_ends(fresh):
         "{$ref: '#/enum/0', enum: [{$ref: 'file:///etc/passwd'}]}",
     ],
 )
-def test_a_schema_that_would_hang_or_lead_elsewhere_is_refused_when_it_is_proposed(fresh, schema):
+def test_a_schema_that_would_hang_or_lead_elsewhere_is_refused(fresh, schema):
     """References lead to schemas of the rubric only, and back to themselves only by way of the answer."""
     tree = fresh.governed().tree
     rubric = next(path for path in tree.paths(SET) if "/rubrics/" in path)

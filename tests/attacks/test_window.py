@@ -413,7 +413,7 @@ def test_live_evidence_with_one_better_figure_is_refused(short, doors):
     short.closed_to_everybody(head, saying="another outcome than its own counts", requester=attacker.HARNESS)
 
 
-def test_validation_without_live_evidence_is_refused_where_the_contract_names_a_rule(short):
+def test_validation_without_live_evidence_is_refused_where_a_rule_stands(short):
     """The harness leaves the file out."""
     short.closed_to_everybody(validated(short, {}), saying="asks for live.json", requester=attacker.HARNESS)
 

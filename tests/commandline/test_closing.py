@@ -27,7 +27,7 @@ def test_its_opener_closes_it_and_may_say_so_twice(fresh, close):
     assert (shown["status"], fresh.modelsmith("pr", "list", "--json").json["pulls"]) == ("closed", [])
 
 
-def test_whoever_neither_opened_nor_decides_it_is_refused_and_told_whom_to_ask(fresh, close):
+def test_who_neither_opened_nor_decides_it_is_told_whom_to_ask(fresh, close):
     code, error = close("oli")
     assert (code, error["code"]) == (3, "not-yours-to-close")
     assert "maya" in error["mend"]

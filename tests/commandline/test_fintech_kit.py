@@ -88,7 +88,7 @@ def test_the_loop_goes_to_the_person_who_answers_for_model_risk(bank, tmp_path):
     assert [one["specialist"] for one in routing["serving"]] == ["base", ran.json["specialist"]]
 
 
-def test_a_new_case_waits_for_the_head_of_fraud_and_a_cluster_for_model_risk(bank, tmp_path):
+def test_a_new_case_waits_for_the_head_of_fraud_a_cluster_for_model_risk(bank, tmp_path):
     world = bank.copied_to(tmp_path / "world")
     gates = {one["event"]: one["gate"] for one in world.modelsmith("approvers", "--json").json["gates"]}
     assert gates["customer-deployed"] == gates["deprecated"] == "model-risk"

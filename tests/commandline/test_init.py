@@ -119,7 +119,7 @@ def test_a_calling_gits_variables_lead_to_no_other_repository(tmp_path, name):
     assert modelsmith(tmp_path / "made", "verify", "--root", made.json["root"], **beside).code == 0
 
 
-def test_a_repository_of_sha256_works_with_its_forge_as_a_path_and_as_a_url(tmp_path):
+def test_a_repository_of_sha256_works_with_a_forge_as_path_and_as_url(tmp_path):
     made = modelsmith(tmp_path, "init", "made", "--json", GIT_DEFAULT_HASH="sha256")
     assert made.code == 0, made.out
     clone = tmp_path / "made"

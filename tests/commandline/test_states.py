@@ -78,7 +78,7 @@ def test_paths_are_those_of_the_folder_that_one_stands_in(fresh):
 
 
 @pytest.mark.parametrize("output", ["/dev/full", None])
-def test_a_result_that_cannot_be_printed_is_an_error_and_says_that_the_work_is_done(fresh, output):
+def test_a_result_that_cannot_be_printed_is_an_error_and_the_work_is_done(fresh, output):
     command = [str(Path(sys.executable).with_name("modelsmith")), "status"]
     target = f">{output}" if output else ">&-"
     done = subprocess.run(

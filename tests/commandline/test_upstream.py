@@ -107,7 +107,7 @@ def test_what_both_sides_changed_is_a_conflict_with_its_path(pair):
         pair.pull()
 
 
-def test_a_contribution_is_one_commit_on_upstreams_main_and_nothing_else_of_ours(pair):
+def test_a_contribution_is_one_commit_on_upstreams_main_and_no_more(pair):
     tip = pair.there({"docs/other.md": b"Other\n"})
     done = pair.contribute({"modelsmith/a.py": b"a = 2\n"}, body="It was wrong.")
     assert done.paths == ("modelsmith/a.py",)

@@ -70,7 +70,7 @@ def test_a_value_that_git_would_take_for_an_option_is_named_and_refused(fresh):
         assert "-1" in asked.json["message"]
 
 
-def test_a_name_too_long_for_a_cluster_is_refused_before_anything_is_named_after_it(fresh):
+def test_a_name_too_long_for_a_cluster_is_refused_before_it_is_used(fresh):
     before = sorted(fresh.clone.rglob(".git/modelsmith/**"))
     asked = fresh.modelsmith("iterate", "a" * 300, "--json")
     assert (asked.code, asked.json["code"]) == (2, "unknown-cluster")

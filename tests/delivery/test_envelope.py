@@ -54,7 +54,7 @@ def test_sequences_sort_as_text_in_the_order_of_events(numbers):
     assert sorted(numbers) == sorted(numbers, key=sequences.__getitem__)
 
 
-def test_the_data_is_what_its_schema_says_and_the_envelope_names_that_schema():
+def test_the_data_is_what_its_schema_says_and_the_envelope_names_it():
     made = envelope(recorded(happening(1)), SOURCE)
     schema = event_schemas()[made.get_type()]
     assert made.get_dataschema() == schema["$id"]

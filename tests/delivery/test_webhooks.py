@@ -83,7 +83,7 @@ def test_a_failing_event_is_retried_then_a_dead_letter_then_redelivered(telling,
     assert (again.delivered, again.dead, receiver.ids()[-1]) == (1, 0, first)
 
 
-def test_an_event_that_is_not_due_yet_is_left_and_holds_back_those_after_it(telling, receive):
+def test_an_event_that_is_not_due_yet_holds_back_those_after_it(telling, receive):
     receiver = receive(503, 200)
     webhooks.add(telling, "ops", receiver.url, (), "cloudevents")
     append(telling, 1, 2)

@@ -40,9 +40,7 @@ def test_an_untrained_model_fails_everything_by_its_form(governed, observe):
     assert all("answer's form" in c.reviewer_action for c in clusters)
 
 
-def test_what_follows_from_the_same_wrong_point_is_one_cluster_and_training_still_knows_what_each_misses(
-    governed, observe, right
-):
+def test_what_follows_from_one_wrong_point_is_one_cluster(governed, observe, right):
     """A wrong cause brings the wrong action, or by luck the right one: one cause, one cluster."""
 
     def answer(scenario, section, wording):
@@ -143,7 +141,7 @@ def test_a_capability_without_a_generator_asks_for_one(governed, observe, right)
     assert cluster.reviewer_action == "no generator teaches cause and action for bid-shading: write one"
 
 
-def test_failures_that_had_no_room_to_end_are_said_to_be_that_first_and_with_the_mend(governed, observe):
+def test_failures_without_room_to_end_are_said_to_be_that_with_the_mend(governed, observe):
     def cut(answers, share):
         return [
             one.model_copy(update={"finish": "length"}) if number % 10 < share else one

@@ -223,7 +223,7 @@ class TestLabelledAnswers:
     def test_a_short_label_and_the_names_that_right_answers_share_cost_no_row(self, governed, answer):
         assert self._texts(governed, governed.core[0].id, answer) == ()
 
-    def test_only_the_sentences_of_a_labelled_json_answer_count_and_only_against_answers(self, governed):
+    def test_of_a_labelled_json_answer_only_sentences_count_against_answers(self, governed):
         told = json.dumps({"cause": "pacing", "action": "review_floor", "because": self.ANSWER})
         texts = self._texts(governed, governed.core[0].id, told)
         assert [text.text for text in texts] == [self.ANSWER]
@@ -269,7 +269,7 @@ class TestDryRun:
         tried = dry_run(replace(governed, generators=(copying, *others)), Sft())
         assert [(loss.generator, loss.dropped, loss.rows) for loss in tried.losses] == [(first.id, 24, 24)]
 
-    def test_a_generator_that_runs_dry_when_its_capability_fails_alone_is_found(self, governed):
+    def test_a_generator_that_runs_dry_for_its_capability_alone_is_found(self, governed):
         first, *others = governed.generators
         poor = first.model_copy(update={"templates": first.templates[:1], "slots": {"a": ("x", "y")}})
         poor = poor.model_copy(update={"templates": (poor.templates[0].model_copy(update={"user": "One {a}."}),)})

@@ -72,7 +72,7 @@ def test_a_generator_that_teaches_a_wrong_form_is_named(governed, all_fail):
     assert refused.value.details["generator"] == spoiled.id
 
 
-def test_a_generator_that_cannot_make_enough_different_rows_says_how_many_it_can(governed, all_fail):
+def test_a_generator_short_of_different_rows_says_how_many_it_can_make(governed, all_fail):
     small = governed.generators[0].model_copy(
         update={"slots": {"a": ("x", "y")}, "templates": (Template(id="only", user="{a} and {a}"),)}
     )

@@ -95,7 +95,7 @@ def test_where_a_judge_decides_a_person_is_asked_instead_of_a_reward(governed, c
     assert "reward" not in cluster.reviewer_action
 
 
-def test_a_pattern_says_since_when_and_with_how_many_rows_it_was_trained_on(governed, clusters_of, shading):
+def test_a_pattern_says_since_when_and_with_how_many_rows_it_was_trained(governed, clusters_of, shading):
     found = clusters_of(dict.fromkeys(shading[:8], "pacing"))
     (cluster,) = remembered(found, [_past(governed, found, 3, shading[:8]), _past(governed, found, 4, shading[:7])])
     history = cluster.history
@@ -111,7 +111,7 @@ def test_a_pattern_says_since_when_and_with_how_many_rows_it_was_trained_on(gove
     assert (unseen.history.first_seen, unseen.history.action) == (None, "train")
 
 
-def test_failures_without_a_declared_value_are_told_apart_by_what_their_cases_speak_of(governed):
+def test_failures_without_a_declared_value_are_told_apart_by_their_words(governed):
     """A rubric of plain text knows no wrong values; that only cases of one kind fail is still seen, and has a name."""
     pytest.importorskip("sklearn")
     notes = ("The courier lost parcel {} on the way to the depot", "Invoice {} was paid twice by the same customer")

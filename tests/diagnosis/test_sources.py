@@ -80,7 +80,7 @@ def note(number: int) -> dict[str, str]:
     return {"note": OWN_NOTE.format(f"{number} ms"), "right": TIMEOUT}
 
 
-def test_a_data_set_s_rows_carry_manifest_and_line_and_bad_lines_are_named(governed, workspace, folder):
+def test_a_data_set_s_rows_carry_manifest_and_line_and_name_bad_lines(governed, workspace, folder):
     wrong = note(1) | {"right": '{"cause": "creative_size", "action": "cut_latency"}'}
     data = lines(note(1), b"{not json\n", {"note": "x"}, b"\n", note(2), {"note": "n", "right": "prose"}, b"[1]\n")
     (folder / "tickets.jsonl").write_bytes(data)

@@ -199,7 +199,7 @@ class TestMeasuring:
             measured(lambda asked: failure if "Rule 7" in asked else greets(asked))
         assert caught.value is failure
 
-    def test_a_judge_that_keeps_a_verdict_to_itself_leaves_no_agreement_behind(self):
+    def test_a_judge_that_keeps_a_verdict_to_itself_leaves_no_agreement(self):
         class Lazy:
             identity, lasting = digest("lazy"), True
 

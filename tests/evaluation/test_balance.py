@@ -64,7 +64,7 @@ def test_the_parts_of_every_dimension_add_up_to_the_whole_composite(invented):
 
 @given(sets(), st.sampled_from(("capability", "risk", "operator_lens", "outcome_type")))
 @settings(deadline=None)
-def test_a_part_is_what_the_composite_loses_when_every_scenario_of_that_value_fails(invented, dimension):
+def test_a_part_is_what_the_composite_loses_when_its_scenarios_fail(invented, dimension):
     rule = GateRule(
         points=point_weights(RUBRIC),
         composite=invented.evalset.composite,
@@ -165,7 +165,7 @@ def test_a_set_without_held_out_is_not_reproached_with_it():
 STORY = "Publishers in Spain raised their minimum price on Monday and 41 percent of our answers came back as too cheap."
 
 
-def test_the_same_case_told_twice_is_found_in_core_in_held_out_and_between_them():
+def test_the_same_case_told_twice_is_found_within_and_between_sections():
     copy = STORY.replace("41", "57").replace("Monday", "Tuesday")
     core = [scenario("a", text=STORY), scenario("b", text=copy), scenario("c", text="Spend ran out before noon today.")]
     held = [

@@ -464,7 +464,7 @@ class TestIdentityAndCost:
 
 
 class TestQuick:
-    def test_quick_asks_a_part_spread_over_capabilities_with_critical_cases_first(self, tmp_path):
+    def test_quick_asks_a_spread_part_with_critical_cases_first(self, tmp_path):
         observations = evaluate(tmp_path, quick=True)
         asked = {one.id for one in observations if one.section == "core"}
         assert len(asked) == 3

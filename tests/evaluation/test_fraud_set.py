@@ -146,7 +146,7 @@ def _says(note: str, hold: int) -> bool:
     return not hold or str(hold) in re.findall(r"\d+", note)
 
 
-def test_the_set_is_even_and_core_and_held_out_ask_in_the_same_proportions():
+def test_the_set_is_even_and_held_out_asks_in_the_proportions_of_core():
     found = balance(GOVERNED)
     assert not found.flags
     assert {len(scenario.wordings()) for scenario in GOVERNED.core} == {2}

@@ -201,7 +201,7 @@ class TestFigures:
 
 
 class TestVerdict:
-    def test_a_good_run_against_an_equal_incumbent_passes_with_sentences_a_reviewer_can_defend(self):
+    def test_a_good_run_passes_with_sentences_that_a_reviewer_can_defend(self):
         failing = {("held_out", n) for n in range(9)}
         result = headline(run(failing), run(failing), rule())
         assert result.verdict == "PASS"
@@ -289,7 +289,7 @@ class TestVerdict:
         higher = headline(run({("core", 0)}), None, rule(capability_floors={"cap-a": 1.0}))
         assert "cap-a 0.955 (21 of 22 pass, floor 1.000)" in sentence(higher, "capability-floors")
 
-    def test_every_critical_scenario_that_fails_is_told_with_its_points_and_how_far(self):
+    def test_every_critical_scenario_that_fails_is_told_with_its_points(self):
         rows = [
             *run(critical=()),
             row("core", "zeta", critical=True, good=False, style=False),

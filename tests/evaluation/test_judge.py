@@ -63,7 +63,7 @@ def evidence_of(text: str) -> tuple[str, str, str]:
 
 
 class TestWhatTheJudgeReads:
-    def test_it_reads_the_point_the_conversation_the_owners_words_the_reference_and_the_answer(self):
+    def test_it_reads_point_conversation_owners_words_reference_and_answer(self):
         before, answer, after = evidence_of(question_text(question("Hello, here is your refund.")))
         assert answer == "| Hello, here is your refund."
         for said in (
@@ -211,7 +211,7 @@ class TestReplies:
         assert decide(InvalidInput("prompt-too-long", "m", "n")).error.code == "judge-prompt-too-long"
         assert decide(Completion("", "", "error", 0, 0, 0.0)).error.code == "judge-failed"
 
-    def test_an_engine_that_stays_silent_is_an_error_for_every_question_that_it_left_open(self):
+    def test_an_engine_that_stays_silent_is_an_error_for_every_open_question(self):
         class Silent(Scripted):
             def complete(self, prompts, system, sampling):
                 yield from list(super().complete(prompts, system, sampling))[:1]

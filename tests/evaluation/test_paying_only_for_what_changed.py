@@ -146,7 +146,7 @@ class TestWhatIsAskedAgain:
         assert parrot.asked == []
         assert not any(one.row.points["cause"] for one in observations if one.id == "core-4")
 
-    def test_a_new_scenario_a_new_variant_and_a_lost_entry_each_say_their_reason(self, bench):
+    def test_a_new_scenario_a_new_variant_and_a_lost_entry_say_their_reason(self, bench):
         bench.eval("t1", governed())
         subject = governed()
         grown = replace(subject, core=(*subject.core, scenario("core-9", 9)))
@@ -182,7 +182,7 @@ class TestWhatIsAskedAgain:
         assert {key.rsplit("/")[-1] for key in parrot.asked} == {"2"}
         assert len(observations) == 3 * TOTAL
 
-    def test_one_declarative_point_edited_nothing_is_generated_and_the_point_is_scored_anew(self, bench):
+    def test_one_declarative_point_edited_only_the_point_is_scored_anew(self, bench):
         bench.eval("t1", governed())
         subject = governed()
         rubric = subject.rubric.model_copy(update={"points": subject.rubric.points[1:]})
@@ -240,7 +240,7 @@ class TestJudgedPoints:
         assert len(judge.asked) == 2 * TOTAL
 
     @pytest.mark.parametrize("facts", [{"weights": "pinned"}, {"weights": "unknown"}])
-    def test_a_judge_that_fails_is_an_error_never_a_zero_and_only_the_judge_is_asked_again(self, bench, facts):
+    def test_a_judge_that_fails_is_an_error_and_only_the_judge_is_asked_again(self, bench, facts):
         with pytest.raises(InvalidInput) as caught:
             bench.eval("t1", judged(), other_engine(**facts), judge=Judge(broken=True))
         assert (caught.value.code, caught.value.mend) == ("judge-unclear", "Another judge.")
@@ -261,7 +261,7 @@ class TestJudgedPoints:
         assert len(parrot.asked) == TOTAL - len(first)
         assert len(observations) == TOTAL
 
-    def test_a_judged_rubric_without_a_judge_is_said_before_a_token_is_paid_for(self, bench):
+    def test_a_judged_rubric_without_a_judge_is_said_before_a_token_is_paid(self, bench):
         parrot = Parrot()
         with pytest.raises(InfrastructureFailure) as caught:
             bench.eval("t1", judged(), parrot)

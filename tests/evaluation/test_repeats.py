@@ -73,7 +73,7 @@ def test_every_rate_is_the_share_among_all_choices_of_k_tries(drawn_set):
 
 
 @given(drawn_sets)
-def test_all_of_k_is_at_most_the_pass_rate_of_a_try_and_at_least_one_of_k_at_least_it(drawn_set):
+def test_all_of_k_is_at_most_a_try_s_pass_rate_and_one_of_k_at_least(drawn_set):
     found = rates(*drawn_set).rates
     first = found[0]
     assert first.k == 1
@@ -119,7 +119,7 @@ def test_fewer_tries_than_drawn_have_an_interval_over_scenarios():
     assert (two.k, two.every.value, two.every.low, two.every.high) == pytest.approx((2, *bounds), abs=1e-9)
 
 
-def test_an_answer_drawn_once_says_nothing_about_repeats_and_changes_nothing():
+def test_an_answer_drawn_once_says_and_changes_nothing_about_repeats():
     found = headline(rows({"a": [[True]], "b": [[False]]}), None, RULE)
     assert found.sections[0].repeats is None
 

@@ -39,7 +39,7 @@ def test_quantiles_agree_with_scipy(p, freedom):
 
 @settings(max_examples=60)
 @given(st.lists(st.lists(scores, min_size=1, max_size=4), min_size=2, max_size=30), confidences)
-def test_clustered_mean_is_weighted_least_squares_with_clustered_covariance(clusters, confidence):
+def test_clustered_mean_is_weighted_least_squares_clustered(clusters, confidence):
     means = [sum(values) / len(values) for values in clusters]
     assume(np.std(means) > 1e-6)
     outcome = [value for values in clusters for value in values]
@@ -97,7 +97,7 @@ def test_with_equal_clusters_the_error_is_inspects_to_the_factor_one(clusters, s
     assert tuple(ours.clustered_mean(values, confidence)) == pytest.approx(expected, **CLOSE)
 
 
-def test_with_unequal_clusters_inspect_weighs_samples_and_we_weigh_scenarios():
+def test_with_unequal_clusters_inspect_weighs_samples_and_we_scenarios():
     """A scenario asked five times counts once with us and five times with them: other means, so other errors."""
     values = {str(n): [0.3 + 0.1 * (n % 4)] * (1 if n % 4 else 5) for n in range(40)}
     bounds = ours.clustered_mean(values, 0.95)
@@ -120,7 +120,7 @@ def test_equal_values_leave_an_honest_interval(value, clusters, size):
 
 @settings(max_examples=60)
 @given(st.integers(2, 40), st.integers(2, 20), st.randoms(use_true_random=False), confidences)
-def test_weighted_means_add_correlated_parts_as_one_and_independent_pools_as_two(n, m, random, confidence):
+def test_weighted_means_add_correlated_parts_as_one_pools_as_two(n, m, random, confidence):
     core = {str(i): random.random() for i in range(n)}
     robust = {str(i): min(1.0, core[str(i)] * random.random() * 1.5) for i in range(n)}
     micro = {str(i): random.random() for i in range(m)}

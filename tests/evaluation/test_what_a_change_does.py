@@ -94,7 +94,7 @@ class TestWhatDiffers:
         change = set_change(governed(), with_points(governed(), format=None, pacing=NEW_POINT))
         assert {(one.point, one.kind) for one in change.points} == {("pacing", "added"), ("format", "removed")}
 
-    def test_scenarios_come_go_move_and_change_and_only_scored_changes_are_asked(self):
+    def test_scenarios_come_go_move_change_and_only_scored_changes_are_asked(self):
         subject = governed()
         core = list(subject.core)
         core[0] = scenario("core-0", 0, messages=[{"role": "user", "content": "New words"}])
@@ -146,7 +146,7 @@ class TestWhatDiffers:
         first, second = short.split(" -> ")
         assert first != second.removesuffix("...")
 
-    def test_labels_and_the_cluster_s_own_gate_are_said_and_no_labelled_answer_is_shown(self):
+    def test_labels_and_the_cluster_s_gate_are_said_but_no_labelled_answer(self):
         subject = judged()
         said = (("core-0", "Calm.", "pass"), ("core-0", "Hm.", "fail"), ("held-0", "Oh!", "fail"))
         then, now = (
@@ -162,7 +162,7 @@ class TestWhatDiffers:
 
 
 class TestTheJudgesAgreement:
-    def test_it_follows_what_people_say_now_of_answers_that_the_judge_has_seen(self):
+    def test_it_follows_what_people_say_now_of_answers_that_the_judge_saw(self):
         said = [("core-0", f"Calm {n}.", "pass" if n < 10 else "fail") for n in range(20)]
         old = replace(measured(), labels=labels(*said))
         known = agreement_with(old, {label.answer: label.verdict == "pass" for label in old.labels})
@@ -232,7 +232,7 @@ class TestCarriedVerdicts:
         assert carried.unknown == ()
         assert sorted(carried.rows, key=str) == sorted(answered(edited)[1], key=str)
 
-    def test_an_answer_at_hand_is_read_as_today_whatever_was_said_of_it_before(self):
+    def test_an_answer_at_hand_is_read_as_today_whatever_was_said_before(self):
         answers, rows = answered(governed())
         older = [row.model_copy(update={"points": dict.fromkeys(row.points, True)}) for row in rows]
         assert sorted(carry(governed(), governed(), older, answers).rows, key=str) == sorted(rows, key=str)
@@ -253,7 +253,7 @@ class TestCarriedVerdicts:
         carried = carry(subject, replace(subject, evalset=warmer), rows, {})
         assert carried.rows == ()
 
-    def test_a_judged_point_holds_only_while_its_words_and_the_scenarios_criteria_do(self):
+    def test_a_judged_point_holds_only_while_its_words_and_criteria_do(self):
         before = judged()
         rows = [row.model_copy(update={"points": {**row.points, "tone": True}}) for row in answered(governed())[1]]
         assert carry(before, judged(), rows, {}).unknown == ()

@@ -209,7 +209,7 @@ def built(governed, small):
     )
 
 
-def test_evidence_built_from_runs_recomputes_and_ignores_the_runs_own_headlines(built, small):
+def test_evidence_built_from_runs_recomputes_and_ignores_their_headlines(built, small):
     recompute(through_json(built))
     assert built.candidate.headline != small.candidate.headline
     assert built.artifact == built.candidate.weights

@@ -68,7 +68,7 @@ def test_every_figure_stands_in_the_description(small):
         assert f"{rate.section.replace('_', '-')} {rate.passed} of {rate.total}" in description
 
 
-def test_a_missed_threshold_and_a_loss_are_said_in_words_not_in_colour_alone(small, shapes):
+def test_a_missed_threshold_and_a_loss_are_said_in_words_not_in_colour(small, shapes):
     texts = [text.text for text in ET.fromstring(chart(shapes["twelve long names"])).iter(f"{SVG}text")]
     assert "FAIL" in texts
     assert texts.count("missed") == 2

@@ -139,7 +139,7 @@ def test_every_verdict_survives_the_round_trip(invented, read):
     assert len({(sample.id, sample.epoch) for sample in log.samples}) == len(observations)
 
 
-def test_conversation_reference_answer_usage_and_reason_are_what_the_run_holds(invented, read):
+def test_conversation_answer_usage_and_reason_are_what_the_run_holds(invented, read):
     observations = answered(invented)
     log = read(inspect_log(finished(invented, observations), invented, observations))
     by_key = {(o.section, o.id, o.wording, o.repeat): o for o in observations}
@@ -191,7 +191,7 @@ def test_inspects_own_mean_and_clustered_error_over_the_log_are_ours(invented, r
         assert share == pytest.approx(rate.passed / rate.total, abs=1e-9)
 
 
-def test_where_scenarios_differ_in_wordings_inspect_weighs_answers_and_we_weigh_scenarios():
+def test_where_wordings_differ_inspect_weighs_answers_and_we_scenarios():
     from inspect_ai.scorer import mean
 
     core = [scenario("one", variants=("once",)), scenario("many", variants=[f"again {n}" for n in range(4)])]

@@ -106,7 +106,7 @@ def test_the_rollback_contract_and_the_approvers_are_those_of_the_record(small, 
     assert "by maya, prepared by harness (harness)" in text
 
 
-def test_a_deployment_says_what_happens_to_traffic_who_is_there_and_what_comes_next(small, cluster, asked):
+def test_a_deployment_says_what_happens_to_traffic_and_what_comes_next(small, cluster, asked):
     text = packet(small, cluster, asked)
     assert "- Serves now: base 100%" in text
     assert "- Serves after the merge: base 90%, iter-001-00000001 10%, on trading-desk" in text
@@ -209,7 +209,7 @@ def test_a_score_at_its_threshold_never_looks_as_it_is_not(evidence, cluster, pa
     assert (float(figure) >= float(threshold)) == (value >= 0.7) == (result == "PASS")
 
 
-def test_the_firewalls_certificate_and_what_was_mended_stand_beside_the_lineage(evidence, cluster):
+def test_certificate_and_what_was_mended_stand_beside_the_lineage(evidence, cluster):
     parts = (
         PartOverlap(part="core", texts=12, similarity=0.41, overlap=0.125),
         PartOverlap(part="held_out", texts=30, similarity=0.38, overlap=0.0),

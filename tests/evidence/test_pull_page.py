@@ -85,7 +85,7 @@ def test_a_page_is_cut_where_a_forge_takes_no_more_and_says_so():
     assert len(promotion_page("x" * 70_000, FOLDER, 7)) < 500
 
 
-def test_an_eval_of_a_change_says_its_verdicts_first_and_what_is_not_known():
+def test_an_eval_of_a_change_says_its_verdicts_first_then_what_is_unknown():
     asked = ChangeEvaluated(
         "rtb-pricing", "iter-001-00000001", None, "the weights are missing.", NOTHING, [effect()], []
     )

@@ -36,7 +36,7 @@ def test_other_rubric_points_are_no_reason_to_say_pass(evidence):
     assert "cannot be judged" in trail_section(since(evidence, rule=other), Trail())
 
 
-def test_earlier_candidates_stand_with_the_verdict_of_their_day_and_those_untold_are_named(evidence):
+def test_earlier_candidates_stand_with_their_verdict_and_untold_are_named(evidence):
     then = judged_by(stricter(evidence, 0.99), evidence.candidate.headline).model_copy(update={"verdict": "FAIL"})
     failed = EarlierRun(
         model="iter-001-00000001", run_id=evidence.candidate.run_id, question=evidence.question, judged=then

@@ -49,7 +49,7 @@ def test_reward_and_greedy_score_stand_in_one_panel() -> None:
     assert "8 of 8 steps" in picture
 
 
-def test_a_training_without_reward_shows_its_loss_only_and_one_without_steps_says_so() -> None:
+def test_a_training_without_reward_shows_its_loss_and_says_if_no_steps() -> None:
     plain = drawn(SUPERVISED, "sft")
     assert "loss 0.900 at step 1 to 0.600 at step 2" in plain
     assert "sampled reward" not in plain
@@ -69,7 +69,7 @@ def test_hostile_words_in_a_name_are_words_in_the_picture(words: str) -> None:
     }  # fmt: skip
 
 
-def test_of_a_long_training_a_hundred_points_are_kept_first_and_last_among_them() -> None:
+def test_of_a_long_training_a_hundred_points_are_kept_with_both_ends() -> None:
     curve = curve_of([beat(step, loss=1 / 3 + step) for step in range(1, 5001)])
     assert curve
     (line,) = curve.lines

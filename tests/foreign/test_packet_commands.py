@@ -53,7 +53,7 @@ def test_evidence_that_was_edited_is_refused(reader):
     refused(reader, "digest")
 
 
-def test_a_statement_of_another_kind_is_refused_although_it_speaks_of_the_very_file(reader):
+def test_a_statement_of_another_kind_about_the_very_file_is_refused(reader):
     """The harness did sign a record; that is no evidence, whatever lies beside it under evidence's name."""
     for suffix in ("json", "sigstore.json"):
         shutil.copy(reader.file(f"04-*/record.{suffix}"), reader.file(f"02-*/evidence.{suffix}"))

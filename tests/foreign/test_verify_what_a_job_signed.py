@@ -76,7 +76,7 @@ def signed(tmp_path_factory):
 
 
 @pytest.mark.usefixtures("cosign", "model_signing")
-def test_a_reader_without_our_code_confirms_what_a_job_signed_and_no_other(signed, tmp_path, reader_of):
+def test_a_reader_without_our_code_confirms_what_a_job_signed_alone(signed, tmp_path, reader_of):
     signed.reader(tmp_path, reader_of).confirms(HEADING)
     for name, words in {
         "other_kind": "it is of another kind: https://modelsmith.dev/evidence/v1",

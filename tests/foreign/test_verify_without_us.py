@@ -113,7 +113,7 @@ class TestModelSigning:
         (reader.artifact / name).write_text("print()")
         reader.refuses("The artifact's signature", "Extra files found", name)
 
-    def test_without_the_option_of_the_page_a_file_under_a_git_folder_would_pass(self, reader):
+    def test_without_the_page_s_option_a_file_under_a_git_folder_would_pass(self, reader):
         (reader.artifact / ".github").mkdir()
         (reader.artifact / ".github" / "loader.py").write_text("print()")
         assert reader.run("The artifact's signature", {" --no-ignore-git-paths": ""}).returncode == 0

@@ -137,7 +137,7 @@ def group(base, head):
     return {"action": "checks_requested", "merge_group": {"base_sha": base, "head_sha": head, "head_ref": "pr-99"}}
 
 
-def test_a_merge_queues_commit_is_judged_as_the_pull_request_that_it_merges(valid_hub, runner):
+def test_a_merge_queues_commit_is_judged_as_the_pull_request_it_merges(valid_hub, runner):
     pull = valid_hub.propose({"README.md": "Two.\n"})
     valid_hub.review("maya", pull)
     base, tip = queued(valid_hub, pull.head)

@@ -201,7 +201,7 @@ def test_a_force_push_after_the_approval_shuts_the_gate(hub):
     assert hub.forge().get(pull.number).status == "closed"
 
 
-def test_reviews_in_the_pages_are_heard_with_their_commit_and_count_nothing(hub):
+def test_reviews_in_the_pages_are_heard_with_their_commit_and_not_counted(hub):
     pull = hub.propose(requester="maya")
     old = pull.head
     shown = hub.repo.pulls[pull.number]
@@ -230,7 +230,7 @@ def test_a_draft_waits_until_its_opener_calls_it_ready(hub):
         assert any("shows it as a draft" in refusal.sentence for refusal in decision.refusals) == draft
 
 
-def test_what_github_has_just_made_and_does_not_know_yet_is_asked_for_again(hub):
+def test_what_github_has_just_made_and_does_not_know_is_asked_again(hub):
     """By bug reports of others: 404 for a pull request that was opened a second ago."""
     hub.github.fail("GET", r"/pulls/\d+$", "404", times=2)
     naps = []

@@ -100,7 +100,7 @@ def test_an_apps_key_that_is_none_or_lies_in_the_clone_is_refused(hub, key):
     assert refused(lambda: forge(hub, access(hub, **{APP_ID: "5", APP_KEY: torn})).main()).code == "bad-app-key"
 
 
-def test_another_apps_key_a_wrong_clock_and_a_missing_installation_are_told_apart(hub, key):
+def test_another_key_a_wrong_clock_and_no_installation_are_told_apart(hub, key):
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     assert refused(lambda: forge(hub, access(hub, **{APP_ID: "5", APP_KEY: pem(other)})).main()).code == "app-refused"
     hub.github.installed = False

@@ -56,7 +56,7 @@ def test_without_rules_every_hole_is_named_with_why_and_how(hub):
     assert all(one.why and one.mend for one in found if one.level == "bad")
 
 
-def test_what_the_token_may_not_see_counts_as_missing_and_names_the_permission(hub):
+def test_what_the_token_may_not_see_counts_as_missing_by_its_permission(hub):
     hub.github.rules(hub.repo, "petra-gh", rules=[{"type": "deletion"}, {"type": "non_fast_forward"}])
     unread = [one for one in said(hub) if "may not see" in one.sentence]
     assert {one.subject for one in unread} == {
@@ -175,7 +175,7 @@ def act(hub, monkeypatch, *permissions):
     monkeypatch.setenv("MODELSMITH_GITHUB_TOKEN", hub.github.token("petra-gh", "contents", *permissions))
 
 
-def test_apply_shows_the_difference_and_sets_nothing_until_it_is_agreed_to(hub, workspace, monkeypatch):
+def test_apply_shows_the_difference_and_sets_nothing_until_agreed_to(hub, workspace, monkeypatch):
     act(hub, monkeypatch, ADMIN)
     shown = apply_settings(workspace, "smith-gh", yes=False)
     assert [one.what for one in shown] == [

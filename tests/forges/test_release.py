@@ -32,7 +32,7 @@ def test_a_tag_that_is_not_on_main_is_not_built(tmp_path):
     assert not built(git("rev-parse", "HEAD"))
 
 
-def test_what_publishes_takes_what_was_built_and_runs_nothing_of_the_repository():
+def test_what_publishes_takes_what_was_built_and_runs_nothing_else():
     """The provenance is GitHub's to make: of every file that is published, and of nothing else."""
     build, publish = JOBS["build"]["steps"], JOBS["publish"]["steps"]
     assert [step for step in publish if "run" in step or "checkout" in step["uses"]] == []

@@ -38,7 +38,7 @@ def step_of(name, title):
 
 
 @pytest.mark.parametrize("file", [*FILES, ACTION], ids=lambda file: file.name)
-def test_actions_of_others_are_pinned_by_commit_with_their_version_beside_it(file):
+def test_actions_of_others_are_pinned_by_commit_with_version_beside_it(file):
     used = re.findall(r"uses: (.+)", file.read_text())
     assert [one for one in used if not one.startswith("./") and not PINNED.fullmatch(one)] == []
 
@@ -132,7 +132,7 @@ def test_the_nightly_workflow_hides_no_mistake(valid_hub, runner, monkeypatch):
 
 
 @pytest.mark.parametrize(("toolkit", "asked"), [(".", ".[github]"), ("modelsmith==1.2.3", "modelsmith[github]==1.2.3")])
-def test_the_action_installs_the_toolkit_of_its_own_commit_or_the_package_that_is_named(tmp_path, toolkit, asked):
+def test_the_action_installs_its_own_commit_or_the_package_that_is_named(tmp_path, toolkit, asked):
     (command,) = (step["run"] for step in yaml.safe_load(ACTION.read_text())["runs"]["steps"] if "run" in step)
     (tmp_path / "python").write_text('#!/bin/sh\necho "$PWD" "$@"\n')
     (tmp_path / "python").chmod(0o755)

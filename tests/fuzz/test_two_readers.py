@@ -48,7 +48,7 @@ def refused(text: str) -> list[Problem]:
 
 
 @pytest.mark.parametrize("hidden", HIDDEN, ids=HIDDEN.values())
-def test_no_character_ends_a_comment_or_hides_where_only_some_readers_see_it(hidden):
+def test_no_character_ends_a_comment_or_hides_for_some_readers_only(hidden):
     [problem] = refused(POLICY.format(hidden=hidden))
     assert (problem.file, problem.line, problem.field) == ("policy.yaml", 2, "")
     assert problem.message.startswith(HIDDEN[hidden])
@@ -70,7 +70,7 @@ def test_no_character_ends_a_comment_or_hides_where_only_some_readers_see_it(hid
         "a\u2028b",
     ],
 )
-def test_texts_in_every_language_are_welcome_where_the_diff_shows_each_character(words):
+def test_texts_in_every_language_are_welcome_where_the_diff_shows_them(words):
     hidden = {c for c in words if first_hidden(c)}
     escaped = words.translate({ord(c): f"\\u{ord(c):04x}" for c in hidden})
     data = f'content: "{escaped}"\n'.encode()

@@ -46,14 +46,14 @@ def test_what_nothing_rests_on_may_be_kept_for_operators(name):
 
 
 @pytest.mark.parametrize("name", ["RunEvidence.headline", "Evidence.attempts", "PromotionRecord.composite"])
-def test_a_public_field_may_become_a_reviewer_s_but_not_be_kept_from_whoever_decides(name):
+def test_a_public_field_may_be_a_reviewer_s_but_kept_from_no_decider(name):
     assert narrowing_problem(name, "reviewer") is None
     words, _ = narrowing_problem(name, "operator")
     assert "cannot be kept from reviewers" in words
     assert "`verify`" in words
 
 
-def test_a_figure_of_the_run_that_evidence_repeats_cannot_be_kept_back_either():
+def test_a_figure_of_the_run_that_evidence_repeats_is_not_kept_back():
     words, mend = narrowing_problem("RunResult.headline", "operator")
     assert words.startswith("RunEvidence.headline, which repeats RunResult.headline, cannot be kept from reviewers")
     assert "RunEvidence.cost" in mend

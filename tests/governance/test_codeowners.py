@@ -129,7 +129,7 @@ def test_a_file_over_three_megabytes_is_not_loaded():
     assert parse("* @owner\n").loaded
 
 
-def test_a_file_of_more_rules_than_are_asked_is_not_loaded_and_the_line_is_named():
+def test_a_file_of_more_rules_than_are_asked_is_not_loaded():
     most = parse("# a comment\n" + "* @owner\n" * MOST_RULES)
     assert most.loaded
     assert most.owners("x") == ("@owner",)

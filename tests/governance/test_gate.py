@@ -171,7 +171,7 @@ def test_somebody_elses_approval_counts_for_nothing(gate, actor):
     assert decision.approvers == ()
 
 
-def test_the_harness_never_approves_even_when_listed_as_a_person_with_every_role(gate):
+def test_the_harness_never_approves_even_as_a_person_with_every_role(gate):
     decision = gate(DEPLOYMENT, review("smith", DEPLOYMENT), preparer="zoe")
     assert not decision.open
     assert decision.waiting_for == ("@head-of-trading",)
@@ -354,7 +354,7 @@ def test_nothing_under_promotions_is_changed_or_removed(gate, touch):
         (f"{FOLDER}/04-customer-deployed/receipts", "receipts-are-not-proposed"),
     ],
 )
-def test_a_promotion_touches_its_new_folder_and_its_routing_and_nothing_else(gate, extra, code):
+def test_a_promotion_touches_its_new_folder_and_its_routing_and_no_more(gate, extra, code):
     subject = change(*DEPLOYMENT.paths, extra)
     decision = gate(subject, *(review(actor, subject) for actor in ACTORS))
     assert code in codes(decision)
@@ -477,7 +477,7 @@ PATHS = [
 ]
 
 
-def test_a_rejection_elsewhere_of_the_same_stands_until_its_giver_says_otherwise(gate):
+def test_a_rejection_elsewhere_of_the_same_stands_until_taken_back(gate):
     """Whatever number the same is opened under again, and whoever opens it."""
 
     def decision(*here, said="reject", by="maya", at=AT, pull=4, **other):
@@ -548,7 +548,7 @@ def test_adding_a_file_never_opens_a_closed_gate(policy, subject, verdicts, invo
 
 
 @given(CHANGE, VERDICTS, INVOLVED, st.sampled_from(ACTORS), st.sampled_from(["approve", "reject", "withdraw"]))
-def test_only_an_approval_that_counts_or_taking_back_ones_own_reject_opens_a_gate(
+def test_only_a_counting_approval_or_one_s_own_reject_taken_back_opens(
     policy, subject, verdicts, involved, actor, verdict
 ):
     reviews = heard(subject, verdicts)
@@ -597,13 +597,13 @@ def test_a_rollback_asks_oncall(gate):
     assert gate(ROLLBACK, review("noor", ROLLBACK)).open
 
 
-def test_a_contract_that_was_approved_with_the_deployment_asks_nobody_again_and_is_nobody_s_approval(gate):
+def test_a_contract_approved_with_the_deployment_asks_nobody_again(gate):
     decision = gate(ROLLBACK, contract=CONTRACT)
     assert (decision.open, decision.gate, decision.approvers) == (True, "contract", ())
     assert [need.satisfied_by for need in decision.needs] == ["contract of 04-customer-deployed"]
 
 
-def test_a_person_who_approves_a_rollback_decides_it_whatever_the_contract_says(gate):
+def test_who_approves_a_rollback_decides_it_whatever_the_contract_says(gate):
     decision = gate(ROLLBACK, review("noor", ROLLBACK), contract=CONTRACT)
     assert (decision.open, decision.gate, decision.approvers) == (True, "people", ("noor",))
 
@@ -634,7 +634,7 @@ def test_no_policy_gives_a_person_s_step_to_the_harness(gate, policy, event):
 
 
 @pytest.mark.parametrize("event", sorted(PERSON_EVENTS))
-def test_a_person_s_step_needs_an_owner_even_where_the_policy_names_a_role(gate, policy, event):
+def test_a_person_s_step_needs_an_owner_even_where_policy_names_a_role(gate, policy, event):
     lax = policy.model_copy(update={"harness_paths": ("/promotions/",)})
     subject = promotion(event, 4)
     reviews = [review(actor, subject) for actor in ("maya", "noor", "pat")]
@@ -651,7 +651,7 @@ def test_a_person_s_step_needs_an_owner_even_where_the_policy_names_a_role(gate,
         ("eval-accepted", {"sources": ("candidate", "deprecated")}, "out of deprecated"),
     ],
 )
-def test_no_policy_reaches_or_leaves_a_serving_state_by_an_event_of_the_harness(gate, policy, event, changed, words):
+def test_no_policy_reaches_or_leaves_a_serving_state_by_the_harness(gate, policy, event, changed, words):
     moved = tuple(t.model_copy(update=changed) if t.event == event else t for t in policy.transitions)
     decision = gate(promotion(event, 4), policy=policy.model_copy(update={"transitions": moved}))
     assert not decision.open

@@ -34,7 +34,7 @@ def test_the_hold_is_the_cluster_s_whoever_is_deployed(cluster):
     assert refused.value.details["specialist"] == cluster.name_of(2)
 
 
-def test_clearing_a_hold_changes_no_routing_but_its_place_in_the_chain_is_fixed(cluster):
+def test_clearing_a_hold_changes_no_routing_but_its_place_is_fixed(cluster):
     cluster.add(1, *DEPLOY, "rolled-back")
     before = render_routing("rtb", cluster.histories(), 0.1)
     cluster.add(1, "hold-cleared")
@@ -68,7 +68,7 @@ def test_two_rollbacks_in_a_row_are_one_hold_of_the_later_one(cluster):
     assert held(cluster.add(1, "hold-cleared")) is None
 
 
-def test_whoever_holds_a_cluster_is_not_retired_before_the_hold_is_cleared(cluster):
+def test_who_holds_a_cluster_is_not_retired_before_the_hold_is_cleared(cluster):
     hold = held(cluster.add(1, *DEPLOY, "rolled-back"))
     assert "cleared before" in hold_refusal(hold, "rtb", "deprecated", cluster.name_of(1))
     assert hold_refusal(hold, "rtb", "deprecated", cluster.name_of(2)) is None
@@ -90,7 +90,7 @@ EVENTS = ("customer-deployed", "production-validated", "rolled-back", "hold-clea
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from(EVENTS)), max_size=12))
-def test_no_deployment_ever_follows_a_rollback_without_a_clearance_between(cluster_factory, steps):
+def test_no_deployment_ever_follows_a_rollback_without_a_clearance(cluster_factory, steps):
     cluster = cluster_factory()
     for iteration in (1, 2, 3):
         cluster.add(iteration, *EXPORT)

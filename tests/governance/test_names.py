@@ -67,7 +67,7 @@ def test_names_that_can_be_told_apart_are_welcome_together():
     assert named("user1", "user2", "agent-0", "agent-1") == []
 
 
-def test_a_role_has_no_double_and_a_person_is_not_called_nearly_like_a_role():
+def test_a_role_has_no_double_and_a_person_is_not_called_like_a_role():
     def problems(roles, *people):
         return list(name_problems(People(roles=dict.fromkeys(roles, ""), people=people)))
 

@@ -42,7 +42,7 @@ def verdict(asked=None, **other):
     return decide_rollback(**(facts | other))
 
 
-def test_the_exact_inverse_within_the_window_was_approved_with_the_deployment():
+def test_the_exact_inverse_in_the_window_was_approved_with_the_deployment():
     found = verdict()
     assert found.automatic
     assert "minute 10 of the 60" in found.sentence

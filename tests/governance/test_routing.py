@@ -52,7 +52,7 @@ def test_a_specialist_under_watch_is_not_yet_the_incumbent(cluster):
     assert record == digest(cluster.records[1][-1]) == last_routing_record(cluster.histories())
 
 
-def test_a_validated_specialist_serves_everything_and_supersedes_older_ones(cluster):
+def test_a_validated_specialist_serves_all_and_supersedes_older_ones(cluster):
     cluster.add(1, *VALIDATE)
     assert shares(cluster) == {cluster.name_of(1): 1.0}
     cluster.add(2, *DEPLOY)
@@ -84,7 +84,7 @@ def test_only_the_latest_specialist_under_watch_gets_traffic(cluster):
     assert shares(cluster) == {"base": 0.9, cluster.name_of(1): 0.1}
 
 
-def test_validating_a_newer_specialist_supersedes_an_older_one_under_watch(cluster):
+def test_validating_a_newer_specialist_supersedes_one_under_watch(cluster):
     cluster.add(1, *DEPLOY).add(2, *VALIDATE)
     assert shares(cluster) == {cluster.name_of(2): 1.0}
 
@@ -157,7 +157,7 @@ EVENTS = (*VALIDATE, "rolled-back", "deprecated", "hold-cleared")
     st.lists(st.tuples(st.integers(1, 3), st.sampled_from(EVENTS)), max_size=30),
     st.floats(0.001, 1.0, allow_nan=False),
 )
-def test_after_any_history_shares_sum_to_one_and_only_serving_states_serve(cluster_factory, steps, share):
+def test_after_any_history_shares_sum_to_one_and_serving_states_serve(cluster_factory, steps, share):
     cluster = cluster_factory()
     for iteration in (1, 2, 3):
         cluster.add(iteration, *EXPORT)

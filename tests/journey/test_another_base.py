@@ -50,7 +50,7 @@ def answers(world, tag: str) -> dict[str, str]:
     return {f"{one['section']}/{one['id']}/{one['wording']}": one["completion"] for one in lines}
 
 
-def test_after_the_base_model_changed_a_specialist_answers_over_its_own_and_a_successor_starts_from_the_new(
+def test_after_the_base_changed_a_specialist_answers_over_its_own(
     deployed, tiny_model: Path, other_model: Path
 ) -> None:
     specialist, mine = deployed.state()["specialist"], listing_digest(tiny_model)

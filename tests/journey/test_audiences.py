@@ -26,7 +26,7 @@ def say(world, audiences):
         ("Runs.cost: operator", "no record type 'Runs'"),
     ],
 )
-def test_validate_names_what_policy_may_not_say_with_file_line_field_and_mend(fresh, audiences, words):
+def test_validate_names_what_policy_may_not_say_with_line_and_mend(fresh, audiences, words):
     say(fresh, audiences)
     ran = fresh.modelsmith("validate", "--json")
     assert ran.code == 2
@@ -38,7 +38,7 @@ def test_validate_names_what_policy_may_not_say_with_file_line_field_and_mend(fr
     assert problem["mend"]
 
 
-def test_what_is_kept_for_operators_is_on_their_machine_and_not_in_the_repository(fresh):
+def test_what_is_kept_for_operators_stays_out_of_the_repository(fresh):
     say(fresh, "RunResult.cost: operator, Evidence.environment: operator, TrainingFacts.toolkit: operator")
     tiny.commit_to_root(fresh.clone, fresh.forge)
     ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")

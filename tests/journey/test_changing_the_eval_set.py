@@ -98,7 +98,7 @@ class TestChangedSince:
         assert found["change"]["scenarios"][0]["fields"] == ["operator_lens"]
         assert found["whole"]["verdict"] == "PASS"
 
-    def test_only_what_changed_is_asked_and_the_whole_set_is_judged_as_a_full_eval_would(self, deployed):
+    def test_only_what_changed_is_asked_and_the_whole_set_is_judged(self, deployed):
         edit(deployed, SCENARIO, "content: ", "content: Well, ")
         name = specialist_of(deployed)
         found = evaluate(deployed, "--model", name, "--changed-since", "HEAD")
@@ -109,7 +109,7 @@ class TestChangedSince:
         assert full["executed"] == 0
         assert found["whole"] == full["headline"]
 
-    def test_without_cache_or_ledger_the_evidence_on_main_stands_for_what_did_not_change(self, deployed):
+    def test_without_cache_or_ledger_evidence_on_main_stands_for_the_rest(self, deployed):
         """What CI has: a clone, and nothing that another one kept."""
         edit(deployed, SCENARIO, "content: ", "content: Well, ")
         forget(deployed)
@@ -135,7 +135,7 @@ class TestChangedSince:
         full = evaluate(deployed, "--model", name, "--against", "base-now", "--tag", "full")["run"]
         assert found["whole"] == full["headline"]
 
-    def test_a_clone_that_lacks_the_set_of_the_evidence_gives_no_verdict_on_the_whole(self, deployed, monkeypatch):
+    def test_a_clone_that_lacks_the_evidence_s_set_gives_no_whole_verdict(self, deployed, monkeypatch):
         edit(deployed, SCENARIO, "content: ", "content: Well, ")
         deployed.must("commit", "--quiet", "--all", "--message", "one")
         edit(deployed, SCENARIO.replace("-01", "-02"), "content: ", "content: So, ")
@@ -174,7 +174,7 @@ class TestChangedSince:
         full = evaluate(deployed, "--model", name, "--against", "base-now", "--tag", "full")["run"]
         assert found["whole"] == full["headline"]
 
-    def test_an_edited_rubric_is_judged_against_the_incumbent_as_a_full_eval_would(self, deployed):
+    def test_an_edited_rubric_is_judged_against_the_incumbent_as_in_full(self, deployed):
         edit(deployed, RUBRIC, "weight: ", "weight: 1")
         name = specialist_of(deployed)
         found = evaluate(deployed, "--model", name, "--changed-since", "HEAD")
@@ -207,7 +207,7 @@ class TestChangedSince:
         assert (found["run"]["completions"], found["whole"]["verdict"]) == (16, "PASS")
         assert "the eval set is new" in found["sentence"]
 
-    def test_a_set_under_another_name_is_compared_with_what_the_cluster_asked_before(self, deployed):
+    def test_a_set_under_another_name_is_compared_with_what_was_asked_before(self, deployed):
         deployed.must("mv", SET, "evals/adtech/causes")
         for path in (CLUSTER, "evals/adtech/causes/evalset.yaml"):
             edit(deployed, path, "rtb-root-cause", "causes")
@@ -251,7 +251,7 @@ class TestWhatAChangeIsAboutInCI:
         )  # fmt: skip
         return done.returncode, (folder / "eval.md").read_text()
 
-    def test_who_serves_is_asked_what_changed_and_the_page_says_the_verdict_first(self, deployed, tmp_path):
+    def test_who_serves_is_asked_what_changed_and_the_verdict_comes_first(self, deployed, tmp_path):
         edit(deployed, SCENARIO, "content: ", "content: Well, ")
         deployed.must("commit", "--quiet", "--all", "--message", "Reword")
         forget(deployed)
@@ -265,7 +265,7 @@ class TestWhatAChangeIsAboutInCI:
         assert (code, shown.splitlines()[:5]) == (0, page.splitlines()[:5])
         assert specialist_of(deployed) in page
 
-    def test_a_change_that_breaks_the_gate_ends_with_three_and_weights_not_at_hand_say_so(self, deployed, tmp_path):
+    def test_a_change_that_breaks_the_gate_ends_with_3_and_no_weights_say_so(self, deployed, tmp_path):
         edit(deployed, f"{SET}/evalset.yaml", "thresholds:\n  composite: 0", "thresholds:\n  composite: 1")
         deployed.must("commit", "--quiet", "--all", "--message", "Ask for more")
         found = self.ask(deployed, "--page", "eval.md", code=3)
@@ -282,9 +282,7 @@ class TestWhatAChangeIsAboutInCI:
         assert (lost["error"]["code"], lost["whole"]) == ("weights-missing", None)
         assert "**not known**" in (deployed.clone / "eval.md").read_text()
 
-    def test_what_all_clusters_share_is_a_change_of_each_and_settings_that_cannot_be_read_are_not_passed_over(
-        self, deployed
-    ):
+    def test_what_all_clusters_share_is_a_change_of_each(self, deployed):
         shared = deployed.clone / "clusters/defaults.yaml"
         shared.write_text(shared.read_text() + "# Reviewed.\n")
         deployed.must("commit", "--quiet", "--all", "--message", "Shared")
@@ -353,7 +351,7 @@ class TestDiffRubric:
         assert effect["unknown"] == 2, "one answer of the specialist and one of its incumbent"
         assert "--changed-since HEAD`" in effect["sentence"]
 
-    def test_a_judge_behind_an_endpoint_is_not_asked_and_its_key_is_not_needed(self, deployed):
+    def test_a_judge_behind_an_endpoint_is_not_asked_and_needs_no_key(self, deployed):
         rubric = yaml.safe_load((deployed.clone / RUBRIC).read_text())
         rubric["points"].append(
             {

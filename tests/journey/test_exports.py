@@ -17,7 +17,7 @@ def answers(world, tag):
     return {f"{one['section']}/{one['id']}/{one['wording']}": one["completion"] for one in found}
 
 
-def test_merged_weights_go_from_an_adapter_to_production_with_evidence_of_their_own(deployed):
+def test_merged_weights_reach_production_with_evidence_of_their_own(deployed):
     adapter = deployed.state()["specialist"]
     ran = deployed.modelsmith("export", adapter, "--as", "merged", "--json")
     assert ran.code == 0, ran.out + ran.err

@@ -9,7 +9,7 @@ import pytest
 from modelsmith.ledger.ledger import Ledger
 
 
-def test_the_first_iterate_ends_at_a_person_with_code_4_and_says_what_to_do(first_iterate):
+def test_the_first_iterate_ends_at_a_person_and_says_what_to_do(first_iterate):
     world, ran = first_iterate
     said = ran.json
     assert (said["cluster"], said["iteration"], said["phase"], said["outcome"]) == ("rtb-pricing", 1, "waiting", "PASS")
@@ -39,7 +39,7 @@ def test_an_open_pull_request_is_answered_again_without_work(waiting):
     assert Ledger(waiting.private / "ledger.db").events() == events
 
 
-def test_the_reviewer_sees_the_packet_the_checks_and_whose_approval_is_missing(waiting):
+def test_the_reviewer_sees_packet_checks_and_whose_approval_is_missing(waiting):
     shown = waiting.modelsmith("pr", "show", "4", "--json").json
     assert shown["pull"]["gate"] == "waiting"
     assert all(check["passed"] for check in shown["pull"]["checks"])
@@ -97,7 +97,7 @@ def test_approve_merge_verify_status_and_lineage_tell_the_same_story(waiting):
 
 
 @pytest.mark.usefixtures("installed_hook")
-def test_a_reviewer_decides_in_a_clone_of_their_own_without_the_harness_s_keys(waiting):
+def test_a_reviewer_decides_in_a_clone_without_the_harness_s_keys(waiting):
     theirs = waiting.folder / "theirs"
     waiting.must("clone", "--quiet", str(waiting.forge), str(theirs))
 

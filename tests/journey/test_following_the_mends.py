@@ -90,7 +90,7 @@ def test_every_error_of_a_phase_is_followed_to_its_mend(fresh):
     assert status(world)["error"] is None
 
 
-def test_status_says_what_runs_and_how_far_it_is_and_a_candidate_that_failed_is_shown_so(fresh):
+def test_status_says_what_runs_how_far_it_is_and_that_a_candidate_failed(fresh):
     world = fresh
     evalset = yaml.safe_load((world.clone / SET / "evalset.yaml").read_text())
     edit(world, f"{SET}/evalset.yaml", thresholds={"composite": 0.9, "held_out": 0.9})

@@ -201,7 +201,7 @@ def rewind_to_candidate(world):
     ],
     ids=["figure", "verdict left out", "rule", "rubric", "lineage"],
 )
-def test_evidence_changed_and_signed_again_with_the_harness_s_own_key_is_refused(waiting, forge_it, said):
+def test_evidence_changed_and_signed_by_the_harness_again_is_refused(waiting, forge_it, said):
     folder = waiting.folder_of("eval-accepted")
     files = {relative(waiting, path): path.read_bytes() for path in folder.iterdir() if path.is_file()}
     name = relative(waiting, folder)

@@ -9,7 +9,7 @@ CLUSTER = "rtb-pricing"
 SET = "adtech/rtb-root-cause"
 
 
-def test_the_balance_of_a_cluster_is_that_of_its_eval_set_as_table_json_and_picture(fresh):
+def test_the_balance_of_a_cluster_is_that_of_its_set_in_every_form(fresh):
     ran = fresh.modelsmith("balance", CLUSTER, "--svg", "balance.svg", "--json")
     assert ran.code == 0, ran.out
     found = ran.json["balance"]

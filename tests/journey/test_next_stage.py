@@ -11,7 +11,7 @@ from tiny import commit_to_root
 PATH = "clusters/rtb-pricing/cluster.yaml"
 
 
-def test_where_a_method_has_stopped_paying_iterate_takes_the_next_of_the_recipe(fresh):
+def test_where_a_method_has_stopped_paying_iterate_takes_the_next_one(fresh):
     cluster = yaml.safe_load((fresh.clone / PATH).read_text())
     first = cluster["training"]
     cluster["training"] = [first, copy.deepcopy(first) | {"method": "dpo", "rows": 8, "samples": 2}]

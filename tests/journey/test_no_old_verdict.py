@@ -28,7 +28,7 @@ def edited(world, path, old, new):
     file.write_text(text.replace(old, new))
 
 
-def test_the_same_command_after_the_rule_or_a_price_changed_says_todays_verdict(fresh):
+def test_after_the_rule_or_a_price_changed_today_s_verdict_is_said(fresh):
     code, first = evaluate(fresh)
     assert (code, first["run"]["headline"]["verdict"]) == (0, "PASS")
     edited(fresh, SET, "composite: 0.0", "composite: 0.9")
@@ -88,7 +88,7 @@ def test_answers_that_another_toolkit_read_otherwise_are_read_anew(fresh):
     assert (code, again["run"]["executed"]) == (0, 0)
 
 
-def test_a_baselines_settings_of_today_count_and_its_address_is_none_of_them(fresh):
+def test_a_baselines_settings_of_today_count_but_not_its_address(fresh):
     with StubServer() as stub, StubServer() as moved:
 
         def asked(**settings):

@@ -127,7 +127,7 @@ def test_a_second_machine_trains_it_again_and_comes_to_the_very_same(waiting):
     assert "trained again from the same rows" in waiting.modelsmith("verify").out
 
 
-def test_a_second_machine_observes_an_export_whose_parent_it_trained_again(deployed):
+def test_a_second_machine_observes_an_export_whose_parent_it_trained(deployed):
     adapter, artifact = deployed.state()["specialist"], deployed.state()["artifact"]
     list_observer(deployed, retrained=1)
     made = deployed.modelsmith("export", adapter, "--as", "merged", "--json").json

@@ -195,9 +195,7 @@ def answers(world, words):
     return ran.code, ran.out.replace(str(world.folder), "")
 
 
-def test_what_another_clone_keeps_is_believed_by_nobody_when_it_lies_in_the_work_tree(
-    deployed_template, copies, journey
-):
+def test_what_another_clone_keeps_is_not_believed_in_the_work_tree(deployed_template, copies, journey):
     """Later runs, ledger, state, memory and answers, and a trap for every import: the answers stay what they were."""
     clean, hostile = copies(deployed_template), copies(deployed_template)
     sprung = hostile.folder / "sprung"

@@ -147,7 +147,7 @@ def test_the_event_names_specialist_reason_and_window_once(rolled):
     assert told(world, "promotion.advanced")[-1]["to_state"] == "artifact-exported"
 
 
-def test_on_hold_nothing_is_deployed_until_oncall_clears_it_and_then_all_goes_on(rolled, copies):
+def test_on_hold_nothing_is_deployed_until_oncall_clears_it(rolled, copies):
     world, said = copies(rolled[0]), rolled[1]
     shown = status(world)
     assert shown["hold"] == {"specialist": said["specialist"], "waiting_for": ["@oncall-sre"]}
@@ -279,7 +279,7 @@ def forged_rollback(world, rolled_world, decided_at):
     return pull.number, world.git.commit_tree(world.git.merge_tree(main, head), [main, head], "Merge\n", who)
 
 
-def test_a_rollback_that_is_not_dated_now_asks_oncall_at_the_merge_and_at_the_forge(served, rolled, copies):
+def test_a_rollback_that_is_not_dated_now_asks_oncall_at_merge_and_forge(served, rolled, copies):
     world = copies(served)
     number, merge = forged_rollback(world, rolled[0], datetime.now(UTC) + timedelta(minutes=20))
     waits = must(world, 4, "pr", "merge", str(number))

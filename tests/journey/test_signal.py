@@ -20,7 +20,7 @@ from modelsmith.schema.errors import IntegrityFailure
 PATTERN = "auction-timeout.form"
 
 
-def test_why_follows_a_failure_from_its_rows_to_the_adapter_and_what_that_one_still_fails(waiting):
+def test_why_follows_a_failure_from_its_rows_to_what_the_adapter_fails(waiting):
     told = waiting.modelsmith("why", PATTERN, "--json").json
     (turn,) = told["turns"]
     specialist = waiting.state()["specialist"]
@@ -97,7 +97,7 @@ def test_pending_cases_are_asked_and_score_nothing(waiting):
     assert waiting.modelsmith("validate").code == 0
 
 
-def test_a_customer_s_rows_join_the_batch_and_the_record_names_their_manifest(fresh):
+def test_a_customer_s_rows_join_the_batch_and_the_record_says_so(fresh):
     data = fresh.folder / "ours"
     data.mkdir()
     right = '{"cause": "timeout", "action": "cut_latency"}'

@@ -45,7 +45,7 @@ def test_a_rejected_pull_request_is_closed_and_a_new_iteration_begins(waiting):
     assert ran.json["reference"]["model"] == "base", "nobody deployed the rejected one"
 
 
-def test_when_main_asks_another_question_the_waiting_specialist_is_left_behind(waiting):
+def test_when_main_asks_another_question_the_waiting_one_is_left_behind(waiting):
     scenario = f"{CORE}/auction-timeout/timeout-core-01.yaml"
     merge_change(waiting, "sharper-scenario", scenario, "131 ms", "132 ms", "petra", "dana")
     ran = waiting.modelsmith("iterate", "rtb-pricing", "--json")
@@ -55,7 +55,7 @@ def test_when_main_asks_another_question_the_waiting_specialist_is_left_behind(w
     assert waiting.modelsmith("verify", "--json").code == 0
 
 
-def test_when_main_moved_on_beneath_it_the_same_specialist_is_proposed_again(waiting):
+def test_when_main_moved_on_beneath_it_the_same_one_is_proposed_again(waiting):
     specialist = waiting.state()["specialist"]
     merge_change(waiting, "shorter-window", CLUSTER_FILE, "window_minutes: 60", "window_minutes: 30", "petra", "maya")
     assert waiting.modelsmith("pr", "show", "4", "--json").json["pull"]["gate"] == "closed"

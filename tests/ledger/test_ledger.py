@@ -207,7 +207,7 @@ class TestAttempts:
         ledger.record_run(result(**part))
         assert ledger.attempts(QUESTION, WEIGHTS).complete == 0
 
-    def test_a_run_made_again_after_its_folder_was_removed_counts_besides_the_first(self, ledger):
+    def test_a_run_made_again_after_its_folder_was_removed_counts_besides(self, ledger):
         ledger.record_run(result("t1", "first", minute=1))
         ledger.record_run(result("t1", "second try", minute=2))
         assert ledger.attempts(QUESTION, WEIGHTS) == Attempts(2, 2)
@@ -254,7 +254,7 @@ class TestCursors:
         assert [one.event.tag for one in ledger.events(before[-1].cursor)] == ["t2"]
         assert ledger.append(trained(1), trained(2)) == 0
 
-    def test_a_lost_ledger_refuses_old_cursors_and_tells_the_same_happenings_by_the_same_ids(self, ledger):
+    def test_a_lost_ledger_refuses_old_cursors_and_tells_the_same_by_same_ids(self, ledger):
         for number, tag in enumerate(("t1", "t2")):
             ledger.append(trained(number))
             write_folder(ledger.path.parent, result(tag, tag, number))
@@ -305,7 +305,7 @@ class TestCursors:
             ledger.events(cursor)
         assert caught.value.code == "unknown-cursor"
 
-    def test_a_ledger_of_the_first_version_keeps_its_runs_and_tells_them_as_events(self, ledger):
+    def test_a_ledger_of_the_first_version_tells_its_runs_as_events(self, ledger):
         ledger.record_run(result("gone", "a", lost=("core-01",)))
         told = [one.id for one in ledger.events()]
         with closing(sqlite3.connect(ledger.path)) as database:
@@ -348,7 +348,7 @@ class TestManyAtOnce:
             thread.join()
         assert len(ledger.events()) == 5 + 4 * 10 + 4
 
-    def test_a_process_killed_while_writing_leaves_every_event_that_it_reported(self, tmp_path):
+    def test_a_process_killed_while_writing_leaves_every_event_it_reported(self, tmp_path):
         path = tmp_path / "ledger.db"
         script = (
             "import sys; from pathlib import Path; from modelsmith.ledger.ledger import Ledger\n"

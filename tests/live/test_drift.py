@@ -50,7 +50,7 @@ def settled(desk):
     return desk
 
 
-def test_a_metric_that_leaves_its_envelope_is_told_and_nothing_is_taken_back(settled):
+def test_a_metric_that_leaves_its_envelope_is_told_and_no_more(settled):
     assert served(settled.recorder, 1_000, 0.6) == [200, 200]
     assert settled.recorder.drifts() == []
     settled.hands.pass_(days=7)

@@ -194,7 +194,7 @@ def test_a_flood_by_others_stops_no_report_of_this_cluster(desk):
     assert sent(desk, report(desk.decided()))[0] == 200
 
 
-def test_a_flood_by_one_key_stops_no_report_by_another_of_the_same_cluster(desk):
+def test_a_flood_by_one_key_stops_no_report_by_another_of_its_cluster(desk):
     """Else one application could keep the losses that another one reports out of the window."""
     batch = json.dumps({"reports": [report(desk.decided())] * MOST}).encode()
     assert [desk.recorder.feedback(batch, sender="greedy")[0] for _ in range(25)][-1] == 429

@@ -48,7 +48,7 @@ def test_a_turn_begins_in_its_window_and_neither_early_nor_a_day_late(now, begun
 
 
 @pytest.mark.parametrize(("set_at", "back"), [(0, 365), (3, 365), (3, -1)])
-def test_a_clock_that_is_set_keeps_a_turn_waiting_no_longer_than_one_interval(monkeypatch, set_at, back):
+def test_a_clock_that_is_set_delays_a_turn_by_one_interval_at_most(monkeypatch, set_at, back):
     """Set a year back while the last turn ran or while it waits, or a day forward."""
     told: list[str] = []
     naps: list[float] = []
@@ -98,7 +98,7 @@ def test_a_plateau_is_what_the_file_registers_and_says_what_to_do():
         ("widen", {"method": "sft", "steps": 9, "sources": {"own_samples": {}}}),
     ],
 )
-def test_what_a_plateau_recommends_is_a_change_that_the_cluster_file_takes(action: Action, added: Any) -> None:
+def test_what_a_plateau_recommends_is_a_change_that_the_file_takes(action: Action, added: Any) -> None:
     cluster = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing").model_copy(
         update={"training": Sft(steps=9)}
     )
@@ -117,7 +117,7 @@ def test_where_a_person_must_look_a_plateau_recommends_no_change() -> None:
     assert recommendation(cluster, []).action is None
 
 
-def test_a_plateau_recommends_no_reward_where_a_judge_decides_and_no_source_either() -> None:
+def test_a_plateau_recommends_no_reward_or_source_where_a_judge_decides() -> None:
     """The file would be refused: a judged rubric rewards no answer, and keeps no row of another source."""
     cluster = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing")
     rule, flat = Loop(plateau=Plateau(iterations=1)), evals(0.5, 0.5)

@@ -176,7 +176,7 @@ class TestJsonSchema:
         assert caught.value.code in ("bad-schema", "bad-pattern")
 
     @pytest.mark.parametrize("step", [{"allOf": 2}, {"anyOf": 2}, {"oneOf": 2}, {"properties": 2}, {"items": 2}])
-    def test_a_referred_schema_is_evaluated_once_for_each_value_however_often_it_is_named(self, step):
+    def test_a_referred_schema_is_evaluated_once_for_each_value(self, step):
         """A few hundred bytes whose references double at every level would take 2^30 steps."""
         keyword = next(iter(step))
         schema = {"$ref": "#/$defs/a0", "$defs": {"a30": {"type": ["object", "array"]}}}
@@ -492,7 +492,7 @@ SCENARIO = Scenario.model_validate(
 
 
 class TestScoring:
-    def test_a_score_is_the_weighted_share_and_passing_needs_the_required_points_only(self):
+    def test_a_score_is_the_weighted_share_and_passing_needs_required_points(self):
         points, reasons = score_completion(RUBRIC, SCENARIO, '{"cause": "timeout", "action": "cut"}')
         assert points == {"format": True, "cause": True, "style": False}
         assert set(reasons) == {"style"}

@@ -94,7 +94,7 @@ def test_a_parent_that_no_eval_accepted_has_no_exports(repository):
     assert "no eval has accepted" in failures(failed, proposed(failed, export(failed)))["export"]
 
 
-def test_a_parent_that_is_retired_has_no_new_exports_and_its_old_ones_live_on(parent):
+def test_a_retired_parent_has_no_new_exports_and_its_old_ones_live_on(parent):
     files = proposed(parent, export(parent))
     retired = parent.after("deprecated")
     assert "deprecated" in failures(retired, proposed(retired, export(retired)))["export"]

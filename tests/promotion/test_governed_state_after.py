@@ -120,6 +120,6 @@ def test_it_fails_where_reading_anew_fails_and_for_the_same_reason(lived):
         assert anew is not None, what
 
 
-def test_a_policy_that_forbids_what_happened_is_found_in_untouched_histories(lived):
+def test_a_policy_that_forbids_what_happened_is_found_in_old_histories(lived):
     refused = broken(lived)["a policy that forbids what happened"]
     assert outcome(lambda: governed_state_after(lived.main, refused.tip))[1] == "forbidden-transition"

@@ -77,7 +77,7 @@ def test_an_open_approval_dies_when_its_key_is_revoked_or_taken_out(line):
     assert notes(line, pull) == ("The approval of petra does not count: its key is not listed under petra any more.",)
 
 
-def test_what_was_merged_before_a_key_was_revoked_ended_or_rotated_stays_valid(line):
+def test_what_was_merged_before_a_key_was_revoked_or_ended_stays_valid(line):
     line.land(line.approved(line.pull({"a.md": b"a"}), "petra"))
     key_of_petra(line, revoked_at=NOON)
     line.land(line.approved(line.pull({"b.md": b"b"}), "piet"))
@@ -87,7 +87,7 @@ def test_what_was_merged_before_a_key_was_revoked_ended_or_rotated_stays_valid(l
     assert line.verify().approvals == 5
 
 
-def test_an_approval_with_the_old_key_that_is_merged_after_the_rotation_is_found_by_verify(line):
+def test_an_approval_by_the_old_key_merged_after_the_rotation_is_found(line):
     new = {"key": line.public("petra-new")}
     governance(line, lambda document: line.person(document, "petra").update(keys=[new]))
     line.land(line.approved(line.pull(), "petra"), edit=dict)
@@ -119,7 +119,7 @@ def test_approvals_of_one_merge_must_all_stand_at_its_latest(line):
     assert line.verify().approvals == 3
 
 
-def test_an_approval_dated_in_the_future_waits_for_its_time_so_it_cannot_end_everybodys_keys(line):
+def test_an_approval_dated_in_the_future_waits_and_ends_nobody_s_keys(line):
     pull = line.approved(line.pull(), "petra", NOON + DAY)
     assert notes(line, pull) == (
         "The approval of petra does not count: it is dated 2026-05-02 12:00 UTC, in the future.",
@@ -177,7 +177,7 @@ def test_people_with_names_of_any_language_pass_the_gate(line):
 @pytest.mark.parametrize(
     "name", ["Docs.md", "docs.MD", "Evals.md/x"], ids=["capital", "ending", "folder beside a file"]
 )
-def test_a_name_that_differs_only_by_case_from_one_that_stands_there_is_refused(line, name):
+def test_a_name_that_differs_only_by_case_from_another_is_refused(line, name):
     line.land(line.approved(line.pull({"docs.md": b"x", "evals.md": b"x"}), "petra"))
     pull = line.approved(line.pull({name: b"x"}), "petra")
     with pytest.raises(GateNotCleared, match="differ only by case"):

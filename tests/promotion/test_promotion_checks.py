@@ -112,7 +112,7 @@ def test_a_record_signed_by_a_key_outside_the_trust_root_is_refused(repository, 
         ("expected_previous", DIGEST),
     ],
 )
-def test_whatever_does_not_follow_from_main_is_refused_although_it_is_signed(repository, field, value):
+def test_what_does_not_follow_from_main_is_refused_although_signed(repository, field, value):
     evidence = {"training.json": training(repository)}
     stated = json.loads(canonical_json(next_record(repository.main, "candidate", repository.draft(), evidence)))
     forged = parse_like(repository, stated | {field: value})
@@ -162,7 +162,7 @@ def test_a_candidate_of_another_base_model_or_rubric_is_refused(repository):
     assert "another rubric" in failures(repository, candidate(repository, reward=DIGEST)[1])["training"]
 
 
-def test_a_reward_is_named_where_a_stage_was_trained_by_one_and_is_the_eval_s(repository):
+def test_a_reward_is_named_where_a_stage_had_one_and_is_the_eval_s(repository):
     """Of a cluster without such a stage a named reward is refused; the rest is in the tests of attacks."""
     assert "no stage trained by one" in failures(repository, candidate(repository, trained_reward=DIGEST)[1])["reward"]
     assert "reward" not in failures(repository, candidate(repository)[1])
@@ -290,7 +290,7 @@ def test_a_candidate_of_several_stages_passes_also_where_one_had_no_pairs(recipe
         assert failures(recipe, files) == {}
 
 
-def test_a_candidate_of_the_first_stages_passes_where_main_lets_a_plateau_add_the_next(recipe):
+def test_a_candidate_of_the_first_stages_passes_where_a_plateau_adds_more(recipe):
     facts = staged(recipe)
     (first, _) = facts["stages"]
     early = {"stages": (first,), "method": "sft", "rows": 12, "steps": 4, "rows_digest": DIGEST,

@@ -45,7 +45,7 @@ def test_no_event_comes_before_candidate(repository, event):
     assert "candidate" in refused.value.mend
 
 
-def test_a_deployment_asks_the_head_of_trading_and_carries_its_own_inverse(repository):
+def test_a_deployment_asks_the_head_of_trading_and_carries_its_inverse(repository):
     here = repository.after(*TO_DEPLOYED[:3])
     record = next_record(here.main, "customer-deployed", here.draft(), {})
     assert record.required_approvers == ("head-of-trading",)

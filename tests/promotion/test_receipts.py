@@ -57,7 +57,7 @@ def test_a_promotion_keeps_its_receipts_in_its_own_folder():
 
 
 @pytest.mark.parametrize("path", ["evals/a.yaml", "README.md", "promotions/README.md"])
-def test_any_other_change_keeps_them_with_governance_under_its_pull_request_and_digest(path):
+def test_any_other_change_keeps_receipts_with_governance_by_its_number(path):
     change = change_of(path)
     folder = receipts_folder(change, 7)
     assert folder == f".github/governance/receipts/7-{change.digest()[7:23]}"
@@ -96,7 +96,7 @@ def test_no_merge_writes_what_verify_could_not_read(hidden):
         receipts(pull_of(maya), change, decision(maya))
 
 
-def test_the_approval_that_counted_is_the_receipt_not_another_one_of_the_same_person():
+def test_the_approval_that_counted_is_the_receipt_not_another_of_theirs():
     change = change_of("evals/a.yaml")
     first = review("maya", change, "first")
     files = receipts(pull_of(first, review("maya", change, "second")), change, decision(first))

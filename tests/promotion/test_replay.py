@@ -65,7 +65,7 @@ def test_promotions_and_approved_changes_hold_and_are_counted(repository):
     assert [(progress.done, progress.total) for progress in said] == [(2, 6), (4, 6), (6, 6)]
 
 
-def test_a_key_that_its_owners_approved_works_from_then_on_and_the_former_one_no_more(repository):
+def test_a_key_that_its_owners_approved_works_from_then_on_the_former_not(repository):
     rotated = repository.merge(with_key_of_petra(repository, "petra-new"), [PETRA], number=1)
     after = rotated.merge({"docs/note.md": b"x"}, [("petra", "petra-new")], number=2)
     assert replayed(repository, after).approvals == 2
@@ -98,14 +98,14 @@ def test_the_same_key_smuggled_in_is_refused_and_named(repository, approvals, wo
     assert words in refused.message
 
 
-def test_a_change_merged_reverted_and_proposed_again_is_a_decision_of_its_own(repository):
+def test_a_change_merged_reverted_and_proposed_again_is_its_own_decision(repository):
     once = repository.merge({"docs/note.md": b"x"}, [PETRA], number=1)
     twice = once.merge({"docs/note.md": None}, [PETRA], number=2).merge({"docs/note.md": b"x"}, [PETRA], number=3)
     thrice = twice.merge({"docs/note.md": None}, [PETRA], number=4).merge({"docs/note.md": b"x"}, [PETRA], number=5)
     assert replayed(repository, thrice).changes == 5
 
 
-def test_receipts_in_the_place_of_another_decision_about_the_same_change_are_refused(repository):
+def test_receipts_in_the_place_of_another_decision_are_refused(repository):
     once = repository.merge({"docs/note.md": b"x"}, [PETRA], number=1)
     twice = once.merge({"docs/note.md": None}, [PETRA], number=2).merge({"docs/note.md": b"x"}, [PETRA], number=3)
     git, folder = repository.git, ".github/governance/receipts/"
@@ -179,7 +179,7 @@ def test_another_merge_may_come_before_the_receipts_of_one(repository):
     assert replayed(repository, whole.merge({"docs/more.md": b"x"}, [PETRA], number=3)).changes == 3
 
 
-def test_no_merge_goes_without_receipts_of_its_own_whatever_comes_in_between(repository):
+def test_no_merge_goes_without_receipts_whatever_comes_in_between(repository):
     two, missing = merged_in_between(repository)
     first, second = (two.git.text("rev-parse", f"{two.tip}~{back}") for back in (2, 1))
     never = refusal(repository, replace(two, tip=second).commit(missing))

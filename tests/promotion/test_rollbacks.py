@@ -66,7 +66,7 @@ def failures(here, files):
     return {c.name: c.sentence for c in promotion_checks(here.main, proposed, change) if not c.passed}
 
 
-def test_the_contract_holds_the_digest_of_the_routing_before_the_deployment(repository, deployed):
+def test_the_contract_holds_the_routing_s_digest_before_the_deployment(repository, deployed):
     record, contract, approved_at = deployment_of(deployed.main, deployed.draft().specialist)
     assert approved_at == AT
     rolled, files = rollback(deployed)
@@ -102,7 +102,7 @@ def test_a_rollback_dated_into_the_window_after_the_fact_asks_oncall(deployed, m
 
 
 @pytest.mark.parametrize(("minutes", "gate"), [(0, "contract"), (20, "contract"), (21, "people"), (600, "people")])
-def test_a_rollback_dated_before_what_main_had_signed_by_then_asks_oncall_in_a_replay_too(deployed, minutes, gate):
+def test_a_rollback_dated_before_a_signature_of_main_asks_in_a_replay(deployed, minutes, gate):
     _, files = rollback(deployed)
     decision = judged(deployed, files, latest_signed=SOON + timedelta(minutes=minutes))
     assert (decision.open, decision.gate) == (gate == "contract", gate)
@@ -127,7 +127,7 @@ def test_a_date_changed_after_signing_is_refused(deployed):
         ({"prior_artifact": sha256(b"x")}, "another artifact than that of base"),
     ],
 )
-def test_an_order_that_does_not_follow_from_main_is_refused_although_it_is_signed(deployed, changed, words):
+def test_an_order_that_does_not_follow_from_main_is_refused_though_signed(deployed, changed, words):
     _, files = rollback(deployed, **changed)
     assert words in failures(deployed, files)["inverse"]
     assert not judged(deployed, files).open
@@ -208,7 +208,7 @@ def test_a_rollback_and_a_validation_prepared_at_once_collide(deployed):
     assert "life" in failures(deployed.after("production-validated"), files)
 
 
-def test_on_hold_no_deployment_passes_its_checks_whoever_prepared_it_and_when(deployed):
+def test_on_hold_no_deployment_passes_its_checks_whoever_prepared_it(deployed):
     both = deployed.after(*EXPORT, number=2)
     early = both.files_of(next_record(both.main, "customer-deployed", both.draft(2), {}))
     held = rolled_back(both)

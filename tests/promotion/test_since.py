@@ -39,7 +39,7 @@ def test_a_gate_that_was_lowered_is_told_with_who_asked_and_who_approved(line):
     line.verify()
 
 
-def test_candidates_that_nobody_accepted_are_named_unless_the_evidence_tells_of_them(repository):
+def test_candidates_that_nobody_accepted_are_named_unless_evidence_tells(repository):
     here = repository.after("candidate", number=1, evidence={"training.json": canonical_json({})})
     here = here.after("candidate", number=2)
     main = here.main

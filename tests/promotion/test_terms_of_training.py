@@ -104,7 +104,7 @@ def test_after_a_phase_failed_the_mend_on_main_begins_a_new_iteration(repository
     assert (again.number, again.phase, again.error) == (2, "eval", None)
 
 
-def test_a_candidate_that_passed_is_not_given_up_for_a_forge_that_was_away(repository):
+def test_a_candidate_that_passed_is_not_given_up_for_an_absent_forge(repository):
     away = begun(repository, "promote", error=Fault(code="unreachable", exit=6, **STOPPED))
     assert loop_of(repository)._resume(away, edited(repository, retold).main) == away
 
@@ -122,7 +122,7 @@ def test_a_candidate_whose_evidence_main_would_refuse_is_left_at_once(repository
     assert (again.number, forge) == (number, [1] if number == 2 else [])
 
 
-def test_what_already_serves_is_not_left_behind_and_nothing_of_it_is_closed(repository, monkeypatch):
+def test_what_already_serves_is_not_left_behind_and_nothing_is_closed(repository, monkeypatch):
     monkeypatch.setattr(Loop, "_routed", lambda *_: True)
     forge = Closed(f"promote/{CLUSTER}/iter-001-aaaaaaaa/05-production-validated")
     now = edited(repository, shorter, SCENARIO)
@@ -139,7 +139,7 @@ def test_restart_leaves_the_iteration_behind_and_closes_what_it_had_open(reposit
     assert forge == [1], "the other iteration's stays"
 
 
-def test_a_number_that_left_anything_in_this_clone_is_not_used_again_when_the_state_is_lost(repository):
+def test_a_number_that_left_anything_here_is_not_used_again_without_state(repository):
     loop = loop_of(repository)
     runs = loop.harness.workspace.cluster_folder(CLUSTER) / "runs"
     for tag in (f"{CLUSTER}-iter-004-base", "2031-by-hand"):

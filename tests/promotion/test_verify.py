@@ -95,7 +95,7 @@ def test_another_version_of_the_toolkit_judges_everything_again(clone):
     assert json.loads(clone.memory.read_text())["toolkit"] == __version__
 
 
-def test_a_step_that_does_not_hold_is_found_after_a_remembered_tip_and_nothing_more_is_remembered(clone):
+def test_a_step_that_fails_after_a_remembered_tip_is_found_not_remembered(clone):
     clone.verify()
     before = clone.memory.read_bytes()
     clone.move(clone.here.commit({"notes.md": b"x"}))
@@ -115,7 +115,7 @@ def test_a_rewound_main_is_an_integrity_failure_until_a_person_accepts_it(clone,
     assert clone.verify().rewound_from is None
 
 
-def test_a_main_that_took_in_the_verified_one_from_the_side_is_rewritten_all_the_same(clone, repository):
+def test_a_main_that_took_in_the_verified_one_from_the_side_is_rewritten(clone, repository):
     verified = clone.verify().tip
     tree = clone.git.text("rev-parse", f"{verified}^{{tree}}")
     sideways = clone.git.commit_tree(tree, [repository.tip, verified], "Merge\n", WHO)

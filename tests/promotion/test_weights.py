@@ -55,7 +55,7 @@ def refused(here, specialist, folder):
     return failure.value.code
 
 
-def test_an_artifact_still_holds_after_the_key_that_signed_it_was_replaced(history, artifact, tmp_path):
+def test_an_artifact_still_holds_after_the_key_that_signed_was_replaced(history, artifact, tmp_path):
     here, specialist = history("candidate", "eval-accepted", "artifact-exported")
     check(here, specialist, artifact)
     rotated = here.commit({TRUST: create_signing_key(tmp_path / "new.pem")})
@@ -66,7 +66,7 @@ def test_an_artifact_still_holds_after_the_key_that_signed_it_was_replaced(histo
     assert check_weights(rotated.main, stores, frozenset({specialist})) == {specialist: "checked"}
 
 
-def test_a_signature_by_today_s_key_does_not_replace_the_one_that_main_holds(history, artifact, tmp_path):
+def test_a_signature_by_today_s_key_does_not_replace_that_of_main(history, artifact, tmp_path):
     here, specialist = history("candidate", "eval-accepted", "artifact-exported")
     rotated = here.commit({TRUST: create_signing_key(tmp_path / "new.pem")})
     again = shutil.copytree(artifact, tmp_path / "again")
@@ -90,7 +90,7 @@ def test_before_the_export_the_id_alone_speaks_for_the_files(history, artifact):
     assert refused(here, specialist, artifact) == "file-added"
 
 
-def test_weights_that_are_elsewhere_are_not_checked_unless_policy_wants_them(history, tmp_path):
+def test_weights_that_are_elsewhere_are_checked_only_if_policy_wants_it(history, tmp_path):
     here, specialist = history("candidate")
     stores = {"rtb-pricing": tmp_path / "empty"}
     assert check_weights(here.main, stores, frozenset({specialist})) == {specialist: "not checked"}

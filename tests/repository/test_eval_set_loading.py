@@ -177,9 +177,7 @@ def test_what_the_right_answer_says_stands_in_every_note(repo: Path, change: Edi
     }
 
 
-def test_a_held_out_text_that_copies_a_core_text_is_found_whatever_its_numbers_and_order(
-    repo: Path, change: Edit
-) -> None:
+def test_a_held_out_copy_of_core_is_found_despite_numbers_and_order(repo: Path, change: Edit) -> None:
     change(
         HELD,
         "A television exchange now rejects most morning offers because its deal asks for twelve dollars.\nreference",
@@ -200,7 +198,7 @@ def test_every_held_out_text_that_is_too_near_is_named(repo: Path, change: Edit,
     ]
 
 
-def test_many_short_texts_are_too_many_to_be_compared_as_fewer_long_ones_are() -> None:
+def test_many_short_texts_are_too_many_to_be_compared_as_few_long_are() -> None:
     """Each pair costs, however short its texts: a hundred thousand of one letter took a quarter of an hour."""
     assert compared(["x"] * 100_000) ** 2 > MAX_COMPARED
 
@@ -277,7 +275,7 @@ def test_a_cluster_needs_no_defaults(repo: Path, put: Put) -> None:
     assert load_cluster(WorkTree(repo), "pricing").stages[0].lora.rank == 16
 
 
-def test_training_is_one_stage_or_a_list_and_each_method_has_settings_of_its_own(repo: Path, change: Edit) -> None:
+def test_training_is_one_stage_or_a_list_with_settings_by_method(repo: Path, change: Edit) -> None:
     one = load_cluster(WorkTree(repo), "pricing")
     block = "training:\n  seed: 3\n  lora: {alpha: 64}\n"
     settings = "{seed: 3, steps: 12, lora: {rank: 8, alpha: 64}}"

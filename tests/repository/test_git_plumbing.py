@@ -153,7 +153,7 @@ def test_a_merge_takes_both_sides_and_names_conflicts(git: Git) -> None:
         git.merge_tree(left, git.commit_files(None, {"a": b"3\n"}, "unrelated", AUTHOR))
 
 
-def test_a_merge_is_the_same_whatever_lies_in_the_work_tree_or_the_configuration(plain: Git) -> None:
+def test_a_merge_is_the_same_whatever_the_work_tree_or_configuration(plain: Git) -> None:
     root = plain.commit_files(None, {"a": b"1\n"}, "root", AUTHOR)
     left = plain.commit_files(root, {"a": b"1\n2\n"}, "left", AUTHOR)
     right = plain.commit_files(root, {"a": b"1\n3\n"}, "right", AUTHOR)

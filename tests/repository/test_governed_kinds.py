@@ -32,7 +32,7 @@ def test_a_path_says_what_kind_of_file_it_holds(path: str, kind: str | None) -> 
     assert (found.name if found else None) == kind
 
 
-def test_every_kind_that_editors_can_check_has_a_schema_with_documented_fields(repo: Path) -> None:
+def test_every_kind_that_editors_can_check_has_a_documented_schema(repo: Path) -> None:
     schemas = json_schemas()
     assert set(schemas) == {kind.name for kind in KINDS if kind.model}
     for schema in schemas.values():

@@ -59,7 +59,7 @@ def test_what_a_tree_holds_and_what_two_differ_in_is_what_git_says(
             assert [ours.exists(path) for path in first] == [theirs.exists(path) for path in first]
 
 
-def test_modes_links_submodules_and_folders_that_become_files_are_seen_as_git_sees_them(git: Git) -> None:
+def test_modes_links_submodules_and_turned_folders_are_seen_as_by_git(git: Git) -> None:
     blob = git.text("hash-object", "-w", "--stdin", input=b"content")
     commit = git.commit_files(None, {"x": b"1"}, "m", AUTHOR)
 
@@ -144,7 +144,7 @@ def test_folders_too_deep_to_stand_anywhere_are_not_walked_down(git: Git) -> Non
         assert len(reader.change(head, base).paths) == 2, "what goes may be as deep as it is"
 
 
-def test_wide_folders_that_name_one_another_are_refused_by_the_few_that_wait(
+def test_wide_folders_that_name_one_another_are_refused_by_what_waits(
     git: Git, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tree = git.text("mktree")
@@ -161,9 +161,7 @@ def test_wide_folders_that_name_one_another_are_refused_by_the_few_that_wait(
         assert reader.looks < 20
 
 
-def test_folders_are_remembered_by_their_bytes_and_read_again_when_they_had_to_go(
-    git: Git, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folders_are_remembered_by_bytes_and_read_again_when_dropped(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {f"{folder}/{name}": b"1" for folder in "abcdefgh" for name in range(20)}
     commit = git.commit_files(None, files, "m", AUTHOR)
     monkeypatch.setattr(objects, "_TREES_KEPT", 3000)
@@ -275,9 +273,7 @@ def test_a_history_that_is_cut_short_is_an_error_not_a_beginning(git: Git, tmp_p
     assert "--unshallow" in missing.value.mend
 
 
-def test_an_object_too_large_to_hold_is_refused_or_hashed_and_what_follows_is_still_read(
-    git: Git, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_object_too_large_to_hold_is_refused_or_hashed_not_kept(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     large, small = b"x" * 5000, b"y"
     listing = git.list_tree(git.commit_files(None, {"large": large, "small": small}, "m", AUTHOR))
     monkeypatch.setattr(objects, "LARGEST_BYTES", 4999)
@@ -311,7 +307,7 @@ def test_names_that_are_not_utf8_are_refused_as_elsewhere(git: Git) -> None:
         reader.list_tree(tree)
 
 
-def test_files_asked_for_together_are_each_checked_and_a_bad_one_leaves_the_others_readable(git: Git) -> None:
+def test_files_asked_for_together_are_each_checked_and_one_fails_alone(git: Git) -> None:
     contents = [b"%d" % number * number for number in range(300)]
     commit = git.commit_files(None, {f"f{n}": content for n, content in enumerate(contents)}, "m", AUTHOR)
     absent = "1" * len(commit)

@@ -111,7 +111,7 @@ def test_an_answer_in_free_text_or_for_a_judge_is_not_taken_for_json(repo: Path,
     assert never(repo) == []
 
 
-def test_tokens_are_estimated_between_what_every_tokenizer_needs_and_what_most_do() -> None:
+def test_tokens_are_estimated_between_what_all_and_most_tokenizers_need() -> None:
     assert tokens('{"cause":"bid_shading","action":"retune_shading"}') == (13, 17)
     assert tokens("") == (0, 0)
     assert tokens("Преждевременно 2026") == (2, 7)

@@ -67,7 +67,7 @@ def test_keys_and_store_do_not_lie_in_a_work_tree(clone: Path, monkeypatch: pyte
     assert Workspace.find(clone).home == clone / ".demo" / "home", "which no commit may hold"
 
 
-def test_links_of_a_work_tree_are_refused_on_the_way_and_others_are_their_user_s_affair(
+def test_links_of_a_work_tree_are_refused_and_others_are_their_user_s(
     clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path / "elsewhere"

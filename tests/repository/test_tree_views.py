@@ -106,7 +106,7 @@ def test_a_repository_without_a_commit_says_how_to_make_one(repo: Path) -> None:
     assert "git commit" in refused.value.mend
 
 
-def test_an_unknown_revision_is_named_and_a_merged_tree_can_be_read_before_it_is_committed(repo: Path) -> None:
+def test_an_unknown_revision_is_named_and_a_merged_tree_read_uncommitted(repo: Path) -> None:
     git = Git(repo)
     one = git.commit_files(None, {"a": b"1"}, "m", AUTHOR)
     git.update_ref("refs/heads/main", one, None)

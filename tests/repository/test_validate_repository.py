@@ -138,9 +138,7 @@ def test_pending_scenarios_are_checked_and_need_no_capability_folder(repo: Path,
     assert _check(repo) == [("evals/ads/pending/from-run/floor-8.yaml", 1, "id")]
 
 
-def test_a_weight_on_a_section_that_asks_nothing_is_named_for_no_model_could_ever_pass(
-    repo: Path, put: Put, change: Edit
-) -> None:
+def test_a_weight_on_a_section_that_asks_nothing_is_named(repo: Path, put: Put, change: Edit) -> None:
     evalset, scenario = f"{SET}/evalset.yaml", f"{SET}/scenarios/floors/floor-1.yaml"
     change(evalset, "micro: 0", "micro: 0.5")
     assert _check(repo) == []
@@ -347,7 +345,7 @@ def test_a_secret_written_where_none_belongs_is_refused_and_not_repeated(repo: P
     assert "Sesame" not in str(caught.value.envelope())
 
 
-def test_two_baselines_of_one_name_are_told_apart_before_an_eval_confuses_them(repo: Path) -> None:
+def test_two_baselines_of_one_name_are_named_before_an_eval_mixes_them(repo: Path) -> None:
     path = repo / "clusters/pricing/cluster.yaml"
     one = "  - name: frontier\n    endpoint: {url: 'https://host/v1', model: m}\n"
     path.write_text(path.read_text() + "baselines:\n" + one + one)

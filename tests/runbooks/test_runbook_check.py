@@ -118,7 +118,7 @@ def test_a_runbook_has_no_more_steps_than_its_schema_says():
     assert "steps" in problems(*many)
 
 
-def test_a_step_that_may_be_passed_over_is_named_only_under_its_own_condition():
+def test_a_step_that_may_be_passed_over_is_named_under_its_condition():
     condition = {"step": "a", "field": "exit", "test": "is", "to": 0}
     first = step("iterate", arguments={"cluster": "c"}, exits=[0, 4])
     there = {"step": "a", "field": "result.pull", "test": "is-not", "to": None}

@@ -57,7 +57,7 @@ def _reference(value):
 
 
 @given(value=_VALUES)
-def test_the_quick_way_to_write_it_writes_what_the_reference_writes_and_refuses_what_that_refuses(value):
+def test_the_quick_way_writes_and_refuses_what_the_reference_does(value):
     due = _reference(_Any(value=value))
     if due is None:
         with pytest.raises(ValueError):  # noqa: PT011
@@ -76,7 +76,7 @@ class _Grown(Frozen):
 
 
 class TestMachineFiles:
-    def test_what_an_older_toolkit_wrote_is_read_with_the_defaults_of_what_was_added_since(self):
+    def test_what_an_older_toolkit_wrote_is_read_with_defaults_of_today(self):
         assert parse_canonical("f", b'{"name":"a"}', _Grown) == _Grown(name="a")
         assert parse_canonical("f", b'{"added":null,"name":"a"}', _Grown) == _Grown(name="a")
 

@@ -108,7 +108,7 @@ def test_a_plain_signature_costs_no_process(alice, bob, asked):
     assert not asked
 
 
-def test_a_signature_of_another_kind_costs_one_process_however_often_it_is_asked_for(tmp_path, asked):
+def test_a_signature_of_another_kind_costs_one_process_in_all(tmp_path, asked):
     path = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", path], check=True)
     allowed = [ssh.AllowedKey("alice", ssh.public_key(path))]

@@ -213,7 +213,7 @@ def test_a_namespace_cannot_carry_options(alice, namespace):
         verify(PAYLOAD, "", namespace, [])
 
 
-def test_a_signature_says_which_key_made_it_and_nothing_else_is_a_signature(alice, bob):
+def test_a_signature_says_which_key_made_it_and_nothing_else_is_one(alice, bob):
     signature = sign(PAYLOAD, alice.path, NS)
     allowed = [AllowedKey("alice", bob.public), AllowedKey("alice", alice.public)]
     assert verify(PAYLOAD, signature, NS, allowed) == ("alice", alice.public)

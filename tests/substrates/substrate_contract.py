@@ -73,7 +73,7 @@ class SubstrateContract:
         assert longer.prompt_tokens > plain.prompt_tokens
         assert talk.prompt_tokens > plain.prompt_tokens
 
-    def test_a_prompt_beyond_the_context_is_an_error_and_the_others_are_answered(self, substrate: Substrate) -> None:
+    def test_a_prompt_beyond_the_context_is_an_error_and_others_are_answered(self, substrate: Substrate) -> None:
         found = ask(substrate, ["short", "long " * 9000, "short too"])
         assert [one.error is None for one in found] == [True, False, True]
         assert isinstance(found[1].error, InvalidInput)

@@ -28,7 +28,7 @@ def refusal(uri: str, root: Path) -> InvalidInput:
     return caught.value
 
 
-def test_a_safetensors_folder_with_the_pinned_digest_is_used_where_it_lies(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_safetensors_folder_with_the_pinned_digest_is_used_in_place(tiny_model: Path, tmp_path: Path) -> None:
     found = resolve(source(f"file://{tiny_model}", listing_digest(tiny_model)), tmp_path, tmp_path)
     assert found.folder == tiny_model
 
@@ -165,7 +165,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_converted_model_that_changed_is_not_taken_for_what_was_converted(tmp_path: Path, change) -> None:
+def test_a_converted_model_that_changed_is_not_taken_for_the_converted(tmp_path: Path, change) -> None:
     memory = tmp_path / "git" / "models.json"
     folder = converted_folder(tmp_path / "converted")
     assert not gguf.is_converted(tmp_path / "elsewhere", memory)
@@ -175,7 +175,7 @@ def test_a_converted_model_that_changed_is_not_taken_for_what_was_converted(tmp_
     assert not gguf.is_converted(folder, memory)
 
 
-def test_a_converted_model_that_was_hashed_here_before_is_not_hashed_again(
+def test_a_converted_model_that_was_hashed_here_is_not_hashed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory, folder = tmp_path / "models.json", converted_folder(tmp_path / "converted")

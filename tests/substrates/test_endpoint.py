@@ -277,7 +277,7 @@ def test_trouble_that_passes_costs_attempts_and_no_answer(
 
 
 @pytest.mark.parametrize("trouble", [refusal(500), Reply(b"{}"), stream("half", finish=None, done=False)])
-def test_a_prompt_that_fails_for_good_is_an_error_and_the_others_are_answered(
+def test_a_prompt_that_fails_for_good_is_an_error_and_others_are_answered(
     connect: Any, stub: StubServer, trouble: Reply
 ) -> None:
     stub.script = lambda seen: trouble if seen.text == "note 3" else echo(seen)
@@ -382,7 +382,7 @@ def test_a_server_that_is_not_there_is_said_once(connect: Any, stub: StubServer)
     assert error.mend
 
 
-def test_a_server_that_goes_away_for_good_ends_the_batch_and_keeps_what_came(connect: Any, stub: StubServer) -> None:
+def test_a_server_that_goes_away_for_good_ends_the_batch_with_what_came(connect: Any, stub: StubServer) -> None:
     came, error = stopped_by(connect(), 1000, after=20, action=stub.stop)
     assert error.code == "endpoint-down"
     assert sum(one.error is None for one in came) >= 20
@@ -474,7 +474,7 @@ def test_a_missing_key_names_its_variable(stub: StubServer) -> None:
         assert "NOBODY_KEY" in caught.value.message
 
 
-def test_a_key_that_cannot_stand_in_a_header_is_refused_without_being_shown() -> None:
+def test_a_key_that_cannot_stand_in_a_header_is_refused_and_not_shown() -> None:
     endpoint = Endpoint(url="http://127.0.0.1:9/v1", model="stub", key_env="STUB_KEY")
     with pytest.raises(InvalidInput) as caught:
         EndpointSubstrate(endpoint, environment={"STUB_KEY": f"{KEY}\nX-Evil: 1"})

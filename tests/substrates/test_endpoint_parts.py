@@ -215,7 +215,7 @@ def test_what_follows_the_end_of_a_stream_is_no_part_of_the_answer() -> None:
     assert getattr(answer, "text", None) == "x"
 
 
-def test_an_error_beside_choices_is_an_error_and_a_refusal_beside_an_empty_text_is_the_answer() -> None:
+def test_an_error_beside_choices_is_an_error_and_a_refusal_an_answer() -> None:
     def said(message: dict[str, Any], **more: Any) -> Answer | Failure:
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return read_answer(json.dumps({"choices": [choice], **more}).encode())
@@ -278,7 +278,7 @@ def test_an_answer_in_typed_parts_is_its_texts_without_the_thoughts(content: Any
     assert text is None or getattr(read(list(pieces)), "text", None) == text
 
 
-def test_thoughts_in_typed_parts_are_told_apart_from_an_answer_that_reached_the_limit() -> None:
+def test_thoughts_in_typed_parts_are_told_from_an_answer_at_the_limit() -> None:
     """``thinking: strip`` looks for thoughts only where the server has not taken them out already."""
     whole = read_answer(chat([THOUGHT, TEXT], "length").body)
     streamed = read(list(stream([THOUGHT], [TEXT], finish="length").pieces))
@@ -289,7 +289,7 @@ def test_thoughts_in_typed_parts_are_told_apart_from_an_answer_that_reached_the_
 
 @pytest.mark.parametrize("finish", ["stop", "length"])
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "thinking"])
-def test_thoughts_without_an_answer_are_an_empty_answer_however_a_server_says_so(field: str, finish: str) -> None:
+def test_thoughts_without_an_answer_are_empty_however_a_server_says_so(field: str, finish: str) -> None:
     """OpenAI says it by an empty text, vLLM by null; null beside no thoughts is an answer that was lost."""
     for content in ("", None):
         message = {"content": content, field: "hm"}
@@ -357,7 +357,7 @@ def test_an_error_that_is_only_words_is_understood() -> None:
         "temperature is not supported here",
     ],
 )
-def test_a_server_that_takes_only_its_own_temperature_says_what_to_write_into_the_cluster_file(error: Any) -> None:
+def test_a_server_that_takes_only_its_temperature_says_what_to_write(error: Any) -> None:
     failure = of_status(400, {}, json.dumps({"error": error}).encode(), model="m", key_env=None, now=NOW)
     assert (failure.error.code, failure.then) == ("endpoint-refused-setting", "stop")
     assert "omit: [temperature]" in failure.error.mend

@@ -105,7 +105,7 @@ def test_a_tiny_top_p_is_greedy(tiny_model: Path) -> None:
     assert {k: c.text for k, c in nucleus.items()} == {k: c.text for k, c in greedy.items()}
 
 
-def test_a_prompt_beyond_the_context_is_an_error_and_the_others_are_answered(tiny_model: Path) -> None:
+def test_a_prompt_beyond_the_context_is_an_error_and_others_are_answered(tiny_model: Path) -> None:
     found = answers(tiny_model, Sampling(max_new_tokens=4), ["short", "long " * 400])
     assert found["p0"].finish == "length"
     assert isinstance(found["p1"].error, InvalidInput)

@@ -158,7 +158,7 @@ def flips(one: Verdicts, other: Verdicts) -> float:
     return sum(one[key] != verdict for key, verdict in other.items()) / len(other)
 
 
-def test_verdicts_are_those_of_the_engine_in_this_process_and_not_those_of_another_adapter(
+def test_verdicts_are_those_of_the_engine_here_and_of_no_other_adapter(
     model: Path,
     adapter: tuple[Path, str],
     other_adapter: tuple[Path, str],
@@ -192,7 +192,7 @@ class TestContract(SubstrateContract):
         made.close()
 
 
-def test_merged_weights_come_to_the_verdicts_of_the_adapter_they_were_made_from(
+def test_merged_weights_come_to_the_verdicts_of_their_adapter(
     model: Path, adapter: tuple[Path, str], governed: GovernedSet, folder: Path
 ) -> None:
     """An export is served as it is, with nothing beneath it; its verdicts are those of base model and adapter."""

@@ -135,7 +135,7 @@ def trained(tiny_model: Path, rows: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def test_a_training_by_reward_ends_with_an_adapter_and_the_reward_it_was_trained_by(trained: Path) -> None:
+def test_a_training_by_reward_ends_with_an_adapter_and_its_reward(trained: Path) -> None:
     made = result(trained)
     assert made.reward == reward_digest(content_digest(RUBRIC))
     assert {name.rpartition("/")[2] for name in made.files} == {"adapter_config.json", "adapter_model.safetensors"}
@@ -155,7 +155,7 @@ def test_every_step_says_what_is_watched(trained: Path) -> None:
 
 
 @pytest.mark.parametrize(("stop_at", "dies"), [(3, False), (6, True)])
-def test_a_training_that_was_interrupted_or_killed_goes_on_and_ends_in_the_same_adapter(
+def test_an_interrupted_or_killed_training_ends_in_the_same_adapter(
     trained: Path, tiny_model: Path, rows: Path, tmp_path: Path, stop_at: int, dies: bool
 ) -> None:
     """Killed before step 6, it goes on from its checkpoint of step 4: step 5 is taken again."""
@@ -256,7 +256,7 @@ def test_long_answers_are_packed_in_several_sequences() -> None:
     assert [one.inputs["input_ids"][0].tolist().count(1) for one in packed] == [1, 1, 1]
 
 
-def test_a_sampler_with_other_weights_than_the_trained_ones_ends_the_training(
+def test_a_sampler_with_other_weights_than_the_trained_ends_the_training(
     tiny_model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
@@ -269,7 +269,7 @@ def test_a_sampler_with_other_weights_than_the_trained_ones_ends_the_training(
     assert failure(folder).failure == "weights-differ"
 
 
-def test_a_tripwire_ends_a_training_with_a_reason_and_a_checkpoint_and_so_does_going_on(
+def test_a_tripwire_ends_a_training_with_a_reason_and_so_does_going_on(
     tiny_model: Path, rows: Path, tmp_path: Path
 ) -> None:
     wires = Tripwires(most_kl=1e-9)
@@ -318,7 +318,7 @@ def test_a_training_ends_where_it_does_not_become_better(said: str | None, last:
 
 
 @pytest.mark.parametrize("wrong", ["rubric", "judge"])
-def test_a_rubric_that_cannot_reward_the_prompts_is_refused_before_a_worker_starts(
+def test_a_rubric_that_cannot_reward_the_prompts_is_refused_at_the_start(
     rows: Path, tiny_model: Path, tmp_path: Path, wrong: str
 ) -> None:
     check = {"type": "judge", "instruction": "Is it?"}

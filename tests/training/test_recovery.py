@@ -63,7 +63,7 @@ def undisturbed(case: Case, tmp_path_factory: pytest.TempPathFactory) -> TrainOu
     return train(tmp_path_factory.mktemp("undisturbed") / "job", case, Thread(), lambda beat: None)
 
 
-def test_where_memory_runs_out_half_the_rows_go_through_at_once_and_the_step_stays_the_same(
+def test_where_memory_runs_out_half_the_rows_go_at_once_in_the_same_step(
     case: Case, undisturbed: TrainOutcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The memory of this machine holds two rows, and no more from the third step on."""

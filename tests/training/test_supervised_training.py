@@ -123,7 +123,7 @@ def test_a_tampered_adapter_is_not_adopted(uninterrupted: tuple[Path, TrainOutco
     assert same_weights(again.adapter, uninterrupted[1].adapter)
 
 
-def test_a_worker_killed_between_steps_goes_on_and_ends_in_the_same_adapter(
+def test_a_worker_killed_between_steps_ends_in_the_same_adapter(
     uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path
 ) -> None:
     watched = Watched()
@@ -182,7 +182,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_worker_behind(
     assert not (tmp_path / "job" / "result.json").exists()
 
 
-def test_a_checkpoint_that_cannot_be_loaded_is_dropped_and_the_one_before_is_used(
+def test_a_checkpoint_that_cannot_be_loaded_gives_way_to_the_one_before(
     uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path
 ) -> None:
     folder = stopped_at(7, job, tmp_path / "job")
@@ -266,7 +266,7 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_disk_that_is_full_at_a_checkpoint_is_named_whatever_the_library_says(job: Case, tmp_path: Path) -> None:
+def test_a_disk_full_at_a_checkpoint_is_named_whatever_the_library_says(job: Case, tmp_path: Path) -> None:
     with largest_file(4000), pytest.raises(InfrastructureFailure) as caught:
         train(tmp_path / "job", job, Thread(), lambda beat: None)
     assert (caught.value.code, "Free some space" in caught.value.mend) == ("training-disk-full", True)

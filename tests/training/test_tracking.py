@@ -96,7 +96,7 @@ def test_mlflow_gets_no_prompt_path_user_host_or_key(store, tmp_path):
         assert word not in kept, word
 
 
-def test_the_same_training_goes_on_in_the_same_run_and_a_failed_one_says_so(store, tmp_path):
+def test_the_same_training_goes_on_in_its_run_and_a_failed_one_says_so(store, tmp_path):
     told(tmp_path, run_for("mlflow"), sound=False)
     assert found_in(store)[1][0].info.status == "FAILED"
     told(tmp_path, run_for("mlflow"))

@@ -106,6 +106,6 @@ def test_a_torn_last_heartbeat_waits_for_its_rest(tmp_path: Path) -> None:
     assert lines_since(path, offset) == ([line.rstrip()], 2 * len(line))
 
 
-def test_a_checkpoint_with_a_marker_that_is_nested_too_deeply_is_not_intact(tmp_path):
+def test_a_checkpoint_with_a_marker_nested_too_deeply_is_not_intact(tmp_path):
     (tmp_path / COMPLETE).write_text("[" * 100_000)
     assert not is_intact(tmp_path)
