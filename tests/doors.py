@@ -26,6 +26,7 @@ from modelsmith.door.journal import Journal
 from modelsmith.door.lines import Line
 from modelsmith.door.metrics import DoorMetrics
 from modelsmith.door.settings import Limits
+from modelsmith.door.telemetry import Telemetry
 from modelsmith.governance.router import Rules
 from modelsmith.live.port import Answered, Decision
 from modelsmith.promotion.serving import Arm
@@ -203,14 +204,16 @@ class Opened:
 
 
 @asynccontextmanager
-async def opened(folder: Path, limits: Limits | None = None, keys: Tokens | None = None) -> AsyncIterator[Opened]:
+async def opened(
+    folder: Path, limits: Limits | None = None, keys: Tokens | None = None, telemetry: Telemetry | None = None
+) -> AsyncIterator[Opened]:
     """A door with two servers behind it; everything is the specialist's."""
     recorder, incumbent, specialist = Listed(), Backend(), Backend()
     journal = Journal(folder / "door.jsonl")
     hosts: set[str] = set()
     bounds = limits or Limits()
     formats = FormatChecks(bounds.checked_at_once)
-    counting = Counting(bounds, recorder, journal, DoorMetrics(), formats)
+    counting = Counting(bounds, recorder, journal, DoorMetrics(), formats, telemetry)
     door = Door(Following(None), counting, hosts, keys)  # type: ignore[arg-type]
     runner = Runner(door.app(), handler_cancellation=True, access_log=None, shutdown_timeout=2.0)
     connector = aiohttp.TCPConnector(limit=0)

@@ -19,6 +19,7 @@ from modelsmith.door.journal import Journal
 from modelsmith.door.metrics import DoorMetrics
 from modelsmith.door.refusal import Down, Refused, unavailable
 from modelsmith.door.settings import Limits
+from modelsmith.door.telemetry import TRACE_PARENT, Ended, Telemetry, parent_of
 from modelsmith.door.upstream import EVENTS, JSON, Reply, Usage, is_answer
 from modelsmith.governance.router import Route, assigned
 from modelsmith.live.port import Answered, Decision, Recorder
@@ -42,6 +43,7 @@ class Counting:
     journal: Journal
     metrics: DoorMetrics
     formats: FormatChecks
+    telemetry: Telemetry | None = None
 
 
 def decide(recorder: Recorder, ready: Ready, route: Route) -> tuple[Decision, Arm]:
@@ -259,6 +261,24 @@ class Exchange:
             milliseconds=round(total, 1),
             tokens_in=asked,
             tokens_out=answered,
+        )
+        if self._counting.telemetry:
+            self._counting.telemetry.note(self._ended(total, asked, answered))
+
+    def _ended(self, total: float, asked: int, answered: int) -> Ended:
+        return Ended(
+            decision=self._decision,
+            specialist=self._arm.specialist,
+            record=self._arm.record,
+            rule=self._route.rule,
+            answered_by=self._answering.specialist if self._answering else None,
+            status=self._status,
+            stream=bool(self._body.get("stream")),
+            first_ms=self._first,
+            total_ms=total,
+            tokens_in=asked,
+            tokens_out=answered,
+            parent=parent_of(self._request.headers.getall(TRACE_PARENT, []), self._route.key),
         )
 
     def _count(self, outcome: Answered) -> None:

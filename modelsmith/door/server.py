@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +22,7 @@ from modelsmith.door.journal import Journal
 from modelsmith.door.metrics import DoorMetrics
 from modelsmith.door.models import Models
 from modelsmith.door.settings import Settings
+from modelsmith.door.telemetry import open_telemetry
 from modelsmith.loop.keeping import Keeper
 from modelsmith.repository.listening import Listening, refuse_plain
 from modelsmith.repository.tokens import Tokens
@@ -114,7 +116,8 @@ async def opened(
         models = Models(workspace, settings, session)
         follower = Follower(workspace, models.make, keeper.follow, told)
         formats = FormatChecks(settings.limits.checked_at_once)
-        counting = Counting(settings.limits, keeper.recorder, journal, DoorMetrics(), formats)
+        telemetry = open_telemetry(os.environ, say)
+        counting = Counting(settings.limits, keeper.recorder, journal, DoorMetrics(), formats, telemetry)
         door = Door(follower, counting, frozenset(listening.hosts), keys)
         runner = Runner(
             door.app(),
@@ -138,6 +141,8 @@ async def opened(
             yield follower
         finally:
             await runner.cleanup()
+            if telemetry:
+                await asyncio.to_thread(telemetry.close)
             formats.close()
             models.close()
             journal.close()

@@ -8,13 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import promql_parser as promql
+import pytest
 from click.testing import CliRunner
 from door.test_taken_back import measured
 from doors import CLUSTER, client
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.cog.plugins import register_default_plugins
-from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client.parser import text_string_to_metric_families
 
 import modelsmith
@@ -24,6 +21,7 @@ from modelsmith.points.format_points import format_points
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.rubric import RubricPoint
 
+promql = pytest.importorskip("promql_parser")
 DOCS = Path(modelsmith.__file__).parents[1] / "docs"
 NOT_SHOWN = {"modelsmith_door_reloads"}
 Samples = dict[str, list[dict[str, str]]]
@@ -38,7 +36,7 @@ def expressions() -> list[tuple[str, str, str]]:
     ]
 
 
-def parsed(expression: str) -> promql.Expr:
+def parsed(expression: str) -> Any:
     """By Prometheus' own grammar, with what Grafana fills in."""
     filled = re.sub(r"\$__\w+", "5m", expression).replace("$cluster", CLUSTER)
     assert "$" not in filled
@@ -130,6 +128,11 @@ def labels_of(aggregate: Any, samples: Samples) -> set[str]:
 
 
 def test_grafanas_own_model_of_a_dashboard_knows_every_field_of_it():
+    pytest.importorskip("grafana_foundation_sdk")
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
     register_default_plugins()
     made = dashboard()
     known = json.loads(json.dumps(Dashboard.from_json(made), cls=JSONEncoder))
