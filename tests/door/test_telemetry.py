@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -12,10 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from doors import ASKED, CLUSTER, INCUMBENT, WATCHED, client, run
 from doors import opened as opened_door
+from worlds import CLUSTER as DEPLOYED
+from worlds import COMMAND
 
 from modelsmith.door.telemetry import MOST_WAITING, Telemetry, open_telemetry
 from modelsmith.live import conventions as names
@@ -306,3 +310,24 @@ def test_the_names_are_those_of_the_published_conventions():
     }  # fmt: skip
     assert len(ours) == 14
     assert ours <= published
+
+
+def test_the_command_exports_and_ends_when_it_is_told_to(world, collector):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}"}
+    served = world.start(COMMAND, "serve", "--no-keys", "--port", str(port), env=world.environment() | variables)
+    try:
+        assert "telemetry: traces and metrics are exported" in served.stderr.readline()
+        assert "serves" in served.stderr.readline()
+        body = json.dumps(ASKED | {"model": DEPLOYED, "max_tokens": 2}).encode()
+        asked = Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, {"Content-Type": "application/json"})
+        with urlopen(asked, timeout=60) as answer:
+            decision = answer.headers["x-modelsmith-decision"]
+    finally:
+        served.terminate()
+        served.communicate(timeout=60)
+    assert served.returncode == 0
+    assert [plain(span.attributes)["modelsmith.decision"] for span in collector.spans.values()] == [decision]
+    assert names.DURATION in collector.metrics
