@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from modelsmith.normal_form import normalized
 from modelsmith.schema.assigned import is_shown
 from modelsmith.schema.governance import Harness, People, Person
 from modelsmith.schema.plaintext import described
@@ -49,14 +50,12 @@ def holders(people: People) -> tuple[Person | Harness, ...]:
 
 def fold_name(name: str) -> str:
     """The name without differences of case and of Unicode form (NFKC): what file systems and people take for one."""
-    return name.lower() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
+    return name.lower() if name.isascii() else normalized("NFKC", name).casefold()
 
 
 def skeleton(word: str) -> str:
     """Equal for words that differ by Unicode form, joiners and look-alike letters of other alphabets only."""
-    return (
-        word if word.isascii() else unicodedata.normalize("NFKC", word.translate(_FORGETTABLE)).translate(_CASED_SHAPES)
-    )
+    return word if word.isascii() else normalized("NFKC", word.translate(_FORGETTABLE)).translate(_CASED_SHAPES)
 
 
 def mixed_alphabets(text: str) -> set[str]:
@@ -187,7 +186,7 @@ def _look(name: str) -> str:
 
 def _shape(name: str) -> str:
     """What a reader sees of letters and digits of one alphabet; capitals are not small letters here."""
-    shape = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", name.translate(_FORGETTABLE))).strip()
+    shape = re.sub(r"\s+", " ", normalized("NFKC", name.translate(_FORGETTABLE))).strip()
     for pair, letter in _PLAIN_PAIRS:
         shape = shape.replace(pair, letter)
     return shape.translate(_PLAIN_SHAPES)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
+from modelsmith.normal_form import normalized
 from modelsmith.points.patterns import PatternSet, compiled
 from modelsmith.schema.router import Router, Rule, StickyKey
 
@@ -152,7 +152,7 @@ def last_text(body: Mapping[str, Any]) -> str:
     if isinstance(content, list):
         parts = (part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text")
         content = "\n".join(part for part in parts if isinstance(part, str))
-    return unicodedata.normalize("NFC", content) if isinstance(content, str) else ""
+    return normalized("NFC", content) if isinstance(content, str) else ""
 
 
 def _tested(rule: Rule) -> _Tested:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from functools import cache, lru_cache
 
 from pydantic import JsonValue
+
+from modelsmith.normal_form import normalized
 
 MAX_BYTES = 1_048_576
 """Largest answer that is looked at, in UTF-8 bytes."""
@@ -97,7 +98,7 @@ def composed(value: JsonValue) -> JsonValue:
 
 def composed_text(text: str) -> str:
     """The text in Unicode's composed form (NFC)."""
-    return unicodedata.normalize("NFC", text)
+    return normalized("NFC", text)
 
 
 def look_up(value: JsonValue, path: str) -> tuple[JsonValue, bool]:

@@ -5,11 +5,11 @@ A pattern is taken in Unicode's composed form (NFC), as answers are.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from modelsmith.normal_form import normalized
 from modelsmith.schema.errors import InvalidInput
 
 MAX_MEMORY = 2 << 20
@@ -94,4 +94,4 @@ _compiled = lru_cache(maxsize=64)(compiled)
 
 
 def _composed(pattern: str) -> bytes:
-    return unicodedata.normalize("NFC", pattern).encode("utf-8")
+    return normalized("NFC", pattern).encode("utf-8")

@@ -9,6 +9,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from modelsmith.normal_form import normalized
+
 _MULTIPLIERS = frozenset(
     """
     hundred hundreds thousand thousands million millions billion billions trillion trillions quadrillion quintillion
@@ -196,7 +198,7 @@ def names_a_scale(text: str) -> bool:
 
 
 def _bare(word: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(c))
+    return "".join(c for c in normalized("NFKD", word.casefold()) if not unicodedata.combining(c))
 
 
 _BARE_STEMS = tuple(_bare(stem) for stem in _STEMS)

@@ -7,9 +7,9 @@ what is the same but for case, blanks and, inside one scenario, punctuation is a
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 
+from modelsmith.normal_form import normalized
 from modelsmith.points.answers import same
 from modelsmith.repository.document import Location, Problem
 from modelsmith.repository.set_files import SetFiles, Source
@@ -80,7 +80,7 @@ def _before(scenario: Scenario) -> tuple[str, ...]:
 
 
 def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    return " ".join(normalized("NFC", text).casefold().split())
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -8,12 +8,12 @@ their own: a policy that expects them says how they look, or the records leave t
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from modelsmith.normal_form import normalized
 from modelsmith.repository.secrets import find_secrets
 from modelsmith.schema.assigned import is_shown
 from modelsmith.schema.governance import Private, PrivateKind
@@ -79,7 +79,7 @@ class Scrubber:
     def scrub(self, text: str) -> Scrubbed:
         """The text with ``[kind]`` in the place of each thing that is private; secrets take their whole line along."""
         removed: Counter[str] = Counter()
-        plain = unicodedata.normalize("NFKC", text.replace("\r\n", "\n"))
+        plain = normalized("NFKC", text.replace("\r\n", "\n"))
         shown = "".join(one if one in "\n\t" or is_shown(one) else "" for one in plain)
         if len(shown) < len(plain):
             removed[UNSEEN] = len(plain) - len(shown)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from annotated_types import Le
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from modelsmith.normal_form import normalized
 from modelsmith.repository.document import meant, named, nearest
 from modelsmith.repository.slips import OPENING, print_quotes
 from modelsmith.schema.base import SLUG
@@ -200,7 +200,7 @@ def _slug(value: str) -> tuple[str, str] | None:
     odd = next((one for one in value if not re.match(r"[a-z0-9._-]", one)), None)
     if odd is None:
         return None
-    letters = unicodedata.normalize("NFKD", value).encode("ascii", "ignore").decode()
+    letters = normalized("NFKD", value).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^a-z0-9._-]+", "-", letters.lower()).strip("-._")
     what = "a space" if odd == " " else f"the capital {odd}" if odd.isascii() and odd.isupper() else described(odd)
     mend = f"Write {plain}." if re.fullmatch(SLUG, plain) else _PATTERNS[SLUG]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
+from modelsmith.normal_form import normalized
+
 _WHOLE: Final = str.maketrans(
     {
         "ß": "ss",
@@ -26,5 +28,5 @@ _WHOLE: Final = str.maketrans(
 
 def latin(text: str) -> str:
     """The text with ``ü`` as ``u``, ``ß`` as ``ss`` and so on; letters of other scripts stay as they are."""
-    apart = unicodedata.normalize("NFKD", text.translate(_WHOLE))
-    return unicodedata.normalize("NFC", "".join(one for one in apart if not unicodedata.combining(one)))
+    apart = normalized("NFKD", text.translate(_WHOLE))
+    return normalized("NFC", "".join(one for one in apart if not unicodedata.combining(one)))

@@ -10,9 +10,10 @@ numbers is what `similarity` finds.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final
+
+from modelsmith.normal_form import normalized
 
 NGRAM: Final = 13
 """Words of an n-gram."""
@@ -28,7 +29,7 @@ def plain_words(text: str) -> list[str]:
     >>> plain_words("Floors rose to 1.60!")
     ['floors', 'rose', 'to', '1', '60']
     """
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    return _WORD.findall(normalized("NFKC", text).casefold())
 
 
 def most_overlap(texts: Iterable[str], others: Iterable[str]) -> float:

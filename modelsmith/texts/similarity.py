@@ -24,6 +24,8 @@ from functools import lru_cache
 from itertools import chain, pairwise
 from typing import NamedTuple
 
+from modelsmith.normal_form import normalized
+
 FUNCTION_WEIGHT = 0.3
 """What a function word counts beside a word of content: two texts share such words by chance."""
 STRETCH = 0.45
@@ -57,7 +59,7 @@ def words_of(text: str) -> list[str]:
     >>> words_of("Floor prices rose: 1.60, up 7%!")
     ['floor', 'prices', 'rose', '#', 'up', '#']
     """
-    plain = unicodedata.normalize("NFKD", text).casefold()
+    plain = normalized("NFKD", text).casefold()
     if not plain.isascii():
         shown = (c for c in plain if unicodedata.category(c) not in ("Mn", "Me", "Cf", "Cc") or c in "\t\n\r")
         plain = "".join(shown).translate(_LOOK_ALIKES)

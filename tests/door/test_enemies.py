@@ -56,6 +56,9 @@ def head(*lines, host=None, length=LENGTH):
         (BODY[:-1] + b', "seed": ' + b"9" * 2000 + b"}", "bad-json"),
         (b"\xff\xfe" + BODY, "bad-json"),
         (BODY.decode().encode("utf-16"), "bad-json"),
+        (BODY[:-1] + b', "x": [' + b"[]," * 30_000 + b"1]}", "bad-json"),
+        (BODY[:-1] + b', "x": {' + b",".join(b'"%d":0' % n for n in range(21_000)) + b"}}", "bad-json"),
+        (BODY[:-1] + b', "x": "' + b'\\"[' * 60_000, "bad-json"),
         (BODY.replace(b"Why?", b"\\ud800"), "bad-json"),
         (BODY.replace(b"Why?", b"\\uDFFF\\uD800"), "bad-json"),
         (BODY.replace(b"Why?", b"\xed\xa0\x80"), "bad-json"),
@@ -77,7 +80,30 @@ def test_a_body_that_two_readers_could_read_differently_is_refused(play, body, c
         assert answer["error"]["message"]
         assert door.specialist.asked == door.incumbent.asked == door.recorder.decisions == []
 
-    play(scene, limits=Limits(body_bytes=8192))
+    play(scene)
+
+
+def test_a_long_text_is_no_more_than_one_value(play):
+    async def scene(door):
+        for text in ('1,2,[3];{4}\\" ' * 30_000, "a\u0301\u0316" * 50_000):
+            assert (await door.ask({"messages": [{"role": "user", "content": text}]}))[0] == 200
+
+    play(scene)
+
+
+@pytest.mark.parametrize("marks", ["\u0301\u0316", "\u0f73", "\u0f71\u0f72\u0f39"])
+def test_marks_in_bad_order_do_not_stop_the_door_for_everybody(play, marks):
+    """In a request that a rule looks at; it took minutes, in which nobody else was answered."""
+    rule = Rule(name="words", when=When(last_message="never said"), cluster=CLUSTER)
+
+    async def scene(door):
+        door.serve(1.0, Router(rules=(rule,)))
+        begin = time.process_time()
+        status, _, answer = await door.ask({"messages": [{"role": "user", "content": "a" + marks * 150_000}]})
+        assert (status, answer["error"]["code"]) == (404, "no-route")
+        assert time.process_time() - begin < 10
+
+    play(scene, limits=Limits(body_bytes=8 << 20))
 
 
 def test_no_more_of_a_body_is_taken_than_allowed(play):
