@@ -1,7 +1,9 @@
 """A deployment that is worse is taken back at once, and nothing but a new one makes traffic go forward again."""
 
 import json
+import math
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -270,3 +272,16 @@ def test_counts_that_nothing_was_added_to_are_forgotten_in_time(desk):
     desk.hands.at += timedelta(days=91)
     desk.recorder.forget(90)
     assert desk.recorder.counts(watching()) is None
+
+
+def test_a_window_stands_in_the_figures_while_it_is_open(desk):
+    """Its evidence beside the line at which it trips; nobody looks at a window that is over for a live one."""
+
+    def shown():
+        text = desk.recorder.exposition()[1].decode()
+        return dict(re.findall(r"^modelsmith_window_(\w+)\{[^}]*\} (\S+)$", text, re.M))
+
+    assert float(shown()["trip"]) == pytest.approx(math.log10(2 / 0.05))
+    assert set(shown()) == {"trip", "evidence"}
+    desk.recorder.follow([])
+    assert shown() == {}
