@@ -12,6 +12,7 @@ from modelsmith.evidence.lineage_section import training_picture, training_secti
 from modelsmith.evidence.packet import packet
 from modelsmith.evidence.sanitise import assert_clean
 from modelsmith.evidence.training_curve import StageShown, training_curve
+from modelsmith.governance.audiences import for_reviewers
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.curve import MOST_POINTS
 from modelsmith.schema.promotion import StageFacts
@@ -99,6 +100,12 @@ def test_a_reviewer_reads_in_the_packet_how_the_training_went(rewarded, small, c
     ) in text
     assert training_section(small) == ""
     assert training_picture(small) is None
+
+
+def test_who_keeps_the_loss_for_operators_keeps_its_curve_too(rewarded) -> None:
+    shown = for_reviewers(rewarded, {"TrainingFacts.final_loss": "operator"})
+    assert (shown.training.final_loss, shown.training.curves) == (None, ())
+    assert training_picture(shown) is None
 
 
 def test_the_packets_picture_shows_every_stage_and_is_always_the_same(rewarded) -> None:
