@@ -132,7 +132,7 @@ def manifest(directory: Path) -> list[Entry]:
 
 
 def seal(directory: Path) -> str:
-    """Write ``SHA256SUMS``.
+    """Write ``SHA256SUMS``, whose digest is the artifact's id.
 
     Returns:
         The artifact id.

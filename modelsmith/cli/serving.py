@@ -127,14 +127,14 @@ def serve_door(
 
 
 def agent_tokens() -> Tokens:
-    """Those of agents."""
+    """Tokens by which agents call the server of tools."""
     from modelsmith.repository.tokens import Tokens
 
     return Tokens(home())
 
 
 def door_keys() -> Tokens:
-    """Those of applications."""
+    """Keys by which applications ask the front door."""
     from modelsmith.repository.tokens import callers
 
     return callers(home())

@@ -34,7 +34,7 @@ class Sends(Protocol):
     """Whoever makes an attempt."""
 
     async def send(self, subscriber: Subscriber, message: Message) -> Outcome:
-        """Try once."""
+        """Make one attempt to deliver a message."""
 
 
 def allowed_sender(workspace: Workspace) -> Sender:

@@ -14,7 +14,7 @@ from modelsmith.signing.files import write_atomically
 
 
 class Place(Frozen):
-    """Where a subscriber stands."""
+    """How far a subscriber has been served, and when it is tried again."""
 
     cursor: str | None = None
     """Of the last event that it has had, that was not for it, or that was given up."""

@@ -25,7 +25,7 @@ IDLE = 15.0
 
 
 class Outcome(NamedTuple):
-    """What came of an attempt."""
+    """Result of one attempt to deliver a message."""
 
     delivered: bool
     why: str = ""
@@ -61,7 +61,7 @@ class Sender:
             await pool.aclose()
 
     async def send(self, subscriber: Subscriber, message: Message) -> Outcome:
-        """Try once."""
+        """Make one attempt to deliver a message."""
         try:
             with anyio.fail_after(DEADLINE):
                 return await self._exchange(subscriber, message)

@@ -76,7 +76,7 @@ def plain(row: TrainingRow) -> TrainingRow:
 
 
 def possible_rows(governed: GovernedSet, count: int, seed: int) -> tuple[TrainingRow, ...]:
-    """As many rows of each generator as ``count`` rows can ever ask of it: those of its capability failing alone.
+    """All rows that generators can be asked for in a batch of ``count``: as if each one's capability failed alone.
 
     Raises:
         InvalidInput: as `generate_rows`, but for ``no-generator``.

@@ -48,7 +48,7 @@ class Offer:
     notes: list[str] = field(default_factory=list)
 
     def told(self) -> Offered:
-        """The same as counts, once `joined` has taken what it takes."""
+        """Counts of what the source offered, once `joined` has taken what it takes."""
         assert self.source != "generator"
         return Offered(
             source=self.source, name=self.name, offered=self.offered, kept=len(self.rows),

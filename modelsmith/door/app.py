@@ -47,7 +47,7 @@ class Door:
         self._reports = Gate(self.counting.limits.model_copy(update={"at_once": 2, "waiting": REPORTS_WAITING}))
 
     def app(self) -> web.Application:
-        """The application."""
+        """The web application that answers requests."""
         app = web.Application(middlewares=[self._outermost], client_max_size=self.counting.limits.body_bytes)
         app.on_response_prepare.append(signed)
         app.router.add_post("/v1/chat/completions", self._chat)

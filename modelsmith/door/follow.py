@@ -76,7 +76,7 @@ class _Plan:
 
 
 class Follower:
-    """Follows main.
+    """Keeps the front door at the forge's main, as main moves.
 
     ``make`` gives a model, loading it where that is needed. ``watch`` is told of each commit, in a thread, before
     traffic is routed by it. ``told`` hears of trouble and its end.

@@ -29,7 +29,7 @@ class Gate:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait."""
+        """How many requests wait to be let in."""
         return sum(map(len, self._waiting.values()))
 
     @asynccontextmanager

@@ -31,7 +31,7 @@ class Journal:
         self._writer.start()
 
     def note(self, what: str, **facts: Any) -> None:
-        """Add a line."""
+        """Add a line to the journal."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._lines.append(json.dumps({"at": at, "what": what, **facts}))
 

@@ -26,7 +26,7 @@ from modelsmith.schema.rubric import Rubric, RubricPoint
 
 @dataclass(frozen=True)
 class Line:
-    """One cluster's traffic."""
+    """Who answers one cluster's traffic, and by which commit of main."""
 
     cluster: Cluster
     commit: str

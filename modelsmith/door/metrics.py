@@ -47,7 +47,7 @@ class DoorMetrics:
         self._down.labels(cluster, specialist, reason).inc()
 
     def state(self, follower: Follower, gate: Gate) -> None:
-        """How things stand now."""
+        """Gauges of how things stand now."""
         self._obeyed.set(not follower.troubles)
         self._trouble.clear()
         for what, error in follower.troubles.items():

@@ -165,7 +165,7 @@ class _Session:
             )
 
     def ask(self, substrate: Substrate, last: Callable[[], PriorRun | None], because: Counter[Cause]) -> None:
-        """Generate the rest."""
+        """Have the substrate generate the answers that neither run folder nor cache holds."""
         todo = self._open()
         before = last() if todo else None
         for some in _batches(todo):

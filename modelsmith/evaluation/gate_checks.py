@@ -21,7 +21,7 @@ _FLOORS_SHOWN = 5
 
 @dataclass(frozen=True)
 class Measured:
-    """What the rule looks at."""
+    """Figures of a run that the rule is held against."""
 
     candidate: Tallies
     incumbent: Tallies | None

@@ -91,7 +91,7 @@ def decide(
     *,
     cut_off: bool = False,
 ) -> tuple[dict[str, bool], dict[str, str]]:
-    """As `score_completion`, against what a right answer says, which need not be a scenario's. Raises as that does."""
+    """What `score_completion` gives, against a reference that need not be a scenario's. Raises as that does."""
     verdicts = {
         point.id: _by_judge(judged[point.id])
         if isinstance(point.check, JudgeCheck) and point.id in judged

@@ -39,13 +39,21 @@ def normal_quantile(p: float) -> float:
 
 
 def two_sided(confidence: float) -> float:
-    """Normal quantile of a two-sided interval: 1.96 for 0.95."""
+    """Normal quantile of a two-sided interval: 1.96 for 0.95.
+
+    >>> round(two_sided(0.95), 2)
+    1.96
+    """
     return normal_quantile(0.5 + confidence / 2)
 
 
 @lru_cache(maxsize=256)
 def student_t_quantile(p: float, freedom: float) -> float:
-    """Quantile of Student's t distribution for ``p`` of at least one half; degrees of freedom may be fractional."""
+    """Quantile of Student's t distribution for ``p`` of at least one half; degrees of freedom may be fractional.
+
+    >>> round(student_t_quantile(0.975, 9), 2)
+    2.26
+    """
     high = 1.0
     while _student_t_cdf(high, freedom) < p:
         high *= 2
@@ -75,6 +83,10 @@ def clustered_mean(values_by_cluster: Mapping[str, Sequence[float]], confidence:
     covariance and the small-sample factor ``G / (G - 1)``, which for this estimator is ``s / sqrt(G)``, ``s`` being
     the standard deviation of the cluster means. The interval uses Student's t with ``G - 1`` degrees of freedom,
     because sets are small. If all means are equal it falls back to Wilson's interval (see `weighted_means`).
+
+    >>> found = clustered_mean({"one": [1.0, 1.0], "two": [0.0, 1.0], "three": [1.0]}, 0.95)
+    >>> " ".join(f"{figure:.2f}" for figure in found)
+    '0.83 0.12 1.00'
     """
     means = {cluster: math.fsum(values) / len(values) for cluster, values in values_by_cluster.items()}
     return weighted_means([Part(1.0, "", means)], confidence)
@@ -128,6 +140,10 @@ def paired_difference(candidate: Mapping[str, bool], incumbent: Mapping[str, boo
     The interval is Tango's score interval for paired proportions (Statistics in Medicine 17, 1998, 891-908): it holds
     its level with few discordant pairs, where an interval from the standard error is too narrow, and it does not
     collapse when there are none: ``n`` pairs without a change leave plus and minus ``z^2 / (n + z^2)``.
+
+    >>> found = paired_difference({"a": True, "b": True, "c": True}, {"a": True, "b": False, "c": False}, 0.95)
+    >>> " ".join(f"{figure:.2f}" for figure in found)
+    '0.67 -0.27 0.94'
     """
     n = len(candidate)
     gained = sum(candidate[key] and not incumbent[key] for key in candidate)
@@ -171,6 +187,9 @@ def minimum_detectable_effect(standard_error: float, confidence: float, power: f
     """Smallest true difference that is found with this power, two-sided: ``(z_confidence + z_power) * error``.
 
     At most 1.
+
+    >>> round(minimum_detectable_effect(0.05, 0.95, 0.8), 2)
+    0.14
     """
     return min(1.0, (two_sided(confidence) + normal_quantile(power)) * standard_error)
 

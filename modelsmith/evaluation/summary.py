@@ -82,7 +82,7 @@ def cost(observations: Iterable[Observation], prices: Prices, tokens: TokenPrice
 
 
 def priced(measured: Cost, answers: int, prices: Prices, tokens: TokenPrices | None = None) -> Cost:
-    """The same figures at these prices: money follows from the time of generation, or from the tokens.
+    """A run's cost at these prices: money follows from the time of generation, or from the tokens.
 
     The time is that in which the completion tokens came at the stated rate. Without a rate (nothing was generated, or
     in no time) it is unknown, and the price per hour leaves the stated cost as it is.

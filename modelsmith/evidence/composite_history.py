@@ -33,7 +33,7 @@ class Rejudged(Frozen):
 
 
 class HistoryEntry(Frozen):
-    """One run."""
+    """One run, as a point of the history."""
 
     number: int
     """Position in time, from 1."""

@@ -33,7 +33,7 @@ def picture(height: int, title: str, description: str, body: Sequence[str]) -> s
 
 
 def line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1, dashed: bool = False) -> str:
-    """A straight line."""
+    """A straight line, as an SVG element."""
     dash = ' stroke-dasharray="4 3"' if dashed else ""
     return (
         f'<line x1="{number(x1)}" y1="{number(y1)}" x2="{number(x2)}" y2="{number(y2)}" stroke="{colour}" '

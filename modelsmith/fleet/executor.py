@@ -19,7 +19,7 @@ from modelsmith.schema.errors import InfrastructureFailure
 
 
 class Beats(NamedTuple):
-    """What a worker said since."""
+    """Signs of life that a worker gave since the last look, and whether it has ended."""
 
     lines: list[bytes]
     """Of ``heartbeat.jsonl``, whole ones only."""

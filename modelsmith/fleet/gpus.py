@@ -12,7 +12,7 @@ _SECONDS = 10.0
 
 
 class Gpu(Frozen):
-    """One GPU."""
+    """One GPU of a host, by what is known of it."""
 
     name: str
     busy: int | None

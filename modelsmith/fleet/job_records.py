@@ -62,7 +62,7 @@ class Asked(Frozen):
 
 
 class Ended(Frozen):
-    """What came of it."""
+    """How a job ended: its exit code, and a result or an error."""
 
     exit: int
     """Exit code of the command line for the same."""
@@ -73,7 +73,7 @@ class Ended(Frozen):
 
 
 class Record(NamedTuple):
-    """One row."""
+    """One job, as the clone's records have it."""
 
     asked: Asked
     stands: Standing

@@ -69,7 +69,7 @@ class LogWriter:
 
     @property
     def identity(self) -> ForgeIdentity:
-        """Who acts.
+        """Identity in whose name the log is written.
 
         Raises:
             InvalidInput: ``no-identity`` when the forge was opened to read only.

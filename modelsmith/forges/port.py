@@ -33,7 +33,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class ForgeIdentity:
-    """Who acts on the forge."""
+    """Person or harness who acts on the forge, with its key."""
 
     actor: str
     """Id in ``people.yaml``."""
@@ -91,7 +91,7 @@ class Forge(Protocol):
         ...
 
     def open(self, proposal: Proposal) -> PullRequest:
-        """Propose a change.
+        """Propose a change as a pull request.
 
         An open pull request of the same opener, branch, change and requester is adopted, not opened again; another
         change of theirs on the same branch supersedes it: the old one is closed first. What somebody else opened under

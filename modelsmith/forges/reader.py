@@ -46,12 +46,12 @@ class Governance:
 
     @cached_property
     def people(self) -> People:
-        """People and harnesses."""
+        """People and harnesses that main lists."""
         return load_people(self._tree)
 
     @cached_property
     def policy(self) -> Policy:
-        """The rules."""
+        """Main's rules for promotions."""
         return load_policy(self._tree)
 
     @property

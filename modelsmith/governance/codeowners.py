@@ -82,7 +82,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Codeowners:
-    """A parsed file."""
+    """A CODEOWNERS file: its rules in order, and what is wrong with its lines."""
 
     rules: tuple[Rule, ...]
     """In the file's order."""
@@ -135,7 +135,11 @@ def parse(text: str) -> Codeowners:
 
 
 def pattern_problem(pattern: str) -> str | None:
-    """Why GitHub's dialect does not support the pattern; None when it does."""
+    """Why GitHub's dialect does not support the pattern; None when it does.
+
+    >>> pattern_problem("/evals/[ab]/")
+    "'/evals/[ab]/': character ranges with '[' are not supported"
+    """
     if not pattern.isascii():
         return f"'{pattern}': paths here are ASCII, so this matches none"
     if pattern.startswith("!"):
@@ -166,7 +170,13 @@ def compile_pattern(pattern: str) -> Pattern:
 
 
 def any_matches(patterns: Iterable[str], path: str) -> bool:
-    """Whether one of the patterns covers the path; patterns that the dialect does not support cover nothing."""
+    """Whether one of the patterns covers the path; patterns that the dialect does not support cover nothing.
+
+    >>> any_matches(["/evals/", "*.md"], "evals/adtech/evalset.yaml")
+    True
+    >>> any_matches(["/docs/*"], "docs/pictures/loop.svg")
+    False
+    """
     return any(compile_pattern(p).matches(path) for p in patterns if p and pattern_problem(p) is None)
 
 

@@ -117,7 +117,7 @@ def decide(
     elsewhere: Sequence[Elsewhere] = (),
     said_no: Set[str] = frozenset(),
 ) -> GateDecision:
-    """Decide.
+    """Whether a pull request may be merged, whose approvals it still needs, and why.
 
     Args:
         policy: Policy at the base: never the proposal's own.

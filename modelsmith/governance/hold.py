@@ -27,7 +27,7 @@ class Hold:
 
     @property
     def sentence(self) -> str:
-        """For people."""
+        """The hold in words, for people."""
         why = f"{self.cluster} is on hold since {self.specialist} was rolled back"
         return f"{why}; nothing is deployed until a person clears it"
 

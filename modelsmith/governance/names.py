@@ -49,7 +49,11 @@ def holders(people: People) -> tuple[Person | Harness, ...]:
 
 
 def fold_name(name: str) -> str:
-    """The name without differences of case and of Unicode form (NFKC): what file systems and people take for one."""
+    """The name without differences of case and of Unicode form (NFKC): what file systems and people take for one.
+
+    >>> fold_name("Maya")
+    'maya'
+    """
     return name.lower() if name.isascii() else normalized("NFKC", name).casefold()
 
 
@@ -91,7 +95,11 @@ def find_twin(names: Callable[[str], Iterable[str]], added: Iterable[str]) -> tu
 
 
 def twins(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Paths, or folders of theirs, of which a later one differs from an earlier only by case or Unicode form."""
+    """Paths, or folders of theirs, of which a later one differs from an earlier only by case or Unicode form.
+
+    >>> list(twins(["docs/A.md", "docs/a.md"]))
+    [('docs/A.md', 'docs/a.md')]
+    """
     spelled: dict[str, str] = {}
     seen: set[str] = set()
     for path in paths:

@@ -28,12 +28,16 @@ _FOLDER = re.compile(
 
 
 def observed_path(cluster: str, specialist: str, observer: str, number: int) -> str:
-    """``promotions/<cluster>/<specialist>/observed-<observer>-<NN>``."""
+    """Folder of an observation: ``promotions/<cluster>/<specialist>/observed-<observer>-<NN>``."""
     return f"{PROMOTIONS}/{cluster}/{specialist}/observed-{observer}-{number:02d}"
 
 
 def parse_observed(folder: str) -> ObservedFolder | None:
-    """Read an observation's folder from its path; None for any other folder and any other spelling."""
+    """Read an observation's folder from its path; None for any other folder and any other spelling.
+
+    >>> parse_observed("promotions/rtb-pricing/iter-001-0a1b2c3d/observed-ci-01")
+    ObservedFolder(cluster='rtb-pricing', specialist='iter-001-0a1b2c3d', observer='ci', number=1)
+    """
     match = _FOLDER.fullmatch(folder)
     if match is None:
         return None

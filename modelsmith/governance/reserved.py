@@ -49,7 +49,11 @@ _DEVICES = frozenset(
 
 
 def why_reserved(path: str) -> str | None:
-    """Why no commit may hold the path; None for any other."""
+    """Why no commit may hold the path; None for any other.
+
+    >>> why_reserved("notes/.git/config")
+    "git's own folder"
+    """
     parts = _parts(path)
     steering = next((why for part in parts if (why := _STEERING.get(part))), None)
     bare = "git takes a folder with such a file for a repository" if parts[-1] == "head" else None

@@ -16,7 +16,7 @@ _MISSING: Final = object()
 
 
 class Asked(NamedTuple):
-    """What rules look at."""
+    """The parts of a request that rules look at."""
 
     model: str
     headers: Mapping[str, str]
@@ -145,7 +145,11 @@ def sticky(key: StickyKey, asked: Asked) -> str | None:
 
 
 def last_text(body: Mapping[str, Any]) -> str:
-    """The text of the last message, in Unicode's composed form (NFC); empty where there is none."""
+    """The text of the last message, in Unicode's composed form (NFC); empty where there is none.
+
+    >>> last_text({"messages": [{"role": "user", "content": "Why did we lose the auction?"}]})
+    'Why did we lose the auction?'
+    """
     messages = body.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
     content = last.get("content") if isinstance(last, dict) else None

@@ -113,6 +113,9 @@ def imbalance_evidence(events: Sequence[tuple[float, int, int]]) -> float:
 
     Two-sided: for what must not depend on the arm, such as whether a report comes at all.
 
+    >>> round(imbalance_evidence([(0.5, 50, 50)]), 1), round(imbalance_evidence([(0.5, 90, 10)]), 1)
+    (-0.6, 27.8)
+
     Args:
         events: Of each stage the share, the specialist's events and the incumbent's.
     """
@@ -122,7 +125,13 @@ def imbalance_evidence(events: Sequence[tuple[float, int, int]]) -> float:
 
 
 def shortfall_evidence(events: Sequence[tuple[float, int, int]]) -> float:
-    """The same, but only against "at least": for what a better specialist may well have more of."""
+    """Natural logarithm of the e-value against "at least as many events as its share".
+
+    One-sided, unlike `imbalance_evidence`: for what a better specialist may well have more of.
+
+    >>> round(shortfall_evidence([(0.5, 90, 10)]), 1), round(shortfall_evidence([(0.5, 10, 90)]), 1)
+    (-2.8, 28.5)
+    """
     return ratio_evidence(_labels(events), 1.0, below=True)
 
 
@@ -131,7 +140,11 @@ def _labels(events: Sequence[tuple[float, int, int]]) -> list[Arms]:
 
 
 def ratio_estimate(stages: Sequence[Arms]) -> float | None:
-    """Ratio of the specialist's rate to the incumbent's; None where the incumbent has no event."""
+    """Ratio of the specialist's rate to the incumbent's; None where the incumbent has no event.
+
+    >>> round(ratio_estimate([Arms(0.5, 5, 10, 95, 90)]), 2)
+    0.47
+    """
     found = [a for a in stages if a.known + a.other_known]
     mine = math.fsum(a.events * a.other_known / (a.known + a.other_known) for a in found)
     theirs = math.fsum(a.other_events * a.known / (a.known + a.other_known) for a in found)
@@ -139,7 +152,11 @@ def ratio_estimate(stages: Sequence[Arms]) -> float | None:
 
 
 def difference_estimate(stages: Sequence[Arms]) -> float | None:
-    """The specialist's rate less the incumbent's; None where either has no unit."""
+    """The specialist's rate less the incumbent's; None where either has no unit.
+
+    >>> round(difference_estimate([Arms(0.5, 5, 10, 95, 90)]), 3)
+    -0.058
+    """
     found = [a for a in stages if a.known and a.other_known]
     if not found:
         return None

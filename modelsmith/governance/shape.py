@@ -50,7 +50,11 @@ class Refusal:
 
 
 def concern(path: str) -> Concern:
-    """What a path belongs to, by its first part in any case of letters: ``Evals/`` is ``evals/`` on some disks."""
+    """What a path belongs to, by its first part in any case of letters: ``Evals/`` is ``evals/`` on some disks.
+
+    >>> concern("evals/adtech/rtb-root-cause/evalset.yaml"), concern("docs/operator.md")
+    ('governed', 'other')
+    """
     top = path.split("/", 1)[0].casefold()
     if top in _GOVERNANCE or path.casefold() == "docs/codeowners":
         return "governance"
@@ -93,7 +97,11 @@ def shortened(path: str) -> str:
 
 
 def promotion_folder(path: str) -> str | None:
-    """Folder of the promotion record that a path lies in, well formed or not; None outside ``promotions/``."""
+    """Folder of the promotion record that a path lies in, well formed or not; None outside ``promotions/``.
+
+    >>> promotion_folder("promotions/rtb-pricing/iter-001-0a1b2c3d/01-candidate/record.json")
+    'promotions/rtb-pricing/iter-001-0a1b2c3d/01-candidate'
+    """
     parts = path.split("/")
     return "/".join(parts[:4]) if parts[0] == PROMOTIONS else None
 

@@ -27,7 +27,7 @@ class Sight(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """For people."""
+        """What the window can see in words, for people."""
         seen = "not even the loss of everything" if self.loss is None else f"a loss of {self.loss:.1%} or more"
         said = f"its window has some {self.decisions} decisions and can see {seen}"
         if self.confirms:

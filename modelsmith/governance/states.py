@@ -63,7 +63,11 @@ _FOLDER = re.compile(r"promotions/([a-z0-9][a-z0-9._-]*)/(iter-[0-9]{3,}-[0-9a-f
 
 
 def folder_of(cluster: str, specialist: str, sequence: int, event: str) -> str:
-    """``promotions/<cluster>/<specialist>/<NN>-<event>``."""
+    """Folder of a record: ``promotions/<cluster>/<specialist>/<NN>-<event>``.
+
+    >>> folder_of("rtb-pricing", "iter-001-0a1b2c3d", 1, "candidate")
+    'promotions/rtb-pricing/iter-001-0a1b2c3d/01-candidate'
+    """
     return f"promotions/{cluster}/{specialist}/{sequence:02d}-{event}"
 
 
@@ -73,7 +77,11 @@ def record_folder(record: PromotionRecord) -> str:
 
 
 def parse_folder(path: str) -> Folder:
-    """Read a record folder's path. Raises InvalidInput (``bad-record-folder``) for any other spelling."""
+    """Read a record folder's path. Raises InvalidInput (``bad-record-folder``) for any other spelling.
+
+    >>> parse_folder("promotions/rtb-pricing/iter-001-0a1b2c3d/01-candidate")
+    Folder(cluster='rtb-pricing', specialist='iter-001-0a1b2c3d', sequence=1, event='candidate')
+    """
     match = _FOLDER.fullmatch(path)
     if match and match[4] in get_args(Event):
         folder = Folder(match[1], match[2], int(match[3]), cast("Event", match[4]))

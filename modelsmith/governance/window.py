@@ -76,7 +76,7 @@ def watched(terms: Rollback) -> tuple[Watched, ...]:
 
 
 def judge(terms: Rollback, counts: Counts | None, *, ended: bool) -> Judgement:
-    """Judge a window.
+    """What a window's counts come to: confirmed, to be rolled back, or not decided.
 
     Args:
         terms: Of the approved contract; it has a rule.

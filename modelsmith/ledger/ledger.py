@@ -29,7 +29,7 @@ _Record = TypeVar("_Record", bound=Frozen)
 
 
 class Rebuilt(NamedTuple):
-    """What a rebuild found."""
+    """Result of a rebuild: how many runs were found, and which folders could not be read."""
 
     runs: int
     skipped: tuple[str, ...]

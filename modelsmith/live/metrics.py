@@ -76,7 +76,7 @@ class Metrics:
         self._dropped = Counter("modelsmith_uncounted", "Decisions and answers that could not be counted", registry=one)
 
     def answered(self, decision: Decision, answered: Answered) -> None:
-        """Count one answer."""
+        """Count one answer of the front door."""
         who = (decision.cluster, decision.specialist, decision.arm)
         bound = self._bound.get(who)
         if bound is None:

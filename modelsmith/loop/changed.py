@@ -30,7 +30,7 @@ _TAG_LENGTH = 64
 
 @dataclass(frozen=True)
 class ChangeEval:
-    """What came of it."""
+    """Result of an eval of a change: the run, and the headline of the whole set."""
 
     change: SetChange
     run: RunResult | None

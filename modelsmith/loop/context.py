@@ -35,7 +35,7 @@ class IterationContext:
 
     @property
     def workspace(self) -> Workspace:
-        """The clone."""
+        """The clone in which the iteration runs."""
         return self.harness.workspace
 
     def folder(self, iteration: Iteration) -> Path:

@@ -23,7 +23,7 @@ _NAP: Final = 30.0
 
 @dataclass(frozen=True)
 class Schedule:
-    """When turns begin."""
+    """Rule by which turns begin: how often, and between which times."""
 
     every: timedelta | None = None
     """From one beginning to the next; None: as soon as the last has ended."""

@@ -82,7 +82,7 @@ def _bad(path: Path, line: int, field: str, what: str, mend: str) -> InvalidInpu
 
 
 class Staged(NamedTuple):
-    """What records came to."""
+    """Pending cases made of production's records, and how many records gave none."""
 
     cases: tuple[Pending, ...]
     """In the order in which they were first seen."""

@@ -19,7 +19,7 @@ SERVES: frozenset[State] = frozenset({"customer-deployed", "production-validated
 
 
 class Standing(NamedTuple):
-    """Where a run stands."""
+    """State of a run in one word, and what blocks it."""
 
     state: RunState
     blocked_by: Blocked | None = None

@@ -140,7 +140,10 @@ def _stuck(diagnosed: Sequence[Diagnosis]) -> FailureCluster | None:
 
 
 def recommendation(cluster: Cluster, diagnosed: Sequence[Diagnosis], *, judged: bool = False) -> Recommendation:
-    """The same answer as data: the change of the cluster's file, and what to run. ``judged`` as in `stop_of`."""
+    """What to do at a plateau, as data: the change of the cluster's file, and what to run.
+
+    ``judged`` as in `stop_of`.
+    """
     stuck = _stuck(diagnosed)
     action = possible(stuck.history.action, judged=judged) if stuck and stuck.history else None
     asks_person = action is None or action == "review" or (judged and action == "widen")

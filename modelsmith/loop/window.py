@@ -70,7 +70,7 @@ def watching_of(main: GovernedState, cluster: str) -> Watching | None:
 
 
 class Seen(NamedTuple):
-    """One window now."""
+    """A window as it stands now: its terms, its counts, and what they come to."""
 
     watching: Watching
     counts: Counts | None

@@ -49,7 +49,7 @@ class Session:
     """Whether the token still holds: what goes on for long asks again."""
 
     def tools(self) -> list[Tool]:
-        """What this session may call."""
+        """Tools that this session may call."""
         return [tool for tool in tools_of(self.role) if self.has(tool)]
 
     def has(self, tool: Tool) -> bool:

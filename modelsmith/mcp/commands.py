@@ -14,7 +14,7 @@ _PROSE = Path(__file__).parent / "prose"
 
 
 class Command(NamedTuple):
-    """One slash command."""
+    """One slash command of an agent's client."""
 
     name: str
     tool: str

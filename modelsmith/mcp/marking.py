@@ -23,7 +23,7 @@ _PLACE = re.compile(r"(?<![\w:/.<])/(?:[\w.@+-]+/)+[\w.@+-]*")
 
 
 class Limits(NamedTuple):
-    """How much is shown."""
+    """How much of an answer is shown to an agent."""
 
     items: int
     characters: int

@@ -63,7 +63,7 @@ class AcceptScenarioResult(Result):
 
 
 def run(workspace: Workspace, request: AcceptScenarioRequest) -> AcceptScenarioResult:
-    """Propose it."""
+    """Propose a pending case as a scenario of the governed set."""
     for what, text in (("--pass", request.pass_), ("--fail", request.fail)):
         refuse_secret(what, text)
     merger = open_merger(workspace, request.key)

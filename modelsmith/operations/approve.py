@@ -60,7 +60,7 @@ class VerdictResult(Result):
 
 
 def run(workspace: Workspace, request: ApproveRequest) -> VerdictResult:
-    """Approve."""
+    """Approve a pull request with a person's key."""
     return give_review(workspace, request.number, request.key, "approve", request.reason)
 
 

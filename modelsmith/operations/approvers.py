@@ -24,7 +24,7 @@ class ApproversRequest(Request):
 
 
 class GateView(Frozen):
-    """One transition."""
+    """One transition of the policy, and who opens its gate."""
 
     event: str
     from_states: tuple[str, ...]
@@ -38,7 +38,7 @@ class GateView(Frozen):
 
 
 class ApproversResult(Result):
-    """The chain."""
+    """The chain of transitions, and who decides each."""
 
     gates: tuple[GateView, ...]
     waiting_for: tuple[str, ...]

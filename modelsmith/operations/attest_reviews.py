@@ -36,7 +36,7 @@ class AttestReviewsRequest(Request):
 
 
 class AttestedPull(Frozen):
-    """One pull request."""
+    """One pull request whose reviews were read."""
 
     number: int
     signed: bool
@@ -47,7 +47,7 @@ class AttestedPull(Frozen):
 
 
 class AttestReviewsResult(Result):
-    """What was read and signed."""
+    """Reviews that were read and signed."""
 
     repository: str
     """At GitHub."""
@@ -57,7 +57,7 @@ class AttestReviewsResult(Result):
 
 
 def run(workspace: Workspace, request: AttestReviewsRequest) -> AttestReviewsResult:
-    """Attest."""
+    """Sign what reviews in GitHub's pages say."""
     forge = open_forge(workspace)
     if not isinstance(forge, GitHubForge):
         raise InvalidInput(

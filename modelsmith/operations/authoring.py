@@ -73,7 +73,7 @@ class OpenSet:
         return self.files.folder
 
     def scenario_ids(self) -> set[str]:
-        """Ids in use."""
+        """Ids of scenarios that are in use."""
         return {one.value.id for part in self.files.scenarios.values() for one in part}
 
     def capabilities(self) -> list[str]:

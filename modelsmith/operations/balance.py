@@ -37,7 +37,7 @@ class BalanceResult(Result):
 
 
 def run(workspace: Workspace, request: BalanceRequest) -> BalanceResult:
-    """Reckon it."""
+    """Reckon what an eval set asks about."""
     files = workspace.files
     name = request.target if "/" in request.target else load_cluster(files, request.target).eval_set
     found = balance(load_eval_set(files, name))

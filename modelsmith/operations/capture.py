@@ -62,7 +62,7 @@ class CaptureResult(Result):
 
 
 def run(workspace: Workspace, request: CaptureRequest) -> CaptureResult:
-    """Stage them."""
+    """Stage failures of production as pending cases."""
     merger = open_merger(workspace, request.key)
     git = workspace.git
     main = read_governed_state(git, merger.forge.fetch_into(git))

@@ -32,7 +32,7 @@ class CompareResult(Result):
 
 
 def run(workspace: Workspace, request: CompareRequest) -> CompareResult:
-    """Compare them."""
+    """Compare two runs, scenario by scenario."""
     first, second = find_run(workspace, request.first), find_run(workspace, request.second)
     if first.question != second.question:
         raise InvalidInput(

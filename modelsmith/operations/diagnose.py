@@ -31,6 +31,6 @@ class DiagnoseResult(Result):
 
 
 def run(workspace: Workspace, request: DiagnoseRequest) -> DiagnoseResult:
-    """Group them."""
+    """Group a run's failures into clusters by root cause."""
     result = find_run(workspace, request.tag)
     return DiagnoseResult(tag=result.tag, failure_clusters=diagnose_run(workspace, result))

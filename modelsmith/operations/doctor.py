@@ -68,7 +68,7 @@ class DoctorRequest(Request):
 
 
 class DoctorResult(Result):
-    """Everything looked at."""
+    """Everything that was looked at, with its mend."""
 
     findings: tuple[Finding, ...]
     changes: tuple[SettingChange, ...] = ()

@@ -68,7 +68,7 @@ class ExportResult(Result):
 
 
 def run(workspace: Workspace, request: ExportRequest) -> ExportResult:
-    """Export."""
+    """Make an export of a specialist and take it through its gates."""
     wanted = _wanted(request)
     harness = open_harness(workspace)
     latest = MainReader(harness)

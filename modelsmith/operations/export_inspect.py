@@ -43,7 +43,7 @@ class ExportInspectResult(Result):
 
 
 def run(workspace: Workspace, request: ExportInspectRequest) -> ExportInspectResult:
-    """Write it."""
+    """Write a run as a log of inspect_ai."""
     if request.file.suffix not in _SUFFIXES:
         raise InvalidInput(
             "not-a-log",

@@ -98,7 +98,7 @@ class IterateResult(Result):
 
 
 def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
-    """Iterate."""
+    """Iterate a cluster up to the next person."""
     require_name(workspace.files, request.cluster)
     workspace = noting(workspace, request.cluster)
     harness = open_harness(workspace)

@@ -16,7 +16,7 @@ JobArgument = Annotated[str, Field(max_length=64, description="Id of the job."),
 
 
 class JobView(Frozen):
-    """One job."""
+    """One job, as it is shown."""
 
     job: str = Field(serialization_alias="jobId")
     operation: str

@@ -83,7 +83,7 @@ class LineageResult(Result):
 
 
 def run(workspace: Workspace, request: LineageRequest) -> LineageResult:
-    """Follow it."""
+    """Follow a specialist's lineage."""
     main = read_governed_state(workspace.git, "HEAD")
     ancestors: list[Ancestor] = []
     name = _resolve(main, request.id)

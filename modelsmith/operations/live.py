@@ -65,7 +65,7 @@ class LiveResult(Result):
 
 
 def run(workspace: Workspace, request: LiveRequest) -> LiveResult:
-    """Look."""
+    """Look at a cluster's window."""
     main = read_governed_state(workspace.git, "HEAD")
     try:
         found = _open(look(workspace, main, request.cluster))

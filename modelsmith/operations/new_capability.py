@@ -35,7 +35,7 @@ class NewCapabilityRequest(CaseRequest):
 
 
 def run(workspace: Workspace, request: NewCapabilityRequest) -> NewResult:
-    """Write both cases."""
+    """Write both cases of a new capability."""
     found = OpenSet(workspace, request.set)
     _require_new(found, request.name)
     files: dict[str, bytes] = {}

@@ -35,7 +35,7 @@ class NewLabelRequest(Request):
 
 
 def run(workspace: Workspace, request: NewLabelRequest) -> NewResult:
-    """Add the label."""
+    """Add the label of one answer."""
     found = OpenSet(workspace, request.set)
     judge = found.evalset.value.judge
     if judge is None or judge.labels is None:

@@ -35,7 +35,7 @@ _SAID: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 class CaseRequest(Request):
-    """What every case says."""
+    """Fields that every request for a case has."""
 
     set: SetOption = None
     note: Annotated[str, Field(description="The case itself: what the user says."), ASK]
@@ -86,7 +86,7 @@ class NewScenarioRequest(CaseRequest):
 
 
 def run(workspace: Workspace, request: NewScenarioRequest) -> NewResult:
-    """Write the case."""
+    """Write the case's file."""
     found = OpenSet(workspace, request.set)
     found.require_capability(request.capability)
     name = request.id or free_name(f"{request.capability}-{STEMS[request.part]}", found.scenario_ids())
@@ -96,7 +96,7 @@ def run(workspace: Workspace, request: NewScenarioRequest) -> NewResult:
 
 
 def case_path(found: OpenSet, part: str, capability: str, name: str) -> str:
-    """Where the case belongs."""
+    """File in which the case belongs."""
     return f"{found.folder}/{FOLDERS[part]}/{capability}/{name}.yaml"
 
 

@@ -59,7 +59,7 @@ class _Row(NamedTuple):
 
 
 def run(workspace: Workspace, request: NewScenariosRequest) -> NewResult:
-    """Write them.
+    """Write a file for each case.
 
     Raises:
         InvalidInput: ``bad-table``, with the line and the column; as `new scenario` refuses a case; as `write_new`.

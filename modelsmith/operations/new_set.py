@@ -66,7 +66,7 @@ class NewSetRequest(Request):
 
 
 def run(workspace: Workspace, request: NewSetRequest) -> NewResult:
-    """Write both files."""
+    """Write set and rubric."""
     domain = _domain(workspace, request.domain)
     folder = f"evals/{domain}/{request.name}"
     rule = f"{folder}/evalset.yaml"

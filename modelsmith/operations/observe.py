@@ -60,7 +60,7 @@ class ObserveResult(Result):
 
 
 def run(workspace: Workspace, request: ObserveRequest) -> ObserveResult:
-    """Observe."""
+    """Repeat the eval of a sealed artifact as an observer."""
     folder = place(request.artifact, workspace.root) if request.artifact else None
     if request.rows and not request.retrain:
         raise InvalidInput("name-it", "Rows are for a training, and none is asked for", "Add --retrain.")

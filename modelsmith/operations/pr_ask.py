@@ -42,7 +42,7 @@ class PrAskResult(Result):
 
 
 def run(workspace: Workspace, request: PrAskRequest) -> PrAskResult:
-    """Ask."""
+    """Ask owners to decide about a pull request."""
     forge = open_forge(workspace)
     main = read_governed_state(workspace.git, forge.fetch_into(workspace.git))
     pull = forge.get(request.number)

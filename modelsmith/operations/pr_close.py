@@ -36,7 +36,7 @@ class PrCloseResult(Result):
 
 
 def run(workspace: Workspace, request: PrCloseRequest) -> PrCloseResult:
-    """Close it."""
+    """Close a pull request."""
     refuse_secret("The reason", request.reason)
     pull = open_merger(workspace, request.key).forge.close(request.number, request.reason)
     return PrCloseResult(number=pull.number, title=pull.title, status=pull.status)

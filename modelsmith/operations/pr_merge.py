@@ -43,7 +43,7 @@ class PrMergeResult(Result):
 
 
 def run(workspace: Workspace, request: PrMergeRequest) -> PrMergeResult:
-    """Merge it."""
+    """Merge a pull request that the gate lets in."""
     merger = open_merger(workspace, request.key)
     pull = merge_pull(merger, request.number)
     assert pull.merge is not None

@@ -39,7 +39,7 @@ class PrOpenResult(Result):
 
 
 def run(workspace: Workspace, request: PrOpenRequest) -> PrOpenResult:
-    """Open it."""
+    """Open a pull request of a branch."""
     refuse_secret("The title", request.title)
     refuse_secret("The body", request.body)
     refuse_secret("The branch's name", request.branch)

@@ -25,5 +25,5 @@ class RejectRequest(Request):
 
 
 def run(workspace: Workspace, request: RejectRequest) -> VerdictResult:
-    """Reject."""
+    """Reject a pull request with a person's key."""
     return give_review(workspace, request.number, request.key, "reject", request.reason)

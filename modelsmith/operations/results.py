@@ -27,7 +27,7 @@ class ResultsRequest(Request):
 
 
 class Failure(Frozen):
-    """One failed answer."""
+    """One failed answer of a run."""
 
     section: str
     id: str
@@ -49,7 +49,7 @@ class ResultsResult(Result):
 
 
 def run(workspace: Workspace, request: ResultsRequest) -> ResultsResult:
-    """Read it."""
+    """Read a run's results."""
     result = find_run(workspace, request.tag)
     failures: list[Failure] = []
     critical: list[Observation] = []

@@ -40,7 +40,7 @@ class ReviewSyntheticRequest(Request):
 
 
 class RowView(Frozen):
-    """One row."""
+    """One training row, as a reviewer reads it."""
 
     row: str
     """Its name, for `strike`."""
@@ -53,7 +53,7 @@ class RowView(Frozen):
 
 
 class BalanceView(Frozen):
-    """What a capability gets."""
+    """Share of a batch that a capability gets."""
 
     capability: str
     rows: int
@@ -100,7 +100,7 @@ class ReviewSyntheticResult(Result):
 
 
 def run(workspace: Workspace, request: ReviewSyntheticRequest) -> ReviewSyntheticResult:
-    """Read the batch."""
+    """Read the batch of training rows."""
     governed = load_eval_set(workspace.files, load_cluster(workspace.files, request.cluster).eval_set)
     number = request.iteration or last_number(workspace, request.cluster)
     folder = workspace.cluster_folder(request.cluster) / "iterations" / f"{number:03d}"

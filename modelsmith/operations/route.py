@@ -50,7 +50,7 @@ class PassedOver(Frozen):
 
 
 class Answering(Frozen):
-    """Who answers for the cluster."""
+    """Specialist who answers for the cluster."""
 
     specialist: str
     share: float
@@ -58,7 +58,7 @@ class Answering(Frozen):
 
 
 class Routed(Frozen):
-    """Where one request goes."""
+    """Cluster and specialist that one request goes to."""
 
     number: int
     """Of the request in the file, from 1."""
@@ -98,7 +98,7 @@ class RouteResult(Result):
 
 
 def run(workspace: Workspace, request: RouteRequest) -> RouteResult:
-    """Route them."""
+    """Route requests by main's rules, or by a changed copy."""
     main = read_governed_state(workspace.git, "HEAD")
     here = _rules(workspace.files)
     other = None if request.against is None else _rules(workspace.revision(request.against))

@@ -32,7 +32,7 @@ class RunPendingRequest(Request):
 
 
 class AnsweredCase(Frozen):
-    """One case."""
+    """A pending case, and what the model said to it."""
 
     id: str
     seen: int
@@ -59,7 +59,7 @@ class RunPendingResult(Result):
 
 
 def run(workspace: Workspace, request: RunPendingRequest) -> RunPendingResult:
-    """Ask them."""
+    """Ask a model the pending cases."""
     main = read_governed_state(workspace.git, "HEAD")
     cluster = load_cluster(main.tree, request.cluster)
     governed = load_eval_set(main.tree, cluster.eval_set)

@@ -14,7 +14,7 @@ class RunbookListRequest(Request):
 
 
 class RunbookView(Frozen):
-    """One runbook."""
+    """One runbook, as it is listed."""
 
     runbook: str
     title: str

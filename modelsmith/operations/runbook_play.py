@@ -28,7 +28,7 @@ from modelsmith.schema.runbook_run import RunOf, StepRecord, StepState
 
 
 class Played(NamedTuple):
-    """Where a run stands."""
+    """A run of a runbook as it stands after a call."""
 
     run: RunOf
     records: tuple[StepRecord, ...]

@@ -40,14 +40,14 @@ class StatusRequest(Request):
 
 
 class ServingView(Frozen):
-    """Who serves which share."""
+    """A specialist that serves, and its share of the traffic."""
 
     specialist: str
     share: float
 
 
 class SpecialistView(Frozen):
-    """One specialist."""
+    """One specialist, with its state and what its eval came to."""
 
     specialist: str
     state: str
@@ -100,7 +100,7 @@ class RunningView(Frozen):
 
 
 class ClusterStatus(Frozen):
-    """One cluster."""
+    """One cluster: who serves, where its loop stands, what waits."""
 
     cluster: str
     base_model: str
@@ -133,7 +133,7 @@ class ClusterStatus(Frozen):
 
 
 class StatusResult(Result):
-    """Every cluster."""
+    """How every cluster stands."""
 
     clusters: tuple[ClusterStatus, ...]
     unreadable: tuple[UnreadableView, ...] = ()

@@ -41,7 +41,7 @@ class StrikeResult(Result):
 
 
 def run(workspace: Workspace, request: StrikeRequest) -> StrikeResult:
-    """Strike them."""
+    """Strike rows out of a batch."""
     require_name(workspace.files, request.cluster)
     with workspace.lock(f"iterate-{request.cluster}"):
         number = last_number(workspace, request.cluster)

@@ -37,7 +37,7 @@ PEOPLE: tuple[Role, ...] = ()
 
 
 class Verb(NamedTuple):
-    """An operation, loaded."""
+    """An operation of the table, loaded."""
 
     request: type[Request]
     result: type[Result]

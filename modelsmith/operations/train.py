@@ -63,7 +63,7 @@ class TrainResult(Result):
 
 
 def run(workspace: Workspace, request: TrainRequest) -> TrainResult:
-    """Train it."""
+    """Train one stage by hand."""
     found = find_run(workspace, request.eval_tag)
     if found.cluster != request.cluster:
         raise InvalidInput(

@@ -46,7 +46,7 @@ class ValidateRequest(Request):
 
 
 class ProblemView(Frozen):
-    """One mistake."""
+    """One mistake of the repository, with its place and mend."""
 
     file: str
     line: int | None

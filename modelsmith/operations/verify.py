@@ -86,7 +86,7 @@ class StaleView(Frozen):
 
 
 class VerifyResult(Result):
-    """What held."""
+    """What a replay of main found to hold."""
 
     verified: bool
     root: str

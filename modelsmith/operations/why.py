@@ -72,7 +72,7 @@ class WhyResult(Result):
 
 
 def run(workspace: Workspace, request: WhyRequest) -> WhyResult:
-    """Follow it."""
+    """Follow a failure through the iterations."""
     main = read_governed_state(workspace.git, "HEAD")
     clusters = (
         [request.cluster]

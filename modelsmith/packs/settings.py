@@ -54,7 +54,7 @@ def merge_json(path: str, before: str, server: Mapping[str, Any]) -> Merged:
 
 
 def merge_toml(path: str, before: str, server: Mapping[str, Any]) -> Merged:
-    """``mcp_servers`` of Codex.
+    """Settings of Codex with our server among its ``mcp_servers``.
 
     Raises:
         InvalidInput: ``unreadable-settings``, also where our table is written in another way than as a table.

@@ -34,7 +34,7 @@ def too_long(text: str) -> str:
 
 @lru_cache(maxsize=8)
 def read_answer_once(text: str) -> tuple[JsonValue, str]:
-    """As `read_answer`, one value for all points of a rubric: only for this room, where nobody changes it."""
+    """An answer's value, read once for all points of a rubric: only for this room, where nobody changes it."""
     return read_answer(text)
 
 
@@ -102,7 +102,13 @@ def composed_text(text: str) -> str:
 
 
 def look_up(value: JsonValue, path: str) -> tuple[JsonValue, bool]:
-    """The value at a dotted path (keys of objects, positions in arrays) and whether it exists."""
+    """The value at a dotted path (keys of objects, positions in arrays) and whether it exists.
+
+    >>> look_up({"a": {"b": [1, 2]}}, "a.b")
+    ([1, 2], True)
+    >>> look_up({"a": 1}, "a.b")
+    (None, False)
+    """
     for step in path.split("."):
         if isinstance(value, dict) and step in value:
             value = value[step]
@@ -116,7 +122,11 @@ def look_up(value: JsonValue, path: str) -> tuple[JsonValue, bool]:
 
 
 def same(one: JsonValue, other: JsonValue) -> bool:
-    """Equality of JSON values: ``1`` equals ``1.0``, but ``true`` does not equal ``1``."""
+    """Equality of JSON values: ``1`` equals ``1.0``, but ``true`` does not equal ``1``.
+
+    >>> same(1, 1.0), same(1, True)
+    (True, False)
+    """
     if isinstance(one, bool) or isinstance(other, bool) or one is None or other is None:
         return one is other
     if isinstance(one, dict) and isinstance(other, dict):
@@ -127,7 +137,11 @@ def same(one: JsonValue, other: JsonValue) -> bool:
 
 
 def shown(value: JsonValue, limit: int = 80) -> str:
-    """A value as short ASCII JSON for a reason."""
+    """A value as short ASCII JSON for a reason.
+
+    >>> shown("a long answer", 10)
+    '"a long...'
+    """
     text = json.dumps(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 

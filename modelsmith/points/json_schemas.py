@@ -33,6 +33,9 @@ _known: ContextVar[dict[tuple[str, int], str | None]] = ContextVar("known")
 def first_problem(schema: Mapping[str, JsonValue], answer: JsonValue) -> str:
     """Why the answer does not satisfy the schema, or an empty string.
 
+    >>> first_problem({"type": "object", "required": ["cause"]}, {})
+    "$: 'cause' is a required property"
+
     Raises:
         InvalidInput: ``bad-schema`` or ``bad-pattern`` when the schema itself cannot be used.
     """

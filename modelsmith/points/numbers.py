@@ -170,6 +170,11 @@ def number_in_text(text: str, *, cut_off: bool = False) -> tuple[StatedNumber, s
     """The number that the text says and an empty string; or 0 and why none can be read in one way.
 
     Of a text that was cut off a number near its end may be half of one, or lack its multiplier.
+
+    >>> number_in_text("It fell by 12.5 percent.")
+    (StatedNumber(number=Decimal('12.5'), per=100), '')
+    >>> number_in_text("Between 3 and 5.")[1]
+    "the number '3' cannot be read: it is a bound or a question, not a value"
     """
     plain = as_displayed(text)
     answer = _ANSWER.search(plain)

@@ -48,7 +48,11 @@ def identity(value: JsonValue) -> object:
 
 
 def is_multiple(number: float, step: float) -> bool:
-    """Whether a number is a multiple of another one, as both are written in decimals."""
+    """Whether a number is a multiple of another one, as both are written in decimals.
+
+    >>> is_multiple(0.3, 0.1), is_multiple(0.35, 0.1)
+    (True, False)
+    """
     return (Fraction(repr(number)) / Fraction(repr(step))).denominator == 1
 
 

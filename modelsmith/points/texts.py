@@ -37,6 +37,9 @@ def alike(text: str, *, ignore_case: bool) -> str:
     """The text in one spelling: composed letters, one blank for any run of them, one kind of hyphen and quotation mark.
 
     What shows nothing (a zero-width space, a soft hyphen) is left out.
+
+    >>> alike("The  PRICE Floor", ignore_case=True)
+    'the price floor'
     """
     spelt = composed_text(text.translate(INVISIBLE))
     if not spelt.isascii() or "`" in spelt:
@@ -70,6 +73,9 @@ def holds(text: str, wanted: str, *, cut_off: bool = False) -> bool:
 
     Between letters of scripts without spaces any place will do. A word at the end of a text that was cut off may go on.
     Both are spelled as `alike` does.
+
+    >>> holds("The price floor was raised.", "price floor"), holds("Two price floors.", "price floor")
+    (True, False)
     """
     text += _ANY if cut_off else ""
     at = text.find(wanted)

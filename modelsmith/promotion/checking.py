@@ -14,7 +14,7 @@ from modelsmith.schema.pull import PullRequest
 
 
 class Checked(NamedTuple):
-    """What came of it."""
+    """The gate's decision about a pull request, as named checks."""
 
     decided: MergeDecision | None
     """None when the gate could not look at it."""
@@ -45,7 +45,7 @@ def check_pull(main: GovernedState, pull: PullRequest, now: datetime) -> Checked
 
 
 def check_made(main: GovernedState, pull: PullRequest, base: str, made: str, now: datetime) -> Checked:
-    """The same of commits that a merge queue made of it: they must be its merge into this very main.
+    """Checks of commits that a merge queue made of a pull request: they must be its merge into this very main.
 
     Args:
         main: What governs.

@@ -46,7 +46,7 @@ class Harness(Merger):
 
     @property
     def preparer(self) -> Preparer:
-        """How records name it."""
+        """The harness as records name it."""
         return Preparer(id=self.actor, kind="harness")
 
 

@@ -70,7 +70,7 @@ class Histories:
         return {cluster: tuple(histories) for cluster, histories in found.items()}
 
     def find(self, specialist: str) -> SpecialistHistory:
-        """One specialist's history.
+        """History of one specialist.
 
         Raises:
             InvalidInput: ``unknown-specialist``.

@@ -47,7 +47,7 @@ def needs_live(main: GovernedState, specialist: str) -> bool:
 
 
 def seal_of(live: LiveEvidence) -> ObserverSeal:
-    """What the door's signature says."""
+    """The seal that live evidence has to carry: whose signature, over which file, with which statement."""
     said = {"observer": live.observer, "specialist": live.specialist, "deployment": live.deployment}
     return ObserverSeal(live.observer, LIVE_FILE, LIVE_TYPE, said)
 

@@ -28,7 +28,7 @@ class Promotion:
 
     @property
     def evidence(self) -> Evidence:
-        """What its ``evidence.json`` says."""
+        """The eval's evidence that the promotion brings, from ``evidence.json``."""
         return read_evidence(self.file(EVIDENCE_FILE))
 
     def file(self, name: str) -> bytes:

@@ -24,7 +24,7 @@ class Arm:
 
 
 class Traffic(NamedTuple):
-    """Who answers for a cluster."""
+    """Specialists who answer for a cluster, and how traffic is shared."""
 
     incumbent: Arm
     watched: Arm | None

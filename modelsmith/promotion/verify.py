@@ -52,7 +52,7 @@ from modelsmith.signing import ssh
 
 @dataclass
 class Replay:
-    """What held."""
+    """Main as it stands after the steps that were replayed and found to hold."""
 
     main: GovernedState
     """Main at the last step."""

@@ -14,7 +14,7 @@ LARGEST = 1 << 20
 
 
 def rendered(tree: Tree) -> str:
-    """What its contract must be.
+    """Text that the agents' contract of a repository must have.
 
     Raises:
         InvalidInput: ``invalid-file`` for what it is rendered from.

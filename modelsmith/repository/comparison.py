@@ -36,7 +36,7 @@ class Trees(Protocol):
         """Name to entry of one folder, sub-folders included (mode `FOLDER`)."""
 
     def commit(self, oid: str) -> Commit:
-        """One commit."""
+        """The tree of one commit."""
 
 
 class _Folder(NamedTuple):

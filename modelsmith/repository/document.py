@@ -54,7 +54,7 @@ class Problem:
 
 
 class Place(NamedTuple):
-    """Where something stands."""
+    """File and line where something stands."""
 
     file: str
     line: int | None

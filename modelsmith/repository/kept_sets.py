@@ -25,7 +25,7 @@ _SETS: TypeAdapter[GovernedSet] = TypeAdapter(GovernedSet)
 
 
 def load_kept_eval_set(tree: WorkTree, name: str, folder: Path) -> GovernedSet:
-    """As `load_eval_set`, from `folder` when these very files were read before.
+    """An eval set from `folder`, where these very files were read before; else as `load_eval_set` reads it.
 
     Raises:
         InvalidInput: as `load_eval_set`.

@@ -12,7 +12,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 class Listening(NamedTuple):
-    """Where the server is reached."""
+    """Address at which the server is reached."""
 
     host: str
     port: int

@@ -186,7 +186,7 @@ def cluster_names(tree: Tree) -> tuple[str, ...]:
 
 
 def load_policy(tree: Tree) -> Policy:
-    """Read ``.github/governance/policy.yaml``.
+    """The rules for promotions, from ``.github/governance/policy.yaml``.
 
     Raises:
         InvalidInput: ``missing-file`` or ``invalid-file``.
@@ -200,7 +200,7 @@ def _parse_policy(data: bytes) -> Policy:
 
 
 def load_people(tree: Tree) -> People:
-    """Read ``.github/governance/people.yaml``.
+    """People and harnesses, from ``.github/governance/people.yaml``.
 
     Raises:
         InvalidInput: ``missing-file`` or ``invalid-file``.

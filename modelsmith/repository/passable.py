@@ -37,7 +37,7 @@ _Failures = dict[int, list[tuple[Source[Any], str]]]
 
 @dataclass
 class Passable:
-    """What was found."""
+    """Problems of a set that no model could pass, and what is only odd."""
 
     never: list[Problem] = field(default_factory=list)
     """No model can pass while this stands."""

@@ -17,7 +17,7 @@ def local_refs(git: Git, *names: str) -> dict[str, str]:
 
 
 def remote_refs(git: Git, place: str, *names: str, env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The same of another repository, by its path or URL.
+    """Full name to object of those refs in another repository, by its path or URL.
 
     Raises:
         InfrastructureFailure: as `Git.run`, when it is no repository or cannot be reached.

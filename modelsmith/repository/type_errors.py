@@ -82,7 +82,7 @@ _BOUNDS: dict[str, Callable[[dict[str, Any]], tuple[str, str]]] = {
 def explain(
     details: ErrorDetails, field: FieldInfo | None, documentation: str | None, inner: Sequence[str]
 ) -> tuple[str, str]:
-    """Message and mend.
+    """Message and mend for what a type refuses.
 
     Args:
         details: The error.

@@ -142,7 +142,7 @@ class Workspace:
         return common / "modelsmith" / self.part
 
     def apart(self, part: str) -> Workspace:
-        """The same clone with runs, ledger, caches and locks of its own: nothing kept so far is taken over."""
+        """This clone with runs, ledger, caches and locks of its own: nothing kept so far is taken over."""
         return replace(self, part=part)
 
     def cluster_folder(self, cluster: str) -> Path:

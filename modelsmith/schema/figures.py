@@ -19,7 +19,7 @@ def format_apart(value: float, limit: float, digits: int = 3) -> tuple[str, str]
 
 
 def format_beside(value: float, limit: float | None, digits: int = 3) -> tuple[str, str]:
-    """As `format_apart`; a value without a limit stands alone, with nothing beside it."""
+    """A value beside its limit, as `format_apart`; a value without a limit stands alone."""
     return (f"{value:.{digits}f}", "") if limit is None else format_apart(value, limit, digits)
 
 

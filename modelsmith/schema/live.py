@@ -110,5 +110,5 @@ class Counts(Frozen):
     stages: Annotated[tuple[StageCounts, ...], Field(max_length=64)]
 
     def until(self, at: datetime) -> Counts:
-        """The same as they stood at a moment: no decision was made later, whatever a clock said when it was made."""
+        """The counts as they stood at a moment: no decision was made later, whatever a clock said when it was made."""
         return self.model_copy(update={"began": min(self.began, at), "ended": min(self.ended, at)})

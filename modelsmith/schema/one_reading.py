@@ -18,7 +18,7 @@ _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(raw: bytes) -> Any:
-    """The document.
+    """The document that a JSON text is, if all readers agree about it.
 
     Raises:
         ValueError: it is no JSON in UTF-8, names a field twice, holds a number that JSON does not know or that others

@@ -22,4 +22,4 @@ Notify = Callable[[Progress], None]
 
 
 def silent(progress: Progress) -> None:
-    """Discard it."""
+    """A listener that discards what it hears."""

@@ -27,7 +27,7 @@ class RunOf(Frozen):
 
     @property
     def id(self) -> str:
-        """Its digest."""
+        """Id of the run: the digest of runbook, parameters and number."""
         return digest(self)
 
 
@@ -59,7 +59,7 @@ class StepRecord(Frozen):
 
     @property
     def digest(self) -> str:
-        """Its digest."""
+        """Digest of the record, which the next one names."""
         return digest(self)
 
     @property

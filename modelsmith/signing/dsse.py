@@ -48,7 +48,7 @@ class SubjectDigest(Frozen):
 
 
 class Subject(Frozen):
-    """What a statement speaks of."""
+    """A file that a statement speaks of, by its digest."""
 
     name: str
     digest: SubjectDigest

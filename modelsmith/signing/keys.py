@@ -156,7 +156,7 @@ def public_pem(path: Path) -> bytes:
 
 
 def to_pem(key: ec.EllipticCurvePublicKey) -> bytes:
-    """SubjectPublicKeyInfo as PEM."""
+    """A public key as PEM (SubjectPublicKeyInfo)."""
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 

@@ -159,7 +159,7 @@ class _Buffer(CacheLayerMixin):  # type: ignore[misc]
             self.update(other.keys.expand(self._shape[0], -1, -1, -1), other.values.expand(self._shape[0], -1, -1, -1))
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep these sequences."""
+        """Keep these sequences and drop the others."""
         self.keys, self.values = self.keys[indices], self.values[indices]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ class LazySubstrate:
         self._opened: Substrate | None = None
 
     def complete(self, prompts: Sequence[Prompt], system: str, sampling: Sampling) -> Iterator[Completion]:
-        """As the opened substrate does; opening happens in this call, before the first completion is waited for.
+        """Completions of the opened substrate; opening happens in this call, before the first one is waited for.
 
         Raises:
             InfrastructureFailure: ``engine-differs`` when it is not what its facts said.

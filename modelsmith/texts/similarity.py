@@ -76,12 +76,20 @@ def similarity(a: str, b: str) -> float:
 
 
 def nearest_to(text: str, others: Sequence[str]) -> tuple[float, int]:
-    """Similarity and position of the text among ``others`` that is nearest; ``(0.0, -1)`` without others."""
+    """Similarity and position of the text among ``others`` that is nearest; ``(0.0, -1)`` without others.
+
+    >>> nearest_to("The price floor was raised.", ["Bids time out.", "The floor price was raised."])
+    (1.0, 1)
+    """
     return Index(others).nearest(text)
 
 
 def nearest(texts_a: Sequence[str], texts_b: Sequence[str]) -> tuple[float, int, int]:
-    """The nearest pair of two groups: similarity and both positions; ``(0.0, -1, -1)`` when a group is empty."""
+    """The nearest pair of two groups: similarity and both positions; ``(0.0, -1, -1)`` when a group is empty.
+
+    >>> nearest(["a cat"], ["a dog", "the cat"])
+    (0.5, 0, 1)
+    """
     index = Index(texts_b)
     best = (0.0, -1, -1)
     for i, text in enumerate(texts_a):

@@ -58,7 +58,7 @@ def classify(error: BaseException) -> FailureClass:
 
 
 def classify_in(folder: Path, error: BaseException) -> FailureClass:
-    """As `classify`; what looks like a crash in a folder that takes nothing more is a full disk.
+    """Class of a worker's exception; what looks like a crash in a folder that takes nothing more is a full disk.
 
     Libraries that write in C++ say only that a write failed, if that much.
     """

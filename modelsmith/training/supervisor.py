@@ -50,7 +50,7 @@ _POLL = 0.25
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """A finished training."""
+    """Result of a finished training: its adapter, and how it went."""
 
     adapter: Path
     steps: int

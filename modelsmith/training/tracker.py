@@ -42,7 +42,7 @@ class Library(ABC):
 
     @abstractmethod
     def end(self, sound: bool) -> None:
-        """Close the run."""
+        """Close the run at the tracker."""
 
 
 class NowhereError(Exception):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def fleet(result: FleetResult, page: Page) -> None:
-    """``modelsmith fleet``."""
+    """Page of what ``modelsmith fleet`` gives."""
     for one in result.clusters:
         serves = ", ".join(f"{of.specialist} {of.share:.0%}" for of in one.serving)
         waits = "".join(f"; {of.number} waits for {of.decides}" for of in one.waiting)
@@ -34,7 +34,7 @@ def fleet(result: FleetResult, page: Page) -> None:
 
 
 def events(result: EventsResult, page: Page) -> None:
-    """``modelsmith events``."""
+    """Page of what ``modelsmith events`` gives."""
     for one in result.events:
         page.line(f"{one.cursor}  {one.at}  {one.event.name}  {one.event.cluster}")
     if not result.events:
@@ -44,7 +44,7 @@ def events(result: EventsResult, page: Page) -> None:
 
 
 def approvers(result: ApproversResult, page: Page) -> None:
-    """``modelsmith approvers``."""
+    """Page of what ``modelsmith approvers`` gives."""
     for one in result.gates:
         who = "checks alone" if one.gate == "harness" else f"{one.gate}: {', '.join(one.people) or 'nobody yet'}"
         page.line(f"{one.event:<22}", Styled(who, "" if one.gate == "harness" else "yellow"))
@@ -53,7 +53,7 @@ def approvers(result: ApproversResult, page: Page) -> None:
 
 
 def evidence(result: EvidenceResult, page: Page) -> None:
-    """``modelsmith evidence``."""
+    """Page of what ``modelsmith evidence`` gives."""
     page.rows(
         [
             ("specialist", result.specialist),
@@ -67,7 +67,7 @@ def evidence(result: EvidenceResult, page: Page) -> None:
 
 
 def asked(result: PrAskResult, page: Page) -> None:
-    """``modelsmith pr ask``."""
+    """Page of what ``modelsmith pr ask`` gives."""
     page.rows(
         [
             ("pull request", f"{result.number}: {result.title}"),

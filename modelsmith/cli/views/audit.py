@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def audited(result: AuditResult, page: Page) -> None:
-    """``modelsmith audit``."""
+    """Page of what ``modelsmith audit`` gives."""
     audit = result.audit
     promotions = [one.promotion for one in audit.changes if one.promotion]
     page.rows(

@@ -40,7 +40,7 @@ def set_change_view(change: SetChange, page: Page) -> None:
 
 
 def diff_rubric_view(result: DiffRubricResult, page: Page) -> None:
-    """``modelsmith diff-rubric``."""
+    """Page of what ``modelsmith diff-rubric`` gives."""
     page.gap()
     set_change_view(result.change, page)
     page.gap()
@@ -71,7 +71,7 @@ def change_eval_view(result: EvalResult, page: Page) -> None:
 
 
 def eval_changes_view(result: EvalChangesResult, page: Page) -> None:
-    """``modelsmith eval-changes``."""
+    """Page of what ``modelsmith eval-changes`` gives."""
     if not result.evals:
         page.line(f"no eval set and no cluster's settings differ from {result.since[:12]}")
     for one in result.evals:

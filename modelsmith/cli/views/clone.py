@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def init(result: InitResult, page: Page) -> None:
-    """``modelsmith init``."""
+    """Page of what ``modelsmith init`` gives."""
     people = "; ".join(f"{person} ({', '.join(roles)})" for person, roles in result.people.items()) or "nobody yet"
     page.rows(
         [
@@ -44,7 +44,7 @@ def init(result: InitResult, page: Page) -> None:
 
 
 def new(result: NewResult, page: Page) -> None:
-    """``modelsmith new WHAT``."""
+    """Page of what ``modelsmith new WHAT`` gives."""
     for path in result.files:
         page.line(Styled("wrote", "green"), f" {path}")
     for problem in result.remaining:
@@ -52,12 +52,12 @@ def new(result: NewResult, page: Page) -> None:
 
 
 def agents_md(result: AgentsMdResult, page: Page) -> None:
-    """``modelsmith agents-md``."""
+    """Page of what ``modelsmith agents-md`` gives."""
     page.line(Styled("wrote" if result.changed else "unchanged", "green"), f" {result.file}")
 
 
 def validate(result: ValidateResult, page: Page) -> None:
-    """``modelsmith validate``."""
+    """Page of what ``modelsmith validate`` gives."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(result.kinds.items()))
     page.line(f"{result.files} governed files: {kinds}")
     for name, pair in result.nearest.items():
@@ -94,7 +94,7 @@ def _checked_out(result: VerifyResult) -> Parts:
 
 
 def verify(result: VerifyResult, page: Page) -> None:
-    """``modelsmith verify``."""
+    """Page of what ``modelsmith verify`` gives."""
     pinned = f"pinned by {result.pin}" if result.pin else "not pinned: pass --root FINGERPRINT from a source you trust"
     rows: list[tuple[str, Parts]] = [
         ("verified", (Styled("yes", "green"), f", {result.revision} up to {result.tip}")),
@@ -126,7 +126,7 @@ def verify(result: VerifyResult, page: Page) -> None:
 
 
 def status(result: StatusResult, page: Page) -> None:
-    """``modelsmith status``."""
+    """Page of what ``modelsmith status`` gives."""
     pull.unreadable(result, page)
     if not result.clusters:
         page.line("no cluster on main yet; `modelsmith new cluster NAME` writes one")
@@ -189,7 +189,7 @@ def _work(running: RunningView) -> str:
 
 
 def doctor(result: DoctorResult, page: Page) -> None:
-    """``modelsmith doctor``."""
+    """Page of what ``modelsmith doctor`` gives."""
     styles = {"ok": "green", "note": "yellow", "bad": "red"}
     for finding in result.findings:
         why = f": {finding.why}" if finding.why else ""

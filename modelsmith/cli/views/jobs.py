@@ -18,7 +18,7 @@ _COLOURS = {"done": "green", "failed": "red", "interrupted": "yellow", "cancelle
 
 
 def listed(result: JobsListResult, page: Page) -> None:
-    """``modelsmith jobs list``."""
+    """Page of what ``modelsmith jobs list`` gives."""
     for job in result.jobs:
         page.line(
             Styled(f"{job.status:<12}", _COLOURS.get(job.status, "")),
@@ -33,7 +33,7 @@ def listed(result: JobsListResult, page: Page) -> None:
 
 
 def shown(result: JobsShowResult, page: Page) -> None:
-    """``modelsmith jobs show``."""
+    """Page of what ``modelsmith jobs show`` gives."""
     _job(result.job, page)
     if result.error:
         page.rows([("error", str(result.error.get("message", ""))), ("mend", str(result.error.get("mend", "")))])
@@ -45,7 +45,7 @@ def changed(result: JobsCancelResult | JobsResumeResult, page: Page) -> None:
 
 
 def tail(result: JobsTailResult, page: Page) -> None:
-    """``modelsmith jobs tail``."""
+    """Page of what ``modelsmith jobs tail`` gives."""
     page.words("\n".join(result.lines), most=len(result.lines))
 
 

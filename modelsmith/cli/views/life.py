@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def iterate(result: IterateResult, page: Page) -> None:
-    """``modelsmith iterate``."""
+    """Page of what ``modelsmith iterate`` gives."""
     page.gap()
     page.rows(
         [
@@ -48,7 +48,7 @@ def iterate(result: IterateResult, page: Page) -> None:
 
 
 def export(result: ExportResult, page: Page) -> None:
-    """``modelsmith export``."""
+    """Page of what ``modelsmith export`` gives."""
     page.gap()
     page.rows(
         [
@@ -68,7 +68,7 @@ def export(result: ExportResult, page: Page) -> None:
 
 
 def promote(result: PromoteResult, page: Page) -> None:
-    """``modelsmith promote``."""
+    """Page of what ``modelsmith promote`` gives."""
     page.gap()
     page.line("Promotion request")
     for label, text in (
@@ -90,7 +90,7 @@ def promote(result: PromoteResult, page: Page) -> None:
 
 
 def observe(result: ObserveResult, page: Page) -> None:
-    """``modelsmith observe``."""
+    """Page of what ``modelsmith observe`` gives."""
     found = result.agreement
     word = Styled("agrees", "green") if found.agrees else Styled("disagrees", "red")
     pull = "main has it already" if result.pull is None else f"{result.pull}  {result.status}"
@@ -119,7 +119,7 @@ def _trained_again(found: Retrained | None) -> str:
 
 
 def rollback(result: RollbackResult, page: Page) -> None:
-    """``modelsmith rollback``."""
+    """Page of what ``modelsmith rollback`` gives."""
     serving = ", ".join(f"{one.specialist} {one.share:.0%}" for one in result.serving)
     rows = [
         ("cluster", result.cluster),
@@ -136,7 +136,7 @@ def rollback(result: RollbackResult, page: Page) -> None:
 
 
 def lineage(result: LineageResult, page: Page) -> None:
-    """``modelsmith lineage``."""
+    """Page of what ``modelsmith lineage`` gives."""
     for ancestor in result.ancestors:
         rows = [
             ("specialist", f"{ancestor.specialist} ({ancestor.state})"),

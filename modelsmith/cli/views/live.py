@@ -15,7 +15,7 @@ _STYLES = {"confirm": "green", "roll-back": "red", "inconclusive": "yellow"}
 
 
 def live(result: LiveResult, page: Page) -> None:
-    """``modelsmith live``."""
+    """Page of what ``modelsmith live`` gives."""
     left = f"{result.minutes_left:g} minutes left" if result.minutes_left else "over"
     if result.ended_by:
         left = f"ended as {result.ended_by}"

@@ -56,7 +56,7 @@ def unreadable(result: PrListResult | StatusResult, page: Page) -> None:
 
 
 def pr_list(result: PrListResult, page: Page) -> None:
-    """``modelsmith pr list``."""
+    """Page of what ``modelsmith pr list`` gives."""
     unreadable(result, page)
     if not result.pulls:
         page.line("no pull requests")
@@ -66,7 +66,7 @@ def pr_list(result: PrListResult, page: Page) -> None:
 
 
 def pr_show(result: PrShowResult, page: Page) -> None:
-    """``modelsmith pr show``."""
+    """Page of what ``modelsmith pr show`` gives."""
     pull = result.pull
     page.gap()
     _rows(pull, page)
@@ -152,7 +152,7 @@ _STATES = {
 
 
 def check(result: CheckedResult, page: Page) -> None:
-    """``modelsmith check``."""
+    """Page of what ``modelsmith check`` gives."""
     page.rows(
         [
             ("pull request", f"{result.number}  {result.title}"),
@@ -182,17 +182,17 @@ def verdict_given(result: VerdictResult, page: Page) -> None:
 
 
 def pr_merge(result: PrMergeResult, page: Page) -> None:
-    """``modelsmith pr merge``."""
+    """Page of what ``modelsmith pr merge`` gives."""
     page.line(f"merged {result.number} as {result.merge[:12]}: {result.title}")
 
 
 def pr_open(result: PrOpenResult, page: Page) -> None:
-    """``modelsmith pr open``."""
+    """Page of what ``modelsmith pr open`` gives."""
     _rows(result.pull, page)
 
 
 def reviews_attested(result: AttestReviewsResult, page: Page) -> None:
-    """``modelsmith attest-reviews``."""
+    """Page of what ``modelsmith attest-reviews`` gives."""
     page.line(f"reviews at {result.repository}, read as main has it at {result.commit[:12]}")
     for pull in result.pulls:
         word = Styled("signed", "green") if pull.signed else "not signed"

@@ -14,7 +14,7 @@ MOST = 50
 
 
 def route(result: RouteResult, page: Page) -> None:
-    """``modelsmith route``."""
+    """Page of what ``modelsmith route`` gives."""
     for one in result.requests[:MOST]:
         _request(one, page)
     if len(result.requests) > MOST:

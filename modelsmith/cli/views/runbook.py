@@ -24,7 +24,7 @@ _COLOURS = {
 
 
 def listed(result: RunbookListResult, page: Page) -> None:
-    """``modelsmith runbook list``."""
+    """Page of what ``modelsmith runbook list`` gives."""
     for one in result.runbooks:
         page.line(Styled(one.runbook, "bold"), f"  {one.title}")
         page.line(f"owners {', '.join(one.owners) or 'nobody'}; {one.steps} steps", indent=2)
@@ -36,7 +36,7 @@ def listed(result: RunbookListResult, page: Page) -> None:
 
 
 def shown(result: RunbookShowResult, page: Page) -> None:
-    """``modelsmith runbook show``."""
+    """Page of what ``modelsmith runbook show`` gives."""
     page.rows(
         [
             ("runbook", f"{result.runbook}: {result.title}"),
@@ -52,7 +52,7 @@ def shown(result: RunbookShowResult, page: Page) -> None:
 
 
 def played(result: RunbookRunResult, page: Page) -> None:
-    """``modelsmith runbook run``."""
+    """Page of what ``modelsmith runbook run`` gives."""
     page.rows(
         [
             ("runbook", result.runbook),

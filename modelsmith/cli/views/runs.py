@@ -112,7 +112,7 @@ def run_view(run: RunResult, page: Page) -> None:
 
 
 def eval_view(result: EvalResult, page: Page) -> None:
-    """``modelsmith eval``."""
+    """Page of what ``modelsmith eval`` gives."""
     if result.run is not None:
         show = part_view if result.run.only is not None and result.whole is not None else run_view
         show(result.run, page)
@@ -121,7 +121,7 @@ def eval_view(result: EvalResult, page: Page) -> None:
 
 
 def results_view(result: ResultsResult, page: Page) -> None:
-    """``modelsmith results``."""
+    """Page of what ``modelsmith results`` gives."""
     run_view(result.run, page)
     if result.critical:
         page.gap()
@@ -141,7 +141,7 @@ def results_view(result: ResultsResult, page: Page) -> None:
 
 
 def compare(result: CompareResult, page: Page) -> None:
-    """``modelsmith compare``."""
+    """Page of what ``modelsmith compare`` gives."""
     comparison = result.comparison
     page.rows(
         [

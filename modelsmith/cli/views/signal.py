@@ -22,7 +22,7 @@ _STYLES = {"fixed": "green", "passes": "green", "still failing": "red", "regress
 
 
 def why(result: WhyResult, page: Page) -> None:
-    """``modelsmith why``."""
+    """Page of what ``modelsmith why`` gives."""
     page.line(f"{result.kind} {result.id} in {result.cluster}: ", Styled(result.now, _STYLES[result.now]))
     for turn in result.turns:
         page.gap()
@@ -38,7 +38,7 @@ def why(result: WhyResult, page: Page) -> None:
 
 
 def review_synthetic(result: ReviewSyntheticResult, page: Page) -> None:
-    """``modelsmith review-synthetic``."""
+    """Page of what ``modelsmith review-synthetic`` gives."""
     struck = sum(len(one.rows) for one in result.struck)
     page.rows(
         [
@@ -99,13 +99,13 @@ def _whose(lineage: Lineage) -> str:
 
 
 def strike(result: StrikeResult, page: Page) -> None:
-    """``modelsmith strike``."""
+    """Page of what ``modelsmith strike`` gives."""
     page.line(f"{result.struck} rows struck from iteration {result.iteration}; {result.rows} are left")
     page.line(f"digest {result.rows_digest}")
 
 
 def capture(result: CaptureResult, page: Page) -> None:
-    """``modelsmith capture``."""
+    """Page of what ``modelsmith capture`` gives."""
     taken = ", ".join(f"{kind} {count}" for kind, count in result.removed.items()) or "nothing"
     page.rows(
         [
@@ -121,13 +121,13 @@ def capture(result: CaptureResult, page: Page) -> None:
 
 
 def accept_scenario(result: AcceptScenarioResult, page: Page) -> None:
-    """``modelsmith accept-scenario``."""
+    """Page of what ``modelsmith accept-scenario`` gives."""
     page.line(f"{result.scenario} would be {result.path}")
     page.line(f"pull request {result.pull.number} waits for {', '.join(result.pull.waiting_for) or 'nobody'}")
 
 
 def run_pending(result: RunPendingResult, page: Page) -> None:
-    """``modelsmith run-pending``."""
+    """Page of what ``modelsmith run-pending`` gives."""
     page.line(f"{result.pending} cases wait; {result.model} of {result.cluster} answers {len(result.cases)}, unscored")
     for case in result.cases:
         page.gap()
@@ -142,7 +142,7 @@ def run_pending(result: RunPendingResult, page: Page) -> None:
 
 
 def train(result: TrainResult, page: Page) -> None:
-    """``modelsmith train``."""
+    """Page of what ``modelsmith train`` gives."""
     page.gap()
     name = f"{result.stage} ({result.method})"
     if result.artifact is None:
@@ -180,7 +180,7 @@ def _age(history: PatternHistory | None) -> list[tuple[str, str]]:
 
 
 def diagnose(result: DiagnoseResult, page: Page) -> None:
-    """``modelsmith diagnose``."""
+    """Page of what ``modelsmith diagnose`` gives."""
     clusters = result.failure_clusters
     cases = sum(one.failed_cases for one in clusters)
     page.line(f"{cases} failed cases in {len(clusters)} clusters, most severe first")

@@ -17,7 +17,7 @@ MOST = 20
 
 
 def status(result: UpstreamStatusResult, page: Page) -> None:
-    """``modelsmith upstream status``."""
+    """Page of what ``modelsmith upstream status`` gives."""
     page.rows(
         [
             ("upstream", f"{result.upstream[:12]}, {result.commits} commits since {result.last_pulled[:12]}"),
@@ -30,7 +30,7 @@ def status(result: UpstreamStatusResult, page: Page) -> None:
 
 
 def pull(result: UpstreamPullResult, page: Page) -> None:
-    """``modelsmith upstream pull``."""
+    """Page of what ``modelsmith upstream pull`` gives."""
     if result.branch is None:
         page.line(f"main holds the toolkit of upstream at {result.upstream[:12]}")
         return
@@ -40,7 +40,7 @@ def pull(result: UpstreamPullResult, page: Page) -> None:
 
 
 def contribute(result: UpstreamContributeResult, page: Page) -> None:
-    """``modelsmith upstream contribute``."""
+    """Page of what ``modelsmith upstream contribute`` gives."""
     page.rows(
         [
             ("branch", result.branch),

@@ -14,7 +14,7 @@ class _Answer(BaseModel):
 
 
 class Login(_Answer):
-    """An account."""
+    """An account of GitHub, by its name."""
 
     login: Annotated[str, Field(max_length=100)]
 
@@ -104,7 +104,7 @@ class EventAnswer(_Answer):
 
 
 class RunOutput(_Answer):
-    """What a check run shows."""
+    """Title and text that a check run shows."""
 
     title: str | None = None
     summary: str | None = None
@@ -221,7 +221,7 @@ class OwnersError(_Answer):
 
 
 class OwnersErrors(_Answer):
-    """All of them."""
+    """All mistakes that GitHub finds in a CODEOWNERS file."""
 
     errors: tuple[OwnersError, ...]
 

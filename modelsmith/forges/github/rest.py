@@ -134,7 +134,7 @@ class Rest:
         raise AssertionError
 
     def pause(self, seconds: float) -> None:
-        """Let time pass."""
+        """Let time pass before the next request."""
         self._sleep(seconds)
 
     def ask(self, what: str, path: str) -> Any:

@@ -32,7 +32,7 @@ LimitName = Literal["max_tokens", "max_completion_tokens"]
 
 @dataclass(frozen=True)
 class Answer:
-    """One chat completion."""
+    """One chat completion, as the server gave it."""
 
     text: str
     finish: Literal["stop", "length"]

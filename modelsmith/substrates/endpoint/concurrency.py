@@ -74,7 +74,7 @@ class Gate:
         self._pauses += 1
 
     def resume(self) -> None:
-        """End one pause."""
+        """End one pause, and let waiting requests in after the last."""
         self._pauses -= 1
         self._wake()
 
