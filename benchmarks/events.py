@@ -1,15 +1,18 @@
-"""Events to many readers by Server-Sent Events, and by webhooks, beside bare peers.
+"""Events to many readers by Server-Sent Events, by MCP subscriptions and by webhooks, beside bare peers.
 
 Stream: ten readers and one that reads nothing follow the whole ledger at `modelsmith mcp --http`, and at a server that
 sends the same rows by the same SSE library (`events_bare.py`). Each reader checks that no event is missing and that
-all come in order. Webhooks: `webhooks deliver` to one receiver of this machine, beside a loop that posts the same
-bodies by the same HTTP library without signing, checking addresses or keeping a cursor.
+all come in order. Subscribers: ten clients of the Model Context Protocol at the same server, each told by
+`subscriptions/listen` that there is more, and reading page after page while more events come. Webhooks: `webhooks
+deliver` to one receiver of this machine, beside a loop that posts the same bodies by the same HTTP library without
+signing, checking addresses or keeping a cursor.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -17,6 +20,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +29,9 @@ import anyio
 import httpcore
 import psutil
 from common import RESULTS, ROOT, Spent, machine, modelsmith_command, ratio, save, summary, table, timed
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 
 from modelsmith.ledger.ledger import Ledger, ledger_of
 from modelsmith.operations import webhooks
@@ -35,6 +43,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from happenings import happening, make_plain_clone
 
 READERS = 10
+STREAM = "modelsmith mcp --http"
+EVENTS = "modelsmith://events"
 BATCH = 1000
 
 
@@ -46,6 +56,12 @@ class Streamed(NamedTuple):
     mib_before: float
     mib_peak: float
     lost: int
+    events: int
+    """That each reader has read."""
+
+
+AllRead = Callable[[psutil.Process], Coroutine[Any, Any, "Read"]]
+"""Has all readers read at a server."""
 
 
 def fill(ledger: Ledger, first: int, count: int) -> None:
@@ -77,29 +93,46 @@ async def read(port: int, token: str, count: int) -> int:
     return wrong
 
 
-async def read_all(port: int, token: str, count: int, process: psutil.Process) -> tuple[int, float]:
-    """All readers, and one that reads nothing; errors, and the most memory that the server used (MiB)."""
-    _, idle = await asyncio.open_connection("127.0.0.1", port, limit=1)
-    asked = f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\r\n"
-    idle.write(asked.encode())
-    peak = 0.0
+class Read(NamedTuple):
+    """What all readers of a server came to."""
+
+    wrong: int
+    mib_peak: float
+    events: int
+    """That each has read."""
+
+
+@asynccontextmanager
+async def watched(process: psutil.Process) -> AsyncIterator[list[float]]:
+    """The most memory that a server has used, in a list of one."""
+    peak = [0.0]
 
     async def watch() -> None:
-        nonlocal peak
         while True:
-            peak = max(peak, process.memory_info().rss / 2**20)
+            peak[0] = max(peak[0], process.memory_info().rss / 2**20)
             await asyncio.sleep(0.05)
 
     watching = asyncio.create_task(watch())
-    wrong = sum(await asyncio.gather(*(read(port, token, count) for _ in range(READERS))))
-    watching.cancel()
-    return wrong, peak
+    try:
+        yield peak
+    finally:
+        watching.cancel()
 
 
-def stream(command: list[str], port: int, folder: Path, token: str, count: int) -> Streamed:
+async def read_all(port: int, token: str, count: int, process: psutil.Process) -> Read:
+    """All readers, and one that reads nothing."""
+    _, idle = await asyncio.open_connection("127.0.0.1", port, limit=1)
+    asked = f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\r\n"
+    idle.write(asked.encode())
+    async with watched(process) as peak:
+        wrong = sum(await asyncio.gather(*(read(port, token, count) for _ in range(READERS))))
+    return Read(wrong, peak[0], count)
+
+
+def served(command: list[str], port: int, folder: Path, token: str, all_read: AllRead) -> Streamed:
     """Start a server, let all read, end it."""
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
-    watched = psutil.Process(process.pid)
+    server = psutil.Process(process.pid)
     try:
         while True:
             with socket.socket() as tried:
@@ -107,13 +140,51 @@ def stream(command: list[str], port: int, folder: Path, token: str, count: int) 
                     break
             time.sleep(0.1)
         asyncio.run(read(port, token, 1))
-        before, cpu, begin = watched.memory_info().rss / 2**20, sum(watched.cpu_times()[:2]), time.perf_counter()
-        wrong, peak = asyncio.run(read_all(port, token, count, watched))
-        seconds, spent = time.perf_counter() - begin, sum(watched.cpu_times()[:2]) - cpu
+        before, cpu, begin = server.memory_info().rss / 2**20, sum(server.cpu_times()[:2]), time.perf_counter()
+        found = asyncio.run(all_read(server))
+        seconds, spent = time.perf_counter() - begin, sum(server.cpu_times()[:2]) - cpu
     finally:
         process.kill()
         process.wait()
-    return Streamed(round(seconds, 2), round(spent, 2), round(before, 1), round(peak, 1), wrong)
+    memory = (round(before, 1), round(found.mib_peak, 1))
+    return Streamed(round(seconds, 2), round(spent, 2), *memory, found.wrong, found.events)
+
+
+async def subscribe(port: int, token: str, cursor: str | None, last: int) -> int:
+    """Be told and read on until the last event; how many are missing or out of order."""
+    at, wrong = int(cursor.split("-")[0]) if cursor else 0, 0
+    http = create_mcp_http_client(headers={"Authorization": f"Bearer {token}"})
+    transport = streamable_http_client(f"http://127.0.0.1:{port}/mcp", http_client=http)
+    async with http, Client(transport) as client, client.listen(resource_subscriptions=[EVENTS]) as news:
+        while at < last:
+            found = await client.read_resource(f"{EVENTS}/{cursor}" if cursor else EVENTS)
+            page = json.loads(found.contents[0].text)["result"]
+            for one in page["events"]:
+                number = int(one["cursor"].split("-")[0])
+                wrong += number != at + 1
+                at = number
+            cursor = page["cursor"]
+            if not page["more"] and at < last:
+                await anext(news)
+    return wrong
+
+
+async def subscribe_all(port: int, token: str, cursor: str | None, ledger: Ledger, process: psutil.Process) -> Read:
+    """All subscribers, while `BATCH` events more come."""
+    first = int((ledger.end() or "0").split("-")[0])
+    begun = int(cursor.split("-")[0]) if cursor else 0
+    async with watched(process) as peak:
+
+        async def more() -> None:
+            for number in range(first, first + BATCH, BATCH // 10):
+                await asyncio.sleep(1)
+                await asyncio.to_thread(fill, ledger, number, BATCH // 10)
+
+        filling = asyncio.create_task(more())
+        last = first + BATCH
+        wrong = sum(await asyncio.gather(*(subscribe(port, token, cursor, last) for _ in range(READERS))))
+        await filling
+    return Read(wrong, peak[0], last - begun)
 
 
 class Receiver(threading.Thread):
@@ -173,6 +244,7 @@ def deliveries(workspace: Workspace, first: int, count: int, repeats: int) -> di
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--subscribed", type=int, default=100_000, help="Events that subscribers read of these.")
     parser.add_argument("--webhooks", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
@@ -185,14 +257,25 @@ def main() -> None:
         ledger = ledger_of(workspace)
         fill(ledger, 0, asked.events)
         token = Tokens(home).issue("reviewer", (), 1)[1]
-        port = free_port()
-        ours = [*modelsmith_command(), "mcp", "--http", "--port", str(port)]
-        streamed = {"modelsmith mcp --http": stream(ours, port, clone, token, asked.events)}
-        port = free_port()
-        plain = [sys.executable, str(Path(__file__).with_name("events_bare.py")), str(ledger.path), str(port)]
-        streamed["bare SSE"] = stream(plain, port, clone, token, asked.events)
+        count, port, other, third = asked.events, free_port(), free_port(), free_port()
+        ours = [*modelsmith_command(), "mcp", "--http", "--port"]
+        plain = [sys.executable, str(Path(__file__).with_name("events_bare.py")), str(ledger.path), str(other)]
+        from_here = ledger.page(None, max(0, count - asked.subscribed) or 1).events[-1].cursor
+        cursor = from_here if asked.subscribed < count else None
+        streamed = {
+            STREAM: served([*ours, str(port)], port, clone, token, lambda of: read_all(port, token, count, of)),
+            "bare SSE": served(plain, other, clone, token, lambda of: read_all(other, token, count, of)),
+            "subscribers by MCP": served(
+                [*ours, str(third)],
+                third,
+                clone,
+                token,
+                lambda of: subscribe_all(third, token, cursor, ledger, of),
+            ),
+        }
+        filled = asked.events + BATCH
         subprocess.run(["git", "config", "modelsmith.webhook-allow", "127.0.0.0/8"], cwd=clone, check=True)
-        sent = deliveries(workspace, asked.events, asked.webhooks, asked.repeats)
+        sent = deliveries(workspace, filled, asked.webhooks, asked.repeats)
     report(about, asked, streamed, sent)
 
 
@@ -200,7 +283,8 @@ def report(
     about: dict[str, Any], asked: argparse.Namespace, streamed: dict[str, Streamed], sent: dict[str, list[Spent]]
 ) -> None:
     """Print and save."""
-    ours = streamed["modelsmith mcp --http"]
+    ours = [one for name, one in streamed.items() if name != "bare SSE"]
+    grown = {name: round(one.mib_peak - one.mib_before, 1) for name, one in streamed.items()}
     result = {
         "machine": about,
         "events": asked.events,
@@ -208,14 +292,23 @@ def report(
         "streamed": {name: one._asdict() for name, one in streamed.items()},
         "webhooks": {name: summary(runs) | {"messages": asked.webhooks} for name, runs in sent.items()},
         "ratio": {"webhooks": ratio(sent["webhooks deliver"], sent["bare httpcore"])},
-        "goal": {"lost": 0, "met": ours.lost == 0, "mib_grown": round(ours.mib_peak - ours.mib_before, 1)},
+        "goal": {"lost": 0, "met": not any(one.lost for one in ours), "mib_grown": grown},
     }
     save(RESULTS / "events.json", result)
     rows: list[tuple[object, ...]] = [
-        (name, one.seconds, one.cpu, int(asked.events * READERS / one.seconds), one.mib_before, one.mib_peak, one.lost)
+        (
+            name,
+            one.events,
+            one.seconds,
+            one.cpu,
+            int(one.events * READERS / one.seconds),
+            one.mib_before,
+            one.mib_peak,
+            one.lost,
+        )
         for name, one in streamed.items()
     ]
-    print(table(("stream", "seconds", "cpu", "events/s", "MiB before", "MiB peak", "lost"), rows))
+    print(table(("ten readers", "events", "seconds", "cpu", "events/s", "MiB before", "MiB peak", "lost"), rows))
     print()
     figures = {name: summary(runs) for name, runs in sent.items()}
     each = [

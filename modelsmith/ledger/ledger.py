@@ -36,6 +36,14 @@ class Rebuilt(NamedTuple):
     """Run folders, as ``<cluster>/<tag>``, whose files cannot be read."""
 
 
+class Page(NamedTuple):
+    """Events after a cursor."""
+
+    events: list[Recorded]
+    end: str | None
+    """Cursor of the last event of all when they were read; None where nothing has happened."""
+
+
 class Ledger:
     """The ledger of one workspace: runs, attempts and events, in one SQLite file.
 
@@ -164,8 +172,17 @@ class Ledger:
             InvalidInput: ``unknown-cursor`` when this ledger does not tell the story that the cursor ends.
             InfrastructureFailure: ``busy`` or ``ledger-damaged``.
         """
+        return self.page(since, limit).events
+
+    def page(self, since: str | None, limit: int) -> Page:
+        """The same, with the end of the ledger at that moment.
+
+        Raises:
+            InvalidInput, InfrastructureFailure: as `events`.
+        """
         with self._reading() as database:
-            found = store.events(database, since, limit)
+            database.execute("BEGIN")
+            found, end = store.events(database, since, limit), store.end(database)
         if found is None:
             raise InvalidInput(
                 "unknown-cursor",
@@ -173,7 +190,7 @@ class Ledger:
                 "Read all events again; one that you have heard before has the same id.",
                 cursor=since,
             )
-        return found
+        return Page(found, end)
 
     def rebuild(self, private: Path) -> Rebuilt:
         """Make the ledger anew from the run folders beside it, keeping what the old one still tells.
@@ -215,9 +232,11 @@ class Ledger:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        self._require()
-        with self._translated(), closing(store.connect(self.path)) as database:
-            yield database
+        with self._translated():
+            while (database := store.to_read(self.path)) is None:
+                self._require()
+            with closing(database):
+                yield database
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

@@ -63,6 +63,21 @@ def is_current(path: Path) -> bool:
         return bool(database.execute("PRAGMA user_version").fetchone()[0] == VERSION)
 
 
+def to_read(path: Path) -> sqlite3.Connection | None:
+    """A connection to read by; None where the ledger is not there, or is of another version."""
+    if not path.exists():
+        return None
+    database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        if database.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+            return database
+    except sqlite3.Error:
+        database.close()
+        raise
+    database.close()
+    return None
+
+
 def remove(path: Path, keep: bool = False) -> None:
     """Remove a database's files; with `keep` only the companions of the main file, which is about to be replaced."""
     for suffix in ("-wal", "-shm") if keep else ("-wal", "-shm", ""):

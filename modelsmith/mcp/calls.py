@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 import modelsmith
-from modelsmith.mcp.marking import DETAILED, SHORT, mark, new_marker, shorten, without_places
+from modelsmith.mcp.marking import DETAILED, SHORT, Limits, Shown, mark, new_marker, shorten, without_places
 from modelsmith.mcp.schemas import OUR_OWN, constants
 from modelsmith.mcp.tools import Tool, find_tool, tools_of
 from modelsmith.mcp.withheld import without_held_out
@@ -115,8 +115,7 @@ def _answer(session: Session, tool: Tool, arguments: Mapping[str, Any], notify: 
     workspace = session.workspace(notify)
     _require_each(session, tool, request.calls(workspace))
     result = _run(tool, workspace, request)
-    said = without_held_out(result.model_dump(mode="json", by_alias=True))
-    shown, left_out = shorten(said, DETAILED if detail else SHORT, offset)
+    shown, left_out = _shown(result, DETAILED if detail else SHORT, offset)
     marker = new_marker()
     placed = without_places(shown, places(workspace), any_other=tool.operation.startswith("jobs "))
     return {
@@ -125,6 +124,16 @@ def _answer(session: Session, tool: Tool, arguments: Mapping[str, Any], notify: 
         "result": mark(placed, marker, _ours(tool.name)),
         "shortened": [one.model_dump() for one in left_out],
     }
+
+
+def _shown(result: Result, limits: Limits, offset: int) -> Shown:
+    """What an agent is shown of it; a cursor stands behind the last that is shown, so that none is passed over."""
+    while True:
+        shown = shorten(without_held_out(result.model_dump(mode="json", by_alias=True)), limits, offset)
+        cut = next((one for one in shown.shortened if one.at == f"/{result.followed}"), None)
+        if cut is None or cut.offset + cut.shown >= cut.of:
+            return shown
+        result = result.head(cut.offset + cut.shown)
 
 
 def _require_each(session: Session, tool: Tool, called: Set[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import mcp_types as types
@@ -25,6 +27,8 @@ class _Kind(NamedTuple):
     tool: str
     argument: str | None
     title: str
+    given: Mapping[str, int] = MappingProxyType({})
+    """Other arguments of the tool."""
 
 
 _KINDS = (
@@ -32,7 +36,7 @@ _KINDS = (
     _Kind("pulls", "pr_list", None, "Open pull requests"),
     _Kind("jobs", "modelsmith_jobs", None, "Long operations"),
     _Kind("events", "events", None, "What happened, oldest first"),
-    _Kind("events", "events", "since", "What happened after a cursor"),
+    _Kind("events", "events", "since", "What happened after a cursor", {"limit": 200}),
     _Kind("packets", "get_candidate", "number", "A pull request with its packet and gate"),
     _Kind("runs", "modelsmith_eval_results", "tag", "An eval run"),
     _Kind("evidence", "evidence_bundle", "specialist", "The evidence that a specialist rests on"),
@@ -82,7 +86,7 @@ def read(session: Session, uri: str) -> Reply:
         return Reply(refusal(session, unknown), refused=True)
     number = kind.argument == "number" and part.isdecimal()
     value = int(part) if number and len(part) < 10 else part
-    return call(session, kind.tool, {kind.argument: value, "detail": True} if kind.argument else {})
+    return call(session, kind.tool, {kind.argument: value, "detail": True, **kind.given} if kind.argument else {})
 
 
 def _of(session: Session) -> list[_Kind]:

@@ -1,4 +1,8 @@
-"""Tells clients that the resource of events has changed: by a stream of their own, or as the older protocol did."""
+"""Tells clients that the resource of events has changed: by a stream of their own, or as the older protocol did.
+
+Each is told by a task of its own, which waits for more and sends one notice. While a client does not take it, nothing
+is kept for it, and nobody else waits; all that has come meanwhile is its next notice.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,9 @@ from weakref import WeakSet
 
 import anyio
 import mcp_types as types
+from anyio.abc import TaskGroup
 from mcp.server.connection import Connection
-from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourceUpdated
+from mcp.server.subscriptions import SUBSCRIPTION_ID_META_KEY
 from mcp.shared.exceptions import MCPError
 
 from modelsmith.mcp.calls import Session, refusal
@@ -24,8 +29,8 @@ MOST_OF_ONE = 32
 """Those of one token: nobody takes what is everybody's."""
 RECHECK = 5.0
 """Seconds after which the streams of a token that was revoked, or has expired, have ended."""
-_SLOW = 1.0
-"""Seconds after which a connection that does not read is told no more this time."""
+PATIENCE = 60.0
+"""Seconds for which a stream may take nothing before it ends; its client listens again, and reads by its cursor."""
 
 
 class Subscriptions:
@@ -34,10 +39,9 @@ class Subscriptions:
     def __init__(self, watch: Watch, who: Callable[[], Session]) -> None:
         self._watch = watch
         self._who = who
-        self._bus = InMemorySubscriptionBus()
-        self._streams = ListenHandler(self._bus, max_subscriptions=MOST, max_buffered_events=16)
-        self._told: dict[Connection | anyio.CancelScope, Session] = {}
-        """Connections of the older protocol, and streams by what ends them."""
+        self._tasks: TaskGroup | None = None
+        self._told: dict[Connection | anyio.CancelScope, tuple[Session, anyio.CancelScope]] = {}
+        """Connections of the older protocol, and streams; each with what ends its task."""
         self._known: WeakSet[Connection] = WeakSet()
         """Connections that take themselves out when they end."""
 
@@ -45,7 +49,8 @@ class Subscriptions:
     async def lifespan(self, _: Any) -> AsyncIterator[dict[str, Any]]:
         """Watch the ledger for as long as the server runs."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch.run, self._tell)
+            self._tasks = tasks
+            tasks.start_soon(self._watch.run)
             tasks.start_soon(self._recheck)
             yield {}
             tasks.cancel_scope.cancel()
@@ -53,55 +58,77 @@ class Subscriptions:
     async def _recheck(self) -> None:
         while True:
             await anyio.sleep(RECHECK)
-            self._end_what_no_token_holds()
-
-    def _end_what_no_token_holds(self) -> None:
-        for told, session in list(self._told.items()):
-            if not session.holds():
-                self._forget(told)
-                if isinstance(told, anyio.CancelScope):
-                    told.cancel()
-
-    async def _tell(self) -> None:
-        self._end_what_no_token_holds()
-        await self._bus.publish(ResourceUpdated(EVENTS))
-        for connection in [one for one in self._told if isinstance(one, Connection)]:
-            with anyio.move_on_after(_SLOW):
-                await connection.send_resource_updated(EVENTS)
+            for told, (session, _) in list(self._told.items()):
+                if not session.holds():
+                    self._end(told)
 
     async def listen(self, ctx: Any, params: types.SubscriptionsListenRequestParams) -> types.SubscriptionsListenResult:
         """Serve one stream of `subscriptions/listen` (2026-07-28); of what it asks for, only events ever come."""
         session = self._who()
         asked = params.notifications.resource_subscriptions or ()
         mine = [EVENTS] if EVENTS in asked and has_events(session) else None
-        narrowed = params.model_copy(update={"notifications": types.SubscriptionFilter(resource_subscriptions=mine)})
-        with anyio.CancelScope() as stream, self._place(stream, session):
-            return await self._streams(ctx, narrowed)
+        meta = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
+
+        async def takes(notice: types.ServerNotification) -> bool:
+            with anyio.move_on_after(PATIENCE) as waiting:
+                await ctx.session.send_notification(notice, related_request_id=ctx.request_id)
+            return not waiting.cancelled_caught
+
+        with anyio.CancelScope() as stream, self._place(stream, session, stream):
+            news = self._watch.news()
+            honored = types.SubscriptionFilter(resource_subscriptions=mine)
+            about = types.SubscriptionsAcknowledgedNotificationParams(notifications=honored, _meta=meta)
+            changed = types.ResourceUpdatedNotificationParams(uri=EVENTS, _meta=meta)
+            goes_on = await takes(types.SubscriptionsAcknowledgedNotification(params=about))
+            while goes_on:
+                await anext(news)
+                if not session.holds():
+                    break
+                goes_on = not mine or await takes(types.ResourceUpdatedNotification(params=changed))
+            else:
+                return types.SubscriptionsListenResult(_meta=meta)
         raise MCPError(types.INVALID_REQUEST, "No token", {"code": "no-token"})
 
+    async def _tell(self, connection: Connection, session: Session, scope: anyio.CancelScope) -> None:
+        """Tell a connection of the older protocol until it is forgotten."""
+        with scope:
+            async for _ in self._watch.news():
+                if not session.holds():
+                    return self._forget(connection)
+                await connection.send_resource_updated(EVENTS)
+
     @contextmanager
-    def _place(self, told: Connection | anyio.CancelScope, session: Session) -> Iterator[None]:
-        self._take(told, session)
+    def _place(
+        self, told: Connection | anyio.CancelScope, session: Session, scope: anyio.CancelScope
+    ) -> Iterator[None]:
+        self._take(told, session, scope)
         try:
             yield
         finally:
             self._forget(told)
 
-    def _take(self, told: Connection | anyio.CancelScope, session: Session) -> None:
+    def _take(self, told: Connection | anyio.CancelScope, session: Session, scope: anyio.CancelScope) -> None:
         """Have somebody told from now on.
 
         Raises:
             MCPError: there are `MOST`, or `MOST_OF_ONE` of this token.
         """
-        of_one = sum(other.holder == session.holder for other in self._told.values())
+        of_one = sum(other.holder == session.holder for other, _ in self._told.values())
         if len(self._told) >= MOST or of_one >= MOST_OF_ONE:
             raise MCPError(types.INTERNAL_ERROR, "Subscription limit reached")
-        self._told[told] = session
+        self._told[told] = (session, scope)
         self._watch.listeners += 1
 
     def _forget(self, told: Connection | anyio.CancelScope) -> None:
-        if self._told.pop(told, None) is not None:
+        if self._told.pop(told, None):
             self._watch.listeners -= 1
+
+    def _end(self, told: Connection | anyio.CancelScope) -> None:
+        """Tell it no more, and end its task."""
+        if told in self._told:
+            _, task = self._told[told]
+            self._forget(told)
+            task.cancel()
 
     async def subscribe(self, ctx: Any, params: types.SubscribeRequestParams) -> types.EmptyResult:
         """`resources/subscribe` of the versions before."""
@@ -111,15 +138,18 @@ class Subscriptions:
             raise MCPError(types.INVALID_PARAMS, "Refused", refusal(session, unknown))
         connection = _connection(ctx)
         if connection not in self._told:
-            self._take(connection, session)
+            scope = anyio.CancelScope()
+            self._take(connection, session, scope)
+            assert self._tasks is not None
+            self._tasks.start_soon(self._tell, connection, session, scope)
         if connection not in self._known:
             self._known.add(connection)
-            connection.exit_stack.callback(self._forget, connection)
+            connection.exit_stack.callback(self._end, connection)
         return types.EmptyResult()
 
     async def unsubscribe(self, ctx: Any, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
         """Tell this connection no more."""
-        self._forget(_connection(ctx))
+        self._end(_connection(ctx))
         return types.EmptyResult()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class Watch:
         self._start = start
         self._workspace: Workspace | None = None
         self._seen: str | None = None
+        self._changes = 0
         self.listeners = 0
         """How many want to know; with none, nothing is looked at."""
         self.wake = anyio.Event()
@@ -43,15 +44,30 @@ class Watch:
         finally:
             self.listeners -= 1
 
-    async def run(self, more: Callable[[], Awaitable[None]]) -> None:
-        """Watch until cancelled; ``more`` is called after the sleepers are woken."""
+    def news(self) -> AsyncIterator[None]:
+        """A step each time there is more than now, or than at the step before.
+
+        What comes while nobody takes a step is one step.
+        """
+        return self._news(self._changes)
+
+    async def _news(self, told: int) -> AsyncIterator[None]:
+        while True:
+            wake = self.wake
+            if told == self._changes:
+                await wake.wait()
+            told = self._changes
+            yield
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
         while True:
             await anyio.sleep(EVERY)
             if self.listeners and (end := await anyio.to_thread.run_sync(self._look)) != self._seen:
                 self._seen = end
+                self._changes += 1
                 self.wake.set()
                 self.wake = anyio.Event()
-                await more()
 
     def _look(self) -> str | None:
         """The end of the ledger; what was seen last where it cannot be read now."""

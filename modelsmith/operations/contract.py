@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 from pydantic import Field, JsonValue
 from pydantic.fields import FieldInfo
@@ -86,6 +86,13 @@ def _holds_path(annotation: Any) -> bool:
 
 class Result(Frozen):
     """What came of it: exactly the object that ``--json`` prints."""
+
+    followed: ClassVar[str] = ""
+    """Name of a list that is read on from a cursor beside it; empty where there is none."""
+
+    def head(self, count: int) -> Result:
+        """What would have come of asking for only so many of the followed list, one at least."""
+        return self
 
     def exit_code(self) -> Exit:
         """Exit code of the command line for this result."""

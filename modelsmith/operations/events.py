@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue
+from typing_extensions import override
 
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.operations.contract import Request, Result
@@ -28,6 +29,7 @@ class EventsRequest(Request):
 class EventsResult(Result):
     """Oldest first."""
 
+    followed: ClassVar[str] = "events"
     events: tuple[Recorded, ...]
     cloudevents: tuple[dict[str, JsonValue], ...] = ()
     """The same events in the JSON form of CloudEvents, where they were asked for so."""
@@ -36,17 +38,26 @@ class EventsResult(Result):
     more: int
     """How many come after these."""
 
+    @override
+    def head(self, count: int) -> EventsResult:
+        kept = self.events[:count]
+        return EventsResult(
+            events=kept,
+            cloudevents=self.cloudevents[:count],
+            cursor=kept[-1].cursor,
+            more=self.more + len(self.events) - len(kept),
+        )
+
 
 def run(workspace: Workspace, request: EventsRequest) -> EventsResult:
     """Read the ledger; nothing is changed."""
-    ledger = ledger_of(workspace)
-    shown = tuple(ledger.events(request.since, request.limit))
+    shown, end = ledger_of(workspace).page(request.since, request.limit)
     cursor = shown[-1].cursor if shown else request.since
     return EventsResult(
-        events=shown,
+        events=tuple(shown),
         cloudevents=tuple(json.loads(one) for one in enveloped(shown, workspace)) if request.cloudevents else (),
         cursor=cursor,
-        more=max(0, event_number(newest(workspace)) - event_number(cursor)),
+        more=event_number(end) - event_number(cursor),
     )
 
 

@@ -6,7 +6,8 @@ import json
 import socket
 import threading
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from types import SimpleNamespace
 
 import anyio
 import httpx2
@@ -20,10 +21,15 @@ from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.exceptions import MCPError
 
 from modelsmith.ledger.ledger import ledger_of
+from modelsmith.mcp import resources
+from modelsmith.mcp.calls import Session, call
 from modelsmith.mcp.http import Listening, make_app
+from modelsmith.mcp.subscriptions import Subscriptions
+from modelsmith.mcp.watching import Watch
 from modelsmith.repository.tokens import Tokens
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.events import schema_id
+from modelsmith.schema.canonical import digest
+from modelsmith.schema.events import EvalRegression, schema_id
 
 EVENTS = "modelsmith://events"
 
@@ -311,3 +317,126 @@ def test_clients_of_both_eras_are_told_when_there_is_more(served, mode):
                 return await read(client, cursor)
 
     assert anyio.run(visit) == [happening(2).adapter_sha]
+
+
+def regression(number):
+    """An event that is long: it names a thousand scenarios."""
+    failing = tuple(f"bid-timeout-core-{number:04d}-{one:04d}" for one in range(1000))
+    return EvalRegression(
+        cluster="rtb-pricing",
+        tag=f"run-{number}",
+        run_id=digest(f"run {number}"),
+        failing_scenarios=failing,
+        prior_pass=digest("before"),
+    )
+
+
+@pytest.mark.parametrize("by", ["tool", "tool in detail", "resource"])
+def test_an_agent_that_follows_the_cursor_passes_over_no_event(plain_clone, by):
+    """Also where an answer is cut because it is long: the cursor stands behind the last event that is shown."""
+    ledger = ledger_of(Workspace.find(plain_clone))
+    ledger.append(*(regression(number) if number % 3 else happening(number) for number in range(120)))
+    session, cursor, heard, more = Session(plain_clone, "reviewer"), None, [], 1
+    while more:
+        if by == "resource":
+            reply = resources.read(session, f"{EVENTS}/{cursor}" if cursor else EVENTS)
+        else:
+            given = {"since": cursor} if cursor else {}
+            reply = call(session, "events", given | {"detail": by == "tool in detail"})
+        page = reply.body["result"]
+        heard += [one["cursor"] for one in page["events"]]
+        cursor, more = page["cursor"], page["more"]
+        assert cursor == heard[-1]
+    assert heard == [one.cursor for one in ledger.events()]
+
+
+def test_what_comes_while_nobody_takes_a_notice_is_one_notice(plain_clone, monkeypatch):
+    monkeypatch.setattr("modelsmith.mcp.watching.EVERY", 0.02)
+    ledger, watch = ledger_of(Workspace.find(plain_clone)), Watch(plain_clone)
+
+    async def visit():
+        with anyio.fail_after(30), watch.listening():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watch.run)
+                news = watch.news()
+                for number in range(5):
+                    ledger.append(happening(number))
+                    await anyio.sleep(0.2)
+                await anext(news)
+                with anyio.move_on_after(0.3) as nothing:
+                    await anext(news)
+                assert nothing.cancelled_caught
+                tasks.cancel_scope.cancel()
+
+    anyio.run(visit)
+
+
+def test_a_connection_that_takes_no_notice_keeps_none_from_another(plain_clone, monkeypatch):
+    monkeypatch.setattr("modelsmith.mcp.watching.EVERY", 0.02)
+    session = Session(plain_clone, "reviewer", holder="one")
+    subscriptions = Subscriptions(Watch(plain_clone), lambda: session)
+    ledger = ledger_of(Workspace.find(plain_clone))
+    told = []
+
+    class Deaf(SimpleNamespace):
+        __hash__ = object.__hash__
+
+        async def send_resource_updated(self, uri):
+            await anyio.sleep_forever()
+
+    class Hearing(Deaf):
+        async def send_resource_updated(self, uri):
+            told.append(uri)
+
+    async def visit():
+        asked = SimpleNamespace(uri=EVENTS)
+        with anyio.fail_after(30):
+            async with AsyncExitStack() as stack, subscriptions.lifespan(None):
+                for kind in (Deaf, Deaf, Hearing):
+                    connection = kind(exit_stack=stack)
+                    await subscriptions.subscribe(
+                        SimpleNamespace(session=SimpleNamespace(_connection=connection)), asked
+                    )
+                for number in range(3):
+                    ledger.append(happening(number))
+                    while len(told) <= number:
+                        await anyio.sleep(0.01)
+
+    anyio.run(visit)
+    assert told == [EVENTS] * 3
+
+
+def test_ten_subscribers_hear_every_event_in_order_while_more_come(served):
+    count = 1500
+
+    async def follow():
+        heard, cursor = [], None
+        async with listener(served, "auto") as client, client.listen(resource_subscriptions=[EVENTS]) as changes:
+            while len(heard) < count:
+                found = await client.read_resource(f"{EVENTS}/{cursor}" if cursor else EVENTS)
+                page = json.loads(found.contents[0].text)["result"]
+                heard += [one["cursor"] for one in page["events"]]
+                cursor = page["cursor"]
+                if not page["more"]:
+                    with anyio.move_on_after(1):
+                        await anext(changes)
+        return heard
+
+    async def visit():
+        heard = []
+
+        async def one():
+            heard.append(await follow())
+
+        with anyio.fail_after(200):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(10):
+                    tasks.start_soon(one)
+                for begin in range(0, count, 100):
+                    events = [happening(number) for number in range(begin, begin + 100)]
+                    await anyio.to_thread.run_sync(lambda events=events: served.ledger.append(*events))
+                    await anyio.sleep(0.05)
+        return heard
+
+    heard = anyio.run(visit)
+    assert heard == [[one.cursor for one in served.ledger.events()]] * 10
