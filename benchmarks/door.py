@@ -38,6 +38,7 @@ from modelsmith.door.journal import Journal
 from modelsmith.door.lines import Line
 from modelsmith.door.metrics import DoorMetrics
 from modelsmith.door.settings import Limits
+from modelsmith.door.shadow import Shadows
 from modelsmith.door.upstream import Model
 from modelsmith.governance.router import Asked, Rules
 from modelsmith.live.recorder import LiveRecorder
@@ -96,7 +97,9 @@ def door(session: aiohttp.ClientSession, url: str, folder: Path, keys: Tokens) -
     recorder = LiveRecorder(folder / "live", b"k" * 32)
     limits = Limits(at_once=2048)
     formats = FormatChecks(limits.checked_at_once)
-    counting = Counting(limits, recorder, Journal(folder / "log.jsonl"), DoorMetrics(), formats)
+    counting = Counting(
+        limits, recorder, Journal(folder / "log.jsonl"), DoorMetrics(), formats, Shadows(limits, recorder, formats)
+    )
     return Door(follower, counting, frozenset(), keys).app()
 
 

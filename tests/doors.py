@@ -26,12 +26,13 @@ from modelsmith.door.journal import Journal
 from modelsmith.door.lines import Line
 from modelsmith.door.metrics import DoorMetrics
 from modelsmith.door.settings import Limits
+from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import Telemetry
 from modelsmith.governance.router import Rules
 from modelsmith.live.port import Answered, Decision
 from modelsmith.promotion.serving import Arm
 from modelsmith.repository.tokens import Tokens
-from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.cluster import Cluster, Deployment
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.router import Router
 from modelsmith.schema.rubric import RubricPoint
@@ -41,17 +42,24 @@ ZERO = "sha256:" + "0" * 64
 CLUSTER = "pricing"
 INCUMBENT = Arm("iter-001-0000000a", ZERO, "sha256:" + "a" * 64)
 WATCHED = Arm("iter-002-0000000b", ZERO, "sha256:" + "b" * 64)
+SHADOW = Arm("iter-003-0000000c", ZERO, "sha256:" + "c" * 64)
 ASKED = {"model": CLUSTER, "messages": [{"role": "user", "content": "Why?"}]}
 
 
-def line(share: float | None = None, name: str = CLUSTER, points: tuple[RubricPoint, ...] = ()) -> Line:
-    """A cluster's traffic; without a share nobody is under watch."""
+def line(
+    share: float | None = None, name: str = CLUSTER, points: tuple[RubricPoint, ...] = (), copied: float = 0.0
+) -> Line:
+    """A cluster's traffic; without a share nobody is under watch, and without one of copies nobody in the shadow."""
     cluster = Cluster.model_construct(
-        cluster=name, base_model=BaseModelSource(name="tiny", uri="file://x", digest=ZERO, license="MIT")
+        cluster=name,
+        base_model=BaseModelSource(name="tiny", uri="file://x", digest=ZERO, license="MIT"),
+        deployment=Deployment(shadow_share=copied),
     )
     governed = Governed("Be brief.", Sampling(max_new_tokens=16), Chat())
     watched, wanted = WATCHED if share is not None else None, Format(points, Chat(thinking="strip"))
-    return Line(cluster, "c" * 40, INCUMBENT, watched, share or 0.0, governed, wanted)
+    return Line(
+        cluster, "c" * 40, INCUMBENT, watched, share or 0.0, governed, wanted, shadow=SHADOW if copied else None
+    )
 
 
 @dataclass
@@ -176,19 +184,23 @@ class Opened:
     recorder: Listed
     incumbent: Backend
     specialist: Backend
+    shadow: Backend
     session: aiohttp.ClientSession
     log: Path
 
     points: tuple[RubricPoint, ...] = ()
     """Whose format the door checks."""
+    copied: float = 0.0
+    """Share of the incumbent's requests that the shadow gets a copy of."""
 
     def ready(self, share: float | None, name: str = CLUSTER) -> Ready:
         """A cluster before the two."""
-        first, second = (
-            HttpModel(self.session, backend.url, model, silence_seconds=2.0)
-            for backend, model in ((self.incumbent, "incumbent"), (self.specialist, "specialist"))
+        backends = {"incumbent": self.incumbent, "specialist": self.specialist, "shadow": self.shadow}
+        first, second, third = (
+            HttpModel(self.session, backend.url, model, silence_seconds=2.0) for model, backend in backends.items()
         )
-        return Ready(line(share, name, self.points), first, second if share is not None else None)
+        asked = line(share, name, self.points, self.copied)
+        return Ready(asked, first, second if share is not None else None, third if self.copied else None)
 
     def serve(self, share: float | None, router: Router | None = None, *more: str) -> None:
         """Serve the cluster with this share for the specialist, by these rules."""
@@ -208,28 +220,43 @@ async def opened(
     folder: Path, limits: Limits | None = None, keys: Tokens | None = None, telemetry: Telemetry | None = None
 ) -> AsyncIterator[Opened]:
     """A door with two servers behind it; everything is the specialist's."""
-    recorder, incumbent, specialist = Listed(), Backend(), Backend()
+    recorder, incumbent, specialist, shadow = Listed(), Backend(), Backend(), Backend()
     journal = Journal(folder / "door.jsonl")
     hosts: set[str] = set()
     bounds = limits or Limits()
     formats = FormatChecks(bounds.checked_at_once)
-    counting = Counting(bounds, recorder, journal, DoorMetrics(), formats, telemetry)
+    shadows = Shadows(bounds, recorder, formats)
+    counting = Counting(bounds, recorder, journal, DoorMetrics(), formats, shadows, telemetry)
     door = Door(Following(None), counting, hosts, keys)  # type: ignore[arg-type]
     runner = Runner(door.app(), handler_cancellation=True, access_log=None, shutdown_timeout=2.0)
     connector = aiohttp.TCPConnector(limit=0)
-    async with incumbent.running(), specialist.running(), aiohttp.ClientSession(connector=connector) as session:
+    async with (
+        incumbent.running(),
+        specialist.running(),
+        shadow.running(),
+        aiohttp.ClientSession(connector=connector) as session,
+    ):
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         port = runner.addresses[0][1]
         hosts.add(f"127.0.0.1:{port}")
         made = Opened(
-            f"http://127.0.0.1:{port}/v1", port, door, recorder, incumbent, specialist, session, folder / "door.jsonl"
+            f"http://127.0.0.1:{port}/v1",
+            port,
+            door,
+            recorder,
+            incumbent,
+            specialist,
+            shadow,
+            session,
+            folder / "door.jsonl",
         )
         made.serve(1.0)
         try:
             yield made
         finally:
             await runner.cleanup()
+            await shadows.close()
             formats.close()
             journal.close()
 

@@ -19,6 +19,7 @@ from modelsmith.door.journal import Journal
 from modelsmith.door.metrics import DoorMetrics
 from modelsmith.door.refusal import Down, Refused, unavailable
 from modelsmith.door.settings import Limits
+from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import TRACE_PARENT, Ended, Telemetry, parent_of
 from modelsmith.door.upstream import EVENTS, JSON, Reply, Usage, is_answer
 from modelsmith.governance.router import Route, assigned
@@ -43,14 +44,14 @@ class Counting:
     journal: Journal
     metrics: DoorMetrics
     formats: FormatChecks
+    shadows: Shadows
     telemetry: Telemetry | None = None
 
 
-def decide(recorder: Recorder, ready: Ready, route: Route) -> tuple[Decision, Arm]:
+def decide(recorder: Recorder, ready: Ready, key: str) -> tuple[Decision, Arm]:
     """Who answers, and the note of it. A deployment that was taken back here gets nothing."""
     line = ready.line
     watched = None if line.watched and recorder.latched(line.watched.record) else line.watched
-    key = route.key if route.key is not None else secrets.token_urlsafe(16)
     name, incumbent = line.cluster.cluster, line.incumbent
     if watched is None:
         arm, under_watch, share = incumbent, incumbent, 0.0
@@ -94,9 +95,12 @@ class Exchange:
         self._counting, self._request, self._ready, self._route, self._body = counting, request, ready, route, body
         self._caller = caller
         self._begin = time.perf_counter()
-        self._decision, self._arm = decide(counting.recorder, ready, route)
+        key = route.key if route.key is not None else secrets.token_urlsafe(16)
+        self._decision, self._arm = decide(counting.recorder, ready, key)
+        self._copy = counting.shadows.begin(ready, key, self._arm, body)
         self._usage = Usage()
         self._sample = counting.formats.sample(ready.line.format)
+        self._kept = [one for one in (self._sample, self._copy and self._copy.answer) if one]
         self._first: float | None = None
         self._begun: web.StreamResponse | None = None
         """The stream that goes to the caller: from then on nobody else is asked."""
@@ -152,8 +156,8 @@ class Exchange:
 
     async def _of(self, arm: Arm) -> web.StreamResponse:
         self._usage = Usage()
-        if self._sample:
-            self._sample.restart()
+        for sample in self._kept:
+            sample.restart()
         async with self._ready.model(arm).ask(self._body) as reply:
             if reply.content_type == EVENTS:
                 return await self._stream(arm, reply)
@@ -205,8 +209,8 @@ class Exchange:
 
     def _saw(self, piece: bytes) -> None:
         self._usage.saw(piece)
-        if self._sample:
-            self._sample.saw(piece)
+        for sample in self._kept:
+            sample.saw(piece)
 
     async def _break_off(self, begun: web.StreamResponse, why: Refused) -> web.StreamResponse:
         """Say in the stream that it breaks off, and end it so that no client takes it for whole."""
@@ -283,6 +287,8 @@ class Exchange:
 
     def _count(self, outcome: Answered) -> None:
         """Tell the recorder, with the format's verdict where the assigned arm gave the whole answer."""
+        if self._copy:
+            self._counting.shadows.follow(self._copy, outcome)
         recorder, decision, sample = self._counting.recorder, self._decision, self._sample
         if sample and self._status == 200 and self._answering == self._arm:
             told = partial(_answered, recorder, decision, outcome)

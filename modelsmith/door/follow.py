@@ -47,6 +47,7 @@ class Ready:
     line: Line
     incumbent: Model
     watched: Model | None
+    shadow: Model | None = None
 
     def model(self, arm: Arm) -> Model:
         """The model of one of its arms."""
@@ -153,7 +154,7 @@ class Follower:
         self._seen = self._seen or plan.commit
         self.reloads += self.served is not None
         self.served = Served(plan.commit, plan.rules, clusters, frozenset(plan.lines.keys() - clusters.keys()))
-        used = {_key(ready.line, arm) for ready in clusters.values() for arm in ready.line.arms}
+        used = {_key(ready.line, arm) for ready in clusters.values() for arm in ready.line.everyone}
         self._models = {key: model for key, model in self._models.items() if key in used}
 
     async def _ready(
@@ -174,7 +175,22 @@ class Follower:
             else:
                 self._models[_key(line, arm)] = made = await self._make(line, arm)
                 models.append(made)
-        return Ready(line, models[0], models[1] if line.watched else None), wrong
+        shadow, odd = await self._shadow(name, line, plan)
+        return Ready(line, models[0], models[1] if line.watched else None, shadow), wrong or odd
+
+    async def _shadow(self, name: str, line: Line, plan: _Plan) -> tuple[Model | None, ModelsmithError | None]:
+        """The model in the shadow, or why there is none; the cluster is served all the same."""
+        arm = line.shadow
+        if arm is None:
+            return None, None
+        try:
+            if damage := plan.damaged.get((name, arm)):
+                raise damage
+            if _key(line, arm) not in self._models:
+                self._models[_key(line, arm)] = await self._make(line, arm)
+            return self._models[_key(line, arm)], None
+        except ModelsmithError as error:
+            return None, error
 
     def _trouble(self, what: str, error: ModelsmithError | None) -> None:
         before = self.troubles.pop(what, None)
@@ -201,7 +217,7 @@ def _as_before(ready: Ready, line: Line | ModelsmithError) -> Ready | None:
         return None
     if ready.line.watched is None or ready.line.watched in line.arms:
         return ready
-    return Ready(replace(ready.line, watched=None, share=0.0), ready.incumbent, None)
+    return Ready(replace(ready.line, watched=None, share=0.0), ready.incumbent, None, ready.shadow)
 
 
 def _tip(workspace: Workspace) -> str | None:
@@ -253,7 +269,7 @@ def _plan(workspace: Workspace, main: GovernedState) -> _Plan:
         except ModelsmithError as error:
             lines[name] = error
             continue
-        for arm in line.arms:
+        for arm in line.everyone:
             try:
                 check_artifact(workspace, main, line, arm)
             except ModelsmithError as error:

@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Semaphore
 from typing import Any, Final, NamedTuple
 
+from modelsmith.points.answers import read_answer, same
 from modelsmith.points.format_points import keeps_format
 from modelsmith.schema.rubric import RubricPoint
 from modelsmith.schema.source import Chat
-from modelsmith.substrates.chat import answer_after
+from modelsmith.substrates.chat import Answer, answer_after
 
 LONGEST: Final = 1 << 20
 """Bytes of an answer as it came; the format of a longer one is not checked."""
@@ -47,14 +48,37 @@ class Sample:
         self._pieces.clear()
         self._size = 0
 
+    def whole(self) -> bytes | None:
+        """What was seen; None where nothing was, or more than is kept."""
+        return b"".join(self._pieces) if 0 < self._size <= LONGEST else None
+
+    def answers(self, streamed: bool) -> list[Answer]:
+        """Each choice without its thoughts; none where it cannot be told, or one is no text."""
+        whole = self.whole()
+        said = texts(whole, streamed) if whole else None
+        return [answer_after(text, "length" if cut else "stop", self.wanted.chat) for text, cut in said or ()]
+
     def verdict(self, streamed: bool) -> bool | None:
-        """Whether the answer keeps the format; None where it has no text that could."""
-        if not 0 < self._size <= LONGEST:
+        """Whether the answer keeps the format; None where it has no text that could, or no format is asked for."""
+        answers = self.answers(streamed) if self.wanted.points else []
+        if not answers:
             return None
-        said = texts(b"".join(self._pieces), streamed)
-        if not said:
-            return None
-        return all(_keeps(self.wanted, *one) for one in said)
+        return all(keeps_format(self.wanted.points, one.text, cut_off=one.finish == "length") for one in answers)
+
+
+class Pair(NamedTuple):
+    """What the caller got and what the specialist says to the same; None where one gave no answer."""
+
+    mine: Sample | None
+    theirs: Sample | None
+    streamed: bool
+
+    def verdicts(self) -> tuple[bool | None, bool | None, bool | None]:
+        """Whether each keeps the format, and whether they differ; None of what cannot be told."""
+        known = [one.verdict(self.streamed) if one else None for one in (self.mine, self.theirs)]
+        said = [one.answers(self.streamed) if one else [] for one in (self.mine, self.theirs)]
+        differs = any(_differ(*pair) for pair in zip(*said, strict=True)) if len(said[0]) == len(said[1]) > 0 else None
+        return known[0], known[1], differs
 
 
 class FormatChecks:
@@ -85,6 +109,18 @@ class FormatChecks:
             finally:
                 self.drop(sample)
             told(verdict)
+
+        self._thread.submit(work)
+
+    def compare(self, pair: Pair, told: Callable[[bool | None, bool | None, bool | None], None]) -> None:
+        """Check two answers to one request in the thread; tell the verdict of each, and whether they differ."""
+
+        def work() -> None:
+            try:
+                told(*pair.verdicts())
+            except Exception:  # as above
+                _log.exception("two answers could not be compared")
+                told(None, None, None)
 
         self._thread.submit(work)
 
@@ -120,6 +156,7 @@ def _streamed(raw: bytes) -> Iterator[Any]:
             yield from json.loads(line[5:]).get("choices") or ()
 
 
-def _keeps(wanted: Format, text: str, cut_off: bool) -> bool:
-    answer = answer_after(text, "length" if cut_off else "stop", wanted.chat)
-    return keeps_format(wanted.points, answer.text, cut_off=answer.finish == "length")
+def _differ(mine: Answer, theirs: Answer) -> bool:
+    """Whether two answers say something else: as JSON values where both are JSON, else as texts."""
+    (a, odd), (b, other) = read_answer(mine.text), read_answer(theirs.text)
+    return mine.text.strip() != theirs.text.strip() if odd or other else not same(a, b)

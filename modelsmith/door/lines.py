@@ -13,7 +13,7 @@ from modelsmith.governance.states import SpecialistHistory
 from modelsmith.live.port import Stage
 from modelsmith.points.format_points import format_points
 from modelsmith.promotion.governed_state import GovernedState
-from modelsmith.promotion.serving import Arm, traffic
+from modelsmith.promotion.serving import Arm, shadow, traffic
 from modelsmith.promotion.weights import check_copy
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.tree import Revision
@@ -41,16 +41,23 @@ class Line:
     """What is checked of its answers."""
     standing: frozenset[str] = frozenset()
     """Specialists of the cluster that main has deployed and not taken back."""
+    shadow: Arm | None = None
+    """Who gets copies of the incumbent's requests; it may have to answer, and nobody gets to see it."""
 
     @property
     def stage(self) -> Stage:
-        """How far its deployment is. No record says ``shadow`` yet."""
+        """How far its deployment is."""
         return "canary" if self.watched else "full"
 
     @property
     def arms(self) -> tuple[Arm, ...]:
         """Everyone who may have to answer."""
         return (self.incumbent, self.watched) if self.watched else (self.incumbent,)
+
+    @property
+    def everyone(self) -> tuple[Arm, ...]:
+        """`arms`, and who is in the shadow."""
+        return (*self.arms, self.shadow) if self.shadow else self.arms
 
 
 def read_line(main: GovernedState, name: str) -> Line:
@@ -68,6 +75,7 @@ def read_line(main: GovernedState, name: str) -> Line:
         cluster, main.tree.commit, incumbent, watched, share, governed,
         Format(_format_points(main.tree, cluster, evalset), chat),
         frozenset(one.specialist for one in main.histories.of_cluster(name) if one.routed),
+        shadow(main, name) if cluster.deployment.shadow_share else None,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from modelsmith.door.journal import Journal
 from modelsmith.door.metrics import DoorMetrics
 from modelsmith.door.models import Models
 from modelsmith.door.settings import Settings
+from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import open_telemetry
 from modelsmith.loop.keeping import Keeper
 from modelsmith.repository.listening import Listening, refuse_plain
@@ -117,7 +118,8 @@ async def opened(
         follower = Follower(workspace, models.make, keeper.follow, told)
         formats = FormatChecks(settings.limits.checked_at_once)
         telemetry = open_telemetry(os.environ, say)
-        counting = Counting(settings.limits, keeper.recorder, journal, DoorMetrics(), formats, telemetry)
+        shadows = Shadows(settings.limits, keeper.recorder, formats)
+        counting = Counting(settings.limits, keeper.recorder, journal, DoorMetrics(), formats, shadows, telemetry)
         door = Door(follower, counting, frozenset(listening.hosts), keys)
         runner = Runner(
             door.app(),
@@ -141,6 +143,7 @@ async def opened(
             yield follower
         finally:
             await runner.cleanup()
+            await shadows.close()
             if telemetry:
                 await asyncio.to_thread(telemetry.close)
             formats.close()

@@ -5,24 +5,30 @@ from __future__ import annotations
 from datetime import UTC
 
 from modelsmith.evidence.markdown import safe, short, table
-from modelsmith.governance.window import judge, shown
+from modelsmith.governance.window import guards, judge, shown
 from modelsmith.schema.live import Counts
 from modelsmith.schema.live_evidence import Finding, LiveEvidence
 
 _WORDS = {"confirm": "CONFIRMED", "roll-back": "WORSE THAN ALLOWED", "inconclusive": "INCONCLUSIVE"}
 
 
-def live_section(live: LiveEvidence) -> str:
-    """The packet's section on a window."""
+def live_section(live: LiveEvidence, in_shadow: bool = False) -> str:
+    """The packet's section on a window, or on the shadow before a deployment."""
     # Reasons are made anew from the counts: no text of the evidence is believed.
-    reasons = judge(live.terms, live.counts, ended=live.outcome == "confirm").reasons
+    metrics = guards(live.terms) if in_shadow else None
+    reasons = judge(live.terms, live.counts, ended=live.outcome == "confirm", metrics=metrics).reasons
     rows = [("Metric", "Specialist", "Incumbent", "Loss", "Excluded", "Allowed")]
     rows += [finding_row(one, live.counts) for one in live.findings]
     rule = live.terms.rule
     began, ended = (f"{at.astimezone(UTC):%Y-%m-%d %H:%M}" for at in (live.counts.began, live.counts.ended))
     lines = [
-        "### What production showed",
+        "### What the shadow showed" if in_shadow else "### What production showed",
         "",
+        *(
+            ["It answered copies of live requests; nobody got its answers, so no outcome is among these.", ""]
+            if in_shadow
+            else []
+        ),
         f"**{_WORDS[live.outcome]}**: {safe('; '.join(reasons))}.",
         "",
         *(table(rows, "lrrrrr"),),

@@ -72,6 +72,16 @@ def observers_problem(transition: Transition) -> str | None:
     return f"observers are required of {' and '.join(sorted(OBSERVED_EVENTS))} only, and this says {transition.event}"
 
 
+def shadow_problem(transition: Transition) -> str | None:
+    """Why no policy may require a shadow of this transition; None when it may, or requires none."""
+    if not transition.shadow or transition.event == "customer-deployed":
+        return None
+    return f"a shadow comes before customer-deployed, and this says {transition.event}"
+
+
 def any_problem(transition: Transition) -> str | None:
     """The first reason why no policy may hold this transition as it is; None when one may."""
-    return transition_problem(transition) or observers_problem(transition) or override_problem(transition)
+    for problem in (transition_problem, observers_problem, override_problem, shadow_problem):
+        if found := problem(transition):
+            return found
+    return None

@@ -75,19 +75,27 @@ def watched(terms: Rollback) -> tuple[Watched, ...]:
     return (own, *more, *(Watched(name, False, False, one.max_rise, False) for name, one in guards if one))
 
 
-def judge(terms: Rollback, counts: Counts | None, *, ended: bool) -> Judgement:
+def guards(terms: Rollback) -> tuple[Watched, ...]:
+    """Those of the metrics that the door measures itself: all that can be said of answers that nobody gets."""
+    return tuple(one for one in watched(terms) if not one.reported)
+
+
+def judge(
+    terms: Rollback, counts: Counts | None, *, ended: bool, metrics: tuple[Watched, ...] | None = None
+) -> Judgement:
     """What a window's counts come to: confirmed, to be rolled back, or not decided.
 
     Args:
         terms: Of the approved contract; it has a rule.
         counts: What was counted; None before the first decision.
         ended: Whether the window is over.
+        metrics: By which; None: by all that the rule names.
     """
-    rule, metrics = terms.rule, watched(terms)
+    rule, metrics = terms.rule, watched(terms) if metrics is None else metrics
     assert rule
     stages = counts.stages if counts else ()
     findings = tuple(_finding(one, stages, rule.error_probability) for one in metrics)
-    reasons = tripped(terms, counts)
+    reasons = tripped(terms, counts, metrics)
     if reasons:
         return Judgement("roll-back", reasons, findings)
     few = _few(rule, stages)
@@ -105,15 +113,15 @@ def judge(terms: Rollback, counts: Counts | None, *, ended: bool) -> Judgement:
     return Judgement("confirm", tuple(f"{sentence(one)}: within what is allowed" for one in findings), findings)
 
 
-def tripped(terms: Rollback, counts: Counts | None) -> tuple[str, ...]:
+def tripped(terms: Rollback, counts: Counts | None, metrics: tuple[Watched, ...] | None = None) -> tuple[str, ...]:
     """Why traffic has to go back now, in sentences; none while the rule has not tripped.
 
     It computes what `judge` needs for that and no bounds: it is asked after every event.
     """
-    rule, metrics = terms.rule, watched(terms)
+    rule, metrics = terms.rule, watched(terms) if metrics is None else metrics
     if rule is None or counts is None or _few(rule, counts.stages):
         return ()
-    trip = trip_evidence(terms)
+    trip = trip_evidence(terms, metrics)
     found = []
     for one in metrics:
         loss = _loss(one, arms(counts.stages, one))
@@ -126,10 +134,10 @@ def tripped(terms: Rollback, counts: Counts | None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def trip_evidence(terms: Rollback) -> float:
+def trip_evidence(terms: Rollback, metrics: tuple[Watched, ...] | None = None) -> float:
     """Evidence that any one metric of the rule needs, as log10 of the e-value: alpha is divided among them."""
     assert terms.rule
-    return -math.log10(terms.rule.error_probability / len(watched(terms)))
+    return -math.log10(terms.rule.error_probability / len(watched(terms) if metrics is None else metrics))
 
 
 def evidence_of(metric: Watched, counts: Counts | None) -> float:

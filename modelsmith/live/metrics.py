@@ -62,6 +62,14 @@ class Metrics:
             (*_WHO, "result"),
             registry=one,
         )
+        self._shadow = Counter(
+            "modelsmith_shadow_answers", "Copies of requests, by how they ended",
+            (*_WHO, "outcome"), registry=one,
+        )  # fmt: skip
+        self._compared = Counter(
+            "modelsmith_shadow_compared", "Answers in the shadow beside what the caller got",
+            ("cluster", "specialist", "result"), registry=one,
+        )  # fmt: skip
         self._reports = Counter("modelsmith_feedback", "Reports by result", ("cluster", "result"), registry=one)
         self._evidence = Gauge(
             "modelsmith_window_evidence", "log10 of the evidence that it is worse",
@@ -92,6 +100,13 @@ class Metrics:
         bound.tokens_out.observe(answered.tokens_out)
         if answered.format_ok is not None:
             self._format.labels(*who, "valid" if answered.format_ok else "broken").inc()
+
+    def shadowed(self, decision: Decision, answered: Answered) -> None:
+        """Count one answer to a copy, or the answer of the incumbent that it is compared with."""
+        who = (decision.cluster, decision.specialist)
+        self._shadow.labels(*who, decision.arm, _outcome(answered)).inc()
+        if answered.differs is not None:
+            self._compared.labels(*who, "different" if answered.differs else "same").inc()
 
     def _bind(self, who: tuple[str, str, str]) -> _Bound:
         return _Bound(

@@ -53,6 +53,8 @@ class Answered:
     tokens_out: int
     failed_over: bool = False
     """The incumbent answered in place of the assigned specialist: counts as an error of the specialist."""
+    differs: bool | None = None
+    """Of an answer in the shadow: whether it says something else than the caller got; None where nobody can tell."""
     format_ok: bool | None = None
     """Whether the rubric's own format checks pass; None where the answer was not sampled."""
     hung_up: bool = False

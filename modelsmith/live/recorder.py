@@ -28,7 +28,7 @@ from modelsmith.live.metrics import Metrics
 from modelsmith.live.port import Answered, Arm, Decision, Recorder, Stage
 from modelsmith.live.reports import STATUS, WORDS, Asked, Report, read_body, read_report
 from modelsmith.live.store import STORE_FILE, Note, Store, measured_of
-from modelsmith.live.watching import Validated, Watching
+from modelsmith.live.watching import Shadowed, Validated, Watching
 from modelsmith.schema.live import LEAST_SHARE, Counts
 from modelsmith.schema.watch import Rule
 
@@ -60,6 +60,7 @@ class LiveRecorder(Recorder):
         self._waiting: deque[Note] = deque()
         self._watching: dict[str, Watching] = {}
         self._validated: dict[str, Validated] = {}
+        self._shadowed: dict[str, Shadowed] = {}
         self._drifts: dict[tuple[str, int, str], tuple[Validated, int, Drifted]] = {}
         """By record, week and metric: what has left its envelope since this was opened."""
         self._held: dict[str, Latched] = {}
@@ -79,15 +80,22 @@ class LiveRecorder(Recorder):
     def trouble(self) -> str | None:
         return "; ".join(self._trouble.values()) or None
 
-    def follow(self, watching: Sequence[Watching], validated: Sequence[Validated] = ()) -> None:
+    def follow(
+        self,
+        watching: Sequence[Watching],
+        validated: Sequence[Validated] = (),
+        shadowed: Sequence[Shadowed] = (),
+    ) -> None:
         """Watch these deployments from now on, one for each cluster at most; others are no longer judged.
 
         What the store holds of them is judged at once: a trip that a crash cut short is made up for. Those that were
-        ``validated`` are watched for drift, which is told and takes nothing back.
+        ``validated`` are watched for drift, which is told and takes nothing back. Those that are ``shadowed`` are
+        counted, and judged by whoever asks.
         """
         self._watching = {one.cluster: one for one in watching}
         self._validated = {one.cluster: one for one in validated}
         self.metrics.open_windows({(one.cluster, one.specialist) for one in watching})
+        self._shadowed = {one.cluster: one for one in shadowed}
         for settled in validated:
             self._look_for_drift(settled)
         for one in watching:
@@ -118,7 +126,10 @@ class LiveRecorder(Recorder):
 
     @override
     def answered(self, decision: Decision, answered: Answered) -> None:
-        self.metrics.answered(decision, answered)
+        if decision.stage == "shadow":
+            self.metrics.shadowed(decision, answered)
+        else:
+            self.metrics.answered(decision, answered)
         rule = self._rule_for(decision)
         if rule:
             self._put(Note(self._dated(decision), measured_of(answered, rule.slow.milliseconds if rule.slow else None)))
@@ -190,7 +201,8 @@ class LiveRecorder(Recorder):
 
     def forget(self, days: int) -> None:
         """Remove counts that nothing was added to for so many days. Those of an open window stay."""
-        before, keep = self._clock.now() - timedelta(days=days), {one.record for one in self._watching.values()}
+        before, open_ = self._clock.now() - timedelta(days=days), (self._watching, self._shadowed)
+        keep = {one.record for followed in open_ for one in followed.values()}
         self._guarded("store", lambda: self._opened().forget(before, keep))
 
     def flush(self) -> None:
@@ -216,8 +228,10 @@ class LiveRecorder(Recorder):
 
     def _rule_for(self, decision: Decision) -> Rule | None:
         """The rule by which it is compared: two arms, under watch. None where it is no part of a comparison."""
-        one = self._watching.get(decision.cluster)
-        if one is None or one.record != decision.record or decision.stage == "shadow":
+        one: Watching | Shadowed | None = self._watching.get(decision.cluster)
+        if decision.stage == "shadow":
+            one = self._shadowed.get(decision.cluster)
+        if one is None or one.record != decision.record:
             return None
         return one.terms.rule if LEAST_SHARE <= decision.share <= 1 - LEAST_SHARE else None
 

@@ -150,6 +150,10 @@ class Store:
                 raise
 
 
+DIFFERS: Final = "differs"
+"""By which answers in the shadow that say something else are counted; nothing is reported of them, so it is free."""
+
+
 def measured_of(answered: Answered, budget: float | None) -> dict[str, bool | None]:
     """What an answer says of each guard; None where it says nothing.
 
@@ -163,6 +167,7 @@ def measured_of(answered: Answered, budget: float | None) -> dict[str, bool | No
         "errors": None if answered.hung_up or refused else failed,
         "slow": None if budget is None or refused or (answered.hung_up and not late) else late or failed,
         "format": None if answered.format_ok is None else not answered.format_ok,
+        DIFFERS: answered.differs,
     }
 
 

@@ -29,6 +29,18 @@ class Watching:
 
 
 @dataclass(frozen=True)
+class Shadowed:
+    """A specialist that gets copies of requests before it is deployed."""
+
+    cluster: str
+    specialist: str
+    record: str
+    """Digest of the last record of its history."""
+    terms: Rollback
+    """Those of the cluster file."""
+
+
+@dataclass(frozen=True)
 class Validated:
     """A specialist that production validated on live evidence, and that serves: watched for drift, week by week."""
 

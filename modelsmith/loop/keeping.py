@@ -12,6 +12,7 @@ from modelsmith.live.ids import key_of
 from modelsmith.live.recorder import LiveRecorder
 from modelsmith.live.watching import Validated
 from modelsmith.loop.drifting import answer_drift
+from modelsmith.loop.shadow import shadowing
 from modelsmith.loop.window import live_folder, settle, validated, watching
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
@@ -51,7 +52,7 @@ class Keeper:
             ModelsmithError: this main cannot be read.
         """
         main = read_governed_state(self._workspace.git, commit)
-        self.recorder.follow(watching(main), validated(main))
+        self.recorder.follow(watching(main), validated(main), shadowing(main))
         self.recorder.forget(main.policy.live_days)
         self._due.set()
 

@@ -25,6 +25,7 @@ from modelsmith.loop.promotions import (
     refuse_on_hold,
 )
 from modelsmith.loop.recipe import NO_PAIRS, Recipe, last_trained, seeded, stage_folder, train_recipe
+from modelsmith.loop.shadow import require_shadow, shadow_files
 from modelsmith.loop.state import Iteration
 from modelsmith.loop.striking import honour, read_strikes
 from modelsmith.loop.training import parent_of, seal_adapter
@@ -228,10 +229,13 @@ def promote_candidate(context: IterationContext, iteration: Iteration) -> Iterat
     try:
         refuse_on_hold(main, iteration.cluster)
         refuse_unobserved(main, history, required(main, "customer-deployed"))
+        require_shadow(context.workspace, main, history)
     except WaitingForPerson as held:
         return iteration.model_copy(update={"phase": "waiting", "pull": None, "reason": f"{held.message}. {held.mend}"})
     cluster = load_cluster(main.tree, iteration.cluster)
-    _, pull = promote_next(context.harness, cluster, history, main)
+    _, pull = promote_next(
+        context.harness, cluster, history, main, evidence=lambda event: shadow_files(context.harness, main, history)
+    )
     if pull.status == "merged":
         return iteration.model_copy(update={"phase": "done", "reason": f"pull request {pull.number} is merged"})
     return iteration.model_copy(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from modelsmith.governance.window import Judgement, judge, trip_evidence, trippe
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.latch import Latched, Latches
 from modelsmith.live.store import STORE_FILE, Store
-from modelsmith.live.watching import Validated, Watching
+from modelsmith.live.watching import Shadowed, Validated, Watching
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.rollback import roll_back
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
@@ -28,7 +29,7 @@ from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.live import DUE, needs_live, read_live, seal_of, untimely
 from modelsmith.promotion.pulls import branch_of, sync
 from modelsmith.promotion.rollbacks import deployment_of
-from modelsmith.promotion.serving import traffic
+from modelsmith.promotion.serving import routing_obeyed, traffic
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.tree import read_each
 from modelsmith.repository.workspace import Workspace
@@ -100,7 +101,7 @@ def look(workspace: Workspace, main: GovernedState, cluster: str) -> Seen:
             cluster=cluster,
         ).then(step("status", {}))
     now = datetime.now(UTC).replace(microsecond=0)
-    counts = _counts(live_folder(workspace), one)
+    counts = counts_of(live_folder(workspace), one.record, [metric.name for metric in watched(one.terms)])
     latches = Latches(live_folder(workspace) / "latches")
     judgement = judge(one.terms, counts, ended=now >= one.closes)
     return Seen(
@@ -152,12 +153,17 @@ def last_ended(main: GovernedState, cluster: str, event: Event | None = None) ->
     return found
 
 
-def _counts(folder: Path, one: Watching) -> Counts | None:
+def counts_of(folder: Path, record: str, metrics: Sequence[str]) -> Counts | None:
+    """What this clone's door counted for a record; None before the first decision.
+
+    Raises:
+        InfrastructureFailure: ``counts-unreadable``.
+    """
     if not (folder / STORE_FILE).exists():
         return None
     try:
         with closing(Store(folder / STORE_FILE)) as store:
-            return store.counts(one.record, [metric.name for metric in watched(one.terms)])
+            return store.counts(record, metrics)
     except (OSError, sqlite3.Error) as error:
         raise InfrastructureFailure(
             "counts-unreadable",
@@ -175,14 +181,20 @@ def evidence_files(
     Raises:
         InvalidInput: ``no-door``, ``not-an-observer``.
     """
+    return sealed_evidence(harness, main, one, counts, at, judge(one.terms, counts, ended=at >= one.closes))
+
+
+def sealed_evidence(
+    harness: Harness, main: GovernedState, one: Watching | Shadowed, counts: Counts, at: datetime, judged: Judgement
+) -> dict[str, bytes]:
+    """What counts came to and its signature, by the door's own key. Raises as `evidence_files`."""
     observer, key = _door(harness.workspace, main)
-    judged = judge(one.terms, counts, ended=at >= one.closes)
     live = LiveEvidence(
         cluster=one.cluster,
         specialist=one.specialist,
         observer=observer,
         deployment=one.record,
-        routing=sha256(main.tree.read(f"clusters/{one.cluster}/routing.yaml")),
+        routing=routing_obeyed(main, one.cluster),
         terms=one.terms,
         counts=counts.until(at),
         at=at,
@@ -244,27 +256,24 @@ def validation_files(harness: Harness, main: GovernedState, history: SpecialistH
             specialist=history.specialist,
             verdict="INCONCLUSIVE",
         ).then(back)
-    return _proposed(harness, main, history, seen.watching) or evidence_files(
+    return proposed(harness, main, history, "production-validated", seen.watching.record) or evidence_files(
         harness, main, seen.watching, seen.counts, seen.at
     )
 
 
-def _proposed(harness: Harness, main: GovernedState, history: SpecialistHistory, one: Watching) -> dict[str, bytes]:
+def proposed(
+    harness: Harness, main: GovernedState, history: SpecialistHistory, event: Event, deployment: str
+) -> dict[str, bytes]:
     """Live evidence that this harness has proposed already, so that who asks again comes to the same pull request."""
-    due: tuple[str, str, int, Event] = (
-        history.cluster,
-        history.specialist,
-        len(history.records) + 1,
-        "production-validated",
-    )
-    folder, routing = folder_of(*due), sha256(main.tree.read(f"clusters/{one.cluster}/routing.yaml"))
+    due = (history.cluster, history.specialist, len(history.records) + 1, event)
+    folder, routing = folder_of(*due), routing_obeyed(main, history.cluster)
     for pull in harness.forge.list("open"):
         if (pull.branch, pull.preparer) == (branch_of(*due), harness.actor):
             paths = {name: f"{folder}/{name}" for name in (LIVE_FILE, LIVE_SIGNATURE)}
             found, _ = read_each(harness.workspace.revision(pull.head), list(paths.values()))
             files = {name: found[path] for name, path in paths.items() if path in found}
             live = read_live(files)
-            if live and len(files) == len(paths) and (live.deployment, live.routing) == (one.record, routing):
+            if live and len(files) == len(paths) and (live.deployment, live.routing) == (deployment, routing):
                 return files
     return {}
 
@@ -308,7 +317,9 @@ def _rolled_back(harness: Harness, main: GovernedState, one: Watching, latch: La
     counts = latch.counts if latch else None
     if latch is None:
         with suppress(InfrastructureFailure):
-            counts = _counts(live_folder(harness.workspace), one)
+            counts = counts_of(
+                live_folder(harness.workspace), one.record, [metric.name for metric in watched(one.terms)]
+            )
     at = latch.at if latch else datetime.now(UTC).replace(microsecond=0)
     files = _signed(harness, main, one, counts, at)
     why = "; ".join(tripped(one.terms, counts)) or "what it counted is lost"

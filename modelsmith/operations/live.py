@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from modelsmith.evidence.live_chart import live_chart
 from modelsmith.governance.window import judge, trip_evidence
 from modelsmith.live.latch import Latches
+from modelsmith.loop.shadow import Shadow, look_at_shadow
 from modelsmith.loop.window import Ended, Seen, last_ended, live_folder, look, watching_of
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pictures import Svg, write_picture
-from modelsmith.promotion.governed_state import read_governed_state
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event
@@ -33,6 +34,9 @@ class LiveRequest(Request):
     """
 
     cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/."), ARGUMENT]
+    shadow: Annotated[
+        bool, Field(description="Show who gets copies of requests before it is deployed, not the window.")
+    ] = False
     svg: Svg = None
 
 
@@ -42,9 +46,15 @@ class LiveResult(Result):
     cluster: str
     specialist: str
     record: str
-    """Digest of the record that deployed it."""
-    opens: datetime
-    closes: datetime
+    """Digest of the record that deployed it; in the shadow, of its last one."""
+    stage: Literal["window", "shadow"]
+    """``shadow``: it gets copies of requests, and nobody gets its answers."""
+    compared: int
+    """Answers in the shadow of which it is known whether they say something else than the caller got."""
+    differing: int
+    opens: datetime | None
+    """None in the shadow, as for all times: it goes on until somebody deploys it."""
+    closes: datetime | None
     """Until when traffic goes back by itself, and from when on production can validate it."""
     minutes_left: float
     """Tenths of minutes, rounded up: 0 says that it is over."""
@@ -67,19 +77,57 @@ class LiveResult(Result):
 def run(workspace: Workspace, request: LiveRequest) -> LiveResult:
     """Look at a cluster's window."""
     main = read_governed_state(workspace.git, "HEAD")
+    found = _find(workspace, main, request)
+    if not request.svg:
+        return found
+    place = "in the shadow" if found.stage == "shadow" else "in production"
+    chart = live_chart(f"{found.specialist} {place}", found.outcome, found.findings, _line(found))
+    return found.model_copy(update={"svg": write_picture(workspace, request.svg, chart)})
+
+
+def _find(workspace: Workspace, main: GovernedState, request: LiveRequest) -> LiveResult:
+    """The shadow where it is asked for; else the open window, or the last one that ended."""
+    if request.shadow:
+        return _copied(look_at_shadow(workspace, main, request.cluster))
     try:
-        found = _open(look(workspace, main, request.cluster))
+        return _open(look(workspace, main, request.cluster))
     except InvalidInput as error:
         watched = error.code != "no-window" or watching_of(main, request.cluster)
         ended = None if watched else last_ended(main, request.cluster)
         if ended is None:
             load_cluster(main.tree, request.cluster)
             raise
-        found = _over(workspace, ended)
-    if not request.svg:
-        return found
-    chart = live_chart(f"{found.specialist} in production", found.outcome, found.findings, _line(found))
-    return found.model_copy(update={"svg": write_picture(workspace, request.svg, chart)})
+        return _over(workspace, ended)
+
+
+def _copied(seen: Shadow) -> LiveResult:
+    one, cluster = seen.shadowed, seen.shadowed.cluster
+    due = {
+        "confirm": step("promote", {"cluster": cluster}),
+        "roll-back": step("iterate", {"cluster": cluster}),
+        "inconclusive": step("live", {"cluster": cluster, "shadow": True}),
+    }
+    return LiveResult(
+        cluster=cluster,
+        specialist=one.specialist,
+        record=one.record,
+        stage="shadow",
+        compared=seen.compared,
+        differing=seen.differing,
+        opens=None,
+        closes=None,
+        minutes_left=0.0,
+        outcome=seen.judgement.outcome,
+        reasons=seen.judgement.reasons,
+        findings=seen.judgement.findings,
+        trips_at=seen.trips_at,
+        counts=seen.counts,
+        latched_at=None,
+        latched=False,
+        ended_by=None,
+        svg=None,
+        next=due[seen.judgement.outcome],
+    )
 
 
 def _open(seen: Seen) -> LiveResult:
@@ -88,6 +136,9 @@ def _open(seen: Seen) -> LiveResult:
         cluster=one.cluster,
         specialist=one.specialist,
         record=one.record,
+        stage="window",
+        compared=0,
+        differing=0,
         opens=one.opens,
         closes=one.closes,
         minutes_left=math.ceil(max(0.0, (one.closes - seen.at).total_seconds() / 6)) / 10,
@@ -113,6 +164,9 @@ def _over(workspace: Workspace, ended: Ended) -> LiveResult:
         cluster=one.cluster,
         specialist=one.specialist,
         record=one.record,
+        stage="window",
+        compared=0,
+        differing=0,
         opens=one.opens,
         closes=one.closes,
         minutes_left=0.0,
@@ -133,6 +187,8 @@ def _line(found: LiveResult) -> str:
     stages = found.counts.stages if found.counts else ()
     mine, theirs = sum(one.specialist for one in stages), sum(one.incumbent for one in stages)
     more = f"{found.minutes_left:g} minutes left" if found.minutes_left else "its time is over"
+    if found.stage == "shadow":
+        more = f"{found.differing} of {found.compared} answers differ"
     if found.ended_by:
         more = f"ended as {found.ended_by}"
     return f"{mine} decisions of the specialist, {theirs} of the incumbent; {more}"

@@ -12,6 +12,7 @@ from modelsmith.governance.states import SpecialistHistory, folder_of
 from modelsmith.loop.overrides import ask_override
 from modelsmith.loop.promotions import promote_next
 from modelsmith.loop.rollback import retire
+from modelsmith.loop.shadow import shadow_files
 from modelsmith.loop.window import validation_files
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
@@ -137,6 +138,8 @@ def _ask(
         return "deprecated", retire(harness, main, cluster, history)
 
     def evidence(event: Event) -> Mapping[str, bytes]:
+        if event == "customer-deployed":
+            return shadow_files(harness, main, history)
         return validation_files(harness, main, history) if event == "production-validated" else {}
 
     return promote_next(harness, cluster, history, main, request.to, evidence)

@@ -24,7 +24,7 @@ from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import PROMOTIONS, parse_record
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.lineage_checks import check_export, check_reward, check_training
-from modelsmith.promotion.live import check_live, needs_live
+from modelsmith.promotion.live import check_live, needs_live, needs_shadow
 from modelsmith.promotion.observers import Required, backing, count_sentence, disagreements, required
 from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE, packet_files
 from modelsmith.promotion.proposed import Promotion, read_promotion, refuse, require_seal
@@ -157,7 +157,10 @@ def _checks_for(
         yield "artifact", _artifact
     if record.event in ("customer-deployed", "production-validated"):
         yield FRESH, _fresh
-    if LIVE_FILE in record.evidence or (record.event == "production-validated" and needs_live(main, record.specialist)):
+    asked = (record.event == "production-validated" and needs_live(main, record.specialist)) or (
+        record.event == "customer-deployed" and needs_shadow(main)
+    )
+    if LIVE_FILE in record.evidence or asked:
         yield LIVE, lambda promotion: check_live(promotion.main, promotion.record, promotion.files, now)
     if observers.observers:
         yield OBSERVERS, partial(_observers, observers)

@@ -39,7 +39,9 @@ FILES: Final[Mapping[Event, Files]] = {
         frozenset({EVIDENCE_FILE, EVIDENCE_SIGNATURE, PACKET_FILE, CHART_FILE}), frozenset({OVERRIDE_FILE, CURVE_FILE})
     ),
     "artifact-exported": Files(frozenset({SUMS_FILE, SIGNATURE_FILE})),
-    "customer-deployed": Files(frozenset({PACKET_FILE, CHART_FILE}), frozenset({CURVE_FILE})),
+    "customer-deployed": Files(
+        frozenset({PACKET_FILE, CHART_FILE}), frozenset({CURVE_FILE, LIVE_FILE, LIVE_SIGNATURE})
+    ),
     "production-validated": Files(
         frozenset({PACKET_FILE, CHART_FILE}), frozenset({CURVE_FILE, LIVE_FILE, LIVE_SIGNATURE})
     ),

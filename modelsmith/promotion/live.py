@@ -9,19 +9,24 @@ from datetime import datetime
 from modelsmith.governance.keys import CLOCK_TOLERANCE
 from modelsmith.governance.rollback import window_ends
 from modelsmith.governance.states import SpecialistHistory
-from modelsmith.governance.window import judge
+from modelsmith.governance.window import Judgement, guards, judge
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.observers import ObserverSeal, unseal_observed
 from modelsmith.promotion.rollbacks import Deployment, deployment_of
+from modelsmith.promotion.serving import routing_obeyed
 from modelsmith.schema.base import Event
-from modelsmith.schema.canonical import digest, parse_canonical, sha256
+from modelsmith.schema.canonical import digest, parse_canonical
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE, LIVE_TYPE, Finding, Judged, LiveEvidence
 from modelsmith.schema.promotion import PromotionRecord
 
 _SAME = 1e-4
 """Figures that differ less are the same: mathematical libraries differ in the last place."""
-DUE: Mapping[Event, Judged] = {"production-validated": "confirm", "rolled-back": "roll-back"}
+DUE: Mapping[Event, Judged] = {
+    "customer-deployed": "confirm",
+    "production-validated": "confirm",
+    "rolled-back": "roll-back",
+}
 """What live evidence must come to for each event that it may speak for."""
 
 
@@ -46,6 +51,11 @@ def needs_live(main: GovernedState, specialist: str) -> bool:
     return contract is not None and contract.terms.rule is not None
 
 
+def needs_shadow(main: GovernedState) -> bool:
+    """Whether policy lets nobody deploy a specialist that has not held in the shadow."""
+    return any(one.shadow for one in main.policy.transitions if one.event == "customer-deployed")
+
+
 def seal_of(live: LiveEvidence) -> ObserverSeal:
     """The seal that live evidence has to carry: whose signature, over which file, with which statement."""
     said = {"observer": live.observer, "specialist": live.specialist, "deployment": live.deployment}
@@ -68,13 +78,39 @@ def check_live(main: GovernedState, record: PromotionRecord, files: Mapping[str,
     live = read_live(files)
     history = main.histories.find(record.specialist)
     if live is None:
-        raise _refused(f"the contract's rule asks for {LIVE_FILE}: what the front door counted, signed by it")
+        asks = "policy asks" if record.event == "customer-deployed" else "the contract's rule asks"
+        raise _refused(f"{asks} for {LIVE_FILE}: what the front door counted, signed by it")
     unseal_observed(main, history, files.get(LIVE_SIGNATURE, b""), files[LIVE_FILE], seal_of(live))
+    if record.event == "customer-deployed":
+        return _check_shadow(main, record, history, live, now)
     deployment = deployment_of(main, record.specialist)
     refusal = _elsewhere(main, history, live, deployment) or untimely(live, deployment, now)
     if refusal:
         raise _refused(f"{LIVE_FILE}: {refusal}")
-    judged = judge(live.terms, live.counts, ended=_ended(live, deployment))
+    return _check_outcome(record, live, judge(live.terms, live.counts, ended=_ended(live, deployment)))
+
+
+def _check_shadow(
+    main: GovernedState, record: PromotionRecord, history: SpecialistHistory, live: LiveEvidence, now: datetime | None
+) -> str:
+    """What the shadow showed is of this specialist as it is on main, and by the terms that are to be approved."""
+    terms = record.rollback.terms if record.rollback else None
+    refusal = _of_others(main, history, live)
+    if live.deployment != history.digests[-1]:
+        refusal = refusal or "it was counted before the specialist's last record"
+    if live.terms.rule is None or live.terms != terms:
+        refusal = refusal or "its terms are not those that are to be approved"
+    if not live.counts.began <= live.counts.ended <= live.at + CLOCK_TOLERANCE:
+        refusal = refusal or "its times do not follow each other: first decision, last decision, judgement"
+    if now is not None and live.at > now + CLOCK_TOLERANCE:
+        refusal = refusal or "it is dated in the future"
+    if refusal:
+        raise _refused(f"{LIVE_FILE}: {refusal}")
+    judged = judge(live.terms, live.counts, ended=True, metrics=guards(live.terms))
+    return "in the shadow, " + _check_outcome(record, live, judged)
+
+
+def _check_outcome(record: PromotionRecord, live: LiveEvidence, judged: Judgement) -> str:
     if live.outcome != judged.outcome or not _alike(live.findings, judged.findings):
         raise _refused(f"{LIVE_FILE} says another outcome than its own counts come to: {judged.outcome}")
     if judged.outcome != DUE[record.event]:
@@ -89,13 +125,19 @@ def _elsewhere(
     main: GovernedState, history: SpecialistHistory, live: LiveEvidence, deployment: Deployment
 ) -> str | None:
     """Why it speaks of something else; None when it does not."""
-    if (live.cluster, live.specialist) != (history.cluster, history.specialist):
-        return f"it is about {live.specialist} of {live.cluster}"
+    if refusal := _of_others(main, history, live):
+        return refusal
     if live.deployment != digest(deployment.record):
         return "it is about another deployment"
     if live.terms.rule is None or live.terms != deployment.contract.terms:
         return "its terms are not those that were approved with the deployment"
-    if live.routing != sha256(main.tree.read(f"clusters/{history.cluster}/routing.yaml")):
+    return None
+
+
+def _of_others(main: GovernedState, history: SpecialistHistory, live: LiveEvidence) -> str | None:
+    if (live.cluster, live.specialist) != (history.cluster, history.specialist):
+        return f"it is about {live.specialist} of {live.cluster}"
+    if live.routing != routing_obeyed(main, history.cluster):
         return "the door obeyed another routing than main's"
     return None
 

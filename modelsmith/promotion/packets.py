@@ -92,7 +92,7 @@ def _evidence_packet(
                 *required(main, record.event), (*seen.agreeing, *seen.disagreeing), seen.retrained, seen.uncounted
             ),
             validators=_deciders(main, "production-validated") if record.event == "customer-deployed" else (),
-            live=live_section(live) if live else "",
+            live=live_section(live, record.event == "customer-deployed") if live else "",
         )
     notice = override_notice(*override) if override else ""
     text = packet(evidence, cluster, asked, trail(main, cluster, evidence), notice)

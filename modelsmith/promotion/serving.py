@@ -9,6 +9,7 @@ from modelsmith.governance.routing import BASE, incumbent, render_routing
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.yamlfile import parse_yaml
+from modelsmith.schema.canonical import sha256
 from modelsmith.schema.cluster import Routing
 
 
@@ -48,6 +49,24 @@ def traffic(main: GovernedState, cluster: str) -> Traffic:
         Arm(watched.specialist, watched.artifact, watched.record or "") if watched else None,
         watched.share if watched else 0.0,
     )
+
+
+def routing_obeyed(main: GovernedState, cluster: str) -> str:
+    """SHA-256 of the cluster's ``routing.yaml`` on main; of nothing before the first deployment, when there is none."""
+    path = f"clusters/{cluster}/routing.yaml"
+    return sha256(main.tree.read(path) if main.tree.exists(path) else b"")
+
+
+def shadow(main: GovernedState, cluster: str) -> Arm | None:
+    """The specialist that may answer copies of requests: the newest one, once exported and while it serves nobody.
+
+    Its record is the last of its history. An export of a specialist is none; nor is one that is older than who serves.
+    """
+    histories = [one for one in main.histories.of_cluster(cluster) if not one.is_export]
+    newest = max(histories, key=lambda one: one.records[-1].iteration, default=None)
+    if newest is None or newest.state != "artifact-exported":
+        return None
+    return Arm(newest.specialist, newest.artifact, newest.digests[-1])
 
 
 def serving(main: GovernedState, cluster: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from modelsmith.governance.audiences import narrowing_problem
 from modelsmith.governance.codeowners import Codeowners, parse
 from modelsmith.governance.people import people_problems, unlisted_roles
-from modelsmith.governance.person_gates import observers_problem, override_problem, transition_problem
+from modelsmith.governance.person_gates import observers_problem, override_problem, shadow_problem, transition_problem
 from modelsmith.repository.document import (
     Location,
     Problem,
@@ -94,6 +94,9 @@ def policy_problems(path: str, contents: Mapping[str, bytes]) -> Iterator[Proble
         problem = transition_problem(transition)
         if problem:
             yield policy.problem(at, problem, "Write the gate's role, and the state that the event is named after.")
+        unshadowed = shadow_problem(transition)
+        if unshadowed:
+            yield policy.problem((*at, "shadow"), unshadowed, "Require it of the deployment instead.")
         unobserved = observers_problem(transition)
         if unobserved:
             yield policy.problem((*at, "observers"), unobserved, "Require them of the deployment instead.")

@@ -57,6 +57,9 @@ class Deployment(Frozen):
 
     traffic_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of requests before production is validated."""
+    shadow_share: Annotated[float, Field(ge=0, le=1, exclude_if=lambda share: share == 0)] = 0.0
+    """Share of the incumbent's requests that the newest exported specialist gets a copy of, before it is deployed. What
+    it answers reaches nobody: the front door measures it and throws it away."""
     target: Slug = "local"
     """Where it will serve, as the people who approve it call that place. A name only: no address follows from it."""
 
@@ -158,6 +161,16 @@ class Cluster(Frozen):
     """None: figures of trainings stay on the machine."""
     prices: Prices = Prices()
     loop: Loop = Loop()
+
+    @model_validator(mode="after")
+    def _shadow_is_measured(self) -> Self:
+        rule = self.rollback.rule
+        if self.deployment.shadow_share and not (rule and (rule.errors or rule.slow or rule.format)):
+            raise ValueError(
+                "deployment.shadow_share needs a rollback.rule with errors, slow or format: answers that reach nobody "
+                "have no other measure"
+            )
+        return self
 
     @property
     def stages(self) -> tuple[Stage, ...]:

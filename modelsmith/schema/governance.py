@@ -28,6 +28,9 @@ class Transition(Frozen):
     Only of ``customer-deployed`` and ``production-validated``: what comes before is what they observe."""
     retrained: Annotated[int, Field(ge=0, le=9)] = 0
     """How many of these observers must have repeated the training, too, and come to the same."""
+    shadow: bool = False
+    """Whether the front door must have seen the specialist hold on copies of live requests first. Only of
+    ``customer-deployed``."""
     override: Slug | None = None
     """Role that may let an eval count although it came out INCONCLUSIVE; None: nobody may. Only of ``eval-accepted``.
     """

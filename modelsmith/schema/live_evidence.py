@@ -38,18 +38,21 @@ class Finding(Frozen):
 
 
 class LiveEvidence(Frozen):
-    """``live.json`` of a production-validated or rolled-back event: what production showed, signed by an observer."""
+    """``live.json`` of an event that live traffic speaks for: what production showed, signed by an observer.
+
+    Of ``customer-deployed`` it is what the specialist answered in the shadow; the guards of the rule alone count there.
+    """
 
     cluster: Slug
     specialist: SpecialistId
     observer: Actor
     """Identity of the door, as people.yaml lists it among observers."""
     deployment: Digest
-    """Digest of the customer-deployed record whose window it is."""
+    """Digest of the customer-deployed record whose window it is; in the shadow, of the specialist's last record."""
     routing: Digest
-    """SHA-256 of ``routing.yaml`` that was obeyed."""
+    """SHA-256 of ``routing.yaml`` that was obeyed; of nothing before the cluster's first deployment."""
     terms: Rollback
-    """The contract's terms with the rule, as approved."""
+    """The contract's terms with the rule, as approved, or in the shadow as they are to be approved."""
     counts: Counts
     at: Moment
     """The door's clock when it judged."""

@@ -19,16 +19,19 @@ def live(result: LiveResult, page: Page) -> None:
     left = f"{result.minutes_left:g} minutes left" if result.minutes_left else "over"
     if result.ended_by:
         left = f"ended as {result.ended_by}"
+    when = ("shadow", f"{result.differing} of {result.compared} answers differ from what callers got")
+    if result.opens and result.closes:
+        when = ("window", f"{result.opens:%Y-%m-%d %H:%M} to {result.closes:%Y-%m-%d %H:%M}, {left}")
     page.rows(
         [
             ("specialist", f"{result.specialist} of {result.cluster}"),
-            ("window", f"{result.opens:%Y-%m-%d %H:%M} to {result.closes:%Y-%m-%d %H:%M}, {left}"),
+            when,
             ("outcome", Styled(result.outcome, _STYLES[result.outcome])),
         ]
     )
     if result.latched:
-        when = f" at {result.latched_at:%Y-%m-%d %H:%M:%S}" if result.latched_at else ""
-        page.line(Styled("taken back", "red"), f"  by the front door{when}; the incumbent has all of the traffic")
+        at = f" at {result.latched_at:%Y-%m-%d %H:%M:%S}" if result.latched_at else ""
+        page.line(Styled("taken back", "red"), f"  by the front door{at}; the incumbent has all of the traffic")
     page.gap()
     columns = ("metric", "specialist", "incumbent", "loss", "excluded", "allowed", "evidence")
     body = [(*finding_row(one, result.counts), f"{one.worse:.2f} of {result.trips_at:.2f}") for one in result.findings]

@@ -1,0 +1,129 @@
+"""Copies of requests for a specialist before it is deployed: its answers are measured beside the caller's, and go.
+
+A copy is asked when the caller has the incumbent's answer, so it delays nobody; once, without another try; and only
+while few are under way, so that a slow specialist loses copies and not memory. Whether there is room is asked before
+anybody answers, so it favours neither side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from modelsmith.door.follow import Ready
+from modelsmith.door.format_checks import FormatChecks, Pair, Sample
+from modelsmith.door.refusal import Down, Refused
+from modelsmith.door.settings import Limits
+from modelsmith.door.upstream import EVENTS, Model, Usage, is_answer
+from modelsmith.governance.router import assigned
+from modelsmith.live.port import Answered, Arm, Decision, Recorder
+from modelsmith.promotion.serving import Arm as Who
+
+_SHARE: Final = 0.5
+"""Both answer each copied request, so each has half of what is compared."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A request that the incumbent answers and the specialist will, too."""
+
+    who: Who
+    model: Model
+    body: Mapping[str, Any]
+    decisions: tuple[Decision, Decision]
+    """The incumbent's, and the specialist's."""
+    answer: Sample
+    """The incumbent's, as the caller gets it."""
+
+
+class Shadows:
+    """The copies of one door. Belongs to one event loop."""
+
+    def __init__(self, limits: Limits, recorder: Recorder, formats: FormatChecks) -> None:
+        self._limits, self._recorder, self._formats = limits, recorder, formats
+        self._begun = 0
+        self._asking: set[asyncio.Task[None]] = set()
+
+    def begin(self, ready: Ready, key: str, arm: Who, body: Mapping[str, Any]) -> Copy | None:
+        """A copy of a request that comes in; None where none is due, or too many are under way."""
+        line = ready.line
+        if ready.shadow is None or line.shadow is None or arm != line.incumbent:
+            return None
+        name, who = line.cluster.cluster, line.shadow
+        if self._begun >= self._limits.shadows_at_once or not assigned(
+            f"shadow {key}", name, who.specialist, line.cluster.deployment.shadow_share
+        ):
+            return None
+        self._begun += 1
+        mine, theirs = (self._decided(ready, who, arm, key) for arm in ("incumbent", "specialist"))
+        return Copy(who, ready.shadow, body, (mine, theirs), Sample(line.format))
+
+    def follow(self, copy: Copy, outcome: Answered) -> None:
+        """Ask the specialist, now that the caller has an answer; one who left leaves nothing to compare."""
+        if outcome.hung_up:
+            self._begun -= 1
+            return
+        task = asyncio.get_running_loop().create_task(self._ask(copy, outcome))
+        self._asking.add(task)
+        task.add_done_callback(self._done)
+
+    async def close(self) -> None:
+        """Let the specialists stop."""
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._asking.discard(task)
+        self._begun -= 1
+
+    def _decided(self, ready: Ready, who: Who, arm: Arm, key: str) -> Decision:
+        """Each side counts a key once, so the key has the side in it."""
+        return self._recorder.decided(
+            cluster=ready.line.cluster.cluster,
+            specialist=who.specialist,
+            incumbent=ready.line.incumbent.specialist,
+            record=who.record,
+            arm=arm,
+            key=f"{arm} {key}",
+            share=_SHARE,
+            stage="shadow",
+        )
+
+    async def _ask(self, copy: Copy, outcome: Answered) -> None:
+        sample, usage, first = Sample(copy.answer.wanted), Usage(), None
+        begin, status, streamed = time.perf_counter(), 504, False
+        try:
+            async with asyncio.timeout(self._limits.total_seconds), copy.model.ask(copy.body) as reply:
+                streamed = reply.content_type == EVENTS
+                async for piece in reply.pieces:
+                    first = first or time.perf_counter()
+                    usage.saw(piece)
+                    sample.saw(piece)
+                whole = sample.whole()
+                fine = usage.done if streamed else whole is None or reply.status != 200 or is_answer(whole)
+                status = reply.status if fine and not usage.failed else 502
+        except TimeoutError:
+            pass
+        except (Down, Refused) as error:
+            status = error.status
+        end = time.perf_counter()
+        tokens_in, tokens_out = usage.tokens
+        theirs = Answered(
+            status=status,
+            first_token_ms=(first - begin) * 1000 if first and streamed else None,
+            total_ms=(end - begin) * 1000,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+        )
+        pair = Pair(copy.answer if outcome.status == 200 else None, sample if status == 200 else None, streamed)
+
+        def told(mine_ok: bool | None, theirs_ok: bool | None, differs: bool | None) -> None:
+            mine, specialist = copy.decisions
+            self._recorder.answered(mine, replace(outcome, format_ok=mine_ok))
+            self._recorder.answered(specialist, replace(theirs, format_ok=theirs_ok, differs=differs))
+
+        self._formats.compare(pair, told)

@@ -1,0 +1,138 @@
+"""The shadow before a deployment: copies of requests that nobody gets the answer of, and what they show.
+
+Both models answer each copied request, so they are compared with equal shares, and by the guards of the rule alone:
+there is no outcome of an answer that reached nobody.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from modelsmith.governance.states import SpecialistHistory
+from modelsmith.governance.window import Judgement, guards, judge, trip_evidence
+from modelsmith.live.store import DIFFERS
+from modelsmith.live.watching import Shadowed
+from modelsmith.loop.window import counts_of, live_folder, proposed, sealed_evidence
+from modelsmith.promotion.governed_state import GovernedState
+from modelsmith.promotion.harness import Harness
+from modelsmith.promotion.live import needs_shadow
+from modelsmith.promotion.serving import shadow
+from modelsmith.repository.load import cluster_names, load_cluster
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import GateNotCleared, InvalidInput, ModelsmithError, WaitingForPerson
+from modelsmith.schema.live import Counts
+from modelsmith.schema.steps import step
+
+
+class Shadow(NamedTuple):
+    """A shadow now."""
+
+    shadowed: Shadowed
+    counts: Counts | None
+    judgement: Judgement
+    trips_at: float
+    """log10 of the evidence by which it is worse."""
+    compared: int
+    """Answers of which it is known whether they differ from what the caller got."""
+    differing: int
+    at: datetime
+
+
+def shadowing(main: GovernedState) -> tuple[Shadowed, ...]:
+    """The specialist in the shadow of each cluster that has one; a cluster that does not load has none."""
+    return tuple(found for name in cluster_names(main.tree) if (found := _shadowed(main, name)))
+
+
+def look_at_shadow(workspace: Workspace, main: GovernedState, cluster: str) -> Shadow:
+    """What a shadow of this clone's door comes to now; it changes nothing.
+
+    Raises:
+        InvalidInput: ``no-shadow``.
+        InfrastructureFailure: ``counts-unreadable``.
+    """
+    one = _shadowed(main, cluster)
+    if one is None:
+        raise InvalidInput(
+            "no-shadow",
+            f"{cluster} has no shadow: no specialist is exported and not yet deployed, or the cluster file has no "
+            "deployment.shadow_share",
+            "See `{next}`.",
+            cluster=cluster,
+        ).then(step("status", {}))
+    metrics = guards(one.terms)
+    found = counts_of(live_folder(workspace), one.record, [*(metric.name for metric in metrics), DIFFERS])
+    counts, compared, differing = _apart(found) if found else (None, 0, 0)
+    judgement = judge(one.terms, counts, ended=True, metrics=metrics)
+    at = datetime.now(UTC).replace(microsecond=0)
+    return Shadow(one, counts, judgement, trip_evidence(one.terms, metrics), compared, differing, at)
+
+
+def require_shadow(workspace: Workspace, main: GovernedState, history: SpecialistHistory) -> Shadow | None:
+    """Go on only where policy asks for no shadow, or the specialist held in it; what it showed, if it is asked for.
+
+    Raises:
+        WaitingForPerson: ``unshadowed`` while it cannot tell, or there is none.
+        GateNotCleared: ``window-worse``.
+    """
+    if not needs_shadow(main):
+        return None
+    try:
+        seen = look_at_shadow(workspace, main, history.cluster)
+    except InvalidInput as error:
+        raise _unshadowed(history, error.message) from None
+    if seen.shadowed.specialist != history.specialist:
+        raise _unshadowed(history, f"the front door shadows {seen.shadowed.specialist}, which is newer")
+    reasons = "; ".join(seen.judgement.reasons)
+    if seen.judgement.outcome == "roll-back":
+        raise GateNotCleared(
+            "window-worse",
+            f"{history.specialist} is worse in the shadow than its contract would allow: {reasons}",
+            "Let the next iteration answer what it fails at: `{next}`.",
+            specialist=history.specialist,
+        ).then(step("iterate", {"cluster": history.cluster}))
+    if seen.judgement.outcome == "inconclusive":
+        raise _unshadowed(history, reasons)
+    return seen
+
+
+def shadow_files(harness: Harness, main: GovernedState, history: SpecialistHistory) -> dict[str, bytes]:
+    """What the shadow showed, signed by the door; nothing where policy asks for none. Raises as `require_shadow`."""
+    seen = require_shadow(harness.workspace, main, history)
+    if seen is None:
+        return {}
+    assert seen.counts
+    record = seen.shadowed.record
+    return proposed(harness, main, history, "customer-deployed", record) or sealed_evidence(
+        harness, main, seen.shadowed, seen.counts, seen.at, seen.judgement
+    )
+
+
+def _shadowed(main: GovernedState, name: str) -> Shadowed | None:
+    try:
+        cluster = load_cluster(main.tree, name)
+    except ModelsmithError:
+        return None
+    arm = shadow(main, name) if cluster.deployment.shadow_share else None
+    return Shadowed(name, arm.specialist, arm.record, cluster.rollback) if arm else None
+
+
+def _apart(counts: Counts) -> tuple[Counts, int, int]:
+    """The guards' counts, and of how many answers it is known whether they differ, and how many do."""
+    differs = [one for stage in counts.stages for one in stage.metrics if one.metric == DIFFERS]
+    stages = tuple(
+        stage.model_copy(update={"metrics": tuple(one for one in stage.metrics if one.metric != DIFFERS)})
+        for stage in counts.stages
+    )
+    known, events = sum(one.specialist_known for one in differs), sum(one.specialist for one in differs)
+    return counts.model_copy(update={"stages": stages}), known, events
+
+
+def _unshadowed(history: SpecialistHistory, why: str) -> WaitingForPerson:
+    return WaitingForPerson(
+        "unshadowed",
+        f"Policy asks that {history.specialist} holds in the shadow first, and that cannot be told yet: {why}",
+        "Let the front door copy requests to it, look with `{next}`, and promote it then.",
+        specialist=history.specialist,
+        waiting_for=[],
+    ).then(step("live", {"cluster": history.cluster, "shadow": True}))

@@ -1,0 +1,181 @@
+"""Attacks on the shadow before a deployment: policy asks that the door saw a specialist hold on copies of requests."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import attacker
+import pytest
+import yaml
+from attacker import CLUSTER, PEOPLE_FILE, refused
+
+from modelsmith.live.port import Answered
+from modelsmith.live.recorder import LiveRecorder
+from modelsmith.loop import window
+from modelsmith.loop.shadow import look_at_shadow, shadowing
+from modelsmith.loop.window import live_folder, sealed_evidence
+from modelsmith.operations import live, promote
+from modelsmith.promotion.live import seal_of
+from modelsmith.promotion.packets import packet_files
+from modelsmith.promotion.pulls import sync
+from modelsmith.promotion.records import next_record, routing_after
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE, LiveEvidence
+from modelsmith.signing.dsse import seal, statement
+from modelsmith.signing.keys import create_signing_key
+
+CLUSTER_FILE = f"clusters/{CLUSTER}/cluster.yaml"
+POLICY_FILE = ".github/governance/policy.yaml"
+
+
+def asked_for(world):
+    """Policy asks for a shadow, the owners list the door, and the cluster file has copies made."""
+    people = yaml.safe_load(world.governed().tree.read(PEOPLE_FILE))
+    people["harness"].append({"id": "front-door", "trust": ["front-door.pem"], "observer": True})
+    policy = yaml.safe_load(world.governed().tree.read(POLICY_FILE))
+    next(one for one in policy["transitions"] if one["event"] == "customer-deployed")["shadow"] = True
+    cluster = yaml.safe_load(world.governed().tree.read(CLUSTER_FILE))
+    cluster["rollback"]["rule"] = {"least_decisions": 100, "errors": {"max_rise": 0.05}, "format": {"max_rise": 0.05}}
+    cluster["deployment"] = {"traffic_share": 0.1, "shadow_share": 1.0}
+    key = world.folder / "door" / "harness.pem"
+    files = {
+        PEOPLE_FILE: yaml.safe_dump(people, sort_keys=False).encode(),
+        POLICY_FILE: yaml.safe_dump(policy, sort_keys=False).encode(),
+        ".github/governance/trust/front-door.pem": create_signing_key(key),
+    }
+    world.force_honestly(files, "petra")
+    world.force_honestly({CLUSTER_FILE: yaml.safe_dump(cluster, sort_keys=False).encode()}, "maya")
+    world.git.run("config", "modelsmith.door", "front-door")
+    sync(world.harness())
+    return world
+
+
+@pytest.fixture(scope="module")
+def shadowed_template(waiting_template, advanced):
+    return advanced(waiting_template, "shadowed", asked_for)
+
+
+@pytest.fixture
+def world(shadowed_template, tmp_path):
+    made = shadowed_template.copied_to(tmp_path / "world")
+    made.git.run("config", "modelsmith.doorkey", str(made.folder / "door" / "harness.pem"))
+    made.hook(False)
+    return made
+
+
+def copies(world, number, broken):
+    """The door's copies of so many requests, of which such a share of the specialist's answers breaks the format."""
+    recorder, draw = LiveRecorder(live_folder(world.workspace), bytes(32)), random.Random(3)
+    (one,) = shadowing(world.governed())
+    recorder.follow([], [], [one])
+    for n in range(number):
+        for arm in ("incumbent", "specialist"):
+            decision = recorder.decided(
+                cluster=CLUSTER, specialist=one.specialist, incumbent="base", record=one.record, arm=arm,
+                key=f"{arm} {n}", share=0.5, stage="shadow",
+            )  # fmt: skip
+            kept = arm == "incumbent" or draw.random() >= broken
+            differs = None if arm == "incumbent" else draw.random() < 0.25
+            recorder.answered(decision, Answered(200, 1.0, 2.0, 10, 10, format_ok=kept, differs=differs))
+    recorder.close()
+
+
+def ask(world):
+    return promote.run(world.workspace, promote.PromoteRequest(cluster=CLUSTER))
+
+
+def counted(world):
+    seen = look_at_shadow(world.workspace, world.governed(), CLUSTER)
+    return sealed_evidence(world.harness(), world.governed(), seen.shadowed, seen.counts, seen.at, seen.judgement)
+
+
+def deployed(world, files):
+    """The deployment as the harness would sign it, with live evidence of the attacker's making."""
+    facts, main, told = world.draft_for("customer-deployed"), world.governed(), dict(files)
+    told |= packet_files(main, next_record(main, "customer-deployed", facts, told), told)
+    record = next_record(main, "customer-deployed", facts, told)
+    made = world.record_files(record, told)
+    made[attacker.ROUTING] = routing_after(main, record)
+    return world.commit(made)
+
+
+def changed(world, files, **facts):
+    """Evidence with other facts, signed by the door's own key."""
+    stated = LiveEvidence.model_validate_json(files[LIVE_FILE]).model_copy(update=facts)
+    due, data = seal_of(stated), canonical_json(stated)
+    signed = seal(statement(due.name, data, due.kind, due.predicate), world.folder / "door" / "harness.pem")
+    return {LIVE_FILE: data, LIVE_SIGNATURE: signed}
+
+
+def test_a_specialist_that_holds_in_the_shadow_is_deployed(world):
+    """Control: copies show it, the packet tells it, a person approves, and it verifies in a plain clone."""
+    copies(world, 900, broken=0.0)
+    shown = live.run(world.workspace, live.LiveRequest(cluster=CLUSTER, shadow=True))
+    assert (shown.stage, shown.outcome, shown.compared) == ("shadow", "confirm", 900)
+    assert 150 < shown.differing < 300
+    assert [one.metric for one in shown.findings] == ["errors", "format"]
+    asked = ask(world)
+    assert (asked.event, asked.status) == ("customer-deployed", "open")
+    assert ask(world).pull == asked.pull, "who asks again comes to the same pull request"
+    assert "### What the shadow showed" in world.harness().forge.get(asked.pull).body
+    world.approve(asked.pull, "maya")
+    assert world.merge(asked.pull).status == "merged"
+    world.holds()
+    with refused("no-shadow"):
+        live.run(world.workspace, live.LiveRequest(cluster=CLUSTER, shadow=True))
+
+
+def test_nothing_is_deployed_without_a_shadow_that_policy_asks_for(world):
+    """An agent asks before any copy was made, after too few, and leaves the file out of what it signs."""
+    with refused("unshadowed"):
+        ask(world)
+    copies(world, 40, broken=0.0)
+    with refused("unshadowed"):
+        ask(world)
+    world.closed_to_everybody(deployed(world, {}), saying="policy asks for live.json", requester=attacker.HARNESS)
+
+
+def test_a_specialist_that_breaks_the_format_in_the_shadow_is_not_deployed(world):
+    """What is worse in the shadow is refused, and its evidence opens no gate."""
+    copies(world, 900, broken=0.4)
+    with refused("window-worse"):
+        ask(world)
+    files = counted(world)
+    world.closed_to_everybody(deployed(world, files), saying="is roll-back", requester=attacker.HARNESS)
+
+
+def test_shadow_evidence_of_another_making_is_refused(world, monkeypatch):
+    """Its outcome is better than its counts, its record another, its terms softer, or the harness signs it."""
+    copies(world, 900, broken=0.0)
+    files = counted(world)
+    true = LiveEvidence.model_validate_json(files[LIVE_FILE])
+    softer = true.terms.model_copy(update={"max_drop": 0.5})
+    other = "sha256:" + "d" * 64
+    for facts, saying in (
+        ({"terms": softer}, "not those that are to be approved"),
+        ({"deployment": other}, "before the specialist's last record"),
+        ({"routing": other}, "another routing"),
+        ({"findings": true.findings[:1]}, "another outcome than its own counts"),
+    ):
+        head = deployed(world, changed(world, files, **facts))
+        world.closed_to_everybody(head, saying=saying, requester=attacker.HARNESS)
+    world.git.run("config", "modelsmith.doorkey", str(world.harness_keys / "harness.pem"))
+    monkeypatch.setattr(window, "adopt_or_seal", lambda kept, made, key, trusted: seal(made, key))
+    world.closed_to_everybody(deployed(world, counted(world)), saying="live", requester=attacker.HARNESS)
+
+
+def test_no_outcome_is_taken_for_a_copy(world):
+    """Somebody gets hold of the ids of copies and reports wins for them."""
+    recorder = LiveRecorder(live_folder(world.workspace), bytes(32))
+    (one,) = shadowing(world.governed())
+    recorder.follow([], [], [one])
+    decision = recorder.decided(
+        cluster=CLUSTER, specialist=one.specialist, incumbent="base", record=one.record, arm="specialist", key="k",
+        share=0.5, stage="shadow",
+    )  # fmt: skip
+    report = {"decision_id": decision.id, "metric": "auction_win_rate", "value": 1, "idempotency_key": "a"}
+    assert recorder.feedback(json.dumps(report).encode())[0] == 422
+    recorder.close()
+    counts = look_at_shadow(world.workspace, world.governed(), CLUSTER).counts
+    assert counts is None or not any(one.specialist_known for stage in counts.stages for one in stage.metrics)
