@@ -145,6 +145,7 @@ class Repo:
     bare: Path
     default_branch: str = "main"
     archived: bool = False
+    private: bool = True
     needs_approval: bool = False
     pulls: dict[int, Pull] = field(default_factory=dict)
     issues: int = 0
@@ -743,7 +744,7 @@ class GitHubServer:
         )
         facts: dict[str, Any] = {
             "id": account_number(repo.full_name), "node_id": "R", "name": name, "full_name": repo.full_name,
-            "owner": self._user(owner), "private": True, "description": None, "fork": False, "homepage": None,
+            "owner": self._user(owner), "private": repo.private, "description": None, "fork": False, "homepage": None,
             "language": None, "license": None, "mirror_url": None, "archived": repo.archived, "disabled": False,
             "default_branch": repo.default_branch, "pushed_at": now(), "created_at": now(), "updated_at": now(),
             "clone_url": f"{self.web}/{repo.full_name}.git",

@@ -411,6 +411,21 @@ def test_how_the_gate_stands_is_one_comment_a_status_and_reviewers(hub):
     assert len(hub.github.rest_asked("POST", r"comments$")) == 1
 
 
+def test_a_stranger_s_comment_with_our_mark_is_not_taken_for_ours(hub):
+    """In a public repository anybody may comment: they would write "Gate: open" over what we put into theirs."""
+    hub.repo.private = False
+    pull = hub.propose()
+    shown = hub.repo.pulls[pull.number]
+    forge(hub)._faces.say(pull.number, "**Gate: open.**")
+    theirs = shown.comments[0] | {"author_association": "NONE", "user": hub.github._user("stranger-gh")}
+    shown.comments[0] = theirs
+    for line in ("It waits for @platform.", "It waits for @domain-lead."):
+        hub.forge().announce(pull.number, standing(line))
+    first, second = shown.comments
+    assert first == theirs
+    assert "It waits for @domain-lead." in second["body"]
+
+
 def test_labels_follow_the_gate_and_nobody_elses_label_is_touched(hub):
     pull = hub.propose()
     shown = hub.repo.pulls[pull.number]

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelsmith.schema.base import GitHash, Moment
 
+_STRANGERS = ("NONE", "FIRST_TIMER", "FIRST_TIME_CONTRIBUTOR", "MANNEQUIN")
+
 
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -69,6 +71,7 @@ class RepositoryAnswer(_Answer):
     full_name: str
     archived: bool
     default_branch: str
+    private: bool = True
     allow_merge_commit: bool | None = None
     """None, as the two below, when the token may not see how pull requests are merged."""
     allow_squash_merge: bool | None = None
@@ -131,6 +134,13 @@ class CommentAnswer(_Answer):
 
     id: int
     body: str = ""
+    user: AccountAnswer | None = None
+    author_association: str = ""
+
+    @property
+    def is_strangers(self) -> bool:
+        """Whether its author is a person who has nothing to do with the repository, or an account that is gone."""
+        return self.author_association in _STRANGERS and (self.user is None or self.user.type != "Bot")
 
 
 class Rule(_Answer):

@@ -327,9 +327,10 @@ class Faces:
         return True
 
     def _comment(self, number: int, mark: str) -> CommentAnswer | None:
+        """Ours. Where everybody may comment, one that a stranger began with our mark is theirs to write over."""
         for entry in self.rest.ask_all("read the comments", f"/issues/{number}/comments?per_page=100"):
             comment = read_answer(CommentAnswer, entry)
-            if comment.body.startswith(mark):
+            if comment.body.startswith(mark) and (self.repository.private or not comment.is_strangers):
                 return comment
         return None
 
