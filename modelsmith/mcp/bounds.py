@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
+import anyio
+import anyio.to_thread
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http import StreamableHTTPServerTransport
+from starlette.applications import Starlette
 from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -13,6 +18,9 @@ WHOLE_REQUEST = 30.0
 """Seconds that a connection may take for the head of a request; uvicorn itself waits for as long as anybody likes."""
 SESSIONS_OF_ONE = 128
 """Sessions of the older protocol that one token may have open; the SDK has room for some thousands in all."""
+
+RECHECK = 5.0
+"""Seconds after which the sessions of a token that was revoked, or has expired, have ended."""
 
 
 class Connection(H11Protocol):
@@ -53,8 +61,12 @@ class Connection(H11Protocol):
             self._timer = None
 
 
-def bound_sessions(server: Server[object]) -> None:
-    """Have no token open more than `SESSIONS_OF_ONE`; the SDK's own bound is of all of them together."""
+def bound_sessions(server: Server[object], app: Starlette, holds: Callable[[str], bool]) -> None:
+    """Have no token open more than `SESSIONS_OF_ONE`; the SDK's own bound is of all of them together.
+
+    A session ends, and its streams with it, within `RECHECK` seconds after ``holds`` says that the token of this id
+    does no longer. It is not asked of tokens of an identity provider, which end by themselves.
+    """
     manager = server.session_manager
     admit, owners = manager._admit_session, manager._session_owners
 
@@ -63,4 +75,24 @@ def bound_sessions(server: Server[object]) -> None:
             return None
         return admit(requestor)  # type: ignore[arg-type]
 
+    async def recheck() -> None:
+        while True:
+            await anyio.sleep(RECHECK)
+            local = {one["client_id"] for one in owners.values() if one["issuer"] is None}
+            ended = {one for one in local if not await anyio.to_thread.run_sync(holds, one)}
+            for name, owner in list(owners.items()):
+                if owner["client_id"] in ended and (session := manager._server_instances.get(name)):
+                    with suppress(Exception):  # what one session is does not end the server
+                        await manager._discard_session(name, session)
+
+    lifespan = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def rechecking(app: Starlette) -> AsyncIterator[object]:
+        async with lifespan(app) as state, anyio.create_task_group() as tasks:
+            tasks.start_soon(recheck)
+            yield state
+            tasks.cancel_scope.cancel()
+
     manager._admit_session = admitted  # type: ignore[method-assign]
+    app.router.lifespan_context = rechecking  # type: ignore[assignment]

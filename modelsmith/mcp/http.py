@@ -61,9 +61,13 @@ class _Verifier:
         """Whether a token that was believed is still to be: it was not revoked, and its time is not over."""
         if "iss" in (token.claims or {}):
             return token.expires_at is None or token.expires_at > time.time()
+        return self.knows(token.token)
+
+    def knows(self, name: str) -> bool:
+        """Whether a token of this id was issued here, was not revoked, and its time is not over."""
         try:
-            return any(one.id == token.token and not one.expired for one in self._tokens.all())
-        except ModelsmithError:  # nobody can say that it holds
+            return any(one.id == name and not one.expired for one in self._tokens.all())
+        except (ModelsmithError, OSError):  # nobody can say that it holds
             return False
 
     def session(self, start: Path, token: AccessToken | None) -> Session | None:
@@ -131,7 +135,7 @@ def make_app(
             Route(EVENTS_PATH, RequireAuthMiddleware(request_response(events), []), methods=["GET"])
         ],
     )
-    bound_sessions(server)
+    bound_sessions(server, app, verifier.knows)
     return app
 
 

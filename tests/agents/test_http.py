@@ -115,6 +115,20 @@ def test_one_token_does_not_take_the_sessions_of_the_others(served, monkeypatch)
     assert status(url, BEGIN, **other) == 200
 
 
+def test_the_stream_of_a_session_ends_with_its_token(served):
+    url, tokens = served
+    made, secret = tokens.issue("reviewer", (), 1)
+    headers = {"Authorization": f"Bearer {secret}", "Accept": "application/json, text/event-stream"}
+    begin = urllib.request.Request(url, data=BEGIN, headers={"Content-Type": "application/json", **headers})
+    with urllib.request.urlopen(begin) as answer:
+        headers |= {"mcp-session-id": answer.headers["mcp-session-id"], "mcp-protocol-version": "2025-06-18"}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as stream:
+        tokens.revoke(made.id)
+        begun = time.monotonic()
+        stream.read()
+    assert time.monotonic() - begun < 12
+
+
 @pytest.mark.parametrize("words", [b"", b"GET /mcp HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
 def test_a_connection_on_which_no_request_comes_is_closed(served, monkeypatch, words):
     """A line now and then does not keep it open, and neither does an answer before."""
