@@ -75,10 +75,10 @@ _MEANINGS: dict[Effect, str] = {
 
 _INTRODUCTION = f"""# Operations
 
-Everything that Modelsmith can be asked for, with its effect, and who may ask. The command line is made of this table;
-so can be tools for agents, a dashboard and runbooks. `modelsmith schema export --operations` writes it as JSON
-(`.iterate/schemas/operations.json`): for each operation also `inputSchema`, `outputSchema`, and `annotations` with
-`readOnlyHint`, `destructiveHint` and `idempotentHint`, as the Model Context Protocol has them.
+Here you look up everything that Modelsmith can be asked for, with its effect, and who may ask. The command line is
+made of this table; so can be tools for agents, a dashboard and runbooks. `modelsmith schema export --operations`
+writes it as JSON (`.iterate/schemas/operations.json`): for each operation also `inputSchema`, `outputSchema`, and
+`annotations` with `readOnlyHint`, `destructiveHint` and `idempotentHint`, as the Model Context Protocol has them.
 
 This page is made by `python -m modelsmith.operations.catalogue > docs/operations.md`; a test holds it to the table.
 
