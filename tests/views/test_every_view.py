@@ -191,15 +191,19 @@ def test_json_is_exact_and_shows_on_any_terminal(text, monkeypatch):
 
 
 def test_nothing_else_writes_to_the_terminal():
-    """Only the page and what is made with it; a hook's two lines, and a page of docs made of our own words."""
+    """Only the page and what is made with it; a hook's two lines, and files for people made of our own words."""
     package = Path(modelsmith.__file__).parent
     allowed = {"cli/page.py", "operations/pre_receive.py", "schema/error_codes.py", "operations/catalogue.py"}
+    allowed |= {"door/dashboard.py"}
     found = set()
     for path in package.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            if called in ("print", "click.echo", "click.secho", "os.write") or re.fullmatch(
-                r"sys\.std(out|err)\.write(lines)?", called
+            where = ast.unparse(node.args[0]) if called == "os.write" else ""
+            if (
+                called in ("print", "click.echo", "click.secho")
+                or re.fullmatch(r"sys\.std(out|err)\.write(lines)?", called)
+                or re.fullmatch(r"1|2|.*std(out|err).*", where)
             ):
                 found.add(path.relative_to(package).as_posix())
     assert found <= allowed
