@@ -21,6 +21,8 @@ _ASKED: Final = f"sum by (cluster, arm) (rate(modelsmith_router_decisions_total{
 _FAILED: Final = _ASKED.replace(_HERE, f'{_HERE}, outcome=~"error|failed-over"')
 _CHECKED: Final = f"sum by (cluster, arm) (rate(modelsmith_format_checks_total{{{_HERE}}}{_RATE}))"
 _VALID: Final = _CHECKED.replace(_HERE, f'{_HERE}, result="valid"')
+_COMPARED: Final = f"sum by (cluster, specialist) (rate(modelsmith_shadow_compared_total{{{_HERE}}}{_RATE}))"
+_DIFFERENT: Final = _COMPARED.replace(_HERE, f'{_HERE}, result="different"')
 _WIDTH: Final = 24
 _GREEN, _RED = "green", "red"
 
@@ -134,6 +136,23 @@ _GRAPHS: Final = (
             ),
         ),
         "ops",
+    ),
+    _Panel(
+        "Copies in the shadow",
+        "How those ended that a specialist got before its deployment, and what the incumbent came to beside it.",
+        (
+            _Shown(
+                _sum("cluster, arm, outcome", "modelsmith_shadow_answers_total", _HERE), f"{_ARM} {{{{outcome}}}}"
+            ),
+        ),
+        "reqps", 12,
+    ),
+    _Panel(
+        "Different in the shadow",
+        "Share of answers that say something else than the caller got.",
+        (_Shown(f"({_DIFFERENT} or 0 * {_COMPARED}) / {_COMPARED}", "{{cluster}} {{specialist}}"),),
+        "percentunit", 12,
+        limits=(0, 1),
     ),
     _Panel(
         "Backends that gave no answer",

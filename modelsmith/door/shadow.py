@@ -70,6 +70,11 @@ class Shadows:
         self._asking.add(task)
         task.add_done_callback(self._done)
 
+    @property
+    def under_way(self) -> int:
+        """Copies that are not answered yet."""
+        return self._begun
+
     async def close(self) -> None:
         """Let the specialists stop."""
         for task in self._asking:

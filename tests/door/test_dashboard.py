@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from door.test_taken_back import measured
-from doors import CLUSTER, client
+from doors import CLUSTER, client, until
 from prometheus_client.parser import text_string_to_metric_families
 
 import modelsmith
@@ -61,6 +61,7 @@ async def lived(door, folder) -> Samples:
                 '{"id": "a", "text": "t", "weight": 1, "check": {"type": "regex", "pattern": "specialist"}}'
             ),
         ))  # fmt: skip
+        door.copied = 1.0
         door.serve(0.5)
         for _ in range(30):
             _, headers, _ = await door.ask()
@@ -80,6 +81,7 @@ async def lived(door, folder) -> Samples:
             async with door.session.post(f"http://127.0.0.1:{door.port}/v1/feedback", json=sent):
                 pass
         door.door.follower.troubles = {CLUSTER: IntegrityFailure("artifact-missing", "gone", "Fetch it.")}
+        await until(lambda: not door.door.counting.shadows.under_way)
         recorder.flush()
         async with door.session.get(f"http://127.0.0.1:{door.port}/metrics") as answer:
             text = await answer.text()

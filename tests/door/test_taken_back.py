@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from doors import CLUSTER, WATCHED
 
+from modelsmith.door.shadow import Shadows
 from modelsmith.live.recorder import LiveRecorder
 from modelsmith.live.watching import Watching
 from modelsmith.schema.cluster import Rollback
@@ -17,7 +18,8 @@ def measured(door, folder):
     terms = Rollback(metric="won", max_drop=0.2, window_minutes=60, manual_hours=48, rule=rule)
     recorder = LiveRecorder(folder / "live", bytes(32))
     recorder.follow([Watching(CLUSTER, WATCHED.specialist, WATCHED.record, terms, datetime.now(UTC))])
-    door.door.counting = replace(door.door.counting, recorder=recorder)
+    was = door.door.counting
+    door.door.counting = replace(was, recorder=recorder, shadows=Shadows(was.limits, recorder, was.formats))
     return recorder
 
 
