@@ -52,7 +52,8 @@ def prompt_ids(tokenizer: Any, messages: Sequence[Message], system: str, chat: C
 
     Raises:
         InvalidInput: ``no-chat-template`` when the base model brings none; ``chat-template-refuses`` when it does not
-            take these messages; ``no-thinking-switch`` when it has no such keyword.
+            take these messages; ``control-token`` where none of them can be spelt out; ``no-thinking-switch`` when it
+            has no such keyword.
     """
     if not tokenizer.chat_template:
         raise InvalidInput(
@@ -187,8 +188,15 @@ class _Hidden:
     def __init__(self, control: Iterable[str], texts: Iterable[str]) -> None:
         whole = "\0".join(texts)
         found = sorted((name for name in control if name in whole), key=lambda name: (-len(name), name))
-        free = (chr(number) for number in range(_SENTINEL, 0x10FFFE) if chr(number) not in whole)
+        used = set(whole)
+        free = (chr(number) for number in range(_SENTINEL, 0x10FFFE) if chr(number) not in used)
         self._stand_ins = dict(zip(found, free, strict=False))
+        if len(self._stand_ins) < len(found):
+            raise InvalidInput(
+                "control-token",
+                "A text names control tokens, and leaves no private character of Unicode to stand for them.",
+                "Leave the private characters out.",
+            )
         self.names = {stand_in: name for name, stand_in in self._stand_ins.items()}
 
     def hide(self, text: str) -> str:
@@ -201,11 +209,14 @@ class _Hidden:
 def _ids(tokenizer: Any, text: str, hidden: _Hidden) -> list[int]:
     if not hidden.names:
         return _encoded(tokenizer, text)
+    spelt = {
+        stand_in: [*_encoded(tokenizer, name[:1]), *_encoded(tokenizer, name[1:])]
+        for stand_in, name in hidden.names.items()
+    }
     ids: list[int] = []
     for part in re.split(f"([{''.join(hidden.names)}])", text):
-        if part in hidden.names:
-            name = hidden.names[part]
-            ids += [*_encoded(tokenizer, name[:1]), *_encoded(tokenizer, name[1:])]
+        if part in spelt:
+            ids += spelt[part]
         elif part:
             ids += _encoded(tokenizer, part)
     return ids
