@@ -20,16 +20,18 @@ from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.context import EXPORTS, IterationContext, open_context
 from modelsmith.loop.engines import engine_of
 from modelsmith.loop.evals import target_of
+from modelsmith.loop.iteration import Begun, Ended, ToAssess, ToPromote, Waiting, WithCandidate
 from modelsmith.loop.lineage import kept_rows, versions
 from modelsmith.loop.phases import (
     ARTIFACT_FOLDER,
     assess_candidate,
     candidate_run,
-    eval_reference,
+    ended_of,
+    eval_compared,
     runs_of,
+    waiting_of,
 )
 from modelsmith.loop.promotions import note_advances, promote_accepted, promote_export_record, promote_exported
-from modelsmith.loop.state import Iteration
 from modelsmith.promotion.bases import export_of, exports_of, training_of
 from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.governed_state import GovernedState
@@ -61,7 +63,7 @@ class Wanted:
     """GGUF file that was made elsewhere."""
 
 
-def export(harness: Harness, specialist: str, wanted: Wanted) -> Iteration:
+def export(harness: Harness, specialist: str, wanted: Wanted) -> Waiting | Ended:
     """Make the export, let main know it, evaluate it, and take it as far as the harness's gates go.
 
     Returns:
@@ -99,7 +101,7 @@ def export(harness: Harness, specialist: str, wanted: Wanted) -> Iteration:
         return _through(bench, main.tree.commit, name, artifact, training)
 
 
-def override_export(harness: Harness, latest: MainReader, history: SpecialistHistory, reason: str) -> Iteration:
+def override_export(harness: Harness, latest: MainReader, history: SpecialistHistory, reason: str) -> Waiting | Ended:
     """Ask a person to let the INCONCLUSIVE eval of an export count.
 
     Returns:
@@ -254,7 +256,7 @@ def sealed_as(folder: Path) -> str | None:
 
 def _through(
     bench: _Bench, commit: str, name: str, artifact: str, training: TrainingFacts, override: str | None = None
-) -> Iteration:
+) -> Waiting | Ended:
     """Evaluate the export and take it through the harness's gates, with an ``override`` of an INCONCLUSIVE asked for.
 
     Once main has accepted its eval, by whatever gate, nothing is judged again.
@@ -262,50 +264,50 @@ def _through(
     harness, cluster = bench.harness, bench.cluster
     histories = bench.main.histories.of_cluster(cluster.cluster)
     serving = render_routing(cluster.cluster, histories, cluster.deployment.traffic_share).serving[-1].specialist
-    iteration = Iteration(
-        cluster=cluster.cluster,
-        number=bench.parent.records[0].iteration,
-        phase="eval",
-        commit=commit,
-        reference=serving,
-        specialist=name,
-        artifact=artifact,
-        export_tag="",
-    )
-    context = open_context(harness, iteration, bench.latest)
+    number = bench.parent.records[0].iteration
+    begun = Begun(cluster=cluster.cluster, number=number, commit=commit, reference=serving)
+    context = open_context(harness, begun, bench.latest)
     main = context.main()
     history = main.histories.find(name)
     if history.state not in ("candidate", "eval-accepted"):
         tag = next((record.eval_tag for record in reversed(history.records) if record.eval_tag), "") or ""
-        outcome = "INCONCLUSIVE" if override_of(main, history) else "PASS"
-        told = {"phase": "done", "outcome": outcome, "reason": f"{name} is {history.state}", "export_tag": tag}
-        return iteration.model_copy(update=told)
+        return Ended(
+            **begun.known,
+            specialist=name,
+            artifact=artifact,
+            export_tag=tag,
+            outcome="INCONCLUSIVE" if override_of(main, history) else "PASS",
+            reason=f"{name} is {history.state}",
+        )
     engine = engine_of(cluster, target_of(harness.workspace, cluster, name, artifact))
     tag = export_tag(cluster.cluster, name, context.governed.question(), engine)
-    iteration = iteration.model_copy(update={"export_tag": tag, "override": override})
+    sealed = ToAssess(**begun.known, specialist=name, artifact=artifact, export_tag=tag)
     accepted = history.state == "eval-accepted"
-    failed = None if accepted else _failed_before(context, iteration)
+    failed = None if accepted else _failed_before(context, sealed)
     if failed is not None and (override is None or failed.outcome != "INCONCLUSIVE"):
         return failed
-    eval_reference(context, iteration)
-    iteration = assess_candidate(context, iteration)
-    if iteration.outcome != "PASS" and not accepted and not override:
-        return iteration
+    eval_compared(context, sealed)
+    judged = assess_candidate(context, sealed)
+    if isinstance(judged, Ended) and not accepted and not override:
+        return judged
+    iteration = ToPromote(
+        **judged.known, **judged.candidate, outcome=judged.outcome, override=override, reason=judged.reason
+    )
     candidate = candidate_run(context, iteration)
     pull = promote_accepted(
         context, iteration, runs_of(context, iteration, candidate), *_nearness(context, bench, training)
     )
     if pull is not None and pull.status != "merged":
-        return iteration.model_copy(update={"phase": "waiting", "pull": pull.number})
+        return waiting_of(iteration, pull.number, iteration.reason)
     _lay_out(context, bench, iteration)
     promote_exported(context, iteration, candidate)
     shutil.rmtree(context.folder(iteration) / ARTIFACT_FOLDER, ignore_errors=True)
     main = context.main()
     note_advances(ledger_of(context.workspace), main)
-    return iteration.model_copy(update={"phase": "done", "reason": f"{name} is {main.histories.find(name).state}"})
+    return ended_of(iteration, f"{name} is {main.histories.find(name).state}")
 
 
-def _failed_before(context: IterationContext, iteration: Iteration) -> Iteration | None:
+def _failed_before(context: IterationContext, iteration: ToAssess) -> Ended | None:
     """The export as it ended, where an eval of these very weights did not pass.
 
     The same weights under a rule or a question that was changed with that result in sight would measure nothing.
@@ -316,8 +318,8 @@ def _failed_before(context: IterationContext, iteration: Iteration) -> Iteration
         judged = next((one for one in run.by_rule if one.verdict != "PASS"), None) if run.is_complete and own else None
         if judged is not None:
             why = f"{iteration.specialist} was evaluated and did not pass ({judged.verdict}, run {run.tag})"
-            told = {"phase": "done", "outcome": judged.verdict, "reason": why, "export_tag": run.tag}
-            return iteration.model_copy(update=told)
+            candidate = iteration.candidate | {"export_tag": run.tag}
+            return Ended(**iteration.known, **candidate, outcome=judged.verdict, reason=why)
     return None
 
 
@@ -347,10 +349,10 @@ def _nearness(context: IterationContext, bench: _Bench, training: TrainingFacts)
     )
 
 
-def _lay_out(context: IterationContext, bench: _Bench, iteration: Iteration) -> None:
+def _lay_out(context: IterationContext, bench: _Bench, iteration: WithCandidate) -> None:
     """The artifact beside the evidence, to be signed, also where another clone made it."""
     folder = context.folder(iteration) / ARTIFACT_FOLDER
-    kept = bench.store.get(str(iteration.artifact))
+    kept = bench.store.get(iteration.artifact)
     if kept is not None and sealed_as(folder) != iteration.artifact:
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)

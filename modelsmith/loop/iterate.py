@@ -5,18 +5,30 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.governance.routing import hold_of, render_routing
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop import phases
-from modelsmith.loop.context import IterationContext, open_context
+from modelsmith.loop.context import open_context
 from modelsmith.loop.diagnoses import read_diagnoses
+from modelsmith.loop.iteration import (
+    Ended,
+    Fault,
+    Iteration,
+    ToAssess,
+    ToDo,
+    ToEval,
+    ToPromote,
+    ToTrain,
+    Untrained,
+    Waiting,
+    WithCandidate,
+)
 from modelsmith.loop.promotions import note_advances
-from modelsmith.loop.state import Fault, Iteration, Phase, StateFile
+from modelsmith.loop.state import StateFile
 from modelsmith.loop.stopping import Assessed, Stop, assessed, recommendation, stop_of, stretch_of
 from modelsmith.promotion.checks import FRESH
 from modelsmith.promotion.governed_state import GovernedState
@@ -34,17 +46,6 @@ from modelsmith.schema.errors import Exit, GateNotCleared, InfrastructureFailure
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.steps import step
 
-PHASES: dict[Phase, Callable[[IterationContext, Iteration], Iteration]] = {
-    "eval": phases.eval_reference,
-    "diagnose": phases.diagnose_failures,
-    "train": phases.train_candidate,
-    "seal": phases.seal_candidate,
-    "assess": phases.assess_candidate,
-    "promote": phases.promote_candidate,
-}
-ENDS: tuple[Phase, ...] = ("waiting", "done")
-BEFORE_CANDIDATE: tuple[Phase, ...] = ("eval", "diagnose", "train", "seal")
-"""Phases after which main knows what the candidate was trained from."""
 TAKEN = ("tag-taken", "job-folder-taken")
 """Errors that an iteration cannot outlive: what lies under its number answers something else."""
 
@@ -81,8 +82,9 @@ class Loop:
             first = iteration.number
             while True:
                 iteration = states.put(self._through(states, iteration, review_rows))
-                again = iteration.phase == "done" and iteration.outcome == "FAIL" and iteration.specialist is not None
-                if not again or iteration.number - first + 1 >= limit:
+                if not isinstance(iteration, Ended) or iteration.outcome != "FAIL":
+                    return iteration
+                if iteration.number - first + 1 >= limit:
                     return iteration
                 if stop := self.stop():
                     return states.put(iteration.stopped(stop.sentence, stop.recommended))
@@ -130,15 +132,16 @@ class Loop:
         """Phase after phase to the iteration's end; what one fails with is kept, to be shown and for the next call."""
         try:
             context = open_context(self.harness, iteration, self.latest)
-            while iteration.phase not in ENDS and not (review_rows and iteration.phase == "train"):
-                done = PHASES[iteration.phase](context, iteration)
-                iteration = states.put(done.model_copy(update={"error": None}))
+            while not isinstance(iteration, Waiting | Untrained | Ended):
+                if review_rows and isinstance(iteration, ToTrain):
+                    break
+                iteration = states.put(phases.do_phase(context, iteration))
         except ModelsmithError as error:
             if error.code in TAKEN:
                 error.mend = "Leave this iteration behind: `{next}`."
                 error.then(step("iterate", {"cluster": self.cluster}, restart=True))
             with contextlib.suppress(InfrastructureFailure):
-                states.put(iteration.model_copy(update={"error": Fault.of(error)}))
+                states.put(replace(iteration, error=Fault.of(error)))
             raise
         return iteration
 
@@ -159,14 +162,16 @@ class Loop:
         """The iteration to work on: the unfinished one, the one that waits, or a new one."""
         if last is None:
             return self._begin(main, None)
-        if last.phase == "waiting":
+        if isinstance(last, Waiting):
             return self._waited(last, main)
-        if last.phase == "done" or not self.harness.workspace.git.is_ancestor(last.commit, main.tree.commit):
+        if isinstance(last, Untrained | Ended) or not self.harness.workspace.git.is_ancestor(
+            last.commit, main.tree.commit
+        ):
             return self._begin(main, last)
         why = self._outlived(last, main)
         return self._abandon(last, main, why) if why else last
 
-    def _outlived(self, last: Iteration, main: GovernedState) -> str:
+    def _outlived(self, last: ToDo, main: GovernedState) -> str:
         """Why main leaves no sense in going on with an unfinished iteration; empty while there is some.
 
         What a phase failed with is mended on main or on this machine. The first makes a new iteration, since this one
@@ -174,35 +179,36 @@ class Loop:
         takes no evidence that answers another question than its own, or passed by another rule.
         """
         then = self.harness.workspace.revision(last.commit)
-        early = last.phase in BEFORE_CANDIDATE
-        if early and self._retired(last.reference, main):
+        candidate = last.specialist if isinstance(last, ToAssess | ToPromote) else None
+        """None before main knows what it was trained from."""
+        if candidate is None and self._retired(last.reference, main):
             return f"{last.reference} is deprecated"
-        if last.error and (last.phase != "promote" or last.error.exit != Exit.INFRASTRUCTURE):
+        if last.error and (not isinstance(last, ToPromote) or last.error.exit != Exit.INFRASTRUCTURE):
             changed = self._pinned(then) != self._pinned(main.tree)
             return f"it stopped at {last.error.code}, and main's files have changed since" if changed else ""
-        if early:
+        if candidate is None:
             return "main trains by other terms by now" if self._terms(then) != self._terms(main.tree) else ""
-        if self._asks(then) == self._asks(main.tree) or self._routed(last.specialist, main):
+        if self._asks(then) == self._asks(main.tree) or self._routed(candidate, main):
             return ""
         return "main asks another question, or judges by another rule, by now"
 
     def _abandon(self, last: Iteration | None, main: GovernedState, why: str = "somebody asked for it") -> Iteration:
         """Begin anew; what the harness had open for the unfinished candidate is closed, runs and ledger stay."""
-        if last and last.phase != "done":
+        if last and not isinstance(last, Untrained | Ended):
             reason = f"Iteration {last.number} is left behind: {why}"
             self.harness.workspace.notify(Progress("iterate", reason))
             self._close_pulls(last, reason)
         return self._begin(main, last)
 
     def _close_pulls(self, last: Iteration, reason: str) -> None:
-        ours = f"promote/{self.cluster}/{last.specialist}/"
-        if last.specialist is None:
-            ours = f"promote/{self.cluster}/iter-{last.number:03d}-"
+        ours = f"promote/{self.cluster}/iter-{last.number:03d}-"
+        if isinstance(last, WithCandidate):
+            ours = f"promote/{self.cluster}/{last.specialist}/"
         for pull in self.harness.forge.list("open"):
             if pull.preparer == self.harness.actor and pull.branch.startswith(ours):
                 self.harness.forge.close(pull.number, reason)
 
-    def _waited(self, last: Iteration, main: GovernedState) -> Iteration:
+    def _waited(self, last: Waiting, main: GovernedState) -> Iteration:
         """What to do now with an iteration that ended at a person: wait on, go on, or begin the next one.
 
         When an owner said no, or main asks another question by now, its pull request is closed and a new iteration
@@ -210,7 +216,7 @@ class Loop:
         that `modelsmith promote` has replaced is left for its successor. After an override of the candidate's eval the
         iteration goes on.
         """
-        again = last.model_copy(update={"phase": "promote", "pull": None})
+        again = phases.promoting(last)
         if last.pull is None:
             return again
         forge = self.harness.forge
@@ -218,8 +224,8 @@ class Loop:
         if pull.status == "closed":
             ours = (other for other in forge.list("open") if other.preparer == self.harness.actor)
             pull = next((other for other in ours if other.branch == pull.branch), pull)
-            last = last.model_copy(update={"pull": pull.number})
-        history = main.histories.by_specialist.get(last.specialist or "")
+            last = replace(last, pull=pull.number)
+        history = main.histories.by_specialist.get(last.specialist)
         if pull.status == "merged" and history is not None and history.state == "eval-accepted":
             return again
         if pull.status != "open":
@@ -265,12 +271,12 @@ class Loop:
         history = main.histories.by_specialist.get(specialist)
         return history is not None and history.state == "deprecated"
 
-    def _routed(self, specialist: str | None, main: GovernedState) -> bool:
+    def _routed(self, specialist: str, main: GovernedState) -> bool:
         """Whether the specialist has been deployed: then nothing of it is left to propose, and nothing is closed."""
-        history = main.histories.by_specialist.get(specialist) if specialist else None
+        history = main.histories.by_specialist.get(specialist)
         return history is not None and history.routed
 
-    def _begin(self, main: GovernedState, last: Iteration | None) -> Iteration:
+    def _begin(self, main: GovernedState, last: Iteration | None) -> ToEval:
         note_advances(ledger_of(self.harness.workspace), main)
         histories = main.histories.of_cluster(self.cluster)
         recorded = max((record.iteration for history in histories for record in history.records), default=0)
@@ -278,17 +284,14 @@ class Loop:
         serving = render_routing(self.cluster, histories, cluster.deployment.traffic_share).serving[-1]
         stages, why = self._stages(cluster)
         reference_changed = last is None or last.reference != serving.specialist
-        failed = last is not None and last.outcome == "FAIL" and not reference_changed
-        known = last.lesson if last and last.outcome is None and not reference_changed else None
-        return Iteration(
+        return ToEval(
             cluster=self.cluster,
             number=max(recorded, last.number if last else 0, last_number(self.harness.workspace, self.cluster)) + 1,
-            phase="eval",
             commit=main.tree.commit,
             reference=serving.specialist,
             stages=stages,
             reason=why,
-            lesson=phases.candidate_tag(last) if failed and last else known,
+            lesson=None if last is None or reference_changed else phases.lesson_of(last),
         )
 
 

@@ -10,8 +10,8 @@ from typing import get_args
 
 from modelsmith import __version__
 from modelsmith.loop.context import IterationContext
+from modelsmith.loop.iteration import Begun
 from modelsmith.loop.recipe import StageRun, last_trained, stage_folder
-from modelsmith.loop.state import Iteration
 from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE, beats_of, parent_of
 from modelsmith.schema.canonical import content_digest, file_digest
 from modelsmith.schema.curve import StageCurve
@@ -25,7 +25,7 @@ from modelsmith.training.rows import ROW_OF, read_rows, rows_digest
 
 
 def training_facts(
-    context: IterationContext, iteration: Iteration, ran: Sequence[StageRun], diagnosed: RunResult
+    context: IterationContext, iteration: Begun, ran: Sequence[StageRun], diagnosed: RunResult
 ) -> TrainingFacts:
     """``training.json`` of the candidate."""
     written = [row for one in ran for row in one.rows if isinstance(row, (TrainingRow, PreferencePair))]

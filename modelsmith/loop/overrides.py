@@ -10,9 +10,10 @@ from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.context import open_context
 from modelsmith.loop.evals import read_observations
 from modelsmith.loop.exports import override_export
+from modelsmith.loop.iteration import Ended, Judged, Now, ToPromote, Verdict, Waiting, WithCandidate
 from modelsmith.loop.phases import promote_candidate
 from modelsmith.loop.rollback import require_clean_reason
-from modelsmith.loop.state import Iteration, StateFile
+from modelsmith.loop.state import StateFile
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.pulls import MainReader
 from modelsmith.promotion.records import is_assessment
@@ -62,17 +63,20 @@ def ask_override(
             if history.is_export
             else _go_on(harness, latest, history, reason)
         )
+    assert isinstance(waiting, Waiting)
     assert waiting.pull
     return harness.forge.get(waiting.pull)
 
 
-def _go_on(harness: Harness, latest: MainReader, history: SpecialistHistory, reason: str) -> Iteration:
+def _go_on(harness: Harness, latest: MainReader, history: SpecialistHistory, reason: str) -> Waiting | Ended:
     """The iteration that ended with this candidate, taken up again at its promotion."""
     states = StateFile(harness.workspace)
     last = states.get(history.cluster)
-    if last is None or last.specialist != history.specialist:
+    if not isinstance(last, WithCandidate) or last.specialist != history.specialist:
         raise _nothing(history, "this clone has begun another iteration since, or did not train it")
-    iteration = states.put(last.model_copy(update={"phase": "promote", "override": reason, "pull": None}))
+    verdict = Verdict(outcome=last.outcome if isinstance(last, Judged) else "INCONCLUSIVE", override=reason)
+    now = Now(reason=last.reason, error=last.error)
+    iteration = states.put(ToPromote(**last.known, **last.candidate, **verdict, **now))
     return states.put(promote_candidate(open_context(harness, iteration, latest), iteration))
 
 

@@ -12,6 +12,23 @@ from modelsmith.loop.context import IterationContext
 from modelsmith.loop.diagnose import diagnose
 from modelsmith.loop.diagnoses import tried_before, write_diagnosis
 from modelsmith.loop.evals import BASE, evaluate, target_of
+from modelsmith.loop.iteration import (
+    Begun,
+    Ended,
+    Iteration,
+    Judged,
+    Now,
+    ToAssess,
+    ToDiagnose,
+    ToDo,
+    ToEval,
+    ToPromote,
+    ToSeal,
+    ToTrain,
+    Untrained,
+    Waiting,
+    WithCandidate,
+)
 from modelsmith.loop.lineage import rows_of, training_facts
 from modelsmith.loop.observe import refuse_unobserved
 from modelsmith.loop.preparing import prepare
@@ -26,7 +43,6 @@ from modelsmith.loop.promotions import (
 )
 from modelsmith.loop.recipe import NO_PAIRS, Recipe, last_trained, seeded, stage_folder, train_recipe
 from modelsmith.loop.shadow import require_shadow, shadow_files
-from modelsmith.loop.state import Iteration
 from modelsmith.loop.striking import honour, read_strikes
 from modelsmith.loop.training import parent_of, seal_adapter
 from modelsmith.promotion import records
@@ -46,34 +62,70 @@ from modelsmith.substrates.adapter import WEIGHTS
 ARTIFACT_FOLDER = "artifact"
 
 
-def reference_tag(iteration: Iteration) -> str:
+def reference_tag(iteration: Begun) -> str:
     """Tag of the run that a candidate is measured against."""
     return _tag(iteration, iteration.reference)
 
 
-def base_tag(iteration: Iteration) -> str:
+def base_tag(iteration: Begun) -> str:
     """Tag of the base model's run."""
     return _tag(iteration, BASE)
 
 
-def baseline_tag(iteration: Iteration, name: str) -> str:
+def baseline_tag(iteration: Begun, name: str) -> str:
     """Tag of a baseline's run."""
     return _tag(iteration, f"baseline-{name}")
 
 
-def candidate_tag(iteration: Iteration) -> str:
+def candidate_tag(iteration: Begun) -> str:
     """Tag of the candidate's run."""
-    return iteration.export_tag or records.candidate_tag(iteration.cluster, iteration.number)
+    return _export_tag(iteration) or records.candidate_tag(iteration.cluster, iteration.number)
 
 
-def _tag(iteration: Iteration, of: str) -> str:
-    if iteration.export_tag:
-        return run_tag(f"{iteration.export_tag}-{of}")
+def _tag(iteration: Begun, of: str) -> str:
+    if export := _export_tag(iteration):
+        return run_tag(f"{export}-{of}")
     return f"{iteration.cluster}-iter-{iteration.number:03d}-{of}"
 
 
-def eval_reference(context: IterationContext, iteration: Iteration) -> Iteration:
-    """Evaluate the model that serves, the base model as the baseline of every report, and the cluster's baselines."""
+def _export_tag(iteration: Begun) -> str | None:
+    return iteration.export_tag if isinstance(iteration, WithCandidate) else None
+
+
+def do_phase(context: IterationContext, iteration: ToDo) -> Iteration:
+    """Do the phase that comes next; where the iteration stands then.
+
+    Raises:
+        ModelsmithError: as the phase.
+    """
+    match iteration:
+        case ToEval():
+            return eval_reference(context, iteration)
+        case ToDiagnose():
+            return diagnose_failures(context, iteration)
+        case ToTrain():
+            return train_candidate(context, iteration)
+        case ToSeal():
+            return seal_candidate(context, iteration)
+        case ToAssess():
+            return assess_candidate(context, iteration)
+        case ToPromote():
+            return promote_candidate(context, iteration)
+
+
+def eval_reference(context: IterationContext, iteration: ToEval) -> ToDiagnose:
+    """Evaluate what a candidate will be compared with."""
+    run = eval_compared(context, iteration)
+    reason = f"{iteration.reference}: composite {run.headline.composite.value:.3f}"
+    return ToDiagnose(**iteration.known, reason=reason)
+
+
+def eval_compared(context: IterationContext, iteration: Begun) -> RunResult:
+    """Evaluate the model that serves, the base model as the baseline of every report, and the cluster's baselines.
+
+    Returns:
+        The run of the model that serves.
+    """
     base = evaluate(context.workspace, context.eval_spec(base_tag(iteration)), context.target(BASE), None)
     run = base
     if iteration.reference != BASE:
@@ -87,12 +139,10 @@ def eval_reference(context: IterationContext, iteration: Iteration) -> Iteration
             context.target(baseline.name),
             None,
         )
-    return iteration.model_copy(
-        update={"phase": "diagnose", "reason": f"{iteration.reference}: composite {run.headline.composite.value:.3f}"}
-    )
+    return run
 
 
-def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iteration:
+def diagnose_failures(context: IterationContext, iteration: ToDiagnose) -> ToTrain | Untrained:
     """Turn failures into training rows that are no scored text."""
     run = diagnosed_run(context, iteration)
     folder = context.folder(iteration)
@@ -100,9 +150,8 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
     judged = bool(judged_points(context.governed.rubric))
     clusters = remembered(diagnose(context.workspace, context.governed, run), earlier, judged=judged)
     if not clusters:
-        return iteration.model_copy(
-            update={"phase": "done", "outcome": run.headline.verdict, "reason": "no failure is left to learn from"}
-        )
+        reason = "no failure is left to learn from"
+        return Untrained(**iteration.known, outcome=run.headline.verdict, reason=reason)
     recipe = Recipe(context.workspace, context.cluster, context.governed)
     struck = read_strikes(folder).rows
     model = context.target(parent_of(context, iteration))
@@ -142,24 +191,22 @@ def diagnose_failures(context: IterationContext, iteration: Iteration) -> Iterat
             f"{failed} failed cases in {len(clusters)} clusters; most severe: {worst.capability}: {worst.pattern}",
         )
     )
-    return iteration.model_copy(
-        update={"phase": "train", "reason": f"{failed} failed cases in {len(clusters)} clusters"}
-    )
+    return ToTrain(**iteration.known, reason=f"{failed} failed cases in {len(clusters)} clusters")
 
 
-def train_candidate(context: IterationContext, iteration: Iteration) -> Iteration:
+def train_candidate(context: IterationContext, iteration: ToTrain) -> ToSeal | Untrained:
     """Train the adapter, stage by stage, in a worker process; finished jobs are adopted."""
     honour(context.folder(iteration), context.stages(iteration))
     ran = train_recipe(context, iteration)
     if last_trained(ran) is None:
         outcome = diagnosed_run(context, iteration).headline.verdict
-        return iteration.model_copy(update={"phase": "done", "outcome": outcome, "reason": f"not trained: {NO_PAIRS}"})
+        return Untrained(**iteration.known, outcome=outcome, reason=f"not trained: {NO_PAIRS}")
     steps = sum(one.outcome.steps for one in ran if one.outcome)
     of = f" in {len(ran)} of {len(context.cluster.stages)} stages" if iteration.stages else ""
-    return iteration.model_copy(update={"phase": "seal", "reason": f"trained {steps} steps{of}"})
+    return ToSeal(**iteration.known, reason=f"trained {steps} steps{of}")
 
 
-def seal_candidate(context: IterationContext, iteration: Iteration) -> Iteration:
+def seal_candidate(context: IterationContext, iteration: ToSeal) -> ToAssess:
     """Fix the artifact's identity, keep it in the store, and let ledger and main know it."""
     ran = train_recipe(context, iteration)
     trained_last = last_trained(ran)
@@ -176,17 +223,16 @@ def seal_candidate(context: IterationContext, iteration: Iteration) -> Iteration
     )
     ledger_of(context.workspace).append(trained)
     specialist = f"iter-{iteration.number:03d}-{artifact.removeprefix('sha256:')[:8]}"
-    sealed = iteration.model_copy(update={"specialist": specialist, "artifact": artifact})
+    reason = f"candidate {specialist} sealed"
+    sealed = ToAssess(**iteration.known, specialist=specialist, artifact=artifact, reason=reason)
     facts = training_facts(context, sealed, ran, diagnosed)
     promote_candidate_record(context, sealed, facts)
     note_advances(ledger_of(context.workspace), context.main())
-    return sealed.model_copy(update={"phase": "assess", "reason": f"candidate {specialist} sealed"})
+    return sealed
 
 
-def assess_candidate(context: IterationContext, iteration: Iteration) -> Iteration:
+def assess_candidate(context: IterationContext, iteration: ToAssess) -> ToPromote | Ended:
     """Evaluate the candidate against the registered gate."""
-    assert iteration.specialist
-    assert iteration.artifact
     target = target_of(context.workspace, context.cluster, iteration.specialist, iteration.artifact)
     run = evaluate(
         context.workspace, context.eval_spec(candidate_tag(iteration)), target, reference_run(context, iteration)
@@ -197,18 +243,12 @@ def assess_candidate(context: IterationContext, iteration: Iteration) -> Iterati
         f"held-out {format_apart(headline.held_out.value, run.rule.thresholds.held_out)[0]}"
     )
     context.workspace.notify(Progress("assess", f"{headline.verdict}: {sentence}"))
-    return iteration.model_copy(
-        update={
-            "phase": "promote" if headline.verdict == "PASS" else "done",
-            "outcome": headline.verdict,
-            "reason": sentence,
-        }
-    )
+    kind = ToPromote if headline.verdict == "PASS" else Ended
+    return kind(**iteration.known, **iteration.candidate, outcome=headline.verdict, reason=sentence)
 
 
-def promote_candidate(context: IterationContext, iteration: Iteration) -> Iteration:
+def promote_candidate(context: IterationContext, iteration: ToPromote) -> Waiting | Ended:
     """Through the harness's gates by pull request, up to the one that a person decides."""
-    assert iteration.specialist
     candidate, main = candidate_run(context, iteration), context.main()
     rows = rows_of(context.folder(iteration), [stage.method for stage in context.stages(iteration)])
     facts = training_of(main, main.histories.find(iteration.specialist))
@@ -219,31 +259,55 @@ def promote_candidate(context: IterationContext, iteration: Iteration) -> Iterat
     )
     if accepted is not None and accepted.status != "merged":
         reason = f"pull request {accepted.number} asks a person to override an INCONCLUSIVE"
-        return iteration.model_copy(update={"phase": "waiting", "pull": accepted.number, "reason": reason})
+        return waiting_of(iteration, accepted.number, reason)
     promote_exported(context, iteration, candidate)
     main = context.main()
     note_advances(ledger_of(context.workspace), main)
     history = main.histories.find(iteration.specialist)
     if history.routed:
-        return iteration.model_copy(update={"phase": "done", "reason": f"{iteration.specialist} is {history.state}"})
+        return ended_of(iteration, f"{iteration.specialist} is {history.state}")
     try:
         refuse_on_hold(main, iteration.cluster)
         refuse_unobserved(main, history, required(main, "customer-deployed"))
         require_shadow(context.workspace, main, history)
     except WaitingForPerson as held:
-        return iteration.model_copy(update={"phase": "waiting", "pull": None, "reason": f"{held.message}. {held.mend}"})
+        return waiting_of(iteration, None, f"{held.message}. {held.mend}")
     cluster = load_cluster(main.tree, iteration.cluster)
     _, pull = promote_next(
         context.harness, cluster, history, main, evidence=lambda event: shadow_files(context.harness, main, history)
     )
     if pull.status == "merged":
-        return iteration.model_copy(update={"phase": "done", "reason": f"pull request {pull.number} is merged"})
-    return iteration.model_copy(
-        update={"phase": "waiting", "pull": pull.number, "reason": f"pull request {pull.number} waits for a person"}
-    )
+        return ended_of(iteration, f"pull request {pull.number} is merged")
+    return waiting_of(iteration, pull.number, f"pull request {pull.number} waits for a person")
 
 
-def runs_of(context: IterationContext, iteration: Iteration, candidate: RunResult) -> Runs:
+def promoting(iteration: Waiting) -> ToPromote:
+    """The iteration, taken up again at its promotion."""
+    now = Now(reason=iteration.reason, error=iteration.error)
+    return ToPromote(**iteration.known, **iteration.candidate, **iteration.verdict, **now)
+
+
+def lesson_of(iteration: Iteration) -> str | None:
+    """Tag of the run whose failures the iteration after this one is to answer; None for the reference's."""
+    match iteration:
+        case Ended(outcome="FAIL") | Untrained(outcome="FAIL"):
+            return candidate_tag(iteration)
+        case Judged() | Untrained():
+            return None
+    return iteration.lesson
+
+
+def waiting_of(iteration: Judged, pull: int | None, reason: str) -> Waiting:
+    """The iteration, which waits for a person from here on."""
+    return Waiting(**iteration.known, **iteration.candidate, **iteration.verdict, pull=pull, reason=reason)
+
+
+def ended_of(iteration: Judged, reason: str) -> Ended:
+    """The iteration, done."""
+    return Ended(**iteration.known, **iteration.candidate, **iteration.verdict, reason=reason)
+
+
+def runs_of(context: IterationContext, iteration: Begun, candidate: RunResult) -> Runs:
     """The candidate's run with those that it is compared with."""
     reference, ledger = reference_run(context, iteration), ledger_of(context.workspace)
     tags = [] if iteration.reference == BASE else [base_tag(iteration)]
@@ -252,7 +316,7 @@ def runs_of(context: IterationContext, iteration: Iteration, candidate: RunResul
     return Runs(candidate, reference, baselines)
 
 
-def diagnosed_run(context: IterationContext, iteration: Iteration) -> RunResult:
+def diagnosed_run(context: IterationContext, iteration: Begun) -> RunResult:
     """The run whose failures this iteration answers: of a model over the very base that is trained.
 
     That is the failed candidate's, where it answered the question that is asked now, else the parent's (see
@@ -267,11 +331,11 @@ def diagnosed_run(context: IterationContext, iteration: Iteration) -> RunResult:
     return ledger.result(tag, iteration.cluster)
 
 
-def reference_run(context: IterationContext, iteration: Iteration) -> RunResult:
+def reference_run(context: IterationContext, iteration: Begun) -> RunResult:
     """The run of the model that the candidate is compared with."""
     return ledger_of(context.workspace).result(reference_tag(iteration), iteration.cluster)
 
 
-def candidate_run(context: IterationContext, iteration: Iteration) -> RunResult:
+def candidate_run(context: IterationContext, iteration: Begun) -> RunResult:
     """The candidate's run."""
     return ledger_of(context.workspace).result(candidate_tag(iteration), iteration.cluster)

@@ -20,10 +20,10 @@ from modelsmith.governance.states import SpecialistHistory, folder_of, record_fo
 from modelsmith.ledger.ledger import Ledger, ledger_of
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.evals import read_observations, target_of
+from modelsmith.loop.iteration import ToPromote, WithCandidate
 from modelsmith.loop.latency import measured
 from modelsmith.loop.lineage import environment
 from modelsmith.loop.observe import refuse_unobserved
-from modelsmith.loop.state import Iteration
 from modelsmith.promotion.bases import export_of, training_of
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
@@ -144,7 +144,7 @@ def _events_of(main: GovernedState, history: SpecialistHistory) -> Iterator[Prom
             )
 
 
-def promote_candidate_record(context: IterationContext, iteration: Iteration, training: TrainingFacts) -> None:
+def promote_candidate_record(context: IterationContext, iteration: WithCandidate, training: TrainingFacts) -> None:
     """``candidate``: main learns of the new adapter and where it comes from."""
     draft = _draft(context, iteration, None)
     main = context.main()
@@ -178,7 +178,7 @@ class Runs(NamedTuple):
 
 
 def promote_accepted(
-    context: IterationContext, iteration: Iteration, runs: Runs, nearest: float, firewall: Firewall | None
+    context: IterationContext, iteration: ToPromote, runs: Runs, nearest: float, firewall: Firewall | None
 ) -> PullRequest | None:
     """``eval-accepted``: evidence, signed, with the packet and the picture that reviewers read.
 
@@ -215,7 +215,7 @@ def promote_accepted(
     return advance(context.harness, main, "eval-accepted", draft, files, title, read[PACKET_FILE].decode())
 
 
-def promote_exported(context: IterationContext, iteration: Iteration, candidate: RunResult) -> None:
+def promote_exported(context: IterationContext, iteration: WithCandidate, candidate: RunResult) -> None:
     """``artifact-exported``: the sealed artifact is signed; main gets its file list and signature.
 
     A signature that is there already is kept, unless main no longer trusts its key.
@@ -324,9 +324,7 @@ def refuse_on_hold(main: GovernedState, cluster: str) -> None:
         ).then(clear)
 
 
-def _draft(context: IterationContext, iteration: Iteration, run: RunResult | None) -> RecordDraft:
-    assert iteration.specialist
-    assert iteration.artifact
+def _draft(context: IterationContext, iteration: WithCandidate, run: RunResult | None) -> RecordDraft:
     return RecordDraft(
         cluster=context.cluster,
         specialist=iteration.specialist,
@@ -344,7 +342,7 @@ def _has(main: GovernedState, specialist: str, event: Event) -> bool:
     return any(record.event == event for record in main.histories.find(specialist).records)
 
 
-def _latency(context: IterationContext, iteration: Iteration, draft: RecordDraft) -> Latency | None:
+def _latency(context: IterationContext, iteration: WithCandidate, draft: RecordDraft) -> Latency | None:
     candidate = target_of(context.workspace, context.cluster, draft.specialist, draft.artifact)
     pair = (candidate, context.target(iteration.reference))
     return measured(

@@ -14,7 +14,7 @@ from modelsmith.diagnosis.pairs import pairs_from
 from modelsmith.loop.answers import draw
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.engines import Target
-from modelsmith.loop.state import Iteration
+from modelsmith.loop.iteration import Begun
 from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE, parent_of, seal_adapter, train_in
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
@@ -70,7 +70,7 @@ def seeded(stage: Stage, iteration: int) -> Stage:
     return stage.model_copy(update={"seed": stage.seed + iteration - 1})
 
 
-def train_recipe(context: IterationContext, iteration: Iteration) -> tuple[StageRun, ...]:
+def train_recipe(context: IterationContext, iteration: Begun) -> tuple[StageRun, ...]:
     """Run the iteration's stages in order, from the model that serves or the base model (see `parent_of`).
 
     Jobs that were finished before are adopted.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from modelsmith.loop.state import Iteration
+from modelsmith.loop.iteration import Ended, Iteration, ToAssess, Untrained, Waiting
 from modelsmith.schema.base import State
 from modelsmith.schema.errors import Exit
 
@@ -36,7 +36,7 @@ def standing(iteration: Iteration | None, specialist: State | None, *, running: 
         on_hold: Whether main holds the cluster after a rollback.
     """
     if running:
-        return Standing("assessing" if iteration and iteration.phase == "assess" else "active")
+        return Standing("assessing" if isinstance(iteration, ToAssess) else "active")
     if on_hold:
         return Standing("rolled back")
     if iteration is None:
@@ -45,13 +45,13 @@ def standing(iteration: Iteration | None, specialist: State | None, *, running: 
         return Standing("blocked", _by(iteration.error.exit))
     if specialist in SERVES:
         return Standing("promoted")
-    if iteration.phase == "waiting":
+    if isinstance(iteration, Waiting):
         return Standing("blocked", "governance")
-    if iteration.phase != "done":
+    if not isinstance(iteration, Untrained | Ended):
         return Standing("queued")
     if iteration.outcome != "PASS":
         return Standing("blocked", "quality")
-    return Standing("blocked", "governance") if iteration.specialist else Standing("queued")
+    return Standing("blocked", "governance") if isinstance(iteration, Ended) else Standing("queued")
 
 
 def _by(code: int) -> Blocked:

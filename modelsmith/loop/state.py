@@ -3,79 +3,120 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self, TypeVar
 
 from filelock import FileLock
 from pydantic import Field
 
+from modelsmith.loop.iteration import (
+    Candidate,
+    Ended,
+    Fault,
+    Iteration,
+    Known,
+    Now,
+    Phase,
+    ToAssess,
+    ToDiagnose,
+    ToEval,
+    ToPromote,
+    ToSeal,
+    ToTrain,
+    Untrained,
+    Verdict,
+    Waiting,
+)
 from modelsmith.repository.paths import refuse_links
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Digest, Frozen, GitHash, Slug
 from modelsmith.schema.diagnosis import Recommendation
-from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.plaintext import PlainLine
+from modelsmith.schema.run import Outcome
 from modelsmith.signing.files import write_atomically
 
-Phase = Literal["eval", "diagnose", "train", "seal", "assess", "promote", "waiting", "done"]
-"""``assess`` is the eval of the candidate; ``waiting`` ends at a person."""
+Kept = TypeVar("Kept", bound=Iteration)
 
 
-class Fault(Frozen):
-    """What a phase failed with."""
-
-    code: str
-    message: str
-    mend: str
-    exit: int
-    """Exit code that the command ended with."""
-
-    @classmethod
-    def of(cls, error: ModelsmithError) -> Fault:
-        """What to remember of an error."""
-        return cls(code=error.code, message=error.message, mend=error.mend, exit=error.exit)
-
-
-class Iteration(Frozen):
-    """One pass of the loop in one cluster."""
+class Pointer(Frozen):
+    """An iteration as ``state.json`` keeps it: every field of every phase, null where the phase has none."""
 
     cluster: Slug
     number: Annotated[int, Field(ge=1)]
     phase: Phase
-    """The phase to do next."""
     commit: GitHash
-    """Commit of main whose governed files this iteration uses throughout."""
     reference: str
-    """Model that is diagnosed, trained on from and compared with: a specialist, or ``base``."""
     lesson: str | None = None
-    """Tag of a failed candidate's run, whose failures this iteration answers instead of the reference's."""
     stages: Annotated[int, Field(ge=1)] | None = None
-    """How many stages of the cluster's training it runs, where a plateau adds the next; None for all of them."""
     specialist: str | None = None
     artifact: Digest | None = None
     export_tag: str | None = None
-    """Tag of the run in which an export is evaluated, of whose own way this is then; None for what is trained."""
     pull: int | None = None
-    """Pull request that waits for a person; none while ``waiting`` for a person to clear the cluster's hold."""
-    outcome: Literal["PASS", "FAIL", "INCONCLUSIVE"] | None = None
+    outcome: Outcome | None = None
     override: PlainLine | None = None
-    """Why the INCONCLUSIVE of its candidate is to count, in the words of who asks a person for that."""
     reason: str = ""
-    """Why the loop took the latest step, for people."""
     error: Fault | None = None
-    """What the phase failed with when it was last tried; None once it is done."""
     recommended: Recommendation | None = None
-    """What to do instead of another iteration, where the registered rule found a plateau."""
 
-    def stopped(self, why: str, recommended: Recommendation | None) -> Self:
-        """The iteration, after which no other is begun."""
-        return self.model_copy(update={"reason": f"{self.reason}; {why}", "recommended": recommended})
+    @classmethod
+    def to(cls, iteration: Iteration) -> Self:
+        """What to keep of an iteration."""
+        return cls(phase=iteration.phase, **{one.name: getattr(iteration, one.name) for one in fields(iteration)})
+
+    def iteration(self) -> Iteration:
+        """The iteration that was kept.
+
+        Raises:
+            ValueError: it lacks what is known in its phase.
+        """
+        known = Known(
+            cluster=self.cluster,
+            number=self.number,
+            commit=self.commit,
+            reference=self.reference,
+            lesson=self.lesson,
+            stages=self.stages,
+        )
+        now = Now(reason=self.reason, error=self.error)
+        match self.phase:
+            case "eval":
+                return ToEval(**known, **now)
+            case "diagnose":
+                return ToDiagnose(**known, **now)
+            case "train":
+                return ToTrain(**known, **now)
+            case "seal":
+                return ToSeal(**known, **now)
+            case "assess":
+                return ToAssess(**known, **self._candidate(), **now)
+            case "promote":
+                return ToPromote(**known, **self._candidate(), **self._verdict(), **now)
+            case "waiting":
+                return Waiting(**known, **self._candidate(), **self._verdict(), **now, pull=self.pull)
+            case "done" if self.specialist is None:
+                return Untrained(**known, **now, outcome=self._verdict()["outcome"])
+            case "done":
+                recommended = self.recommended
+                return Ended(**known, **self._candidate(), **self._verdict(), **now, recommended=recommended)
+
+    def _candidate(self) -> Candidate:
+        if self.specialist is None or self.artifact is None:
+            raise ValueError(f"{self.phase} without a candidate")
+        return Candidate(specialist=self.specialist, artifact=self.artifact, export_tag=self.export_tag)
+
+    def _verdict(self) -> Verdict:
+        outcome = self.outcome or ("INCONCLUSIVE" if self.override else None)
+        if outcome is None:
+            raise ValueError(f"{self.phase} without an outcome")
+        return Verdict(outcome=outcome, override=self.override)
 
 
 class LoopState(Frozen):
     """``state.json``, in the clone's private folder."""
 
-    clusters: dict[Slug, Iteration] = {}
+    clusters: dict[Slug, Pointer] = {}
 
 
 class StateFile:
@@ -93,10 +134,13 @@ class StateFile:
             return LoopState()
 
     def get(self, cluster: str) -> Iteration | None:
-        """The iteration of one cluster."""
-        return self.read().clusters.get(cluster)
+        """The iteration of one cluster; None where none is kept that can be gone on with."""
+        kept = self.read().clusters.get(cluster)
+        with contextlib.suppress(ValueError):
+            return kept.iteration() if kept else None
+        return None
 
-    def put(self, iteration: Iteration) -> Iteration:
+    def put(self, iteration: Kept) -> Kept:
         """Record where a cluster stands.
 
         Raises:
@@ -106,7 +150,7 @@ class StateFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path.with_suffix(".lock")):
                 state = self.read()
-                clusters = {**state.clusters, iteration.cluster: iteration}
+                clusters = {**state.clusters, iteration.cluster: Pointer.to(iteration)}
                 write_atomically(self.path, LoopState(clusters=clusters).model_dump_json(indent=2).encode())
         except OSError as error:
             raise disk_failure(self.path, error) from None

@@ -14,7 +14,7 @@ from modelsmith.loop.context import IterationContext
 from modelsmith.loop.engines import Target
 from modelsmith.loop.estimate import expected_seconds
 from modelsmith.loop.evals import BASE
-from modelsmith.loop.state import Iteration
+from modelsmith.loop.iteration import Begun
 from modelsmith.promotion.bases import base_beneath, export_of
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import file_digest
@@ -39,7 +39,7 @@ ROWS_FILE = "rows.jsonl"
 """Name of the file of training rows in an iteration's folder."""
 
 
-def parent_of(context: IterationContext, iteration: Iteration) -> str:
+def parent_of(context: IterationContext, iteration: Begun) -> str:
     """What training goes on from: the adapter of the reference, or the base model where that lies over another.
 
     An export has no adapter of its own: training goes on from the one that it was made from, unless that is retired.

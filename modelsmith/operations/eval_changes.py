@@ -11,7 +11,7 @@ from typing_extensions import override
 from modelsmith.evidence.pull_page import ChangeEvaluated, eval_page
 from modelsmith.forges.github.workflow import asked_by
 from modelsmith.governance.routing import BASE
-from modelsmith.loop.state import Fault
+from modelsmith.loop.iteration import Fault
 from modelsmith.operations.change_page import changed_clusters
 from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.diff_rubric import DiffRubricRequest

@@ -74,8 +74,6 @@ def run(workspace: Workspace, request: ExportRequest) -> ExportResult:
     latest = MainReader(harness)
     noted = noting(workspace, latest.read().histories.find(request.specialist).cluster)
     iteration = export(open_harness(noted), request.specialist, wanted)
-    assert iteration.specialist
-    assert iteration.artifact
     state = latest.read().histories.find(iteration.specialist).state
     steps: dict[str, Step] = {"lineage": step("lineage", {"id": iteration.specialist})}
     if state == "artifact-exported":

@@ -12,11 +12,11 @@ from modelsmith.governance.hold import hold_clearers
 from modelsmith.governance.routing import hold_of
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.iterate import Loop, last_number
+from modelsmith.loop.iteration import Ended, Iteration, Judged, ToTrain, Untrained, Waiting, WithCandidate
 from modelsmith.loop.phases import candidate_tag, reference_tag
 from modelsmith.loop.running import noting
 from modelsmith.loop.schedule import DURATION, WINDOW, parse, wait
 from modelsmith.loop.standing import Blocked, RunState, standing
-from modelsmith.loop.state import Iteration
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
 from modelsmith.promotion.harness import open_harness
@@ -106,7 +106,9 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
     iteration = _turns(Loop(harness, request.cluster, latest), request)
     waiting: tuple[str, ...] = ()
     steps: dict[str, Step] = {}
-    pull = iteration.pull if iteration.phase == "waiting" else None
+    pull = iteration.pull if isinstance(iteration, Waiting) else None
+    candidate = iteration if isinstance(iteration, WithCandidate) else None
+    recommended = iteration.recommended if isinstance(iteration, Ended) else None
     if pull is not None:
         waiting = view(latest.read(), harness.forge.get(pull)).waiting_for
         steps = {
@@ -115,18 +117,18 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
             "merge": step("pr merge", {"number": pull}),
             "prove": step("verify", {}),
         }
-    elif iteration.phase == "waiting":
+    elif isinstance(iteration, Waiting):
         waiting = hold_clearers(latest.read().policy)
         steps = {"clear": step("rollback", {"cluster": iteration.cluster}, clear_hold=True)}
-    elif iteration.phase == "train":
+    elif isinstance(iteration, ToTrain):
         steps = {
             "read": step("review-synthetic", {"cluster": iteration.cluster}),
             "go on": step("iterate", {"cluster": iteration.cluster}),
         }
-    elif iteration.recommended:
-        steps = {"then": iteration.recommended.next}
+    elif recommended:
+        steps = {"then": recommended.next}
     main = latest.read()
-    history = main.histories.by_specialist.get(iteration.specialist or "")
+    history = main.histories.by_specialist.get(candidate.specialist) if candidate else None
     held = hold_of(iteration.cluster, main.histories.of_cluster(iteration.cluster)) is not None
     stands = standing(iteration, history.state if history else None, running=False, on_hold=held)
     return IterateResult(
@@ -135,11 +137,11 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
         phase=iteration.phase,
         state=stands.state,
         blocked_by=stands.blocked_by,
-        outcome=iteration.outcome,
+        outcome=iteration.outcome if isinstance(iteration, Judged | Untrained) else None,
         reason=iteration.reason,
-        recommended=iteration.recommended,
-        specialist=iteration.specialist,
-        artifact=iteration.artifact,
+        recommended=recommended,
+        specialist=candidate.specialist if candidate else None,
+        artifact=candidate.artifact if candidate else None,
         reference=_run(workspace, iteration, reference_tag(iteration)),
         candidate=_run(workspace, iteration, candidate_tag(iteration)),
         pull=pull,
@@ -173,7 +175,7 @@ def _turns(loop: Loop, request: IterateRequest) -> Iteration:
                 continue
             finally:
                 first = False
-            if iteration.phase != "done" or iteration.specialist is None or iteration.outcome == "INCONCLUSIVE":
+            if not isinstance(iteration, Ended) or iteration.outcome == "INCONCLUSIVE":
                 return iteration
             if request.max_iterations:
                 left = request.max_iterations - max(1, iteration.number - before)

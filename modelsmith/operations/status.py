@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from modelsmith.forges.port import Forge
 from modelsmith.governance.hold import hold_clearers
 from modelsmith.governance.routing import hold_of, render_routing
 from modelsmith.governance.states import SpecialistHistory
 from modelsmith.ledger.ledger import Ledger
+from modelsmith.loop.iteration import Ended, Fault, Iteration, ToDo, Waiting, WithCandidate
+from modelsmith.loop.phases import ended_of
 from modelsmith.loop.promotions import FORWARD
 from modelsmith.loop.running import running
 from modelsmith.loop.standing import Blocked, RunState, standing
-from modelsmith.loop.state import Fault, Iteration, StateFile
+from modelsmith.loop.state import StateFile
 from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.pull_view import PullView, UnreadableView, unreadable_views, view
 from modelsmith.promotion.bases import export_of, exports_of
@@ -191,12 +194,12 @@ def _assessed(workspace: Workspace, cluster: str) -> dict[str, RunResult]:
 
 def _settled(forge: Forge | None, iteration: Iteration | None) -> Iteration | None:
     """The iteration as it stands now that people may have decided about what it waits for."""
-    if forge is None or iteration is None or iteration.phase != "waiting" or iteration.pull is None:
+    if forge is None or not isinstance(iteration, Waiting) or iteration.pull is None:
         return iteration
     status = forge.get(iteration.pull).status
     if status == "open":
         return iteration
-    return iteration.model_copy(update={"phase": "done", "reason": f"pull request {iteration.pull} is {status}"})
+    return replace(ended_of(iteration, f"pull request {iteration.pull} is {status}"), error=iteration.error)
 
 
 def _cluster(
@@ -229,7 +232,8 @@ def _cluster(
     hold = HoldView(specialist=held.specialist, waiting_for=hold_clearers(main.policy)) if held else None
     evaluated = [one.composite for one in specialists if one.composite is not None]
     then, why = _next(name, iteration, waiting, hold)
-    of = next((one.state for one in histories if iteration and one.specialist == iteration.specialist), None)
+    name_of = iteration.specialist if isinstance(iteration, WithCandidate) else None
+    of = next((one.state for one in histories if one.specialist == name_of), None)
     stands = standing(iteration, of, running=now is not None, on_hold=held is not None)
     return ClusterStatus(
         cluster=name,
@@ -240,7 +244,7 @@ def _cluster(
         state=stands.state,
         blocked_by=stands.blocked_by,
         reason=iteration.reason if iteration else "",
-        recommended=iteration.recommended if iteration else None,
+        recommended=iteration.recommended if isinstance(iteration, Ended) else None,
         running=now,
         error=iteration.error if iteration and not now else None,
         composite=evaluated[-1] if evaluated else None,
@@ -303,6 +307,6 @@ def _next(
         return show, f"{pull.decides or 'its author'} decides about it"
     if iteration and iteration.error:
         return iterate, f"once this is mended: {iteration.error.mend}"
-    if iteration and iteration.phase not in ("done", "waiting"):
+    if isinstance(iteration, ToDo):
         return iterate, f"it goes on at {iteration.phase}"
     return iterate, ""

@@ -19,7 +19,8 @@ from worlds import CLUSTER
 from modelsmith.fleet.executor import LocalExecutor
 from modelsmith.forges.pre_receive import install_hook
 from modelsmith.ledger.ledger import Ledger
-from modelsmith.loop.state import Iteration, StateFile
+from modelsmith.loop.iteration import ToEval
+from modelsmith.loop.state import StateFile
 from modelsmith.operations import doctor, pr_list, schema_export, status, validate
 from modelsmith.operations.pictures import write_picture
 from modelsmith.promotion.pulls import sync
@@ -194,7 +195,7 @@ def test_no_link_in_the_work_tree_is_written_through(fresh, monkeypatch):
     (clone / "docs").symlink_to(elsewhere)
     (clone / ".chart.svg.partial").symlink_to(elsewhere / "chart.svg")
     commit = fresh.main()
-    StateFile(workspace).put(Iteration(cluster=CLUSTER, number=1, phase="eval", commit=commit, reference="base"))
+    StateFile(workspace).put(ToEval(cluster=CLUSTER, number=1, commit=commit, reference="base"))
     assert StateFile(workspace).get(CLUSTER), "the state itself is where no link is"
     with refused("link-in-the-way"):
         schema_export.run(workspace, schema_export.SchemaExportRequest())

@@ -10,8 +10,8 @@ from attacker import CLUSTER, HARNESS, PEOPLE_FILE, refused
 
 from modelsmith.artifacts.seal import verify_signed
 from modelsmith.loop.context import open_context
+from modelsmith.loop.iteration import ToPromote
 from modelsmith.loop.promotions import promote_exported
-from modelsmith.loop.state import Iteration
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.run import RunResult
 from modelsmith.signing.keys import create_signing_key
@@ -40,8 +40,8 @@ def rotated(accepted):
 def export(world):
     """What `modelsmith iterate` does at this point of an iteration."""
     draft = world.draft_for("artifact-exported")
-    iteration = Iteration(
-        cluster=CLUSTER, number=1, phase="promote", commit=world.main(), reference="base",
+    iteration = ToPromote(
+        cluster=CLUSTER, number=1, commit=world.main(), reference="base", outcome="PASS",
         specialist=draft.specialist, artifact=draft.artifact,
     )  # fmt: skip
     context = open_context(world.harness(), iteration)

@@ -13,7 +13,7 @@ from modelsmith.forges.local import LocalForge
 from modelsmith.forges.port import ForgeIdentity, Proposal
 from modelsmith.ledger.ledger import Ledger
 from modelsmith.loop.iterate import Loop
-from modelsmith.loop.state import Iteration
+from modelsmith.loop.state import Pointer
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
 from modelsmith.promotion.packets import packet_files
@@ -331,9 +331,9 @@ def test_a_retired_specialist_serves_nothing_and_stays_addressable(served, copie
     assert must(world, 0, "verify")["weights"] == {specialist: "checked"}
     assert must(world, 0, "lineage", specialist)["ancestors"][0]["state"] == "deprecated"
     must(world, 0, "compare", f"{CLUSTER}-iter-001-base", f"{CLUSTER}-iter-001-candidate")
-    unfinished = Iteration.model_validate_json(json.dumps(world.state() | {"phase": "train", "reference": specialist}))
+    kept = Pointer.model_validate_json(json.dumps(world.state() | {"phase": "train", "reference": specialist}))
     harness = open_harness(Workspace(world.clone, world.home))
-    resumed = Loop(harness, CLUSTER, latest := MainReader(harness))._resume(unfinished, latest.read())
+    resumed = Loop(harness, CLUSTER, latest := MainReader(harness))._resume(kept.iteration(), latest.read())
     assert (resumed.number, resumed.phase, resumed.reference) == (2, "eval", "base"), "nothing is trained from it"
     for words, code in ((("promote", CLUSTER), "nothing-to-promote"), (("rollback", CLUSTER), "nothing-to-roll-back")):
         assert must(world, 2, *words)["code"] == code

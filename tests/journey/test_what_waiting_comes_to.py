@@ -7,7 +7,7 @@ import json
 import pytest
 
 from modelsmith.loop.iterate import Loop
-from modelsmith.loop.state import Iteration, StateFile
+from modelsmith.loop.state import Pointer, StateFile
 from modelsmith.promotion import governed_state as governed
 from modelsmith.promotion.harness import open_harness
 from modelsmith.promotion.pulls import MainReader
@@ -76,7 +76,7 @@ def test_main_is_read_once_in_a_step_and_then_only_what_changed(waiting, monkeyp
     real = governed.read_histories
     monkeypatch.setattr(governed, "read_histories", lambda *given: reads.append(given) or real(*given))
     harness = open_harness(Workspace(waiting.clone, waiting.home))
-    stood = Iteration.model_validate_json(json.dumps(waiting.state() | {"phase": phase}))
+    stood = Pointer.model_validate_json(json.dumps(waiting.state() | {"phase": phase})).iteration()
     StateFile(harness.workspace).put(stood)
     ended = Loop(harness, "rtb-pricing", MainReader(harness)).run(None, restart=False)
     assert (ended.phase, ended.pull, len(reads)) == ("waiting", 4, 1)

@@ -9,7 +9,8 @@ import yaml
 from worlds import CLUSTER
 
 from modelsmith.loop.iterate import Loop
-from modelsmith.loop.state import Fault, Iteration
+from modelsmith.loop.iteration import Fault
+from modelsmith.loop.state import Pointer
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.pulls import MainReader
 from modelsmith.repository.workspace import Workspace
@@ -72,7 +73,9 @@ def loop_of(repository, forge=None):
 
 
 def begun(repository, phase, **more):
-    return Iteration(cluster=CLUSTER, number=1, phase=phase, commit=repository.tip, reference="base", **more)
+    candidate = {"specialist": "iter-001-aaaaaaaa", "artifact": "sha256:" + "0" * 64, "outcome": "PASS"}
+    known = {"cluster": CLUSTER, "number": 1, "commit": repository.tip, "reference": "base"}
+    return Pointer(**known, **candidate, phase=phase, **more).iteration()
 
 
 @pytest.mark.parametrize(("change", "number"), [(longer, 2), (retold, 1)])
@@ -126,14 +129,14 @@ def test_what_already_serves_is_not_left_behind_and_nothing_is_closed(repository
     monkeypatch.setattr(Loop, "_routed", lambda *_: True)
     forge = Closed(f"promote/{CLUSTER}/iter-001-aaaaaaaa/05-production-validated")
     now = edited(repository, shorter, SCENARIO)
-    serving = begun(repository, "promote", specialist="iter-001-aaaaaaaa")
+    serving = begun(repository, "promote")
     assert (loop_of(repository, forge)._resume(serving, now.main), forge) == (serving, [])
 
 
 def test_restart_leaves_the_iteration_behind_and_closes_what_it_had_open(repository):
     branches = ("iter-001-aaaaaaaa/02-eval-accepted", "iter-002-bbbbbbbb/04-customer-deployed")
     forge = Closed(*(f"promote/{CLUSTER}/{name}" for name in branches))
-    left = begun(repository, "promote", lesson="the-failed-one")
+    left = begun(repository, "assess", lesson="the-failed-one")
     again = loop_of(repository, forge)._abandon(left, repository.main)
     assert (again.number, again.phase, again.lesson) == (2, "eval", "the-failed-one")
     assert forge == [1], "the other iteration's stays"
