@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from attacker import POLICY, World
-from test_evidence_fields import judged
+from judging import judged
 
 from modelsmith.diagnosis.certificate import certificate
 from modelsmith.promotion.pulls import merge_pull

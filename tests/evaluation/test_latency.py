@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_engine import Parrot, governed
+from parrot import Parrot, governed
 
 from modelsmith.loop import latency
 from modelsmith.loop.latency import WARM_UP, in_turn

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from parrot import TOTAL, Parrot, governed, judged, scenario
 
 from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion
 from modelsmith.evaluation.causes import prior_run
@@ -28,13 +29,9 @@ from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.governed_set import GovernedSet
-from modelsmith.schema.rubric import RubricPoint
 from modelsmith.schema.run import EngineFacts, Observation
 from modelsmith.schema.scenario import Message
 from modelsmith.substrates.port import Prompt
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_engine import TOTAL, Parrot, governed, scenario
 
 CLUSTER = "rtb-pricing"
 
@@ -112,14 +109,6 @@ def bench(tmp_path: Path) -> Bench:
 def edited(subject: GovernedSet, number: int, **changes: object) -> GovernedSet:
     core = tuple(scenario(f"core-{n}", n, **(changes if n == number else {})) for n in range(len(subject.core)))
     return replace(subject, core=core)
-
-
-def judged(text: str = "Names a cause.", instruction: str = "Is a cause named?") -> GovernedSet:
-    subject = governed()
-    point = RubricPoint.model_validate(
-        {"id": "tone", "text": text, "weight": 1, "check": {"type": "judge", "instruction": instruction}}, strict=False
-    )
-    return replace(subject, rubric=subject.rubric.model_copy(update={"points": (*subject.rubric.points, point)}))
 
 
 class TestWhatIsAskedAgain:

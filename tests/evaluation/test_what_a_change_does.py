@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from parrot import Parrot, governed, judged, scenario
 
 from modelsmith.evaluation.cache import KeptCompletion
 from modelsmith.evaluation.change.carry import carried_agreement, carry
@@ -26,10 +26,6 @@ from modelsmith.schema.labels import Label
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.run import JudgeAgreement, LabelVerdict, Observation, VerdictRow
 from modelsmith.schema.source import JudgeModel
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_engine import Parrot, governed, scenario
-from test_paying_only_for_what_changed import judged
 
 
 def answered(subject: GovernedSet) -> tuple[dict[str, KeptCompletion], list[VerdictRow]]:

@@ -6,7 +6,7 @@ import copy
 import json
 
 import yaml
-from journey.test_observers import fetched, list_observer, observer
+from observing import fetched, list_observer, observer
 from tiny import commit_to_root
 
 PATH = "clusters/rtb-pricing/cluster.yaml"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from openings import opened
+from trained import trained
 
 from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import record_folder
@@ -321,3 +322,10 @@ def line_template(tmp_path_factory):
 def line(line_template) -> Line:
     """Main of such a repository; objects are shared between tests, refs are not used."""
     return Line(*line_template)
+
+
+def candidate(here, number):
+    """Files of a candidate's pull request, as the harness makes them."""
+    facts = trained(here.main.tree, number)
+    evidence = {"training.json": canonical_json(facts)}
+    return here.files_of(next_record(here.main, "candidate", here.draft(number), evidence), evidence)

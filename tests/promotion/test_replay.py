@@ -10,10 +10,8 @@ from unittest.mock import MagicMock
 
 import pytest
 from cryptography.exceptions import UnsupportedAlgorithm
-from trained import trained
 
 from modelsmith.governance.states import record_folder
-from modelsmith.promotion.records import next_record
 from modelsmith.promotion.verify import replay
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.schema.canonical import canonical_json
@@ -21,7 +19,7 @@ from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 from modelsmith.schema.progress import silent
 from modelsmith.signing.ssh import public_key
 
-from .conftest import AT, WHO, signed_again
+from .conftest import AT, WHO, candidate, signed_again
 
 PEOPLE = ".github/governance/people.yaml"
 PETRA = ("petra", "petra")
@@ -38,13 +36,6 @@ def refusal(repository, here):
         replayed(repository, here)
     assert refused.value.code == "history-does-not-hold"
     return refused.value
-
-
-def candidate(here, number):
-    """Files of a candidate's pull request, as the harness makes them."""
-    facts = trained(here.main.tree, number)
-    evidence = {"training.json": canonical_json(facts)}
-    return here.files_of(next_record(here.main, "candidate", here.draft(number), evidence), evidence)
 
 
 def with_key_of_petra(here, name):

@@ -18,8 +18,7 @@ from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 
-from .conftest import WHO
-from .test_replay import candidate
+from .conftest import WHO, candidate
 
 
 class Clone:

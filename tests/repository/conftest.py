@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+
+from modelsmith.repository.git import Ident
+
+AUTHOR = Ident("Maya Tan", "maya@example.org", datetime(2026, 1, 31, 9, 0, tzinfo=timezone(timedelta(hours=5.5))))
+"""Who commits."""
 
 SCENARIO = """\
 id: {id}

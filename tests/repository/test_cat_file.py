@@ -15,7 +15,7 @@ from modelsmith.repository.git import Git
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.schema.errors import InfrastructureFailure
 
-from .test_git_plumbing import AUTHOR
+from .conftest import AUTHOR
 
 MAIN = "refs/heads/main"
 

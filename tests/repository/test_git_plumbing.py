@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from modelsmith.repository.tree import Revision
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput
 from modelsmith.schema.pull import Change
 
-AUTHOR = Ident("Maya Tan", "maya@example.org", datetime(2026, 1, 31, 9, 0, tzinfo=timezone(timedelta(hours=5.5))))
+from .conftest import AUTHOR
 
 NAMES = st.text("abcäß 'é\"\n-_", min_size=1, max_size=6).map(lambda name: f"n{name}")
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)

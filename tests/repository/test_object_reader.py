@@ -26,7 +26,7 @@ from modelsmith.schema.errors import (
 )
 from modelsmith.schema.governance import DEEPEST_PATH
 
-from .test_git_plumbing import AUTHOR
+from .conftest import AUTHOR
 
 NAMES = st.sampled_from(["a", "b", "a.b", "a-", "ä", "c d", "z"])
 FILES = st.dictionaries(st.lists(NAMES, min_size=1, max_size=3).map("/".join), st.binary(max_size=3), max_size=8)
