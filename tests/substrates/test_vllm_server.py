@@ -6,26 +6,38 @@ to be right now and then: verdicts that are all alike would prove nothing.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import os
+import re
 import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
+import aiohttp
 import psutil
 import pytest
+from doors import Opened, client, run
 from safetensors.torch import load_file, save_file
 from substrates.substrate_contract import SubstrateContract
+from substrates.vllm_door import DESK, asked, door_to
 
 import modelsmith
+from modelsmith.artifacts.store import Store
 from modelsmith.diagnosis.failures import failure_clusters
 from modelsmith.diagnosis.generate import generate_rows
 from modelsmith.evaluation.prompts import Sample, plan
 from modelsmith.evaluation.scoring import score_completion
 from modelsmith.fleet.executor import LocalExecutor
+from modelsmith.loop.training import seal_adapter
+from modelsmith.promotion.serving import Arm
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import WorkTree
+from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.governed_set import GovernedSet, scenario_digest
@@ -205,6 +217,127 @@ def test_merged_weights_come_to_the_verdicts_of_their_adapter(
     served.close()
     print(f"{len(expected)} scenarios; flips to merged weights in vLLM {flips(expected, found):.3f}")
     assert flips(expected, found) <= MOST_FLIPS
+
+
+@pytest.fixture(scope="module")
+def stored(adapter: tuple[Path, str], folder: Path) -> tuple[Workspace, Arm]:
+    """The adapter as a sealed artifact in a store, and the arm that main would name."""
+    workspace = Workspace(folder / "clone", folder / "home")
+    base = load_cluster(WorkTree(ROOT), DESK).base_model
+    artifact = seal_adapter(adapter[0], folder / "sealed", base)
+    Store(workspace.store(None)).put(folder / "sealed", artifact)
+    return workspace, Arm(f"iter-001-{artifact[7:15]}", artifact, "sha256:" + "c" * 64)
+
+
+def test_the_front_door_sends_each_share_to_its_model_and_streams(
+    server: VllmServer, stored: tuple[Workspace, Arm], governed: GovernedSet, folder: Path
+) -> None:
+    """The adapter's share under its digest's name, the rest to the base model; again after vLLM has forgotten it."""
+    artifact, specialist = stored[1].artifact, stored[1].specialist
+    assert artifact is not None
+    name = f"adapter-{artifact.removeprefix('sha256:')}"
+
+    async def scene() -> None:
+        async with door_to(server, folder, governed, stored, 0.5) as door:
+            own, direct = client(door.url), client(server.url, server.key)
+            listed = {model.id: model.model_dump().get("parent") async for model in direct.models.list()}
+            assert (name in listed, listed.get(name)) == (True, BASE)
+            answers = {}
+            for user in range(12):
+                raw = await own.chat.completions.with_raw_response.create(
+                    **asked(), extra_headers={"x-user": str(user)}
+                )
+                answer = raw.parse()
+                told = raw.headers["x-modelsmith-specialist"]
+                assert answer.model == {specialist: name, "base": BASE}[told]
+                answers.setdefault(told, set()).add(answer.choices[0].message.content)
+                assert answer.usage is not None
+                assert answer.usage.completion_tokens == door.recorder.ends[-1][1].tokens_out > 0
+            assert set(answers) == {specialist, "base"}
+            assert not answers[specialist] & answers["base"], "the adapter answers as the base model does"
+            system = {"role": "system", "content": governed.evalset.prompt.system}
+            for told, model in ((specialist, name), ("base", BASE)):
+                whole = await direct.chat.completions.create(
+                    model=model, messages=[system, *asked()["messages"]], max_tokens=24, temperature=0
+                )
+                assert whole.choices[0].message.content in answers[told]
+            users = {d.arm: key for d, key in zip(door.recorder.decisions, door.recorder.keys, strict=True)}
+            for arm, told in (("specialist", specialist), ("incumbent", "base")):
+                stream = await own.chat.completions.create(**asked(), stream=True, extra_headers={"x-user": users[arm]})
+                chunks = [chunk async for chunk in stream]
+                assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) in answers[told]
+                assert chunks[-1].choices[0].finish_reason in ("stop", "length")
+            forgotten = {"lora_name": name}
+            headers = {"Authorization": f"Bearer {server.key}"}
+            async with door.session.post(f"{server.url}/unload_lora_adapter", json=forgotten, headers=headers) as said:
+                assert said.status == 200
+            raw = await own.chat.completions.with_raw_response.create(
+                **asked(), extra_headers={"x-user": users["specialist"]}
+            )
+            assert (raw.headers["x-modelsmith-specialist"], raw.parse().model) == (specialist, name)
+            ends = [end for _, end in door.recorder.ends]
+            assert {(end.status, end.failed_over) for end in ends} == {(200, False)}
+            assert [end.first_token_ms is not None for end in ends] == [False] * 12 + [True] * 2 + [False]
+
+    run(scene)
+
+
+def test_a_caller_who_hangs_up_at_the_front_door_stops_vllm(
+    server: VllmServer, governed: GovernedSet, folder: Path
+) -> None:
+    async def running(door: Opened) -> bool:
+        headers = {"Authorization": f"Bearer {server.key}"}
+        async with door.session.get(server.url.removesuffix("v1") + "metrics", headers=headers) as said:
+            text = await said.text()
+        return any(float(count) > 0 for count in re.findall(r"^vllm:num_requests_running\S* (\S+)$", text, re.M))
+
+    async def scene() -> None:
+        async with door_to(server, folder, governed, None) as door:
+            async with door.session.post(
+                f"{door.url}/chat/completions", json=asked(stream=True, max_tokens=1500, ignore_eos=True)
+            ) as answer:
+                await answer.content.readany()
+                assert await running(door)
+            async with asyncio.timeout(10):
+                while await running(door):
+                    await asyncio.sleep(0.2)
+            assert [end.hung_up for _, end in door.recorder.ends] == [True]
+
+    run(scene)
+
+
+@pytest.mark.parametrize("killed", ["the server", "its engine"])
+def test_a_server_killed_mid_stream_gives_the_error_and_no_done(
+    model: Path, governed: GovernedSet, folder: Path, killed: str
+) -> None:
+    """A server of its own. Where its engine alone is killed, vLLM says so in the stream, in its own shape."""
+
+    def kill(own: VllmServer) -> None:
+        assert own._process is not None
+        family = psutil.Process(own._process.pid).children(recursive=True)
+        names = {one.pid: " ".join(one.cmdline()) for one in family}
+        engine = [pid for pid, name in names.items() if "EngineCore" in name]
+        assert engine, names
+        os.kill(engine[0] if killed == "its engine" else family[0].pid, signal.SIGKILL)
+
+    async def scene(own: VllmServer) -> None:
+        async with door_to(own, folder, governed, None) as door:
+            body = asked(stream=True, max_tokens=1500, ignore_eos=True)
+            async with door.session.post(f"{door.url}/chat/completions", json=body) as answer:
+                assert answer.status == 200
+                came = await answer.content.readany()
+                kill(own)
+                with contextlib.suppress(aiohttp.ClientError):
+                    async for piece in answer.content.iter_any():
+                        came += piece
+            events = [json.loads(line[6:]) for line in came.split(b"\n\n") if line.startswith(b"data: {")]
+            print(killed, events[-1], [end for _, end in door.recorder.ends])
+            assert events[-1]["error"]["code"] == "backend-down"
+            assert b"[DONE]" not in came
+            assert [end.status for _, end in door.recorder.ends] == [503]
+
+    with VllmServer(model, folder / "killed.log") as own:
+        run(partial(scene, own))
 
 
 def test_a_folder_that_holds_no_model_is_named_by_the_servers_own_words(model: Path, folder: Path) -> None:

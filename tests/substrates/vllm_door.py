@@ -1,0 +1,58 @@
+"""A front door whose only backend is a real vLLM server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from doors import Opened, opened
+
+import modelsmith
+from modelsmith.door.asking import Governed
+from modelsmith.door.follow import Ready, Served
+from modelsmith.door.format_checks import Format
+from modelsmith.door.lines import Line
+from modelsmith.door.models import Models
+from modelsmith.door.settings import Server, Settings
+from modelsmith.governance.router import Rules
+from modelsmith.promotion.serving import Arm
+from modelsmith.repository.load import load_cluster
+from modelsmith.repository.tree import WorkTree
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.governed_set import GovernedSet
+from modelsmith.schema.router import Router, Rule, StickyKey
+from modelsmith.substrates.vllm.server import BASE, VllmServer
+
+ROOT = Path(modelsmith.__file__).parents[1]
+KEY_VARIABLE = "DOOR_TEST_VLLM_KEY"
+DESK = "rtb-pricing"
+NOTE = "Bid rate fell from 41 to 12 in a hundred at 02:00, and answers from Virginia arrive late. Why?"
+
+
+@asynccontextmanager
+async def door_to(
+    server: VllmServer, folder: Path, governed: GovernedSet, stored: tuple[Workspace, Arm] | None, share: float = 0.0
+) -> AsyncIterator[Opened]:
+    """A front door whose only backend is this server; requests with one ``x-user`` stay with one model."""
+    workspace, watched = stored or (Workspace(folder / "clone", folder / "home"), None)
+    cluster, sampling = load_cluster(WorkTree(ROOT), DESK), governed.evalset.sampling
+    asks = Governed(governed.evalset.prompt.system, sampling, cluster.base_model.chat)
+    traffic = Line(cluster, "c" * 40, Arm("base", None, ""), watched, share, asks, Format((), cluster.base_model.chat))
+    backend = Server(engine="vllm", url=server.url, key_env=KEY_VARIABLE, models={"base": BASE})
+    rules = Router(rules=(Rule(name="all", cluster=DESK, key=StickyKey(header="x-user")),))
+    os.environ[KEY_VARIABLE] = server.key
+    async with opened(folder) as door:
+        models = Models(workspace, Settings(backends={DESK: backend}), door.session)
+        made = [await models.make(traffic, arm) for arm in traffic.arms]
+        clusters = {DESK: Ready(traffic, made[0], made[1] if watched else None)}
+        door.door.follower.served = Served("c" * 40, Rules(rules, clusters), clusters)
+        yield door
+        models.close()
+    del os.environ[KEY_VARIABLE]
+
+
+def asked(text: str = NOTE, **more: Any) -> dict[str, Any]:
+    return {"model": DESK, "messages": [{"role": "user", "content": text}], "max_tokens": 24, **more}
