@@ -290,9 +290,9 @@ def promoting(iteration: Waiting) -> ToPromote:
 def lesson_of(iteration: Iteration) -> str | None:
     """Tag of the run whose failures the iteration after this one is to answer; None for the reference's."""
     match iteration:
-        case Ended(outcome="FAIL") | Untrained(outcome="FAIL"):
+        case Ended(outcome="FAIL"):
             return candidate_tag(iteration)
-        case Judged() | Untrained():
+        case Judged():
             return None
     return iteration.lesson
 

@@ -75,7 +75,7 @@ def loop_of(repository, forge=None):
 def begun(repository, phase, **more):
     candidate = {"specialist": "iter-001-aaaaaaaa", "artifact": "sha256:" + "0" * 64, "outcome": "PASS"}
     known = {"cluster": CLUSTER, "number": 1, "commit": repository.tip, "reference": "base"}
-    return Pointer(**known, **candidate, phase=phase, **more).iteration()
+    return Pointer(**{**known, **candidate, "phase": phase, **more}).iteration()
 
 
 @pytest.mark.parametrize(("change", "number"), [(longer, 2), (retold, 1)])
@@ -140,6 +140,14 @@ def test_restart_leaves_the_iteration_behind_and_closes_what_it_had_open(reposit
     again = loop_of(repository, forge)._abandon(left, repository.main)
     assert (again.number, again.phase, again.lesson) == (2, "eval", "the-failed-one")
     assert forge == [1], "the other iteration's stays"
+
+
+@pytest.mark.parametrize("lesson", [None, "the-failed-one"])
+def test_after_an_iteration_without_a_candidate_no_run_of_one_is_asked(repository, lesson):
+    """Nothing was to be learnt, or trained: there is no candidate's run that the next one could diagnose."""
+    bare = begun(repository, "done", outcome="FAIL", specialist=None, artifact=None, lesson=lesson)
+    again = loop_of(repository)._resume(bare, repository.main)
+    assert (again.number, again.lesson) == (2, lesson)
 
 
 def test_a_number_that_left_anything_here_is_not_used_again_without_state(repository):
