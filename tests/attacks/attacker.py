@@ -612,3 +612,8 @@ class World(Place):
 def merge_pull_request(world: World, number: int, key: str) -> None:
     """`modelsmith pr merge --key`."""
     pr_merge.run(world.workspace, pr_merge.PrMergeRequest(number=number, key=world.key(key)))
+
+
+def signed_by(world, actor, number=4, **other):
+    """An honest approval of a pull request, as a receipt would hold it."""
+    return world.review(actor, world.sign_with(actor, world.statement(actor, number, **other)))

@@ -8,18 +8,24 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
-from attacker import CODEOWNERS, HARNESS, MAIN, NOBODY, PEOPLE_FILE, POLICY, ROUTING, merge_pull_request, refused
+from attacker import (
+    CODEOWNERS,
+    HARNESS,
+    MAIN,
+    NOBODY,
+    PEOPLE_FILE,
+    POLICY,
+    ROUTING,
+    merge_pull_request,
+    refused,
+    signed_by,
+)
 
 from modelsmith.forges.events import new_event
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, EVENT_NAMESPACE, PromotionRecord
 from modelsmith.schema.pull import SignedApproval
 from modelsmith.signing import ssh
-
-
-def signed_by(world, actor, number=4, **other):
-    """An honest approval of a pull request, as a receipt would hold it."""
-    return world.review(actor, world.sign_with(actor, world.statement(actor, number, **other)))
 
 
 def head_of(world, number=4):

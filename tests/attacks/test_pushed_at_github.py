@@ -8,10 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
+import bombs
 import pytest
-import test_approvals as approvals
-import test_limits as limits
-from attacker import MAIN, NOBODY, refused
+from attacker import MAIN, NOBODY, refused, signed_by
 from github_server import ALL
 from github_settings import ADMIN
 from test_at_github import NAME, WorldAtGitHub, forced, fresh, github, waiting  # noqa: F401
@@ -47,7 +46,7 @@ def merge_of_nothing(world: WorldAtGitHub) -> str:
 
 def evil_merge(world: WorldAtGitHub) -> str:
     """Of what Maya approved, and a note that she did not see."""
-    world.as_("maya").review(4, approvals.signed_by(world, "maya").proof)
+    world.as_("maya").review(4, signed_by(world, "maya").proof)
     main, head = world.main(), world.head(4)
     world.as_("maya").fetch_into(world.git)
     honest = world.git.commit_tree(world.git.merge_tree(main, head), [main], "x\n", NOBODY)
@@ -144,7 +143,7 @@ def undisturbed(world: WorldAtGitHub, act: Callable[[], object]) -> Iterator[str
 
 
 @pytest.mark.parametrize(
-    "made", [limits.billion_files, limits.deep_folders_that_go, limits.wide_folders, limits.many_parents]
+    "made", [bombs.billion_files, bombs.deep_folders_that_go, bombs.wide_folders, bombs.many_parents]
 )
 def test_what_is_opened_by_hand_keeps_no_reader_busy_and_hides_no_other(
     fresh: WorldAtGitHub,  # noqa: F811
@@ -154,7 +153,7 @@ def test_what_is_opened_by_hand_keeps_no_reader_busy_and_hides_no_other(
     other = fresh.propose({"docs/other.md": b"x"}, "maya", branch="other")
     fresh.reject(other, "petra")
     head = made(fresh)
-    tip = limits.opened_by_hand(fresh, 2, fresh.main(), head, "sha256:" + "0" * 64, other)
+    tip = bombs.opened_by_hand(fresh, 2, fresh.main(), head, "sha256:" + "0" * 64, other)
     forced(fresh, head, "refs/heads/b")
     forced(fresh, tip, "refs/modelsmith/pulls/2")
     fresh.server.opened(fresh.server.repos[NAME], "petra-gh", "b", "t")
