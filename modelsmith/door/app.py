@@ -25,8 +25,8 @@ from modelsmith.schema.errors import ModelsmithError
 
 CALLER: Final[web.RequestKey[Token | None]] = web.RequestKey("caller", Token | None)  # type: ignore[arg-type]
 """Whose key a request came with; None where nobody needs one."""
-REPORTS_WAITING: Final = 128
-"""Bodies of reports that wait while two are read: threads are few, and main is followed in one of them."""
+READERS: Final = 2
+"""Bodies of reports that are read at once: threads are few, and main is followed in one of them."""
 OPEN: Final = ("/healthz", "/readyz")
 """Paths that are answered without a key: they say no more than whether there is a door."""
 
@@ -44,7 +44,7 @@ class Door:
 
     def __post_init__(self) -> None:
         self._gate = Gate(self.counting.limits)
-        self._reports = Gate(self.counting.limits.model_copy(update={"at_once": 2, "waiting": REPORTS_WAITING}))
+        self._reports = Gate(self.counting.limits.model_copy(update={"at_once": READERS}))
 
     def app(self) -> web.Application:
         """The web application that answers requests."""
