@@ -81,6 +81,7 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     async with opened(workspace, settings, listening, keeper, keys, say) as follower:
+        say(f"port {listening.port}: main is verified and its models are loaded first; until then: 503 not-ready")
         served = await follower.start()
         following = asyncio.create_task(follower.follow())
         names = ", ".join(sorted(served.clusters))

@@ -320,6 +320,7 @@ def test_the_command_exports_and_ends_when_it_is_told_to(world, collector):
     served = world.start(COMMAND, "serve", "--no-keys", "--port", str(port), env=world.environment() | variables)
     try:
         assert "telemetry: traces and metrics are exported" in served.stderr.readline()
+        assert "until then: 503 not-ready" in served.stderr.readline()
         assert "serves" in served.stderr.readline()
         body = json.dumps(ASKED | {"model": DEPLOYED, "max_tokens": 2}).encode()
         asked = Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, {"Content-Type": "application/json"})
