@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,16 @@ from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import Telemetry
 from modelsmith.governance.router import Rules
 from modelsmith.live.port import Answered, Decision
+from modelsmith.live.recorder import LiveRecorder
+from modelsmith.live.watching import Watching
 from modelsmith.promotion.serving import Arm
 from modelsmith.repository.tokens import Tokens
-from modelsmith.schema.cluster import Cluster, Deployment
+from modelsmith.schema.cluster import Cluster, Deployment, Rollback
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.router import Router
 from modelsmith.schema.rubric import RubricPoint
 from modelsmith.schema.source import BaseModelSource, Chat
+from modelsmith.schema.watch import Guard, Rule
 
 ZERO = "sha256:" + "0" * 64
 CLUSTER = "pricing"
@@ -288,3 +291,14 @@ def run(scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
                 await _clients.pop().close()
 
     asyncio.run(whole())
+
+
+def measured(door, folder):
+    """The door counts from now on, by a rule that is approved a moment ago."""
+    rule = Rule(least_decisions=20, errors=Guard(max_rise=0.05))
+    terms = Rollback(metric="won", max_drop=0.2, window_minutes=60, manual_hours=48, rule=rule)
+    recorder = LiveRecorder(folder / "live", bytes(32))
+    recorder.follow([Watching(CLUSTER, WATCHED.specialist, WATCHED.record, terms, datetime.now(UTC))])
+    was = door.door.counting
+    door.door.counting = replace(was, recorder=recorder, shadows=Shadows(was.limits, recorder, was.formats))
+    return recorder

@@ -136,7 +136,7 @@ def test_nothing_is_deployed_without_a_shadow_that_policy_asks_for(world):
     world.closed_to_everybody(deployed(world, {}), saying="policy asks for live.json", requester=attacker.HARNESS)
 
 
-def test_a_specialist_that_breaks_the_format_in_the_shadow_is_not_deployed(world):
+def test_a_specialist_that_breaks_the_format_in_the_shadow_is_refused(world):
     """What is worse in the shadow is refused, and its evidence opens no gate."""
     copies(world, 900, broken=0.4)
     with refused("window-worse"):

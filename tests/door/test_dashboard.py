@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from door.test_taken_back import measured
-from doors import CLUSTER, client, until
+from doors import CLUSTER, client, measured, until
 from prometheus_client.parser import text_string_to_metric_families
 
 import modelsmith

@@ -1,26 +1,6 @@
 """The door with its real recorder: what fails is taken back, and from then on nothing of it is asked."""
 
-from dataclasses import replace
-from datetime import UTC, datetime
-
-from doors import CLUSTER, WATCHED
-
-from modelsmith.door.shadow import Shadows
-from modelsmith.live.recorder import LiveRecorder
-from modelsmith.live.watching import Watching
-from modelsmith.schema.cluster import Rollback
-from modelsmith.schema.watch import Guard, Rule
-
-
-def measured(door, folder):
-    """The door counts from now on, by a rule that is approved a moment ago."""
-    rule = Rule(least_decisions=20, errors=Guard(max_rise=0.05))
-    terms = Rollback(metric="won", max_drop=0.2, window_minutes=60, manual_hours=48, rule=rule)
-    recorder = LiveRecorder(folder / "live", bytes(32))
-    recorder.follow([Watching(CLUSTER, WATCHED.specialist, WATCHED.record, terms, datetime.now(UTC))])
-    was = door.door.counting
-    door.door.counting = replace(was, recorder=recorder, shadows=Shadows(was.limits, recorder, was.formats))
-    return recorder
+from doors import CLUSTER, WATCHED, measured
 
 
 def test_a_specialist_that_fails_gets_nothing_once_it_is_taken_back(play, tmp_path):
