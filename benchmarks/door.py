@@ -2,7 +2,11 @@
 
 All three stand before one stub that answers at once (`chat_stub`), each in a process of its own, and are asked over
 kept connections in turn. The bare one reads the JSON, renames the model, writes it anew and passes the answer on. The
-door has its key, rules, share, decision, figures and log. Nothing is under watch, so no decision goes to the store.
+door has its key, rules, share, decision, figures and log; the specialist is under watch by a rule with guards, so every
+decision and answer goes to the store and is judged, and the format of answers is checked. With ``--litellm PROGRAM``
+(``pip install 'litellm[proxy]'`` in an environment of its own) its proxy stands there, too, with a key and one model.
+
+Streams: so many that have begun and say nothing more, and what each costs the door in memory.
 
 Rules: 1,000 of them, each with a condition of its own; a request that only the last one takes.
 """
@@ -13,12 +17,16 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
+import resource
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +45,25 @@ from modelsmith.door.http_upstream import HttpModel
 from modelsmith.door.journal import Journal
 from modelsmith.door.lines import Line
 from modelsmith.door.metrics import DoorMetrics
+from modelsmith.door.server import SWITCH_SECONDS
 from modelsmith.door.settings import Limits
 from modelsmith.door.shadow import Shadows
 from modelsmith.door.upstream import Model
 from modelsmith.governance.router import Asked, Rules
 from modelsmith.live.recorder import LiveRecorder
+from modelsmith.live.watching import Watching
+from modelsmith.points.format_points import format_points
 from modelsmith.promotion.serving import Arm
-from modelsmith.repository.load import load_cluster
+from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tokens import Tokens, callers
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.cluster import Rollback
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.router import Router, Rule, StickyKey, When
 from modelsmith.schema.source import Chat
+from modelsmith.schema.watch import Guard
+from modelsmith.schema.watch import Rule as Watch
 
 CLUSTER = "rtb-pricing"
 GOAL_RATIO = 1.3
@@ -85,17 +99,123 @@ async def _no_model(line: Line, arm: Arm) -> Model:
     raise NotImplementedError
 
 
+def litellm_config(folder: Path, url: str, key: str) -> Path:
+    """One model, the same key for callers, no log of requests."""
+    asked = {"model": "openai/other", "api_base": url, "api_key": "none"}
+    config = {
+        "model_list": [{"model_name": "m", "litellm_params": asked}],
+        "general_settings": {"master_key": key},
+        "litellm_settings": {"set_verbose": False, "num_retries": 0, "telemetry": False},
+    }
+    path = folder / "litellm.yaml"
+    path.write_text(json.dumps(config))
+    return path
+
+
+@contextlib.contextmanager
+def litellm(program: str, url: str, folder: Path, key: str) -> Iterator[tuple[str, psutil.Process]]:
+    """LiteLLM's proxy, one worker, as it comes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = litellm_config(folder, url, key)
+    command = [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
+    quiet = {**os.environ, "LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    with (folder / "litellm.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=quiet)
+    try:
+        end = time.monotonic() + 120
+        while time.monotonic() < end and process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/v1", psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def _quiet(request: web.Request) -> web.StreamResponse:
+    """A stream that begins, and says nothing more."""
+    out = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await out.prepare(request)
+    choice = {"index": 0, "delta": {"content": "x"}, "finish_reason": None}
+    head = {"id": "a", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    await out.write(b"data: " + json.dumps({**head, "choices": [choice]}).encode() + b"\n\n")
+    await asyncio.sleep(3600)
+    return out
+
+
+async def quiet_backend() -> None:
+    """Serve such streams until standard input closes."""
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", _quiet)
+    async with listening(app) as port:
+        print(port, flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+async def hold_streams(url: str, key: str, number: int) -> tuple[list[asyncio.StreamWriter], float]:
+    """So many streams that have begun; their connections, and the seconds that it took."""
+    host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
+    body = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": QUESTION}]}).encode()
+    begin, room = time.perf_counter(), asyncio.Semaphore(200)
+
+    async def one(number: int) -> asyncio.StreamWriter:
+        async with room:
+            reader, writer = await asyncio.open_connection(host, int(port), limit=4096)
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+            head += f"Authorization: Bearer {key}\r\nX-User: {number}\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
+            told = await reader.readuntil(b"data: ")
+            if b" 200 " not in told.split(b"\r\n", 1)[0]:
+                raise RuntimeError(told.decode())
+            return writer
+
+    return list(await asyncio.gather(*map(one, range(number)))), time.perf_counter() - begin
+
+
+def stream_memory(folder: Path, key: str, number: int) -> dict[str, float]:
+    """KiB of the door for each of so many streams that say nothing."""
+    command = [sys.executable, __file__, "--serve", "quiet", "", str(folder)]
+    backend = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert backend.stdin
+    assert backend.stdout
+    url = f"http://127.0.0.1:{int(backend.stdout.readline())}/v1"
+    try:
+        with subject("door", url, folder) as (where, process):
+
+            async def measured() -> dict[str, float]:
+                warm, _ = await hold_streams(where, key, 50)
+                before = process.memory_info().rss
+                held, seconds = await hold_streams(where, key, number)
+                used = process.memory_info().rss - before
+                for writer in (*warm, *held):
+                    writer.close()
+                return {"streams": number, "kib_each": used / 1024 / number, "seconds_to_begin": seconds}
+
+            return asyncio.run(measured())
+    finally:
+        backend.stdin.close()
+        backend.wait()
+
+
 def door(session: aiohttp.ClientSession, url: str, folder: Path, keys: Tokens) -> web.Application:
     """The door before two models of the stub, half of the requests each."""
     arms = Arm("iter-001-0000000a", None, "sha256:" + "a" * 64), Arm("iter-002-0000000b", None, "sha256:" + "b" * 64)
     governed = Governed("Be brief.", Sampling(max_new_tokens=64), Chat())
-    line = Line(load_cluster(WorkTree(ROOT), CLUSTER), "c" * 40, *arms, 0.5, governed, Format((), Chat()))
+    cluster = load_cluster(WorkTree(ROOT), CLUSTER)
+    points = format_points(load_eval_set(WorkTree(ROOT), cluster.eval_set).rubric.points)
+    line = Line(cluster, "c" * 40, *arms, 0.5, governed, Format(points, Chat()))
     first, second = (HttpModel(session, url, arm.specialist) for arm in arms)
     rule = Rule(name="all", cluster=CLUSTER, key=StickyKey(header="x-user"))
     follower = Follower(Workspace(ROOT), _no_model, lambda commit: None, lambda what, error: None)
     follower.served = Served("c" * 40, Rules(Router(rules=(rule,)), [CLUSTER]), {CLUSTER: Ready(line, first, second)})
     recorder = LiveRecorder(folder / "live", b"k" * 32)
-    limits = Limits(at_once=2048)
+    watch = Watch(least_decisions=10**9, errors=Guard(max_rise=0.05), format=Guard(max_rise=0.05))
+    terms = Rollback(metric="won", max_drop=0.2, window_minutes=600, manual_hours=48, rule=watch)
+    recorder.follow([Watching(CLUSTER, arms[1].specialist, arms[1].record, terms, datetime.now(UTC))])
+    limits = Limits(at_once=20_000)
     formats = FormatChecks(limits.checked_at_once)
     counting = Counting(
         limits, recorder, Journal(folder / "log.jsonl"), DoorMetrics(), formats, Shadows(limits, recorder, formats)
@@ -170,16 +290,27 @@ def rules_microseconds() -> float:
     return statistics.median(times) * 1e6
 
 
+def _added(results: dict[str, Any], what: str, connections: int) -> float:
+    """Milliseconds that a subject adds at the median."""
+    return float(results[f"{what}, {connections}"]["p50_ms"] - results[f"nothing between, {connections}"]["p50_ms"])
+
+
 def main() -> None:
     """Measure in turn, print a table, write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 32])
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 32, 512])
+    parser.add_argument("--litellm", metavar="PROGRAM")
+    parser.add_argument("--streams", type=int, default=10_000)
     parser.add_argument("--serve", nargs=3, metavar=("WHAT", "URL", "FOLDER"))
     given = parser.parse_args()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if given.serve:
-        asyncio.run(serve(given.serve[0], given.serve[1], Path(given.serve[2])))
+        what, url, place = given.serve
+        sys.setswitchinterval(SWITCH_SECONDS if what == "door" else sys.getswitchinterval())
+        asyncio.run(quiet_backend() if what == "quiet" else serve(what, url, Path(place)))
         return
     facts = machine("aiohttp", "prometheus-client", "google-re2")
     rows: list[tuple[object, ...]] = []
@@ -189,6 +320,8 @@ def main() -> None:
         key = callers(folder).issue("caller", (CLUSTER,), 1)[1]
         subjects: dict[str, tuple[str, psutil.Process | None]] = {"nothing between": (url, None)}
         subjects |= {what: stack.enter_context(subject(what, url, folder)) for what in ("bare", "door")}
+        if given.litellm:
+            subjects["litellm"] = stack.enter_context(litellm(given.litellm, url, folder, key))
         for connections in given.connections:
             found: dict[str, list[list[float]]] = {what: [] for what in subjects}
             spent = dict.fromkeys(subjects, 0.0)
@@ -210,6 +343,8 @@ def main() -> None:
                 results[f"{what}, {connections}"] = measured
     ratios = {n: results[f"door, {n}"]["p50_ms"] / results[f"bare, {n}"]["p50_ms"] for n in given.connections}
     micro = rules_microseconds()
+    with tempfile.TemporaryDirectory() as name:
+        streams = stream_memory(Path(name), callers(Path(name)).issue("caller", (CLUSTER,), 1)[1], given.streams)
     goals = {
         "p50_ratio_at_most": GOAL_RATIO,
         "p50_met": max(ratios.values()) <= GOAL_RATIO,
@@ -217,11 +352,29 @@ def main() -> None:
         "rules_met": micro <= GOAL_RULES_MICROSECONDS,
     }
     cpus = {n: results[f"door, {n}"]["cpu_ms"] / results[f"bare, {n}"]["cpu_ms"] for n in given.connections}
-    figures = {"milliseconds": results, "p50_ratio": ratios, "cpu_ratio": cpus, "rules_1000_microseconds": micro}
+    beside = {
+        str(n): {
+            "added_p50": _added(results, "litellm", n) / _added(results, "door", n),
+            "rate": results[f"door, {n}"]["per_second"] / results[f"litellm, {n}"]["per_second"],
+        }
+        for n in given.connections
+        if f"litellm, {n}" in results
+    }
+    figures = {
+        "streams": streams,
+        "times_litellm": beside,
+        "milliseconds": results,
+        "p50_ratio": ratios,
+        "cpu_ratio": cpus,
+        "rules_1000_microseconds": micro,
+    }
     save(RESULTS / "door.json", {"machine": facts, **figures, "goal": goals})
     print(table(("milliseconds", "p50", "p99", "a second", "cpu each"), rows))
     print(f"\nratio of p50 to bare: {', '.join(f'{r:.2f} at {n}' for n, r in ratios.items())}")
     print(f"ratio of processor time to bare: {', '.join(f'{r:.2f} at {n}' for n, r in cpus.items())}")
+    for n, one in beside.items():
+        print(f"LiteLLM at {n}: {one['added_p50']:.1f} times the added p50, {one['rate']:.1f} times fewer a second")
+    print(f"{streams['streams']:,} quiet streams: {streams['kib_each']:.0f} KiB each")
     print(f"1,000 rules: {micro:.1f} us")
 
 

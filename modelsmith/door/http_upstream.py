@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from modelsmith.door.asking import encode
 from modelsmith.door.refusal import Down
@@ -47,15 +49,12 @@ class HttpModel:
     async def ask(self, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
         """See `Model`."""
         asked = {name: value for name, value in body.items() if name not in self.omit}
-        headers = {"Content-Type": JSON, "Accept-Encoding": "identity"}
-        if self.key is not None:
-            headers["Authorization"] = f"Bearer {self.key}"
         data = encode({**asked, **self.more, "model": self.name})
-        response = await self._post(data, headers)
+        response = await self._post(data)
         if response.status == 404 and self.mend is not None:
             response.close()
             await self.mend()
-            response = await self._post(data, headers)
+            response = await self._post(data)
         async with response:
             kind = response.content_type
             if response.status != 200 and response.status not in _TO_BLAME:
@@ -66,12 +65,28 @@ class HttpModel:
                 raise Down(502, "content encoding", again=False)
             yield Reply(response.status, kind, _pieces(response))
 
-    async def _post(self, data: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self.silence_seconds)
-        url = f"{self.url.rstrip('/')}/chat/completions"
+    @cached_property
+    def _place(self) -> URL:
+        return URL(f"{self.url.rstrip('/')}/chat/completions")
+
+    @cached_property
+    def _headers(self) -> Mapping[str, str]:
+        authorized = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
+        return {"Content-Type": JSON, "Accept-Encoding": "identity", **authorized}
+
+    @cached_property
+    def _timeout(self) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self.silence_seconds)
+
+    async def _post(self, data: bytes) -> aiohttp.ClientResponse:
         try:
             return await self.session.post(
-                url, data=data, headers=headers, timeout=timeout, allow_redirects=False, proxy=self.proxy
+                self._place,
+                data=data,
+                headers=self._headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+                proxy=self.proxy,
             )
         except aiohttp.ConnectionTimeoutError:
             raise Down(503, "connect", again=False) from None

@@ -25,15 +25,14 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lines: deque[str] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[dict[str, Any]] = deque(maxlen=_MOST_WAITING)
         self._ended = threading.Event()
         self._writer = threading.Thread(target=self._write_on, name="door-log", daemon=True)
         self._writer.start()
 
     def note(self, what: str, **facts: Any) -> None:
         """Add a line to the journal."""
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._lines.append(json.dumps({"at": at, "what": what, **facts}))
+        self._waiting.append({"at": datetime.now(UTC), "what": what, **facts})
 
     def close(self) -> None:
         """Write what waits, and end."""
@@ -46,7 +45,7 @@ class Journal:
         self._write()
 
     def _write(self) -> None:
-        lines = [self._lines.popleft() + "\n" for _ in range(len(self._lines))]
+        lines = [_line(self._waiting.popleft()) for _ in range(len(self._waiting))]
         if not lines:
             return
         with suppress(OSError):
@@ -55,3 +54,8 @@ class Journal:
                 self._path.replace(self._path.with_suffix(".1.jsonl"))
             with self._path.open("a", encoding="utf-8") as file:
                 file.writelines(lines)
+
+
+def _line(facts: dict[str, Any]) -> str:
+    at = facts["at"].isoformat(timespec="milliseconds")
+    return json.dumps({**facts, "at": at}) + "\n"
