@@ -1,0 +1,94 @@
+"""What the front door's store of counts costs, and how long a window takes to read, by decisions that it holds.
+
+Decisions and their answers are noted in batches, as the door's thread does; then a window is read, and a thousand
+decisions more and a hundred reports are added. A window is read from tallies that every transaction keeps up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from common import RESULTS, machine, save, table
+
+from modelsmith.live.ids import Ids
+from modelsmith.live.port import Answered, Decision
+from modelsmith.live.store import Note, Store, measured_of
+from modelsmith.schema.canonical import digest
+
+GOAL_SECONDS = 1.0
+RECORD = digest("a deployment")
+BATCH = 5_000
+ANSWERED = measured_of(Answered(200, 50.0, 200.0, 100, 20, format_ok=True), 800.0)
+
+
+def decisions(ids: Ids, first: int, number: int) -> list[Note]:
+    """So many, each of a key of its own, half of them the specialist's."""
+    at = datetime(2026, 5, 1, tzinfo=UTC)
+    return [Note(_decided(ids, n, at + timedelta(milliseconds=n)), ANSWERED) for n in range(first, first + number)]
+
+
+def _decided(ids: Ids, n: int, at: datetime) -> Decision:
+    arm = "specialist" if n % 2 else "incumbent"
+    unit = ids.unit("c", "iter-002-0000000a", f"key-{n}")
+    return ids.decision("c", "iter-002-0000000a", "base", RECORD, arm, unit, 0.5, "canary", at)
+
+
+def measure(sizes: list[int], file: Path) -> list[dict[str, float]]:
+    """Fill one store up to each size and look."""
+    ids, held, found = Ids(bytes(32)), 0, []
+    store = Store(file)
+    for size in sizes:
+        begin, count = time.perf_counter(), held
+        while held < size:
+            store.note(decisions(ids, held, min(BATCH, size - held)))
+            held += min(BATCH, size - held)
+        filled = (time.perf_counter() - begin) / max(1, held - count)
+        reads = []
+        for _ in range(20):
+            begin = time.perf_counter()
+            counts = store.counts(RECORD, ["won", "errors", "slow", "format"])
+            reads.append(time.perf_counter() - begin)
+        assert counts is not None
+        assert sum(one.specialist + one.incumbent for one in counts.stages) == held
+        more = decisions(ids, held, 1000)
+        begin = time.perf_counter()
+        store.note(more)
+        added = time.perf_counter() - begin
+        held += 1000
+        found.append(
+            {
+                "decisions": size,
+                "note_us": filled * 1e6,
+                "read_ms": statistics.median(reads) * 1000,
+                "thousand_ms": added * 1000,
+                "megabytes": file.stat().st_size / 1e6,
+            }
+        )
+    store.close()
+    return found
+
+
+def main() -> None:
+    """Measure, print a table, write the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--decisions", type=int, nargs="+", default=[10_000, 1_000_000, 10_000_000])
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(sorted(given.decisions), Path(folder, "counts.sqlite3"))
+    goal = {"read_seconds_at_most": GOAL_SECONDS, "met": all(one["read_ms"] <= 1000 * GOAL_SECONDS for one in found)}
+    save(RESULTS / "live_store.json", {"machine": machine(), "sizes": found, "goal": goal})
+    heads = ("decisions", "us each to note", "ms to read", "ms for 1,000 more", "MB")
+    rows = [
+        (f"{one['decisions']:,}", *(round(one[name], 2) for name in ("note_us", "read_ms", "thousand_ms", "megabytes")))
+        for one in found
+    ]
+    print(table(heads, rows))
+
+
+if __name__ == "__main__":
+    main()
