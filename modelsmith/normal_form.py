@@ -24,7 +24,7 @@ _OF_MARKS: Final[dict[Form, str]] = {"NFD": "\u0f73\u0f75\u0f81", "NFKD": "\u0f7
 
 
 def normalized(form: Form, text: str) -> str:
-    """What `unicodedata.normalize` gives."""
+    """The text in a normal form, as `unicodedata.normalize` gives it, but in linear time."""
     if len(text) >= _SHORT and not text.isascii():
         apart: Form = "NFKD" if form in ("NFKC", "NFKD") else "NFD"
         text = _runs(apart).sub(lambda run: _sorted(apart, run[0]), text)

@@ -19,13 +19,13 @@ _PLANS = {"new": "is new", "same": "as it is", "added": "gets our server", "chan
 
 
 def show(client: Client, role: Role, into: Path | None, as_json: bool) -> None:
-    """What installing would do."""
+    """Show what installing would do."""
     root = _root(into)
     _tell(root, client, role, plan(root, client, role), _PLANS, as_json)
 
 
 def install(client: Client, role: Role, into: Path | None, replace: bool, as_json: bool) -> None:
-    """Install it.
+    """Install a pack for an agent's client.
 
     Raises:
         InvalidInput: ``pack-differs``; ``outside-role`` in a session with a role; as `plan`.

@@ -175,7 +175,7 @@ _GRAPHS: Final = (
 
 
 def dashboard() -> dict[str, Any]:
-    """What Grafana imports."""
+    """The front door's Grafana dashboard, as JSON that Grafana imports."""
     panels: list[dict[str, Any]] = []
     across, down = 0, 0
     for height, group, make in ((5, _STATS, _stat), (8, _GRAPHS, _graph)):

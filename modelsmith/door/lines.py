@@ -46,7 +46,7 @@ class Line:
 
     @property
     def stage(self) -> Stage:
-        """How far its deployment is."""
+        """Stage of the deployment: a canary, or all traffic."""
         return "canary" if self.watched else "full"
 
     @property

@@ -175,7 +175,7 @@ class Ledger:
         return self.page(since, limit).events
 
     def page(self, since: str | None, limit: int) -> Page:
-        """The same, with the end of the ledger at that moment.
+        """The events that `events` gives, with the end of the ledger at that moment.
 
         Raises:
             InvalidInput, InfrastructureFailure: as `events`.

@@ -26,7 +26,7 @@ from modelsmith.schema.steps import step
 
 
 class Shadow(NamedTuple):
-    """A shadow now."""
+    """A shadow as it stands now: what was counted, and what that comes to."""
 
     shadowed: Shadowed
     counts: Counts | None

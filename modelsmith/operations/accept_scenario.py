@@ -55,7 +55,7 @@ class AcceptScenarioRequest(Request):
 
 
 class AcceptScenarioResult(Result):
-    """What was proposed."""
+    """The scenario that was proposed, and its pull request."""
 
     scenario: str
     path: str

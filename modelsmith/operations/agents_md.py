@@ -19,7 +19,7 @@ class AgentsMdRequest(Request):
 
 
 class AgentsMdResult(Result):
-    """What became of the file."""
+    """The file of the agents' contract, and whether it changed."""
 
     file: str
     changed: bool

@@ -46,7 +46,7 @@ class AuditRequest(Request):
 
 
 class AuditResult(Result):
-    """What the range holds."""
+    """Everything that main took in within the range."""
 
     digest: str
     """Of ``audit.json``."""

@@ -45,7 +45,7 @@ class CaptureRequest(Request):
 
 
 class CaptureResult(Result):
-    """What was staged."""
+    """Pending cases that were staged, and their pull request."""
 
     records: int
     staged: int

@@ -24,7 +24,7 @@ class DiagnoseRequest(Request):
 
 
 class DiagnoseResult(Result):
-    """Most severe first."""
+    """Failure clusters of a run, most severe first."""
 
     tag: str
     failure_clusters: tuple[FailureCluster, ...]

@@ -66,7 +66,7 @@ class EvalRequest(Request):
 
 
 class EvalResult(Result):
-    """The run."""
+    """The run, and for a change what the whole set comes to."""
 
     run: RunResult | None
     """None when `changed_since` found nothing to ask."""

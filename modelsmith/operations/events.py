@@ -27,7 +27,7 @@ class EventsRequest(Request):
 
 
 class EventsResult(Result):
-    """Oldest first."""
+    """Events after the cursor, oldest first."""
 
     followed: ClassVar[str] = "events"
     events: tuple[Recorded, ...]

@@ -29,7 +29,7 @@ class EvidenceRequest(Request):
 
 
 class EvidenceResult(Result):
-    """The bundle."""
+    """The evidence bundle of a specialist."""
 
     specialist: str
     artifact: str

@@ -45,7 +45,7 @@ class ExportRequest(Request):
 
 
 class ExportResult(Result):
-    """Where the export stands."""
+    """The export, and the state that it has reached."""
 
     cluster: str
     parent: str

@@ -32,7 +32,7 @@ class ExportInspectRequest(Request):
 
 
 class ExportInspectResult(Result):
-    """What was written."""
+    """The log that was written."""
 
     file: str
     tag: str

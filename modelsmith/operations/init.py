@@ -99,7 +99,7 @@ class InitRequest(Request):
 
 
 class InitResult(Result):
-    """Where everything is."""
+    """The new repository: its forge, its kit and its people."""
 
     directory: str
     forge: str

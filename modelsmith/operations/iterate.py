@@ -67,7 +67,7 @@ class IterateRequest(Request):
 
 
 class IterateResult(Result):
-    """Where the loop stands."""
+    """The iteration as it stands after the call."""
 
     cluster: str
     iteration: int

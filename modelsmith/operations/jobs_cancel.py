@@ -21,7 +21,7 @@ class JobsCancelRequest(Request):
 
 
 class JobsCancelResult(Result):
-    """The job."""
+    """The job that was cancelled."""
 
     job: JobView
 

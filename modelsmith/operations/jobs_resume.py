@@ -40,7 +40,7 @@ def _of(asked: Asked) -> Request:
 
 
 class JobsResumeResult(Result):
-    """The job."""
+    """The job that goes on."""
 
     job: JobView
 

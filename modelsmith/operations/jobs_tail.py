@@ -24,7 +24,7 @@ class JobsTailRequest(Request):
 
 
 class JobsTailResult(Result):
-    """Oldest first."""
+    """What a job has said, oldest first."""
 
     job: str
     lines: tuple[str, ...]

@@ -41,7 +41,7 @@ class LiveRequest(Request):
 
 
 class LiveResult(Result):
-    """One window now."""
+    """A cluster's window as it stands now."""
 
     cluster: str
     specialist: str

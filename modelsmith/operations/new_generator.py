@@ -80,7 +80,7 @@ class NewGeneratorRequest(Request):
 
 
 def run(workspace: Workspace, request: NewGeneratorRequest) -> NewResult:
-    """Write the generator."""
+    """Write the generator's file."""
     found = OpenSet(workspace, request.set)
     found.require_capability(request.capability)
     taken = {one.value.id for one in found.files.generators}

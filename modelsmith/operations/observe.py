@@ -44,7 +44,7 @@ class ObserveRequest(Request):
 
 
 class ObserveResult(Result):
-    """What was observed."""
+    """What the observer saw, and whether it agrees."""
 
     specialist: str
     agreement: Agreement

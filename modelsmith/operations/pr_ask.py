@@ -24,7 +24,7 @@ class PrAskRequest(Request):
 
 
 class PrAskResult(Result):
-    """Who is asked."""
+    """Owners who are asked to decide."""
 
     number: int
     title: str

@@ -28,7 +28,7 @@ class PrCloseRequest(Request):
 
 
 class PrCloseResult(Result):
-    """What was closed."""
+    """The pull request that was closed."""
 
     number: int
     title: str

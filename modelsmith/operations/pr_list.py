@@ -22,7 +22,7 @@ class PrListRequest(Request):
 
 
 class PrListResult(Result):
-    """Newest first."""
+    """Pull requests, newest first."""
 
     pulls: tuple[PullView, ...]
     unreadable: tuple[UnreadableView, ...] = ()

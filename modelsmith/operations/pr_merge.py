@@ -34,7 +34,7 @@ class PrMergeRequest(Request):
 
 
 class PrMergeResult(Result):
-    """Where it landed."""
+    """The merged pull request, and the commit of main that it became."""
 
     number: int
     title: str

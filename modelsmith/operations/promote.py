@@ -62,7 +62,7 @@ class PromoteRequest(Request):
 
 
 class PromoteResult(Result):
-    """What was requested."""
+    """The step that was requested, and its pull request."""
 
     cluster: str
     model: str

@@ -40,7 +40,7 @@ class Failure(Frozen):
 
 
 class ResultsResult(Result):
-    """The run."""
+    """A run with its failed answers."""
 
     run: RunResult
     failures: tuple[Failure, ...]

@@ -76,7 +76,7 @@ class NearView(Frozen):
 
 
 class ReviewSyntheticResult(Result):
-    """The batch."""
+    """The batch of training rows, as a reviewer reads it."""
 
     cluster: str
     iteration: int

@@ -62,7 +62,7 @@ class RollbackRequest(Request):
 
 
 class RollbackResult(Result):
-    """What was done, or waits."""
+    """The rollback or clearance, done or waiting."""
 
     cluster: str
     event: str

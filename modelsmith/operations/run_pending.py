@@ -49,7 +49,7 @@ class AnsweredCase(Frozen):
 
 
 class RunPendingResult(Result):
-    """Most seen first."""
+    """Pending cases with answers, most seen first."""
 
     cluster: str
     model: str

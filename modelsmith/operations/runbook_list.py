@@ -32,7 +32,7 @@ class BrokenRunbook(Frozen):
 
 
 class RunbookListResult(Result):
-    """By name."""
+    """Runbooks of main, by name."""
 
     runbooks: tuple[RunbookView, ...]
     broken: tuple[BrokenRunbook, ...]

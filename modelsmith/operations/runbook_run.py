@@ -66,7 +66,7 @@ class PlayedStep(Frozen):
 
 
 class RunbookRunResult(Result):
-    """Where the run stands."""
+    """The run of a runbook as it stands after the call."""
 
     runbook: str
     digest: str

@@ -38,7 +38,7 @@ class SchemaExportRequest(Request):
 
 
 class SchemaExportResult(Result):
-    """Files written."""
+    """Schema files that were written."""
 
     directory: str
     kinds: tuple[str, ...]

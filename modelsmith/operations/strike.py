@@ -30,7 +30,7 @@ class StrikeRequest(Request):
 
 
 class StrikeResult(Result):
-    """What is left."""
+    """How many rows were struck, and the batch that is left."""
 
     cluster: str
     iteration: int

@@ -37,7 +37,7 @@ class TrainRequest(Request):
 
 
 class TrainResult(Result):
-    """What came of it."""
+    """The stage that was trained, and how it went."""
 
     cluster: str
     stage: int

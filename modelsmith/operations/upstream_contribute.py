@@ -46,7 +46,7 @@ class UpstreamContributeRequest(Request):
 
 
 class UpstreamContributeResult(Result):
-    """What may leave."""
+    """The change that may leave, as one commit on a branch."""
 
     branch: str
     commit: str

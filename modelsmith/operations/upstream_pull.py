@@ -28,7 +28,7 @@ class UpstreamPullRequest(Request):
 
 
 class UpstreamPullResult(Result):
-    """What to propose."""
+    """The toolkit's changes as a branch to propose, and what was left out."""
 
     branch: str | None
     """Null when there is nothing to bring in."""

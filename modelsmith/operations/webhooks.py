@@ -58,13 +58,13 @@ class WebhookView(Frozen):
 
 
 class WebhooksList(Result):
-    """By name."""
+    """Subscribers, by name."""
 
     subscribers: tuple[WebhookView, ...]
 
 
 class WebhooksSent(Result):
-    """What came of sending."""
+    """Messages that were delivered, and those that were not."""
 
     delivered: int
     failed: int

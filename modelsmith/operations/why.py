@@ -61,7 +61,7 @@ class Turn(Frozen):
 
 
 class WhyResult(Result):
-    """Oldest first."""
+    """What became of a failure, oldest iteration first."""
 
     cluster: str
     id: str

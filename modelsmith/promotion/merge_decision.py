@@ -144,7 +144,7 @@ def decide_tree(
     said_no: Set[str] = frozenset(),
     opener: Sequence[CheckResult] = (),
 ) -> MergeDecision:
-    """The same decision from its parts.
+    """The decision of `decide_merge` about a tree, from its parts.
 
     Replaying history calls this with what the receipts say and without ``now``: the past has no present.
 

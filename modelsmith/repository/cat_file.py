@@ -119,7 +119,7 @@ def kind(path: Path, oid: str) -> str | None:
 
 
 def find(path: Path, name: str, kind: str) -> str | None:
-    """As `CatFile.find`."""
+    """Id of an object that a name leads to, as `CatFile.find`, by a process that is lent."""
     with suppress(Ended), lent(path) as process:
         return process.find(name, kind)
     return None

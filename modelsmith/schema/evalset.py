@@ -13,7 +13,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class PromptTemplate(Frozen):
-    """What stands around every scenario."""
+    """The prompt around every scenario."""
 
     system: str = Field(min_length=1)
     """The system prompt."""

@@ -23,7 +23,7 @@ VERSION = 1
 
 
 class Happened(Frozen):
-    """What every event says."""
+    """Fields that every event has."""
 
     identified_by: ClassVar[tuple[str, ...]]
     """Fields that make it this event and no other; what else it says may be found otherwise by a later look."""

@@ -116,7 +116,7 @@ class EarlierRun(Frozen):
 
 
 class Evidence(Frozen):
-    """``evidence.json``."""
+    """The eval of a candidate as main keeps it: ``evidence.json``."""
 
     cluster: Slug
     specialist: SpecialistId

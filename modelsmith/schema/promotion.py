@@ -31,7 +31,7 @@ RECORD_TYPE = "https://modelsmith.dev/promotion-record/v1"
 
 
 class Preparer(Frozen):
-    """Who wrote the record down."""
+    """Person or harness who wrote the record down."""
 
     id: Actor
     kind: Literal["human", "agent", "harness"]

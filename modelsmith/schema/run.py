@@ -317,7 +317,7 @@ class Latency(Frozen):
 
 
 class Cost(Frozen):
-    """What answering costs."""
+    """Time, tokens and money that answering takes."""
 
     p50_seconds: Amount
     """Time of a request under the load of the eval: in a batch, the batch's. Two runs do not compare by it."""

@@ -110,7 +110,7 @@ class Parameter(Frozen):
 
     @property
     def required(self) -> bool:
-        """Whether it must be given."""
+        """Whether the parameter must be given."""
         return "default" not in self.model_fields_set
 
 

@@ -37,7 +37,7 @@ class Chat(Frozen):
 
 
 class BaseModelSource(Frozen):
-    """Open weights, pinned."""
+    """Open weights, pinned by their digest, and where they come from."""
 
     name: Slug
     """Name shown to people."""

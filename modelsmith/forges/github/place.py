@@ -25,7 +25,7 @@ class Place(NamedTuple):
 
     @property
     def full_name(self) -> str:
-        """``OWNER/REPO``."""
+        """The repository as ``OWNER/REPO``."""
         return f"{self.owner}/{self.name}"
 
     @property
