@@ -303,9 +303,9 @@ def serve_key() -> None:
 @click.option("--days", default=90, show_default=True, help="How long it holds.")
 def issue_key(clusters: tuple[str, ...], days: int) -> None:
     """Make a key and show it, this once."""
-    from modelsmith.cli.serving import door_keys, issue
+    from modelsmith.cli.serving import issue_to_application
 
-    issue(door_keys(), "caller", clusters, days)
+    issue_to_application(clusters, days)
 
 
 @serve_key.command("list")

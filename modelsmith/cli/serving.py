@@ -13,8 +13,9 @@ from modelsmith.cli.output import say
 from modelsmith.cli.page import Page
 from modelsmith.operations.table import Role, known_role
 from modelsmith.repository.document import meant
+from modelsmith.repository.load import cluster_names
 from modelsmith.repository.paths import place
-from modelsmith.repository.workspace import home
+from modelsmith.repository.workspace import Workspace, home
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 
 if TYPE_CHECKING:
@@ -168,6 +169,28 @@ def issue_to_agent(role: Role, scopes: tuple[str, ...], days: int) -> None:
         if not scope.startswith(ASKS) and not fnmatch.filter(names, scope):
             raise InvalidInput("usage", f"The role {role} has no tool {scope[:64]!a}", meant(scope, names), scope=scope)
     issue(agent_tokens(), role, scopes, days)
+
+
+def issue_to_application(clusters: tuple[str, ...], days: int) -> None:
+    """Issue a key for some clusters, or for all, and show it.
+
+    Raises:
+        InvalidInput: ``unknown-cluster`` in a clone none of whose clusters the key would be for; as `issue`.
+    """
+    known = _clusters_here()
+    for pattern in clusters if known else ():
+        if not fnmatch.filter(known, pattern):
+            mend = f"{meant(pattern, known)} For a cluster that is still to come, run it outside of the clone."
+            raise InvalidInput("unknown-cluster", f"There is no cluster {pattern[:64]!a} here", mend, cluster=pattern)
+    issue(door_keys(), "caller", clusters, days)
+
+
+def _clusters_here() -> tuple[str, ...]:
+    """Names of the clusters in the work tree, against slips of the keyboard; none outside of a clone."""
+    try:
+        return cluster_names(Workspace.find(Path.cwd()).files)
+    except InvalidInput:
+        return ()
 
 
 def list_all(tokens: Tokens) -> None:
