@@ -41,6 +41,7 @@ def fetch_upstream(workspace: Workspace) -> str:
             done, total = (int(float(count or 0)) for count in (cur_count, max_count))
             workspace.notify(Progress("fetch", f"upstream: {message or 'objects'}", done, total))
 
+    workspace.git.run("rev-parse", "--git-dir")  # of a clone that git cannot read, in our own words
     repo = git.Repo(workspace.root)
     if REMOTE not in [remote.name for remote in repo.remotes]:
         raise InvalidInput(

@@ -16,6 +16,8 @@ from fuzz.commandline import STATES, Case, read, run
 FOUND: tuple[int, ...] = ()
 """Numbers of cases that ended as a bug once."""
 
+WORDS = (("status", "--json"), ("verify", "--json"), ("doctor",), ("upstream", "status"))
+
 
 @settings(max_examples=40, suppress_health_check=list(HealthCheck), database=None)
 @given(st.integers(0, 2**64 - 1))
@@ -25,6 +27,6 @@ def test_it_answers_or_refuses_and_never_ends_as_a_bug(number):
 
 @pytest.mark.parametrize("state", STATES)
 def test_looking_at_a_repository_in_any_state_is_no_bug(state, tmp_path):
-    for number, words in enumerate((("status", "--json"), ("verify", "--json"), ("doctor",))):
+    for number, words in enumerate(WORDS):
         ended = run(Case(words, {}, state, "clone", "file"), tmp_path / str(number))
         assert not ended.broken, (words, ended)
