@@ -263,7 +263,7 @@ def ready(port):
 def test_doors_of_one_clone_are_killed_restarted_and_closed(world):
     """Two doors serve one clone; one is killed amid an answer and comes again; at a signal both end what they began."""
     slip = world.modelsmith("serve-key", "issue", "--cluster", "rtb-pricin", "--days", "2")
-    assert (slip.returncode, "rtb-pricing" in slip.stderr) == (2, True)
+    assert (slip.code, "rtb-pricing" in slip.err) == (2, True)
     issued = world.modelsmith("serve-key", "issue", "--cluster", "rtb-*", "--days", "2")
     key = issued.out.split("token")[1].split()[0]
     ports = [free_port(), free_port()]
