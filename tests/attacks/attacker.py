@@ -25,6 +25,7 @@ from worlds import CLUSTER, MAIN, Place
 from modelsmith.artifacts.seal import seal as seal_artifact
 from modelsmith.artifacts.store import Store
 from modelsmith.evidence.bundle import Governing, Run, build, evidence_bytes
+from modelsmith.forges.events import new_event
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.logs import SignedLogs
 from modelsmith.forges.port import ForgeIdentity, Proposal
@@ -614,6 +615,20 @@ def merge_pull_request(world: World, number: int, key: str) -> None:
     pr_merge.run(world.workspace, pr_merge.PrMergeRequest(number=number, key=world.key(key)))
 
 
+REVIEW_REF = "refs/modelsmith/pulls/4"
+"""Log of the pull request that waits."""
+
+
 def signed_by(world, actor, number=4, **other):
     """An honest approval of a pull request, as a receipt would hold it."""
     return world.review(actor, world.sign_with(actor, world.statement(actor, number, **other)))
+
+
+def event_with(world, actor, proof, at=None, key=None, number=4):
+    """A review's event on top of the log, made by hand."""
+    said = json.loads(proof.statement)
+    forge = world.logs(actor, key)
+    last = forge._reader.log(world.pull_tip(number))[-1]
+    facts = {"verdict": said["verdict"], "change": said["change"]}
+    now = at or datetime.now(UTC).replace(microsecond=0)
+    return forge._commit(new_event(last, "reviewed", actor, now, world.main(), **facts), proof, (last.commit,))

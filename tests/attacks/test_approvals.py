@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +14,9 @@ from attacker import (
     NOBODY,
     PEOPLE_FILE,
     POLICY,
+    REVIEW_REF,
     ROUTING,
+    event_with,
     merge_pull_request,
     refused,
     signed_by,
@@ -145,19 +146,6 @@ def test_an_expired_key_with_a_backdated_statement_does_not_approve(waiting):
     backdated = signed_by(waiting, "erin", at=datetime(2025, 12, 31, tzinfo=UTC))
     merge = waiting.force(head_of(waiting), [backdated])
     waiting.detected(merge)
-
-
-def event_with(world, actor, proof, at=None, key=None, number=4):
-    """A review's event on top of the log, made by hand."""
-    said = json.loads(proof.statement)
-    forge = world.logs(actor, key)
-    last = forge._reader.log(world.pull_tip(number))[-1]
-    facts = {"verdict": said["verdict"], "change": said["change"]}
-    now = at or datetime.now(UTC).replace(microsecond=0)
-    return forge._commit(new_event(last, "reviewed", actor, now, world.main(), **facts), proof, (last.commit,))
-
-
-REVIEW_REF = "refs/modelsmith/pulls/4"
 
 
 @pytest.mark.parametrize("year", [2025, 2099])

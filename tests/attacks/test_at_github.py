@@ -4,21 +4,16 @@ The tests below that are imported are the very same; only the world differs. Wha
 shape, and each person's token may write everything that a contributor's may.
 """
 
+# ruff: noqa: F811
+
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-import pytest
-import test_approvals as approvals
 import yaml
-from attacker import HARNESS, PEOPLE, PEOPLE_FILE, World, plain_git, refused
-from github_openapi import description
-from github_server import GitHubServer, Pull
-from github_settings import SettingsServer
+from at_github import NAME, WorldAtGitHub, deployed, forced, fresh, github, moved, waiting  # noqa: F401
+from attacker import HARNESS, PEOPLE_FILE, event_with, refused, signed_by
+from github_server import Pull
 from test_approvals import (  # noqa: F401
     test_a_file_added_after_the_approval_voids_it,
     test_a_key_that_an_earlier_pull_request_added_does_speak,
@@ -88,108 +83,22 @@ from test_second_looks import (  # noqa: F401
     test_a_pull_request_of_a_merged_head_is_not_shown_as_merged,
 )
 
-from modelsmith.forges.github.forge import BRANCHES, GitHubForge
-from modelsmith.forges.github.place import parse_place
-from modelsmith.forges.github.token import VARIABLES, Token
-from modelsmith.forges.logs import SignedLogs
-from modelsmith.forges.port import ForgeIdentity
 from modelsmith.schema.pull import PullEvent
-
-NAME = "acme/promotions"
-
-
-@dataclass(frozen=True)
-class WorldAtGitHub(World):
-    """The same place, its bare repository behind GitHub's server."""
-
-    server: GitHubServer
-
-    @property
-    def place(self) -> str:
-        return f"github:{self.server.web}/{NAME}"
-
-    def hook(self, on: bool) -> None:
-        """There is none to let run."""
-
-    def push(self, *refspecs: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Over http, with the token of Oli, who may write there and owns little."""
-        place = parse_place(self.place)
-        let_in = Token(self.server.token("oli-gh")).for_git(place)
-        return plain_git("push", "--force", place.url, *refspecs, folder=self.clone, **let_in, **environment)
-
-    def as_(self, actor: str, key: str | None = None) -> GitHubForge:  # type: ignore[override]
-        token = Token(self.server.token(f"{actor}-gh"))
-        identity = ForgeIdentity(actor, self.key(key or actor))
-        return GitHubForge(parse_place(self.place), token, self.folder / "memory" / actor, self.git, identity)
-
-    def logs(self, actor: str, key: str | None = None) -> SignedLogs:
-        forge = self.as_(actor, key)
-        forge.fetch_into(self.git)
-        return forge._logs
-
-
-def moved(world: World, github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> WorldAtGitHub:
-    """The world, its open pull requests among those that GitHub has, each with its branch."""
-    (world.forge / "hooks" / "pre-receive").unlink()
-    world.hook(True)
-    hub = WorldAtGitHub(world.folder, world.root, github)
-    repo = github.add(NAME, world.forge)
-    for name in ("receive.denyNonFastForwards", "receive.denyDeletes"):
-        world.bare.run("config", name, "false")
-    for actor in (*PEOPLE, HARNESS):
-        github.token(f"{actor}-gh")
-    for pull in world.as_(HARNESS).list():
-        branch = f"{BRANCHES.removeprefix('refs/heads/')}{pull.preparer}/{pull.branch}"
-        world.bare.run("update-ref", f"refs/heads/{branch}", pull.head)
-        repo.issues = pull.number - 1
-        github.opened(repo, f"{pull.preparer}-gh", branch, pull.title, pull.body)
-    world.git.run("config", "modelsmith.forge", hub.place)
-    monkeypatch.setenv(VARIABLES[0], github.token("harness-gh"))
-    return hub
-
-
-@pytest.fixture
-def github(tmp_path: Path) -> Iterator[GitHubServer]:
-    """Whatever it answered is as GitHub describes it."""
-    with SettingsServer(tmp_path / "github", description()) as server:
-        yield server
-    assert server.wrong == []
-
-
-@pytest.fixture
-def fresh(fresh: World, github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> WorldAtGitHub:
-    return moved(fresh, github, monkeypatch)
-
-
-@pytest.fixture
-def waiting(waiting: World, github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> WorldAtGitHub:
-    return moved(waiting, github, monkeypatch)
-
-
-@pytest.fixture
-def deployed(deployed: World, github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> WorldAtGitHub:
-    return moved(deployed, github, monkeypatch)
-
-
-def forced(world: WorldAtGitHub, commit: str, ref: str = approvals.REVIEW_REF) -> None:
-    """Push to a pull request's log, which anybody may who may write there."""
-    done = world.push(f"{commit}:{ref}")
-    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_forged_in_a_log_counts_for_nothing(waiting: WorldAtGitHub) -> None:
     """An approval replayed after its withdrawal, by the harness's key: the log is read, and nobody merges on it."""
-    honest = approvals.signed_by(waiting, "maya")
+    honest = signed_by(waiting, "maya")
     waiting.as_("maya").review(4, honest.proof)
     waiting.as_("maya").review(4, waiting.sign_with("maya", waiting.statement("maya", 4, verdict="withdraw")))
-    forced(waiting, approvals.event_with(waiting, "maya", honest.proof, key=HARNESS))
+    forced(waiting, event_with(waiting, "maya", honest.proof, key=HARNESS))
     with refused("forged-event"):
         waiting.merge(4)
 
 
 def test_a_log_that_names_another_head_is_not_believed(waiting: WorldAtGitHub) -> None:
     """Maya approved one commit; the log is written anew to be about another, and its branch is moved there."""
-    approval = approvals.signed_by(waiting, "maya")
+    approval = signed_by(waiting, "maya")
     waiting.as_("maya").review(4, approval.proof)
     grown = waiting.commit({"promotions/note.md": b"x"}, waiting.head(4))
     forge = waiting.logs(HARNESS)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 
 import bombs
 import pytest
+from at_github import NAME, WorldAtGitHub, forced, fresh, github, waiting  # noqa: F401
 from attacker import MAIN, NOBODY, refused, signed_by
 from github_server import ALL
 from github_settings import ADMIN
-from test_at_github import NAME, WorldAtGitHub, forced, fresh, github, waiting  # noqa: F401
 
 from modelsmith.forges.events import new_event
 from modelsmith.forges.github.token import VARIABLES
