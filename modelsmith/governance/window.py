@@ -99,7 +99,7 @@ def judge(
     if reasons:
         return Judgement("roll-back", reasons, findings)
     few = _few(rule, stages)
-    doubts = [*few, *_imbalances(stages, metrics, rule)]
+    doubts = [*few, *_imbalances(stages, metrics, rule), *([] if metrics else ["nothing is measured"])]
     enough = -math.log10(rule.error_probability)
     doubts += [
         f"{sentence(one)}; a loss beyond {shown(one.allowed, one.scale == 'relative')} is not excluded"
@@ -119,7 +119,7 @@ def tripped(terms: Rollback, counts: Counts | None, metrics: tuple[Watched, ...]
     It computes what `judge` needs for that and no bounds: it is asked after every event.
     """
     rule, metrics = terms.rule, watched(terms) if metrics is None else metrics
-    if rule is None or counts is None or _few(rule, counts.stages):
+    if rule is None or counts is None or not metrics or _few(rule, counts.stages):
         return ()
     trip = trip_evidence(terms, metrics)
     found = []
@@ -137,7 +137,7 @@ def tripped(terms: Rollback, counts: Counts | None, metrics: tuple[Watched, ...]
 def trip_evidence(terms: Rollback, metrics: tuple[Watched, ...] | None = None) -> float:
     """Evidence that any one metric of the rule needs, as log10 of the e-value: alpha is divided among them."""
     assert terms.rule
-    return -math.log10(terms.rule.error_probability / len(watched(terms) if metrics is None else metrics))
+    return -math.log10(terms.rule.error_probability / max(1, len(watched(terms) if metrics is None else metrics)))
 
 
 def evidence_of(metric: Watched, counts: Counts | None) -> float:

@@ -100,6 +100,8 @@ def _check_shadow(
         refusal = refusal or "it was counted before the specialist's last record"
     if live.terms.rule is None or live.terms != terms:
         refusal = refusal or "its terms are not those that are to be approved"
+    elif not guards(live.terms):
+        refusal = refusal or "the rule has no guard, and answers that reach nobody have no other measure"
     if not live.counts.began <= live.counts.ended <= live.at + CLOCK_TOLERANCE:
         refusal = refusal or "its times do not follow each other: first decision, last decision, judgement"
     if now is not None and live.at > now + CLOCK_TOLERANCE:

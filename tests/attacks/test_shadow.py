@@ -20,6 +20,7 @@ from modelsmith.promotion.live import seal_of
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.pulls import sync
 from modelsmith.promotion.records import next_record, routing_after
+from modelsmith.repository.load import load_cluster
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE, LiveEvidence
 from modelsmith.signing.dsse import seal, statement
@@ -163,6 +164,18 @@ def test_shadow_evidence_of_another_making_is_refused(world, monkeypatch):
     world.git.run("config", "modelsmith.doorkey", str(world.harness_keys / "harness.pem"))
     monkeypatch.setattr(window, "adopt_or_seal", lambda kept, made, key, trusted: seal(made, key))
     world.closed_to_everybody(deployed(world, counted(world)), saying="live", requester=attacker.HARNESS)
+
+
+def test_a_rule_without_guards_lets_nothing_through(world):
+    """The cluster file drops what the shadow is judged by; counts are there, and nothing speaks against them."""
+    copies(world, 900, broken=0.4)
+    files = counted(world)
+    cluster = yaml.safe_load(world.governed().tree.read(CLUSTER_FILE))
+    cluster["rollback"]["rule"], cluster["deployment"] = {"least_decisions": 100}, {"traffic_share": 0.1}
+    world.force_honestly({CLUSTER_FILE: yaml.safe_dump(cluster, sort_keys=False).encode()}, "maya")
+    terms = load_cluster(world.governed().tree, CLUSTER).rollback
+    head = deployed(world, changed(world, files, terms=terms, findings=(), outcome="confirm"))
+    world.closed_to_everybody(head, saying="the rule has no guard", requester=attacker.HARNESS)
 
 
 def test_no_outcome_is_taken_for_a_copy(world):
