@@ -135,4 +135,4 @@ def _unshadowed(history: SpecialistHistory, why: str) -> WaitingForPerson:
         "Let the front door copy requests to it, look with `{next}`, and promote it then.",
         specialist=history.specialist,
         waiting_for=[],
-    ).then(step("live", {"cluster": history.cluster, "shadow": True}))
+    ).then(step("live", {"cluster": history.cluster}, shadow=True))

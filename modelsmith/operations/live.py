@@ -105,7 +105,7 @@ def _copied(seen: Shadow) -> LiveResult:
     due = {
         "confirm": step("promote", {"cluster": cluster}),
         "roll-back": step("iterate", {"cluster": cluster}),
-        "inconclusive": step("live", {"cluster": cluster, "shadow": True}),
+        "inconclusive": step("live", {"cluster": cluster}, shadow=True),
     }
     return LiveResult(
         cluster=cluster,
