@@ -8,6 +8,7 @@ anybody answers, so it favours neither side.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from modelsmith.governance.router import assigned
 from modelsmith.live.port import Answered, Arm, Decision, Recorder
 from modelsmith.promotion.serving import Arm as Who
 
+_log = logging.getLogger(__name__)
 _SHARE: Final = 0.5
 """Both answer each copied request, so each has half of what is compared."""
 
@@ -30,7 +32,6 @@ _SHARE: Final = 0.5
 class Copy:
     """A request that the incumbent answers and the specialist will, too."""
 
-    who: Who
     model: Model
     body: Mapping[str, Any]
     decisions: tuple[Decision, Decision]
@@ -59,7 +60,7 @@ class Shadows:
             return None
         self._begun += 1
         mine, theirs = (self._decided(ready, who, arm, key) for arm in ("incumbent", "specialist"))
-        return Copy(who, ready.shadow, body, (mine, theirs), Sample(line.format))
+        return Copy(ready.shadow, body, (mine, theirs), Sample(line.format))
 
     def follow(self, copy: Copy, outcome: Answered) -> None:
         """Ask the specialist, now that the caller has an answer; one who left leaves nothing to compare."""
@@ -115,6 +116,9 @@ class Shadows:
             pass
         except (Down, Refused) as error:
             status = error.status
+        except Exception:  # whatever asking it comes to is the specialist's failure, and never goes uncounted
+            _log.exception("a copy could not be asked")
+            status = 500
         end = time.perf_counter()
         tokens_in, tokens_out = usage.tokens
         theirs = Answered(

@@ -86,6 +86,17 @@ def test_a_shadow_that_fails_is_counted_and_nobody_notices(play, status, expecte
     play(scene)
 
 
+def test_a_fault_in_asking_a_copy_counts_against_the_specialist(play, monkeypatch):
+    async def scene(door):
+        shadowed(door)
+        monkeypatch.setattr("modelsmith.door.shadow.is_answer", lambda whole: 1 / 0)
+        assert (await door.ask())[0] == 200
+        await until(lambda: len(ends(door)) == 2)
+        assert (ends(door)["specialist"].status, ends(door)["incumbent"].status) == (500, 200)
+
+    play(scene)
+
+
 def test_a_stream_is_copied_as_a_stream(play):
     async def scene(door):
         shadowed(door)
