@@ -35,8 +35,10 @@ def move_to(world, model: Path) -> str:
     document = yaml.safe_load((world.clone / CLUSTER_FILE).read_text())
     digest = listing_digest(model)
     document["base_model"] |= {"name": "other", "uri": f"file://{model}", "digest": digest}
-    world.commit("base", {CLUSTER_FILE: yaml.safe_dump(document, sort_keys=False)})
-    opened = world.modelsmith("pr", "open", "base", "--title", "Another base", "--key", world.key("petra"), "--json")
+    world.commit(model.name, {CLUSTER_FILE: yaml.safe_dump(document, sort_keys=False)})
+    opened = world.modelsmith(
+        "pr", "open", model.name, "--title", "Another base", "--key", world.key("petra"), "--json"
+    )
     number = str(opened.json["pull"]["number"])
     for words in (("approve", number, "--key", world.key("maya")), ("pr", "merge", number)):
         ran = world.modelsmith(*words, "--json")
@@ -78,17 +80,16 @@ def test_after_the_base_changed_a_specialist_answers_over_its_own(
     assert deployed.modelsmith("verify").code == 0
 
 
-def test_without_its_own_base_model_a_specialist_does_not_answer(deployed, tmp_path: Path, other_model: Path) -> None:
-    specialist = deployed.state()["specialist"]
-    document = yaml.safe_load((deployed.clone / CLUSTER_FILE).read_text())
+def test_without_its_own_base_model_a_specialist_does_not_answer(
+    deployed, tiny_model: Path, tmp_path: Path, other_model: Path
+) -> None:
+    specialist, own = deployed.state()["specialist"], tmp_path / "own"
+    shutil.copytree(tiny_model, own)
+    move_to(deployed, own)
     move_to(deployed, other_model)
-    own = Path(document["base_model"]["uri"].removeprefix("file://"))
     shutil.rmtree(deployed.private / "cache")
-    moved = own.rename(tmp_path / "away")
-    try:
-        ran = deployed.modelsmith(*RUN, "--model", specialist, "--tag", "without")
-    finally:
-        moved.rename(own)
+    shutil.rmtree(own)
+    ran = deployed.modelsmith(*RUN, "--model", specialist, "--tag", "without")
     assert ran.code == 2, ran.out
     assert ran.json["code"] == "old-base-missing"
-    assert document["base_model"]["name"] in ran.json["message"]
+    assert str(own) in ran.json["message"]

@@ -53,16 +53,10 @@ def forget(world):
 
 class TestEvalAgain:
     def test_an_unchanged_eval_loads_no_model_under_any_tag(self, deployed):
-        model = Path(
-            yaml.safe_load((deployed.clone / CLUSTER).read_text())["base_model"]["uri"].removeprefix("file://")
-        )
         first = evaluate(deployed, "--tag", "once")["run"]
         assert first["executed"] == 0, "iterate had asked the base model the same"
-        hidden = model.rename(model.with_name("hidden"))
-        try:
-            again = evaluate(deployed, "--tag", "again")["run"]
-        finally:
-            hidden.rename(model)
+        edit(deployed, CLUSTER, "uri: file://", "uri: file:///not-here")
+        again = evaluate(deployed, "--tag", "again")["run"]
         assert (again["executed"], again["completions"]) == (0, first["completions"])
         assert again["run_id"] == first["run_id"]
 
