@@ -1,7 +1,8 @@
 """What the door obeys: the last main of its clone that verified, and whose models are at hand.
 
 Nothing is obeyed before it was judged, and nothing is taken from the work tree. Where a new main does not verify, or a
-model of it is missing or not what its record says, everything goes on as it was, and `troubles` says so.
+model of it is missing or not what its record says, everything goes on as it was, and `troubles` says so. Nothing that
+main says waits for the model in the shadow; see `door.loading`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from modelsmith import __version__
-from modelsmith.door.lines import Line, check_artifact, read_line
+from modelsmith.door.lines import Line, LoadedAs, check_artifact, read_line
+from modelsmith.door.loading import Loading, aside, shadow_of
 from modelsmith.door.upstream import Model
 from modelsmith.governance.router import Rules
 from modelsmith.governance.routing import BASE
+from modelsmith.live.unloaded import note_unloaded
+from modelsmith.loop.window import live_folder
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.judging import ROOT_SETTING, judge
 from modelsmith.promotion.remembered import Verified, recall
@@ -35,7 +40,8 @@ AGAIN_SECONDS = 15.0
 MAIN_TROUBLE = "main"
 """Whose trouble it is where main itself is not obeyed; else it is a cluster's, by its name."""
 
-_Key = tuple[str, Arm, str]
+LOAD_SECONDS = 600.0
+"""How long the model in the shadow may take to load before copies count as its errors."""
 MakeModel = Callable[[Line, Arm], Awaitable[Model]]
 Told = Callable[[str, ModelsmithError | None], None]
 
@@ -48,6 +54,7 @@ class Ready:
     incumbent: Model
     watched: Model | None
     shadow: Model | None = None
+    """None also while it is loaded."""
 
     def model(self, arm: Arm) -> Model:
         """The model of one of its arms."""
@@ -88,12 +95,14 @@ class Follower:
         self._make = make
         self._watch = watch
         self._told = told
-        self._models: dict[_Key, Model] = {}
+        self._models: dict[LoadedAs, Model] = {}
+        self._loading = Loading(self._bring, LOAD_SECONDS, self._shadow_changed)
         self._seen: str | None = None
         self._again = 0.0
         self.served: Served | None = None
         self.troubles: dict[str, ModelsmithError] = {}
-        """By `MAIN_TROUBLE` or cluster: why something newer is not obeyed."""
+        """By `MAIN_TROUBLE` or cluster: why something newer is not obeyed; by `shadow_of` a cluster: why there is none.
+        """
         self.reloads = 0
 
     async def start(self) -> Served:
@@ -120,6 +129,10 @@ class Follower:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             await self.look()
+
+    async def close(self) -> None:
+        """Load nothing more."""
+        await self._loading.close()
 
     async def look(self) -> None:
         """Obey main if it has moved and verifies. Raises nothing: what is wrong is in `troubles`."""
@@ -148,14 +161,17 @@ class Follower:
                 self._trouble(name, error)
                 if name in before and (as_before := _as_before(before[name], line)):
                     clusters[name] = as_before
-        for gone in self.troubles.keys() - plan.lines.keys() - {MAIN_TROUBLE}:
+        shadowed = {shadow_of(name) for name, ready in clusters.items() if ready.line.shadow}
+        for gone in self.troubles.keys() - plan.lines.keys() - shadowed - {MAIN_TROUBLE}:
             self._trouble(gone, None)
         await asyncio.to_thread(self._watch, plan.commit)
         self._seen = self._seen or plan.commit
         self.reloads += self.served is not None
+        clusters = {name: replace(one, shadow=self._loading.model(one.line)) for name, one in clusters.items()}
         self.served = Served(plan.commit, plan.rules, clusters, frozenset(plan.lines.keys() - clusters.keys()))
-        used = {_key(ready.line, arm) for ready in clusters.values() for arm in ready.line.everyone}
+        used = {ready.line.loaded_as(arm) for ready in clusters.values() for arm in ready.line.arms}
         self._models = {key: model for key, model in self._models.items() if key in used}
+        self._loading.follow({name: ready.line for name, ready in clusters.items()})
 
     async def _ready(
         self, name: str, line: Line | ModelsmithError, plan: _Plan
@@ -167,30 +183,30 @@ class Follower:
         wrong = None
         for arm in line.arms:
             damage = plan.damaged.get((name, arm))
-            if (known := self._models.get(_key(line, arm))) is not None:
+            if (known := self._models.get(line.loaded_as(arm))) is not None:
                 models.append(known)
                 wrong = wrong or damage
             elif damage:
                 raise damage
             else:
-                self._models[_key(line, arm)] = made = await self._make(line, arm)
+                self._models[line.loaded_as(arm)] = made = await self._make(line, arm)
                 models.append(made)
-        shadow, odd = await self._shadow(name, line, plan)
-        return Ready(line, models[0], models[1] if line.watched else None, shadow), wrong or odd
+        return Ready(line, models[0], models[1] if line.watched else None), wrong
 
-    async def _shadow(self, name: str, line: Line, plan: _Plan) -> tuple[Model | None, ModelsmithError | None]:
-        """The model in the shadow, or why there is none; the cluster is served all the same."""
-        arm = line.shadow
-        if arm is None:
-            return None, None
-        try:
-            if damage := plan.damaged.get((name, arm)):
-                raise damage
-            if _key(line, arm) not in self._models:
-                self._models[_key(line, arm)] = await self._make(line, arm)
-            return self._models[_key(line, arm)], None
-        except ModelsmithError as error:
-            return None, error
+    async def _bring(self, line: Line) -> Model:
+        """The model in the shadow of a line. Raises ModelsmithError."""
+        assert line.shadow
+        await aside(partial(_check_shadow, self._workspace, line, line.shadow))
+        return await self._make(line, line.shadow)
+
+    def _shadow_changed(self, name: str, error: ModelsmithError | None) -> None:
+        """Copies go to the model that is at hand now; of what is served nothing else changes."""
+        self._trouble(shadow_of(name), error)
+        if self.served and (ready := self.served.clusters.get(name)):
+            if arm := ready.line.shadow:
+                note_unloaded(live_folder(self._workspace), name, arm.record, error.message if error else None)
+            clusters = {**self.served.clusters, name: replace(ready, shadow=self._loading.model(ready.line))}
+            self.served = replace(self.served, clusters=clusters)
 
     def _trouble(self, what: str, error: ModelsmithError | None) -> None:
         before = self.troubles.pop(what, None)
@@ -200,12 +216,6 @@ class Follower:
             self._told(what, error)
 
 
-def _key(line: Line, arm: Arm) -> _Key:
-    """What makes a loaded model another one."""
-    base = line.cluster.base_model
-    return line.cluster.cluster, arm, f"{base.digest} {base.chat!r}"
-
-
 def _as_before(ready: Ready, line: Line | ModelsmithError) -> Ready | None:
     """What goes on where the new line cannot; but a specialist that main has taken back gets none of the traffic.
 
@@ -213,11 +223,13 @@ def _as_before(ready: Ready, line: Line | ModelsmithError) -> Ready | None:
     """
     if isinstance(line, ModelsmithError):
         return ready
+    if ready.line.shadow != line.shadow:
+        ready = replace(ready, line=replace(ready.line, shadow=None), shadow=None)
     if ready.line.incumbent.specialist not in (BASE, *line.standing):
         return None
     if ready.line.watched is None or ready.line.watched in line.arms:
         return ready
-    return Ready(replace(ready.line, watched=None, share=0.0), ready.incumbent, None, ready.shadow)
+    return replace(ready, line=replace(ready.line, watched=None, share=0.0), watched=None)
 
 
 def _tip(workspace: Workspace) -> str | None:
@@ -269,12 +281,18 @@ def _plan(workspace: Workspace, main: GovernedState) -> _Plan:
         except ModelsmithError as error:
             lines[name] = error
             continue
-        for arm in line.everyone:
+        for arm in line.arms:
             try:
                 check_artifact(workspace, main, line, arm)
             except ModelsmithError as error:
                 damaged[name, arm] = error
     return _Plan(main.tree.commit, Rules(load_router(main.tree), names), lines, damaged)
+
+
+def _check_shadow(workspace: Workspace, line: Line, arm: Arm) -> None:
+    """Refuse an artifact that is not what the main of the line says, which was judged. Raises ModelsmithError."""
+    with ObjectReader(workspace.root) as git:
+        check_artifact(workspace, read_governed_state(git, line.commit), line, arm)
 
 
 def _nothing() -> IntegrityFailure:

@@ -23,6 +23,9 @@ from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.rubric import Rubric, RubricPoint
 
+LoadedAs = tuple[str, Arm, str]
+"""What makes a loaded model another one."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -42,7 +45,7 @@ class Line:
     standing: frozenset[str] = frozenset()
     """Specialists of the cluster that main has deployed and not taken back."""
     shadow: Arm | None = None
-    """Who gets copies of the incumbent's requests; it may have to answer, and nobody gets to see it."""
+    """Who gets copies of the incumbent's requests; nobody gets to see its answers."""
 
     @property
     def stage(self) -> Stage:
@@ -54,10 +57,10 @@ class Line:
         """Everyone who may have to answer."""
         return (self.incumbent, self.watched) if self.watched else (self.incumbent,)
 
-    @property
-    def everyone(self) -> tuple[Arm, ...]:
-        """`arms`, and who is in the shadow."""
-        return (*self.arms, self.shadow) if self.shadow else self.arms
+    def loaded_as(self, arm: Arm) -> LoadedAs:
+        """What makes the model of one of its arms, once it is loaded, another one."""
+        base = self.cluster.base_model
+        return self.cluster.cluster, arm, f"{base.digest} {base.chat!r}"
 
 
 def read_line(main: GovernedState, name: str) -> Line:

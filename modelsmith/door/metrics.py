@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from modelsmith.door.loading import is_of_a_shadow
+
 if TYPE_CHECKING:
     from modelsmith.door.follow import Follower
     from modelsmith.door.gate import Gate
@@ -30,7 +32,7 @@ class DoorMetrics:
         )
         self._trouble = Gauge(
             "modelsmith_door_trouble",
-            "1 for main or a cluster of which something newer is not obeyed",
+            "1 for main or a cluster of which something newer is not obeyed, or a shadow that is not loaded",
             ["what", "code"],
             registry=self._registry,
         )
@@ -48,7 +50,7 @@ class DoorMetrics:
 
     def state(self, follower: Follower, gate: Gate) -> None:
         """Gauges of how things stand now."""
-        self._obeyed.set(not follower.troubles)
+        self._obeyed.set(all(is_of_a_shadow(what) for what in follower.troubles))
         self._trouble.clear()
         for what, error in follower.troubles.items():
             self._trouble.labels(what, error.code).set(1)

@@ -12,6 +12,7 @@ import aiohttp
 from modelsmith.door.embedded import EmbeddedModel, Speaker
 from modelsmith.door.http_upstream import CONNECT_SECONDS, HttpModel
 from modelsmith.door.lines import Line
+from modelsmith.door.loading import aside
 from modelsmith.door.refusal import Down
 from modelsmith.door.settings import Embedded, Server, Settings, key_of
 from modelsmith.door.upstream import Model
@@ -46,11 +47,15 @@ class Models:
         backend = self._settings.backends.get(line.cluster.cluster, Embedded())
         if isinstance(backend, Embedded):
             load = partial(_load, self._workspace, line, arm, backend.threads)
-            speaker = await asyncio.get_running_loop().run_in_executor(self._loader, load)
+            if arm == line.shadow:
+                speaker = await aside(load)
+            else:
+                speaker = await asyncio.get_running_loop().run_in_executor(self._loader, load)
             return EmbeddedModel(arm.specialist, speaker, self._engine)
         name, mend = backend.models.get(arm.specialist), None
         if name is None and backend.engine == "vllm" and arm.specialist != BASE:
-            folder = await asyncio.to_thread(_adapter, self._workspace, line, arm)
+            find = partial(_adapter, self._workspace, line, arm)
+            folder = await (aside(find) if arm == line.shadow else asyncio.to_thread(find))
             name = await self._hot_load(backend, line, arm, folder)
             mend = partial(self._load_again, backend, line, arm, folder)
         if name is None:

@@ -148,6 +148,7 @@ async def opened(
                 ) from None
             yield follower
         finally:
+            await follower.close()
             await runner.cleanup()
             await shadows.close()
             if telemetry:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from modelsmith.governance.states import SpecialistHistory
 from modelsmith.governance.window import Judgement, guards, judge, trip_evidence
 from modelsmith.live.store import DIFFERS
+from modelsmith.live.unloaded import why_unloaded
 from modelsmith.live.watching import Shadowed
 from modelsmith.loop.window import counts_of, live_folder, proposed, sealed_evidence
 from modelsmith.promotion.governed_state import GovernedState
@@ -64,6 +65,8 @@ def look_at_shadow(workspace: Workspace, main: GovernedState, cluster: str) -> S
     found = counts_of(live_folder(workspace), one.record, [*(metric.name for metric in metrics), DIFFERS])
     counts, compared, differing = _apart(found) if found else (None, 0, 0)
     judgement = judge(one.terms, counts, ended=True, metrics=metrics)
+    if why := why_unloaded(live_folder(workspace), one.cluster, one.record):
+        judgement = judgement._replace(reasons=(*judgement.reasons, f"the front door: {why}"))
     at = datetime.now(UTC).replace(microsecond=0)
     return Shadow(one, counts, judgement, trip_evidence(one.terms, metrics), compared, differing, at)
 

@@ -1,0 +1,162 @@
+"""The model in the shadow is loaded beside what is served: what main says waits for it at no time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from doors import ASKED, CLUSTER, SHADOW, Listed, line, until
+
+from modelsmith.door import follow
+from modelsmith.door.follow import Follower, _Plan
+from modelsmith.door.format_checks import FormatChecks
+from modelsmith.door.loading import aside
+from modelsmith.door.settings import Limits
+from modelsmith.door.shadow import Shadows
+from modelsmith.governance.router import Rules
+from modelsmith.live.port import Answered
+from modelsmith.live.unloaded import why_unloaded
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+
+FINE = Answered(200, None, 5.0, 1, 1)
+REFUSED = InfrastructureFailure("adapter-not-loaded", "The backend does not take the adapter", "See to it.")
+
+
+class Loader:
+    """Makes models as a test says; the shadow's only when it is let go."""
+
+    def __init__(self):
+        self.go, self.fails, self.begun, self.cancelled = asyncio.Event(), None, 0, 0
+
+    async def make(self, which, arm):
+        if arm == SHADOW:
+            self.begun += 1
+            try:
+                await self.go.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+            if self.fails:
+                raise self.fails
+        return arm
+
+
+async def copied(ready):
+    """How a copy of a request ended for the specialist; None where none was asked."""
+    recorder, formats = Listed(), FormatChecks(1)
+    shadows = Shadows(Limits(), recorder, formats)
+    copy = shadows.begin(ready, "k", ready.line.incumbent, ASKED)
+    if copy:
+        shadows.follow(copy, FINE)
+        await until(lambda: recorder.ends)
+    formats.close()
+    return next((end for one, end in recorder.ends if one.arm == "specialist"), None)
+
+
+@pytest.fixture
+def scene(tmp_path, monkeypatch):
+    """Runs a scene with a follower, what obeys a main for it, and the loader."""
+    monkeypatch.setattr(follow, "_check_shadow", lambda *args: None)
+
+    def play(acts, seconds=600.0):
+        async def whole():
+            monkeypatch.setattr(follow, "LOAD_SECONDS", seconds)
+            loader = Loader()
+            one = Follower(SimpleNamespace(private=tmp_path), loader.make, lambda commit: None, lambda *what: None)
+
+            async def obey(which):
+                await one._obey(_Plan("a" * 40, Rules(None, [CLUSTER]), {CLUSTER: which}, {}))
+                return one.served.clusters[CLUSTER]
+
+            async with asyncio.timeout(20):
+                await acts(one, obey, loader)
+                await one.close()
+
+        asyncio.run(whole())
+
+    return play
+
+
+def test_a_shadow_that_hangs_while_loading_delays_no_takeback(scene):
+    async def acts(one, obey, loader):
+        ready = await obey(line(0.5, copied=1.0))
+        await until(lambda: loader.begun)
+        assert (ready.line.share, ready.shadow, await copied(ready)) == (0.5, None, None)
+        taken_back = replace(line(), shadow=None)
+        assert (await obey(taken_back)).line.watched is None
+        await until(lambda: loader.cancelled == 1)
+        assert one.troubles == {}
+
+    scene(acts)
+
+
+def test_a_newer_main_with_the_same_shadow_goes_on_loading_it(scene):
+    async def acts(one, obey, loader):
+        await obey(line(copied=1.0))
+        await obey(line(0.5, copied=1.0))
+        loader.go.set()
+        await until(lambda: one.served.clusters[CLUSTER].shadow == SHADOW)
+        assert (loader.begun, one.served.clusters[CLUSTER].line.share) == (1, 0.5)
+
+    scene(acts)
+
+
+def test_a_shadow_that_cannot_be_loaded_is_said_and_counted(scene, tmp_path):
+    """Until it can be: who serves main loads it again when it looks again."""
+
+    async def acts(one, obey, loader):
+        loader.fails = REFUSED
+        loader.go.set()
+        await obey(line(copied=1.0))
+        await until(lambda: one.troubles)
+        assert {what: error.code for what, error in one.troubles.items()} == {"shadow of pricing": "adapter-not-loaded"}
+        assert "does not take" in why_unloaded(tmp_path / "live", CLUSTER, SHADOW.record)
+        assert (await copied(one.served.clusters[CLUSTER])).status == 503
+        loader.fails = None
+        await obey(line(copied=1.0))
+        await until(lambda: one.served.clusters[CLUSTER].shadow == SHADOW)
+        assert (one.troubles, why_unloaded(tmp_path / "live", CLUSTER, SHADOW.record)) == ({}, None)
+
+    scene(acts)
+
+
+def test_what_this_machine_lacks_is_not_the_specialists_failure(scene):
+    async def acts(one, obey, loader):
+        loader.fails = InvalidInput("no-served-name", "serve.yaml does not name it", "Add it.")
+        loader.go.set()
+        await obey(line(copied=1.0))
+        await until(lambda: one.troubles)
+        assert await copied(one.served.clusters[CLUSTER]) is None
+
+    scene(acts)
+
+
+def test_a_shadow_that_takes_too_long_counts_until_it_has_come(scene):
+    async def acts(one, obey, loader):
+        await obey(line(copied=1.0))
+        await until(lambda: one.troubles)
+        assert [error.code for error in one.troubles.values()] == ["shadow-not-loaded"]
+        assert (await copied(one.served.clusters[CLUSTER])).status == 503
+        await obey(line(copied=1.0))
+        assert loader.begun == 1, "what hangs is not begun a second time"
+        loader.go.set()
+        await until(lambda: one.served.clusters[CLUSTER].shadow == SHADOW)
+        assert one.troubles == {}
+
+    scene(acts, seconds=0.05)
+
+
+def test_a_thread_that_hangs_holds_up_no_other_and_no_end():
+    async def acts():
+        stuck = asyncio.create_task(aside(lambda: hang.wait()))
+        assert await aside(lambda: 7) == 7
+        stuck.cancel()
+        with pytest.raises(ZeroDivisionError):
+            await aside(lambda: 1 / 0)
+
+    hang = threading.Event()
+    asyncio.run(acts())
+    hang.set()
