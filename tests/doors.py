@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -220,9 +221,16 @@ class Opened:
 
 @asynccontextmanager
 async def opened(
-    folder: Path, limits: Limits | None = None, keys: Tokens | None = None, telemetry: Telemetry | None = None
+    folder: Path,
+    limits: Limits | None = None,
+    keys: Tokens | None = None,
+    telemetry: Telemetry | None = None,
+    small_buffers: bool = False,
 ) -> AsyncIterator[Opened]:
-    """A door with two servers behind it; everything is the specialist's."""
+    """A door with two servers behind it; everything is the specialist's.
+
+    With small buffers, a caller that reads nothing is felt at once.
+    """
     recorder, incumbent, specialist, shadow = Listed(), Backend(), Backend(), Backend()
     journal = Journal(folder / "door.jsonl")
     hosts: set[str] = set()
@@ -240,7 +248,10 @@ async def opened(
         aiohttp.ClientSession(connector=connector) as session,
     ):
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        listening = socket.create_server(("127.0.0.1", 0))
+        if small_buffers:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        await web.SockSite(runner, listening).start()
         port = runner.addresses[0][1]
         hosts.add(f"127.0.0.1:{port}")
         made = Opened(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,22 +17,20 @@ from modelsmith.door.follow import Ready
 from modelsmith.door.format_checks import FormatChecks
 from modelsmith.door.journal import Journal
 from modelsmith.door.metrics import DoorMetrics
+from modelsmith.door.reading import Ahead
 from modelsmith.door.refusal import Down, Refused, unavailable
 from modelsmith.door.settings import Limits
 from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import TRACE_PARENT, Ended, Telemetry, parent_of
-from modelsmith.door.upstream import EVENTS, JSON, Reply, Usage, is_answer
+from modelsmith.door.upstream import EVENTS, JSON, LARGEST_ANSWER, PAUSE, Usage, is_answer
 from modelsmith.governance.router import Route, assigned
 from modelsmith.live.port import Answered, Decision, Recorder
 from modelsmith.promotion.serving import Arm
 
 PREFIX: Final = "x-modelsmith-"
-LARGEST_ANSWER: Final = 16 << 20
-"""Bytes of an answer that is no stream."""
-PAUSE: Final = 0.2
-"""Seconds before the same backend is asked once more."""
 HUNG_UP: Final = 499
 """Status noted where the caller left before the end; nginx's convention."""
+TOO_LONG: Final = 504
 
 
 @dataclass(frozen=True)
@@ -101,6 +99,8 @@ class Exchange:
         self._usage = Usage()
         self._sample = counting.formats.sample(ready.line.format)
         self._kept = [one for one in (self._sample, self._copy and self._copy.answer) if one]
+        self._ahead: Ahead | None = None
+        """Of a stream that is copied: the backend's pace, not the caller's, is what the copy is compared with."""
         self._first: float | None = None
         self._begun: web.StreamResponse | None = None
         """The stream that goes to the caller: from then on nobody else is asked."""
@@ -123,7 +123,7 @@ class Exchange:
             refused.headers = self._headers(self._arm)
             raise
         except TimeoutError:
-            late = Refused(504, "too-long", "The answer took too long.", after=5)
+            late = Refused(TOO_LONG, "too-long", "The answer took too long.", after=5)
             if self._begun is not None:
                 return await self._break_off(self._begun, late)
             self._status = late.status
@@ -155,12 +155,15 @@ class Exchange:
         raise unavailable(failure)
 
     async def _of(self, arm: Arm) -> web.StreamResponse:
-        self._usage = Usage()
+        self._usage, self._ahead = Usage(), None
         for sample in self._kept:
             sample.restart()
         async with self._ready.model(arm).ask(self._body) as reply:
+            if reply.content_type == EVENTS and self._copy:
+                async with Ahead(reply.pieces) as self._ahead:
+                    return await self._stream(arm, reply.status, self._ahead)
             if reply.content_type == EVENTS:
-                return await self._stream(arm, reply)
+                return await self._stream(arm, reply.status, aiter(reply.pieces))
             whole = bytearray()
             async for piece in reply.pieces:
                 whole += piece
@@ -172,8 +175,7 @@ class Exchange:
             self._answering, self._status = arm, reply.status
             return web.Response(status=reply.status, body=bytes(whole), content_type=JSON, headers=self._headers(arm))
 
-    async def _stream(self, arm: Arm, reply: Reply) -> web.StreamResponse:
-        pieces = aiter(reply.pieces)
+    async def _stream(self, arm: Arm, status: int, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
         try:
             piece = await anext(pieces)
         except StopAsyncIteration:
@@ -182,7 +184,7 @@ class Exchange:
         if self._usage.failed:
             raise Down(502, "no answer", again=False)
         headers = {**self._headers(arm), "Content-Type": EVENTS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        self._answering, self._begun = arm, web.StreamResponse(status=reply.status, headers=headers)
+        self._answering, self._begun = arm, web.StreamResponse(status=status, headers=headers)
         await self._begun.prepare(self._request)
         self._first = self._milliseconds()
         while True:
@@ -288,7 +290,7 @@ class Exchange:
     def _count(self, outcome: Answered) -> None:
         """Tell the recorder, with the format's verdict where the assigned arm gave the whole answer."""
         if self._copy:
-            self._counting.shadows.follow(self._copy, outcome)
+            self._counting.shadows.follow(self._copy, self._as_copied(outcome))
         recorder, decision, sample = self._counting.recorder, self._decision, self._sample
         if sample and self._status == 200 and self._answering == self._arm:
             told = partial(_answered, recorder, decision, outcome)
@@ -297,6 +299,18 @@ class Exchange:
         if sample:
             self._counting.formats.drop(sample)
         recorder.answered(decision, outcome)
+
+    def _as_copied(self, outcome: Answered) -> Answered:
+        """The outcome as a copy's is measured: until the backend's answer was whole, not until the caller had it.
+
+        Where the caller took so long that this cannot be told, there is nothing to compare.
+        """
+        ahead = self._ahead
+        if ahead is None:
+            return outcome
+        if ahead.held_up or (ahead.whole_at and self._status == TOO_LONG):
+            return replace(outcome, hung_up=True)
+        return replace(outcome, total_ms=(ahead.whole_at - self._begin) * 1000) if ahead.whole_at else outcome
 
 
 def _answered(recorder: Recorder, decision: Decision, outcome: Answered, format_ok: bool | None) -> None:

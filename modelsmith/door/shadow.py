@@ -1,8 +1,9 @@
 """Copies of requests for a specialist before it is deployed: its answers are measured beside the caller's, and go.
 
-A copy is asked when the caller has the incumbent's answer, so it delays nobody; once, without another try; and only
-while few are under way, so that a slow specialist loses copies and not memory. Whether there is room is asked before
-anybody answers, so it favours neither side.
+A copy is asked when the caller has the incumbent's answer, so it delays nobody; and only while few are under way, so
+that a slow specialist loses copies and not memory. Whether there is room is asked before anybody answers, so it favours
+neither side. Both are measured alike: until the backend's answer is whole, with one more try where a backend could not
+be reached.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from modelsmith.door.follow import Ready
 from modelsmith.door.format_checks import FormatChecks, Pair, Sample
 from modelsmith.door.refusal import Down, Refused
 from modelsmith.door.settings import Limits
-from modelsmith.door.upstream import EVENTS, Model, Usage, is_answer
+from modelsmith.door.upstream import EVENTS, LARGEST_ANSWER, PAUSE, Model, Usage, is_answer
 from modelsmith.governance.router import assigned
 from modelsmith.live.port import Answered, Arm, Decision, Recorder
 from modelsmith.promotion.serving import Arm as Who
@@ -26,6 +27,7 @@ from modelsmith.promotion.serving import Arm as Who
 _log = logging.getLogger(__name__)
 _SHARE: Final = 0.5
 """Both answer each copied request, so each has half of what is compared."""
+_FAILED: Final = Answered(status=504, first_token_ms=None, total_ms=0.0, tokens_in=0, tokens_out=0)
 
 
 @dataclass(frozen=True)
@@ -100,35 +102,70 @@ class Shadows:
         )
 
     async def _ask(self, copy: Copy, outcome: Answered) -> None:
-        sample, usage, first = Sample(copy.answer.wanted), Usage(), None
-        begin, status, streamed = time.perf_counter(), 504, False
+        sample, begin = Sample(copy.answer.wanted), time.perf_counter()
+        streamed = False
         try:
-            async with asyncio.timeout(self._limits.total_seconds), copy.model.ask(copy.body) as reply:
-                streamed = reply.content_type == EVENTS
-                async for piece in reply.pieces:
-                    first = first or time.perf_counter()
-                    usage.saw(piece)
-                    sample.saw(piece)
-                whole = sample.whole()
-                fine = usage.done if streamed else whole is None or reply.status != 200 or is_answer(whole)
-                status = reply.status if fine and not usage.failed else 502
+            streamed, theirs = await self._answer(copy, sample, begin)
+        except asyncio.CancelledError:
+            # The door closes. Who is slower than the incumbent already is not lost for that: a door that is opened
+            # and closed often would else hide whoever hangs.
+            if (waited := _milliseconds(begin)) > outcome.total_ms:
+                self._tell(copy, Pair(None, None, False), outcome, replace(_FAILED, total_ms=waited, hung_up=True))
+            raise
+        pair = Pair(copy.answer if outcome.status == 200 else None, sample if theirs.status == 200 else None, streamed)
+        self._tell(copy, pair, outcome, theirs)
+
+    async def _answer(self, copy: Copy, sample: Sample, begin: float) -> tuple[bool, Answered]:
+        """Whether it was a stream, and how it ended; asked once more where the incumbent would be."""
+        status, said = 504, _Said()
+        try:
+            async with asyncio.timeout(self._limits.total_seconds):
+                try:
+                    status = await self._read(copy, sample, said)
+                except Down as down:
+                    if not down.again or said.first:
+                        raise
+                    await asyncio.sleep(PAUSE)
+                    sample.restart()
+                    said.usage = Usage()
+                    status = await self._read(copy, sample, said)
         except TimeoutError:
             pass
         except (Down, Refused) as error:
             status = error.status
-        except Exception:  # whatever asking it comes to is the specialist's failure, and never goes uncounted
-            _log.exception("a copy could not be asked")
+        except Exception as error:  # whatever asking it comes to is the specialist's failure, and never goes uncounted
+            _log.error("a copy could not be asked: %s", type(error).__name__)  # its words may hold what was asked
             status = 500
-        end = time.perf_counter()
-        tokens_in, tokens_out = usage.tokens
-        theirs = Answered(
+        tokens_in, tokens_out = said.usage.tokens
+        return said.streamed, Answered(
             status=status,
-            first_token_ms=(first - begin) * 1000 if first and streamed else None,
-            total_ms=(end - begin) * 1000,
+            first_token_ms=(said.first - begin) * 1000 if said.first else None,
+            total_ms=_milliseconds(begin),
             tokens_in=tokens_in,
             tokens_out=tokens_out,
         )
-        pair = Pair(copy.answer if outcome.status == 200 else None, sample if status == 200 else None, streamed)
+
+    async def _read(self, copy: Copy, sample: Sample, said: _Said) -> int:
+        """Status that the answer comes to; a caller would get no 200 for less than a whole one."""
+        size = 0
+        async with copy.model.ask(copy.body) as reply:
+            said.streamed = reply.content_type == EVENTS
+            async for piece in reply.pieces:
+                size += len(piece)
+                if said.streamed:
+                    said.first = said.first or time.perf_counter()
+                elif size > LARGEST_ANSWER:
+                    return 502
+                said.usage.saw(piece)
+                sample.saw(piece)
+        if said.streamed and not size:
+            raise Down(502, "empty")
+        whole = sample.whole()
+        fine = said.usage.done if said.streamed else whole is None or reply.status != 200 or is_answer(whole)
+        return reply.status if fine and not said.usage.failed else 502
+
+    def _tell(self, copy: Copy, pair: Pair, outcome: Answered, theirs: Answered) -> None:
+        """Both, once their formats have been looked at."""
 
         def told(mine_ok: bool | None, theirs_ok: bool | None, differs: bool | None) -> None:
             mine, specialist = copy.decisions
@@ -136,3 +173,17 @@ class Shadows:
             self._recorder.answered(specialist, replace(theirs, format_ok=theirs_ok, differs=differs))
 
         self._formats.compare(pair, told)
+
+
+@dataclass
+class _Said:
+    """What is known of an answer so far."""
+
+    usage: Usage = field(default_factory=Usage)
+    streamed: bool = False
+    first: float | None = None
+    """When the first piece of a stream came."""
+
+
+def _milliseconds(begin: float) -> float:
+    return (time.perf_counter() - begin) * 1000

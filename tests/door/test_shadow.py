@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import time
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
-from doors import SHADOW, client, until
+from doors import ASKED, CLUSTER, SHADOW, client, until
 
+from modelsmith.door.refusal import Down
 from modelsmith.door.settings import Limits
 
 TEXT = {"role": "assistant", "content": '{"cause": "timeout"}'}
@@ -86,15 +91,23 @@ def test_a_shadow_that_fails_is_counted_and_nobody_notices(play, status, expecte
     play(scene)
 
 
-def test_a_fault_in_asking_a_copy_counts_against_the_specialist(play, monkeypatch):
+def test_a_fault_in_asking_a_copy_counts_against_the_specialist(play, monkeypatch, caplog):
+    """And nothing of what was asked or answered is in the log of it."""
+
+    def faulty(whole):
+        raise ValueError(f"Why? {whole}")
+
     async def scene(door):
         shadowed(door)
-        monkeypatch.setattr("modelsmith.door.shadow.is_answer", lambda whole: 1 / 0)
+        monkeypatch.setattr("modelsmith.door.shadow.is_answer", faulty)
         assert (await door.ask())[0] == 200
         await until(lambda: len(ends(door)) == 2)
         assert (ends(door)["specialist"].status, ends(door)["incumbent"].status) == (500, 200)
 
     play(scene)
+    assert "ValueError" in caplog.text
+    assert "Why?" not in caplog.text
+    assert "from" not in caplog.text
 
 
 def test_a_stream_is_copied_as_a_stream(play):
@@ -143,6 +156,101 @@ def test_a_share_of_keys_is_copied_and_always_the_same(play):
             await door.ask()
         await until(lambda: len(door.recorder.ends) == 60 + 2 * len(door.shadow.asked))
         assert 15 < len(door.shadow.asked) < 45
+
+    play(scene)
+
+
+class Shy:
+    """A model whose server cannot be reached the first time."""
+
+    def __init__(self, model):
+        self.model, self.asked = model, 0
+
+    @asynccontextmanager
+    async def ask(self, body):
+        self.asked += 1
+        if self.asked == 1:
+            raise Down(503, "connect")
+        async with self.model.ask(body) as reply:
+            yield reply
+
+
+def test_a_copy_gets_the_second_try_that_the_incumbent_gets(play):
+    async def scene(door):
+        shadowed(door)
+        served = door.door.follower.served
+        ready = served.clusters[CLUSTER]
+        shy = Shy(ready.shadow)
+        door.door.follower.served = replace(served, clusters={CLUSTER: replace(ready, shadow=shy)})
+        await door.ask()
+        await until(lambda: len(ends(door)) == 2)
+        assert (shy.asked, ends(door)["specialist"].status) == (2, 200)
+
+    play(scene)
+
+
+async def read_slowly(door, pause):
+    """A caller that takes nothing of a stream for so long; whether it got all of it."""
+    body = json.dumps(ASKED | {"stream": True}).encode()
+    with socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        plain.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(plain, ("127.0.0.1", door.port))
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\n"
+        await loop.sock_sendall(plain, f"{head % door.port}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        await asyncio.sleep(pause)
+        end = b""
+        while piece := await loop.sock_recv(plain, 1 << 16):
+            end = (end + piece)[-64:]
+            if b"[DONE]" in end:
+                return True
+    return False
+
+
+def test_how_slowly_its_caller_reads_is_no_time_of_the_incumbents(play):
+    """In production the caller's reading counts for both; a copy has no caller."""
+
+    async def scene(door):
+        door.incumbent.piece, door.incumbent.events = "x" * 20_000, 40
+        shadowed(door)
+        assert await read_slowly(door, 1.2)
+        await until(lambda: len(door.recorder.ends) == 3)
+        (served,) = (end for one, end in door.recorder.ends if one.stage != "shadow")
+        assert served.total_ms > 1200
+        assert ends(door)["incumbent"].status == 200
+        assert ends(door)["incumbent"].total_ms < 1000
+
+    play(scene, small_buffers=True)
+
+
+@pytest.mark.parametrize("events", [40, 120], ids=["whole at the door", "more than the door keeps"])
+def test_a_caller_too_slow_for_its_answer_is_no_error_of_the_incumbents(play, events):
+    async def scene(door):
+        door.incumbent.piece, door.incumbent.events = "x" * 20_000, events
+        shadowed(door)
+        assert not await read_slowly(door, 1.0)
+        await until(lambda: door.recorder.ends)
+        assert door.recorder.ends[0][1].status == 504
+        assert (door.shadow.asked, door.door.counting.shadows.under_way) == ([], 0)
+
+    play(scene, limits=Limits(total_seconds=0.5), small_buffers=True)
+
+
+def test_a_copy_under_way_when_the_door_closes_counts_as_waited_for(play):
+    """Else a door that is opened and closed often would hide a specialist that hangs."""
+
+    async def scene(door):
+        door.shadow.pause = 30.0
+        shadowed(door)
+        await door.ask()
+        await until(lambda: door.shadow.asked)
+        await asyncio.sleep(0.3)
+        await door.door.counting.shadows.close()
+        await until(lambda: len(ends(door)) == 2)
+        theirs = ends(door)["specialist"]
+        assert theirs.hung_up
+        assert theirs.total_ms > 250
 
     play(scene)
 
