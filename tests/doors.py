@@ -62,7 +62,15 @@ def line(
     governed = Governed("Be brief.", Sampling(max_new_tokens=16), Chat())
     watched, wanted = WATCHED if share is not None else None, Format(points, Chat(thinking="strip"))
     return Line(
-        cluster, "c" * 40, INCUMBENT, watched, share or 0.0, governed, wanted, shadow=SHADOW if copied else None
+        cluster,
+        "c" * 40,
+        INCUMBENT,
+        watched,
+        share or 0.0,
+        governed,
+        wanted,
+        shadow=SHADOW if copied else None,
+        shadowed_as=SHADOW.record,
     )
 
 

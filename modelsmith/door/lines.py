@@ -13,7 +13,7 @@ from modelsmith.governance.states import SpecialistHistory
 from modelsmith.live.port import Stage
 from modelsmith.points.format_points import format_points
 from modelsmith.promotion.governed_state import GovernedState
-from modelsmith.promotion.serving import Arm, shadow, traffic
+from modelsmith.promotion.serving import Arm, shadow, shadowed_as, traffic
 from modelsmith.promotion.weights import check_copy
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.tree import Revision
@@ -46,6 +46,8 @@ class Line:
     """Specialists of the cluster that main has deployed and not taken back."""
     shadow: Arm | None = None
     """Who gets copies of the incumbent's requests; nobody gets to see its answers."""
+    shadowed_as: str = ""
+    """By which name its copies are counted."""
 
     @property
     def stage(self) -> Stage:
@@ -73,12 +75,14 @@ def read_line(main: GovernedState, name: str) -> Line:
     incumbent, watched, share = traffic(main, name)
     evalset = _evalset(main.tree, cluster)
     chat = cluster.base_model.chat
+    copied = shadow(main, name) if cluster.deployment.shadow_share else None
     governed = Governed(evalset.prompt.system, evalset.sampling, chat)
     return Line(
         cluster, main.tree.commit, incumbent, watched, share, governed,
         Format(_format_points(main.tree, cluster, evalset), chat),
         frozenset(one.specialist for one in main.histories.of_cluster(name) if one.routed),
-        shadow(main, name) if cluster.deployment.shadow_share else None,
+        copied,
+        shadowed_as(main, cluster, copied) if copied else "",
     )  # fmt: skip
 
 

@@ -52,6 +52,7 @@ class Models:
             else:
                 speaker = await asyncio.get_running_loop().run_in_executor(self._loader, load)
             return EmbeddedModel(arm.specialist, speaker, self._engine)
+        backend = backend.model_copy(update={"url": backend.urls.get(arm.specialist, backend.url)})
         name, mend = backend.models.get(arm.specialist), None
         if name is None and backend.engine == "vllm" and arm.specialist != BASE:
             find = partial(_adapter, self._workspace, line, arm)
@@ -62,7 +63,7 @@ class Models:
             raise InvalidInput(
                 "no-served-name",
                 f"serve.yaml does not say by which name the backend of {line.cluster.cluster} knows {arm.specialist}",
-                f"Add it under backends.{line.cluster.cluster}.models.",
+                f"Add it under backends.{line.cluster.cluster}.models, and start the door again.",
                 cluster=line.cluster.cluster,
                 specialist=arm.specialist,
             )
@@ -130,7 +131,8 @@ def _adapter(workspace: Workspace, line: Line, arm: Arm) -> Path:
         raise InvalidInput(
             "no-served-name",
             f"{arm.specialist} is an export, which vLLM cannot load beside another model",
-            f"Start a vLLM with it, and name it under backends.{line.cluster.cluster}.models.",
+            f"Start another vLLM with it, give that one's address under backends.{line.cluster.cluster}.urls and its "
+            f"name there under backends.{line.cluster.cluster}.models, and start the door again.",
             cluster=line.cluster.cluster,
             specialist=arm.specialist,
         )

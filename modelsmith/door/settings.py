@@ -17,6 +17,7 @@ from modelsmith.schema.source import SamplingSetting
 from modelsmith.substrates.endpoint.allowed import is_loopback, origin
 
 FILE = "serve.yaml"
+Url = Annotated[str, Field(pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$")]
 
 
 class Embedded(Frozen):
@@ -33,13 +34,15 @@ class Server(Frozen):
     engine: Literal["vllm", "openai"]
     """``vllm``: adapters are loaded into it under their digest's name, so it must see the artifact store; it runs with
     ``--enable-lora`` and ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=1``. ``openai``: any other; it has its models already."""
-    url: Annotated[str, Field(pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$")]
+    url: Url
     """Base URL up to and with the version (``https://host/v1``)."""
     key_env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
     """Environment variable that holds its key."""
     models: dict[str, ServedName] = {}
     """By which names it knows ``base`` and the specialists. Of a server that is not vLLM nobody can check the weights:
     whoever writes a name here says that they are the specialist's."""
+    urls: dict[str, Url] = {}
+    """By specialist, another server of the same kind that has it, as vLLM needs one of its own for each export."""
     omit: tuple[SamplingSetting, ...] = ()
     """Settings of the sampling that it refuses."""
 
@@ -113,13 +116,14 @@ def key_of(server: Server) -> str | None:
 
 
 def _check(server: Server) -> None:
-    where = origin(server.url) or ""
-    host = where.partition("://")[2].rpartition(":")[0] or where.partition("://")[2]
-    if not where.startswith("https://") and not is_loopback(host.strip("[]")):
-        raise InvalidInput(
-            "endpoint-not-encrypted",
-            f"The backend {where or server.url!a} would be asked over an unencrypted connection",
-            "Write https://; http:// is for this machine's own loopback only.",
-            where=where,
-        )
+    for url in (server.url, *server.urls.values()):
+        where = origin(url) or ""
+        host = where.partition("://")[2].rpartition(":")[0] or where.partition("://")[2]
+        if not where.startswith("https://") and not is_loopback(host.strip("[]")):
+            raise InvalidInput(
+                "endpoint-not-encrypted",
+                f"The backend {where or url!a} would be asked over an unencrypted connection",
+                "Write https://; http:// is for this machine's own loopback only.",
+                where=where,
+            )
     key_of(server)

@@ -94,7 +94,7 @@ class Shadows:
             cluster=ready.line.cluster.cluster,
             specialist=who.specialist,
             incumbent=ready.line.incumbent.specialist,
-            record=who.record,
+            record=ready.line.shadowed_as,
             arm=arm,
             key=f"{arm} {key}",
             share=_SHARE,

@@ -202,7 +202,7 @@ class LiveRecorder(Recorder):
     def forget(self, days: int) -> None:
         """Remove counts that nothing was added to for so many days. Those of an open window stay."""
         before, open_ = self._clock.now() - timedelta(days=days), (self._watching, self._shadowed)
-        keep = {one.record for followed in open_ for one in followed.values()}
+        keep = {_counted_as(one) for followed in open_ for one in followed.values()}
         self._guarded("store", lambda: self._opened().forget(before, keep))
 
     def flush(self) -> None:
@@ -231,7 +231,7 @@ class LiveRecorder(Recorder):
         one: Watching | Shadowed | None = self._watching.get(decision.cluster)
         if decision.stage == "shadow":
             one = self._shadowed.get(decision.cluster)
-        if one is None or one.record != decision.record:
+        if one is None or _counted_as(one) != decision.record:
             return None
         return one.terms.rule if LEAST_SHARE <= decision.share <= 1 - LEAST_SHARE else None
 
@@ -379,3 +379,7 @@ class LiveRecorder(Recorder):
             new = self._guarded("latch", lambda: self.latches.set(latch))
         if new:
             self._on_trip()
+
+
+def _counted_as(one: Watching | Shadowed) -> str:
+    return one.counted_as if isinstance(one, Shadowed) else one.record

@@ -38,6 +38,8 @@ class Shadowed:
     """Digest of the last record of its history."""
     terms: Rollback
     """Those of the cluster file."""
+    counted_as: str
+    """By which name its counts are kept; see `promotion.serving.shadowed_as`."""
 
 
 @dataclass(frozen=True)

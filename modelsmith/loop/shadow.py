@@ -18,7 +18,7 @@ from modelsmith.loop.window import counts_of, live_folder, proposed, sealed_evid
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.live import needs_shadow
-from modelsmith.promotion.serving import shadow
+from modelsmith.promotion.serving import shadow, shadowed_as
 from modelsmith.repository.load import cluster_names, load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import GateNotCleared, InvalidInput, ModelsmithError, WaitingForPerson
@@ -62,7 +62,7 @@ def look_at_shadow(workspace: Workspace, main: GovernedState, cluster: str) -> S
             cluster=cluster,
         ).then(step("status", {}))
     metrics = guards(one.terms)
-    found = counts_of(live_folder(workspace), one.record, [*(metric.name for metric in metrics), DIFFERS])
+    found = counts_of(live_folder(workspace), one.counted_as, [*(metric.name for metric in metrics), DIFFERS])
     counts, compared, differing = _apart(found) if found else (None, 0, 0)
     judgement = judge(one.terms, counts, ended=True, metrics=metrics)
     if why := why_unloaded(live_folder(workspace), one.cluster, one.record):
@@ -85,7 +85,16 @@ def require_shadow(workspace: Workspace, main: GovernedState, history: Specialis
     except InvalidInput as error:
         raise _unshadowed(history, error.message) from None
     if seen.shadowed.specialist != history.specialist:
-        raise _unshadowed(history, f"the front door shadows {seen.shadowed.specialist}, which is newer")
+        other = seen.shadowed.specialist
+        raise WaitingForPerson(
+            "unshadowed",
+            f"Policy asks that {history.specialist} holds in the shadow first, and {other} is in its place, which is "
+            "newer or made from it",
+            "Deploy that one, or retire it with `{next}`: the shadow goes to the next newest.",
+            specialist=history.specialist,
+            shadowed=other,
+            waiting_for=[],
+        ).then(step("promote", {"cluster": history.cluster, "specialist": other}, to="deprecated"))
     reasons = "; ".join(seen.judgement.reasons)
     if seen.judgement.outcome == "roll-back":
         raise GateNotCleared(
@@ -105,8 +114,7 @@ def shadow_files(harness: Harness, main: GovernedState, history: SpecialistHisto
     if seen is None:
         return {}
     assert seen.counts
-    record = seen.shadowed.record
-    return proposed(harness, main, history, "customer-deployed", record) or sealed_evidence(
+    return proposed(harness, main, history, "customer-deployed", seen.shadowed) or sealed_evidence(
         harness, main, seen.shadowed, seen.counts, seen.at, seen.judgement
     )
 
@@ -114,10 +122,12 @@ def shadow_files(harness: Harness, main: GovernedState, history: SpecialistHisto
 def _shadowed(main: GovernedState, name: str) -> Shadowed | None:
     try:
         cluster = load_cluster(main.tree, name)
+        arm = shadow(main, name) if cluster.deployment.shadow_share else None
+        if arm is None:
+            return None
+        return Shadowed(name, arm.specialist, arm.record, cluster.rollback, shadowed_as(main, cluster, arm))
     except ModelsmithError:
         return None
-    arm = shadow(main, name) if cluster.deployment.shadow_share else None
-    return Shadowed(name, arm.specialist, arm.record, cluster.rollback) if arm else None
 
 
 def _apart(counts: Counts) -> tuple[Counts, int, int]:

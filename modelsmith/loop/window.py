@@ -256,24 +256,24 @@ def validation_files(harness: Harness, main: GovernedState, history: SpecialistH
             specialist=history.specialist,
             verdict="INCONCLUSIVE",
         ).then(back)
-    return proposed(harness, main, history, "production-validated", seen.watching.record) or evidence_files(
+    return proposed(harness, main, history, "production-validated", seen.watching) or evidence_files(
         harness, main, seen.watching, seen.counts, seen.at
     )
 
 
 def proposed(
-    harness: Harness, main: GovernedState, history: SpecialistHistory, event: Event, deployment: str
+    harness: Harness, main: GovernedState, history: SpecialistHistory, event: Event, one: Watching | Shadowed
 ) -> dict[str, bytes]:
     """Live evidence that this harness has proposed already, so that who asks again comes to the same pull request."""
     due = (history.cluster, history.specialist, len(history.records) + 1, event)
-    folder, routing = folder_of(*due), routing_obeyed(main, history.cluster)
+    folder, of = folder_of(*due), (one.record, routing_obeyed(main, history.cluster), one.terms)
     for pull in harness.forge.list("open"):
         if (pull.branch, pull.preparer) == (branch_of(*due), harness.actor):
             paths = {name: f"{folder}/{name}" for name in (LIVE_FILE, LIVE_SIGNATURE)}
             found, _ = read_each(harness.workspace.revision(pull.head), list(paths.values()))
             files = {name: found[path] for name, path in paths.items() if path in found}
             live = read_live(files)
-            if live and len(files) == len(paths) and (live.deployment, live.routing) == (deployment, routing):
+            if live and len(files) == len(paths) and (live.deployment, live.routing, live.terms) == of:
                 return files
     return {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,8 +10,9 @@ from modelsmith.governance.routing import BASE, incumbent, render_routing
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.yamlfile import parse_yaml
-from modelsmith.schema.canonical import sha256
-from modelsmith.schema.cluster import Routing
+from modelsmith.schema.canonical import digest, sha256
+from modelsmith.schema.cluster import Cluster, Routing
+from modelsmith.schema.evalset import EvalSet
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,40 @@ def routing_obeyed(main: GovernedState, cluster: str) -> str:
 
 
 def shadow(main: GovernedState, cluster: str) -> Arm | None:
-    """The specialist that may answer copies of requests: the newest one, once exported and while it serves nobody.
+    """The specialist that may answer copies of requests: the newest one that is exported and serves nobody.
 
-    Its record is the last of its history. An export of a specialist is none; nor is one that is older than who serves.
+    Of one iteration an export of its adapter is newer than the adapter. None is older than who serves, and none was
+    taken back and not cleared since. Its record is the last of its history.
     """
-    histories = [one for one in main.histories.of_cluster(cluster) if not one.is_export]
-    newest = max(histories, key=lambda one: one.records[-1].iteration, default=None)
-    if newest is None or newest.state != "artifact-exported":
-        return None
-    return Arm(newest.specialist, newest.artifact, newest.digests[-1])
+    histories = main.histories.of_cluster(cluster)
+    serves = max((one.records[-1].iteration for one in histories if one.routed), default=0)
+    waiting = [
+        one
+        for one in histories
+        if one.state == "artifact-exported"
+        and one.records[-1].iteration >= serves
+        and one.records[-1].event != "rolled-back"
+    ]
+    newest = max(waiting, key=lambda one: (one.records[-1].iteration, one.is_export, one.specialist), default=None)
+    return Arm(newest.specialist, newest.artifact, newest.digests[-1]) if newest else None
+
+
+def shadowed_as(main: GovernedState, cluster: Cluster, arm: Arm) -> str:
+    """By which name copies of requests are counted, for a specialist beside who serves.
+
+    Counts under one name are all of the same comparison: the specialist's last record, the routing, the rule, and what
+    both are asked with and checked by. Where one of these changes, counting begins anew.
+    """
+    path = f"evals/{cluster.eval_set}/evalset.yaml"
+    evalset = parse_yaml(path, main.tree.read(path), EvalSet)
+    rubric = main.tree.read(posixpath.normpath(f"evals/{cluster.eval_set}/{evalset.rubric}"))
+    asked = (cluster.rollback, cluster.base_model, evalset.prompt, evalset.sampling)
+    beside = [
+        routing_obeyed(main, cluster.cluster),
+        sha256(rubric),
+        *(digest(one.model_dump(mode="json")) for one in asked),
+    ]
+    return f"{arm.record} beside {digest(beside)}"
 
 
 def serving(main: GovernedState, cluster: str) -> tuple[str, ...]:

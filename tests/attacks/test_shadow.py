@@ -73,7 +73,7 @@ def copies(world, number, broken):
     for n in range(number):
         for arm in ("incumbent", "specialist"):
             decision = recorder.decided(
-                cluster=CLUSTER, specialist=one.specialist, incumbent="base", record=one.record, arm=arm,
+                cluster=CLUSTER, specialist=one.specialist, incumbent="base", record=one.counted_as, arm=arm,
                 key=f"{arm} {n}", share=0.5, stage="shadow",
             )  # fmt: skip
             kept = arm == "incumbent" or draw.random() >= broken
@@ -184,7 +184,7 @@ def test_no_outcome_is_taken_for_a_copy(world):
     (one,) = shadowing(world.governed())
     recorder.follow([], [], [one])
     decision = recorder.decided(
-        cluster=CLUSTER, specialist=one.specialist, incumbent="base", record=one.record, arm="specialist", key="k",
+        cluster=CLUSTER, specialist=one.specialist, incumbent="base", record=one.counted_as, arm="specialist", key="k",
         share=0.5, stage="shadow",
     )  # fmt: skip
     report = {"decision_id": decision.id, "metric": "auction_win_rate", "value": 1, "idempotency_key": "a"}
@@ -192,3 +192,30 @@ def test_no_outcome_is_taken_for_a_copy(world):
     recorder.close()
     counts = look_at_shadow(world.workspace, world.governed(), CLUSTER).counts
     assert counts is None or not any(one.specialist_known for stage in counts.stages for one in stage.metrics)
+
+
+def budget(world, milliseconds):
+    """The owner approves another budget for slow answers."""
+    cluster = yaml.safe_load(world.governed().tree.read(CLUSTER_FILE))
+    cluster["rollback"]["rule"]["slow"] = {"max_rise": 0.05, "milliseconds": milliseconds}
+    world.force_honestly({CLUSTER_FILE: yaml.safe_dump(cluster, sort_keys=False).encode()}, "maya")
+    sync(world.harness())
+
+
+def test_counts_by_one_rule_are_no_evidence_for_another(world):
+    """A budget that everybody keeps is approved, and after the counting one that nobody was held against."""
+    budget(world, 1000)
+    copies(world, 900, broken=0.0)
+    before = ask(world)
+    budget(world, 3)
+    with refused("unshadowed"):
+        ask(world)
+    copies(world, 1000, broken=0.0)
+    after = ask(world)
+    assert after.status == "open"
+    tree = world.workspace.revision(world.harness().forge.get(after.pull).head)
+    said = LiveEvidence.model_validate_json(tree.read(f"{after.directory}/{LIVE_FILE}"))
+    assert said.terms.rule.slow.milliseconds == 3
+    slow = next(one for stage in said.counts.stages for one in stage.metrics if one.metric == "slow")
+    assert (slow.specialist_known, slow.incumbent_known) == (1000, 1000), "those by the budget that is to be approved"
+    assert before.directory == after.directory

@@ -92,6 +92,7 @@ def test_adapters_are_loaded_into_vllm_under_their_digest_s_name(world):
         ("{engine: openai, url: 'https://x.invalid/v1', key_env: NO_SUCH_KEY}", "key-missing"),
         ("{engine: openai, url: 'https://x.invalid/v1', key_env: TWO_LINES}", "key-unusable"),
         ("{engine: openai, url: 'https://a:b@x.invalid/v1'}", "invalid-file"),
+        ("{engine: vllm, url: 'http://127.0.0.1/v1', urls: {x: 'http://10.0.0.1/v1'}}", "endpoint-not-encrypted"),
         ("{engine: none}", "invalid-file"),
     ],
 )
