@@ -17,15 +17,18 @@ from pydantic import ValidationError
 
 import modelsmith
 from modelsmith.mcp.marking import DETAILED, SHORT, Limits, Shown, mark, new_marker, shorten, without_places
-from modelsmith.mcp.schemas import OUR_OWN, constants
-from modelsmith.mcp.tools import Tool, find_tool, tools_of
+from modelsmith.mcp.names import Words, words_of
+from modelsmith.mcp.schemas import OUR_OWN
+from modelsmith.mcp.tools import Tool, find_tool, steps, tools, tools_of
 from modelsmith.mcp.withheld import without_held_out
 from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.job_view import start_job
 from modelsmith.operations.table import Role
 from modelsmith.repository.git import Git
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.docs import json_schema
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
+from modelsmith.schema.plaintext import visible
 from modelsmith.schema.progress import Notify, silent
 from modelsmith.schema.system import known_failures
 
@@ -154,10 +157,12 @@ def _run(tool: Tool, workspace: Workspace, request: Request) -> Result:
 
 
 @cache
-def _ours(name: str) -> frozenset[str]:
-    """Texts that the tool's answer holds by its type."""
-    tool = find_tool(name)
-    return frozenset(constants(tool.schemas()[1])) if tool else frozenset()
+def _ours(name: str) -> Words:
+    """Texts that the tool's answer holds by its type; what a job came to is the answer of any that takes long."""
+    results = [tool.answer() for tool in tools() if tool.name == name]
+    if name == "modelsmith_train_status":
+        results += [tool.load().result for tool in tools() if tool.row.long]
+    return {**words_of([json_schema(result, "serialization") for result in results]), **steps()}
 
 
 def _our_own(given: dict[str, Any]) -> tuple[bool, int]:
@@ -202,13 +207,22 @@ def request_of(tool: Tool, given: Mapping[str, Any]) -> Request:
         ) from None
 
 
+_FILES = (
+    "Mend the file as each of `details.problems` says. They are marked: a mend for a file repeats what stands in it."
+)
+
+
 def refusal(session: Session, error: ModelsmithError) -> dict[str, Any]:
-    """What an agent is told of an error: no path of this machine, and the mistakes of files."""
+    """What an agent is told of an error: no path of this machine, and the mistakes of files.
+
+    A mend is ours, and stands bare, so that it can be followed; the mend of a file's mistake is not, since it repeats
+    words of the file.
+    """
     known = {name: error.details[name] for name in ("problems", "waiting_for", "refusals") if name in error.details}
     said = {
         "code": error.code,
         "message": error.message,
-        "mend": error.mend,
+        "mend": visible(_FILES if known.get("problems") else error.mend),
         "exit": int(error.exit),
         "next": error.next and error.next.model_dump(mode="json"),
         "details": known,
@@ -220,7 +234,7 @@ def refusal(session: Session, error: ModelsmithError) -> dict[str, Any]:
         where = _of_this_machine()
     found = without_places(shown, where, any_other=True)
     marker = new_marker()
-    marked = mark({name: found[name] for name in ("message", "details")}, marker, frozenset())
+    marked = mark({name: found[name] for name in ("message", "next", "details")}, marker, steps())
     return {**found, **marked, "marker": marker}
 
 

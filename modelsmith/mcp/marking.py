@@ -1,7 +1,8 @@
 """What an agent is given to read: short, with every free text marked as data, and no place of this machine in it.
 
 Scenarios, answers of models, titles and reasons are words of others, and may speak to the agent that reads them. Which
-field holds such words cannot be listed for ever; so every text that is no plain word is marked, our own sentences too.
+field holds such words cannot be listed for ever; so every text is marked, our own sentences too, but for what `names`
+knows as a name or a word of ours.
 """
 
 from __future__ import annotations
@@ -10,14 +11,12 @@ import json
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
+from modelsmith.mcp.names import NAME, NAMES, Words, is_bare
 from modelsmith.mcp.schemas import Shortened
 from modelsmith.schema.plaintext import visible
 
-_WORD = re.compile(r"[A-Za-z0-9@_.:/+#%<>=~-]{0,96}")
-"""What no sentence can be said in: ids, digests, paths in a repository, times, branches."""
 _PLACE = re.compile(r"(?<![\w:/.<])/(?:[\w.@+-]+/)+[\w.@+-]*")
 """A path from the root of a machine's file system."""
 
@@ -85,16 +84,22 @@ def new_marker() -> str:
     return f"data-{secrets.token_hex(4)}"
 
 
-def mark(value: Any, marker: str, ours: AbstractSet[str]) -> Any:
-    """Put every text that is no plain word, nor one of ``ours``, between marks, with each character in it seen."""
+def mark(value: Any, marker: str, words: Words, field: str = "") -> Any:
+    """Put every text that is not `is_bare` in its field between marks, with each character in it seen.
+
+    A key that is no field of ours, such as a specialist's id, holds what the object around it is called.
+    """
     if isinstance(value, str):
-        if value in ours or _WORD.fullmatch(value):
-            return value
-        return quoted(value, marker)
+        return value if is_bare(value, field, words) else quoted(value, marker)
     if isinstance(value, list):
-        return [mark(one, marker, ours) for one in value]
+        return [mark(one, marker, words, field) for one in value]
     if isinstance(value, dict):
-        return {mark(name, marker, ours): mark(one, marker, ours) for name, one in value.items()}
+        return {
+            name if NAME.fullmatch(name) else quoted(name, marker): mark(
+                one, marker, words, name if name in words or name in NAMES else field
+            )
+            for name, one in value.items()
+        }
     return value
 
 

@@ -77,14 +77,6 @@ def answer_schema(result: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-def constants(schema: Any) -> set[str]:
-    """Every text that the schema itself holds as a value: it is ours, whoever repeats it."""
-    if isinstance(schema, dict):
-        found = {one for one in (schema.get("const"), *schema.get("enum", ())) if isinstance(one, str)}
-        return found.union(*(constants(one) for one in schema.values()))
-    return set().union(*(constants(one) for one in schema)) if isinstance(schema, list) else set()
-
-
 def _loosened(schema: Any) -> Any:
     if isinstance(schema, list):
         return [_loosened(one) for one in schema]

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from modelsmith.mcp.names import Words
 from modelsmith.mcp.schemas import answer_schema, input_schema
+from modelsmith.operations.contract import Result
 from modelsmith.operations.job_view import JobStarted
 from modelsmith.operations.table import OPERATIONS, Operation, Verb
 
@@ -66,8 +68,11 @@ class Tool:
 
     def schemas(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """JSON Schema of the arguments, and of the answer."""
-        verb = self.load()
-        return input_schema(verb.request, self.fields()), answer_schema(JobStarted if self.row.long else verb.result)
+        return input_schema(self.load().request, self.fields()), answer_schema(self.answer())
+
+    def answer(self) -> type[Result]:
+        """What it answers, as a type."""
+        return JobStarted if self.row.long else self.load().result
 
 
 @cache
@@ -130,3 +135,9 @@ def tools_of(role: str) -> Iterator[Tool]:
 def find_tool(name: str) -> Tool | None:
     """The tool of that name; None where there is none."""
     return next((tool for tool in tools() if tool.name == name), None)
+
+
+@cache
+def steps() -> Words:
+    """What a step to take next may be called: the operations of the table, which agents read beside each tool."""
+    return dict.fromkeys(("operation", "call"), frozenset(_rows()))

@@ -120,8 +120,9 @@ def _command_as_skill(one: Command) -> str:
 
 
 def _rule() -> str:
-    globs = "".join(f"\n  - {json.dumps(glob)}" for glob in RULE_GLOBS)
-    return f"---\ndescription: Modelsmith operator rules\nglobs:{globs}\nalwaysApply: false\n---\n\n{_read('rule')}"
+    """Patterns stand bare on one line with commas between, as Cursor documents them: it takes quotes as characters."""
+    globs = ", ".join(RULE_GLOBS)
+    return f"---\ndescription: Modelsmith operator rules\nglobs: {globs}\nalwaysApply: false\n---\n\n{_read('rule')}"
 
 
 def _front(**fields: str) -> str:

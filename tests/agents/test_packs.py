@@ -80,8 +80,8 @@ def test_a_slash_command_and_the_prompt_of_its_name_are_one_text(tmp_path):
 def test_the_rule_applies_to_the_files_that_the_product_promises():
     rule = files_of("cursor")[".cursor/rules/modelsmith.mdc"]
     assert rule.startswith(
-        "---\ndescription: Modelsmith operator rules\nglobs:\n"
-        '  - "evals/**/*.yaml"\n  - ".iterate/**"\n  - "promotions/**"\nalwaysApply: false\n---\n\n# Modelsmith\n'
+        "---\ndescription: Modelsmith operator rules\nglobs: evals/**/*.yaml, .iterate/**, promotions/**\n"
+        "alwaysApply: false\n---\n\n# Modelsmith\n"
     )
 
 

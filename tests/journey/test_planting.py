@@ -10,17 +10,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from worlds import CLUSTER
+from worlds import CLUSTER, COMMAND, Ran
 
+from modelsmith.cli.webhooks import webhooks
 from modelsmith.governance.shape import GOVERNED_FOLDERS
 from modelsmith.operations.table import OPERATIONS
 
 TRACED = Path(__file__).parents[1] / "traced"
 GOVERNED = (*GOVERNED_FOLDERS, ".github")
 PICTURE = "docs/history.svg"
+ADD = ("webhooks", "add")
 BASE, CANDIDATE = f"{CLUSTER}-iter-001-base", f"{CLUSTER}-iter-001-candidate"
 TRAP = "open({!r}, 'w').close()\nraise SystemExit(0)\n"
 
@@ -61,7 +64,9 @@ def commands(world):
         ("new", "cluster", "other", "--description", "x", "--metric", "loss"),
         ("agents-md",), ("capture", records(world)), ("run-pending", CLUSTER),
         ("accept-scenario", "case-0", "--capability", "late", *case),
-        ("new", "set", "other", "--description", "x", "--field", "a=b|c"),
+        ("new", "set", "other", "--description", "x", "--field", "a=b|c"), (*ADD, "receiver"), ("webhooks", "list"),
+        ("webhooks", "test", "receiver"), ("webhooks", "deliver"), ("webhooks", "redeliver", "receiver"),
+        ("webhooks", "rotate", "receiver"), ("webhooks", "remove", "receiver"),
     ]  # fmt: skip
 
 
@@ -88,12 +93,20 @@ def table(world):
     return str(path)
 
 
+def told_an_address(world, words, environment):
+    """Run the one command that reads standard input; nobody listens there."""
+    asked = {"cwd": world.clone, "env": environment, "input": "https://127.0.0.1:9/hook\n"}
+    ran = subprocess.run([COMMAND, *words], check=False, capture_output=True, text=True, **asked)
+    return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+
 def traced(world, words):
     """What the command, its worker and the forge's hook did below the work tree, as (what, path)."""
     log = world.folder / "trace"
     log.unlink(missing_ok=True)
     environment = {"TRACED": f"{log}{os.pathsep}{world.clone}", "PYTHONPATH": str(TRACED)}
-    ran = world.modelsmith(*words, env=world.environment() | environment)
+    environment = world.environment() | environment
+    ran = told_an_address(world, words, environment) if words[:2] == ADD else world.modelsmith(*words, env=environment)
     assert ran.code != 1, ran.err
     assert "Usage:" not in ran.err, ran.err
     return [tuple(json.loads(line)) for line in log.read_text().splitlines()]
@@ -132,7 +145,7 @@ def compared(journey):
 
 def test_every_verb_is_traced(journey):
     _, found = journey
-    verbs = {operation.name for operation in OPERATIONS} - {"init"}
+    verbs = {operation.name for operation in OPERATIONS} - {"init"} | {f"webhooks {name}" for name in webhooks.commands}
     assert {verb for verb in verbs if not any(" ".join(words).startswith(verb) for words in found)} == set()
 
 

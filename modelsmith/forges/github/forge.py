@@ -318,11 +318,12 @@ class GitHubForge:
             )
         return WaitingForPerson(
             "unsigned-opening",
-            f"{login} opened it in GitHub's pages, and nobody has signed for it",
-            f"Its opener signs for it from a clone that holds the branch: `modelsmith pr open {face.head.ref} "
-            "--title ... --key KEY`.",
+            f"{login} opened it in GitHub's pages from {face.head.ref}, and nobody has signed for it",
+            "Its opener signs for it from a clone that holds the branch: "
+            "`modelsmith pr open BRANCH --title ... --key KEY`.",
             number=face.number,
             login=login,
+            branch=face.head.ref,
             head=face.head.sha,
         )
 
