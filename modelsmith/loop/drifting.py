@@ -1,7 +1,8 @@
 """What follows when a validated specialist drifts, by the contract that was approved with its deployment.
 
 Nothing here takes traffic back: a rollback is proposed to its owner, or an iteration is started. It happens once for
-each week that drifts, tried again until it is done; a mark under the git directory says that it is.
+each week that drifts, tried again until it is done. What is about to happen is noted before it does, and what was done
+after it, under the git directory; so whoever is killed in between, or finds the disk full, finds again what it began.
 """
 
 from __future__ import annotations
@@ -11,50 +12,84 @@ from pathlib import Path
 
 from modelsmith.fleet.jobs import Jobs
 from modelsmith.governance.drift import Drifted
+from modelsmith.governance.states import SpecialistHistory
 from modelsmith.live.watching import Validated
-from modelsmith.loop.rollback import roll_back
+from modelsmith.loop.promotions import refuse_on_hold
+from modelsmith.loop.rollback import roll_back, standing_reason
 from modelsmith.loop.window import live_folder
-from modelsmith.promotion.governed_state import read_governed_state
-from modelsmith.promotion.harness import open_harness
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
+from modelsmith.promotion.harness import Harness, open_harness
 from modelsmith.promotion.pulls import sync
+from modelsmith.promotion.serving import traffic
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import sha256
 from modelsmith.signing.files import write_atomically
+
+_ITERATE = "iterate"
 
 
 def answer_drift(workspace: Workspace, one: Validated, week: int, found: Sequence[Drifted]) -> str | None:
     """Do what the contract says of a week in which a specialist drifts; what was done, or None where nothing is due.
 
     Raises:
-        ModelsmithError: the forge is down, keys are missing, a check or an owner refused: nothing is marked as done.
+        ModelsmithError: the forge is down, keys are missing, a check or an owner refused, the cluster is on hold,
+            another door of this clone is at it: nothing is marked as done.
+        OSError: there is no room to note it; nothing more is begun.
     """
     mark = _mark(workspace, one, week)
     if one.terms.on_drift == "tell" or mark.exists():
         return None
-    done = _propose_rollback(workspace, one, found) if one.terms.on_drift == "roll-back" else _iterate(workspace, one)
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(mark, done.encode())
-    return done
+    with workspace.lock(f"drift-{one.cluster}"):
+        if mark.exists():
+            return None
+        harness = open_harness(workspace)
+        main = read_governed_state(workspace.git, sync(harness))
+        history = main.histories.find(one.specialist)
+        if traffic(main, one.cluster).incumbent.record != one.record or history.state != "production-validated":
+            done = f"{one.specialist} no longer serves as it was validated, so nothing follows"
+        elif one.terms.on_drift == "roll-back":
+            done = _propose_rollback(harness, main, history, found)
+        else:
+            refuse_on_hold(main, one.cluster)
+            done = _iterate(workspace, one, mark.with_suffix(".begun"))
+        _done(mark, done)
+        return done
 
 
-def _propose_rollback(workspace: Workspace, one: Validated, found: Sequence[Drifted]) -> str:
-    harness = open_harness(workspace)
-    main = read_governed_state(workspace.git, sync(harness))
-    history = main.histories.find(one.specialist)
-    if history.state != "production-validated":
-        return f"{one.specialist} is {history.state} since, so nothing is proposed"
+def _propose_rollback(
+    harness: Harness, main: GovernedState, history: SpecialistHistory, found: Sequence[Drifted]
+) -> str:
+    """An open proposal stays as it is: its figures are those of the moment at which it was made."""
     figures = "; ".join(
         f"{metric.metric} is {metric.observed:.4f}, validated at {metric.baseline:.4f}" for metric in found
     )
-    cluster = load_cluster(main.tree, one.cluster)
-    pull = roll_back(harness, main, cluster, history, f"It left what it was validated at: {figures}", None)
+    reason = standing_reason(harness, history) or f"It left what it was validated at: {figures}"
+    pull = roll_back(harness, main, load_cluster(main.tree, history.cluster), history, reason, None)
     return f"its rollback is proposed, pull request {pull.number}; who owns it decides"
 
 
-def _iterate(workspace: Workspace, one: Validated) -> str:
-    job = Jobs.of(workspace).submit(workspace, "iterate", {"cluster": one.cluster}, one.cluster).job
+def _iterate(workspace: Workspace, one: Validated, begun: Path) -> str:
+    """Start an iteration, or find the one that was started for this: the first after the job that was newest then."""
+    jobs = Jobs.of(workspace)
+    if begun.exists():
+        before = begun.read_text()
+        for job in jobs.newest():
+            if job.asked.id == before:
+                break
+            if (job.asked.operation, job.asked.cluster) == (_ITERATE, one.cluster):
+                return f"an iteration was started, job {job.asked.id}"
+    else:
+        newest = jobs.newest(1)
+        begun.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(begun, (newest[0].asked.id if newest else "").encode())
+    job = jobs.submit(workspace, _ITERATE, {"cluster": one.cluster}, one.cluster).job
     return f"an iteration is started, job {job.asked.id}"
+
+
+def _done(mark: Path, what: str) -> None:
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(mark, what.encode())
 
 
 def _mark(workspace: Workspace, one: Validated, week: int) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import MappingProxyType
 
@@ -82,6 +83,17 @@ def retire(harness: Harness, main: GovernedState, cluster: Cluster, history: Spe
     files = packet_files(main, record, {})
     body = files[PACKET_FILE].decode()
     return advance(harness, main, "deprecated", draft, files, f"{history.specialist}: deprecated", body)
+
+
+def standing_reason(harness: Harness, history: SpecialistHistory) -> str | None:
+    """The reason of this harness's open pull request that rolls a specialist back; None where none is open."""
+    due = (history.cluster, history.specialist, len(history.records) + 1)
+    for pull in harness.forge.list("open"):
+        if (pull.branch, pull.preparer) == (branch_of(*due, "rolled-back"), harness.actor):
+            with suppress(IntegrityFailure, InvalidInput):
+                path = f"{folder_of(*due, 'rolled-back')}/{ROLLBACK_FILE}"
+                return read_order({ROLLBACK_FILE: harness.workspace.revision(pull.head).read(path)}).reason
+    return None
 
 
 def _draft(harness: Harness, cluster: Cluster, history: SpecialistHistory) -> RecordDraft:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import random
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import attacker
 import pytest
@@ -18,6 +21,7 @@ from picture_rules import assert_readable
 
 from modelsmith.cli.page import Page
 from modelsmith.cli.views import render
+from modelsmith.fleet.jobs import Jobs
 from modelsmith.governance.drift import Drifted
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.port import Answered
@@ -26,9 +30,10 @@ from modelsmith.loop import window
 from modelsmith.loop.drifting import answer_drift
 from modelsmith.loop.keeping import Keeper
 from modelsmith.loop.window import live_folder, look, settle, watching
-from modelsmith.operations import live, promote, status
+from modelsmith.operations import live, promote, rollback, status
 from modelsmith.promotion.live import seal_of
 from modelsmith.promotion.packets import packet_files
+from modelsmith.promotion.pulls import sync
 from modelsmith.promotion.records import next_record, routing_after
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
@@ -588,3 +593,79 @@ def test_a_drift_that_the_forge_cannot_hear_of_is_proposed_later(drifting, doors
 
 def forge_is_down(workspace):
     raise InfrastructureFailure("git-failed", "The forge is down", "Wait.")
+
+
+@pytest.fixture
+def settled(drifting, doors):
+    """Validated in production, and what the door watches from then on."""
+    doors(drifting).traffic(3_000, 0.6, 0.6)
+    asked = ask(drifting)
+    drifting.approve(asked.pull, "maya")
+    drifting.merge(asked.pull)
+    return drifting, window.validated(drifting.governed())[0]
+
+
+def drift_to(observed):
+    return [Drifted("auction_win_rate", 0.6, observed)]
+
+
+def test_a_drift_has_one_open_pull_request_whatever_befalls_the_door(settled):
+    """Its figures move on, it is killed before it noted what it did, two doors of the clone see it at once."""
+    world, one = settled
+    answer_drift(world.workspace, one, 0, drift_to(0.2))
+    (first,) = world.harness().forge.list("open")
+    assert answer_drift(world.workspace, one, 1, drift_to(0.19))
+    shutil.rmtree(live_folder(world.workspace) / "drift")
+    assert answer_drift(world.workspace, one, 1, drift_to(0.18))
+    with ThreadPoolExecutor(2) as doors:
+        asked = [doors.submit(answer_drift, world.workspace, one, 2, drift_to(0.17)) for _ in range(2)]
+        done = [task.exception() or task.result() for task in asked]
+    assert sum(isinstance(said, str) for said in done) == 1
+    assert [pull.number for pull in world.harness().forge.list("open")] == [first.number]
+    assert world.harness().forge.get(first.number).head == first.head, "what its owner may have approved stays"
+
+
+@pytest.fixture
+def jobs(settled, monkeypatch):
+    """The clone's jobs, none of which is started; a contract that has a drift answered by an iteration."""
+    world, one = settled
+    monkeypatch.setattr(Jobs, "_go_on", lambda self: ([], {}))
+    return world, replace(one, terms=one.terms.model_copy(update={"on_drift": "iterate"})), Jobs.of(world.workspace)
+
+
+def test_an_iteration_is_started_once_though_the_door_cannot_note_it(jobs, monkeypatch):
+    """The disk fills up, or the door is killed, between the start and the note of it; the iteration ends, and fails."""
+    world, one, known = jobs
+    answer = partial(answer_drift, world.workspace, one, 0, drift_to(0.2))
+    with monkeypatch.context() as full:
+        full.setattr("modelsmith.loop.drifting.write_atomically", no_room)
+        with pytest.raises(OSError, match="No space"):
+            answer()
+        assert known.count() == 0, "what could not be noted is not begun"
+    with monkeypatch.context() as full:
+        full.setattr("modelsmith.loop.drifting._done", no_room)
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space"):
+                answer()
+    (job,) = known.newest()
+    known.end(job.asked.id, 6, None, {"code": "x"})
+    assert job.asked.id in answer()
+    assert (known.count(), answer()) == (1, None)
+
+
+def test_no_iteration_is_started_for_who_no_longer_serves(jobs):
+    """It was taken back since, and the cluster is on hold: a drift that the door remembers starts nothing."""
+    world, one, known = jobs
+    number = rollback.run(world.workspace, rollback.RollbackRequest(cluster=CLUSTER, reason="It drifts.")).pull
+    world.approve(number, "oli")
+    world.merge(number)
+    sync(world.harness())
+    assert "no longer serves" in answer_drift(world.workspace, one, 0, drift_to(0.2))
+    assert known.count() == 0
+    one = replace(one, terms=one.terms.model_copy(update={"on_drift": "roll-back"}))
+    assert "no longer serves" in answer_drift(world.workspace, one, 1, drift_to(0.2))
+    assert world.harness().forge.list("open") == ()
+
+
+def no_room(*args):
+    raise OSError(errno.ENOSPC, "No space left on device")
