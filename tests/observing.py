@@ -29,9 +29,13 @@ def list_observer(world, **more):
         POLICY: yaml.safe_dump(policy, sort_keys=False),
         ".github/governance/trust/ci.pem": pem.decode(),
     }
-    world.commit("observers", files)
-    asked = ("pr", "open", "observers", "--title", "A second observer", "--key", world.key("dana"))
-    opened = world.modelsmith(*asked, "--json")
+    put_on_main(world, "observers", files)
+
+
+def put_on_main(world, branch, files):
+    """Dana proposes these files, and Petra approves."""
+    world.commit(branch, files)
+    opened = world.modelsmith("pr", "open", branch, "--title", branch, "--key", world.key("dana"), "--json")
     number = str(opened.json["pull"]["number"])
     for words in (("approve", number, "--key", world.key("petra")), ("pr", "merge", number)):
         ran = world.modelsmith(*words, "--json")

@@ -56,22 +56,24 @@ class Thread:
     def __init__(self) -> None:
         self.started = 0
 
-    def __call__(self, base: Path) -> Thread:
-        self._base = base
+    def __call__(self, *places: Path) -> Thread:
+        self._places = places
         return self
 
     def submit(self, folder: Path) -> Submitted:
         self.started += 1
-        return _ThreadJob(folder, self._base)
+        return _ThreadJob(folder, *self._places)
 
 
 class _ThreadJob:
-    def __init__(self, folder: Path, base: Path) -> None:
+    def __init__(self, folder: Path, base: Path, judge: Path | None = None) -> None:
         self._folder, self._asked = folder, threading.Event()
         self._status: list[int] = []
         said = folder / HEARTBEAT_FILE
         self.since = said.stat().st_size if said.exists() else 0
-        self._thread = threading.Thread(target=lambda: self._status.append(worker.main(folder, base, self._asked)))
+        self._thread = threading.Thread(
+            target=lambda: self._status.append(worker.main(folder, base, self._asked, judge))
+        )
         self._thread.start()
 
     def beats(self, since: int, seconds: float) -> Beats:

@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from modelsmith.evaluation.scoring import judged_points, point_weights, row_score
+from modelsmith.evaluation.judges.port import Judge, JudgeQuestion, JudgeVerdict
+from modelsmith.evaluation.scoring import decide, judged_points, point_weights, row_score
 from modelsmith.points.check import READING, passes, require_comparable, require_usable
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.scenario import Message, Scenario
 
 
 class Sampled(NamedTuple):
@@ -22,45 +24,84 @@ class Sampled(NamedTuple):
     cut_off: bool
     """It reached its limit of tokens."""
     expected: Mapping[str, JsonValue]
+    messages: tuple[Message, ...] = ()
+    """What was asked; only a judge reads it."""
 
 
-def reward_digest(rubric: str, reading: int = READING) -> str:
-    """Identity of a reward: the rubric's digest, and the way in which answers are read (`points.check.READING`)."""
-    return digest({"rubric": rubric, "reading": reading})
+def reward_digest(rubric: str, reading: int = READING, judge: str | None = None) -> str:
+    """Identity of a reward: the rubric's digest and the way in which answers are read (`points.check.READING`).
+
+    ``judge`` is the identity of the judge, where one decides points of the rubric.
+    """
+    return digest({"rubric": rubric, "reading": reading} | ({"judge": judge} if judge else {}))
 
 
-def require_rewarding(rubric: Rubric, expected: Sequence[Mapping[str, JsonValue]]) -> None:
+def require_rewarding(rubric: Rubric, expected: Sequence[Mapping[str, JsonValue]], judge_calls: int | None) -> None:
     """Find what keeps the rubric from rewarding answers to these expectations, before a token is sampled.
 
     Raises:
-        InvalidInput: ``judged-reward`` when a judge decides one of its points: without it the reward would be another
-            score than the eval's. Else as `points.check.require_usable` and `require_comparable`.
+        InvalidInput: ``judged-reward`` when a judge decides one of its points and nothing says how often it may be
+            asked. Else as `points.check.require_usable` and `require_comparable`.
     """
     judged = [point.id for point in judged_points(rubric)]
-    if judged:
+    if judged and judge_calls is None:
         raise InvalidInput(
             "judged-reward",
-            f"A judge decides the rubric's points {', '.join(judged)}, and this version cannot ask it for a reward.",
-            "Train by sft or dpo, or decide the points by declared checks.",
+            f"A judge decides the rubric's points {', '.join(judged)}, and the stage does not say how often it may be "
+            "asked for a reward.",
+            "Write `judge_calls: N` into the grpo stage, or train by sft or dpo.",
             points=judged,
         )
     for point in rubric.points:
-        require_usable(point)
+        if point.id not in judged:
+            require_usable(point)
         for one in expected:
             require_comparable(point, one)
 
 
-def rewards(rubric: Rubric, sampled: Sequence[Sampled]) -> list[float]:
-    """The reward of each, 0 to 1, in order: `scoring.reward` of it.
+def rewards(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge | None = None) -> list[float]:
+    """The reward of each, 0 to 1, in order: the score of it in an eval.
 
     Raises:
         InvalidInput: rubric and expectation do not fit.
         InfrastructureFailure: ``judge-unavailable``: a judged point is never a zero.
+        ModelsmithError: what kept the judge from a verdict on one of them.
     """
     weights = point_weights(rubric)
+    if judge is not None and judged_points(rubric):
+        verdicts = _judged(rubric, sampled, judge)
+        return [
+            row_score(decide(rubric, one.expected, one.text, verdicts[number], cut_off=one.cut_off)[0], weights)
+            for number, one in enumerate(sampled)
+        ]
     return [
         row_score(
             {point.id: passes(point, one.text, one.expected, cut_off=one.cut_off) for point in rubric.points}, weights
         )
         for one in sampled
     ]
+
+
+def _judged(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge) -> list[dict[str, JudgeVerdict]]:
+    """The judge's verdicts on each by the point's id; one that it leaves out is missing."""
+    places: dict[str, tuple[int, str]] = {}
+    questions = []
+    for number, one in enumerate(sampled):
+        scenario = practice(one)
+        for point in judged_points(rubric):
+            question = JudgeQuestion(f"{number}#{point.id}", point, scenario, one.text)
+            places[question.key] = (number, point.id)
+            questions.append(question)
+    found: list[dict[str, JudgeVerdict]] = [{} for _ in sampled]
+    for verdict in judge.decide(questions) if questions else ():
+        number, judged = places[verdict.key]
+        found[number][judged] = verdict
+    return found
+
+
+def practice(one: Sampled) -> Scenario:
+    """What was asked as a case that a judge can be asked about; it has no words of its own for any point."""
+    return Scenario.model_construct(
+        id="practice", capability="practice", risk="low", operator_lens="practice", outcome_type="practice",
+        critical=False, context=(), messages=one.messages, reference=dict(one.expected), criteria=(), variants=(),
+    )  # fmt: skip

@@ -76,6 +76,7 @@ def lineage_section(evidence: Evidence, cluster: Cluster) -> str:
         *_recovery_rows(evidence),
         ["aimed at failures of", f"run {short(facts.diagnosed_run)}"],
         ["reward and eval rubric", f"{short(facts.reward)} and {short(evidence.rubric)}"],
+        *([["judge of the reward", short(facts.trained_judge)]] if facts.trained_judge else []),
         ["toolkit", WITHHELD if facts.toolkit is None else safe(facts.toolkit)],
         ["artifact", short(evidence.artifact)],
         ["eval run", f"{short(evidence.candidate.run_id)}, attempt {evidence.attempts}"],

@@ -47,7 +47,16 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
         "public": ("base_model", "parent", "method", "rows", "steps", "stages"),
         "reviewer": (
             *("base_digest", "seed", "rows_digest", "generators", "reward", "diagnosed_run", "hyperparameters"),
-            *("final_loss", "toolkit", "recoveries", "trained_reward", "sources", "datasets", "curves"),
+            *(
+                "final_loss",
+                "toolkit",
+                "recoveries",
+                "trained_reward",
+                "trained_judge",
+                "sources",
+                "datasets",
+                "curves",
+            ),
         ),
     },
     "StageCurve": {"reviewer": ("stage", "lines")},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from modelsmith.artifacts.kinds import export_of, gguf_file
 from modelsmith.evaluation.cache import Cache
 from modelsmith.evaluation.judges.remembering import RememberingJudge
+from modelsmith.evaluation.scoring import judged_points
 from modelsmith.loop.bases import base_missing
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import file_digest
@@ -22,6 +23,7 @@ from modelsmith.schema.source import BaseModelSource, Chat, Endpoint
 from modelsmith.substrates.endpoint.facts import endpoint_facts, unknown_weights
 from modelsmith.substrates.lazy import LazySubstrate
 from modelsmith.substrates.port import Substrate
+from modelsmith.training.job import RewardJudge
 
 if TYPE_CHECKING:
     from modelsmith.substrates.local import TransformersSubstrate
@@ -109,6 +111,30 @@ def open_judge(workspace: Workspace, governed: GovernedSet) -> RememberingJudge 
             _endpoint(workspace, model.endpoint, f"the judge {model.name}"), model, unknown_weights(model.endpoint)
         )
     return RememberingJudge(judge, Cache(workspace.private / "cache"))
+
+
+def reward_judge(workspace: Workspace, governed: GovernedSet) -> tuple[RewardJudge, Path | None] | None:
+    """The judge of the set for a training's worker, with its folder of weights; None where nothing is judged.
+
+    Raises:
+        InvalidInput: as `open_substrate`, or as `resolve`.
+        InfrastructureFailure: ``extra-missing``.
+    """
+    model = governed.evalset.judge
+    if model is None or not judged_points(governed.rubric):
+        return None
+    from modelsmith.evaluation.judges.model import judge_identity
+    from modelsmith.substrates.base_models import resolve
+    from modelsmith.substrates.local_facts import local_facts
+
+    if model.base_model is not None:
+        source = model.base_model
+        folder = resolve(source, workspace.root, workspace.models, workspace.models_memory).folder
+        return RewardJudge(model=model, identity=judge_identity(local_facts(source.chat), model, source.digest)), folder
+    assert model.endpoint is not None
+    _endpoint(workspace, model.endpoint, f"the judge {model.name}").close()
+    identity = judge_identity(endpoint_facts(model.endpoint), model, unknown_weights(model.endpoint))
+    return RewardJudge(model=model, identity=identity), None
 
 
 def _endpoint(workspace: Workspace, endpoint: Endpoint, name: str) -> Substrate:

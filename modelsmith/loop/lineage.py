@@ -59,6 +59,7 @@ def training_facts(
         sources=dict(sorted(Counter(lineage.source for lineage in told).items())),
         datasets={one.id: content_digest(one) for one in context.governed.datasets if content_digest(one) in manifests},
         trained_reward=next((one.outcome.reward for one in ran if one.outcome and one.outcome.reward), None),
+        trained_judge=next((one.outcome.judge for one in ran if one.outcome and one.outcome.judge), None),
         curves=_curves(context.folder(iteration), ran),
     )
 

@@ -11,7 +11,7 @@ from modelsmith.evidence.training_curve import StageShown, training_curve
 from modelsmith.fleet.folder import HEARTBEAT_FILE, lines_since
 from modelsmith.fleet.hosts import executor_on
 from modelsmith.loop.context import IterationContext
-from modelsmith.loop.engines import Target
+from modelsmith.loop.engines import Target, reward_judge
 from modelsmith.loop.estimate import expected_seconds
 from modelsmith.loop.evals import BASE
 from modelsmith.loop.iteration import Begun
@@ -22,7 +22,7 @@ from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.source import BaseModelSource
-from modelsmith.schema.training import Stage
+from modelsmith.schema.training import Grpo, Stage
 from modelsmith.signing.files import write_atomically
 from modelsmith.substrates.base_models import resolve
 from modelsmith.training.curves import curve_of
@@ -74,6 +74,8 @@ def train_in(
         KeyboardInterrupt: interrupted; the worker has stopped and the next call resumes from its checkpoint.
     """
     base = resolve(cluster.base_model, workspace.root, workspace.models, workspace.models_memory)
+    judge = reward_judge(workspace, governed) if isinstance(training, Grpo) and training.judge_calls else None
+    places = [base.folder, *([judge[1]] if judge and judge[1] else [])]
     job = TrainJob(
         base=base.digest,
         parent=parent.artifact,
@@ -82,6 +84,7 @@ def train_in(
         chat=cluster.base_model.chat,
         training=training,
         rubric=governed.rubric if training.method == "grpo" else None,
+        judge=judge[0] if judge else None,
     )
 
     expected = expected_seconds(workspace.cluster_folder(cluster.cluster), job)
@@ -96,6 +99,8 @@ def train_in(
     def progress(beat: Heartbeat) -> None:
         tracker.tell(beat)
         gained = f"reward {beat.measures.reward:.2f}, " if beat.measures else ""
+        if beat.judge_calls is not None and isinstance(training, Grpo):
+            gained += f"judge {beat.judge_calls} of {training.judge_calls} calls, "
         text = f"{name + ': ' if name else ''}{gained}loss {beat.loss:.3f}, about {round(beat.eta)}s left"
         workspace.notify(Progress("train", text, beat.step, beat.steps))
 
@@ -105,7 +110,7 @@ def train_in(
         workspace.notify(Progress("train", text, one.step, training.steps))
 
     try:
-        outcome = supervise(folder, job, inputs, executor_on(cluster.hosts, WORKER, base.folder), progress, recovered)
+        outcome = supervise(folder, job, inputs, executor_on(cluster.hosts, WORKER, *places), progress, recovered)
         sound = True
         return outcome
     finally:

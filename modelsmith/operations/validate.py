@@ -12,7 +12,6 @@ from typing_extensions import override
 from modelsmith.diagnosis.dry_run import DryRun, dry_run
 from modelsmith.diagnosis.generate import rows_within
 from modelsmith.diagnosis.sources import require_declared
-from modelsmith.evaluation.reward import require_rewarding
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.near_copies import near_copies
 from modelsmith.operations.runbook_check import FOLDER, find_runbook_problems
@@ -32,7 +31,8 @@ from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import Exit, InvalidInput
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.runbook import Runbook
-from modelsmith.schema.training import Sft
+from modelsmith.schema.training import Grpo, Sft
+from modelsmith.training.judging import require_judge
 
 
 class ValidateRequest(Request):
@@ -152,10 +152,12 @@ def _firewall(files: WorkTree, report: Report, broken: Set[str]) -> tuple[dict[s
 
 
 def _unrewarding(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator[Problem]:
-    """A stage that trains by a reward, where the rubric is none without a judge."""
-    if any(stage.method == "grpo" for stage in cluster.stages):
+    """A stage that trains by a reward, where the rubric is none without a judge that may be asked for it."""
+    for stage in cluster.stages:
+        if not isinstance(stage, Grpo):
+            continue
         try:
-            require_rewarding(governed.rubric, ())
+            require_judge(governed.rubric, governed.evalset.judge, stage, cluster.base_model.digest, stage.rows)
         except InvalidInput as error:
             yield Problem(f"clusters/{name}/cluster.yaml", None, "training", error.message, error.mend)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelsmith.evaluation.reward import reward_digest
+from modelsmith.evaluation.scoring import judged_points
 from modelsmith.governance.audiences import audience
 from modelsmith.governance.routing import BASE
 from modelsmith.points.check import READING
@@ -143,17 +144,31 @@ def check_reward(promotion: Promotion, *, present: bool) -> str:
         facts = promotion.evidence.training
     rewarded = "grpo" in ({stage.method for stage in facts.stages if not stage.skipped} or {facts.method})
     if not rewarded:
-        refuse(facts.trained_reward is not None, "a reward is named, and no stage trained by one")
+        named = facts.trained_reward is not None or facts.trained_judge is not None
+        refuse(named, "a reward is named, and no stage trained by one")
         return "no stage trained by reward"
     if facts.trained_reward is None and audience(TrainingFacts, "trained_reward", main.policy.audiences) == "operator":
         return "trained by reward; policy keeps for operators which"
-    rubric = load_eval_set(main.tree, load_cluster(main.tree, record.cluster).eval_set).rubric_digest
+    governed = load_eval_set(main.tree, load_cluster(main.tree, record.cluster).eval_set)
+    judged = bool(judged_points(governed.rubric))
+    measured = None if record.event == "candidate" else promotion.evidence.judge
+    judge = facts.trained_judge
+    if judged and judge is None and audience(TrainingFacts, "trained_judge", main.policy.audiences) == "operator":
+        if measured is None:
+            return "trained by reward; policy keeps for operators by which judge"
+        judge = measured.identity
+    refuse(judged and judge is None, "a judge decides points of the rubric, and none is named that rewarded answers")
+    refuse(not judged and judge is not None, "a judge is named that rewarded answers, and the rubric has no use of one")
+    refuse(
+        measured is not None and judge not in (None, measured.identity),
+        "answers were rewarded by another judge than the eval's",
+    )
     readings = (READING,) if present else range(1, READING + 1)
     refuse(
-        facts.trained_reward not in {reward_digest(rubric, reading) for reading in readings},
+        facts.trained_reward not in {reward_digest(governed.rubric_digest, reading, judge) for reading in readings},
         "answers were rewarded by another rubric than the eval's, or read in another way",
     )
-    return "rewarded by the eval's own rubric"
+    return "rewarded by the eval's own rubric" + (" and judge" if judged else "")
 
 
 def check_export(promotion: Promotion) -> str:

@@ -207,6 +207,8 @@ class TrainingFacts(Frozen):
     trained_reward: Digest | None = None
     """Identity of the reward by which the trainer scored sampled answers: the rubric, and how answers are read. None
     where no stage is GRPO."""
+    trained_judge: Digest | None = None
+    """Identity of the judge that decided points of that reward. None where declared checks decide all of them."""
     sources: dict[PairSource, Annotated[int, Field(ge=1)]] = {}
     """Rows by whose answers they teach; those of the declared generators are the rest."""
     datasets: dict[Slug, Digest] = {}

@@ -161,6 +161,9 @@ class Grpo(Settings):
     watch_every: Annotated[int, Field(ge=1)] = 4
     """Steps between greedy answers to the prompts set aside."""
     tripwires: Tripwires = Tripwires()
+    judge_calls: Annotated[int, Field(ge=1)] | None = None
+    """Questions that the judge may be asked in the whole stage, where it decides points of the rubric. What it said
+    before in the same training costs nothing again."""
 
     @model_validator(mode="after")
     def _whole_groups(self) -> Self:

@@ -32,8 +32,30 @@ class WeightsDifferError(Exception):
     """The weights that sample are not those that are trained; the message says by how much."""
 
 
+class JudgeSpentError(Exception):
+    """The judge has been asked as often as the stage allows; the message says how often."""
+
+
+class JudgeFailedError(Exception):
+    """The judge could not be asked, or did not reply; the message says why."""
+
+
+class JudgeUnclearError(Exception):
+    """The judge's reply is no verdict, and asked again it would say the same; the message says what is wrong."""
+
+
 class CorruptCheckpointError(Exception):
     """A checkpoint whose files are whole could not be loaded; the message is its name."""
+
+
+_JUDGE: dict[type[BaseException], FailureClass] = {
+    JudgeSpentError: "judge-spent",
+    JudgeFailedError: "judge-failed",
+    JudgeUnclearError: "judge-unclear",
+}
+
+JUDGE_ERRORS = (JudgeSpentError, JudgeFailedError, JudgeUnclearError)
+"""What ends a training by reward for want of a verdict; a checkpoint is written."""
 
 
 def classify(error: BaseException) -> FailureClass:
@@ -50,6 +72,8 @@ def classify(error: BaseException) -> FailureClass:
             return "tripped"
         if isinstance(cause, WeightsDifferError):
             return "weights-differ"
+        if type(cause) in _JUDGE:
+            return _JUDGE[type(cause)]
         if isinstance(cause, MemoryError) or "allocate memory" in text or "out of memory" in text:
             return "oom"
         if (isinstance(cause, OSError) and cause.errno in _FULL) or "no space left on device" in text:
@@ -81,6 +105,8 @@ def as_error(error: WorkerError, log_tail: str) -> ModelsmithError:
     """What the person is told when a worker has failed for good."""
     message, mend = _WORDS[error.failure]
     kind = _KINDS.get(error.failure, InfrastructureFailure)
+    if error.failure in _JUDGE.values():
+        message += f" {error.message}"
     details = {"reason": error.message, "log": log_tail} if error.failure == "crash" else {"reason": error.message}
     return kind(f"training-{error.failure}", message, mend, **details)
 
@@ -89,6 +115,8 @@ _AGAIN = "Run the command again; training goes on from its last checkpoint."
 _KINDS: dict[FailureClass, type[ModelsmithError]] = {
     "nan-loss": InvalidInput,
     "tripped": InvalidInput,
+    "judge-spent": InvalidInput,
+    "judge-unclear": InvalidInput,
     "damaged-input": IntegrityFailure,
     "weights-differ": IntegrityFailure,
 }
@@ -117,6 +145,18 @@ _WORDS: dict[FailureClass, tuple[str, str]] = {
     "weights-differ": (
         "The weights that sampled answers are not those that were trained, so nothing was learned from them.",
         "Report it with the base model's name; train it by sft or dpo.",
+    ),
+    "judge-spent": (
+        "The judge has been asked as often as the stage allows, and the training is not done.",
+        "Raise judge_calls of the stage, or take fewer steps; a training by hand goes on from its checkpoint.",
+    ),
+    "judge-failed": (
+        "The judge did not reply, so answers could not be rewarded; no reward was made up.",
+        f"See that the judge can be asked. {_AGAIN}",
+    ),
+    "judge-unclear": (
+        "A reply of the judge is no verdict, so an answer could not be rewarded; no reward was made up.",
+        "Choose a more able judge model, give it more tokens, or write the instruction more plainly.",
     ),
     "crash": ("The training worker crashed.", "Read the worker's log in the job's folder."),
     "killed": ("The training worker was killed twice, perhaps for want of memory.", f"Close other programs. {_AGAIN}"),

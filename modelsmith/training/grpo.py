@@ -16,20 +16,19 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from modelsmith.evaluation.reward import require_rewarding, rewards
+from modelsmith.evaluation.reward import require_rewarding
 from modelsmith.schema.canonical import digest
-from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.training import Grpo
 from modelsmith.schema.training_row import Prompt
 from modelsmith.substrates.chat import prompt_ids
+from modelsmith.training.judged import Reward
+from modelsmith.training.judging import set_aside
 from modelsmith.training.measures import Measures
 from modelsmith.training.packing import IGNORED, Tokens, pack_answers
 from modelsmith.training.run import Bench
 from modelsmith.training.sampler import Sampler
 from modelsmith.training.watch import Watch, k3
 
-HELD_IN = 16
-"""Prompts that are set aside at most, to be answered greedily; a quarter of the rows, where that is fewer."""
 PACKED = 4096
 """Tokens of answers in one packed sequence: attention grows with their square."""
 
@@ -40,15 +39,16 @@ def trainer(bench: Bench) -> GRPOTrainer:
     assert isinstance(settings, Grpo)
     assert job.rubric
     rows: tuple[Prompt, ...] = bench.rows
-    require_rewarding(job.rubric, [row.expected for row in rows])
+    assert bench.reward
+    require_rewarding(job.rubric, [row.expected for row in rows], settings.judge_calls)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokens = [prompt_ids(tokenizer, row.messages, job.system, job.chat) for row in rows]
-    taught = len(rows) - min(HELD_IN, len(rows) // 4)
+    taught = len(rows) - set_aside(len(rows))
     sampler = Sampler(bench.model, tokenizer)
     aside = list(zip(rows[taught:], tokens[taught:], strict=True))
-    watch = Watch(aside, sampler, bench.signs, settings, job.rubric, job.chat, tokenizer)
+    watch = Watch(aside, sampler, bench.signs, settings, bench.reward, job.chat, tokenizer)
     made = _Trainer(
         model=bench.model,
         reward_funcs=[_reward],
@@ -58,7 +58,7 @@ def trainer(bench: Bench) -> GRPOTrainer:
         peft_config=bench.adapter,
         callbacks=[watch, bench.signs],
     )
-    made.begin(bench, settings, job.rubric, rows, tokens, sampler, watch)
+    made.begin(bench, settings, bench.reward, rows, tokens, sampler, watch)
     return made
 
 
@@ -97,11 +97,11 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
     """Samples and scores by our own code; a prompt of TRL's data set is the number of a row."""
 
     def begin(
-        self, bench: Bench, settings: Grpo, rubric: Rubric, rows: tuple[Prompt, ...], tokens: list[list[int]],
+        self, bench: Bench, settings: Grpo, reward: Reward, rows: tuple[Prompt, ...], tokens: list[list[int]],
         sampler: Sampler, watch: Watch,
     ) -> None:  # fmt: skip
         """Take what TRL's constructor does not know; the adapter is now what the stage begins with."""
-        self._bench, self._settings, self._rubric, self._rows, self._tokens = bench, settings, rubric, rows, tokens
+        self._bench, self._settings, self._score, self._rows, self._tokens = bench, settings, reward, rows, tokens
         self._sampler, self._watch = sampler, watch
         self._start = {
             name: tensor.detach().clone() for name, tensor in self.model.named_parameters() if tensor.requires_grad
@@ -126,7 +126,7 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
             "prompt_ids": [asked[one.number // size] for one in written],
             "completion_ids": [one.tokens for one in written],
             "logprobs": None,
-            "earned": rewards(self._rubric, sampled),
+            "earned": self._score.of(sampled),
         }
 
     def _get_per_token_logps_and_entropies(

@@ -16,7 +16,7 @@ from modelsmith.schema.base import Digest, Frozen, Share
 from modelsmith.schema.canonical import digest, file_digest
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.rubric import Rubric
-from modelsmith.schema.source import Chat
+from modelsmith.schema.source import Chat, JudgeModel
 from modelsmith.schema.training import Stage
 from modelsmith.signing.files import SIGNATURE_FILE, write_atomically
 from modelsmith.substrates.base_models import is_base_model
@@ -35,12 +35,23 @@ FailureClass = Literal[
     "nan-loss",
     "tripped",
     "weights-differ",
+    "judge-spent",
+    "judge-failed",
+    "judge-unclear",
     "crash",
     "killed",
     "preempted",
     "stalled",
 ]
 """Why a worker ended. ``killed``, ``preempted`` and ``stalled`` its supervisor saw; the others it names itself."""
+
+
+class RewardJudge(Frozen):
+    """Who decides what no declared check can, where sampled answers are rewarded."""
+
+    model: JudgeModel
+    identity: Digest
+    """Digest of all that shapes a verdict of it: see `evaluation.judges.port.Judge`."""
 
 
 class TrainJob(Frozen):
@@ -59,6 +70,8 @@ class TrainJob(Frozen):
     training: Stage
     rubric: Rubric | None = None
     """What scores completions, where the method rewards them."""
+    judge: RewardJudge | None = None
+    """Who decides the rubric's judged points, where it has some; its weights the host has, as it has the base."""
 
     @field_serializer("rubric")
     def _as_written(self, rubric: Rubric | None) -> Any:
@@ -66,11 +79,13 @@ class TrainJob(Frozen):
 
     def identity(self) -> str:
         """Digest of everything that shapes the result: two identical jobs may share one."""
-        said = self.model_dump(mode="json", exclude={"training": {"checkpoint_every"}})
+        said = self.model_dump(mode="json", exclude={"training": {"checkpoint_every", "judge_calls"}, "judge": True})
         if self.chat == Chat():
             del said["chat"]
         if self.rubric is None:
             del said["rubric"]
+        if self.judge is not None:
+            said["judge"] = self.judge.identity
         return digest(said)
 
 
@@ -107,6 +122,8 @@ class Heartbeat(Frozen):
     """Share of the step's pairs whose chosen answer has gained more than the rejected one, where pairs are learned."""
     margin: float | None = None
     """By how much more, in nats times ``beta``, on average."""
+    judge_calls: Annotated[int, Field(ge=0)] | None = None
+    """Questions put to the judge in the whole training, where one rewards answers."""
 
 
 class TrainResult(Frozen):
@@ -124,6 +141,8 @@ class TrainResult(Frozen):
     """Training libraries."""
     reward: Digest | None = None
     """Identity of the reward, where answers were rewarded: see `evaluation.reward.reward_digest`."""
+    judge: Digest | None = None
+    """Identity of the judge, where one decided points of the reward."""
     files: dict[str, Digest]
     """Digest of each file of the adapter's folder, by its path in the job's; see `fleet.folder.Made`."""
 
@@ -165,11 +184,11 @@ def place(folder: Path, job: TrainJob, inputs: Inputs) -> None:
         shutil.copytree(inputs.parent, parent, ignore=shutil.ignore_patterns(SIGNATURE_FILE))
 
 
-def read_job(folder: Path, base: Path) -> JobFile:
+def read_job(folder: Path, base: Path, judge: Path | None = None) -> JobFile:
     """The folder's job, once everything that it names is as it says.
 
     Raises:
-        DamagedInputError: the job itself, its rows, its parent or the base model is another one.
+        DamagedInputError: the job itself, its rows, its parent, the base model or the judge's weights are others.
     """
     try:
         file = JobFile.model_validate_json((folder / JOB_FILE).read_bytes())
@@ -182,10 +201,17 @@ def read_job(folder: Path, base: Path) -> JobFile:
         (ROWS_INPUT, rows.is_file() and file_digest(rows) == job.rows),
         (PARENT_INPUT, job.parent is None or _is_artifact(folder / PARENT_INPUT, job.parent)),
         ("the base model", is_base_model(base, job.base)),
+        ("the judge", _is_judge(judge, job.judge)),
     ):
         if not sound:
             raise DamagedInputError(f"{name} is not as the job says")
     return file
+
+
+def _is_judge(folder: Path | None, judge: RewardJudge | None) -> bool:
+    if judge is None or judge.model.base_model is None:
+        return True
+    return folder is not None and is_base_model(folder, judge.model.base_model.digest)
 
 
 def _is_artifact(folder: Path, artifact: str | None) -> bool:

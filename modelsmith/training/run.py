@@ -26,8 +26,8 @@ from modelsmith.fleet.folder import HEARTBEAT_FILE, RESULT_FILE, lines_since, li
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.training import Lora, Settings
 from modelsmith.substrates.adapter import load_adapter
-from modelsmith.training.checkpoints import last_intact
-from modelsmith.training.failures import CorruptCheckpointError, StoppedError, TrippedError, classify
+from modelsmith.training.checkpoints import is_intact, last_intact, seal_checkpoint
+from modelsmith.training.failures import JUDGE_ERRORS, CorruptCheckpointError, StoppedError, classify
 from modelsmith.training.job import (
     ADAPTER_FOLDER,
     CHECKPOINT_FOLDER,
@@ -38,6 +38,7 @@ from modelsmith.training.job import (
     TrainResult,
     heartbeats,
 )
+from modelsmith.training.judged import Reward, open_reward
 from modelsmith.training.recovery import checkpoints_kept, read_recoveries, rows_at_once
 from modelsmith.training.rows import ROW_OF, read_rows
 from modelsmith.training.signs import Signs
@@ -61,14 +62,20 @@ class Bench:
     """transformers' ``TrainingArguments`` as every method has them."""
     signs: Signs
     """To be among the trainer's callbacks, and to be told each step's loss."""
+    reward: Reward | None = None
+    """What sampled answers are worth, where the method rewards them."""
 
 
 Build = Callable[[Bench], Any]
 """A method: its transformers ``Trainer``, ready to train."""
 
 
-def run(folder: Path, file: JobFile, base: Path, stop: threading.Event, build: Build) -> TrainResult:
+def run(
+    folder: Path, file: JobFile, base: Path, stop: threading.Event, build: Build, judge: Path | None = None
+) -> TrainResult:
     """Train the folder's job, from its last intact checkpoint if there is one.
+
+    ``judge`` is where this host has the weights of the judge, where the job names one.
 
     Raises:
         StoppedError: asked to stop; a checkpoint is written.
@@ -76,21 +83,33 @@ def run(folder: Path, file: JobFile, base: Path, stop: threading.Event, build: B
             removed, so that the next run goes on from the one before.
         DivergedError: loss or gradient is not a number any more.
         TrippedError: a tripwire was met; a checkpoint is written.
+        JudgeSpentError, JudgeFailedError, JudgeUnclearError: an answer could not be rewarded; a checkpoint is written.
     """
+    reward = open_reward(folder, file.job, judge) if file.job.rubric else None
+    try:
+        return _run(folder, file, base, Signs(folder, stop), build, reward)
+    finally:
+        if reward:
+            reward.close()
+
+
+def _run(folder: Path, file: JobFile, base: Path, signs: Signs, build: Build, reward: Reward | None) -> TrainResult:
     job, checkpoints = file.job, folder / CHECKPOINT_FOLDER
-    signs = Signs(folder, stop)
-    trainer = build(_bench(folder, job, base, signs))
+    trainer = build(_bench(folder, job, base, signs, reward))
     checkpoint = last_intact(checkpoints)
     begin = time.monotonic()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except JUDGE_ERRORS:
+        _put_away(trainer, checkpoints, signs)
+        raise
     except Exception as error:
         if checkpoint is not None and not signs.begun and classify(error) == "crash":
             shutil.rmtree(checkpoint, ignore_errors=True)
             raise CorruptCheckpointError(checkpoint.name) from error
         raise
-    if signs.reason:
-        raise TrippedError(signs.reason)
+    if signs.ended:
+        raise signs.ended
     if trainer.state.global_step < job.training.steps:
         raise StoppedError
     result = TrainResult(
@@ -100,7 +119,8 @@ def run(folder: Path, file: JobFile, base: Path, stop: threading.Event, build: B
         seconds=time.monotonic() - begin,
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         versions={name: version(name) for name in LIBRARIES},
-        reward=reward_digest(content_digest(job.rubric)) if job.rubric else None,
+        reward=_reward_of(job),
+        judge=job.judge.identity if job.judge else None,
         files=_save_adapter(trainer.model, folder / ADAPTER_FOLDER),
     )
     write_json(folder / RESULT_FILE, result)
@@ -108,7 +128,20 @@ def run(folder: Path, file: JobFile, base: Path, stop: threading.Event, build: B
     return result
 
 
-def _bench(folder: Path, job: TrainJob, base: Path, signs: Signs) -> Bench:
+def _reward_of(job: TrainJob) -> str | None:
+    judge = job.judge.identity if job.judge else None
+    return reward_digest(content_digest(job.rubric), judge=judge) if job.rubric else None
+
+
+def _put_away(trainer: Any, checkpoints: Path, signs: Signs) -> None:
+    """A checkpoint in the midst of a step, of which nothing has been learned yet: the last step's end."""
+    step = trainer.state.global_step
+    if signs.begun and step and not is_intact(checkpoints / f"checkpoint-{step}"):
+        trainer._save_checkpoint(trainer.model, trial=None)
+        seal_checkpoint(checkpoints / f"checkpoint-{step}")
+
+
+def _bench(folder: Path, job: TrainJob, base: Path, signs: Signs, reward: Reward | None = None) -> Bench:
     cuda = torch.cuda.is_available()
     tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(
@@ -127,7 +160,14 @@ def _bench(folder: Path, job: TrainJob, base: Path, signs: Signs) -> Bench:
         "save_total_limit": checkpoints_kept(made),
     }
     return Bench(
-        job, read_rows(folder / ROWS_INPUT, ROW_OF[job.training.method]), model, adapter, tokenizer, arguments, signs
+        job,
+        read_rows(folder / ROWS_INPUT, ROW_OF[job.training.method]),
+        model,
+        adapter,
+        tokenizer,
+        arguments,
+        signs,
+        reward,
     )
 
 

@@ -30,8 +30,9 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         self._first = self._step = 0
         self._learned: list[dict[str, float]] = []
         self._measures: Measures | None = None
-        self.reason: str | None = None
-        """Why a tripwire ended training; None where none did."""
+        self.ended: Exception | None = None
+        """Why training ended before its last step; None where nothing ended it."""
+        self._asked: int | None = None
 
     def learned(self, loss: float, **measures: float) -> None:
         """Take note of the loss of the step under way, and of what else the method says of it.
@@ -54,9 +55,13 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         beats = heartbeats(lines_since(self._folder / HEARTBEAT_FILE, 0)[0])
         return {beat.step: beat.measures for beat in beats if beat.measures and beat.step <= step}
 
-    def end(self, reason: str) -> None:
-        """Let training end with a checkpoint after the step under way."""
-        self.reason = reason
+    def asked(self, calls: int | None) -> None:
+        """Take note of how often the judge was asked by now."""
+        self._asked = calls
+
+    def end(self, reason: Exception) -> None:
+        """Let training end for this reason, with a checkpoint, after the step under way."""
+        self.ended = reason
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """See transformers."""
@@ -89,9 +94,10 @@ class Signs(TrainerCallback):  # type: ignore[misc]
             measures=self._measures,
             accuracy=told.get("accuracy"),
             margin=told.get("margin"),
+            judge_calls=self._asked,
         )
         say(self._folder, beat)
-        if self.reason or (self._stop.is_set() and state.global_step < state.max_steps):
+        if self.ended or (self._stop.is_set() and state.global_step < state.max_steps):
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -19,6 +19,7 @@ from modelsmith.fleet.folder import ERROR_FILE, JOB_FILE, LOG, RESULT_FILE, is_w
 from modelsmith.fleet.worker import STOP_GRACE, STOPPED
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.training import Grpo
 from modelsmith.schema.training_row import Prompt
 from modelsmith.training.checkpoints import keep_only_last
 from modelsmith.training.failures import as_error, has_room
@@ -35,6 +36,7 @@ from modelsmith.training.job import (
     heartbeats,
     place,
 )
+from modelsmith.training.judging import require_judge
 from modelsmith.training.recovery import RECOVERIES_FILE, Recoveries, Recovery, read_recoveries, recovery
 from modelsmith.training.rows import read_rows
 from modelsmith.training.worker import METHODS
@@ -45,6 +47,8 @@ START_GRACE = 900.0
 """Seconds until the first heartbeat of a worker: loading, tokenising, one step."""
 BEAT_GRACE = 600.0
 """Seconds between heartbeats after which a worker counts as stalled."""
+JUDGED_GRACE = 3600.0
+"""The same where a judge rewards answers, who may be slow, or be asked again and again."""
 _POLL = 0.25
 
 
@@ -66,6 +70,8 @@ class TrainOutcome:
     """Everything that was done for the job, by this call and by earlier ones."""
     reward: str | None = None
     """Identity of the reward, as the trainer states it; None where answers were not rewarded."""
+    judge: str | None = None
+    """Identity of the judge, where one decided points of it."""
 
 
 def train(
@@ -83,10 +89,11 @@ def train(
 
     Raises:
         InvalidInput: ``method-not-available``, ``job-folder-taken`` (by another job), ``parent-shape``,
-            ``training-nan-loss``, ``training-tripped``, ``judged-reward``.
+            ``training-nan-loss``, ``training-tripped``, ``training-judge-spent``, ``training-judge-unclear``,
+            ``judged-reward``, ``judge-is-trained``, ``judge-calls-few``.
         IntegrityFailure: ``training-damaged-input``, ``training-weights-differ``, ``reward-differs``.
         InfrastructureFailure: ``job-busy``, ``training-oom``, ``training-disk-full``, ``training-crash``,
-            ``training-killed``, ``training-stalled``, ``training-corrupt-checkpoint``.
+            ``training-killed``, ``training-stalled``, ``training-corrupt-checkpoint``, ``training-judge-failed``.
         KeyboardInterrupt: interrupted; the worker has ended.
     """
     if job.training.method not in METHODS:
@@ -121,7 +128,7 @@ def train(
 
         while True:
             (job_dir / ERROR_FILE).unlink(missing_ok=True)
-            failure = _attempt(executor.submit(job_dir), job_dir, follow)
+            failure = _attempt(executor.submit(job_dir), job_dir, follow, JUDGED_GRACE if job.judge else 0.0)
             result = _finished(job_dir, identity)
             if failure is None and result is not None:
                 return _outcome(job_dir, result, tried.total(), adopted=False)
@@ -168,7 +175,9 @@ def _check_reward(job: TrainJob, inputs: Inputs) -> None:
             "The prompts were made for another rubric than the one that would reward answers to them.",
             "Diagnose the run again to make the prompts anew.",
         )
-    require_rewarding(job.rubric, [prompt.expected for prompt in prompts])
+    assert isinstance(job.training, Grpo)
+    require_rewarding(job.rubric, [prompt.expected for prompt in prompts], job.training.judge_calls)
+    require_judge(job.rubric, job.judge.model if job.judge else None, job.training, job.base, len(prompts))
 
 
 def _claim(folder: Path, job: TrainJob) -> str:
@@ -201,10 +210,12 @@ def _finished(folder: Path, identity: str) -> TrainResult | None:
     return result if result.identity == identity and is_whole(folder) else None
 
 
-def _attempt(worker: Submitted, folder: Path, progress: Callable[[Heartbeat], None]) -> WorkerError | None:
+def _attempt(
+    worker: Submitted, folder: Path, progress: Callable[[Heartbeat], None], patience: float
+) -> WorkerError | None:
     """Follow one worker to its end; None when it says that it succeeded."""
     since = worker.since
-    deadline = time.monotonic() + START_GRACE
+    deadline = time.monotonic() + max(START_GRACE, patience)
     try:
         while True:
             lines, since, status = worker.beats(since, _POLL)
@@ -215,7 +226,7 @@ def _attempt(worker: Submitted, folder: Path, progress: Callable[[Heartbeat], No
                 worker.fetch()
                 return _failure(status, folder)
             if beats:
-                deadline = time.monotonic() + BEAT_GRACE
+                deadline = time.monotonic() + max(BEAT_GRACE, patience)
             elif time.monotonic() > deadline:
                 worker.stop(0)
                 return WorkerError(failure="stalled", message="No heartbeat came in time.")
@@ -250,6 +261,7 @@ def _outcome(folder: Path, result: TrainResult, restarts: int, adopted: bool) ->
         adopted=adopted,
         recoveries=read_recoveries(folder),
         reward=result.reward,
+        judge=result.judge,
     )
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from modelsmith.evaluation.reward import Sampled, rewards
-from modelsmith.schema.rubric import Rubric
+from modelsmith.evaluation.reward import Sampled
 from modelsmith.schema.source import Chat
 from modelsmith.schema.training import Grpo
 from modelsmith.schema.training_row import Prompt
 from modelsmith.substrates.chat import answer_in
 from modelsmith.substrates.decoding import Written
-from modelsmith.training.failures import TrippedError, WeightsDifferError
+from modelsmith.training.failures import JUDGE_ERRORS, TrippedError, WeightsDifferError
+from modelsmith.training.judged import Reward
 from modelsmith.training.measures import Measures, tripped
 from modelsmith.training.sampler import Sampler, disagreement
 from modelsmith.training.signs import Signs
@@ -34,13 +34,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         sampler: Sampler,
         signs: Signs,
         settings: Grpo,
-        rubric: Rubric,
+        reward: Reward,
         chat: Chat,
         tokenizer: Any,
     ) -> None:
         """``aside``: the prompts that are not trained on, with their tokens."""
         self._aside, self._sampler, self._signs, self._settings = aside, sampler, signs, settings
-        self._rubric, self._chat, self._tokenizer = rubric, chat, tokenizer
+        self._reward, self._chat, self._tokenizer = reward, chat, tokenizer
         self._history: dict[int, Measures] = {}
         self._before: float | None = None
         self._now: Measures | None = None
@@ -57,7 +57,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """An answer as the rubric gets it in an eval: without its thoughts."""
         tokens = written.tokens[:-1] if written.ended else written.tokens
         said = answer_in(self._tokenizer, prompt, tokens, "stop" if written.ended else "length", self._chat)
-        return Sampled(said.text, said.finish == "length", row.expected)
+        return Sampled(said.text, said.finish == "length", row.expected, row.messages)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """See transformers.
@@ -65,13 +65,21 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         Raises:
             TrippedError: the training ended here before, and would again.
             WeightsDifferError: what samples is not what is trained.
+            JudgeSpentError: the judge may not be asked as often as the next step may need; it and other errors of the
+                judge also by the look at the prompts set aside.
         """
-        self._history = self._signs.measures_until(state.global_step)
+        step = state.global_step
+        self._history = self._signs.measures_until(step)
+        if step == 0:
+            self._reward.require_left(len(self._aside) + self._settings.batch_size)
+            self._before = self._held_in(model)
+        else:
+            if step in self._history and self.due(step, state.max_steps) and self._history[step].held_in is None:
+                self._history[step] = self._history[step].model_copy(update={"held_in": self._held_in(model)})
+            self._require_judge(step, state.max_steps)
         reason = tripped(self._history, self._settings.tripwires)
         if reason:
             raise TrippedError(reason)
-        if state.global_step == 0:
-            self._before = self._held_in(model)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """See transformers.
@@ -83,14 +91,25 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         found: dict[str, Any] = {}
         if state.global_step == 1:
             found["held_in_before"] = self._before
-        if self.due(state.global_step, state.max_steps):
-            found["held_in"] = self._held_in(model)
+        try:
+            if self.due(state.global_step, state.max_steps):
+                found["held_in"] = self._held_in(model)
+            self._require_judge(state.global_step, state.max_steps)
+        except JUDGE_ERRORS as error:
+            self._signs.end(error)
+        self._signs.asked(self._reward.calls)
         measures = self._now.model_copy(update=found)
         self._history[state.global_step] = measures
         self._signs.measured(measures)
         reason = tripped(self._history, self._settings.tripwires)
         if reason:
-            self._signs.end(reason)
+            self._signs.end(TrippedError(reason))
+
+    def _require_judge(self, step: int, steps: int) -> None:
+        """End between two steps, where a checkpoint is whole, rather than in the midst of one."""
+        if step < steps:
+            look = len(self._aside) if self.due(step + 1, steps) else 0
+            self._reward.require_left(look + self._settings.batch_size)
 
     def _held_in(self, model: Any) -> float | None:
         """Mean score of greedy answers to the prompts set aside; they also prove whose weights they are."""
@@ -103,7 +122,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             if wrong:
                 raise WeightsDifferError(wrong)
         sampled = [self.sampled(ids, one, row) for (row, ids), one in zip(self._aside, written, strict=True)]
-        return fmean(rewards(self._rubric, sampled))
+        return fmean(self._reward.of(sampled))
 
 
 def k3(start: torch.Tensor, now: torch.Tensor) -> float:

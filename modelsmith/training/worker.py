@@ -1,8 +1,9 @@
 """The worker of a training job: an executor starts it with the job's folder and that of the base model on its host.
 
-It refuses inputs that are not as the job names them, trains by the job's method, and leaves ``adapter/`` and
-``result.json``, or ``error.json``. Killed at any moment, the same command goes on from the last intact checkpoint and
-ends in the same adapter. When standard input is a pipe that closes, it saves a checkpoint and ends with status 75.
+Where a judge with pinned weights rewards answers, the folder of these is the third. The worker refuses inputs that are
+not as the job names them, trains by the job's method, and leaves ``adapter/`` and ``result.json``, or ``error.json``.
+Killed at any moment, the same command goes on from the last intact checkpoint and ends in the same adapter. When
+standard input is a pipe that closes, it saves a checkpoint and ends with status 75.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ METHODS: dict[Method, str] = {
 """Module of each training method: its ``trainer`` is a `training.run.Build`."""
 
 
-def main(folder: Path, base: Path, stop: threading.Event) -> int:
+def main(folder: Path, base: Path, stop: threading.Event, judge: Path | None = None) -> int:
     """Exit status: 0 trained, 75 stopped with a checkpoint, 1 failed (``error.json`` says why)."""
     try:
         with alone(folder):
             (folder / ERROR_FILE).unlink(missing_ok=True)
-            file = read_job(folder, base)
+            file = read_job(folder, base, judge)
             method, run = load(file.job.training.method)
-            run.run(folder, file, base, stop, method.trainer)
+            run.run(folder, file, base, stop, method.trainer, judge)
     except StoppedError:
         return STOPPED
     except Exception as error:
@@ -77,4 +78,4 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     asked = threading.Event()
     follow_lifeline(asked)
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), asked))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), asked, Path(sys.argv[3]) if sys.argv[3:] else None))

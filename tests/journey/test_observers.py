@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from observing import fetched, list_observer, observer
+import yaml
+from observing import fetched, list_observer, observer, put_on_main
 from worlds import CLUSTER
 
 
@@ -78,8 +79,13 @@ def test_a_second_machine_trains_it_again_and_comes_to_the_very_same(waiting):
 
 
 def test_a_second_machine_observes_an_export_whose_parent_it_trained(deployed):
+    """Also when the cluster names more stages than the parent was trained in."""
     adapter, artifact = deployed.state()["specialist"], deployed.state()["artifact"]
     list_observer(deployed, retrained=1)
+    path = f"clusters/{CLUSTER}/cluster.yaml"
+    cluster = yaml.safe_load((deployed.clone / path).read_text())
+    cluster["training"] = [cluster["training"], cluster["training"] | {"method": "dpo"}]
+    put_on_main(deployed, "more-stages", {path: yaml.safe_dump(cluster, sort_keys=False)})
     made = deployed.modelsmith("export", adapter, "--as", "merged", "--json").json
     child = made["specialist"]
     there = observer(deployed)

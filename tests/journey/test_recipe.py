@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 
 import yaml
-from observing import fetched, list_observer, observer
+from judged import TONE_YAML
+from observing import fetched, list_observer, observer, put_on_main
 from tiny import commit_to_root
+from tiny_judge import write_tiny_judge
+
+from modelsmith.evaluation.reward import reward_digest
 
 PATH = "clusters/rtb-pricing/cluster.yaml"
+WORDS = ("", "e", "pass", "Nobody bids.", "!!", "a b c d", "zzzz", "{}", "0.1", "timeout", "?", "x" * 30)
 STOPS = (
     "modelsmith.loop.recipe:seal_adapter 1 after SIGKILL",
     "modelsmith.loop.answers:write_atomically 1 after SIGKILL",
@@ -17,13 +23,18 @@ STOPS = (
 )
 
 
-def stages(world):
+def with_stages(world, number):
+    """The cluster's file with the first so many of three stages."""
     cluster = yaml.safe_load((world.clone / PATH).read_text())
     first = cluster["training"]
     dpo = copy.deepcopy(first) | {"method": "dpo", "rows": 8, "samples": 2, "learning_rate": 0.01}
     grpo = copy.deepcopy(first) | {"method": "grpo", "steps": 2, "batch_size": 4, "group_size": 2}
-    cluster["training"] = [first, dpo, grpo | {"max_completion_tokens": 8}]
-    (world.clone / PATH).write_text(yaml.safe_dump(cluster, sort_keys=False))
+    cluster["training"] = [first, dpo, grpo | {"max_completion_tokens": 8}][:number]
+    return yaml.safe_dump(cluster, sort_keys=False)
+
+
+def stages(world):
+    (world.clone / PATH).write_text(with_stages(world, 3))
     commit_to_root(world.clone, world.forge)
 
 
@@ -70,11 +81,14 @@ def test_stages_follow_one_another_and_the_record_names_each(fresh, copies):
 
 
 def test_a_second_machine_trains_every_stage_again(fresh):
+    """Also when the cluster names fewer stages by then."""
+    fewer = with_stages(fresh, 1)
     stages(fresh)
     ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
     assert ran.code == 4, ran.err[-2000:]
     specialist = ran.json["specialist"]
     list_observer(fresh, retrained=1)
+    put_on_main(fresh, "fewer-stages", {PATH: fewer})
     there = observer(fresh)
     copied = fetched(fresh, fresh.state()["artifact"])
     iteration = fresh.private / "rtb-pricing" / "iterations" / "001"
@@ -90,3 +104,33 @@ def test_a_second_machine_trains_every_stage_again(fresh):
     assert again.code == 0, again.out + again.err
     assert "stage 2 of 3, dpo" in again.err
     assert again.json["agreement"]["retrained"] == {"identical": True, "agrees": True, "turned": []}
+
+
+def test_a_judge_rewards_answers_in_the_loop_and_the_gate_knows_it(fresh):
+    """A real judge, in the worker's process and in the evals; the record names it, and main's gate and verify agree."""
+    kit = fresh.clone / "evals" / "adtech" / "rtb-root-cause"
+    weights = fresh.folder / "judge"
+    digest = write_tiny_judge(weights, [f"[[answer {'0' * 32}]]\n| {word}\n[[end of answer" for word in WORDS])
+    source = {"name": "tiny-judge", "uri": f"file://{weights}", "digest": digest, "license": "MIT"}
+    evalset = yaml.safe_load((kit / "evalset.yaml").read_text())
+    evalset["judge"] = {"name": "small", "base_model": source, "max_new_tokens": 16}
+    (kit / "evalset.yaml").write_text(yaml.safe_dump(evalset, sort_keys=False))
+    rubric = kit / evalset["rubric"]
+    rubric.write_text(rubric.read_text() + TONE_YAML)
+    cluster = yaml.safe_load(with_stages(fresh, 3))
+    cluster["training"] = cluster["training"][2] | {"judge_calls": 5}
+    (fresh.clone / PATH).write_text(yaml.safe_dump(cluster, sort_keys=False))
+    (found,) = fresh.modelsmith("validate", "--json").json["problems"]
+    assert "the first step alone may ask the judge 7 times" in found["message"]
+    cluster["training"]["judge_calls"] = 40
+    (fresh.clone / PATH).write_text(yaml.safe_dump(cluster, sort_keys=False))
+    commit_to_root(fresh.clone, fresh.forge)
+
+    ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
+    assert ran.code == 4, ran.err[-2000:]
+    assert re.search(r"judge \d+ of 40 calls", ran.err)
+    facts = json.loads((fresh.folder_of("candidate") / "training.json").read_text())
+    evidence = json.loads((fresh.folder_of("eval-accepted") / "evidence.json").read_text())
+    assert facts["trained_judge"] == evidence["judge"]["identity"]
+    assert facts["trained_reward"] == reward_digest(evidence["rubric"], judge=facts["trained_judge"])
+    assert fresh.modelsmith("verify", "--json").code == 0

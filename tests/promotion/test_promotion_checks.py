@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from judged import TONE_YAML
 from trained import trained
 
 from modelsmith.evaluation.reward import reward_digest
@@ -14,10 +17,11 @@ from modelsmith.governance.states import record_folder
 from modelsmith.points.check import READING
 from modelsmith.promotion.checks import is_promotion, promotion_checks
 from modelsmith.promotion.histories import parse_record, read_histories
+from modelsmith.promotion.lineage_checks import check_reward
 from modelsmith.promotion.records import next_record
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.load import load_cluster, load_eval_set
-from modelsmith.schema.canonical import canonical_json, content_digest
+from modelsmith.schema.canonical import canonical_json, content_digest, digest
 from modelsmith.schema.curve import CurveLine, StageCurve
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.promotion import StageFacts, all_rows_digest
@@ -175,6 +179,36 @@ def test_a_reward_is_named_where_a_stage_had_one_and_is_the_eval_s(repository):
         for now, fine in ((datetime(2026, 6, 1, tzinfo=UTC), merged), (None, replayed)):
             checks = promotion_checks(repository.main, proposed, change, now)
             assert [check.passed for check in checks if check.name == "reward"] == [fine]
+
+
+def test_a_judge_that_rewarded_answers_is_named_and_is_the_eval_s(repository):
+    kit = "evals/adtech/rtb-root-cause"
+    rubric = f"{kit}/{load_eval_set(repository.main.tree, 'adtech/rtb-root-cause').evalset.rubric}"
+    model = f"{{name: tiny, uri: 'file://j', digest: '{DIGEST}', license: MIT}}"
+    judge = f"judge: {{name: small, base_model: {model}}}\n"
+    judged = repository.commit({
+        rubric: repository.main.tree.read(rubric) + TONE_YAML.encode(),
+        f"{kit}/evalset.yaml": repository.main.tree.read(f"{kit}/evalset.yaml") + judge.encode(),
+    })  # fmt: skip
+    mine, other = digest("judge"), digest("another judge")
+    due = reward_digest(load_eval_set(judged.main.tree, "adtech/rtb-root-cause").rubric_digest, judge=mine)
+    for here, facts, wrong in (
+        (judged, {"trained_reward": due, "trained_judge": mine}, None),
+        (judged, {"trained_reward": due}, "none is named that rewarded answers"),
+        (judged, {"trained_reward": due, "trained_judge": other}, "another rubric"),
+        (repository, {"trained_reward": due, "trained_judge": mine}, "has no use of one"),
+    ):
+        said = failures(here, candidate(here, method="grpo", **facts)[1]).get("reward")
+        assert (said is None) if wrong is None else (wrong in said)
+    lineage = trained(judged.main.tree, method="grpo", trained_reward=due, trained_judge=mine)
+    for measured, wrong in ((mine, None), (other, "another judge than the eval's")):
+        accepted = SimpleNamespace(
+            main=judged.main,
+            record=SimpleNamespace(event="eval-accepted", cluster="rtb-pricing"),
+            evidence=SimpleNamespace(training=lineage, judge=SimpleNamespace(identity=measured)),
+        )
+        with nullcontext() if wrong is None else pytest.raises(IntegrityFailure, match=wrong):
+            assert check_reward(accepted, present=True) == "rewarded by the eval's own rubric and judge"
 
 
 def test_nothing_is_trained_from_a_retired_or_unknown_specialist(repository):

@@ -30,6 +30,7 @@ from modelsmith.substrates.base_models import listing_digest
 from modelsmith.training import grpo, run, supervisor, worker
 from modelsmith.training.checkpoints import is_intact
 from modelsmith.training.job import Heartbeat, Inputs, JobFile, TrainJob, TrainResult, WorkerError, heartbeats, place
+from modelsmith.training.judged import Reward
 from modelsmith.training.measures import Measures, tripped
 from modelsmith.training.packing import Tokens, pack_answers
 from modelsmith.training.recovery import Recovery
@@ -187,7 +188,7 @@ def bench(tiny_model: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory
     folder = prepared(tmp_path_factory.mktemp("bench") / "job", tiny_model, rows, lora=Lora(rank=4, alpha=8))
     signs = Signs(folder, threading.Event())
     job = JobFile.model_validate_json((folder / JOB_FILE).read_bytes()).job
-    made = grpo.trainer(run._bench(folder, job, tiny_model, signs))
+    made = grpo.trainer(run._bench(folder, job, tiny_model, signs, Reward(RUBRIC)))
     generator = torch.Generator().manual_seed(3)
     for name, tensor in made.model.named_parameters():
         if "lora_B" in name:

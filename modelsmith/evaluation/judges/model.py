@@ -10,9 +10,22 @@ from modelsmith.schema.base import Digest
 from modelsmith.schema.canonical import digest, sha256
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.run import EngineFacts
 from modelsmith.schema.scenario import Message
 from modelsmith.schema.source import JudgeModel
 from modelsmith.substrates.port import Completion, Prompt, Substrate
+
+
+def judge_identity(engine: EngineFacts, model: JudgeModel, weights: Digest) -> Digest:
+    """Digest of all that shapes a verdict of the judge with these weights in this engine; see `Judge`."""
+    return digest(
+        {
+            "weights": weights,
+            "engine": engine.model_dump(mode="json"),
+            "prompt": prompt_digest(),
+            "sampling": _sampling(model).model_dump(mode="json"),
+        }
+    )
 
 
 class ModelJudge:
@@ -21,15 +34,8 @@ class ModelJudge:
     def __init__(self, substrate: Substrate, model: JudgeModel, weights: Digest) -> None:
         """``weights`` is the digest of the judge's weights, or of what is known about a server's model."""
         self._substrate = substrate
-        self._sampling = Sampling(max_new_tokens=model.max_new_tokens)
-        self.identity: Digest = digest(
-            {
-                "weights": weights,
-                "engine": substrate.facts.model_dump(mode="json"),
-                "prompt": prompt_digest(),
-                "sampling": self._sampling.model_dump(mode="json"),
-            }
-        )
+        self._sampling = _sampling(model)
+        self.identity: Digest = judge_identity(substrate.facts, model, weights)
         self.lasting = substrate.facts.weights == "pinned"
 
     def decide(self, questions: Sequence[JudgeQuestion]) -> Iterator[JudgeVerdict]:
@@ -61,6 +67,10 @@ class ModelJudge:
     def close(self) -> None:
         """See `Judge`."""
         self._substrate.close()
+
+
+def _sampling(model: JudgeModel) -> Sampling:
+    return Sampling(max_new_tokens=model.max_new_tokens)
 
 
 def _verdict(question: JudgeQuestion, completion: Completion) -> JudgeVerdict:

@@ -10,11 +10,13 @@ from modelsmith.schema.base import Digest
 
 
 class RememberingJudge:
-    """Another judge with the cache in front; a judge whose weights nobody can pin is always asked."""
+    """Another judge with the cache in front; one whose weights nobody can pin is asked anew in every run."""
 
-    def __init__(self, judge: Judge, cache: Cache) -> None:
+    def __init__(self, judge: Judge, cache: Cache, *, one_run: bool = False) -> None:
+        """``one_run``: nothing else uses the cache, so that it may keep what any judge says."""
         self.identity: Digest = judge.identity
         self.lasting = judge.lasting
+        self._one_run = one_run
         self._judge = judge
         self._cache = cache
         self.asked = 0
@@ -22,7 +24,7 @@ class RememberingJudge:
 
     def decide(self, questions: Sequence[JudgeQuestion]) -> Iterator[JudgeVerdict]:
         """See `Judge`. What the judge said is kept also when it is stopped midway."""
-        if not self.lasting:
+        if not (self.lasting or self._one_run):
             yield from self._ask(questions)
             return
         keys = {question.key: verdict_key(question, self.identity) for question in questions}
@@ -46,7 +48,7 @@ class RememberingJudge:
     def known(self, question: JudgeQuestion) -> bool | None:
         """Whether the judge passed this before; None when it was never asked."""
         key = verdict_key(question, self.identity)
-        kept = self._cache.find(KeptVerdict, {key}).get(key) if self.lasting else None
+        kept = self._cache.find(KeptVerdict, {key}).get(key) if self.lasting or self._one_run else None
         return kept.passed if kept else None
 
     def close(self) -> None:

@@ -1,0 +1,126 @@
+"""The reward as a worker computes it: the rubric's score, by a judge where one decides points. Heavy.
+
+The judge has an account and a cache of its own in the job's folder. The cache is of this training alone, so it keeps
+what any judge says: a step that is taken again after a kill asks nothing again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from modelsmith.evaluation.cache import Cache
+from modelsmith.evaluation.judges.metered import Account, AccountDamagedError, BudgetSpentError, MeteredSubstrate
+from modelsmith.evaluation.judges.model import ModelJudge
+from modelsmith.evaluation.judges.port import Judge
+from modelsmith.evaluation.judges.remembering import RememberingJudge
+from modelsmith.evaluation.reward import Sampled, rewards
+from modelsmith.evaluation.scoring import judged_points
+from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.source import JudgeModel
+from modelsmith.schema.training import Grpo
+from modelsmith.substrates.endpoint.facts import unknown_weights
+from modelsmith.substrates.lazy import LazySubstrate
+from modelsmith.substrates.local_facts import local_facts
+from modelsmith.substrates.port import Substrate
+from modelsmith.training.failures import JudgeFailedError, JudgeSpentError, JudgeUnclearError
+from modelsmith.training.job import DamagedInputError, TrainJob
+
+JUDGE_FOLDER: Final = "judge"
+"""Of a job's folder: what the judge was asked, and what it said."""
+_LASTING: Final = frozenset({"judge-unclear", "judge-prompt-too-long"})
+"""Errors that come again however often the judge is asked."""
+
+
+class Reward:
+    """What sampled answers are worth."""
+
+    def __init__(self, rubric: Rubric, judge: Judge | None = None, account: Account | None = None) -> None:
+        self._rubric, self._judge, self._account = rubric, judge, account
+        self._points = len(judged_points(rubric))
+
+    @property
+    def calls(self) -> int | None:
+        """Questions put to the judge in this training; None without one."""
+        return self._account.calls if self._account else None
+
+    def require_left(self, answers: int) -> None:
+        """Refuse to begin on answers whose judged points might not all be asked for.
+
+        Raises:
+            JudgeSpentError: so many answers may need more questions than are left.
+        """
+        needed = answers * self._points
+        if self._account and not self._account.allows(needed):
+            raise JudgeSpentError(
+                f"{self._account.calls} of {self._account.most} calls are spent, and the next step may need {needed}."
+            )
+
+    def of(self, sampled: Sequence[Sampled]) -> list[float]:
+        """The reward of each, in order: what an eval would score.
+
+        Raises:
+            JudgeSpentError: the judge may be asked no more.
+            JudgeFailedError: it could not be asked, or did not reply.
+            JudgeUnclearError: a reply of it is no verdict.
+        """
+        if self._judge is None:
+            return rewards(self._rubric, sampled)
+        try:
+            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+                return rewards(self._rubric, sampled, self._judge)
+        except BudgetSpentError as error:
+            raise JudgeSpentError(f"{error}.") from None
+        except ModelsmithError as error:
+            kind = JudgeUnclearError if error.code in _LASTING else JudgeFailedError
+            raise kind(f"{error.message.rstrip('.')} ({error.code}).") from None
+
+    def close(self) -> None:
+        """Give back what the judge holds."""
+        if self._judge is not None:
+            self._judge.close()
+
+
+def open_reward(folder: Path, job: TrainJob, weights: Path | None) -> Reward:
+    """The reward of the job in this folder; ``weights`` is where this host has those of the judge.
+
+    Raises:
+        DamagedInputError: this host would ask another judge than the job names.
+        JudgeFailedError: what the judge was asked before is not known any more.
+        InvalidInput: ``key-missing``.
+    """
+    assert job.rubric
+    if job.judge is None:
+        return Reward(job.rubric)
+    assert isinstance(job.training, Grpo)
+    assert job.training.judge_calls
+    try:
+        account = Account(folder / JUDGE_FOLDER / "account.json", job.training.judge_calls)
+    except AccountDamagedError as error:
+        raise JudgeFailedError(f"How often it was asked is lost ({error}): delete the job's folder.") from None
+    substrate, digest = _substrate(job.judge.model, weights)
+    judge = ModelJudge(MeteredSubstrate(substrate, account), job.judge.model, digest)
+    if judge.identity != job.judge.identity:
+        raise DamagedInputError("the judge is not as the job says")
+    return Reward(job.rubric, RememberingJudge(judge, Cache(folder / JUDGE_FOLDER), one_run=True), account)
+
+
+def _substrate(model: JudgeModel, weights: Path | None) -> tuple[Substrate, str]:
+    if model.base_model is None:
+        from modelsmith.substrates.endpoint.substrate import EndpointSubstrate
+
+        assert model.endpoint
+        return EndpointSubstrate(model.endpoint, name=f"the judge {model.name}"), unknown_weights(model.endpoint)
+    assert weights
+    chat = model.base_model.chat
+
+    def load() -> Substrate:
+        from modelsmith.substrates.local import TransformersSubstrate
+
+        return TransformersSubstrate(weights, None, None, chat)
+
+    return LazySubstrate(local_facts(chat), load), model.base_model.digest

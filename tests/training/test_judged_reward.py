@@ -1,0 +1,243 @@
+"""GRPO by a rubric of which a judge decides a point: a real judge, a tiny policy, and what becomes of faults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from substrates.stub_server import Reply, Seen, StubServer, chat, refusal
+from tiny_judge import REPLIES, write_tiny_judge
+from trainings import Thread
+
+from modelsmith.evaluation.judges.model import ModelJudge, judge_identity
+from modelsmith.evaluation.judges.port import JudgeQuestion
+from modelsmith.evaluation.judges.prompt import question_text
+from modelsmith.evaluation.reward import Sampled, practice, reward_digest
+from modelsmith.evaluation.scoring import point_weights, row_score, score_completion
+from modelsmith.schema.canonical import content_digest, file_digest, sha256
+from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.scenario import Criterion, Message
+from modelsmith.schema.source import BaseModelSource, Endpoint, JudgeModel
+from modelsmith.schema.training import Grpo, Lora, Tripwires
+from modelsmith.schema.training_row import Prompt
+from modelsmith.substrates.base_models import listing_digest
+from modelsmith.substrates.endpoint.facts import endpoint_facts, unknown_weights
+from modelsmith.substrates.local import TransformersSubstrate
+from modelsmith.substrates.local_facts import local_facts
+from modelsmith.training import supervisor
+from modelsmith.training.checkpoints import is_intact
+from modelsmith.training.job import Heartbeat, Inputs, RewardJudge, TrainJob
+from modelsmith.training.judged import Reward
+from modelsmith.training.judging import all_steps, first_step
+from modelsmith.training.rows import write_rows
+from modelsmith.training.supervisor import TrainOutcome
+
+RUBRIC = Rubric.model_validate(
+    {
+        "id": "r", "owner": "lead", "description": "D.",
+        "points": (
+            {"id": "letter", "text": "Early.", "weight": 1, "check": {"type": "regex", "pattern": "[a-m]"}},
+            {"id": "kind", "text": "Kind.", "weight": 3, "check": {"type": "judge", "instruction": "Is it kind?"}},
+        ),
+    }
+)  # fmt: skip
+SETTINGS = Grpo(
+    method="grpo", steps=4, batch_size=8, group_size=4, learning_rate=0.02, schedule="constant",
+    max_completion_tokens=6, checkpoint_every=4, watch_every=2, lora=Lora(rank=4, alpha=8, dropout=0.1),
+    tripwires=Tripwires(most_kl=1e9), judge_calls=100,
+)  # fmt: skip
+ROWS = 12
+
+
+class World(NamedTuple):
+    """A policy, prompts, and a judge of them."""
+
+    policy: Path
+    rows: Path
+    judge: RewardJudge
+    weights: Path | None
+
+    def train(self, folder: Path, calls: int = 100, heard: list[Heartbeat] | None = None) -> TrainOutcome:
+        job = TrainJob(
+            base=listing_digest(self.policy), parent=None, rows=file_digest(self.rows), system="Be kind.",
+            training=SETTINGS.model_copy(update={"judge_calls": calls}), rubric=RUBRIC, judge=self.judge,
+        )  # fmt: skip
+        beats = [] if heard is None else heard
+        executor = Thread()(self.policy, *([self.weights] if self.weights else []))
+        return supervisor.train(folder, job, Inputs(self.rows), executor, beats.append)
+
+    def refused(self, folder: Path, calls: int = 100) -> ModelsmithError:
+        with pytest.raises(ModelsmithError) as caught:
+            self.train(folder, calls)
+        return caught.value
+
+
+def prompts() -> list[Prompt]:
+    return [
+        Prompt(
+            messages=(Message(role="user", content=f"Note {i}: {'late bids' if i % 2 else 'bots'}"),), answer="a e",
+            generator="g", template="t", points=("letter",), expected={"n": i}, rubric=content_digest(RUBRIC),
+        )
+        for i in range(ROWS)
+    ]  # fmt: skip
+
+
+def local(folder: Path, policy: Path, replies: tuple[str, str] = REPLIES) -> World:
+    write_rows(folder / "rows.jsonl", prompts())
+    texts = ["".join(chr(33 + (i * j * 7) % 90) for j in range(1, 1 + i % 6)) for i in range(32)]
+    asked = [
+        question_text(JudgeQuestion("q", RUBRIC.points[1], practice(Sampled(text, False, {}, one.messages)), text))
+        for text, one in zip(texts, prompts() * 3, strict=False)
+    ]
+    digest = write_tiny_judge(folder / "judge", asked, replies)
+    source = BaseModelSource(name="judge", uri=f"file://{folder / 'judge'}", digest=digest, license="MIT")
+    model = JudgeModel(name="small", base_model=source, max_new_tokens=16)
+    identity = judge_identity(local_facts(source.chat), model, digest)
+    return World(policy, folder / "rows.jsonl", RewardJudge(model=model, identity=identity), folder / "judge")
+
+
+@pytest.fixture(scope="module")
+def world(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    return local(tmp_path_factory.mktemp("world"), tiny_model)
+
+
+class Trained(NamedTuple):
+    outcome: TrainOutcome
+    beats: list[Heartbeat]
+    scored: list[tuple[Sampled, float]]
+
+
+@pytest.fixture(scope="module")
+def trained(world: World, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """An undisturbed training, and what it gave for each answer."""
+    scored: list[tuple[Sampled, float]] = []
+    before = Reward.of
+
+    def of(self: Reward, sampled: Sequence[Sampled]) -> list[float]:
+        found = before(self, sampled)
+        scored.extend(zip(sampled, found, strict=True))
+        return found
+
+    beats: list[Heartbeat] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reward, "of", of)
+        outcome = world.train(tmp_path_factory.mktemp("whole") / "job", heard=beats)
+    return Trained(outcome, beats, scored)
+
+
+def test_a_judged_reward_is_the_score_that_an_eval_gives(world: World, trained: Trained) -> None:
+    """Every answer of the training is scored again as an eval does, by the same judge loaded anew."""
+    assert world.weights
+    judge = ModelJudge(TransformersSubstrate(world.weights, None), world.judge.model, listing_digest(world.weights))
+    assert len(trained.scored) == all_steps(SETTINGS, ROWS)
+    due = []
+    for one, _ in trained.scored:
+        words = (Criterion.model_validate({"point": "letter", "pass": "Yes.", "fail": "No."}),)
+        case = practice(one).model_copy(update={"id": "case", "criteria": words})
+        (verdict,) = judge.decide([JudgeQuestion("k", RUBRIC.points[1], case, one.text)])
+        points, _ = score_completion(RUBRIC, case, one.text, {"kind": verdict}, cut_off=one.cut_off)
+        due.append(row_score(points, point_weights(RUBRIC)))
+    assert [earned for _, earned in trained.scored] == due
+    assert {0.0, 0.75} <= set(due), "the judge passes some and fails others"
+
+
+def test_the_trainer_records_judge_and_rubric_and_tells_each_call(world: World, trained: Trained) -> None:
+    assert trained.outcome.judge == world.judge.identity
+    assert trained.outcome.reward == reward_digest(content_digest(RUBRIC), judge=world.judge.identity)
+    calls = [beat.judge_calls or 0 for beat in trained.beats]
+    assert calls == sorted(calls)
+    assert 0 < calls[-1] <= all_steps(SETTINGS, ROWS)
+
+
+def last_step(job: Path) -> int:
+    steps = [int(one.name.rpartition("-")[2]) for one in (job / "checkpoints").iterdir() if is_intact(one)]
+    return max(steps, default=0)
+
+
+def test_a_spent_budget_ends_at_a_checkpoint_and_a_larger_one_goes_on(
+    world: World, trained: Trained, tmp_path: Path
+) -> None:
+    """The cache is spoilt in between: what was asked is asked again, and the adapter is the same."""
+    least = first_step(SETTINGS, ROWS)
+    assert world.refused(tmp_path / "job", least - 1).code == "judge-calls-few"
+    ended = world.refused(tmp_path / "job", least + 4)
+    assert (ended.code, int(ended.exit)) == ("training-judge-spent", 2)
+    assert f"of {least + 4} calls" in ended.message
+    reached = last_step(tmp_path / "job")
+    assert 0 < reached < SETTINGS.steps
+    assert world.refused(tmp_path / "job", least + 4).code == "training-judge-spent"
+    assert last_step(tmp_path / "job") == reached
+    (tmp_path / "job" / "judge" / "answers.db").write_bytes(b"no database")
+    beats: list[Heartbeat] = []
+    assert world.train(tmp_path / "job", 1000, beats).adapter
+    assert [beat.step for beat in beats] == list(range(reached + 1, SETTINGS.steps + 1))
+    assert listing_digest(tmp_path / "job" / "adapter") == listing_digest(trained.outcome.adapter)
+
+
+def test_an_account_that_cannot_be_read_is_not_begun_anew(world: World, tmp_path: Path) -> None:
+    (tmp_path / "job" / "judge").mkdir(parents=True)
+    (tmp_path / "job" / "judge" / "account.json").write_text("{")
+    ended = world.refused(tmp_path / "job")
+    assert ended.code == "training-judge-failed"
+    assert "How often it was asked is lost" in ended.message
+
+
+def test_a_judge_that_answers_nonsense_ends_the_training(tiny_model: Path, tmp_path: Path) -> None:
+    babbling = local(tmp_path, tiny_model, (REPLIES[0], "I like it."))
+    ended = babbling.refused(tmp_path / "job")
+    assert (ended.code, int(ended.exit)) == ("training-judge-unclear", 2)
+    assert "not exactly one JSON object" in ended.message
+
+
+@pytest.fixture
+def server() -> Iterator[StubServer]:
+    with StubServer() as running:
+        yield running
+
+
+def test_a_judge_that_is_away_for_a_while_costs_no_step_and_no_zero(
+    tiny_model: Path, world: World, server: StubServer, tmp_path: Path
+) -> None:
+    """It goes away in the midst of a step. What it said before is asked again of nobody."""
+    model = JudgeModel(name="far", endpoint=Endpoint(url=server.url, model="stub", max_attempts=1, max_connections=1))
+    assert model.endpoint
+    identity = judge_identity(endpoint_facts(model.endpoint), model, unknown_weights(model.endpoint))
+    far = World(tiny_model, world.rows, RewardJudge(model=model, identity=identity), None)
+    answered: list[str] = []
+
+    def verdicts(seen: Seen, most: float = float("inf")) -> Reply:
+        if len(answered) >= most:
+            return refusal(503)
+        answered.append(seen.text)
+        return chat(REPLIES[int(sha256(seen.text.encode())[-1], 16) % 2])
+
+    server.script = verdicts
+    calm = far.train(tmp_path / "calm")
+    asked, answered[:] = list(answered), []
+    server.script = lambda seen: verdicts(seen, first_step(SETTINGS, ROWS) + 3)
+    ended = far.refused(tmp_path / "job")
+    assert (ended.code, int(ended.exit)) == ("training-judge-failed", 6)
+    assert last_step(tmp_path / "job") > 0
+    server.script = verdicts
+    assert listing_digest(far.train(tmp_path / "job").adapter) == listing_digest(calm.adapter)
+    assert sorted(answered) == sorted(asked)
+
+
+@pytest.mark.parametrize(("code", "change"), [
+    ("judged-reward", {"judge_calls": None}),
+    ("judge-is-trained", {}),
+])  # fmt: skip
+def test_a_judge_without_a_budget_or_that_is_trained_is_refused(
+    world: World, tmp_path: Path, code: str, change: dict[str, Any]
+) -> None:
+    job = TrainJob(
+        base=listing_digest(world.policy) if change else world.judge.model.base_model.digest,  # type: ignore[union-attr]
+        parent=None, rows=file_digest(world.rows), system="", training=SETTINGS.model_copy(update=change),
+        rubric=RUBRIC, judge=world.judge,
+    )  # fmt: skip
+    with pytest.raises(ModelsmithError) as refused:
+        supervisor.train(tmp_path / "job", job, Inputs(world.rows), Thread()(world.policy), lambda beat: None)
+    assert refused.value.code == code
