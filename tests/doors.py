@@ -95,6 +95,9 @@ class Listed:
     def feedback(self, body: bytes, may: Callable[[str], bool], sender: str) -> tuple[int, dict[str, Any]]:
         return 200, {"bytes": len(body), "may": [name for name in ("pricing", "traffic-1") if may(name)]}
 
+    def copies(self, record: str) -> int:
+        return sum(one.arm == "specialist" and one.record == record for one in self.decisions)
+
     def latched(self, record: str) -> bool:
         return record in self.taken_back
 

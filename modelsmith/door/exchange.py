@@ -95,7 +95,7 @@ class Exchange:
         self._begin = time.perf_counter()
         key = route.key if route.key is not None else secrets.token_urlsafe(16)
         self._decision, self._arm = decide(counting.recorder, ready, key)
-        self._copy = counting.shadows.begin(ready, key, self._arm, body)
+        self._copy = counting.shadows.begin(ready, key, self._arm, body, route.key is not None)
         self._usage = Usage()
         self._sample = counting.formats.sample(ready.line.format)
         self._kept = [one for one in (self._sample, self._copy and self._copy.answer) if one]

@@ -27,6 +27,8 @@ from modelsmith.promotion.serving import Arm as Who
 _log = logging.getLogger(__name__)
 _SHARE: Final = 0.5
 """Both answer each copied request, so each has half of what is compared."""
+_KEYS: Final = 100_000
+"""Sticky keys that are remembered: some 10 MB."""
 _FAILED: Final = Answered(status=504, first_token_ms=None, total_ms=0.0, tokens_in=0, tokens_out=0)
 
 
@@ -49,9 +51,14 @@ class Shadows:
         self._limits, self._recorder, self._formats = limits, recorder, formats
         self._begun = 0
         self._asking: set[asyncio.Task[None]] = set()
+        self._keys: dict[int, None] = {}
+        """Of sticky keys that were copied, the oldest first."""
 
-    def begin(self, ready: Ready, key: str, arm: Who, body: Mapping[str, Any]) -> Copy | None:
-        """A copy of a request that comes in; None where none is due, or too many are under way."""
+    def begin(self, ready: Ready, key: str, arm: Who, body: Mapping[str, Any], sticky: bool = False) -> Copy | None:
+        """A copy of a request that comes in; None where none is due, too many are under way, or enough were made.
+
+        Of a sticky key only the first counts, so no other is asked for.
+        """
         line = ready.line
         if ready.shadow is None or line.shadow is None or arm != line.incumbent:
             return None
@@ -59,6 +66,10 @@ class Shadows:
         if self._begun >= self._limits.shadows_at_once or not assigned(
             f"shadow {key}", name, who.specialist, line.cluster.deployment.shadow_share
         ):
+            return None
+        if self._recorder.copies(line.shadowed_as) >= self._limits.shadows_in_all:
+            return None
+        if sticky and not self._is_new((line.shadowed_as, key)):
             return None
         self._begun += 1
         mine, theirs = (self._decided(ready, who, arm, key) for arm in ("incumbent", "specialist"))
@@ -72,6 +83,16 @@ class Shadows:
         task = asyncio.get_running_loop().create_task(self._ask(copy, outcome))
         self._asking.add(task)
         task.add_done_callback(self._done)
+
+    def _is_new(self, what: tuple[str, str]) -> bool:
+        """Whether a key was not copied yet, as far as is remembered."""
+        known = hash(what)
+        if known in self._keys:
+            return False
+        self._keys[known] = None
+        if len(self._keys) > _KEYS:
+            self._keys.pop(next(iter(self._keys)))
+        return True
 
     @property
     def under_way(self) -> int:

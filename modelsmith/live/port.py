@@ -108,6 +108,9 @@ class Recorder(Protocol):
             sender: Whose key it is; nobody can use up another's idempotency keys.
         """
 
+    def copies(self, record: str) -> int:
+        """Copies of requests that were counted under this name, each sticky key once. Cheap, as it is often asked."""
+
     def latched(self, record: str) -> bool:
         """Whether the deployment that this record made was taken back here: all of its traffic is the incumbent's.
 

@@ -61,6 +61,8 @@ class LiveRecorder(Recorder):
         self._watching: dict[str, Watching] = {}
         self._validated: dict[str, Validated] = {}
         self._shadowed: dict[str, Shadowed] = {}
+        self._copies: Counter[str] = Counter()
+        """By the name of a shadow's counts: copies so far, those of earlier doors of this clone too."""
         self._drifts: dict[tuple[str, int, str], tuple[Validated, int, Drifted]] = {}
         """By record, week and metric: what has left its envelope since this was opened."""
         self._held: dict[str, Latched] = {}
@@ -96,6 +98,8 @@ class LiveRecorder(Recorder):
         self._validated = {one.cluster: one for one in validated}
         self.metrics.open_windows({(one.cluster, one.specialist) for one in watching})
         self._shadowed = {one.cluster: one for one in shadowed}
+        for copied in shadowed:
+            self._guarded("store", partial(self._count_copies, copied.counted_as))
         for settled in validated:
             self._look_for_drift(settled)
         for one in watching:
@@ -119,6 +123,7 @@ class LiveRecorder(Recorder):
         unit, now = self._ids.unit(cluster, specialist, key), self._clock.wall()
         decision = self._ids.decision(cluster, specialist, incumbent, record, arm, unit, share, stage, now)
         if self._rule_for(decision):
+            self._copies[record] += stage == "shadow" and arm == "specialist"
             self._put(Note(self._dated(decision), None))
         elif self._validated_of(decision):
             self._put(Note(self._in_week(decision), None))
@@ -174,6 +179,10 @@ class LiveRecorder(Recorder):
             return STATUS[results[0]["result"]], results[0]
         whole = {STATUS[one["result"]] for one in results}
         return (whole.pop() if len(whole) == 1 else 200), {"results": results}
+
+    @override
+    def copies(self, record: str) -> int:
+        return self._copies[record]
 
     @override
     def latched(self, record: str) -> bool:
@@ -269,6 +278,10 @@ class LiveRecorder(Recorder):
             except Exception:  # a thread that ends would count nothing more, and nobody would hear of it
                 _log.exception("what was counted could not be judged")
                 self._trouble["writer"] = "counting failed; the log says why"
+
+    def _count_copies(self, name: str) -> None:
+        found = self._opened().counts(name, [])
+        self._copies[name] = max(self._copies[name], sum(one.specialist for one in found.stages) if found else 0)
 
     def _opened(self) -> Store:
         with self._opening:

@@ -69,8 +69,11 @@ class Keeper:
             self._due.wait(wait)
             self._due.clear()
             if not self._ended.is_set():
-                self._tell_drift()
-                self._answer_drift()
+                try:
+                    self._tell_drift()
+                    self._answer_drift()
+                except Exception as error:  # a drift that cannot be told keeps no latch from git
+                    self._tell(f"DRIFT, and it cannot be told: {type(error).__name__}: {error}")
                 if self.recorder.trips():
                     wait = self._settled()
 

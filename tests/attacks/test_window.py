@@ -648,9 +648,12 @@ def test_an_iteration_is_started_once_though_the_door_cannot_note_it(jobs, monke
             with pytest.raises(OSError, match="No space"):
                 answer()
     (job,) = known.newest()
+    assert (job.asked.operation, job.asked.arguments) == ("iterate", {"cluster": CLUSTER})
     known.end(job.asked.id, 6, None, {"code": "x"})
     assert job.asked.id in answer()
     assert (known.count(), answer()) == (1, None)
+    quiet = replace(one, terms=one.terms.model_copy(update={"on_drift": "tell"}))
+    assert answer_drift(world.workspace, quiet, 1, drift_to(0.2)) is None, "the contract says nothing of it"
 
 
 def test_no_iteration_is_started_for_who_no_longer_serves(jobs):

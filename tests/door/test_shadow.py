@@ -14,7 +14,9 @@ from doors import ASKED, CLUSTER, SHADOW, client, until
 
 from modelsmith.door.refusal import Down
 from modelsmith.door.settings import Limits
+from modelsmith.schema.router import Router, Rule, StickyKey
 
+BY_USER = Router(rules=(Rule(name="all", cluster=CLUSTER, key=StickyKey(body="/user")),))
 TEXT = {"role": "assistant", "content": '{"cause": "timeout"}'}
 
 
@@ -251,6 +253,29 @@ def test_a_copy_under_way_when_the_door_closes_counts_as_waited_for(play):
         theirs = ends(door)["specialist"]
         assert theirs.hung_up
         assert theirs.total_ms > 250
+
+    play(scene)
+
+
+def test_no_more_copies_are_asked_than_whoever_pays_for_them_allows(play):
+    async def scene(door):
+        shadowed(door)
+        for _ in range(8):
+            await door.ask()
+            await until(lambda: not door.door.counting.shadows.under_way)
+        assert len(door.shadow.asked) == 5
+
+    play(scene, limits=Limits(shadows_in_all=5))
+
+
+def test_a_sticky_key_is_copied_once_since_only_its_first_answer_counts(play):
+    async def scene(door):
+        shadowed(door)
+        door.serve(None, BY_USER)
+        for user in ("u1", "u1", "u2", "u1"):
+            await door.ask({"user": user})
+            await until(lambda: not door.door.counting.shadows.under_way)
+        assert [one["user"] for one in door.shadow.asked] == ["u1", "u2"]
 
     play(scene)
 

@@ -8,11 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from happenings import make_plain_clone
 
-from modelsmith.fleet.jobs import Jobs
-from modelsmith.governance.drift import WEEK, Drifted, Rate
+from modelsmith.governance.drift import WEEK, Rate
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.watching import Validated
-from modelsmith.loop.drifting import answer_drift
 from modelsmith.loop.keeping import Keeper
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.events import FleetDrift
@@ -115,15 +113,3 @@ def test_every_subscriber_hears_of_a_drift_once(tmp_path, monkeypatch):
     assert (one.event.metric, one.event.baseline) == ("auction_win_rate", 0.6)
     assert one.event.window.ended - one.event.window.began == WEEK
     assert [words.split(":")[0] for words in said] == ["iter-002-0000000a of rtb-pricing drifts"]
-
-
-def test_a_contract_may_have_an_iteration_started_once_a_week(tmp_path, monkeypatch):
-    monkeypatch.setenv("MODELSMITH_HOME", str(tmp_path / "home"))
-    workspace = Workspace.find(make_plain_clone(tmp_path / "clone"))
-    one = validated(terms=terms().model_copy(update={"on_drift": "iterate"}))
-    found = [Drifted("auction_win_rate", 0.6, 0.2)]
-    assert "an iteration is started" in answer_drift(workspace, one, 3, found)
-    assert answer_drift(workspace, one, 3, found) is None
-    (job,) = Jobs.of(workspace).newest()
-    assert (job.asked.operation, job.asked.arguments) == ("iterate", {"cluster": "rtb-pricing"})
-    assert answer_drift(workspace, validated(), 4, found) is None, "the contract says nothing of it"
