@@ -37,7 +37,11 @@ class Case:
 
 
 def train(
-    folder: Path, case: Case, run_by: Callable[[Path], Executor], progress: Callable[[Heartbeat], None]
+    folder: Path,
+    case: Case,
+    run_by: Callable[[Path], Executor],
+    progress: Callable[[Heartbeat], None],
+    **more: Any,
 ) -> TrainOutcome:
     """Train the case by an executor on the machine where its base model lies."""
     job = TrainJob(
@@ -47,14 +51,14 @@ def train(
         system=case.system,
         training=case.training,
     )
-    return supervisor.train(folder, job, Inputs(case.rows, case.parent), run_by(case.model), progress)
+    return supervisor.train(folder, job, Inputs(case.rows, case.parent), run_by(case.model), progress, **more)
 
 
 class Thread:
     """An executor that runs the worker in a thread of this process."""
 
-    def __init__(self) -> None:
-        self.started = 0
+    def __init__(self, doors: Path | None = None) -> None:
+        self.started, self._doors = 0, doors
 
     def __call__(self, *places: Path) -> Thread:
         self._places = places
@@ -62,17 +66,17 @@ class Thread:
 
     def submit(self, folder: Path) -> Submitted:
         self.started += 1
-        return _ThreadJob(folder, *self._places)
+        return _ThreadJob(folder, self._doors, *self._places)
 
 
 class _ThreadJob:
-    def __init__(self, folder: Path, base: Path, judge: Path | None = None) -> None:
+    def __init__(self, folder: Path, doors: Path | None, base: Path, judge: Path | None = None) -> None:
         self._folder, self._asked = folder, threading.Event()
         self._status: list[int] = []
         said = folder / HEARTBEAT_FILE
         self.since = said.stat().st_size if said.exists() else 0
         self._thread = threading.Thread(
-            target=lambda: self._status.append(worker.main(folder, base, self._asked, judge))
+            target=lambda: self._status.append(worker.main(folder, base, self._asked, judge, doors))
         )
         self._thread.start()
 

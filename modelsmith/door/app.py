@@ -46,6 +46,11 @@ class Door:
         self._gate = Gate(self.counting.limits)
         self._reports = Gate(self.counting.limits.model_copy(update={"at_once": READERS}))
 
+    @property
+    def requests(self) -> int:
+        """Requests under way, or waiting for their turn."""
+        return self._gate.inside + self._gate.waiting
+
     def app(self) -> web.Application:
         """The web application that answers requests."""
         app = web.Application(middlewares=[self._outermost], client_max_size=self.counting.limits.body_bytes)

@@ -23,6 +23,7 @@ from modelsmith.door.settings import Limits
 from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import TRACE_PARENT, Ended, Telemetry, parent_of
 from modelsmith.door.upstream import EVENTS, JSON, LARGEST_ANSWER, PAUSE, Usage, is_answer
+from modelsmith.fleet.doors import DoorSign
 from modelsmith.governance.router import Route, assigned
 from modelsmith.live.port import Answered, Decision, Recorder
 from modelsmith.promotion.serving import Arm
@@ -44,6 +45,8 @@ class Counting:
     formats: FormatChecks
     shadows: Shadows
     telemetry: Telemetry | None = None
+    sign: DoorSign | None = None
+    """What trainings on the same machine read."""
 
 
 def decide(recorder: Recorder, ready: Ready, key: str) -> tuple[Decision, Arm]:
@@ -254,6 +257,8 @@ class Exchange:
             hung_up=self._status == HUNG_UP and failed is None,
         )
         self._count(outcome)
+        if self._counting.sign and not 400 <= self._status < 500:  # those would make a slow door look fast
+            self._counting.sign.answered(total)
         self._counting.journal.note(
             "answered",
             decision=self._decision.id,

@@ -25,6 +25,7 @@ from modelsmith.door.models import Models
 from modelsmith.door.settings import Settings
 from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import open_telemetry
+from modelsmith.fleet.doors import EVERY, DoorSign, doors_folder
 from modelsmith.loop.keeping import Keeper
 from modelsmith.repository.listening import Listening, refuse_plain
 from modelsmith.repository.tokens import Tokens
@@ -125,7 +126,8 @@ async def opened(
         formats = FormatChecks(settings.limits.checked_at_once)
         telemetry = open_telemetry(os.environ, say)
         shadows = Shadows(settings.limits, keeper.recorder, formats)
-        counting = Counting(settings.limits, keeper.recorder, journal, DoorMetrics(), formats, shadows, telemetry)
+        sign = DoorSign(doors_folder(workspace.home))
+        counting = Counting(settings.limits, keeper.recorder, journal, DoorMetrics(), formats, shadows, telemetry, sign)
         door = Door(follower, counting, frozenset(listening.hosts), keys)
         runner = Runner(
             door.app(),
@@ -135,6 +137,7 @@ async def opened(
             shutdown_timeout=_END_SECONDS,
         )
         await runner.setup()
+        signing = asyncio.create_task(tell_busy(door, sign, journal))
         try:
             site = web.TCPSite(runner, listening.host, listening.port, ssl_context=_tls(listening))
             try:
@@ -150,12 +153,28 @@ async def opened(
         finally:
             await follower.close()
             await runner.cleanup()
+            signing.cancel()
+            await asyncio.to_thread(sign.close)
             await shadows.close()
             if telemetry:
                 await asyncio.to_thread(telemetry.close)
             formats.close()
             models.close()
             journal.close()
+
+
+async def tell_busy(door: Door, sign: DoorSign, journal: Journal) -> None:
+    """Say some times a second how busy the door is; whoever trains on this machine waits by it."""
+    said = False
+    while True:
+        try:
+            await asyncio.to_thread(sign.write, door.requests, sign.recent())
+            said = False
+        except OSError as error:
+            if not said:
+                journal.note("trouble", of="sign", message=f"trainings cannot see the door: {error.strerror}")
+            said = True
+        await asyncio.sleep(EVERY)
 
 
 def _tls(listening: Listening) -> ssl.SSLContext | None:

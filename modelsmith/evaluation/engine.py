@@ -86,12 +86,14 @@ def run_eval(
     cache: Cache | None = None,
     last: Callable[[], PriorRun | None] = lambda: None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    wait: Callable[[], None] = lambda: None,
 ) -> Executed:
     """Answer and score every prompt of the run, whose folder must be open; ``run.observations(keys)`` then has them.
 
     Every repeat is drawn with its own seed, ``sampling.seed`` plus the repeat. `cache` is used where the weights are
     known. `last` finds what the run is seen against when it says why something was generated. `progress` gets the
-    number of answered prompts and their total. Interrupted at any moment, the folder can be resumed.
+    number of answered prompts and their total. `wait` is called before the engine is asked, and between two of its
+    answers; it may take its time, which no answer is charged for. Interrupted at any moment, the folder can be resumed.
 
     Raises:
         InvalidInput: ``nothing-to-ask``; or rubric and references do not fit, before anything is generated.
@@ -118,7 +120,7 @@ def run_eval(
     _require_own(run.answered().keys() - samples.keys(), run)
     executed = Executed(tuple(samples))
     pinned = cache if request.engine.weights == "pinned" else None
-    session = _Session(governed, request, run, samples, grader, pinned, progress)
+    session = _Session(governed, request, run, samples, grader, pinned, progress, wait)
     session.grade_again()
     session.adopt()
     session.ask(substrate, last, executed.because)
@@ -138,6 +140,7 @@ class _Session:
         grader: Grader,
         cache: Cache | None,
         progress: Callable[[int, int], None],
+        wait: Callable[[], None],
     ) -> None:
         self._governed, self._request, self._run, self._samples = governed, request, run, samples
         self._grader, self._cache = grader, cache
@@ -145,7 +148,7 @@ class _Session:
             request.weights, request.base, request.engine, governed.evalset.prompt.system, governed.evalset.sampling
         )
         self._done = {key for key, line in run.answered().items() if not line.failed}
-        self._progress = progress
+        self._progress, self._wait = progress, wait
         self._report()
 
     def grade_again(self) -> None:
@@ -171,7 +174,7 @@ class _Session:
         for some in _batches(todo):
             fresh = _Fresh()
             try:
-                for answer in _answers(some, self._governed, substrate):
+                for answer in _answers(some, self._governed, substrate, self._wait):
                     if answer.completion.served is not None and self._request.engine.weights == "unknown":
                         self._run.hold_served("model", answer.completion.served)
                     why = cause(answer.sample, self._governed, self._request, before)
@@ -258,11 +261,14 @@ class _Answer(NamedTuple):
     """Seconds since the answer before."""
 
 
-def _answers(samples: Sequence[Sample], governed: GovernedSet, substrate: Substrate) -> Iterator[_Answer]:
+def _answers(
+    samples: Sequence[Sample], governed: GovernedSet, substrate: Substrate, wait: Callable[[], None]
+) -> Iterator[_Answer]:
     """Answers to prompts of one repeat, as they come."""
     sampling = governed.evalset.sampling
     settings = sampling.model_copy(update={"seed": sampling.seed + samples[0].repeat, "repeats": 1})
     waiting = {sample.key: sample for sample in samples}
+    wait()
     completions = substrate.complete([sample.prompt() for sample in samples], governed.evalset.prompt.system, settings)
     started = time.perf_counter()
     for completion in completions:
@@ -276,6 +282,7 @@ def _answers(samples: Sequence[Sample], governed: GovernedSet, substrate: Substr
                 key=completion.key,
             )
         yield _Answer(sample, completion, wall)
+        wait()
         started = time.perf_counter()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from modelsmith.diagnosis.pairs import Drawn
+from modelsmith.loop.beside import waiting_for_doors
 from modelsmith.loop.engines import Target, open_substrate
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
@@ -45,7 +46,7 @@ def draw(
     """
     asked = [Asked(str(number), prompt.messages) for number, prompt in enumerate(prompts)]
     said: list[list[Drawn]] = [[] for _ in prompts]
-    substrate = open_substrate(workspace, cluster, target, None)
+    substrate, wait = open_substrate(workspace, cluster, target, None), waiting_for_doors(workspace, cluster, target)
     try:
         for number in range(sampling.repeats):
             one = sampling.model_copy(update={"repeats": 1, "seed": (sampling.seed + number) % 2**32})
@@ -54,6 +55,7 @@ def draw(
             known = _kept(path)
             if known is None:
                 given: dict[str, tuple[str, bool]] = {}
+                wait()
                 for done, completion in enumerate(substrate.complete(asked, system, one), start=1):
                     if completion.error is None:
                         given[completion.key] = completion.text, completion.finish == "length"
@@ -61,6 +63,7 @@ def draw(
                         at = number * len(asked) + done
                         text = f"{at} of {sampling.repeats * len(asked)} answers drawn from {target.name}"
                         workspace.notify(Progress("train", text, at, sampling.repeats * len(asked)))
+                    wait()
                 known = Round(answers=tuple(given.get(prompt.key) for prompt in asked))
                 folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, canonical_json(known))

@@ -23,6 +23,7 @@ from modelsmith.evaluation.summary import cost, run_id
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.bases import base_source
+from modelsmith.loop.beside import waiting_for_doors
 from modelsmith.loop.engines import Target, engine_of, open_judge, open_substrate
 from modelsmith.points.check import READING
 from modelsmith.promotion.rule import effective_rule
@@ -208,6 +209,7 @@ def _execute(
             cache=Cache(workspace.private / "cache"),
             last=lambda: _last_run(workspace, spec, target),
             progress=progress,
+            wait=waiting_for_doors(workspace, spec.cluster, target),
         )
         measured = (
             measure_agreement(judge, spec.governed, lambda name: folder.hold_served("judge", name)) if judge else None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from modelsmith.artifacts.seal import describe, seal
 from modelsmith.evidence.training_curve import StageShown, training_curve
+from modelsmith.fleet.doors import doors_folder
 from modelsmith.fleet.folder import HEARTBEAT_FILE, lines_since
 from modelsmith.fleet.hosts import executor_on
 from modelsmith.loop.context import IterationContext
@@ -26,11 +27,12 @@ from modelsmith.schema.training import Grpo, Stage
 from modelsmith.signing.files import write_atomically
 from modelsmith.substrates.base_models import resolve
 from modelsmith.training.curves import curve_of
-from modelsmith.training.job import Heartbeat, Inputs, TrainJob, heartbeats
+from modelsmith.training.job import Heartbeat, Inputs, TrainJob, Waiting, heartbeats
 from modelsmith.training.recovery import Recovery
 from modelsmith.training.supervisor import WORKER, TrainOutcome
 from modelsmith.training.supervisor import train as supervise
 from modelsmith.training.tracking import Tracker, tracked_run
+from modelsmith.training.worker import DOORS
 
 JOB_FOLDER = "job"
 CURVE_FILE = "curve.svg"
@@ -109,8 +111,12 @@ def train_in(
         text = f"{name + ': ' if name else ''}{one.failure} after step {one.step}: {one.action}{rows}"
         workspace.notify(Progress("train", text, one.step, training.steps))
 
+    def waiting(one: Waiting) -> None:
+        said(f"{name + ': ' if name else ''}waits for the front door since {round(one.waited)}s: {one.waits}")
+
+    executor = executor_on(cluster.hosts, WORKER, *places, DOORS, doors_folder(workspace.home))
     try:
-        outcome = supervise(folder, job, inputs, executor_on(cluster.hosts, WORKER, *places), progress, recovered)
+        outcome = supervise(folder, job, inputs, executor, progress, recovered, cluster.beside_serving, waiting)
         sound = True
         return outcome
     finally:

@@ -55,6 +55,16 @@ def odd_window(cluster: Cluster, files: Sequence[Document], formats: bool) -> It
             "the specialist gets all requests, so there is no incumbent to compare it with, and nothing is counted",
             "Write a deployment.traffic_share below 1.",
         )
+    beside, slow = cluster.beside_serving, rule.slow if rule else None
+    if slow and beside and beside.p95_milliseconds and beside.p95_milliseconds > slow.milliseconds:
+        yield _problem(
+            files,
+            ("beside_serving", "p95_milliseconds"),
+            f"a training would wait only when the door's p95 is beyond {beside.p95_milliseconds:g} ms, and an answer "
+            f"beyond {slow.milliseconds:g} ms counts as slow in the window: the training could have a specialist taken "
+            "back",
+            f"Write {slow.milliseconds:g} or less.",
+        )
     found = sight(cluster.rollback, cluster.deployment.traffic_share)
     if found and not (found.confirms and found.loss is not None and found.loss <= 2 * cluster.rollback.max_drop):
         yield _problem(

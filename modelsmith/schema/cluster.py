@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from modelsmith.schema.base import Currency, Digest, EvalSetName, Frozen, Slug
+from modelsmith.schema.beside import BesideServing
 from modelsmith.schema.evalset import Fraction, Thresholds
 from modelsmith.schema.source import Baseline, BaseModelSource
 from modelsmith.schema.training import Sft, Stage, Training, stages_of
@@ -127,6 +128,8 @@ class ClusterDefaults(Frozen):
     """Folder of the artifact store, outside the clone; ``~/.local/share/modelsmith/store`` when not set."""
     hosts: tuple[Slug, ...] = (LOCAL,)
     """Hosts on which training may run; the first that this version knows is taken."""
+    beside_serving: Annotated[BesideServing | None, Field(exclude_if=lambda said: said is None)] = None
+    """What trainings and evals leave to a front door on their machine; they wait for none when not set."""
     training: Training = Sft()
     tracking: Tracking | None = None
     """None: figures of trainings stay on the machine."""
@@ -156,6 +159,8 @@ class Cluster(Frozen):
     deployment: Deployment = Deployment()
     store: StorePath | None = None
     hosts: tuple[Slug, ...] = (LOCAL,)
+    beside_serving: Annotated[BesideServing | None, Field(exclude_if=lambda said: said is None)] = None
+    """What trainings and evals leave to a front door on their machine; they wait for none when not set."""
     training: Training = Sft()
     tracking: Tracking | None = None
     """None: figures of trainings stay on the machine."""

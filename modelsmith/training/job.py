@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -113,7 +114,7 @@ class Heartbeat(Frozen):
     steps: int
     loss: float
     seconds: float
-    """Since this worker began to train."""
+    """Since this worker began to train, without what it waited for a front door."""
     eta: float
     """Seconds left, at the speed so far."""
     measures: Measures | None = None
@@ -126,6 +127,15 @@ class Heartbeat(Frozen):
     """Questions put to the judge in the whole training, where one rewards answers."""
 
 
+class Waiting(Frozen):
+    """A line of ``heartbeat.jsonl`` of a worker that begins no step, because a front door of its machine is busy."""
+
+    waits: str
+    """Why, in words."""
+    waited: Annotated[float, Field(ge=0)]
+    """Seconds so far."""
+
+
 class TrainResult(Frozen):
     """``result.json``, written last: the adapter beside it is whole."""
 
@@ -134,7 +144,7 @@ class TrainResult(Frozen):
     final_loss: float
     """Mean loss of the last tenth of the steps."""
     seconds: float
-    """Training time of the worker that finished."""
+    """Training time of the worker that finished, without what it waited for a front door."""
     peak_bytes: int
     """Largest resident memory of that worker."""
     versions: dict[str, str]
@@ -167,6 +177,15 @@ def heartbeats(lines: Iterable[bytes]) -> list[Heartbeat]:
         except ValidationError:
             continue
     return beats
+
+
+def waits(lines: Iterable[bytes]) -> list[Waiting]:
+    """What the lines of ``heartbeat.jsonl`` say of waiting."""
+    found = []
+    for line in lines:
+        with suppress(ValidationError):
+            found.append(Waiting.model_validate_json(line))
+    return found
 
 
 def place(folder: Path, job: TrainJob, inputs: Inputs) -> None:

@@ -23,6 +23,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from modelsmith.evaluation.reward import reward_digest
 from modelsmith.fleet.folder import HEARTBEAT_FILE, RESULT_FILE, lines_since, listing, write_json
+from modelsmith.fleet.yielding import BESIDE_FILE, Yielding
+from modelsmith.schema.beside import BesideServing
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.training import Lora, Settings
 from modelsmith.substrates.adapter import load_adapter
@@ -71,11 +73,18 @@ Build = Callable[[Bench], Any]
 
 
 def run(
-    folder: Path, file: JobFile, base: Path, stop: threading.Event, build: Build, judge: Path | None = None
+    folder: Path,
+    file: JobFile,
+    base: Path,
+    stop: threading.Event,
+    build: Build,
+    judge: Path | None = None,
+    doors: Path | None = None,
 ) -> TrainResult:
     """Train the folder's job, from its last intact checkpoint if there is one.
 
-    ``judge`` is where this host has the weights of the judge, where the job names one.
+    ``judge`` is where this host has the weights of the judge, where the job names one. With ``doors``, where front
+    doors of this host say how busy they are, it waits for them by the budget in the folder.
 
     Raises:
         StoppedError: asked to stop; a checkpoint is written.
@@ -85,9 +94,11 @@ def run(
         TrippedError: a tripwire was met; a checkpoint is written.
         JudgeSpentError, JudgeFailedError, JudgeUnclearError: an answer could not be rewarded; a checkpoint is written.
     """
+    signs = Signs(folder, stop, _yielding(folder, stop, doors))
+    signs.wait_to_begin()
     reward = open_reward(folder, file.job, judge) if file.job.rubric else None
     try:
-        return _run(folder, file, base, Signs(folder, stop), build, reward)
+        return _run(folder, file, base, signs, build, reward)
     finally:
         if reward:
             reward.close()
@@ -95,6 +106,7 @@ def run(
 
 def _run(folder: Path, file: JobFile, base: Path, signs: Signs, build: Build, reward: Reward | None) -> TrainResult:
     job, checkpoints = file.job, folder / CHECKPOINT_FOLDER
+    waited = signs.waited
     trainer = build(_bench(folder, job, base, signs, reward))
     checkpoint = last_intact(checkpoints)
     begin = time.monotonic()
@@ -116,7 +128,7 @@ def _run(folder: Path, file: JobFile, base: Path, signs: Signs, build: Build, re
         identity=file.identity,
         steps=trainer.state.global_step,
         final_loss=_final_loss(folder / HEARTBEAT_FILE, job.training.steps),
-        seconds=time.monotonic() - begin,
+        seconds=time.monotonic() - begin - (signs.waited - waited),
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         versions={name: version(name) for name in LIBRARIES},
         reward=_reward_of(job),
@@ -139,6 +151,13 @@ def _put_away(trainer: Any, checkpoints: Path, signs: Signs) -> None:
     if signs.begun and step and not is_intact(checkpoints / f"checkpoint-{step}"):
         trainer._save_checkpoint(trainer.model, trial=None)
         seal_checkpoint(checkpoints / f"checkpoint-{step}")
+
+
+def _yielding(folder: Path, stop: threading.Event, doors: Path | None) -> Yielding | None:
+    path = folder / BESIDE_FILE
+    if doors is None or not path.exists():
+        return None
+    return Yielding(BesideServing.model_validate_json(path.read_bytes()), doors, stop.wait)
 
 
 def _bench(folder: Path, job: TrainJob, base: Path, signs: Signs, reward: Reward | None = None) -> Bench:

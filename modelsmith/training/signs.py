@@ -12,22 +12,27 @@ import torch
 from transformers import TrainerCallback
 
 from modelsmith.fleet.folder import HEARTBEAT_FILE, lines_since, say
+from modelsmith.fleet.yielding import Yielding
 from modelsmith.training.checkpoints import seal_checkpoint
-from modelsmith.training.failures import DivergedError
-from modelsmith.training.job import Heartbeat, heartbeats
+from modelsmith.training.failures import DivergedError, StoppedError
+from modelsmith.training.job import Heartbeat, Waiting, heartbeats
 from modelsmith.training.measures import Measures
 
 
 class Signs(TrainerCallback):  # type: ignore[misc]
     """A trainer gets it as a callback, and tells it the loss of each step."""
 
-    def __init__(self, folder: Path, stop: threading.Event) -> None:
+    def __init__(self, folder: Path, stop: threading.Event, yielding: Yielding | None = None) -> None:
         self.begun = False
         """A step was begun, so what was loaded could be loaded."""
+        self.waited = 0.0
+        """Seconds that it waited for a front door, before and between steps."""
         self._folder = folder
         self._stop = stop
+        self._yielding = yielding
         self._clock = time.monotonic()
         self._first = self._step = 0
+        self._waited_before = 0.0
         self._learned: list[dict[str, float]] = []
         self._measures: Measures | None = None
         self.ended: Exception | None = None
@@ -63,11 +68,34 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         """Let training end for this reason, with a checkpoint, after the step under way."""
         self.ended = reason
 
+    def wait(self) -> None:
+        """Wait for a front door that is beyond the budget, saying so; a request to stop ends it."""
+        if self._yielding is not None:
+            self.waited += self._yielding.wait(
+                lambda why, seconds: say(self._folder, Waiting(waits=why, waited=seconds))
+            )
+
+    def wait_to_begin(self) -> None:
+        """Wait likewise before there is anything that a stop would have to put away.
+
+        Raises:
+            StoppedError: asked to stop meanwhile.
+        """
+        self.wait()
+        if self._yielding is not None and self._stop.is_set():
+            raise StoppedError
+
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """See transformers."""
+        """See transformers.
+
+        Raises:
+            StoppedError: see `wait_to_begin`.
+        """
         self._step = state.global_step
         if not self.begun:
-            self.begun, self._clock, self._first = True, time.monotonic(), state.global_step
+            self.begun, self._first = True, state.global_step
+            self.wait_to_begin()
+            self._clock, self._waited_before = time.monotonic(), self.waited
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """See transformers. What is no number is found before it is in the weights, and so in no checkpoint.
@@ -81,7 +109,7 @@ class Signs(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """See transformers."""
-        seconds = time.monotonic() - self._clock
+        seconds = time.monotonic() - self._clock - (self.waited - self._waited_before)
         each = seconds / (state.global_step - self._first)
         parts, self._learned = self._learned, []
         told = {name: math.fsum(part[name] for part in parts) / len(parts) for name in parts[0]}
@@ -97,6 +125,8 @@ class Signs(TrainerCallback):  # type: ignore[misc]
             judge_calls=self._asked,
         )
         say(self._folder, beat)
+        if not self.ended and state.global_step < state.max_steps:
+            self.wait()
         if self.ended or (self._stop.is_set() and state.global_step < state.max_steps):
             control.should_save = control.should_training_stop = True
 

@@ -17,6 +17,8 @@ from modelsmith.evaluation.reward import require_rewarding
 from modelsmith.fleet.executor import Executor, Submitted
 from modelsmith.fleet.folder import ERROR_FILE, JOB_FILE, LOG, RESULT_FILE, is_whole, write_json
 from modelsmith.fleet.worker import STOP_GRACE, STOPPED
+from modelsmith.fleet.yielding import BESIDE_FILE
+from modelsmith.schema.beside import BesideServing
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.training import Grpo
@@ -32,9 +34,11 @@ from modelsmith.training.job import (
     JobFile,
     TrainJob,
     TrainResult,
+    Waiting,
     WorkerError,
     heartbeats,
     place,
+    waits,
 )
 from modelsmith.training.judging import require_judge
 from modelsmith.training.recovery import RECOVERIES_FILE, Recoveries, Recovery, read_recoveries, recovery
@@ -81,11 +85,15 @@ def train(
     executor: Executor,
     progress: Callable[[Heartbeat], None],
     recovered: Callable[[Recovery], None] = lambda _: None,
+    beside: BesideServing | None = None,
+    waiting: Callable[[Waiting], None] = lambda _: None,
 ) -> TrainOutcome:
     """Run the job to its end, or adopt its result when the same job was finished before.
 
     After a failure against which `training.recovery` has a remedy the worker is started again; each remedy is told and
-    kept in the job's folder. On Ctrl-C the worker saves a checkpoint and ends; the next call goes on from there.
+    kept in the job's folder. With ``beside`` the worker waits for front doors of its machine, which ``waiting`` hears;
+    the budget is no part of the job, and who waits does not stall. On Ctrl-C the worker saves a checkpoint and ends;
+    the next call goes on from there.
 
     Raises:
         InvalidInput: ``method-not-available``, ``job-folder-taken`` (by another job), ``parent-shape``,
@@ -119,6 +127,9 @@ def train(
         if adopted is not None:
             return _outcome(job_dir, adopted, restarts=0, adopted=True)
         place(job_dir, job, inputs)
+        (job_dir / BESIDE_FILE).unlink(missing_ok=True)
+        if beside is not None:
+            write_json(job_dir / BESIDE_FILE, beside)
         made, tried, last = read_recoveries(job_dir), Counter[FailureClass](), 0
 
         def follow(beat: Heartbeat) -> None:
@@ -128,7 +139,8 @@ def train(
 
         while True:
             (job_dir / ERROR_FILE).unlink(missing_ok=True)
-            failure = _attempt(executor.submit(job_dir), job_dir, follow, JUDGED_GRACE if job.judge else 0.0)
+            patience = JUDGED_GRACE if job.judge else 0.0
+            failure = _attempt(executor.submit(job_dir), job_dir, follow, waiting, patience)
             result = _finished(job_dir, identity)
             if failure is None and result is not None:
                 return _outcome(job_dir, result, tried.total(), adopted=False)
@@ -211,22 +223,31 @@ def _finished(folder: Path, identity: str) -> TrainResult | None:
 
 
 def _attempt(
-    worker: Submitted, folder: Path, progress: Callable[[Heartbeat], None], patience: float
+    worker: Submitted,
+    folder: Path,
+    progress: Callable[[Heartbeat], None],
+    waiting: Callable[[Waiting], None],
+    patience: float,
 ) -> WorkerError | None:
     """Follow one worker to its end; None when it says that it succeeded."""
-    since = worker.since
-    deadline = time.monotonic() + max(START_GRACE, patience)
+    since, grace = worker.since, max(START_GRACE, patience)
+    deadline = time.monotonic() + grace
     try:
         while True:
             lines, since, status = worker.beats(since, _POLL)
             beats = heartbeats(lines)
             for beat in beats:
                 progress(beat)
+            waited = waits(lines)
+            for wait in waited:
+                waiting(wait)
             if status is not None:
                 worker.fetch()
                 return _failure(status, folder)
             if beats:
-                deadline = time.monotonic() + max(BEAT_GRACE, patience)
+                grace = max(BEAT_GRACE, patience)
+            if beats or waited:
+                deadline = time.monotonic() + grace
             elif time.monotonic() > deadline:
                 worker.stop(0)
                 return WorkerError(failure="stalled", message="No heartbeat came in time.")

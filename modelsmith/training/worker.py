@@ -4,6 +4,9 @@ Where a judge with pinned weights rewards answers, the folder of these is the th
 not as the job names them, trains by the job's method, and leaves ``adapter/`` and ``result.json``, or ``error.json``.
 Killed at any moment, the same command goes on from the last intact checkpoint and ends in the same adapter. When
 standard input is a pipe that closes, it saves a checkpoint and ends with status 75.
+
+``--doors FOLDER`` at the end is where front doors of that host say how busy they are: the worker waits for them by the
+budget in the job's folder.
 """
 
 from __future__ import annotations
@@ -33,14 +36,27 @@ METHODS: dict[Method, str] = {
 """Module of each training method: its ``trainer`` is a `training.run.Build`."""
 
 
-def main(folder: Path, base: Path, stop: threading.Event, judge: Path | None = None) -> int:
+DOORS = Path("--doors")
+"""Before the folder in which front doors of the host say how busy they are."""
+
+
+def begin(words: list[str], stop: threading.Event) -> int:
+    """What the command line says, done; the exit status of `main`."""
+    doors = None
+    if words[-2:-1] == [str(DOORS)]:
+        doors, words = Path(words[-1]), words[:-2]
+    folder, base, *judge = map(Path, words)
+    return main(folder, base, stop, judge[0] if judge else None, doors)
+
+
+def main(folder: Path, base: Path, stop: threading.Event, judge: Path | None = None, doors: Path | None = None) -> int:
     """Exit status: 0 trained, 75 stopped with a checkpoint, 1 failed (``error.json`` says why)."""
     try:
         with alone(folder):
             (folder / ERROR_FILE).unlink(missing_ok=True)
             file = read_job(folder, base, judge)
             method, run = load(file.job.training.method)
-            run.run(folder, file, base, stop, method.trainer, judge)
+            run.run(folder, file, base, stop, method.trainer, judge, doors)
     except StoppedError:
         return STOPPED
     except Exception as error:
@@ -78,4 +94,4 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     asked = threading.Event()
     follow_lifeline(asked)
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), asked, Path(sys.argv[3]) if sys.argv[3:] else None))
+    sys.exit(begin(sys.argv[1:], asked))

@@ -24,6 +24,7 @@ from worlds import CLUSTER, COMMAND
 from modelsmith.door import server
 from modelsmith.door.follow import Follower, _Plan
 from modelsmith.door.settings import Settings, load_settings
+from modelsmith.fleet.doors import busy_doors
 from modelsmith.governance.router import Rules
 from modelsmith.loop.window import watching
 from modelsmith.promotion.governed_state import read_governed_state
@@ -118,6 +119,8 @@ def test_a_deployed_specialist_answers_from_its_verified_main(world):
                 await said_by(url, tools=[])
             with pytest.raises(openai.BadRequestError, match="tokens"):
                 await asked.chat.completions.create(**ASKED | {"max_tokens": 5000})
+            await until(lambda: [one.answers for one in busy_doors(world.home / "doors")] == [2])
+        assert busy_doors(world.home / "doors") == []
 
     run(scene)
 

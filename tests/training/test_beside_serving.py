@@ -1,0 +1,179 @@
+"""A training that shares its machine with a front door leaves it the budget that the cluster file states."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import time
+from dataclasses import replace
+
+import pytest
+from doors import opened, run, until
+from trainings import Case, Thread, same_weights, train
+
+from modelsmith.door.server import tell_busy
+from modelsmith.fleet.doors import ALIVE, Busy, DoorSign, busy_doors
+from modelsmith.fleet.folder import lines_since
+from modelsmith.fleet.yielding import Yielding
+from modelsmith.schema.beside import BesideServing
+from modelsmith.schema.scenario import Message
+from modelsmith.schema.training import Lora, Sft
+from modelsmith.schema.training_row import TrainingRow
+from modelsmith.training import supervisor, worker
+from modelsmith.training.job import heartbeats, waits
+from modelsmith.training.rows import write_rows
+
+STEPS = 40
+AT_MOST_TWO = BesideServing(requests=2)
+
+
+@pytest.fixture(scope="module")
+def job(tiny_model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    said = [Message(role="user", content=f"Note {n}") for n in range(10)]
+    write_rows(path, [TrainingRow(messages=(m,), answer="x", generator="g", template="t", points=("c",)) for m in said])
+    training = Sft(steps=STEPS, batch_size=3, checkpoint_every=30, lora=Lora(rank=4, alpha=8, dropout=0.1))
+    return Case(tiny_model, path, training)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(job, tmp_path_factory):
+    return train(tmp_path_factory.mktemp("undisturbed"), job, Thread(), lambda beat: None).adapter
+
+
+class Seen:
+    """What a worker has said so far."""
+
+    def __init__(self, folder):
+        self._file = folder / "heartbeat.jsonl"
+
+    @property
+    def steps(self):
+        return len(heartbeats(lines_since(self._file, 0)[0]))
+
+    @property
+    def reasons(self):
+        return [one.waits for one in waits(lines_since(self._file, 0)[0])]
+
+
+def door_says(folder, requests, ago=0.0):
+    """A door of this machine, as its file says it."""
+    folder.mkdir(exist_ok=True)
+    busy = Busy(machine=platform.node(), at=time.monotonic() - ago, requests=requests, answers=0, p95=None)
+    (folder / "1-a.json").write_text(busy.model_dump_json())
+
+
+def test_no_step_while_a_loaded_door_is_over_its_budget(job, undisturbed, tmp_path):
+    """Four callers at a real door: before the first step, and again in the middle; the adapter is the same."""
+    folder, signs = tmp_path / "job", tmp_path / "doors"
+
+    async def scene():
+        async with opened(tmp_path) as door:
+            door.specialist.pause = 0.05
+            sign, loaded, seen = DoorSign(signs), asyncio.Event(), Seen(folder)
+            door.door.counting = replace(door.door.counting, sign=sign)
+
+            async def caller():
+                while True:
+                    await loaded.wait()
+                    assert (await door.ask())[0] == 200
+
+            def told(requests):
+                return any(one.requests > 2 for one in busy_doors(signs)) == requests
+
+            loaded.set()
+            tasks = [asyncio.create_task(caller()) for _ in range(4)]
+            tasks.append(asyncio.create_task(tell_busy(door.door, sign, door.door.counting.journal)))
+            await until(lambda: told(True))
+            began = time.monotonic()
+            trained = asyncio.create_task(
+                asyncio.to_thread(train, folder, job, Thread(signs), lambda beat: None, beside=AT_MOST_TWO)
+            )
+            await until(lambda: seen.reasons)
+            await asyncio.sleep(1)
+            assert seen.steps == 0
+            assert seen.reasons[0] == "it has 4 requests, and 2 are the budget"
+            loaded.clear()
+            await until(lambda: seen.steps > 3)
+            loaded.set()
+            await until(lambda: len(seen.reasons) > 1)
+            held = seen.steps
+            await asyncio.sleep(1)
+            assert 3 < held == seen.steps < STEPS
+            loaded.clear()
+            outcome = await trained
+            for task in tasks:
+                task.cancel()
+            sign.close()
+            assert busy_doors(signs) == []
+            assert same_weights(outcome.adapter, undisturbed)
+            assert outcome.seconds < time.monotonic() - began - 2
+
+    run(scene)
+
+
+def test_a_door_that_died_holds_no_training(job, tmp_path):
+    """Its last sign says that it was over the budget; it stops counting ten seconds after."""
+    worker.load("sft")
+    door_says(tmp_path / "doors", requests=9, ago=ALIVE - 2)
+    few = job.settings(steps=2)
+    outcome = train(tmp_path / "job", few, Thread(tmp_path / "doors"), lambda beat: None, beside=AT_MOST_TWO)
+    assert (outcome.steps, outcome.restarts, len(Seen(tmp_path / "job").reasons)) == (2, 0, 1)
+
+
+def test_a_training_that_waits_is_not_stalled_and_can_be_stopped(job, tmp_path, monkeypatch):
+    """The supervisor's patience ends long before the wait does; Ctrl-C ends both."""
+    worker.load("sft")
+    monkeypatch.setattr(supervisor, "START_GRACE", 2.0)
+    monkeypatch.setattr("modelsmith.fleet.yielding.TOLD_EVERY", 0.05)
+    door_says(tmp_path / "doors", requests=9)
+    few = job.settings(steps=2)
+
+    def waiting(one):
+        if one.waited > 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "job", few, Thread(tmp_path / "doors"), lambda beat: None, beside=AT_MOST_TWO, waiting=waiting)
+    assert Seen(tmp_path / "job").steps == 0
+    (tmp_path / "doors" / "1-a.json").unlink()
+    assert train(tmp_path / "job", few, Thread(tmp_path / "doors"), lambda beat: None, beside=AT_MOST_TWO).steps == 2
+
+
+@pytest.mark.parametrize(
+    ("budget", "busy", "seconds", "why"),
+    [
+        ({"requests": 0}, {"requests": 1}, None, "it has 1 requests, and 0 are the budget"),
+        ({"requests": 1}, {"requests": 1}, 0, None),
+        ({"p95_milliseconds": 500}, {"p95": 800.4}, None, "the p95 of its answers is 800 ms, and 500 ms are"),
+        ({"p95_milliseconds": 500}, {"p95": None}, 0, None),
+        ({"share": 0.25}, {"answers": 1}, 12, "it answers requests, and steps have 25% of the time"),
+        ({"share": 0.25}, {"answers": 0}, 0, None),
+    ],
+)
+def test_each_budget_is_kept(budget, busy, seconds, why, tmp_path):
+    """A step that took four seconds; then what the door says. None: it waits for as long as that is so."""
+    clock, said = [0.0], []
+    facts = {"machine": "m", "at": 0.0, "requests": 0, "answers": 0, "p95": None} | busy
+
+    def sleep(wanted):
+        clock[0] += wanted
+        return clock[0] > 100
+
+    yielding = Yielding(
+        BesideServing(**budget), tmp_path, sleep, look=lambda folder: [Busy(**facts)], clock=lambda: clock[0]
+    )
+    clock[0] = 4.0
+    waited = yielding.wait(lambda words, since: said.append(words))
+    assert waited == (pytest.approx(96.1, abs=0.2) if seconds is None else pytest.approx(seconds, abs=0.11))
+    assert said[0].startswith(why) if why else not said, said
+
+
+def test_doors_elsewhere_and_damaged_files_are_no_doors(tmp_path):
+    """Homes may lie on a disk that machines share."""
+    door_says(tmp_path, requests=1)
+    other = Busy(machine="elsewhere", at=time.monotonic(), requests=5, answers=0, p95=None)
+    (tmp_path / "2-b.json").write_text(other.model_dump_json())
+    (tmp_path / "3-c.json").write_text("{")
+    (tmp_path / "4-d.json").mkdir()
+    assert [one.requests for one in busy_doors(tmp_path)] == [1]
