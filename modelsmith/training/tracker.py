@@ -1,5 +1,8 @@
 """The process that tells a tracker: the run on the first line of standard input, then a line for each step.
 
+A step is told once, also where a training that was killed takes it again: which was the last one told stands beside
+the job, and MLflow is asked itself.
+
 It uses the tracker's own library, with nothing that the library would add by itself (names of machine, user and
 program, code, versions, usage of the machine). Where the tracker is, and its key, are that library's own settings in
 the environment. When standard input closes it takes the rest and ends, by force where that takes too long.
@@ -17,21 +20,39 @@ import traceback
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import BinaryIO, Final
 
+from filelock import FileLock
+from pydantic import ValidationError
 from typing_extensions import override
 
+from modelsmith.fleet.folder import write_json
+from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.cluster import TrackerName
 from modelsmith.training.tracking import ABSENT, FAILED, NOWHERE, PLACE_OF_MLFLOW, Told, TrackedRun
 
 AT_ONCE: Final = 50
 """Steps that are told together, where they have piled up."""
 JOB_TAG: Final = "modelsmith.job"
+LAST_TOLD: Final = Path("tracked.json")
+"""In the working directory, which is the job's folder."""
+
+
+class LastTold(Frozen):
+    """``tracked.json`` beside the job: how far its tracker was told."""
+
+    to: TrackerName | None = None
+    identity: Digest | None = None
+    step: int = 0
 
 
 class Library(ABC):
     """A tracker's library, with one run of it open."""
+
+    last: int = 0
+    """The last step that the tracker says it has; 0 where it cannot be asked."""
 
     @abstractmethod
     def __init__(self, run: TrackedRun) -> None: ...
@@ -67,6 +88,7 @@ class Mlflow(Library):
         if before:
             self._id = before[0].info.run_id
             self._client.update_run(self._id, status="RUNNING")
+            self.last = max((one.step for one in self._client.get_metric_history(self._id, "loss")), default=0)
             return
         self._id = self._client.create_run(experiment, tags={JOB_TAG: run.identity}, run_name=run.name).info.run_id
         self._client.log_batch(self._id, params=[Param(name, str(value)) for name, value in run.settings.items()])
@@ -160,14 +182,8 @@ def main(stream: BinaryIO, answer: int, grace: float) -> int:
         run = TrackedRun.model_validate_json(first)
         if importlib.util.find_spec(run.to) is None:
             return ABSENT
-        library = LIBRARIES[run.to](run)
-        sound = False
-        while steps := _waiting(lines):
-            sound = sound or any(one.ended == "done" for one in steps)
-            figures = [one for one in steps if one.figures]
-            if figures:
-                library.tell(figures)
-        library.end(sound)
+        with FileLock(LAST_TOLD.with_suffix(".lock"), timeout=grace + 5):
+            _follow(run, LIBRARIES[run.to](run), lines)
     except NowhereError as error:
         os.write(answer, str(error).encode())
         return NOWHERE
@@ -176,6 +192,29 @@ def main(stream: BinaryIO, answer: int, grace: float) -> int:
         os.write(answer, type(error).__name__.encode("ascii", "replace"))
         return FAILED
     return 0
+
+
+def _follow(run: TrackedRun, library: Library, lines: SimpleQueue[bytes | None]) -> None:
+    """Tell what comes, each step once, until no more comes."""
+    here = LastTold(to=run.to, identity=run.identity)
+    before = _last_told()
+    last = max(library.last, before.step if before.model_copy(update={"step": 0}) == here else 0)
+    sound = False
+    while steps := _waiting(lines):
+        sound = sound or any(one.ended == "done" for one in steps)
+        figures = {one.step: one for one in steps if one.figures and one.step > last}
+        if figures:
+            library.tell(list(figures.values()))
+            last = max(figures)
+            write_json(LAST_TOLD, here.model_copy(update={"step": last}))
+    library.end(sound)
+
+
+def _last_told() -> LastTold:
+    try:
+        return LastTold.model_validate_json(LAST_TOLD.read_bytes())
+    except (OSError, ValidationError):
+        return LastTold()
 
 
 def _read(stream: BinaryIO, lines: SimpleQueue[bytes | None], grace: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import yaml
 from observing import fetched, list_observer, observer, put_on_main
 from worlds import CLUSTER
@@ -84,7 +86,7 @@ def test_a_second_machine_observes_an_export_whose_parent_it_trained(deployed):
     list_observer(deployed, retrained=1)
     path = f"clusters/{CLUSTER}/cluster.yaml"
     cluster = yaml.safe_load((deployed.clone / path).read_text())
-    cluster["training"] = [cluster["training"], cluster["training"] | {"method": "dpo"}]
+    cluster["training"] = [cluster["training"], copy.deepcopy(cluster["training"]) | {"method": "dpo"}]
     put_on_main(deployed, "more-stages", {path: yaml.safe_dump(cluster, sort_keys=False)})
     made = deployed.modelsmith("export", adapter, "--as", "merged", "--json").json
     child = made["specialist"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -15,9 +17,10 @@ from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.cluster import Tracking
 from modelsmith.schema.training import Dpo, Sft
+from modelsmith.training import tracker
 from modelsmith.training.job import Heartbeat, TrainJob
 from modelsmith.training.measures import Measures
-from modelsmith.training.tracking import TRACKER_LOG, Tracker, tracked_run
+from modelsmith.training.tracking import ABSENT, TRACKER_LOG, Tracker, tracked_run
 
 SECRET = "hf_" + "Abcd" * 8
 
@@ -32,19 +35,19 @@ def run_for(to: str, **other):
     return tracked_run(cluster.model_copy(update={"tracking": Tracking(to=to)}), job(**other), "stage 1 of 2, sft")
 
 
-def beats(count: int = 3):
-    for step in range(1, count + 1):
+def beats(count: int = 3, first: int = 1):
+    for step in range(first, count + 1):
         measures = Measures(reward=0.5, length=9, cut_off=0, entropy=0.5, equal_groups=0, kl=None, held_in=0.5)
         yield Heartbeat(step=step, steps=count, loss=1 / step, seconds=1, eta=1, measures=measures)
 
 
-def told(folder: Path, run, sound: bool = True, grace: float = 60.0) -> list[str]:
+def told(folder: Path, run, sound: bool = True, grace: float = 60.0, steps=()) -> list[str]:
     """What is said while a training's figures are told."""
     said: list[str] = []
-    tracker = Tracker(folder, run, said.append, grace)
-    for beat in beats():
-        tracker.tell(beat)
-    tracker.end(sound)
+    telling = Tracker(folder, run, said.append, grace)
+    for beat in steps or beats():
+        telling.tell(beat)
+    telling.end(sound)
     return said
 
 
@@ -76,11 +79,14 @@ def found_in(store: Path, project: str = "rtb-pricing"):
     return client, client.search_runs([experiment.experiment_id])
 
 
+def losses_in(client, run) -> list[tuple[int, float]]:
+    return [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, "loss")]
+
+
 def test_mlflow_gets_every_step_and_the_settings(store, tmp_path):
     assert told(tmp_path, run_for("mlflow")) == [], (tmp_path / TRACKER_LOG).read_text()
     client, (run,) = found_in(store)
-    losses = [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, "loss")]
-    assert losses == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert losses_in(client, run) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     assert set(run.data.metrics) == {"loss", "reward", "length", "cut_off", "entropy", "equal_groups", "held_in"}
     assert run.data.params["method"] == "sft"
     assert run.data.params["steps"] == "48"
@@ -99,9 +105,11 @@ def test_mlflow_gets_no_prompt_path_user_host_or_key(store, tmp_path):
 def test_the_same_training_goes_on_in_its_run_and_a_failed_one_says_so(store, tmp_path):
     told(tmp_path, run_for("mlflow"), sound=False)
     assert found_in(store)[1][0].info.status == "FAILED"
+    (tmp_path / "tracked.json").unlink()
     told(tmp_path, run_for("mlflow"))
     told(tmp_path, run_for("mlflow", training=Dpo(method="dpo")))
-    _, runs = found_in(store)
+    client, runs = found_in(store)
+    assert [[step for step, _ in losses_in(client, run)] for run in runs] == [[1, 2, 3]] * 2, "nothing is told twice"
     assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"], "one run each, the first of which went on"
 
 
@@ -121,9 +129,16 @@ def test_a_tracker_whose_place_nobody_named_is_said_once(tmp_path, monkeypatch):
     ]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed here")
-def test_a_tracker_that_is_not_installed_is_said_once(tmp_path):
-    assert told(tmp_path, run_for("wandb")) == [
+def test_a_tracker_that_is_not_installed_is_said_once(tmp_path, monkeypatch):
+    run = run_for("wandb")
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        assert tracker.main(io.BytesIO(run.model_dump_json().encode()), os.open(os.devnull, os.O_WRONLY), 60) == ABSENT
+    absent = tmp_path / "python"
+    absent.write_text(f"#!/bin/sh\ncat > /dev/null\nexit {ABSENT}\n")
+    absent.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(absent))
+    assert told(tmp_path, run) == [
         "the tracker wandb is not installed: pip install 'modelsmith[wandb]'; training is not touched by it"
     ]
 
@@ -142,32 +157,56 @@ def test_a_tracker_that_hangs_is_left_and_its_process_is_gone(tmp_path, monkeypa
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
         said: list[str] = []
-        tracker = Tracker(tmp_path, run_for("mlflow"), said.append, grace=1.0)
+        telling = Tracker(tmp_path, run_for("mlflow"), said.append, grace=1.0)
         begin = time.monotonic()
         for beat in beats(200):
-            tracker.tell(beat)
+            telling.tell(beat)
         assert time.monotonic() - begin < 1.5, "steps do not wait for it"
-        process = tracker._process
+        process = telling._process
         assert process
-        tracker.end(True)
+        telling.end(True)
         assert time.monotonic() - begin < 10
     assert said == ["the tracker mlflow did not take the last figures within 1 seconds; training is not touched by it"]
     assert process.poll() is not None
 
 
+def steps_in(to: str, kept: Path) -> list[int]:
+    """The steps that a library keeps on this machine, in the order in which it got them."""
+    if to == "trackio":
+        from trackio.sqlite_storage import SQLiteStorage
+
+        (name,) = SQLiteStorage.get_runs("rtb-pricing")
+        return [one["step"] for one in SQLiteStorage.get_logs("rtb-pricing", name)]
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found = []
+    for file in sorted(kept.rglob("*.wandb"), key=lambda path: path.stat().st_mtime_ns):
+        data, at = file.read_bytes(), 7
+        while at < len(data):  # a log as LevelDB writes it: checksum, length and kind of a part, and the part
+            length = int.from_bytes(data[at + 4 : at + 6], "little")
+            record = Record.FromString(data[at + 7 : at + 7 + length])
+            at += 7 + length
+            if record.HasField("history"):
+                found.append(record.history.step.num)
+    return found
+
+
 @pytest.mark.parametrize("to", ["trackio", "wandb"])
 def test_the_other_trackers_take_figures_by_their_own_libraries(to, tmp_path, monkeypatch):
-    """Kept on this machine: Trackio's folder, and Weights & Biases without its server."""
+    """Kept on this machine: Trackio's folder, and Weights & Biases without its server; taken again after a kill."""
     if importlib.util.find_spec(to) is None:
-        pytest.skip(f"{to} is not installed here")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "kept"))
+        pytest.skip(f"{to} is not installed here; `make test` installs it")
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    monkeypatch.setenv("TRACKIO_DIR", str(kept))
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "kept"))
+    monkeypatch.setenv("WANDB_DIR", str(kept))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("SOME_KEY", SECRET)
-    (tmp_path / "kept").mkdir()
-    assert told(tmp_path, run_for(to)) == [], (tmp_path / TRACKER_LOG).read_text()
-    kept = everything_in(tmp_path / "kept")
-    assert "held_in" in kept
+    for steps in (beats(3), beats(5, first=2)):
+        assert told(tmp_path, run_for(to), steps=list(steps)) == [], (tmp_path / TRACKER_LOG).read_text()
+    said = everything_in(kept)
+    assert "held_in" in said
     for word in ("secretive", SECRET, os.getcwd(), socket.gethostname(), "modelsmith/training"):
-        assert word not in kept, word
+        assert word not in said, word
+    assert steps_in(to, kept) == [1, 2, 3, 4, 5], "steps 2 and 3 were taken twice, and told once"
