@@ -54,6 +54,10 @@ class Asked(Frozen):
     """Keys and store of whoever asked."""
     calls: tuple[str, ...] = ()
     """Other operations that it would call, as they were when whoever asked was seen to have a right to each."""
+    secret: str = ""
+    """What tickets to this job are made with (`fleet.tickets`); no view shows it. Empty in rows of older versions."""
+    turn: int = 0
+    """How often it was let go on after an end: a ticket is for one turn."""
 
     @property
     def request(self) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -102,7 +103,7 @@ class Jobs:
             if known and state in ("queued", "running"):
                 asked = known.asked
             elif known and state == "interrupted":
-                asked = asked.model_copy(update={"id": known.asked.id, "at": known.asked.at})
+                asked = _again(asked, known.asked)
                 records.wait_again(asked)
             elif records.count("waiting") >= MOST_WAITING:
                 raise InfrastructureFailure(
@@ -135,7 +136,7 @@ class Jobs:
             if job.state in ("interrupted", "cancelled"):
                 old = job.asked
                 asked = _asked(workspace, old.id, old.operation, old.arguments, old.cluster, calls)
-                records.wait_again(asked.model_copy(update={"at": old.at}))
+                records.wait_again(_again(asked, old))
         self.go_on()
         return self.find(id)
 
@@ -303,7 +304,14 @@ def _asked(
         root=os.path.relpath(workspace.root, workspace.private),
         home=str(workspace.home),
         calls=tuple(sorted(calls)),
+        secret=secrets.token_hex(16),
     )
+
+
+def _again(asked: Asked, old: Asked) -> Asked:
+    """The next turn of a job that is let go on."""
+    kept = {"id": old.id, "at": old.at, "secret": old.secret or asked.secret}
+    return asked.model_copy(update=kept | {"turn": old.turn + 1})
 
 
 def _known(records: Records, id: str) -> Record:

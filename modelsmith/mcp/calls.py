@@ -79,7 +79,7 @@ def call(session: Session, name: str, arguments: Mapping[str, Any], notify: Noti
     """Call a tool. Nothing is raised: what goes wrong is a refusal; of what nobody foresaw, no word is told."""
     try:
         with known_failures():
-            tool = _allowed(session, name)
+            tool = allowed(session, name)
             return Reply(_answer(session, tool, arguments, notify), refused=False)
     except ModelsmithError as error:
         return Reply(refusal(session, error), refused=True)
@@ -93,7 +93,12 @@ def foreseen_by_nobody() -> ModelsmithError:
     return ModelsmithError("bug", "An error that nobody foresaw.", "Tell a person: the server's log says what it was.")
 
 
-def _allowed(session: Session, name: str) -> Tool:
+def allowed(session: Session, name: str) -> Tool:
+    """The tool of that name, which the session may call.
+
+    Raises:
+        InvalidInput: ``no-such-tool``, ``outside-role``.
+    """
     tool = find_tool(name)
     if tool is None:
         raise InvalidInput(
@@ -118,15 +123,31 @@ def _answer(session: Session, tool: Tool, arguments: Mapping[str, Any], notify: 
     workspace = session.workspace(notify)
     _require_each(session, tool, request.calls(workspace))
     result = _run(tool, workspace, request)
-    shown, left_out = _shown(result, DETAILED if detail else SHORT, offset)
+    shown = _shown(result, DETAILED if detail else SHORT, offset)
+    of_a_job = tool.operation.startswith("jobs ")
+    return _body(workspace, int(result.exit_code()), shown, _ours(tool.name, in_the_end=False), any_other=of_a_job)
+
+
+def _body(workspace: Workspace, exit: int, shown: Shown, ours: Words, any_other: bool) -> dict[str, Any]:
     marker = new_marker()
-    placed = without_places(shown, places(workspace), any_other=tool.operation.startswith("jobs "))
+    placed = without_places(shown.value, places(workspace), any_other)
     return {
-        "exit": int(result.exit_code()),
+        "exit": exit,
         "marker": marker,
-        "result": mark(placed, marker, _ours(tool.name)),
-        "shortened": [one.model_dump() for one in left_out],
+        "result": mark(placed, marker, ours),
+        "shortened": [one.model_dump() for one in shown.shortened],
     }
+
+
+def answer_of_job(workspace: Workspace, tool: Tool, exit: int, result: Mapping[str, Any]) -> Reply:
+    """What a long tool would have answered, had anybody waited for its operation."""
+    shown = shorten(without_held_out(dict(result)), SHORT)
+    return Reply(_body(workspace, exit, shown, _ours(tool.name, in_the_end=True), any_other=True), refused=False)
+
+
+def refusal_of_job(session: Session, exit: int, error: Mapping[str, Any]) -> Reply:
+    """The same, of an operation that ended with an error."""
+    return Reply(_told(session, {"details": {}, "next": None, **error, "exit": exit}), refused=True)
 
 
 def _shown(result: Result, limits: Limits, offset: int) -> Shown:
@@ -157,9 +178,9 @@ def _run(tool: Tool, workspace: Workspace, request: Request) -> Result:
 
 
 @cache
-def _ours(name: str) -> Words:
+def _ours(name: str, in_the_end: bool) -> Words:
     """Texts that the tool's answer holds by its type; what a job came to is the answer of any that takes long."""
-    results = [tool.answer() for tool in tools() if tool.name == name]
+    results = [tool.answer(in_the_end) for tool in tools() if tool.name == name]
     if name == "modelsmith_train_status":
         results += [tool.load().result for tool in tools() if tool.row.long]
     return {**words_of([json_schema(result, "serialization") for result in results]), **steps()}
@@ -218,13 +239,16 @@ def refusal(session: Session, error: ModelsmithError) -> dict[str, Any]:
     A mend is ours, and stands bare, so that it can be followed; the mend of a file's mistake is not, since it repeats
     words of the file.
     """
-    known = {name: error.details[name] for name in ("problems", "waiting_for", "refusals") if name in error.details}
+    following = error.next and error.next.model_dump(mode="json")
+    return _told(session, {**error.envelope(), "exit": int(error.exit), "next": following})
+
+
+def _told(session: Session, error: Mapping[str, Any]) -> dict[str, Any]:
+    details = error["details"]
+    known = {name: details[name] for name in ("problems", "waiting_for", "refusals") if name in details}
     said = {
-        "code": error.code,
-        "message": error.message,
-        "mend": visible(_FILES if known.get("problems") else error.mend),
-        "exit": int(error.exit),
-        "next": error.next and error.next.model_dump(mode="json"),
+        **{name: error[name] for name in ("code", "message", "exit", "next")},
+        "mend": visible(_FILES if known.get("problems") else error["mend"]),
         "details": known,
     }
     shown, _ = shorten(json.loads(json.dumps(said, default=str)), SHORT)

@@ -20,6 +20,7 @@ from mcp.shared.exceptions import MCPError
 
 from modelsmith.mcp.calls import Session, refusal
 from modelsmith.mcp.resources import EVENTS, has_events
+from modelsmith.mcp.tasks import require
 from modelsmith.mcp.watching import Watch
 from modelsmith.schema.errors import InvalidInput
 
@@ -65,6 +66,8 @@ class Subscriptions:
     async def listen(self, ctx: Any, params: types.SubscriptionsListenRequestParams) -> types.SubscriptionsListenResult:
         """Serve one stream of `subscriptions/listen` (2026-07-28); of what it asks for, only events ever come."""
         session = self._who()
+        if "taskIds" in (params.notifications.model_extra or {}):
+            require(ctx)  # and then none is promised: tasks are polled
         asked = params.notifications.resource_subscriptions or ()
         mine = [EVENTS] if EVENTS in asked and has_events(session) else None
         meta = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}

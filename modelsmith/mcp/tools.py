@@ -66,13 +66,13 @@ class Tool:
             "openWorldHint": False,
         }
 
-    def schemas(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def schemas(self, in_the_end: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
         """JSON Schema of the arguments, and of the answer."""
-        return input_schema(self.load().request, self.fields()), answer_schema(self.answer())
+        return input_schema(self.load().request, self.fields()), answer_schema(self.answer(in_the_end))
 
-    def answer(self) -> type[Result]:
-        """What it answers, as a type."""
-        return JobStarted if self.row.long else self.load().result
+    def answer(self, in_the_end: bool = False) -> type[Result]:
+        """What it answers, as a type: a long one at once, or ``in_the_end`` what its operation gives."""
+        return JobStarted if self.row.long and not in_the_end else self.load().result
 
 
 @cache
@@ -130,6 +130,11 @@ def tools() -> Iterator[Tool]:
 def tools_of(role: str) -> Iterator[Tool]:
     """What a session of the role may call."""
     return (tool for tool in tools() if role in tool.row.roles)
+
+
+def tool_of(operation: str) -> Tool | None:
+    """The tool that is made of an operation; None where none is."""
+    return next((tool for tool in tools() if tool.operation == operation), None)
 
 
 def find_tool(name: str) -> Tool | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field
@@ -69,10 +70,20 @@ def start_job(workspace: Workspace, operation: str, request: Request) -> JobStar
     )
 
 
+def last_sign(job: Job) -> datetime:
+    """When a job that has not ended was last heard of."""
+    now = _running(job)
+    return now.at if now else job.asked.at
+
+
+def _running(job: Job) -> Running | None:
+    return read_running(job.folder / PROGRESS) if job.state == "running" else None
+
+
 def job_view(job: Job) -> JobView:
     """The job as it stands."""
     asked = job.asked
-    now: Running | None = read_running(job.folder / PROGRESS) if job.state == "running" else None
+    now = _running(job)
     left = now.seconds_left if now else None
     return JobView(
         job=asked.id,

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import uvicorn
+from agents.conftest import one_before
 from github_openapi import REQUIRED
-from worlds import COMMAND, World
+from worlds import CLUSTER, COMMAND, World
 
 from modelsmith.mcp.http import Listening, make_app
 from modelsmith.mcp.tools import tools_of
@@ -48,11 +51,20 @@ def world(fresh_template: World, tmp_path_factory: pytest.TempPathFactory) -> Wo
     return fresh_template.copied_to(tmp_path_factory.mktemp("clients") / "world")
 
 
-@pytest.fixture(scope="module")
-def url(world):
-    """The server over HTTP; every request comes with a reviewer's token, which the suite cannot send itself."""
+OF_TASKS = ("tasks-capability-negotiation", "tasks-request-headers", "tasks-request-state-removal")
+"""The suite's scenarios of the Tasks extension that need no tool beyond a quick and a long one."""
+ITS_TOOLS = {
+    "greet": lambda given: ("modelsmith_jobs", {}),
+    "slow_compute": lambda given: ("modelsmith_eval_run", {"cluster": CLUSTER, "quick": True, "tag": given["label"]}),
+}
+"""Tools that those scenarios call, and what of ours stands for them."""
+
+
+@contextmanager
+def served(world, role, receiving=lambda scope, receive: (scope, receive)):
+    """The server over HTTP; every request comes with a token of the role, which the suite cannot send itself."""
     tokens = Tokens(world.home)
-    _, secret = tokens.issue("reviewer", (), 1)
+    _, secret = tokens.issue(role, (), 1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -61,6 +73,7 @@ def url(world):
     async def with_token(scope, receive, send):
         if scope["type"] == "http":
             scope = scope | {"headers": [*scope["headers"], (b"authorization", b"Bearer " + secret.encode())]}
+            scope, receive = receiving(scope, receive)
         await app(scope, receive, send)
 
     server = uvicorn.Server(uvicorn.Config(with_token, host="127.0.0.1", port=port, log_level="error"))
@@ -73,6 +86,34 @@ def url(world):
     thread.join(10)
 
 
+@pytest.fixture(scope="module")
+def url(world):
+    """The server, for whom the token is a reviewer's."""
+    with served(world, "reviewer") as address:
+        yield address
+
+
+def with_its_tools(scope, receive):
+    """A request in which our tools stand for those of the suite's example."""
+    named = dict(scope["headers"]).get(b"mcp-name", b"").decode()
+    if named not in ITS_TOOLS:
+        return scope, receive
+    kept = [(name, said) for name, said in scope["headers"] if name not in (b"mcp-name", b"content-length")]
+
+    async def instead():
+        message = await receive()
+        if message["type"] != "http.request":
+            return message
+        asked = json.loads(message["body"])
+        assert not message.get("more_body")
+        params = asked["params"]
+        params["name"], params["arguments"] = ITS_TOOLS[named](params["arguments"])
+        return message | {"body": json.dumps(asked).encode()}
+
+    ours = ITS_TOOLS[named]({"label": ""})[0].encode()
+    return scope | {"headers": [*kept, (b"mcp-name", ours)]}, instead
+
+
 def run(world, program, *words, folder=None, **more):
     """One of their programs, with a home of its own and node and modelsmith at hand."""
     environment = world.environment() | PATIENT | {"CODEX_HOME": str(world.folder / "codex"), "NO_COLOR": "1"}
@@ -83,9 +124,9 @@ def run(world, program, *words, folder=None, **more):
     )  # fmt: skip
 
 
-def scenario(world, url, name, version):
+def scenario(world, url, name, version, *more):
     """What the suite prints of one scenario."""
-    return run(world, "conformance", "server", "--url", url, "--scenario", name, "--spec-version", version)
+    return run(world, "conformance", "server", "--url", url, "--scenario", name, "--spec-version", version, *more)
 
 
 @pytest.mark.parametrize("version", ANY_SERVER)
@@ -98,6 +139,16 @@ def test_the_server_conforms_to_the_protocol_by_its_own_suite(version, world, ur
     assert wrong == {}
     control = scenario(world, url, "tools-call-simple-text", version)
     assert control.returncode != 0, "the suite says when a server does not do what it asks"
+
+
+def test_the_server_conforms_to_the_tasks_extension_by_the_same_suite(world):
+    """By those of its scenarios in which no task needs to end: one job is held at work, and the others wait."""
+    with one_before(world), served(world, "operator", with_its_tools) as address:
+        printed = "".join(scenario(world, address, name, "2026-07-28", "--force").stdout for name in OF_TASKS)
+    errors = [line.strip() for line in printed.splitlines() if line.strip().startswith("Error:")]
+    assert errors == ["Error: tool result content MUST be unaffected by the Mcp-Method header"], printed
+    passed = [tuple(map(int, pair)) for pair in re.findall(r"Passed: (\d+)/(\d+)", printed)]
+    assert [all_of - held for held, all_of in passed] == [0, 1, 0], "one wants the words of the suite's own tool"
 
 
 def test_without_a_session_the_server_keeps_all_rules_that_can_be_tried(world, url):

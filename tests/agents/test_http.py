@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 import urllib.error
 import urllib.request
 
 import anyio
 import pytest
-import uvicorn
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from worlds import CLUSTER
 
 from modelsmith.mcp import bounds
-from modelsmith.mcp.bounds import Connection
 from modelsmith.mcp.http import Listening, make_app
 from modelsmith.mcp.tools import tools_of
 from modelsmith.repository.tokens import Tokens
 from modelsmith.schema.errors import InvalidInput
-
-
-@pytest.fixture
-def served(fresh):
-    """The world's server, listening, and its tokens."""
-    tokens = Tokens(fresh.home)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    app = make_app(fresh.clone, tokens, Listening("127.0.0.1", port))
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", http=Connection))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}/mcp", tokens
-    server.should_exit = True
-    thread.join(10)
 
 
 def status(url, data=b"{}", **headers):

@@ -5,17 +5,15 @@ What a queue does when its starters die is in `tests/fleet/test_job_queue.py`.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import time
-from contextlib import contextmanager
 
 import pytest
+from agents.conftest import jobs_of, one_before
 from worlds import CLUSTER
 
 from modelsmith.fleet import jobs as of_jobs
-from modelsmith.fleet.jobs import Jobs
 from modelsmith.mcp.calls import Session, call
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
@@ -36,25 +34,6 @@ def until(world, job, *states, seconds=400):
         assert time.monotonic() < end, shown
         time.sleep(0.1)
     return shown
-
-
-def jobs_of(world):
-    return Jobs.of(Workspace.find(world.clone))
-
-
-@contextmanager
-def one_before(world):
-    """A job of the cluster that is at work, held by the test itself."""
-    jobs = jobs_of(world)
-    with pytest.MonkeyPatch.context() as nothing_starts:
-        nothing_starts.setattr(of_jobs, "MOST_AT_ONCE", 0)
-        asked = jobs.submit(Workspace.find(world.clone), "eval", {}, CLUSTER).job
-    asked.folder.mkdir(parents=True)
-    with (asked.folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        jobs._records.begin(asked.asked.id, os.getpid())
-        yield
-        jobs._records.end(asked.asked.id, 0, {}, None)
 
 
 def test_a_job_waits_starts_once_survives_a_kill_and_goes_on_under_its_id(fresh):
