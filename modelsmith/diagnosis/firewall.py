@@ -9,8 +9,10 @@ scenarios' names leave this module.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import JsonValue
@@ -20,7 +22,7 @@ from modelsmith.schema.evidence import ScoredPart
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.scenario import Scenario
 from modelsmith.schema.training_row import TrainingRow
-from modelsmith.texts.similarity import Index, words_of
+from modelsmith.texts.similarity import Index, Search, words_of
 
 HELD_OUT: Final = "held-out"
 """Stands for the name of any held-out scenario."""
@@ -103,8 +105,8 @@ def separate(rows: Sequence[Row], texts: Iterable[ScoredText], limit: float) -> 
     kept: list[Row] = []
     dropped: list[Dropped] = []
     nearest = 0.0
-    for position, row in enumerate(rows):
-        near, similarity = scored.nearest(row, min(limit, nearest))
+    for position, (row, search) in enumerate(zip(rows, scored.searches(rows), strict=True)):
+        near, similarity = search(min(limit, nearest))
         if near is not None and similarity >= limit:
             dropped.append(_dropped(position, near, similarity))
         else:
@@ -116,8 +118,8 @@ def separate(rows: Sequence[Row], texts: Iterable[ScoredText], limit: float) -> 
 def nearest_rows(rows: Sequence[TrainingRow], texts: Iterable[ScoredText], most: int) -> tuple[Dropped, ...]:
     """The rows that come nearest to a scored text, and to which, nearest first; at most ``most`` of them."""
     scored, found = Scored(texts), list[Dropped]()
-    for position, row in enumerate(rows):
-        near, similarity = scored.nearest(row, found[-1].similarity if len(found) == most else 0.0)
+    for position, search in enumerate(scored.searches(rows)):
+        near, similarity = search(found[-1].similarity if len(found) == most else 0.0)
         if near is not None:
             found.append(_dropped(position, near, similarity))
             found = sorted(found, key=lambda one: -one.similarity)[:most]
@@ -137,8 +139,22 @@ class Scored:
 
     def nearest(self, row: TrainingRow, least: float) -> tuple[ScoredText | None, float]:
         """The scored text nearest to the row, and how near; None when none reaches ``least``."""
-        found = [(self._questions, self._of_questions.nearest(probe, least)) for probe in _probes(row)]
-        found += [(self._answers, self._of_answers.nearest(probe, least)) for probe in _written(row.answer)]
+        return next(self.searches([row]))(least)
+
+    def searches(self, rows: Sequence[TrainingRow]) -> Iterator[Callable[[float], tuple[ScoredText | None, float]]]:
+        """For each row, in their order, what `nearest` gives by ``least``; many rows are prepared together."""
+        probes, answers = [_probes(row) for row in rows], [_written(row.answer) for row in rows]
+        of_questions = self._of_questions.searches([probe for some in probes for probe in some])
+        of_answers = self._of_answers.searches([text for some in answers for text in some])
+        for some, texts in zip(probes, answers, strict=True):
+            asked, written = [*islice(of_questions, len(some))], [*islice(of_answers, len(texts))]
+            yield partial(self._nearest, asked, written)
+
+    def _nearest(
+        self, asked: Sequence[Search], written: Sequence[Search], least: float
+    ) -> tuple[ScoredText | None, float]:
+        found = [(self._questions, search.nearest(least)) for search in asked]
+        found += [(self._answers, search.nearest(least)) for search in written]
         group, (similarity, place) = max(found, key=lambda one: one[1])
         return (group[place] if place >= 0 else None), similarity
 

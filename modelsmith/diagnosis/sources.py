@@ -243,8 +243,8 @@ def _unlike(rows: Sequence[TrainingRow], beside: Sequence[TrainingRow], alike: f
     texts = [_asked(row) for row in (*beside, *rows)]
     index = Index(texts)
     out = set(range(len(beside), len(texts)))
-    for place in range(len(beside), len(texts)):
-        if index.nearest(texts[place], alike, out)[1] < 0:
+    for place, search in enumerate(index.searches(texts[len(beside) :]), start=len(beside)):
+        if search.nearest(alike, out)[1] < 0:
             out.remove(place)
     return [row for place, row in enumerate(rows, start=len(beside)) if place not in out]
 

@@ -45,8 +45,8 @@ def too_near(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem]:
     index = Index(text for _, text in core)
     found: list[tuple[float, int]] = []
     least = 0.0
-    for *_, text in held:
-        found.append(index.nearest(text, least))
+    for search in index.searches([text for *_, text in held]):
+        found.append(search.nearest(least))
         least = max(least, min(limit, found[-1][0]))
     i = max(range(len(held)), key=lambda place: found[place][0])
     score, j = found[i]

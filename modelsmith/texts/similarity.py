@@ -16,15 +16,19 @@ replaced about 0.9; true rephrasings lie around 0.75; two notes of one domain th
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
+from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from importlib.util import find_spec
 from itertools import chain, pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from modelsmith.normal_form import normalized
+from modelsmith.texts.many import Arrays, Bounds
 
 FUNCTION_WEIGHT = 0.3
 """What a function word counts beside a word of content: two texts share such words by chance."""
@@ -35,6 +39,8 @@ LONGEST = 8_000
 a common subsequence of both, so the figure is never above that of letters."""
 LEAST_PART = 5.0
 """A smaller bag of less weight than this (a few words) is not searched for inside a larger one."""
+MANY: Final = 100_000
+"""Pairs of texts from which on they are bounded by `many` first; for fewer, importing numpy takes longer."""
 
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _GAP = re.compile(r"[^\w#]+|_+")
@@ -90,16 +96,19 @@ def nearest(texts_a: Sequence[str], texts_b: Sequence[str]) -> tuple[float, int,
     >>> nearest(["a cat"], ["a dog", "the cat"])
     (0.5, 0, 1)
     """
-    index = Index(texts_b)
     best = (0.0, -1, -1)
-    for i, text in enumerate(texts_a):
-        score, j = index.nearest(text, best[0])
+    for i, search in enumerate(Index(texts_b).searches(texts_a)):
+        score, j = search.nearest(best[0])
         if j >= 0 and (best[1] < 0 or score > best[0]):
             best = (score, i, j)
     return best
 
 
-class _Bag(NamedTuple):
+Found = tuple[float, int]
+"""Similarity and position of the nearest text."""
+
+
+class Bag(NamedTuple):
     """Words of content, function words and pairs of neighbours, and what the words weigh."""
 
     content: frozenset[str]
@@ -112,50 +121,78 @@ class Index:
     """Texts prepared for many comparisons: which of them hold a word or a pair is looked up, not searched for."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        words = [words_of(text) for text in texts]
-        self._whole = [" ".join(sorted(one)) for one in words]
+        prepared = [_prepared(text) for text in texts]
+        self._whole = [whole for whole, _ in prepared]
         self._longest = max(map(len, self._whole), default=0)
-        self._bags = [_bag(one) for one in words]
+        self._bags = [bag for _, bag in prepared]
         self._weights = [bag.weight for bag in self._bags]
         self._paired = [len(bag.pairs) or 1 for bag in self._bags]
         self._lightest = min((weight for weight in self._weights if weight >= LEAST_PART), default=LEAST_PART)
-        self._places: dict[object, list[int]] = defaultdict(list)
+
+    @cached_property
+    def _places(self) -> Mapping[object, list[int]]:
+        """The texts that hold a word of content or a pair."""
+        places: dict[object, list[int]] = defaultdict(list)
         for place, bag in enumerate(self._bags):
             for item in chain(bag.content, bag.pairs):
-                self._places[item].append(place)
+                places[item].append(place)
+        return places
+
+    @cached_property
+    def _arrays(self) -> Arrays:
+        return Arrays(self._whole, self._bags)
 
     def nearest(self, text: str, least: float = 0.0, besides: Collection[int] = ()) -> tuple[float, int]:
-        """Similarity and position of the nearest text of the index; ``(0.0, -1)`` when none reaches ``least``.
+        """As `Search.nearest` of a text that is searched for alone."""
+        return Search(self, *_prepared(text)).nearest(least, besides)
 
-        Texts at the positions ``besides`` are passed over. The search is faster the higher ``least`` is.
-        """
+    def searches(self, texts: Sequence[str], many: int = MANY) -> Iterator[Search]:
+        """A search for each text, in their order; with ``many`` pairs or more they are prepared together."""
+        prepared = map(_prepared, texts)
+        if not self._whole or len(texts) * len(self._whole) < many or not find_spec("numpy"):
+            yield from (Search(self, whole, bag) for whole, bag in prepared)
+            return
+        asked = list(prepared)
+        for (whole, bag), bounds in zip(asked, self._arrays.bounds(asked, FUNCTION_WEIGHT, LEAST_PART), strict=True):
+            yield Search(self, whole, bag, bounds)
+
+    def find(self, whole: str, bag: Bag, bounds: Bounds | None, least: float, besides: Collection[int]) -> Found:
+        """What `Search.nearest` gives; of pairs that ``bounds`` rule out only those that are very long are compared."""
         from rapidfuzz.fuzz import ratio
         from rapidfuzz.process import extractOne
 
-        words = words_of(text)
-        part, place = self._nearest_part(_bag(words), least, besides)
-        whole = " ".join(sorted(words))
-        choices: list[str | None] = [*self._whole]
-        for passed_over in besides:
-            choices[passed_over] = None
+        part, place = self._best_part(bounds, least, besides) if bounds else self._nearest_part(bag, least, besides)
         best = [(part, -place)] if place >= 0 else []
+        places = (bounds.whole >= max(part, least)).nonzero()[0].tolist() if bounds else range(len(self._whole))
+        choices: list[str | None] = [self._whole[i] for i in places]
+        for passed_over in besides:
+            if (at := bisect_left(places, passed_over)) < len(places) and places[at] == passed_over:
+                choices[at] = None
         if self._longest * len(whole) > LONGEST**2:
-            for long in [i for i, other in enumerate(choices) if other and len(other) * len(whole) > LONGEST**2]:
-                choices[long] = None
-                if (score := _by_words(whole, self._whole[long])) >= max(part, least):
-                    best.append((score, -long))
+            for at in [i for i, other in enumerate(choices) if other and len(other) * len(whole) > LONGEST**2]:
+                choices[at] = None
+                if (score := _by_words(whole, self._whole[places[at]])) >= max(part, least):
+                    best.append((score, -places[at]))
         found = extractOne(whole, choices, scorer=ratio, processor=None, score_cutoff=100 * max(part, least))
         if found:
-            best.append((found[1] / 100, -found[2]))
-        score, at = max(best, default=(0.0, 1))
-        return score, -at
+            best.append((found[1] / 100, -places[found[2]]))
+        score, place = max(best, default=(0.0, 1))
+        return score, -place
 
-    def _nearest_part(self, bag: _Bag, least: float, besides: Collection[int]) -> tuple[float, int]:
+    def _best_part(self, bounds: Bounds, least: float, besides: Collection[int]) -> Found:
+        shares = bounds.part.copy()
+        shares[[*besides]] = -1.0
+        place = int(shares.argmax())
+        share = float(shares[place])
+        score = min(1.0, max(share, 0.0) / 2) ** STRETCH
+        return (score, place) if share > _least_share(least) and score >= least else (0.0, -1)
+
+    def _nearest_part(self, bag: Bag, least: float, besides: Collection[int]) -> Found:
         content, function, pairs, weight = bag
         if weight < LEAST_PART:
             return 0.0, -1
         words, neighbours = self._shared(content), self._shared(pairs)
-        best, place = max(0.0, 2 * least ** (1 / STRETCH) - 1e-9), -1
+        best, place = _least_share(least), -1
         for i, bound in self._bounds(bag, words, neighbours, best):
             _, other_function, other_pairs, other_weight = self._bags[i]
             if bound > best and other_weight >= LEAST_PART and i not in besides:
@@ -168,7 +205,7 @@ class Index:
         return (score, place) if place >= 0 and score >= least else (0.0, -1)
 
     def _bounds(
-        self, bag: _Bag, words: Mapping[int, int], neighbours: Mapping[int, int], best: float
+        self, bag: Bag, words: Mapping[int, int], neighbours: Mapping[int, int], best: float
     ) -> list[tuple[int, float]]:
         """Positions, ascending, of all texts whose part could be above ``best``, each with what it is at most.
 
@@ -200,6 +237,28 @@ class Index:
         return Counter(chain.from_iterable(self._places[item] for item in items if item in self._places))
 
 
+class Search(NamedTuple):
+    """A text that is searched for in an index."""
+
+    among: Index
+    whole: str
+    """Its words, sorted."""
+    bag: Bag
+    bounds: Bounds | None = None
+
+    def nearest(self, least: float = 0.0, besides: Collection[int] = ()) -> Found:
+        """Similarity and position of the nearest text of the index; ``(0.0, -1)`` when none reaches ``least``.
+
+        Texts at the positions ``besides`` are passed over. The search is faster the higher ``least`` is.
+        """
+        return self.among.find(self.whole, self.bag, self.bounds, least, besides)
+
+
+def _least_share(least: float) -> float:
+    """What a share must be above for its part to reach ``least``."""
+    return max(0.0, 2.0 * math.pow(least, 1 / STRETCH) - 1e-9)
+
+
 def _by_words(one: str, other: str) -> float:
     """Share of two texts of sorted words that equal words, and the gaps after them, make up."""
     common = (Counter(one.split(" ")) & Counter(other.split(" "))).items()
@@ -207,16 +266,26 @@ def _by_words(one: str, other: str) -> float:
     return 2 * letters / (len(one) + len(other) + 2)
 
 
+def _prepared(text: str) -> tuple[str, Bag]:
+    return _kept(text) if len(text) <= 2_000 else _kept.__wrapped__(text)
+
+
+@lru_cache(maxsize=1 << 12)
+def _kept(text: str) -> tuple[str, Bag]:
+    """The words of a text, sorted, and its bag: checks of one set compare the same texts one after the other."""
+    words = words_of(text)
+    return " ".join(sorted(words)), _bag(words)
+
+
 @lru_cache(maxsize=1 << 16)
 def _stem(word: str) -> str:
     return _ENDING.sub("", word)
 
 
-def _bag(words: list[str]) -> _Bag:
+def _bag(words: list[str]) -> Bag:
     stems = list(map(_stem, words))
     function = _FUNCTION_WORDS.intersection(words)
-    content = frozenset(
-        stem for word, stem in zip(words, stems, strict=True) if word not in _FUNCTION_WORDS and word != "#"
-    )
-    pairs = frozenset((one, other) if one < other else (other, one) for one, other in pairwise(stems))
-    return _Bag(content, function, pairs, len(content) + FUNCTION_WEIGHT * len(function))
+    content = {stem for word, stem in zip(words, stems, strict=True) if word not in function}
+    content.discard("#")
+    pairs = {(one, other) if one < other else (other, one) for one, other in pairwise(stems)}
+    return Bag(frozenset(content), function, frozenset(pairs), len(content) + FUNCTION_WEIGHT * len(function))

@@ -50,3 +50,18 @@ def test_similarity_is_symmetric_and_within_bounds(one: list[str], other: list[s
 
 def test_an_empty_group_has_no_nearest_pair() -> None:
     assert nearest([], ["a"]) == nearest(["a"], []) == (0.0, -1, -1)
+
+
+TEXTS = st.lists(
+    WORDS.map(" ".join) | st.text(max_size=30) | st.sampled_from(["", NOTE, "tres señales " * 160]),
+    max_size=9,
+)
+
+
+@given(TEXTS, TEXTS, st.sampled_from([0.0, 0.3, 0.6, 0.75, 0.9, 1.0]), st.sets(st.integers(0, 8), max_size=3))
+def test_many_texts_at_once_find_what_each_alone_finds(
+    asked: list[str], others: list[str], least: float, besides: set[int]
+) -> None:
+    index, passed_over = Index(others), [place for place in besides if place < len(others)]
+    together = [search.nearest(least, passed_over) for search in index.searches(asked, many=0)]
+    assert together == [index.nearest(text, least, passed_over) for text in asked]

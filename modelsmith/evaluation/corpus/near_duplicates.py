@@ -67,8 +67,9 @@ def nearest_scenarios(
         own.setdefault(name, []).append(place)
     found: dict[tuple[str, str], float] = {}
     least = 0.0
-    for scenario in sorted(scenarios, key=lambda one: one.id):
-        score, place = index.nearest(scenario.user_texts()[0], least, own.get(scenario.id, ()))
+    asked = sorted(scenarios, key=lambda one: one.id)
+    for scenario, search in zip(asked, index.searches([one.user_texts()[0] for one in asked]), strict=True):
+        score, place = search.nearest(least, own.get(scenario.id, ()))
         if place < 0:
             continue
         name = wordings[place][0]
