@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -67,7 +67,8 @@ def tally(rows: Iterable[VerdictRow], rule: GateRule) -> Tallies:
             _disagree(row, "has rows that contradict each other about its content")
     if not by_scenario:
         raise InvalidInput("no-rows", "There is not one verdict to judge by.", "Run the eval first.")
-    return {key: _gather(by_scenario[key], rule) for key in sorted(by_scenario, key=_order)}
+    score = _remembering(rule)
+    return {key: _gather(by_scenario[key], score) for key in sorted(by_scenario, key=_order)}
 
 
 def section_tallies(tallies: Tallies, section: Section) -> list[Tally]:
@@ -150,18 +151,35 @@ def require_same_scenarios(one: Tallies, other: Tallies) -> None:
         )
 
 
-def _gather(rows: Mapping[tuple[int, int], VerdictRow], rule: GateRule) -> Tally:
-    ordered = [rows[key] for key in sorted(rows)]
-    first = ordered[0]
+Score = Callable[[Mapping[str, bool]], tuple[float, bool]]
+
+
+def _remembering(rule: GateRule) -> Score:
+    """`row_score` and `row_passed`, which reckon the same verdicts once: few combinations occur."""
+    known: dict[frozenset[tuple[str, bool]], tuple[float, bool]] = {}
+
+    def score(points: Mapping[str, bool]) -> tuple[float, bool]:
+        key = frozenset(points.items())
+        if key not in known:
+            known[key] = row_score(points, rule.points), row_passed(points, rule.points)
+        return known[key]
+
+    return score
+
+
+def _gather(rows: Mapping[tuple[int, int], VerdictRow], score: Score) -> Tally:
+    points = {key: rows[key].points for key in sorted(rows)}
+    first = rows[next(iter(points))]
+    scores = [score(one) for one in points.values()]
     return Tally(
         section=first.section,
         id=first.id,
         scenario=first.scenario,
         capability=first.capability,
         critical=first.critical,
-        scores=tuple(row_score(row.points, rule.points) for row in ordered),
-        passed=all(row_passed(row.points, rule.points) for row in ordered),
-        points={key: rows[key].points for key in sorted(rows)},
+        scores=tuple(value for value, _ in scores),
+        passed=all(passed for _, passed in scores),
+        points=points,
     )
 
 

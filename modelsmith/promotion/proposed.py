@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from modelsmith.promotion.freshness import read_evidence
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import PROMOTIONS, RECEIPTS, parse_record
-from modelsmith.repository.tree import Revision
+from modelsmith.repository.tree import Revision, read_each
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.evidence import EVIDENCE_FILE, Evidence
 from modelsmith.schema.promotion import RECORD_FILE, PromotionRecord
@@ -54,7 +54,10 @@ def read_promotion(main: GovernedState, proposed: Revision, touched: frozenset[s
     folder = folders.pop()
     record = parse_record(f"{folder}/{RECORD_FILE}", proposed.read(f"{folder}/{RECORD_FILE}"))
     paths = [p for p in proposed.paths(folder) if not p.startswith(f"{folder}/{RECEIPTS}/")]
-    files = {path.removeprefix(f"{folder}/"): proposed.read(path) for path in paths}
+    contents, refused = read_each(proposed, paths)
+    if refused:
+        raise next(iter(refused.values()))
+    files = {path.removeprefix(f"{folder}/"): data for path, data in contents.items()}
     return Promotion(main, proposed, record, files, touched)
 
 

@@ -39,6 +39,8 @@ _TREES_KEPT, _TREE_COSTS = 1 << 24, 512
 thousand promotions have about 2,300 folders."""
 _SMALL, _KEPT = 1 << 16, 1 << 24
 """Files of up to 64 KiB are remembered, 16 MiB of them: governed files are read at each step of a history."""
+_FACTS_KEPT = 1 << 16
+"""Objects of which kind and size are remembered: about 15 MB of memory."""
 _AT_ONCE = 128
 """Objects asked for before the first is read; so many questions fit into a pipe, and nobody waits for anybody."""
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -71,7 +73,7 @@ class ObjectReader(Git):
         self._digests: dict[str, str] = {}
         self._small: dict[str, bytes] = {}
         self._room = _KEPT
-        self._sizes: dict[str, int] = {}
+        self._facts: dict[str, tuple[str, int]] = {}
         self._ahead: dict[tuple[str, str], bytes] = {}
 
     def __enter__(self) -> Self:
@@ -129,14 +131,22 @@ class ObjectReader(Git):
     def sizes(self, oids: Collection[str]) -> dict[str, int]:
         sizes: dict[str, int] = {}
         for oid in set(oids):
-            if oid in self._sizes:
-                sizes[oid] = self._sizes[oid]
-                continue
-            facts = self._ask(f"info {oid}").split(" ") if _ID.fullmatch(oid) else []
-            if len(facts) != 3:
+            facts = self._known(oid) if _ID.fullmatch(oid) else None
+            if facts is None:
                 raise missing_object(oid, "not")
-            sizes[oid] = int(facts[2])
+            sizes[oid] = facts[1]
         return sizes
+
+    def _known(self, oid: str) -> tuple[str, int] | None:
+        """Kind and size of an object, by its whole id; None when it is missing, which is not remembered."""
+        if oid not in self._facts:
+            facts = self._ask(f"info {oid}").split(" ")
+            if len(facts) != 3:
+                return None
+            if len(self._facts) >= _FACTS_KEPT:
+                self._facts.clear()
+            self._facts[oid] = (facts[1], int(facts[2]))
+        return self._facts[oid]
 
     @override
     def read_commits(self, commits: Sequence[str]) -> dict[str, bytes]:
@@ -202,9 +212,12 @@ class ObjectReader(Git):
             return super()._named(name, kind)
         if kind == "commit" and name in self._commits:
             return name
-        found = self._ask(f"info {name}").split(" ")
-        if found[1] in ("tag", "commit") and found[1] != kind:
-            found = self._ask(f"info {name}^{{{kind}}}").split(" ")
+        known = self._known(name)
+        if known is None or known[0] == kind:
+            return name if known else None
+        if known[0] not in ("tag", "commit"):
+            return None
+        found = self._ask(f"info {name}^{{{kind}}}").split(" ")
         return found[0] if len(found) == 3 and found[1] == kind else None
 
     @override
@@ -215,7 +228,7 @@ class ObjectReader(Git):
 
     def _root(self, rev: str) -> str:
         """The tree of a commit, or the tree itself."""
-        if _ID.fullmatch(rev) and rev not in self._commits and self._ask(f"info {rev}").split(" ")[1] == "tree":
+        if _ID.fullmatch(rev) and rev not in self._commits and (known := self._known(rev)) and known[0] == "tree":
             return rev
         commit = rev if rev in self._commits else self.rev(rev)
         return self.commit(commit).tree if commit else self.tree(rev) or rev
@@ -267,7 +280,7 @@ class ObjectReader(Git):
                 some = waiting[start : start + _AT_ONCE]
                 process.ask(*(f"info {oid}" for oid in some))
                 facts = [process.line().split(" ") for _ in some]
-                self._sizes |= {fact[0]: int(fact[2]) for fact in facts if len(fact) == 3}
+                self._facts |= {fact[0]: (fact[1], int(fact[2])) for fact in facts if len(fact) == 3}
                 small = [fact[0] for fact in facts if fact[1] == kind and int(fact[2]) <= most]
                 process.ask(*(f"contents {oid}" for oid in small))
                 for oid in small:

@@ -20,8 +20,9 @@ T = TypeVar("T", bound=BaseModel)
 _QUICK = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
 _BEYOND = 0xF0
 """First byte of characters beyond U+FFFF in UTF-8: keys that hold such are ordered otherwise by RFC 8785."""
-_NUMBER = re.compile(rb"(?<=[:\[,])-?(?:[0-9]+\.0(?![0-9])|[0-9.]+e[-+][0-9]+|[0-9]{16,}(?![0-9.]))")
-"""What looks like a number, if only in a text, that RFC 8785 may spell otherwise or refuse."""
+_NUMBER = re.compile(rb"[:\[,](-?(?:[0-9]+\.0(?![0-9])|[0-9.]+e[-+][0-9]+|[0-9]{16,}(?![0-9.])))")
+"""What looks like a number, if only in a text, that RFC 8785 may spell otherwise or refuse; and what stands before it,
+by which it is found several times as fast as by looking behind."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -53,9 +54,9 @@ def _respelled(data: bytes) -> bytes | None:
     for found in _NUMBER.finditer(data):
         if not at and b"\\" in data:
             return None
-        begin, end = found.span()
+        begin, end = found.span(1)
         quotes += data.count(b'"', at, begin)
-        number = found[0]
+        number = found[1]
         parts += [data[at:begin], number if quotes % 2 else _exactly(json.loads(number))]
         at = end
     return b"".join([*parts, data[at:]])
