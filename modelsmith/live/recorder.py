@@ -208,11 +208,11 @@ class LiveRecorder(Recorder):
             if self.latches.is_set(one.record)
         ]
 
-    def forget(self, days: int) -> None:
-        """Remove counts that nothing was added to for so many days. Those of an open window stay."""
+    def forget(self, days: int, stop: Callable[[], bool] = lambda: False) -> None:
+        """Remove counts that nothing was added to for so many days, or until ``stop``. Those of an open window stay."""
         before, open_ = self._clock.now() - timedelta(days=days), (self._watching, self._shadowed)
         keep = {_counted_as(one) for followed in open_ for one in followed.values()}
-        self._guarded("store", lambda: self._opened().forget(before, keep))
+        self._guarded("store", lambda: self._opened().forget(before, keep, stop))
 
     def flush(self) -> None:
         """Store and judge what is waiting, now."""

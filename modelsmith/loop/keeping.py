@@ -41,6 +41,8 @@ class Keeper:
         self._workspace, self._say = workspace, say
         self._due, self._ended = threading.Event(), threading.Event()
         self._said = ""
+        self._days: int | None = None
+        """For how long main's policy has counts kept, until that was done: it may take long, and no main waits."""
         self.recorder = LiveRecorder(live_folder(workspace), key_of(workspace.home), self._due.set)
         self._thread = threading.Thread(target=self._settle_on, name="live-settling", daemon=True)
         self._thread.start()
@@ -53,7 +55,7 @@ class Keeper:
         """
         main = read_governed_state(self._workspace.git, commit)
         self.recorder.follow(watching(main), validated(main), shadowing(main))
-        self.recorder.forget(main.policy.live_days)
+        self._days = main.policy.live_days
         self._due.set()
 
     def close(self) -> None:
@@ -76,6 +78,9 @@ class Keeper:
                     self._tell(f"DRIFT, and it cannot be told: {type(error).__name__}: {error}")
                 if self.recorder.trips():
                     wait = self._settled()
+                days, self._days = self._days, None
+                if days is not None:
+                    self.recorder.forget(days, self._ended.is_set)
 
     def _tell_drift(self) -> None:
         """Note each drift in the ledger, from which every subscriber hears of it once; tried again until it is."""

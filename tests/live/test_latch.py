@@ -16,7 +16,10 @@ import pytest
 from modelsmith.live.latch import Latches
 from modelsmith.live.port import Answered
 from modelsmith.live.store import STORE_FILE
+from modelsmith.schema.canonical import digest
 from tests.live.conftest import RECORD, report, watching
+
+TABLES = ("units", "measured", "reports", "tallies", "spans")
 
 
 def tell(desk, reports):
@@ -285,3 +288,24 @@ def test_a_window_stands_in_the_figures_while_it_is_open(desk):
     assert set(shown()) == {"trip", "evidence"}
     desk.recorder.follow([])
     assert shown() == {}
+
+
+def test_forgetting_goes_on_where_it_was_stopped_and_takes_nothing_else(desk, monkeypatch):
+    monkeypatch.setattr("modelsmith.live.store._STEP", 7)
+    tell(desk, desk.traffic(60, 0.1, 0.4)[1])
+    desk.recorder.flush()
+    other = digest("another")
+    desk.recorder.follow([watching(other)])
+    desk.hands.pass_(days=91)
+    for n in range(20):
+        desk.decided("specialist", key=f"other {n}", record=other)
+    desk.recorder.flush()
+    looks = iter([False] * 5 + [True] * 99)
+    desk.recorder.forget(90, lambda: next(looks))
+    assert desk.recorder.counts(watching()) is not None
+    desk.recorder.forget(90)
+    assert desk.recorder.counts(watching()) is None
+    tables = sqlite3.connect(desk.folder / "counts.sqlite3")
+    left = {name: tables.execute(f"SELECT DISTINCT record FROM {name}").fetchall() for name in TABLES}
+    assert {record for rows in left.values() for (record,) in rows} == {other}
+    assert desk.recorder.counts(watching(other)).stages[0].specialist == 20
