@@ -10,7 +10,7 @@ from modelsmith.loop.evals import BASE, EvalSpec, target_of
 from modelsmith.loop.iteration import Begun, WithCandidate
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.pulls import MainReader
+from modelsmith.promotion.syncing import MainReader
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster

@@ -37,8 +37,8 @@ from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.overrides import override_of
-from modelsmith.promotion.pulls import MainReader
 from modelsmith.promotion.records import RecordDraft, export_tag, is_assessment
+from modelsmith.promotion.syncing import MainReader
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.canonical import file_digest, sha256
 from modelsmith.schema.cluster import Cluster

@@ -34,8 +34,8 @@ from modelsmith.promotion.checks import FRESH
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.merge_decision import decide_merge
-from modelsmith.promotion.pulls import MainReader
 from modelsmith.promotion.rule import effective_rule
+from modelsmith.promotion.syncing import MainReader
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import Revision
 from modelsmith.repository.workspace import Workspace

@@ -24,10 +24,11 @@ from modelsmith.loop.retrain import require_trained, rows_at_hand, train_again
 from modelsmith.promotion.bases import export_of
 from modelsmith.promotion.freshness import evidence_of, outdated
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
-from modelsmith.promotion.harness import Harness
+from modelsmith.promotion.harness import Harness, ident
 from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.observers import Required, backing, count_sentence, next_number, predicate_of
-from modelsmith.promotion.pulls import Signed, ident, merge_pull, open_with, sync
+from modelsmith.promotion.pulls import Signed, merge_pull, open_with
+from modelsmith.promotion.syncing import sync
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, sha256

@@ -15,8 +15,8 @@ from modelsmith.loop.phases import promote_candidate
 from modelsmith.loop.rollback import require_clean_reason
 from modelsmith.loop.state import StateFile
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.pulls import MainReader
 from modelsmith.promotion.records import is_assessment
+from modelsmith.promotion.syncing import MainReader
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InvalidInput

@@ -27,9 +27,10 @@ from modelsmith.loop.rollback import roll_back
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.live import DUE, needs_live, read_live, seal_of, untimely
-from modelsmith.promotion.pulls import branch_of, sync
+from modelsmith.promotion.pulls import branch_of
 from modelsmith.promotion.rollbacks import deployment_of
 from modelsmith.promotion.serving import routing_obeyed, traffic
+from modelsmith.promotion.syncing import sync
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.tree import read_each
 from modelsmith.repository.workspace import Workspace

@@ -16,7 +16,7 @@ from modelsmith.operations.pr_merge import open_merger
 from modelsmith.operations.pull_view import PullView, view
 from modelsmith.promotion.announcing import announce
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
-from modelsmith.promotion.pulls import ident
+from modelsmith.promotion.harness import ident
 from modelsmith.repository.load import load_eval_set
 from modelsmith.repository.private import Scrubber
 from modelsmith.repository.sets import read_lines

@@ -14,7 +14,7 @@ from modelsmith.loop.phases import candidate_tag, reference_tag
 from modelsmith.loop.running import noting
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
 from modelsmith.promotion.harness import open_harness
-from modelsmith.promotion.pulls import MainReader
+from modelsmith.promotion.syncing import MainReader
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import Exit, InvalidInput
 from modelsmith.schema.run import RunResult

@@ -20,7 +20,7 @@ from modelsmith.loop.standing import Blocked, RunState, standing
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
 from modelsmith.promotion.harness import open_harness
-from modelsmith.promotion.pulls import MainReader
+from modelsmith.promotion.syncing import MainReader
 from modelsmith.repository.load import require_name
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.diagnosis import Recommendation

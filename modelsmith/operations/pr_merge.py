@@ -16,8 +16,10 @@ from modelsmith.operations.contract import PullNumber, Request, Result
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import Harness, Merger, open_forge, open_harness
 from modelsmith.promotion.outrun import close_outrun
-from modelsmith.promotion.pulls import merge_pull, sync
+from modelsmith.promotion.pulls import merge_pull
+from modelsmith.promotion.syncing import sync
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.pull import PullRequest
 from modelsmith.signing.ssh import public_key
 
 
@@ -41,17 +43,27 @@ class PrMergeResult(Result):
     merge: str
     """Merge commit."""
 
+    @classmethod
+    def of(cls, pull: PullRequest) -> PrMergeResult:
+        """What came of a pull request that is merged."""
+        assert pull.merge is not None
+        return cls(number=pull.number, title=pull.title, merge=pull.merge)
+
 
 def run(workspace: Workspace, request: PrMergeRequest) -> PrMergeResult:
     """Merge a pull request that the gate lets in."""
     merger = open_merger(workspace, request.key)
     pull = merge_pull(merger, request.number)
-    assert pull.merge is not None
-    main = read_governed_state(workspace.git, sync(merger))
-    note_advances(ledger_of(workspace), main)
+    after_merges(merger)
+    return PrMergeResult.of(pull)
+
+
+def after_merges(merger: Merger) -> None:
+    """Note what main says now in this clone's ledger; the harness closes what it has made pointless."""
+    main = read_governed_state(merger.workspace.git, sync(merger))
+    note_advances(ledger_of(merger.workspace), main)
     if isinstance(merger, Harness):
         close_outrun(merger, main)
-    return PrMergeResult(number=pull.number, title=pull.title, merge=pull.merge)
 
 
 def open_merger(workspace: Workspace, key: Path | None) -> Merger:

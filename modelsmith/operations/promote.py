@@ -18,7 +18,7 @@ from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pull_view import view
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness, open_harness
-from modelsmith.promotion.pulls import MainReader
+from modelsmith.promotion.syncing import MainReader
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event

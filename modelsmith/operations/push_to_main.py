@@ -8,7 +8,7 @@ from datetime import datetime
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.merge_decision import MergeDecision, decide_merge
 from modelsmith.promotion.merges import adopt_merge
-from modelsmith.promotion.pulls import refuse_unless_open
+from modelsmith.promotion.receipting import refuse_unless_open
 from modelsmith.promotion.receipts import receipt_files, receipts_folder
 from modelsmith.repository.git import Git
 from modelsmith.schema.errors import IntegrityFailure

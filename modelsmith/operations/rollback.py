@@ -22,9 +22,9 @@ from modelsmith.promotion.governed_state import GovernedState, read_governed_sta
 from modelsmith.promotion.harness import Harness, open_harness
 from modelsmith.promotion.histories import RECEIPTS
 from modelsmith.promotion.outrun import close_outrun
-from modelsmith.promotion.pulls import sync
 from modelsmith.promotion.receipts import MERGE_RECEIPT
 from modelsmith.promotion.rollbacks import deployment_of, read_order, recorded_order
+from modelsmith.promotion.syncing import sync
 from modelsmith.repository.load import load_cluster, load_machine_file
 from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import find_json_problems, invalid

@@ -672,6 +672,17 @@ OPERATIONS: tuple[Operation, ...] = (
         key="listed",
     ),
     Operation(
+        "pr receipts",
+        "pr_receipts",
+        "PrReceiptsRequest",
+        "PrReceiptsResult",
+        MOVERS,
+        "proposes",
+        DECIDE,
+        "Add the receipts of what the forge merged by itself.",
+        key="listed",
+    ),
+    Operation(
         "pr close",
         "pr_close",
         "PrCloseRequest",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from modelsmith.forges.github.app import find_access
@@ -12,6 +13,7 @@ from modelsmith.forges.github.workflow import place_of_workflow
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.mirror import Mirror
 from modelsmith.forges.port import Forge, ForgeIdentity
+from modelsmith.repository.git import Ident
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.promotion import Preparer
@@ -48,6 +50,11 @@ class Harness(Merger):
     def preparer(self) -> Preparer:
         """The harness as records name it."""
         return Preparer(id=self.actor, kind="harness")
+
+
+def ident(merger: Merger) -> Ident:
+    """Author of commits made now."""
+    return Ident(merger.actor, f"{merger.actor}@modelsmith.invalid", datetime.now(UTC))
 
 
 def open_harness(workspace: Workspace) -> Harness:

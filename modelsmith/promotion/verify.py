@@ -142,7 +142,7 @@ def _receipts_of(git: Git, steps: Sequence[Commit], at: int, used: Collection[st
     beside = steps[at + 1] if at + 1 < len(steps) else None
     if beside is None or beside.id in used or len(beside.parents) != 1:
         merge = len(step.parents) == 2
-        wait = "; if the forge merged it by itself, `modelsmith pr merge` with its number adds them" if merge else ""
+        wait = "; if the forge merged it by itself, `modelsmith pr receipts` adds them" if merge else ""
         _broken(f"changed main without receipts: no pull request stands behind it{wait}")
     return read_receipts(git, beside) or _broken("has no receipt of its merge", _subject(_change(git, step)))
 

@@ -22,6 +22,7 @@ AT_GITHUB = (
     ".github/workflows/modelsmith-checks.yml",
     ".github/workflows/modelsmith-eval.yml",
     ".github/workflows/modelsmith-nightly.yml",
+    ".github/workflows/modelsmith-receipts.yml",
     ".github/workflows/modelsmith-reviewed.yml",
     ".github/workflows/modelsmith-reviews.yml",
 )

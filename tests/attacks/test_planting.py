@@ -23,7 +23,7 @@ from modelsmith.loop.iteration import ToEval
 from modelsmith.loop.state import StateFile
 from modelsmith.operations import doctor, pr_list, schema_export, status, validate
 from modelsmith.operations.pictures import write_picture
-from modelsmith.promotion.pulls import sync
+from modelsmith.promotion.syncing import sync
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import sha256
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError

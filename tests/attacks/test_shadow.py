@@ -18,8 +18,8 @@ from modelsmith.loop.window import live_folder, sealed_evidence
 from modelsmith.operations import live, promote
 from modelsmith.promotion.live import seal_of
 from modelsmith.promotion.packets import packet_files
-from modelsmith.promotion.pulls import sync
 from modelsmith.promotion.records import next_record, routing_after
+from modelsmith.promotion.syncing import sync
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE, LiveEvidence

@@ -58,6 +58,7 @@ def test_a_promoter_moves_specialists_on_and_sees_what_that_needs():
         "check",
         "pr open",
         "pr merge",
+        "pr receipts",
         "pr close",
         "runbook list",
         "runbook show",

@@ -185,7 +185,8 @@ def test_what_init_lays_down_at_github_judges_there_with_the_package():
     files = files_at_github("modelsmith==1.2.3")
     laid = {path for path in files if path.startswith(".github/workflows/")}
     assert laid == {
-        f".github/workflows/modelsmith-{name}.yml" for name in ("checks", "eval", "nightly", "reviewed", "reviews")
+        f".github/workflows/modelsmith-{name}.yml"
+        for name in ("checks", "eval", "nightly", "receipts", "reviewed", "reviews")
     }
     assert ".github/pull_request_template.md" in files
     assert yaml.safe_load(files[KIT_ACTION])["inputs"]["toolkit"]["default"] == "modelsmith==1.2.3"

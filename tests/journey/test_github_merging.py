@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
+import yaml
 from github_openapi import description
 from github_settings import SettingsServer
 from github_world import make_world
@@ -13,9 +18,11 @@ from worlds import World
 from modelsmith.forges.github.forge import GitHubForge
 from modelsmith.forges.github.rest import Rest
 from modelsmith.forges.logs import SignedLogs
-from modelsmith.operations import approve, pr_merge, pr_open, verify
+from modelsmith.operations import approve, pr_merge, pr_open, pr_receipts, verify
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, WaitingForPerson
+
+WORKFLOW = Path(__file__).parents[2] / ".github" / "workflows" / "modelsmith-receipts.yml"
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +77,9 @@ class IterationContext:
     def merge(self, number, name="harness"):
         return pr_merge.run(self.as_(name), pr_merge.PrMergeRequest(number=number))
 
+    def receipts(self):
+        return pr_receipts.run(self.as_("harness"), pr_receipts.PrReceiptsRequest()).pulls
+
     def verified(self):
         return verify.run(self.workspace, verify.VerifyRequest(revision="refs/modelsmith/main"))
 
@@ -99,7 +109,7 @@ def test_who_is_on_no_bypass_list_merges_and_another_adds_the_receipts(context):
     with pytest.raises(WaitingForPerson, match="may not push its receipts") as caught:
         context.merge(number, "petra")
     assert (caught.value.code, caught.value.next.arguments) == ("receipts-missing", {"number": number})
-    assert "`modelsmith pr merge` with its number adds them" in context.not_verified().message
+    assert "`modelsmith pr receipts` adds them" in context.not_verified().message
     context.merge(number)
     assert context.verified().changes == 1
 
@@ -109,6 +119,30 @@ def test_githubs_button_and_receipts_that_follow_are_a_merge(context):
     context.github.merged(context.repo, context.repo.pulls[number])
     context.merge(number)
     assert context.verified().approvals == 1
+
+
+def test_the_receipts_workflow_adds_those_of_what_buttons_merged(context):
+    numbers = [context.proposed("one"), context.proposed("two")]
+    for number in numbers:
+        context.github.merged(context.repo, context.repo.pulls[number])
+    context.as_("harness")
+    (job,) = yaml.safe_load(WORKFLOW.read_text())["jobs"].values()
+    (step,) = job["steps"]
+    assert "env" not in step, "nothing of the event is read"
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    said = [context.world.run("bash", "-e", "-c", step["run"], env=environment) for _ in range(2)]
+    assert [one.code for one in said] == [0, 0], said
+    assert re.findall(r"receipts of (\d+), merged as", said[0].out) == [str(number) for number in numbers]
+    assert said[1].out.strip() == "no merge waits for receipts"
+    assert context.verified().approvals == 2
+
+
+def test_it_stops_at_a_merge_past_the_gate_and_says_so(context):
+    number = context.proposed(approved=False)
+    context.github.merged(context.repo, context.repo.pulls[number])
+    with pytest.raises(IntegrityFailure, match="waits for") as caught:
+        context.receipts()
+    assert caught.value.code == "merged-past-gate"
 
 
 def test_a_button_pressed_past_the_gate_gets_no_receipts(context):

@@ -17,7 +17,7 @@ from modelsmith.loop.state import Pointer
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
 from modelsmith.promotion.packets import packet_files
-from modelsmith.promotion.pulls import MainReader
+from modelsmith.promotion.syncing import MainReader
 from modelsmith.repository.git import Ident
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, sha256

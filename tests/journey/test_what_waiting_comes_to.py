@@ -10,7 +10,7 @@ from modelsmith.loop.iterate import Loop
 from modelsmith.loop.state import Pointer, StateFile
 from modelsmith.promotion import governed_state as governed
 from modelsmith.promotion.harness import open_harness
-from modelsmith.promotion.pulls import MainReader
+from modelsmith.promotion.syncing import MainReader
 from modelsmith.repository.workspace import Workspace
 
 CORE = "evals/adtech/rtb-root-cause/scenarios"

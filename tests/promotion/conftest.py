@@ -19,7 +19,7 @@ from modelsmith.operations.init import InitRequest, run
 from modelsmith.promotion.authors import Commits, authorship
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.merge_decision import decide_merge, decide_tree
-from modelsmith.promotion.pulls import refuse_unless_open
+from modelsmith.promotion.receipting import refuse_unless_open
 from modelsmith.promotion.receipts import MERGE_RECEIPT, Merged, receipt_files
 from modelsmith.promotion.records import RecordDraft, next_record, routing_after
 from modelsmith.promotion.verify import replay

@@ -12,9 +12,10 @@ from modelsmith.operations import approve, doctor, pr_list, pr_merge, pr_open, p
 from modelsmith.operations.init import InitRequest
 from modelsmith.operations.init import run as init
 from modelsmith.promotion.governed_state import read_governed_state
-from modelsmith.promotion.harness import open_harness
-from modelsmith.promotion.pulls import ident, merge_pull, open_promotion, sync
+from modelsmith.promotion.harness import ident, open_harness
+from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.records import RecordDraft
+from modelsmith.promotion.syncing import sync
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, sha256

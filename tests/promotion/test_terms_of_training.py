@@ -12,7 +12,7 @@ from modelsmith.loop.iterate import Loop
 from modelsmith.loop.iteration import Fault
 from modelsmith.loop.state import Pointer
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.pulls import MainReader
+from modelsmith.promotion.syncing import MainReader
 from modelsmith.repository.workspace import Workspace
 
 PATH = f"clusters/{CLUSTER}/cluster.yaml"

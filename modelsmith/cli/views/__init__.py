@@ -86,6 +86,7 @@ VIEWS: dict[str, View] = {
     "check": pull.check,
     "pr open": pull.pr_open,
     "pr merge": pull.pr_merge,
+    "pr receipts": pull.pr_receipts,
     "approve": pull.verdict_given,
     "reject": pull.verdict_given,
     "attest-reviews": pull.reviews_attested,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from modelsmith.operations.check import CheckedResult
     from modelsmith.operations.pr_list import PrListResult
     from modelsmith.operations.pr_merge import PrMergeResult
+    from modelsmith.operations.pr_receipts import PrReceiptsResult
     from modelsmith.operations.pr_open import PrOpenResult
     from modelsmith.operations.pr_show import PrShowResult
     from modelsmith.operations.proposal_view import DiffView, FileView, PacketView, ProposalView
@@ -184,6 +185,14 @@ def verdict_given(result: VerdictResult, page: Page) -> None:
 def pr_merge(result: PrMergeResult, page: Page) -> None:
     """Page of what ``modelsmith pr merge`` gives."""
     page.line(f"merged {result.number} as {result.merge[:12]}: {result.title}")
+
+
+def pr_receipts(result: PrReceiptsResult, page: Page) -> None:
+    """Page of what ``modelsmith pr receipts`` gives."""
+    for pull in result.pulls:
+        page.line(f"receipts of {pull.number}, merged as {pull.merge[:12]}: {pull.title}")
+    if not result.pulls:
+        page.line("no merge waits for receipts")
 
 
 def pr_open(result: PrOpenResult, page: Page) -> None:

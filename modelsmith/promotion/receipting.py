@@ -1,0 +1,178 @@
+"""Receipts of merges: of those that we make ourselves, and of those that a forge made by its own button or queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from modelsmith.forges.log_writer import ATTEMPTS, too_busy
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
+from modelsmith.promotion.harness import Merger, ident
+from modelsmith.promotion.merge_decision import MergeDecision, decide_merge
+from modelsmith.promotion.receipts import Merged, receipt_files
+from modelsmith.promotion.syncing import sync
+from modelsmith.schema.errors import (
+    GateNotCleared,
+    InfrastructureFailure,
+    IntegrityFailure,
+    InvalidInput,
+    ModelsmithError,
+    WaitingForPerson,
+)
+from modelsmith.schema.promotion import MERGE_NAMESPACE
+from modelsmith.schema.pull import PullRequest
+from modelsmith.schema.steps import step
+from modelsmith.signing import ssh
+
+
+def add_missing_receipts(merger: Merger) -> tuple[PullRequest, ...]:
+    """Push the receipts of every merge that the forge made by itself; which pull requests got theirs, oldest first.
+
+    Raises as `add_receipts`, for the first merge that gets none: later ones wait for it.
+    """
+    return tuple(_add_receipts_of_any(merger, numbers) for numbers in merger.forge.unreceipted())
+
+
+def add_receipts(merger: Merger, number: int) -> PullRequest:
+    """Push the receipts of a merge that the forge made by itself, once the gate opens for it as it was made.
+
+    It is judged anew, on the main that it was merged into: others may have been faster than this merge. Receipts of
+    what was merged before come first, since times on main only go forward.
+
+    Raises:
+        IntegrityFailure: ``merged-past-gate`` when the gate is shut for what was merged, or another tree came of it;
+            ``receipts-too-late`` when a later merge has receipts, since times on main only go forward.
+        WaitingForPerson: ``receipts-missing`` when this account may not push them.
+    """
+    git = merger.workspace.git
+    for _ in range(ATTEMPTS):
+        tip = sync(merger)
+        pull = merger.forge.get(number)
+        if not pull.unreceipted:
+            return pull
+        assert pull.merge
+        waiting = merger.forge.unreceipted()
+        if not any(number in one for one in waiting):
+            raise _too_late(number, pull.merge)
+        if number not in waiting[0]:
+            _add_receipts_of_any(merger, waiting[0])
+            continue
+        main = read_governed_state(git, git.text("rev-parse", f"{pull.merge}^1"))
+        now = datetime.now(UTC).replace(microsecond=0)
+        try:
+            decided = judged(merger, main, pull, now)
+        except (GateNotCleared, WaitingForPerson) as error:
+            raise _past_gate(pull, error.message) from None
+        if git.text("rev-parse", f"{pull.merge}^{{tree}}") != decided.tree:
+            raise _past_gate(pull, "the forge's merge has another tree than the one that was judged")
+        receipts = receipts_of(merger, pull, decided, pull.merge, now)
+        commit = git.commit_files(tip, receipts, f"Receipts of pull request {number}\n", ident(merger))
+        try:
+            done = merger.forge.add_receipts(number, commit, tip)
+        except GateNotCleared as error:
+            raise _receipts_missing(number, error) from None
+        except InfrastructureFailure as error:
+            if error.code != "ref-moved":
+                raise
+            continue
+        sync(merger)
+        return done
+    raise too_busy()
+
+
+def _add_receipts_of_any(merger: Merger, numbers: Sequence[int]) -> PullRequest:
+    """Push the receipts of one merge, as of the first of these pull requests whose gate opens for it.
+
+    Who opens again what was merged, signed or not, so holds up nobody. Raises as `add_receipts`: of the first of them.
+    """
+    refusals: list[ModelsmithError] = []
+    for number in numbers:
+        try:
+            return add_receipts(merger, number)
+        except (IntegrityFailure, GateNotCleared, InvalidInput) as error:
+            refusals.append(error)
+    raise refusals[0]
+
+
+def judged(merger: Merger, main: GovernedState, pull: PullRequest, now: datetime) -> MergeDecision:
+    """The judgement of a pull request whose gate is open."""
+    decided = decide_merge(main, pull, now)
+    refuse_unless_open(pull, decided)
+    if pull.opening is None:
+        raise GateNotCleared(
+            "nobody-opened",
+            f"Nobody has signed for having opened pull request {pull.number}",
+            "Have it proposed again: `modelsmith pr open`.",
+            number=pull.number,
+        )
+    return decided
+
+
+def receipts_of(
+    merger: Merger, pull: PullRequest, decided: MergeDecision, merge: str, now: datetime
+) -> dict[str, bytes | None]:
+    """Path and content of the receipts of a merge commit, signed by the merger."""
+    return dict(
+        receipt_files(
+            pull,
+            decided.change,
+            decided.decision,
+            Merged(merge, merger.actor, now),
+            lambda receipt: ssh.sign(receipt, merger.key, MERGE_NAMESPACE).encode(),
+        )
+    )
+
+
+def refuse_unless_open(pull: PullRequest, decided: MergeDecision) -> None:
+    """Raise what a closed gate means for the caller's exit code."""
+    decision = decided.decision
+    if decision.open:
+        return
+    if decision.refusals:
+        show = step("pr show", {"number": pull.number})
+        raise GateNotCleared(
+            "gate-closed",
+            f"Pull request {pull.number}: " + "; ".join(refusal.sentence for refusal in decision.refusals),
+            "See `{next}`.",
+            refusals=[refusal.code for refusal in decision.refusals],
+        ).then(show)
+    several = sum(need.satisfied_by is None for need in decision.needs) > 1
+    approve = step("approve", {"number": pull.number}, key="KEY")
+    who = "For each, one owner" if several else "One of them"
+    raise WaitingForPerson(
+        "approval-missing",
+        f"Pull request {pull.number} waits for {decision.decides}",
+        f"{who} runs `{{next}}`.",
+        waiting_for=list(decision.waiting_for),
+    ).then(approve)
+
+
+def _past_gate(pull: PullRequest, why: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        "merged-past-gate",
+        f"The forge merged pull request {pull.number} as {str(pull.merge)[:12]}, and no receipts can be given: {why}",
+        "Nobody's clone verifies main with it. Somebody who passes the rules of main moves it back to before that "
+        "merge; then have the change proposed again.",
+        number=pull.number,
+        merge=pull.merge,
+    )
+
+
+def _too_late(number: int, merge: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        "receipts-too-late",
+        f"Pull request {number} was merged as {merge[:12]} without receipts, and a later merge has some",
+        "Times on main only go forward, so none can be added. Move main back to before that merge, and merge both "
+        "again.",
+        number=number,
+        merge=merge,
+    )
+
+
+def _receipts_missing(number: int, error: GateNotCleared) -> WaitingForPerson:
+    return WaitingForPerson(
+        "receipts-missing",
+        f"Pull request {number} is merged, and this account may not push its receipts: {error.message}",
+        "An account on the bypass list of main's rules runs `{next}`. Until then main does not verify.",
+        number=number,
+    ).then(step("pr merge", {"number": number}))
