@@ -52,7 +52,7 @@ def test_a_job_may_do_what_it_says_and_nothing_by_default(file):
         for name, job in workflow["jobs"].items()
     }
     assert {name: may for name, may in writes.items() if may} == {
-        "modelsmith-checks.yml": {"checks": {"checks"}},
+        "modelsmith-checks.yml": {"checks": {"checks"}, "again": {"checks"}},
         "modelsmith-eval.yml": {"eval": {"pull-requests"}},
         "modelsmith-reviews.yml": {"attest": {"contents", "id-token"}},
         "release.yml": {"publish": {"attestations", "id-token"}},
@@ -98,6 +98,19 @@ def test_the_checks_workflow_shows_seven_checks_and_is_green_itself(valid_hub, r
     assert len(shown(valid_hub, pull.head)) == 7
     assert shown(valid_hub, pull.head)["modelsmith/approvals"] == "action_required"
     assert not (runner.clone / "pwned").exists()
+
+
+def test_what_somebody_approved_since_turns_green_without_an_event_of_its_own(valid_hub, runner, monkeypatch, tmp_path):
+    monkeypatch.setenv("RUNNER_TEMP", str(tmp_path))
+    pulls = [valid_hub.propose({f"{name}.md": "Two.\n"}, branch=name) for name in ("one", "two")]
+    step = step_of("modelsmith-checks.yml", "Check all that are open")
+    said = []
+    for _ in range(2):
+        done = run_step(runner, step, "workflow_run", {"workflow_run": {"id": 1}})
+        assert done.returncode == 0, done.stdout + done.stderr
+        said.append([shown(valid_hub, pull.head)["modelsmith/approvals"] for pull in pulls])
+        valid_hub.review("maya", pulls[0])
+    assert said == [["action_required"] * 2, ["success", "action_required"]]
 
 
 def test_the_checks_workflow_fails_where_it_has_no_answer(valid_hub, runner):
