@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from modelsmith.operations.check import CheckedResult
     from modelsmith.operations.pr_list import PrListResult
     from modelsmith.operations.pr_merge import PrMergeResult
-    from modelsmith.operations.pr_receipts import PrReceiptsResult
     from modelsmith.operations.pr_open import PrOpenResult
+    from modelsmith.operations.pr_receipts import PrReceiptsResult
     from modelsmith.operations.pr_show import PrShowResult
     from modelsmith.operations.proposal_view import DiffView, FileView, PacketView, ProposalView
     from modelsmith.operations.pull_view import PullView
