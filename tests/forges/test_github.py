@@ -92,7 +92,7 @@ def test_a_token_that_is_too_weak_names_the_permission_to_grant(hub):
     reads = hub.github.token("smith-gh", "contents")
     with pytest.raises(InvalidInput, match="pull_requests=write") as caught:
         forge(hub, reads).open(hub.proposal())
-    assert caught.value.code == "token-too-weak"
+    assert (caught.value.code, "grant it pull_requests=write" in caught.value.mend) == ("token-too-weak", True)
     no_push = hub.github.token("smith-gh", "pull_requests")
     with pytest.raises(InvalidInput, match="Contents: read and write") as caught:
         forge(hub, no_push).open(hub.proposal())

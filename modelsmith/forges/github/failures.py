@@ -20,7 +20,8 @@ _TOO_QUICKLY = "was submitted too quickly"
 _RULES = re.compile(r"GH006|GH013|protected branch hook declined|repository rule violations")
 _TOO_WEAK = re.compile(r"Permission to \S+ denied|error: 403|[Ww]rite access to repository not granted")
 _REFUSED = re.compile(r"Authentication failed|error: 401|could not read Username|Invalid username")
-_WHERE = f"Mend it where it was made (Settings, Developer settings, Fine-grained tokens): it needs {PERMISSIONS}."
+_PLACE = "Mend it where it was made (Settings, Developer settings, Fine-grained tokens)"
+_WHERE = f"{_PLACE}: it needs {PERMISSIONS}."
 
 
 def wait_for(status: int, headers: Mapping[str, str], message: str, now: datetime) -> float | None:
@@ -69,10 +70,10 @@ def failure(status: int, headers: Mapping[str, str], message: str, what: str, pl
         return archived(place)
     if status == 403:
         needed = headers.get("x-accepted-github-permissions", "")
-        named = f" It takes one with {needed}." if re.fullmatch(r"[a-z_=;, ]{1,200}", needed) else ""
-        return InvalidInput(
-            "token-too-weak", f"GitHub does not let this token {what}.{named}", _WHERE, needed=needed, **facts
-        )
+        named = needed if re.fullmatch(r"[a-z_=;, ]{1,200}", needed) else ""
+        said = f"GitHub does not let this token {what}." + (f" It takes one with {named}." if named else "")
+        mend = f"{_PLACE}: grant it {named}, or use another token for this command." if named else _WHERE
+        return InvalidInput("token-too-weak", said, mend, needed=needed, **facts)
     if status in (404, 410):
         return unknown_repository(place, status=status, said=message)
     if status in (405, 409) and "Base branch was modified" in message:
