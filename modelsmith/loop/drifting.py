@@ -19,8 +19,8 @@ from modelsmith.loop.rollback import roll_back, standing_reason
 from modelsmith.loop.window import live_folder
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Harness, open_harness
-from modelsmith.promotion.syncing import sync
 from modelsmith.promotion.serving import traffic
+from modelsmith.promotion.syncing import sync
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import sha256
