@@ -33,8 +33,8 @@ from modelsmith.loop.window import live_folder, look, settle, watching
 from modelsmith.operations import live, promote, rollback, status
 from modelsmith.promotion.live import seal_of
 from modelsmith.promotion.packets import packet_files
-from modelsmith.promotion.pulls import sync
 from modelsmith.promotion.records import next_record, routing_after
+from modelsmith.promotion.syncing import sync
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
 from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE, LiveEvidence
