@@ -115,6 +115,8 @@ class Door:
         if request.content_type != JSON or request.headers.get("Content-Encoding", "identity") != "identity":
             raise Refused(415, "not-json", "Send Content-Type: application/json, not compressed.")
         try:
+            if request.content.is_eof():  # all of it is here: nothing to wait for
+                return await request.read()
             async with asyncio.timeout(self.counting.limits.body_seconds):
                 return await request.read()
         except web.HTTPRequestEntityTooLarge:

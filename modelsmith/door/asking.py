@@ -13,6 +13,7 @@ from modelsmith.schema.source import Chat
 
 LONGEST_MODEL = 256
 _SYSTEM_ROLES = ("system", "developer")
+_ENCODER = json.JSONEncoder(allow_nan=False)
 
 
 class Governed(NamedTuple):
@@ -63,7 +64,7 @@ def as_governed(body: Mapping[str, Any], governed: Governed) -> dict[str, Any]:
 
 def encode(body: Mapping[str, Any]) -> bytes:
     """The body as a backend gets it: written anew, so it reads what the rules have read."""
-    return json.dumps(body, allow_nan=False).encode("ascii")
+    return _ENCODER.encode(body).encode("ascii")
 
 
 def _with_system(messages: Sequence[Mapping[str, Any]], governed: Governed) -> list[Mapping[str, Any]]:

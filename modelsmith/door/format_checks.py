@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from threading import Semaphore
 from typing import Any, Final, NamedTuple
 
+from modelsmith.door.behind import Behind
 from modelsmith.points.answers import read_answer, same
 from modelsmith.points.format_points import keeps_format
 from modelsmith.schema.rubric import RubricPoint
@@ -17,6 +17,8 @@ from modelsmith.substrates.chat import Answer, answer_after
 
 LONGEST: Final = 1 << 20
 """Bytes of an answer as it came; the format of a longer one is not checked."""
+_PAUSE: Final = 0.05
+"""Seconds in which answers gather."""
 _log = logging.getLogger(__name__)
 
 
@@ -86,7 +88,7 @@ class FormatChecks:
 
     def __init__(self, at_once: int) -> None:
         self._room = Semaphore(at_once)
-        self._thread = ThreadPoolExecutor(1, "format")
+        self._checks = Behind[Callable[[], None]]("format", _PAUSE, _run)
 
     def sample(self, wanted: Format) -> Sample | None:
         """Room for one answer; None where all of it is taken, or the rubric asks for no format."""
@@ -110,7 +112,7 @@ class FormatChecks:
                 self.drop(sample)
             told(verdict)
 
-        self._thread.submit(work)
+        self._checks.put(work)
 
     def compare(self, pair: Pair, told: Callable[[bool | None, bool | None, bool | None], None]) -> None:
         """Check two answers to one request in the thread; tell the verdict of each, and whether they differ."""
@@ -122,11 +124,19 @@ class FormatChecks:
                 _log.exception("two answers could not be compared")
                 told(None, None, None)
 
-        self._thread.submit(work)
+        self._checks.put(work)
 
     def close(self) -> None:
         """Check what is waiting, and end."""
-        self._thread.shutdown()
+        self._checks.close()
+
+
+def _run(checks: Sequence[Callable[[], None]]) -> None:
+    for check in checks:
+        try:
+            check()
+        except Exception:  # of one answer; the others are checked all the same
+            _log.exception("what an answer's check came to could not be told")
 
 
 def texts(raw: bytes, streamed: bool) -> list[tuple[str, bool]] | None:

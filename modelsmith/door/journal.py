@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+from modelsmith.door.behind import Behind
 
 PAUSE: Final = 0.25
 """Seconds between two writes."""
@@ -25,29 +26,18 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._waiting: deque[dict[str, Any]] = deque(maxlen=_MOST_WAITING)
-        self._ended = threading.Event()
-        self._writer = threading.Thread(target=self._write_on, name="door-log", daemon=True)
-        self._writer.start()
+        self._lines = Behind[dict[str, Any]]("door-log", PAUSE, self._write, _MOST_WAITING)
 
     def note(self, what: str, **facts: Any) -> None:
         """Add a line to the journal."""
-        self._waiting.append({"at": datetime.now(UTC), "what": what, **facts})
+        self._lines.put({"at": datetime.now(UTC), "what": what, **facts})
 
     def close(self) -> None:
         """Write what waits, and end."""
-        self._ended.set()
-        self._writer.join()
+        self._lines.close()
 
-    def _write_on(self) -> None:
-        while not self._ended.wait(PAUSE):
-            self._write()
-        self._write()
-
-    def _write(self) -> None:
-        lines = [_line(self._waiting.popleft()) for _ in range(len(self._waiting))]
-        if not lines:
-            return
+    def _write(self, noted: Sequence[dict[str, Any]]) -> None:
+        lines = map(_line, noted)
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if self._path.exists() and self._path.stat().st_size > LARGEST:

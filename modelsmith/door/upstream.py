@@ -16,7 +16,7 @@ _FAILED = re.compile(
     rb'|"finish_reason"\s*:\s*"error"'
 )
 """An event that is an error, as vLLM and others send it; the text of an answer has no line ends and quotes like these.
-"""
+Each of its forms has the word, which is found far sooner than the form."""
 _BEGINNING = 64
 """Bytes from which such an event is known."""
 _TAIL = 4096
@@ -77,7 +77,8 @@ class Usage:
 
     def saw(self, piece: bytes) -> None:
         """Take the next piece."""
-        self.failed = self.failed or _FAILED.search(self._tail[-_BEGINNING:] + piece) is not None
+        seen = self._tail[-_BEGINNING:] + piece
+        self.failed = self.failed or (b"error" in seen and _FAILED.search(seen) is not None)
         self._events += piece.count(b"\ndata:") + piece.startswith(b"data:")
         self._tail = (self._tail + piece)[-_TAIL:]
 

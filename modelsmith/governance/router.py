@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
@@ -120,9 +119,16 @@ def readable(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     >>> readable([("X-User", "7"), ("x-tier", "gold"), ("X-Tier", "free"), ("Authorization", "Bearer k")])
     {'x-user': '7'}
     """
-    pairs = [(name.lower(), value) for name, value in headers]
-    times = Counter(name for name, _ in pairs)
-    return {name: value for name, value in pairs if times[name] == 1 and name != "authorization"}
+    found: dict[str, str] = {}
+    hidden = {"authorization"}
+    for given, value in headers:
+        name = given.lower()
+        if name in found:
+            hidden.add(name)
+        found[name] = value
+    for name in hidden:
+        found.pop(name, None)
+    return found
 
 
 def assigned(key: str, cluster: str, specialist: str, share: float) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
+import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -51,7 +51,8 @@ class Tokens:
     def __init__(self, home: Path, name: str = "tokens", command: str = "mcp-token") -> None:
         self._path = home / f"{name}.json"
         self._command = command
-        self._read: tuple[tuple[int, int, int], tuple[Token, ...]] | None = None
+        self._read: tuple[tuple[int, int, int], Mapping[str, Token]] | None = None
+        """What the file was when it was read, and its tokens by their hash."""
 
     def issue(self, role: str, scopes: Sequence[str], days: int) -> tuple[Token, str]:
         """A new token, and what its holder presents: shown once, and kept nowhere.
@@ -101,8 +102,8 @@ class Tokens:
 
     def of(self, secret: str) -> Token | None:
         """The token of whoever presents this; None for what was never issued, was revoked, or has expired."""
-        hashed = _hash(secret)
-        return next((one for one in self.all() if hmac.compare_digest(one.hash, hashed) and not one.expired), None)
+        found = self._by_hash().get(_hash(secret))
+        return None if found is None or found.expired else found
 
     def all(self) -> tuple[Token, ...]:
         """Every token that was not revoked; the file is read again when it is another.
@@ -110,14 +111,18 @@ class Tokens:
         Raises:
             IntegrityFailure: ``tokens-damaged``.
         """
+        return tuple(self._by_hash().values())
+
+    def _by_hash(self) -> Mapping[str, Token]:
         try:
-            told = self._path.stat()
+            told = os.stat(self._path)
             file = (told.st_ino, told.st_mtime_ns, told.st_size)
             if self._read is None or self._read[0] != file:
-                self._read = file, _Kept.model_validate_json(self._path.read_bytes()).tokens
+                kept = _Kept.model_validate_json(self._path.read_bytes())
+                self._read = file, {one.hash: one for one in kept.tokens}
             return self._read[1]
         except FileNotFoundError:
-            return ()
+            return {}
         except ValidationError:
             raise IntegrityFailure(
                 "tokens-damaged", "The file of tokens cannot be read", "Remove it, and issue new tokens."

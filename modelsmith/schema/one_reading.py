@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from typing import Any, NoReturn
 
 DEEPEST = 64
@@ -28,14 +29,18 @@ def read_json(raw: bytes) -> Any:
     text = raw.decode()
     if _separators(raw) > MOST and _separators(_TEXTS.sub(b"", raw)) > MOST:
         raise ValueError(f"it holds more than {MOST} values")
-    document = json.loads(
-        text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_whole
-    )
+    document = _decoder().decode(text)
     if raw.count(b"[") + raw.count(b"{") > DEEPEST:
         _refuse_deep(document)
     if _HALF.search(text):
         _refuse_halves(document)
     return document
+
+
+@cache
+def _decoder() -> json.JSONDecoder:
+    """Made once: to make one takes longer than to read a short document."""
+    return json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
 
 
 def _separators(raw: bytes) -> int:

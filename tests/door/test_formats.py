@@ -123,10 +123,10 @@ def test_room_for_checks_is_bounded_and_always_comes_back(play):
     async def scene(door):
         door.points, door.specialist.says = POINTS, said("{}")
         door.serve(1.0)
-        for status in (200, 500, 400, 200):
+        for number, status in enumerate((200, 500, 400, 200)):
             door.specialist.status = status
             await door.ask()
-        await until(lambda: len(door.recorder.ends) == 4)
+            await until(lambda number=number: len(door.recorder.ends) > number)
         assert [end.format_ok for _, end in door.recorder.ends].count(True) == 2
 
     play(scene, limits=Limits(checked_at_once=1))
