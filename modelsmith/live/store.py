@@ -9,11 +9,13 @@ A unit counts by its first decision: those after it, of the same key, are no ind
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -45,6 +47,11 @@ UNITS = ""
 
 Taken = Literal["taken", "repeated", "contradicted", "key-reused"]
 _Tally = tuple[str, float, Arm, str]
+_Unit = tuple[str, str]
+"""Record and unit."""
+_Row = tuple[str | bytes, ...]
+_ROWS: Final = 300
+"""Rows of one statement: SQLite takes 999 values everywhere."""
 
 
 class Note(NamedTuple):
@@ -83,17 +90,19 @@ class Store:
         """Count decisions and answers, all of them or none."""
         with self._changing() as database:
             tallies: dict[_Tally, list[int]] = {}
-            for decision, measured in notes:
-                known = handle(decision)
-                if not _is_first(database, decision, known, tallies):
-                    continue
-                if measured is None:
-                    continue
-                new = database.execute("INSERT OR IGNORE INTO measured VALUES (?, ?)", (known, decision.record))
-                if new.rowcount:
-                    for metric, happened in measured.items():
-                        if happened is not None:
-                            _add(tallies, decision, metric, happened)
+            given = [(decision, handle(decision), measured) for decision, measured in notes]
+            firsts = _firsts(database, [(decision, known) for decision, known, _ in given], tallies)
+            ends: dict[bytes, tuple[Decision, Mapping[str, bool | None]]] = {}
+            for decision, known, measured in given:
+                if measured is not None and firsts[decision.record, decision.unit] == known:
+                    ends.setdefault(known, (decision, measured))
+            for known in _in_measured(database, ends):
+                del ends[known]
+            _insert(database, "measured", [(known, decision.record) for known, (decision, _) in ends.items()])
+            for decision, measured in ends.values():
+                for metric, happened in measured.items():
+                    if happened is not None:
+                        _add(tallies, decision, metric, happened)
             _write(database, tallies)
 
     def report(self, reports: Sequence[Report]) -> list[Taken]:
@@ -209,21 +218,69 @@ def measured_of(answered: Answered, budget: float | None) -> dict[str, bool | No
     }
 
 
-def _is_first(database: sqlite3.Connection, decision: Decision, known: bytes, tallies: dict[_Tally, list[int]]) -> bool:
-    """Whether its unit counts by this decision. One that was never seen begins to, as after a kill."""
-    key = (decision.record, decision.unit)
-    row = database.execute("SELECT decision FROM units WHERE record = ? AND unit = ?", key).fetchone()
-    if row is not None:
-        return bool(row[0] == known)
-    database.execute("INSERT INTO units VALUES (?, ?, ?)", (*key, known))
-    _add(tallies, decision, UNITS, True)
-    at = decision.at.timestamp()
-    database.execute(
-        "INSERT INTO spans VALUES (?, ?, ?) ON CONFLICT (record) DO UPDATE SET "
-        "began = min(began, excluded.began), ended = max(ended, excluded.ended)",
-        (decision.record, at, at),
-    )
-    return True
+def _firsts(
+    database: sqlite3.Connection, decided: Iterable[tuple[Decision, bytes]], tallies: dict[_Tally, list[int]]
+) -> dict[_Unit, bytes]:
+    """The decision by which each of these units counts. A unit that was never seen begins to, as after a kill."""
+    came: dict[_Unit, tuple[Decision, bytes]] = {}
+    for decision, known in decided:
+        came.setdefault((decision.record, decision.unit), (decision, known))
+    found = {(record, unit): bytes.fromhex(known) for record, unit, known in _in_units(database, came)}
+    new = {unit: one for unit, one in came.items() if unit not in found}
+    _insert(database, "units", [(*unit, known) for unit, (_, known) in new.items()])
+    for decision, _ in new.values():
+        _add(tallies, decision, UNITS, True)
+    for record in {decision.record for decision, _ in new.values()}:
+        times = [decision.at.timestamp() for decision, _ in new.values() if decision.record == record]
+        database.execute(
+            "INSERT INTO spans VALUES (?, ?, ?) ON CONFLICT (record) DO UPDATE SET "
+            "began = min(began, excluded.began), ended = max(ended, excluded.ended)",
+            (record, min(times), max(times)),
+        )
+    return found | {unit: known for unit, (_, known) in new.items()}
+
+
+def _in_units(database: sqlite3.Connection, units: Collection[_Unit]) -> Iterator[list[str]]:
+    """Record, unit and decision (in hex) of each that is there."""
+    for some in _portions(units):
+        (found,) = database.execute(
+            f"WITH asked (record, unit) AS (VALUES {_marks(some)}) "  # noqa: S608 - only marks
+            "SELECT json_group_array(json_array(record, unit, hex(decision))) "
+            "FROM asked CROSS JOIN units USING (record, unit)",
+            [*chain(*some)],
+        ).fetchone()
+        yield from json.loads(found)
+
+
+def _in_measured(database: sqlite3.Connection, decisions: Collection[bytes]) -> Iterator[bytes]:
+    """Each of these decisions of which an answer was counted."""
+    for some in _portions([(one,) for one in decisions]):
+        (found,) = database.execute(
+            "SELECT json_group_array(hex(decision)) FROM measured "  # noqa: S608 - only marks
+            f"WHERE decision IN (VALUES {_marks(some)})",
+            [*chain(*some)],
+        ).fetchone()
+        yield from map(bytes.fromhex, json.loads(found))
+
+
+def _insert(database: sqlite3.Connection, table: Literal["units", "measured"], rows: Sequence[_Row]) -> None:
+    for some in _portions(rows):
+        database.execute(f"INSERT INTO {table} VALUES {_marks(some)}", [*chain(*some)])  # noqa: S608 - our own names
+
+
+def _portions(rows: Collection[_Row]) -> Iterator[Sequence[_Row]]:
+    """As many rows as one statement may name.
+
+    At each statement, and each row that is read, a thread lets go of the interpreter, and has to get it back from the
+    one that answers requests: so there are few of both.
+    """
+    left = [*rows]
+    for begin in range(0, len(left), _ROWS):
+        yield left[begin : begin + _ROWS]
+
+
+def _marks(rows: Sequence[_Row]) -> str:
+    return ", ".join([f"({', '.join('?' * len(rows[0]))})"] * len(rows))
 
 
 def _report(database: sqlite3.Connection, report: Report, tallies: dict[_Tally, list[int]]) -> Taken:
@@ -236,7 +293,7 @@ def _report(database: sqlite3.Connection, report: Report, tallies: dict[_Tally, 
         database.execute("INSERT INTO reports VALUES (?, ?, ?, ?, ?)", (known, metric, happened, decision.record, key))
     except sqlite3.IntegrityError:
         return "key-reused"
-    if _is_first(database, decision, known, tallies):
+    if _firsts(database, [(decision, known)], tallies)[decision.record, decision.unit] == known:
         _add(tallies, decision, metric, happened)
     return "taken"
 
