@@ -17,7 +17,7 @@ from typing import NamedTuple
 from modelsmith.governance.drift import baseline_of
 from modelsmith.governance.routing import latest_deployment
 from modelsmith.governance.states import SpecialistHistory, folder_of, record_folder
-from modelsmith.governance.window import Judgement, judge, trip_evidence, tripped, watched
+from modelsmith.governance.window import Judgement, judge, tripped, watched
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.latch import Latched, Latches
 from modelsmith.live.store import STORE_FILE, Store
@@ -77,8 +77,6 @@ class Seen(NamedTuple):
     watching: Watching
     counts: Counts | None
     judgement: Judgement
-    trips_at: float
-    """log10 of the evidence that trips."""
     at: datetime
     latched: Latched | None
     """What the latch says; None of one that is damaged, too."""
@@ -105,9 +103,7 @@ def look(workspace: Workspace, main: GovernedState, cluster: str) -> Seen:
     counts = counts_of(live_folder(workspace), one.record, [metric.name for metric in watched(one.terms)])
     latches = Latches(live_folder(workspace) / "latches")
     judgement = judge(one.terms, counts, ended=now >= one.closes)
-    return Seen(
-        one, counts, judgement, trip_evidence(one.terms), now, latches.read(one.record), latches.is_set(one.record)
-    )
+    return Seen(one, counts, judgement, now, latches.read(one.record), latches.is_set(one.record))
 
 
 def validated(main: GovernedState) -> tuple[Validated, ...]:

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelsmith.evidence.live_chart import live_chart
-from modelsmith.governance.window import judge, trip_evidence
-from modelsmith.live.latch import Latches
+from modelsmith.governance.window import Judgement, judge, trip_evidence
+from modelsmith.live.latch import Latched, Latches
+from modelsmith.live.watching import Watching
 from modelsmith.loop.shadow import Shadow, look_at_shadow
 from modelsmith.loop.window import Ended, Seen, last_ended, live_folder, look, watching_of
 from modelsmith.operations.contract import ARGUMENT, Request, Result
@@ -41,7 +42,7 @@ class LiveRequest(Request):
 
 
 class LiveResult(Result):
-    """A cluster's window as it stands now."""
+    """A cluster's window as it stands now, or its shadow: `WindowResult` or `ShadowResult`, in one form for readers."""
 
     cluster: str
     specialist: str
@@ -74,18 +75,42 @@ class LiveResult(Result):
     next: Step
 
 
+class WindowResult(LiveResult):
+    """A deployment's window, open or ended: nothing is copied in it."""
+
+    stage: Literal["window"] = "window"
+    compared: Literal[0] = 0
+    differing: Literal[0] = 0
+    opens: datetime
+    closes: datetime
+    svg: str | None = None
+
+
+class ShadowResult(LiveResult):
+    """A specialist in the shadow: it has no end, and nothing to take back."""
+
+    stage: Literal["shadow"] = "shadow"
+    opens: None = None
+    closes: None = None
+    minutes_left: float = 0.0
+    latched_at: None = None
+    latched: Literal[False] = False
+    ended_by: None = None
+    svg: str | None = None
+
+
 def run(workspace: Workspace, request: LiveRequest) -> LiveResult:
     """Look at a cluster's window."""
     main = read_governed_state(workspace.git, "HEAD")
     found = _find(workspace, main, request)
     if not request.svg:
         return found
-    place = "in the shadow" if found.stage == "shadow" else "in production"
+    place = "in the shadow" if isinstance(found, ShadowResult) else "in production"
     chart = live_chart(f"{found.specialist} {place}", found.outcome, found.findings, _line(found))
     return found.model_copy(update={"svg": write_picture(workspace, request.svg, chart)})
 
 
-def _find(workspace: Workspace, main: GovernedState, request: LiveRequest) -> LiveResult:
+def _find(workspace: Workspace, main: GovernedState, request: LiveRequest) -> WindowResult | ShadowResult:
     """The shadow where it is asked for; else the open window, or the last one that ended."""
     if request.shadow:
         return _copied(look_at_shadow(workspace, main, request.cluster))
@@ -100,97 +125,82 @@ def _find(workspace: Workspace, main: GovernedState, request: LiveRequest) -> Li
         return _over(workspace, ended)
 
 
-def _copied(seen: Shadow) -> LiveResult:
+def _copied(seen: Shadow) -> ShadowResult:
     one, cluster = seen.shadowed, seen.shadowed.cluster
     due = {
         "confirm": step("promote", {"cluster": cluster}),
         "roll-back": step("iterate", {"cluster": cluster}),
         "inconclusive": step("live", {"cluster": cluster}, shadow=True),
     }
-    return LiveResult(
+    return ShadowResult(
         cluster=cluster,
         specialist=one.specialist,
         record=one.record,
-        stage="shadow",
         compared=seen.compared,
         differing=seen.differing,
-        opens=None,
-        closes=None,
-        minutes_left=0.0,
         outcome=seen.judgement.outcome,
         reasons=seen.judgement.reasons,
         findings=seen.judgement.findings,
         trips_at=seen.trips_at,
         counts=seen.counts,
-        latched_at=None,
-        latched=False,
-        ended_by=None,
-        svg=None,
         next=due[seen.judgement.outcome],
     )
 
 
-def _open(seen: Seen) -> LiveResult:
-    one = seen.watching
-    return LiveResult(
-        cluster=one.cluster,
-        specialist=one.specialist,
-        record=one.record,
-        stage="window",
-        compared=0,
-        differing=0,
-        opens=one.opens,
-        closes=one.closes,
-        minutes_left=math.ceil(max(0.0, (one.closes - seen.at).total_seconds() / 6)) / 10,
-        outcome=seen.judgement.outcome,
-        reasons=seen.judgement.reasons,
-        findings=seen.judgement.findings,
-        trips_at=seen.trips_at,
-        counts=seen.counts,
-        latched_at=seen.latched.at if seen.latched else None,
-        latched=seen.is_latched,
-        ended_by=None,
-        svg=None,
-        next=_next(seen),
-    )
+def _open(seen: Seen) -> WindowResult:
+    left = math.ceil(max(0.0, (seen.watching.closes - seen.at).total_seconds() / 6)) / 10
+    latched = (seen.is_latched, seen.latched)
+    return _window(seen.watching, seen.judgement, seen.counts, latched, left, None, _next(seen))
 
 
-def _over(workspace: Workspace, ended: Ended) -> LiveResult:
+def _over(workspace: Workspace, ended: Ended) -> WindowResult:
     """Its figures are the evidence's, which gate and `verify` recompute."""
     one, live = ended.watching, ended.live
     latches = Latches(live_folder(workspace) / "latches")
-    latch = latches.read(one.record)
-    return LiveResult(
+    reasons = judge(live.terms, live.counts, ended=live.at >= one.closes).reasons
+    judged = Judgement(live.outcome, reasons, live.findings)
+    latched = (latches.is_set(one.record), latches.read(one.record))
+    return _window(one, judged, live.counts, latched, 0.0, ended.event, step("status", {}))
+
+
+def _window(
+    one: Watching,
+    judged: Judgement,
+    counts: Counts | None,
+    latched: tuple[bool, Latched | None],
+    minutes_left: float,
+    ended_by: Event | None,
+    following: Step,
+) -> WindowResult:
+    is_latched, latch = latched
+    return WindowResult(
         cluster=one.cluster,
         specialist=one.specialist,
         record=one.record,
-        stage="window",
-        compared=0,
-        differing=0,
         opens=one.opens,
         closes=one.closes,
-        minutes_left=0.0,
-        outcome=live.outcome,
-        reasons=judge(live.terms, live.counts, ended=live.at >= one.closes).reasons,
-        findings=live.findings,
-        trips_at=trip_evidence(live.terms),
-        counts=live.counts,
+        minutes_left=minutes_left,
+        outcome=judged.outcome,
+        reasons=judged.reasons,
+        findings=judged.findings,
+        trips_at=trip_evidence(one.terms),
+        counts=counts,
         latched_at=latch.at if latch else None,
-        latched=latches.is_set(one.record),
-        ended_by=ended.event,
-        svg=None,
-        next=step("status", {}),
+        latched=is_latched,
+        ended_by=ended_by,
+        next=following,
     )
 
 
-def _line(found: LiveResult) -> str:
+def _line(found: WindowResult | ShadowResult) -> str:
     stages = found.counts.stages if found.counts else ()
     mine, theirs = sum(one.specialist for one in stages), sum(one.incumbent for one in stages)
-    more = f"{found.minutes_left:g} minutes left" if found.minutes_left else "its time is over"
-    if found.stage == "shadow":
+    if isinstance(found, ShadowResult):
         more = f"{found.differing} of {found.compared} answers differ"
-    if found.ended_by:
+    elif found.ended_by:
         more = f"ended as {found.ended_by}"
+    else:
+        more = f"{found.minutes_left:g} minutes left" if found.minutes_left else "its time is over"
     return f"{mine} decisions of the specialist, {theirs} of the incumbent; {more}"
 
 
