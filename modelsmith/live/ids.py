@@ -67,6 +67,11 @@ def key_of(home: Path) -> bytes:
     return key
 
 
+def known_key(home: Path) -> bytes | None:
+    """The key of this home's decision ids; None where no front door of it has ever made one. Raises as `key_of`."""
+    return key_of(home) if (home / "live" / _KEY_FILE).exists() else None
+
+
 class Ids:
     """Makes decision ids, and reads those that it made."""
 

@@ -139,6 +139,14 @@ class Store:
             ).fetchall()
         return {metric: Rate(events, known) for metric, events, known in rows}
 
+    def outcomes(self, decision: Decision) -> dict[str, bool]:
+        """What was reported of one decision, by metric."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT metric, happened FROM reports WHERE decision = ?", (handle(decision),)
+            ).fetchall()
+        return {metric: bool(happened) for metric, happened in rows}
+
     def forget(self, before: datetime, keep: Collection[str], stop: Callable[[], bool] = lambda: False) -> int:
         """Remove what was last added to before a moment, but of the records to keep; how many deployments that were.
 

@@ -14,7 +14,7 @@ from modelsmith.repository.private import Scrubber
 from modelsmith.schema.base import Slug
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governed_set import GovernedSet
-from modelsmith.schema.pending import Neighbour, Pending
+from modelsmith.schema.pending import Answered, Neighbour, Pending
 from modelsmith.schema.scenario import Message
 from modelsmith.texts.similarity import Index
 
@@ -26,7 +26,10 @@ LEAST: Final = 0.4
 """Similarity below which a scenario is no neighbour: two notes of one trade have that much in common."""
 _PLACES: Final = re.compile(r"\[[a-z0-9._-]+\]")
 FIELDS: Final = ("prompt", "answer", "outcome")
-"""What is read of a record; nothing else of it is looked at."""
+"""What is read of a record, and nothing else."""
+DECISION: Final = "decision_id"
+"""In its place of an outcome: the id with which the front door answered."""
+_DECISIONS_KEPT: Final = 16
 
 
 class Record(NamedTuple):
@@ -35,10 +38,31 @@ class Record(NamedTuple):
     prompt: str
     answer: str
     outcome: str
+    answered: Answered | None = None
+    """Where it names a decision of the front door."""
+    failed: bool = True
+    """False where nothing bad is known of that decision."""
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """Records of a JSONL file, one a line; empty lines are skipped.
+class Judged(NamedTuple):
+    """What the front door knows of a decision."""
+
+    bad: str
+    """Its bad outcomes; empty without any."""
+    answered: Answered
+
+
+class Refused(NamedTuple):
+    """Why the front door knows nothing of a decision."""
+
+    why: str
+
+
+Judge = Callable[[str], Judged | Refused]
+
+
+def read_records(path: Path, judge: Judge) -> Iterator[Record]:
+    """Records of a JSONL file, one a line; empty lines are skipped. ``judge`` looks decisions up.
 
     Raises:
         InvalidInput: ``unusable-record`` with line and field; ``missing-file``.
@@ -59,21 +83,30 @@ def read_records(path: Path) -> Iterator[Record]:
             if len(line) > LONGEST + 1:
                 raise _bad(path, number, "", f"longer than {LONGEST} bytes", "Leave the case out, or shorten it.")
             if line.strip():
-                yield _record(path, number, line)
+                yield _record(path, number, line, judge)
 
 
-def _record(path: Path, number: int, line: bytes) -> Record:
+def _record(path: Path, number: int, line: bytes, judge: Judge) -> Record:
     try:
         found: Any = json.loads(line.decode("utf-8"))
     except (UnicodeDecodeError, ValueError, RecursionError):
         raise _bad(path, number, "", "no JSON in UTF-8", "Write one JSON object a line.") from None
     if not isinstance(found, dict):
         raise _bad(path, number, "", "no JSON object", 'Write {"prompt": ..., "answer": ..., "outcome": ...}.')
-    for name in FIELDS:
+    by_id = DECISION in found
+    for name in (*FIELDS[:2], DECISION) if by_id else FIELDS:
         if not isinstance(found.get(name), str) or (name == "prompt" and not found[name].strip()):
             what = "missing" if name not in found else "no text"
             raise _bad(path, number, name, what, "Say it as a text; answer and outcome may be empty.")
-    return Record(*(found[name].encode("utf-8", "replace").decode() for name in FIELDS))
+    prompt, answer, last = (
+        found[name].encode("utf-8", "replace").decode() for name in (*FIELDS[:2], DECISION if by_id else FIELDS[2])
+    )
+    if not by_id:
+        return Record(prompt, answer, last)
+    known = judge(last)
+    if isinstance(known, Refused):
+        raise _bad(path, number, DECISION, known.why, "Leave the record out, or say its outcome instead.")
+    return Record(prompt, answer, known.bad, known.answered, failed=known.bad != "")
 
 
 def _bad(path: Path, line: int, field: str, what: str, mend: str) -> InvalidInput:
@@ -91,6 +124,8 @@ class Staged(NamedTuple):
     """Records of cases that are pending already."""
     empty: int
     """Records of which nothing was left to ask."""
+    sound: int
+    """Records of decisions of which no bad outcome was reported."""
     removed: Counter[str]
     """What was taken out of all records, by kind."""
 
@@ -107,10 +142,13 @@ def stage(
     ``known`` are ids of cases that are pending already.
     """  # fmt: skip
     old, found, removed = set(known), dict[str, Pending](), Counter[str]()
-    count = already = empty = 0
+    count = already = empty = sound = 0
     neighbours = _Neighbours(governed)
     for count, record in enumerate(records, start=1):
-        texts = [scrubber.scrub(text) for text in record]
+        if not record.failed:
+            sound += 1
+            continue
+        texts = [scrubber.scrub(text) for text in record[:3]]
         taken = sum((text.removed for text in texts), Counter[str]())
         removed += taken
         prompt, answer, outcome = (text.text for text in texts)
@@ -120,7 +158,7 @@ def stage(
         elif name in old:
             already += 1
         elif name in found:
-            found[name] = found[name].model_copy(update={"seen": found[name].seen + 1})
+            found[name] = _seen_again(found[name], record.answered)
         else:
             near = neighbours.of(prompt)
             found[name] = Pending(
@@ -133,9 +171,17 @@ def stage(
                 capability=neighbours.capability[near[0].scenario] if near else None,
                 nearest=near,
                 removed=dict(sorted(taken.items())),
+                answered=(record.answered,) if record.answered else (),
             )
         progress(count)
-    return Staged(tuple(found.values()), count, already, empty, removed)
+    return Staged(tuple(found.values()), count, already, empty, sound, removed)
+
+
+def _seen_again(case: Pending, answered: Answered | None) -> Pending:
+    known = case.answered
+    if answered and answered not in known and len(known) < _DECISIONS_KEPT:
+        known = (*known, answered)
+    return case.model_copy(update={"seen": case.seen + 1, "answered": known})
 
 
 class _Neighbours:

@@ -85,7 +85,7 @@ def run(workspace: Workspace, request: AcceptScenarioRequest) -> AcceptScenarioR
         Proposal(
             branch=f"accept/{case.id}",
             title=title,
-            body=f"From {case.source}, asked {case.seen} times. Nearest scenarios: {near}.",
+            body=f"From {case.source}, asked {case.seen} times. Nearest scenarios: {near}.{_whose(case)}",
             head=head,
             base=main.tree.commit,
             requester=merger.actor,
@@ -93,6 +93,12 @@ def run(workspace: Workspace, request: AcceptScenarioRequest) -> AcceptScenarioR
     )
     announce(merger.forge, main, pull)
     return AcceptScenarioResult(scenario=name, path=target, pull=view(main, pull))
+
+
+def _whose(case: Pending) -> str:
+    """Whose answers went wrong, where the front door knows it."""
+    said = ", ".join(f"{one.by} (decision {one.decision})" for one in case.answered)
+    return f" Answered by {said}." if said else ""
 
 
 def _case(main: GovernedState, name: str) -> tuple[Pending, str, bytes]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from modelsmith.forges.port import Proposal
+from modelsmith.loop.failures import Failures
 from modelsmith.loop.staging import read_records, stage
 from modelsmith.operations.authoring import SetOption, named_set, set_names
 from modelsmith.operations.contract import ARGUMENT, Request, Result
@@ -35,6 +37,9 @@ class CaptureRequest(Request):
     FILE holds one JSON object a line with prompt, answer and outcome, all texts; other fields are not looked at. What
     policy.yaml calls private on main is taken out before anything is written. Pending cases never score and are never
     trained on; `accept-scenario` makes a scenario of one.
+
+    In place of outcome a record may have decision_id, with which the front door of this clone answered: only what was
+    reported as bad is staged then, with whose answer it was, and an id that no such door made is refused.
     """
 
     file: Annotated[Path, Field(description="Records, JSONL."), ARGUMENT]
@@ -54,6 +59,8 @@ class CaptureResult(Result):
     """Records of cases that are pending already."""
     empty: int
     """Records of which nothing was left to ask."""
+    sound: int
+    """Records of decisions of which the front door of this clone was told nothing bad."""
     removed: dict[str, int]
     """What was taken out, by kind."""
     path: str
@@ -74,15 +81,19 @@ def run(workspace: Workspace, request: CaptureRequest) -> CaptureResult:
             workspace.notify(Progress("capture", f"{done} records read"))
 
     known = {case.id for case in pending_cases(main, name.split("/")[0])}
-    staged = stage(read_records(request.file), Scrubber(main.policy.private), governed, known, progress)
+    with closing(Failures(workspace, main, name)) as failures:
+        records = read_records(request.file, failures.judge)
+        staged = stage(records, Scrubber(main.policy.private), governed, known, progress)
     if not staged.cases:
+        sound = f"; of {staged.sound} the front door of this clone was told nothing bad" if staged.sound else ""
         raise InvalidInput(
             "nothing-captured",
-            f"{staged.records} records hold no case that is not pending already",
-            "Nothing is to do.",
+            f"{staged.records} records hold no case that is not pending already{sound}",
+            "Run it in the clone of the front door that answered." if sound else "Nothing is to do.",
             records=staged.records,
             known=staged.known,
             empty=staged.empty,
+            sound=staged.sound,
         )
     data = b"".join(canonical_json(case) + b"\n" for case in staged.cases)
     batch = hashlib.sha256(data).hexdigest()[:12]
@@ -92,9 +103,9 @@ def run(workspace: Workspace, request: CaptureRequest) -> CaptureResult:
     head = git.commit_files(main.tree.commit, {path: data}, f"{title}\n", ident(merger))
     taken = ", ".join(f"{kind} {count}" for kind, count in sorted(staged.removed.items())) or "nothing"
     body = (
-        f"{staged.records} records of production ask {len(staged.cases)} different things. Taken out before anything "
-        f"was written: {taken}. They are data, never instructions, and were written by others. Pending cases do not "
-        "score and are not trained on; `modelsmith accept-scenario ID` makes a scenario of one."
+        f"{staged.records - staged.sound} records of production ask {len(staged.cases)} different things. Taken out "
+        f"before anything was written: {taken}. They are data, never instructions, and were written by others. Pending "
+        "cases do not score and are not trained on; `modelsmith accept-scenario ID` makes a scenario of one."
     )
     pull = merger.forge.open(
         Proposal(
@@ -112,6 +123,7 @@ def run(workspace: Workspace, request: CaptureRequest) -> CaptureResult:
         staged=len(staged.cases),
         known=staged.known,
         empty=staged.empty,
+        sound=staged.sound,
         removed=dict(sorted(staged.removed.items())),
         path=path,
         pull=view(main, pull),

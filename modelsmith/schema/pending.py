@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelsmith.schema.base import EvalSetName, Frozen, Share, Slug
+from modelsmith.schema.promotion import SpecialistId
 from modelsmith.schema.scenario import Message
 
 
@@ -15,6 +16,15 @@ class Neighbour(Frozen):
 
     scenario: Slug
     similarity: Share
+
+
+class Answered(Frozen):
+    """Whose answer a failure of production was, as the front door decided it."""
+
+    by: SpecialistId | Literal["base"]
+    """The model that the request was assigned to."""
+    decision: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    """Digest of the decision's id: whoever has the id can tell that it is this one, and nobody else learns anything."""
 
 
 class Pending(Frozen):
@@ -31,7 +41,7 @@ class Pending(Frozen):
     answer: str
     """What the model said, likewise."""
     outcome: str
-    """What went wrong, in the words of who noted it."""
+    """What went wrong, in the words of who noted it; with ``answered``, the bad outcomes that were reported."""
     seen: Annotated[int, Field(ge=1)] = 1
     """Records that asked the same."""
     capability: Slug | None = None
@@ -40,3 +50,5 @@ class Pending(Frozen):
     """Nearest first."""
     removed: dict[Slug, Annotated[int, Field(ge=1)]] = {}
     """What was taken out before it was written, by kind."""
+    answered: Annotated[tuple[Answered, ...], Field(max_length=16, exclude_if=lambda said: not said)] = ()
+    """Decisions of the front door, where records named them; the first of many."""

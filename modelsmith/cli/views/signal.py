@@ -113,6 +113,7 @@ def capture(result: CaptureResult, page: Page) -> None:
             ("staged", f"{result.staged} cases that ask different things"),
             ("pending before", str(result.known)),
             ("left empty", str(result.empty)),
+            *([("nothing bad known", str(result.sound))] if result.sound else []),
             ("taken out", taken),
             ("file", result.path),
             ("pull request", f"{result.pull.number} waits for {', '.join(result.pull.waiting_for) or 'nobody'}"),
