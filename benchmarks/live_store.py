@@ -1,12 +1,17 @@
 """What the front door's store of counts costs, and how long a window takes to read, by decisions that it holds.
 
 Decisions and their answers are noted in batches, as the door's thread does; then a window is read, and a thousand
-decisions more and a hundred reports are added. A window is read from tallies that every transaction keeps up to date.
+decisions more are added. A window is read from tallies that every transaction keeps up to date.
+
+Beyond a million, rows are put in by SQL, as many and as they would be but without the making of decisions; then some
+are noted by the door's way, which is what is timed. The file lies where ``TMPDIR`` says.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import sqlite3
 import statistics
 import tempfile
 import time
@@ -17,10 +22,14 @@ from common import RESULTS, machine, save, table
 
 from modelsmith.live.ids import Ids
 from modelsmith.live.port import Answered, Decision
-from modelsmith.live.store import Note, Store, measured_of
+from modelsmith.live.store import UNITS, Note, Store, measured_of
 from modelsmith.schema.canonical import digest
 
 GOAL_SECONDS = 1.0
+BY_THE_DOOR = 1_000_000
+"""Decisions that are noted by the door's way; those beyond by SQL."""
+AT_ONCE = 500_000
+"""Rows of one transaction of SQL."""
 RECORD = digest("a deployment")
 BATCH = 5_000
 ANSWERED = measured_of(Answered(200, 50.0, 200.0, 100, 20, format_ok=True), 800.0)
@@ -38,11 +47,38 @@ def _decided(ids: Ids, n: int, at: datetime) -> Decision:
     return ids.decision("c", "iter-002-0000000a", "base", RECORD, arm, unit, 0.5, "canary", at)
 
 
+def fill(file: Path, number: int) -> None:
+    """Put in so many decisions with their answers, each of a unit of its own, half of them the specialist's."""
+    database = sqlite3.connect(file, isolation_level=None)
+    database.execute("PRAGMA synchronous=OFF")
+    database.execute("PRAGMA cache_size=-200000")
+    while number:
+        some = min(AT_ONCE, number)
+        number -= some
+        handles = [os.urandom(8) for _ in range(some)]
+        units = sorted(zip((os.urandom(8).hex() for _ in range(some)), handles, strict=True))
+        database.execute("BEGIN IMMEDIATE")
+        database.executemany("INSERT INTO units VALUES (?, ?, ?)", ((RECORD, *one) for one in units))
+        database.executemany("INSERT INTO measured VALUES (?, ?)", ((one, RECORD) for one in sorted(handles)))
+        for metric in (UNITS, *(name for name, happened in ANSWERED.items() if happened is not None)):
+            for arm, more in (("specialist", some // 2), ("incumbent", some - some // 2)):
+                database.execute(
+                    "UPDATE tallies SET events = events + ?, known = known + ? WHERE arm = ? AND metric = ?",
+                    (more if metric == UNITS else 0, more, arm, metric),
+                )
+        database.execute("COMMIT")
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+
+
 def measure(sizes: list[int], file: Path) -> list[dict[str, float]]:
     """Fill one store up to each size and look."""
     ids, held, found = Ids(bytes(32)), 0, []
     store = Store(file)
     for size in sizes:
+        if size > BY_THE_DOOR:
+            fill(file, size - BATCH - held)
+            held = size - BATCH
         begin, count = time.perf_counter(), held
         while held < size:
             store.note(decisions(ids, held, min(BATCH, size - held)))
@@ -76,7 +112,7 @@ def measure(sizes: list[int], file: Path) -> list[dict[str, float]]:
 def main() -> None:
     """Measure, print a table, write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--decisions", type=int, nargs="+", default=[10_000, 1_000_000, 10_000_000])
+    parser.add_argument("--decisions", type=int, nargs="+", default=[10_000, 100_000, 1_000_000, 10_000_000])
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(sorted(given.decisions), Path(folder, "counts.sqlite3"))
