@@ -55,8 +55,8 @@ class Door:
         """The web application that answers requests."""
         app = web.Application(middlewares=[self._outermost], client_max_size=self.counting.limits.body_bytes)
         app.on_response_prepare.append(signed)
-        app.router.add_post("/v1/chat/completions", self._chat)
-        app.router.add_post("/v1/feedback", self._feedback)
+        app.router.add_post("/v1/chat/completions", self._chat, expect_handler=_not_yet)
+        app.router.add_post("/v1/feedback", self._feedback, expect_handler=_not_yet)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/readyz", self._ready)
@@ -115,6 +115,8 @@ class Door:
         if request.content_type != JSON or request.headers.get("Content-Encoding", "identity") != "identity":
             raise Refused(415, "not-json", "Send Content-Type: application/json, not compressed.")
         try:
+            if "Expect" in request.headers:
+                await self._invite(request)
             if request.content.is_eof():  # all of it is here: nothing to wait for
                 return await request.read()
             async with asyncio.timeout(self.counting.limits.body_seconds):
@@ -124,6 +126,16 @@ class Door:
             raise Refused(413, "body-too-large", f"A body has at most {most} bytes.") from None
         except TimeoutError:
             raise Refused(408, "body-too-slow", "The body did not come in time.") from None
+
+    async def _invite(self, request: web.Request) -> None:
+        """Ask for a body that waits for it: by now it is known whose it is, and that it may come."""
+        if request.headers["Expect"].lower() != "100-continue":
+            raise Refused(417, "unknown-expectation", "The door knows no expectation but 100-continue.")
+        if (request.content_length or 0) > self.counting.limits.body_bytes:
+            raise web.HTTPRequestEntityTooLarge(self.counting.limits.body_bytes, request.content_length or 0)
+        if not request.content.is_eof():
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # this is no part of the answer yet
 
     def _served(self) -> Served:
         if self.follower.served is None:
@@ -195,6 +207,10 @@ class Door:
         self.counting.metrics.state(self.follower, self._gate)
         kind, data = self.counting.recorder.exposition()
         return web.Response(body=data + self.counting.metrics.exposition(), headers={"Content-Type": kind})
+
+
+async def _not_yet(request: web.Request) -> None:
+    """In place of aiohttp's own handler of ``Expect``, which asks for the body before anybody looks at the key."""
 
 
 def _name(caller: Token | None) -> str:

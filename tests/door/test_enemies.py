@@ -280,6 +280,35 @@ def test_a_key_opens_its_clusters_until_it_is_revoked(play, tmp_path):
     play(scene, keys=keys)
 
 
+def test_who_waits_with_a_body_is_refused_before_it_is_sent(play, tmp_path):
+    keys = callers(tmp_path)
+    good = keys.issue("caller", (), 1)[1]
+    body = json.dumps(ASKED).encode()
+
+    async def asked(door, key, length, expected="100-continue", path="chat/completions"):
+        """The first thing that is said to a caller who waits, and what is said when the body has come."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        head = f"POST /v1/{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: {expected}\r\n"
+        writer.write(f"{head}Authorization: Bearer {key}\r\nContent-Length: {length}\r\n\r\n".encode())
+        first = int((await reader.readuntil(b"\r\n\r\n")).split()[1])
+        then = None
+        if first == 100:
+            writer.write(body)
+            then = int((await reader.readuntil(b"\r\n\r\n")).split()[1])
+        writer.close()
+        return first, then
+
+    async def scene(door):
+        assert await asked(door, "bad", len(body)) == (401, None)
+        assert await asked(door, "bad", len(body), path="feedback") == (401, None)
+        assert await asked(door, good, 1 << 30) == (413, None)
+        assert await asked(door, good, len(body), expected="a miracle") == (417, None)
+        assert door.specialist.asked == []
+        assert await asked(door, good, len(body)) == (100, 200)
+
+    play(scene, keys=keys)
+
+
 def test_a_damaged_file_of_keys_opens_nothing_and_is_said(play, tmp_path):
     keys = callers(tmp_path)
     good = keys.issue("caller", (), 1)[1]
