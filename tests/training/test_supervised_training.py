@@ -367,7 +367,7 @@ def test_a_worker_trains_on_nothing_but_what_the_job_names(
     class Meddling(Thread):
         def submit(self, folder: Path) -> Submitted:
             if damaged == "the base model":
-                self._base = tmp_path
+                self._places = (tmp_path,)
             else:
                 path = folder / damaged
                 path.write_text(path.read_text().replace("cause", "effect") + " ")
