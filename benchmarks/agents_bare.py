@@ -1,7 +1,12 @@
-"""A bare server of the official SDK with one tool, and nothing of ours round the operation; see agents.py."""
+"""A bare server of the official SDK with one tool of ours on it, and nothing else of ours; see agents.py.
+
+The tool is declared as ours declares it (a client holds each answer against the schema), calls the same function, and
+answers an object of the same form. Nothing of ours is imported before it is called.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,19 +20,29 @@ TOOL = "modelsmith_status"
 
 
 def bare(start: Path) -> Server[Any]:
-    def status() -> Any:
+    def declared() -> types.Tool:
+        from modelsmith.mcp.schemas import answer_schema, input_schema
+        from modelsmith.operations.status import StatusRequest, StatusResult
+
+        return types.Tool(
+            name=TOOL, input_schema=input_schema(StatusRequest, {}), output_schema=answer_schema(StatusResult)
+        )
+
+    def status() -> dict[str, Any]:
         from modelsmith.operations.status import StatusRequest, run
         from modelsmith.repository.workspace import Workspace
 
-        return run(Workspace.find(start), StatusRequest())
+        result = run(Workspace.find(start), StatusRequest())
+        said = result.model_dump(mode="json", by_alias=True)
+        return {"exit": int(result.exit_code()), "marker": "", "result": said, "shortened": []}
 
     async def list_tools(ctx: Any, params: Any) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=[types.Tool(name=TOOL, input_schema={"type": "object"})])
+        return types.ListToolsResult(tools=[declared()])
 
     async def call_tool(ctx: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
-        result = await anyio.to_thread.run_sync(status)
-        text = types.TextContent(text=result.model_dump_json())
-        return types.CallToolResult(content=[text], structured_content=result.model_dump(mode="json"))
+        said = await anyio.to_thread.run_sync(status)
+        text = types.TextContent(text=json.dumps(said))
+        return types.CallToolResult(content=[text], structured_content=said)
 
     return Server("bare", version="1", on_list_tools=list_tools, on_call_tool=call_tool)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzz import commandline, governed, history, machine, proofs, readers, unkeyed
+from fuzz import commandline, governed, history, machine, proofs, readers, runbooks, unkeyed
 
 PARSERS = {
     target.name: target
@@ -13,6 +13,7 @@ PARSERS = {
         *unkeyed.TARGETS,
         *history.TARGETS,
         *machine.TARGETS,
+        *runbooks.TARGETS,
     )
 }
 """By name."""

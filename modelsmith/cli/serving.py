@@ -1,4 +1,7 @@
-"""How the command line starts servers, for agents and for applications, and lets a person issue tokens for them."""
+"""How the command line starts servers, for agents and for applications, and lets a person issue tokens for them.
+
+A server for agents is started anew for each session, so what it does not need is imported where it is needed.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelsmith.cli.output import say
-from modelsmith.cli.page import Page
 from modelsmith.operations.table import Role, known_role
-from modelsmith.repository.document import meant
-from modelsmith.repository.load import cluster_names
-from modelsmith.repository.paths import place
-from modelsmith.repository.workspace import Workspace, home
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 
 if TYPE_CHECKING:
@@ -48,6 +45,8 @@ def serve_agents(asked: Role | None, clusters: tuple[str, ...], door: str) -> No
         from modelsmith.mcp.calls import Session
         from modelsmith.mcp.server import serve_stdio
         from modelsmith.mcp.tools import ASKS
+    from modelsmith.repository.paths import place
+
     specialists = _specialists(clusters, door)
     scopes = (f"{ASKS}*",) if specialists and asked is None and own is None else ("*",)
     serve_stdio(Session(place(Path.cwd(), Path("/")), role, scopes), specialists)
@@ -79,6 +78,10 @@ def serve_over_http(
         from modelsmith.mcp.oidc import Provider
         from modelsmith.repository.listening import Listening
         from modelsmith.repository.tokens import Tokens
+    from modelsmith.cli.output import say
+    from modelsmith.repository.paths import place
+    from modelsmith.repository.workspace import home
+
     listening = Listening(host, port, names, certificate, key)
     app = make_app(
         place(Path.cwd(), Path("/")), Tokens(home()), listening, Provider.read(home()), _specialists(clusters, door)
@@ -112,7 +115,9 @@ def serve_door(
     refuse_agents("serve applications")
     if bool(certificate) != bool(key):
         raise InvalidInput("usage", "A certificate and its key go together", "Give --tls-cert and --tls-key.")
+    from modelsmith.cli.output import say
     from modelsmith.repository.listening import Listening
+    from modelsmith.repository.paths import place
     from modelsmith.repository.workspace import Workspace
 
     workspace = Workspace.find(place(Path.cwd(), Path("/")))
@@ -130,6 +135,7 @@ def serve_door(
 def agent_tokens() -> Tokens:
     """Tokens by which agents call the server of tools."""
     from modelsmith.repository.tokens import Tokens
+    from modelsmith.repository.workspace import home
 
     return Tokens(home())
 
@@ -137,12 +143,15 @@ def agent_tokens() -> Tokens:
 def door_keys() -> Tokens:
     """Keys by which applications ask the front door."""
     from modelsmith.repository.tokens import callers
+    from modelsmith.repository.workspace import home
 
     return callers(home())
 
 
 def issue(tokens: Tokens, role: str, scopes: tuple[str, ...], days: int) -> None:
     """Issue a token and show it."""
+    from modelsmith.cli.page import Page
+
     refuse_agents("issue a token")
     made, secret = tokens.issue(role, scopes, days)
     Page().rows(
@@ -163,6 +172,7 @@ def issue_to_agent(role: Role, scopes: tuple[str, ...], days: int) -> None:
     """
     refuse_agents("issue a token")
     from modelsmith.mcp.tools import ASKS, tools_of
+    from modelsmith.repository.document import meant
 
     names = [tool.name for tool in tools_of(role)]
     for scope in scopes:
@@ -177,6 +187,8 @@ def issue_to_application(clusters: tuple[str, ...], days: int) -> None:
     Raises:
         InvalidInput: ``unknown-cluster`` in a clone none of whose clusters the key would be for; as `issue`.
     """
+    from modelsmith.repository.document import meant
+
     known = _clusters_here()
     for pattern in clusters if known else ():
         if not fnmatch.filter(known, pattern):
@@ -187,6 +199,9 @@ def issue_to_application(clusters: tuple[str, ...], days: int) -> None:
 
 def _clusters_here() -> tuple[str, ...]:
     """Names of the clusters in the work tree, against slips of the keyboard; none outside of a clone."""
+    from modelsmith.repository.load import cluster_names
+    from modelsmith.repository.workspace import Workspace
+
     try:
         return cluster_names(Workspace.find(Path.cwd()).files)
     except InvalidInput:
@@ -195,6 +210,8 @@ def _clusters_here() -> tuple[str, ...]:
 
 def list_all(tokens: Tokens) -> None:
     """Show what is kept of each token."""
+    from modelsmith.cli.page import Page
+
     page = Page()
     for one in tokens.all():
         until = "expired" if one.expired else f"until {one.expires_at.isoformat(timespec='minutes')}"
@@ -203,6 +220,8 @@ def list_all(tokens: Tokens) -> None:
 
 def revoke(tokens: Tokens, token: str) -> None:
     """Revoke a token."""
+    from modelsmith.cli.output import say
+
     refuse_agents("revoke a token")
     found = tokens.revoke(token)
     say(f"revoked {found.id}, of the role {found.role}")

@@ -1,4 +1,7 @@
-"""One call of a tool, whatever carries it: from name and arguments to an answer or a typed refusal."""
+"""One call of a tool, whatever carries it: from name and arguments to an answer or a typed refusal.
+
+What only a call needs is imported by the first one: a server answers its client before.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -22,15 +25,15 @@ from modelsmith.mcp.schemas import OUR_OWN
 from modelsmith.mcp.tools import Tool, find_tool, steps, tools, tools_of
 from modelsmith.mcp.withheld import without_held_out
 from modelsmith.operations.contract import Request, Result
-from modelsmith.operations.job_view import start_job
 from modelsmith.operations.table import Role
-from modelsmith.repository.git import Git
-from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.docs import json_schema
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.plaintext import visible
 from modelsmith.schema.progress import Notify, silent
 from modelsmith.schema.system import known_failures
+
+if TYPE_CHECKING:
+    from modelsmith.repository.workspace import Workspace
 
 LARGEST = 65_536
 """Bytes of a call's arguments as JSON, at most."""
@@ -65,6 +68,8 @@ class Session:
         Raises:
             ModelsmithError: as `Workspace.find`.
         """
+        from modelsmith.repository.workspace import Workspace
+
         return Workspace.find(self.start, notify, self.role)
 
 
@@ -173,6 +178,8 @@ def _require_each(session: Session, tool: Tool, called: Set[str]) -> None:
 
 def _run(tool: Tool, workspace: Workspace, request: Request) -> Result:
     if tool.row.long:
+        from modelsmith.operations.job_view import start_job
+
         return start_job(workspace, tool.operation, request)
     return tool.load().run(workspace, request)
 
@@ -272,6 +279,8 @@ def places(workspace: Workspace) -> dict[str, str]:
 @cache
 def _configured(root: Path) -> dict[str, str]:
     """Folders that the clone's settings name, as they were when they were first asked for."""
+    from modelsmith.repository.git import Git
+
     found = {name: Git(root).setting(f"modelsmith.{name}") or "" for name in ("forge", "keys")}
     return {value: f"<{name}>" for name, value in found.items() if value.startswith("/")}
 

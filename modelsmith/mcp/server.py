@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
+from threading import Lock
 from typing import Any
 
 import anyio
@@ -46,10 +47,7 @@ def make_server(who: WhoCalls, watch: Watch, specialists: Specialists | None = N
     async def list_tools(ctx: Any, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         session = who()
 
-        def read() -> list[types.Tool]:
-            return [_tool(tool.name, tasks.given(ctx, session, tool.name)) for tool in session.tools()]
-
-        own = await anyio.to_thread.run_sync(read)
+        own = await anyio.to_thread.run_sync(_listed, session, lambda name: tasks.given(ctx, session, name))
         return types.ListToolsResult(tools=own + (specialists.listed(session) if specialists else []))
 
     async def call_tool(ctx: Any, params: types.CallToolRequestParams) -> HandlerResult:
@@ -121,6 +119,15 @@ def _result(reply: Reply) -> types.CallToolResult:
     return types.CallToolResult(content=[text], structured_content=reply.body)
 
 
+_READING = Lock()
+
+
+def _listed(session: Session, in_the_end: Callable[[str], bool]) -> list[types.Tool]:
+    """The session's tools; whoever asks while somebody reads them waits, and finds them read."""
+    with _READING:
+        return [_tool(tool.name, in_the_end(tool.name)) for tool in session.tools()]
+
+
 @cache
 def _tool(name: str, in_the_end: bool) -> types.Tool:
     tool = find_tool(name)
@@ -135,17 +142,21 @@ def _tool(name: str, in_the_end: bool) -> types.Tool:
     )
 
 
+def _never(name: str) -> bool:
+    return False
+
+
 def serve_stdio(session: Session, specialists: Specialists | None = None) -> None:
     """Serve one client on standard input and output until it closes them.
 
-    Its tools are read first: clients wait long for a server to start, and seconds for the list of its tools.
+    Its tools, which take a second, are read while it shakes hands: it asks for their list next.
     """
-    for tool in session.tools():
-        _tool(tool.name, in_the_end=False)
     server = make_server(lambda: session, Watch(session.start), specialists)
 
     async def serve() -> None:
-        async with stdio_server() as (reading, writing):
+        async with stdio_server() as (reading, writing), anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(anyio.to_thread.run_sync, abandon_on_cancel=True), _listed, session, _never)
             await server.run(reading, writing, server.create_initialization_options())
+            tasks.cancel_scope.cancel()
 
     anyio.run(serve)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 import mcp_types as types
@@ -25,9 +25,11 @@ from pydantic import Field
 
 from modelsmith.mcp.calls import Reply, Session, allowed, answer_of_job, call, refusal, refusal_of_job
 from modelsmith.mcp.tools import find_tool, tool_of
-from modelsmith.operations.job_tasks import Task, find_task, task_of
-from modelsmith.operations.job_view import JobView
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
+
+if TYPE_CHECKING:
+    from modelsmith.operations.job_tasks import Task
+    from modelsmith.operations.job_view import JobView
 
 EXTENSION = "io.modelcontextprotocol/tasks"
 POLL = 5000
@@ -78,6 +80,8 @@ class Tasks:
 
     async def made(self, session: Session, job: str) -> dict[str, Any]:
         """What the client of a call that became a job is given to poll."""
+        from modelsmith.operations.job_tasks import task_of
+
         task = await anyio.to_thread.run_sync(lambda: task_of(session.workspace(), job, _holder(session)))
         return {"resultType": "task", **_state(task, "working", _words(task.job))}
 
@@ -145,6 +149,8 @@ class Tasks:
         Raises:
             MCPError: it is not the session's.
         """
+        from modelsmith.operations.job_tasks import find_task
+
         try:
             for name in (SHOWS, *needs):
                 allowed(session, name)

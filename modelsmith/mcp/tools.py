@@ -15,7 +15,6 @@ from typing import Any
 from modelsmith.mcp.names import Words
 from modelsmith.mcp.schemas import answer_schema, input_schema
 from modelsmith.operations.contract import Result
-from modelsmith.operations.job_view import JobStarted
 from modelsmith.operations.table import OPERATIONS, Operation, Verb
 
 ASKS = "ask_"
@@ -72,6 +71,8 @@ class Tool:
 
     def answer(self, in_the_end: bool = False) -> type[Result]:
         """What it answers, as a type: a long one at once, or ``in_the_end`` what its operation gives."""
+        from modelsmith.operations.job_view import JobStarted
+
         return JobStarted if self.row.long and not in_the_end else self.load().result
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
-from modelsmith.operations.events import newest
-from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import ModelsmithError
+
+if TYPE_CHECKING:
+    from modelsmith.repository.workspace import Workspace
 
 EVERY = 0.5
 """Seconds between two looks at the ledger, while somebody listens."""
@@ -71,6 +73,9 @@ class Watch:
 
     def _look(self) -> str | None:
         """The end of the ledger; what was seen last where it cannot be read now."""
+        from modelsmith.operations.events import newest
+        from modelsmith.repository.workspace import Workspace
+
         try:
             self._workspace = self._workspace or Workspace.find(self._start)
             return newest(self._workspace)

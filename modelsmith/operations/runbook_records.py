@@ -16,7 +16,7 @@ from typing import Final
 from pydantic import JsonValue, ValidationError
 
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.canonical import canonical_json, is_canonical
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 from modelsmith.schema.runbook_run import AuditedRun, RunOf, Sealed, StepRecord, audited
 from modelsmith.signing.files import write_atomically
@@ -77,10 +77,13 @@ class Runs:
 
     def _all(self) -> Iterator[RunOf]:
         for path in sorted(self._folder.glob(f"*/{_RUN}")):
+            data = path.read_bytes()
             try:
-                run = RunOf.model_validate_json(path.read_bytes())
+                run = RunOf.model_validate_json(data)
             except ValidationError:
                 raise _bad(path, "cannot be read") from None
+            if not is_canonical(data, run):
+                raise _bad(path, "was not written by this machine")
             if self._of(run) != path.parent:
                 raise _bad(path, "lies in the folder of another run")
             yield run
@@ -94,7 +97,7 @@ class Runs:
             sealed = Sealed.model_validate_json(data)
         except ValidationError:
             raise _bad(path, "cannot be read") from None
-        if not hmac.compare_digest(sealed.mac, self._mac(sealed.record)) or canonical_json(sealed) != data:
+        if not is_canonical(data, sealed) or not hmac.compare_digest(sealed.mac, self._mac(sealed.record)):
             raise _bad(path, "was not written by this machine, or was changed since")
         return sealed.record
 
