@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from threading import Semaphore
 from typing import Any, Final, NamedTuple
 
@@ -76,11 +77,16 @@ class Pair(NamedTuple):
     streamed: bool
 
     def verdicts(self) -> tuple[bool | None, bool | None, bool | None]:
-        """Whether each keeps the format, and whether they differ; None of what cannot be told."""
-        known = [one.verdict(self.streamed) if one else None for one in (self.mine, self.theirs)]
+        """Whether each keeps the format, and whether they differ; None of what cannot be told.
+
+        What one of them answers takes no verdict from the other: else a specialist could choose what is compared.
+        """
+        mine, theirs = (_guarded(partial(one.verdict, self.streamed)) if one else None for one in self[:2])
+        return mine, theirs, _guarded(self._differ)
+
+    def _differ(self) -> bool | None:
         said = [one.answers(self.streamed) if one else [] for one in (self.mine, self.theirs)]
-        differs = any(_differ(*pair) for pair in zip(*said, strict=True)) if len(said[0]) == len(said[1]) > 0 else None
-        return known[0], known[1], differs
+        return any(_differ(*pair) for pair in zip(*said, strict=True)) if len(said[0]) == len(said[1]) > 0 else None
 
 
 class FormatChecks:
@@ -103,28 +109,15 @@ class FormatChecks:
         """Check it in the thread, tell the verdict there, and give the room back."""
 
         def work() -> None:
-            verdict = None
-            try:
-                verdict = sample.verdict(streamed)
-            except Exception:  # an answer that cannot be checked was not checked; serving goes on
-                _log.exception("the format of an answer could not be checked")
-            finally:
-                self.drop(sample)
+            verdict = _guarded(partial(sample.verdict, streamed))
+            self.drop(sample)
             told(verdict)
 
         self._checks.put(work)
 
     def compare(self, pair: Pair, told: Callable[[bool | None, bool | None, bool | None], None]) -> None:
         """Check two answers to one request in the thread; tell the verdict of each, and whether they differ."""
-
-        def work() -> None:
-            try:
-                told(*pair.verdicts())
-            except Exception:  # as above
-                _log.exception("two answers could not be compared")
-                told(None, None, None)
-
-        self._checks.put(work)
+        self._checks.put(lambda: told(*pair.verdicts()))
 
     def close(self) -> None:
         """Check what is waiting, and end."""
@@ -135,8 +128,17 @@ def _run(checks: Sequence[Callable[[], None]]) -> None:
     for check in checks:
         try:
             check()
-        except Exception:  # of one answer; the others are checked all the same
-            _log.exception("what an answer's check came to could not be told")
+        except Exception as error:  # of one answer; the others are checked all the same
+            _log.error("what an answer's check came to could not be told: %s", type(error).__name__)
+
+
+def _guarded(check: Callable[[], bool | None]) -> bool | None:
+    """What a check says; an answer that cannot be checked was not checked, and serving goes on."""
+    try:
+        return check()
+    except Exception as error:  # without its words: they may hold what was answered
+        _log.error("the format of an answer could not be checked: %s", type(error).__name__)
+        return None
 
 
 def texts(raw: bytes, streamed: bool) -> list[tuple[str, bool]] | None:
@@ -156,7 +158,7 @@ def texts(raw: bytes, streamed: bool) -> list[tuple[str, bool]] | None:
             said.setdefault(number, []).append(part.get("content") or "")
             ends[number] = choice.get("finish_reason") or ends.get(number)
         return [("".join(said[number]), ends[number] == "length") for number in sorted(said)]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 

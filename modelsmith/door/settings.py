@@ -62,7 +62,8 @@ class Limits(Frozen):
     checked_at_once: Annotated[int, Field(ge=0, le=10_000)] = 64
     """Answers under way whose format is looked at when they are whole, each of at most 1 MiB; 0: of none."""
     shadows_at_once: Annotated[int, Field(ge=0, le=1000)] = 8
-    """Copies of requests under way, for specialists that are not deployed yet; others are not copied. 0: none."""
+    """Copies of one cluster's requests under way, for a specialist that is not deployed yet; others are not copied. 0:
+    none."""
     shadows_in_all: Annotated[int, Field(ge=1, le=10**9)] = 100_000
     """Copies for one specialist, by what this clone has counted: then it is asked no more, whoever pays for it."""
     silence_seconds: Annotated[float, Field(gt=0)] = 60.0

@@ -11,8 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from modelsmith.door.follow import Ready
@@ -49,7 +52,8 @@ class Shadows:
 
     def __init__(self, limits: Limits, recorder: Recorder, formats: FormatChecks) -> None:
         self._limits, self._recorder, self._formats = limits, recorder, formats
-        self._begun = 0
+        self._begun: Counter[str] = Counter()
+        """By cluster, so that one whose specialist hangs takes no copies from others."""
         self._asking: set[asyncio.Task[None]] = set()
         self._keys: dict[int, None] = {}
         """Of sticky keys that were copied, the oldest first."""
@@ -63,7 +67,7 @@ class Shadows:
         if ready.shadow is None or line.shadow is None or arm != line.incumbent:
             return None
         name, who = line.cluster.cluster, line.shadow
-        if self._begun >= self._limits.shadows_at_once or not assigned(
+        if self._begun[name] >= self._limits.shadows_at_once or not assigned(
             f"shadow {key}", name, who.specialist, line.cluster.deployment.shadow_share
         ):
             return None
@@ -71,18 +75,18 @@ class Shadows:
             return None
         if sticky and not self._is_new((line.shadowed_as, key)):
             return None
-        self._begun += 1
+        self._begun[name] += 1
         mine, theirs = (self._decided(ready, who, arm, key) for arm in ("incumbent", "specialist"))
         return Copy(ready.shadow, body, (mine, theirs), Sample(line.format))
 
     def follow(self, copy: Copy, outcome: Answered) -> None:
         """Ask the specialist, now that the caller has an answer; one who left leaves nothing to compare."""
         if outcome.hung_up:
-            self._begun -= 1
+            self._end(copy)
             return
         task = asyncio.get_running_loop().create_task(self._ask(copy, outcome))
         self._asking.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, copy))
 
     def _is_new(self, what: tuple[str, str]) -> bool:
         """Whether a key was not copied yet, as far as is remembered."""
@@ -97,7 +101,7 @@ class Shadows:
     @property
     def under_way(self) -> int:
         """Copies that are not answered yet."""
-        return self._begun
+        return self._begun.total()
 
     async def close(self) -> None:
         """Let the specialists stop."""
@@ -105,9 +109,12 @@ class Shadows:
             task.cancel()
         await asyncio.gather(*self._asking, return_exceptions=True)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, copy: Copy, task: asyncio.Task[None]) -> None:
         self._asking.discard(task)
-        self._begun -= 1
+        self._end(copy)
+
+    def _end(self, copy: Copy) -> None:
+        self._begun[copy.decisions[0].cluster] -= 1
 
     def _decided(self, ready: Ready, who: Who, arm: Arm, key: str) -> Decision:
         """Each side counts a key once, so the key has the side in it."""
@@ -134,7 +141,8 @@ class Shadows:
                 self._tell(copy, Pair(None, None, False), outcome, replace(_FAILED, total_ms=waited, hung_up=True))
             raise
         pair = Pair(copy.answer if outcome.status == 200 else None, sample if theirs.status == 200 else None, streamed)
-        self._tell(copy, pair, outcome, theirs)
+        # It is under way until its format is looked at: else answers would pile up before a check that takes long.
+        await asyncio.wait({self._tell(copy, pair, outcome, theirs)})
 
     async def _answer(self, copy: Copy, sample: Sample, begin: float) -> tuple[bool, Answered]:
         """Whether it was a stream, and how it ended; asked once more where the incumbent would be."""
@@ -185,15 +193,22 @@ class Shadows:
         fine = said.usage.done if said.streamed else whole is None or reply.status != 200 or is_answer(whole)
         return reply.status if fine and not said.usage.failed else 502
 
-    def _tell(self, copy: Copy, pair: Pair, outcome: Answered, theirs: Answered) -> None:
-        """Both, once their formats have been looked at."""
+    def _tell(self, copy: Copy, pair: Pair, outcome: Answered, theirs: Answered) -> asyncio.Future[None]:
+        """Both, once their formats have been looked at; over when that is."""
 
         def told(mine_ok: bool | None, theirs_ok: bool | None, differs: bool | None) -> None:
             mine, specialist = copy.decisions
-            self._recorder.answered(mine, replace(outcome, format_ok=mine_ok))
-            self._recorder.answered(specialist, replace(theirs, format_ok=theirs_ok, differs=differs))
+            try:
+                self._recorder.answered(mine, replace(outcome, format_ok=mine_ok))
+                self._recorder.answered(specialist, replace(theirs, format_ok=theirs_ok, differs=differs))
+            finally:
+                with suppress(RuntimeError):  # the loop is closed: nobody waits
+                    loop.call_soon_threadsafe(done.cancel)
 
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
         self._formats.compare(pair, told)
+        return done
 
 
 @dataclass

@@ -10,10 +10,11 @@ from doors import ASKED, client, event, until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsmith.door.format_checks import LONGEST, texts
+from modelsmith.door.format_checks import LONGEST, Format, Pair, Sample, texts
 from modelsmith.door.settings import Limits
 from modelsmith.points.format_points import format_points
 from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.source import Chat
 
 RUBRIC = Rubric.model_validate_json(
     json.dumps({
@@ -149,3 +150,25 @@ def test_whatever_a_stream_says_its_pieces_come_together(pieces, finish):
 @given(st.binary(), st.booleans())
 def test_no_answer_of_a_backend_ends_the_reader(raw, streamed):
     texts(raw, streamed)
+
+
+def test_an_answer_that_cannot_be_checked_takes_no_verdict_from_the_other(monkeypatch, caplog):
+    """Else a specialist could choose what it is compared by; and no words of an answer are in the log."""
+
+    def check(points, text, cut_off):
+        if "secret" in text:
+            raise ValueError(text)
+        return False
+
+    monkeypatch.setattr("modelsmith.door.format_checks.keeps_format", check)
+    samples = []
+    for text in ("broken", "a secret"):
+        samples.append(Sample(Format(POINTS, Chat())))
+        samples[-1].saw(json.dumps({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}).encode())
+    assert Pair(*samples, streamed=False).verdicts() == (False, None, True)
+    assert "ValueError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_number_beyond_all_numbers_is_no_answer():
+    assert texts(b'{"choices": [{"message": {"content": "x"}, "index": 1e999}]}', streamed=False) is None

@@ -257,6 +257,20 @@ def test_a_copy_under_way_when_the_door_closes_counts_as_waited_for(play):
     play(scene)
 
 
+def test_a_specialist_that_hangs_takes_no_copies_from_another_cluster(play):
+    async def scene(door):
+        shadowed(door)
+        door.serve(None, None, "support")
+        door.shadow.pause = 5.0
+        for _ in range(3):
+            await door.ask()
+        await door.ask({"model": "support"})
+        await until(lambda: len(door.shadow.asked) == 2)
+        assert {one.cluster for one in door.recorder.decisions if one.stage == "shadow"} == {CLUSTER, "support"}
+
+    play(scene, limits=Limits(shadows_at_once=1))
+
+
 def test_no_more_copies_are_asked_than_whoever_pays_for_them_allows(play):
     async def scene(door):
         shadowed(door)
