@@ -13,6 +13,11 @@ A specialist may be sound for months and drift then; old evidence for it would h
 itself, and the rule's error probability is divided among its metrics and the thirteen weeks of a quarter: a quarter in
 which every rate stays within its envelope raises no alarm, with at least that confidence.
 
+Rates move with the hour, and nobody else has traffic in which that would show. So it is looked at where whole days
+end. Of units with rates of their own, whose mean is ``p0`` or more, the mean of the ratio is a product of one factor
+each, linear in that unit's rate; a product is at most the power of the factors' mean (arithmetic and geometric means),
+and that is at most 1. Looked at within a day, the same specialist would drift each morning.
+
 Sources: Wald, Sequential Analysis (1947); Ramdas, Grunwald, Vovk and Shafer, Game-theoretic statistics and safe
 anytime-valid inference (Statistical Science, 2023); Wilson (1927) for the baseline's bound. A baseline is an estimate,
 and only who looked good was validated: so the envelope begins at the bound of its one-sided interval, and that takes
@@ -32,7 +37,8 @@ from modelsmith.governance.window import Watched, watched
 from modelsmith.schema.cluster import Rollback
 from modelsmith.schema.live import Counts
 
-WEEK: Final = timedelta(days=7)
+DAY: Final = timedelta(days=1)
+WEEK: Final = 7 * DAY
 WEEKS: Final = 13
 """Of a quarter."""
 _LEAST, _MOST = 1e-6, 1 - 1e-6

@@ -65,6 +65,8 @@ class LiveRecorder(Recorder):
         """By the name of a shadow's counts: copies so far, those of earlier doors of this clone too."""
         self._drifts: dict[tuple[str, int, str], tuple[Validated, int, Drifted]] = {}
         """By record, week and metric: what has left its envelope since this was opened."""
+        self._looked: dict[str, int] = {}
+        """By record, the last day at whose beginning was looked for a drift."""
         self._held: dict[str, Latched] = {}
         self._escalated: set[str] = set()
         self._store: Store | None = None
@@ -194,6 +196,8 @@ class LiveRecorder(Recorder):
 
     def drifts(self) -> list[tuple[Validated, int, Drifted]]:
         """What has left its envelope, each with the number of the week; again what was told before."""
+        for one in list(self._validated.values()):
+            self._look_for_drift(one)
         return list(self._drifts.values())
 
     def counts(self, one: Watching) -> Counts | None:
@@ -324,15 +328,25 @@ class LiveRecorder(Recorder):
             return True
 
     def _look_for_drift(self, one: Validated) -> None:
-        """In this week and in the one before, of which reports may still come, or nobody may have been told."""
-        now = one.week(self._clock.now())
-        for week in range(max(0, now - 1), now + 1):
-            self._look_at_week(one, week)
+        """In this week where a day of it has just ended, and in the one before, of which reports may still come.
 
-    def _look_at_week(self, one: Validated, week: int) -> None:
+        Between, hours of the day that are worse than others would look like a drift.
+        """
+        now = self._clock.now()
+        day, week, before = one.day(now), one.week(now), self._looked.get(one.record)
+        if before is not None and day <= before:
+            return
+        ended = day % 7 and before is not None
+        weeks = range(max(0, week - 1), week + 1 if ended else week)
+        looked = [self._look_at_week(one, number) for number in weeks]
+        if all(looked):
+            self._looked[one.record] = day
+
+    def _look_at_week(self, one: Validated, week: int) -> bool:
+        """Judge a week's counts; False where they cannot be read now."""
         rates = dict[str, Rate]()
         if not self._guarded("store", lambda: rates.update(self._opened().rates(one.counted_as(week)))):
-            return
+            return False
         for found in drifted(one.terms, one.baseline, rates):
             new = (one.record, week, found.metric) not in self._drifts
             self._drifts.setdefault((one.record, week, found.metric), (one, week, found))
@@ -345,6 +359,7 @@ class LiveRecorder(Recorder):
                     found.baseline,
                 )
                 self._on_trip()
+        return True
 
     def _judge_all(self, records: Set[str]) -> None:
         for settled in list(self._validated.values()):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from modelsmith.governance.drift import WEEK, Rate
+from modelsmith.governance.drift import DAY, WEEK, Rate
 from modelsmith.schema.cluster import Rollback
 
 
@@ -58,6 +58,10 @@ class Validated:
     def week(self, at: datetime) -> int:
         """Number of the week that a moment lies in, from 0 on; what is earlier lies in the first."""
         return max(0, (at - self.since) // WEEK)
+
+    def day(self, at: datetime) -> int:
+        """Number of the day that a moment lies in, likewise; seven are a week."""
+        return max(0, (at - self.since) // DAY)
 
     def counted_as(self, week: int) -> str:
         """By which name a week's counts are kept."""

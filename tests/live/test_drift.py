@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from happenings import make_plain_clone
 
-from modelsmith.governance.drift import WEEK, Rate
+from modelsmith.governance.drift import DAY, WEEK, Rate
 from modelsmith.ledger.ledger import ledger_of
+from modelsmith.live.clock import Clock
 from modelsmith.live.watching import Validated
 from modelsmith.loop.keeping import Keeper
 from modelsmith.repository.workspace import Workspace
@@ -27,13 +28,13 @@ def validated(**other):
     return Validated(**(facts | other))
 
 
-def served(recorder, number, rate):
+def served(recorder, number, rate, name="key"):
     """Decisions of full traffic, of which so many win; each with its report."""
     chance, reports = random.Random(number), []
     for n in range(number):
         one = recorder.decided(
             cluster="rtb-pricing", specialist="iter-002-0000000a", incumbent="iter-002-0000000a", record=RECORD,
-            arm="incumbent", key=f"key-{n}", share=0.0, stage="full",
+            arm="incumbent", key=f"{name}-{n}", share=0.0, stage="full",
         )  # fmt: skip
         reports.append(report(one, int(chance.random() < rate)))
     said = [recorder.feedback(json.dumps({"reports": reports[at : at + 500]}).encode()) for at in range(0, number, 500)]
@@ -53,19 +54,32 @@ def test_a_metric_that_leaves_its_envelope_is_told_and_no_more(settled):
     assert settled.recorder.drifts() == []
     settled.hands.pass_(days=7)
     served(settled.recorder, 1_000, 0.3)
+    assert settled.recorder.drifts() == [], "it may be a bad morning"
+    settled.hands.pass_(days=1)
     ((one, week, found),) = settled.recorder.drifts()
     assert (one.specialist, week, found.metric, found.baseline) == ("iter-002-0000000a", 1, "auction_win_rate", 0.6)
     assert found.observed == pytest.approx(0.3, abs=0.02)
     assert not settled.recorder.latched(RECORD)
     again = settled.again()
     again.follow([], [validated()])
+    assert again.drifts() == []
+    settled.hands.pass_(days=1)
     assert [found.metric for _, _, found in again.drifts()] == ["auction_win_rate"], (
-        "also when the door was started anew"
+        "also when the door was started anew, at the next day's end"
     )
     settled.hands.pass_(days=7)
     late = settled.again()
     late.follow([], [validated()])
     assert [week for _, week, _ in late.drifts()] == [1], "and in the week after, where nobody was told in time"
+
+
+def test_a_bad_morning_is_no_drift_and_a_bad_day_is(settled):
+    """The rate moves by half with the hour, around what was validated; then around a third less."""
+    for day, level in ((1, 0.6), (2, 0.6), (3, 0.4), (4, 0.4)):
+        for hour in (0.5, 1.5):
+            served(settled.recorder, 400, level * hour, f"day {day}, {hour}")
+            settled.hands.pass_(hours=12)
+            assert bool(settled.recorder.drifts()) == (day == 4 and hour == 1.5), (day, hour)
 
 
 def test_one_key_counts_once_a_week(settled):
@@ -101,6 +115,9 @@ def test_every_subscriber_hears_of_a_drift_once(tmp_path, monkeypatch):
         try:
             keeper.recorder.follow([], [validated(since=since)])
             served(keeper.recorder, 400, 0.2)
+            keeper.recorder._clock = Clock(
+                lambda: datetime.now(UTC) + DAY, lambda: time.monotonic() + DAY.total_seconds()
+            )
             assert keeper.recorder.drifts()
             end = time.monotonic() + 20
             while not (number or said) and time.monotonic() < end:
