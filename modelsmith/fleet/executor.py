@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 from modelsmith.fleet import start
 from modelsmith.fleet.folder import HEARTBEAT_FILE, LOG, is_whole, lines_since
+from modelsmith.schema.children import start_apart
 from modelsmith.schema.errors import InfrastructureFailure
 
 
@@ -92,14 +93,13 @@ class LocalExecutor:
         try:
             since = lines.stat().st_size if lines.exists() else 0
             with (folder / LOG).open("ab") as log:
-                process = subprocess.Popen(
+                process = start_apart(
                     [sys.executable, "-P", start.__file__, self._module, folder, *self._places],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     cwd=folder,
                     env=os.environ | {"HF_HUB_OFFLINE": "1"},
-                    start_new_session=True,
                 )
         except OSError as error:
             raise InfrastructureFailure(

@@ -16,17 +16,18 @@ import fcntl
 import os
 import secrets
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any, Literal, NamedTuple
 
 from modelsmith.fleet import start
 from modelsmith.fleet.job_records import CANCELLED, Asked, Ended, Record, Records
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.children import reap, start_apart
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.steps import step
 
@@ -212,7 +213,7 @@ class Jobs:
         """Ids of those that were started, and of those that could not be."""
         started: list[str] = []
         refused: dict[str, OSError] = {}
-        _reap()
+        reap()
         if not self._turns(self._records):
             return started, refused
         with self._records.alone() as records:
@@ -247,19 +248,18 @@ class Jobs:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with (folder / LOG).open("ab") as log:
-                process = subprocess.Popen(
+                process = start_apart(
                     [sys.executable, "-P", start.__file__, _RUNNER, str(self._folder.parent), asked.id],
-                    stdin=subprocess.DEVNULL,
+                    left=True,
+                    stdin=DEVNULL,
                     stdout=log,
                     stderr=log,
                     cwd=folder,
                     env=_environment(asked),
-                    start_new_session=True,
                     pass_fds=(lock,),
                 )
         finally:
             os.close(lock)
-        _ours.append(process)
         return process.pid
 
     def _stop(self, id: str, grace: float) -> None:
@@ -328,16 +328,6 @@ def _environment(asked: Asked) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != ROLE}
     role = {ROLE: asked.role} if asked.role else {}
     return kept | role | {"MODELSMITH_HOME": asked.home}
-
-
-_ours: list[subprocess.Popen[bytes]] = []
-"""Processes that this one started: asked for their end now and then, so that none stays behind as a zombie."""
-
-
-def _reap() -> None:
-    for process in [one for one in _ours if one.poll() is not None]:
-        with contextlib.suppress(ValueError):
-            _ours.remove(process)
 
 
 def _is_held(folder: Path) -> bool:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import anyio
 import anyio.to_thread
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, authorization_context
+from mcp.server.auth.provider import AccessToken
 from mcp.server.lowlevel import Server
-from mcp.server.streamable_http import StreamableHTTPServerTransport
+from mcp.server.streamable_http import MCP_SESSION_ID_HEADER, StreamableHTTPServerTransport
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -61,27 +67,40 @@ class Connection(H11Protocol):
             self._timer = None
 
 
-def bound_sessions(server: Server[object], app: Starlette, holds: Callable[[str], bool]) -> None:
+def bound_sessions(server: Server[object], app: Starlette, holds: Callable[[AccessToken], bool]) -> None:
     """Have no token open more than `SESSIONS_OF_ONE`; the SDK's own bound is of all of them together.
 
-    A session ends, and its streams with it, within `RECHECK` seconds after ``holds`` says that the token of this id
-    does no longer. It is not asked of tokens of an identity provider, which end by themselves.
+    A session ends, and its streams with it, within `RECHECK` seconds after ``holds`` says that its token does not: the
+    one that opened it, or a later one of the same user's by which the client went on with it.
     """
     manager = server.session_manager
-    admit, owners = manager._admit_session, manager._session_owners
+    admit, handle, owners = manager._admit_session, manager._handle_stateful_request, manager._session_owners
+    shown: dict[str, AccessToken] = {}
+    """Session -> the token that holds longest of those that were shown for it."""
 
     def admitted(requestor: object) -> StreamableHTTPServerTransport | None:
         if sum(owner == requestor for owner in owners.values()) >= SESSIONS_OF_ONE:
             return None
-        return admit(requestor)  # type: ignore[arg-type]
+        made, token = admit(requestor), get_access_token()  # type: ignore[arg-type]
+        if made and made.mcp_session_id and token:
+            shown[made.mcp_session_id] = token
+        return made
+
+    async def handled(scope: Scope, receive: Receive, send: Send) -> None:
+        name, user = Headers(scope=scope).get(MCP_SESSION_ID_HEADER, ""), scope.get("user")
+        if name in shown and isinstance(user, AuthenticatedUser) and owners.get(name) == authorization_context(user):
+            shown[name] = max(shown[name], user.access_token, key=_ends)
+        await handle(scope, receive, send)
 
     async def recheck() -> None:
         while True:
             await anyio.sleep(RECHECK)
-            local = {one["client_id"] for one in owners.values() if one["issuer"] is None}
-            ended = {one for one in local if not await anyio.to_thread.run_sync(holds, one)}
-            for name, owner in list(owners.items()):
-                if owner["client_id"] in ended and (session := manager._server_instances.get(name)):
+            for name in shown.keys() - owners.keys():
+                del shown[name]
+            tokens = {_known_by(token): token for token in shown.values()}
+            ended = {one for one, token in tokens.items() if not await anyio.to_thread.run_sync(holds, token)}
+            for name, token in list(shown.items()):
+                if _known_by(token) in ended and (session := manager._server_instances.get(name)):
                     with suppress(Exception):  # what one session is does not end the server
                         await manager._discard_session(name, session)
 
@@ -95,4 +114,13 @@ def bound_sessions(server: Server[object], app: Starlette, holds: Callable[[str]
             tasks.cancel_scope.cancel()
 
     manager._admit_session = admitted  # type: ignore[method-assign]
+    manager._handle_stateful_request = handled  # type: ignore[method-assign]
     app.router.lifespan_context = rechecking  # type: ignore[assignment]
+
+
+def _ends(token: AccessToken) -> float:
+    return math.inf if token.expires_at is None else token.expires_at
+
+
+def _known_by(token: AccessToken) -> tuple[object, ...]:
+    return ((token.claims or {}).get("iss"), token.token, token.expires_at)

@@ -135,7 +135,7 @@ def make_app(
             Route(EVENTS_PATH, RequireAuthMiddleware(request_response(events), []), methods=["GET"])
         ],
     )
-    bound_sessions(server, app, verifier.knows)
+    bound_sessions(server, app, verifier.holds)
     return app
 
 

@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 from modelsmith.fleet import start
 from modelsmith.schema.base import Digest, Frozen
+from modelsmith.schema.children import start_apart
 from modelsmith.schema.cluster import Cluster, TrackerName
 from modelsmith.training.job import Heartbeat, TrainJob
 
@@ -132,14 +133,13 @@ class Tracker:
     def _started(self, run: TrackedRun) -> bool:
         try:
             with (self._folder / TRACKER_LOG).open("ab") as log:
-                self._process = subprocess.Popen(
+                self._process = start_apart(
                     [sys.executable, "-P", start.__file__, TRACKER, str(self._grace)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
                     cwd=self._folder,
                     env={name: value for name, value in os.environ.items() if not name.startswith("MODELSMITH_")},
-                    start_new_session=True,
                 )
         except OSError as error:
             self._give_up(f"could not be started ({type(error).__name__})")

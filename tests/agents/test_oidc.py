@@ -30,7 +30,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
-from modelsmith.mcp import jwks
+from modelsmith.mcp import bounds, jwks, oidc
 from modelsmith.mcp.http import Listening, make_app
 from modelsmith.mcp.oidc import Issued, Provider, role_of
 from modelsmith.mcp.tools import tools_of
@@ -113,6 +113,33 @@ def test_a_real_provider_s_token_gives_the_role_that_its_claim_names(real, plain
         refused = httpx2.post(f"{url}/mcp", json={})
         told = httpx2.get(refused.headers["www-authenticate"].split('resource_metadata="')[1].split('"')[0])
         assert told.json()["authorization_servers"][0].rstrip("/") == real
+
+
+def test_a_session_ends_with_the_token_by_which_it_was_last_used(real, plain_clone, monkeypatch):
+    monkeypatch.setattr(oidc, "LEEWAY", 0)
+    monkeypatch.setattr(bounds, "RECHECK", 0.5)
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+    accepts = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-06-18"}
+
+    def bearing(token, session=None):
+        return accepts | {"authorization": f"Bearer {token}"} | ({"mcp-session-id": session} if session else {})
+
+    with served(plain_clone, provider(real)) as url, httpx2.Client(base_url=url, timeout=30) as client:
+
+        def asked(method, token, session=None, **params):
+            body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+            return client.post("/mcp", json=body, headers=bearing(token, session))
+
+        begun = time.monotonic()
+        brief, later = issued(real, "reviewer", "urn:brief"), issued(real, "reviewer")
+        left, kept = (asked("initialize", brief, **hello).headers["mcp-session-id"] for _ in range(2))
+        assert asked("ping", later, kept).status_code == 200, "the client came with a new token in time"
+        with client.stream("GET", "/mcp", headers=bearing(brief, left)) as stream:
+            assert stream.status_code == 200
+            assert stream.read() == b""
+        assert 3 < time.monotonic() - begun < 15
+        assert [asked("ping", later, session).status_code for session in (left, kept)] == [404, 200]
+        assert asked("ping", brief, kept).status_code == 401
 
 
 class Stub:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -12,6 +14,8 @@ from aiohttp import web
 from doors import CLUSTER, INCUMBENT, WATCHED, opened, run
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.exceptions import MCPError
 from worlds import COMMAND
 
@@ -19,7 +23,7 @@ from modelsmith.mcp.calls import Session
 from modelsmith.mcp.server import make_server
 from modelsmith.mcp.specialists import KEY, LARGEST_ANSWER, Specialists
 from modelsmith.mcp.watching import Watch
-from modelsmith.repository.tokens import callers
+from modelsmith.repository.tokens import Tokens, callers
 from modelsmith.schema.errors import InvalidInput
 
 TOOL = f"ask_{CLUSTER}"
@@ -57,6 +61,60 @@ def test_an_agent_asks_a_specialist_and_learns_by_which_record_it_serves(tmp_pat
         assert [one["content"] for one in asked["messages"]] == ["Be brief.", "Why?"], "as it was evaluated"
 
     run(scene)
+
+
+def test_over_http_a_token_asks_as_far_as_its_scopes_hold_while_a_door_runs(tmp_path):
+    """By the command, in a folder that is no clone."""
+    tokens = Tokens(tmp_path / "home")
+    _, mine = tokens.issue("reviewer", ("ask_*",), 1)
+    _, other = tokens.issue("reviewer", ("modelsmith_*",), 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/mcp"
+
+    async def visit(secret):
+        http = create_mcp_http_client(headers={"Authorization": f"Bearer {secret}"})
+        async with http, Client(streamable_http_client(url, http_client=http)) as client:
+            listed = TOOL in [tool.name for tool in (await client.list_tools()).tools]
+            return listed, await client.call_tool(TOOL, {"question": "Why?"})
+
+    async def scene():
+        async with opened(tmp_path) as door:
+            words = ["mcp", "--http", "--port", str(port), "--specialist", CLUSTER]
+            command = [COMMAND, *words, "--door", door.url.removesuffix("/v1")]
+            home = os.environ | {"MODELSMITH_HOME": str(tmp_path / "home")}
+            server = await anyio.open_process(command, cwd=tmp_path, env=home)
+            while url.encode() not in await server.stderr.receive():
+                pass
+            while True:
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                await anyio.sleep(0.05)
+            listed, said = await visit(mine)
+            assert (listed, said.is_error) == (True, False)
+            assert said.structured_content["specialist"] == WATCHED.specialist
+            listed, said = await visit(other)
+            assert (listed, json.loads(said.content[0].text)["code"]) == (False, "outside-role")
+            assert len(door.recorder.decisions) == 1
+        listed, said = await visit(mine)
+        assert (listed, json.loads(said.content[0].text)["code"]) == (True, "door-unreachable")
+        server.terminate()
+        await server.aclose()
+
+    run(scene)
+
+
+def test_without_a_running_door_the_tool_is_there_and_says_what_to_start(tmp_path):
+    async def scene():
+        words = ["mcp", "--specialist", CLUSTER, "--door", "http://127.0.0.1:1"]
+        server = StdioServerParameters(command=str(COMMAND), args=words, cwd=tmp_path, env=dict(os.environ))
+        async with Client(server) as client:
+            assert [tool.name for tool in (await client.list_tools()).tools] == [TOOL]
+            said = await refusal(client)
+            assert (said["code"], said["exit"], "modelsmith serve" in said["mend"]) == ("door-unreachable", 6, True)
+
+    anyio.run(scene)
 
 
 def test_where_the_incumbent_answers_instead_it_is_said(tmp_path):

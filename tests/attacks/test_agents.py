@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -260,7 +261,7 @@ def test_whoever_starts_another_s_job_lends_it_no_role(fresh, monkeypatch):
         started.append(env.get(of_jobs.ROLE))
         raise OSError(12, "no room")
 
-    monkeypatch.setattr(of_jobs.subprocess, "Popen", refused)
+    monkeypatch.setattr(subprocess, "Popen", refused)
     with monkeypatch.context() as agent:
         agent.setenv(of_jobs.ROLE, "operator")
         jobs.go_on()

@@ -29,6 +29,7 @@ import os, signal, sys
 from pathlib import Path
 from modelsmith.fleet import jobs as of_jobs
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema import children
 of_jobs._RUNNER = "stub_job"
 root, private = map(Path, sys.argv[1:])
 workspace = Workspace(root, root.parent / "home")
@@ -151,15 +152,17 @@ def test_a_job_that_is_killed_holds_up_no_queue_and_goes_on_first(queue, moment)
         ("subprocess.Popen", True),
         ("fcntl.flock", True),
         ("os.close", True),
-        ("_ours.append", True),
+        ("_left.add", True),
         ("Records.begin", True),
         ("Records.add", False),
     ],
 )
 def test_a_queue_goes_on_whenever_its_starter_is_killed(queue, moment, there):
-    target = {"_ours.append": "of_jobs._ours = type('L', (list,), {'append': die})()"}.get(
-        moment, f"of_jobs.{moment} = die"
-    )
+    of_children = {
+        "_left.add": "children._left = type('S', (set,), {'add': die})()",
+        "subprocess.Popen": "children.subprocess.Popen = die",
+    }
+    target = of_children.get(moment, f"of_jobs.{moment} = die")
     starter = queue.elsewhere(f"{target}\njobs.submit(workspace, 'eval', {{'number': 1, 'seconds': 0.3}}, '{CLUSTER}')")
     assert starter.wait(60) == -signal.SIGKILL
     assert len(queue.states()) == there
@@ -252,10 +255,35 @@ def test_a_process_that_cannot_be_started_leaves_the_job_in_the_queue(queue, mon
         raise OSError(12, "Cannot allocate memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(of_jobs.subprocess, "Popen", full)
+        patch.setattr(subprocess, "Popen", full)
         with pytest.raises(InfrastructureFailure) as caught:
             queue.ask(number=1)
     assert caught.value.code == "job-start"
     assert queue.states() == ["queued"]
     assert queue.ask(number=1).started
     queue.until("done")
+
+
+ADOPTS = """
+import ctypes, json, psutil, subprocess, time
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # orphans come to this process, as to a container's first
+for n in range(3): jobs.submit(workspace, 'eval', {'number': n}, 'rtb-pricing')
+apart = children.start_apart([sys.executable, '-c', 'raise SystemExit(5)'])
+plain = subprocess.Popen([sys.executable, '-c', 'raise SystemExit(7)'])
+def zombies(): return [one.pid for one in psutil.Process().children() if one.status() == psutil.STATUS_ZOMBIE]
+end = time.monotonic() + 60
+while len(zombies()) < 5 and time.monotonic() < end: time.sleep(0.05)
+before = zombies()
+children.reap()
+left = set(zombies()) == {apart.pid, plain.pid}
+print(json.dumps({"before": len(before), "left": left, "codes": [apart.wait(), plain.wait()]}))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the system's own first process reaps")
+def test_a_container_s_first_process_leaves_no_job_behind_as_a_zombie(queue):
+    """The second and third job are started by the one before, which ends; others keep their exit codes."""
+    script = [sys.executable, "-c", ELSEWHERE + ADOPTS, queue.workspace.root, queue.private]
+    ran = subprocess.run(script, capture_output=True, text=True, timeout=120)
+    assert json.loads(ran.stdout) == {"before": 5, "left": True, "codes": [5, 7]}, ran.stderr
+    assert queue.states() == ["done"] * 3

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from modelsmith.schema.children import start_apart
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.run import Dtype, EngineFacts
 from modelsmith.schema.source import Chat
@@ -201,14 +202,13 @@ class VllmServer:
         try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             with self._log.open("wb") as log:
-                self._process = subprocess.Popen(
+                self._process = start_apart(
                     [sys.executable, "-I", lifeline.__file__, str(_STOP_GRACE), *command],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     cwd=self._log.parent,
                     env=vllm_environment() | {KEY_ENV: self.key, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"},
-                    start_new_session=True,
                 )
         except OSError as error:
             raise InfrastructureFailure(
