@@ -18,7 +18,7 @@ from modelsmith.loop.standing import Blocked, RunState, standing
 from modelsmith.loop.state import StateFile
 from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.pull_view import PullView, UnreadableView, unreadable_views, view
-from modelsmith.promotion.bases import export_of, exports_of
+from modelsmith.promotion.bases import export_of, exports_by_parent
 from modelsmith.promotion.freshness import Stale, stale_deployments
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import open_forge
@@ -224,8 +224,15 @@ def _cluster(
         if pull.branch.startswith(f"{PROMOTE}{name}/")
     )
     stale = {one.specialist: one for one in outdated}
+    exports = exports_by_parent(main, name)
     specialists = tuple(
-        _specialist(main, history, stale.get(history.specialist), assessed.get(history.artifact))
+        _specialist(
+            main,
+            history,
+            stale.get(history.specialist),
+            assessed.get(history.artifact),
+            exports.get(history.specialist, ()),
+        )
         for history in sorted(histories, key=lambda history: (history.records[-1].iteration, history.is_export))
     )
     held = hold_of(name, histories)
@@ -259,7 +266,11 @@ def _cluster(
 
 
 def _specialist(
-    main: GovernedState, history: SpecialistHistory, stale: Stale | None, run: RunResult | None
+    main: GovernedState,
+    history: SpecialistHistory,
+    stale: Stale | None,
+    run: RunResult | None,
+    exports: Sequence[SpecialistHistory],
 ) -> SpecialistView:
     override = override_of(main, history)
     composites = [record.composite for record in history.records if record.composite is not None]
@@ -275,7 +286,7 @@ def _specialist(
         verdict="INCONCLUSIVE" if override else "PASS" if accepted else run.headline.verdict if run else None,
         stale=stale.reasons if stale else (),
         export=export.description if export else "",
-        exports=tuple(child.specialist for child in exports_of(main, history)),
+        exports=tuple(child.specialist for child in exports),
         overridden=f"{', '.join(override.approved_by)}: {override.override.reason}" if override else "",
         observers=_observers(main, history),
     )

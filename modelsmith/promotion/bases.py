@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from modelsmith.governance.routing import BASE
 from modelsmith.governance.states import SpecialistHistory, record_folder
 from modelsmith.promotion.governed_state import GovernedState
@@ -56,8 +58,16 @@ def children_of(main: GovernedState, parent: SpecialistHistory) -> tuple[Special
 
 def exports_of(main: GovernedState, parent: SpecialistHistory) -> tuple[SpecialistHistory, ...]:
     """Exports that were made from it, by id; no other specialist's facts are read."""
-    others = (history for history in main.histories.of_cluster(parent.cluster) if history.is_export)
-    return tuple(history for history in others if parent_of(main, history) == parent.specialist)
+    return tuple(exports_by_parent(main, parent.cluster).get(parent.specialist, ()))
+
+
+def exports_by_parent(main: GovernedState, cluster: str) -> Mapping[str, Sequence[SpecialistHistory]]:
+    """Exports of a cluster by the specialist that each was made from; no other specialist's facts are read."""
+    found: dict[str, list[SpecialistHistory]] = {}
+    for history in main.histories.of_cluster(cluster):
+        if history.is_export:
+            found.setdefault(parent_of(main, history), []).append(history)
+    return found
 
 
 def wrong_parent(main: GovernedState, facts: TrainingFacts) -> str | None:
