@@ -31,6 +31,9 @@ _MAIL = re.compile(r"[^\s@]+@([^\s@]+)")
 _TOKEN = re.compile(r"(?:\\.|[^ \t\\])+")
 _UNIT = re.compile(r"\*+|\\.|[^\\]", re.DOTALL)
 
+_DECIDED = 1 << 12
+"""Paths of which a file remembers the line that decides."""
+
 _STAR, _ANY = "*", "?"
 _Unit = tuple[str, bool]
 """One character of a segment and whether it is a wildcard (``*`` or ``?``)."""
@@ -93,6 +96,20 @@ class Codeowners:
 
     def rule(self, path: str) -> Rule | None:
         """The line that decides about this path; None when none matches, which differs from a line without owners."""
+        decided = self._decided
+        if path in decided:
+            return decided[path]
+        if len(decided) >= _DECIDED:
+            decided = self.__dict__["_decided"] = {}
+        rule = decided[path] = self._decide(path)
+        return rule
+
+    @cached_property
+    def _decided(self) -> dict[str, Rule | None]:
+        """The lines that decide about the paths asked for last: a change asks for each of its paths several times."""
+        return {}
+
+    def _decide(self, path: str) -> Rule | None:
         asked = self._by_top.get(path.partition("/")[0], ()), self._by_top.get(None, ())
         last = [next((rule for rule in reversed(rules) if rule.compiled.matches(path)), None) for rules in asked]
         return max(filter(None, last), key=lambda rule: rule.line, default=None)
@@ -249,6 +266,8 @@ def _segment_matches(segment: tuple[_Unit, ...], part: str) -> bool:
 
 def _past_any(segments: tuple[_Segment, ...], reach: set[int]) -> set[int]:
     """Positions reachable without consuming a path segment: ``**`` may match none."""
+    if None not in segments:
+        return reach
     out = set(reach)
     for position in sorted(reach):
         while position < len(segments) and segments[position] is None:

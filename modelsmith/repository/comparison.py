@@ -73,10 +73,10 @@ def _differences(trees: Trees, old_root: str, new_root: str) -> Iterator[Changed
         left -= 1 + len(before) + len(after)
         if left < 0:
             raise over_limits(TOO_MANY, SPLIT)
-        for name in before.keys() | after.keys():
+        differing = [name for name, now in after.items() if before.get(name) != now]
+        differing += [name for name in before if name not in after]
+        for name in differing:
             was, now = before.get(name, absent), after.get(name, absent)
-            if was == now:
-                continue
             below = [oid if mode == FOLDER else None for mode, oid in (was, now)]
             if any(below):
                 folder = f"{prefix}{name}/"

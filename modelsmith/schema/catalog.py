@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -85,6 +86,7 @@ KINDS: tuple[Kind, ...] = (
 )
 
 
+@lru_cache(maxsize=1 << 12)
 def kind_of(path: str) -> Kind | None:
     """The kind of the governed file at this path; None when no governed file lies there."""
     return next((kind for kind in KINDS if kind.holds(path)), None)
