@@ -53,7 +53,10 @@ class EvalRequest(Request):
     domain: Annotated[
         str | None, Field(description="Domain of the cluster's eval set; refused where it is another.")
     ] = None
-    model: Annotated[str, Field(description="`base`, a specialist id, or a baseline's name.")] = BASE
+    model: Annotated[
+        str,
+        Field(description="`base`, a specialist id, a baseline's name, or the artifact id of what `train` has made."),
+    ] = BASE
     workers: Annotated[
         int | None, Field(ge=1, le=1024, description="CPU threads of the engine; all cores when not given.")
     ] = None
@@ -97,12 +100,14 @@ def run(workspace: Workspace, request: EvalRequest) -> EvalResult:
             eval_set=cluster.eval_set,
         )
     governed = load_kept_eval_set(workspace.files, cluster.eval_set, workspace.private / "cache" / "sets")
-    artifact = None
-    if request.model not in {BASE, *(baseline.name for baseline in cluster.baselines)}:
-        artifact = read_governed_state(workspace.git, "HEAD").histories.find(request.model).artifact
+    name, artifact = request.model, None
+    if re.fullmatch(r"sha256:[0-9a-f]{64}", name):
+        name, artifact = f"trained-{name[7:15]}", name
+    elif name not in {BASE, *(baseline.name for baseline in cluster.baselines)}:
+        artifact = read_governed_state(workspace.git, "HEAD").histories.find(name).artifact
     sections: tuple[Section, ...] = SECTIONS if request.type == "all" else (request.type,)
-    target = target_of(workspace, cluster, request.model, artifact)
-    tag = _given_tag(request) or _tag(request, governed, _engine(cluster, target))
+    target = target_of(workspace, cluster, name, artifact)
+    tag = _given_tag(request) or _tag(request, governed, _engine(cluster, target), name)
     spec = EvalSpec(cluster, governed, _tree(workspace, governed), tag, sections, request.quick)
     if request.changed_since is not None:
         return _changed(workspace, request, request.changed_since, spec, target)
@@ -153,13 +158,13 @@ def _engine(cluster: Cluster, target: Target) -> EngineFacts | None:
     return None
 
 
-def _tag(request: EvalRequest, governed: GovernedSet, engine: EngineFacts | None) -> str:
+def _tag(request: EvalRequest, governed: GovernedSet, engine: EngineFacts | None, model: str) -> str:
     """A tag of its own for every question, engine and way of reading answers: none of them meets an old folder."""
     part = "quick" if request.quick else request.type
     question = governed.question()
     by = digest([content_digest(engine), READING])[7:13] if engine else ""
     asked = f"{question.core[7:13]}{question.held_out[7:13]}{by}"
-    return run_tag(f"{request.cluster}-{request.model}-{part}-{asked}")
+    return run_tag(f"{request.cluster}-{model}-{part}-{asked}")
 
 
 def _tree(workspace: Workspace, governed: GovernedSet) -> str:

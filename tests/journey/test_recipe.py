@@ -67,6 +67,10 @@ def test_stages_follow_one_another_and_the_record_names_each(fresh, copies):
     assert (trained.json["method"], trained.json["steps"], trained.json["parent"]) == ("sft", 4, "base")
     assert "by the last training of this kind" in trained.err, "how long it takes is said before it starts"
     assert trained.json["artifact"] == dpo["parent"], "by hand as in the loop: what DPO went on from"
+    measured = fresh.modelsmith("eval", "--cluster", "rtb-pricing", "--model", trained.json["artifact"], "--json").json
+    assert measured["run"]["weights"] == trained.json["artifact"], "what came of it can be measured, and compared"
+    compared = fresh.modelsmith("compare", "rtb-pricing-iter-001-base", measured["run"]["tag"], "--json")
+    assert compared.code == 0, compared.out
     again = fresh.modelsmith(*by_hand, "--stage", "1")
     assert (again.code, "trained before" in again.out) == (0, True)
     refused = fresh.modelsmith(*by_hand, "--stage", "4", "--json")
