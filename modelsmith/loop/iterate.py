@@ -29,7 +29,7 @@ from modelsmith.loop.iteration import (
 )
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.state import StateFile
-from modelsmith.loop.stopping import Assessed, Stop, assessed, recommendation, stop_of, stretch_of
+from modelsmith.loop.stopping import Assessed, Stop, assessed, costs_more, recommendation, stop_of, stretch_of
 from modelsmith.promotion.checks import FRESH
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
@@ -99,7 +99,7 @@ class Loop:
         evals, diagnosed = self._past()
         stretch = stretch_of(cluster, evals, diagnosed) if cluster.stage_by_stage else None
         hours = (time.monotonic() - self.began) / 3600
-        stop = stop_of(cluster.loop, evals, hours, diagnosed, stretch, judged=judged)
+        stop = stop_of(cluster.loop, evals, hours, diagnosed, stretch, judged=judged, prices=cluster.prices)
         if stop is None or stop.kind != "plateau":
             return stop
         return stop._replace(recommended=recommendation(cluster, diagnosed, judged=judged))
@@ -124,9 +124,10 @@ class Loop:
 
     @property
     def overdue(self) -> bool:
-        """Whether the hours are spent that the cluster's file here registers, where main may be out of reach."""
-        hours = load_cluster(self.harness.workspace.files, self.cluster).loop.max_hours
-        return hours is not None and (time.monotonic() - self.began) / 3600 >= hours
+        """Whether hours or cost are spent that the cluster's file here registers, where main may be out of reach."""
+        cluster = load_cluster(self.harness.workspace.files, self.cluster)
+        most, spent = cluster.loop.max_hours, (time.monotonic() - self.began) / 3600
+        return (most is not None and spent >= most) or costs_more(cluster.loop, cluster.prices, spent)
 
     def _through(self, states: StateFile, iteration: Iteration, review_rows: bool) -> Iteration:
         """Phase after phase to the iteration's end; what one fails with is kept, to be shown and for the next call."""

@@ -8,13 +8,16 @@ from typing import Any, Final, Literal, NamedTuple
 
 from modelsmith.diagnosis.patterns import possible
 from modelsmith.promotion.records import candidate_tag, is_assessment
-from modelsmith.schema.cluster import Cluster, Loop, Plateau
+from modelsmith.schema.cluster import Cluster, Loop, Plateau, Prices
 from modelsmith.schema.diagnosis import Action, Diagnosis, FailureCluster, Recommendation
 from modelsmith.schema.run import RunResult
 from modelsmith.schema.steps import step
 from modelsmith.schema.training import Stage, training_digest
 
-StopKind = Literal["target-held", "plateau", "hours"]
+StopKind = Literal["target-held", "plateau", "hours", "cost"]
+
+
+_FREE: Final = Prices()
 
 
 class Assessed(NamedTuple):
@@ -92,6 +95,7 @@ def stop_of(
     stretch: Stretch | None = None,
     *,
     judged: bool = False,
+    prices: Prices = _FREE,
 ) -> Stop | None:
     """Why to stop before another iteration; None to go on.
 
@@ -102,18 +106,26 @@ def stop_of(
         diagnosed: What iterations diagnosed, oldest first.
         stretch: Where a plateau adds the next stage.
         judged: A judge decides a point of the rubric, which is no reward then and keeps no rows.
+        prices: What an hour costs.
     """
     need = rule.hold_iterations
     if need and len(evals) >= need and all(one.passed for one in evals[-need:]):
         return Stop("target-held", f"the target is held in {need} iterations in a row")
     if rule.max_hours is not None and hours >= rule.max_hours:
         return Stop("hours", f"the budget of {rule.max_hours:g} hours is spent")
+    if costs_more(rule, prices, hours):
+        return Stop("cost", f"the budget of {rule.max_cost:g} {prices.currency} is spent")
     flat = rule.plateau is not None and _flat([one.composite for one in evals], rule.plateau)
     if stretch:
         flat = bool(stretch.plateau) and stretch.following is None
     if rule.plateau and flat:
         return Stop("plateau", f"{_gained_less(rule.plateau)}; recommended: {_next(diagnosed, judged)}")
     return None
+
+
+def costs_more(rule: Loop, prices: Prices, hours: float) -> bool:
+    """Whether so many hours of the machine spend what the rule allows a call."""
+    return rule.max_cost is not None and hours * prices.compute_per_hour >= rule.max_cost
 
 
 def _gained_less(rule: Plateau) -> str:

@@ -94,6 +94,8 @@ class Loop(Frozen):
     """Candidates in a row that pass, after which a scheduled loop ends; it goes on when not set."""
     max_hours: Annotated[float, Field(gt=0)] | None = None
     """Hours after which one call begins no further iteration."""
+    max_cost: Annotated[float, Field(gt=0)] | None = None
+    """The same by what the machine costs, in the currency of `prices`; what servers charge for tokens is not in it."""
     plateau: Plateau | None = None
     """After what no further iteration is begun; what to do instead is said. No plateau is looked for when not set."""
 
@@ -175,6 +177,12 @@ class Cluster(Frozen):
                 "deployment.shadow_share needs a rollback.rule with errors, slow or format: answers that reach nobody "
                 "have no other measure"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _cost_can_be_told(self) -> Self:
+        if self.loop.max_cost is not None and not self.prices.compute_per_hour:
+            raise ValueError("loop.max_cost needs prices.compute_per_hour: without it nothing costs anything")
         return self
 
     @property

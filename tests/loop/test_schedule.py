@@ -26,7 +26,7 @@ from modelsmith.operations.iterate import IterateRequest
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.base import State
-from modelsmith.schema.cluster import Cluster, Loop, Plateau
+from modelsmith.schema.cluster import Cluster, Loop, Plateau, Prices
 from modelsmith.schema.diagnosis import Action, Diagnosis, FailureCluster, PatternHistory
 from modelsmith.schema.errors import Exit, InfrastructureFailure, InvalidInput
 from modelsmith.schema.steps import shell_line
@@ -206,6 +206,12 @@ def test_the_loop_stops_at_a_held_target_and_at_its_hours():
     held = stop_of(rule, evals(0.8, 0.9, passed=True), 0, ())
     spent = stop_of(rule, evals(0.4), 8.0, ())
     assert [held and held.kind, spent and spent.kind] == ["target-held", "hours"]
+    budget, price = Loop(max_cost=2), Prices(currency="EUR", compute_per_hour=0.5)
+    assert stop_of(budget, evals(0.4), 3.9, (), prices=price) is None
+    assert str(stop_of(budget, evals(0.4), 4.0, (), prices=price)).count("the budget of 2 EUR is spent") == 1
+    known = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing").model_dump()
+    with pytest.raises(ValidationError, match=r"max_cost needs prices\.compute_per_hour"):
+        Cluster.model_validate(known | {"loop": budget.model_dump(), "prices": Prices().model_dump()})
 
 
 def at(phase: Phase, outcome: Any = None, specialist: str | None = None, code: int | None = None) -> Iteration:
