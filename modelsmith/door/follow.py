@@ -1,8 +1,8 @@
 """What the door obeys: the last main of its clone that verified, and whose models are at hand.
 
 Nothing is obeyed before it was judged, and nothing is taken from the work tree. Where a new main does not verify, or a
-model of it is missing or not what its record says, everything goes on as it was, and `troubles` says so. Nothing that
-main says waits for the model in the shadow; see `door.loading`.
+model of it is missing or not what its record says, everything goes on as it was, and `troubles` says so. A model that
+takes long to load holds up its own cluster alone; nothing at all waits for one in the shadow (`door.loading`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ MAIN_TROUBLE = "main"
 """Whose trouble it is where main itself is not obeyed; else it is a cluster's, by its name."""
 
 LOAD_SECONDS = 600.0
-"""How long the model in the shadow may take to load before copies count as its errors."""
+"""How long the model in the shadow may take to load before copies count as its errors, and models of a door that starts
+before it serves the clusters without them."""
+PATIENCE_SECONDS = 20.0
+"""How long a new main waits for models to load, before the clusters that have theirs go on by it."""
 MakeModel = Callable[[Line, Arm], Awaitable[Model]]
 Told = Callable[[str, ModelsmithError | None], None]
 
@@ -96,6 +99,8 @@ class Follower:
         self._watch = watch
         self._told = told
         self._models: dict[LoadedAs, Model] = {}
+        self._making: dict[LoadedAs, asyncio.Task[Model]] = {}
+        """Models that are loaded now, also after nobody waits for them any longer."""
         self._loading = Loading(self._bring, LOAD_SECONDS, self._shadow_changed)
         self._seen: str | None = None
         self._again = 0.0
@@ -132,6 +137,9 @@ class Follower:
 
     async def close(self) -> None:
         """Load nothing more."""
+        for task in self._making.values():
+            task.cancel()
+        await asyncio.gather(*self._making.values(), return_exceptions=True)
         await self._loading.close()
 
     async def look(self) -> None:
@@ -153,9 +161,10 @@ class Follower:
     async def _obey(self, plan: _Plan) -> None:
         before = self.served.clusters if self.served else {}
         clusters: dict[str, Ready] = {}
+        until = time.monotonic() + (PATIENCE_SECONDS if self.served else LOAD_SECONDS)
         for name, line in plan.lines.items():
             try:
-                clusters[name], wrong = await self._ready(name, line, plan)
+                clusters[name], wrong = await self._ready(name, line, plan, until)
                 self._trouble(name, wrong)
             except ModelsmithError as error:
                 self._trouble(name, error)
@@ -171,10 +180,13 @@ class Follower:
         self.served = Served(plan.commit, plan.rules, clusters, frozenset(plan.lines.keys() - clusters.keys()))
         used = {ready.line.loaded_as(arm) for ready in clusters.values() for arm in ready.line.arms}
         self._models = {key: model for key, model in self._models.items() if key in used}
+        due = {line.loaded_as(arm) for line in plan.lines.values() if isinstance(line, Line) for arm in line.arms}
+        for key in self._making.keys() - due:
+            self._making.pop(key).cancel()
         self._loading.follow({name: ready.line for name, ready in clusters.items()})
 
     async def _ready(
-        self, name: str, line: Line | ModelsmithError, plan: _Plan
+        self, name: str, line: Line | ModelsmithError, plan: _Plan, until: float
     ) -> tuple[Ready, ModelsmithError | None]:
         """The models of a line; one that is loaded stays so, whatever became of its files, and that is said."""
         if isinstance(line, ModelsmithError):
@@ -189,9 +201,27 @@ class Follower:
             elif damage:
                 raise damage
             else:
-                self._models[line.loaded_as(arm)] = made = await self._make(line, arm)
+                self._models[line.loaded_as(arm)] = made = await self._made(line, arm, until)
                 models.append(made)
         return Ready(line, models[0], models[1] if line.watched else None), wrong
+
+    async def _made(self, line: Line, arm: Arm, until: float) -> Model:
+        """The model, loaded. One that takes longer is waited for by nobody; main is obeyed again when it has come."""
+        key = line.loaded_as(arm)
+        task = self._making.get(key)
+        if task is None:
+            task = self._making[key] = asyncio.ensure_future(self._make(line, arm))
+            await asyncio.wait({task}, timeout=max(0.0, until - time.monotonic()))
+        if not task.done():
+            task.add_done_callback(self._came)
+            raise _still_loading(line, arm)
+        del self._making[key]
+        return task.result()
+
+    def _came(self, task: asyncio.Future[Model]) -> None:
+        if not task.cancelled():
+            task.exception()  # whoever obeys main next hears of it
+        self._again = 0.0
 
     async def _bring(self, line: Line) -> Model:
         """The model in the shadow of a line. Raises ModelsmithError."""
@@ -298,6 +328,16 @@ def _check_shadow(workspace: Workspace, line: Line, arm: Arm) -> None:
 def _nothing() -> IntegrityFailure:
     return IntegrityFailure(
         "nothing-to-serve", "Main has no cluster", "Add one: `modelsmith new cluster`, by a pull request."
+    )
+
+
+def _still_loading(line: Line, arm: Arm) -> InfrastructureFailure:
+    return InfrastructureFailure(
+        "model-loading",
+        f"The model of {arm.specialist} of {line.cluster.cluster} is still being loaded",
+        "Wait; where it does not come, see whether the machine has room for it and the backend takes it.",
+        cluster=line.cluster.cluster,
+        specialist=arm.specialist,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -36,7 +35,6 @@ class Models:
         self._settings = settings
         self._session = session
         self._engine = ThreadPoolExecutor(1, "embedded")
-        self._loader = ThreadPoolExecutor(1, "loading")
 
     async def make(self, line: Line, arm: Arm) -> Model:
         """A model that is ready to answer.
@@ -47,16 +45,12 @@ class Models:
         backend = self._settings.backends.get(line.cluster.cluster, Embedded())
         if isinstance(backend, Embedded):
             load = partial(_load, self._workspace, line, arm, backend.threads)
-            if arm == line.shadow:
-                speaker = await aside(load)
-            else:
-                speaker = await asyncio.get_running_loop().run_in_executor(self._loader, load)
-            return EmbeddedModel(arm.specialist, speaker, self._engine)
-        backend = backend.model_copy(update={"url": backend.urls.get(arm.specialist, backend.url)})
+            return EmbeddedModel(arm.specialist, await aside(load), self._engine)
+        shared = backend.shadow_url if arm == line.shadow and backend.shadow_url else backend.url
+        backend = backend.model_copy(update={"url": backend.urls.get(arm.specialist, shared)})
         name, mend = backend.models.get(arm.specialist), None
         if name is None and backend.engine == "vllm" and arm.specialist != BASE:
-            find = partial(_adapter, self._workspace, line, arm)
-            folder = await (aside(find) if arm == line.shadow else asyncio.to_thread(find))
+            folder = await aside(partial(_adapter, self._workspace, line, arm))
             name = await self._hot_load(backend, line, arm, folder)
             mend = partial(self._load_again, backend, line, arm, folder)
         if name is None:
@@ -83,7 +77,6 @@ class Models:
     def close(self) -> None:
         """Let no further answer be computed; what is under way is told to stop by whoever asked."""
         self._engine.shutdown(wait=False, cancel_futures=True)
-        self._loader.shutdown(wait=False, cancel_futures=True)
 
     async def _load_again(self, server: Server, line: Line, arm: Arm, folder: Path) -> None:
         try:

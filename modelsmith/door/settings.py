@@ -43,6 +43,9 @@ class Server(Frozen):
     whoever writes a name here says that they are the specialist's."""
     urls: dict[str, Url] = {}
     """By specialist, another server of the same kind that has it, as vLLM needs one of its own for each export."""
+    shadow_url: Url | None = None
+    """Another server of the same kind, for who is in the shadow: nobody has approved those weights yet, and there they
+    can bring down nothing that serves."""
     omit: tuple[SamplingSetting, ...] = ()
     """Settings of the sampling that it refuses."""
 
@@ -119,7 +122,7 @@ def key_of(server: Server) -> str | None:
 
 
 def _check(server: Server) -> None:
-    for url in (server.url, *server.urls.values()):
+    for url in (server.url, *server.urls.values(), *filter(None, [server.shadow_url])):
         where = origin(url) or ""
         host = where.partition("://")[2].rpartition(":")[0] or where.partition("://")[2]
         if not where.startswith("https://") and not is_loopback(host.strip("[]")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -15,6 +16,7 @@ from modelsmith.door.lines import read_line
 from modelsmith.door.models import Models
 from modelsmith.door.settings import Settings, load_settings
 from modelsmith.promotion.governed_state import read_governed_state
+from modelsmith.promotion.serving import Arm
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 
@@ -78,6 +80,12 @@ def test_adapters_are_loaded_into_vllm_under_their_digest_s_name(world):
             stub.takes, stub.loaded = False, {}
             with pytest.raises(InfrastructureFailure, match="does not take the adapter"):
                 await models.make(found, found.watched)
+            staged = replace(found, shadow=Arm("iter-009-0000000c", found.watched.artifact, "sha256:" + "c" * 64))
+            aside = {"url": "http://127.0.0.1:9/v1", "shadow_url": url, "engine": "vllm"}
+            stub.takes = True
+            beside = Models(workspace, Settings.model_validate({"backends": {CLUSTER: aside}}), session)
+            assert await answer(await beside.make(staged, staged.shadow)) == name, "asked where the shadow has a server"
+            beside.close()
             models.close()
         await runner.cleanup()
 

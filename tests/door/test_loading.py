@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from doors import ASKED, CLUSTER, SHADOW, Listed, line, until
+from doors import ASKED, CLUSTER, INCUMBENT, SHADOW, WATCHED, Listed, line, until
 
 from modelsmith.door import follow
 from modelsmith.door.follow import Follower, _Plan
@@ -147,6 +148,47 @@ def test_a_shadow_that_takes_too_long_counts_until_it_has_come(scene):
         assert one.troubles == {}
 
     scene(acts, seconds=0.05)
+
+
+def test_a_model_that_hangs_holds_up_its_own_cluster_alone(scene, monkeypatch):
+    """A deployment of one cluster hangs while it is loaded; another one's is taken back on main, and later its own."""
+    monkeypatch.setattr(follow, "PATIENCE_SECONDS", 0.1)
+    loads = []
+
+    async def acts(one, obey, loader):
+        async def make(which, arm):
+            loads.append((which.cluster.cluster, arm))
+            if (which.cluster.cluster, arm) == ("support", WATCHED):
+                await loader.go.wait()
+            return arm
+
+        one._make = make
+
+        async def both(first, second):
+            lines = {CLUSTER: line(first), "support": line(second, "support")}
+            lines = {name: replace(one, standing=frozenset({INCUMBENT.specialist})) for name, one in lines.items()}
+            await one._obey(_Plan("a" * 40, Rules(None, [*lines]), lines, {}))
+            return [one.served.clusters[name].line.share for name in lines]
+
+        assert await both(0.5, None) == [0.5, 0.0]
+        assert await both(0.5, 0.5) == [0.5, 0.0], "support goes on as it was"
+        assert one.troubles["support"].code == "model-loading"
+        begin = time.monotonic()
+        assert await both(None, 0.5) == [0.0, 0.0], "the other's takeback waits for nothing"
+        assert time.monotonic() - begin < 0.1
+        one._again = 1.0
+        loader.go.set()
+        await until(lambda: one._again == 0.0)
+        assert await both(None, 0.5) == [0.0, 0.5]
+        assert one.troubles == {}
+        assert loads.count(("support", WATCHED)) == 1
+        loader.go.clear()
+        assert await both(None, None) == [0.0, 0.0]
+        assert await both(None, 0.5) == [0.0, 0.0]
+        assert await both(None, None) == [0.0, 0.0]
+        assert one._making == {}, "what no main asks for is loaded no longer"
+
+    scene(acts)
 
 
 def test_a_thread_that_hangs_holds_up_no_other_and_no_end():
