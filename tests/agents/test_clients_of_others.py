@@ -223,3 +223,12 @@ def test_claude_codes_own_validator_refuses_a_plugin_that_is_none(world):
     broken.mkdir(parents=True)
     (broken / "plugin.json").write_text('{"name": "two words", "colour": "red"}')
     assert run(world, "claude", "plugin", "validate", "--strict", str(broken.parent)).returncode == 1
+
+
+def test_the_protocols_inspector_waits_for_a_task_to_its_end(world):
+    """By the extension's own client library, which is not ours and not the server's."""
+    with served(world, "operator") as address:
+        asked = ("--method", "tools/call", "--tool-name", "modelsmith_eval_run", "--tool-arg", f"cluster={CLUSTER}")
+        how = ("--transport", "http", "--protocol-era", "modern")
+        called = run(world, "mcp-inspector", "--cli", address, *how, *asked, "domain=medicine")
+    assert json.loads(json.loads(called.stdout)["content"][0]["text"])["code"] == "other-domain", called.stderr
