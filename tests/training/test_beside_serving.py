@@ -64,46 +64,43 @@ def door_says(folder, requests, ago=0.0):
 
 
 def test_no_step_while_a_loaded_door_is_over_its_budget(job, undisturbed, tmp_path):
-    """Four callers at a real door: before the first step, and again in the middle; the adapter is the same."""
+    """Eight callers wait at a real door: before the first step, and again in the middle; the adapter is the same."""
     folder, signs = tmp_path / "job", tmp_path / "doors"
 
     async def scene():
         async with opened(tmp_path) as door:
-            door.specialist.pause = 0.05
-            sign, loaded, seen = DoorSign(signs), asyncio.Event(), Seen(folder)
+            door.specialist.pause = 60.0
+            sign, seen = DoorSign(signs), Seen(folder)
             door.door.counting = replace(door.door.counting, sign=sign)
+            telling = asyncio.create_task(tell_busy(door.door, sign, door.door.counting.journal))
 
-            async def caller():
-                while True:
-                    await loaded.wait()
-                    assert (await door.ask())[0] == 200
+            def load():
+                return [asyncio.create_task(door.ask()) for _ in range(8)]
 
-            def told(requests):
-                return any(one.requests > 2 for one in busy_doors(signs)) == requests
+            async def relieve(callers):
+                for one in callers:
+                    one.cancel()
+                await asyncio.gather(*callers, return_exceptions=True)
 
-            loaded.set()
-            tasks = [asyncio.create_task(caller()) for _ in range(4)]
-            tasks.append(asyncio.create_task(tell_busy(door.door, sign, door.door.counting.journal)))
-            await until(lambda: told(True))
+            callers = load()
+            await until(lambda: [one.requests for one in busy_doors(signs)] == [8])
             began = time.monotonic()
             trained = asyncio.create_task(
                 asyncio.to_thread(train, folder, job, Thread(signs), lambda beat: None, beside=AT_MOST_TWO)
             )
             await until(lambda: seen.reasons)
             await asyncio.sleep(1)
-            assert seen.steps == 0
-            assert seen.reasons[0] == "it has 4 requests, and 2 are the budget"
-            loaded.clear()
+            assert (seen.steps, seen.reasons[0]) == (0, "it has 8 requests, and 2 are the budget")
+            await relieve(callers)
             await until(lambda: seen.steps > 3)
-            loaded.set()
-            await until(lambda: len(seen.reasons) > 1)
+            before, callers = len(seen.reasons), load()
+            await until(lambda: len(seen.reasons) > before)
             held = seen.steps
             await asyncio.sleep(1)
             assert 3 < held == seen.steps < STEPS
-            loaded.clear()
+            await relieve(callers)
             outcome = await trained
-            for task in tasks:
-                task.cancel()
+            telling.cancel()
             sign.close()
             assert busy_doors(signs) == []
             assert same_weights(outcome.adapter, undisturbed)
