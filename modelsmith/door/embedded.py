@@ -33,8 +33,8 @@ _END = b"data: [DONE]\n\n"
 class Speaker(Protocol):
     """What is asked of an engine here; `substrates.local` has it."""
 
-    def speak(self, prompt: Prompt, system: str, sampling: Sampling, hear: Any) -> Completion:
-        """Complete one prompt and let its text be heard as it comes."""
+    def speak(self, prompt: Prompt, system: str, sampling: Sampling, hear: Any, most: int) -> Completion:
+        """Complete one prompt of so many tokens at most, and let its text be heard as it comes."""
 
 
 class _Left(Exception):
@@ -44,9 +44,10 @@ class _Left(Exception):
 class EmbeddedModel:
     """One loaded model. ``one_at_a_time`` computes, for all models of the process."""
 
-    def __init__(self, name: str, speaker: Speaker, one_at_a_time: Executor) -> None:
+    def __init__(self, name: str, speaker: Speaker, one_at_a_time: Executor, prompt_tokens: int) -> None:
         self._name = name
         self._speaker = speaker
+        self._most = prompt_tokens
         self._executor = one_at_a_time
 
     @asynccontextmanager
@@ -63,7 +64,7 @@ class EmbeddedModel:
         def speak() -> Completion:
             if left.is_set():
                 raise _Left
-            return self._speaker.speak(prompt, system, sampling, hear)
+            return self._speaker.speak(prompt, system, sampling, hear, self._most)
 
         work = loop.run_in_executor(self._executor, speak)
         work.add_done_callback(partial(_told, said))

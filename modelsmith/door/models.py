@@ -45,7 +45,7 @@ class Models:
         backend = self._settings.backends.get(line.cluster.cluster, Embedded())
         if isinstance(backend, Embedded):
             load = partial(_load, self._workspace, line, arm, backend.threads)
-            return EmbeddedModel(arm.specialist, await aside(load), self._engine)
+            return EmbeddedModel(arm.specialist, await aside(load), self._engine, backend.prompt_tokens)
         shared = backend.shadow_url if arm == line.shadow and backend.shadow_url else backend.url
         backend = backend.model_copy(update={"url": backend.urls.get(arm.specialist, shared)})
         name, mend = backend.models.get(arm.specialist), None

@@ -119,12 +119,17 @@ class TransformersSubstrate:
         except (MemoryError, RuntimeError) as error:
             raise _failure("generation-failed", "The model stopped while answering.", error) from error
 
-    def speak(self, prompt: Prompt, system: str, sampling: Sampling, hear: Callable[[str], None]) -> Completion:
+    def speak(
+        self, prompt: Prompt, system: str, sampling: Sampling, hear: Callable[[str], None], most: int | None = None
+    ) -> Completion:
         """Complete one prompt, and let its text be heard as it is written; what ``hear`` raises ends it at once.
 
         What was heard is the completion's text. Where thoughts are taken away, it is heard when it is whole.
+        A prompt of more than ``most`` tokens is not begun: nothing could end it before it has been read.
         """
         ids = self._prompt_ids(prompt, system)
+        if most is not None and len(ids) > most:
+            return _too_long(prompt, len(ids), most, "here a prompt has at most")
         limit = getattr(self._model.config, "max_position_embeddings", None)
         if limit is not None and len(ids) + sampling.max_new_tokens > limit:
             return _too_long(prompt, len(ids), limit)
@@ -251,10 +256,12 @@ def _generator(seed: int, prompt: Prompt) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(material[:8], "big") >> 1)
 
 
-def _too_long(prompt: Prompt, length: int, limit: int) -> Completion:
+def _too_long(
+    prompt: Prompt, length: int, limit: int, why: str = "with its answer it exceeds the model's"
+) -> Completion:
     error = InvalidInput(
         "prompt-too-long",
-        f"The prompt has {length} tokens; with its answer it exceeds the model's {limit}.",
+        f"The prompt has {length} tokens; {why} {limit}.",
         "Shorten the scenario, or lower sampling.max_new_tokens.",
         tokens=length,
         limit=limit,

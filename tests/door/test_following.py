@@ -23,7 +23,7 @@ from worlds import CLUSTER, COMMAND
 
 from modelsmith.door import server
 from modelsmith.door.follow import Follower, _Plan
-from modelsmith.door.settings import Settings, load_settings
+from modelsmith.door.settings import Embedded, Settings, load_settings
 from modelsmith.fleet.doors import busy_doors
 from modelsmith.governance.router import Rules
 from modelsmith.loop.window import watching
@@ -88,10 +88,11 @@ def on_main(world, files, message="Change"):
 
 
 def test_a_deployed_specialist_answers_from_its_verified_main(world):
-    """The tiny model through the embedded engine, whole and streamed: the same words."""
+    """The tiny model through the embedded engine, whole and streamed: the same words; no prompt holds it long."""
+    settings = Settings(backends={CLUSTER: Embedded(prompt_tokens=400)})
 
     async def scene():
-        async with door(world) as (url, follower, recorder):
+        async with door(world, settings=settings) as (url, follower, recorder):
             with pytest.raises(urllib.error.HTTPError, match="503"):
                 await asyncio.to_thread(get, f"{url}/readyz")
             served = await follower.start()
@@ -119,6 +120,9 @@ def test_a_deployed_specialist_answers_from_its_verified_main(world):
                 await said_by(url, tools=[])
             with pytest.raises(openai.BadRequestError, match="tokens"):
                 await asked.chat.completions.create(**ASKED | {"max_tokens": 5000})
+            long = [{"role": "user", "content": "Why? " * 2000}]
+            with pytest.raises(openai.BadRequestError, match="at most 400"):
+                await asked.chat.completions.create(**ASKED | {"messages": long})
             await until(lambda: [one.answers for one in busy_doors(world.home / "doors")] == [2])
         assert busy_doors(world.home / "doors") == []
 
