@@ -1,7 +1,7 @@
 """Work that no request waits for, in a thread of its own, many things at once.
 
-Waking a thread for each request costs more than what it does then: the two take the interpreter from each other. So the
-thread is woken once, waits a moment for more, and takes all that has come.
+Waking a thread for each request costs more than what it does then: the two take the interpreter from each other. So
+the thread wakes by itself, now and then, and takes all that has come.
 """
 
 from __future__ import annotations
@@ -24,36 +24,27 @@ class Behind(Generic[T]):
 
         Args:
             name: The thread's.
-            pause: Seconds in which things gather.
+            pause: Seconds between two looks at what has come.
             do: What is done with them.
             most: Things in memory at most; the oldest are dropped.
         """
         self._pause, self._do = pause, do
         self._waiting: deque[T] = deque(maxlen=most)
-        self._some, self._ended = threading.Event(), threading.Event()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
 
     def put(self, one: T) -> None:
         """Have it done, later. Neither waits nor raises."""
         self._waiting.append(one)
-        if not self._some.is_set():
-            self._some.set()
 
-    def close(self, seconds: float | None = None) -> None:
-        """Do what waits, and end; after so many seconds nobody waits for it any longer."""
+    def close(self) -> None:
+        """Do what waits, and end."""
         self._ended.set()
-        self._some.set()
-        self._thread.join(seconds)
+        self._thread.join()
 
     def _run(self) -> None:
-        while not self._ended.is_set():
-            self._some.wait()
-            self._ended.wait(self._pause)
-            self._some.clear()
+        while not self._ended.wait(self._pause):
             self._take()
         self._take()
 

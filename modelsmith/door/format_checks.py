@@ -19,7 +19,7 @@ from modelsmith.substrates.chat import Answer, answer_after
 LONGEST: Final = 1 << 20
 """Bytes of an answer as it came; the format of a longer one is not checked."""
 _PAUSE: Final = 0.05
-"""Seconds in which answers gather."""
+"""Seconds between two looks at what is to be checked."""
 _log = logging.getLogger(__name__)
 
 
