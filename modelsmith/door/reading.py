@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -39,8 +38,7 @@ class Ahead:
     ) -> None:
         assert self._reader
         self._reader.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._reader
+        await asyncio.wait({self._reader})
 
     def __aiter__(self) -> Self:
         return self

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
+import socket
+from contextlib import asynccontextmanager
 
+import aiohttp
 import attacker
 import pytest
 import yaml
 from attacker import CLUSTER, PEOPLE_FILE, refused
 
+from modelsmith.artifacts.store import Store
+from modelsmith.door import server
+from modelsmith.door.settings import Settings
 from modelsmith.live.port import Answered
 from modelsmith.live.recorder import LiveRecorder
 from modelsmith.loop import window
+from modelsmith.loop.keeping import Keeper
 from modelsmith.loop.shadow import look_at_shadow, shadowing
 from modelsmith.loop.window import live_folder, sealed_evidence
 from modelsmith.operations import live, promote
@@ -20,11 +28,13 @@ from modelsmith.promotion.live import seal_of
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.records import next_record, routing_after
 from modelsmith.promotion.syncing import sync
+from modelsmith.repository.listening import Listening
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE, LiveEvidence
 from modelsmith.signing.dsse import seal, statement
 from modelsmith.signing.keys import create_signing_key
+from modelsmith.substrates.port import Completion
 
 CLUSTER_FILE = f"clusters/{CLUSTER}/cluster.yaml"
 POLICY_FILE = ".github/governance/policy.yaml"
@@ -84,6 +94,12 @@ def copies(world, number, broken):
 
 def ask(world):
     return promote.run(world.workspace, promote.PromoteRequest(cluster=CLUSTER))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def counted(world):
@@ -219,3 +235,67 @@ def test_counts_by_one_rule_are_no_evidence_for_another(world):
     slow = next(one for stage in said.counts.stages for one in stage.metrics if one.metric == "slow")
     assert (slow.specialist_known, slow.incumbent_known) == (1000, 1000), "those by the budget that is to be approved"
     assert before.directory == after.directory
+
+
+class Speaker:
+    """Stands for a loaded model."""
+
+    def speak(self, prompt, system, sampling, hear):
+        return Completion(prompt.key, "{}", "stop", 3, 1, 0.0)
+
+
+@asynccontextmanager
+async def opened(world):
+    """A real door of this world, and its address."""
+    listening = Listening("127.0.0.1", free_port())
+    keeper = Keeper(world.workspace, lambda words: None)
+    try:
+        async with (
+            server.opened(world.workspace, Settings(), listening, keeper, None, lambda words: None) as follower,
+            asyncio.timeout(120),
+        ):
+            await follower.start()
+            yield follower, f"http://127.0.0.1:{listening.port}/v1/chat/completions"
+    finally:
+        await asyncio.to_thread(keeper.close)
+
+
+async def asks(url, number):
+    body = {"model": CLUSTER, "messages": [{"role": "user", "content": "Why?"}], "max_tokens": 4}
+    async with aiohttp.ClientSession() as session:
+        for _ in range(number):
+            async with session.post(url, json=body) as answer:
+                assert (answer.status, answer.headers["x-modelsmith-specialist"]) == (200, "base")
+
+
+def test_copies_of_a_real_door_are_what_whoever_looks_counts(world, monkeypatch):
+    """Control: the specialist is loaded beside the base model; then its weights are changed on disk."""
+    monkeypatch.setattr("modelsmith.door.models._load", lambda *of: Speaker())
+
+    async def sound():
+        async with opened(world) as (follower, url):
+            while follower.served.clusters[CLUSTER].shadow is None:
+                assert not follower.troubles
+                await asyncio.sleep(0.05)
+            await asks(url, 3)
+
+    async def damaged():
+        async with opened(world) as (follower, url):
+            while not follower.troubles:
+                await asyncio.sleep(0.05)
+            await asks(url, 2)
+            return {what: error.code for what, error in follower.troubles.items()}
+
+    asyncio.run(sound())
+    (stage,) = look_at_shadow(world.workspace, world.governed(), CLUSTER).counts.stages
+    assert (stage.specialist, stage.incumbent) == (3, 3)
+    history = world.governed().histories.find(shadowing(world.governed())[0].specialist)
+    folder = Store(world.workspace.store(load_cluster(world.governed().tree, CLUSTER).store)).get(history.artifact)
+    (weights,) = folder.glob("*.safetensors")
+    weights.chmod(0o600)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    assert asyncio.run(damaged()) == {f"shadow of {CLUSTER}": "file-changed"}
+    seen = look_at_shadow(world.workspace, world.governed(), CLUSTER)
+    errors = next(one for one in seen.counts.stages[0].metrics if one.metric == "errors")
+    assert (errors.specialist, errors.incumbent, errors.specialist_known) == (2, 0, 5)
+    assert "the front door:" in seen.judgement.reasons[-1]

@@ -23,6 +23,7 @@ from modelsmith.cli.page import Page
 from modelsmith.cli.views import render
 from modelsmith.fleet.jobs import Jobs
 from modelsmith.governance.drift import Drifted
+from modelsmith.governance.hold import Hold
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.port import Answered
 from modelsmith.live.recorder import LiveRecorder
@@ -637,6 +638,10 @@ def test_an_iteration_is_started_once_though_the_door_cannot_note_it(jobs, monke
     """The disk fills up, or the door is killed, between the start and the note of it; the iteration ends, and fails."""
     world, one, known = jobs
     answer = partial(answer_drift, world.workspace, one, 0, drift_to(0.2))
+    with monkeypatch.context() as held:
+        held.setattr("modelsmith.loop.promotions.hold_of", lambda *of: Hold(CLUSTER, one.specialist, one.record))
+        with refused("on-hold"):
+            answer()
     with monkeypatch.context() as full:
         full.setattr("modelsmith.loop.drifting.write_atomically", no_room)
         with pytest.raises(OSError, match="No space"):
