@@ -73,7 +73,7 @@ def tally(rows: Iterable[VerdictRow], rule: GateRule) -> Tallies:
 
 def section_tallies(tallies: Tallies, section: Section) -> list[Tally]:
     """The scenarios of one section."""
-    return [one for (where, _), one in tallies.items() if where == section]
+    return [one for one in tallies.values() if one.section == section]
 
 
 def estimate(bounds: Bounds, n: int) -> Estimate:

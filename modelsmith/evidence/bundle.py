@@ -14,7 +14,7 @@ from modelsmith.evaluation.judges.agreement import agreement
 from modelsmith.evaluation.rows import sorted_rows
 from modelsmith.evaluation.summary import priced
 from modelsmith.evidence.sanitise import assert_clean
-from modelsmith.schema.base import Section
+from modelsmith.schema.base import Frozen, Section
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -268,6 +268,8 @@ def require_recomputed(field: str, stated: object, recomputed: object) -> None:
     Raises:
         IntegrityFailure: ``evidence-does-not-recompute``.
     """
+    if isinstance(stated, Frozen) and stated == recomputed:  # of one strict type: nothing is left to tell apart
+        return
     for path, one, other in _differences(field, _plain(stated), _plain(recomputed)):
         _refuse(path, one, other, "does not follow from the verdict rows")
 
