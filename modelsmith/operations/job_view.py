@@ -10,6 +10,7 @@ from pydantic import Field
 from modelsmith.fleet.jobs import PROGRESS, Job, Jobs, JobState
 from modelsmith.loop.running import Running, read_running
 from modelsmith.operations.contract import ARGUMENT, Request, Result
+from modelsmith.repository.load import load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 
@@ -54,8 +55,11 @@ def start_job(workspace: Workspace, operation: str, request: Request) -> JobStar
     """Queue the operation for a process of its own, or find the one that is at the same request.
 
     Raises:
+        InvalidInput: ``unknown-cluster``, ``invalid-file``: nothing is queued that could only fail.
         InfrastructureFailure: ``job-start``; ``too-many-jobs``.
     """
+    if cluster := request.queue():
+        load_cluster(workspace.files, cluster)
     arguments = request.model_dump(mode="json", exclude_defaults=True)
     job, started = Jobs.of(workspace).submit(workspace, operation, arguments, request.queue(), request.calls(workspace))
     shown = job_view(job)

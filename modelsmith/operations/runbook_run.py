@@ -44,7 +44,9 @@ class RunbookRunRequest(Request):
 
     @override
     def calls(self, workspace: Workspace) -> frozenset[str]:
-        return frozenset(one.call for one in read_runbook(main_of(workspace), self.name).runbook.steps)
+        runbook = read_runbook(main_of(workspace), self.name).runbook
+        bind(runbook, self.param)
+        return frozenset(one.call for one in runbook.steps)
 
     @override
     def queue(self) -> str:

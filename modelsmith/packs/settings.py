@@ -18,6 +18,8 @@ from modelsmith.schema.errors import InvalidInput
 _NAME = "modelsmith"
 _ELSEWHERE = frozenset({"type", "url", "headers", "cwd"})
 """Fields of an entry by which a client would not start our command, or not in this folder; none of them stays."""
+_LEADS_ELSEWHERE = re.compile(r"PATH|ENV|BASH_ENV|(?:PYTHON|LD_|DYLD_|GIT_|NODE_)\w*|MODELSMITH_ROLE")
+"""Variables in `env` by which another program or library would run under our command's name, or in another role."""
 _OURS = re.compile(rf"(?m)^\[mcp_servers\.{_NAME}\]\s*\n(?:(?:command|args) = [^#\n]*(?:\n|\Z))*")
 """Our table's head and the lines that we write under it. What is written in another way is a person's to change."""
 
@@ -33,7 +35,8 @@ class Merged(NamedTuple):
 def merge_json(path: str, before: str, server: Mapping[str, Any]) -> Merged:
     """``mcpServers`` of Claude Code and Cursor; what our entry holds besides, such as ``env``, stays.
 
-    An address in it does not: the client would go there in place of starting our command.
+    An address in it does not, nor a variable by which another program would run: the client would go there, or start
+    that, in place of our command.
 
     Raises:
         InvalidInput: ``unreadable-settings``.
@@ -78,7 +81,10 @@ def merge_toml(path: str, before: str, server: Mapping[str, Any]) -> Merged:
 
 
 def _ours(entry: Mapping[str, Any], server: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: said for name, said in entry.items() if name not in _ELSEWHERE or said == "stdio"} | dict(server)
+    kept = {name: said for name, said in entry.items() if name not in _ELSEWHERE or said == "stdio"}
+    if "env" in kept:
+        kept["env"] = {name: said for name, said in kept["env"].items() if not _LEADS_ELSEWHERE.fullmatch(name)}
+    return kept | dict(server)
 
 
 SETTINGS: dict[Client, tuple[str, Callable[[str, str, Mapping[str, Any]], Merged]]] = {

@@ -85,7 +85,7 @@ def check_audit(git: Git, main: GovernedState, log: Sequence[Commit], root: str,
     """Hold an audit against a main that was verified: whose it is, and each byte of it.
 
     Its signature counts by the keys that main had at the end of its range, or has now. What it says is made again from
-    main, so nothing can be left out or added, whoever signed.
+    main, so nothing can be left out or added, whoever signed; nor may another file lie beside its own.
 
     Raises:
         InvalidInput: ``bad-path``.
@@ -94,6 +94,9 @@ def check_audit(git: Git, main: GovernedState, log: Sequence[Commit], root: str,
     files = {
         name: _read(folder / name) for name in (AUDIT_FILE, AUDIT_SIGNATURE, CLONE_FILE, CLONE_SIGNATURE, PAGE_FILE)
     }
+    beside = sorted({path.name for path in folder.iterdir()} - files.keys())
+    if beside:
+        raise _does_not_hold(f"has a file {beside[0][:64]!a} beside it, which no seal covers")
     audit = parse_canonical(AUDIT_FILE, files[AUDIT_FILE], Audit)
     if audit.repository != main.policy.repository:
         raise _does_not_hold(f"is of another repository, {audit.repository}")

@@ -82,6 +82,18 @@ def test_a_job_that_is_cancelled_ends_and_one_that_fails_says_why(fresh):
     assert caught.value.code == "job-ended"
 
 
+def test_what_could_only_fail_is_refused_before_it_is_queued(fresh):
+    session = Session(fresh.clone, "operator")
+    for name, arguments, code in (
+        ("modelsmith_eval_run", {"cluster": "../../x"}, "unknown-cluster"),
+        ("modelsmith_iterate", {"cluster": "rtb-prcing"}, "unknown-cluster"),
+        ("runbook_run", {"name": "key-rotation", "param": ["pr=4 --key x"]}, "bad-parameter"),
+        ("runbook_run", {"name": "nightly-iterate", "param": []}, "bad-parameter"),
+    ):
+        assert call(session, name, arguments).body["code"] == code
+    assert result(fresh, "modelsmith_jobs")["jobs"] == []
+
+
 @pytest.mark.parametrize("name", ["0", "../../../etc", "00000000", "a" * 5000, ""])
 def test_no_id_leads_out_of_the_folder_of_jobs(fresh, name):
     reply = call(Session(fresh.clone, "operator"), "modelsmith_job_log", {"jobId": name})

@@ -189,8 +189,12 @@ def test_an_entry_of_our_name_leads_nowhere_but_to_our_command():
     merged = merge_json("x", json.dumps({"mcpServers": {"modelsmith": planted}}), server("promoter"))
     assert json.loads(merged.text)["mcpServers"]["modelsmith"] == {**kept, **server("promoter")}
     assert merged.ours_differed, "a person is shown the difference"
+    kept["env"] |= {"PATH": "/tmp/evil", "PYTHONPATH": "x", "LD_PRELOAD": "x.so", "GIT_SSH_COMMAND": "x"}
+    merged = merge_json("x", json.dumps({"mcpServers": {"modelsmith": kept | server("promoter")}}), server("promoter"))
+    assert json.loads(merged.text)["mcpServers"]["modelsmith"]["env"] == {"A": "b"}
+    assert merged.ours_differed, "another program under our command's name is no less elsewhere"
     begun = merge_toml("x", "", server("promoter")).text
-    for line in ('url = "https://elsewhere.example/mcp"', 'cwd = "x"'):
+    for line in ('env = {PATH = "/tmp/evil"}', 'url = "https://elsewhere.example/mcp"', 'cwd = "x"'):
         with pytest.raises(InvalidInput):
             merge_toml("x", f"{begun}{line}\n", server("promoter"))
 

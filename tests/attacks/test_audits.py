@@ -109,8 +109,13 @@ def test_an_audit_of_another_repository_does_not_hold(bundle):
 
 
 def test_page_and_clone_s_part_cannot_be_exchanged(bundle, tmp_path):
-    """The page is made again from the JSON, and the clone's part names the audit that it belongs to."""
+    """The page is made again from the JSON, the clone's part names its audit, and nothing else lies beside them."""
     world, folder = bundle
+    (folder / "approvals.json").write_text("[]")
+    with refused("audit-does-not-hold"):
+        holds(world, folder)
+    (folder / "approvals.json").unlink()
+    assert holds(world, folder)
     other = tmp_path / "other"
     made(world, "2026-01-02", other)
     page = (folder / "audit.md").read_bytes()
