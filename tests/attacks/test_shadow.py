@@ -240,7 +240,7 @@ def test_counts_by_one_rule_are_no_evidence_for_another(world):
 class Speaker:
     """Stands for a loaded model."""
 
-    def speak(self, prompt, system, sampling, hear):
+    def speak(self, prompt, *said):
         return Completion(prompt.key, "{}", "stop", 3, 1, 0.0)
 
 
