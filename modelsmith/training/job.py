@@ -47,6 +47,10 @@ FailureClass = Literal[
 """Why a worker ended. ``killed``, ``preempted`` and ``stalled`` its supervisor saw; the others it names itself."""
 
 
+_NOT_IN_THE_RESULT = {"checkpoint_every", "gradient_checkpointing", "judge_calls"}
+"""Settings that change what a training costs, and not what comes of it."""
+
+
 class RewardJudge(Frozen):
     """Who decides what no declared check can, where sampled answers are rewarded."""
 
@@ -80,7 +84,7 @@ class TrainJob(Frozen):
 
     def identity(self) -> str:
         """Digest of everything that shapes the result: two identical jobs may share one."""
-        said = self.model_dump(mode="json", exclude={"training": {"checkpoint_every", "judge_calls"}, "judge": True})
+        said = self.model_dump(mode="json", exclude={"training": _NOT_IN_THE_RESULT, "judge": True})
         if self.chat == Chat():
             del said["chat"]
         if self.rubric is None:

@@ -116,8 +116,8 @@ def test_a_killed_worker_goes_on_and_ends_in_the_same_adapter(
         if beat.step >= 7 and len(watched.started) == 1:
             os.kill(watched.pids[0], signal.SIGKILL)
 
-    outcome = train(tmp_path / "job", job, watched, progress)
-    assert len(watched.started) == 2
+    outcome = train(tmp_path / "job", job.settings(gradient_checkpointing=True), watched, progress)
+    assert len(watched.started) == 2, "nor does it matter that activations are not kept"
     assert same_weights(outcome.adapter, uninterrupted[1].adapter)
 
 

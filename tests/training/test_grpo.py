@@ -159,8 +159,11 @@ def test_every_step_says_what_is_watched(trained: Path) -> None:
 def test_an_interrupted_or_killed_training_ends_in_the_same_adapter(
     trained: Path, tiny_model: Path, rows: Path, tmp_path: Path, stop_at: int, dies: bool
 ) -> None:
-    """Killed before step 6, it goes on from its checkpoint of step 4: step 5 is taken again."""
-    folder = prepared(tmp_path / "job", tiny_model, rows)
+    """Killed before step 6, it goes on from its checkpoint of step 4: step 5 is taken again.
+
+    So it does where activations are not kept.
+    """
+    folder = prepared(tmp_path / "job", tiny_model, rows, gradient_checkpointing=dies)
     assert work(folder, tiny_model, stop_at, dies=dies) == (1 if dies else STOPPED)
     assert work(folder, tiny_model) == 0
     assert result(folder).files == result(trained).files
