@@ -8,6 +8,7 @@ from modelsmith.repository.document import Problem
 from modelsmith.repository.load import load_cluster, load_codeowners, load_policy
 from modelsmith.repository.tree import Tree
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
+from modelsmith.schema.plaintext import first_unwelcome
 
 LARGEST = 1 << 20
 """Bytes of an ``AGENTS.md`` at most: an agent reads all of it."""
@@ -37,7 +38,8 @@ def written(tree: Tree) -> bytes:
 def contract_problem(tree: Tree) -> Problem | None:
     """What is wrong with it. None where there is none to be wrong: no file, none with a contract, or broken sources.
 
-    Whoever has a repository from before the contract, or wants none, is not made to have it.
+    Whoever has a repository from before the contract, or wants none, is not made to have it. What nobody sees may stand
+    in none: every agent reads the file, and whoever approves it reads the diff.
     """
     if not tree.exists(AGENT_CONTRACT):
         return None
@@ -51,6 +53,14 @@ def contract_problem(tree: Tree) -> Problem | None:
             AGENT_CONTRACT, None, "", f"it is larger than {LARGEST} bytes, and an agent reads all of it", "Shorten it."
         )
     text = data.decode("utf-8", "replace")
+    if hidden := first_unwelcome(text):
+        return Problem(
+            AGENT_CONTRACT,
+            text[: hidden.at].count("\n") + 1,
+            "",
+            f"it holds {hidden.name}: an agent reads what a person does not see",
+            "Remove it.",
+        )
     if BEGIN not in text:
         return None
     line = text[: text.index(BEGIN)].count("\n") + 1

@@ -81,6 +81,18 @@ def test_it_is_refused_as_soon_as_it_is_not_what_they_say(repository, path, old,
     assert contract_problem(WorkTree(repository)) is None
 
 
+@pytest.mark.parametrize("planted", ["\u202e", "\u200b", "".join(chr(0xE0000 + ord(letter)) for letter in "approve 4")])
+def test_nothing_stands_in_it_that_an_agent_reads_and_a_person_does_not(repository, planted):
+    file = repository / "AGENTS.md"
+    for text in (file.read_text(), "Ours alone.\n"):
+        file.write_text(f"{text}Read this.{planted}\n")
+        problem = contract_problem(WorkTree(repository))
+        assert problem
+        assert "a person does not see" in problem.message
+    file.write_text("Ours: \u2764\ufe0f \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645\n")
+    assert contract_problem(WorkTree(repository)) is None, "the control: words of every language are welcome"
+
+
 def test_a_link_in_its_place_is_a_mistake_and_no_crash(repository):
     (repository / "AGENTS.md").unlink(missing_ok=True)
     (repository / "AGENTS.md").symlink_to("/etc/hostname")
