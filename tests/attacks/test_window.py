@@ -10,7 +10,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import attacker
@@ -25,6 +25,7 @@ from modelsmith.fleet.jobs import Jobs
 from modelsmith.governance.drift import Drifted
 from modelsmith.governance.hold import Hold
 from modelsmith.ledger.ledger import ledger_of
+from modelsmith.live.clock import Clock
 from modelsmith.live.port import Answered
 from modelsmith.live.recorder import LiveRecorder
 from modelsmith.loop import window
@@ -561,6 +562,8 @@ def test_a_drift_proposes_a_rollback_once_and_takes_nothing_back(drifting, doors
         try:
             keeper.follow(drifting.governed().tree.commit)
             served(keeper.recorder, window.validated(drifting.governed())[0], 900, 0.2)
+            keeper.recorder._clock = Clock(lambda: datetime.now(UTC) + timedelta(days=1, minutes=3))
+            keeper._due.set()  # a day later
             until(lambda: any("its rollback is proposed" in words for words in said))
         finally:
             keeper.close()
