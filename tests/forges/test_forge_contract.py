@@ -9,18 +9,19 @@ from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, Inva
 
 @pytest.fixture
 def forge_world(request, world):
-    """A forge with people; a further kind is a further value of the parameter."""
+    """A forge with people; a further kind is a further value of the parameter. The hook is the one behind SSH."""
     kind = request.param
     if kind == "github":
         return world.at_github(request.getfixturevalue("github"))
-    if kind != "local":
-        world.install()
-    return world.elsewhere() if kind == "over-ssh" else world
+    if kind == "local":
+        return world
+    world.install()
+    return world.elsewhere()
 
 
 def pytest_generate_tests(metafunc):
     if "forge_world" in metafunc.fixturenames:
-        metafunc.parametrize("forge_world", ["local", "local-with-hook", "over-ssh", "github"], indirect=True)
+        metafunc.parametrize("forge_world", ["local", "over-ssh", "github"], indirect=True)
 
 
 def with_receipts(world, pull, merge):
