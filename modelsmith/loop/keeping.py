@@ -10,9 +10,9 @@ from modelsmith.governance.drift import WEEK, Drifted
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.ids import key_of
 from modelsmith.live.recorder import LiveRecorder
-from modelsmith.live.watching import Validated
+from modelsmith.live.watching import Shadowed, Validated
 from modelsmith.loop.drifting import answer_drift
-from modelsmith.loop.shadow import shadowing
+from modelsmith.loop.shadow import look_at, shadowing
 from modelsmith.loop.window import live_folder, settle, validated, watching
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.harness import open_harness
@@ -41,6 +41,9 @@ class Keeper:
         self._workspace, self._say = workspace, say
         self._due, self._ended = threading.Event(), threading.Event()
         self._said = ""
+        self._shadowed: tuple[Shadowed, ...] = ()
+        self._worse: set[str] = set()
+        """By the names of their counts: those of whom it was said that they are worse in the shadow."""
         self._days: int | None = None
         """For how long main's policy has counts kept, until that was done: it may take long, and no main waits."""
         self.recorder = LiveRecorder(live_folder(workspace), key_of(workspace.home), self._due.set)
@@ -54,7 +57,8 @@ class Keeper:
             ModelsmithError: this main cannot be read.
         """
         main = read_governed_state(self._workspace.git, commit)
-        self.recorder.follow(watching(main), validated(main), shadowing(main))
+        self._shadowed = shadowing(main)
+        self.recorder.follow(watching(main), validated(main), self._shadowed)
         self._days = main.policy.live_days
         self._due.set()
 
@@ -74,8 +78,9 @@ class Keeper:
                 try:
                     self._tell_drift()
                     self._answer_drift()
-                except Exception as error:  # a drift that cannot be told keeps no latch from git
-                    self._tell(f"DRIFT, and it cannot be told: {type(error).__name__}: {error}")
+                    self._tell_shadow()
+                except Exception as error:  # what cannot be told keeps no latch from git
+                    self._tell(f"What live traffic shows cannot be told: {type(error).__name__}: {error}")
                 if self.recorder.trips():
                     wait = self._settled()
                 days, self._days = self._days, None
@@ -120,6 +125,17 @@ class Keeper:
             else:
                 if done:
                     self._tell(f"{one.specialist} of {one.cluster}: {done}")
+
+    def _tell_shadow(self) -> None:
+        """Say, once for each, who is worse in the shadow: evidence of a better moment may be before somebody now."""
+        for one in self._shadowed:
+            if one.counted_as in self._worse:
+                continue
+            found = look_at(self._workspace, one).judgement
+            if found.outcome == "roll-back":
+                self._worse.add(one.counted_as)
+                why = "; ".join(found.reasons)
+                self._tell(f"{one.specialist} of {one.cluster} is worse in the shadow, so approve no deployment: {why}")
 
     def _settled(self) -> float:
         """Make git agree; how long to wait until it is tried again."""

@@ -61,6 +61,11 @@ def look_at_shadow(workspace: Workspace, main: GovernedState, cluster: str) -> S
             "See `{next}`.",
             cluster=cluster,
         ).then(step("status", {}))
+    return look_at(workspace, one)
+
+
+def look_at(workspace: Workspace, one: Shadowed) -> Shadow:
+    """As `look_at_shadow`, of a shadow that is known. Raises InfrastructureFailure (``counts-unreadable``)."""
     metrics = guards(one.terms)
     found = counts_of(live_folder(workspace), one.counted_as, [*(metric.name for metric in metrics), DIFFERS])
     counts, compared, differing = _apart(found) if found else (None, 0, 0)

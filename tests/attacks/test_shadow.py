@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import socket
+import time
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -75,12 +76,12 @@ def world(shadowed_template, tmp_path):
     return made
 
 
-def copies(world, number, broken):
+def copies(world, number, broken, first=0):
     """The door's copies of so many requests, of which such a share of the specialist's answers breaks the format."""
     recorder, draw = LiveRecorder(live_folder(world.workspace), bytes(32)), random.Random(3)
     (one,) = shadowing(world.governed())
     recorder.follow([], [], [one])
-    for n in range(number):
+    for n in range(first, first + number):
         for arm in ("incumbent", "specialist"):
             decision = recorder.decided(
                 cluster=CLUSTER, specialist=one.specialist, incumbent="base", record=one.counted_as, arm=arm,
@@ -160,6 +161,28 @@ def test_a_specialist_that_breaks_the_format_in_the_shadow_is_refused(world):
         ask(world)
     files = counted(world)
     world.closed_to_everybody(deployed(world, files), saying="is roll-back", requester=attacker.HARNESS)
+
+
+def test_a_specialist_that_got_worse_is_told_of_while_its_deployment_waits(world):
+    """It holds, its deployment is proposed on that, and then it breaks: the evidence stays true, and the door says."""
+    copies(world, 900, broken=0.0)
+    assert ask(world).status == "open"
+    said = []
+    keeper = Keeper(world.workspace, said.append)
+    try:
+        keeper.follow(world.governed().tree.commit)
+        copies(world, 900, broken=0.6, first=900)
+        keeper._due.set()
+        for _ in range(1200):
+            if said:
+                break
+            time.sleep(0.05)
+    finally:
+        keeper.close()
+    (words,) = said
+    assert "is worse in the shadow, so approve no deployment" in words
+    with refused("window-worse"):
+        ask(world)
 
 
 def test_shadow_evidence_of_another_making_is_refused(world, monkeypatch):
