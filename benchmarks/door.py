@@ -247,11 +247,15 @@ def subject(what: str, url: str, folder: Path) -> Iterator[tuple[str, psutil.Pro
         process.wait()
 
 
-async def ask(url: str, key: str, connections: int, seconds: float) -> list[float]:
-    """Milliseconds of each request, over so many connections at once."""
+async def ask(url: str, key: str, connections: int, seconds: float) -> tuple[list[float], float]:
+    """Milliseconds of each request, over so many connections at once; and how many were answered in a second.
+
+    None is begun after ``seconds``; the last ones may end long after.
+    """
     host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": QUESTION}], "temperature": 0}).encode()
-    end = time.perf_counter() + seconds
+    start = time.perf_counter()
+    end = start + seconds
     found: list[float] = []
 
     async def one(number: int) -> None:
@@ -269,7 +273,7 @@ async def ask(url: str, key: str, connections: int, seconds: float) -> list[floa
         writer.close()
 
     await asyncio.gather(*(one(number) for number in range(connections)))
-    return found
+    return found, len(found) / (time.perf_counter() - start)
 
 
 def rules_microseconds() -> float:
@@ -324,17 +328,20 @@ def main() -> None:
             subjects["litellm"] = stack.enter_context(litellm(given.litellm, url, folder, key))
         for connections in given.connections:
             found: dict[str, list[list[float]]] = {what: [] for what in subjects}
+            rates: dict[str, list[float]] = {what: [] for what in subjects}
             spent = dict.fromkeys(subjects, 0.0)
             for _ in range(given.repeats):
                 for what, (where, process) in subjects.items():
                     before = process and sum(process.cpu_times()[:2])
-                    found[what].append(asyncio.run(ask(where, key, connections, given.seconds)))
+                    run, rate = asyncio.run(ask(where, key, connections, given.seconds))
+                    found[what].append(run)
+                    rates[what].append(rate)
                     spent[what] += sum(process.cpu_times()[:2]) - before if process else 0.0
             for what, runs in found.items():
                 p50, p99 = (
                     statistics.median(sorted(run)[int(len(run) * part)] for run in runs) for part in (0.5, 0.99)
                 )
-                rate = statistics.median(len(run) / given.seconds for run in runs)
+                rate = statistics.median(rates[what])
                 cpu = spent[what] * 1000 / sum(map(len, runs))
                 rows.append(
                     (f"{what}, {connections} at once", round(p50, 3), round(p99, 2), round(rate), round(cpu, 2))
@@ -356,6 +363,7 @@ def main() -> None:
         str(n): {
             "added_p50": _added(results, "litellm", n) / _added(results, "door", n),
             "rate": results[f"door, {n}"]["per_second"] / results[f"litellm, {n}"]["per_second"],
+            "cpu": results[f"litellm, {n}"]["cpu_ms"] / results[f"door, {n}"]["cpu_ms"],
         }
         for n in given.connections
         if f"litellm, {n}" in results
@@ -373,7 +381,10 @@ def main() -> None:
     print(f"\nratio of p50 to bare: {', '.join(f'{r:.2f} at {n}' for n, r in ratios.items())}")
     print(f"ratio of processor time to bare: {', '.join(f'{r:.2f} at {n}' for n, r in cpus.items())}")
     for n, one in beside.items():
-        print(f"LiteLLM at {n}: {one['added_p50']:.1f} times the added p50, {one['rate']:.1f} times fewer a second")
+        print(
+            f"LiteLLM at {n}: {one['added_p50']:.1f} times the added p50, {one['rate']:.1f} times fewer a second, "
+            f"{one['cpu']:.1f} times the processor time"
+        )
     print(f"{streams['streams']:,} quiet streams: {streams['kib_each']:.0f} KiB each")
     print(f"1,000 rules: {micro:.1f} us")
 
