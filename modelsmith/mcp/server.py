@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import cache, partial
+from functools import cache
 from threading import Lock
 from typing import Any
 
@@ -139,6 +139,8 @@ def _result(reply: Reply) -> types.CallToolResult:
 
 
 _READING = Lock()
+_HANDSHAKE = 0.2
+"""Seconds that are left to the handshake; whoever asks for the tools before is answered all the same."""
 
 
 def _listed(session: Session, in_the_end: Callable[[str], bool]) -> list[types.Tool]:
@@ -161,20 +163,20 @@ def _tool(name: str, in_the_end: bool) -> types.Tool:
     )
 
 
-def _never(name: str) -> bool:
-    return False
-
-
 def serve_stdio(session: Session, specialists: Specialists | None = None) -> None:
     """Serve one client on standard input and output until it closes them.
 
-    Its tools, which take a second, are read while it shakes hands: it asks for their list next.
+    Its tools, which take a second, are read as soon as it has shaken hands: it asks for their list next.
     """
     server = make_server(lambda: session, Watch(session.start), specialists)
 
+    async def read_tools() -> None:
+        await anyio.sleep(_HANDSHAKE)
+        await anyio.to_thread.run_sync(_listed, session, lambda name: False, abandon_on_cancel=True)
+
     async def serve() -> None:
         async with stdio_server() as (reading, writing), anyio.create_task_group() as tasks:
-            tasks.start_soon(partial(anyio.to_thread.run_sync, abandon_on_cancel=True), _listed, session, _never)
+            tasks.start_soon(read_tools)
             await server.run(reading, writing, server.create_initialization_options())
             tasks.cancel_scope.cancel()
 
