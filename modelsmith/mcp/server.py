@@ -59,8 +59,9 @@ def make_server(who: WhoCalls, watch: Watch, specialists: Specialists | None = N
         session = who()
 
         def notify(progress: Progress) -> None:
+            """The phase alone: what is said besides may repeat a title, and no mark would show where it ends."""
             total = progress.total or None
-            anyio.from_thread.run(ctx.session.report_progress, progress.done, total, progress.message)
+            anyio.from_thread.run(ctx.session.report_progress, progress.done, total, progress.phase)
 
         if specialists and (cluster := specialists.cluster_of(params.name)):
             return _result(await specialists.ask(session, cluster, params.arguments or {}))
