@@ -174,6 +174,7 @@ def _step(git: Git, step: Commit, receipts: Receipts, commits: Commits, result: 
     if folder != receipts_folder(change, receipt.pull):
         _broken("has its receipts in another folder than theirs", folder)
     _only_receipts(after, receipts)
+    git.read_blobs([added.new_blob for added in receipts.added])  # asked for together: an `ObjectReader` remembers them
     if receipt.pull in result.spent:
         _broken(f"uses pull request {receipt.pull} a second time", f"{folder}/{MERGE_RECEIPT}")
     if receipt.change != change.digest():
