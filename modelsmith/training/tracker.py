@@ -174,7 +174,8 @@ LIBRARIES: Final[dict[TrackerName, type[Library]]] = {"mlflow": Mlflow, "trackio
 def main(stream: BinaryIO, answer: int, grace: float) -> int:
     """Tell what comes on the stream; why it failed goes, in a word, to the file descriptor ``answer``."""
     lines: SimpleQueue[bytes | None] = SimpleQueue()
-    threading.Thread(target=_read, args=(stream, lines, grace), daemon=True).start()
+    over = threading.Event()
+    threading.Thread(target=_read, args=(stream, lines, grace, over), daemon=True).start()
     try:
         first = lines.get()
         if first is None:
@@ -191,6 +192,8 @@ def main(stream: BinaryIO, answer: int, grace: float) -> int:
         traceback.print_exc()
         os.write(answer, type(error).__name__.encode("ascii", "replace"))
         return FAILED
+    finally:
+        over.set()
     return 0
 
 
@@ -217,13 +220,16 @@ def _last_told() -> LastTold:
         return LastTold()
 
 
-def _read(stream: BinaryIO, lines: SimpleQueue[bytes | None], grace: float) -> None:
-    """Take lines as they come, so that who writes them never waits; at their end, see that this process ends too."""
+def _read(stream: BinaryIO, lines: SimpleQueue[bytes | None], grace: float, over: threading.Event) -> None:
+    """Take lines as they come, so that who writes them never waits; at their end, see that this process ends too.
+
+    Its whole group ends with it, which is its own: a library may have started processes, and `start_apart` began it.
+    """
     for line in stream:
         lines.put(line)
     lines.put(None)
-    time.sleep(grace + 5)
-    os.killpg(os.getpgid(0), signal.SIGKILL)
+    if not over.wait(grace + 5):
+        os.killpg(os.getpid(), signal.SIGKILL)
 
 
 def _waiting(lines: SimpleQueue[bytes | None]) -> list[Told]:

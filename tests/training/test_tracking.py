@@ -133,7 +133,12 @@ def test_a_tracker_that_is_not_installed_is_said_once(tmp_path, monkeypatch):
     run = run_for("wandb")
     with monkeypatch.context() as patch:
         patch.setattr(importlib.util, "find_spec", lambda name: None)
-        assert tracker.main(io.BytesIO(run.model_dump_json().encode()), os.open(os.devnull, os.O_WRONLY), 60) == ABSENT
+        ended = []
+        patch.setattr(os, "killpg", lambda *what: ended.append(what))
+        stream = io.BytesIO(run.model_dump_json().encode())
+        assert tracker.main(stream, os.open(os.devnull, os.O_WRONLY), -4.9) == ABSENT
+        time.sleep(0.3)
+        assert ended == [], "whoever has ended by itself ends no other process of its group"
     absent = tmp_path / "python"
     absent.write_text(f"#!/bin/sh\ncat > /dev/null\nexit {ABSENT}\n")
     absent.chmod(0o700)
