@@ -9,6 +9,7 @@ import time
 
 import tiny
 import yaml
+from worlds import COMMAND
 
 from modelsmith.fleet.doors import Busy
 
@@ -20,30 +21,53 @@ def budgeted(world, **budget):
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"beside_serving": budget}, sort_keys=False))
 
 
+class StandIn:
+    """What a front door says of itself, as often as it would, until it is closed."""
+
+    def __init__(self, folder):
+        self.folder, self.requests, self.ended = folder, 0, threading.Event()
+        self.lock, self.thread = threading.Lock(), threading.Thread(target=self.keep_saying)
+        folder.mkdir(parents=True)
+
+    def say(self, requests=None):
+        with self.lock:
+            self.requests = self.requests if requests is None else requests
+            busy = Busy(machine=platform.node(), at=time.monotonic(), requests=self.requests, answers=0, p95=None)
+            (self.folder / "1-a.part").write_text(busy.model_dump_json())
+            (self.folder / "1-a.part").replace(self.folder / "1-a.json")
+
+    def keep_saying(self):
+        while not self.ended.wait(0.25):
+            self.say()
+
+    def __enter__(self):
+        self.say(5)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+
 def test_eval_and_training_of_an_iteration_wait_for_a_busy_door(fresh):
-    """A door that is busy for a while whenever somebody looks anew: work stops, says for whom, and ends as ever."""
+    """Busy as the eval begins, and again as the training does: each waits, says for whom, and goes on afterwards."""
     budgeted(fresh, requests=1)
     tiny.commit_to_root(fresh.clone, fresh.forge)
-    ended, doors = threading.Event(), fresh.home / "doors"
-    doors.mkdir(parents=True)
-
-    def door():
-        turn = 0
-        while not ended.wait(0.5):
-            busy = Busy(machine=platform.node(), at=time.monotonic(), requests=turn % 2 * 5, answers=0, p95=None)
-            (doors / "1-a.part").write_text(busy.model_dump_json())
-            (doors / "1-a.part").replace(doors / "1-a.json")
-            turn += 1
-
-    thread = threading.Thread(target=door)
-    thread.start()
-    ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
-    ended.set()
-    thread.join()
-    assert ran.code == 4, ran.err[-2000:]
     said = "waits for the front door since 0s: it has 5 requests, and 1 are the budget"
-    waits = {json.loads(line)["phase"] for line in ran.err.splitlines() if said in line}
-    assert waits == {"eval", "train"}, ran.err[-3000:]
+    waits, told = [], []
+    with StandIn(fresh.home / "doors") as door:
+        running = fresh.start(COMMAND, "iterate", "rtb-pricing", "--json")
+        for line in running.stderr:
+            told.append(line)
+            phase = json.loads(line)["phase"] if line.startswith("{") else ""
+            if said in line:
+                waits.append(phase)
+                door.say(0)
+            elif phase == "diagnose" and "train" not in waits:
+                door.say(5)
+        assert running.wait(300) == 4, told
+    assert waits == ["eval", "train"], told
 
 
 def test_a_budget_that_means_nothing_or_invites_a_rollback_is_said(fresh):
