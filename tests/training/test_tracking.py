@@ -23,6 +23,8 @@ from modelsmith.training.measures import Measures
 from modelsmith.training.tracking import ABSENT, TRACKER_LOG, Tracker, tracked_run
 
 SECRET = "hf_" + "Abcd" * 8
+THIS_MACHINE = [name for name in (socket.gethostname(),) if len(name) > 5]
+"""Its name; one of two or three letters stands in any file of bytes by chance."""
 
 
 def job(**other) -> TrainJob:
@@ -98,7 +100,7 @@ def test_mlflow_gets_no_prompt_path_user_host_or_key(store, tmp_path):
     told(tmp_path, run_for("mlflow"))
     # where the store itself lies is its own, and it writes that down
     kept = everything_in(store).replace(store.as_uri(), "STORE")
-    for word in ("secretive", SECRET, str(Path.home()), os.getcwd(), socket.gethostname(), "modelsmith/", "package:"):
+    for word in ("secretive", SECRET, str(Path.home()), os.getcwd(), *THIS_MACHINE, "modelsmith/", "package:"):
         assert word not in kept, word
 
 
@@ -212,6 +214,6 @@ def test_the_other_trackers_take_figures_by_their_own_libraries(to, tmp_path, mo
         assert told(tmp_path, run_for(to), steps=list(steps)) == [], (tmp_path / TRACKER_LOG).read_text()
     said = everything_in(kept)
     assert "held_in" in said
-    for word in ("secretive", SECRET, os.getcwd(), socket.gethostname(), "modelsmith/training"):
+    for word in ("secretive", SECRET, os.getcwd(), *THIS_MACHINE, "modelsmith/training"):
         assert word not in said, word
     assert steps_in(to, kept) == [1, 2, 3, 4, 5], "steps 2 and 3 were taken twice, and told once"
