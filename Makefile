@@ -64,7 +64,6 @@ $(VENV)/.fuzz: $(INSTALLED)
 
 $(VENV)/.tests: $(INSTALLED)
 	@$(PIP) --editable '.[inspect]'
-	@$(PIP) --no-deps 'trackio>=0.43,<1' gradio-client orjson pillow 'wandb>=0.31,<1'
 	@touch $@
 
 cosign:

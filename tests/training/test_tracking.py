@@ -202,7 +202,7 @@ def steps_in(to: str, kept: Path) -> list[int]:
 def test_the_other_trackers_take_figures_by_their_own_libraries(to, tmp_path, monkeypatch):
     """Kept on this machine: Trackio's folder, and Weights & Biases without its server; taken again after a kill."""
     if importlib.util.find_spec(to) is None:
-        pytest.skip(f"{to} is not installed here; `make test` installs it")
+        pytest.skip(f"{to} is not installed here; it is some 100 MB, so `make test` does not install it")
     kept = tmp_path / "kept"
     kept.mkdir()
     monkeypatch.setenv("TRACKIO_DIR", str(kept))
@@ -211,6 +211,7 @@ def test_the_other_trackers_take_figures_by_their_own_libraries(to, tmp_path, mo
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("SOME_KEY", SECRET)
     for steps in (beats(3), beats(5, first=2)):
+        time.sleep(1.1)  # Weights & Biases names a run's folder by the second
         assert told(tmp_path, run_for(to), steps=list(steps)) == [], (tmp_path / TRACKER_LOG).read_text()
     said = everything_in(kept)
     assert "held_in" in said
