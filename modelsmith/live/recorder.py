@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -19,9 +19,11 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from modelsmith.governance.drift import Drifted, Rate, drifted
+from modelsmith.governance.drift import Drifted, Rate
 from modelsmith.governance.window import tripped, watched
 from modelsmith.live.clock import Clock
+from modelsmith.live.drifts import Drifts
+from modelsmith.live.flow import Flow
 from modelsmith.live.ids import Ids
 from modelsmith.live.latch import Latched, Latches
 from modelsmith.live.metrics import Metrics
@@ -36,8 +38,6 @@ _PAUSE: Final = 0.05
 """Seconds between two looks at what is to be stored."""
 _MOST_WAITING: Final = 200_000
 """Notes in memory at most, while the store takes none: some 100 MB. More are dropped, and counted."""
-_REPORTS_A_SECOND: Final = 2_000
-_BURST: Final = 20_000
 _log = logging.getLogger(__name__)
 
 
@@ -63,17 +63,12 @@ class LiveRecorder(Recorder):
         self._shadowed: dict[str, Shadowed] = {}
         self._copies: Counter[str] = Counter()
         """By the name of a shadow's counts: copies so far, those of earlier doors of this clone too."""
-        self._drifts: dict[tuple[str, int, str], tuple[Validated, int, Drifted]] = {}
-        """By record, week and metric: what has left its envelope since this was opened."""
-        self._looked: dict[str, int] = {}
-        """By record, the last day at whose beginning was looked for a drift."""
+        self._drifts, self._flow = Drifts(self._rates, on_trip), Flow()
         self._held: dict[str, Latched] = {}
         self._escalated: set[str] = set()
         self._store: Store | None = None
         self._trouble: dict[str, str] = {}
-        self._flowed: dict[tuple[str, str], tuple[float, float]] = {}
-        """By cluster and whose key: reports that may come at once, and when that was."""
-        self._judging, self._latching, self._flow = threading.Lock(), threading.Lock(), threading.Lock()
+        self._judging, self._latching = threading.Lock(), threading.Lock()
         self._flushing, self._opening = threading.Lock(), threading.Lock()
         self._ended = threading.Event()
         self._writer = threading.Thread(target=self._write_on, name="live-counts", daemon=True)
@@ -103,7 +98,7 @@ class LiveRecorder(Recorder):
         for copied in shadowed:
             self._guarded("store", partial(self._count_copies, copied.counted_as))
         for settled in validated:
-            self._look_for_drift(settled)
+            self._drifts.look(settled, self._clock.now())
         for one in watching:
             if one.terms.rule:
                 self._guarded("latch", partial(self.latches.reserve, one.record))
@@ -167,7 +162,7 @@ class LiveRecorder(Recorder):
         good = [
             one._replace(decision=self._in_week(self._dated(one.decision))) for one in read if isinstance(one, Report)
         ]
-        if not self._flows(Counter((one.decision.cluster, sender) for one in good)):
+        if not self._flow.allows(Counter((one.decision.cluster, sender) for one in good), self._clock.steady()):
             self.metrics.report("", "flood", len(given))
             return 429, {"error": {"code": "flood", "message": WORDS["flood"]}}
         said = iter(self._stored(good))
@@ -197,8 +192,8 @@ class LiveRecorder(Recorder):
     def drifts(self) -> list[tuple[Validated, int, Drifted]]:
         """What has left its envelope, each with the number of the week; again what was told before."""
         for one in list(self._validated.values()):
-            self._look_for_drift(one)
-        return list(self._drifts.values())
+            self._drifts.look(one, self._clock.now())
+        return self._drifts.found()
 
     def counts(self, one: Watching) -> Counts | None:
         """What was counted for a deployment. Raises sqlite3.Error."""
@@ -287,6 +282,10 @@ class LiveRecorder(Recorder):
         found = self._opened().counts(name, [])
         self._copies[name] = max(self._copies[name], sum(one.specialist for one in found.stages) if found else 0)
 
+    def _rates(self, name: str) -> dict[str, Rate] | None:
+        found = dict[str, Rate]()
+        return found if self._guarded("store", lambda: found.update(self._opened().rates(name))) else None
+
     def _opened(self) -> Store:
         with self._opening:
             if self._store is None:
@@ -315,56 +314,10 @@ class LiveRecorder(Recorder):
         self._trouble.pop(what, None)
         return True
 
-    def _flows(self, reports: Mapping[tuple[str, str], int]) -> bool:
-        """Whether the store may be asked for so many of each cluster and key: none can use up what is another's."""
-        with self._flow:
-            now, left = self._clock.steady(), {}
-            for whose, number in reports.items():
-                before, since = self._flowed.get(whose, (float(_BURST), now))
-                left[whose] = min(float(_BURST), before + (now - since) * _REPORTS_A_SECOND) - number
-            if any(number < 0 for number in left.values()):
-                return False
-            self._flowed |= {whose: (number, now) for whose, number in left.items()}
-            return True
-
-    def _look_for_drift(self, one: Validated) -> None:
-        """In this week where a day of it has just ended, and in the one before, of which reports may still come.
-
-        Between, hours of the day that are worse than others would look like a drift.
-        """
-        now = self._clock.now()
-        day, week, before = one.day(now), one.week(now), self._looked.get(one.record)
-        if before is not None and day <= before:
-            return
-        ended = day % 7 and before is not None
-        weeks = range(max(0, week - 1), week + 1 if ended else week)
-        looked = [self._look_at_week(one, number) for number in weeks]
-        if all(looked):
-            self._looked[one.record] = day
-
-    def _look_at_week(self, one: Validated, week: int) -> bool:
-        """Judge a week's counts; False where they cannot be read now."""
-        rates = dict[str, Rate]()
-        if not self._guarded("store", lambda: rates.update(self._opened().rates(one.counted_as(week)))):
-            return False
-        for found in drifted(one.terms, one.baseline, rates):
-            new = (one.record, week, found.metric) not in self._drifts
-            self._drifts.setdefault((one.record, week, found.metric), (one, week, found))
-            if new:
-                _log.error(
-                    "%s drifts: %s is %.4f, validated at %.4f",
-                    one.specialist,
-                    found.metric,
-                    found.observed,
-                    found.baseline,
-                )
-                self._on_trip()
-        return True
-
     def _judge_all(self, records: Set[str]) -> None:
         for settled in list(self._validated.values()):
             if any(record.startswith(f"{settled.record} week ") for record in records):
-                self._look_for_drift(settled)
+                self._drifts.look(settled, self._clock.now())
         for one in list(self._watching.values()):
             if one.record in records:
                 self._judge(one)

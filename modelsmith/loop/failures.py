@@ -16,12 +16,11 @@ from modelsmith.live.port import Decision
 from modelsmith.live.store import STORE_FILE, Store
 from modelsmith.loop.evals import BASE
 from modelsmith.loop.staging import Judged, Refused
-from modelsmith.loop.window import live_folder
+from modelsmith.loop.window import counts_unreadable, live_folder
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.rollbacks import deployment_of
 from modelsmith.repository.load import cluster_names, load_cluster
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.pending import Answered
 
 _FORGED: Final = "no front door with this machine's key has made that decision id"
@@ -77,12 +76,7 @@ class Failures:
         try:
             found = self._store.outcomes(decision) if self._store else {}
         except (OSError, sqlite3.Error) as error:
-            raise InfrastructureFailure(
-                "counts-unreadable",
-                f"The door's counts cannot be read: {error}",
-                "Ask on the machine of the front door.",
-                path=STORE_FILE,
-            ) from None
+            raise counts_unreadable(error) from None
         if not found:
             return ""
         bad = [one.name for one in self._watched(decision.specialist) if found.get(one.name, one.higher) != one.higher]

@@ -162,12 +162,17 @@ def counts_of(folder: Path, record: str, metrics: Sequence[str]) -> Counts | Non
         with closing(Store(folder / STORE_FILE)) as store:
             return store.counts(record, metrics)
     except (OSError, sqlite3.Error) as error:
-        raise InfrastructureFailure(
-            "counts-unreadable",
-            f"The door's counts cannot be read: {error}",
-            "Ask on the machine of the front door.",
-            path=STORE_FILE,
-        ) from None
+        raise counts_unreadable(error) from None
+
+
+def counts_unreadable(error: OSError | sqlite3.Error) -> InfrastructureFailure:
+    """The error where the store of live counts fails whoever looks into it."""
+    return InfrastructureFailure(
+        "counts-unreadable",
+        f"The door's counts cannot be read: {error}",
+        "Ask on the machine of the front door.",
+        path=STORE_FILE,
+    )
 
 
 def evidence_files(
