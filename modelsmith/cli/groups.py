@@ -1,0 +1,98 @@
+"""Groups of commands: those made of the operations table, and those whose module is imported when one is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+from typing_extensions import override
+
+from modelsmith.operations.table import OPERATIONS, Operation
+from modelsmith.schema.system import known_failures
+
+SERVE = "Serve agents and programs"
+"""Heading of the commands that are no operation: they keep running, or hand out secrets."""
+GROUP_HELP = {
+    "pr": "Pull requests: every change of state is one, and people decide on them.",
+    "upstream": "The toolkit's own repository: take its changes, give yours, and nothing private.",
+    "runbook": "Operational playbooks of main: each step is a command, and a person is asked where one decides.",
+    "jobs": "Long operations that an agent's tools started: see, follow and end them.",
+    "schema": "JSON Schemas of the governed files.",
+    "new": "Write a valid file. On a terminal it asks for what you leave out; it never writes over anything.",
+}
+
+
+class TableGroup(click.Group):
+    """A group whose commands are rows of the operations table, loaded on first use."""
+
+    def __init__(self, prefix: str = "", **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.prefix = prefix
+
+    def _rows(self) -> dict[str, Operation | str]:
+        """Next word after the prefix -> operation, or the summary of a sub-group."""
+        rows: dict[str, Operation | str] = {}
+        for operation in OPERATIONS:
+            words = operation.name.split()
+            if self.prefix and words[0] != self.prefix:
+                continue
+            rest = words[1:] if self.prefix else words
+            rows[rest[0]] = operation if len(rest) == 1 else f"See `modelsmith {rest[0]} --help`."
+        return rows
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self._rows(), *super().list_commands(ctx)]
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        row = self._rows().get(cmd_name)
+        if isinstance(row, Operation):
+            from modelsmith.cli.commands import command_for
+
+            return command_for(row)
+        if row is not None:
+            return TableGroup(prefix=cmd_name, name=cmd_name, help=GROUP_HELP.get(cmd_name))
+        return super().get_command(ctx, cmd_name)
+
+    @override
+    def invoke(self, ctx: click.Context) -> Any:
+        with known_failures():
+            return super().invoke(ctx)
+
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for operation in OPERATIONS:
+            words = operation.name.split()
+            if not self.prefix or words[0] == self.prefix:
+                name = " ".join(words[1:] if self.prefix else words)
+                sections.setdefault(operation.group, []).append((name, operation.summary))
+        for name in super().list_commands(ctx):
+            command = super().get_command(ctx, name)
+            if command is not None and not command.hidden:
+                sections.setdefault(SERVE, []).append((name, command.get_short_help_str(100)))
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+class LoadedGroup(click.Group):
+    """A group whose commands stand in a module of their own, which is imported when one of them is asked for."""
+
+    def __init__(self, name: str, module: str, help: str) -> None:
+        super().__init__(name, help=help)
+        self._module = module
+
+    def _commands(self) -> click.Group:
+        found: click.Group = getattr(importlib.import_module(self._module), str(self.name))
+        return found
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return self._commands().list_commands(ctx)
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self._commands().get_command(ctx, cmd_name)
