@@ -152,14 +152,20 @@ def test_requests_of_the_specialist_under_watch_are_not_copied(play):
 
 
 def test_a_share_of_keys_is_copied_and_always_the_same(play):
+    copied = []
+
     async def scene(door):
         shadowed(door, copied=0.5)
-        for _ in range(60):
-            await door.ask()
+        door.serve(None, BY_USER)
+        for user in range(60):
+            await door.ask({"user": f"u{user}"})
         await until(lambda: len(door.recorder.ends) == 60 + 2 * len(door.shadow.asked))
-        assert 15 < len(door.shadow.asked) < 45
+        copied.append({one["user"] for one in door.shadow.asked})
 
-    play(scene)
+    for _ in range(2):
+        play(scene, limits=Limits(shadows_at_once=60))
+    assert copied[0] == copied[1]
+    assert 15 < len(copied[0]) < 45
 
 
 class Shy:
