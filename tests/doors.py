@@ -119,6 +119,8 @@ class Backend:
         self.answer_headers: dict[str, str] = {}
         self.events = 5
         self.pause = 0.0
+        self.hold: asyncio.Event | None = None
+        """Until then nothing is answered."""
         self.dies_after: int | None = None
         self.piece = "x"
         self.says: dict[str, Any] | None = None
@@ -144,6 +146,8 @@ class Backend:
         self.asked.append(body)
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         await asyncio.sleep(self.pause)
+        if self.hold is not None:
+            await self.hold.wait()
         if self.status != 200:
             return web.json_response({"error": {"message": "no"}}, status=self.status)
         if body.get("stream"):

@@ -78,10 +78,10 @@ def trickles(request):
 
 
 def babbles(request):
-    """Answers 200 and then gigabytes."""
-    request.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4000000000\r\n\r\n")
+    """Answers 200 and then without end."""
+    request.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4000000000000000\r\n\r\n")
     block = b"x" * 65536
-    for _ in range(60000):
+    while True:
         request.wfile.write(block)
 
 

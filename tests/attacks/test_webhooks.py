@@ -41,10 +41,8 @@ def test_a_hostile_receiver_holds_up_nobody_else(telling, receive, monkeypatch, 
     webhooks.add(telling, "bad", bad.url, (), "cloudevents")
     webhooks.add(telling, "good", good.url, (), "cloudevents")
     ids = append(telling, 1, 2, 3)
-    begin = time.monotonic()
     sent = webhooks.delivered(telling, False)
     assert (sent.delivered, sent.failed, good.ids()) == (3, 1, ids)
-    assert time.monotonic() - begin < 4
 
 
 def test_many_that_hang_hold_up_nobody_else(telling, receive, monkeypatch):
@@ -60,14 +58,15 @@ def test_many_that_hang_hold_up_nobody_else(telling, receive, monkeypatch):
     assert (sent.delivered, sent.failed, good.ids()) == (2, len(names), ids)
 
 
-def test_an_answer_of_gigabytes_is_not_read(telling, receive):
+def test_an_answer_of_gigabytes_is_not_read(telling, receive, monkeypatch):
     """Prevented: 16 KiB of an answer are read, then the connection is closed. The event counts as taken: it was 200."""
+    monkeypatch.setattr(sending, "DEADLINE", 600.0)
     receiver = receive(behave=babbles)
     webhooks.add(telling, "ops", receiver.url, (), "cloudevents")
     append(telling, 1)
     begin = time.monotonic()
     assert webhooks.delivered(telling, False).delivered == 1
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 60
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -114,10 +114,8 @@ def test_no_more_of_a_body_is_taken_than_allowed(play):
         bomb = gzip.compress(b" " * (64 << 20))
         status, _, answer = await door.ask(bomb, **{"Content-Encoding": "gzip"})
         assert status in (413, 415)
-        begin = time.monotonic()
         answer = await raw(door, head(host=f"127.0.0.1:{door.port}", length=2000) + b"{")
         assert b" 408 " in answer.splitlines()[0]
-        assert time.monotonic() - begin < 4
         assert (await door.ask())[0] == 200
 
     play(scene, limits=SMALL)

@@ -173,9 +173,11 @@ def test_a_model_that_hangs_holds_up_its_own_cluster_alone(scene, monkeypatch):
         assert await both(0.5, None) == [0.5, 0.0]
         assert await both(0.5, 0.5) == [0.5, 0.0], "support goes on as it was"
         assert one.troubles["support"].code == "model-loading"
+        monkeypatch.setattr(follow, "PATIENCE_SECONDS", 300.0)
         begin = time.monotonic()
         assert await both(None, 0.5) == [0.0, 0.0], "the other's takeback waits for nothing"
-        assert time.monotonic() - begin < 0.1
+        assert time.monotonic() - begin < 60
+        monkeypatch.setattr(follow, "PATIENCE_SECONDS", 0.1)
         one._again = 1.0
         loader.go.set()
         await until(lambda: one._again == 0.0)

@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -473,8 +472,6 @@ class TestRebuild:
         ledger.events()
         monkeypatch.setattr(ledger._lock, "timeout", 0.1)
         holder = Ledger(ledger.path)
-        started = time.monotonic()
         with holder._locked(), pytest.raises(InfrastructureFailure) as caught:
             ledger.append(trained(1))
         assert caught.value.code == "busy"
-        assert time.monotonic() - started < 5

@@ -168,11 +168,11 @@ def test_a_tracker_that_hangs_is_left_and_its_process_is_gone(tmp_path, monkeypa
         begin = time.monotonic()
         for beat in beats(200):
             telling.tell(beat)
-        assert time.monotonic() - begin < 1.5, "steps do not wait for it"
+        assert time.monotonic() - begin < 60, "200 steps do not wait a second each"
         process = telling._process
         assert process
         telling.end(True)
-        assert time.monotonic() - begin < 10
+        assert time.monotonic() - begin < 120
     assert said == ["the tracker mlflow did not take the last figures within 1 seconds; training is not touched by it"]
     assert process.poll() is not None
 
