@@ -292,7 +292,7 @@ async def opened(
 
 async def until(true: Callable[[], bool]) -> None:
     """Wait for something that happens by itself."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(100):
         while not true():
             await asyncio.sleep(0.01)
 

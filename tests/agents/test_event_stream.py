@@ -208,7 +208,7 @@ def test_a_client_whose_token_is_revoked_hears_nothing_more(served, mode):
     heard, others = [], []
 
     async def visit():
-        with anyio.fail_after(30):
+        with anyio.fail_after(120):
             async with listener(served, mode, token, heard) as gone, listener(served, mode, None, others) as stays:
                 if mode == "legacy":
                     await gone.subscribe_resource(EVENTS)
@@ -240,7 +240,7 @@ def test_a_damaged_file_of_tokens_ends_streams_and_not_the_server(served, monkey
     kept = served.tokens._path.read_bytes()
 
     async def visit():
-        with anyio.fail_after(30):
+        with anyio.fail_after(120):
             async with listener(served, "auto") as client, client.listen(resource_subscriptions=[EVENTS]) as changes:
                 served.tokens._path.write_text("{")
                 with pytest.raises(SubscriptionLost):
@@ -299,7 +299,7 @@ def test_clients_of_both_eras_are_told_when_there_is_more(served, mode):
         http = create_mcp_http_client(headers={"Authorization": f"Bearer {served.token}"})
         cursor = served.ledger.end()
         transport = streamable_http_client(f"{served.url}/mcp", http_client=http)
-        with anyio.fail_after(30):
+        with anyio.fail_after(120):
             async with http, Client(transport, mode=mode, message_handler=message) as client:
                 if mode == "legacy":
                     await client.subscribe_resource(EVENTS)
@@ -355,7 +355,7 @@ def test_what_comes_while_nobody_takes_a_notice_is_one_notice(plain_clone, monke
     ledger, watch = ledger_of(Workspace.find(plain_clone)), Watch(plain_clone)
 
     async def visit():
-        with anyio.fail_after(30), watch.listening():
+        with anyio.fail_after(120), watch.listening():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watch.run)
                 news = watch.news()
@@ -390,7 +390,7 @@ def test_a_connection_that_takes_no_notice_keeps_none_from_another(plain_clone, 
 
     async def visit():
         asked = SimpleNamespace(uri=EVENTS)
-        with anyio.fail_after(30):
+        with anyio.fail_after(120):
             async with AsyncExitStack() as stack, subscriptions.lifespan(None):
                 for kind in (Deaf, Deaf, Hearing):
                     connection = kind(exit_stack=stack)

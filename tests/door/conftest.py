@@ -20,7 +20,7 @@ def play(tmp_path: Path) -> Callable[..., None]:
 
     def played(scene: Callable[[Opened], Coroutine[Any, Any, None]], **options: Any) -> None:
         async def whole() -> None:
-            async with asyncio.timeout(60), opened(tmp_path, **options) as door:
+            async with asyncio.timeout(300), opened(tmp_path, **options) as door:
                 await scene(door)
 
         run(whole)

@@ -28,7 +28,7 @@ async def raw(door, data, *, wait=True):
     if not wait:
         return reader, writer
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return await reader.read(65536)
     finally:
         writer.close()

@@ -72,7 +72,7 @@ def scene(tmp_path, monkeypatch):
                 await one._obey(_Plan("a" * 40, Rules(None, [CLUSTER]), {CLUSTER: which}, {}))
                 return one.served.clusters[CLUSTER]
 
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(100):
                 await acts(one, obey, loader)
                 await one.close()
 
