@@ -30,7 +30,7 @@ from modelsmith.door.settings import Limits
 from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import Telemetry
 from modelsmith.governance.router import Rules
-from modelsmith.live.port import Answered, Decision
+from modelsmith.live.port import Answered, Copies, Decision
 from modelsmith.live.recorder import LiveRecorder
 from modelsmith.live.watching import Watching
 from modelsmith.promotion.serving import Arm
@@ -95,8 +95,8 @@ class Listed:
     def feedback(self, body: bytes, may: Callable[[str], bool], sender: str) -> tuple[int, dict[str, Any]]:
         return 200, {"bytes": len(body), "may": [name for name in ("pricing", "traffic-1") if may(name)]}
 
-    def copies(self, record: str) -> int:
-        return sum(one.arm == "specialist" and one.record == record for one in self.decisions)
+    def copies(self, record: str) -> Copies:
+        return Copies(record, sum(one.arm == "specialist" and one.record == record for one in self.decisions))
 
     def latched(self, record: str) -> bool:
         return record in self.taken_back

@@ -71,9 +71,10 @@ class Shadows:
             f"shadow {key}", name, who.specialist, line.cluster.deployment.shadow_share
         ):
             return None
-        if self._recorder.copies(line.shadowed_as) >= self._limits.shadows_in_all:
+        copied = self._recorder.copies(line.shadowed_as)
+        if copied.number >= self._limits.shadows_in_all:
             return None
-        if sticky and not self._is_new((line.shadowed_as, key)):
+        if sticky and not self._is_new((copied.period, key)):
             return None
         self._begun[name] += 1
         mine, theirs = (self._decided(ready, who, arm, key) for arm in ("incumbent", "specialist"))

@@ -76,7 +76,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     "Counted": {"reviewer": ("decisions", "good")},
     "LiveEvidence": {
         "public": ("cluster", "specialist", "outcome", "at"),
-        "reviewer": ("observer", "deployment", "routing", "terms", "counts", "findings"),
+        "reviewer": ("observer", "deployment", "routing", "beside", "terms", "counts", "findings"),
     },
     "SecondLook": {
         "public": ("cluster", "specialist", "observer", "number", "judge"),

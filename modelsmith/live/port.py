@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 Arm = Literal["specialist", "incumbent"]
 Stage = Literal["shadow", "canary", "full"]
@@ -61,6 +61,15 @@ class Answered:
     """The client left before the end: no error of whoever answered."""
 
 
+class Copies(NamedTuple):
+    """Copies of requests for a specialist in the shadow, in the period that counts now."""
+
+    period: str
+    """A name of the period: a sticky key counts once in each."""
+    number: int
+    """Copies in it so far, those of earlier doors of this clone too."""
+
+
 class Recorder(Protocol):
     """Counts decisions and outcomes, judges the window, and holds the latch. May be called from any thread."""
 
@@ -108,8 +117,8 @@ class Recorder(Protocol):
             sender: Whose key it is; nobody can use up another's idempotency keys.
         """
 
-    def copies(self, record: str) -> int:
-        """Copies of requests that were counted under this name, each sticky key once. Cheap, as it is often asked."""
+    def copies(self, record: str) -> Copies:
+        """What was copied under this name of late. Cheap, as it is often asked."""
 
     def latched(self, record: str) -> bool:
         """Whether the deployment that this record made was taken back here: all of its traffic is the incumbent's.

@@ -27,7 +27,7 @@ from modelsmith.live.flow import Flow
 from modelsmith.live.ids import Ids
 from modelsmith.live.latch import Latched, Latches
 from modelsmith.live.metrics import Metrics
-from modelsmith.live.port import Answered, Arm, Decision, Recorder, Stage
+from modelsmith.live.port import Answered, Arm, Copies, Decision, Recorder, Stage
 from modelsmith.live.reports import STATUS, WORDS, Asked, Report, read_body, read_report
 from modelsmith.live.store import STORE_FILE, Note, Store, measured_of
 from modelsmith.live.watching import Shadowed, Validated, Watching
@@ -62,7 +62,7 @@ class LiveRecorder(Recorder):
         self._validated: dict[str, Validated] = {}
         self._shadowed: dict[str, Shadowed] = {}
         self._copies: Counter[str] = Counter()
-        """By the name of a shadow's counts: copies so far, those of earlier doors of this clone too."""
+        """By the name of a shadow's counts in a period: copies so far, those of earlier doors of this clone too."""
         self._drifts, self._flow = Drifts(self._rates, on_trip), Flow()
         self._held: dict[str, Latched] = {}
         self._escalated: set[str] = set()
@@ -96,7 +96,7 @@ class LiveRecorder(Recorder):
         self.metrics.open_windows({(one.cluster, one.specialist) for one in watching})
         self._shadowed = {one.cluster: one for one in shadowed}
         for copied in shadowed:
-            self._guarded("store", partial(self._count_copies, copied.counted_as))
+            self._guarded("store", partial(self._count_copies, copied.counting(self._clock.wall())[0]))
         for settled in validated:
             self._drifts.look(settled, self._clock.now())
         for one in watching:
@@ -120,10 +120,11 @@ class LiveRecorder(Recorder):
         unit, now = self._ids.unit(cluster, specialist, key), self._clock.wall()
         decision = self._ids.decision(cluster, specialist, incumbent, record, arm, unit, share, stage, now)
         if self._rule_for(decision):
-            self._copies[record] += stage == "shadow" and arm == "specialist"
-            self._put(Note(self._dated(decision), None))
+            counted = self._in_its_time(self._dated(decision))
+            self._copies[counted.record] += stage == "shadow" and arm == "specialist"
+            self._put(Note(counted, None))
         elif self._validated_of(decision):
-            self._put(Note(self._in_week(decision), None))
+            self._put(Note(self._in_its_time(decision), None))
         return decision
 
     @override
@@ -134,10 +135,11 @@ class LiveRecorder(Recorder):
             self.metrics.answered(decision, answered)
         rule = self._rule_for(decision)
         if rule:
-            self._put(Note(self._dated(decision), measured_of(answered, rule.slow.milliseconds if rule.slow else None)))
+            budget = rule.slow.milliseconds if rule.slow else None
+            self._put(Note(self._in_its_time(self._dated(decision)), measured_of(answered, budget)))
         elif (one := self._validated_of(decision)) and one.terms.rule:
             slow = one.terms.rule.slow
-            self._put(Note(self._in_week(decision), measured_of(answered, slow.milliseconds if slow else None)))
+            self._put(Note(self._in_its_time(decision), measured_of(answered, slow.milliseconds if slow else None)))
 
     @override
     def feedback(
@@ -160,7 +162,9 @@ class LiveRecorder(Recorder):
         }
         read = [read_report(one, self._ids, asked, may, sender, now) for one in given]
         good = [
-            one._replace(decision=self._in_week(self._dated(one.decision))) for one in read if isinstance(one, Report)
+            one._replace(decision=self._in_its_time(self._dated(one.decision)))
+            for one in read
+            if isinstance(one, Report)
         ]
         if not self._flow.allows(Counter((one.decision.cluster, sender) for one in good), self._clock.steady()):
             self.metrics.report("", "flood", len(given))
@@ -178,8 +182,10 @@ class LiveRecorder(Recorder):
         return (whole.pop() if len(whole) == 1 else 200), {"results": results}
 
     @override
-    def copies(self, record: str) -> int:
-        return self._copies[record]
+    def copies(self, record: str) -> Copies:
+        one = next((one for one in self._shadowed.values() if one.counted_as == record), None)
+        name = one.counting(self._clock.wall())[0] if one else record
+        return Copies(name, self._copies[name])
 
     @override
     def latched(self, record: str) -> bool:
@@ -208,9 +214,13 @@ class LiveRecorder(Recorder):
         ]
 
     def forget(self, days: int, stop: Callable[[], bool] = lambda: False) -> None:
-        """Remove counts that nothing was added to for so many days, or until ``stop``. Those of an open window stay."""
-        before, open_ = self._clock.now() - timedelta(days=days), (self._watching, self._shadowed)
-        keep = {_counted_as(one) for followed in open_ for one in followed.values()}
+        """Remove counts that nothing was added to for so many days, or until ``stop``.
+
+        Those of an open window stay, and those of a shadow that are still evidence.
+        """
+        before = self._clock.now() - timedelta(days=days)
+        keep = {one.record for one in self._watching.values()}
+        keep.update(name for one in self._shadowed.values() for name in one.counting(self._clock.wall()))
         self._guarded("store", lambda: self._opened().forget(before, keep, stop))
 
     def flush(self) -> None:
@@ -247,8 +257,11 @@ class LiveRecorder(Recorder):
         one = self._validated.get(decision.cluster)
         return one if one and one.record == decision.record and decision.stage == "full" else None
 
-    def _in_week(self, decision: Decision) -> Decision:
-        """The decision as it is counted where its specialist was validated: under the name of its week."""
+    def _in_its_time(self, decision: Decision) -> Decision:
+        """The decision as it is counted where counts age: by its week, or its period in the shadow."""
+        if decision.stage == "shadow":
+            copied = self._shadowed.get(decision.cluster)
+            return replace(decision, record=copied.counted_in(copied.period(decision.at))) if copied else decision
         one = self._validated_of(decision)
         return replace(decision, record=one.counted_as(one.week(decision.at))) if one else decision
 

@@ -39,7 +39,26 @@ class Shadowed:
     terms: Rollback
     """Those of the cluster file."""
     counted_as: str
-    """By which name its counts are kept; see `promotion.serving.shadowed_as`."""
+    """By which name all of its copies are decided; see `promotion.serving.shadowed_as`."""
+    beside: str
+    """What both sides are asked with and held to; see `promotion.serving.compared`."""
+    age: timedelta
+    """How old a copy may be that still counts."""
+
+    def period(self, at: datetime) -> int:
+        """Number of the period that a moment lies in: two are as long as a copy counts.
+
+        So what one period holds, or the one before it, is evidence now and for a while.
+        """
+        return int(at.timestamp() // (self.age.total_seconds() / 2))
+
+    def counted_in(self, period: int) -> str:
+        """By which name a period's counts are kept."""
+        return f"{self.counted_as} in {self.age.total_seconds() / 2:.0f} s no. {period}"
+
+    def counting(self, at: datetime) -> tuple[str, str]:
+        """The names of the counts that a moment is judged by: of its period, and of the one before."""
+        return self.counted_in(self.period(at)), self.counted_in(self.period(at) - 1)
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from modelsmith.governance.states import SpecialistHistory
-from modelsmith.governance.window import Judgement, guards, judge, trip_evidence
+from modelsmith.governance.window import Judgement, Watched, guards, judge, trip_evidence
 from modelsmith.live.store import DIFFERS
 from modelsmith.live.unloaded import why_unloaded
 from modelsmith.live.watching import Shadowed
 from modelsmith.loop.window import counts_of, live_folder, proposed, sealed_evidence
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
-from modelsmith.promotion.live import needs_shadow
-from modelsmith.promotion.serving import shadow, shadowed_as
+from modelsmith.promotion.live import needs_shadow, read_live, shadow_age
+from modelsmith.promotion.serving import compared, shadow, shadowed_as
 from modelsmith.repository.load import cluster_names, load_cluster
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import GateNotCleared, InvalidInput, ModelsmithError, WaitingForPerson
@@ -65,15 +65,34 @@ def look_at_shadow(workspace: Workspace, main: GovernedState, cluster: str) -> S
 
 
 def look_at(workspace: Workspace, one: Shadowed) -> Shadow:
-    """As `look_at_shadow`, of a shadow that is known. Raises InfrastructureFailure (``counts-unreadable``)."""
-    metrics = guards(one.terms)
-    found = counts_of(live_folder(workspace), one.counted_as, [*(metric.name for metric in metrics), DIFFERS])
-    counts, compared, differing = _apart(found) if found else (None, 0, 0)
-    judgement = judge(one.terms, counts, ended=True, metrics=metrics)
+    """As `look_at_shadow`, of a shadow that is known. Raises InfrastructureFailure (``counts-unreadable``).
+
+    Counts of two periods are of late enough to be evidence. That it is worse counts, whichever of them shows it; then
+    that it holds, the newer one first.
+    """
+    metrics, at = guards(one.terms), datetime.now(UTC).replace(microsecond=0)
+    looked = [_judged(workspace, one, name, metrics) for name in one.counting(at)]
+    decided = {seen.judgement.outcome: seen for seen in reversed(looked)}
+    seen = decided.get("roll-back") or decided.get("confirm") or looked[0]
+    judgement = seen.judgement
     if why := why_unloaded(live_folder(workspace), one.cluster, one.record):
         judgement = judgement._replace(reasons=(*judgement.reasons, f"the front door: {why}"))
-    at = datetime.now(UTC).replace(microsecond=0)
-    return Shadow(one, counts, judgement, trip_evidence(one.terms, metrics), compared, differing, at)
+    return Shadow(one, seen.counts, judgement, trip_evidence(one.terms, metrics), seen.compared, seen.differing, at)
+
+
+class _Period(NamedTuple):
+    """What one period's copies come to."""
+
+    counts: Counts | None
+    compared: int
+    differing: int
+    judgement: Judgement
+
+
+def _judged(workspace: Workspace, one: Shadowed, name: str, metrics: tuple[Watched, ...]) -> _Period:
+    found = counts_of(live_folder(workspace), name, [*(metric.name for metric in metrics), DIFFERS])
+    counts, compared, differing = _apart(found) if found else (None, 0, 0)
+    return _Period(counts, compared, differing, judge(one.terms, counts, ended=True, metrics=metrics))
 
 
 def require_shadow(workspace: Workspace, main: GovernedState, history: SpecialistHistory) -> Shadow | None:
@@ -119,9 +138,11 @@ def shadow_files(harness: Harness, main: GovernedState, history: SpecialistHisto
     if seen is None:
         return {}
     assert seen.counts
-    return proposed(harness, main, history, "customer-deployed", seen.shadowed) or sealed_evidence(
-        harness, main, seen.shadowed, seen.counts, seen.at, seen.judgement
-    )
+    asked = proposed(harness, main, history, "customer-deployed", seen.shadowed)
+    live = read_live(asked)
+    if live and seen.at - live.counts.began < seen.shadowed.age:
+        return asked
+    return sealed_evidence(harness, main, seen.shadowed, seen.counts, seen.at, seen.judgement)
 
 
 def _shadowed(main: GovernedState, name: str) -> Shadowed | None:
@@ -130,7 +151,15 @@ def _shadowed(main: GovernedState, name: str) -> Shadowed | None:
         arm = shadow(main, name) if cluster.deployment.shadow_share else None
         if arm is None:
             return None
-        return Shadowed(name, arm.specialist, arm.record, cluster.rollback, shadowed_as(main, cluster, arm))
+        return Shadowed(
+            name,
+            arm.specialist,
+            arm.record,
+            cluster.rollback,
+            shadowed_as(main, cluster, arm),
+            compared(main, cluster),
+            shadow_age(main),
+        )
     except ModelsmithError:
         return None
 

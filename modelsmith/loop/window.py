@@ -197,6 +197,7 @@ def sealed_evidence(
         observer=observer,
         deployment=one.record,
         routing=routing_obeyed(main, one.cluster),
+        beside=_beside(one),
         terms=one.terms,
         counts=counts.until(at),
         at=at,
@@ -210,6 +211,10 @@ def sealed_evidence(
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(kept, sealed)
     return {LIVE_FILE: data, LIVE_SIGNATURE: sealed}
+
+
+def _beside(one: Watching | Shadowed) -> str | None:
+    return one.beside if isinstance(one, Shadowed) else None
 
 
 def _door(workspace: Workspace, main: GovernedState) -> tuple[str, Path]:
@@ -268,14 +273,14 @@ def proposed(
 ) -> dict[str, bytes]:
     """Live evidence that this harness has proposed already, so that who asks again comes to the same pull request."""
     due = (history.cluster, history.specialist, len(history.records) + 1, event)
-    folder, of = folder_of(*due), (one.record, routing_obeyed(main, history.cluster), one.terms)
+    folder, of = folder_of(*due), (one.record, routing_obeyed(main, history.cluster), _beside(one), one.terms)
     for pull in harness.forge.list("open"):
         if (pull.branch, pull.preparer) == (branch_of(*due), harness.actor):
             paths = {name: f"{folder}/{name}" for name in (LIVE_FILE, LIVE_SIGNATURE)}
             found, _ = read_each(harness.workspace.revision(pull.head), list(paths.values()))
             files = {name: found[path] for name, path in paths.items() if path in found}
             live = read_live(files)
-            if live and len(files) == len(paths) and (live.deployment, live.routing, live.terms) == of:
+            if live and len(files) == len(paths) and (live.deployment, live.routing, live.beside, live.terms) == of:
                 return files
     return {}
 

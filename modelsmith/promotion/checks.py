@@ -161,7 +161,7 @@ def _checks_for(
         record.event == "customer-deployed" and needs_shadow(main)
     )
     if LIVE_FILE in record.evidence or asked:
-        yield LIVE, lambda promotion: check_live(promotion.main, promotion.record, promotion.files, now)
+        yield LIVE, lambda promotion: check_live(promotion.main, promotion.record, promotion.files, now, latest_signed)
     if observers.observers:
         yield OBSERVERS, partial(_observers, observers)
         yield "observations", _observations

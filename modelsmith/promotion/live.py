@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from modelsmith.governance.keys import CLOCK_TOLERANCE
 from modelsmith.governance.rollback import window_ends
@@ -13,7 +13,8 @@ from modelsmith.governance.window import Judgement, guards, judge
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.observers import ObserverSeal, unseal_observed
 from modelsmith.promotion.rollbacks import Deployment, deployment_of
-from modelsmith.promotion.serving import routing_obeyed
+from modelsmith.promotion.serving import compared, routing_obeyed
+from modelsmith.repository.load import load_cluster
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import digest, parse_canonical
 from modelsmith.schema.errors import IntegrityFailure
@@ -22,6 +23,9 @@ from modelsmith.schema.promotion import PromotionRecord
 
 _SAME = 1e-4
 """Figures that differ less are the same: mathematical libraries differ in the last place."""
+_REPLAYED = timedelta(hours=2)
+"""By how much evidence may be older where history is replayed: a forge that merges by itself had it judged within the
+hour before, and clocks differ."""
 DUE: Mapping[Event, Judged] = {
     "customer-deployed": "confirm",
     "production-validated": "confirm",
@@ -56,13 +60,24 @@ def needs_shadow(main: GovernedState) -> bool:
     return any(one.shadow for one in main.policy.transitions if one.event == "customer-deployed")
 
 
+def shadow_age(main: GovernedState) -> timedelta:
+    """How old the oldest copy in evidence of a shadow may be when the deployment is merged."""
+    return timedelta(hours=min(one.shadow_hours for one in main.policy.transitions if one.event == "customer-deployed"))
+
+
 def seal_of(live: LiveEvidence) -> ObserverSeal:
     """The seal that live evidence has to carry: whose signature, over which file, with which statement."""
     said = {"observer": live.observer, "specialist": live.specialist, "deployment": live.deployment}
     return ObserverSeal(live.observer, LIVE_FILE, LIVE_TYPE, said)
 
 
-def check_live(main: GovernedState, record: PromotionRecord, files: Mapping[str, bytes], now: datetime | None) -> str:
+def check_live(
+    main: GovernedState,
+    record: PromotionRecord,
+    files: Mapping[str, bytes],
+    now: datetime | None,
+    latest_signed: datetime,
+) -> str:
     """Live evidence of an event is an observer's, about this deployment, recomputes, and comes to what is due.
 
     Args:
@@ -70,6 +85,7 @@ def check_live(main: GovernedState, record: PromotionRecord, files: Mapping[str,
         record: The event.
         files: Its files.
         now: The present of whoever merges; None when history is replayed.
+        latest_signed: A time that the merge is not before.
 
     Raises:
         IntegrityFailure: ``check-failed``, with ``verdict`` INCONCLUSIVE where the window could not tell; as
@@ -82,7 +98,7 @@ def check_live(main: GovernedState, record: PromotionRecord, files: Mapping[str,
         raise _refused(f"{asks} for {LIVE_FILE}: what the front door counted, signed by it")
     unseal_observed(main, history, files.get(LIVE_SIGNATURE, b""), files[LIVE_FILE], seal_of(live))
     if record.event == "customer-deployed":
-        return _check_shadow(main, record, history, live, now)
+        return _check_shadow(main, record, history, live, now, latest_signed)
     deployment = deployment_of(main, record.specialist)
     refusal = _elsewhere(main, history, live, deployment) or untimely(live, deployment, now)
     if refusal:
@@ -91,9 +107,14 @@ def check_live(main: GovernedState, record: PromotionRecord, files: Mapping[str,
 
 
 def _check_shadow(
-    main: GovernedState, record: PromotionRecord, history: SpecialistHistory, live: LiveEvidence, now: datetime | None
+    main: GovernedState,
+    record: PromotionRecord,
+    history: SpecialistHistory,
+    live: LiveEvidence,
+    now: datetime | None,
+    latest_signed: datetime,
 ) -> str:
-    """What the shadow showed is of this specialist as it is on main, and by the terms that are to be approved."""
+    """What the shadow showed is of late, of this specialist as it is on main, beside who serves now, by these terms."""
     terms = record.rollback.terms if record.rollback else None
     refusal = _of_others(main, history, live)
     if live.deployment != history.digests[-1]:
@@ -102,10 +123,16 @@ def _check_shadow(
         refusal = refusal or "its terms are not those that are to be approved"
     elif not guards(live.terms):
         refusal = refusal or "the rule has no guard, and answers that reach nobody have no other measure"
+    elif live.beside != compared(main, load_cluster(main.tree, history.cluster)):
+        refusal = refusal or "main asks, or holds answers to, something else than when it was counted"
     if not live.counts.began <= live.counts.ended <= live.at + CLOCK_TOLERANCE:
         refusal = refusal or "its times do not follow each other: first decision, last decision, judgement"
     if now is not None and live.at > now + CLOCK_TOLERANCE:
         refusal = refusal or "it is dated in the future"
+    age = shadow_age(main)
+    if latest_signed - live.counts.began > age + (timedelta() if now else _REPLAYED):
+        hours = int(age.total_seconds()) // 3600
+        refusal = refusal or f"its copies begin at {live.counts.began:%Y-%m-%d %H:%M} UTC, over {hours} hours before"
     if refusal:
         raise _refused(f"{LIVE_FILE}: {refusal}")
     judged = judge(live.terms, live.counts, ended=True, metrics=guards(live.terms))

@@ -81,8 +81,17 @@ def shadow(main: GovernedState, cluster: str) -> Arm | None:
 def shadowed_as(main: GovernedState, cluster: Cluster, arm: Arm) -> str:
     """By which name copies of requests are counted, for a specialist beside who serves.
 
-    Counts under one name are all of the same comparison: the specialist's last record, the routing, the rule, and what
-    both are asked with and checked by. Where one of these changes, counting begins anew.
+    Counts under one name are all of the same comparison: of the specialist's last record, and as `compared` says. Where
+    one of these changes, counting begins anew.
+    """
+    return f"{arm.record} beside {compared(main, cluster)}"
+
+
+def compared(main: GovernedState, cluster: Cluster) -> str:
+    """Digest of what copies of a cluster's requests compare by: routing, rule, base model, rubric, prompt, sampling.
+
+    Raises:
+        ModelsmithError: the eval set's file does not parse.
     """
     path = f"evals/{cluster.eval_set}/evalset.yaml"
     evalset = parse_yaml(path, main.tree.read(path), EvalSet)
@@ -93,7 +102,7 @@ def shadowed_as(main: GovernedState, cluster: Cluster, arm: Arm) -> str:
         sha256(rubric),
         *(digest(one.model_dump(mode="json")) for one in asked),
     ]
-    return f"{arm.record} beside {digest(beside)}"
+    return digest(beside)
 
 
 def serving(main: GovernedState, cluster: str) -> tuple[str, ...]:

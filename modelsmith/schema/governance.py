@@ -31,6 +31,8 @@ class Transition(Frozen):
     shadow: bool = False
     """Whether the front door must have seen the specialist hold on copies of live requests first. Only of
     ``customer-deployed``."""
+    shadow_hours: Annotated[int, Field(ge=1, le=8760)] = 168
+    """How old the oldest copy that was counted in the shadow may be when the deployment is merged."""
     override: Slug | None = None
     """Role that may let an eval count although it came out INCONCLUSIVE; None: nobody may. Only of ``eval-accepted``.
     """

@@ -51,6 +51,8 @@ class LiveEvidence(Frozen):
     """Digest of the customer-deployed record whose window it is; in the shadow, of the specialist's last record."""
     routing: Digest
     """SHA-256 of ``routing.yaml`` that was obeyed; of nothing before the cluster's first deployment."""
+    beside: Annotated[Digest | None, Field(exclude_if=lambda beside: beside is None)] = None
+    """In the shadow, digest of what both sides were asked with and held to; see `promotion.serving.compared`."""
     terms: Rollback
     """The contract's terms with the rule, as approved, or in the shadow as they are to be approved."""
     counts: Counts

@@ -8,6 +8,7 @@ import random
 import socket
 import time
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import attacker
@@ -18,6 +19,7 @@ from attacker import CLUSTER, PEOPLE_FILE, refused
 from modelsmith.artifacts.store import Store
 from modelsmith.door import server
 from modelsmith.door.settings import Settings
+from modelsmith.live.clock import Clock
 from modelsmith.live.port import Answered
 from modelsmith.live.recorder import LiveRecorder
 from modelsmith.loop import window
@@ -76,9 +78,11 @@ def world(shadowed_template, tmp_path):
     return made
 
 
-def copies(world, number, broken, first=0):
-    """The door's copies of so many requests, of which such a share of the specialist's answers breaks the format."""
-    recorder, draw = LiveRecorder(live_folder(world.workspace), bytes(32)), random.Random(3)
+def copies(world, number, broken, first=0, hours=0):
+    """The door's copies of so many requests, so long ago, of which such a share of its answers breaks the format."""
+    then = datetime.now(UTC) - timedelta(hours=hours)
+    clock, draw = Clock(lambda: then, lambda: 0.0), random.Random(3)
+    recorder = LiveRecorder(live_folder(world.workspace), bytes(32), clock=clock)
     (one,) = shadowing(world.governed())
     recorder.follow([], [], [one])
     for n in range(first, first + number):
@@ -203,6 +207,54 @@ def test_shadow_evidence_of_another_making_is_refused(world, monkeypatch):
     world.git.run("config", "modelsmith.doorkey", str(world.harness_keys / "harness.pem"))
     monkeypatch.setattr(window, "adopt_or_seal", lambda kept, made, key, trusted: seal(made, key))
     world.closed_to_everybody(deployed(world, counted(world)), saying="live", requester=attacker.HARNESS)
+
+
+def test_old_shadow_evidence_is_refused_whatever_its_signature_is_dated(world):
+    """True evidence of last week; signed again today; with one copy of today, so that its last decision is new."""
+    copies(world, 900, broken=0.0)
+    files = counted(world)
+    true = LiveEvidence.model_validate_json(files[LIVE_FILE])
+    then = true.counts.began - timedelta(hours=200)
+    week_ago = true.counts.model_copy(update={"began": then, "ended": then})
+    refreshed = true.counts.model_copy(update={"began": then})
+    for facts in ({"counts": week_ago, "at": then}, {"counts": week_ago}, {"counts": refreshed}):
+        head = deployed(world, changed(world, files, **facts))
+        world.closed_to_everybody(head, saying="over 168 hours before", requester=attacker.HARNESS)
+    for beside in (None, "sha256:" + "d" * 64):
+        head = deployed(world, changed(world, files, beside=beside))
+        world.closed_to_everybody(head, saying="main asks", requester=attacker.HARNESS)
+
+
+def test_copies_of_long_ago_are_no_evidence_and_newer_ones_are(world):
+    """Nobody is promoted on last week's copies. Those of the day before count, and so does that it was worse then."""
+    copies(world, 900, broken=0.0, hours=170)
+    with refused("unshadowed"):
+        ask(world)
+    copies(world, 900, broken=0.0, hours=84)
+    asked = ask(world)
+    assert asked.status == "open"
+    copies(world, 900, broken=0.4)
+    with refused("window-worse"):
+        ask(world)
+
+
+def test_an_open_deployment_whose_evidence_got_old_is_asked_for_anew(world):
+    """The owner lowers the age after the pull request was opened: whoever asks again comes to newer evidence."""
+    copies(world, 900, broken=0.0, hours=3)
+    before = ask(world)
+    policy = yaml.safe_load(world.governed().tree.read(POLICY_FILE))
+    next(one for one in policy["transitions"] if one["event"] == "customer-deployed")["shadow_hours"] = 2
+    world.force_honestly({POLICY_FILE: yaml.safe_dump(policy, sort_keys=False).encode()}, "petra")
+    sync(world.harness())
+    copies(world, 900, broken=0.0)
+    after = ask(world)
+    began = [
+        LiveEvidence.model_validate_json(
+            world.workspace.revision(world.harness().forge.get(one.pull).head).read(f"{one.directory}/{LIVE_FILE}")
+        ).counts.began
+        for one in (before, after)
+    ]
+    assert began[1] - began[0] > timedelta(hours=2)
 
 
 def test_a_rule_without_guards_lets_nothing_through(world):

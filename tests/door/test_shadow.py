@@ -159,7 +159,7 @@ def test_a_share_of_keys_is_copied_and_always_the_same(play):
         door.serve(None, BY_USER)
         for user in range(60):
             await door.ask({"user": f"u{user}"})
-        await until(lambda: len(door.recorder.ends) == 60 + 2 * len(door.shadow.asked))
+        await until(lambda: not door.door.counting.shadows.under_way)
         copied.append({one["user"] for one in door.shadow.asked})
 
     for _ in range(2):

@@ -72,7 +72,7 @@ class World:
 
     def check(self, files, event="production-validated", now=None):
         record = next_record(self.main, event, self.here.draft(), files)
-        return check_live(self.main, record, files, now)
+        return check_live(self.main, record, files, now, AT)
 
     def refused(self, files, **other):
         with pytest.raises(IntegrityFailure) as caught:
