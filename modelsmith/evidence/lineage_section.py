@@ -10,6 +10,7 @@ from modelsmith.evidence.training_curve import StageShown, training_curve
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.curve import Measure, StageCurve
 from modelsmith.schema.evidence import Evidence
+from modelsmith.schema.tries import best_of
 
 CURVE: Final = "training.svg"
 WITHHELD: Final = "kept for operators by policy"
@@ -70,6 +71,7 @@ def lineage_section(evidence: Evidence, cluster: Cluster) -> str:
         ["base model", f"{facts.base_model}, {safe(cluster.base_model.license)}, {short(facts.base_digest)}"],
         ["trained from", safe(facts.parent)],
         ["method", f"{facts.method}, {facts.steps} steps, seed {facts.seed}, final loss {loss}"],
+        *_try_rows(evidence),
         ["rows", f"{facts.rows} generated, {short(facts.rows_digest)}"],
         ["generators", generators],
         *_firewall_rows(evidence),
@@ -84,6 +86,21 @@ def lineage_section(evidence: Evidence, cluster: Cluster) -> str:
         ["question", f"core {short(evidence.question.core)}, held-out {short(evidence.question.held_out)}"],
     ]
     return folded("Lineage from base model to candidate", table(rows, "ll"))
+
+
+def _try_rows(evidence: Evidence) -> list[list[str]]:
+    """The trainings that the candidate was chosen from."""
+    tries = evidence.training.tries
+    if tries is None:
+        return []
+    best = best_of(tries)
+    said = [
+        f"seed {one.seed}: {one.ended if one.held_in is None else f'{one.held_in:.3f}'}"
+        + (" (chosen)" if number == best else "")
+        for number, one in enumerate(tries.each, start=1)
+    ]
+    how = f"score held in, on {tries.asked} training prompts set aside, {short(tries.asked_digest)}"
+    return [["seeds tried", f"{len(tries.each)}; {'; '.join(said)}"], ["chosen by", how]]
 
 
 def _firewall_rows(evidence: Evidence) -> list[list[str]]:

@@ -11,7 +11,10 @@ from pydantic import ValidationError
 from modelsmith.fleet.folder import HEARTBEAT_FILE, JOB_FILE, lines_since
 from modelsmith.training.job import JobFile, TrainJob, heartbeats
 
-FOLDERS = ("iterations/*/job", "iterations/*/stage-*/job", "trained/*/job")
+FOLDERS = (
+    *("iterations/*/job", "iterations/*/stage-*/job", "trained/*/job"),
+    *("iterations/*/try-*/job", "iterations/*/try-*/stage-*/job"),
+)
 """Where a cluster's jobs lie, within its private folder."""
 
 

@@ -249,7 +249,7 @@ class Loop:
         """What a training is bound by: a candidate that was trained by other terms than main's is refused."""
         cluster = load_cluster(tree, self.cluster)
         governed = load_eval_set(tree, cluster.eval_set)
-        trained = cluster.base_model, cluster.training, cluster.stage_by_stage
+        trained = cluster.base_model, cluster.training, cluster.stage_by_stage, cluster.loop.seeds
         return *trained, governed.rubric_digest, governed.generators, governed.datasets
 
     def _asks(self, tree: Revision) -> tuple[object, ...]:

@@ -13,6 +13,7 @@ from modelsmith.loop.context import IterationContext
 from modelsmith.loop.iteration import Begun
 from modelsmith.loop.recipe import StageRun, last_trained, stage_folder
 from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE, beats_of, parent_of
+from modelsmith.loop.tries import Trained
 from modelsmith.schema.canonical import content_digest, file_digest
 from modelsmith.schema.curve import StageCurve
 from modelsmith.schema.evidence import Library
@@ -25,9 +26,10 @@ from modelsmith.training.rows import ROW_OF, read_rows, rows_digest
 
 
 def training_facts(
-    context: IterationContext, iteration: Begun, ran: Sequence[StageRun], diagnosed: RunResult
+    context: IterationContext, iteration: Begun, training: Trained, diagnosed: RunResult
 ) -> TrainingFacts:
     """``training.json`` of the candidate."""
+    ran = training.stages
     written = [row for one in ran for row in one.rows if isinstance(row, (TrainingRow, PreferencePair))]
     told = [row.lineage for row in written if isinstance(row, TrainingRow) and row.lineage]
     manifests = {lineage.manifest for lineage in told}
@@ -60,7 +62,8 @@ def training_facts(
         datasets={one.id: content_digest(one) for one in context.governed.datasets if content_digest(one) in manifests},
         trained_reward=next((one.outcome.reward for one in ran if one.outcome and one.outcome.reward), None),
         trained_judge=next((one.outcome.judge for one in ran if one.outcome and one.outcome.judge), None),
-        curves=_curves(context.folder(iteration), ran),
+        curves=_curves(training.folder, ran),
+        tries=training.tries,
     )
 
 

@@ -41,10 +41,12 @@ from modelsmith.loop.promotions import (
     promote_next,
     refuse_on_hold,
 )
-from modelsmith.loop.recipe import NO_PAIRS, Recipe, last_trained, seeded, stage_folder, train_recipe
+from modelsmith.loop.recipe import NO_PAIRS, Recipe, last_trained, seeded, stage_folder
+from modelsmith.loop.setting_apart import set_apart
 from modelsmith.loop.shadow import require_shadow, shadow_files
 from modelsmith.loop.striking import honour, read_strikes
 from modelsmith.loop.training import parent_of, seal_adapter
+from modelsmith.loop.tries import train_tries
 from modelsmith.promotion import records
 from modelsmith.promotion.bases import training_of
 from modelsmith.promotion.observers import required
@@ -156,6 +158,9 @@ def diagnose_failures(context: IterationContext, iteration: ToDiagnose) -> ToTra
     struck = read_strikes(folder).rows
     model = context.target(parent_of(context, iteration))
     stages = context.stages(iteration)
+    first = seeded(stages[0], iteration.number)
+    several = context.cluster.loop.seeds > 1
+    apart = set_apart(folder, context.governed, first, clusters) if several else frozenset()
     made = [
         prepare(
             recipe,
@@ -165,6 +170,7 @@ def diagnose_failures(context: IterationContext, iteration: ToDiagnose) -> ToTra
             model,
             name=f"stage {number}, {stage.method}" if len(stages) > 1 else "",
             struck=struck,
+            apart=apart,
         )
         for number, stage in enumerate(stages, start=1)
     ]
@@ -197,19 +203,22 @@ def diagnose_failures(context: IterationContext, iteration: ToDiagnose) -> ToTra
 def train_candidate(context: IterationContext, iteration: ToTrain) -> ToSeal | Untrained:
     """Train the adapter, stage by stage, in a worker process; finished jobs are adopted."""
     honour(context.folder(iteration), context.stages(iteration))
-    ran = train_recipe(context, iteration)
-    if last_trained(ran) is None:
+    trained = train_tries(context, iteration)
+    if last_trained(trained.stages) is None:
         outcome = diagnosed_run(context, iteration).headline.verdict
         return Untrained(**iteration.known, outcome=outcome, reason=f"not trained: {NO_PAIRS}")
-    steps = sum(one.outcome.steps for one in ran if one.outcome)
-    of = f" in {len(ran)} of {len(context.cluster.stages)} stages" if iteration.stages else ""
-    return ToSeal(**iteration.known, reason=f"trained {steps} steps{of}")
+    steps = sum(one.outcome.steps for one in trained.stages if one.outcome)
+    of = f" in {len(trained.stages)} of {len(context.cluster.stages)} stages" if iteration.stages else ""
+    chosen = f"; {trained.chosen}" if trained.chosen else ""
+    if chosen:
+        context.workspace.notify(Progress("train", trained.chosen))
+    return ToSeal(**iteration.known, reason=f"trained {steps} steps{of}{chosen}")
 
 
 def seal_candidate(context: IterationContext, iteration: ToSeal) -> ToAssess:
     """Fix the artifact's identity, keep it in the store, and let ledger and main know it."""
-    ran = train_recipe(context, iteration)
-    trained_last = last_trained(ran)
+    training = train_tries(context, iteration)
+    trained_last = last_trained(training.stages)
     assert trained_last, "train_candidate ends an iteration in which nothing was trained"
     folder = context.folder(iteration) / ARTIFACT_FOLDER
     artifact = seal_adapter(trained_last[1].adapter, folder, context.cluster.base_model)
@@ -225,7 +234,7 @@ def seal_candidate(context: IterationContext, iteration: ToSeal) -> ToAssess:
     specialist = f"iter-{iteration.number:03d}-{artifact.removeprefix('sha256:')[:8]}"
     reason = f"candidate {specialist} sealed"
     sealed = ToAssess(**iteration.known, specialist=specialist, artifact=artifact, reason=reason)
-    facts = training_facts(context, sealed, ran, diagnosed)
+    facts = training_facts(context, sealed, training, diagnosed)
     promote_candidate_record(context, sealed, facts)
     note_advances(ledger_of(context.workspace), context.main())
     return sealed

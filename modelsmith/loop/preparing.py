@@ -10,6 +10,7 @@ from modelsmith.diagnosis.firewall import Loss, losses, scored_texts, separate
 from modelsmith.diagnosis.generate import generate_prompts, plain, prompts_for_all
 from modelsmith.loop.engines import Target
 from modelsmith.loop.recipe import Recipe, write_prompts
+from modelsmith.loop.setting_apart import Asked, require_left
 from modelsmith.loop.sources import with_sources
 from modelsmith.schema.diagnosis import FailureCluster, Offered
 from modelsmith.schema.errors import InvalidInput
@@ -39,6 +40,7 @@ def prepare(
     model: Target,
     name: str = "",
     struck: Set[str] = frozenset(),
+    apart: Set[Asked] = frozenset(),
 ) -> Prepared:
     """Leave in the stage's folder what it begins with.
 
@@ -50,6 +52,7 @@ def prepare(
         model: Whose own answers are sampled, where the stage asks for them: the one that training begins with.
         name: The stage's, where a training has several.
         struck: Names of the rows that somebody has taken out.
+        apart: What is asked by the prompts set aside (see `set_apart`): no row asks the same.
 
     Raises:
         InvalidInput: ``no-rows`` when everything is too near to a scored text; as `generate_prompts` and
@@ -66,11 +69,13 @@ def prepare(
     lost = losses(made, kept)
     if not kept.rows:
         raise _no_rows(lost, limit)
-    batch: Sequence[TrainingRow] = kept.rows
+    prompts = tuple(row for row in kept.rows if row.messages not in apart)
+    require_left(stage, prompts)
+    batch: Sequence[TrainingRow] = prompts
     sources: tuple[Offered, ...] = ()
     if isinstance(stage, Sft) and stage.sources:
-        batch, sources = with_sources(recipe, folder, stage, kept.rows, clusters or (), model, scored)
-    rows = tuple(row for row in batch if row_id(plain(row)) not in struck)
+        batch, sources = with_sources(recipe, folder, stage, prompts, clusters or (), model, scored)
+    rows = tuple(row for row in batch if row_id(plain(row)) not in struck and row.messages not in apart)
     write_prompts(folder, stage, rows, plain)
     kind = "rows" if stage.method == "sft" else "prompts"
     recipe.workspace.notify(

@@ -12,10 +12,8 @@ from pathlib import Path
 
 from modelsmith.diagnosis.pairs import pairs_from
 from modelsmith.loop.answers import draw
-from modelsmith.loop.context import IterationContext
 from modelsmith.loop.engines import Target
-from modelsmith.loop.iteration import Begun
-from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE, parent_of, seal_adapter, train_in
+from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE, seal_adapter, train_in
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.cluster import Cluster
@@ -24,6 +22,7 @@ from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.training import Dpo, Stage
 from modelsmith.schema.training_row import Prompt, TrainingRow
+from modelsmith.schema.tries import seed_of
 from modelsmith.training.job import Inputs
 from modelsmith.training.rows import ROW_OF, read_rows, write_rows
 from modelsmith.training.supervisor import TrainOutcome
@@ -65,45 +64,42 @@ def stage_folder(folder: Path, number: int) -> Path:
     return folder if number == 1 else folder / f"stage-{number}"
 
 
-def seeded(stage: Stage, iteration: int) -> Stage:
-    """The stage's settings with the seed of an iteration."""
-    return stage.model_copy(update={"seed": stage.seed + iteration - 1})
-
-
-def train_recipe(context: IterationContext, iteration: Begun) -> tuple[StageRun, ...]:
-    """Run the iteration's stages in order, from the model that serves or the base model (see `parent_of`).
-
-    Jobs that were finished before are adopted.
-
-    Raises:
-        InfrastructureFailure: a worker failed for good.
-        KeyboardInterrupt: interrupted; the worker has stopped and the next call resumes from its checkpoint.
-    """
-    recipe = Recipe(context.workspace, context.cluster, context.governed)
-    parent = context.target(parent_of(context, iteration))
-    stages = [seeded(stage, iteration.number) for stage in context.stages(iteration)]
-    return run_stages(recipe, context.folder(iteration), stages, parent)
+def seeded(stage: Stage, iteration: int, number: int = 1) -> Stage:
+    """The stage's settings with the seed of a try of an iteration, both counted from 1."""
+    return stage.model_copy(update={"seed": seed_of(stage.seed, iteration, number)})
 
 
 def run_stages(
-    recipe: Recipe, folder: Path, stages: Sequence[Stage], parent: Target, rows: RowsOf | None = None
+    recipe: Recipe,
+    folder: Path,
+    stages: Sequence[Stage],
+    parent: Target,
+    rows: RowsOf | None = None,
+    name: str = "",
 ) -> tuple[StageRun, ...]:
-    """Train stage after stage in a folder in which `write_prompts` has left what each begins with. Raises as above.
+    """Train stage after stage in a folder in which `write_prompts` has left what each begins with.
 
-    ``rows`` finds a stage's rows where they are given already; `stage_rows` otherwise.
+    ``rows`` finds a stage's rows where they are given already; `stage_rows` otherwise. ``name`` stands before what is
+    said of a stage. Jobs that were finished before are adopted.
+
+    Raises:
+        InvalidInput: as `train_in`.
+        InfrastructureFailure: a worker failed for good.
+        KeyboardInterrupt: interrupted; the worker has stopped and the next call resumes from its checkpoint.
     """
     ran: list[StageRun] = []
     for number, stage in enumerate(stages, start=1):
         own = stage_folder(folder, number)
         found = (rows or stage_rows)(recipe, own, stage, parent)
-        name = f"stage {number} of {len(stages)}, {stage.method}" if len(stages) > 1 else ""
+        stage_name = f"stage {number} of {len(stages)}, {stage.method}" if len(stages) > 1 else ""
+        said = ", ".join(part for part in (name, stage_name) if part)
         if not found:
-            recipe.workspace.notify(Progress("train", f"{name or stage.method} is skipped: {NO_PAIRS}"))
+            recipe.workspace.notify(Progress("train", f"{said or stage.method} is skipped: {NO_PAIRS}"))
             ran.append(StageRun(stage, parent.artifact, (), None))
             continue
         inputs = Inputs(own / ROWS_FILE, parent.adapter)
         job = own / JOB_FOLDER
-        outcome = train_in(job, recipe.workspace, recipe.cluster, recipe.governed, inputs, parent, stage, name)
+        outcome = train_in(job, recipe.workspace, recipe.cluster, recipe.governed, inputs, parent, stage, said)
         ran.append(StageRun(stage, parent.artifact, found, outcome))
         if number < len(stages):
             parent = _next_parent(recipe.cluster, outcome.adapter, folder / f"after-{number}", number)

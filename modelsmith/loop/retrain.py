@@ -115,7 +115,8 @@ def train_again(
     cluster = load_cluster(main.tree, history.cluster)
     first = training.stages[0].seed if training.stages else training.seed
     stated = _settings(workspace, main, history, training)
-    stages = [stage.model_copy(update={"seed": first - stated[0].seed + stage.seed}) for stage in stated]
+    moved = first - stated[0].seed
+    stages = [stage.model_copy(update={"seed": (stage.seed + moved) % 2**32}) for stage in stated]
     artifact = None if training.parent == BASE else main.histories.find(training.parent).artifact
     parent = target_of(workspace, cluster, training.parent, artifact)
     folder = workspace.cluster_folder(history.cluster) / "retrained"

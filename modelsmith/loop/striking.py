@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from modelsmith.diagnosis.generate import plain
 from modelsmith.loop.recipe import begins_with, stage_folder
-from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE
+from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE, training_begun
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.diagnosis import Strikes, Struck
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
@@ -58,7 +58,7 @@ def strike(folder: Path, names: Sequence[str], reason: str, at: datetime) -> tup
     Raises:
         InvalidInput: ``rows-in-use`` once training has begun, ``unknown-row``, ``no-rows-left``, ``missing-rows``.
     """
-    if (folder / JOB_FOLDER).exists():
+    if training_begun(folder):
         raise InvalidInput(
             "rows-in-use",
             f"Iteration {folder.name} is training on its rows, or has",

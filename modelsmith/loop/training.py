@@ -41,6 +41,16 @@ ROWS_FILE = "rows.jsonl"
 """Name of the file of training rows in an iteration's folder."""
 
 
+def try_folder(folder: Path, number: int) -> Path:
+    """Where the try with this number keeps its stages, in an iteration's folder that has several."""
+    return folder / f"try-{number}"
+
+
+def training_begun(folder: Path) -> bool:
+    """Whether an iteration trains on its rows, or has: then they stay as they are."""
+    return (folder / JOB_FOLDER).exists() or (try_folder(folder, 1) / JOB_FOLDER).exists()
+
+
 def parent_of(context: IterationContext, iteration: Begun) -> str:
     """What training goes on from: the adapter of the reference, or the base model where that lies over another.
 

@@ -13,7 +13,7 @@ from modelsmith.diagnosis.firewall import HELD_OUT, nearest_rows, scored_texts
 from modelsmith.loop.diagnoses import read_diagnoses
 from modelsmith.loop.iterate import last_number
 from modelsmith.loop.striking import read_strikes
-from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE
+from modelsmith.loop.training import ROWS_FILE, training_begun
 from modelsmith.operations.contract import ARGUMENT, ClusterName, Request, Result
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
@@ -118,7 +118,7 @@ def run(workspace: Workspace, request: ReviewSyntheticRequest) -> ReviewSyntheti
     return ReviewSyntheticResult(
         cluster=request.cluster,
         iteration=number,
-        waits=not (folder / JOB_FOLDER).exists(),
+        waits=not training_begun(folder),
         rows=len(rows),
         rows_digest=rows_digest(rows),
         dropped=diagnosis.dropped if diagnosis else None,

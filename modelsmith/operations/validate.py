@@ -12,6 +12,7 @@ from typing_extensions import override
 from modelsmith.diagnosis.dry_run import DryRun, dry_run
 from modelsmith.diagnosis.generate import rows_within
 from modelsmith.diagnosis.sources import require_declared
+from modelsmith.loop.setting_apart import require_choosable
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.near_copies import near_copies
 from modelsmith.operations.runbook_check import FOLDER, find_runbook_problems
@@ -139,6 +140,7 @@ def _firewall(files: WorkTree, report: Report, broken: Set[str]) -> tuple[dict[s
     problems: dict[Problem, None] = {}
     for name, cluster, governed in _trainable(files, report, broken):
         problems |= dict.fromkeys([*_unrewarding(name, cluster, governed), *_sourceless(name, cluster, governed)])
+        problems |= dict.fromkeys(_choiceless(name, cluster, governed))
         generators = f"{governed.folder}/generators"
         try:
             tried = dry_run(governed, max(cluster.stages, key=lambda stage: stage.rows))
@@ -160,6 +162,16 @@ def _unrewarding(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator
             require_judge(governed.rubric, governed.evalset.judge, stage, cluster.base_model.digest, stage.rows)
         except InvalidInput as error:
             yield Problem(f"clusters/{name}/cluster.yaml", None, "training", error.message, error.mend)
+
+
+def _choiceless(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator[Problem]:
+    """Several seeds to try, where nothing can tell the tries apart."""
+    if cluster.loop.seeds == 1:
+        return
+    try:
+        require_choosable(governed.rubric, cluster.stages[0].rows)
+    except InvalidInput as error:
+        yield Problem(f"clusters/{name}/cluster.yaml", None, "loop.seeds", error.message, error.mend)
 
 
 def _sourceless(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator[Problem]:

@@ -19,12 +19,15 @@ from modelsmith.schema.promotion import (
     EXPORT_FILE,
     TRAINING_FILE,
     ExportFacts,
+    PromotionRecord,
     StageFacts,
     TrainingFacts,
     all_rows_digest,
 )
 from modelsmith.schema.training import Sft, training_digest
 from modelsmith.schema.training_row import PairSource
+from modelsmith.schema.tries import best_of, seed_of
+from modelsmith.training.judging import held_apart
 
 
 def check_training(promotion: Promotion) -> str:
@@ -46,7 +49,7 @@ def check_training(promotion: Promotion) -> str:
     )
     governed = load_eval_set(main.tree, cluster.eval_set)
     refuse(facts.reward != governed.rubric_digest, "rows were checked with another rubric than the eval's")
-    _refuse_settings(cluster, facts, record.iteration)
+    _refuse_settings(cluster, facts, record.iteration, _chosen(cluster, facts, record))
     known = {one.id: content_digest(one) for one in governed.generators}
     strange = sorted(name for name, digest in facts.generators.items() if known.get(name) != digest)
     refuse(bool(strange), f"rows come from generators that main does not have: {', '.join(strange)}")
@@ -54,13 +57,46 @@ def check_training(promotion: Promotion) -> str:
     _refuse_sources(cluster, governed, facts)
     _refuse_curves(facts)
     methods = ", ".join(stage.method for stage in facts.stages if not stage.skipped) or facts.method
-    return f"{facts.rows} rows, {methods}, rubric equals the eval's"
+    best = f", the best of {len(facts.tries.each)} seeds held in" if facts.tries else ""
+    return f"{facts.rows} rows, {methods}{best}, rubric equals the eval's"
 
 
-def _refuse_settings(cluster: Cluster, facts: TrainingFacts, iteration: int) -> None:
+def _chosen(cluster: Cluster, facts: TrainingFacts, record: PromotionRecord) -> int:
+    """Number of the try that the candidate is: of as many as main's cluster file says, the best held in.
+
+    Seeds follow from that file and the iteration, so none is left to choose. What each try scored is the word of the
+    machine that trained it.
+    """
+    count, first = cluster.loop.seeds, cluster.stages[0].seed
+    if count == 1:
+        refuse(facts.tries is not None, "several tries are named, and the cluster says one")
+        return 1
+    tries = facts.tries
+    refuse(tries is None, f"no tries are named, and the cluster says {count} seeds")
+    assert tries
+    refuse(len(tries.each) != count, f"{len(tries.each)} tries are named, and the cluster says {count} seeds")
+    due = [seed_of(first, record.iteration, number) for number in range(1, count + 1)]
+    refuse([one.seed for one in tries.each] != due, "tried other seeds than the cluster's")
+    most = held_apart(cluster.stages[0].rows)
+    refuse(tries.asked > most, f"chosen by {tries.asked} prompts set aside, and {most} can be")
+    dpo = any(stage.method == "dpo" for stage in cluster.stages)
+    grpo = any(stage.method == "grpo" for stage in cluster.stages)
+    ended = {one.ended for one in tries.each}
+    refuse("no-pairs" in ended and not dpo, "a try ended for want of pairs, and no stage learns of any")
+    refuse("tripped" in ended and not grpo, "a try was ended by a tripwire, and no stage has one")
+    best = best_of(tries)
+    refuse(best is None, "no try came to an adapter")
+    assert best
+    artifact = tries.each[best - 1].artifact
+    refuse(artifact != record.artifact, f"try {best} scored highest held in, and the candidate is another one")
+    return best
+
+
+def _refuse_settings(cluster: Cluster, facts: TrainingFacts, iteration: int, tried: int) -> None:
     """Each stage ran as main's cluster file says, or had no pairs; what is said of all follows from them.
 
-    Where main lets a plateau add the next stage, the first ones may be all: when there was one is the harness's word.
+    ``tried`` is the number of the try. Where main lets a plateau add the next stage, the first ones may be all: when
+    there was one is the harness's word.
     """
     other = "trained by other settings than the cluster's, as main has them"
     due, several = cluster.stages, len(cluster.stages) > 1
@@ -82,7 +118,10 @@ def _refuse_settings(cluster: Cluster, facts: TrainingFacts, iteration: int) -> 
     for number, (stage, wanted) in enumerate(zip(stated, due[: len(stated)], strict=True), start=1):
         name = f"stage {number}: " if several else ""
         said = (stage.method, stage.settings, stage.seed)
-        refuse(said != (wanted.method, content_digest(wanted, {"seed"}), wanted.seed + iteration - 1), name + other)
+        refuse(
+            said != (wanted.method, content_digest(wanted, {"seed"}), seed_of(wanted.seed, iteration, tried)),
+            name + other,
+        )
         empty = (stage.rows, stage.rows_digest, stage.steps) == (0, None, 0)
         refuse(stage.skipped is not None and not (wanted.method == "dpo" and empty), f"{name}skipped without a reason")
         ran = stage.steps == wanted.steps and stage.rows > 0 and stage.rows_digest is not None

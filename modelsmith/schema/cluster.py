@@ -96,6 +96,9 @@ class Loop(Frozen):
     """Hours after which one call begins no further iteration."""
     max_cost: Annotated[float, Field(gt=0)] | None = None
     """The same by what the machine costs, in the currency of `prices`; what servers charge for tokens is not in it."""
+    seeds: Annotated[int, Field(ge=1, le=16)] = 1
+    """Times that a candidate is trained, each with another seed. The best on prompts set aside goes on; how many there
+    were stands in its evidence."""
     plateau: Plateau | None = None
     """After what no further iteration is begun; what to do instead is said. No plateau is looked for when not set."""
 

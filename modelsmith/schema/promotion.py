@@ -15,6 +15,7 @@ from modelsmith.schema.live import LiveWindow
 from modelsmith.schema.plaintext import PlainLine
 from modelsmith.schema.training import Method
 from modelsmith.schema.training_row import PairSource
+from modelsmith.schema.tries import SeedTries
 
 SpecialistId = Annotated[str, Field(pattern=r"^iter-[0-9]{3,9}-[0-9a-f]{8}$")]
 """``iter-NNN-<first 8 hex digits of the artifact id>``."""
@@ -216,6 +217,9 @@ class TrainingFacts(Frozen):
     curves: tuple[StageCurve, ...] = ()
     """How each stage that was trained went, in order. None when policy keeps the loss for operators, and in what was
     written before this was recorded."""
+    tries: SeedTries | None = None
+    """Every training of which this is the best held in, itself among them; the rest speaks of this one alone. None
+    where the cluster asks for one training only."""
 
 
 ExportKind = Literal["gguf", "merged"]

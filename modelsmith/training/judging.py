@@ -14,6 +14,15 @@ HELD_IN = 16
 """Prompts that are set aside at most, to be answered greedily; a quarter of the rows, where that is fewer."""
 
 
+HELD_APART = 64
+"""Prompts that are set aside at most where several seeds are tried: a choice needs more of them than a look."""
+
+
+def held_apart(rows: int) -> int:
+    """How many of so many prompts are set aside from every stage, for tries with several seeds to be chosen by."""
+    return min(HELD_APART, rows // 4)
+
+
 def set_aside(rows: int) -> int:
     """How many of so many prompts are not trained on."""
     return min(HELD_IN, rows // 4)

@@ -31,6 +31,7 @@ from modelsmith.schema.promotion import (
     TrainingFacts,
 )
 from modelsmith.schema.run import JudgeAgreement, LabelVerdict, Observation, RunResult, VerdictRow
+from modelsmith.schema.tries import SeedTries, SeedTry
 
 LISTED = (
     Evidence,
@@ -40,6 +41,8 @@ LISTED = (
     PromotionRecord,
     TrainingFacts,
     StageFacts,
+    SeedTries,
+    SeedTry,
     RecoveryFacts,
     StageCurve,
     CurveLine,
