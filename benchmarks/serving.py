@@ -32,7 +32,8 @@ from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.substrates.base_models import resolve
 from modelsmith.substrates.local import TransformersSubstrate
 from modelsmith.substrates.port import Substrate
-from modelsmith.substrates.vllm.server import BASE, VllmServer, adapter_rank, find_python, vllm_environment
+from modelsmith.substrates.vllm.environment import find_python, vllm_environment
+from modelsmith.substrates.vllm.server import BASE, VllmServer, adapter_rank
 from modelsmith.substrates.vllm.substrate import ServedModel
 
 GOAL = 0.9

@@ -41,7 +41,7 @@ TEMPLATE = (
 )
 
 
-def write_tiny_model(folder: Path) -> str:
+def write_tiny_model(folder: Path, hidden: int = 32) -> str:
     """Write config, weights and tokenizer; return the digest that a cluster file pins."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -60,7 +60,7 @@ def write_tiny_model(folder: Path) -> str:
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(fast), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+            vocab_size=len(fast), hidden_size=hidden, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
             num_key_value_heads=2, max_position_embeddings=1024, bos_token_id=1, eos_token_id=2, pad_token_id=2,
         )
     )  # fmt: skip

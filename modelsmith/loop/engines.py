@@ -222,7 +222,7 @@ def _weights_alone(workspace: Workspace, artifact: Path) -> Path:
 
 def _pinned_facts(source: BaseModelSource, engine: str) -> EngineFacts:
     if engine == "vllm":
-        from modelsmith.substrates.vllm.server import find_python, vllm_facts
+        from modelsmith.substrates.vllm.environment import find_python, vllm_facts
 
         return vllm_facts(find_python(), source.chat)
     from modelsmith.substrates.local_facts import local_facts

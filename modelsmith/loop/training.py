@@ -122,7 +122,7 @@ def train_in(
         workspace.notify(Progress("train", text, one.step, training.steps))
 
     def waiting(one: Waiting) -> None:
-        said(f"{name + ': ' if name else ''}waits for the front door since {round(one.waited)}s: {one.waits}")
+        said(f"{name + ': ' if name else ''}waits for {one.whom} since {round(one.waited)}s: {one.waits}")
 
     executor = executor_on(cluster.hosts, WORKER, *places, DOORS, doors_folder(workspace.home))
     try:

@@ -81,7 +81,7 @@ def _tracker(subject: str, name: TrackerName) -> Finding:
 
 
 def _vllm(cluster: Cluster) -> Finding:
-    from modelsmith.substrates.vllm.server import find_python
+    from modelsmith.substrates.vllm.environment import find_python
 
     subject = f"engine of {cluster.cluster}"
     try:

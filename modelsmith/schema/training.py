@@ -13,6 +13,10 @@ from modelsmith.schema.training_row import PairSource
 
 Method = Literal["sft", "dpo", "grpo"]
 """Methods of training; `training.worker.METHODS` has the module of each."""
+Sampler = Literal["auto", "embedded", "vllm"]
+"""What writes the answers that a training by reward samples: the decoding in the trainer's own process, a vLLM server
+beside it, or (``auto``) the server where the host has a CUDA GPU and vLLM for it, and the process elsewhere."""
+_GPU_SHARE = 0.4
 
 
 class Lora(Frozen):
@@ -163,6 +167,12 @@ class Grpo(Settings):
     watch_every: Annotated[int, Field(ge=1)] = 4
     """Steps between greedy answers to the prompts set aside."""
     tripwires: Tripwires = Tripwires()
+    sampler: Annotated[Sampler, Field(exclude_if=lambda sampler: sampler == "auto")] = "auto"
+    """What writes the sampled answers."""
+    gpu_memory_share: Annotated[float, Field(ge=0.05, le=0.9, exclude_if=lambda share: share == _GPU_SHARE)] = (
+        _GPU_SHARE
+    )
+    """Share of a GPU's memory that vLLM takes beside the training; on a CPU it says nothing."""
     judge_calls: Annotated[int, Field(ge=1)] | None = None
     """Questions that the judge may be asked in the whole stage, where it decides points of the rubric. What it said
     before in the same training costs nothing again."""

@@ -32,6 +32,18 @@ class WeightsDifferError(Exception):
     """The weights that sample are not those that are trained; the message says by how much."""
 
 
+class SamplerMissingError(Exception):
+    """The stage asks for vLLM, and this host has none; the message says what is looked for."""
+
+
+class SamplerRefusedError(Exception):
+    """vLLM does not take the adapter under training; the message is its reason."""
+
+
+class SamplerFailedError(Exception):
+    """The vLLM server did not start, ended, or did not answer as asked; the message says which."""
+
+
 class JudgeSpentError(Exception):
     """The judge has been asked as often as the stage allows; the message says how often."""
 
@@ -54,8 +66,19 @@ _JUDGE: dict[type[BaseException], FailureClass] = {
     JudgeUnclearError: "judge-unclear",
 }
 
-JUDGE_ERRORS = (JudgeSpentError, JudgeFailedError, JudgeUnclearError)
-"""What ends a training by reward for want of a verdict; a checkpoint is written."""
+_SAMPLER: dict[type[BaseException], FailureClass] = {
+    SamplerMissingError: "sampler-missing",
+    SamplerRefusedError: "sampler-refused",
+    SamplerFailedError: "sampler-failed",
+}
+
+OUTSIDE_ERRORS = (JudgeSpentError, JudgeFailedError, JudgeUnclearError, SamplerFailedError, StoppedError)
+"""What ends a training in the midst of a step of which nothing was learned yet: no verdict, no answer, or the wish of
+whoever started it. A checkpoint of the step before is written."""
+
+
+_TOLD = _JUDGE | _SAMPLER
+"""Classes whose message says what happened in words for the person who waits."""
 
 
 def classify(error: BaseException) -> FailureClass:
@@ -72,8 +95,8 @@ def classify(error: BaseException) -> FailureClass:
             return "tripped"
         if isinstance(cause, WeightsDifferError):
             return "weights-differ"
-        if type(cause) in _JUDGE:
-            return _JUDGE[type(cause)]
+        if type(cause) in _TOLD:
+            return _TOLD[type(cause)]
         if isinstance(cause, MemoryError) or "allocate memory" in text or "out of memory" in text:
             return "oom"
         if (isinstance(cause, OSError) and cause.errno in _FULL) or "no space left on device" in text:
@@ -105,7 +128,7 @@ def as_error(error: WorkerError, log_tail: str) -> ModelsmithError:
     """What the person is told when a worker has failed for good."""
     message, mend = _WORDS[error.failure]
     kind = _KINDS.get(error.failure, InfrastructureFailure)
-    if error.failure in _JUDGE.values():
+    if error.failure in _TOLD.values():
         message += f" {error.message}"
     details = {"reason": error.message, "log": log_tail} if error.failure == "crash" else {"reason": error.message}
     return kind(f"training-{error.failure}", message, mend, **details)
@@ -119,6 +142,7 @@ _KINDS: dict[FailureClass, type[ModelsmithError]] = {
     "judge-unclear": InvalidInput,
     "damaged-input": IntegrityFailure,
     "weights-differ": IntegrityFailure,
+    "sampler-refused": InvalidInput,
 }
 _WORDS: dict[FailureClass, tuple[str, str]] = {
     "oom": (
@@ -144,7 +168,20 @@ _WORDS: dict[FailureClass, tuple[str, str]] = {
     ),
     "weights-differ": (
         "The weights that sampled answers are not those that were trained, so nothing was learned from them.",
-        "Report it with the base model's name; train it by sft or dpo.",
+        "Report it with the base model's name; train it by sft or dpo, or by sampler: embedded where vLLM sampled.",
+    ),
+    "sampler-missing": (
+        "The stage samples by vLLM, and the host that trains has none.",
+        "Run `make vllm` there, or name the Python of an environment with vLLM in MODELSMITH_VLLM; "
+        "or write sampler: embedded.",
+    ),
+    "sampler-refused": (
+        "vLLM does not take the adapter under training.",
+        "Change lora to what vLLM serves (a rank of 512 at most), or write sampler: embedded.",
+    ),
+    "sampler-failed": (
+        "The vLLM server that writes sampled answers failed again and again.",
+        f"Read vllm.log in the job's folder; lower gpu_memory_share or write sampler: embedded. {_AGAIN}",
     ),
     "judge-spent": (
         "The judge has been asked as often as the stage allows, and the training is not done.",

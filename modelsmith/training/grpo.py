@@ -1,8 +1,8 @@
 """Group relative policy optimisation: a LoRA adapter by TRL's `GRPOTrainer`, rewarded by the rubric's own score.
 
 What it shares with other methods is in `run`. Two things make a step cheap: answers come from the in-process engine's
-decoding (`sampler`), and their log-probabilities from one packed sequence, in which a prompt is computed once for all
-answers to it (`packing`). Advantages, losses and clipping are TRL's.
+decoding (`sampler`) or from a vLLM server (`served`), and their log-probabilities from one packed sequence, in which a
+prompt is computed once for all answers to it (`packing`). Advantages, losses and clipping are TRL's.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from modelsmith.training.measures import Measures
 from modelsmith.training.packing import IGNORED, Tokens, pack_answers
 from modelsmith.training.run import Bench
 from modelsmith.training.sampler import Sampler
+from modelsmith.training.served import ServedSampler, by_vllm, serve
 from modelsmith.training.watch import Watch, k3
 
 PACKED = 4096
@@ -46,7 +47,8 @@ def trainer(bench: Bench) -> GRPOTrainer:
         tokenizer.pad_token = tokenizer.eos_token
     tokens = [prompt_ids(tokenizer, row.messages, job.system, job.chat) for row in rows]
     taught = len(rows) - set_aside(len(rows))
-    sampler = Sampler(bench.model, tokenizer)
+    longest = max(map(len, tokens)) + settings.max_completion_tokens
+    sampler = serve(bench, settings, longest) if by_vllm(settings.sampler) else Sampler(bench.model, tokenizer)
     aside = list(zip(rows[taught:], tokens[taught:], strict=True))
     watch = Watch(aside, sampler, bench.signs, settings, bench.reward, job.chat, tokenizer)
     made = _Trainer(
@@ -98,7 +100,7 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
 
     def begin(
         self, bench: Bench, settings: Grpo, reward: Reward, rows: tuple[Prompt, ...], tokens: list[list[int]],
-        sampler: Sampler, watch: Watch,
+        sampler: Sampler | ServedSampler, watch: Watch,
     ) -> None:  # fmt: skip
         """Take what TRL's constructor does not know; the adapter is now what the stage begins with."""
         self._bench, self._settings, self._score, self._rows, self._tokens = bench, settings, reward, rows, tokens

@@ -36,6 +36,9 @@ FailureClass = Literal[
     "nan-loss",
     "tripped",
     "weights-differ",
+    "sampler-missing",
+    "sampler-refused",
+    "sampler-failed",
     "judge-spent",
     "judge-failed",
     "judge-unclear",
@@ -47,7 +50,7 @@ FailureClass = Literal[
 """Why a worker ended. ``killed``, ``preempted`` and ``stalled`` its supervisor saw; the others it names itself."""
 
 
-_NOT_IN_THE_RESULT = {"checkpoint_every", "gradient_checkpointing", "judge_calls"}
+_NOT_IN_THE_RESULT = {"checkpoint_every", "gradient_checkpointing", "judge_calls", "gpu_memory_share"}
 """Settings that change what a training costs, and not what comes of it."""
 
 
@@ -132,8 +135,10 @@ class Heartbeat(Frozen):
 
 
 class Waiting(Frozen):
-    """A line of ``heartbeat.jsonl`` of a worker that begins no step, because a front door of its machine is busy."""
+    """A line of ``heartbeat.jsonl`` of a worker that waits for something else on its machine."""
 
+    whom: Literal["the front door", "vLLM"] = "the front door"
+    """A front door that is busy, or the server that writes its answers."""
     waits: str
     """Why, in words."""
     waited: Annotated[float, Field(ge=0)]
@@ -152,7 +157,7 @@ class TrainResult(Frozen):
     peak_bytes: int
     """Largest resident memory of that worker."""
     versions: dict[str, str]
-    """Training libraries."""
+    """Training libraries; and vLLM, where it wrote the sampled answers."""
     reward: Digest | None = None
     """Identity of the reward, where answers were rewarded: see `evaluation.reward.reward_digest`."""
     judge: Digest | None = None

@@ -36,6 +36,7 @@ REMEDIES: Final[Mapping[FailureClass, Remedy]] = {
     "oom": Remedy("smaller-batch", 3),
     "killed": Remedy("resume", 1),
     "preempted": Remedy("resume", 3),
+    "sampler-failed": Remedy("resume", 2),
     "stalled": Remedy("resume", 1),
     "corrupt-checkpoint": Remedy("earlier-checkpoint", 2),
     "damaged-input": Remedy("inputs-anew", 1),

@@ -12,7 +12,8 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.training import Lora, Settings
 from modelsmith.substrates.adapter import load_adapter
 from modelsmith.training.checkpoints import is_intact, last_intact, seal_checkpoint
-from modelsmith.training.failures import JUDGE_ERRORS, CorruptCheckpointError, StoppedError, classify
+from modelsmith.training.failures import OUTSIDE_ERRORS, CorruptCheckpointError, StoppedError, classify
 from modelsmith.training.job import (
     ADAPTER_FOLDER,
     CHECKPOINT_FOLDER,
@@ -52,6 +53,10 @@ LIBRARIES = ("accelerate", "datasets", "peft", "torch", "transformers", "trl")
 class Bench:
     """What a method makes its trainer of."""
 
+    folder: Path
+    """Of the job."""
+    base: Path
+    """Where this host has the base model."""
     job: TrainJob
     rows: tuple[Any, ...]
     """Of the method's kind: see `training.rows.ROW_OF`."""
@@ -66,6 +71,10 @@ class Bench:
     """To be among the trainer's callbacks, and to be told each step's loss."""
     reward: Reward | None = None
     """What sampled answers are worth, where the method rewards them."""
+    held: ExitStack = field(default_factory=ExitStack)
+    """What the method started and must end with the training."""
+    used: dict[str, str] = field(default_factory=dict)
+    """Programs that have a part in the training besides the libraries, by name: their versions."""
 
 
 Build = Callable[[Bench], Any]
@@ -93,6 +102,7 @@ def run(
         DivergedError: loss or gradient is not a number any more.
         TrippedError: a tripwire was met; a checkpoint is written.
         JudgeSpentError, JudgeFailedError, JudgeUnclearError: an answer could not be rewarded; a checkpoint is written.
+        SamplerMissingError, SamplerRefusedError, SamplerFailedError: see `served`.
     """
     signs = Signs(folder, stop, _yielding(folder, stop, doors))
     signs.wait_to_begin()
@@ -105,14 +115,19 @@ def run(
 
 
 def _run(folder: Path, file: JobFile, base: Path, signs: Signs, build: Build, reward: Reward | None) -> TrainResult:
-    job, checkpoints = file.job, folder / CHECKPOINT_FOLDER
-    waited = signs.waited
-    trainer = build(_bench(folder, job, base, signs, reward))
+    bench = _bench(folder, file.job, base, signs, reward)
+    with bench.held:
+        return _train(bench, file, build(bench))
+
+
+def _train(bench: Bench, file: JobFile, trainer: Any) -> TrainResult:
+    folder, job, signs = bench.folder, bench.job, bench.signs
+    waited, checkpoints = signs.waited, folder / CHECKPOINT_FOLDER
     checkpoint = last_intact(checkpoints)
     begin = time.monotonic()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except JUDGE_ERRORS:
+    except OUTSIDE_ERRORS:
         _put_away(trainer, checkpoints, signs)
         raise
     except Exception as error:
@@ -130,10 +145,10 @@ def _run(folder: Path, file: JobFile, base: Path, signs: Signs, build: Build, re
         final_loss=_final_loss(folder / HEARTBEAT_FILE, job.training.steps),
         seconds=time.monotonic() - begin - (signs.waited - waited),
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        versions={name: version(name) for name in LIBRARIES},
+        versions={name: version(name) for name in LIBRARIES} | bench.used,
         reward=_reward_of(job),
         judge=job.judge.identity if job.judge else None,
-        files=_save_adapter(trainer.model, folder / ADAPTER_FOLDER),
+        files=save_adapter(trainer.model, folder / ADAPTER_FOLDER),
     )
     write_json(folder / RESULT_FILE, result)
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -179,6 +194,8 @@ def _bench(folder: Path, job: TrainJob, base: Path, signs: Signs, reward: Reward
         "save_total_limit": checkpoints_kept(made),
     }
     return Bench(
+        folder,
+        base,
         job,
         read_rows(folder / ROWS_INPUT, ROW_OF[job.training.method]),
         model,
@@ -231,8 +248,8 @@ def _arguments(training: Settings, checkpoints: Path, cuda: bool) -> dict[str, A
     }
 
 
-def _save_adapter(model: Any, target: Path) -> dict[str, str]:
-    """The adapter as safetensors with its configuration in a fixed order and without paths; digests by path."""
+def save_adapter(model: Any, target: Path) -> dict[str, str]:
+    """Write the adapter as safetensors with its configuration in a fixed order and without paths; digests by path."""
     scratch = target.with_name(f".{target.name}")
     shutil.rmtree(scratch, ignore_errors=True)
     model.save_pretrained(scratch, safe_serialization=True, selected_adapters=["default"])

@@ -21,6 +21,8 @@ from modelsmith.substrates.local import BATCH
 
 ADAPTER = "default"
 """Name under which PEFT and TRL keep the adapter that is trained."""
+PROBES = 2
+"""Answers of one call whose every token the trained model itself is asked about."""
 TIE = {torch.float32: 1e-3, torch.bfloat16: 0.25}
 """Logits that are as near as this are equal: merging rounds otherwise than adding up does."""
 

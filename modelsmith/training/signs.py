@@ -12,7 +12,7 @@ import torch
 from transformers import TrainerCallback
 
 from modelsmith.fleet.folder import HEARTBEAT_FILE, lines_since, say
-from modelsmith.fleet.yielding import Yielding
+from modelsmith.fleet.yielding import TOLD_EVERY, Yielding
 from modelsmith.training.checkpoints import seal_checkpoint
 from modelsmith.training.failures import DivergedError, StoppedError
 from modelsmith.training.job import Heartbeat, Waiting, heartbeats
@@ -38,6 +38,7 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         self.ended: Exception | None = None
         """Why training ended before its last step; None where nothing ended it."""
         self._asked: int | None = None
+        self._told = 0.0
 
     def learned(self, loss: float, **measures: float) -> None:
         """Take note of the loss of the step under way, and of what else the method says of it.
@@ -74,6 +75,19 @@ class Signs(TrainerCallback):  # type: ignore[misc]
             self.waited += self._yielding.wait(
                 lambda why, seconds: say(self._folder, Waiting(waits=why, waited=seconds))
             )
+
+    def waits_for_vllm(self, why: str, seconds: float) -> None:
+        """Say that the work under way waits for its server, for so many seconds already; told every ten seconds.
+
+        Raises:
+            StoppedError: asked to stop meanwhile.
+        """
+        if self._stop.is_set():
+            raise StoppedError
+        self._told = min(self._told, seconds)
+        if seconds - self._told >= TOLD_EVERY:
+            self._told = seconds
+            say(self._folder, Waiting(whom="vLLM", waits=why, waited=seconds))
 
     def wait_to_begin(self) -> None:
         """Wait likewise before there is anything that a stop would have to put away.

@@ -98,10 +98,11 @@ def train(
     Raises:
         InvalidInput: ``method-not-available``, ``job-folder-taken`` (by another job), ``parent-shape``,
             ``training-nan-loss``, ``training-tripped``, ``training-judge-spent``, ``training-judge-unclear``,
-            ``judged-reward``, ``judge-is-trained``, ``judge-calls-few``.
+            ``training-sampler-refused``, ``judged-reward``, ``judge-is-trained``, ``judge-calls-few``.
         IntegrityFailure: ``training-damaged-input``, ``training-weights-differ``, ``reward-differs``.
         InfrastructureFailure: ``job-busy``, ``training-oom``, ``training-disk-full``, ``training-crash``,
-            ``training-killed``, ``training-stalled``, ``training-corrupt-checkpoint``, ``training-judge-failed``.
+            ``training-killed``, ``training-stalled``, ``training-corrupt-checkpoint``, ``training-judge-failed``,
+            ``training-sampler-missing``, ``training-sampler-failed``.
         KeyboardInterrupt: interrupted; the worker has ended.
     """
     if job.training.method not in METHODS:

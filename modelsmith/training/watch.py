@@ -15,14 +15,12 @@ from modelsmith.schema.training import Grpo
 from modelsmith.schema.training_row import Prompt
 from modelsmith.substrates.chat import answer_in
 from modelsmith.substrates.decoding import Written
-from modelsmith.training.failures import JUDGE_ERRORS, TrippedError, WeightsDifferError
+from modelsmith.training.failures import OUTSIDE_ERRORS, TrippedError, WeightsDifferError
 from modelsmith.training.judged import Reward
 from modelsmith.training.measures import Measures, tripped
-from modelsmith.training.sampler import Sampler, disagreement
+from modelsmith.training.sampler import PROBES, Sampler, disagreement
+from modelsmith.training.served import ServedSampler
 from modelsmith.training.signs import Signs
-
-PROBES = 2
-"""Greedy answers whose every token the trained model itself is asked about."""
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
@@ -31,7 +29,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def __init__(
         self,
         aside: Sequence[tuple[Prompt, list[int]]],
-        sampler: Sampler,
+        sampler: Sampler | ServedSampler,
         signs: Signs,
         settings: Grpo,
         reward: Reward,
@@ -95,7 +93,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             if self.due(state.global_step, state.max_steps):
                 found["held_in"] = self._held_in(model)
             self._require_judge(state.global_step, state.max_steps)
-        except JUDGE_ERRORS as error:
+        except OUTSIDE_ERRORS as error:
             self._signs.end(error)
         self._signs.asked(self._reward.calls)
         measures = self._now.model_copy(update=found)

@@ -1,7 +1,9 @@
 """Stands where the Python of a vLLM environment is expected, and acts as its server does in good and bad hours.
 
 What it is to do stands in ``FAKE_VLLM``: ``serve``, ``bad-model``, ``hang``, or ``taken N`` (the port is in use at the
-first N starts). ``FAKE_FOLDER`` is where it leaves its notes: how often it was started, and the processes it made.
+first N starts). ``FAKE_BRAIN`` is the address of another that answers what is posted; without it an answer is the
+model's name and the question. ``FAKE_VERSION`` is what the environment holds. ``FAKE_FOLDER`` is where it leaves its
+notes: how often it was started, and the processes it made.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,8 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.headers["Authorization"] != f"Bearer {os.environ['VLLM_API_KEY']}":
             self._answer(401, {"error": "Unauthorized"})
+        elif "FAKE_BRAIN" in os.environ:
+            self._relay(body)
         elif self.path == "/v1/load_lora_adapter":
             self._load(body)
         elif body["model"] != "base" and body["model"] not in self.adapters:
@@ -46,6 +51,12 @@ class Handler(BaseHTTPRequestHandler):
             text = f"{body['model']} says {body['messages'][-1]['content']}"
             choice = {"message": {"content": text}, "finish_reason": "stop"}
             self._answer(200, {"model": body["model"], "choices": [choice], "usage": {}})
+
+    def _relay(self, body: dict[str, Any]) -> None:
+        brain = HTTPConnection(os.environ["FAKE_BRAIN"], timeout=600)
+        brain.request("POST", self.path, json.dumps(body))
+        answer = brain.getresponse()
+        self._answer(answer.status, json.loads(answer.read()))
 
     def _load(self, body: dict[str, Any]) -> None:
         with (NOTES / "loaded").open("a") as file:
@@ -69,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def main() -> None:
     if "-c" in sys.argv[1:3]:
-        print(",9.9.9,2.0.0+cpu")
+        print(os.environ.get("FAKE_VERSION", ",9.9.9,2.0.0+cpu"))
         return
     with (NOTES / "starts").open("a") as file:
         file.write(json.dumps(sys.argv[1:]) + "\n")

@@ -47,7 +47,8 @@ from modelsmith.substrates.base_models import resolve
 from modelsmith.substrates.local import TransformersSubstrate
 from modelsmith.substrates.merging import write_merged
 from modelsmith.substrates.port import Completion, Prompt, Substrate
-from modelsmith.substrates.vllm.server import BASE, VllmServer, find_python
+from modelsmith.substrates.vllm.environment import find_python
+from modelsmith.substrates.vllm.server import BASE, VllmServer
 from modelsmith.substrates.vllm.substrate import ServedModel, VllmSubstrate
 from modelsmith.training.job import Inputs, TrainJob
 from modelsmith.training.rows import write_rows

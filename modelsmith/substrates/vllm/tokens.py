@@ -1,0 +1,125 @@
+"""Tokens to tokens by a running server: what a trainer samples with. Nothing is spelled out and read again.
+
+vLLM's ``/v1/completions`` takes a prompt as ids and gives ids back (``return_token_ids``), each with its
+log-probability before temperature (``logprobs``). Where answers end is said with the request (``stop_token_ids``), and
+the server's own idea of it is off (``ignore_eos``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.substrates.vllm.server import VllmServer
+
+ANSWER_SECONDS = 1800.0
+"""Longest time for all answers to one prompt."""
+
+
+class Wanted(NamedTuple):
+    """What is asked of one prompt."""
+
+    prompt: Sequence[int]
+    answers: int
+    limit: int
+    """Most tokens of an answer."""
+    temperature: float
+    """0 takes the likeliest token; then there is one answer."""
+    seed: int
+    """The same seed draws the same; each answer has a seed of its own, counted on from this."""
+
+
+class Said(NamedTuple):
+    """An answer in tokens."""
+
+    tokens: list[int]
+    """With the end token, where it came to an end."""
+    ended: bool
+    """By an end token, not by the limit."""
+    log_probs: list[float]
+    """Of each token, by the server, in nats, at temperature 1."""
+
+
+def ask_tokens(server: VllmServer, model: str, wanted: Wanted, ends: frozenset[int], vocabulary: int) -> list[Said]:
+    """The answers, in order.
+
+    Args:
+        server: The running server.
+        model: What `VllmServer.load_adapter` returned, or ``BASE``.
+        wanted: The prompt, and what is asked of it.
+        ends: Tokens that end an answer.
+        vocabulary: How many tokens there are.
+
+    Raises:
+        InfrastructureFailure: ``vllm-died``; ``vllm-reply`` when no reply comes, or one that is not what was asked for.
+    """
+    status, body = server.ask(
+        "/v1/completions",
+        {
+            "model": model,
+            "prompt": list(wanted.prompt),
+            "n": wanted.answers,
+            "max_tokens": wanted.limit,
+            "temperature": wanted.temperature,
+            "seed": wanted.seed,
+            "ignore_eos": True,
+            "stop_token_ids": sorted(ends),
+            "return_token_ids": True,
+            "logprobs": 0,
+        },
+        ANSWER_SECONDS,
+    )
+    if status != 200:
+        server.require_alive()
+        raise _unfit(f"it replied with status {status}")
+    return read_reply(body, wanted, ends, vocabulary)
+
+
+def read_reply(body: bytes, wanted: Wanted, ends: frozenset[int], vocabulary: int) -> list[Said]:
+    """The answers that a reply of vLLM's completions API holds, in order. Pure.
+
+    Raises:
+        InfrastructureFailure: ``vllm-reply``: it holds others than were asked for, or no tokens.
+    """
+    try:
+        choices = json.loads(body)["choices"]
+        found = {choice["index"]: _said(choice) for choice in choices}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise _unfit("it does not say which tokens it wrote") from None
+    if len(choices) != wanted.answers or sorted(found) != list(range(wanted.answers)):
+        raise _unfit(f"it holds {len(choices)} answers, and {wanted.answers} were asked for")
+    for said in found.values():
+        if why := _wrong(said, wanted, ends, vocabulary):
+            raise _unfit(why)
+    return [found[number] for number in range(wanted.answers)]
+
+
+def _said(choice: Any) -> Said:
+    tokens, log_probs = choice["token_ids"], choice["logprobs"]["token_logprobs"]
+    if not all(type(token) is int for token in tokens):
+        raise ValueError
+    return Said(list(tokens), choice["finish_reason"] == "stop", [float(one) for one in log_probs])
+
+
+def _wrong(said: Said, wanted: Wanted, ends: frozenset[int], vocabulary: int) -> str | None:
+    tokens = said.tokens
+    if not tokens or len(tokens) != len(said.log_probs) or not all(map(math.isfinite, said.log_probs)):
+        return "an answer's tokens and their log-probabilities are not as many"
+    if not all(0 <= token < vocabulary for token in tokens):
+        return "an answer holds a token that the model does not have"
+    if not ends.isdisjoint(tokens[:-1]):
+        return "an answer goes on after its end"
+    if said.ended != (tokens[-1] in ends) or not (said.ended or len(tokens) == wanted.limit):
+        return "an answer stops where it does not end"
+    return None if len(tokens) <= wanted.limit else "an answer is longer than its limit"
+
+
+def _unfit(why: str) -> InfrastructureFailure:
+    return InfrastructureFailure(
+        "vllm-reply",
+        f"The vLLM server's reply is not what was asked for: {why}.",
+        "Read the server's log; take the version of vLLM that `make vllm` installs.",
+    )
