@@ -14,6 +14,7 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster, TrackerName
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.source import BaseModelSource, Endpoint, JudgeModel
+from modelsmith.schema.training import Grpo, stages_of
 from modelsmith.substrates.base_models import look
 from modelsmith.substrates.endpoint.allowed import SETTING, entries, origin, require_allowed
 from modelsmith.substrates.gguf import is_converted
@@ -29,7 +30,9 @@ def cluster_findings(workspace: Workspace, main: GovernedState) -> Iterator[Find
         judge = load_eval_set(main.tree, cluster.eval_set).evalset.judge
         yield _store(workspace, cluster)
         if cluster.engine == "vllm":
-            yield _vllm(cluster)
+            yield _vllm(f"engine of {cluster.cluster}")
+        if any(isinstance(stage, Grpo) and stage.sampler == "vllm" for stage in stages_of(cluster.training)):
+            yield _vllm(f"sampler of {cluster.cluster}")
         if window := sight(cluster.rollback, cluster.deployment.traffic_share):
             yield Finding(
                 subject=f"window of {cluster.cluster}",
@@ -80,10 +83,9 @@ def _tracker(subject: str, name: TrackerName) -> Finding:
     return Finding(subject=subject, level="ok", sentence=f"{name} gets the figures of trainings")
 
 
-def _vllm(cluster: Cluster) -> Finding:
+def _vllm(subject: str) -> Finding:
     from modelsmith.substrates.vllm.environment import find_python
 
-    subject = f"engine of {cluster.cluster}"
     try:
         return Finding(subject=subject, level="ok", sentence=f"vLLM, by {find_python()}")
     except ModelsmithError as error:

@@ -109,6 +109,7 @@ class ServedSampler:
         self._vocabulary = int(base.config.vocab_size)
         self._loaded: tuple[str, Path] | None = None
         shutil.rmtree(self._folder, ignore_errors=True)  # what a worker that was killed left
+        bench.held.callback(shutil.rmtree, self._folder, ignore_errors=True)
 
     def draw(
         self, trained: Any, prompts: Sequence[list[int]], answers: int, limit: int, temperature: float, seed: int

@@ -5,6 +5,7 @@ It really loads what it is told to load, and really answers with it, as far as i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -41,10 +42,11 @@ class Brain:
                 with brain._lock:
                     status, document = brain.answer(self.path.rpartition("/")[2], body)
                 said = json.dumps(document).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(said)))
-                self.end_headers()
-                self.wfile.write(said)
+                with contextlib.suppress(BrokenPipeError):
+                    self.send_response(status)
+                    self.send_header("Content-Length", str(len(said)))
+                    self.end_headers()
+                    self.wfile.write(said)
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.address = f"127.0.0.1:{self._http.server_address[1]}"
@@ -63,6 +65,8 @@ class Brain:
         self.asked += 1
         if self.asked == self.dies_at:
             os.kill(int((self._notes / "processes").read_text().split()[0]), signal.SIGKILL)
+            self.adapters, self.loaded = {}, []
+            return 503, {}
         if body["model"] not in self.adapters:
             return 404, {"error": {"message": "no such model"}}
         model = self.adapters[body["model"]]

@@ -1,0 +1,142 @@
+"""GRPO whose answers come from the real vLLM, on a CPU, with a tiny random Llama that its attention takes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from tiny import write_tiny_model
+from training.test_grpo import RUBRIC, SETTINGS, rows
+from training.test_grpo_by_vllm import job_of
+from trainings import Watched
+
+from modelsmith.fleet.folder import JOB_FILE, write_json
+from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.training import Lora
+from modelsmith.substrates.vllm.environment import find_python
+from modelsmith.substrates.vllm.server import VllmServer
+from modelsmith.training import run, supervisor
+from modelsmith.training.failures import WeightsDifferError
+from modelsmith.training.job import Heartbeat, Inputs, JobFile, Waiting, place
+from modelsmith.training.judged import Reward
+from modelsmith.training.recovery import Recovery
+from modelsmith.training.sampler import Sampler, disagreement
+from modelsmith.training.served import SAME, _apart, _require_same, serve
+from modelsmith.training.signs import Signs
+
+assert rows  # a fixture of the other module
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(1800)]
+BY_VLLM = SETTINGS.model_copy(
+    update={"sampler": "vllm", "steps": 4, "watch_every": 1, "checkpoint_every": 1, "lora": Lora(rank=1, alpha=8)}
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def vllm() -> None:
+    """Skips where vLLM is not at hand, unless it must be."""
+    try:
+        find_python()
+    except InfrastructureFailure as error:
+        if os.environ.get("MODELSMITH_REQUIRE_TOOLS"):
+            pytest.fail(f"{error.message} {error.mend}")
+        pytest.skip(f"{error.message} {error.mend}")
+
+
+@pytest.fixture(scope="module")
+def model(vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With heads of 32, the least that vLLM's attention takes on a CPU."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    write_tiny_model(folder, hidden=64)
+    return folder
+
+
+def test_a_training_killed_midway_ends_with_an_adapter_of_its_own(
+    model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole job by its worker, which dies once with its server; each step and each look proves whose weights."""
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    told: list[Any] = []
+    running = Watched()
+    family: list[psutil.Process] = []
+
+    def progress(beat: Heartbeat) -> None:
+        told.append(beat)
+        if beat.step == 2 and not family:
+            family.extend(psutil.Process(running.pids[0]).children(recursive=True))
+            os.kill(running.pids[0], signal.SIGKILL)
+
+    outcome = supervisor.train(
+        tmp_path / "job", job_of(model, rows, BY_VLLM), Inputs(rows), running(model), progress, told.append,
+        waiting=told.append,
+    )  # fmt: skip
+    assert len(family) > 2
+    assert psutil.wait_procs(family, timeout=60)[1] == []
+    assert [one.action for one in told if isinstance(one, Recovery)] == ["resume"]
+    assert {one.whom for one in told if isinstance(one, Waiting)} == {"vLLM"}
+    beats = {one.step: one.measures for one in told if isinstance(one, Heartbeat)}
+    assert list(beats) == [1, 2, 3, 4]
+    assert all(one and one.held_in is not None and one.entropy > 0 for one in beats.values())
+    assert outcome.versions["vllm"].startswith("vllm")
+    assert psutil.wait_procs(psutil.Process().children(recursive=True), timeout=60)[1] == []
+
+
+@pytest.fixture
+def bench(model: Path, rows: Path, tmp_path: Path) -> Any:
+    """What the worker makes its trainer of, with an adapter that changes every layer."""
+    job, folder = job_of(model, rows, BY_VLLM), tmp_path / "job"
+    folder.mkdir()
+    write_json(folder / JOB_FILE, JobFile(identity=job.identity(), job=job))
+    place(folder, job, Inputs(rows))
+    made = run._bench(folder, job, model, Signs(folder, threading.Event()), Reward(RUBRIC))
+    with made.held:
+        yield made
+
+
+def test_an_adapter_of_a_step_before_is_found_by_what_it_says(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server answers with the adapter as it was before one small step; a sampler in this process would not."""
+    from peft import get_peft_model
+
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    trained = get_peft_model(bench.model, bench.adapter)
+    _move(trained, 0.3)
+    prompts = [[1, 5, 6, 7, 8], [1, 9, 10, 11]]
+    by_vllm = serve(bench, BY_VLLM, longest=64)
+    seen: list[float] = []
+    require = _require_same
+
+    def required(model: Any, said: Any) -> None:
+        seen.append(max(max(_apart(model, prompt, one)) for prompt, one in said))
+        require(model, said)
+
+    monkeypatch.setattr("modelsmith.training.served._require_same", required)
+    greedy = by_vllm.greedy(trained, prompts, 8)
+    assert [one.tokens for one in greedy] == [one.tokens for one in Sampler(trained, bench.tokenizer).greedy(
+        trained, prompts, 8)]  # fmt: skip
+    assert [disagreement(trained, ids, one) for ids, one in zip(prompts, greedy, strict=True)] == [None, None]
+    drawn = by_vllm.draw(trained, prompts, 4, 8, 0.7, seed=1)
+    assert len({tuple(one.tokens) for one in drawn}) > 4
+    assert [one.tokens for one in by_vllm.draw(trained, prompts, 4, 8, 0.7, seed=1)] == [one.tokens for one in drawn]
+    _move(trained, 0.01)
+    by_vllm.draw(trained, prompts, 4, 8, 0.7, seed=2)
+    before = by_vllm._name(trained)
+    print("as far apart as", seen)
+    assert max(seen) < SAME[torch.float32] / 10
+    _move(trained, 0.01)
+    monkeypatch.setattr(VllmServer, "load_adapter", lambda self, folder, digest: before)
+    monkeypatch.setattr(VllmServer, "forget_adapter", lambda self, digest: None)
+    with pytest.raises(WeightsDifferError) as caught:
+        by_vllm.draw(trained, prompts, 4, 8, 0.7, seed=3)
+    print(caught.value)
+
+
+def _move(model: Any, far: float) -> None:
+    generator = torch.Generator().manual_seed(int(far * 1000))
+    for name, tensor in model.named_parameters():
+        if "lora_B" in name:
+            tensor.data += torch.randn(tensor.shape, generator=generator) * far
