@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_an_adapter_of_a_step_before_is_found_by_what_it_says(bench: Any, monkey
     trained = get_peft_model(bench.model, bench.adapter)
     _move(trained, 0.3)
     prompts = [[1, 5, 6, 7, 8], [1, 9, 10, 11]]
-    by_vllm = serve(bench, BY_VLLM, longest=64)
+    by_vllm = serve(replace(bench, model=trained), BY_VLLM, longest=64)
     seen: list[float] = []
     require = _require_same
 

@@ -122,4 +122,5 @@ def _unfit(why: str) -> InfrastructureFailure:
         "vllm-reply",
         f"The vLLM server's reply is not what was asked for: {why}.",
         "Read the server's log; take the version of vLLM that `make vllm` installs.",
+        reason=why,
     )
