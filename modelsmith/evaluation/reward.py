@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from modelsmith.evaluation.judges.port import Judge, JudgeQuestion, JudgeVerdict
 from modelsmith.evaluation.scoring import decide, judged_points, point_weights, row_score
 from modelsmith.points.check import READING, passes, require_comparable, require_usable
+from modelsmith.points.format_points import content_points
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.rubric import Rubric
@@ -59,8 +60,17 @@ def require_rewarding(rubric: Rubric, expected: Sequence[Mapping[str, JsonValue]
             require_comparable(point, one)
 
 
-def rewards(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge | None = None) -> list[float]:
-    """The reward of each, 0 to 1, in order: the score of it in an eval.
+class Earned(NamedTuple):
+    """What one answer is worth."""
+
+    score: float
+    """The reward: its score in an eval, 0 to 1."""
+    content: float | None
+    """The same by the points of content alone (`content_points`); None where the rubric has no others, or none."""
+
+
+def earned(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge | None = None) -> list[Earned]:
+    """What each answer is worth, in order.
 
     Raises:
         InvalidInput: rubric and expectation do not fit.
@@ -68,18 +78,30 @@ def rewards(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge | None = No
         ModelsmithError: what kept the judge from a verdict on one of them.
     """
     weights = point_weights(rubric)
+    content = {point.id for point in content_points(rubric.points)}
+    of_content = tuple(one for one in weights if one.id in content)
+    told_apart = 0 < len(of_content) < len(weights)
+    found = []
+    for passed in _decided(rubric, sampled, judge):
+        inside = {name: right for name, right in passed.items() if name in content}
+        found.append(Earned(row_score(passed, weights), row_score(inside, of_content) if told_apart else None))
+    return found
+
+
+def rewards(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge | None = None) -> list[float]:
+    """The reward of each, 0 to 1, in order: the score of it in an eval. Raises as `earned`."""
+    return [one.score for one in earned(rubric, sampled, judge)]
+
+
+def _decided(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge | None) -> Iterator[dict[str, bool]]:
+    """Each answer's points, and whether they passed."""
     if judge is not None and judged_points(rubric):
         verdicts = _judged(rubric, sampled, judge)
-        return [
-            row_score(decide(rubric, one.expected, one.text, verdicts[number], cut_off=one.cut_off)[0], weights)
-            for number, one in enumerate(sampled)
-        ]
-    return [
-        row_score(
-            {point.id: passes(point, one.text, one.expected, cut_off=one.cut_off) for point in rubric.points}, weights
-        )
-        for one in sampled
-    ]
+        for number, one in enumerate(sampled):
+            yield decide(rubric, one.expected, one.text, verdicts[number], cut_off=one.cut_off)[0]
+        return
+    for one in sampled:
+        yield {point.id: passes(point, one.text, one.expected, cut_off=one.cut_off) for point in rubric.points}
 
 
 def _judged(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge) -> list[dict[str, JudgeVerdict]]:

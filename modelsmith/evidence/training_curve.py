@@ -22,7 +22,14 @@ _DOTS: Final = 40
 """Points from which on a line has no dots."""
 _PANELS: Final[tuple[tuple[str, tuple[tuple[Measure, str, str], ...]], ...]] = (
     ("Loss", (("loss", "loss", BLUE),)),
-    ("Reward", (("reward", "sampled reward", AMBER), ("held_in", "greedy, held in", GREEN))),
+    (
+        "Reward",
+        (
+            ("reward", "sampled reward", AMBER),
+            ("held_in", "greedy, held in", GREEN),
+            ("content", "points of content", BLUE),
+        ),
+    ),
     ("KL, nats a token", (("kl", "KL", BLUE),)),
     ("Entropy, nats a token", (("entropy", "Entropy", BLUE),)),
     ("Length, tokens", (("length", "Length", BLUE),)),

@@ -17,6 +17,11 @@ def format_points(points: Iterable[RubricPoint]) -> tuple[RubricPoint, ...]:
     return tuple(point for point in points if point.required and _of_the_answer_alone(point))
 
 
+def content_points(points: Iterable[RubricPoint]) -> tuple[RubricPoint, ...]:
+    """The points that no answer passes by its form alone, required or not; a judged one is among them."""
+    return tuple(point for point in points if not _of_the_answer_alone(point))
+
+
 def keeps_format(points: Iterable[RubricPoint], completion: str, *, cut_off: bool = False) -> bool:
     """Whether an answer passes all of the `format_points`.
 

@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 
 from modelsmith.schema.base import Frozen
 
-Measure = Literal["loss", "reward", "held_in", "kl", "entropy", "length"]
-"""Loss of a step; of answers that are rewarded: mean reward, greedy score on the prompts set aside, nats a token from
-where the stage began, nats a token that the answers vary, and their tokens."""
-SHARES: Final[tuple[Measure, ...]] = ("reward", "held_in")
+Measure = Literal["loss", "reward", "held_in", "content", "kl", "entropy", "length"]
+"""Loss of a step; of answers that are rewarded: mean reward, greedy score on the prompts set aside, mean reward by the
+points of content alone, nats a token from where the stage began, nats a token that answers vary, and their tokens."""
+SHARES: Final[tuple[Measure, ...]] = ("reward", "held_in", "content")
 """Measures from 0 to 1."""
 MOST_POINTS: Final = 100
 """Points of a line; of a longer one, as many steps are kept at even distances."""

@@ -142,6 +142,12 @@ class Tripwires(Frozen):
     """Steps in a row in which all answers to each prompt earn the same."""
     held_in_loss: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Greedy score on the prompts set aside that may be lost while the reward rises."""
+    form_gain: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Reward that may be gained while the points of content do not rise; 1 looks at nothing of the kind."""
+    least_content: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """How much the score by points of content must rise, as a share of what the reward rises."""
+    form_steps: Annotated[int, Field(ge=4)] = 12
+    """Steps over whose mean that counts: form may be learned before content."""
 
 
 class Grpo(Settings):

@@ -10,7 +10,7 @@ from modelsmith.training.job import Heartbeat
 
 _DIGITS: Final = 4
 """Digits that count: more says nothing in a picture."""
-_WATCHED: Final[tuple[Measure, ...]] = ("reward", "held_in", "kl", "entropy", "length")
+_WATCHED: Final[tuple[Measure, ...]] = ("reward", "held_in", "content", "kl", "entropy", "length")
 
 
 def curve_of(beats: Sequence[Heartbeat], stage: int = 1) -> StageCurve | None:

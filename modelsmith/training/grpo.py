@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -109,6 +110,7 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
             name: tensor.detach().clone() for name, tensor in self.model.named_parameters() if tensor.requires_grad
         }
         self._log_probs: torch.Tensor | None = None
+        self._content: float | None = None
         self.rollout_func = self._answers  # set here: TRL's constructor warns of its argument as of something new
 
     def _answers(self, prompts: list[str], _trainer: Any) -> dict[str, Any]:
@@ -124,11 +126,14 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
             self._watch.sampled(asked[one.number // size], one, self._rows[numbers[one.number // size]])
             for one in written
         ]
+        earned = self._score.of(sampled)
+        contents = [one.content for one in earned if one.content is not None]
+        self._content = fmean(contents) if contents else None
         return {
             "prompt_ids": [asked[one.number // size] for one in written],
             "completion_ids": [one.tokens for one in written],
             "logprobs": None,
-            "earned": self._score.of(sampled),
+            "earned": [one.score for one in earned],
         }
 
     def _get_per_token_logps_and_entropies(
@@ -181,6 +186,7 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         self._watch.measured(
             Measures(
                 reward=min(1.0, said["reward"]),
+                content=self._content,
                 length=said["completions/mean_length"],
                 cut_off=said["completions/clipped_ratio"],
                 entropy=max(0.0, said["entropy"]),

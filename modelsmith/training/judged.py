@@ -17,7 +17,7 @@ from modelsmith.evaluation.judges.metered import Account, AccountDamagedError, B
 from modelsmith.evaluation.judges.model import ModelJudge
 from modelsmith.evaluation.judges.port import Judge
 from modelsmith.evaluation.judges.remembering import RememberingJudge
-from modelsmith.evaluation.reward import Sampled, rewards
+from modelsmith.evaluation.reward import Earned, Sampled, earned
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.rubric import Rubric
@@ -60,8 +60,8 @@ class Reward:
                 f"{self._account.calls} of {self._account.most} calls are spent, and the next step may need {needed}."
             )
 
-    def of(self, sampled: Sequence[Sampled]) -> list[float]:
-        """The reward of each, in order: what an eval would score.
+    def of(self, sampled: Sequence[Sampled]) -> list[Earned]:
+        """What each is worth, in order: what an eval would score.
 
         Raises:
             JudgeSpentError: the judge may be asked no more.
@@ -69,10 +69,10 @@ class Reward:
             JudgeUnclearError: a reply of it is no verdict.
         """
         if self._judge is None:
-            return rewards(self._rubric, sampled)
+            return earned(self._rubric, sampled)
         try:
             with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-                return rewards(self._rubric, sampled, self._judge)
+                return earned(self._rubric, sampled, self._judge)
         except BudgetSpentError as error:
             raise JudgeSpentError(f"{error}.") from None
         except ModelsmithError as error:

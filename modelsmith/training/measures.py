@@ -6,7 +6,7 @@ how much the model still varies, how far it has moved, and what it scores greedi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Annotated
 
@@ -27,6 +27,9 @@ class Measures(Frozen):
 
     reward: Share
     """Mean reward of the sampled answers."""
+    content: Share | None = None
+    """Mean of the same by the points of content alone, those that no answer passes by its form. None where the rubric
+    does not have both kinds."""
     length: Annotated[float, Field(ge=0)]
     """Mean tokens of an answer."""
     cut_off: Share
@@ -64,6 +67,9 @@ def tripped(history: Mapping[int, Measures], wires: Tripwires) -> str | None:
     equal = steps[-wires.equal_steps :]
     if reward < SOLVED and len(equal) == wires.equal_steps and all(one.equal_groups == 1 for one in equal):
         return f"for {wires.equal_steps} steps all answers to a prompt earned the same, which teaches nothing"
+    form = _of_form_alone(steps, wires)
+    if form:
+        return form
     checks = [score for one in steps for score in (one.held_in_before, one.held_in) if score is not None]
     if len(checks) > 2 and reward > start and max(checks[-2:]) < checks[0] - wires.held_in_loss:
         return (
@@ -71,3 +77,24 @@ def tripped(history: Mapping[int, Measures], wires: Tripwires) -> str | None:
             f"from {checks[0]:.2f} to {checks[-1]:.2f}"
         )
     return None
+
+
+def _of_form_alone(steps: Sequence[Measures], wires: Tripwires) -> str | None:
+    """Whether the reward has risen since the first steps, and what answers say has not become right more often.
+
+    The mean over all of ``form_steps`` counts: form is learned before content, and may be for a while.
+    """
+    if len(steps) < WINDOW + wires.form_steps:
+        return None
+    first, last = steps[:WINDOW], steps[-wires.form_steps :]
+    known = [[one.content for one in some if one.content is not None] for some in (first, last)]
+    if [len(some) for some in known] != [WINDOW, wires.form_steps]:
+        return None
+    start, reward = (fmean(one.reward for one in some) for some in (first, last))
+    before, now = map(fmean, known)
+    if reward - start < wires.form_gain or now >= SOLVED or now - before > wires.least_content * (reward - start):
+        return None
+    return (
+        f"the reward rose from {start:.2f} to {reward:.2f}, and the points of content went from {before:.2f} to "
+        f"{now:.2f}: only the form of answers has become better"
+    )

@@ -120,7 +120,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             if wrong:
                 raise WeightsDifferError(wrong)
         sampled = [self.sampled(ids, one, row) for (row, ids), one in zip(self._aside, written, strict=True)]
-        return fmean(self._reward.of(sampled))
+        return fmean(one.score for one in self._reward.of(sampled))
 
 
 def k3(start: torch.Tensor, now: torch.Tensor) -> float:

@@ -28,8 +28,8 @@ def beat(step: int, loss: float = 0.5, measures: Measures | None = None) -> Hear
 def measured(step: int) -> Measures:
     held_in = 0.5 - step / 100 if step % 4 == 0 else None
     return Measures(
-        reward=step / 10, length=20, cut_off=0, entropy=0.5, equal_groups=0, kl=0.01 if held_in else None,
-        held_in=held_in, held_in_before=0.5 if step == 1 else None,
+        reward=step / 10, content=0.125, length=20, cut_off=0, entropy=0.5, equal_groups=0,
+        kl=0.01 if held_in else None, held_in=held_in, held_in_before=0.5 if step == 1 else None,
     )  # fmt: skip
 
 
@@ -47,6 +47,7 @@ def test_reward_and_greedy_score_stand_in_one_panel() -> None:
     assert_readable(picture)
     assert "sampled reward 0.100 at step 1 to 0.800 at step 8" in picture
     assert "greedy, held in 0.500 at step 0 to 0.420 at step 8" in picture
+    assert "points of content 0.125 at step 1 to 0.125 at step 8" in picture
     assert "8 of 8 steps" in picture
 
 

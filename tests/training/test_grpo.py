@@ -84,7 +84,9 @@ SETTINGS = Grpo(
 )  # fmt: skip
 
 
-def prepared(folder: Path, model: Path, rows: Path, parent: Path | None = None, **changes: Any) -> Path:
+def prepared(
+    folder: Path, model: Path, rows: Path, parent: Path | None = None, rubric: Rubric = RUBRIC, **changes: Any
+) -> Path:
     """A job's folder, ready for the worker."""
     job = TrainJob(
         base=listing_digest(model),
@@ -92,7 +94,7 @@ def prepared(folder: Path, model: Path, rows: Path, parent: Path | None = None, 
         rows=file_digest(rows),
         system="Name the cause.",
         training=SETTINGS.model_copy(update=changes),
-        rubric=RUBRIC,
+        rubric=rubric,
     )
     folder.mkdir()
     write_json(folder / JOB_FILE, JobFile(identity=job.identity(), job=job))
@@ -288,14 +290,35 @@ def test_a_tripwire_ends_a_training_with_a_reason_and_so_does_going_on(
     assert (failure(folder).failure, beats(folder)[-1].step) == ("tripped", last)
 
 
+def test_a_model_that_learns_only_the_form_of_answers_is_stopped(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
+    """A letter is all that it can learn here: what a right answer must say is out of its reach."""
+    said = {"id": "word", "text": "Says it.", "weight": 1}
+    check = {"type": "text", "match": "contains", "expected": {"value": "out of reach"}}
+    points = (*RUBRIC.model_dump(by_alias=True)["points"][1:], said | {"check": check})
+    rubric = Rubric.model_validate({"id": "r", "owner": "lead", "description": "D.", "points": points})
+    wires = Tripwires(most_kl=1e9, most_growth=1e9, least_entropy=0, form_gain=0.05, form_steps=4)
+    folder = prepared(tmp_path / "job", tiny_model, rows, rubric=rubric, steps=24, tripwires=wires)
+    assert work(folder, tiny_model) == 1
+    assert failure(folder).failure == "tripped"
+    assert "only the form of answers has become better" in failure(folder).message
+    last = beats(folder)[-1]
+    assert last.measures
+    assert (last.measures.content, last.step >= 8) == (0.0, True)
+    assert is_intact(folder / "checkpoints" / f"checkpoint-{last.step}")
+
+
 def failure(folder: Path) -> WorkerError:
     return WorkerError.model_validate_json((folder / ERROR_FILE).read_bytes())
 
 
+FORM = {"reward": 0.45, "content": 0.2}
+"""Of a step: the reward rose by 0.15, and the points of content did not."""
+
+
 def history(*changes: dict[str, Any]) -> dict[int, Measures]:
-    """Ten steps of a sound training, changed in the last ones."""
-    sound = Measures(reward=0.3, length=20, cut_off=0, entropy=0.6, equal_groups=0.2)
-    steps = [sound] * (10 - len(changes)) + [sound.model_copy(update=change) for change in changes]
+    """Ten steps of a sound training or four and those changed, which are the last ones."""
+    sound = Measures(reward=0.3, content=0.2, length=20, cut_off=0, entropy=0.6, equal_groups=0.2)
+    steps = [sound] * max(4, 10 - len(changes)) + [sound.model_copy(update=change) for change in changes]
     return dict(enumerate([steps[0].model_copy(update={"held_in_before": 0.5}), *steps[1:]], start=1))
 
 
@@ -314,6 +337,11 @@ def history(*changes: dict[str, Any]) -> dict[int, Measures]:
         ("the reward rose", [{"reward": 0.5, "held_in": 0.39}] * 4),
         (None, [{"reward": 0.5, "held_in": 0.39}] * 3 + [{"reward": 0.5, "held_in": 0.55}]),
         (None, [{"reward": 0.2, "held_in": 0.39}] * 4),
+        ("only the form of answers", [FORM] * 12),
+        (None, [FORM] * 7),
+        (None, [FORM | {"content": 0.23}] * 12),
+        (None, [FORM | {"reward": 0.35}] * 12),
+        (None, [FORM | {"content": None}] * 12),
     ],
 )  # fmt: skip
 def test_a_training_ends_where_it_does_not_become_better(said: str | None, last: list[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from trainings import Thread
 from modelsmith.evaluation.judges.model import ModelJudge, judge_identity
 from modelsmith.evaluation.judges.port import JudgeQuestion
 from modelsmith.evaluation.judges.prompt import question_text
-from modelsmith.evaluation.reward import Sampled, practice, reward_digest
+from modelsmith.evaluation.reward import Earned, Sampled, practice, reward_digest
 from modelsmith.evaluation.scoring import point_weights, row_score, score_completion
 from modelsmith.schema.canonical import content_digest, file_digest, sha256
 from modelsmith.schema.errors import ModelsmithError
@@ -107,13 +107,13 @@ def world(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
 class Trained(NamedTuple):
     outcome: TrainOutcome
     beats: list[Heartbeat]
-    scored: list[tuple[Sampled, float]]
+    scored: list[tuple[Sampled, Earned]]
 
 
 @pytest.fixture(scope="module")
 def trained(world: World, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """An undisturbed training, and what it gave for each answer."""
-    scored: list[tuple[Sampled, float]] = []
+    scored: list[tuple[Sampled, Earned]] = []
     before = Reward.of
 
     def of(self: Reward, sampled: Sequence[Sampled]) -> list[float]:
@@ -140,7 +140,7 @@ def test_a_judged_reward_is_the_score_that_an_eval_gives(world: World, trained: 
         (verdict,) = judge.decide([JudgeQuestion("k", RUBRIC.points[1], case, one.text)])
         points, _ = score_completion(RUBRIC, case, one.text, {"kind": verdict}, cut_off=one.cut_off)
         due.append(row_score(points, point_weights(RUBRIC)))
-    assert [earned for _, earned in trained.scored] == due
+    assert [earned.score for _, earned in trained.scored] == due
     assert {0.0, 0.75} <= set(due), "the judge passes some and fails others"
 
 
