@@ -34,8 +34,8 @@ class Pending(Frozen):
     """``case-`` and twelve hex digits of what was asked: ours, never the record's own."""
     set: EvalSetName
     """Eval set that it could become part of."""
-    source: Literal["production", "run"]
-    """``production``: captured from records; ``run``: a novel failure of an eval run."""
+    source: Literal["production"]
+    """Captured from records. A run stages nothing: what it asks is scored or trained on already."""
     messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=100)]
     """The conversation, with what policy calls private taken out."""
     answer: str
