@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -211,6 +211,8 @@ class Opened:
     """Whose format the door checks."""
     copied: float = 0.0
     """Share of the incumbent's requests that the shadow gets a copy of."""
+    obey: Callable[[Arm, Arm | None, float], Awaitable[None]] | None = None
+    """What a newer main does, for doors that have one."""
 
     def ready(self, share: float | None, name: str = CLUSTER) -> Ready:
         """A cluster before the two."""

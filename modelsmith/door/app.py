@@ -57,10 +57,12 @@ class Door:
         app.on_response_prepare.append(signed)
         app.router.add_post("/v1/chat/completions", self._chat, expect_handler=_not_yet)
         app.router.add_post("/v1/feedback", self._feedback, expect_handler=_not_yet)
-        app.router.add_get("/v1/models", self._models)
-        app.router.add_get("/healthz", self._health)
-        app.router.add_get("/readyz", self._ready)
-        app.router.add_get("/metrics", self._exposition)
+        app.router.add_get("/v1/models", self._models, expect_handler=_not_yet)
+        app.router.add_get("/healthz", self._health, expect_handler=_not_yet)
+        app.router.add_get("/readyz", self._ready, expect_handler=_not_yet)
+        app.router.add_get("/metrics", self._exposition, expect_handler=_not_yet)
+        known = frozenset(resource.canonical for resource in app.router.resources())
+        app.router.add_route("*", "/{path:.*}", partial(_nowhere, known), expect_handler=_not_yet)
         return app
 
     @web.middleware
@@ -71,9 +73,6 @@ class Door:
             return await handler(request)
         except Refused as refused:
             return self._no(refused)
-        except web.HTTPException as error:
-            words = {404: "There is nothing at this path.", 405: "This path takes another method."}
-            return self._no(Refused(error.status, "no-such-path", words.get(error.status, "The request is refused.")))
         except ModelsmithError as error:
             self.counting.journal.note("trouble", of="door", code=error.code, message=error.message, mend=error.mend)
             return self._no(Refused(503, error.code, "The door cannot answer now; its log says why.", after=15))
@@ -211,6 +210,13 @@ class Door:
 
 async def _not_yet(request: web.Request) -> None:
     """In place of aiohttp's own handler of ``Expect``, which asks for the body before anybody looks at the key."""
+
+
+async def _nowhere(known: frozenset[str], request: web.Request) -> web.StreamResponse:
+    """What no route takes, whether or not its body waits to be asked for."""
+    if request.path in known:
+        raise Refused(405, "no-such-path", "This path takes another method.")
+    raise Refused(404, "no-such-path", "There is nothing at this path.")
 
 
 def _name(caller: Token | None) -> str:

@@ -1,4 +1,7 @@
-"""A model in this process, for trying things out: one answer at a time, computed in a thread of its own."""
+"""A model in this process, for trying things out: one answer at a time, computed in a thread of its own.
+
+Callers are answered in the order in which they came; copies of requests wait until no caller does.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -16,7 +20,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from modelsmith.door.refusal import Down, Refused
-from modelsmith.door.upstream import EVENTS, JSON, Reply
+from modelsmith.door.upstream import EVENTS, JSON, Reply, Turn
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.scenario import Message
@@ -41,14 +45,51 @@ class _Left(Exception):
     """Nobody listens any more."""
 
 
-class EmbeddedModel:
-    """One loaded model. ``one_at_a_time`` computes, for all models of the process."""
+class Engine:
+    """Computes for all models of the process, one answer at a time. Belongs to one event loop."""
 
-    def __init__(self, name: str, speaker: Speaker, one_at_a_time: Executor, prompt_tokens: int) -> None:
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "embedded")
+        self._busy = False
+        self._callers, self._copies = deque[asyncio.Future[None]](), deque[asyncio.Future[None]]()
+
+    async def compute(self, work: Callable[[], Completion], is_copy: bool, turn: Turn) -> Completion:
+        """Do it when it is its turn, also where nobody waits for it any more: it finds that out by itself."""
+        if self._busy:
+            came, waiting = time.perf_counter(), asyncio.get_running_loop().create_future()
+            (self._copies if is_copy else self._callers).append(waiting)
+            turn.waits = True
+            await waiting
+            turn.waits, turn.waited_ms = False, (time.perf_counter() - came) * 1000
+        self._busy = True
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        finally:
+            self._next()
+
+    def close(self) -> None:
+        """Compute nothing more; what is under way ends by itself."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _next(self) -> None:
+        """Give the turn on; it stays taken, so that nobody who comes now gets it before whoever waited."""
+        while waiting := self._callers or self._copies:
+            turn = waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._busy = False
+
+
+class EmbeddedModel:
+    """One loaded model. What is asked of one in the shadow are copies."""
+
+    def __init__(self, name: str, speaker: Speaker, engine: Engine, prompt_tokens: int, in_shadow: bool) -> None:
         self._name = name
         self._speaker = speaker
         self._most = prompt_tokens
-        self._executor = one_at_a_time
+        self._engine = engine
+        self._in_shadow = in_shadow
 
     @asynccontextmanager
     async def ask(self, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
@@ -66,13 +107,14 @@ class EmbeddedModel:
                 raise _Left
             return self._speaker.speak(prompt, system, sampling, hear, self._most)
 
-        work = loop.run_in_executor(self._executor, speak)
+        turn = Turn()
+        work = asyncio.ensure_future(self._engine.compute(speak, self._in_shadow, turn))
         work.add_done_callback(partial(_told, said))
         written = _Written(self._name)
         usage = bool(_mapping(body.get("stream_options")).get("include_usage"))
         pieces = _events(work, said, written, usage) if body.get("stream") else _whole(work, written)
         try:
-            yield Reply(200, EVENTS if body.get("stream") else JSON, pieces)
+            yield Reply(200, EVENTS if body.get("stream") else JSON, pieces, turn)
         finally:
             left.set()
 

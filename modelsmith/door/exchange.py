@@ -22,7 +22,7 @@ from modelsmith.door.refusal import Down, Refused, unavailable
 from modelsmith.door.settings import Limits
 from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import TRACE_PARENT, Ended, Telemetry, parent_of
-from modelsmith.door.upstream import EVENTS, JSON, LARGEST_ANSWER, PAUSE, Usage, is_answer
+from modelsmith.door.upstream import EVENTS, JSON, LARGEST_ANSWER, PAUSE, Turn, Usage, is_answer
 from modelsmith.fleet.doors import DoorSign
 from modelsmith.governance.router import Route, assigned
 from modelsmith.live.port import Answered, Decision, Recorder
@@ -104,6 +104,7 @@ class Exchange:
         self._kept = [one for one in (self._sample, self._copy and self._copy.answer) if one]
         self._ahead: Ahead | None = None
         """Of a stream that is copied: the backend's pace, not the caller's, is what the copy is compared with."""
+        self._turn = Turn()
         self._first: float | None = None
         self._begun: web.StreamResponse | None = None
         """The stream that goes to the caller: from then on nobody else is asked."""
@@ -162,6 +163,7 @@ class Exchange:
         for sample in self._kept:
             sample.restart()
         async with self._ready.model(arm).ask(self._body) as reply:
+            self._turn = reply.turn
             if reply.content_type == EVENTS and self._copy:
                 async with Ahead(reply.pieces) as self._ahead:
                     return await self._stream(arm, reply.status, self._ahead)
@@ -310,12 +312,13 @@ class Exchange:
 
         Where the caller took so long that this cannot be told, there is nothing to compare.
         """
-        ahead = self._ahead
+        ahead, waited = self._ahead, self._turn.waited_ms
         if ahead is None:
-            return outcome
+            return replace(outcome, total_ms=outcome.total_ms - waited) if waited else outcome
         if ahead.held_up or (ahead.whole_at and self._status == TOO_LONG):
             return replace(outcome, hung_up=True)
-        return replace(outcome, total_ms=(ahead.whole_at - self._begin) * 1000) if ahead.whole_at else outcome
+        whole_ms = (ahead.whole_at - self._begin) * 1000 if ahead.whole_at else outcome.total_ms
+        return replace(outcome, total_ms=whole_ms - waited)
 
 
 def _answered(recorder: Recorder, decision: Decision, outcome: Answered, format_ok: bool | None) -> None:

@@ -41,8 +41,8 @@ MAIN_TROUBLE = "main"
 """Whose trouble it is where main itself is not obeyed; else it is a cluster's, by its name."""
 
 LOAD_SECONDS = 600.0
-"""How long the model in the shadow may take to load before copies count as its errors, and models of a door that starts
-before it serves the clusters without them."""
+"""How long the model in the shadow may take to load before that is said, and models of a door that starts before it
+serves the clusters without them."""
 PATIENCE_SECONDS = 20.0
 """How long a new main waits for models to load, before the clusters that have theirs go on by it."""
 MakeModel = Callable[[Line, Arm], Awaitable[Model]]
@@ -241,7 +241,7 @@ class Follower:
     def _trouble(self, what: str, error: ModelsmithError | None) -> None:
         before = self.troubles.pop(what, None)
         if error is not None:
-            self.troubles[what] = error
+            self.troubles[what] = error.with_traceback(None)  # its frames would hold models that nobody asks any more
         if (before is None) != (error is None) or (before and error and before.message != error.message):
             self._told(what, error)
 

@@ -1,7 +1,9 @@
 """The model in the shadow is loaded beside what is served: nothing that main says ever waits for it.
 
-One that cannot be loaded, or takes longer than is waited for, is said, and each copy from then on is an error of its
-specialist. What only this machine lacks, such as a name in ``serve.yaml``, is said and counts for nothing.
+One that cannot be loaded is said, and each copy from then on is an error of its specialist. What only this machine
+lacks, such as a name in ``serve.yaml``, is said and counts for nothing. So does one that takes long: that tells of the
+disk and not of its answers, and when it is to serve, another one does until it is there. Without copies nothing is
+confirmed, so one that hangs for good comes no further either.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ class Loading:
 
     Args:
         bring: Checks and loads one; it may hang.
-        seconds: How long that may take before copies count against the specialist.
+        seconds: How long that may take before it is said.
         changed: Told of a cluster whose shadow has another model now, or of trouble with it and its end.
     """
 
@@ -86,7 +88,7 @@ class Loading:
         try:
             done, _ = await asyncio.wait({work}, timeout=self._seconds)
             if not done:
-                self._lost(key, name, _too_slow(line, self._seconds))
+                self._changed(name, _too_slow(line, self._seconds))
             self._models[key] = await work
         except asyncio.CancelledError:
             work.cancel()
@@ -137,18 +139,18 @@ async def aside(work: Callable[[], T]) -> T:
 
 
 def _too_slow(line: Line, seconds: float) -> InfrastructureFailure:
-    return _failed(line, f"is not loaded after {seconds:g} seconds")
+    return _failed(line, f"is not loaded after {seconds:g} seconds; until it is, nothing is copied")
 
 
 def _unexpected(line: Line, error: Exception) -> InfrastructureFailure:
-    return _failed(line, f"cannot be loaded: {type(error).__name__}")
+    return _failed(line, f"cannot be loaded: {type(error).__name__}; copies of requests count as its errors")
 
 
 def _failed(line: Line, what: str) -> InfrastructureFailure:
     who = line.shadow.specialist if line.shadow else ""
     return InfrastructureFailure(
         CODE,
-        f"{who}, in the shadow of {line.cluster.cluster}, {what}; copies of requests count as its errors",
+        f"{who}, in the shadow of {line.cluster.cluster}, {what}",
         "See whether the machine has room for it and the backend takes it; else let the next iteration replace it.",
         cluster=line.cluster.cluster,
         specialist=who,

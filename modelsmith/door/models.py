@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import aiohttp
 
-from modelsmith.door.embedded import EmbeddedModel, Speaker
-from modelsmith.door.http_upstream import CONNECT_SECONDS, HttpModel
+from modelsmith.door.adapters import Adapters, Lease
+from modelsmith.door.embedded import EmbeddedModel, Engine, Speaker
+from modelsmith.door.http_upstream import HttpModel
 from modelsmith.door.lines import Line
 from modelsmith.door.loading import aside
 from modelsmith.door.refusal import Down
@@ -24,8 +24,6 @@ from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.substrates.chat import template_keywords
 from modelsmith.substrates.endpoint.client import proxy_of
 
-_LOAD_SECONDS = 120.0
-
 
 class Models:
     """Makes models by the machine's settings. Belongs to one event loop."""
@@ -34,7 +32,8 @@ class Models:
         self._workspace = workspace
         self._settings = settings
         self._session = session
-        self._engine = ThreadPoolExecutor(1, "embedded")
+        self._adapters = Adapters(session)
+        self._engine = Engine()
 
     async def make(self, line: Line, arm: Arm) -> Model:
         """A model that is ready to answer.
@@ -45,14 +44,14 @@ class Models:
         backend = self._settings.backends.get(line.cluster.cluster, Embedded())
         if isinstance(backend, Embedded):
             load = partial(_load, self._workspace, line, arm, backend.threads)
-            return EmbeddedModel(arm.specialist, await aside(load), self._engine, backend.prompt_tokens)
+            speaker = await aside(load)
+            return EmbeddedModel(arm.specialist, speaker, self._engine, backend.prompt_tokens, arm == line.shadow)
         shared = backend.shadow_url if arm == line.shadow and backend.shadow_url else backend.url
         backend = backend.model_copy(update={"url": backend.urls.get(arm.specialist, shared)})
         name, mend = backend.models.get(arm.specialist), None
         if name is None and backend.engine == "vllm" and arm.specialist != BASE:
-            folder = await aside(partial(_adapter, self._workspace, line, arm))
-            name = await self._hot_load(backend, line, arm, folder)
-            mend = partial(self._load_again, backend, line, arm, folder)
+            lease = await self._lease(backend, line, arm)
+            name, mend = lease.place.name, partial(self._load_again, lease)
         if name is None:
             raise InvalidInput(
                 "no-served-name",
@@ -76,41 +75,26 @@ class Models:
 
     def close(self) -> None:
         """Let no further answer be computed; what is under way is told to stop by whoever asked."""
-        self._engine.shutdown(wait=False, cancel_futures=True)
+        self._adapters.close()
+        self._engine.close()
 
-    async def _load_again(self, server: Server, line: Line, arm: Arm, folder: Path) -> None:
+    async def _load_again(self, lease: Lease) -> None:
         try:
-            await self._hot_load(server, line, arm, folder)
+            await self._adapters.load_again(lease)
         except InfrastructureFailure:
             raise Down(503, "adapter", again=False) from None
 
-    async def _hot_load(self, server: Server, line: Line, arm: Arm, folder: Path) -> str:
-        """Load an adapter into vLLM under its digest's name, so that two never share what is computed for one."""
+    async def _lease(self, server: Server, line: Line, arm: Arm) -> Lease:
+        """The adapter, loaded into vLLM for as long as a model holds this."""
+        folder = await aside(partial(_adapter, self._workspace, line, arm))
         assert arm.artifact is not None
-        name = f"adapter-{arm.artifact.removeprefix('sha256:')}"
-        key = key_of(server)
-        timeout = aiohttp.ClientTimeout(total=_LOAD_SECONDS, sock_connect=CONNECT_SECONDS)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        body = {"lora_name": name, "lora_path": str(folder.resolve())}
-        url = f"{server.url.rstrip('/')}/load_lora_adapter"
         try:
-            async with self._session.post(
-                url, json=body, headers=headers, timeout=timeout, allow_redirects=False
-            ) as response:
-                told = await response.content.read(4096)
-                if response.status == 200 or (response.status == 400 and b"already" in told):
-                    return name
-                status: int | None = response.status
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            status = None
-        raise InfrastructureFailure(
-            "adapter-not-loaded",
-            f"The backend of {line.cluster.cluster} does not take the adapter of {arm.specialist}",
-            "See that vLLM runs with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, takes adapters of its rank, "
-            "and can read the artifact store.",
-            status=status,
-            specialist=arm.specialist,
-        )
+            return await self._adapters.lease(server.url, arm.artifact, key_of(server), folder)
+        except InfrastructureFailure as error:
+            message = f"The backend of {line.cluster.cluster} does not take the adapter of {arm.specialist}"
+            raise InfrastructureFailure(
+                error.code, message, error.mend, specialist=arm.specialist, **error.details
+            ) from None
 
 
 def _load(workspace: Workspace, line: Line, arm: Arm, threads: int | None) -> Speaker:

@@ -3,7 +3,7 @@
 A copy is asked when the caller has the incumbent's answer, so it delays nobody; and only while few are under way, so
 that a slow specialist loses copies and not memory. Whether there is room is asked before anybody answers, so it favours
 neither side. Both are measured alike: until the backend's answer is whole, with one more try where a backend could not
-be reached.
+be reached, and without what each waited for its turn where one engine answers everybody.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from modelsmith.door.follow import Ready
 from modelsmith.door.format_checks import FormatChecks, Pair, Sample
 from modelsmith.door.refusal import Down, Refused
 from modelsmith.door.settings import Limits
-from modelsmith.door.upstream import EVENTS, LARGEST_ANSWER, PAUSE, Model, Usage, is_answer
+from modelsmith.door.upstream import EVENTS, LARGEST_ANSWER, PAUSE, Model, Turn, Usage, is_answer
 from modelsmith.governance.router import assigned
 from modelsmith.live.port import Answered, Arm, Decision, Recorder
 from modelsmith.promotion.serving import Arm as Who
@@ -131,23 +131,24 @@ class Shadows:
         )
 
     async def _ask(self, copy: Copy, outcome: Answered) -> None:
-        sample, begin = Sample(copy.answer.wanted), time.perf_counter()
-        streamed = False
+        sample, said, begin = Sample(copy.answer.wanted), _Said(), time.perf_counter()
         try:
-            streamed, theirs = await self._answer(copy, sample, begin)
+            theirs = await self._answer(copy, sample, said, begin)
         except asyncio.CancelledError:
             # The door closes. Who is slower than the incumbent already is not lost for that: a door that is opened
             # and closed often would else hide whoever hangs.
-            if (waited := _milliseconds(begin)) > outcome.total_ms:
+            if not said.turn.waits and (waited := _milliseconds(begin) - said.turn.waited_ms) > outcome.total_ms:
                 self._tell(copy, Pair(None, None, False), outcome, replace(_FAILED, total_ms=waited, hung_up=True))
             raise
-        pair = Pair(copy.answer if outcome.status == 200 else None, sample if theirs.status == 200 else None, streamed)
+        pair = Pair(
+            copy.answer if outcome.status == 200 else None, sample if theirs.status == 200 else None, said.streamed
+        )
         # It is under way until its format is looked at: else answers would pile up before a check that takes long.
         await asyncio.wait({self._tell(copy, pair, outcome, theirs)})
 
-    async def _answer(self, copy: Copy, sample: Sample, begin: float) -> tuple[bool, Answered]:
-        """Whether it was a stream, and how it ended; asked once more where the incumbent would be."""
-        status, said = 504, _Said()
+    async def _answer(self, copy: Copy, sample: Sample, said: _Said, begin: float) -> Answered:
+        """How it ended; asked once more where the incumbent would be."""
+        status = 504
         try:
             async with asyncio.timeout(self._limits.total_seconds):
                 try:
@@ -167,10 +168,10 @@ class Shadows:
             _log.error("a copy could not be asked: %s", type(error).__name__)  # its words may hold what was asked
             status = 500
         tokens_in, tokens_out = said.usage.tokens
-        return said.streamed, Answered(
+        return Answered(
             status=status,
             first_token_ms=(said.first - begin) * 1000 if said.first else None,
-            total_ms=_milliseconds(begin),
+            total_ms=_milliseconds(begin) - said.turn.waited_ms,
             tokens_in=tokens_in,
             tokens_out=tokens_out,
         )
@@ -179,7 +180,7 @@ class Shadows:
         """Status that the answer comes to; a caller would get no 200 for less than a whole one."""
         size = 0
         async with copy.model.ask(copy.body) as reply:
-            said.streamed = reply.content_type == EVENTS
+            said.streamed, said.turn = reply.content_type == EVENTS, reply.turn
             async for piece in reply.pieces:
                 size += len(piece)
                 if said.streamed:
@@ -217,6 +218,7 @@ class _Said:
     """What is known of an answer so far."""
 
     usage: Usage = field(default_factory=Usage)
+    turn: Turn = field(default_factory=Turn)
     streamed: bool = False
     first: float | None = None
     """When the first piece of a stream came."""

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 _TOKENS = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d{1,9})')
@@ -28,6 +28,15 @@ JSON = "application/json"
 EVENTS = "text/event-stream"
 
 
+@dataclass
+class Turn:
+    """How long an answer waited for others, where one engine gives them one after another."""
+
+    waits: bool = False
+    """Whether it still does."""
+    waited_ms: float = 0.0
+
+
 @dataclass(frozen=True)
 class Reply:
     """An answer that has begun."""
@@ -38,6 +47,8 @@ class Reply:
     """`JSON` or `EVENTS`."""
     pieces: AsyncIterator[bytes]
     """Raises `Down` where it breaks off."""
+    turn: Turn = field(default_factory=Turn)
+    """Known when the pieces have come."""
 
 
 class Model(Protocol):

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import aiohttp
 import pytest
-from aiohttp import web
-from doors import line
+from door.vllm_stand_in import Vllm
+from doors import line, until
 from worlds import CLUSTER
 
 from modelsmith.door.lines import read_line
@@ -23,46 +23,16 @@ from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 ASKED = {"messages": [{"role": "user", "content": "Why?"}]}
 
 
-class Vllm:
-    """Enough of vLLM: it answers for its base and for what was loaded, and knows nothing more after a restart."""
-
-    def __init__(self):
-        self.loaded, self.loads, self.takes = {}, 0, True
-
-    async def load(self, request):
-        body = json.loads(await request.read())
-        self.loads += 1
-        if not self.takes:
-            return web.json_response({"error": {"message": "rank too large"}}, status=400)
-        if body["lora_name"] in self.loaded:
-            return web.json_response({"message": "has already been loaded"}, status=400)
-        self.loaded[body["lora_name"]] = body["lora_path"]
-        return web.Response(text="Success")
-
-    async def chat(self, request):
-        name = json.loads(await request.read())["model"]
-        if name != "llama" and name not in self.loaded:
-            return web.json_response({"error": {"message": "no such model"}}, status=404)
-        return web.json_response({"by": name})
-
-
 async def answer(model):
     async with model.ask(ASKED) as reply:
-        return json.loads(b"".join([piece async for piece in reply.pieces]))["by"]
+        return json.loads(b"".join([piece async for piece in reply.pieces]))["model"]
 
 
 def test_adapters_are_loaded_into_vllm_under_their_digest_s_name(world):
     """And again where the server was restarted; the store's folder is named only after its files were checked."""
-    stub = Vllm()
 
-    async def scene():
-        app = web.Application()
-        app.router.add_post("/v1/load_lora_adapter", stub.load)
-        app.router.add_post("/v1/chat/completions", stub.chat)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    async def scene(stub):
+        url = stub.url
         file = world.home / "serve.yaml"
         file.write_text(f"backends: {{{CLUSTER}: {{engine: vllm, url: '{url}', models: {{base: llama}}}}}}\n")
         workspace = Workspace.find(world.clone)
@@ -76,8 +46,9 @@ def test_adapters_are_loaded_into_vllm_under_their_digest_s_name(world):
             stub.loaded.clear()
             assert await answer(adapter) == name
             assert stub.loads == 2
-            await models.make(found, found.watched)
-            stub.takes, stub.loaded = False, {}
+            del adapter
+            await until(lambda: not stub.loaded)
+            stub.takes = False
             with pytest.raises(InfrastructureFailure, match="does not take the adapter"):
                 await models.make(found, found.watched)
             staged = replace(found, shadow=Arm("iter-009-0000000c", found.watched.artifact, "sha256:" + "c" * 64))
@@ -87,9 +58,12 @@ def test_adapters_are_loaded_into_vllm_under_their_digest_s_name(world):
             assert await answer(await beside.make(staged, staged.shadow)) == name, "asked where the shadow has a server"
             beside.close()
             models.close()
-        await runner.cleanup()
 
-    asyncio.run(scene())
+    async def whole():
+        async with Vllm().running() as stub:
+            await scene(stub)
+
+    asyncio.run(whole())
 
 
 @pytest.mark.parametrize(

@@ -283,10 +283,10 @@ def test_who_waits_with_a_body_is_refused_before_it_is_sent(play, tmp_path):
     good = keys.issue("caller", (), 1)[1]
     body = json.dumps(ASKED).encode()
 
-    async def asked(door, key, length, expected="100-continue", path="chat/completions"):
+    async def asked(door, key, length, expected="100-continue", path="chat/completions", method="POST"):
         """The first thing that is said to a caller who waits, and what is said when the body has come."""
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
-        head = f"POST /v1/{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: {expected}\r\n"
+        head = f"{method} /v1/{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: {expected}\r\n"
         writer.write(f"{head}Authorization: Bearer {key}\r\nContent-Length: {length}\r\n\r\n".encode())
         first = int((await reader.readuntil(b"\r\n\r\n")).split()[1])
         then = None
@@ -301,6 +301,12 @@ def test_who_waits_with_a_body_is_refused_before_it_is_sent(play, tmp_path):
         assert await asked(door, "bad", len(body), path="feedback") == (401, None)
         assert await asked(door, good, 1 << 30) == (413, None)
         assert await asked(door, good, len(body), expected="a miracle") == (417, None)
+        for method, path, status in (
+            ("GET", "models", 200), ("GET", "chat/completions", 405), ("POST", "nothing", 404), ("POST", "models", 405),
+            ("DELETE", "../metrics", 404), ("GET", "../healthz", 404), ("PUT", "", 404),
+        ):  # fmt: skip
+            for key, said in (("bad", 401), (good, status)):
+                assert await asked(door, key, len(body), path=path, method=method) == (said, None), (method, path)
         assert door.specialist.asked == []
         assert await asked(door, good, len(body)) == (100, 200)
 

@@ -135,12 +135,12 @@ def test_what_this_machine_lacks_is_not_the_specialists_failure(scene):
     scene(acts)
 
 
-def test_a_shadow_that_takes_too_long_counts_until_it_has_come(scene):
+def test_a_shadow_that_takes_long_to_load_is_said_and_counts_for_nothing(scene):
     async def acts(one, obey, loader):
         await obey(line(copied=1.0))
         await until(lambda: one.troubles)
         assert [error.code for error in one.troubles.values()] == ["shadow-not-loaded"]
-        assert (await copied(one.served.clusters[CLUSTER])).status == 503
+        assert await copied(one.served.clusters[CLUSTER]) is None
         await obey(line(copied=1.0))
         assert loader.begun == 1, "what hangs is not begun a second time"
         loader.go.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from doors import Opened, opened
 
 import modelsmith
 from modelsmith.door.asking import Governed
-from modelsmith.door.follow import Ready, Served
+from modelsmith.door.follow import Follower, _Plan
 from modelsmith.door.format_checks import Format
 from modelsmith.door.lines import Line
 from modelsmith.door.models import Models
@@ -46,10 +47,19 @@ async def door_to(
     os.environ[KEY_VARIABLE] = server.key
     async with opened(folder) as door:
         models = Models(workspace, Settings(backends={DESK: backend}), door.session)
-        made = [await models.make(traffic, arm) for arm in traffic.arms]
-        clusters = {DESK: Ready(traffic, made[0], made[1] if watched else None)}
-        door.door.follower.served = Served("c" * 40, Rules(rules, clusters), clusters)
+        one = Follower(workspace, models.make, lambda commit: None, lambda *told: None)
+
+        async def obey(incumbent: Arm, watched: Arm | None, share: float) -> None:
+            """A newer main, with who serves and who is under watch."""
+            newer = replace(traffic, incumbent=incumbent, watched=watched, share=share)
+            await one._obey(_Plan("c" * 40, Rules(rules, [DESK]), {DESK: newer}, {}))
+            door.door.follower.served = one.served
+            assert not one.troubles
+
+        door.obey = obey
+        await obey(traffic.incumbent, watched, share)
         yield door
+        await one.close()
         models.close()
     del os.environ[KEY_VARIABLE]
 
