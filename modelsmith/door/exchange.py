@@ -259,8 +259,8 @@ class Exchange:
             hung_up=self._status == HUNG_UP and failed is None,
         )
         self._count(outcome)
-        if self._counting.sign and not 400 <= self._status < 500:  # those would make a slow door look fast
-            self._counting.sign.answered(total)
+        if self._counting.sign and (self._status == HUNG_UP or not 400 <= self._status < 500):
+            self._counting.sign.answered(total, whole=self._status < 400)
         self._counting.journal.note(
             "answered",
             decision=self._decision.id,

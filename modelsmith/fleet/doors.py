@@ -6,15 +6,18 @@ a second. A file that has not been written for a while is that of a door that en
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import secrets
+import stat
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -30,26 +33,55 @@ RECENT: Final = 30.0
 """Seconds of answers by which a door is judged."""
 _MOST_ANSWERS: Final = 4096
 _MOST_BYTES: Final = 4096
-_Count = Annotated[int, Field(ge=0)]
+_MOST = 1_000_000_000
+"""Of anything that a sign counts: what says more was written by no door, and would fill a screen."""
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_Count = Annotated[int, Field(ge=0, le=_MOST)]
 
 
 class Busy(Frozen):
     """How busy one door is."""
 
     machine: str
+    """See `this_machine`."""
     at: float
     """Seconds on the machine's steady clock, which all of its processes share and no correction of time moves."""
     requests: _Count
     """Under way, or waiting for their turn."""
     answers: _Count
-    """Of the last half minute."""
-    p95: Annotated[float, Field(ge=0)] | None
-    """Milliseconds to the last token that all but a twentieth of them took at most; None without an answer."""
+    """Of the last half minute, with those that failed or that their callers did not wait for."""
+    p95: Annotated[float, Field(ge=0, le=_MOST)] | None
+    """Milliseconds to the last token that all but a twentieth of them took at most; None without an answer.
+
+    Callers who hang up would have waited longer, and what is overloaded fails at once: these can make a door look slow,
+    and never quick.
+    """
+
+
+@cache
+def this_machine() -> str:
+    """What one steady clock goes by: on Linux the boot, which containers of one machine share, else the host's name.
+
+    Two machines may have one name, containers of one have several, and after a restart the clock begins anew.
+    Format: proc_sys_kernel(5), ``/proc/sys/kernel/random/boot_id``.
+    """
+    with suppress(OSError, ValueError):
+        if boot := _BOOT.read_text(encoding="ascii").strip():
+            return boot
+    return platform.node()
 
 
 def doors_folder(home: Path) -> Path:
     """Where the doors of a home say how busy they are."""
     return home / FOLDER
+
+
+class Took(NamedTuple):
+    """How long one answer took."""
+
+    milliseconds: float
+    whole: bool
+    """False: it failed, or its caller hung up then."""
 
 
 class DoorSign:
@@ -58,26 +90,28 @@ class DoorSign:
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder, self._clock = folder, clock
         self._path = folder / f"{os.getpid()}-{secrets.token_hex(8)}.json"
-        self._answers: deque[tuple[float, float]] = deque(maxlen=_MOST_ANSWERS)
+        self._answers: dict[bool, deque[tuple[float, Took]]] = {
+            whole: deque(maxlen=_MOST_ANSWERS) for whole in (True, False)
+        }
 
-    def answered(self, milliseconds: float) -> None:
-        """Note an answer that came to its end now."""
-        self._answers.append((self._clock(), milliseconds))
+    def answered(self, milliseconds: float, *, whole: bool = True) -> None:
+        """Note an answer that came to its end now; not ``whole``: it failed, or its caller hung up."""
+        self._answers[whole].append((self._clock(), Took(milliseconds, whole)))
 
-    def recent(self) -> list[float]:
-        """How long the answers of the last half minute took; of more than 4,096, the last of them."""
+    def recent(self) -> list[Took]:
+        """How long the answers of the last half minute took; of more than 4,096 of a kind, the last of them."""
         now = self._clock()
-        return [took for at, took in self._answers if now - at <= RECENT]
+        return [took for some in self._answers.values() for at, took in some if now - at <= RECENT]
 
-    def write(self, requests: int, answers: Sequence[float]) -> None:
+    def write(self, requests: int, answers: Sequence[Took]) -> None:
         """Say how things stand. It may be called in another thread than the others, with what `recent` gave.
 
         Raises:
             OSError: the home takes no file.
         """
-        now, recent = self._clock(), sorted(answers)
-        p95 = recent[max(0, -(-95 * len(recent) // 100) - 1)] if recent else None
-        busy = Busy(machine=platform.node(), at=now, requests=requests, answers=len(recent), p95=p95)
+        whole = [one for one in answers if one.whole]
+        p95 = max((_p95(some) for some in (whole, answers) if some), default=None)
+        busy = Busy(machine=this_machine(), at=self._clock(), requests=requests, answers=len(answers), p95=p95)
         self._folder.mkdir(parents=True, exist_ok=True)
         part = self._path.with_suffix(".part")
         part.write_text(busy.model_dump_json(), encoding="utf-8")
@@ -91,13 +125,30 @@ class DoorSign:
                 path.unlink(missing_ok=True)
 
 
+def _p95(answers: Sequence[Took]) -> float:
+    ordered = sorted(one.milliseconds for one in answers)
+    return ordered[max(0, -(-95 * len(ordered) // 100) - 1)]
+
+
 def busy_doors(folder: Path, clock: Callable[[], float] = time.monotonic) -> list[Busy]:
     """The doors of this machine that live; what cannot be read is none."""
     found = []
     with suppress(OSError):
         for path in folder.glob("*.json"):
-            with suppress(OSError, ValidationError), path.open("rb") as file:
-                one = Busy.model_validate_json(file.read(_MOST_BYTES))
-                if one.machine == platform.node() and 0 <= clock() - one.at <= ALIVE:
+            with suppress(OSError, ValidationError):
+                one = Busy.model_validate_json(_read(path))
+                if one.machine == this_machine() and 0 <= clock() - one.at <= ALIVE:
                     found.append(one)
     return found
+
+
+def _read(path: Path) -> bytes:
+    """What a sign says. A pipe or a device is none: to open or read one might take for ever, and no work would begin.
+
+    Raises:
+        OSError: it is no plain file, or cannot be read.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "no plain file", str(path))
+        return file.read(_MOST_BYTES)

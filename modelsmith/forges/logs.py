@@ -8,6 +8,7 @@ writers stay out of each other's way.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Set
+from datetime import datetime
 
 from pydantic import ValidationError
 
@@ -21,9 +22,9 @@ from modelsmith.forges.events import (
     opened,
 )
 from modelsmith.forges.log_writer import LogWriter, not_open, now, unknown_pull
-from modelsmith.forges.port import Proposal, Status
+from modelsmith.forges.port import Proposal, Status, Unreceipted
 from modelsmith.forges.reader import MAIN, PULLS
-from modelsmith.forges.whose import check_closing, require_room
+from modelsmith.forges.whose import check_closing, closed_at, require_room
 from modelsmith.governance.keys import opener_doubt
 from modelsmith.repository.budgets import require_openable
 from modelsmith.repository.git import Git
@@ -247,7 +248,11 @@ class SignedLogs(LogWriter):
         self._refresh()
         return fold_pull(self._reader.log(self._tip(number)), None)
 
-    def unreceipted(self) -> tuple[tuple[int, ...], ...]:
+    def closed_at(self, number: int) -> datetime | None:
+        """When one who may close it did, by the log as it was last read; see `whose.closed_at`."""
+        return closed_at(self._reader, self._reader.log(self._tip(number)), self._reader.main())
+
+    def unreceipted(self) -> tuple[Unreceipted, ...]:
         """See `Forge`."""
         self._refresh()
         return self._reader.unreceipted(self._reader.tips(), self._reader.main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from modelsmith.governance.named_checks import NamedCheck
 from modelsmith.repository.git import Git
@@ -59,6 +59,14 @@ class Standing:
     """What its opener wrote, where that is not the page itself."""
     labels: tuple[str, ...] = ()
     """In a word or two each, so that a list of many can be sorted by it: the gate, the event, the eval's verdict."""
+
+
+class Unreceipted(NamedTuple):
+    """A merge of which main has no receipts yet."""
+
+    merge: str
+    pulls: tuple[int, ...]
+    """Those that it may be of: that were opened with its commit."""
 
 
 class Forge(Protocol):
@@ -162,10 +170,10 @@ class Forge(Protocol):
         """
         ...
 
-    def unreceipted(self) -> tuple[tuple[int, ...], ...]:
-        """Merges that the forge made since the last receipts, oldest first: theirs come before any others.
+    def unreceipted(self) -> tuple[Unreceipted, ...]:
+        """Merges of what was opened that the forge made since the last receipts, oldest first.
 
-        Each as the numbers of the pull requests that it may be of: those that were opened with its commit.
+        Their receipts come before any others.
         """
         ...
 

@@ -19,6 +19,7 @@ from modelsmith.forges.events import (
     parse_event,
     review_of,
 )
+from modelsmith.forges.port import Unreceipted
 from modelsmith.governance.gate import deciders
 from modelsmith.governance.people import listed_keys
 from modelsmith.governance.shape import promotion_folder
@@ -153,25 +154,25 @@ class Reader:
         merge = merges.get(opening.head)
         return merge if merge and numbers.get(merge, opening.pull) == opening.pull else None
 
-    def unreceipted(self, tips: Mapping[int, str], main: str) -> tuple[tuple[int, ...], ...]:
-        """Merges after the last one with receipts, oldest first, each with the pull requests that it may be of.
+    def unreceipted(self, tips: Mapping[int, str], main: str) -> tuple[Unreceipted, ...]:
+        """Merges of opened commits after the last one with receipts, oldest first.
 
         Anybody may open a commit again that somebody else has opened; whose merge it is, receipts will say.
         """
         numbers = self._merges(main)[1]
-        heads: list[str] = []
+        merges: list[str] = []
         for commit in self.git.first_parent_log(main)[::-1]:
             if commit.id in numbers:
                 break
-            heads += commit.parents[1:2]
-        if not heads:
+            merges += [commit.id] if len(commit.parents) == 2 else []
+        if not merges:
             return ()
         found: dict[str, list[int]] = {}
         for number, tip in tips.items():
             with suppress(ModelsmithError):
-                if self.merge_of(opened(self.log(tip)), main):
-                    found.setdefault(opened(self.log(tip)).head, []).append(number)
-        return tuple(tuple(found[head]) for head in reversed(heads) if head in found)
+                if merge := self.merge_of(opened(self.log(tip)), main):
+                    found.setdefault(merge, []).append(number)
+        return tuple(Unreceipted(merge, tuple(found[merge])) for merge in reversed(merges) if merge in found)
 
     def merged_numbers(self, main: str) -> Set[int]:
         """Numbers of the pull requests that a main's receipts say were merged."""

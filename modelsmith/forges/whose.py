@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 
-from modelsmith.forges.events import opened
+from modelsmith.forges.events import LoggedEvent, opened
 from modelsmith.forges.reader import Governance, Reader
 from modelsmith.repository.git import Git
 from modelsmith.repository.listing import REGULAR
@@ -55,6 +56,17 @@ def check_closing(reader: Reader, opening: PullEvent, event: PullEvent, main: st
             f"{event.actor} neither opened pull request {event.pull} nor decides about what it changes.",
             f"Ask {opening.actor}, or an owner of its paths, to close it.",
         )
+
+
+def closed_at(reader: Reader, log: Sequence[LoggedEvent], main: str) -> datetime | None:
+    """When one who may close a pull request did so, as they signed; None where nobody did.
+
+    Where no hook asks who closes, closings of others stand in a log, too. Signatures are for the reader to check.
+    """
+    now, first = reader.governance(main), opened(log)
+    closings = [one.event for one in log if one.event.kind == "closed"]
+    change = _proposed(reader.git, first) if closings else Change(paths=())
+    return next((event.at for event in closings if now.may_close(event.actor, first, change)), None)
 
 
 def _proposed(git: Git, opening: PullEvent) -> Change:

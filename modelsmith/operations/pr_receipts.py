@@ -35,8 +35,7 @@ class PrReceiptsResult(Result):
 def run(workspace: Workspace, request: PrReceiptsRequest) -> PrReceiptsResult:
     """Add the receipts that main waits for."""
     merger = open_merger(workspace, request.key)
-    sync(merger)
-    pulls = add_missing_receipts(merger)
+    pulls = add_missing_receipts(merger, sync(merger))
     if pulls:
         after_merges(merger)
     return PrReceiptsResult(pulls=tuple(PrMergeResult.of(pull) for pull in pulls))

@@ -151,14 +151,14 @@ def _merge(merger: Merger, number: int, known: GovernedState | None) -> PullRequ
     if pull.status == "merged" and not pull.unreceipted:
         sync(merger)
         return pull
-    if add_missing_receipts(merger):
-        pull = merger.forge.get(number)
+    main = current_main(merger, known)
+    if add_missing_receipts(merger, main.tree.commit):
+        pull, main = merger.forge.get(number), current_main(merger, main)
     if pull.status == "merged":
         return add_receipts(merger, number) if pull.unreceipted else pull
     if pull.status == "closed":
         raise GateNotCleared("closed", f"Pull request {number} is closed", "Open a new one.", number=number)
     git = merger.workspace.git
-    main = current_main(merger, known)
     now = datetime.now(UTC).replace(microsecond=0)
     decided = judged(merger, main, pull, now)
     message = merge_message(pull, decided)

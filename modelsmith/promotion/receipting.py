@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from modelsmith.forges.log_writer import ATTEMPTS, too_busy
+from modelsmith.forges.port import Unreceipted
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import Merger, ident
 from modelsmith.promotion.merge_decision import MergeDecision, decide_merge
 from modelsmith.promotion.receipts import Merged, receipt_files
 from modelsmith.promotion.syncing import sync
+from modelsmith.promotion.unreceipted import unreceipted_steps
+from modelsmith.repository.git import Git
 from modelsmith.schema.errors import (
     GateNotCleared,
     InfrastructureFailure,
@@ -25,12 +27,14 @@ from modelsmith.schema.steps import step
 from modelsmith.signing import ssh
 
 
-def add_missing_receipts(merger: Merger) -> tuple[PullRequest, ...]:
+def add_missing_receipts(merger: Merger, tip: str) -> tuple[PullRequest, ...]:
     """Push the receipts of every merge that the forge made by itself; which pull requests got theirs, oldest first.
 
-    Raises as `add_receipts`, for the first merge that gets none: later ones wait for it.
+    ``tip`` is main, as this clone has it.
+
+    Raises as `add_receipts`, for the first step of main that gets none: later ones wait for it.
     """
-    return tuple(_add_receipts_of_any(merger, numbers) for numbers in merger.forge.unreceipted())
+    return tuple(_add_receipts_of_any(merger, one) for one in _waiting(merger, tip))
 
 
 def add_receipts(merger: Merger, number: int) -> PullRequest:
@@ -40,8 +44,9 @@ def add_receipts(merger: Merger, number: int) -> PullRequest:
     what was merged before come first, since times on main only go forward.
 
     Raises:
-        IntegrityFailure: ``merged-past-gate`` when the gate is shut for what was merged, or another tree came of it;
-            ``receipts-too-late`` when a later merge has receipts, since times on main only go forward.
+        IntegrityFailure: ``merged-past-gate`` when the gate is shut for what was merged, when another tree came of it,
+            or when main holds before it what nobody has opened; ``receipts-too-late`` when a later merge has receipts,
+            since times on main only go forward.
         WaitingForPerson: ``receipts-missing`` when this account may not push them.
     """
     git = merger.workspace.git
@@ -51,12 +56,14 @@ def add_receipts(merger: Merger, number: int) -> PullRequest:
         if not pull.unreceipted:
             return pull
         assert pull.merge
-        waiting = merger.forge.unreceipted()
-        if not any(number in one for one in waiting):
+        waiting = _waiting(merger, tip)
+        if not any(number in one.pulls for one in waiting):
             raise _too_late(number, pull.merge)
-        if number not in waiting[0]:
+        if number not in waiting[0].pulls:
             _add_receipts_of_any(merger, waiting[0])
             continue
+        if pull.withdrawn:
+            raise _past_gate(pull, "it was closed, and something else brought its commit onto main")
         main = read_governed_state(git, git.text("rev-parse", f"{pull.merge}^1"))
         now = datetime.now(UTC).replace(microsecond=0)
         try:
@@ -80,13 +87,25 @@ def add_receipts(merger: Merger, number: int) -> PullRequest:
     raise too_busy()
 
 
-def _add_receipts_of_any(merger: Merger, numbers: Sequence[int]) -> PullRequest:
-    """Push the receipts of one merge, as of the first of these pull requests whose gate opens for it.
+def _waiting(merger: Merger, tip: str) -> list[Unreceipted]:
+    """Every step of main since the last merge with receipts that waits for its own, oldest first.
+
+    A step that nobody has opened is among them, with no pull request: a squash, a rebase, a push, a branch that moved.
+    """
+    known = {one.merge: one for one in merger.forge.unreceipted()}
+    steps = unreceipted_steps(merger.workspace, tip)
+    return [known.get(step.id, Unreceipted(step.id, ())) for step in steps]
+
+
+def _add_receipts_of_any(merger: Merger, waiting: Unreceipted) -> PullRequest:
+    """Push the receipts of one merge, as of the first of its pull requests whose gate opens for it.
 
     Who opens again what was merged, signed or not, so holds up nobody. Raises as `add_receipts`: of the first of them.
     """
+    if not waiting.pulls:
+        raise _not_opened(merger.workspace.git, waiting.merge)
     refusals: list[ModelsmithError] = []
-    for number in numbers:
+    for number in waiting.pulls:
         try:
             return add_receipts(merger, number)
         except (IntegrityFailure, GateNotCleared, InvalidInput) as error:
@@ -155,6 +174,18 @@ def _past_gate(pull: PullRequest, why: str) -> IntegrityFailure:
         "merge; then have the change proposed again.",
         number=pull.number,
         merge=pull.merge,
+    )
+
+
+def _not_opened(git: Git, commit: str) -> IntegrityFailure:
+    parents = git.text("rev-list", "--parents", "-n1", commit).split()[1:]
+    merged = f"merges {parents[1][:12]}, which no pull request was opened with" if len(parents) == 2 else "is no merge"
+    return IntegrityFailure(
+        "merged-past-gate",
+        f"Commit {commit[:12]} of main {merged}, and no receipts can be given for it",
+        "A squash, a rebase, a push to main and the merge of a branch that moved all look like this. Somebody who "
+        "passes the rules of main moves it back to before that commit; then have the change proposed again.",
+        commit=commit,
     )
 
 

@@ -141,13 +141,16 @@ class PullRequest(Frozen):
     """Merge commit, once merged."""
     unreceipted: bool = False
     """Merged, and main holds no receipts of it yet: the forge merged it by itself, and they follow."""
+    withdrawn: bool = False
+    """Of an unreceipted one: it was closed, at the forge or by who may, and its commit came onto main without it."""
     moved: GitHash | None = None
-    """Of an open one: where its branch is now, at a forge where it may move on; none while it is at ``head``.
+    """Of one that the forge shows as open: where its branch is now, at a forge where it may move on; none while it is
+    at ``head``.
 
     What was opened, and what verdicts speak of, is ``head`` all the same.
     """
     draft: bool = False
-    """Of an open one: whether the forge shows it as a draft, which its opener does not want merged yet."""
+    """Of one without receipts: whether the forge shows it as a draft, which its opener does not want merged yet."""
     numbered_at: Moment | None = None
     """When the forge gave it its number, where it says so: nobody has signed for opening it before."""
     heard: tuple[Heard, ...] | None = None

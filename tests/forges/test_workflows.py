@@ -113,6 +113,26 @@ def test_what_somebody_approved_since_turns_green_without_an_event_of_its_own(va
     assert said == [["action_required"] * 2, ["success", "action_required"]]
 
 
+def test_a_log_somebody_broke_fails_the_look_at_all_and_hides_no_other(valid_hub, runner, monkeypatch, tmp_path):
+    """Whoever may push can put anything where a log belongs; every other pull request gets its answers all the same."""
+    monkeypatch.setenv("RUNNER_TEMP", str(tmp_path))
+    pull = valid_hub.propose({"one.md": "Two.\n"}, branch="one")
+    Git(valid_hub.forge).run("update-ref", "refs/modelsmith/pulls/77", pull.head)
+    done = run_step(runner, step_of("modelsmith-checks.yml", "Check all that are open"), "push", {})
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert shown(valid_hub, pull.head)["modelsmith/approvals"] == "action_required"
+
+
+def test_a_look_at_all_that_are_open_is_never_cancelled_by_the_next():
+    """Reviews and pushes come often; each would else end the look that is under way before its last pull request."""
+    group = read(next(file for file in FILES if file.name == "modelsmith-checks.yml"))["concurrency"]
+    cancelled = group["cancel-in-progress"]
+    assert {word for word in re.findall(r"'(\w+)'", cancelled) if f"!= '{word}'" in cancelled} == {
+        "workflow_run",
+        "push",
+    }
+
+
 def test_the_checks_workflow_fails_where_it_has_no_answer(valid_hub, runner):
     step = step_of("modelsmith-checks.yml", "Check")
     done = run_step(runner, step, "pull_request_target", {"pull_request": {"number": 99}})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import threading
 import time
 
@@ -11,7 +10,7 @@ import tiny
 import yaml
 from worlds import COMMAND
 
-from modelsmith.fleet.doors import Busy
+from modelsmith.fleet.doors import Busy, this_machine
 
 CLUSTER_FILE = "clusters/rtb-pricing/cluster.yaml"
 
@@ -32,7 +31,7 @@ class StandIn:
     def say(self, requests=None):
         with self.lock:
             self.requests = self.requests if requests is None else requests
-            busy = Busy(machine=platform.node(), at=time.monotonic(), requests=self.requests, answers=0, p95=None)
+            busy = Busy(machine=this_machine(), at=time.monotonic(), requests=self.requests, answers=0, p95=None)
             (self.folder / "1-a.part").write_text(busy.model_dump_json())
             (self.folder / "1-a.part").replace(self.folder / "1-a.json")
 

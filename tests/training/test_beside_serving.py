@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import platform
+import json
+import os
+import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -12,7 +15,7 @@ from doors import opened, run, until
 from trainings import Case, Thread, same_weights, train
 
 from modelsmith.door.server import tell_busy
-from modelsmith.fleet.doors import ALIVE, Busy, DoorSign, busy_doors
+from modelsmith.fleet.doors import ALIVE, Busy, DoorSign, busy_doors, this_machine
 from modelsmith.fleet.folder import lines_since
 from modelsmith.fleet.yielding import Yielding
 from modelsmith.schema.beside import BesideServing
@@ -59,7 +62,7 @@ class Seen:
 def door_says(folder, requests, ago=0.0):
     """A door of this machine, as its file says it."""
     folder.mkdir(exist_ok=True)
-    busy = Busy(machine=platform.node(), at=time.monotonic() - ago, requests=requests, answers=0, p95=None)
+    busy = Busy(machine=this_machine(), at=time.monotonic() - ago, requests=requests, answers=0, p95=None)
     (folder / "1-a.json").write_text(busy.model_dump_json())
 
 
@@ -174,3 +177,48 @@ def test_doors_elsewhere_and_damaged_files_are_no_doors(tmp_path):
     (tmp_path / "3-c.json").write_text("{")
     (tmp_path / "4-d.json").mkdir()
     assert [one.requests for one in busy_doors(tmp_path)] == [1]
+
+
+def test_what_no_door_would_write_holds_up_no_training(tmp_path):
+    """A pipe that nobody writes into, devices, figures that fill a screen or are none, times that have not come."""
+    door_says(tmp_path, requests=1)
+    true = json.loads((tmp_path / "1-a.json").read_text())
+    os.mkfifo(tmp_path / "0-pipe.json")
+    (tmp_path / "2-zeroes.json").symlink_to("/dev/zero")
+    lies = [{"requests": 10**3000}, {"p95": 1e308}, {"p95": float("inf")}, {"p95": float("nan")}, {"requests": -1}]
+    lies += [{"at": time.monotonic() + 100}, {"at": float("nan")}, {"answers": 10**12}, {"more": "x" * 5000}]
+    for number, lie in enumerate(lies):
+        (tmp_path / f"3-{number}.json").write_text(json.dumps(true | lie))
+    seen = []
+    threading.Thread(target=lambda: seen.append(busy_doors(tmp_path)), daemon=True).start()
+    end = time.monotonic() + 60
+    while not seen and time.monotonic() < end:
+        time.sleep(0.01)
+    assert [[one.requests for one in doors] for doors in seen] == [[1]]
+
+
+def test_a_slow_door_does_not_look_quick_by_failures_and_hang_ups(tmp_path):
+    """Callers who give up, and a backend that refuses at once, are what a door that is starved meets."""
+    sign = DoorSign(tmp_path)
+
+    def p95_with(milliseconds, count):
+        for _ in range(count):
+            sign.answered(milliseconds, whole=False)
+        sign.write(0, sign.recent())
+        (door,) = busy_doors(tmp_path)
+        return door.p95
+
+    assert p95_with(20_000.0, 3) == 20_000.0, "nobody waited for the end"
+    for _ in range(20):
+        sign.answered(900.0)
+    assert p95_with(1.0, 10_000) == 900.0
+
+
+def test_containers_of_one_machine_see_each_others_doors(tmp_path, monkeypatch):
+    """Each has a host name of its own; the clock by which signs are dated is that of the boot."""
+    sign = DoorSign(tmp_path)
+    sign.write(3, ())
+    this_machine.cache_clear()
+    monkeypatch.setattr("platform.node", lambda: "another-container")
+    assert [one.requests for one in busy_doors(tmp_path)] == ([3] if sys.platform == "linux" else [])
+    this_machine.cache_clear()

@@ -23,7 +23,11 @@ class RememberingJudge:
         """Questions that the cache could not answer and the judge did."""
 
     def decide(self, questions: Sequence[JudgeQuestion]) -> Iterator[JudgeVerdict]:
-        """See `Judge`. What the judge said is kept also when it is stopped midway."""
+        """See `Judge`. What the judge said is kept also when it is stopped midway.
+
+        In one run's own cache each verdict is kept before the next is waited for: whoever is killed in the midst of a
+        batch, or counts as stalled by a slow judge, has it all when the run goes on.
+        """
         if not (self.lasting or self._one_run):
             yield from self._ask(questions)
             return
@@ -41,6 +45,9 @@ class RememberingJudge:
             for verdict in self._ask(unasked):
                 if verdict.error is None:
                     fresh[keys[verdict.key]] = KeptVerdict(passed=verdict.passed, reason=verdict.reason)
+                if self._one_run:
+                    self._cache.keep(fresh)
+                    fresh = {}
                 yield verdict
         finally:
             self._cache.keep(fresh)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from modelsmith.forges.events import check_plain
@@ -33,12 +34,12 @@ from modelsmith.forges.github.token import Token
 from modelsmith.forges.log_writer import ATTEMPTS, not_open, too_busy
 from modelsmith.forges.logs import SignedLogs
 from modelsmith.forges.mirror import Mirror
-from modelsmith.forges.port import ForgeIdentity, Proposal, Standing, Status
+from modelsmith.forges.port import ForgeIdentity, Proposal, Standing, Status, Unreceipted
 from modelsmith.governance.named_checks import NamedCheck
 from modelsmith.repository.git import Git
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, ModelsmithError, WaitingForPerson
 from modelsmith.schema.promotion import AttestedReview, ReviewsAttestation
-from modelsmith.schema.pull import PullRequest, SignedApproval
+from modelsmith.schema.pull import Heard, PullRequest, SignedApproval
 
 _STATES = {"open": "success", "waiting": "pending", "closed": "failure"}
 SETTLES = 3
@@ -95,8 +96,8 @@ class GitHubForge:
             return pull
         face = self._faces.get(number)
         if pull.unreceipted:
-            numbered, until = (face.created_at, face.merged_at) if face else (None, None)
-            return pull.model_copy(update={"numbered_at": numbered, "heard": self._faces.heard(number, until)})
+            until = face.merged_at if face else None
+            return _as_merged(pull, face, self._logs.closed_at(number), self._faces.heard(number, until))
         known = {number: face} if face and face.state == "open" else {}
         seen = _as_seen(pull, known)
         return seen if seen.status != "open" else seen.model_copy(update={"heard": self._faces.heard(number)})
@@ -212,7 +213,7 @@ class GitHubForge:
                 raise
         return True
 
-    def unreceipted(self) -> tuple[tuple[int, ...], ...]:
+    def unreceipted(self) -> tuple[Unreceipted, ...]:
         """See `Forge`."""
         self._require()
         return self._logs.unreceipted()
@@ -337,6 +338,21 @@ def _as_seen(pull: PullRequest, faces: dict[int, Face]) -> PullRequest:
         return pull.model_copy(update={"status": "closed", "elsewhere": ()})
     seen = {"draft": face.draft, "numbered_at": face.created_at}
     return pull.model_copy(update={**seen, "moved": None if face.head.sha == pull.head else face.head.sha})
+
+
+def _as_merged(pull: PullRequest, face: Face | None, closed: datetime | None, heard: tuple[Heard, ...]) -> PullRequest:
+    """A pull request whose commit main holds without receipts, with what GitHub shows of it.
+
+    Its commit may have come onto main by another pull request of the same commit: GitHub marks an open one as merged
+    then, too, draft or not, and leaves a closed one closed ("About pull request merges", indirect merges).
+    """
+    if face is None:
+        return pull.model_copy(update={"withdrawn": True, "heard": heard})
+    left = face.state == "closed" and face.merged_at is None
+    before = closed is not None and (face.merged_at is None or closed < face.merged_at)
+    moved = face.head.sha if face.state == "open" and face.head.sha != pull.head else None
+    seen = {"draft": face.draft, "numbered_at": face.created_at, "moved": moved, "heard": heard}
+    return pull.model_copy(update=seen | {"withdrawn": left or before})
 
 
 def _moved(pull: PullRequest) -> GateNotCleared:

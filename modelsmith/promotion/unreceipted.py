@@ -1,0 +1,51 @@
+"""Which steps of main no receipts speak of yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from modelsmith.promotion.judging import ROOT_SETTING
+from modelsmith.promotion.root import find_root
+from modelsmith.promotion.verify import read_receipts
+from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.objects import ObjectReader
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import IntegrityFailure
+
+
+def unreceipted_steps(workspace: Workspace, tip: str) -> list[Commit]:
+    """Steps of main after the last one with receipts that have none, oldest first; what receipts say is for `verify`.
+
+    Raises:
+        IntegrityFailure: ``unknown-root`` where main has no receipts at all, and not the root that this clone pins.
+    """
+    git = workspace.git
+    log = git.first_parent_log(tip)
+    told: set[str] = set()
+    steps: list[Commit] = []
+    for commit in reversed(log):
+        if commit.id in told:
+            return steps[::-1]
+        merge = _receipts_for(git, commit)
+        if merge is None:
+            steps.append(commit)
+        else:
+            told.add(merge)
+    return _after_root(workspace, log, steps[::-1])
+
+
+def _receipts_for(git: Git, commit: Commit) -> str | None:
+    """The merge that a commit gives receipts for, where it brings receipts alone."""
+    with suppress(IntegrityFailure):
+        found = read_receipts(git, commit)
+        if found and all(path.path.startswith(f"{found.folder}/") for path in found.added):
+            return found.receipt.merge
+    return None
+
+
+def _after_root(workspace: Workspace, log: Sequence[Commit], steps: Sequence[Commit]) -> list[Commit]:
+    with ObjectReader(workspace.root) as git:
+        begin, _ = find_root(git, log, workspace.setting(ROOT_SETTING))
+    ungoverned = {commit.id for commit in log[: begin + 1]}
+    return [commit for commit in steps if commit.id not in ungoverned]
