@@ -62,12 +62,13 @@ Reply with one JSON object and nothing else, your reason first:
 
 CRITERION: Final = "Passes when: {pass}\nFails when: {fail}\n"
 """What the scenario says about the point, where it says something."""
-SHOWING: Final = 1
+SHOWING: Final = 2
 """Counts the ways in which `visible` has ever written texts: another way is another judge."""
 
 _PLACE = re.compile(r"\{([a-z]+)\}")
-_STEERING = re.compile(r"<(?=[|/!<\w\uff5c])|\[(?=/?[A-Z_]{3,}\])")
-"""Where a control token of a chat template may begin: ``<|im_end|>``, ``</s>``, ``[INST]``."""
+_STEERING = re.compile(r"<(?=[|/!<\w\uff5c])|\[(?=\||/?[A-Z_][A-Z_0-9]{2,}\]|[gs]MASK\]|unused\d+\])|~(?=!?b)|(?<=e)~")
+"""Where a control token of a chat template may begin: ``<|im_end|>``, ``</s>``, ``[INST]``, ``[|endofturn|]``
+(EXAONE), ``[UNUSED_TOKEN_145]`` (InternLM2), ``[gMASK]`` (GLM), ``[unused10]`` (openPangu), ``]~b]`` (MiniMax)."""
 _UNSEEN = frozenset(
     [0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]
 )
