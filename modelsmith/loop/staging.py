@@ -42,6 +42,8 @@ class Record(NamedTuple):
     """Where it names a decision of the front door."""
     failed: bool = True
     """False where nothing bad is known of that decision."""
+    refused: Callable[[str], InvalidInput] | None = None
+    """Where it names a decision: the error that says why it cannot be staged, with file and line."""
 
 
 class Judged(NamedTuple):
@@ -103,10 +105,14 @@ def _record(path: Path, number: int, line: bytes, judge: Judge) -> Record:
     )
     if not by_id:
         return Record(prompt, answer, last)
+
+    def refused(why: str) -> InvalidInput:
+        return _bad(path, number, DECISION, why, "Leave the record out, or say its outcome instead.")
+
     known = judge(last)
     if isinstance(known, Refused):
-        raise _bad(path, number, DECISION, known.why, "Leave the record out, or say its outcome instead.")
-    return Record(prompt, answer, known.bad, known.answered, failed=known.bad != "")
+        raise refused(known.why)
+    return Record(prompt, answer, known.bad, known.answered, failed=known.bad != "", refused=refused)
 
 
 def _bad(path: Path, line: int, field: str, what: str, mend: str) -> InvalidInput:
@@ -134,14 +140,19 @@ def stage(
     records: Iterable[Record],
     scrubber: Scrubber,
     governed: GovernedSet,
-    known: Iterable[str],
+    known: Iterable[Pending],
     progress: Callable[[int], None] = lambda done: None,
 ) -> Staged:
     """Take out what is private, put what asks the same together, and find each case's nearest scenarios.
 
-    ``known`` are ids of cases that are pending already.
+    ``known`` are the cases that are pending already.
+
+    Raises:
+        InvalidInput: ``unusable-record`` for a decision that answered another question already: it answered one.
     """  # fmt: skip
-    old, found, removed = set(known), dict[str, Pending](), Counter[str]()
+    pending = list(known)
+    old, found, removed = {case.id for case in pending}, dict[str, Pending](), Counter[str]()
+    asked = {one.decision: case.id for case in pending for one in case.answered}
     count = already = empty = sound = 0
     neighbours = _Neighbours(governed)
     for count, record in enumerate(records, start=1):
@@ -153,6 +164,8 @@ def stage(
         removed += taken
         prompt, answer, outcome = (text.text for text in texts)
         name = f"case-{hashlib.sha256(' '.join(prompt.split()).encode()).hexdigest()[:12]}"
+        if record.answered and record.refused and asked.setdefault(record.answered.decision, name) != name:
+            raise record.refused(f"its decision answered another question, {asked[record.answered.decision]}")
         if not _PLACES.sub("", prompt).strip():
             empty += 1
         elif name in old:

@@ -80,7 +80,7 @@ def run(workspace: Workspace, request: CaptureRequest) -> CaptureResult:
         if done % EVERY == 0:
             workspace.notify(Progress("capture", f"{done} records read"))
 
-    known = {case.id for case in pending_cases(main, name.split("/")[0])}
+    known = pending_cases(main, name.split("/")[0])
     with closing(Failures(workspace, main, name)) as failures:
         records = read_records(request.file, failures.judge)
         staged = stage(records, Scrubber(main.policy.private), governed, known, progress)

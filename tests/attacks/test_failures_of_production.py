@@ -124,3 +124,19 @@ def test_an_id_of_no_door_of_shadow_or_other_line_is_refused(deployed):
     with refused("nothing-captured") as caught:
         captured(deployed, *kept)
     assert "clone of the front door" in caught[0].mend
+
+
+def test_one_decision_is_the_failure_of_one_question(deployed):
+    """Say one bad answer of a specialist for many questions, at once or later: prevented, the line is named."""
+    _, kept = asked_and_told(deployed, [0])
+    other = kept[0] | {"prompt": "Budgets run out before noon. Why?"}
+    with refused("unusable-record") as caught:
+        captured(deployed, kept[0], kept[0], other)
+    assert (caught[0].details["line"], caught[0].details["field"]) == (3, "decision_id")
+    found = captured(deployed, kept[0], kept[0])
+    assert (found.records, found.staged) == (2, 1)
+    deployed.approve(found.pull.number, "dana")
+    deployed.merge(found.pull.number)
+    with refused("unusable-record") as caught:
+        captured(deployed, other)
+    assert "answered another question, case-" in caught[0].message

@@ -117,7 +117,7 @@ def test_a_log_somebody_broke_fails_the_look_at_all_and_hides_no_other(valid_hub
     """Whoever may push can put anything where a log belongs; every other pull request gets its answers all the same."""
     monkeypatch.setenv("RUNNER_TEMP", str(tmp_path))
     pull = valid_hub.propose({"one.md": "Two.\n"}, branch="one")
-    Git(valid_hub.forge).run("update-ref", "refs/modelsmith/pulls/77", pull.head)
+    valid_hub.forge_git.run("update-ref", "refs/modelsmith/pulls/77", pull.head)
     done = run_step(runner, step_of("modelsmith-checks.yml", "Check all that are open"), "push", {})
     assert done.returncode == 1, done.stdout + done.stderr
     assert shown(valid_hub, pull.head)["modelsmith/approvals"] == "action_required"
