@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import json
@@ -13,17 +14,18 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import aiohttp
 import attacker
 import pytest
 import yaml
 from attacker import CLUSTER, PEOPLE_FILE, refused
+from attacks.doors_of_worlds import open_door
 from picture_rules import assert_readable
 
 from modelsmith.cli.page import Page
 from modelsmith.cli.views import render
 from modelsmith.fleet.jobs import Jobs
 from modelsmith.governance.drift import Drifted
-from modelsmith.governance.hold import Hold
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.clock import Clock
 from modelsmith.live.port import Answered
@@ -641,10 +643,6 @@ def test_an_iteration_is_started_once_though_the_door_cannot_note_it(jobs, monke
     """The disk fills up, or the door is killed, between the start and the note of it; the iteration ends, and fails."""
     world, one, known = jobs
     answer = partial(answer_drift, world.workspace, one, 0, drift_to(0.2))
-    with monkeypatch.context() as held:
-        held.setattr("modelsmith.loop.promotions.hold_of", lambda *of: Hold(CLUSTER, one.specialist, one.record))
-        with refused("on-hold"):
-            answer()
     with monkeypatch.context() as full:
         full.setattr("modelsmith.loop.drifting.write_atomically", no_room)
         with pytest.raises(OSError, match="No space"):
@@ -676,6 +674,79 @@ def test_no_iteration_is_started_for_who_no_longer_serves(jobs):
     one = replace(one, terms=one.terms.model_copy(update={"on_drift": "roll-back"}))
     assert "no longer serves" in answer_drift(world.workspace, one, 1, drift_to(0.2))
     assert world.harness().forge.list("open") == ()
+
+
+def beside_another(world):
+    """A second specialist is exported; the first is deployed, and its contract has a drift answered by an iteration."""
+    for event in ("candidate", "eval-accepted", "artifact-exported"):
+        assert world.merge(world.promote(event, 2)).status == "merged"
+    return ruled(world, 1, on_drift="iterate")
+
+
+@pytest.fixture(scope="module")
+def two_template(waiting_template, advanced):
+    return advanced(waiting_template, "drifting-beside-another", beside_another)
+
+
+@pytest.fixture
+def held(two_template, doors, tmp_path, monkeypatch):
+    """The first is validated and serves; the second was deployed after it and taken back: the cluster is on hold."""
+    monkeypatch.setattr(window, "datetime", Later)
+    monkeypatch.setattr(Jobs, "_go_on", lambda self: ([], {}))
+    world = copied(two_template, tmp_path)
+    doors(world).traffic(3_000, 0.6, 0.6)
+    first = world.draft(1).specialist
+    asked = promote.run(world.workspace, promote.PromoteRequest(cluster=CLUSTER, specialist=first))
+    world.approve(asked.pull, "maya")
+    world.merge(asked.pull)
+    second = world.promote("customer-deployed", 2)
+    world.approve(second, "maya")
+    assert world.merge(second).status == "merged"
+    sync(world.harness())
+    assert rollback.run(world.workspace, rollback.RollbackRequest(cluster=CLUSTER, reason="Wrong.")).status == "merged"
+    sync(world.harness())
+    return world
+
+
+def test_a_drift_seen_by_a_real_door_waits_for_the_end_of_a_real_hold(held):
+    """Callers ask and report over HTTP; a day later the door sees the drift, and an iteration starts after the hold."""
+    said, started = [], Jobs.of(held.workspace)
+
+    async def asks(url):
+        async with aiohttp.ClientSession() as session:
+
+            async def one():
+                body = {"model": CLUSTER, "messages": [{"role": "user", "content": "Why?"}], "max_tokens": 4}
+                async with session.post(f"{url}/chat/completions", json=body) as answer:
+                    assert answer.status == 200
+                    return answer.headers["x-modelsmith-decision"]
+
+            made = [await one() for _ in range(400)]
+            reports = [
+                {"decision_id": one, "metric": "auction_win_rate", "value": int(n % 5 == 0), "idempotency_key": one}
+                for n, one in enumerate(made)
+            ]
+            async with session.post(f"{url}/feedback", json={"reports": reports}) as answer:
+                assert {one["result"] for one in (await answer.json())["results"]} == {"taken"}
+
+    async def scene():
+        async with open_door(held, said) as (keeper, url):
+            await asks(url)
+            keeper.recorder._clock = Clock(lambda: datetime.now(UTC) + timedelta(days=1, minutes=3))
+            keeper._due.set()  # a day later
+            await asyncio.to_thread(until, lambda: any("nothing follows yet (on-hold)" in words for words in said))
+            assert started.count() == 0
+            clear = rollback.RollbackRequest(cluster=CLUSTER, clear_hold=True, reason="The feed is back.")
+            asked = await asyncio.to_thread(rollback.run, held.workspace, clear)
+            held.approve(asked.pull, "oli")
+            assert held.merge(asked.pull).status == "merged"
+            keeper._due.set()
+            await asyncio.to_thread(until, lambda: any("an iteration is started" in words for words in said))
+
+    asyncio.run(scene())
+    (job,) = started.newest()
+    assert (job.asked.operation, job.asked.arguments) == ("iterate", {"cluster": CLUSTER})
+    assert any("drifts: auction_win_rate is 0.2000" in words for words in said)
 
 
 def no_room(*args):
