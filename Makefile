@@ -63,7 +63,7 @@ $(VENV)/.fuzz: $(INSTALLED)
 	@touch $@
 
 $(VENV)/.tests: $(INSTALLED)
-	@$(PIP) --editable '.[inspect]'
+	@$(PIP) --editable '.[inspect,qlora]'
 	@touch $@
 
 cosign:

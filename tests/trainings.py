@@ -15,6 +15,7 @@ from modelsmith.artifacts.seal import seal
 from modelsmith.fleet.executor import Beats, Executor, LocalExecutor, Submitted
 from modelsmith.fleet.folder import HEARTBEAT_FILE, is_whole, lines_since
 from modelsmith.schema.canonical import file_digest
+from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.training import Stage
 from modelsmith.substrates.base_models import listing_digest
 from modelsmith.training import supervisor, worker
@@ -31,6 +32,7 @@ class Case:
     training: Stage
     parent: Path | None = None
     system: str = "Name the cause."
+    rubric: Rubric | None = None
 
     def settings(self, **changes: Any) -> Case:
         return replace(self, training=self.training.model_copy(update=changes))
@@ -50,6 +52,7 @@ def train(
         rows=file_digest(case.rows),
         system=case.system,
         training=case.training,
+        rubric=case.rubric,
     )
     return supervisor.train(folder, job, Inputs(case.rows, case.parent), run_by(case.model), progress, **more)
 

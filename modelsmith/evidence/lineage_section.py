@@ -72,6 +72,7 @@ def lineage_section(evidence: Evidence, cluster: Cluster) -> str:
         ["trained from", safe(facts.parent)],
         ["method", f"{facts.method}, {facts.steps} steps, seed {facts.seed}, final loss {loss}"],
         *_try_rows(evidence),
+        *_quantised_rows(evidence),
         ["rows", f"{facts.rows} generated, {short(facts.rows_digest)}"],
         ["generators", generators],
         *_firewall_rows(evidence),
@@ -115,6 +116,15 @@ def _firewall_rows(evidence: Evidence) -> list[list[str]]:
         ]
         for part in evidence.firewall.parts
     ]
+
+
+def _quantised_rows(evidence: Evidence) -> list[list[str]]:
+    """In which stages the base model was held in 4 bits, where in any."""
+    stages = evidence.training.loaded_in_4bit
+    if not stages:
+        return []
+    which = f" in stage {', '.join(map(str, stages))}" if evidence.training.stages else ""
+    return [["quantised in training", f"the base model, to 4 bits (NF4){which}; the eval's base model is whole"]]
 
 
 def _recovery_rows(evidence: Evidence) -> list[list[str]]:

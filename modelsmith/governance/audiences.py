@@ -57,6 +57,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
                 "datasets",
                 "curves",
                 "tries",
+                "loaded_in_4bit",
             ),
         ),
     },

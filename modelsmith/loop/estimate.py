@@ -21,8 +21,8 @@ FOLDERS = (
 def expected_seconds(cluster_folder: Path, job: TrainJob) -> float | None:
     """Seconds of the job's steps at the median speed of the newest job of its kind; None where there was none.
 
-    Of its kind is what has the same base model, method, batch size and adapter. The start of the worker and, for DPO,
-    the reference come on top.
+    Of its kind is what has the same base model, held in memory alike, method, batch size and adapter. The start of the
+    worker and, for DPO, the reference come on top.
     """
     found = [path for folder in FOLDERS for path in cluster_folder.glob(f"{folder}/{HEARTBEAT_FILE}")]
     for path in sorted(found, key=lambda one: one.stat().st_mtime, reverse=True):
@@ -38,4 +38,4 @@ def expected_seconds(cluster_folder: Path, job: TrainJob) -> float | None:
 
 
 def _kind(job: TrainJob) -> tuple[object, ...]:
-    return job.base, job.training.method, job.training.batch_size, job.training.lora
+    return job.base, job.training.load_in_4bit, job.training.method, job.training.batch_size, job.training.lora

@@ -64,6 +64,9 @@ def training_facts(
         trained_judge=next((one.outcome.judge for one in ran if one.outcome and one.outcome.judge), None),
         curves=_curves(training.folder, ran),
         tries=training.tries,
+        loaded_in_4bit=tuple(
+            number for number, one in enumerate(ran, start=1) if one.outcome and one.stage.load_in_4bit
+        ),
     )
 
 

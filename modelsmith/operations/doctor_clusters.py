@@ -18,6 +18,7 @@ from modelsmith.schema.training import Grpo, stages_of
 from modelsmith.substrates.base_models import look
 from modelsmith.substrates.endpoint.allowed import SETTING, entries, origin, require_allowed
 from modelsmith.substrates.gguf import is_converted
+from modelsmith.training.job import QUANTISES
 from modelsmith.training.tracking import PLACE_OF_MLFLOW
 
 
@@ -39,6 +40,8 @@ def cluster_findings(workspace: Workspace, main: GovernedState) -> Iterator[Find
                 level="ok" if window.confirms else "note",
                 sentence=window.sentence,
             )
+        if any(stage.load_in_4bit for stage in cluster.stages):
+            yield _quantising(f"training of {cluster.cluster}")
         if cluster.tracking:
             yield _tracker(f"tracker of {cluster.cluster}", cluster.tracking.to)
         for subject, source in _models(cluster, judge):
@@ -70,6 +73,14 @@ def _store(workspace: Workspace, cluster: Cluster) -> Finding:
     if os.access(place, os.W_OK):
         return Finding(subject=subject, level="ok", sentence=str(store))
     return Finding(subject=subject, level="bad", sentence=f"{store} is not writable", mend="Mend its permissions.")
+
+
+def _quantising(subject: str) -> Finding:
+    """Whether the library is here that holds a base model in 4 bits; whether the machine can, training finds out."""
+    if importlib.util.find_spec(QUANTISES) is None:
+        sentence = f"load_in_4bit needs {QUANTISES}, which is not installed"
+        return Finding(subject=subject, level="bad", sentence=sentence, mend="pip install 'modelsmith[qlora]'")
+    return Finding(subject=subject, level="ok", sentence=f"{QUANTISES} is here for load_in_4bit")
 
 
 def _tracker(subject: str, name: TrackerName) -> Finding:

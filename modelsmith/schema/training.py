@@ -46,6 +46,9 @@ class Settings(Frozen):
     """Steps between checkpoints; a killed run resumes from the last."""
     gradient_checkpointing: bool = False
     """Keep no layer's activations, and compute them again on the way back: less memory for about a third more time."""
+    load_in_4bit: Annotated[bool, Field(exclude_if=lambda said: not said)] = False
+    """QLoRA: hold the base model in 4 bits (NF4, its scales quantised again) while it is trained. The adapter is for
+    the base model as it is pinned, with which evals answer."""
 
 
 RowShare = Annotated[float, Field(gt=0, le=0.9)]
@@ -187,6 +190,15 @@ class Grpo(Settings):
     def _whole_groups(self) -> Self:
         if self.batch_size % self.group_size:
             raise ValueError(f"batch_size {self.batch_size} is no multiple of group_size {self.group_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _samples_from_what_it_trains(self) -> Self:
+        if self.load_in_4bit and self.sampler == "vllm":
+            raise ValueError(
+                "a vLLM server answers with the whole base model, and load_in_4bit trains over another: leave sampler "
+                "out, or load_in_4bit"
+            )
         return self
 
 

@@ -60,6 +60,10 @@ class CorruptCheckpointError(Exception):
     """A checkpoint whose files are whole could not be loaded; the message is its name."""
 
 
+class HostUnfitError(Exception):
+    """This machine cannot do what the settings ask for; the message says what is missing, and what mends it."""
+
+
 _JUDGE: dict[type[BaseException], FailureClass] = {
     JudgeSpentError: "judge-spent",
     JudgeFailedError: "judge-failed",
@@ -77,7 +81,7 @@ OUTSIDE_ERRORS = (JudgeSpentError, JudgeFailedError, JudgeUnclearError, SamplerF
 whoever started it. A checkpoint of the step before is written."""
 
 
-_TOLD = _JUDGE | _SAMPLER
+_TOLD: dict[type[BaseException], FailureClass] = _JUDGE | _SAMPLER | {HostUnfitError: "host-unfit"}
 """Classes whose message says what happened in words for the person who waits."""
 
 
@@ -194,6 +198,10 @@ _WORDS: dict[FailureClass, tuple[str, str]] = {
     "judge-unclear": (
         "A reply of the judge is no verdict, so an answer could not be rewarded; no reward was made up.",
         "Choose a more able judge model, give it more tokens, or write the instruction more plainly.",
+    ),
+    "host-unfit": (
+        "This machine cannot train as the cluster file asks.",
+        f"Mend that, or change the setting that asks for it. {_AGAIN}",
     ),
     "crash": ("The training worker crashed.", "Read the worker's log in the job's folder."),
     "killed": ("The training worker was killed twice, perhaps for want of memory.", f"Close other programs. {_AGAIN}"),

@@ -49,7 +49,8 @@ def trainer(bench: Bench) -> GRPOTrainer:
     tokens = [prompt_ids(tokenizer, row.messages, job.system, job.chat) for row in rows]
     taught = len(rows) - set_aside(len(rows))
     longest = max(map(len, tokens)) + settings.max_completion_tokens
-    sampler = serve(bench, settings, longest) if by_vllm(settings.sampler) else Sampler(bench.model, tokenizer)
+    served = not settings.load_in_4bit and by_vllm(settings.sampler)
+    sampler = serve(bench, settings, longest) if served else Sampler(bench.model, tokenizer)
     aside = list(zip(rows[taught:], tokens[taught:], strict=True))
     watch = Watch(aside, sampler, bench.signs, settings, bench.reward, job.chat, tokenizer)
     made = _Trainer(

@@ -28,6 +28,9 @@ PARENT_INPUT = f"{INPUTS}/parent"
 ADAPTER_FOLDER = "adapter"
 CHECKPOINT_FOLDER = "checkpoints"
 
+QUANTISES = "bitsandbytes"
+"""The library that holds a base model in 4 bits; of the extra ``qlora``."""
+
 FailureClass = Literal[
     "oom",
     "damaged-input",
@@ -42,6 +45,7 @@ FailureClass = Literal[
     "judge-spent",
     "judge-failed",
     "judge-unclear",
+    "host-unfit",
     "crash",
     "killed",
     "preempted",

@@ -20,21 +20,21 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from modelsmith.evaluation.reward import reward_digest
 from modelsmith.fleet.folder import HEARTBEAT_FILE, RESULT_FILE, lines_since, listing, write_json
 from modelsmith.fleet.yielding import BESIDE_FILE, Yielding
 from modelsmith.schema.beside import BesideServing
 from modelsmith.schema.canonical import content_digest
-from modelsmith.schema.training import Lora, Settings
-from modelsmith.substrates.adapter import load_adapter
+from modelsmith.schema.training import Settings
 from modelsmith.training.checkpoints import is_intact, last_intact, seal_checkpoint
 from modelsmith.training.failures import OUTSIDE_ERRORS, CorruptCheckpointError, StoppedError, classify
 from modelsmith.training.job import (
     ADAPTER_FOLDER,
     CHECKPOINT_FOLDER,
     PARENT_INPUT,
+    QUANTISES,
     ROWS_INPUT,
     JobFile,
     TrainJob,
@@ -42,6 +42,7 @@ from modelsmith.training.job import (
     heartbeats,
 )
 from modelsmith.training.judged import Reward, open_reward
+from modelsmith.training.loading import adapter_as_it_is, load
 from modelsmith.training.recovery import checkpoints_kept, read_recoveries, rows_at_once
 from modelsmith.training.rows import ROW_OF, read_rows
 from modelsmith.training.signs import Signs
@@ -61,9 +62,9 @@ class Bench:
     rows: tuple[Any, ...]
     """Of the method's kind: see `training.rows.ROW_OF`."""
     model: Any
-    """The base model, with the parent's adapter on it if there is one."""
+    """The base model, with the parent's adapter on it if there is one; see `loading.load`."""
     adapter: LoraConfig | None
-    """The new adapter for it, if there is no parent."""
+    """The new adapter for it, if it has none yet."""
     tokenizer: Any
     arguments: dict[str, Any]
     """transformers' ``TrainingArguments`` as every method has them."""
@@ -103,6 +104,7 @@ def run(
         TrippedError: a tripwire was met; a checkpoint is written.
         JudgeSpentError, JudgeFailedError, JudgeUnclearError: an answer could not be rewarded; a checkpoint is written.
         SamplerMissingError, SamplerRefusedError, SamplerFailedError: see `served`.
+        HostUnfitError: this machine cannot do what the settings ask for.
     """
     signs = Signs(folder, stop, _yielding(folder, stop, doors))
     signs.wait_to_begin()
@@ -117,7 +119,9 @@ def run(
 def _run(folder: Path, file: JobFile, base: Path, signs: Signs, build: Build, reward: Reward | None) -> TrainResult:
     bench = _bench(folder, file.job, base, signs, reward)
     with bench.held:
-        return _train(bench, file, build(bench))
+        with adapter_as_it_is(bench.model):
+            trainer = build(bench)
+        return _train(bench, file, trainer)
 
 
 def _train(bench: Bench, file: JobFile, trainer: Any) -> TrainResult:
@@ -178,14 +182,7 @@ def _yielding(folder: Path, stop: threading.Event, doors: Path | None) -> Yieldi
 def _bench(folder: Path, job: TrainJob, base: Path, signs: Signs, reward: Reward | None = None) -> Bench:
     cuda = torch.cuda.is_available()
     tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(
-        str(base), dtype=torch.bfloat16 if cuda else torch.float32, local_files_only=True, use_safetensors=True
-    )
-    adapter = None
-    if job.parent:
-        model = load_adapter(model, folder / PARENT_INPUT, trainable=True)
-    else:
-        adapter = _lora(job.training.lora, model)
+    model, adapter = load(base, job.training, folder / PARENT_INPUT if job.parent else None)
     made = read_recoveries(folder)
     at_once = rows_at_once(job, made)
     arguments = _arguments(job.training, folder / CHECKPOINT_FOLDER, cuda) | {
@@ -204,24 +201,7 @@ def _bench(folder: Path, job: TrainJob, base: Path, signs: Signs, reward: Reward
         arguments,
         signs,
         reward,
-    )
-
-
-def _lora(lora: Lora, model: Any) -> LoraConfig:
-    layers = model.config.num_hidden_layers
-    head = model.get_output_embeddings()
-    linear = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    }
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=sorted(linear),
-        layers_to_transform=list(range(max(0, layers - lora.top_layers), layers)) if lora.top_layers else None,
-        task_type="CAUSAL_LM",
+        used={QUANTISES: version(QUANTISES)} if job.training.load_in_4bit else {},
     )
 
 

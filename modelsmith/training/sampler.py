@@ -18,6 +18,7 @@ from peft.tuners.lora import LoraLayer
 
 from modelsmith.substrates.decoding import Written, decode, end_tokens, for_small_batches, share
 from modelsmith.substrates.local import BATCH
+from modelsmith.training.loading import computes_in, is_4bit
 
 ADAPTER = "default"
 """Name under which PEFT and TRL keep the adapter that is trained."""
@@ -33,9 +34,9 @@ class Sampler:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         """``model``: with or without an adapter, and before a trainer has put its hands on it."""
         base = model.get_base_model() if hasattr(model, "peft_config") else model
-        self._twin = _twin(base)
+        self._twin = None if is_4bit(base) else _twin(base)
         self._pad = tokenizer.pad_token_id or 0
-        self._ends = torch.tensor(end_tokens(self._twin, tokenizer))
+        self._ends = torch.tensor(end_tokens(base, tokenizer))
 
     def draw(
         self, trained: Any, prompts: Sequence[list[int]], answers: int, limit: int, temperature: float, seed: int
@@ -56,16 +57,15 @@ class Sampler:
         self, trained: Any, prompts: Sequence[list[int]], choose: Any, answers: int, limit: int
     ) -> list[Written]:
         order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
-        self._twin.to(trained.device)  # what a trainer moved are the weights, which are shared; buffers are not
         size = max(1, BATCH[trained.device.type] // answers)
         found: dict[int, Written] = {}
         ends = self._ends.to(trained.device)
-        with torch.inference_mode(), self._merged(trained):
-            shared = share(self._twin, prompts)
+        with torch.inference_mode(), self._decoding(trained) as model:
+            shared = share(model, prompts)
             for start in range(0, len(order), size):
                 batch = order[start : start + size]
                 for one in decode(
-                    self._twin, [prompts[index] for index in batch], shared, choose,
+                    model, [prompts[index] for index in batch], shared, choose,
                     limit=limit, ends=ends, pad=self._pad, answers=answers,
                 ):  # fmt: skip
                     number = batch[one.number // answers] * answers + one.number % answers
@@ -73,21 +73,37 @@ class Sampler:
         return [found[number] for number in sorted(found)]
 
     @contextmanager
-    def _merged(self, trained: Any) -> Iterator[None]:
-        layers = dict(trained.get_base_model().named_modules())
-        linear = {name: module for name, module in self._twin.named_modules() if isinstance(module, torch.nn.Linear)}
-        before = {name: module.weight for name, module in linear.items()}
-        small = self._twin.device.type == "cpu"
-        try:
-            for name, module in linear.items():
-                weight, layer = module.weight, layers[name]
-                if isinstance(layer, LoraLayer):
-                    weight = weight + layer.get_delta_weight(ADAPTER).to(weight.dtype)
-                module.weight = torch.nn.Parameter(for_small_batches(weight) if small else weight, requires_grad=False)
-            yield
-        finally:
-            for name, module in linear.items():
-                module.weight = before[name]
+    def _decoding(self, trained: Any) -> Iterator[Any]:
+        """The model to decode with, whose weights are those of the trained one."""
+        if self._twin is None:
+            training = trained.training
+            trained.eval()
+            try:
+                yield trained.get_base_model()
+            finally:
+                trained.train(training)
+        else:
+            self._twin.to(trained.device)  # what a trainer moved are the weights, which are shared; buffers are not
+            with _merged(self._twin, trained):
+                yield self._twin
+
+
+@contextmanager
+def _merged(twin: Any, trained: Any) -> Iterator[None]:
+    layers = dict(trained.get_base_model().named_modules())
+    linear = {name: module for name, module in twin.named_modules() if isinstance(module, torch.nn.Linear)}
+    before = {name: module.weight for name, module in linear.items()}
+    small = twin.device.type == "cpu"
+    try:
+        for name, module in linear.items():
+            weight, layer = module.weight, layers[name]
+            if isinstance(layer, LoraLayer):
+                weight = weight + layer.get_delta_weight(ADAPTER).to(weight.dtype)
+            module.weight = torch.nn.Parameter(for_small_batches(weight) if small else weight, requires_grad=False)
+        yield
+    finally:
+        for name, module in linear.items():
+            module.weight = before[name]
 
 
 def disagreement(trained: Any, prompt: Sequence[int], greedy: Written) -> str | None:
@@ -105,7 +121,7 @@ def disagreement(trained: Any, prompt: Sequence[int], greedy: Written) -> str | 
         trained.train(training)
     taken = logits.gather(1, ids[0, len(prompt) :, None])[:, 0]
     short = (logits.max(dim=-1).values - taken).max().item()
-    if short <= TIE.get(next(trained.parameters()).dtype, TIE[torch.float32]):
+    if short <= TIE.get(computes_in(trained), TIE[torch.float32]):
         return None
     return f"a token of a greedy answer falls {short:.3g} short of the likeliest"
 

@@ -101,8 +101,8 @@ def train(
             ``training-sampler-refused``, ``judged-reward``, ``judge-is-trained``, ``judge-calls-few``.
         IntegrityFailure: ``training-damaged-input``, ``training-weights-differ``, ``reward-differs``.
         InfrastructureFailure: ``job-busy``, ``training-oom``, ``training-disk-full``, ``training-crash``,
-            ``training-killed``, ``training-stalled``, ``training-corrupt-checkpoint``, ``training-judge-failed``,
-            ``training-sampler-missing``, ``training-sampler-failed``.
+            ``training-host-unfit``, ``training-killed``, ``training-stalled``, ``training-corrupt-checkpoint``,
+            ``training-judge-failed``, ``training-sampler-missing``, ``training-sampler-failed``.
         KeyboardInterrupt: interrupted; the worker has ended.
     """
     if job.training.method not in METHODS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelsmith.operations.doctor_clusters import _endpoint, _model
+from modelsmith.operations.doctor_clusters import _endpoint, _model, _quantising
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import sha256
 from modelsmith.schema.source import BaseModelSource, Endpoint
@@ -58,6 +58,14 @@ def test_a_hub_s_model_that_was_never_fetched_is_not_at_hand(tmp_path, found, mo
     monkeypatch.setattr(huggingface_hub, "snapshot_download", nothing_local)
     (finding,) = found("hf://org/name@main")
     assert (finding.level, finding.sentence) == ("note", "not on this machine; it is fetched at first use")
+
+
+def test_training_in_4_bits_needs_its_library(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    missing = _quantising("training of c")
+    assert (missing.level, missing.mend) == ("bad", "pip install 'modelsmith[qlora]'")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert _quantising("training of c").level == "ok"
 
 
 def test_a_baseline_needs_leave_and_its_key(monkeypatch):

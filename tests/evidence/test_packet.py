@@ -209,7 +209,7 @@ def test_a_score_at_its_threshold_never_looks_as_it_is_not(evidence, cluster, pa
     assert (float(figure) >= float(threshold)) == (value >= 0.7) == (result == "PASS")
 
 
-def test_certificate_and_what_was_mended_stand_beside_the_lineage(evidence, cluster):
+def test_certificate_and_what_training_did_stand_beside_the_lineage(evidence, cluster):
     parts = (
         PartOverlap(part="core", texts=12, similarity=0.41, overlap=0.125),
         PartOverlap(part="held_out", texts=30, similarity=0.38, overlap=0.0),
@@ -218,7 +218,7 @@ def test_certificate_and_what_was_mended_stand_beside_the_lineage(evidence, clus
     found = evidence.model_copy(
         update={
             "firewall": Firewall(rows=evidence.training.rows_digest, parts=parts),
-            "training": evidence.training.model_copy(update={"recoveries": (mended,)}),
+            "training": evidence.training.model_copy(update={"recoveries": (mended,), "loaded_in_4bit": (1,)}),
         }
     )
     text = packet(found, cluster)
@@ -227,5 +227,6 @@ def test_certificate_and_what_was_mended_stand_beside_the_lineage(evidence, clus
         "firewall, core | 12 texts; nearest pair 0.41 alike; at most 12.5% of a text's words stand in the rows",
         "firewall, held out | 30 texts; nearest pair 0.38 alike; at most 0.0% of a text's words stand in the rows",
         "mended in stage 1 | oom: smaller-batch, 4 rows at once",
+        "quantised in training | the base model, to 4 bits (NF4); the eval's base model is whole",
     ):
         assert line in text

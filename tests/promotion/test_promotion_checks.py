@@ -324,6 +324,17 @@ def test_a_candidate_of_several_stages_passes_also_where_one_had_no_pairs(recipe
         assert failures(recipe, files) == {}
 
 
+def test_a_candidate_says_of_which_stages_the_base_was_held_in_4_bits(repository):
+    """Of those that main asks it of, and that were trained."""
+    document = yaml.safe_load(repository.main.tree.read("clusters/rtb-pricing/cluster.yaml"))
+    document["training"] = [SFT, DPO | {"load_in_4bit": True}]
+    asks = repository.commit({"clusters/rtb-pricing/cluster.yaml": yaml.safe_dump(document, sort_keys=False).encode()})
+    empty = {"rows": 0, "rows_digest": None, "steps": 0, "skipped": "no-pairs"}
+    for second, said, sound in (({}, (2,), True), ({}, (), False), (empty, (), True), (empty, (2,), False)):
+        _, files = candidate(asks, **staged(asks, {}, second, loaded_in_4bit=said))
+        assert ("training" not in failures(asks, files)) == sound, (second, said)
+
+
 def test_a_candidate_of_the_first_stages_passes_where_a_plateau_adds_more(recipe):
     facts = staged(recipe)
     (first, _) = facts["stages"]
@@ -352,6 +363,7 @@ def test_a_candidate_of_the_first_stages_passes_where_a_plateau_adds_more(recipe
         ({}, {"seed": 18}, {}, "stage 2: trained by other settings"),
         ({}, {"rows": 7}, {}, "stage 2: trained on 7 rows"),
         ({}, {}, {"rows_digest": DIGEST}, "does not follow"),
+        ({}, {}, {"loaded_in_4bit": (1,)}, "held in 4 bits in other stages"),
         ({}, {}, {"stages": ()}, "names other stages"),
         ({}, {}, {"method": "sft"}, "does not follow"),
         ({}, {}, {"curves": (curve(1, 4),)}, "curves are of other stages"),

@@ -27,7 +27,7 @@ from modelsmith.schema.scenario import Message
 from modelsmith.schema.training import Grpo, Lora, Tripwires
 from modelsmith.schema.training_row import Prompt
 from modelsmith.substrates.base_models import listing_digest
-from modelsmith.training import grpo, run, supervisor, worker
+from modelsmith.training import grpo, run, sampler, supervisor, worker
 from modelsmith.training.checkpoints import is_intact
 from modelsmith.training.job import Heartbeat, Inputs, JobFile, TrainJob, TrainResult, WorkerError, heartbeats, place
 from modelsmith.training.judged import Reward
@@ -35,7 +35,7 @@ from modelsmith.training.measures import Measures, tripped
 from modelsmith.training.packing import Tokens, pack_answers
 from modelsmith.training.recovery import Recovery
 from modelsmith.training.rows import read_rows, write_rows
-from modelsmith.training.sampler import Sampler, disagreement
+from modelsmith.training.sampler import disagreement
 from modelsmith.training.signs import Signs
 
 STEPS = 6
@@ -266,10 +266,10 @@ def test_a_sampler_with_other_weights_than_the_trained_ends_the_training(
     tiny_model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def stale(self: Sampler, trained: Any) -> Iterator[None]:
+    def stale(twin: Any, trained: Any) -> Iterator[None]:
         yield
 
-    monkeypatch.setattr(Sampler, "_merged", stale)
+    monkeypatch.setattr(sampler, "_merged", stale)
     folder = prepared(tmp_path / "job", tiny_model, rows, learning_rate=0.3)
     assert work(folder, tiny_model) == 1
     assert failure(folder).failure == "weights-differ"
