@@ -220,9 +220,7 @@ class TrainingFacts(Frozen):
     tries: SeedTries | None = None
     """Every training of which this is the best held in, itself among them; the rest speaks of this one alone. None
     where the cluster asks for one training only."""
-    loaded_in_4bit: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...], Field(exclude_if=lambda numbers: not numbers)
-    ] = ()
+    loaded_in_4bit: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Numbers of the stages, counted from 1, in which the base model was held in 4 bits while it was trained. What
     answers in evals is the base model as it is pinned."""
 

@@ -180,6 +180,11 @@ def test_where_the_machine_cannot_quantise_the_error_says_so(
     assert "no backend" in caught.value.message
 
 
+def test_answers_of_a_server_are_none_of_a_base_in_4_bits() -> None:
+    with pytest.raises(ValueError, match="a vLLM server answers with the whole base model"):
+        Grpo(method="grpo", sampler="vllm", load_in_4bit=True)
+
+
 def test_a_job_without_it_is_the_job_that_it_was_and_with_it_another(tiny_model: Path) -> None:
     digest = "sha256:" + "0" * 64
     plain, small = (
