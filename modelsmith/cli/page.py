@@ -118,7 +118,7 @@ class Page:
         """A rendering of ours in Markdown: set on a terminal, behind a bar; as it is elsewhere."""
         shown = "\n".join(visible(line) for line in text.split("\n"))
         if self._console is None:
-            self._stream.write(shown + "\n")
+            self._stream.write("\n".join(map(_no_command, shown.split("\n"))) + "\n")
             return
         from rich.markdown import Markdown
         from rich.text import Text
@@ -135,7 +135,7 @@ class Page:
             (visible(part), None) if isinstance(part, str) else (visible(part.text), part.style) for part in parts
         ]
         if self._console is None:
-            self._stream.write(f"{start}{''.join(text for text, _ in pieces)}\n")
+            self._stream.write(_no_command(f"{start}{''.join(text for text, _ in pieces)}") + "\n")
             return
         from rich.text import Text
 
@@ -166,11 +166,25 @@ def write_json(value: Any, stream: TextIO | None = None) -> None:
 
     So a terminal shows it as it is, whatever its encoding, and every parser reads the same strings back.
     """
-    line = json.dumps(value, ensure_ascii=True, default=str) + "\n"
+    line = json.dumps(value, ensure_ascii=True, default=str).replace("##[", "##\\u005b") + "\n"
     if stream is None:
         sys.stdout.write(line)
     else:
         stream.write(line)
+
+
+def _no_command(line: str) -> str:
+    r"""The line as the log of a workflow shows it, and obeys nothing in it.
+
+    GitHub's runner takes commands from what a step prints: ``::name`` where a line begins, and ``##[name]`` anywhere
+    (actions/runner, ``ActionCommand``). They hide words from the log, or put up errors of somebody's choice.
+
+    >>> print(_no_command("  A title ##[add-mask]e"), _no_command("::error::No."))
+      A title ##\u005badd-mask]e \u003a:error::No.
+    """
+    line = line.replace("##[", "##\\u005b")
+    begin = len(line) - len(line.lstrip())
+    return f"{line[:begin]}\\u003a{line[begin + 1 :]}" if line.startswith("::", begin) else line
 
 
 def _parts(value: Parts) -> Sequence[Part]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import io
+import json
 import os
 import pty
 import re
@@ -17,6 +19,7 @@ import pytest
 from attacker import HARNESS, NOBODY, refused
 
 import modelsmith
+from modelsmith.cli.page import Page, write_json
 from modelsmith.forges.port import Proposal
 from modelsmith.governance.states import record_folder
 from modelsmith.operations import pr_list, pr_show
@@ -252,3 +255,21 @@ def test_the_reviewer_sees_whose_key_signed_each_commit(fresh):
     number = fresh.open(head, "petra")
     (commit,) = shown(fresh, number).proposal.commits
     assert (commit.id, commit.signer, commit.author) == (head, None, "Maya <maya@example.org>")
+
+
+@pytest.mark.parametrize("said", ["##[add-mask]e", "x ##[group]", "::error::No.", " ::stop-commands::x", "#" + "##[x]"])
+def test_no_words_of_others_are_commands_to_a_workflows_runner(said):
+    """A title printed in a job's log hides words from it, or puts up errors: prevented, the command is spelled out."""
+    stream = io.StringIO()
+    page = Page(stream)
+    page.line(said, indent=0)
+    page.line("receipts of 1: ", said)
+    page.line("##", "[add-mask]e", said)
+    page.rows([(said, said), ("title", ("##", "[group]"))])
+    page.table([said, "b"], [[said, said]])
+    page.words(f"{said}\n{said}")
+    page.markdown(f"{said}\n\n{said}")
+    write_json({said: [said]}, stream)
+    lines = stream.getvalue().splitlines()
+    assert [line for line in lines if "##[" in line or line.lstrip().startswith("::")] == []
+    assert json.loads(lines[-1]) == {said: [said]}
