@@ -60,7 +60,7 @@ def train_stage(workspace: Workspace, run: RunResult, number: int | None, method
         raise InvalidInput(
             "no-failures", f"The run {run.tag} has no failure to learn from.", "Train with --target all.", tag=run.tag
         )
-    what = [run.run_id, content_digest(stage, {"judge_calls"}), aim, governed.rubric_digest]
+    what = [run.run_id, content_digest(stage, {"judge_calls", "gpu_memory_share"}), aim, governed.rubric_digest]
     what += [*map(content_digest, governed.generators), *map(content_digest, governed.datasets)]
     folder = workspace.cluster_folder(run.cluster) / "trained" / digest(what).removeprefix("sha256:")[:16]
     recipe = Recipe(workspace, cluster, governed)

@@ -30,10 +30,7 @@ def cluster_findings(workspace: Workspace, main: GovernedState) -> Iterator[Find
         cluster = load_cluster(main.tree, path.split("/")[1])
         judge = load_eval_set(main.tree, cluster.eval_set).evalset.judge
         yield _store(workspace, cluster)
-        if cluster.engine == "vllm":
-            yield _vllm(f"engine of {cluster.cluster}")
-        if any(isinstance(stage, Grpo) and stage.sampler == "vllm" for stage in stages_of(cluster.training)):
-            yield _vllm(f"sampler of {cluster.cluster}")
+        yield from _vllm(cluster)
         if window := sight(cluster.rollback, cluster.deployment.traffic_share):
             yield Finding(
                 subject=f"window of {cluster.cluster}",
@@ -94,13 +91,19 @@ def _tracker(subject: str, name: TrackerName) -> Finding:
     return Finding(subject=subject, level="ok", sentence=f"{name} gets the figures of trainings")
 
 
-def _vllm(subject: str) -> Finding:
+def _vllm(cluster: Cluster) -> Iterator[Finding]:
+    """Whether vLLM is here, for each purpose that the cluster says it is for."""
     from modelsmith.substrates.vllm.environment import find_python
 
-    try:
-        return Finding(subject=subject, level="ok", sentence=f"vLLM, by {find_python()}")
-    except ModelsmithError as error:
-        return Finding(subject=subject, level="bad", sentence=error.message, mend=error.mend)
+    stages = stages_of(cluster.training)
+    sampled = any(isinstance(stage, Grpo) and stage.sampler == "vllm" for stage in stages)
+    for what, asked in (("engine", cluster.engine == "vllm"), ("sampler", sampled)):
+        subject = f"{what} of {cluster.cluster}"
+        try:
+            if asked:
+                yield Finding(subject=subject, level="ok", sentence=f"vLLM, by {find_python()}")
+        except ModelsmithError as error:
+            yield Finding(subject=subject, level="bad", sentence=error.message, mend=error.mend)
 
 
 def _model(workspace: Workspace, subject: str, source: BaseModelSource) -> Iterator[Finding]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from modelsmith.operations.doctor_clusters import _endpoint, _model, _quantising
+import modelsmith
+from modelsmith.operations.doctor_clusters import _endpoint, _model, _quantising, _vllm
+from modelsmith.repository.load import load_cluster
+from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import sha256
 from modelsmith.schema.source import BaseModelSource, Endpoint
+from modelsmith.schema.training import Grpo
 from modelsmith.substrates.base_models import listing_digest
 from modelsmith.substrates.endpoint.allowed import entries
 
@@ -66,6 +72,16 @@ def test_training_in_4_bits_needs_its_library(monkeypatch):
     assert (missing.level, missing.mend) == ("bad", "pip install 'modelsmith[qlora]'")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert _quantising("training of c").level == "ok"
+
+
+def test_vllm_is_looked_for_where_a_stage_samples_by_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELSMITH_VLLM", str(tmp_path / "nowhere"))
+    cluster = load_cluster(WorkTree(Path(modelsmith.__file__).parents[1]), "rtb-pricing")
+    assert list(_vllm(cluster)) == []
+    by_vllm = cluster.model_copy(update={"training": Grpo(method="grpo", sampler="vllm")})
+    (finding,) = _vllm(by_vllm)
+    assert (finding.subject, finding.level) == ("sampler of rtb-pricing", "bad")
+    assert "make vllm" in finding.mend
 
 
 def test_a_baseline_needs_leave_and_its_key(monkeypatch):

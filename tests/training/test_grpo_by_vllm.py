@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+from training import test_judged_reward as judged
 from training.brain import Brain
 from training.test_grpo import RUBRIC, SETTINGS, rows
 from trainings import Thread, Watched
@@ -153,6 +154,22 @@ def test_a_server_that_dies_is_started_again_and_nothing_is_lost(brain: Brain, t
         calm.adapter / "adapter_model.safetensors"
     )
     assert len((notes / "starts").read_text().splitlines()) == 3
+
+
+def test_a_judge_rewards_what_a_server_writes_too(
+    brain: Brain, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server dies midway; what the judge has said counts once."""
+    world = judged.local(tmp_path, tiny_model)
+    monkeypatch.setattr(judged, "SETTINGS", judged.SETTINGS.model_copy(update={"sampler": "vllm"}))
+    brain.dies_at = 10
+    beats: list[Heartbeat] = []
+    outcome = world.train(tmp_path / "job", heard=beats)
+    assert brain.asked > 10
+    assert [one.failure for one in outcome.recoveries] == ["sampler-failed"]
+    assert [one.step for one in beats] == [1, 2, 3, 4]
+    assert (outcome.judge, outcome.versions["vllm"][:4]) == (world.judge.identity, "vllm")
+    assert 0 < (beats[-1].judge_calls or 0) <= judged.all_steps(judged.SETTINGS, judged.ROWS)
 
 
 def test_a_server_that_never_starts_ends_it_after_a_bounded_number(
