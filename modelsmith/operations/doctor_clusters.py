@@ -14,7 +14,7 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster, TrackerName
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.source import BaseModelSource, Endpoint, JudgeModel
-from modelsmith.schema.training import Grpo, stages_of
+from modelsmith.schema.training import Grpo
 from modelsmith.substrates.base_models import look
 from modelsmith.substrates.endpoint.allowed import SETTING, entries, origin, require_allowed
 from modelsmith.substrates.gguf import is_converted
@@ -95,8 +95,7 @@ def _vllm(cluster: Cluster) -> Iterator[Finding]:
     """Whether vLLM is here, for each purpose that the cluster says it is for."""
     from modelsmith.substrates.vllm.environment import find_python
 
-    stages = stages_of(cluster.training)
-    sampled = any(isinstance(stage, Grpo) and stage.sampler == "vllm" for stage in stages)
+    sampled = any(isinstance(stage, Grpo) and stage.sampler == "vllm" for stage in cluster.stages)
     for what, asked in (("engine", cluster.engine == "vllm"), ("sampler", sampled)):
         subject = f"{what} of {cluster.cluster}"
         try:
