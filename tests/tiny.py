@@ -70,6 +70,47 @@ def write_tiny_model(folder: Path, hidden: int = 32) -> str:
     return listing_digest(folder)
 
 
+def write_tiny_encoder(folder: Path, pooling: str = "mean", window: int = 48) -> str:
+    """Write a Bert of random weights as sentence-transformers lays a folder out; return the digest that pins it."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["[PAD]", "[CLS]", "[SEP]"]
+    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate([*special, *letters])}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
+    )  # fmt: skip
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(fast), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=512,
+    )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    BertModel(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    modules = [("0", "", "Transformer"), ("1", "1_Pooling", "Pooling"), ("2", "2_Normalize", "Normalize")]
+    written: dict[str, object] = {
+        "modules.json": [
+            {"idx": n, "name": name, "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for n, (name, path, kind) in enumerate(modules)
+        ],
+        "1_Pooling/config.json": {
+            f"pooling_mode_{mode}": mode.startswith(pooling) for mode in ("cls_token", "mean_tokens", "lasttoken")
+        },
+        "sentence_bert_config.json": {"max_seq_length": window, "do_lower_case": False},
+    }
+    for name, value in written.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(value))
+    return listing_digest(folder)
+
+
 def write_gguf(folder: Path, path: Path) -> None:
     """What llama.cpp's converter writes of a Llama: tensors by its names, queries and keys in its order.
 

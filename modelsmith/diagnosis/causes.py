@@ -18,6 +18,7 @@ from modelsmith.schema.base import Slug
 from modelsmith.schema.diagnosis import CauseKind
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.rubric import JsonFieldCheck, RubricPoint
+from modelsmith.substrates.embedder import Embedder
 
 APART: Final = 2
 """Cases that make a wrong value a cause of its own; those of fewer stay together as ``various``."""
@@ -53,8 +54,15 @@ class Group(NamedTuple):
     """For ``topic``: failed and all scenarios that speak of it."""
 
 
-def groups(governed: GovernedSet, read: Read) -> Iterator[Group]:
-    """The cases by cause.
+class _Topics(NamedTuple):
+    """What topics are made of."""
+
+    read: Read
+    embedder: Embedder | None
+
+
+def groups(governed: GovernedSet, read: Read, embedder: Embedder | None) -> Iterator[Group]:
+    """The cases by cause; topics by the embedder, and by words without one.
 
     Raises:
         InfrastructureFailure: ``extra-missing``, see `topics`.
@@ -64,7 +72,7 @@ def groups(governed: GovernedSet, read: Read) -> Iterator[Group]:
     for case in read.cases:
         together.setdefault((case.scenario.capability, _weightiest(points, case)), []).append(case)
     for (capability, point), cases in together.items():
-        yield from _split(capability, points[point] if point else None, cases, read)
+        yield from _split(capability, points[point] if point else None, cases, _Topics(read, embedder))
 
 
 def _weightiest(points: Mapping[Slug, RubricPoint], case: Case) -> Slug | None:
@@ -73,7 +81,7 @@ def _weightiest(points: Mapping[Slug, RubricPoint], case: Case) -> Slug | None:
     return max((point for point in points.values() if point.id in case.missed), key=lambda one: one.weight).id
 
 
-def _split(capability: Slug, point: RubricPoint | None, cases: Sequence[Case], read: Read) -> Iterator[Group]:
+def _split(capability: Slug, point: RubricPoint | None, cases: Sequence[Case], topics_of: _Topics) -> Iterator[Group]:
     if point is None:
         yield Group(Cause(capability, None, "form"), tuple(cases))
         return
@@ -82,7 +90,7 @@ def _split(capability: Slug, point: RubricPoint | None, cases: Sequence[Case], r
         by_cause.setdefault(Cause(capability, point.id, kind, detail), []).append(case)
     for cause, some in by_cause.items():
         if cause.kind in ("answer", "various"):
-            yield from _by_topic(cause, some, read)
+            yield from _by_topic(cause, some, topics_of)
         else:
             yield Group(cause, tuple(some))
 
@@ -105,9 +113,9 @@ def _answered(point: RubricPoint, cases: Sequence[Case]) -> Iterator[tuple[Case,
             yield (case, "unknown-value", "") if value is None else (case, "value", value)
 
 
-def _by_topic(cause: Cause, cases: Sequence[Case], read: Read) -> Iterator[Group]:
+def _by_topic(cause: Cause, cases: Sequence[Case], topics_of: _Topics) -> Iterator[Group]:
     """The cases, those apart that keep to one topic."""
-    topic = topics(read.asked[cause.capability])
+    topic = topics(topics_of.read.asked[cause.capability], topics_of.embedder)
     kept = kept_to([case.scenario.id for case in cases], topic)
     for name, asked in sorted(kept.items()):
         some = tuple(case for case in cases if topic[case.scenario.id] == name)

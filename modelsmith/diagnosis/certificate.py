@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from modelsmith.diagnosis.firewall import Scored, ScoredText, scored_texts
-from modelsmith.schema.evidence import Firewall, PartOverlap, ScoredPart
+from modelsmith.diagnosis.meaning import Meaning, nearness
+from modelsmith.schema.base import ScoredPart
+from modelsmith.schema.evidence import Firewall, PartOverlap
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.training_row import TrainingRow
 from modelsmith.texts.overlap import most_overlap
@@ -20,13 +22,16 @@ def scored_parts(governed: GovernedSet) -> Mapping[ScoredPart, Sequence[ScoredTe
     return found
 
 
-def certificate(governed: GovernedSet, rows: Sequence[TrainingRow], rows_digest: str) -> Firewall:
+def certificate(
+    governed: GovernedSet, rows: Sequence[TrainingRow], rows_digest: str, meaning: Meaning | None = None
+) -> Firewall:
     """What of the batch stands in scored texts.
 
     Args:
         governed: What is scored.
         rows: The batch, with the answers that it teaches.
         rows_digest: Its digest, as the training statement has it.
+        meaning: Policy's limits in meaning, where it sets any.
     """
     batch = ["\n".join([*(message.content for message in row.messages), row.answer]) for row in rows]
     return Firewall(
@@ -40,6 +45,7 @@ def certificate(governed: GovernedSet, rows: Sequence[TrainingRow], rows_digest:
             )
             for part, texts in scored_parts(governed).items()
         ),
+        meaning=nearness(rows, scored_texts(governed), meaning) if meaning else None,
     )
 
 

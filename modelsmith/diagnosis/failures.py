@@ -14,6 +14,7 @@ from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.rubric import JsonFieldCheck
 from modelsmith.schema.run import Observation
 from modelsmith.schema.scenario import Scenario
+from modelsmith.substrates.embedder import Embedder
 
 RISK_WEIGHT: Final = {"low": 1, "medium": 2, "high": 3}
 HIGH_SHARE: Final = 0.5
@@ -25,11 +26,13 @@ PATTERN_SHARE: Final = 0.5
 _SEVERITIES: Final[tuple[Severity, ...]] = ("high", "medium", "low")
 
 
-def failure_clusters(governed: GovernedSet, observations: Iterable[Observation]) -> tuple[FailureCluster, ...]:
+def failure_clusters(
+    governed: GovernedSet, observations: Iterable[Observation], embedder: Embedder | None = None
+) -> tuple[FailureCluster, ...]:
     """The failures of a run, grouped by capability and cause, most severe first (see `FailureCluster`).
 
     A case is a scenario: it misses a point when any of its wordings or repeats does. Observations that ended in an
-    error carry no verdict and count neither as asked nor as failed.
+    error carry no verdict and count neither as asked nor as failed. With an ``embedder`` topics go by meaning.
 
     Raises:
         IntegrityFailure: ``held-out-in-diagnosis`` when an observation is of a held-out scenario.
@@ -37,7 +40,9 @@ def failure_clusters(governed: GovernedSet, observations: Iterable[Observation])
         InfrastructureFailure: ``extra-missing``, see `topics`.
     """
     read = read_cases(governed, observations)
-    clusters = [_cluster(governed, group, read.asked[group.cause.capability]) for group in groups(governed, read)]
+    clusters = [
+        _cluster(governed, group, read.asked[group.cause.capability]) for group in groups(governed, read, embedder)
+    ]
     return tuple(sorted(clusters, key=_order))
 
 

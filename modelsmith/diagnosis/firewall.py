@@ -18,7 +18,7 @@ from typing import Final, Generic, Literal, NamedTuple, TypeVar
 from pydantic import JsonValue
 
 from modelsmith.points.answers import read_answer
-from modelsmith.schema.evidence import ScoredPart
+from modelsmith.schema.base import ScoredPart
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.scenario import Scenario
 from modelsmith.schema.training_row import TrainingRow
@@ -58,6 +58,8 @@ class Dropped(NamedTuple):
     text: str
     """The nearest text; empty when it is a held-out scenario's."""
     similarity: float
+    """Of the words; the cosine, where it is near by meaning."""
+    by: Literal["words", "meaning"] = "words"
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,11 @@ def scored_texts(governed: GovernedSet) -> tuple[ScoredText, ...]:
         for text, variant in _texts(scenario).items()
     ]
     hidden = {scenario.id for scenario in governed.held_out}
-    taught = {text for one in governed.generators for text in _written(one.turn(one.first_values()))}
+    taught = {text for one in governed.generators for text in own_words(one.turn(one.first_values()))}
     labelled = [
         ScoredText(HELD_OUT if label.scenario in hidden else label.scenario, text, "answer", "labels")
         for label in governed.labels
-        for text in _written(label.answer)
+        for text in own_words(label.answer)
         if text not in taught
     ]
     return (*asked, *labelled)
@@ -108,7 +110,7 @@ def separate(rows: Sequence[Row], texts: Iterable[ScoredText], limit: float) -> 
     for position, (row, search) in enumerate(zip(rows, scored.searches(rows), strict=True)):
         near, similarity = search(min(limit, nearest))
         if near is not None and similarity >= limit:
-            dropped.append(_dropped(position, near, similarity))
+            dropped.append(dropped_for(position, near, similarity))
         else:
             kept.append(row)
             nearest = max(nearest, similarity)
@@ -121,7 +123,7 @@ def nearest_rows(rows: Sequence[TrainingRow], texts: Iterable[ScoredText], most:
     for position, search in enumerate(scored.searches(rows)):
         near, similarity = search(found[-1].similarity if len(found) == most else 0.0)
         if near is not None:
-            found.append(_dropped(position, near, similarity))
+            found.append(dropped_for(position, near, similarity))
             found = sorted(found, key=lambda one: -one.similarity)[:most]
     return tuple(found)
 
@@ -143,7 +145,7 @@ class Scored:
 
     def searches(self, rows: Sequence[TrainingRow]) -> Iterator[Callable[[float], tuple[ScoredText | None, float]]]:
         """For each row, in their order, what `nearest` gives by ``least``; many rows are prepared together."""
-        probes, answers = [_probes(row) for row in rows], [_written(row.answer) for row in rows]
+        probes, answers = [_probes(row) for row in rows], [own_words(row.answer) for row in rows]
         of_questions = self._of_questions.searches([probe for some in probes for probe in some])
         of_answers = self._of_answers.searches([text for some in answers for text in some])
         for some, texts in zip(probes, answers, strict=True):
@@ -179,7 +181,7 @@ class Loss(NamedTuple):
         where = "its answer" if near.kind == "answer" else f"template {self.template}"
         return (
             f"{self.generator}: {self.dropped} of {self.rows} rows are too near to scored texts; "
-            f"{where} is {near.similarity:.2f} like {what} {whose}"
+            f"{where} is {near.similarity:.2f} like {what} {whose}{', by meaning' if near.by == 'meaning' else ''}"
         )
 
 
@@ -196,8 +198,9 @@ def losses(rows: Sequence[Row], separation: Separation[Row]) -> tuple[Loss, ...]
     return tuple(sorted(found, key=lambda loss: (-loss.dropped / loss.rows, loss.generator)))
 
 
-def _dropped(row: int, near: ScoredText, similarity: float) -> Dropped:
-    return Dropped(row, near.scenario, near.kind, "" if near.scenario == HELD_OUT else near.text, similarity)
+def dropped_for(row: int, near: ScoredText, similarity: float, by: Literal["words", "meaning"] = "words") -> Dropped:
+    """The row at this place with the text that it is near to, which is kept back where it is held out."""
+    return Dropped(row, near.scenario, near.kind, "" if near.scenario == HELD_OUT else near.text, similarity, by)
 
 
 def _begin(text: str) -> str:
@@ -224,16 +227,16 @@ def _probes(row: TrainingRow) -> tuple[str, str]:
     return conversation, f"{conversation}\n{row.answer}"
 
 
-def _written(answer: str) -> tuple[str, ...]:
+def own_words(answer: str) -> tuple[str, ...]:
     """What of an answer is in somebody's own words: the sentences in its JSON, or all of it where it is none."""
     value, problem = read_answer(answer)
-    return tuple(_own_words(answer if problem else value))
+    return tuple(_sentences(answer if problem else value))
 
 
-def _own_words(value: JsonValue) -> Iterator[str]:
+def _sentences(value: JsonValue) -> Iterator[str]:
     if isinstance(value, str) and len(words_of(value)) >= OWN_WORDS:
         yield value
     elif isinstance(value, dict):
-        yield from (text for item in value.values() for text in _own_words(item))
+        yield from (text for item in value.values() for text in _sentences(item))
     elif isinstance(value, list):
-        yield from (text for item in value for text in _own_words(item))
+        yield from (text for item in value for text in _sentences(item))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import JsonValue
 
-from modelsmith.diagnosis.firewall import ScoredText, separate
+from modelsmith.diagnosis.firewall import ScoredText
+from modelsmith.diagnosis.meaning import Meaning, kept_apart
 from modelsmith.diagnosis.pairs import Drawn
 from modelsmith.points.answers import read_answer
 from modelsmith.points.check import grade_point
@@ -170,10 +171,15 @@ def row_of(governed: GovernedSet, dataset: Dataset, record: Mapping[str, Any], l
 
 
 def screened(
-    offer: Offer, beside: Sequence[TrainingRow], scored: Iterable[ScoredText], limit: float, alike: float
+    offer: Offer,
+    beside: Sequence[TrainingRow],
+    scored: Sequence[ScoredText],
+    limit: float,
+    alike: float,
+    meaning: Meaning | None = None,
 ) -> None:
     """Take out of the offer what is too near to a scored text, or to one of the rows ``beside`` or before it."""
-    kept = separate(offer.rows, scored, limit)
+    kept = kept_apart(offer.rows, scored, limit, meaning)
     offer.rejected["near-scored"] += len(kept.dropped)
     offer.rows = list(kept.rows)
     if offer.source != "own-sample":

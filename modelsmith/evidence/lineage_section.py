@@ -104,18 +104,23 @@ def _try_rows(evidence: Evidence) -> list[list[str]]:
     return [["seeds tried", f"{len(tries.each)}; {'; '.join(said)}"], ["chosen by", how]]
 
 
-def _firewall_rows(evidence: Evidence) -> list[list[str]]:
+def _firewall_rows(evidence: Evidence) -> Iterator[list[str]]:
     """The firewall's certificate: how near the rows come to each part of what is scored."""
     if evidence.firewall is None:
-        return []
-    return [
-        [
+        return
+    for part in evidence.firewall.parts:
+        yield [
             f"firewall, {part.part.replace('_', ' ')}",
             f"{part.texts} texts; nearest pair {part.similarity:.2f} alike; "
             f"at most {part.overlap:.1%} of a text's words stand in the rows",
         ]
-        for part in evidence.firewall.parts
-    ]
+    if meaning := evidence.firewall.meaning:
+        for near in meaning.parts:
+            yield [
+                f"firewall by meaning, {near.part.replace('_', ' ')}",
+                f"nearest pair has cosine {near.cosine:.3f}, and must be below {near.most_cosine:.3f}; "
+                f"embedding model {short(meaning.model)}",
+            ]
 
 
 def _quantised_rows(evidence: Evidence) -> list[list[str]]:

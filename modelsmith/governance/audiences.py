@@ -27,7 +27,9 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
             *("training", "export", "environment", "since", "earlier"),
         ),
     },
-    "Firewall": {"public": ("parts",), "reviewer": ("rows",)},
+    "Firewall": {"public": ("parts", "meaning"), "reviewer": ("rows",)},
+    "Nearness": {"public": ("model", "settings", "parts")},
+    "PartNearness": {"public": ("part", "most_cosine", "cosine")},
     "PartOverlap": {"public": ("part", "texts", "similarity", "overlap")},
     "RunEvidence": {
         "public": ("model", "headline", "cost"),
@@ -163,6 +165,8 @@ LEFT_OUT: Final = frozenset(
 NEEDED: Final[Mapping[str, str]] = {
     "Evidence": "evidence is what reviewers decide by and what `verify` recomputes the verdict from",
     "PartOverlap": "the gate holds it against policy, and `verify` computes it again where the rows are",
+    "PartNearness": "the gate holds it against policy, and `verify` computes it again where rows and model are",
+    "Nearness": "the gate holds it against policy, and `verify` computes it again where rows and model are",
     "Firewall": "the gate holds it against policy, and `verify` computes it again where the rows are",
     "RunEvidence": "evidence is what reviewers decide by and what `verify` recomputes the verdict from",
     "VerdictRow": "`verify` recomputes the verdict from each of these rows",

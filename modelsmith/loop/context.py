@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelsmith.diagnosis.meaning import Meaning
+from modelsmith.loop.embedding import meaning_of, policy_in
 from modelsmith.loop.engines import Target
 from modelsmith.loop.evals import BASE, EvalSpec, target_of
 from modelsmith.loop.iteration import Begun, WithCandidate
@@ -14,6 +16,7 @@ from modelsmith.promotion.syncing import MainReader
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.governance import Policy
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.training import Stage
 
@@ -32,6 +35,8 @@ class IterationContext:
     """Git tree hash of the eval set."""
     latest: MainReader
     """Main as it moves while the iteration promotes."""
+    policy: Policy | None
+    """Of that commit."""
 
     @property
     def workspace(self) -> Workspace:
@@ -52,6 +57,11 @@ class IterationContext:
     def main(self) -> GovernedState:
         """Main as it is now; it moves while the iteration promotes."""
         return self.latest.read()
+
+    @property
+    def meaning(self) -> Meaning | None:
+        """How near in meaning rows may come to what is scored, where policy says it."""
+        return meaning_of(self.workspace, self.policy)
 
     def target(self, model: str) -> Target:
         """The base model, a baseline of the cluster, or a specialist that main knows."""
@@ -74,4 +84,5 @@ def open_context(harness: Harness, iteration: Begun, latest: MainReader | None =
     cluster = load_cluster(tree, iteration.cluster)
     governed = load_eval_set(tree, cluster.eval_set)
     eval_tree = harness.workspace.git.text("rev-parse", f"{iteration.commit}:{governed.folder}")
-    return IterationContext(harness, cluster, governed, eval_tree, latest or MainReader(harness))
+    reader = latest or MainReader(harness)
+    return IterationContext(harness, cluster, governed, eval_tree, reader, policy_in(tree))

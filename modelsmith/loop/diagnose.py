@@ -6,6 +6,7 @@ from modelsmith.diagnosis.failures import failure_clusters
 from modelsmith.diagnosis.patterns import remembered
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.loop.diagnoses import iteration_of, tried_before
+from modelsmith.loop.embedding import embedder_of, policy_in
 from modelsmith.loop.evals import read_observations
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
@@ -13,6 +14,7 @@ from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.run import RunResult
+from modelsmith.substrates.embedder import Embedder
 
 
 def diagnose_run(workspace: Workspace, run: RunResult) -> tuple[FailureCluster, ...]:
@@ -31,9 +33,13 @@ def diagnose_run(workspace: Workspace, run: RunResult) -> tuple[FailureCluster, 
         )
     past = tried_before(workspace, run.cluster, iteration_of(run.cluster, run.tag))
     judged = bool(judged_points(governed.rubric))
-    return remembered(diagnose(workspace, governed, run), past, judged=judged)
+    embedder = embedder_of(workspace, policy_in(workspace.files))
+    return remembered(diagnose(workspace, governed, run, embedder), past, judged=judged)
 
 
-def diagnose(workspace: Workspace, governed: GovernedSet, run: RunResult) -> tuple[FailureCluster, ...]:
+def diagnose(
+    workspace: Workspace, governed: GovernedSet, run: RunResult, embedder: Embedder | None
+) -> tuple[FailureCluster, ...]:
     """Group the failures; held-out observations are taken out before anything looks at them."""
-    return failure_clusters(governed, [o for o in read_observations(workspace, run) if o.section != "held_out"])
+    seen = [one for one in read_observations(workspace, run) if one.section != "held_out"]
+    return failure_clusters(governed, seen, embedder)

@@ -18,6 +18,7 @@ from modelsmith.governance.routing import render_routing
 from modelsmith.governance.states import SpecialistHistory
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.context import EXPORTS, IterationContext, open_context
+from modelsmith.loop.embedding import meaning_of
 from modelsmith.loop.engines import engine_of
 from modelsmith.loop.evals import target_of
 from modelsmith.loop.iteration import Begun, Ended, ToAssess, ToPromote, Waiting, WithCandidate
@@ -335,7 +336,8 @@ def _nearness(context: IterationContext, bench: _Bench, training: TrainingFacts)
     folder = context.workspace.cluster_folder(context.cluster.cluster) / "iterations" / f"{number:03d}"
     rows = kept_rows(folder, training)
     if rows is not None:
-        found = certificate(context.governed, rows, training.rows_digest)
+        meaning = meaning_of(context.workspace, bench.main.policy)
+        found = certificate(context.governed, rows, training.rows_digest, meaning)
         return nearest_of(found), found
     evidence = evidence_of(bench.main, bench.parent)
     if evidence.question == context.governed.question():

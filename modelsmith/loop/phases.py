@@ -11,6 +11,7 @@ from modelsmith.loop.changed import run_tag
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.diagnose import diagnose
 from modelsmith.loop.diagnoses import tried_before, write_diagnosis
+from modelsmith.loop.embedding import embedder_of, meaning_of
 from modelsmith.loop.evals import BASE, evaluate, target_of
 from modelsmith.loop.iteration import (
     Begun,
@@ -150,17 +151,18 @@ def diagnose_failures(context: IterationContext, iteration: ToDiagnose) -> ToTra
     folder = context.folder(iteration)
     earlier = tried_before(context.workspace, iteration.cluster, iteration.number)
     judged = bool(judged_points(context.governed.rubric))
-    clusters = remembered(diagnose(context.workspace, context.governed, run), earlier, judged=judged)
+    embedder = embedder_of(context.workspace, context.policy)
+    clusters = remembered(diagnose(context.workspace, context.governed, run, embedder), earlier, judged=judged)
     if not clusters:
         reason = "no failure is left to learn from"
         return Untrained(**iteration.known, outcome=run.headline.verdict, reason=reason)
-    recipe = Recipe(context.workspace, context.cluster, context.governed)
+    recipe = Recipe(context.workspace, context.cluster, context.governed, context.meaning)
     struck = read_strikes(folder).rows
     model = context.target(parent_of(context, iteration))
     stages = context.stages(iteration)
     first = seeded(stages[0], iteration.number)
     several = context.cluster.loop.seeds > 1
-    apart = set_apart(folder, context.governed, first, clusters) if several else frozenset()
+    apart = set_apart(folder, context.governed, first, clusters, context.meaning) if several else frozenset()
     made = [
         prepare(
             recipe,
@@ -262,7 +264,7 @@ def promote_candidate(context: IterationContext, iteration: ToPromote) -> Waitin
     rows = rows_of(context.folder(iteration), [stage.method for stage in context.stages(iteration)])
     facts = training_of(main, main.histories.find(iteration.specialist))
     assert facts
-    firewall = certificate(context.governed, rows, facts.rows_digest)
+    firewall = certificate(context.governed, rows, facts.rows_digest, meaning_of(context.workspace, main.policy))
     accepted = promote_accepted(
         context, iteration, runs_of(context, iteration, candidate), nearest_of(firewall), firewall
     )

@@ -6,8 +6,9 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
-from modelsmith.diagnosis.firewall import Loss, losses, scored_texts, separate
+from modelsmith.diagnosis.firewall import Loss, losses, scored_texts
 from modelsmith.diagnosis.generate import generate_prompts, plain, prompts_for_all
+from modelsmith.diagnosis.meaning import kept_apart
 from modelsmith.loop.engines import Target
 from modelsmith.loop.recipe import Recipe, write_prompts
 from modelsmith.loop.setting_apart import Asked, require_left
@@ -65,7 +66,7 @@ def prepare(
     )
     limit = recipe.governed.evalset.separation.training_to_scored
     scored = scored_texts(recipe.governed)
-    kept = separate(made, scored, limit)
+    kept = kept_apart(made, scored, limit, recipe.meaning)
     lost = losses(made, kept)
     if not kept.rows:
         raise _no_rows(lost, limit)
@@ -106,6 +107,7 @@ def _no_rows(lost: tuple[Loss, ...], limit: float) -> InvalidInput:
                 "scenario": loss.nearest.scenario,
                 "kind": loss.nearest.kind,
                 "similarity": loss.nearest.similarity,
+                "by": loss.nearest.by,
                 "text": loss.nearest.text,
             }
             for loss in lost

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelsmith.diagnosis.meaning import Meaning
 from modelsmith.diagnosis.pairs import pairs_from
 from modelsmith.loop.answers import draw
 from modelsmith.loop.engines import Target
@@ -53,6 +54,8 @@ class Recipe:
     workspace: Workspace
     cluster: Cluster
     governed: GovernedSet
+    meaning: Meaning | None = None
+    """How near in meaning a row may come to what is scored, where policy says it."""
 
 
 RowsOf = Callable[[Recipe, Path, Stage, Target], tuple[Frozen, ...]]

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from modelsmith.diagnosis.firewall import scored_texts, separate
+from modelsmith.diagnosis.firewall import scored_texts
 from modelsmith.diagnosis.generate import generate_prompts
+from modelsmith.diagnosis.meaning import Meaning, kept_apart
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import InvalidInput
@@ -55,7 +56,11 @@ def require_choosable(rubric: Rubric, rows: int) -> None:
 
 
 def set_apart(
-    folder: Path, governed: GovernedSet, stage: Stage, clusters: Sequence[FailureCluster]
+    folder: Path,
+    governed: GovernedSet,
+    stage: Stage,
+    clusters: Sequence[FailureCluster],
+    meaning: Meaning | None,
 ) -> frozenset[Asked]:
     """Leave the iteration's prompts set aside in its folder; what they ask, for no stage to be trained on.
 
@@ -67,7 +72,8 @@ def set_apart(
     """
     require_choosable(governed.rubric, stage.rows)
     made = generate_prompts(governed, clusters, held_apart(stage.rows), (stage.seed + APART // 2) % 2**32)
-    prompts = separate(made, scored_texts(governed), governed.evalset.separation.training_to_scored).rows
+    limit = governed.evalset.separation.training_to_scored
+    prompts = kept_apart(made, scored_texts(governed), limit, meaning).rows
     require_choosable(governed.rubric, 4 * len(prompts))
     write_rows(folder / HELD_IN_FILE, prompts)
     return frozenset(one.messages for one in prompts)

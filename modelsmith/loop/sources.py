@@ -65,7 +65,8 @@ def with_sources(
     offers = _offers(recipe, folder, stage, sources, prompts, clusters, model)
     beside: list[TrainingRow] = list(prompts)
     for offer in offers:
-        screened(offer, beside, scored, recipe.governed.evalset.separation.training_to_scored, sources.most_alike)
+        limit = recipe.governed.evalset.separation.training_to_scored
+        screened(offer, beside, scored, limit, sources.most_alike, recipe.meaning)
         beside += offer.rows if offer.source != "own-sample" else []
     rows = joined(prompts, offers, sources.shares, capability)
     told = tuple(offer.told() for offer in offers)

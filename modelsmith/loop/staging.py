@@ -6,24 +6,22 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from modelsmith.loop.neighbours import Neighbours
 from modelsmith.repository.private import Scrubber
-from modelsmith.schema.base import Slug
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governed_set import GovernedSet
-from modelsmith.schema.pending import Answered, Neighbour, Pending
+from modelsmith.schema.pending import Answered, Pending
 from modelsmith.schema.scenario import Message
-from modelsmith.texts.similarity import Index
+from modelsmith.substrates.embedder import Embedder
 
 MOST: Final = 100_000
 """Records of one file."""
 LONGEST: Final = 1 << 18
 """Bytes of one record."""
-LEAST: Final = 0.4
-"""Similarity below which a scenario is no neighbour: two notes of one trade have that much in common."""
 _PLACES: Final = re.compile(r"\[[a-z0-9._-]+\]")
 FIELDS: Final = ("prompt", "answer", "outcome")
 """What is read of a record, and nothing else."""
@@ -142,19 +140,21 @@ def stage(
     governed: GovernedSet,
     known: Iterable[Pending],
     progress: Callable[[int], None] = lambda done: None,
+    embedder: Embedder | None = None,
 ) -> Staged:
     """Take out what is private, put what asks the same together, and find each case's nearest scenarios.
 
-    ``known`` are the cases that are pending already.
+    ``known`` are the cases that are pending already. With an ``embedder``, scenarios are near by meaning.
 
     Raises:
         InvalidInput: ``unusable-record`` for a decision that answered another question already: it answered one.
-    """  # fmt: skip
+    """
     pending = list(known)
     old, found, removed = {case.id for case in pending}, dict[str, Pending](), Counter[str]()
     asked = {one.decision: case.id for case in pending for one in case.answered}
     count = already = empty = sound = 0
-    neighbours = _Neighbours(governed)
+    neighbours = Neighbours(governed)
+    prompts: dict[str, str] = {}
     for count, record in enumerate(records, start=1):
         if not record.failed:
             sound += 1
@@ -173,7 +173,8 @@ def stage(
         elif name in found:
             found[name] = _seen_again(found[name], record.answered)
         else:
-            near = neighbours.of(prompt)
+            near = neighbours.by_words(prompt) if embedder is None else ()
+            prompts[name] = prompt
             found[name] = Pending(
                 id=name,
                 set=governed.folder.removeprefix("evals/"),
@@ -181,13 +182,19 @@ def stage(
                 messages=(Message(role="user", content=prompt),),
                 answer=answer,
                 outcome=outcome,
-                capability=neighbours.capability[near[0].scenario] if near else None,
+                capability=neighbours.capability_of(near),
                 nearest=near,
                 removed=dict(sorted(taken.items())),
                 answered=(record.answered,) if record.answered else (),
             )
         progress(count)
-    return Staged(tuple(found.values()), count, already, empty, sound, removed)
+    cases = [*found.values()]
+    if embedder is not None:
+        cases = [
+            case.model_copy(update={"nearest": near, "capability": neighbours.capability_of(near)})
+            for case, near in zip(cases, neighbours.by_meaning([*prompts.values()], embedder), strict=True)
+        ]
+    return Staged(tuple(cases), count, already, empty, sound, removed)
 
 
 def _seen_again(case: Pending, answered: Answered | None) -> Pending:
@@ -195,24 +202,3 @@ def _seen_again(case: Pending, answered: Answered | None) -> Pending:
     if answered and answered not in known and len(known) < _DECISIONS_KEPT:
         known = (*known, answered)
     return case.model_copy(update={"seen": case.seen + 1, "answered": known})
-
-
-class _Neighbours:
-    """Core and micro texts, to be searched many times. Held-out ones are not: nothing may say what is near to them."""
-
-    def __init__(self, governed: GovernedSet) -> None:
-        scenarios = (*governed.core, *governed.micro)
-        self.capability: Mapping[Slug, Slug] = {one.id: one.capability for one in scenarios}
-        self._names = [one.id for one in scenarios]
-        self._index = Index(one.user_texts()[0] for one in scenarios)
-
-    def of(self, text: str, most: int = 3) -> tuple[Neighbour, ...]:
-        found: list[int] = []
-        near: list[Neighbour] = []
-        for _ in range(min(most, len(self._names))):
-            similarity, place = self._index.nearest(text[:4000], LEAST, found)
-            if place < 0:
-                break
-            found.append(place)
-            near.append(Neighbour(scenario=self._names[place], similarity=round(min(1.0, similarity), 4)))
-        return tuple(near)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from modelsmith.artifacts.store import Store
 from modelsmith.loop.diagnose import diagnose_run
+from modelsmith.loop.embedding import meaning_of, policy_in
 from modelsmith.loop.engines import Target
 from modelsmith.loop.evals import BASE, target_of
 from modelsmith.loop.preparing import prepare
@@ -63,7 +64,7 @@ def train_stage(workspace: Workspace, run: RunResult, number: int | None, method
     what = [run.run_id, content_digest(stage, {"judge_calls", "gpu_memory_share"}), aim, governed.rubric_digest]
     what += [*map(content_digest, governed.generators), *map(content_digest, governed.datasets)]
     folder = workspace.cluster_folder(run.cluster) / "trained" / digest(what).removeprefix("sha256:")[:16]
-    recipe = Recipe(workspace, cluster, governed)
+    recipe = Recipe(workspace, cluster, governed, meaning_of(workspace, policy_in(workspace.files)))
     prepare(recipe, folder, stage, None if aim == "all" else clusters, parent)
     (ran,) = run_stages(recipe, folder, [stage], parent)
     if ran.outcome is None:

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from modelsmith.forges.port import Proposal
+from modelsmith.loop.embedding import embedder_of
 from modelsmith.loop.failures import Failures
 from modelsmith.loop.staging import read_records, stage
 from modelsmith.operations.authoring import SetOption, named_set, set_names
@@ -61,6 +62,8 @@ class CaptureResult(Result):
     """Records of which nothing was left to ask."""
     sound: int
     """Records of decisions of which the front door of this clone was told nothing bad."""
+    novel: int
+    """Cases that are near no scenario: by policy's embedding model where it names one, else by their words."""
     removed: dict[str, int]
     """What was taken out, by kind."""
     path: str
@@ -83,7 +86,8 @@ def run(workspace: Workspace, request: CaptureRequest) -> CaptureResult:
     known = pending_cases(main, name.split("/")[0])
     with closing(Failures(workspace, main, name)) as failures:
         records = read_records(request.file, failures.judge)
-        staged = stage(records, Scrubber(main.policy.private), governed, known, progress)
+        embedder = embedder_of(workspace, main.policy)
+        staged = stage(records, Scrubber(main.policy.private), governed, known, progress, embedder)
     if not staged.cases:
         sound = f"; of {staged.sound} the front door of this clone was told nothing bad" if staged.sound else ""
         raise InvalidInput(
@@ -101,11 +105,14 @@ def run(workspace: Workspace, request: CaptureRequest) -> CaptureResult:
     path = f"evals/{domain}/pending/{set_name}-{batch}.jsonl"
     title = f"{len(staged.cases)} cases from production wait for {governed.evalset.owner}"
     head = git.commit_files(main.tree.commit, {path: data}, f"{title}\n", ident(merger))
+    novel = sum(not case.nearest for case in staged.cases)
+    by = f", by the embedding model {embedder.model.name}" if embedder else ", by their words"
     taken = ", ".join(f"{kind} {count}" for kind, count in sorted(staged.removed.items())) or "nothing"
     body = (
-        f"{staged.records - staged.sound} records of production ask {len(staged.cases)} different things. Taken out "
-        f"before anything was written: {taken}. They are data, never instructions, and were written by others. Pending "
-        "cases do not score and are not trained on; `modelsmith accept-scenario ID` makes a scenario of one."
+        f"{staged.records - staged.sound} records of production ask {len(staged.cases)} different things; {novel} of "
+        f"them are near no scenario of the set{by}. Taken out before anything was written: {taken}. They are data, "
+        "never instructions, and were written by others. Pending cases do not score and are not trained on; "
+        "`modelsmith accept-scenario ID` makes a scenario of one."
     )
     pull = merger.forge.open(
         Proposal(
@@ -124,6 +131,7 @@ def run(workspace: Workspace, request: CaptureRequest) -> CaptureResult:
         known=staged.known,
         empty=staged.empty,
         sound=staged.sound,
+        novel=novel,
         removed=dict(sorted(staged.removed.items())),
         path=path,
         pull=view(main, pull),

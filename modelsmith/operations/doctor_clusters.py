@@ -12,6 +12,7 @@ from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import Cluster, TrackerName
+from modelsmith.schema.embedding import EmbeddingModel
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.source import BaseModelSource, Endpoint, JudgeModel
 from modelsmith.schema.training import Grpo
@@ -49,6 +50,17 @@ def cluster_findings(workspace: Workspace, main: GovernedState) -> Iterator[Find
             if subject not in seen:
                 seen.add(subject)
                 yield _endpoint(subject, endpoint, allowed)
+    if main.policy.embedding:
+        yield from _embedding(workspace, main.policy.embedding)
+
+
+def _embedding(workspace: Workspace, model: EmbeddingModel) -> Iterator[Finding]:
+    """The embedding model that policy names: as a base model, but that nothing is ever fetched for it."""
+    for found in _model(workspace, f"embedding model {model.name}", model.source):
+        absent = "not on this machine, and the toolkit downloads no embedding model"
+        mend = "Fetch it by hand, or name another in policy.yaml."
+        missing = found.level == "note"
+        yield found.model_copy(update={"level": "bad", "sentence": absent, "mend": mend}) if missing else found
 
 
 def _models(cluster: Cluster, judge: JudgeModel | None) -> Iterator[tuple[str, BaseModelSource]]:

@@ -12,6 +12,7 @@ from typing_extensions import override
 from modelsmith.diagnosis.dry_run import DryRun, dry_run
 from modelsmith.diagnosis.generate import rows_within
 from modelsmith.diagnosis.sources import require_declared
+from modelsmith.loop.embedding import policy_in
 from modelsmith.loop.setting_apart import require_choosable
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.near_copies import near_copies
@@ -28,6 +29,7 @@ from modelsmith.repository.validate import Report, validate
 from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import find_json_problems, sort_key
 from modelsmith.schema.base import Frozen
+from modelsmith.schema.catalog import POLICY
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import Exit, InvalidInput
 from modelsmith.schema.governed_set import GovernedSet
@@ -77,6 +79,8 @@ class Firewall(Frozen):
     limit: float
     losses: tuple[str, ...]
     """Generators that lose rows, and to what, whoever loses most first."""
+    not_checked: str | None
+    """What a training will drop rows by besides, and was not tried here, in a sentence; None for nothing."""
 
 
 class ValidateResult(Result):
@@ -138,6 +142,7 @@ def _firewall(files: WorkTree, report: Report, broken: Set[str]) -> tuple[dict[s
     """Dry runs by cluster, of eval sets that were checked and where nothing else is wrong; and what is wrong then."""
     found: dict[str, Firewall] = {}
     problems: dict[Problem, None] = {}
+    untried = None if POLICY in broken else _untried(files)
     for name, cluster, governed in _trainable(files, report, broken):
         problems |= dict.fromkeys([*_unrewarding(name, cluster, governed), *_sourceless(name, cluster, governed)])
         problems |= dict.fromkeys(_choiceless(name, cluster, governed))
@@ -148,7 +153,7 @@ def _firewall(files: WorkTree, report: Report, broken: Set[str]) -> tuple[dict[s
             file = f"{generators}/{error.details['generator']}.yaml"
             problems[Problem(file, None, "templates", *_exhausted(name, cluster, governed, error))] = None
             continue
-        found[name] = _view(tried, governed.evalset.separation.training_to_scored)
+        found[name] = _view(tried, governed.evalset.separation.training_to_scored, untried)
         problems |= dict.fromkeys(_lost(tried, generators))
     return found, tuple(problems)
 
@@ -221,9 +226,31 @@ def _trainable(files: WorkTree, report: Report, broken: Set[str]) -> Iterator[tu
             yield name, cluster, governed
 
 
-def _view(tried: DryRun, limit: float) -> Firewall:
+def _untried(files: WorkTree) -> str | None:
+    """No embedding model is loaded for a dry run: it takes minutes, and the weights need not be on this machine."""
+    try:
+        policy = policy_in(files)
+    except InvalidInput:
+        return None
+    if not (policy and policy.embedding and policy.firewall and policy.firewall.most_cosine):
+        return None
+    parts = ", ".join(f"{part} {most:.2f}" for part, most in sorted(policy.firewall.most_cosine.items()))
+    return (
+        f"nearness in meaning was not tried: a training also drops rows by the embedding model {policy.embedding.name} "
+        f"(cosine from {parts})"
+    )
+
+
+def _view(tried: DryRun, limit: float, untried: str | None) -> Firewall:
     said = tuple(loss.sentence for loss in tried.losses)
-    return Firewall(rows=tried.rows, dropped=tried.dropped, nearest=tried.nearest, limit=limit, losses=said)
+    return Firewall(
+        rows=tried.rows,
+        dropped=tried.dropped,
+        nearest=tried.nearest,
+        limit=limit,
+        losses=said,
+        not_checked=untried,
+    )
 
 
 def _lost(tried: DryRun, generators: str) -> Iterator[Problem]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from modelsmith.diagnosis.certificate import nearest_of, scored_parts
 from modelsmith.evaluation.summary import priced
 from modelsmith.evidence.bundle import coverage, recompute
 from modelsmith.governance.audiences import audience, for_reviewers
 from modelsmith.governance.routing import BASE, render_routing
 from modelsmith.promotion.bases import export_of, same_engine, training_of, wrong_bases
+from modelsmith.promotion.firewall_checks import refuse_firewall
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.overrides import check_override, read_override
 from modelsmith.promotion.proposed import Promotion, refuse, require_seal
@@ -97,7 +97,7 @@ def check_question(promotion: Promotion) -> str:
     limit, nearest = governed.evalset.separation.training_to_scored, evidence.nearest
     refuse(nearest.held_out_to_core != governed.held_out_to_core, "nearest.held_out_to_core is not main's")
     refuse(nearest.training_to_scored > limit, "a training row is nearer to a scored text than the eval set allows")
-    _refuse_firewall(evidence, main, governed)
+    refuse_firewall(evidence, main, governed)
     return f"{evidence.eval_set} {evidence.eval_set_version}: {len(wanted)} answers of each model, the registered rule"
 
 
@@ -145,31 +145,6 @@ def refuse_kept_back(main: GovernedState, name: str, shown: Evidence | TrainingF
     """What main's policy keeps for operators is not for everybody who reads the repository."""
     kept_back = for_reviewers(shown, main.policy.audiences) != shown
     refuse(kept_back, f"{name} shows what policy keeps for operators")
-
-
-def _refuse_firewall(evidence: Evidence, main: GovernedState, governed: GovernedSet) -> None:
-    """The certificate is there where policy asks for it, within its limits, and about this batch and this set.
-
-    Its figures are the machine's word here, since the rows stay there; `verify` computes them again where they lie.
-    """
-    rule, found = main.policy.firewall, evidence.firewall
-    refuse(rule is not None and found is None, "policy asks for the firewall's certificate, and the evidence has none")
-    if found is None:
-        return
-    refuse(found.rows != evidence.training.rows_digest, "the firewall's certificate is about other training rows")
-    due = {part: len(texts) for part, texts in scored_parts(governed).items()}
-    said = [(one.part, one.texts) for one in found.parts]
-    refuse(said != list(due.items()), "the firewall's certificate is about other scored texts than main's")
-    other = "the firewall's certificate and nearest.training_to_scored contradict each other"
-    refuse(nearest_of(found) != evidence.nearest.training_to_scored, other)
-    for one in found.parts if rule else ():
-        assert rule
-        over = f"a training row comes nearer to {one.part} than policy allows:"
-        refuse(one.overlap > rule.most_overlap, f"{over} overlap {one.overlap}, and {rule.most_overlap} at most")
-        refuse(
-            one.similarity > rule.most_similarity,
-            f"{over} similarity {one.similarity}, and {rule.most_similarity} at most",
-        )
 
 
 def _refuse_judge(judge: JudgeAgreement | None, governed: GovernedSet) -> None:

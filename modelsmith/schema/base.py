@@ -70,6 +70,10 @@ Moment = Annotated[AwareDatetime, AfterValidator(_in_the_calendar)]
 Section = Literal["core", "robustness", "micro", "held_out"]
 """Parts of an eval: ``core`` (own wordings), ``robustness`` (rephrased variants of core), ``micro``, ``held_out``."""
 
+ScoredPart = Literal["core", "variants", "micro", "held_out", "labels"]
+"""Own wordings of core scenarios with what stands around them; their variants, and those of micro; micro-benchmarks;
+everything held out; answers that people labelled."""
+
 Event = Literal[
     "candidate",
     "eval-accepted",

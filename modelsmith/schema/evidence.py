@@ -10,7 +10,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelsmith.schema.base import Digest, EvalSetName, Frozen, GitHash, Section, SetVersion, Slug, Version
+from modelsmith.schema.base import (
+    Digest,
+    EvalSetName,
+    Frozen,
+    GitHash,
+    ScoredPart,
+    Section,
+    SetVersion,
+    Slug,
+    Version,
+)
+from modelsmith.schema.embedding import Cosine
 from modelsmith.schema.evalset import Fraction, Question
 from modelsmith.schema.promotion import ExportFacts, SpecialistId, TrainingFacts
 from modelsmith.schema.run import (
@@ -69,11 +80,6 @@ class Nearest(Frozen):
     """A training row and any scored text."""
 
 
-ScoredPart = Literal["core", "variants", "micro", "held_out", "labels"]
-"""Own wordings of core scenarios with what stands around them; their variants, and those of micro; micro-benchmarks;
-everything held out; answers that people labelled."""
-
-
 class PartOverlap(Frozen):
     """How near a batch of training rows comes to one part of what is scored."""
 
@@ -86,6 +92,27 @@ class PartOverlap(Frozen):
     """Of the text of which most stands in the batch: the share of its words that stand in an n-gram of the batch."""
 
 
+class PartNearness(Frozen):
+    """How near in meaning a batch of training rows comes to one part of what is scored."""
+
+    part: ScoredPart
+    most_cosine: Cosine
+    """What policy said that no row may reach."""
+    cosine: Fraction
+    """Of the nearest pair, to four digits; 0 where all point away from each other. Machines agree to 0.001."""
+
+
+class Nearness(Frozen):
+    """What an embedding model found beside what the words say."""
+
+    model: Digest
+    """The embedding model, as policy names it."""
+    settings: Digest
+    """Of all that decides a text's vector, the model with it: see `EmbeddingModel.identity`."""
+    parts: tuple[PartNearness, ...]
+    """Each part for which policy sets a limit, once."""
+
+
 class Firewall(Frozen):
     """What was found when the training rows were held against everything that is scored: figures, no text."""
 
@@ -93,6 +120,8 @@ class Firewall(Frozen):
     """The batch, as the training statement names it."""
     parts: tuple[PartOverlap, ...]
     """Each part of the set once."""
+    meaning: Annotated[Nearness | None, Field(exclude_if=lambda said: said is None)] = None
+    """By policy's embedding model; None where policy sets no limit for it."""
 
 
 class Since(Frozen):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelsmith.schema.base import Actor, Event, Frozen, Moment, Slug, State
+from modelsmith.schema.embedding import EmbeddingModel, MostCosine
 from modelsmith.schema.workflows import AttestingWorkflow, SigningWorkflow
 
 Audience = Literal["public", "reviewer", "operator"]
@@ -101,6 +102,9 @@ class FirewallRule(Frozen):
     what Touvron et al., 2023, call clean)."""
     most_similarity: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Similarity of a row and a scored text that is not exceeded. An eval set's own limit holds besides."""
+    most_cosine: MostCosine = {}
+    """By part of what is scored, the cosine by `Policy.embedding` that no row may reach: rows that do are dropped
+    before training. Parts that are not named have no such limit."""
 
 
 class Policy(Frozen):
@@ -133,8 +137,17 @@ class Policy(Frozen):
     """How long a front door keeps what it counted of a deployment, from the last decision on."""
     firewall: FirewallRule | None = None
     """Evidence must hold the firewall's certificate within these limits; none is asked for when not set."""
+    embedding: EmbeddingModel | None = None
+    """Model by which `FirewallRule.most_cosine` is measured, failures are grouped by topic, and failures of production
+    find their neighbours. None: all three go by words alone."""
     require_weights: bool = False
     """``verify`` fails, rather than reports, when an artifact's weights are not at hand."""
+
+    @model_validator(mode="after")
+    def _cosines_have_a_model(self) -> Self:
+        if self.firewall and self.firewall.most_cosine and not self.embedding:
+            raise ValueError("firewall.most_cosine needs embedding: without a model there is no cosine")
+        return self
 
 
 class SshKey(Frozen):

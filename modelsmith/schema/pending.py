@@ -16,6 +16,7 @@ class Neighbour(Frozen):
 
     scenario: Slug
     similarity: Share
+    """Of the words; the cosine, where policy named an embedding model."""
 
 
 class Answered(Frozen):
@@ -47,7 +48,7 @@ class Pending(Frozen):
     capability: Slug | None = None
     """Of its nearest scenario; a guess."""
     nearest: Annotated[tuple[Neighbour, ...], Field(max_length=3)] = ()
-    """Nearest first."""
+    """Nearest first; empty for a novel case, which is near none."""
     removed: dict[Slug, Annotated[int, Field(ge=1)]] = {}
     """What was taken out before it was written, by kind."""
     answered: Annotated[tuple[Answered, ...], Field(max_length=16, exclude_if=lambda said: not said)] = ()

@@ -15,6 +15,7 @@ from modelsmith.promotion.pulls import merge_pull
 from modelsmith.promotion.records import next_record
 from modelsmith.schema.canonical import canonical_json, content_digest
 from modelsmith.schema.dataset import Dataset
+from modelsmith.schema.embedding import EmbeddingModel
 
 SET = "evals/adtech/rtb-root-cause"
 CLUSTER_FILE = "clusters/rtb-pricing/cluster.yaml"
@@ -128,3 +129,57 @@ def test_no_evidence_passes_without_an_honest_certificate(asked):
     )
     for edit, why in lies:
         assert why in accepted(asked, edit)
+
+
+MODEL = {"name": "tiny", "uri": "file:///nowhere", "digest": "sha256:" + "e" * 64, "license": "MIT"}
+MOST = {"core": 0.9, "held_out": 0.8}
+
+
+@pytest.fixture
+def asked_of_meaning(fresh: World) -> World:
+    """Main's policy asks besides how near rows come in meaning, by a model that is not on this machine."""
+    said = yaml.safe_dump({"firewall": {"most_cosine": MOST}, "embedding": MODEL}).encode()
+    number = fresh.propose({POLICY: fresh.governed().tree.read(POLICY) + said}, "petra", "meaning")
+    fresh.approve(number, "paul")
+    fresh.merge(number)
+    merge_pull(fresh.harness(), fresh.promote("candidate"))
+    return fresh
+
+
+def meant(world: World, edit: Callable[[dict[str, Any]], object]) -> str:
+    """What the gate says of an honest certificate whose part about meaning was edited."""
+    model = EmbeddingModel.model_validate(MODEL)
+    parts = [{"part": part, "most_cosine": most, "cosine": most - 0.1} for part, most in MOST.items()]
+    honest = {"model": model.digest, "settings": model.identity, "parts": parts}
+
+    def put(firewall: dict[str, Any]) -> None:
+        firewall["meaning"] = honest
+        edit(firewall["meaning"])
+
+    return accepted(world, put)
+
+
+def test_a_certificate_by_policy_s_embedding_model_passes(asked_of_meaning):
+    """The control of those below. Gate and verify load no model."""
+    assert not meant(asked_of_meaning, lambda meaning: None)
+
+
+def test_no_evidence_passes_without_what_policy_asks_of_meaning(asked_of_meaning):
+    """Leave nearness in meaning out, or take another model, other settings or limits of it; or come too near."""
+    lies: tuple[tuple[Callable[[dict[str, Any]], object], str], ...] = (
+        (lambda one: one.update(model=OTHER), "by another embedding model"),
+        (lambda one: one.update(settings=OTHER), "or other settings of it"),
+        (lambda one: one["parts"][1].update(most_cosine=0.95), "by other limits of meaning"),
+        (lambda one: one["parts"].pop(1), "by other limits of meaning"),
+        (lambda one: one["parts"].append(one["parts"][1]), "by other limits of meaning"),
+        (lambda one: one["parts"][1].update(part="micro"), "by other limits of meaning"),
+        (lambda one: one["parts"][1].update(cosine=0.8), "cosine 0.8, and below 0.8 it must be"),
+    )
+    for edit, why in lies:
+        assert why in meant(asked_of_meaning, edit), why
+    assert "does not say it" in accepted(asked_of_meaning, lambda firewall: None)
+
+
+def test_a_certificate_does_not_boast_of_a_model_that_policy_lacks(asked):
+    """Show reviewers figures of an embedding model that main does not name."""
+    assert "for which policy has no limit" in meant(asked, lambda meaning: None)

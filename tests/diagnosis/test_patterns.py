@@ -13,6 +13,7 @@ from modelsmith.diagnosis.patterns import Past, aimed, remembered
 from modelsmith.schema.diagnosis import Diagnosis
 from modelsmith.schema.rubric import Expected, RubricPoint, TextCheck
 from modelsmith.schema.scenario import Message
+from tests.bag import Bag
 
 SHADING = "bid-shading"
 WORDS = "red oak tin sun map fog ice sky dew elm ash bay ivy fen gem hay".split()  # noqa: SIM905
@@ -111,7 +112,8 @@ def test_a_pattern_says_since_when_and_with_how_many_rows_it_was_trained(governe
     assert (unseen.history.first_seen, unseen.history.action) == (None, "train")
 
 
-def test_failures_without_a_declared_value_are_told_apart_by_their_words(governed):
+@pytest.mark.parametrize("embedder", [None, Bag()], ids=["by words", "by meaning"])
+def test_failures_without_a_declared_value_are_told_apart_by_topic(governed, embedder):
     """A rubric of plain text knows no wrong values; that only cases of one kind fail is still seen, and has a name."""
     pytest.importorskip("sklearn")
     notes = ("The courier lost parcel {} on the way to the depot", "Invoice {} was paid twice by the same customer")
@@ -135,7 +137,7 @@ def test_failures_without_a_declared_value_are_told_apart_by_their_words(governe
         def answer(scenario, *_):
             return "Finance, I would say." if failing(scenario.id) else "Tell operations."
 
-        return {c.id: (c.failed_cases, c.pattern) for c in failure_clusters(plain, _core(plain, answer))}
+        return {c.id: (c.failed_cases, c.pattern) for c in failure_clusters(plain, _core(plain, answer), embedder)}
 
     some = ids(lambda name: name.startswith("case-1"))
     kept = {name: found for name, found in some.items() if ".near-case-1" in name}

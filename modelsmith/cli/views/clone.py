@@ -72,6 +72,8 @@ def validate(result: ValidateResult, page: Page) -> None:
         )
         for loss in tried.losses:
             page.line(loss, indent=2)
+        if tried.not_checked:
+            page.line(tried.not_checked, indent=2)
     for style, kind, found in (("yellow", "odd ", result.warnings), ("red", "", result.problems)):
         for problem in found:
             where = f"{problem.file}:{problem.line}" if problem.line else problem.file

@@ -114,6 +114,7 @@ def capture(result: CaptureResult, page: Page) -> None:
             ("pending before", str(result.known)),
             ("left empty", str(result.empty)),
             *([("nothing bad known", str(result.sound))] if result.sound else []),
+            *([("near no scenario", str(result.novel))] if result.novel else []),
             ("taken out", taken),
             ("file", result.path),
             ("pull request", f"{result.pull.number} waits for {', '.join(result.pull.waiting_for) or 'nobody'}"),

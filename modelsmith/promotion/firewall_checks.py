@@ -1,0 +1,54 @@
+"""The firewall's certificate against main: policy's limits, main's scored texts, the candidate's rows."""
+
+from __future__ import annotations
+
+from modelsmith.diagnosis.certificate import nearest_of, scored_parts
+from modelsmith.promotion.governed_state import GovernedState
+from modelsmith.promotion.proposed import refuse
+from modelsmith.schema.evidence import Evidence, Firewall
+from modelsmith.schema.governance import Policy
+from modelsmith.schema.governed_set import GovernedSet
+
+
+def refuse_firewall(evidence: Evidence, main: GovernedState, governed: GovernedSet) -> None:
+    """The certificate is there where policy asks for it, within its limits, and about this batch and this set.
+
+    Its figures are the machine's word here, since the rows stay there; `verify` computes them again where they lie.
+    """
+    rule, found = main.policy.firewall, evidence.firewall
+    refuse(rule is not None and found is None, "policy asks for the firewall's certificate, and the evidence has none")
+    if found is None:
+        return
+    refuse(found.rows != evidence.training.rows_digest, "the firewall's certificate is about other training rows")
+    due = {part: len(texts) for part, texts in scored_parts(governed).items()}
+    said = [(one.part, one.texts) for one in found.parts]
+    refuse(said != list(due.items()), "the firewall's certificate is about other scored texts than main's")
+    other = "the firewall's certificate and nearest.training_to_scored contradict each other"
+    refuse(nearest_of(found) != evidence.nearest.training_to_scored, other)
+    _refuse_meaning(found, main.policy)
+    for one in found.parts if rule else ():
+        assert rule
+        over = f"a training row comes nearer to {one.part} than policy allows:"
+        refuse(one.overlap > rule.most_overlap, f"{over} overlap {one.overlap}, and {rule.most_overlap} at most")
+        refuse(
+            one.similarity > rule.most_similarity,
+            f"{over} similarity {one.similarity}, and {rule.most_similarity} at most",
+        )
+
+
+def _refuse_meaning(found: Firewall, policy: Policy) -> None:
+    """What the certificate says of meaning is by policy's model and limits, and within them; or neither says any."""
+    most = policy.firewall.most_cosine if policy.firewall else {}
+    said, model = found.meaning, policy.embedding
+    lacks = "policy asks how near the training rows come in meaning, and the firewall's certificate does not say it"
+    refuse(bool(most) and said is None, lacks)
+    refuse(not most and said is not None, "the firewall's certificate speaks of meaning, for which policy has no limit")
+    if said is None or model is None:
+        return
+    other = (said.model, said.settings) != (model.digest, model.identity)
+    refuse(other, "the firewall's certificate is by another embedding model, or other settings of it, than policy's")
+    limits = [(one.part, one.most_cosine) for one in said.parts]
+    refuse(limits != sorted(most.items()), "the firewall's certificate is by other limits of meaning than policy's")
+    for one in said.parts:
+        words = f"a training row comes nearer to {one.part} than policy allows: cosine {one.cosine}, and below"
+        refuse(one.cosine >= one.most_cosine, f"{words} {one.most_cosine} it must be")

@@ -1,0 +1,167 @@
+"""The firewall by meaning: rows that say in other words what a model is scored on, and what the certificate says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from modelsmith.diagnosis.certificate import certificate
+from modelsmith.diagnosis.firewall import HELD_OUT, losses, scored_texts
+from modelsmith.diagnosis.generate import prompts_for_all
+from modelsmith.diagnosis.meaning import TOLERANCE, Meaning, agree, kept_apart
+from modelsmith.diagnosis.topics import topics
+from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.scenario import Message
+from modelsmith.substrates.base_models import resolve
+from modelsmith.substrates.embedding import LocalEmbedder
+from modelsmith.texts.overlap import most_overlap, plain_words
+from tests.bag import MODEL, Bag
+from tests.tiny import SMOLLM2
+
+ROWS = "sha256:" + "3" * 64
+LIMIT = 0.8
+
+
+def reworded(text: str) -> tuple[str, dict[str, str]]:
+    """The text with every word put into another, and what means what."""
+    synonyms = {f"other{number}": word for number, word in enumerate(dict.fromkeys(plain_words(text)))}
+    back = {word: other for other, word in synonyms.items()}
+    return " ".join(back[word] for word in plain_words(text)), synonyms
+
+
+@pytest.fixture(scope="module")
+def rows(governed):
+    return prompts_for_all(governed, 24, 17)
+
+
+@pytest.fixture(scope="module")
+def planted(governed, rows):
+    """A batch in which one row asks a held-out scenario in other words, and an embedder that knows these words."""
+    text, synonyms = reworded(governed.held_out[3].user_texts()[0])
+    row = rows[0].model_copy(update={"messages": (Message(role="user", content=text),)})
+    return [*rows[1:], row], Bag(synonyms), text
+
+
+def test_a_paraphrase_that_no_word_betrays_is_dropped(governed, planted):
+    batch, bag, text = planted
+    texts = scored_texts(governed)
+    assert most_overlap((one.text for one in texts), [text]) == 0
+    assert not kept_apart(batch, texts, LIMIT, None).dropped
+    found = kept_apart(batch, texts, LIMIT, Meaning(bag, {"held_out": 0.95}))
+    (dropped,) = found.dropped
+    assert (dropped.row, dropped.scenario, dropped.text, dropped.by) == (len(batch) - 1, HELD_OUT, "", "meaning")
+    assert list(found.rows) == batch[:-1]
+    (loss,) = losses(batch, found)
+    assert loss.sentence.endswith("like what is asked in a held-out scenario, by meaning")
+
+
+def test_only_named_parts_and_only_from_the_limit_on(governed, planted):
+    batch, bag, _ = planted
+    texts = scored_texts(governed)
+    assert not kept_apart(batch, texts, LIMIT, Meaning(bag, {"core": 0.95})).dropped
+    assert not kept_apart(batch, texts, LIMIT, Meaning(bag, {})).dropped
+    far = certificate(governed, batch[:-1], ROWS, Meaning(bag, {"held_out": 1.0})).meaning.parts[0].cosine
+    assert not kept_apart(batch[:-1], texts, LIMIT, Meaning(bag, {"held_out": far + 0.0001})).dropped
+    assert kept_apart(batch[:-1], texts, LIMIT, Meaning(bag, {"held_out": far})).dropped
+
+
+@pytest.mark.parametrize("where", ["inside a long row", "in another message", "in the answer"])
+def test_a_paraphrase_hides_nowhere_in_a_row(governed, planted, where):
+    batch, bag, text = planted
+    chatter = " ".join(f"chatter{number}" for number in range(300))
+    row = batch[0]
+    row = row.model_copy(
+        update={
+            "inside a long row": {"messages": (Message(role="user", content=f"{chatter} {text} {chatter}"),)},
+            "in another message": {
+                "messages": (Message(role="user", content=text), Message(role="user", content=chatter))
+            },
+            "in the answer": {"answer": text},
+        }[where]
+    )
+    assert kept_apart([row], scored_texts(governed), LIMIT, Meaning(bag, {"held_out": 0.75})).dropped
+
+
+def test_labelled_answers_are_held_against_answers(governed, planted):
+    from modelsmith.schema.labels import Label
+
+    batch, bag, text = planted
+    answer = governed.held_out[3].user_texts()[0]
+    label = Label(scenario=governed.core[0].id, point=governed.rubric.points[0].id, answer=answer, verdict="pass")
+    labelled = replace(governed, labels=(label,))
+    meaning = Meaning(bag, {"labels": 0.95})
+    row = batch[0].model_copy(update={"answer": text})
+    assert kept_apart([row], scored_texts(labelled), LIMIT, meaning).dropped
+    assert not kept_apart(batch, scored_texts(labelled), LIMIT, meaning).dropped
+
+
+def test_the_certificate_says_which_model_found_what_and_no_text(governed, planted):
+    batch, bag, text = planted
+    meaning = Meaning(bag, {"held_out": 0.95, "core": 0.9})
+    found = certificate(governed, batch, ROWS, meaning).meaning
+    assert (found.model, found.settings) == (MODEL.digest, MODEL.identity)
+    assert [(one.part, one.most_cosine) for one in found.parts] == [("core", 0.9), ("held_out", 0.95)]
+    assert found.parts[1].cosine > 0.99 > found.parts[0].cosine
+    assert not set(plain_words(text)) & set(plain_words(canonical_json(found).decode()))
+    clean = kept_apart(batch, scored_texts(governed), LIMIT, meaning).rows
+    assert all(one.cosine < one.most_cosine for one in certificate(governed, clean, ROWS, meaning).meaning.parts)
+    assert certificate(governed, batch, ROWS).meaning is None
+    assert b"meaning" not in canonical_json(certificate(governed, batch, ROWS))
+
+
+def test_two_machines_agree_to_the_tolerance_and_no_further(governed, planted):
+    batch, bag, _ = planted
+    said = certificate(governed, batch, ROWS, Meaning(bag, {"core": 0.9, "held_out": 0.95})).meaning
+    first = said.parts[0]
+
+    def other(**change):
+        return said.model_copy(update={"parts": (first.model_copy(update=change), *said.parts[1:])})
+
+    assert agree(said, said)
+    assert agree(said, other(cosine=first.cosine + TOLERANCE))
+    assert not agree(said, other(cosine=first.cosine + 2 * TOLERANCE))
+    assert not agree(said, other(most_cosine=0.91))
+    assert not agree(said, other(part="micro"))
+    assert not agree(said, said.model_copy(update={"parts": said.parts[1:]}))
+    assert not agree(said, said.model_copy(update={"model": ROWS}))
+    assert not agree(said, said.model_copy(update={"settings": ROWS}))
+
+
+def test_topics_by_meaning_keep_their_names_on_every_machine(governed):
+    asked = [*governed.core, *governed.micro]
+    found = topics(asked, Bag())
+    assert set(found) == {one.id for one in asked}
+    assert set(found.values()) <= set(found)
+    assert len(set(found.values())) > 1
+    for noise in (0.0, 1e-7, 1e-6):
+        assert topics(asked[::-1], Bag(noise=noise)) == found
+
+
+PARAPHRASED = {
+    "timeout-held-01": (
+        "An exchange in Milan shortened the time it waits for replies from 0.2 to 0.12 seconds early in October. "
+        "We need 0.14 seconds, so most of our offers miss the cut-off and daily counted ones dropped below a third."
+    ),
+}
+
+
+@pytest.mark.model
+def test_a_real_model_sees_a_paraphrase_that_words_do_not_show(governed, smollm2_cache, rows, tmp_path):
+    """The demo's own model, though it was made to answer and not to embed."""
+    folder = resolve(SMOLLM2, tmp_path, smollm2_cache).folder
+    said = MODEL.model_copy(update={"digest": SMOLLM2.digest})
+    embedder = LocalEmbedder(said, folder)
+    scenario = next(one for one in governed.held_out if one.id in PARAPHRASED)
+    text = PARAPHRASED[scenario.id]
+    few = replace(governed, core=(), micro=(), held_out=(scenario,), labels=())
+    row = rows[0].model_copy(update={"messages": (Message(role="user", content=text),)})
+    others = [one for one in rows if one.generator != row.generator][:5]
+    texts = scored_texts(few)
+    assert most_overlap((one.text for one in texts), [text]) == 0
+    assert not kept_apart([row], texts, LIMIT, None).dropped
+    near = certificate(few, [row], ROWS, Meaning(embedder, {"held_out": 1.0})).meaning.parts[0].cosine
+    far = certificate(few, others, ROWS, Meaning(embedder, {"held_out": 1.0})).meaning.parts[0].cosine
+    assert far < near
+    found = kept_apart([*others, row], texts, LIMIT, Meaning(embedder, {"held_out": (far + near) / 2}))
+    assert [one.row for one in found.dropped] == [len(others)]
