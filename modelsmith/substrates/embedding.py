@@ -117,14 +117,11 @@ class LocalEmbedder:
                     pooled = states[:, -1]
             return cast("NDArray[np.float64]", pooled.double().cpu().numpy())
 
-    def close(self) -> None:
-        """Release the weights."""
-        self._model = None
-
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    unit = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return cast("NDArray[np.float64]", unit)
 
 
 def _unlike(missing: list[str]) -> InvalidInput:
