@@ -1,0 +1,49 @@
+"""Failures of production and the scenarios that they are like, by their words or by what they mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from modelsmith.loop.staging import Record, stage
+from modelsmith.repository.load import load_eval_set
+from modelsmith.repository.private import Scrubber
+from modelsmith.repository.tree import WorkTree
+from modelsmith.schema.governance import Private
+from modelsmith.texts.overlap import plain_words
+from tests.bag import Bag
+
+
+@pytest.fixture(scope="module")
+def governed():
+    return load_eval_set(WorkTree(Path(__file__).parents[2]), "adtech/rtb-root-cause")
+
+
+def staged(governed, *prompts, embedder=None):
+    records = [Record(prompt, "", "") for prompt in prompts]
+    return stage(records, Scrubber(Private()), governed, (), embedder=embedder).cases
+
+
+def test_a_failure_told_in_other_words_has_neighbours_by_meaning_only(governed):
+    core = governed.core[4]
+    words = list(dict.fromkeys(plain_words(core.user_texts()[0])))
+    other = " ".join(f"x{number}x" for number in range(len(words)))
+    bag = Bag({f"x{number}x": word for number, word in enumerate(words)})
+    held = governed.held_out[3].user_texts()[0]
+    (by_words, _) = staged(governed, other, held)
+    assert (by_words.nearest, by_words.capability) == ((), None)
+    found, of_held_out, novel = staged(governed, other, held, "Zebras graze quietly.", embedder=bag)
+    assert (found.nearest[0].scenario, found.capability) == (core.id, core.capability)
+    assert found.nearest[0].similarity > 0.8
+    assert 1 <= len(found.nearest) <= 3
+    assert {near.scenario for near in of_held_out.nearest} <= {one.id for one in (*governed.core, *governed.micro)}
+    assert (novel.nearest, novel.capability) == ((), None), "a novel case is near none"
+
+
+def test_nothing_is_embedded_where_nothing_is_staged(governed):
+    class Never(Bag):
+        def vectors(self, texts):
+            raise AssertionError("a text was embedded")
+
+    assert staged(governed, embedder=Never()) == ()
