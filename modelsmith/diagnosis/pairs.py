@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from modelsmith.evaluation.reward import JudgedPoints, Sampled, nothing_judged
 from modelsmith.points.check import grade_point
 from modelsmith.schema.base import Slug
-from modelsmith.schema.rubric import JudgeCheck, Rubric
+from modelsmith.schema.rubric import JudgeCheck, Rubric, RubricPoint
 from modelsmith.schema.training_row import PreferencePair, Prompt
 
 
@@ -21,18 +22,35 @@ class Drawn(NamedTuple):
 
 
 def pairs_from(
-    rubric: Rubric, prompts: Sequence[Prompt], answers: Sequence[Sequence[Drawn]]
+    rubric: Rubric,
+    prompts: Sequence[Prompt],
+    answers: Sequence[Sequence[Drawn]],
+    judged: JudgedPoints = nothing_judged,
 ) -> tuple[PreferencePair, ...]:
     """One pair for each prompt that the model fails: the right answer, and the failing one that it gives most often.
 
-    An answer fails when it misses a point that must pass. Judged points are left aside: what fails without them fails.
+    An answer fails when it misses a point that must pass. The judge is asked about what passes all declared ones; where
+    it finds the failing answer, it must also pass the declared right one, or nothing tells the two apart.
     Of answers that are given equally often the first counts, so that the same answers make the same pairs.
 
     Args:
         rubric: What scores the answers.
         prompts: Each with what the rubric compares an answer with.
         answers: For each prompt what the model said; none where it could not be asked.
+        judged: Which judged points answers pass; left out, these are left aside: what fails without them fails.
+
+    Raises:
+        ModelsmithError: as ``judged``.
     """
+    missed = _missed(rubric, prompts, answers, judged)
+    found = [
+        (prompt, worst, missed[number, worst])
+        for number, (prompt, given) in enumerate(zip(prompts, answers, strict=True))
+        for worst in _most_often([one for one in given if missed[number, one]])
+    ]
+    doubted = [prompt for prompt, _, points in found if set(points) & _judged_due(rubric)]
+    verdicts = judged([Sampled(one.answer, False, one.expected, one.messages) for one in doubted])
+    right = {one.messages: points for one, points in zip(doubted, verdicts, strict=True)}
     return tuple(
         PreferencePair(
             messages=prompt.messages,
@@ -41,23 +59,49 @@ def pairs_from(
             source="generator",
             generator=prompt.generator,
             template=prompt.template,
-            points=missed_points(rubric, prompt, worst),
+            points=points,
             rubric=prompt.rubric,
         )
-        for prompt, given in zip(prompts, answers, strict=True)
-        for worst in _most_often([one for one in given if missed_points(rubric, prompt, one)])
+        for prompt, worst, points in found
+        if all(right.get(prompt.messages, {}).get(point, True) for point in points)
     )
 
 
 def missed_points(rubric: Rubric, prompt: Prompt, answer: Drawn) -> tuple[Slug, ...]:
     """Declared points that must pass and that the answer misses; every point must where the rubric requires none."""
-    due = [point for point in rubric.points if point.required] or list(rubric.points)
     return tuple(
         point.id
-        for point in due
+        for point in _due(rubric)
         if not isinstance(point.check, JudgeCheck)
         and not grade_point(point, answer.text, prompt.expected, cut_off=answer.cut_off).passed
     )
+
+
+def _missed(
+    rubric: Rubric, prompts: Sequence[Prompt], answers: Sequence[Sequence[Drawn]], judged: JudgedPoints
+) -> dict[tuple[int, Drawn], tuple[Slug, ...]]:
+    """By prompt and answer: which points that must pass the answer misses."""
+    missed = {
+        (number, one): missed_points(rubric, prompt, one)
+        for number, (prompt, given) in enumerate(zip(prompts, answers, strict=True))
+        for one in given
+    }
+    due = _judged_due(rubric)
+    open_ = [key for key, points in missed.items() if not points] if due else []
+    asked = [
+        Sampled(one.text, one.cut_off, prompts[number].expected, prompts[number].messages) for number, one in open_
+    ]
+    for key, verdicts in zip(open_, judged(asked), strict=True):
+        missed[key] = tuple(point for point, passed in verdicts.items() if point in due and not passed)
+    return missed
+
+
+def _due(rubric: Rubric) -> Sequence[RubricPoint]:
+    return [point for point in rubric.points if point.required] or list(rubric.points)
+
+
+def _judged_due(rubric: Rubric) -> set[Slug]:
+    return {point.id for point in _due(rubric) if isinstance(point.check, JudgeCheck)}
 
 
 def _most_often(failed: Sequence[Drawn]) -> Sequence[Drawn]:

@@ -18,6 +18,7 @@ from pydantic import JsonValue
 from modelsmith.diagnosis.firewall import ScoredText
 from modelsmith.diagnosis.meaning import Meaning, kept_apart
 from modelsmith.diagnosis.pairs import Drawn
+from modelsmith.evaluation.reward import JudgedPoints, Sampled
 from modelsmith.points.answers import read_answer
 from modelsmith.points.check import grade_point
 from modelsmith.schema.base import Slug
@@ -65,25 +66,36 @@ class NoRow(ValueError):
         self.reason: Rejection = reason
 
 
-def require_declared(rubric: Rubric) -> None:
-    """Refuse a rubric that cannot say without a judge whether an answer passes.
-
-    Raises:
-        InvalidInput: ``sources-judged``.
-    """
-    judged = [point.id for point in rubric.points if isinstance(point.check, JudgeCheck)]
-    if judged:
-        raise InvalidInput(
-            "sources-judged",
-            f"Rows of `sources` are kept only if they pass the rubric, and a judge decides {', '.join(judged)}",
-            "Leave `sources` out of the training, or give these points a declared check.",
-            points=judged,
-        )
-
-
 def full_marks(rubric: Rubric, answer: str, expected: Mapping[str, JsonValue], *, cut_off: bool = False) -> bool:
-    """Whether an answer passes every point of a rubric of declared points."""
-    return all(grade_point(point, answer, expected, cut_off=cut_off).passed for point in rubric.points)
+    """Whether an answer passes every declared point of a rubric. What a judge decides, `without_failed` asks."""
+    return all(
+        grade_point(point, answer, expected, cut_off=cut_off).passed
+        for point in rubric.points
+        if not isinstance(point.check, JudgeCheck)
+    )
+
+
+def within_room(offer: Offer, most: Mapping[Slug, int]) -> None:
+    """Leave so many rows of each capability in the offer, the first ones: the others would find no room."""
+    left, kept = Counter(most), []
+    for row in offer.rows:
+        assert row.lineage
+        left[row.lineage.capability] -= 1
+        if left[row.lineage.capability] >= 0:
+            kept.append(row)
+    offer.rejected["no-room"] += len(offer.rows) - len(kept)
+    offer.rejected = +offer.rejected
+    offer.rows = kept
+
+
+def without_failed(offer: Offer, judged: JudgedPoints) -> None:
+    """Take out of the offer the rows whose answer fails a judged point. Raises as ``judged``."""
+    rows = [row for row in offer.rows if isinstance(row, Prompt)]
+    verdicts = judged([Sampled(row.answer, False, row.expected, row.messages) for row in rows])
+    failed = {id(row) for row, points in zip(rows, verdicts, strict=True) if not all(points.values())}
+    offer.rejected["fails-rubric"] += len(failed)
+    offer.rejected = +offer.rejected
+    offer.rows = [row for row in offer.rows if id(row) not in failed]
 
 
 def own_samples(
@@ -93,7 +105,10 @@ def own_samples(
     writer: str,
     clusters: Sequence[FailureCluster],
 ) -> Offer:
-    """Of each prompt the first answer of the model that passes and is not the declared one word for word."""
+    """Of each prompt the first answer of the model that passes and is not the declared one word for word.
+
+    Passing is by declared points here, as in `taught` and `row_of`; `without_failed` asks the judge about the rest.
+    """
     offer = Offer("own-sample", "own")
     for prompt, given in zip(prompts, answers, strict=True):
         offer.offered += 1
@@ -132,8 +147,8 @@ def taught(
     return offer
 
 
-def row_of(governed: GovernedSet, dataset: Dataset, record: Mapping[str, Any], line: int) -> TrainingRow:
-    """The training row in one record of a data set.
+def row_of(governed: GovernedSet, dataset: Dataset, record: Mapping[str, Any], line: int) -> Prompt:
+    """The training row in one record of a data set, with what the rubric compares its answer with.
 
     Raises:
         NoRow: its columns do not hold what the manifest says, or its answer does not pass.
@@ -154,9 +169,11 @@ def row_of(governed: GovernedSet, dataset: Dataset, record: Mapping[str, Any], l
         raise NoRow("unreadable", "its reference lacks what the rubric compares") from None
     if not right:
         raise NoRow("fails-rubric", "its answer does not pass the rubric")
-    return TrainingRow(
+    return Prompt(
         messages=(Message(role="user", content=prompt),),
         answer=answer,
+        expected=expected,
+        rubric=governed.rubric_digest,
         generator=dataset.id,
         template=DATASET,
         points=tuple(point.id for point in governed.rubric.points),
@@ -275,14 +292,16 @@ def _lineage(
     )
 
 
-def _row(prompt: Prompt, messages: tuple[Message, ...], answer: str, lineage: Lineage) -> TrainingRow:
-    return TrainingRow(
+def _row(prompt: Prompt, messages: tuple[Message, ...], answer: str, lineage: Lineage) -> Prompt:
+    return Prompt(
         messages=messages,
         answer=answer,
         generator=prompt.generator,
         template=prompt.template,
         points=prompt.points,
         lineage=lineage,
+        expected=prompt.expected,
+        rubric=prompt.rubric,
     )
 
 

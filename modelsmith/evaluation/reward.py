@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -102,6 +102,29 @@ def _decided(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge | None) ->
         return
     for one in sampled:
         yield {point.id: passes(point, one.text, one.expected, cut_off=one.cut_off) for point in rubric.points}
+
+
+JudgedPoints = Callable[[Sequence[Sampled]], list[dict[str, bool]]]
+"""Says of each answer which judged points it passes, by the point's id."""
+
+
+def nothing_judged(sampled: Sequence[Sampled]) -> list[dict[str, bool]]:
+    """`JudgedPoints` where no judge is asked: no point is decided."""
+    return [{} for _ in sampled]
+
+
+def judged_of(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge) -> list[dict[str, bool]]:
+    """Which judged points each answer passes, by the point's id, in order.
+
+    Raises:
+        InfrastructureFailure: ``judge-unavailable`` where the judge says nothing of one.
+        ModelsmithError: what kept the judge from a verdict: never a fail.
+    """
+    only = rubric.model_copy(update={"points": judged_points(rubric)})
+    return [
+        decide(only, one.expected, one.text, verdicts)[0]
+        for one, verdicts in zip(sampled, _judged(rubric, sampled, judge), strict=True)
+    ]
 
 
 def _judged(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge) -> list[dict[str, JudgeVerdict]]:

@@ -80,6 +80,7 @@ def lineage_section(evidence: Evidence, cluster: Cluster) -> str:
         ["aimed at failures of", f"run {short(facts.diagnosed_run)}"],
         ["reward and eval rubric", f"{short(facts.reward)} and {short(evidence.rubric)}"],
         *([["judge of the reward", short(facts.trained_judge)]] if facts.trained_judge else []),
+        *([["judge of rows", short(facts.rows_judge)]] if facts.rows_judge else []),
         ["toolkit", WITHHELD if facts.toolkit is None else safe(facts.toolkit)],
         ["artifact", short(evidence.artifact)],
         ["eval run", f"{short(evidence.candidate.run_id)}, attempt {evidence.attempts}"],

@@ -55,6 +55,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
                 "recoveries",
                 "trained_reward",
                 "trained_judge",
+                "rows_judge",
                 "sources",
                 "datasets",
                 "curves",

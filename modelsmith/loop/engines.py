@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from modelsmith.artifacts.kinds import export_of, gguf_file
 from modelsmith.evaluation.cache import Cache
+from modelsmith.evaluation.judges.metered import Account, MeteredSubstrate
+from modelsmith.evaluation.judges.port import Judge
 from modelsmith.evaluation.judges.remembering import RememberingJudge
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.loop.bases import base_missing
@@ -19,7 +21,7 @@ from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import EngineFacts
-from modelsmith.schema.source import BaseModelSource, Chat, Endpoint
+from modelsmith.schema.source import BaseModelSource, Chat, Endpoint, JudgeModel
 from modelsmith.substrates.endpoint.facts import endpoint_facts, unknown_weights
 from modelsmith.substrates.lazy import LazySubstrate
 from modelsmith.substrates.port import Substrate
@@ -101,16 +103,32 @@ def open_judge(workspace: Workspace, governed: GovernedSet) -> RememberingJudge 
         return None
     from modelsmith.evaluation.judges.model import ModelJudge
 
+    substrate, weights = _behind(workspace, model)
+    return RememberingJudge(ModelJudge(substrate, model, weights), Cache(workspace.private / "cache"))
+
+
+def open_metered_judge(workspace: Workspace, governed: GovernedSet, account: Account) -> Judge:
+    """The judge that the eval set names, whose every question is charged to the account; nothing is in front of it.
+
+    Raises:
+        InvalidInput: as `open_substrate`.
+    """
+    from modelsmith.evaluation.judges.model import ModelJudge
+
+    model = governed.evalset.judge
+    assert model, "a set whose rubric has judged points names a judge"
+    substrate, weights = _behind(workspace, model)
+    return ModelJudge(MeteredSubstrate(substrate, account), model, weights)
+
+
+def _behind(workspace: Workspace, model: JudgeModel) -> tuple[Substrate, str]:
+    """What answers for a judge, and the digest of its weights or of what is known of them."""
     if model.base_model is not None:
         target = Target(f"the judge {model.name}", model.base_model.digest, model.base_model)
         substrate = _pinned(workspace, model.base_model, target, "transformers", None, of_cluster=model.base_model)
-        judge = ModelJudge(substrate, model, model.base_model.digest)
-    else:
-        assert model.endpoint is not None
-        judge = ModelJudge(
-            _endpoint(workspace, model.endpoint, f"the judge {model.name}"), model, unknown_weights(model.endpoint)
-        )
-    return RememberingJudge(judge, Cache(workspace.private / "cache"))
+        return substrate, model.base_model.digest
+    assert model.endpoint is not None
+    return _endpoint(workspace, model.endpoint, f"the judge {model.name}"), unknown_weights(model.endpoint)
 
 
 def reward_judge(workspace: Workspace, governed: GovernedSet) -> tuple[RewardJudge, Path | None] | None:

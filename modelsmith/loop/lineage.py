@@ -12,6 +12,7 @@ from modelsmith import __version__
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.iteration import Begun
 from modelsmith.loop.recipe import StageRun, last_trained, stage_folder
+from modelsmith.loop.rows_judge import judge_of
 from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE, beats_of, parent_of
 from modelsmith.loop.tries import Trained
 from modelsmith.schema.canonical import content_digest, file_digest
@@ -62,6 +63,7 @@ def training_facts(
         datasets={one.id: content_digest(one) for one in context.governed.datasets if content_digest(one) in manifests},
         trained_reward=next((one.outcome.reward for one in ran if one.outcome and one.outcome.reward), None),
         trained_judge=next((one.outcome.judge for one in ran if one.outcome and one.outcome.judge), None),
+        rows_judge=_rows_judge((context.folder(iteration), training.folder), len(ran)),
         curves=_curves(training.folder, ran),
         tries=training.tries,
         loaded_in_4bit=tuple(
@@ -75,6 +77,12 @@ def _curves(folder: Path, ran: Sequence[StageRun]) -> tuple[StageCurve, ...]:
     trained = [number for number, one in enumerate(ran, start=1) if one.outcome]
     found = [curve_of(beats_of(stage_folder(folder, number) / JOB_FOLDER), number) for number in trained]
     return tuple(curve for curve in found if curve) if all(found) else ()
+
+
+def _rows_judge(folders: Sequence[Path], stages: int) -> str | None:
+    """Who decided judged points of rows: of other sources in the iteration's folder, of pairs in the try's."""
+    found = (judge_of(stage_folder(folder, number)) for folder in folders for number in range(1, stages + 1))
+    return next((one for one in found if one), None)
 
 
 def _from_dataset(row: TrainingRow) -> bool:

@@ -14,6 +14,7 @@ from modelsmith.diagnosis.meaning import Meaning
 from modelsmith.diagnosis.pairs import pairs_from
 from modelsmith.loop.answers import draw
 from modelsmith.loop.engines import Target
+from modelsmith.loop.rows_judge import rows_judge
 from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE, seal_adapter, train_in
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
@@ -25,6 +26,7 @@ from modelsmith.schema.training import Dpo, Stage
 from modelsmith.schema.training_row import Prompt, TrainingRow
 from modelsmith.schema.tries import seed_of
 from modelsmith.training.job import Inputs
+from modelsmith.training.judging import require_rows_judge
 from modelsmith.training.rows import ROW_OF, read_rows, write_rows
 from modelsmith.training.supervisor import TrainOutcome
 
@@ -141,7 +143,10 @@ def stage_rows(recipe: Recipe, folder: Path, stage: Stage, model: Target) -> tup
     )
     system = recipe.governed.evalset.prompt.system
     answers = draw(recipe.workspace, recipe.cluster, model, prompts, system, sampling, folder)
-    pairs = pairs_from(recipe.governed.rubric, prompts, answers)
+    governed = recipe.governed
+    require_rows_judge(governed.rubric, governed.evalset.judge, stage, recipe.cluster.base_model.digest)
+    with rows_judge(recipe.workspace, governed, folder, stage.judge_calls) as judged:
+        pairs = pairs_from(governed.rubric, prompts, answers, judged)
     write_rows(folder / ROWS_FILE, pairs)
     recipe.workspace.notify(
         Progress("train", f"{len(pairs)} pairs from what {model.name} fails of {len(prompts)} prompts")

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from modelsmith.diagnosis.firewall import ScoredText
-from modelsmith.diagnosis.sources import Offer, asked_first, joined, own_samples, require_declared, screened, taught
+from modelsmith.diagnosis.sources import (
+    Offer,
+    asked_first,
+    joined,
+    own_samples,
+    screened,
+    taught,
+    within_room,
+    without_failed,
+)
 from modelsmith.loop.answers import draw
 from modelsmith.loop.datasets import offer_of
 from modelsmith.loop.engines import Target
 from modelsmith.loop.recipe import Recipe
+from modelsmith.loop.rows_judge import rows_judge
 from modelsmith.schema.dataset import Dataset
 from modelsmith.schema.diagnosis import FailureCluster, Offered
 from modelsmith.schema.errors import InvalidInput
@@ -22,6 +33,7 @@ from modelsmith.schema.scenario import Message
 from modelsmith.schema.training import Datasets, OwnSamples, Sft, Sources, Teacher
 from modelsmith.schema.training_row import Prompt, TrainingRow
 from modelsmith.substrates.endpoint.facts import unknown_weights
+from modelsmith.training.judging import require_rows_judge
 
 TRIES: Final = 2
 """How many prompts a source is asked for each row that it has room for, and rows that a data set brings."""
@@ -55,19 +67,24 @@ def with_sources(
         scored: What no row may be near to.
 
     Raises:
-        InvalidInput: ``sources-judged``, ``unknown-dataset``; as `offer_of` and `open_substrate`.
+        InvalidInput: as `require_rows_judge`; ``unknown-dataset``; as `offer_of`, `rows_judge` and `open_substrate`.
         InfrastructureFailure: as the engine.
     """
-    sources = stage.sources
+    sources, governed = stage.sources, recipe.governed
     assert sources
-    require_declared(recipe.governed.rubric)
-    capability = {one.id: one.capability for one in recipe.governed.generators}
+    require_rows_judge(governed.rubric, governed.evalset.judge, stage, recipe.cluster.base_model.digest)
+    capability = {one.id: one.capability for one in governed.generators}
     offers = _offers(recipe, folder, stage, sources, prompts, clusters, model)
     beside: list[TrainingRow] = list(prompts)
-    for offer in offers:
-        limit = recipe.governed.evalset.separation.training_to_scored
-        screened(offer, beside, scored, limit, sources.most_alike, recipe.meaning)
-        beside += offer.rows if offer.source != "own-sample" else []
+    wanted = Counter(capability[prompt.generator] for prompt in prompts)
+    with rows_judge(recipe.workspace, governed, folder, stage.judge_calls) as judged:
+        for offer in offers:
+            limit = governed.evalset.separation.training_to_scored
+            screened(offer, beside, scored, limit, sources.most_alike, recipe.meaning)
+            share = sources.shares[offer.source]
+            within_room(offer, {name: TRIES * int(share * each) for name, each in wanted.items()})
+            without_failed(offer, judged)
+            beside += offer.rows if offer.source != "own-sample" else []
     rows = joined(prompts, offers, sources.shares, capability)
     told = tuple(offer.told() for offer in offers)
     for one in told:

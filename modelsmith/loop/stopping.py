@@ -47,7 +47,7 @@ WORDS: dict[Action, str] = {
 
 
 WIDEN_JUDGED: Final = "widen the generators of the pattern"
-"""Where a judge decides a point, no other source's row can be found to pass (`sources-judged`)."""
+"""Where a judge decides a point, a person has to say how often it may be asked about other rows (`sources-judged`)."""
 
 
 def assessed(runs: Iterable[RunResult], cluster: str) -> list[Assessed]:
@@ -105,7 +105,7 @@ def stop_of(
         hours: Spent by this call.
         diagnosed: What iterations diagnosed, oldest first.
         stretch: Where a plateau adds the next stage.
-        judged: A judge decides a point of the rubric, which is no reward then and keeps no rows.
+        judged: A judge decides a point of the rubric: rewards and other rows then need a number that a person gives.
         prices: What an hour costs.
     """
     need = rule.hold_iterations

@@ -11,7 +11,6 @@ from typing_extensions import override
 
 from modelsmith.diagnosis.dry_run import DryRun, dry_run
 from modelsmith.diagnosis.generate import rows_within
-from modelsmith.diagnosis.sources import require_declared
 from modelsmith.loop.embedding import policy_in
 from modelsmith.loop.setting_apart import require_choosable
 from modelsmith.operations.contract import ARGUMENT, Request, Result
@@ -35,7 +34,7 @@ from modelsmith.schema.errors import Exit, InvalidInput
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.runbook import Runbook
 from modelsmith.schema.training import Grpo, Sft
-from modelsmith.training.judging import require_judge
+from modelsmith.training.judging import require_judge, require_rows_judge
 
 
 class ValidateRequest(Request):
@@ -180,14 +179,14 @@ def _choiceless(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator[
 
 
 def _sourceless(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator[Problem]:
-    """A stage whose other sources could give nothing: a data set that is not there, a rubric that needs a judge."""
-    known = {one.id for one in governed.datasets}
+    """A stage that could have no rows: a data set that is not there, or a judge that may not be asked about them."""
+    known, base = {one.id for one in governed.datasets}, cluster.base_model.digest
     for stage in cluster.stages:
+        try:
+            require_rows_judge(governed.rubric, governed.evalset.judge, stage, base)
+        except InvalidInput as error:
+            yield Problem(f"clusters/{name}/cluster.yaml", None, "training", error.message, error.mend)
         if isinstance(stage, Sft) and stage.sources:
-            try:
-                require_declared(governed.rubric)
-            except InvalidInput as error:
-                yield Problem(f"clusters/{name}/cluster.yaml", None, "training", error.message, error.mend)
             for absent in sorted(set(stage.sources.datasets.names if stage.sources.datasets else ()) - known):
                 words, mend = f"the eval set has no data set '{absent}'", meant(absent, known)
                 yield Problem(f"clusters/{name}/cluster.yaml", None, "training", words, mend)

@@ -189,6 +189,10 @@ def check_reward(promotion: Promotion, *, present: bool) -> str:
         facts = parse_canonical(TRAINING_FILE, promotion.file(TRAINING_FILE), TrainingFacts)
     else:
         facts = promotion.evidence.training
+    governed = load_eval_set(main.tree, load_cluster(main.tree, record.cluster).eval_set)
+    judged = bool(judged_points(governed.rubric))
+    measured = None if record.event == "candidate" else promotion.evidence.judge
+    _refuse_rows_judge(facts, judged, measured.identity if measured else None)
     rewarded = "grpo" in ({stage.method for stage in facts.stages if not stage.skipped} or {facts.method})
     if not rewarded:
         named = facts.trained_reward is not None or facts.trained_judge is not None
@@ -196,9 +200,6 @@ def check_reward(promotion: Promotion, *, present: bool) -> str:
         return "no stage trained by reward"
     if facts.trained_reward is None and audience(TrainingFacts, "trained_reward", main.policy.audiences) == "operator":
         return "trained by reward; policy keeps for operators which"
-    governed = load_eval_set(main.tree, load_cluster(main.tree, record.cluster).eval_set)
-    judged = bool(judged_points(governed.rubric))
-    measured = None if record.event == "candidate" else promotion.evidence.judge
     judge = facts.trained_judge
     if judged and judge is None and audience(TrainingFacts, "trained_judge", main.policy.audiences) == "operator":
         if measured is None:
@@ -216,6 +217,24 @@ def check_reward(promotion: Promotion, *, present: bool) -> str:
         "answers were rewarded by another rubric than the eval's, or read in another way",
     )
     return "rewarded by the eval's own rubric" + (" and judge" if judged else "")
+
+
+def _refuse_rows_judge(facts: TrainingFacts, judged: bool, measured: str | None) -> None:
+    """Rows whose answers no declared check lets pass were let pass by the eval's own judge."""
+    judge, paired = facts.rows_judge, "dpo" in ({stage.method for stage in facts.stages} | {facts.method})
+    refuse(judge is not None and not judged, "a judge of rows is named, and the rubric has no use of one")
+    refuse(
+        judge is not None and not facts.sources and not paired,
+        "a judge of rows is named, and all rows come from generators",
+    )
+    refuse(
+        judge is None and judged and bool(facts.sources),
+        "a judge decides points of the rubric, and none is named that let rows of other sources pass",
+    )
+    refuse(
+        judge is not None and measured is not None and judge != measured,
+        "rows were judged by another judge than the eval's",
+    )
 
 
 def check_export(promotion: Promotion) -> str:

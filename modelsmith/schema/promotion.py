@@ -210,6 +210,9 @@ class TrainingFacts(Frozen):
     where no stage is GRPO."""
     trained_judge: Digest | None = None
     """Identity of the judge that decided points of that reward. None where declared checks decide all of them."""
+    rows_judge: Digest | None = None
+    """Identity of the judge that decided judged points of rows: of other sources, or of what pairs are made of. None
+    where nobody asked one."""
     sources: dict[PairSource, Annotated[int, Field(ge=1)]] = {}
     """Rows by whose answers they teach; those of the declared generators are the rest."""
     datasets: dict[Slug, Digest] = {}

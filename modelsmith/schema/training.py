@@ -49,6 +49,10 @@ class Settings(Frozen):
     load_in_4bit: Annotated[bool, Field(exclude_if=lambda said: not said)] = False
     """QLoRA: hold the base model in 4 bits (NF4, its scales quantised again) while it is trained. The adapter is for
     the base model as it is pinned, with which evals answer."""
+    judge_calls: Annotated[Annotated[int, Field(ge=1)] | None, Field(exclude_if=lambda calls: calls is None)] = None
+    """Questions that the judge may be asked in the whole stage, where it decides points of the rubric: about rows of
+    other sources, answers that pairs are made of, or sampled answers that are rewarded. What it said before in the same
+    stage costs nothing again."""
 
 
 RowShare = Annotated[float, Field(gt=0, le=0.9)]
@@ -116,6 +120,12 @@ class Sft(Settings):
     sources: Annotated[Sources | None, Field(exclude_if=lambda sources: sources is None)] = None
     """Sources of rows besides the generators; none when not set."""
 
+    @model_validator(mode="after")
+    def _judges_what_comes(self) -> Self:
+        if self.judge_calls is not None and self.sources is None:
+            raise ValueError("judge_calls goes with sources: the rows of generators are declared right")
+        return self
+
 
 class Dpo(Settings):
     """Direct preference optimisation (Rafailov et al., 2023): right answers preferred to the model's own wrong ones."""
@@ -182,9 +192,6 @@ class Grpo(Settings):
         _GPU_SHARE
     )
     """Share of a GPU's memory that vLLM takes beside the training; on a CPU it says nothing."""
-    judge_calls: Annotated[int, Field(ge=1)] | None = None
-    """Questions that the judge may be asked in the whole stage, where it decides points of the rubric. What it said
-    before in the same training costs nothing again."""
 
     @model_validator(mode="after")
     def _whole_groups(self) -> Self:

@@ -8,7 +8,7 @@ from modelsmith.schema.base import Digest
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.source import JudgeModel
-from modelsmith.schema.training import Grpo
+from modelsmith.schema.training import Grpo, Sft, Stage
 
 HELD_IN = 16
 """Prompts that are set aside at most, to be answered greedily; a quarter of the rows, where that is fewer."""
@@ -56,13 +56,7 @@ def require_judge(rubric: Rubric, judge: JudgeModel | None, settings: Grpo, base
     points = len(judged_points(rubric))
     if not points or settings.judge_calls is None:
         return
-    if judge is not None and judge.base_model is not None and judge.base_model.digest == base:
-        raise InvalidInput(
-            "judge-is-trained",
-            f"The judge {judge.name} is the base model that is trained, and no model rewards its own answers.",
-            "Name another judge in evalset.yaml, or train by sft or dpo.",
-            judge=judge.name,
-        )
+    _require_another(judge, base)
     least, whole = (points * answers for answers in (first_step(settings, rows), all_steps(settings, rows)))
     if settings.judge_calls < least:
         raise InvalidInput(
@@ -71,4 +65,47 @@ def require_judge(rubric: Rubric, judge: JudgeModel | None, settings: Grpo, base
             f"Write at least {least}; the whole stage asks {whole} times at most.",
             least=least,
             whole=whole,
+        )
+
+
+def require_rows_judge(rubric: Rubric, judge: JudgeModel | None, settings: Stage, base: Digest) -> None:
+    """Refuse rows that only a judge can tell right from wrong, where none may be asked or it is one of those who write.
+
+    Without judged points nothing is refused. A stage by pairs that names no number of questions leaves them aside.
+
+    Raises:
+        InvalidInput: ``sources-judged``, ``judge-is-trained``, ``judge-is-teacher``.
+    """
+    judged = [point.id for point in judged_points(rubric)]
+    if not judged or isinstance(settings, Grpo):
+        return
+    sources = settings.sources if isinstance(settings, Sft) else None
+    if sources and settings.judge_calls is None:
+        raise InvalidInput(
+            "sources-judged",
+            f"Rows of `sources` are kept only if they pass the rubric, a judge decides {', '.join(judged)}, and the "
+            "stage does not say how often it may be asked.",
+            "Write `judge_calls: N` into the sft stage, leave `sources` out, or give these points a declared check.",
+            points=judged,
+        )
+    if settings.judge_calls is None:
+        return
+    _require_another(judge, base)
+    teacher = sources.teacher if sources else None
+    if judge and judge.base_model and teacher and teacher.base_model == judge.base_model:
+        raise InvalidInput(
+            "judge-is-teacher",
+            f"The judge {judge.name} is the teacher {teacher.name}, and no model passes its own answers.",
+            "Name another judge in evalset.yaml, or another teacher.",
+            judge=judge.name,
+        )
+
+
+def _require_another(judge: JudgeModel | None, base: Digest) -> None:
+    if judge is not None and judge.base_model is not None and judge.base_model.digest == base:
+        raise InvalidInput(
+            "judge-is-trained",
+            f"The judge {judge.name} is the base model that is trained, and no model judges its own answers.",
+            "Name another judge in evalset.yaml, or train without one: leave `judge_calls` out.",
+            judge=judge.name,
         )

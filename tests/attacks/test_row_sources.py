@@ -77,6 +77,12 @@ def test_a_training_statement_does_not_lie_about_its_sources(sourced):
         assert why in said_of(sourced, **said), said
 
 
+def test_who_let_rows_pass_is_named_only_where_one_did(sourced):
+    """A judge of rows where the rubric has no judged point."""
+    rows = {"sources": {"dataset": 1}, "datasets": {"tickets": MANIFEST}}
+    assert "the rubric has no use of one" in said_of(sourced, **rows, rows_judge=OTHER)
+
+
 def test_a_proposed_manifest_leads_nowhere_but_into_named_folders(fresh):
     """A manifest that points upwards is no governed file, whoever approves it."""
     data = yaml.safe_dump(TICKETS | {"uri": "file:../../.ssh/id_rsa"}).encode()

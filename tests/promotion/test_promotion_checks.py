@@ -181,15 +181,20 @@ def test_a_reward_is_named_where_a_stage_had_one_and_is_the_eval_s(repository):
             assert [check.passed for check in checks if check.name == "reward"] == [fine]
 
 
-def test_a_judge_that_rewarded_answers_is_named_and_is_the_eval_s(repository):
+def with_judge(repository):
+    """The same with a judged point in main's rubric, and a judge."""
     kit = "evals/adtech/rtb-root-cause"
     rubric = f"{kit}/{load_eval_set(repository.main.tree, 'adtech/rtb-root-cause').evalset.rubric}"
     model = f"{{name: tiny, uri: 'file://j', digest: '{DIGEST}', license: MIT}}"
     judge = f"judge: {{name: small, base_model: {model}}}\n"
-    judged = repository.commit({
+    return repository.commit({
         rubric: repository.main.tree.read(rubric) + TONE_YAML.encode(),
         f"{kit}/evalset.yaml": repository.main.tree.read(f"{kit}/evalset.yaml") + judge.encode(),
     })  # fmt: skip
+
+
+def test_a_judge_that_rewarded_answers_is_named_and_is_the_eval_s(repository):
+    judged = with_judge(repository)
     mine, other = digest("judge"), digest("another judge")
     due = reward_digest(load_eval_set(judged.main.tree, "adtech/rtb-root-cause").rubric_digest, judge=mine)
     for here, facts, wrong in (
@@ -209,6 +214,32 @@ def test_a_judge_that_rewarded_answers_is_named_and_is_the_eval_s(repository):
         )
         with nullcontext() if wrong is None else pytest.raises(IntegrityFailure, match=wrong):
             assert check_reward(accepted, present=True) == "rewarded by the eval's own rubric and judge"
+
+
+def test_a_judge_that_let_rows_pass_is_named_and_is_the_eval_s(repository):
+    judged = with_judge(repository)
+    mine, other = digest("judge"), digest("another judge")
+    rows = {"method": "dpo"}
+    taught = {"sources": {"teacher": 1}}
+    for here, facts, wrong in (
+        (judged, rows | {"rows_judge": mine}, None),
+        (judged, rows, None),
+        (judged, taught | {"rows_judge": mine}, None),
+        (judged, taught, "none is named that let rows of other sources pass"),
+        (judged, {"rows_judge": mine}, "all rows come from generators"),
+        (repository, rows | {"rows_judge": mine}, "has no use of one"),
+    ):
+        said = failures(here, candidate(here, **facts)[1]).get("reward")
+        assert (said is None) if wrong is None else (wrong in said), facts
+    lineage = trained(judged.main.tree, **rows, rows_judge=mine)
+    for measured, wrong in ((mine, None), (other, "rows were judged by another judge")):
+        accepted = SimpleNamespace(
+            main=judged.main,
+            record=SimpleNamespace(event="eval-accepted", cluster="rtb-pricing"),
+            evidence=SimpleNamespace(training=lineage, judge=SimpleNamespace(identity=measured)),
+        )
+        with nullcontext() if wrong is None else pytest.raises(IntegrityFailure, match=wrong):
+            assert check_reward(accepted, present=True) == "no stage trained by reward"
 
 
 def test_nothing_is_trained_from_a_retired_or_unknown_specialist(repository):

@@ -116,7 +116,7 @@ def trained(world: World, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     scored: list[tuple[Sampled, Earned]] = []
     before = Reward.of
 
-    def of(self: Reward, sampled: Sequence[Sampled]) -> list[float]:
+    def of(self: Reward, sampled: Sequence[Sampled]) -> list[Earned]:
         found = before(self, sampled)
         scored.extend(zip(sampled, found, strict=True))
         return found
