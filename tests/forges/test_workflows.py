@@ -113,6 +113,17 @@ def test_what_somebody_approved_since_turns_green_without_an_event_of_its_own(va
     assert said == [["action_required"] * 2, ["success", "action_required"]]
 
 
+def test_no_runner_of_a_proposals_own_workflow_is_another_jobs():
+    """For a pull request GitHub takes the file from the proposal: what runs there may wait for a better token."""
+    named = {True: set(), False: set()}
+    for file in FILES:
+        workflow = read(file)
+        own = bool({"pull_request", "pull_request_review"} & set(workflow["on"]))
+        named[own] |= {name for job in workflow["jobs"].values() for name in re.findall(r"vars\.(\w+)", job["runs-on"])}
+    assert named[True]
+    assert named[True].isdisjoint(named[False])
+
+
 def test_a_log_somebody_broke_fails_the_look_at_all_and_hides_no_other(valid_hub, runner, monkeypatch, tmp_path):
     """Whoever may push can put anything where a log belongs; every other pull request gets its answers all the same."""
     monkeypatch.setenv("RUNNER_TEMP", str(tmp_path))
