@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from modelsmith.forges.log_writer import ATTEMPTS, too_busy
@@ -25,6 +27,9 @@ from modelsmith.schema.promotion import MERGE_NAMESPACE
 from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.steps import step
 from modelsmith.signing import ssh
+
+_SUBJECT = re.compile(r"Merge pull request #?([1-9][0-9]{0,8})\b", re.ASCII)
+"""How GitHub's button and our own merges begin; a hint, and no more."""
 
 
 def add_missing_receipts(merger: Merger, tip: str) -> tuple[PullRequest, ...]:
@@ -92,9 +97,15 @@ def _waiting(merger: Merger, tip: str) -> list[Unreceipted]:
 
     A step that nobody has opened is among them, with no pull request: a squash, a rebase, a push, a branch that moved.
     """
-    known = {one.merge: one for one in merger.forge.unreceipted()}
+    known = {one.merge: one.pulls for one in merger.forge.unreceipted()}
     steps = unreceipted_steps(merger.workspace, tip)
-    return [known.get(step.id, Unreceipted(step.id, ())) for step in steps]
+    return [Unreceipted(step.id, _named_first(step.subject, known.get(step.id, ()))) for step in steps]
+
+
+def _named_first(subject: str, pulls: Sequence[int]) -> tuple[int, ...]:
+    """The pull requests that a merge may be of, first the one that its subject names: thousands may hold its commit."""
+    named = _SUBJECT.match(subject)
+    return tuple(sorted(pulls, key=lambda number: (named is None or number != int(named[1]), number)))
 
 
 def _add_receipts_of_any(merger: Merger, waiting: Unreceipted) -> PullRequest:

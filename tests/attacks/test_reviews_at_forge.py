@@ -21,8 +21,9 @@ from modelsmith.forges.github.faces import Faces
 from modelsmith.forges.github.place import parse_place
 from modelsmith.forges.github.rest import Rest
 from modelsmith.forges.github.token import Token
+from modelsmith.forges.local import LocalForge
 from modelsmith.forges.port import Proposal
-from modelsmith.operations import check
+from modelsmith.operations import check, pr_receipts
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.merge_decision import MergeDecision, decide_merge
 from modelsmith.promotion.rollbacks import deployment_of
@@ -212,6 +213,24 @@ def test_who_opens_again_what_the_forge_merged_holds_up_no_receipts(fresh: World
     fresh.detected(saying="without receipts")
     assert fresh.merge(later).status == "merged"
     assert fresh.holds().changes == 2
+
+
+def test_who_took_many_numbers_for_a_commit_holds_up_no_receipts(fresh: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of thousands of logs takes some requests to the forge: the one that the merge names is asked about first."""
+    head = fresh.commit(NOTES)
+    taken = [fresh.open(head, branch=f"mine-{number}") for number in range(3)]
+    number = fresh.open(head, actor="maya", branch="notes")
+    fresh.approve(number, "petra")
+    main, said = fresh.main(), f"Merge pull request #{number} from x\n"
+    merge = fresh.git.commit_tree(fresh.git.merge_tree(main, head), [main, head], said, NOBODY)
+    fresh.rewrite_on_disk(MAIN, merge)
+    asked: list[int] = []
+    get = LocalForge.get
+    monkeypatch.setattr(LocalForge, "get", lambda forge, wanted: asked.append(wanted) or get(forge, wanted))
+    done = pr_receipts.run(fresh.workspace, pr_receipts.PrReceiptsRequest())
+    assert [pull.number for pull in done.pulls] == [number]
+    assert not {*taken} & {*asked}
+    fresh.holds()
 
 
 def test_a_review_counts_for_the_branch_that_its_giver_saw(tmp_path: Path) -> None:
